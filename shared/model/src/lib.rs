@@ -1,1 +1,28 @@
-//! Placeholder
+//! The pure heart of Sexton: words, plans, records, jobs, and the one function that moves them.
+//!
+//! Contract: nothing in this crate does I/O, reads a clock, draws randomness or is `async`. Time, ids and
+//! fences come in as arguments, decisions go out as values ([`decide`]), so that the coordinator, the model
+//! checker and the simulator all run the very same rules.
+//!
+//! Where to look: ids in [`id`], time and calendars in [`time`], what can be deleted in [`resource`], plans
+//! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
+//! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
+//! in [`audit`], back-off in [`retry`].
+// pub mod audit;
+pub mod beacon;
+// pub mod belts;
+pub mod catalogue;
+// pub mod decide;
+// pub mod deletion;
+pub mod id;
+pub mod job;
+// pub mod plan;
+pub mod resource;
+pub mod retry;
+pub mod step;
+pub mod time;
+
+pub use id::{
+    ActionName, Actor, DeletionId, Fence, Instance, InvalidId, JobId, Kind, ResourceId, Scope, Subsystem,
+};
+pub use time::Timestamp;

@@ -1,0 +1,150 @@
+//! What a driver does for its subsystem. One driver is one way to reach one instance: QEMU over QMP, a
+//! directory sandbox, BIND over RFC 2136.
+//!
+//! The SDK calls, for an action that changes something: [`Driver::find`], then [`Driver::perform`] or
+//! [`Driver::undo`] with a [`Permit`], then [`Driver::presence`]. A driver therefore never decides whether it
+//! *may*; it says what it sees and does what it is told, to pinned targets and nothing else.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sexton_model::resource::Identity;
+use sexton_model::step::Presence;
+use sexton_model::{ActionName, Fence, ResourceId, Timestamp};
+
+use crate::Permit;
+
+/// What a driver is told of the step.
+#[derive(Debug)]
+pub struct StepContext {
+    /// The resource the deletion is about.
+    pub resource: ResourceId,
+    /// What makes it this one; compared with what the driver finds.
+    pub identity: Identity,
+    /// What the platform registered for this subsystem (`Resource::attributes[subsystem]`), or `Null`.
+    pub attributes: Value,
+    /// What was pinned at announce for this instance, exactly as [`Driver::inspect`] gave it, plus what the
+    /// deletion's own steps created; `Null` before that.
+    pub targets: Value,
+    /// The action.
+    pub action: ActionName,
+    /// The plan's parameters for this step.
+    pub params: BTreeMap<String, Value>,
+    /// Numbers this order; a later order for the same resource is always greater.
+    pub fence: Fence,
+    /// No call may be begun after this.
+    pub deadline: Timestamp,
+    /// Time left until the deadline when the step began: the bound for every call to the subsystem.
+    pub time_left: Duration,
+    /// Whether the end of cancel has not been reached: then unexpected absence of the resource is refused.
+    pub reversible_stage: bool,
+    /// Tells the coordinator that a long step goes on; see [`Progress`].
+    pub progress: Progress,
+}
+
+/// How a long step says that it goes on.
+#[derive(Debug, Clone)]
+pub struct Progress(pub(crate) tokio::sync::watch::Sender<Option<(u64, u64)>>);
+
+impl Progress {
+    /// `done` of `total` units; cheap, call it as often as you like.
+    pub fn report(&self, done: u64, total: u64) {
+        self.0.send_replace(Some((done, total)));
+    }
+}
+
+/// Proof that the driver really looked at the place where the target would be: what the instance showed of
+/// its own identity in the same session (fsid, host uuid, zone serial, repository id).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place(pub String);
+
+/// What the driver found where the target should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It is there, and it is this one.
+    Same,
+    /// It is not there, and the place is the right one.
+    Absent(Place),
+    /// Something else goes by that name, or the place is another one; why.
+    Different(String),
+}
+
+/// What an inspection saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Whether the resource, as this subsystem sees it, is there and is this one.
+    pub found: Found,
+    /// The exact objects this instance holds for the resource: pinned, and passed to every later step.
+    pub targets: Value,
+    /// The subsystem's own protection flag or a reason why it is in use; stops the deletion.
+    pub protected: Option<String>,
+    /// What was seen, for people.
+    pub evidence: String,
+}
+
+/// What an action achieved.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Done {
+    /// What was done and seen, for the audit trail.
+    pub evidence: String,
+    /// Objects the action created (a final backup): they join the targets. An object is merged by key.
+    pub created: Option<Value>,
+}
+
+impl Done {
+    /// Done, with this to show for it.
+    pub fn saw(evidence: impl Into<String>) -> Self {
+        Self { evidence: evidence.into(), created: None }
+    }
+}
+
+/// Why a driver did not do it. A driver never guesses: what it could not see is [`Obstacle::Unclear`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// An error, a time-out, no answer: tried, to be tried again; counts as an attempt.
+    #[error("{0}")]
+    Unclear(String),
+    /// The subsystem is down or somebody else holds its lock: tried again, spends no attempt.
+    #[error("{0}")]
+    Busy(String),
+    /// It must not be done: another identity, changed by others, still in use. A person has to look.
+    #[error("{0}")]
+    Refuse(String),
+}
+
+/// One way to reach one instance of a subsystem.
+#[async_trait]
+pub trait Driver: Send + Sync + 'static {
+    /// Look at the resource and list what this instance holds for it. Changes nothing.
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle>;
+
+    /// Read the target of `step.action` again, right before the call, and compare it with the identity.
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle>;
+
+    /// What an exact undo of `step.action` needs to know. Changes nothing.
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle>;
+
+    /// Do `step.action`. For a reversible action `manifest` is what was captured: per attribute accept what
+    /// was captured or what is intended, and refuse anything else. Idempotent.
+    async fn perform(
+        &self,
+        step: &StepContext,
+        manifest: Option<&Value>,
+        permit: Permit,
+    ) -> Result<Done, Obstacle>;
+
+    /// Take `step.action` back, to exactly what `manifest` says. Idempotent; refuses what others changed.
+    async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle>;
+
+    /// Whether the effect of `step.action` is there: for a destructive action, whether its targets are
+    /// ([`Presence::Absent`] = gone). With evidence.
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle>;
+
+    /// Whether an undo of `step.action` holds: everything is as `manifest` says. `Err(Refuse)` says what is
+    /// not.
+    async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle>;
+
+    /// Check that `step.action`, an action that only looks (nature `check`), may be passed.
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle>;
+}

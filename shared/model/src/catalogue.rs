@@ -1,0 +1,178 @@
+//! What the actions of each subsystem may do: the linter's and the state machine's knowledge of them.
+//!
+//! One TOML file per subsystem (`deploy/subsystems/*.toml`), embedded by the consumer that performs the
+//! actions, read by the coordinator. So adding a subsystem changes nothing here.
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ActionName, Subsystem};
+
+/// What performing an action does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Nature {
+    /// Changes nothing; looks, and pins what it sees as targets.
+    Inspect,
+    /// Changes nothing; refuses to go on unless something holds.
+    Check,
+    /// Only adds (a final backup): may stand in a reversible stage without an undo.
+    Adds,
+    /// Can be undone exactly: captures a manifest first, and has an undo.
+    Reversible,
+    /// Cannot be undone. Done means *verified absent*.
+    Destructive,
+}
+
+impl Nature {
+    /// Whether its manifest is captured before it is performed.
+    pub fn captures(self) -> bool {
+        self == Self::Reversible
+    }
+}
+
+/// One action of a subsystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Action {
+    /// What it does to the world.
+    pub nature: Nature,
+    /// The first stage it may stand in; destructive actions name `hard` or `purge`.
+    pub earliest: crate::job::Stage,
+    /// Longest time one order may take, in milliseconds, without an extension. Reversible: at most 60,000.
+    pub deadline_ms: u64,
+    /// Longest single call to the subsystem, in milliseconds: the lease ends this much after the deadline.
+    pub longest_call_ms: u64,
+    /// Sends progress and may be extended beyond its deadline.
+    #[serde(default)]
+    pub long: bool,
+    /// What stops being used once this is done: `address`, `record`, `key`, `disk`, …
+    #[serde(default)]
+    pub ends_use_of: Vec<String>,
+    /// What is given away by this, so that whatever uses it must be gone before.
+    #[serde(default)]
+    pub releases: Vec<String>,
+    /// What it does, for people.
+    pub about: String,
+}
+
+/// The actions of one subsystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubsystemActions {
+    /// The subsystem.
+    pub subsystem: Subsystem,
+    /// Its actions by name.
+    pub actions: BTreeMap<ActionName, Action>,
+}
+
+/// The actions of every subsystem a plan may name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    subsystems: BTreeMap<Subsystem, BTreeMap<ActionName, Action>>,
+}
+
+/// Why a catalogue file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    /// Not TOML, or not of the wanted form.
+    #[error("{file}: {reason}")]
+    Form {
+        /// The file's name.
+        file: String,
+        /// What the parser said, with line and column.
+        reason: String,
+    },
+    /// An action contradicts itself.
+    #[error("{file}: action {action}: {reason}")]
+    Action {
+        /// The file's name.
+        file: String,
+        /// The action.
+        action: ActionName,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The subsystem is there already.
+    #[error("{file}: subsystem {subsystem} is described twice")]
+    Twice {
+        /// The file's name.
+        file: String,
+        /// The subsystem.
+        subsystem: Subsystem,
+    },
+}
+
+/// Longest deadline of a reversible action, in milliseconds: an undo waits for it.
+pub const REVERSIBLE_DEADLINE_MAX_MS: u64 = 60_000;
+/// Longest deadline of any order, in milliseconds; longer work is extended by progress.
+pub const DEADLINE_MAX_MS: u64 = 600_000;
+
+impl SubsystemActions {
+    /// Parse one file of `deploy/subsystems`.
+    ///
+    /// # Errors
+    /// If it is not TOML of this form, or an action contradicts itself.
+    pub fn parse(file: &str, text: &str) -> Result<Self, CatalogueError> {
+        let parsed: Self = toml::from_str(text)
+            .map_err(|e| CatalogueError::Form { file: file.to_owned(), reason: e.to_string() })?;
+        for (name, action) in &parsed.actions {
+            if let Some(reason) = action.contradiction() {
+                return Err(CatalogueError::Action { file: file.to_owned(), action: name.clone(), reason });
+            }
+        }
+        Ok(parsed)
+    }
+}
+
+impl Action {
+    fn contradiction(&self) -> Option<&'static str> {
+        use crate::job::Stage;
+        if self.deadline_ms == 0 || self.deadline_ms > DEADLINE_MAX_MS {
+            return Some("deadline_ms: expected 1 to 600000");
+        }
+        if self.longest_call_ms == 0 || self.longest_call_ms > DEADLINE_MAX_MS {
+            return Some("longest_call_ms: expected 1 to 600000");
+        }
+        match self.nature {
+            Nature::Reversible if self.deadline_ms > REVERSIBLE_DEADLINE_MAX_MS => {
+                Some("deadline_ms: a reversible action may take at most 60000, its undo waits for it")
+            }
+            Nature::Destructive if self.earliest < Stage::Hard => {
+                Some("earliest: a destructive action cannot stand before hard")
+            }
+            Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible
+                if !self.releases.is_empty() =>
+            {
+                Some("releases: only a destructive action gives something away")
+            }
+            Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible | Nature::Destructive => None,
+        }
+    }
+}
+
+impl Catalogue {
+    /// Add one subsystem's file.
+    ///
+    /// # Errors
+    /// If it cannot be parsed or its subsystem is there already.
+    pub fn add(&mut self, file: &str, text: &str) -> Result<(), CatalogueError> {
+        let parsed = SubsystemActions::parse(file, text)?;
+        if self.subsystems.contains_key(&parsed.subsystem) {
+            return Err(CatalogueError::Twice { file: file.to_owned(), subsystem: parsed.subsystem });
+        }
+        self.subsystems.insert(parsed.subsystem, parsed.actions);
+        Ok(())
+    }
+
+    /// The actions of a subsystem.
+    pub fn subsystem(&self, subsystem: &Subsystem) -> Option<&BTreeMap<ActionName, Action>> {
+        self.subsystems.get(subsystem)
+    }
+
+    /// All subsystems, ascending.
+    pub fn subsystems(&self) -> impl Iterator<Item = &Subsystem> {
+        self.subsystems.keys()
+    }
+}

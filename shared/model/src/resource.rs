@@ -1,0 +1,143 @@
+//! What can be deleted.
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Instance, ResourceId, Scope, Subsystem};
+
+/// How dangerous it is to delete a resource, or to forget it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Criticality {
+    /// Safe to delete: it can be rebuilt.
+    Reproducible,
+    /// Dangerous to forget: what is overdue is an alarm, and it is verified absent.
+    Credential,
+    /// Dangerous to delete: longest grace.
+    Irreplaceable,
+}
+
+impl Criticality {
+    /// Least number of days between soft and hard, and between hard and purge, that a plan must grant.
+    pub fn least_grace_days(self) -> u32 {
+        match self {
+            Self::Reproducible | Self::Credential => 1,
+            Self::Irreplaceable => 3,
+        }
+    }
+}
+
+/// What makes a resource this one and not another of the same name: attribute → value, such as
+/// `uuid → 2f1c…`. Compared whole, at announce and before every destructive call. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+#[schemars(with = "BTreeMap<String, String>")]
+pub struct Identity(BTreeMap<String, String>);
+
+/// Why a map is not an identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "identity: expected 1 to 16 attributes, such as uuid, each with a value of 1 to 256 characters; {found}"
+)]
+pub struct InvalidIdentity {
+    /// What was found instead.
+    pub found: String,
+}
+
+impl TryFrom<BTreeMap<String, String>> for Identity {
+    type Error = InvalidIdentity;
+    fn try_from(attributes: BTreeMap<String, String>) -> Result<Self, InvalidIdentity> {
+        if attributes.is_empty() || attributes.len() > 16 {
+            return Err(InvalidIdentity { found: format!("found {}", attributes.len()) });
+        }
+        for (name, value) in &attributes {
+            if name.is_empty() || name.len() > 64 || value.is_empty() || value.len() > 256 {
+                let name: String = name.chars().take(64).collect();
+                return Err(InvalidIdentity { found: format!("attribute {name:?} is too long or empty") });
+            }
+        }
+        Ok(Self(attributes))
+    }
+}
+
+impl From<Identity> for BTreeMap<String, String> {
+    fn from(identity: Identity) -> Self {
+        identity.0
+    }
+}
+
+impl Identity {
+    /// The value of one attribute.
+    pub fn get(&self, attribute: &str) -> Option<&str> {
+        self.0.get(attribute).map(String::as_str)
+    }
+
+    /// All attributes, ascending by name.
+    pub fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+/// Whether the name may be used, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It is in the inventory.
+    Registered,
+    /// Removed from the inventory by a deletion; the name stays taken until recycle.
+    Tombstone,
+    /// Nothing is left; the name may be registered anew.
+    Recycled,
+}
+
+/// A resource as its platform registered it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resource {
+    /// Kind and name.
+    pub id: ResourceId,
+    /// Tenant, group or cluster.
+    pub scope: Scope,
+    /// What makes it this one.
+    pub identity: Identity,
+    /// How dangerous it is to delete or to forget.
+    pub criticality: Criticality,
+    /// Who is restored first: lower goes first.
+    #[serde(default = "default_priority")]
+    pub priority: i16,
+    /// Redundancy groups: never two members down at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// Which instance of each subsystem holds its parts; `main` where it is not named.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub instances: BTreeMap<Subsystem, Subsystem>,
+    /// Must never be deleted while set.
+    #[serde(default)]
+    pub protected: bool,
+    /// What subsystems need to know of it (addresses, host names, contacts), by subsystem.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+fn default_priority() -> i16 {
+    100
+}
+
+impl Resource {
+    /// The instance of `subsystem` that holds this resource's part.
+    pub fn instance_of(&self, subsystem: &Subsystem) -> Instance {
+        instance_of(&self.instances, subsystem)
+    }
+}
+
+/// The instance of `subsystem` in `instances`, or `main`.
+pub fn instance_of(instances: &BTreeMap<Subsystem, Subsystem>, subsystem: &Subsystem) -> Instance {
+    let name = instances.get(subsystem).cloned().unwrap_or_else(main_instance);
+    Instance::new(subsystem.clone(), name)
+}
+
+#[expect(clippy::expect_used, reason = "a constant that a test parses")]
+fn main_instance() -> Subsystem {
+    "main".parse().expect("main is a subsystem's alphabet")
+}

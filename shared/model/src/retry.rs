@@ -1,0 +1,51 @@
+//! The job table's own retry schedule: attempt in, delay out. Pure, because it must be reproducible; the
+//! jitter comes from the job's id.
+use crate::id::JobId;
+
+/// First delay, in milliseconds.
+const FIRST_MS: u64 = 1_000;
+/// Longest delay, in milliseconds: a subsystem that comes back is used again within five minutes.
+const LONGEST_MS: u64 = 300_000;
+/// Delay after an answer that spends no attempt, in milliseconds: an outage or a foreign lock.
+const SPARED_MS: u64 = 2_000;
+/// Attempts a step has before its job parks, if the plan says nothing.
+pub const ATTEMPTS: u16 = 8;
+/// Orders in a row that no consumer began before the job parks: somebody takes orders and dies.
+pub const UNSTARTED: u16 = 5;
+
+/// Milliseconds to wait before attempt number `attempts + 1`: doubling from one second to five minutes, plus
+/// up to a quarter that differs from job to job.
+pub fn delay_ms(job: JobId, attempts: u16) -> u64 {
+    let base = FIRST_MS.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(LONGEST_MS);
+    base + jitter(job, attempts) % (base / 4)
+}
+
+/// Milliseconds to wait after an answer that spent no attempt.
+pub fn spared_delay_ms(job: JobId) -> u64 {
+    SPARED_MS + jitter(job, 0) % (SPARED_MS / 2)
+}
+
+fn jitter(job: JobId, attempts: u16) -> u64 {
+    // SplitMix64: any well-mixed function of the two would do.
+    let mut x =
+        (job.0 as u64).wrapping_mul(31).wrapping_add(u64::from(attempts)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_doubles_and_ends_at_five_minutes() {
+        let job = JobId(17);
+        for attempts in 1..40 {
+            let delay = delay_ms(job, attempts);
+            let base = (1000u64 << (attempts - 1).min(20)).min(300_000);
+            assert!(delay >= base && delay < base + base / 4, "attempt {attempts}: {delay} ms");
+        }
+        assert_ne!(delay_ms(JobId(1), 9), delay_ms(JobId(2), 9), "all jobs would come back at once");
+    }
+}

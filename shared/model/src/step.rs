@@ -1,0 +1,130 @@
+//! What one order asks of a consumer, and what it may answer.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a consumer is asked to do with an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Look: identity, targets, protection. Changes nothing.
+    Inspect,
+    /// Take the manifest that an exact undo needs. Changes nothing.
+    Capture,
+    /// Do it.
+    Perform,
+    /// Take it back, by the captured manifest.
+    Undo,
+    /// Look whether an undo holds, once every order that could still disturb it has expired.
+    Verify,
+}
+
+impl Mode {
+    /// Whether carrying it out may change the resource.
+    pub fn changes(self) -> bool {
+        match self {
+            Self::Perform | Self::Undo => true,
+            Self::Inspect | Self::Capture | Self::Verify => false,
+        }
+    }
+}
+
+/// Whether a thing is there. `Unknown` never counts as absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// Seen to be gone, at the place where it would be.
+    Absent,
+    /// Seen to be there.
+    Present,
+    /// Neither was seen.
+    Unknown,
+}
+
+/// Why an order is to be given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryClass {
+    /// It was tried and failed: counts as an attempt.
+    Failed,
+    /// It was not tried, or somebody else's lock or an outage stood in the way: spends no attempt.
+    Spared,
+}
+
+/// A consumer's answer to one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "result", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outcome {
+    /// It is as wanted.
+    Done {
+        /// Whether what the step is about is there now.
+        presence: Presence,
+        /// What was seen, for the audit trail and the receipt. At most [`EVIDENCE_MAX_BYTES`].
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        evidence: String,
+        /// What was looked at: the manifest of a capture, the targets of an inspect or those a step created.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finding: Option<serde_json::Value>,
+    },
+    /// Not now: give it again later.
+    Retry {
+        /// Whether this counts as an attempt.
+        class: RetryClass,
+        /// What went wrong, for people.
+        reason: String,
+    },
+    /// It must not be done: a person has to look.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Longest evidence or reason, in bytes: it is stored once for every step.
+pub const EVIDENCE_MAX_BYTES: usize = 2048;
+/// Largest manifest or target list of one instance, in bytes of JSON: it travels with every order.
+pub const FINDING_MAX_BYTES: usize = 65_536;
+
+impl Outcome {
+    /// A short `done` without a finding.
+    pub fn done(presence: Presence, evidence: impl Into<String>) -> Self {
+        Self::Done { presence, evidence: evidence.into(), finding: None }
+    }
+
+    /// A `retry` that counts as an attempt.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Retry { class: RetryClass::Failed, reason: reason.into() }
+    }
+
+    /// A `retry` that spends no attempt.
+    pub fn spared(reason: impl Into<String>) -> Self {
+        Self::Retry { class: RetryClass::Spared, reason: reason.into() }
+    }
+
+    /// A `refused`.
+    pub fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into() }
+    }
+
+    /// The same outcome with its texts cut to [`EVIDENCE_MAX_BYTES`], so that a talkative subsystem cannot
+    /// make an answer undeliverable.
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Done { presence, evidence, finding } => {
+                Self::Done { presence, evidence: cut(evidence), finding }
+            }
+            Self::Retry { class, reason } => Self::Retry { class, reason: cut(reason) },
+            Self::Refused { reason } => Self::Refused { reason: cut(reason) },
+        }
+    }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > EVIDENCE_MAX_BYTES {
+        let mut end = EVIDENCE_MAX_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
