@@ -8,15 +8,15 @@
 //! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
 //! in [`audit`], back-off in [`retry`].
-// pub mod audit;
+pub mod audit;
 pub mod beacon;
-// pub mod belts;
+pub mod belts;
 pub mod catalogue;
-// pub mod decide;
-// pub mod deletion;
+pub mod decide;
+pub mod deletion;
 pub mod id;
 pub mod job;
-// pub mod plan;
+pub mod plan;
 pub mod resource;
 pub mod retry;
 pub mod step;

@@ -1,0 +1,163 @@
+//! The audit trail: every decision is exactly one event, chained by hash per record.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::id::Fence;
+use crate::job::{JobKind, StateName};
+use crate::step::{Mode, Presence};
+use crate::time::Timestamp;
+
+/// What was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// The record was made.
+    Created,
+    /// A job was claimed: it took the lock.
+    Claimed,
+    /// A belt said "not now".
+    Held,
+    /// What held it is gone.
+    Unheld,
+    /// A step was answered and the job went on.
+    Settled,
+    /// A job that was in line or backing off got its next order.
+    Dispatched,
+    /// The order's consumer began, or its time was extended.
+    Extended,
+    /// The lease ran out.
+    LeaseOver,
+    /// Cancelled by somebody.
+    Cancelled,
+    /// A hold was placed.
+    HoldPlaced,
+    /// A hold was released.
+    HoldReleased,
+    /// A person had a parked job tried again.
+    Retried,
+    /// A person let a step pass.
+    Waived,
+    /// A person saved the resource by hand.
+    Rescued,
+}
+
+/// One event. Serialised once; those bytes are stored, hashed and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditEvent {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// What was decided.
+    pub what: What,
+    /// Who decided: a person, or `coordinator`.
+    pub by: String,
+    /// Which job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobKind>,
+    /// The step that was answered or ordered: its name in the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// In which mode it was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// The fence of the order that was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<Fence>,
+    /// What the subsystem showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<Presence>,
+    /// The job's state afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateName>,
+    /// The fence of the order this decision gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Fence>,
+    /// Reason or evidence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// A link of the chain: SHA-256 over everything before it.
+pub type Hash = [u8; 32];
+
+/// The hash before the first event.
+pub const GENESIS: Hash = [0; 32];
+
+/// The hash of event number `seq` with these bytes, after `previous`.
+pub fn link(previous: &Hash, seq: i64, body: &[u8]) -> Hash {
+    let mut sha = Sha256::new();
+    sha.update(previous);
+    sha.update(seq.to_be_bytes());
+    sha.update(body);
+    sha.finalize().into()
+}
+
+/// Where a chain is broken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// A number is missing or out of order.
+    #[error("audit event {expected} is missing, found {found}")]
+    Gap {
+        /// Expected next.
+        expected: i64,
+        /// Found instead.
+        found: i64,
+    },
+    /// An event was changed.
+    #[error("audit event {seq} does not match its hash")]
+    Changed {
+        /// Its number.
+        seq: i64,
+    },
+    /// The chain ends before its head.
+    #[error("the chain ends at event {found}, its head says {expected}")]
+    Cut {
+        /// The head's number.
+        expected: i64,
+        /// The last event's.
+        found: i64,
+    },
+}
+
+/// Check a whole chain, ascending (number, body, hash), against the head on its record.
+///
+/// # Errors
+/// The first place where it does not hold.
+pub fn verify<'a>(
+    events: impl IntoIterator<Item = (i64, &'a [u8], Hash)>,
+    head: (i64, Hash),
+) -> Result<(), Broken> {
+    let mut previous = GENESIS;
+    let mut last = 0;
+    for (seq, body, hash) in events {
+        if seq != last + 1 {
+            return Err(Broken::Gap { expected: last + 1, found: seq });
+        }
+        if link(&previous, seq, body) != hash {
+            return Err(Broken::Changed { seq });
+        }
+        (previous, last) = (hash, seq);
+    }
+    if (last, previous) != head {
+        return Err(Broken::Cut { expected: head.0, found: last });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_shows_every_kind_of_tampering() {
+        let one = link(&GENESIS, 1, b"a");
+        let two = link(&one, 2, b"b");
+        assert_eq!(verify([(1, &b"a"[..], one), (2, &b"b"[..], two)], (2, two)), Ok(()));
+        assert_eq!(
+            verify([(1, &b"x"[..], one), (2, &b"b"[..], two)], (2, two)),
+            Err(Broken::Changed { seq: 1 })
+        );
+        assert_eq!(verify([(2, &b"b"[..], two)], (2, two)), Err(Broken::Gap { expected: 1, found: 2 }));
+        assert_eq!(verify([(1, &b"a"[..], one)], (2, two)), Err(Broken::Cut { expected: 2, found: 1 }));
+    }
+}

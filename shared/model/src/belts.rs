@@ -1,0 +1,91 @@
+//! Belts: what can stop a deletion. Evaluated in the claiming transaction, before the claim, and again before
+//! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::deletion::Deletion;
+use crate::id::{Actor, Kind, Scope, Subsystem};
+use crate::job::{Blocker, Job, JobKind, Stage};
+use crate::time::Timestamp;
+
+/// What a pause covers: everything that matches all that is given; nothing given covers everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseSelector {
+    /// Only this stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
+    /// Only this kind of resource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Only this scope and those below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Only steps of this subsystem.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subsystem: Option<Subsystem>,
+}
+
+/// Somebody said stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// Its number.
+    pub id: i64,
+    /// What it covers.
+    pub covers: PauseSelector,
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl PauseSelector {
+    /// Whether it covers the next step of `job`.
+    pub fn covers(&self, deletion: &Deletion, job: &Job) -> bool {
+        let JobKind::Stage(stage) = job.kind else { return false };
+        let resource = &deletion.record.resource;
+        self.stage.is_none_or(|s| s == stage)
+            && self.kind.as_ref().is_none_or(|k| *k == resource.id.kind)
+            && self.scope.as_ref().is_none_or(|s| within(&resource.scope, s))
+            && self.subsystem.as_ref().is_none_or(|s| deletion.wants(job).is_some_and(|i| i.subsystem == *s))
+    }
+}
+
+/// Whether `scope` is `outer` or below it: by whole path segments, so `tenants/ac` does not contain
+/// `tenants/acme`.
+fn within(scope: &Scope, outer: &Scope) -> bool {
+    scope.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// What stops the next step of `job`, if anything does.
+pub fn blocker(deletion: &Deletion, job: &Job, pauses: &[Pause]) -> Option<Blocker> {
+    if job.kind == JobKind::Restore {
+        return None;
+    }
+    if deletion.protected {
+        return Some(Blocker::Protected);
+    }
+    if let Some(hold) = deletion.holds.first() {
+        return Some(Blocker::Hold { what: format!("{}: {}", hold.origin, hold.reason) });
+    }
+    pauses
+        .iter()
+        .find(|pause| pause.covers.covers(deletion, job))
+        .map(|pause| Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_contains_whole_segments_only() {
+        let inside = |a: &str, b: &str| within(&a.parse().unwrap(), &b.parse().unwrap());
+        assert!(inside("tenants/acme", "tenants/acme"));
+        assert!(inside("tenants/acme/web", "tenants/acme"));
+        assert!(!inside("tenants/acme", "tenants/ac"));
+        assert!(!inside("tenants", "tenants/acme"));
+    }
+}

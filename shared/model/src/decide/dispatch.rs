@@ -1,0 +1,303 @@
+//! How a job takes the lock, goes from step to step, and ends.
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading, held};
+use crate::audit::What;
+use crate::belts;
+use crate::catalogue::Nature;
+use crate::deletion::{RecordStatus, Waiver, WaiverClaim};
+use crate::id::{Instance, JobId};
+use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
+use crate::plan::{OwnStep, Performer, Step};
+use crate::resource::Presence as ResourcePresence;
+use crate::step::Mode;
+
+/// How much later than an order's deadline its lease ends, beyond the longest call, in milliseconds: the
+/// clocks of consumers that act differ by less.
+const SKEW_MS: u64 = crate::beacon::SKEW_MS;
+
+/// A due job takes the lock, or a belt says not now.
+pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
+    let job = draft.job(id)?;
+    let JobState::Scheduled { due_at: Some(due_at) } = job.state else {
+        return Err(Refusal::NotInState { job: id, state: job.state.name() });
+    };
+    if due_at > draft.now() {
+        return Err(Refusal::NotYet(id));
+    }
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    if draft.deletion.jobs.iter().any(|j| j.kind < job.kind && !j.state.name().over()) {
+        return Err(Refusal::NotItsTurn(id));
+    }
+    let kind = Some(job.kind);
+    if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context.pauses) {
+        let mut audit = heading(draft.now(), What::Held, COORDINATOR, kind);
+        audit.detail = by.to_string();
+        draft.record(audit);
+        let state = held(due_at, by, draft.now());
+        draft.put(Job { state, ..job });
+        return Ok(());
+    }
+    if let Some(instance) = draft.deletion.wants(&job)
+        && (draft.context.capacity)(&instance, Lane::Stages) != Capacity::Free
+    {
+        return Err(Refusal::NoCredit(instance));
+    }
+    draft.record(heading(draft.now(), What::Claimed, COORDINATOR, kind));
+    go_on(draft, job);
+    Ok(())
+}
+
+/// A locked job without an order goes on.
+pub(super) fn proceed(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
+    let job = draft.job(id)?;
+    match &job.state {
+        JobState::Ready { .. } => {}
+        JobState::Waiting { until, .. } if *until <= draft.now() => {}
+        JobState::Waiting { .. } => return Err(Refusal::NotYet(id)),
+        JobState::Scheduled { .. }
+        | JobState::Held { .. }
+        | JobState::Running(_)
+        | JobState::Cancelling(_)
+        | JobState::Parked { .. }
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => return Err(Refusal::NotInState { job: id, state: job.state.name() }),
+    }
+    draft.record(heading(draft.now(), What::Dispatched, COORDINATOR, Some(job.kind)));
+    let before = job.state.clone();
+    go_on(draft, job);
+    let after = draft.job(id)?;
+    let in_line = |s: &JobState| match s {
+        JobState::Ready { blocked, .. } => Some(blocked.clone()),
+        _ => None,
+    };
+    if in_line(&before).is_some() && in_line(&before) == in_line(&after.state) {
+        return Err(Refusal::NotYet(id));
+    }
+    Ok(())
+}
+
+/// Is what held the job gone?
+pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
+    let job = draft.job(id)?;
+    let blocked = belts::blocker(&draft.deletion, &job, draft.context.pauses);
+    let (state, what) = match (&job.state, blocked) {
+        (JobState::Held { due_at, by, recheck_at }, Some(now_by)) => {
+            if *by == now_by && recheck_at.is_some_and(|at| at > draft.now()) {
+                return Err(Refusal::NotYet(id));
+            }
+            (held(*due_at, now_by, draft.now()), What::Held)
+        }
+        (JobState::Held { due_at, .. }, None) => {
+            (JobState::Scheduled { due_at: Some(*due_at) }, What::Unheld)
+        }
+        (JobState::Ready { since, blocked: Some(_) }, None) => {
+            (JobState::Ready { since: *since, blocked: None }, What::Unheld)
+        }
+        (JobState::Ready { .. }, _) => return Err(Refusal::NotYet(id)),
+        (
+            JobState::Scheduled { .. }
+            | JobState::Running(_)
+            | JobState::Waiting { .. }
+            | JobState::Cancelling(_)
+            | JobState::Parked { .. }
+            | JobState::Done
+            | JobState::Cancelled
+            | JobState::Rescued,
+            _,
+        ) => return Err(Refusal::NotInState { job: id, state: job.state.name() }),
+    };
+    let mut audit = heading(draft.now(), what, COORDINATOR, Some(job.kind));
+    if let JobState::Held { by, .. } = &state {
+        audit.detail = by.to_string();
+    }
+    draft.record(audit);
+    draft.put(Job { state, ..job });
+    Ok(())
+}
+
+/// Give the job its next order, carry out the coordinator's own steps on the way, or end it.
+pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
+    // Each round moves the cursor on, and a stage has at most `STEPS_MAX` steps.
+    loop {
+        let Some((stage, index, step)) =
+            draft.deletion.step_at(&job).map(|(stage, index, step)| (stage, index, step.clone()))
+        else {
+            return finish(draft, job);
+        };
+        if job.kind != JobKind::Restore && passed(draft, &job, index, &step) {
+            advance(&mut job);
+            continue;
+        }
+        if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context.pauses) {
+            let since = draft.now();
+            job.state = JobState::Ready { since, blocked: Some(by) };
+            return draft.put(job);
+        }
+        match (&step.performer, draft.deletion.instance_for(&step)) {
+            (Performer::Coordinator(own), _) => {
+                match own {
+                    OwnStep::RemoveFromInventory => {
+                        draft.change(Change::Resource(ResourcePresence::Tombstone));
+                    }
+                    OwnStep::Receipt => draft.happened("receipt", stage.word()),
+                }
+                advance(&mut job);
+            }
+            (Performer::Subsystem { .. }, Some(instance)) => {
+                return order(draft, job, (stage, index), &step, instance);
+            }
+            // A subsystem's step always has an instance; parking rather than panicking if it had none.
+            (Performer::Subsystem { .. }, None) => {
+                job.state = JobState::Parked { reason: format!("step {} has no instance", step.name) };
+                return draft.put(job);
+            }
+        }
+    }
+}
+
+/// Whether the step was waived, or is by what it depends on: what may still be there keeps what it uses.
+fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
+    let slot = job.kind.slot();
+    if draft.deletion.waivers.iter().any(|w| w.slot == slot && w.step == index) {
+        return true;
+    }
+    let remaining = draft.deletion.waivers.iter().find(|w| {
+        w.claim == WaiverClaim::MayRemain
+            && waived_step(draft, w).is_some_and(|waived| step.after.contains(&waived.name))
+    });
+    let Some(cause) = remaining else { return false };
+    let waiver = Waiver {
+        slot,
+        step: index,
+        claim: WaiverClaim::MayRemain,
+        by: cause.by.clone(),
+        evidence: format!("follows from: {}", cause.evidence),
+        at: draft.now(),
+    };
+    draft.change(Change::Waived(waiver));
+    true
+}
+
+fn waived_step<'d>(draft: &'d Draft<'_>, waiver: &Waiver) -> Option<&'d Step> {
+    match JobKind::from_slot(waiver.slot)? {
+        JobKind::Stage(stage) => draft.deletion.plan.stage(stage).steps.get(usize::from(waiver.step)),
+        JobKind::Restore => None,
+    }
+}
+
+/// Move the cursor to the next step.
+pub(super) fn advance(job: &mut Job) {
+    job.cursor += 1;
+    job.phase = if job.kind == JobKind::Restore { Phase::Act } else { Phase::Capture };
+    job.touched = false;
+    job.attempts = 0;
+    job.unstarted = 0;
+}
+
+/// What is asked next of a step.
+pub(super) fn mode(kind: JobKind, phase: Phase, nature: Nature) -> Mode {
+    match (kind, phase, nature) {
+        (JobKind::Restore, Phase::Verify, _) => Mode::Verify,
+        (JobKind::Restore, Phase::Capture | Phase::Act, _) => Mode::Undo,
+        (JobKind::Stage(_), _, Nature::Inspect) => Mode::Inspect,
+        (JobKind::Stage(_), Phase::Capture, Nature::Reversible) => Mode::Capture,
+        (JobKind::Stage(_), _, Nature::Reversible | Nature::Check | Nature::Adds | Nature::Destructive) => {
+            Mode::Perform
+        }
+    }
+}
+
+fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step: &Step, instance: Instance) {
+    let now = draft.now();
+    let mode = mode(job.kind, job.phase, step.nature);
+    if job.kind == JobKind::Restore {
+        // What a stage ordered may still be carried out until its deadline, and a call begun then for a call
+        // longer: undo after the one, look after the other.
+        let quiet = stages_quiet_after(draft);
+        let from = if mode == Mode::Verify { quiet.plus_ms(step.longest_call_ms) } else { quiet };
+        if from > now {
+            job.state = JobState::Waiting { until: from, reason: "an order may still be carried out".into() };
+            return draft.put(job);
+        }
+    }
+    let lane = if job.kind == JobKind::Restore { Lane::Restores } else { Lane::Stages };
+    match (draft.context.capacity)(&instance, lane) {
+        Capacity::Free => {}
+        Capacity::Full | Capacity::Down => {
+            let since = match job.state {
+                JobState::Ready { since, .. } => since,
+                _ => now,
+            };
+            job.state = JobState::Ready { since, blocked: None };
+            return draft.put(job);
+        }
+    }
+    let deadline = now.plus_ms(step.deadline_ms);
+    let lease_until = deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+    let fence = draft.context.fence;
+    job.quiet_after = job.quiet_after.max(deadline);
+    job.touched |= mode.changes();
+    job.state = JobState::Running(Out { fence, deadline, lease_until, started: false, performer: None });
+    let order = OrderSpec {
+        job: job.id,
+        kind: job.kind,
+        stage,
+        step: index,
+        mode,
+        instance,
+        fence,
+        deadline,
+        attempts: job.attempts,
+    };
+    draft.effects.push(Effect::Order(order));
+    draft.put(job);
+}
+
+fn stages_quiet_after(draft: &Draft<'_>) -> crate::Timestamp {
+    draft
+        .deletion
+        .jobs
+        .iter()
+        .filter(|j| j.kind != JobKind::Restore)
+        .map(|j| j.quiet_after)
+        .max()
+        .unwrap_or_default()
+}
+
+/// Every step is done: the job ends, its successor becomes due.
+fn finish(draft: &mut Draft<'_>, mut job: Job) {
+    let now = draft.now();
+    job.state = JobState::Done;
+    job.ended_at = Some(now);
+    let kind = job.kind;
+    draft.put(job);
+    match kind {
+        JobKind::Restore => {
+            draft.change(Change::Status(RecordStatus::Cancelled));
+            draft.happened("restored", "");
+        }
+        JobKind::Stage(Stage::Recycle) => {
+            draft.change(Change::Resource(ResourcePresence::Recycled));
+            draft.change(Change::Status(RecordStatus::Recycled));
+            draft.happened("recycled", "");
+        }
+        JobKind::Stage(stage) => {
+            draft.happened("stage_done", stage.word());
+            let next = Stage::ALL[usize::from(stage.index()) + 1];
+            if let Some(successor) = draft.deletion.stage_job(next).cloned() {
+                let due_at = Some(draft.deletion.due_after(next, now, draft.context.day));
+                draft.put(Job { state: JobState::Scheduled { due_at }, ..successor });
+            }
+        }
+    }
+}
+
+/// Begin the restore: it takes over the lock in this very decision.
+pub(super) fn begin_restore(draft: &mut Draft<'_>) {
+    let id = JobId::of(draft.deletion.id, JobKind::RESTORE_SLOT);
+    let mut job = Job::new(id, JobKind::Restore, Some(draft.now()));
+    job.phase = Phase::Act;
+    go_on(draft, job);
+}

@@ -1,0 +1,187 @@
+//! What people decide: cancel, hold, retry, waive, rescue.
+use super::dispatch::{advance, begin_restore, go_on};
+use super::{Change, Draft, Refusal, heading};
+use crate::audit::What;
+use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
+use crate::id::Actor;
+use crate::job::{Blocker, Job, JobState, Stage};
+use crate::resource::Presence as ResourcePresence;
+
+fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
+    if text.trim().is_empty() || text.chars().count() > REASON_MAX {
+        return Err(Refusal::Missing(what));
+    }
+    Ok(())
+}
+
+/// The resource is wanted back. One decision: every stage job ends, and the restore takes over the lock, or
+/// waits for the one order that is out.
+pub(super) fn cancel(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+    given("reason", reason)?;
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    if let Some(reached) =
+        [Stage::Recycle, Stage::Purge, Stage::Hard].into_iter().find(|stage| draft.deletion.claimed(*stage))
+    {
+        return Err(Refusal::TooLate { reached, rescue_until_purge: reached == Stage::Hard });
+    }
+    let mut audit = heading(draft.now(), What::Cancelled, by.as_str(), None);
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    let mut out = false;
+    for job in draft.deletion.jobs.clone() {
+        let state = match job.state {
+            JobState::Scheduled { .. }
+            | JobState::Held { .. }
+            | JobState::Ready { .. }
+            | JobState::Waiting { .. }
+            | JobState::Parked { .. } => JobState::Cancelled,
+            JobState::Running(order) => {
+                out = true;
+                JobState::Cancelling(order)
+            }
+            JobState::Cancelling(_) | JobState::Done | JobState::Cancelled | JobState::Rescued => continue,
+        };
+        let ended_at = (state == JobState::Cancelled).then(|| draft.now());
+        draft.put(Job { state, ended_at, ..job });
+    }
+    draft.happened("cancelled", reason);
+    draft.change(Change::Status(RecordStatus::Restoring));
+    if !out {
+        begin_restore(draft);
+    }
+    Ok(())
+}
+
+/// One more reason not to go on.
+pub(super) fn place_hold(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+    given("reason", reason)?;
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    let hold = Hold {
+        // The audit chain's next number: unique within the deletion without a sequence of its own.
+        id: draft.deletion.audit_seq + 1,
+        origin: by.clone(),
+        reason: reason.to_owned(),
+        since: draft.now(),
+    };
+    let mut audit = heading(draft.now(), What::HoldPlaced, by.as_str(), None);
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    draft.change(Change::HoldPlaced(hold));
+    Ok(())
+}
+
+/// One reason less. What only this one held is due again at once.
+pub(super) fn release_hold(draft: &mut Draft<'_>, hold: i64, by: &Actor) -> Result<(), Refusal> {
+    let Some(found) = draft.deletion.holds.iter().find(|h| h.id == hold).cloned() else {
+        return Err(Refusal::NoSuchHold(hold));
+    };
+    let mut audit = heading(draft.now(), What::HoldReleased, by.as_str(), None);
+    audit.detail = format!("{}: {}", found.origin, found.reason);
+    draft.record(audit);
+    draft.change(Change::HoldReleased(hold));
+    if !draft.deletion.holds.is_empty() {
+        return Ok(());
+    }
+    for job in draft.deletion.jobs.clone() {
+        let state = match &job.state {
+            JobState::Held { due_at, by: Blocker::Hold { .. }, .. } => {
+                JobState::Scheduled { due_at: Some(*due_at) }
+            }
+            JobState::Ready { since, blocked: Some(Blocker::Hold { .. }) } => {
+                JobState::Ready { since: *since, blocked: None }
+            }
+            JobState::Scheduled { .. }
+            | JobState::Held { .. }
+            | JobState::Ready { .. }
+            | JobState::Running(_)
+            | JobState::Waiting { .. }
+            | JobState::Cancelling(_)
+            | JobState::Parked { .. }
+            | JobState::Done
+            | JobState::Cancelled
+            | JobState::Rescued => continue,
+        };
+        draft.put(Job { state, ..job });
+    }
+    Ok(())
+}
+
+fn parked(draft: &Draft<'_>) -> Result<Job, Refusal> {
+    draft
+        .deletion
+        .jobs
+        .iter()
+        .find(|job| matches!(job.state, JobState::Parked { .. }))
+        .cloned()
+        .ok_or(Refusal::NothingParked)
+}
+
+/// The parked step is tried again, with all its attempts.
+pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
+    let mut job = parked(draft)?;
+    draft.record(heading(draft.now(), What::Retried, by.as_str(), Some(job.kind)));
+    job.attempts = 0;
+    job.unstarted = 0;
+    go_on(draft, job);
+    Ok(())
+}
+
+/// The parked step is let pass.
+pub(super) fn waive(
+    draft: &mut Draft<'_>,
+    by: &Actor,
+    claim: WaiverClaim,
+    evidence: &str,
+) -> Result<(), Refusal> {
+    given("evidence", evidence)?;
+    let mut job = parked(draft)?;
+    let mut audit = heading(draft.now(), What::Waived, by.as_str(), Some(job.kind));
+    audit.step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
+    audit.detail = format!("{claim:?}: {evidence}");
+    draft.record(audit);
+    draft.change(Change::Waived(Waiver {
+        slot: job.kind.slot(),
+        step: job.cursor,
+        claim,
+        by: by.clone(),
+        evidence: evidence.to_owned(),
+        at: draft.now(),
+    }));
+    advance(&mut job);
+    go_on(draft, job);
+    Ok(())
+}
+
+/// The resource was saved by hand, between the end of cancel and the point of no return.
+pub(super) fn rescue(draft: &mut Draft<'_>, by: &Actor, evidence: &str) -> Result<(), Refusal> {
+    given("evidence", evidence)?;
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    if !draft.deletion.claimed(Stage::Hard) {
+        return Err(Refusal::NoRescue("it can still be cancelled"));
+    }
+    if draft.deletion.claimed(Stage::Purge) {
+        return Err(Refusal::NoRescue("purge has begun"));
+    }
+    let quiet = draft.deletion.quiet_after();
+    if draft.now() <= quiet {
+        return Err(Refusal::OrderMayRun(quiet));
+    }
+    let mut audit = heading(draft.now(), What::Rescued, by.as_str(), None);
+    audit.detail = evidence.to_owned();
+    draft.record(audit);
+    for job in draft.deletion.jobs.clone() {
+        if !job.state.name().over() {
+            draft.put(Job { state: JobState::Rescued, ended_at: Some(draft.now()), ..job });
+        }
+    }
+    draft.change(Change::Status(RecordStatus::Rescued));
+    draft.change(Change::Resource(ResourcePresence::Registered));
+    draft.happened("rescued", evidence);
+    Ok(())
+}

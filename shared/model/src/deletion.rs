@@ -1,0 +1,381 @@
+//! The deletion record and everything decided on together with it: its jobs, holds and waivers.
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Actor, DeletionId, Instance, JobId};
+use crate::job::{Job, JobKind, JobState, Stage};
+use crate::plan::{Performer, Plan, Step};
+use crate::resource::Resource;
+use crate::time::{self, Day, Timestamp};
+
+/// An IANA time zone, such as `Europe/Berlin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Zone(pub Tz);
+
+/// The text is no time zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("zone {0:?}: expected an IANA time zone, such as Europe/Berlin")]
+pub struct NoZone(pub String);
+
+impl FromStr for Zone {
+    type Err = NoZone;
+    fn from_str(text: &str) -> Result<Self, NoZone> {
+        text.parse().map(Self).map_err(|_| NoZone(text.chars().take(60).collect()))
+    }
+}
+
+impl TryFrom<String> for Zone {
+    type Error = NoZone;
+    fn try_from(text: String) -> Result<Self, NoZone> {
+        text.parse()
+    }
+}
+
+impl From<Zone> for String {
+    fn from(zone: Zone) -> String {
+        zone.0.name().to_owned()
+    }
+}
+
+/// When a resource is to go: the date of its soft stage, in its record's zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Due {
+    /// The date.
+    #[schemars(with = "String")]
+    pub date: NaiveDate,
+    /// Whose calendar.
+    pub zone: Zone,
+    /// In a rehearsal: the moment that counts as the date's midnight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moment: Option<Timestamp>,
+}
+
+impl Due {
+    /// The moment `days` after the due date.
+    fn at(&self, days: i32, day: Day) -> Timestamp {
+        match (day, self.moment) {
+            (Day::Rehearsal { .. }, Some(moment)) => time::add_days(moment, days, self.zone.0, day),
+            (Day::Rehearsal { .. }, None) | (Day::Calendar, _) => {
+                let date = if days >= 0 {
+                    self.date.checked_add_days(chrono::Days::new(u64::from(days.unsigned_abs())))
+                } else {
+                    self.date.checked_sub_days(chrono::Days::new(u64::from(days.unsigned_abs())))
+                };
+                date.map_or(Timestamp::MAX, |date| time::start_of(date, self.zone.0))
+            }
+        }
+    }
+}
+
+/// The statement itself; never changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The resource as it was registered when the record was made; its identity is what counts from now on.
+    pub resource: Resource,
+    /// When.
+    pub due: Due,
+    /// Missing this date alarms, whatever the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_by: Option<NaiveDate>,
+    /// Who asked for it.
+    pub requested_by: Actor,
+    /// Why.
+    pub reason: String,
+    /// When the record was made.
+    pub created_at: Timestamp,
+}
+
+/// Where the record as a whole stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordStatus {
+    /// Under way; the name is protected.
+    Live,
+    /// Cancelled, the restore is not over yet; still live for everybody else.
+    Restoring,
+    /// Over: cancelled and restored.
+    Cancelled,
+    /// Over: nothing is left, the name is free.
+    Recycled,
+    /// Over: saved by hand.
+    Rescued,
+}
+
+impl RecordStatus {
+    /// Whether the record is live: at most one such per resource.
+    pub fn live(self) -> bool {
+        match self {
+            Self::Live | Self::Restoring => true,
+            Self::Cancelled | Self::Recycled | Self::Rescued => false,
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Restoring => "restoring",
+            Self::Cancelled => "cancelled",
+            Self::Recycled => "recycled",
+            Self::Rescued => "rescued",
+        }
+    }
+}
+
+/// A named reason not to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hold {
+    /// Unique within its deletion.
+    pub id: i64,
+    /// Who or what holds: `legal`, `billing`, a person.
+    pub origin: Actor,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What a person states about a step that is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaiverClaim {
+    /// It is gone: what depends on it runs.
+    Absent,
+    /// It may still be there: what depends on it is waived too.
+    MayRemain,
+}
+
+/// A step that a person let pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Waiver {
+    /// The job's slot.
+    pub slot: u8,
+    /// The step's index in its job.
+    pub step: u16,
+    /// What is stated.
+    pub claim: WaiverClaim,
+    /// Who stated it.
+    pub by: Actor,
+    /// On what evidence.
+    pub evidence: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Everything that is decided on together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deletion {
+    /// Its id.
+    pub id: DeletionId,
+    /// The statement.
+    pub record: Arc<Record>,
+    /// The record's own copy of the plan.
+    pub plan: Arc<Plan>,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// The resource's protection flag as it is now.
+    pub protected: bool,
+    /// Number of its last audit event.
+    pub audit_seq: i64,
+    /// Ascending by slot; one per stage, and the restore if there is one.
+    pub jobs: Vec<Job>,
+    /// Those that stand.
+    pub holds: Vec<Hold>,
+    /// All that were given.
+    pub waivers: Vec<Waiver>,
+}
+
+/// One step that a restore takes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UndoStep {
+    /// The stage it was done in.
+    pub stage: Stage,
+    /// Its index in that stage.
+    pub index: u16,
+}
+
+/// Why a record cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotDelete {
+    /// The plan is for another kind.
+    #[error("the plan is for {plan}, the resource is a {kind}")]
+    OtherKind {
+        /// The plan's kind.
+        plan: String,
+        /// The resource's kind.
+        kind: String,
+    },
+    /// The plan is for less critical resources.
+    #[error("{resource} is {critical:?}, but its plan only grants the grace for {plan:?}")]
+    TooCritical {
+        /// The resource.
+        resource: String,
+        /// How critical it is.
+        critical: crate::resource::Criticality,
+        /// What the plan is for.
+        plan: crate::resource::Criticality,
+    },
+    /// It is protected.
+    #[error("{0} is protected; lift the protection first")]
+    Protected(String),
+    /// No reason was given.
+    #[error("reason: expected 1 to 1000 characters")]
+    Reason,
+}
+
+/// Longest reason, in characters.
+pub const REASON_MAX: usize = 1000;
+
+impl Deletion {
+    /// Draw up a new record. Announce is due on its date (at once, if that has passed); every later stage has
+    /// no due time until its predecessor is done.
+    ///
+    /// # Errors
+    /// If the plan does not fit the resource, the resource is protected, or no reason is given.
+    pub fn draw_up(id: DeletionId, record: Record, plan: Arc<Plan>, day: Day) -> Result<Self, CannotDelete> {
+        let resource = &record.resource;
+        if plan.kind != resource.id.kind {
+            let kind = resource.id.kind.to_string();
+            return Err(CannotDelete::OtherKind { plan: plan.kind.to_string(), kind });
+        }
+        if resource.criticality > plan.criticality {
+            return Err(CannotDelete::TooCritical {
+                resource: resource.id.to_string(),
+                critical: resource.criticality,
+                plan: plan.criticality,
+            });
+        }
+        if resource.protected {
+            return Err(CannotDelete::Protected(resource.id.to_string()));
+        }
+        if record.reason.trim().is_empty() || record.reason.chars().count() > REASON_MAX {
+            return Err(CannotDelete::Reason);
+        }
+        let jobs = Stage::ALL
+            .into_iter()
+            .map(|stage| {
+                let kind = JobKind::Stage(stage);
+                let due_at = (stage == Stage::Announce)
+                    .then(|| record.due.at(plan.stage(stage).offset_days, day).max(record.created_at));
+                Job::new(JobId::of(id, kind.slot()), kind, due_at)
+            })
+            .collect();
+        Ok(Self {
+            id,
+            record: Arc::new(record),
+            plan,
+            status: RecordStatus::Live,
+            protected: false,
+            audit_seq: 0,
+            jobs,
+            holds: Vec::new(),
+            waivers: Vec::new(),
+        })
+    }
+
+    /// One job.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.id == id)
+    }
+
+    /// The job of a stage.
+    pub fn stage_job(&self, stage: Stage) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.kind == JobKind::Stage(stage))
+    }
+
+    /// The job that holds the lock.
+    pub fn locking_job(&self) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.state.name().locks())
+    }
+
+    /// When `stage` is due by its date alone.
+    pub fn date_of(&self, stage: Stage, day: Day) -> Timestamp {
+        self.record.due.at(self.plan.stage(stage).offset_days, day)
+    }
+
+    /// When `stage` is due if its predecessor ended at `ended_at`: the later of its date and that moment plus
+    /// the difference of the offsets, so that a late stage never shortens the next one's grace.
+    pub fn due_after(&self, stage: Stage, ended_at: Timestamp, day: Day) -> Timestamp {
+        let index = usize::from(stage.index());
+        let before = index.checked_sub(1).map_or(0, |i| self.plan.stages[i].offset_days);
+        let grace = self.plan.stages[index].offset_days - before;
+        let earliest = time::add_days(ended_at, grace, self.record.due.zone.0, day);
+        self.date_of(stage, day).max(earliest)
+    }
+
+    /// Whether a stage was claimed: something of it has run or may run.
+    pub fn claimed(&self, stage: Stage) -> bool {
+        self.stage_job(stage).is_some_and(|job| match job.state {
+            JobState::Scheduled { .. } | JobState::Held { .. } | JobState::Cancelled => false,
+            JobState::Ready { .. }
+            | JobState::Running(_)
+            | JobState::Waiting { .. }
+            | JobState::Cancelling(_)
+            | JobState::Parked { .. }
+            | JobState::Done
+            | JobState::Rescued => true,
+        })
+    }
+
+    /// The latest deadline of any order of the stages: nothing they ordered acts after it.
+    pub fn quiet_after(&self) -> Timestamp {
+        self.jobs.iter().map(|job| job.quiet_after).max().unwrap_or_default()
+    }
+
+    /// What a restore takes back, in its order: exactly the reversible steps that were done or may have been,
+    /// the last one first.
+    pub fn undo_list(&self) -> Vec<UndoStep> {
+        let mut list = Vec::new();
+        for stage in Stage::ALL.into_iter().filter(|s| s.reversible()) {
+            let Some(job) = self.stage_job(stage) else { continue };
+            for (index, step) in (0u16..).zip(&self.plan.stage(stage).steps) {
+                let maybe_done = index < job.cursor || (index == job.cursor && job.touched);
+                if maybe_done && step.nature.captures() {
+                    list.push(UndoStep { stage, index });
+                }
+            }
+        }
+        list.reverse();
+        list
+    }
+
+    /// The plan's step under a job's cursor, with its index in its stage; none once all are done.
+    pub fn step_at(&self, job: &Job) -> Option<(Stage, u16, &Step)> {
+        let (stage, index) = match job.kind {
+            JobKind::Stage(stage) => (stage, job.cursor),
+            JobKind::Restore => {
+                let undo = *self.undo_list().get(usize::from(job.cursor))?;
+                (undo.stage, undo.index)
+            }
+        };
+        self.plan.stage(stage).steps.get(usize::from(index)).map(|step| (stage, index, step))
+    }
+
+    /// The instance that carries out a step; none for the coordinator's own.
+    pub fn instance_for(&self, step: &Step) -> Option<Instance> {
+        match &step.performer {
+            Performer::Subsystem { subsystem, .. } => Some(self.record.resource.instance_of(subsystem)),
+            Performer::Coordinator(_) => None,
+        }
+    }
+
+    /// The instance a job needs next, behind the coordinator's own steps; none if it needs no other.
+    pub fn wants(&self, job: &Job) -> Option<Instance> {
+        match job.kind {
+            JobKind::Restore => self.step_at(job).and_then(|(_, _, step)| self.instance_for(step)),
+            JobKind::Stage(stage) => self
+                .plan
+                .stage(stage)
+                .steps
+                .get(usize::from(job.cursor)..)
+                .and_then(|rest| rest.iter().find_map(|step| self.instance_for(step))),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Plans: per kind of resource, the stages, when they are due, and their steps. Parsed from TOML and linted;
+//! a deletion record keeps a copy, so editing a plan changes no running deletion.
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::catalogue::{Action, Catalogue, Nature};
+use crate::id::{ActionName, Kind, Subsystem};
+use crate::job::Stage;
+use crate::resource::Criticality;
+use crate::retry;
+
+mod lint;
+
+/// Most steps one stage may have: a job's cursor and its undo list stay small.
+pub const STEPS_MAX: usize = 64;
+
+/// A plan that passed the linter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What it deletes.
+    pub kind: Kind,
+    /// Counted up by whoever edits it.
+    pub version: u32,
+    /// The most critical resources it may be used for.
+    pub criticality: Criticality,
+    /// It only loads in a ledger that is a rehearsal.
+    pub rehearsal: bool,
+    /// Announce, soft, hard, purge, recycle.
+    pub stages: [PlanStage; 5],
+}
+
+/// One stage of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanStage {
+    /// Days after the record's due date (negative: before), in the record's zone.
+    pub offset_days: i32,
+    /// One after another.
+    pub steps: Vec<Step>,
+}
+
+/// Who carries out a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Performer {
+    /// A consumer of this subsystem.
+    Subsystem {
+        /// The subsystem.
+        subsystem: Subsystem,
+        /// Its action.
+        action: ActionName,
+    },
+    /// The coordinator itself, in the transaction that settles the step before it.
+    Coordinator(OwnStep),
+}
+
+/// What the coordinator does itself, on its own tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnStep {
+    /// `inventory.remove`: the resource leaves a tombstone until recycle.
+    RemoveFromInventory,
+    /// `receipt`: the per-subsystem proof can be drawn up from here on.
+    Receipt,
+}
+
+/// One step of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// What others call it in `after`; `SUBSYSTEM.ACTION` unless the plan names it.
+    pub name: String,
+    /// Who carries it out.
+    pub performer: Performer,
+    /// What it does to the world.
+    pub nature: Nature,
+    /// Longest time one order may take, in milliseconds.
+    pub deadline_ms: u64,
+    /// Longest single call, in milliseconds.
+    pub longest_call_ms: u64,
+    /// May be extended by progress.
+    pub long: bool,
+    /// Attempts before it parks.
+    pub max_attempts: u16,
+    /// Names of steps this one depends on: waived as "may remain" there means waived here.
+    pub after: Vec<String>,
+    /// Passed to the driver.
+    pub params: BTreeMap<String, Value>,
+}
+
+impl Plan {
+    /// One stage.
+    pub fn stage(&self, stage: Stage) -> &PlanStage {
+        &self.stages[usize::from(stage.index())]
+    }
+
+    /// Parse and lint one plan file. `rehearsal`: whether the ledger it is for is a rehearsal.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, each with its line.
+    pub fn parse(file: &str, text: &str, catalogue: &Catalogue, rehearsal: bool) -> Result<Self, PlanErrors> {
+        let raw: RawPlan = toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |span| line_of(text, span.start));
+            PlanErrors {
+                file: file.to_owned(),
+                problems: vec![Problem { line, reason: e.message().to_owned() }],
+            }
+        })?;
+        let mut found = Problems { text, problems: Vec::new() };
+        let plan = build(raw, catalogue, rehearsal, &mut found);
+        match plan {
+            Some(plan) if found.problems.is_empty() => Ok(plan),
+            Some(_) | None => {
+                found.problems.sort_by_key(|p| p.line);
+                Err(PlanErrors { file: file.to_owned(), problems: found.problems })
+            }
+        }
+    }
+}
+
+/// One thing that is wrong with a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong and what was expected.
+    pub reason: String,
+}
+
+/// Why a plan is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanErrors {
+    /// The file.
+    pub file: String,
+    /// All of it, ascending by line; never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl std::error::Error for PlanErrors {}
+
+impl std::fmt::Display for PlanErrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let end = if n + 1 < self.problems.len() { "\n" } else { "" };
+            write!(f, "{}:{}: {}{end}", self.file, problem.line, problem.reason)?;
+        }
+        Ok(())
+    }
+}
+
+struct Problems<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Problems<'_> {
+    fn at(&mut self, offset: usize, reason: String) {
+        self.problems.push(Problem { line: line_of(self.text, offset), reason });
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+}
+
+type Spanned<T> = toml::Spanned<T>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPlan {
+    kind: Kind,
+    version: u32,
+    criticality: Criticality,
+    #[serde(default)]
+    rehearsal: Option<Spanned<bool>>,
+    stages: RawStages,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStages {
+    #[serde(alias = "prepare")]
+    announce: RawStage,
+    soft: RawStage,
+    hard: RawStage,
+    purge: RawStage,
+    recycle: RawStage,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStage {
+    offset_days: Spanned<i32>,
+    steps: Vec<Spanned<RawStep>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStep {
+    #[serde(rename = "do")]
+    act: Spanned<String>,
+    name: Option<String>,
+    #[serde(default)]
+    after: Vec<Spanned<String>>,
+    deadline_ms: Option<Spanned<u64>>,
+    max_attempts: Option<Spanned<u16>>,
+    #[serde(default)]
+    params: BTreeMap<String, Value>,
+}
+
+fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Problems<'_>) -> Option<Plan> {
+    let only_rehearsal = raw.rehearsal.as_ref().is_some_and(|r| *r.get_ref());
+    if only_rehearsal && !rehearsal {
+        let offset = raw.rehearsal.as_ref().map_or(0, |r| r.span().start);
+        found
+            .at(offset, "rehearsal: this plan only loads in a ledger that was created as a rehearsal".into());
+    }
+    let stages =
+        [raw.stages.announce, raw.stages.soft, raw.stages.hard, raw.stages.purge, raw.stages.recycle];
+    let offsets: Vec<(i32, usize)> =
+        stages.iter().map(|s| (*s.offset_days.get_ref(), s.offset_days.span().start)).collect();
+    lint::offsets(&offsets, raw.criticality, only_rehearsal, found);
+    let mut linted = lint::Linted::default();
+    let mut names = BTreeSet::new();
+    let mut built = Vec::new();
+    for (stage, raw_stage) in Stage::ALL.into_iter().zip(stages) {
+        if raw_stage.steps.len() > STEPS_MAX {
+            found.at(raw_stage.offset_days.span().start, format!("{stage}: at most {STEPS_MAX} steps"));
+        }
+        let mut steps = Vec::new();
+        for raw_step in raw_stage.steps {
+            let offset = raw_step.span().start;
+            if let Some((step, action)) = build_step(raw_step.into_inner(), catalogue, found) {
+                if !names.insert(step.name.clone()) {
+                    found
+                        .at(offset, format!("step {}: the name is taken, give this one a `name`", step.name));
+                }
+                linted.step(stage, offset, &step, action, found);
+                steps.push(step);
+            }
+        }
+        built.push(PlanStage { offset_days: *raw_stage.offset_days.get_ref(), steps });
+    }
+    linted.finish(found);
+    let stages: [PlanStage; 5] = built.try_into().ok()?;
+    Some(Plan {
+        kind: raw.kind,
+        version: raw.version,
+        criticality: raw.criticality,
+        rehearsal: only_rehearsal,
+        stages,
+    })
+}
+
+fn build_step<'c>(
+    raw: RawStep,
+    catalogue: &'c Catalogue,
+    found: &mut Problems<'_>,
+) -> Option<(Step, Option<&'c Action>)> {
+    let offset = raw.act.span().start;
+    let text = raw.act.into_inner();
+    let after = raw.after.into_iter().map(Spanned::into_inner).collect();
+    let max_attempts = raw.max_attempts.as_ref().map_or(retry::ATTEMPTS, |m| *m.get_ref());
+    if max_attempts == 0 {
+        found.at(offset, "max_attempts: expected at least 1".into());
+    }
+    let own = match text.as_str() {
+        "inventory.remove" => Some(OwnStep::RemoveFromInventory),
+        "receipt" => Some(OwnStep::Receipt),
+        _ => None,
+    };
+    let name = raw.name.unwrap_or_else(|| text.clone());
+    if let Some(own) = own {
+        let nature = if own == OwnStep::RemoveFromInventory { Nature::Destructive } else { Nature::Check };
+        let step = Step {
+            name,
+            performer: Performer::Coordinator(own),
+            nature,
+            deadline_ms: 0,
+            longest_call_ms: 0,
+            long: false,
+            max_attempts,
+            after,
+            params: raw.params,
+        };
+        return Some((step, None));
+    }
+    let Some((subsystem, action)) = text.split_once('.') else {
+        found.at(offset, format!("do = {text:?}: expected SUBSYSTEM.ACTION, such as hypervisor.stop"));
+        return None;
+    };
+    let known = subsystem.parse::<Subsystem>().ok().and_then(|s| catalogue.subsystem(&s).map(|a| (s, a)));
+    let Some((subsystem, actions)) = known else {
+        let have: Vec<_> = catalogue.subsystems().map(Subsystem::as_str).collect();
+        found.at(offset, format!("unknown subsystem {subsystem:?}: expected one of {}", have.join(", ")));
+        return None;
+    };
+    let known = action.parse::<ActionName>().ok().and_then(|a| actions.get_key_value(&a));
+    let Some((action, facts)) = known else {
+        let have: Vec<_> = actions.keys().map(ActionName::as_str).collect();
+        found.at(offset, format!("unknown action {text:?}: {subsystem} has {}", have.join(", ")));
+        return None;
+    };
+    let deadline_ms = raw.deadline_ms.as_ref().map_or(facts.deadline_ms, |d| *d.get_ref());
+    if deadline_ms == 0 || deadline_ms > facts.deadline_ms {
+        let reason = format!("deadline_ms: expected 1 to {}, the most {text} may take", facts.deadline_ms);
+        found.at(offset, reason);
+    }
+    let step = Step {
+        name,
+        performer: Performer::Subsystem { subsystem, action: action.clone() },
+        nature: facts.nature,
+        deadline_ms,
+        longest_call_ms: facts.longest_call_ms,
+        long: facts.long,
+        max_attempts,
+        after,
+        params: raw.params,
+    };
+    Some((step, Some(facts)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The rules a plan must keep. Each says the line and the reason; none has a silent default.
+use std::collections::BTreeMap;
+
+use super::{OwnStep, Performer, Problems, Step};
+use crate::catalogue::{Action, Nature};
+use crate::job::Stage;
+use crate::resource::Criticality;
+
+/// Offsets grow from stage to stage, by at least the grace that the criticality demands where something
+/// becomes less reversible.
+pub(super) fn offsets(
+    offsets: &[(i32, usize)],
+    criticality: Criticality,
+    rehearsal: bool,
+    found: &mut Problems<'_>,
+) {
+    for (pair, stage) in offsets.windows(2).zip(&Stage::ALL[1..]) {
+        let grace = i64::from(pair[1].0) - i64::from(pair[0].0);
+        if grace < 0 {
+            found.at(pair[1].1, format!("offset_days: {stage} would be due before the stage it follows"));
+        }
+        let least = match stage {
+            Stage::Hard | Stage::Purge if !rehearsal => i64::from(criticality.least_grace_days()),
+            Stage::Announce | Stage::Soft | Stage::Hard | Stage::Purge | Stage::Recycle => 0,
+        };
+        if (0..least).contains(&grace) {
+            found.at(
+                pair[1].1,
+                format!(
+                    "offset_days: {stage} follows after {grace} days, but {criticality:?} resources need at \
+                     least {least}"
+                ),
+            );
+        }
+    }
+}
+
+/// What the linter remembers of the steps it has passed.
+#[derive(Default)]
+pub(super) struct Linted {
+    /// Step name → its offset in the file.
+    seen: Vec<String>,
+    /// What → the steps that end its use.
+    enders: BTreeMap<String, Vec<String>>,
+    /// Steps that release something: offset, step name, what, its `after`, enders before it.
+    releases: Vec<Release>,
+}
+
+struct Release {
+    offset: usize,
+    name: String,
+    what: String,
+    after: Vec<String>,
+    earlier: usize,
+}
+
+impl Linted {
+    pub(super) fn step(
+        &mut self,
+        stage: Stage,
+        offset: usize,
+        step: &Step,
+        action: Option<&Action>,
+        found: &mut Problems<'_>,
+    ) {
+        let name = &step.name;
+        if stage.reversible() && step.nature == Nature::Destructive {
+            found.at(offset, format!("step {name}: {stage} can be cancelled, but this step has no undo"));
+        }
+        if stage == Stage::Recycle {
+            found.at(offset, format!("step {name}: recycle only frees the name, it has no steps"));
+        }
+        if let Some(action) = action
+            && stage < action.earliest
+        {
+            found.at(
+                offset,
+                format!("step {name}: {stage} is before {}, its earliest stage", action.earliest),
+            );
+        }
+        match &step.performer {
+            Performer::Coordinator(OwnStep::RemoveFromInventory) if stage != Stage::Hard => {
+                found.at(offset, format!("step {name}: belongs into hard"));
+            }
+            Performer::Coordinator(OwnStep::Receipt) if stage != Stage::Purge => {
+                found.at(offset, format!("step {name}: belongs into purge"));
+            }
+            Performer::Coordinator(_) | Performer::Subsystem { .. } => {}
+        }
+        for wanted in &step.after {
+            if !self.seen.contains(wanted) {
+                found.at(offset, format!("step {name}: after = {wanted:?} names no step before this one"));
+            }
+        }
+        if let Some(action) = action {
+            for what in &action.releases {
+                self.releases.push(Release {
+                    offset,
+                    name: name.clone(),
+                    what: what.clone(),
+                    after: step.after.clone(),
+                    earlier: self.enders.get(what).map_or(0, Vec::len),
+                });
+            }
+            for what in &action.ends_use_of {
+                self.enders.entry(what.clone()).or_default().push(name.clone());
+            }
+        }
+        self.seen.push(name.clone());
+    }
+
+    /// What was released must have been given up before, by steps that the releasing one depends on.
+    pub(super) fn finish(self, found: &mut Problems<'_>) {
+        for release in self.releases {
+            let Release { offset, name, what, after, earlier } = release;
+            let enders = self.enders.get(&what).map_or(&[][..], Vec::as_slice);
+            if enders.is_empty() {
+                let reason = format!("step {name} releases {what}, but no step removes what uses it");
+                found.at(offset, reason);
+            }
+            for (n, ender) in enders.iter().enumerate() {
+                if n >= earlier {
+                    found.at(
+                        offset,
+                        format!("step {name} releases {what} before {ender}, which still uses it"),
+                    );
+                } else if !after.contains(ender) {
+                    found.at(offset, format!("step {name} releases {what}: expected after = [\"{ender}\"]"));
+                }
+            }
+        }
+    }
+}

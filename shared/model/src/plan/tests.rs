@@ -1,0 +1,132 @@
+use super::*;
+
+const HYPERVISOR: &str = r#"
+subsystem = "hypervisor"
+[actions.inspect]
+nature = "inspect"
+earliest = "announce"
+deadline_ms = 10000
+longest_call_ms = 5000
+about = "look"
+[actions.stop]
+nature = "reversible"
+earliest = "soft"
+deadline_ms = 60000
+longest_call_ms = 5000
+about = "stop"
+[actions.undefine]
+nature = "destructive"
+earliest = "hard"
+deadline_ms = 60000
+longest_call_ms = 5000
+ends_use_of = ["address"]
+about = "undefine"
+"#;
+const IPAM: &str = r#"
+subsystem = "ipam"
+[actions.release]
+nature = "destructive"
+earliest = "hard"
+deadline_ms = 60000
+longest_call_ms = 5000
+releases = ["address"]
+about = "release"
+"#;
+const GOOD: &str = r#"kind = "vm"
+version = 1
+criticality = "irreplaceable"
+[stages.announce]
+offset_days = -5
+steps = [{ do = "hypervisor.inspect" }]
+[stages.soft]
+offset_days = 0
+steps = [{ do = "hypervisor.stop" }]
+[stages.hard]
+offset_days = 3
+steps = [
+  { do = "hypervisor.undefine" },
+  { do = "ipam.release", after = ["hypervisor.undefine"] },
+  { do = "inventory.remove", after = ["hypervisor.undefine"] },
+]
+[stages.purge]
+offset_days = 8
+steps = [{ do = "receipt" }]
+[stages.recycle]
+offset_days = 38
+steps = []
+"#;
+
+fn catalogue() -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    catalogue.add("hypervisor.toml", HYPERVISOR).unwrap();
+    catalogue.add("ipam.toml", IPAM).unwrap();
+    catalogue
+}
+
+fn problems(text: &str) -> Vec<(usize, String)> {
+    match Plan::parse("vm.toml", text, &catalogue(), false) {
+        Ok(_) => Vec::new(),
+        Err(e) => e.problems.into_iter().map(|p| (p.line, p.reason)).collect(),
+    }
+}
+
+#[test]
+fn the_good_one_passes() {
+    assert_eq!(problems(GOOD), []);
+}
+
+/// Every rule of the linter: what is changed in the good plan, the line it must name, a part of the reason.
+#[test]
+fn each_rule_names_its_line_and_reason() {
+    let cases = [
+        ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.undefine\", name = \"x\" }", 9, "has no undo"),
+        ("do = \"hypervisor.inspect\"", "do = \"hypervisor.stop\", name = \"early\"", 6, "before soft"),
+        (
+            ", after = [\"hypervisor.undefine\"] },\n  { do = \"inv",
+            " },\n  { do = \"inv",
+            14,
+            "expected after",
+        ),
+        ("{ do = \"hypervisor.undefine\" },\n", "", 13, "no step removes what uses it"),
+        ("offset_days = 3", "offset_days = 2", 11, "need at least 3"),
+        ("offset_days = 8", "offset_days = 1", 18, "before the stage it follows"),
+        ("hypervisor.stop", "hyperviser.stop", 9, "unknown subsystem \"hyperviser\""),
+        ("hypervisor.stop", "hypervisor.halt", 9, "unknown action"),
+        ("offset_days = -5\n", "", 4, "missing field `offset_days`"),
+        ("version = 1\n", "", 1, "missing field `version`"),
+        ("kind = \"vm\"", "kind = \"vm\"\nretries = 3", 2, "unknown field"),
+        ("{ do = \"receipt\" }", "{ do = \"receipt\" }, { do = \"receipt\" }", 19, "the name is taken"),
+        ("steps = []", "steps = [{ do = \"receipt\", name = \"r\" }]", 22, "only frees the name"),
+        (
+            "{ do = \"hypervisor.stop\" }",
+            "{ do = \"hypervisor.stop\", deadline_ms = 60001 }",
+            9,
+            "deadline_ms",
+        ),
+        ("version = 1", "version = 1\nrehearsal = true", 3, "created as a rehearsal"),
+    ];
+    for (from, to, line, reason) in cases {
+        assert!(GOOD.contains(from), "{from}");
+        let found = problems(&GOOD.replacen(from, to, 1));
+        assert!(
+            found.iter().any(|(l, r)| *l == line && r.contains(reason)),
+            "{to}: expected line {line} {reason:?}, found {found:?}"
+        );
+    }
+}
+
+#[test]
+fn an_address_released_too_early_is_refused() {
+    let swapped = GOOD.replacen(
+        "  { do = \"hypervisor.undefine\" },\n  { do = \"ipam.release\", after = [\"hypervisor.undefine\"] },\n",
+        "  { do = \"ipam.release\" },\n  { do = \"hypervisor.undefine\" },\n",
+        1,
+    );
+    let found = problems(&swapped);
+    assert!(found.iter().any(|(l, r)| *l == 13 && r.contains("releases address before")), "{found:?}");
+}
+
+#[test]
+fn prepare_is_announce() {
+    assert_eq!(problems(&GOOD.replace("[stages.announce]", "[stages.prepare]")), []);
+}
