@@ -1,1 +1,91 @@
-//! Placeholder
+//! Subsystems that are reached by a few HTTP requests or commands, described in a file: a consumer.
+//!
+//! No code is written for such a subsystem. Two files describe it: its actions (as every subsystem's, under
+//! `deploy/subsystems`), and for each action what to send and how to read the answer (under `deploy/hooks`,
+//! see [`definition`]). Delivered are `accounting` and `config`, as examples to adapt.
+//!
+//! Two drivers: [`hook`] does what its definition says, [`sandbox`] keeps JSON files in a folder.
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde::Deserialize;
+use sexton_consumer::driver::Driver;
+use sexton_model::Subsystem;
+use sexton_model::catalogue::SubsystemActions;
+
+pub mod sandbox;
+
+/// The delivered files of actions: name, text.
+pub const ACTIONS: [(&str, &str); 2] = [
+    ("accounting.toml", include_str!("../../../deploy/subsystems/accounting.toml")),
+    ("config.toml", include_str!("../../../deploy/subsystems/config.toml")),
+];
+
+/// What the actions of the hooked subsystem that `file` describes may do.
+///
+/// # Errors
+/// If the file cannot be read, or describes no subsystem.
+pub fn actions(file: &Path) -> anyhow::Result<SubsystemActions> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading the actions in {}", file.display()))?;
+    Ok(SubsystemActions::parse(&file.display().to_string(), &text)?)
+}
+
+/// The delivered actions of `subsystem`; `None` for any but `accounting` and `config`.
+pub fn delivered_actions(subsystem: &Subsystem) -> Option<SubsystemActions> {
+    ACTIONS
+        .into_iter()
+        .filter_map(|(file, text)| SubsystemActions::parse(file, text).ok())
+        .find(|actions| actions.subsystem == *subsystem)
+}
+
+/// Which driver, and what it needs to know.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "driver", rename_all = "snake_case")]
+pub enum DriverConfig {
+    /// Files in a folder.
+    Sandbox(sandbox::Config),
+}
+
+/// The driver that `config` asks for.
+///
+/// # Errors
+/// If a file cannot be read or contradicts itself or the other. Nothing is connected yet: a subsystem that is
+/// down is found out, and reported, by the first order.
+pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
+    match config {
+        DriverConfig::Sandbox(config) => {
+            let actions = actions_for(config.actions.as_deref(), &config.instance.subsystem)?;
+            Ok(Arc::new(sandbox::SandboxHook::new(&config, &actions)))
+        }
+    }
+}
+
+/// The actions in `file`, or the delivered ones of `subsystem`.
+fn actions_for(file: Option<&Path>, subsystem: &Subsystem) -> anyhow::Result<SubsystemActions> {
+    let Some(file) = file else {
+        return delivered_actions(subsystem)
+            .with_context(|| format!("actions: no file is named, and none is delivered for {subsystem}"));
+    };
+    let found = actions(file)?;
+    anyhow::ensure!(
+        found.subsystem == *subsystem,
+        "{}: describes {}, expected {subsystem}",
+        file.display(),
+        found.subsystem
+    );
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delivered_actions_are_well_formed() {
+        for name in ["accounting", "config"] {
+            assert_eq!(delivered_actions(&name.parse().unwrap()).unwrap().subsystem.as_str(), name);
+        }
+        assert!(delivered_actions(&"dns".parse().unwrap()).is_none());
+    }
+}

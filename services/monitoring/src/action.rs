@@ -1,0 +1,50 @@
+//! The actions of this subsystem.
+use sexton_consumer::driver::{Obstacle, StepContext};
+use sexton_model::ActionName;
+
+/// One of the actions in `deploy/subsystems/monitoring.toml`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Look.
+    Inspect,
+    /// No alarms.
+    Silence,
+    /// No probing.
+    RemoveTarget,
+    /// No history.
+    DeleteHistory,
+}
+
+impl Action {
+    /// All of them, by name.
+    pub(crate) const ALL: [(&str, Self); 4] = [
+        ("inspect", Self::Inspect),
+        ("silence", Self::Silence),
+        ("remove_target", Self::RemoveTarget),
+        ("delete_history", Self::DeleteHistory),
+    ];
+
+    /// The action called `name`.
+    pub(crate) fn of(name: &ActionName) -> Result<Self, Obstacle> {
+        Self::ALL
+            .into_iter()
+            .find(|(known, _)| *known == name.as_str())
+            .map(|(_, action)| action)
+            .ok_or_else(|| Obstacle::Refuse(format!("monitoring has no action {name}")))
+    }
+}
+
+/// Only `silence` can be undone.
+pub(crate) fn no_undo(step: &StepContext) -> Obstacle {
+    Obstacle::Refuse(format!("{}: monitoring.{} has no undo", step.resource, step.action))
+}
+
+/// Nothing here only checks.
+pub(crate) fn no_check(step: &StepContext) -> Obstacle {
+    Obstacle::Refuse(format!("{}: monitoring.{} is no check", step.resource, step.action))
+}
+
+/// An action that changes nothing was to be performed.
+pub(crate) fn only_looks(step: &StepContext) -> Obstacle {
+    Obstacle::Refuse(format!("{}: monitoring.{} only looks; it cannot be performed", step.resource, step.action))
+}
