@@ -1,1 +1,196 @@
-//! Placeholder
+//! The job table: one trait, two footings (PostgreSQL, SQLite). The only crate that knows SQL.
+//!
+//! Contract: the table is the truth. Every change of a deletion goes through [`Ledger::run`], which locks the
+//! deletions of the batch in ascending order, reads them *after* the locks, lets
+//! [`sexton_model::decide::decide`] decide one event after the other, and writes all changes with their audit
+//! events in the same transaction. No transaction spans other I/O. Within a batch one bad item fails alone.
+//!
+//! What finders ([`Ledger::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
+//! `run`, which looks again.
+pub mod batch;
+mod error;
+mod limits;
+pub mod row;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sexton_model::beacon::Beacon;
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
+use sexton_model::deletion::{Record, RecordStatus};
+use sexton_model::plan::Plan;
+use sexton_model::resource::Resource;
+use sexton_model::time::Day;
+use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
+
+pub use error::{LedgerError, NotDone};
+pub use limits::Limits;
+pub use view::{
+    AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Health, Page, ResourceFilter, ResourceView,
+};
+
+/// One event for one deletion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Intent {
+    /// Whose.
+    pub deletion: DeletionId,
+    /// What.
+    pub event: Event,
+}
+
+/// An order to publish, with all that the consumer needs.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// What is ordered.
+    pub spec: OrderSpec,
+    /// The record.
+    pub record: Arc<Record>,
+    /// The record's plan.
+    pub plan: Arc<Plan>,
+    /// The instance's pinned targets.
+    pub targets: Option<Value>,
+    /// The step's manifest, for a perform or undo of a reversible step and for the look at its undo.
+    pub manifest: Option<Value>,
+    /// The pause revision under which it was decided.
+    pub revision: i64,
+}
+
+/// What became of one intent.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// Whose.
+    pub deletion: DeletionId,
+    /// The resource.
+    pub resource: ResourceId,
+    /// Orders to publish; at most one.
+    pub dispatch: Option<Dispatch>,
+    /// Everything else that is to happen.
+    pub effects: Vec<Effect>,
+    /// Where the record stands now.
+    pub status: RecordStatus,
+}
+
+/// A record to be made.
+#[derive(Debug, Clone)]
+pub struct NewDeletion {
+    /// What is to go.
+    pub resource: ResourceId,
+    /// When.
+    pub due: sexton_model::deletion::Due,
+    /// By when it must be gone, if that matters.
+    pub gone_by: Option<chrono::NaiveDate>,
+    /// Who asks.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// The plan of the resource's kind.
+    pub plan: Arc<Plan>,
+}
+
+/// What a pause did.
+#[derive(Debug, Clone)]
+pub struct Paused {
+    /// The pause that is in force now.
+    pub pause: Pause,
+    /// Orders that are still out under it.
+    pub orders_out: u64,
+}
+
+/// Reads what is due, and nothing else: all that the scheduler sees of the ledger.
+#[async_trait]
+pub trait DueReader: Send + Sync + 'static {
+    /// Jobs that may be claimed now, restores first, then those in line, then the oldest due: at most `limit`
+    /// (1 to 4096) per instance. Touches only what is due.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn due(&self, limit: u32) -> Result<Vec<JobId>, LedgerError>;
+}
+
+/// The job table.
+#[async_trait]
+pub trait Ledger: DueReader {
+    /// What this ledger is, and its clock.
+    async fn facts(&self) -> Result<Facts, LedgerError>;
+
+    /// Decide a batch (1 to 1024 intents); results in its order.
+    async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError>;
+
+    /// Jobs in line or due for one instance (`None`: those that need nobody but the coordinator), at most
+    /// `limit`: what freed credit is given to. Restores come from both lanes' own lines.
+    async fn next_for(
+        &self,
+        instance: Option<&Instance>,
+        lane: Lane,
+        limit: u32,
+    ) -> Result<Vec<JobId>, LedgerError>;
+
+    /// Free credit per instance and lane, from the table; instances that are down have none.
+    async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError>;
+
+    /// Jobs whose lease, back-off or recheck is over: the event that is to be tried, at most `limit`.
+    async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError>;
+
+    /// Register or update resources. All or nothing if `whole`, else each for itself; results in order.
+    async fn register(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+        whole: bool,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;
+
+    /// Make records; results in order, each for itself.
+    async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError>;
+
+    /// One resource with its live record, if it has one.
+    async fn resource(&self, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError>;
+
+    /// Resources, ascending by id.
+    async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError>;
+
+    /// Everything about one deletion, with its audit trail.
+    async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError>;
+
+    /// The live record of a resource, else its latest one.
+    async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError>;
+
+    /// Deletions, newest first.
+    async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError>;
+
+    /// Pause. In force when this returns: no transaction that dispatches overlaps it.
+    async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError>;
+
+    /// Lift a pause; what it stopped is looked at again at once. `false` if there is none of that number.
+    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError>;
+
+    /// Pauses in force.
+    async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
+
+    /// Consumers of these instances are alive.
+    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError>;
+
+    /// What the beacon says: a fresh read.
+    async fn beacon(&self) -> Result<Beacon, LedgerError>;
+
+    /// Jobs by state, oldest due, parked, instances and their pulses.
+    async fn health(&self) -> Result<Health, LedgerError>;
+
+    /// Check the audit chain of a deletion against its head.
+    async fn verify_chain(
+        &self,
+        id: DeletionId,
+    ) -> Result<Result<(), sexton_model::audit::Broken>, LedgerError>;
+}
+
+/// How a ledger is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What a day is, if the ledger is created by this; an existing one must have been created with the same.
+    pub day: Day,
+    /// Credit and pulse limits.
+    pub limits: Limits,
+}

@@ -1,0 +1,126 @@
+//! What can be read of the ledger.
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sexton_model::audit::{AuditEvent, Hash};
+use sexton_model::belts::Pause;
+use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::job::{JobKind, StateName};
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::time::Day;
+use sexton_model::{DeletionId, Instance, Kind, ResourceId, Scope, Timestamp};
+
+/// What a ledger is.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Drawn when it was created.
+    pub ledger: String,
+    /// Its epoch.
+    pub epoch: u32,
+    /// What a day is.
+    pub day: Day,
+    /// The store's clock.
+    pub now: Timestamp,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this as `after` for the next page; none if this was the last.
+    pub next: Option<String>,
+}
+
+/// A resource and its record.
+#[derive(Debug, Clone)]
+pub struct ResourceView {
+    /// The resource as it is registered now.
+    pub resource: Resource,
+    /// Whether its name may be used.
+    pub presence: Presence,
+    /// Its live record.
+    pub live: Option<DeletionId>,
+}
+
+/// Which resources.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceFilter {
+    /// Only this kind.
+    pub kind: Option<Kind>,
+    /// Only this scope (exactly).
+    pub scope: Option<Scope>,
+    /// Behind this id.
+    pub after: Option<String>,
+    /// At most so many, 1 to 1000.
+    pub limit: u32,
+}
+
+/// Which deletions.
+#[derive(Debug, Clone, Default)]
+pub struct DeletionFilter {
+    /// Only those in this status.
+    pub status: Option<RecordStatus>,
+    /// Only those with a job in this state.
+    pub state: Option<StateName>,
+    /// Only this scope (exactly).
+    pub scope: Option<Scope>,
+    /// Only this kind.
+    pub kind: Option<Kind>,
+    /// Behind this id.
+    pub after: Option<String>,
+    /// At most so many, 1 to 1000.
+    pub limit: u32,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+pub struct DeletionRow {
+    /// Its id.
+    pub id: DeletionId,
+    /// The resource.
+    pub resource: ResourceId,
+    /// Its scope.
+    pub scope: Scope,
+    /// Where the record stands.
+    pub status: RecordStatus,
+    /// The first job that is not over, its state, when it is due, and why it does not go on.
+    pub at: Option<(JobKind, StateName, Option<Timestamp>, String)>,
+}
+
+/// One event of a trail.
+#[derive(Debug, Clone)]
+pub struct AuditRow {
+    /// Its number in the chain, from 1.
+    pub seq: i64,
+    /// The event.
+    pub event: AuditEvent,
+    /// Its hash.
+    pub hash: Hash,
+}
+
+/// Everything about one deletion.
+#[derive(Debug, Clone)]
+pub struct DeletionView {
+    /// Record, jobs, holds, waivers.
+    pub deletion: Deletion,
+    /// Pinned targets by instance.
+    pub targets: BTreeMap<Instance, Value>,
+    /// The trail, ascending.
+    pub audit: Vec<AuditRow>,
+}
+
+/// How the job table is doing.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Jobs by state.
+    pub jobs: BTreeMap<StateName, u64>,
+    /// The oldest moment a job that is not claimed was due.
+    pub oldest_due: Option<Timestamp>,
+    /// Instances, the last pulse of each, and orders out.
+    pub instances: BTreeMap<Instance, (Timestamp, u64)>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
+}
