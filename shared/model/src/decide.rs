@@ -45,6 +45,8 @@ pub enum Event {
     Outcome {
         /// Which job.
         job: JobId,
+        /// Who answers, as its key and broker user prove: it can answer for itself only.
+        from: Instance,
         /// The fence of the order that is answered.
         fence: Fence,
         /// The answer.
@@ -54,9 +56,11 @@ pub enum Event {
     Progress {
         /// Which job.
         job: JobId,
+        /// Whose consumer it is, as its key and broker user prove.
+        from: Instance,
         /// The fence of its order.
         fence: Fence,
-        /// Who it is.
+        /// Which copy of it.
         performer: u64,
     },
     /// The lease of the order that is out ran out.
@@ -252,6 +256,14 @@ pub enum Refusal {
         /// The fence that was named.
         fence: Fence,
     },
+    /// Somebody else was asked: an instance answers for itself only.
+    #[error("{from} answers for {job}, but was not asked")]
+    NotAsked {
+        /// The job.
+        job: JobId,
+        /// Who answered.
+        from: Instance,
+    },
     /// The job is not in a state for this.
     #[error("{job} is {state}")]
     NotInState {
@@ -338,8 +350,12 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
         Event::Claim { job } => dispatch::claim(&mut draft, *job)?,
         Event::Proceed { job } => dispatch::proceed(&mut draft, *job)?,
         Event::Recheck { job } => dispatch::recheck(&mut draft, *job)?,
-        Event::Outcome { job, fence, outcome } => settle::outcome(&mut draft, *job, *fence, outcome)?,
-        Event::Progress { job, fence, performer } => settle::progress(&mut draft, *job, *fence, *performer)?,
+        Event::Outcome { job, from, fence, outcome } => {
+            settle::outcome(&mut draft, *job, from, *fence, outcome)?
+        }
+        Event::Progress { job, from, fence, performer } => {
+            settle::progress(&mut draft, *job, from, *fence, *performer)?;
+        }
         Event::LeaseOver { job, fence } => settle::lease_over(&mut draft, *job, *fence)?,
         Event::Cancel { by, reason } => person::cancel(&mut draft, by, reason)?,
         Event::PlaceHold { by, reason } => person::place_hold(&mut draft, by, reason)?,

@@ -3,7 +3,7 @@ use super::dispatch::{advance, begin_restore, go_on, mode};
 use super::{COORDINATOR, Change, Draft, Effect, Refusal, heading};
 use crate::audit::What;
 use crate::catalogue::Nature;
-use crate::id::{Fence, JobId};
+use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
 use crate::plan::Step;
 use crate::retry;
@@ -19,13 +19,18 @@ struct Asked {
     mode: Mode,
 }
 
-/// The order `fence` of job `id`, if it is still out.
-fn asked(draft: &Draft<'_>, id: JobId, fence: Fence) -> Result<Asked, Refusal> {
+/// The order `fence` of job `id`, if it is still out and `from`, if given, is who was asked.
+fn asked(draft: &Draft<'_>, id: JobId, fence: Fence, from: Option<&Instance>) -> Result<Asked, Refusal> {
     let job = draft.job(id)?;
     let stale = Refusal::Stale { job: id, fence };
     let out = *job.state.out().filter(|out| out.fence == fence).ok_or(stale.clone())?;
     let (stage, index, step) =
         draft.deletion.step_at(&job).map(|(s, i, step)| (s, i, step.clone())).ok_or(stale)?;
+    if let Some(from) = from
+        && draft.deletion.instance_for(&step).as_ref() != Some(from)
+    {
+        return Err(Refusal::NotAsked { job: id, from: from.clone() });
+    }
     let mode = mode(job.kind, job.phase, step.nature);
     Ok(Asked { job, out, stage, index, step, mode })
 }
@@ -37,7 +42,7 @@ pub(super) fn outcome(
     fence: Fence,
     outcome: &Outcome,
 ) -> Result<(), Refusal> {
-    let asked = asked(draft, id, fence)?;
+    let asked = asked(draft, id, fence, Some(from))?;
     let mut audit = heading(draft.now(), What::Settled, COORDINATOR, Some(asked.job.kind));
     audit.step = Some(asked.step.name.clone());
     audit.mode = Some(asked.mode);
@@ -147,7 +152,7 @@ pub(super) fn progress(
     fence: Fence,
     performer: u64,
 ) -> Result<(), Refusal> {
-    let Asked { mut job, mut out, step, .. } = asked(draft, id, fence)?;
+    let Asked { mut job, mut out, step, .. } = asked(draft, id, fence, Some(from))?;
     if matches!(job.state, JobState::Cancelling(_)) || out.performer.is_some_and(|p| p != performer) {
         return Err(Refusal::Stale { job: id, fence });
     }
@@ -179,7 +184,7 @@ pub(super) fn progress(
 
 /// Nobody answered in time.
 pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Result<(), Refusal> {
-    let Asked { mut job, out, step, mode, .. } = asked(draft, id, fence)?;
+    let Asked { mut job, out, step, mode, .. } = asked(draft, id, fence, None)?;
     if draft.now() < out.lease_until {
         return Err(Refusal::NotYet(id));
     }
