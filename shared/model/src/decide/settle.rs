@@ -39,6 +39,7 @@ fn asked(draft: &Draft<'_>, id: JobId, fence: Fence, from: Option<&Instance>) ->
 pub(super) fn outcome(
     draft: &mut Draft<'_>,
     id: JobId,
+    from: &Instance,
     fence: Fence,
     outcome: &Outcome,
 ) -> Result<(), Refusal> {
@@ -149,6 +150,7 @@ fn end_cancelled(draft: &mut Draft<'_>, mut job: Job) {
 pub(super) fn progress(
     draft: &mut Draft<'_>,
     id: JobId,
+    from: &Instance,
     fence: Fence,
     performer: u64,
 ) -> Result<(), Refusal> {
