@@ -80,6 +80,10 @@ pub struct Settled {
     pub order: Option<OrderSpec>,
     /// Everything else that is to happen.
     pub effects: Vec<Effect>,
+    /// Where the record stands after it.
+    pub status: RecordStatus,
+    /// Number of its audit event.
+    pub audit_seq: i64,
 }
 
 /// The lane of a job's orders.
@@ -217,7 +221,7 @@ fn take_over(
             Effect::Extend { .. } | Effect::Happened { .. } => effects.push(effect),
         }
     }
-    Ok(Settled { deletion: id, order, effects })
+    Ok(Settled { deletion: id, order, effects, status: deletion.status, audit_seq: deletion.audit_seq })
 }
 
 fn append(

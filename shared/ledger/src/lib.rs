@@ -72,6 +72,10 @@ pub struct Decided {
     pub effects: Vec<Effect>,
     /// Where the record stands now.
     pub status: RecordStatus,
+    /// Number of the decision's audit event.
+    pub audit_seq: i64,
+    /// When it was decided, by the store's clock.
+    pub at: sexton_model::Timestamp,
 }
 
 /// A record to be made.

@@ -26,7 +26,7 @@ use crate::time::{Day, Timestamp};
 /// Something that happened, or that somebody wants.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A job is due: take the lock, unless a belt says not now.
+    /// A job is due: take the lock, unless a belt says not now. If it is in line already, it goes on.
     Claim {
         /// Which one.
         job: JobId,

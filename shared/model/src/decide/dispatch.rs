@@ -14,9 +14,13 @@ use crate::step::Mode;
 /// clocks of consumers that act differ by less.
 const SKEW_MS: u64 = crate::beacon::SKEW_MS;
 
-/// A due job takes the lock, or a belt says not now.
+/// A due job takes the lock, or a belt says not now. One that is in line already goes on: whoever finds jobs in
+/// the queue need not know which of the two they are.
 pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     let job = draft.job(id)?;
+    if matches!(job.state, JobState::Ready { .. }) {
+        return proceed(draft, id);
+    }
     let JobState::Scheduled { due_at: Some(due_at) } = job.state else {
         return Err(Refusal::NotInState { job: id, state: job.state.name() });
     };
