@@ -1,1 +1,94 @@
-//! Placeholder
+//! The addresses of what is deleted: a consumer.
+//!
+//! | action | what it does |
+//! | --- | --- |
+//! | `inspect` | pins the leases and reservations that are the resource's own |
+//! | `release` | releases them, if they still are: lease first, then reservation |
+//!
+//! The platform registers `{"mac": "52:54:00:12:34:56", "addresses": ["192.0.2.10"], "subnet": 1}`. A lease or a
+//! reservation is the resource's own if it joins this MAC and one of these addresses; the pair is the identity.
+//! An address that goes with another MAC by now belongs to somebody else.
+//!
+//! Two drivers: `kea` talks to a Kea DHCPv4 server by its control agent, [`sandbox`] keeps JSON files in a
+//! folder.
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sexton_consumer::driver::{Driver, Obstacle, StepContext};
+use sexton_model::catalogue::SubsystemActions;
+
+pub mod address;
+// pub mod kea;
+pub mod sandbox;
+
+/// The file that describes this subsystem's actions, as it is delivered.
+pub const ACTIONS: &str = include_str!("../../../deploy/subsystems/ipam.toml");
+
+/// What this subsystem's actions may do.
+#[expect(clippy::expect_used, reason = "an embedded file that a test parses")]
+pub fn actions() -> SubsystemActions {
+    SubsystemActions::parse("ipam.toml", ACTIONS).expect("the delivered ipam.toml is well-formed")
+}
+
+/// Which driver, and what it needs to know.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "driver", rename_all = "snake_case")]
+pub enum DriverConfig {
+    /// Files in a folder.
+    Sandbox(sandbox::Config),
+    // A Kea DHCPv4 server behind its control agent.
+    // Kea(kea::Config),
+}
+
+/// The driver that `config` asks for.
+///
+/// # Errors
+/// If the configuration contradicts itself. Nothing is connected yet: a server that is down is found out, and
+/// reported, by the first order.
+pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
+    Ok(match config {
+        DriverConfig::Sandbox(config) => Arc::new(sandbox::SandboxIpam::new(&config)),
+        // DriverConfig::Kea(config) => Arc::new(kea::Kea::new(config)?),
+    })
+}
+
+/// The one action that changes something; anything else is refused.
+fn only_release(step: &StepContext) -> Result<(), Obstacle> {
+    if step.action.as_str() == "release" {
+        return Ok(());
+    }
+    Err(Obstacle::Refuse(format!(
+        "{}: ipam.{} cannot be performed; ipam.release can",
+        step.resource, step.action
+    )))
+}
+
+/// Released addresses are not taken back.
+fn no_undo(step: &StepContext) -> Obstacle {
+    Obstacle::Refuse(format!("{}: ipam.{} has no undo", step.resource, step.action))
+}
+
+/// No action here only checks.
+fn no_check(step: &StepContext) -> Obstacle {
+    Obstacle::Refuse(format!("{}: ipam.{} is no check", step.resource, step.action))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delivered_actions_are_the_ones_the_drivers_know() {
+        let actions = actions();
+        assert_eq!(actions.subsystem.as_str(), "ipam");
+        let names: Vec<_> = actions.actions.keys().map(|n| n.as_str()).collect();
+        assert_eq!(names, ["inspect", "release"]);
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_is_named() {
+        let text = "driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"ipam.main\"";
+        let error = toml::from_str::<DriverConfig>(text).unwrap_err();
+        assert!(error.to_string().contains("isntance"), "{error}");
+    }
+}

@@ -1,0 +1,202 @@
+//! What is pinned of an address. Pure.
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sexton_consumer::driver::Obstacle;
+use sexton_model::ResourceId;
+
+/// Most addresses of one resource: each costs calls in every step.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// An Ethernet address, kept as `52:54:00:12:34:56`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac([u8; 6]);
+
+impl FromStr for Mac {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            let text: String = text.chars().take(40).collect();
+            format!("{text:?} is no MAC; expected six bytes such as 52:54:00:12:34:56")
+        };
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            *byte = part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(wrong)?;
+        }
+        if parts.next().is_some() {
+            return Err(wrong());
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// What the platform registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attributes {
+    /// The resource's network card.
+    pub mac: Mac,
+    /// The resource's addresses.
+    pub addresses: Vec<Ipv4Addr>,
+    /// The subnet's number in the server.
+    pub subnet: u32,
+}
+
+impl Attributes {
+    /// What `Resource::attributes["ipam"]` says; `None` if nothing is registered.
+    ///
+    /// # Errors
+    /// [`Obstacle::Refuse`], naming the mistake.
+    pub fn parse(resource: &ResourceId, attributes: &Value) -> Result<Option<Self>, Obstacle> {
+        if attributes.is_null() {
+            return Ok(None);
+        }
+        let wrong = |what: String| {
+            Obstacle::Refuse(format!(
+                "{resource}: ipam attributes: {what}; expected {{\"mac\": …, \"addresses\": […], \"subnet\": \
+                 NUMBER}}, at most {ADDRESSES_MAX} addresses"
+            ))
+        };
+        let mut parsed = Self::deserialize(attributes).map_err(|e| wrong(e.to_string()))?;
+        parsed.addresses.sort_unstable();
+        parsed.addresses.dedup();
+        if parsed.addresses.len() > ADDRESSES_MAX {
+            return Err(wrong(format!("{} addresses", parsed.addresses.len())));
+        }
+        Ok(Some(parsed))
+    }
+}
+
+/// One pinned address: who holds it, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pinned {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Who holds it; the pair is the identity.
+    pub mac: Mac,
+    /// The subnet's number in the server.
+    pub subnet: u32,
+    /// The client's own id, if it gave one; for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// The host name, if one is kept; for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Held by a lease.
+    pub lease: bool,
+    /// Held by a reservation.
+    pub reservation: bool,
+}
+
+impl Pinned {
+    /// `192.0.2.10 of 52:54:00:12:34:56 (lease, reservation)`.
+    pub fn summary(&self) -> String {
+        let how = match (self.lease, self.reservation) {
+            (true, true) => "lease, reservation",
+            (true, false) => "lease",
+            (false, true) => "reservation",
+            (false, false) => "neither leased nor reserved",
+        };
+        format!("{} of {} ({how})", self.address, self.mac)
+    }
+}
+
+/// Everything pinned of one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Targets {
+    /// The addresses.
+    pub addresses: Vec<Pinned>,
+}
+
+impl Targets {
+    /// What was pinned.
+    ///
+    /// # Errors
+    /// [`Obstacle::Refuse`] if nothing was, or it is malformed.
+    pub fn parse(resource: &ResourceId, targets: &Value) -> Result<Self, Obstacle> {
+        let wrong = |what: String| Obstacle::Refuse(format!("{resource}: pinned addresses: {what}"));
+        if targets.is_null() {
+            return Err(wrong("none; ipam.inspect has to come first".into()));
+        }
+        let parsed = Self::deserialize(targets).map_err(|e| wrong(e.to_string()))?;
+        if parsed.addresses.len() > ADDRESSES_MAX {
+            let found = parsed.addresses.len();
+            return Err(wrong(format!("{found} of them, at most {ADDRESSES_MAX} are accepted")));
+        }
+        Ok(parsed)
+    }
+
+    /// The pinned addresses, for people.
+    pub fn summary(&self) -> String {
+        let all: Vec<String> = self.addresses.iter().map(Pinned::summary).collect();
+        if all.is_empty() { "no addresses".to_owned() } else { all.join("; ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mac_is_read_in_the_usual_ways_and_nothing_else() {
+        let mac: Mac = "52-54-00-AB-cd-01".parse().unwrap();
+        assert_eq!(mac.to_string(), "52:54:00:ab:cd:01");
+        for bad in ["", "52:54:00:ab:cd", "52:54:00:ab:cd:01:02", "5:54:00:ab:cd:01", "+2:54:00:ab:cd:01"] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad} was taken");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_attributes_is_named() {
+        let vm: ResourceId = "vm/web01".parse().unwrap();
+        assert_eq!(Attributes::parse(&vm, &Value::Null), Ok(None));
+        for (bad, says) in [
+            (json!({ "mac": "x", "addresses": [], "subnet": 1 }), "no MAC"),
+            (json!({ "mac": "52:54:00:00:00:01", "addresses": ["x"], "subnet": 1 }), "IPv4"),
+            (json!({ "mac": "52:54:00:00:00:01", "addresses": [] }), "subnet"),
+        ] {
+            let error = Attributes::parse(&vm, &bad).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        assert!(Targets::parse(&vm, &Value::Null).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_mac_or_an_error(text in "\\PC{0,40}") {
+            if let Ok(mac) = text.parse::<Mac>() {
+                prop_assert_eq!(mac.to_string().parse::<Mac>(), Ok(mac));
+            }
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! IPAM as JSON files in a folder: kind `addresses`, one object for each address.
+//!
+//! An object is `{"resource": TEXT, "identity": {…}, "mac": TEXT, "subnet": NUMBER, "lease": OBJECT|null,
+//! "reservation": OBJECT|null}`, called like the address. What is pinned is the same as of a real server:
+//! [`Targets`].
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
+use sexton_consumer::permit::Permit;
+use sexton_consumer::sandbox::{Object, Sandbox};
+use sexton_model::resource::Identity;
+use sexton_model::step::Presence;
+use sexton_model::{Fence, Instance, ResourceId};
+
+use crate::address::{Attributes, Mac, Pinned, Targets};
+use crate::{no_check, no_undo, only_release};
+
+const ADDRESSES: &str = "addresses";
+
+/// Where the sandbox is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The folder of all sandboxes.
+    pub root: PathBuf,
+    /// Which instance this is, such as `ipam.main`.
+    pub instance: Instance,
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct SandboxIpam {
+    sandbox: Sandbox,
+}
+
+/// Make the place, if need be, with a lease and a reservation of every address for `resource`.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn create(
+    root: &Path,
+    instance: &Instance,
+    resource: &ResourceId,
+    identity: &Identity,
+    mac: Mac,
+    subnet: u32,
+    addresses: &[Ipv4Addr],
+) -> anyhow::Result<()> {
+    let sandbox = Sandbox::create(root, instance)?;
+    for address in addresses {
+        let mut object = Object::new();
+        object.insert("resource".into(), json!(resource));
+        object.insert("identity".into(), json!(identity));
+        object.insert("mac".into(), json!(mac));
+        object.insert("subnet".into(), json!(subnet));
+        object.insert("lease".into(), json!({ "hostname": resource.name }));
+        object.insert("reservation".into(), json!({ "hostname": resource.name }));
+        sandbox.write(ADDRESSES, &address.to_string(), object, Fence::default())?;
+    }
+    Ok(())
+}
+
+/// All addresses of `resource`, for comparing before and after; without fences.
+///
+/// # Errors
+/// If the place cannot be read.
+pub fn describe(root: &Path, instance: &Instance, resource: &ResourceId) -> anyhow::Result<Value> {
+    let sandbox = Sandbox::at(root, instance);
+    let mut all = Object::new();
+    for name in sandbox.list(ADDRESSES)? {
+        if let Some(mut object) = sandbox.read(ADDRESSES, &name)?
+            && object.get("resource") == Some(&json!(resource))
+        {
+            object.remove("fence");
+            all.insert(name, Value::Object(object));
+        }
+    }
+    Ok(Value::Object(all))
+}
+
+impl SandboxIpam {
+    /// The driver for the place that `config` names, which need not exist yet.
+    pub fn new(config: &Config) -> Self {
+        Self { sandbox: Sandbox::at(&config.root, &config.instance) }
+    }
+
+    fn read(&self, address: Ipv4Addr) -> Result<Option<Object>, Obstacle> {
+        self.sandbox.read(ADDRESSES, &address.to_string())
+    }
+
+    fn look(&self, identity: &Identity, attributes: Option<&Attributes>) -> Result<Inspection, Obstacle> {
+        let place = self.sandbox.place()?;
+        let mut targets = Targets::default();
+        let mut foreign = None;
+        let mut expected = false;
+        for (address, attributes) in attributes.iter().flat_map(|a| a.addresses.iter().map(move |x| (*x, *a)))
+        {
+            expected = true;
+            let Some(object) = self.read(address)? else { continue };
+            if let Some(why) = stranger(identity, attributes.mac, address, &object) {
+                foreign.get_or_insert(why);
+                continue;
+            }
+            let held = |key: &str| object.get(key).filter(|v| !v.is_null());
+            let text = |key: &str| held("lease").and_then(|l| l.get(key)?.as_str().map(str::to_owned));
+            targets.addresses.push(Pinned {
+                address,
+                mac: attributes.mac,
+                subnet: attributes.subnet,
+                client_id: text("client_id"),
+                hostname: text("hostname"),
+                lease: held("lease").is_some(),
+                reservation: held("reservation").is_some(),
+            });
+        }
+        let found = match foreign {
+            Some(why) => Found::Different(why),
+            None if targets.addresses.is_empty() && expected => Found::Absent(place.clone()),
+            None => Found::Same,
+        };
+        let evidence = format!("{}: {}", place.0, targets.summary());
+        Ok(Inspection { found, targets: json!(targets), protected: None, evidence })
+    }
+
+    fn compare(&self, identity: &Identity, targets: &Targets) -> Result<Found, Obstacle> {
+        let mut found = Found::Absent(self.sandbox.place()?);
+        for pinned in &targets.addresses {
+            let Some(object) = self.read(pinned.address)? else { continue };
+            if let Some(why) = stranger(identity, pinned.mac, pinned.address, &object) {
+                return Ok(Found::Different(why));
+            }
+            found = Found::Same;
+        }
+        Ok(found)
+    }
+
+    fn release(&self, identity: &Identity, targets: &Targets, fence: Fence) -> Result<Done, Obstacle> {
+        if let Found::Different(why) = self.compare(identity, targets)? {
+            return Err(Obstacle::Refuse(why));
+        }
+        for pinned in &targets.addresses {
+            self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), fence)?;
+        }
+        Ok(Done::saw(format!("released {}", targets.summary())))
+    }
+
+    fn seen(&self, identity: &Identity, targets: &Targets) -> Result<(Presence, String), Obstacle> {
+        let place = self.sandbox.place()?.0;
+        match self.compare(identity, targets)? {
+            Found::Absent(_) => Ok((Presence::Absent, format!("{place}: free is {}", targets.summary()))),
+            Found::Same => Ok((Presence::Present, format!("{place}: not yet free is {}", targets.summary()))),
+            Found::Different(why) => Err(Obstacle::Refuse(why)),
+        }
+    }
+}
+
+/// Why the address is another resource's.
+fn stranger(identity: &Identity, mac: Mac, address: Ipv4Addr, object: &Object) -> Option<String> {
+    let held = object.get("identity").unwrap_or(&Value::Null);
+    if *held != json!(identity) {
+        return Some(format!("addresses/{address} has identity {held}"));
+    }
+    let held = object.get("mac").unwrap_or(&Value::Null);
+    (*held != json!(mac)).then(|| format!("addresses/{address} goes with MAC {held}, not {mac}"))
+}
+
+#[async_trait]
+impl Driver for SandboxIpam {
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        self.look(&step.identity, Attributes::parse(&step.resource, &step.attributes)?.as_ref())
+    }
+
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        if step.targets.is_null() {
+            return Ok(self.inspect(step).await?.found);
+        }
+        self.compare(&step.identity, &Targets::parse(&step.resource, &step.targets)?)
+    }
+
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn perform(
+        &self,
+        step: &StepContext,
+        _manifest: Option<&Value>,
+        permit: Permit,
+    ) -> Result<Done, Obstacle> {
+        only_release(step)?;
+        let targets = Targets::parse(&step.resource, &step.targets)?;
+        self.release(&step.identity, &targets, permit.fence())
+    }
+
+    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        self.seen(&step.identity, &Targets::parse(&step.resource, &step.targets)?)
+    }
+
+    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        Err(no_check(step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FENCE: Fence = Fence { epoch: 1, number: 2 };
+
+    struct Stand {
+        root: tempfile::TempDir,
+        driver: SandboxIpam,
+        instance: Instance,
+        resource: ResourceId,
+        attributes: Attributes,
+    }
+
+    fn identity(uuid: &str) -> Identity {
+        Identity::try_from(std::collections::BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
+    }
+
+    fn stand() -> Stand {
+        let root = tempfile::tempdir().unwrap();
+        let instance: Instance = "ipam.main".parse().unwrap();
+        let resource: ResourceId = "vm/web01".parse().unwrap();
+        let config = Config { root: root.path().to_owned(), instance: instance.clone() };
+        let attributes = Attributes {
+            mac: "52:54:00:00:00:10".parse().unwrap(),
+            addresses: vec![Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 11)],
+            subnet: 1,
+        };
+        let Attributes { mac, subnet, addresses } = &attributes;
+        create(root.path(), &instance, &resource, &identity("u1"), *mac, *subnet, addresses).unwrap();
+        Stand { driver: SandboxIpam::new(&config), root, instance, resource, attributes }
+    }
+
+    impl Stand {
+        fn pin(&self) -> Targets {
+            let seen = self.driver.look(&identity("u1"), Some(&self.attributes)).unwrap();
+            assert_eq!(seen.found, Found::Same);
+            Targets::parse(&self.resource, &seen.targets).unwrap()
+        }
+
+        fn describe(&self) -> Value {
+            describe(self.root.path(), &self.instance, &self.resource).unwrap()
+        }
+    }
+
+    #[test]
+    fn what_was_pinned_is_released_and_a_repeat_is_done() {
+        let s = stand();
+        let targets = s.pin();
+        assert!(targets.addresses.iter().all(|a| a.lease && a.reservation));
+        assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Present);
+        for _ in 0..2 {
+            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Absent(_))));
+            assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Absent);
+        }
+        assert_eq!(s.describe(), json!({}));
+    }
+
+    #[test]
+    fn another_identity_and_another_mac_are_refused_and_nothing_is_touched() {
+        let s = stand();
+        let targets = s.pin();
+        let before = s.describe();
+        assert!(matches!(s.driver.release(&identity("u2"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        let mut other = targets.clone();
+        other.addresses[1].mac = "52:54:00:00:00:99".parse().unwrap();
+        assert!(matches!(s.driver.compare(&identity("u1"), &other), Ok(Found::Different(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &other, FENCE), Err(Obstacle::Refuse(_))));
+        assert_eq!(s.describe(), before);
+    }
+
+    #[test]
+    fn an_unreadable_place_is_unclear() {
+        let s = stand();
+        let targets = s.pin();
+        std::fs::remove_file(s.root.path().join("ipam/main/place.json")).unwrap();
+        assert!(matches!(s.driver.look(&identity("u1"), Some(&s.attributes)), Err(Obstacle::Unclear(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Unclear(_))));
+        assert!(matches!(s.driver.seen(&identity("u1"), &targets), Err(Obstacle::Unclear(_))));
+    }
+
+    #[test]
+    fn an_older_order_is_refused_by_the_address_itself() {
+        let s = stand();
+        let targets = s.pin();
+        let object = s.driver.read(targets.addresses[0].address).unwrap().unwrap();
+        let later = Fence { epoch: 1, number: 9 };
+        s.driver.sandbox.write(ADDRESSES, "192.0.2.10", object, later).unwrap();
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+    }
+}
