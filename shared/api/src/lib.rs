@@ -1,1 +1,10 @@
-//! Placeholder
+//! The HTTP API: request and response types, and a typed client. The coordinator serves it, the operator's
+//! program and platforms use it.
+//!
+//! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
+//! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
+mod client;
+mod types;
+
+pub use client::{Client, ClientError};
+pub use types::*;

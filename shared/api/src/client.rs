@@ -1,0 +1,252 @@
+//! A typed client of the API.
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sexton_model::belts::Pause;
+use sexton_model::{Actor, DeletionId, ResourceId};
+
+use crate::types::{
+    Created, Delete, DeletionInfo, DeletionLine, HealthInfo, ListQuery, NameInfo, Outcome, Page,
+    PauseRequest, PauseResponse, Problem, Reason, Register, Registered, Rescue, ResourceInfo, Waive,
+};
+
+/// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The coordinator refused it.
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    /// It was not reached, or its answer was no answer.
+    #[error("{doing}: the coordinator at {url} did not answer properly")]
+    Transport {
+        /// What was being done.
+        doing: String,
+        /// Where.
+        url: String,
+        /// The cause.
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+/// Speaks to one coordinator.
+#[derive(Clone)]
+pub struct Client {
+    url: String,
+    token: Option<SecretString>,
+    actor: Actor,
+    http: reqwest::Client,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("url", &self.url).field("actor", &self.actor).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the coordinator at `url`, acting as `actor`.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn new(url: &str, token: Option<SecretString>, actor: Actor) -> Result<Self, ClientError> {
+        // Already installed is fine: every part of a program asks for it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = url.trim_end_matches('/').to_owned();
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|source| {
+            ClientError::Transport { doing: "making a client".into(), url: url.clone(), source }
+        })?;
+        Ok(Self { url, token, actor, http })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self
+            .http
+            .request(method, format!("{}{path}", self.url))
+            .header("sexton-actor", self.actor.as_str());
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        request: RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let failed =
+            |source| ClientError::Transport { doing: doing.to_owned(), url: self.url.clone(), source };
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        if status.is_success() {
+            return response.json().await.map_err(failed);
+        }
+        let text = response.text().await.map_err(failed)?;
+        Err(ClientError::Problem(serde_json::from_str(&text).unwrap_or_else(|_| problem_of(status, &text))))
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(doing, self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Register resources.
+    ///
+    /// # Errors
+    /// As all calls: the coordinator's refusal, or that it did not answer.
+    pub async fn register(&self, body: &Register) -> Result<Registered, ClientError> {
+        self.post("registering resources", "/v1/resources", body).await
+    }
+
+    /// One page of resources.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn resources(&self, query: &ListQuery) -> Result<Page<ResourceInfo>, ClientError> {
+        self.send("listing resources", self.request(Method::GET, "/v1/resources").query(query)).await
+    }
+
+    /// One resource.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn resource(&self, id: &ResourceId) -> Result<ResourceInfo, ClientError> {
+        self.send("reading a resource", self.request(Method::GET, &format!("/v1/resources/{id}"))).await
+    }
+
+    /// Whether a name is free.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn name(&self, id: &ResourceId) -> Result<NameInfo, ClientError> {
+        self.send("reading a name", self.request(Method::GET, &format!("/v1/names/{id}"))).await
+    }
+
+    /// Make a record.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn delete(&self, body: &Delete) -> Result<Created, ClientError> {
+        self.post("making a deletion record", "/v1/deletions", body).await
+    }
+
+    /// One page of records, newest first.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn deletions(&self, query: &ListQuery) -> Result<Page<DeletionLine>, ClientError> {
+        self.send("listing deletions", self.request(Method::GET, "/v1/deletions").query(query)).await
+    }
+
+    /// One record. `what` is its id or its resource: then the live one, else the latest.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn deletion(&self, what: &str) -> Result<DeletionInfo, ClientError> {
+        self.send("reading a deletion", self.request(Method::GET, &format!("/v1/deletions/{what}"))).await
+    }
+
+    /// Cancel it: the resource comes back.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn cancel(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("cancelling a deletion", &format!("/v1/deletions/{id}/cancel"), &body).await
+    }
+
+    /// Place a hold.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn hold(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("placing a hold", &format!("/v1/deletions/{id}/holds"), &body).await
+    }
+
+    /// Release a hold.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn release(&self, id: DeletionId, hold: i64) -> Result<Outcome, ClientError> {
+        let path = format!("/v1/deletions/{id}/holds/{hold}");
+        self.send("releasing a hold", self.request(Method::DELETE, &path)).await
+    }
+
+    /// Try a parked job again.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn retry(&self, id: DeletionId) -> Result<Outcome, ClientError> {
+        let path = format!("/v1/deletions/{id}/retry");
+        self.post("retrying a parked job", &path, &serde_json::json!({})).await
+    }
+
+    /// Let a parked step pass.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn waive(&self, id: DeletionId, body: &Waive) -> Result<Outcome, ClientError> {
+        self.post("waiving a step", &format!("/v1/deletions/{id}/waive"), body).await
+    }
+
+    /// End a record whose resource was saved by hand.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn rescue(&self, id: DeletionId, body: &Rescue) -> Result<Outcome, ClientError> {
+        self.post("rescuing a resource", &format!("/v1/deletions/{id}/rescue"), body).await
+    }
+
+    /// Pauses in force.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn pauses(&self) -> Result<Vec<Pause>, ClientError> {
+        self.send("listing pauses", self.request(Method::GET, "/v1/pauses")).await
+    }
+
+    /// Pause.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn pause(&self, body: &PauseRequest) -> Result<PauseResponse, ClientError> {
+        self.post("pausing", "/v1/pauses", body).await
+    }
+
+    /// Lift a pause.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
+        self.send("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+    }
+
+    /// How it is going.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn health(&self) -> Result<HealthInfo, ClientError> {
+        self.send("reading the health", self.request(Method::GET, "/v1/health")).await
+    }
+}
+
+fn problem_of(status: StatusCode, text: &str) -> Problem {
+    Problem {
+        status: status.as_u16(),
+        title: status.canonical_reason().unwrap_or("error").to_owned(),
+        detail: text.chars().take(500).collect(),
+        field: None,
+    }
+}

@@ -1,0 +1,328 @@
+//! What travels over the API.
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sexton_model::audit::AuditEvent;
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::deletion::{Hold, RecordStatus, Waiver, WaiverClaim, Zone};
+use sexton_model::job::{JobKind, StateName};
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp};
+
+/// Most resources in one registration.
+pub const REGISTER_MAX: usize = 1000;
+/// Largest page of a listing.
+pub const PAGE_MAX: u32 = 1000;
+
+/// Register resources, or update those that are.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// 1 to [`REGISTER_MAX`].
+    pub resources: Vec<Resource>,
+    /// All of them or none.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// What became of each, in the request's order.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Registered {
+    /// Nothing if it is registered, else why not.
+    pub results: Vec<Option<String>>,
+}
+
+/// Make a deletion record.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delete {
+    /// What is to go.
+    pub resource: ResourceId,
+    /// On which date its soft stage is due. There is no default.
+    #[schemars(with = "String")]
+    pub on: NaiveDate,
+    /// Whose calendar; UTC if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+    /// Missing this date alarms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub gone_by: Option<NaiveDate>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A record was made.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Created {
+    /// Its id.
+    pub deletion: DeletionId,
+}
+
+/// Why something is done: for cancel, hold and pause.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// 1 to 1000 characters.
+    pub reason: String,
+}
+
+/// Let the parked step pass.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Waive {
+    /// What is stated.
+    pub claim: WaiverClaim,
+    /// On what evidence.
+    pub evidence: String,
+}
+
+/// The resource was saved by hand.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rescue {
+    /// How.
+    pub evidence: String,
+}
+
+/// Pause.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// What; nothing given covers everything.
+    #[serde(default)]
+    pub covers: PauseSelector,
+    /// Why.
+    pub reason: String,
+}
+
+/// It is in force.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PauseResponse {
+    /// The pause.
+    pub pause: Pause,
+    /// Orders still out when it came into force.
+    pub orders_out: u64,
+}
+
+/// What became of a decision on a deletion.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Outcome {
+    /// Where the record stands now.
+    pub status: RecordStatus,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this as `after` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Which deletions.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// Only those in this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<RecordStatus>,
+    /// Only those with a job in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateName>,
+    /// Only this scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Only this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<sexton_model::Kind>,
+    /// Behind this item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// A resource and its record.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ResourceInfo {
+    /// As it is registered.
+    pub resource: Resource,
+    /// Whether its name may be used.
+    pub presence: Presence,
+    /// Its live record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<DeletionId>,
+}
+
+/// Whether a name may be used.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NameInfo {
+    /// The name.
+    pub resource: ResourceId,
+    /// Nothing stands in the way of registering it.
+    pub free: bool,
+    /// What does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_by: Option<String>,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DeletionLine {
+    /// The record.
+    pub id: DeletionId,
+    /// Its resource.
+    pub resource: ResourceId,
+    /// Its scope.
+    pub scope: Scope,
+    /// Where the record stands.
+    pub status: RecordStatus,
+    /// The first job that is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobKind>,
+    /// Its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateName>,
+    /// When it is or was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// One job of a record.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobInfo {
+    /// Stage or restore.
+    pub job: JobKind,
+    /// Its state.
+    pub state: StateName,
+    /// When it is due: by its date alone while an earlier stage is not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// Whether `due_at` can still move because an earlier stage is not done.
+    pub estimated: bool,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Steps done and steps in all.
+    pub steps: (u16, u16),
+    /// The step it is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Why it does not go on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// One event of the trail.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct TrailLine {
+    /// Its number.
+    pub seq: i64,
+    /// What happened.
+    pub event: AuditEvent,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+}
+
+/// Everything about a record.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct DeletionInfo {
+    /// Its id.
+    pub id: DeletionId,
+    /// The resource as it was when the record was made.
+    pub resource: Resource,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// The date it is due, and whose calendar that is.
+    #[schemars(with = "String")]
+    pub due: NaiveDate,
+    /// The zone.
+    pub zone: Zone,
+    /// By when it must be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub gone_by: Option<NaiveDate>,
+    /// Who asked.
+    pub requested_by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub created_at: Timestamp,
+    /// Its jobs in order.
+    pub jobs: Vec<JobInfo>,
+    /// Holds that stand.
+    pub holds: Vec<Hold>,
+    /// Steps that were let pass.
+    pub waivers: Vec<Waiver>,
+    /// What can still be undone, in a sentence.
+    pub undo: String,
+    /// Until when a cancel is certain to be taken: the earliest the hard stage can begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
+    /// Pinned targets.
+    pub targets: BTreeMap<Instance, Value>,
+    /// The audit trail.
+    pub trail: Vec<TrailLine>,
+    /// Whether the trail's chain holds.
+    pub chain: String,
+}
+
+/// One instance.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceInfo {
+    /// Which one.
+    pub instance: Instance,
+    /// Its last pulse.
+    pub pulse_at: Timestamp,
+    /// Orders out.
+    pub orders_out: u64,
+}
+
+/// How it is going.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct HealthInfo {
+    /// The ledger's id.
+    pub ledger: String,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Set if this is a rehearsal: how long a day is, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_day_ms: Option<u64>,
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Jobs by state.
+    pub jobs: BTreeMap<StateName, u64>,
+    /// Since when the oldest unclaimed job is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_due: Option<Timestamp>,
+    /// Instances.
+    pub instances: Vec<InstanceInfo>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
+    /// Counters of this coordinator since its start.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// An error (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// The status code.
+    pub status: u16,
+    /// What sort of error.
+    pub title: String,
+    /// What exactly, to which resource, and what can be done.
+    pub detail: String,
+    /// The field that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
