@@ -1,0 +1,318 @@
+//! Backups in a restic repository.
+//!
+//! The proof of place is the repository's id (`restic cat config`), read between two listings that must agree:
+//! the program leaves out what it cannot read and ends with 0. Snapshots are deleted by their whole ids, one
+//! by one pinned, and only if their `uuid=` tag is the resource's. Exit code 0 is no evidence: `forget` of an
+//! absent id has it too. What counts is a fresh, complete listing.
+//!
+//! *What fences cannot stop here*: a repository holds no fence. A consumer that slept through its lease may
+//! still make a final backup or delete pinned snapshots of a record that is past its point of no return; both
+//! only repeat what was ordered. Locks are restic's own, and are never removed here.
+//!
+//! *Data of deleted snapshots*: between `forget` and the end of `prune` a mark stands in the repository, a tiny
+//! snapshot with the tag `sexton-deleting`. While it is there the archives count as present, so a deletion that
+//! was interrupted in between is finished by the next attempt.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
+use sexton_consumer::permit::Permit;
+use sexton_model::step::{FINDING_MAX_BYTES, Presence};
+
+use crate::action::{Action, no_check, no_undo, only_looks};
+
+mod archive;
+mod program;
+mod schedule;
+mod snapshot;
+
+use program::{Call, Program};
+use snapshot::{Listing, Pinned};
+
+/// Where the repository is, and how it is reached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The program; `restic` from the search path if not given.
+    #[serde(default = "restic")]
+    pub program: PathBuf,
+    /// The repository, as restic writes it. It may contain a password, so it is kept out of logs.
+    pub repository: SecretString,
+    /// The file with the repository's password.
+    pub password_file: PathBuf,
+    /// Further environment of the program, such as `AWS_SECRET_ACCESS_KEY`. It inherits nothing but `PATH`,
+    /// `HOME` and `TMPDIR`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, SecretString>,
+    /// Where the program keeps its cache; it keeps none if not given.
+    #[serde(default)]
+    pub cache_dir: Option<PathBuf>,
+    /// The folder of schedules; see the module's page of them.
+    pub schedules_dir: PathBuf,
+    /// How much deleted data may stay in the repository (`prune --max-unused`). 0, so that deleted means
+    /// deleted; a large shared repository may prefer `5%` and a prune of its own.
+    #[serde(default = "nothing")]
+    pub max_unused: String,
+    /// Longest run of a backup or of a deletion, in minutes. It ends earlier if no extension comes.
+    #[serde(default = "a_day")]
+    pub longest_run_minutes: u64,
+}
+
+fn restic() -> PathBuf {
+    PathBuf::from("restic")
+}
+
+fn nothing() -> String {
+    "0".into()
+}
+
+fn a_day() -> u64 {
+    24 * 60
+}
+
+/// The driver.
+#[derive(Debug)]
+pub struct Restic {
+    program: Program,
+    schedules_dir: PathBuf,
+    max_unused: String,
+    longest_run: Duration,
+}
+
+impl Restic {
+    /// The driver for the repository that `config` names.
+    ///
+    /// # Errors
+    /// If `max_unused` is not a number with a suffix.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let limit = &config.max_unused;
+        anyhow::ensure!(
+            limit.starts_with(|c: char| c.is_ascii_digit())
+                && limit.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'%' || b == b'.'),
+            "max_unused = {limit:?}: expected a size or a percentage, such as \"0\" or \"5%\""
+        );
+        Ok(Self {
+            program: Program {
+                program: config.program,
+                repository: config.repository,
+                password_file: config.password_file,
+                environment: config.environment,
+                cache_dir: config.cache_dir,
+            },
+            schedules_dir: config.schedules_dir,
+            max_unused: config.max_unused,
+            longest_run: Duration::from_secs(config.longest_run_minutes.saturating_mul(60)),
+        })
+    }
+
+    /// A short call on behalf of `step`.
+    fn call<'a>(&self, step: &'a StepContext, doing: &str, arguments: &[&str]) -> Call<'a> {
+        Call {
+            what: format!("{}: {doing}", step.resource),
+            arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+            stdin: None,
+            limit: step.time_left,
+            progress: None,
+        }
+    }
+
+    /// A call that may take long, and tells that it goes on.
+    fn long_call<'a>(&self, step: &'a StepContext, doing: &str, arguments: &[&str]) -> Call<'a> {
+        let short = self.call(step, doing, arguments);
+        Call { limit: self.longest_run, progress: Some(&step.progress), ..short }
+    }
+
+    async fn listing(&self, step: &StepContext) -> Result<Listing, Obstacle> {
+        let run = async |doing: &str, arguments: &[&str]| {
+            self.program.succeed(&self.call(step, doing, arguments)).await
+        };
+        let files = run("listing snapshots", &["list", "snapshots", "--no-lock", "--quiet"]).await?;
+        let config = run("reading the repository's id", &["cat", "config", "--no-lock", "--quiet"]).await?;
+        let json = run("reading snapshots", &["snapshots", "--json", "--no-lock"]).await?;
+        let repository = serde_json::from_str::<Value>(&config)
+            .ok()
+            .and_then(|config| config["id"].as_str().map(str::to_owned))
+            .ok_or_else(|| Obstacle::Unclear(format!("{}: the repository tells no id", step.resource)))?;
+        Listing::of(&files, repository, &json)
+            .map_err(|why| Obstacle::Unclear(format!("{}: listing snapshots: {why}", step.resource)))
+    }
+
+    /// The schedule, looked at aside: a hanging file system must not stop everything.
+    async fn schedule(&self, step: &StepContext, repository: &str) -> Result<Found, Obstacle> {
+        let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
+        let (uuid, repository) = (uuid(step)?.to_owned(), repository.to_owned());
+        aside(step, move || schedule::find(&folder, &resource, &uuid, &repository)).await
+    }
+
+    async fn remove_schedule(&self, step: &StepContext, repository: &str) -> Result<Done, Obstacle> {
+        let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
+        let (uuid, repository) = (uuid(step)?.to_owned(), repository.to_owned());
+        aside(step, move || schedule::remove(&folder, &resource, &uuid, &repository)).await?;
+        Ok(Done::saw("the schedule was removed"))
+    }
+
+    /// What is there for `action`, in the repository that `listing` is of.
+    async fn found(&self, step: &StepContext, action: Action, listing: &Listing) -> Result<Found, Obstacle> {
+        let pinned = pinned(step)?;
+        if let Err(why) = same_repository(step, &pinned, listing) {
+            return Ok(Found::Different(why));
+        }
+        let uuid = uuid(step)?;
+        match action {
+            Action::Inspect | Action::Final => Ok(Found::Same),
+            Action::RemoveSchedule => self.schedule(step, &listing.repository).await,
+            Action::DeleteArchives => Ok(match listing.left(uuid, &pinned) {
+                Err(why) => Found::Different(why),
+                Ok(left) if left.is_empty() && listing.marks(uuid).is_empty() => Found::Absent(place(listing)),
+                Ok(_) => Found::Same,
+            }),
+        }
+    }
+}
+
+fn place(listing: &Listing) -> Place {
+    Place(format!("restic repository {}", listing.repository))
+}
+
+fn same_repository(step: &StepContext, pinned: &Pinned, listing: &Listing) -> Result<(), String> {
+    if pinned.repository == listing.repository {
+        return Ok(());
+    }
+    Err(format!(
+        "{}: pinned in the restic repository {}, but this is {}",
+        step.resource, pinned.repository, listing.repository
+    ))
+}
+
+/// The resource's uuid, in the alphabet that a tag can hold: a comma would mean two tags.
+fn uuid(step: &StepContext) -> Result<&str, Obstacle> {
+    step.identity
+        .get("uuid")
+        .filter(|uuid| uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)))
+        .ok_or_else(|| {
+            Obstacle::Refuse(format!("{}: backups need an identity with a plain uuid", step.resource))
+        })
+}
+
+fn pinned(step: &StepContext) -> Result<Pinned, Obstacle> {
+    serde_json::from_value(step.targets.clone()).map_err(|e| {
+        Obstacle::Refuse(format!("{}: no usable targets are pinned, inspect first: {e}", step.resource))
+    })
+}
+
+/// Do file work on a thread of its own, for as long as the step has time.
+async fn aside<T: Send + 'static>(
+    step: &StepContext,
+    work: impl FnOnce() -> Result<T, Obstacle> + Send + 'static,
+) -> Result<T, Obstacle> {
+    let unclear = |why: String| Obstacle::Unclear(format!("{}: the folder of schedules: {why}", step.resource));
+    tokio::time::timeout(step.time_left, tokio::task::spawn_blocking(work))
+        .await
+        .map_err(|_| unclear("does not answer".into()))?
+        .map_err(|e| unclear(e.to_string()))?
+}
+
+#[async_trait]
+impl Driver for Restic {
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        let uuid = uuid(step)?;
+        let listing = self.listing(step).await?;
+        let schedule = self.schedule(step, &listing.repository).await?;
+        let snapshots: BTreeSet<_> = listing.of_resource(uuid).map(|s| s.id.clone()).collect();
+        let count = snapshots.len();
+        let pins = Pinned {
+            repository: listing.repository.clone(),
+            snapshots,
+            schedule: schedule == Found::Same,
+            made: BTreeSet::new(),
+        };
+        let targets = json!(pins);
+        if targets.to_string().len() > FINDING_MAX_BYTES {
+            return Err(Obstacle::Refuse(format!(
+                "{}: {count} snapshots are too many to pin; thin them out first",
+                step.resource
+            )));
+        }
+        let evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
+        let found = match schedule {
+            Found::Different(why) => Found::Different(why),
+            Found::Absent(_) if count == 0 => Found::Absent(place(&listing)),
+            Found::Same | Found::Absent(_) => Found::Same,
+        };
+        Ok(Inspection { found, targets, protected: None, evidence })
+    }
+
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        match Action::of(&step.action)? {
+            Action::Inspect => Ok(self.inspect(step).await?.found),
+            action @ (Action::Final | Action::RemoveSchedule | Action::DeleteArchives) => {
+                let listing = self.listing(step).await?;
+                self.found(step, action, &listing).await
+            }
+        }
+    }
+
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn perform(
+        &self,
+        step: &StepContext,
+        _manifest: Option<&Value>,
+        _permit: Permit,
+    ) -> Result<Done, Obstacle> {
+        let action = Action::of(&step.action)?;
+        if action == Action::Inspect {
+            return Err(only_looks(step));
+        }
+        let listing = self.listing(step).await?;
+        match self.found(step, action, &listing).await? {
+            Found::Different(why) => return Err(Obstacle::Refuse(why)),
+            Found::Absent(place) => return Ok(Done::saw(format!("{}: nothing is left", place.0))),
+            Found::Same => {}
+        }
+        match action {
+            Action::Inspect => Err(only_looks(step)),
+            Action::Final => self.back_up(step, &listing).await,
+            Action::RemoveSchedule => self.remove_schedule(step, &listing.repository).await,
+            Action::DeleteArchives => self.delete_archives(step, &listing).await,
+        }
+    }
+
+    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        let action = Action::of(&step.action)?;
+        let listing = self.listing(step).await?;
+        let place = place(&listing).0;
+        if action == Action::Final {
+            let pinned = pinned(step)?;
+            same_repository(step, &pinned, &listing).map_err(Obstacle::Refuse)?;
+            return Ok(match listing.finals(uuid(step)?, &pinned).first() {
+                Some(last) => (Presence::Present, format!("{place}: final backup {}", last.id)),
+                None => (Presence::Absent, format!("{place}: no final backup")),
+            });
+        }
+        match self.found(step, action, &listing).await? {
+            Found::Same => Ok((Presence::Present, format!("{place}: not all is gone"))),
+            Found::Absent(seen) => Ok((Presence::Absent, format!("{}: nothing pinned is left", seen.0))),
+            Found::Different(why) => Err(Obstacle::Refuse(why)),
+        }
+    }
+
+    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        Err(no_check(step))
+    }
+}

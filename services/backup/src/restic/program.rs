@@ -1,0 +1,270 @@
+//! Runs the program, and tells by its words why it failed.
+//!
+//! Repository and password file are given in the environment, never as arguments, which everybody may read.
+//! Output is bounded. Whoever drops the future stops the program: first asked (so that it removes its lock),
+//! then killed.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sexton_consumer::driver::{Obstacle, Progress};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+/// Largest listing, in bytes: some hundred thousand snapshots of 500 bytes each.
+const STDOUT_MAX_BYTES: usize = 64 << 20;
+/// What is kept of complaints, in bytes: the first ones say why.
+const STDERR_KEPT_BYTES: usize = 8 << 10;
+/// How often a long run says that it goes on, in seconds. Extensions are asked for less often than that.
+const TICK_S: u64 = 1;
+/// How long a stopped program may take to remove its lock, in seconds; the lease's slack covers it.
+const STOP_S: u64 = 5;
+
+/// How to call restic.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) program: PathBuf,
+    pub(super) repository: SecretString,
+    pub(super) password_file: PathBuf,
+    pub(super) environment: BTreeMap<String, SecretString>,
+    pub(super) cache_dir: Option<PathBuf>,
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) success: bool,
+    pub(super) code: Option<i32>,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// One call.
+pub(super) struct Call<'a> {
+    /// What is being done to which resource, for errors.
+    pub(super) what: String,
+    pub(super) arguments: Vec<String>,
+    /// What the program reads, if anything.
+    pub(super) stdin: Option<&'static str>,
+    /// Longest time it may take.
+    pub(super) limit: Duration,
+    /// Told every second that the program still runs, with what the program itself says of its progress.
+    pub(super) progress: Option<&'a Progress>,
+}
+
+impl Program {
+    /// Run to the end.
+    ///
+    /// # Errors
+    /// If the program cannot be run, takes too long or says too much. That it failed is no error here.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Output, Obstacle> {
+        let unclear = |why: String| Obstacle::Unclear(format!("{}: {why}", call.what));
+        let child = self
+            .command(call)
+            .spawn()
+            .map_err(|e| unclear(format!("starting {}: {e}", self.program.display())))?;
+        let mut running = Running { child: Some(child) };
+        let output = tokio::time::timeout(call.limit, running.follow(call))
+            .await
+            .map_err(|_| unclear(format!("no end after {} ms", call.limit.as_millis())))?
+            .map_err(|e| unclear(e.to_string()))?;
+        Ok(Output { stderr: self.redact(output.stderr), ..output })
+    }
+
+    /// Run to the end, and accept nothing but success.
+    ///
+    /// # Errors
+    /// As [`Self::run`], or what the program's complaint means.
+    pub(super) async fn succeed(&self, call: &Call<'_>) -> Result<String, Obstacle> {
+        let output = self.run(call).await?;
+        if output.success { Ok(output.stdout) } else { Err(complaint(&call.what, &output)) }
+    }
+
+    fn command(&self, call: &Call<'_>) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME" || name == "TMPDIR"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value.expose_secret())))
+            .env("LC_ALL", "C")
+            .env("RESTIC_REPOSITORY", self.repository.expose_secret())
+            .env("RESTIC_PASSWORD_FILE", &self.password_file)
+            .env("RESTIC_PROGRESS_FPS", "1")
+            .args(call.arguments.first())
+            .stdin(if call.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        match &self.cache_dir {
+            Some(folder) => command.env("RESTIC_CACHE_DIR", folder),
+            None => command.arg("--no-cache"),
+        };
+        command.args(call.arguments.iter().skip(1));
+        command
+    }
+
+    fn redact(&self, mut text: String) -> String {
+        for secret in std::iter::once(&self.repository).chain(self.environment.values()) {
+            let secret = secret.expose_secret();
+            // Something as short as a region's name is no secret, and replacing it would garble the text.
+            if secret.len() > 3 {
+                text = text.replace(secret, "…");
+            }
+        }
+        text
+    }
+}
+
+/// A program that is asked to stop when this is dropped.
+struct Running {
+    child: Option<Child>,
+}
+
+impl Running {
+    async fn follow(&mut self, call: &Call<'_>) -> std::io::Result<Output> {
+        let Some(child) = self.child.as_mut() else {
+            return Err(std::io::Error::other("already ended"));
+        };
+        if let (Some(mut stdin), Some(text)) = (child.stdin.take(), call.stdin) {
+            stdin.write_all(text.as_bytes()).await?;
+        }
+        let (Some(mut out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(std::io::Error::other("no pipes"));
+        };
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (mut out_chunk, mut err_chunk) = (vec![0; 16 << 10], vec![0; 4 << 10]);
+        let (mut out_open, mut err_open) = (true, true);
+        let mut tick = tokio::time::interval(Duration::from_secs(TICK_S));
+        let mut at = (0, 100);
+        while out_open || err_open {
+            tokio::select! {
+                read = out.read(&mut out_chunk), if out_open => match read? {
+                    0 => out_open = false,
+                    count => {
+                        stdout.extend_from_slice(&out_chunk[..count]);
+                        if call.progress.is_some() {
+                            at = forget_status_lines(&mut stdout).unwrap_or(at);
+                        }
+                        if stdout.len() > STDOUT_MAX_BYTES {
+                            return Err(std::io::Error::other(format!("more than {STDOUT_MAX_BYTES} bytes")));
+                        }
+                    }
+                },
+                read = err.read(&mut err_chunk), if err_open => match read? {
+                    0 => err_open = false,
+                    count => {
+                        let room = STDERR_KEPT_BYTES.saturating_sub(stderr.len()).min(count);
+                        stderr.extend_from_slice(&err_chunk[..room]);
+                    }
+                },
+                _ = tick.tick() => if let Some(progress) = call.progress {
+                    progress.report(at.0, at.1);
+                },
+            }
+        }
+        let status = child.wait().await?;
+        self.child = None;
+        Ok(Output {
+            success: status.success(),
+            code: status.code(),
+            stdout: String::from_utf8_lossy(&stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        // Killed at once, it would leave its lock in the repository. Without a runtime, or without the program
+        // `kill`, there is only that: the child is killed when it is dropped.
+        let asked = child.id().and_then(|id| {
+            std::process::Command::new("kill").arg("-INT").arg(id.to_string()).stdin(Stdio::null()).spawn().ok()
+        });
+        if let (Some(mut kill), Ok(runtime)) = (asked, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(Duration::from_secs(STOP_S), child.wait()).await;
+                drop(child);
+                // It has ended long since; this only reaps it.
+                let _ = kill.try_wait();
+            });
+        }
+    }
+}
+
+/// Drop the complete status lines of `--json`, and say how far the last of them is, in bytes.
+fn forget_status_lines(stdout: &mut Vec<u8>) -> Option<(u64, u64)> {
+    let end = stdout.iter().rposition(|byte| *byte == b'\n')? + 1;
+    let rest = stdout.split_off(end);
+    let mut last = None;
+    let mut kept = Vec::new();
+    for line in stdout.split_inclusive(|byte| *byte == b'\n') {
+        match serde_json::from_slice::<serde_json::Value>(line) {
+            Ok(status) if status["message_type"] == "status" => {
+                let total = status["total_bytes"].as_u64().unwrap_or(0);
+                last = Some((status["bytes_done"].as_u64().unwrap_or(0), total));
+            }
+            Ok(_) | Err(_) => kept.extend_from_slice(line),
+        }
+    }
+    kept.extend_from_slice(&rest);
+    *stdout = kept;
+    last
+}
+
+/// What a failure means. All of them are exit 1 in older versions: only the words differ; newer ones also have
+/// the codes 10 (no repository), 11 (locked) and 12 (wrong password).
+pub(super) fn complaint(what: &str, output: &Output) -> Obstacle {
+    let text = output.stderr.to_lowercase();
+    let said = output.stderr.trim();
+    if is_locked(output) {
+        return Obstacle::Busy(format!("{what}: the repository is locked: {said}"));
+    }
+    if output.code == Some(12) || text.contains("wrong password") || text.contains("not a password") {
+        return Obstacle::Refuse(format!("{what}: the password does not open the repository: {said}"));
+    }
+    let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"));
+    // No repository is no absence of what was in it: a disk may not be mounted.
+    Obstacle::Unclear(format!("{what}: ended with {code}: {said}"))
+}
+
+/// Whether somebody else's lock stood in the way.
+pub(super) fn is_locked(output: &Output) -> bool {
+    let text = output.stderr.to_lowercase();
+    output.code == Some(11) || text.contains("already locked") || text.contains("unable to create lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(code: i32, stderr: &str) -> Output {
+        Output { success: false, code: Some(code), stdout: String::new(), stderr: stderr.into() }
+    }
+
+    #[test]
+    fn failures_are_told_apart_by_their_words() {
+        let locked = failed(1, "unable to create lock in backend: repository is already locked by PID 7 on h");
+        assert!(matches!(complaint("x", &locked), Obstacle::Busy(_)));
+        assert!(matches!(complaint("x", &failed(11, "")), Obstacle::Busy(_)));
+        let password = failed(1, "Fatal: wrong password or no key found");
+        assert!(matches!(complaint("x", &password), Obstacle::Refuse(_)));
+        let nothing = failed(1, "Fatal: unable to open config file: stat /r/config: no such file or directory");
+        assert!(matches!(complaint("x", &nothing), Obstacle::Unclear(_)));
+        assert!(matches!(complaint("x", &failed(10, "")), Obstacle::Unclear(_)));
+    }
+
+    #[test]
+    fn status_lines_are_read_and_dropped() {
+        let mut stdout = br#"{"message_type":"status","total_bytes":9,"bytes_done":3}
+{"message_type":"summary"}
+{"message_type":"sta"#
+            .to_vec();
+        assert_eq!(forget_status_lines(&mut stdout), Some((3, 9)));
+        assert_eq!(stdout, b"{\"message_type\":\"summary\"}\n{\"message_type\":\"sta");
+    }
+}

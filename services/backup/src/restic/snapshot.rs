@@ -1,0 +1,244 @@
+//! What a repository lists, and what that means for one resource. No I/O.
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The tag of a final backup that is complete.
+pub(super) const FINAL: &str = "sexton-final";
+/// The tag of a final backup until it has been seen to be complete.
+pub(super) const CANDIDATE: &str = "sexton-candidate";
+/// The tag of the mark that stands in the repository while data of deleted snapshots may still be there.
+pub(super) const MARK: &str = "sexton-deleting";
+
+/// A snapshot's whole id: 64 hexadecimal digits. A shorter one may mean another snapshot tomorrow.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct SnapshotId(String);
+
+impl TryFrom<String> for SnapshotId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 64 && text.bytes().all(digit) {
+            return Ok(Self(text));
+        }
+        let start: String = text.chars().take(80).collect();
+        Err(format!("snapshot id {start:?}: expected 64 hexadecimal digits"))
+    }
+}
+
+impl From<SnapshotId> for String {
+    fn from(id: SnapshotId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One snapshot, as `snapshots --json` tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Snapshot {
+    pub(super) id: SnapshotId,
+    /// Which one it was before its tags were changed; that gives it a new id.
+    #[serde(default)]
+    pub(super) original: Option<SnapshotId>,
+    #[serde(default)]
+    pub(super) tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) paths: Option<Vec<String>>,
+}
+
+impl Snapshot {
+    pub(super) fn has(&self, tag: &str) -> bool {
+        self.tags.iter().flatten().any(|held| held == tag)
+    }
+
+    /// Whose it is: the one `uuid=…` among its tags; `None` if there is none, or more than one.
+    pub(super) fn uuid(&self) -> Option<&str> {
+        let mut all = self.tags.iter().flatten().filter_map(|tag| tag.strip_prefix("uuid="));
+        let first = all.next()?;
+        all.all(|other| other == first).then_some(first)
+    }
+
+    /// Whether exactly `wanted` was backed up; a missing path is skipped with exit code 0.
+    pub(super) fn covers(&self, wanted: &[String]) -> bool {
+        let held: BTreeSet<&str> = self.paths.iter().flatten().map(String::as_str).collect();
+        held == wanted.iter().map(String::as_str).collect()
+    }
+}
+
+/// What was pinned at announce, and what the deletion's own steps made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pinned {
+    /// The repository's id.
+    pub(super) repository: String,
+    /// The resource's snapshots.
+    pub(super) snapshots: BTreeSet<SnapshotId>,
+    /// Whether there was a schedule.
+    pub(super) schedule: bool,
+    /// Final backups. A key of its own, because what steps create is merged by key.
+    #[serde(rename = "final", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) made: BTreeSet<SnapshotId>,
+}
+
+impl Pinned {
+    pub(super) fn all(&self) -> BTreeSet<&SnapshotId> {
+        self.snapshots.iter().chain(&self.made).collect()
+    }
+}
+
+/// A complete listing of a repository, with proof of which one it is.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) repository: String,
+    pub(super) snapshots: Vec<Snapshot>,
+}
+
+impl Listing {
+    /// Put together the files of the repository, its id, and what could be read of the files, in the order in
+    /// which they were read.
+    ///
+    /// # Errors
+    /// If a file could not be read: the program leaves it out and ends with 0.
+    pub(super) fn of(files: &str, repository: String, json: &str) -> Result<Self, String> {
+        let read: Option<Vec<Snapshot>> =
+            serde_json::from_str(json).map_err(|e| format!("reading the list of snapshots: {e}"))?;
+        let snapshots = read.unwrap_or_default();
+        let known: BTreeSet<&str> = snapshots.iter().map(|s| s.id.0.as_str()).collect();
+        for file in files.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let file = SnapshotId::try_from(file.to_owned())?;
+            if !known.contains(file.0.as_str()) {
+                return Err(format!("snapshot {file} is in the repository but cannot be read"));
+            }
+        }
+        Ok(Self { repository, snapshots })
+    }
+
+    /// The snapshots of the resource `uuid`, without marks.
+    pub(super) fn of_resource(&self, uuid: &str) -> impl Iterator<Item = &Snapshot> {
+        self.snapshots.iter().filter(move |s| s.uuid() == Some(uuid) && !s.has(MARK))
+    }
+
+    /// The marks of the resource `uuid`.
+    pub(super) fn marks(&self, uuid: &str) -> Vec<SnapshotId> {
+        self.snapshots.iter().filter(|s| s.uuid() == Some(uuid) && s.has(MARK)).map(|s| s.id.clone()).collect()
+    }
+
+    /// The final backups of this deletion: not those that an earlier, cancelled one left and this one pinned.
+    pub(super) fn finals(&self, uuid: &str, pinned: &Pinned) -> Vec<&Snapshot> {
+        self.of_resource(uuid)
+            .filter(|s| s.has(FINAL) && (pinned.made.contains(&s.id) || !pinned.snapshots.contains(&s.id)))
+            .collect()
+    }
+
+    /// Which pinned snapshots are left.
+    ///
+    /// # Errors
+    /// Why they must not be deleted: another resource's, or changed since.
+    pub(super) fn left(&self, uuid: &str, pinned: &Pinned) -> Result<Vec<SnapshotId>, String> {
+        let wanted = pinned.all();
+        let mut left = Vec::new();
+        for snapshot in &self.snapshots {
+            if wanted.contains(&snapshot.id) {
+                if snapshot.uuid() != Some(uuid) {
+                    let whose = snapshot.uuid().unwrap_or("nobody's, or of more than one");
+                    return Err(format!("snapshot {} is pinned, but its uuid tag is {whose}", snapshot.id));
+                }
+                left.push(snapshot.id.clone());
+            } else if let Some(original) = snapshot.original.as_ref().filter(|o| wanted.contains(o)) {
+                return Err(format!("the pinned snapshot {original} was retagged and is now {}", snapshot.id));
+            }
+        }
+        Ok(left)
+    }
+}
+
+/// The id that a finished `backup --json` tells: whole, or its beginning.
+pub(super) fn made_id(stdout: &str) -> Option<String> {
+    stdout
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["message_type"] == "summary")
+        .find_map(|message| message["snapshot_id"].as_str().map(str::to_owned))
+        .filter(|id| id.len() >= 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id(digit: char) -> String {
+        digit.to_string().repeat(64)
+    }
+
+    fn pinned(ids: &[char]) -> Pinned {
+        Pinned {
+            repository: "r".into(),
+            snapshots: ids.iter().map(|d| SnapshotId::try_from(id(*d)).unwrap()).collect(),
+            schedule: false,
+            made: BTreeSet::new(),
+        }
+    }
+
+    fn listing(json: serde_json::Value) -> Listing {
+        Listing::of("", "r".into(), &json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_makes_the_listing_incomplete() {
+        let error = Listing::of(&id('a'), "r".into(), "[]").unwrap_err();
+        assert!(error.contains("cannot be read"), "{error}");
+        assert!(Listing::of("", "r".into(), "null").unwrap().snapshots.is_empty());
+        assert!(Listing::of("warning: x", "r".into(), "[]").is_err());
+    }
+
+    #[test]
+    fn another_resources_snapshot_is_never_deleted() {
+        let all = listing(serde_json::json!([{ "id": id('a'), "tags": ["uuid=u2"] }]));
+        assert!(all.left("u1", &pinned(&['a'])).unwrap_err().contains("u2"));
+        let all = listing(serde_json::json!([{ "id": id('a'), "tags": ["uuid=u1", "uuid=u2"] }]));
+        assert!(all.left("u1", &pinned(&['a'])).is_err());
+        let all = listing(serde_json::json!([{ "id": id('a') }]));
+        assert!(all.left("u1", &pinned(&['a'])).is_err());
+    }
+
+    #[test]
+    fn a_retagged_snapshot_is_not_gone() {
+        let all = listing(serde_json::json!([{ "id": id('b'), "original": id('a'), "tags": ["uuid=u1"] }]));
+        assert!(all.left("u1", &pinned(&['a'])).unwrap_err().contains("retagged"));
+    }
+
+    #[test]
+    fn an_earlier_deletions_final_backup_is_not_this_ones() {
+        let all = listing(serde_json::json!([{ "id": id('a'), "tags": ["uuid=u1", FINAL] }]));
+        assert!(all.finals("u1", &pinned(&['a'])).is_empty());
+        assert_eq!(all.finals("u1", &pinned(&[])).len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_output_never_panics(files in ".{0,200}", json in ".{0,200}") {
+            let _ = Listing::of(&files, "r".into(), &json);
+            let _ = made_id(&json);
+        }
+
+        #[test]
+        fn only_whole_ids_are_ids(text in "[0-9a-f]{0,70}") {
+            prop_assert_eq!(SnapshotId::try_from(text.clone()).is_ok(), text.len() == 64);
+        }
+
+        #[test]
+        fn what_is_left_is_pinned_and_of_the_resource(tags in proptest::collection::vec("uuid=u[12]", 0..4)) {
+            let all = listing(serde_json::json!([{ "id": id('a'), "tags": tags }, { "id": id('b'), "tags": ["uuid=u1"] }]));
+            if let Ok(left) = all.left("u1", &pinned(&['a'])) {
+                prop_assert!(left.len() == 1 && all.snapshots[0].uuid() == Some("u1"));
+            }
+        }
+    }
+}
