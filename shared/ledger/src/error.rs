@@ -58,6 +58,9 @@ pub enum NotDone {
         /// The record.
         deletion: DeletionId,
     },
+    /// Something else of that name is registered, and nothing says that it is gone.
+    #[error("{0} is registered with another identity: delete that one first")]
+    OtherIdentity(ResourceId),
     /// The record cannot be made.
     #[error(transparent)]
     CannotDelete(#[from] CannotDelete),

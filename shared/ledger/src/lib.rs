@@ -11,6 +11,7 @@ pub mod batch;
 mod error;
 mod limits;
 pub mod row;
+pub mod rules;
 mod view;
 
 use std::collections::BTreeMap;

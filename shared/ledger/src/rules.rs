@@ -1,0 +1,184 @@
+//! Pure rules that both footings share: what registering means, how a record begins, how targets join, what
+//! the ledger's own audit events look like.
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sexton_model::audit::{self, AuditEvent, What};
+use sexton_model::deletion::Deletion;
+use sexton_model::job::{Job, JobKind, JobState, StateName};
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::{DeletionId, Timestamp};
+
+use crate::batch::AuditWrite;
+use crate::{LedgerError, NotDone};
+
+/// What is to be written for one resource that is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registering {
+    /// The name is new, or free again.
+    Anew,
+    /// The same one, with other properties.
+    Update,
+    /// Nothing changes: nothing is written.
+    Same,
+}
+
+/// Whether `new` may be registered over what is there, which may have a live record.
+///
+/// # Errors
+/// [`NotDone::NameTaken`] while a record protects the name; [`NotDone::OtherIdentity`] if another thing of
+/// that name is registered.
+pub fn registering(
+    there: Option<(&Resource, Presence)>,
+    live: Option<DeletionId>,
+    new: &Resource,
+) -> Result<Registering, NotDone> {
+    let Some((old, presence)) = there else { return Ok(Registering::Anew) };
+    let same = old.identity == new.identity;
+    match (presence, live) {
+        (Presence::Recycled, None) => Ok(Registering::Anew),
+        (Presence::Registered, _) if same && old == new => Ok(Registering::Same),
+        (Presence::Registered, _) if same => Ok(Registering::Update),
+        (Presence::Registered | Presence::Tombstone | Presence::Recycled, Some(deletion)) => {
+            Err(NotDone::NameTaken { resource: new.id.clone(), deletion })
+        }
+        (Presence::Registered | Presence::Tombstone, None) => Err(NotDone::OtherIdentity(new.id.clone())),
+    }
+}
+
+/// The first link of a new record's chain.
+///
+/// # Errors
+/// If the event cannot be written down, which would be a defect.
+pub fn created(deletion: &Deletion) -> Result<AuditWrite, LedgerError> {
+    let record = &deletion.record;
+    let event = AuditEvent {
+        at: record.created_at,
+        what: What::Created,
+        by: record.requested_by.to_string(),
+        job: None,
+        step: None,
+        mode: None,
+        fence: None,
+        presence: None,
+        state: None,
+        ordered: None,
+        detail: record.reason.clone(),
+    };
+    let body = text(&event)?;
+    let hash = audit::link(&audit::GENESIS, 1, body.as_bytes());
+    Ok(AuditWrite { deletion: deletion.id, seq: 1, body, hash })
+}
+
+/// One event of the ledger's own chains: those of its resources and of its pauses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEvent {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// `registered`, `updated`, `paused` or `resumed`.
+    pub what: String,
+    /// Who.
+    pub by: String,
+    /// The resource or the pause as it is from then on.
+    pub body: Value,
+}
+
+/// The bytes of an event that are stored and hashed.
+///
+/// # Errors
+/// If it cannot be written down, which would be a defect.
+pub fn text(event: &impl Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(event)
+        .map_err(|e| LedgerError::Store { doing: "writing down an event", source: Box::new(e) })
+}
+
+/// Join what a step created into what is pinned: objects by key, lists by what they do not hold yet. Nothing
+/// that is pinned is ever dropped by it; of two plain values the new one stays.
+pub fn join_targets(pinned: Value, created: Value) -> Value {
+    match (pinned, created) {
+        (Value::Object(mut pinned), Value::Object(created)) => {
+            for (key, value) in created {
+                let joined = match pinned.remove(&key) {
+                    Some(old) => join_targets(old, value),
+                    None => value,
+                };
+                pinned.insert(key, joined);
+            }
+            Value::Object(pinned)
+        }
+        (Value::Array(mut pinned), Value::Array(created)) => {
+            for value in created {
+                if !pinned.contains(&value) {
+                    pinned.push(value);
+                }
+            }
+            Value::Array(pinned)
+        }
+        (_, created) => created,
+    }
+}
+
+/// Where a deletion stands, for a listing: its first job that is not over, when that is due, and why it does
+/// not go on.
+pub fn stands_at(jobs: &[Job]) -> Option<(JobKind, StateName, Option<Timestamp>, String)> {
+    // A restore stands behind all stages and is what counts once it exists.
+    let open = |job: &&Job| !job.state.name().over();
+    let job = jobs.iter().rev().find(|j| j.kind == JobKind::Restore).filter(open);
+    let job = job.or_else(|| jobs.iter().find(open))?;
+    let (due_at, why) = match &job.state {
+        JobState::Scheduled { due_at } => (*due_at, String::new()),
+        JobState::Held { due_at, by, .. } => (Some(*due_at), by.to_string()),
+        JobState::Ready { since, blocked } => {
+            (Some(*since), blocked.as_ref().map_or_else(String::new, ToString::to_string))
+        }
+        JobState::Waiting { until, reason } => (Some(*until), reason.clone()),
+        JobState::Parked { reason } => (None, reason.clone()),
+        JobState::Running(_)
+        | JobState::Cancelling(_)
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => (None, String::new()),
+    };
+    Some((job.kind, job.state.name(), due_at, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn joining_never_drops_what_is_pinned() {
+        let pinned = json!({"images": ["a", "b"], "pool": {"id": 1}});
+        let created = json!({"images": ["b", "c"], "pool": {"name": "x"}, "backups": ["d"]});
+        assert_eq!(
+            join_targets(pinned, created),
+            json!({"images": ["a", "b", "c"], "pool": {"id": 1, "name": "x"}, "backups": ["d"]})
+        );
+    }
+
+    fn resource(uuid: &str, protected: bool) -> Resource {
+        serde_json::from_value(json!({
+            "id": "vm/web01", "scope": "tenants/acme", "identity": {"uuid": uuid},
+            "criticality": "reproducible", "protected": protected,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_name_is_free_when_it_is_new_or_recycled() {
+        let (one, other) = (resource("1", false), resource("2", false));
+        let live = Some(DeletionId(7));
+        let taken = NotDone::NameTaken { resource: one.id.clone(), deletion: DeletionId(7) };
+        let differs = NotDone::OtherIdentity(one.id.clone());
+        use Presence::{Recycled, Registered, Tombstone};
+        assert_eq!(registering(None, None, &one), Ok(Registering::Anew));
+        assert_eq!(registering(Some((&one, Recycled)), None, &other), Ok(Registering::Anew));
+        assert_eq!(registering(Some((&one, Registered)), live, &one), Ok(Registering::Same));
+        let protected = resource("1", true);
+        assert_eq!(registering(Some((&one, Registered)), live, &protected), Ok(Registering::Update));
+        assert_eq!(registering(Some((&one, Registered)), live, &other), Err(taken.clone()));
+        assert_eq!(registering(Some((&one, Tombstone)), live, &one), Err(taken));
+        assert_eq!(registering(Some((&one, Registered)), None, &other), Err(differs));
+    }
+}
