@@ -18,7 +18,8 @@ use sexton_consumer::driver::Driver;
 use sexton_model::catalogue::SubsystemActions;
 
 mod action;
-// pub mod prometheus;
+mod conditional;
+pub mod prometheus;
 pub mod sandbox;
 
 /// The file that describes this subsystem's actions, as it is delivered.
@@ -36,8 +37,8 @@ pub fn actions() -> SubsystemActions {
 pub enum DriverConfig {
     /// Files in a folder.
     Sandbox(sandbox::Config),
-    // A Prometheus server with target files.
-    //     Prometheus(prometheus::Config),
+    /// A Prometheus server with target files.
+    Prometheus(prometheus::Config),
 }
 
 /// The driver that `config` asks for.
@@ -48,7 +49,7 @@ pub enum DriverConfig {
 pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
     Ok(match config {
         DriverConfig::Sandbox(config) => Arc::new(sandbox::SandboxMonitoring::new(&config)),
-        //         DriverConfig::Prometheus(config) => Arc::new(prometheus::Prometheus::new(config)?),
+        DriverConfig::Prometheus(config) => Arc::new(prometheus::Prometheus::new(config)?),
     })
 }
 
