@@ -1,1 +1,19 @@
-//! Placeholder
+//! The coordinator: the only writer of the job table.
+//!
+//! Contract: it checks the belts, claims what may run, publishes orders, and moves jobs on when outcomes
+//! arrive. Every decision is `sexton_model::decide`'s, taken inside [`sexton_ledger::Ledger::run`]; this crate
+//! carries messages to it and effects away from it. Commit first, publish after: whatever is lost in between
+//! is repaired by the lease. Any number of coordinators may run.
+//!
+//! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
+//! [`engine`], the loops that call them in [`service`], the HTTP API in [`api`].
+pub mod api;
+pub mod engine;
+pub mod intake;
+pub mod outbox;
+pub mod plans;
+pub mod service;
+
+pub use engine::{Engine, Options};
+pub use plans::Plans;
+pub use service::run;

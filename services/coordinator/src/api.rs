@@ -1,0 +1,114 @@
+//! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
+mod problem;
+mod records;
+mod resources;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use secrecy::{ExposeSecret, SecretString};
+use sexton_api::HealthInfo;
+use sexton_model::Actor;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::engine::Engine;
+use crate::plans::Plans;
+use problem::Refused;
+
+/// Largest request body, in bytes: a thousand resources with generous attributes.
+const BODY_MAX_BYTES: usize = 8 << 20;
+/// Longest time a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the API needs.
+pub struct Api {
+    /// The engine whose decisions it asks for.
+    pub engine: Arc<Engine>,
+    /// Plans by kind.
+    pub plans: Arc<Plans>,
+    /// Demanded of every caller, if set. Without one, listen on loopback only.
+    pub token: Option<SecretString>,
+}
+
+type Shared = State<Arc<Api>>;
+
+/// All routes.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/resources", get(resources::list).post(resources::register))
+        .route("/v1/resources/{kind}/{name}", get(resources::show))
+        .route("/v1/names/{kind}/{name}", get(resources::name))
+        .route("/v1/deletions", get(records::list).post(records::create))
+        .route("/v1/deletions/{id}", get(records::show))
+        .route("/v1/deletions/{kind}/{name}", get(records::show_of))
+        .route("/v1/deletions/{id}/cancel", post(records::cancel))
+        .route("/v1/deletions/{id}/holds", post(records::hold))
+        .route("/v1/deletions/{id}/holds/{hold}", delete(records::release))
+        .route("/v1/deletions/{id}/retry", post(records::retry))
+        .route("/v1/deletions/{id}/waive", post(records::waive))
+        .route("/v1/deletions/{id}/rescue", post(records::rescue))
+        .route("/v1/pauses", get(records::pauses).post(records::pause))
+        .route("/v1/pauses/{pause}", delete(records::resume))
+        .route("/v1/health", get(health))
+        .route_layer(middleware::from_fn_with_state(api.clone(), authenticate))
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
+        .with_state(api)
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, TIMEOUT))
+        .layer(RequestBodyLimitLayer::new(BODY_MAX_BYTES))
+        .layer(CatchPanicLayer::new())
+}
+
+async fn authenticate(State(api): Shared, request: Request, next: Next) -> Result<Response, Refused> {
+    if let Some(token) = &api.token {
+        let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let given = given.and_then(|v| v.strip_prefix("Bearer "));
+        if !given.is_some_and(|g| same(g.as_bytes(), token.expose_secret().as_bytes())) {
+            return Err(Refused::new(
+                StatusCode::UNAUTHORIZED,
+                "expected the header Authorization: Bearer TOKEN",
+            ));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+/// Compares without telling by its time where the first difference is.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0
+}
+
+/// Who asks: the header `sexton-actor`, which the audit trail names.
+struct By(Actor);
+
+impl<S: Sync> FromRequestParts<S> for By {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let given = parts.headers.get("sexton-actor").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        given.parse().map(By).map_err(|e: sexton_model::InvalidId| {
+            Refused::field("sexton-actor", format!("header sexton-actor: {e}"))
+        })
+    }
+}
+
+async fn ready(State(api): Shared) -> Result<&'static str, Refused> {
+    api.engine.ledger.facts().await?;
+    Ok("ready\n")
+}
+
+async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
+    let facts = api.engine.ledger.facts().await?;
+    let health = api.engine.ledger.health().await?;
+    Ok(Json(views::health(&facts, health, &api.engine.counters)))
+}

@@ -1,0 +1,91 @@
+//! Errors as RFC 9457 problems.
+use axum::Json;
+use axum::extract::FromRequest;
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use sexton_api::Problem;
+use sexton_ledger::{LedgerError, NotDone};
+use sexton_model::decide::Refusal;
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(super) struct Refused(Box<Problem>);
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem {
+            status: status.as_u16(),
+            title: status.canonical_reason().unwrap_or("error").to_owned(),
+            detail: detail.into(),
+            field: None,
+        }))
+    }
+
+    /// A field of the request is wrong.
+    pub(super) fn field(field: &str, detail: impl Into<String>) -> Self {
+        let mut refused = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        refused.0.field = Some(field.to_owned());
+        refused
+    }
+
+    /// There is no such thing.
+    pub(super) fn absent(what: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self.0)).into_response()
+    }
+}
+
+impl From<LedgerError> for Refused {
+    fn from(error: LedgerError) -> Self {
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%error, source, "a request could not be answered");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the job table did not answer; nothing was changed: try again",
+        )
+    }
+}
+
+impl From<NotDone> for Refused {
+    fn from(why: NotDone) -> Self {
+        let status = match &why {
+            NotDone::NoSuchDeletion(_) | NotDone::NotRegistered(_) => StatusCode::NOT_FOUND,
+            NotDone::CannotDelete(_) | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            _ => StatusCode::CONFLICT,
+        };
+        Self::new(status, why.to_string())
+    }
+}
+
+/// A JSON body; an error names the field.
+pub(super) struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Refused;
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let bytes = bytes::Bytes::from_request(request, state)
+            .await
+            .map_err(|e| Refused::new(StatusCode::PAYLOAD_TOO_LARGE, e.to_string()))?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        serde_path_to_error::deserialize(&mut json).map(Body).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { String::new() } else { path };
+            let detail = if field.is_empty() {
+                format!("body: {}", error.inner())
+            } else {
+                format!("field {field}: {}", error.inner())
+            };
+            Refused::field(&field, detail)
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! Deletion records and pauses.
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use sexton_api::{
+    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PauseRequest,
+    PauseResponse, Reason, Rescue, Waive,
+};
+use sexton_ledger::{DeletionFilter, Intent, NewDeletion};
+use sexton_model::DeletionId;
+use sexton_model::belts::Pause;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Due, REASON_MAX, Zone};
+use sexton_model::time::{Day, add_days};
+
+use super::problem::{Body, Refused};
+use super::resources::id_of;
+use super::{Api, By, Shared, views};
+
+/// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
+const FARTHEST_DAYS: i64 = 3660;
+
+pub(super) async fn create(
+    State(api): Shared,
+    By(by): By,
+    Body(body): Body<Delete>,
+) -> Result<(StatusCode, Json<Created>), Refused> {
+    let plan = api.plans.of_kind(&body.resource.kind).ok_or_else(|| {
+        Refused::field("resource", format!("resource: there is no plan for {}", body.resource.kind))
+    })?;
+    let facts = api.engine.ledger.facts().await?;
+    let zone = body.zone.unwrap_or(Zone(chrono_tz::UTC));
+    let today = facts.now.utc().with_timezone(&zone.0).date_naive();
+    let ahead = (body.on - today).num_days();
+    if ahead < 0 {
+        return Err(Refused::field("on", format!("on: {} is past; today is {today} in {}", body.on, zone.0)));
+    }
+    if ahead > FARTHEST_DAYS {
+        let detail = format!("on: {} is more than {FARTHEST_DAYS} days ahead", body.on);
+        return Err(Refused::field("on", detail));
+    }
+    if body.gone_by.is_some_and(|gone_by| gone_by < body.on) {
+        return Err(Refused::field("gone_by", "gone_by: before the date it is due"));
+    }
+    // In a rehearsal a date so many days ahead is so many of its days ahead.
+    let moment = facts
+        .day
+        .is_rehearsal()
+        .then(|| add_days(facts.now, i32::try_from(ahead).unwrap_or(i32::MAX), zone.0, facts.day));
+    let new = NewDeletion {
+        resource: body.resource,
+        due: Due { date: body.on, zone, moment },
+        gone_by: body.gone_by,
+        by,
+        reason: body.reason,
+        plan: plan.clone(),
+    };
+    let mut results = api.engine.ledger.create(vec![new]).await?;
+    let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
+    Ok((StatusCode::CREATED, Json(Created { deletion })))
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<DeletionLine>>, Refused> {
+    let filter = DeletionFilter {
+        status: query.status,
+        state: query.state,
+        scope: query.scope,
+        kind: query.kind,
+        after: query.after,
+        limit: query.limit.unwrap_or(100).clamp(1, PAGE_MAX),
+    };
+    let page = api.engine.ledger.deletions(&filter).await?;
+    Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
+}
+
+fn parse(id: &str) -> Result<DeletionId, Refused> {
+    id.parse().map_err(|e: sexton_model::InvalidId| Refused::field("deletion", e.to_string()))
+}
+
+async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> {
+    let day: Day = api.engine.ledger.facts().await?.day;
+    let view = api
+        .engine
+        .ledger
+        .deletion(id)
+        .await?
+        .ok_or_else(|| Refused::absent(format_args!("deletion {id}")))?;
+    let chain = api.engine.ledger.verify_chain(id).await?;
+    Ok(Json(views::deletion(view, day, chain)))
+}
+
+pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<DeletionInfo>, Refused> {
+    info(&api, parse(&id)?).await
+}
+
+pub(super) async fn show_of(
+    State(api): Shared,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<DeletionInfo>, Refused> {
+    let resource = id_of(&kind, &name)?;
+    let id = api
+        .engine
+        .ledger
+        .deletion_of(&resource)
+        .await?
+        .ok_or_else(|| Refused::absent(format_args!("deletion record of {resource}")))?;
+    info(&api, id).await
+}
+
+async fn decide(api: &Api, id: &str, event: Event) -> Result<Json<Outcome>, Refused> {
+    let deletion = parse(id)?;
+    let mut results = api.engine.run(vec![Intent { deletion, event }]).await?;
+    let decided = results.pop().ok_or_else(|| Refused::absent("result"))??;
+    Ok(Json(Outcome { status: decided.status }))
+}
+
+pub(super) async fn cancel(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+    Body(Reason { reason }): Body<Reason>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::Cancel { by, reason }).await
+}
+
+pub(super) async fn hold(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+    Body(Reason { reason }): Body<Reason>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::PlaceHold { by, reason }).await
+}
+
+pub(super) async fn release(
+    State(api): Shared,
+    By(by): By,
+    Path((id, hold)): Path<(String, String)>,
+) -> Result<Json<Outcome>, Refused> {
+    let hold =
+        hold.parse().map_err(|_| Refused::field("hold", format!("hold {hold:?}: expected a number")))?;
+    decide(&api, &id, Event::ReleaseHold { hold, by }).await
+}
+
+pub(super) async fn retry(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::Retry { by }).await
+}
+
+pub(super) async fn waive(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+    Body(Waive { claim, evidence }): Body<Waive>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::Waive { by, claim, evidence }).await
+}
+
+pub(super) async fn rescue(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+    Body(Rescue { evidence }): Body<Rescue>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::Rescue { by, evidence }).await
+}
+
+pub(super) async fn pauses(State(api): Shared) -> Result<Json<Vec<Pause>>, Refused> {
+    Ok(Json(api.engine.ledger.pauses().await?))
+}
+
+pub(super) async fn pause(
+    State(api): Shared,
+    By(by): By,
+    Body(body): Body<PauseRequest>,
+) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
+    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
+        return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
+    }
+    let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
+    // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
+    if let Err(error) = api.engine.beacon().await {
+        tracing::warn!(%error, "the pause is in force, its beacon follows");
+    }
+    Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
+}
+
+pub(super) async fn resume(
+    State(api): Shared,
+    By(by): By,
+    Path(pause): Path<String>,
+) -> Result<Json<serde_json::Value>, Refused> {
+    let id: i64 =
+        pause.parse().map_err(|_| Refused::field("pause", format!("pause {pause:?}: expected a number")))?;
+    if !api.engine.ledger.resume(id, &by).await? {
+        return Err(Refused::absent(format_args!("pause {id}")));
+    }
+    Ok(Json(serde_json::json!({ "resumed": id })))
+}

@@ -1,0 +1,86 @@
+//! Resources and names.
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
+use sexton_ledger::{ResourceFilter, ResourceView};
+use sexton_model::ResourceId;
+use sexton_model::resource::Presence;
+
+use super::problem::{Body, Refused};
+use super::{By, Shared};
+
+pub(super) async fn register(
+    State(api): Shared,
+    By(by): By,
+    Body(body): Body<Register>,
+) -> Result<Json<Registered>, Refused> {
+    let count = body.resources.len();
+    if count == 0 || count > REGISTER_MAX {
+        return Err(Refused::field(
+            "resources",
+            format!("resources: expected 1 to {REGISTER_MAX}, found {count}"),
+        ));
+    }
+    for (n, resource) in body.resources.iter().enumerate() {
+        if api.plans.of_kind(&resource.id.kind).is_none() {
+            let kinds: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
+            let detail = format!(
+                "resources[{n}].id: there is no plan for {}, only for {}",
+                resource.id.kind,
+                kinds.join(", ")
+            );
+            return Err(Refused::field("resources", detail));
+        }
+    }
+    let results = api.engine.ledger.register(body.resources, &by, body.whole).await?;
+    let results = results.into_iter().map(|r| r.err().map(|e| e.to_string())).collect();
+    Ok(Json(Registered { results }))
+}
+
+fn info(view: ResourceView) -> ResourceInfo {
+    ResourceInfo { resource: view.resource, presence: view.presence, live: view.live }
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<ResourceInfo>>, Refused> {
+    let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
+    let filter = ResourceFilter { kind: query.kind, scope: query.scope, after: query.after, limit };
+    let page = api.engine.ledger.resources(&filter).await?;
+    Ok(Json(Page { items: page.items.into_iter().map(info).collect(), next: page.next }))
+}
+
+pub(super) fn id_of(kind: &str, name: &str) -> Result<ResourceId, Refused> {
+    format!("{kind}/{name}")
+        .parse()
+        .map_err(|e: sexton_model::InvalidId| Refused::field("resource", e.to_string()))
+}
+
+pub(super) async fn show(
+    State(api): Shared,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<ResourceInfo>, Refused> {
+    let id = id_of(&kind, &name)?;
+    let view = api.engine.ledger.resource(&id).await?.ok_or_else(|| Refused::absent(&id))?;
+    Ok(Json(info(view)))
+}
+
+pub(super) async fn name(
+    State(api): Shared,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<NameInfo>, Refused> {
+    let id = id_of(&kind, &name)?;
+    if api.plans.of_kind(&id.kind).is_none() {
+        return Err(Refused::new(StatusCode::NOT_FOUND, format!("there is no plan for {}", id.kind)));
+    }
+    let view = api.engine.ledger.resource(&id).await?;
+    let taken_by = view.and_then(|view| match (view.live, view.presence) {
+        (Some(deletion), _) => Some(format!("deletion record {deletion}")),
+        (None, Presence::Registered) => Some("a registered resource".to_owned()),
+        (None, Presence::Tombstone) => Some("a resource that is not recycled yet".to_owned()),
+        (None, Presence::Recycled) => None,
+    });
+    Ok(Json(NameInfo { resource: id, free: taken_by.is_none(), taken_by }))
+}

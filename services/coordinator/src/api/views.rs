@@ -1,0 +1,189 @@
+//! How the ledger's views are shown.
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine};
+use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health};
+use sexton_model::Timestamp;
+use sexton_model::audit::Broken;
+use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::job::{Job, JobKind, JobState, Stage};
+use sexton_model::time::Day;
+
+use crate::engine::Counters;
+
+pub(super) fn line(row: DeletionRow) -> DeletionLine {
+    let (job, state, due_at, why) = match row.at {
+        Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
+        None => (None, None, None, String::new()),
+    };
+    DeletionLine {
+        id: row.id,
+        resource: row.resource,
+        scope: row.scope,
+        status: row.status,
+        job,
+        state,
+        due_at,
+        why,
+    }
+}
+
+pub(super) fn deletion(view: DeletionView, day: Day, chain: Result<(), Broken>) -> DeletionInfo {
+    let d = view.deletion;
+    let record = d.record.clone();
+    let (undo, cancel_until) = undo(&d, day);
+    DeletionInfo {
+        id: d.id,
+        resource: record.resource.clone(),
+        status: d.status,
+        due: record.due.date,
+        zone: record.due.zone,
+        gone_by: record.gone_by,
+        requested_by: record.requested_by.to_string(),
+        reason: record.reason.clone(),
+        created_at: record.created_at,
+        jobs: jobs(&d, day),
+        holds: d.holds.clone(),
+        waivers: d.waivers.clone(),
+        undo,
+        cancel_until,
+        targets: view.targets,
+        trail: view.audit.into_iter().map(trail_line).collect(),
+        chain: match chain {
+            Ok(()) => "verified".to_owned(),
+            Err(broken) => format!("BROKEN: {broken}"),
+        },
+    }
+}
+
+fn trail_line(row: AuditRow) -> TrailLine {
+    let hash = row.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    TrailLine { seq: row.seq, event: row.event, hash }
+}
+
+/// When a stage is due as far as one can say now: from its job, or counted on from its predecessor's estimate.
+fn estimates(d: &Deletion, day: Day) -> BTreeMap<Stage, (Timestamp, bool)> {
+    let mut estimates = BTreeMap::new();
+    let mut before: Option<Timestamp> = None;
+    for stage in Stage::ALL {
+        let known = d.stage_job(stage).and_then(|job| match &job.state {
+            JobState::Scheduled { due_at } => *due_at,
+            JobState::Held { due_at, .. } => Some(*due_at),
+            _ => None,
+        });
+        let ended = d.stage_job(stage).and_then(|job| job.ended_at);
+        let due = match (known, before) {
+            (Some(due), _) => (due, false),
+            (None, Some(before)) => (d.due_after(stage, before, day), true),
+            (None, None) => (d.date_of(stage, day), true),
+        };
+        estimates.insert(stage, due);
+        before = Some(ended.unwrap_or(due.0));
+    }
+    estimates
+}
+
+fn jobs(d: &Deletion, day: Day) -> Vec<JobInfo> {
+    let estimates = estimates(d, day);
+    d.jobs.iter().map(|job| job_info(d, job, &estimates)).collect()
+}
+
+fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, (Timestamp, bool)>) -> JobInfo {
+    let total = match job.kind {
+        JobKind::Stage(stage) => d.plan.stage(stage).steps.len(),
+        JobKind::Restore => d.undo_list().len(),
+    };
+    let waits = matches!(job.state, JobState::Scheduled { .. } | JobState::Held { .. });
+    let due = match job.kind {
+        JobKind::Stage(stage) if waits => estimates.get(&stage).copied(),
+        JobKind::Stage(_) | JobKind::Restore => None,
+    };
+    let why = match &job.state {
+        JobState::Held { by, .. } => by.to_string(),
+        JobState::Ready { blocked: Some(by), .. } => by.to_string(),
+        JobState::Ready { blocked: None, .. } => "in line for its next subsystem".to_owned(),
+        JobState::Waiting { until, reason } => format!("again at {until}: {reason}"),
+        JobState::Parked { reason } => reason.clone(),
+        JobState::Cancelling(out) => {
+            format!("waits for the order that is out, at most until {}", out.lease_until)
+        }
+        JobState::Scheduled { .. }
+        | JobState::Running(_)
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => String::new(),
+    };
+    JobInfo {
+        job: job.kind,
+        state: job.state.name(),
+        due_at: due.map(|d| d.0),
+        estimated: due.is_some_and(|d| d.1),
+        ended_at: job.ended_at,
+        steps: (job.cursor, u16::try_from(total).unwrap_or(u16::MAX)),
+        step: d.step_at(job).filter(|_| !job.state.name().over()).map(|(_, _, step)| step.name.clone()),
+        why,
+    }
+}
+
+/// What can still be undone, and until when that is certain.
+fn undo(d: &Deletion, day: Day) -> (String, Option<Timestamp>) {
+    match d.status {
+        RecordStatus::Restoring => ("it is being restored".to_owned(), None),
+        RecordStatus::Cancelled => ("it was cancelled and restored".to_owned(), None),
+        RecordStatus::Rescued => ("it was saved by hand".to_owned(), None),
+        RecordStatus::Recycled => ("nothing: nothing is left".to_owned(), None),
+        RecordStatus::Live if d.claimed(Stage::Purge) => {
+            ("nothing: purge has begun, data is being destroyed".to_owned(), None)
+        }
+        RecordStatus::Live if d.claimed(Stage::Hard) => (
+            "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
+             hand, then `sexton rescue`"
+                .to_owned(),
+            None,
+        ),
+        RecordStatus::Live => {
+            let until = estimates(d, day).get(&Stage::Hard).map(|e| e.0);
+            let undo = d.undo_list();
+            let steps: Vec<_> = undo
+                .iter()
+                .filter_map(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index)))
+                .map(|step| step.name.as_str())
+                .collect();
+            let text = if steps.is_empty() {
+                "everything: nothing was changed yet; `sexton cancel` ends it".to_owned()
+            } else {
+                format!("everything: `sexton cancel` takes back {}", steps.join(", "))
+            };
+            (text, until)
+        }
+    }
+}
+
+pub(super) fn health(facts: &Facts, health: Health, counters: &Counters) -> HealthInfo {
+    let counted = [
+        ("decided", &counters.decided),
+        ("refused", &counters.refused),
+        ("ordered", &counters.ordered),
+        ("rejected", &counters.rejected),
+        ("unpublished", &counters.unpublished),
+    ];
+    HealthInfo {
+        ledger: facts.ledger.clone(),
+        epoch: facts.epoch,
+        rehearsal_day_ms: match facts.day {
+            Day::Calendar => None,
+            Day::Rehearsal { length_ms } => Some(length_ms),
+        },
+        now: health.now,
+        jobs: health.jobs,
+        oldest_due: health.oldest_due,
+        instances: health
+            .instances
+            .into_iter()
+            .map(|(instance, (pulse_at, orders_out))| InstanceInfo { instance, pulse_at, orders_out })
+            .collect(),
+        pauses: health.pauses,
+        counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
+//! test or a simulator can call them in any order, repeat them, and stop between any two effects.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
+use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
+use sexton_model::Timestamp;
+use sexton_model::decide::{Event, Lane};
+use sexton_model::{Instance, JobId};
+use sexton_protocol::{BeaconSigner, Broadcast, Direction, Event as Envelope, Keyring, Pack, Rejected};
+
+use crate::intake::{self, NotAccepted};
+use crate::outbox::Outbox;
+
+/// Most jobs claimed for one instance at once: one batch of the ledger.
+const CLAIM_MAX: u32 = 256;
+/// Most intents in one batch: larger ones make every item of them wait for the whole.
+const BATCH_MAX: usize = 512;
+/// Most leases, back-offs and rechecks handled in one tick.
+const WAKE_MAX: u32 = 512;
+
+/// What an engine needs.
+pub struct Options {
+    /// The job table.
+    pub ledger: Arc<dyn Ledger>,
+    /// The broker, as the coordinator's user.
+    pub bus: Arc<dyn Bus>,
+    /// Keys of every instance and of the scheduler.
+    pub keyring: Arc<Keyring>,
+    /// The beacon's key.
+    pub signer: Arc<BeaconSigner>,
+    /// Instances whose orders travel one by one.
+    pub unpacked: Vec<Instance>,
+}
+
+/// Counted since the start; for health and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Events decided.
+    pub decided: AtomicU64,
+    /// Events that meant nothing any more: late, repeated, or raced.
+    pub refused: AtomicU64,
+    /// Orders given.
+    pub ordered: AtomicU64,
+    /// Messages not accepted.
+    pub rejected: AtomicU64,
+    /// Messages that no broker confirmed; their leases repair it.
+    pub unpublished: AtomicU64,
+}
+
+/// One coordinator.
+pub struct Engine {
+    /// The job table.
+    pub ledger: Arc<dyn Ledger>,
+    bus: Arc<dyn Bus>,
+    keyring: Arc<Keyring>,
+    outbox: Outbox,
+    /// What it has done.
+    pub counters: Counters,
+}
+
+impl Engine {
+    /// A coordinator on this ledger and bus.
+    pub fn new(options: Options) -> Self {
+        let outbox =
+            Outbox { keyring: options.keyring.clone(), signer: options.signer, unpacked: options.unpacked };
+        Self {
+            ledger: options.ledger,
+            bus: options.bus,
+            keyring: options.keyring,
+            outbox,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Decide and then publish what was decided. The results, in order.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; then nothing was decided and nothing is published.
+    pub async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        let mut results = Vec::with_capacity(batch.len());
+        let mut rest = batch.into_iter().peekable();
+        while rest.peek().is_some() {
+            let part: Vec<Intent> = rest.by_ref().take(BATCH_MAX).collect();
+            let done = self.ledger.run(part).await?;
+            self.publish(&done).await?;
+            results.extend(done);
+        }
+        Ok(results)
+    }
+
+    async fn publish(&self, results: &[Result<Decided, NotDone>]) -> Result<(), LedgerError> {
+        let mut decided = Vec::new();
+        for result in results {
+            match result {
+                Ok(one) => decided.push(one.clone()),
+                Err(NotDone::Refused(refusal)) => {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::debug!(%refusal, "nothing to decide");
+                }
+                Err(other) => tracing::warn!(%other, "an event for nothing"),
+            }
+        }
+        let Some(now) = decided.iter().map(|d| d.at).max() else { return Ok(()) };
+        let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
+        self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
+        self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
+        self.send(self.outbox.messages(&decided, now)).await;
+        Ok(())
+    }
+
+    async fn send(&self, messages: Vec<Outgoing>) {
+        if messages.is_empty() {
+            return;
+        }
+        for error in self.bus.publish(messages).await.into_iter().filter_map(Result::err) {
+            self.counters.unpublished.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%error, "not published; its lease will repair it");
+        }
+    }
+
+    /// Outcomes and progress arrived. Once this returns `Ok`, all of them may be acked.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; then they are to be delivered again.
+    pub async fn on_reports(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
+        let mut intents = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            match intake::reports(&self.keyring, delivery) {
+                Ok(found) => intents.extend(found),
+                Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
+            }
+        }
+        self.run(intents).await.map(|_| ())
+    }
+
+    /// The scheduler found jobs due.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; the scheduler will find them again.
+    pub async fn on_stage_due(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
+        let mut intents = Vec::new();
+        for delivery in deliveries {
+            match intake::stage_due(&self.keyring, delivery) {
+                Ok(jobs) => intents.extend(jobs.into_iter().map(claim)),
+                Err(why) => self.reject("sexton.stage-due", delivery, &why).await,
+            }
+        }
+        self.run(intents).await.map(|_| ())
+    }
+
+    /// Consumers are alive.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; the next pulse is not far.
+    pub async fn on_pulses(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
+        let mut alive = Vec::new();
+        for delivery in deliveries {
+            match intake::pulse(&self.keyring, delivery) {
+                Ok(instances) => alive.extend(instances),
+                Err(why) => self.reject("sexton.pulses", delivery, &why).await,
+            }
+        }
+        alive.sort();
+        alive.dedup();
+        if alive.is_empty() { Ok(()) } else { self.ledger.pulse(alive).await }
+    }
+
+    /// Give free credit to what waits for it. Returns how many jobs went on.
+    ///
+    /// # Errors
+    /// If the ledger could not be asked; the next tick tries again.
+    pub async fn refill(&self) -> Result<usize, LedgerError> {
+        let mut found: Vec<JobId> = self.ledger.next_for(None, Lane::Stages, CLAIM_MAX).await?;
+        for ((instance, lane), free) in self.ledger.free_credit().await? {
+            if free > 0 {
+                found.extend(self.ledger.next_for(Some(&instance), lane, free.min(CLAIM_MAX)).await?);
+            }
+        }
+        let results = self.run(found.into_iter().map(claim).collect()).await?;
+        Ok(results.iter().filter(|r| r.is_ok()).count())
+    }
+
+    /// Leases that ran out, back-offs that are over, held jobs to look at again. Returns whether there may be
+    /// more.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; the next tick tries again.
+    pub async fn wake(&self) -> Result<bool, LedgerError> {
+        let due = self.ledger.to_wake(WAKE_MAX).await?;
+        let full = due.len() >= WAKE_MAX as usize;
+        let results = self.run(due).await?;
+        Ok(full && results.iter().any(Result::is_ok))
+    }
+
+    /// Tell every consumer the time and the pause revision of a fresh read.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read: then there is no beacon, and consumers stop within seconds.
+    pub async fn beacon(&self) -> Result<(), LedgerError> {
+        let beacon = self.ledger.beacon().await?;
+        let message = self.outbox.broadcast(Broadcast::Beacon(beacon), beacon.read_at);
+        self.send(message.into_iter().collect()).await;
+        Ok(())
+    }
+
+    async fn reject(&self, queue: &str, delivery: &Delivery, why: &NotAccepted) {
+        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(queue, %why, user = delivery.user_id.as_deref(), "message rejected");
+        let rejected = Rejected::new(
+            &why.to_string(),
+            queue,
+            delivery.message_id.as_deref(),
+            delivery.user_id.as_deref(),
+            &delivery.body,
+        );
+        let now = Timestamp::default();
+        let Ok(packed) = Pack::one(Envelope::new("/coordinator", now, rejected)).encode() else { return };
+        let seal = self.outbox.signer.sign(Direction::Rejected, &packed.body);
+        let message = Outgoing {
+            target: Target::Queue(Queue::Rejected),
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            ttl: None,
+        };
+        self.send(vec![message]).await;
+    }
+}
+
+fn claim(job: JobId) -> Intent {
+    Intent { deletion: job.deletion(), event: Event::Claim { job } }
+}

@@ -1,0 +1,113 @@
+//! What an arriving message means: authenticated first, decoded then, and turned into intents for the ledger.
+//! Pure: whoever calls it publishes the rejection.
+use sexton_bus::Delivery;
+use sexton_ledger::Intent;
+use sexton_model::decide::Event;
+use sexton_model::{Instance, JobId};
+use sexton_protocol::{Direction, Holder, Keyring, Pack, Pulse, Report, StageDue};
+
+/// Why a message is not accepted; goes to `sexton.rejected` in these words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// Its proof is missing or wrong.
+    #[error("not authentic: {0}")]
+    Auth(String),
+    /// The broker does not vouch for who sent it.
+    #[error("sent by broker user {user:?}, but under the key of {holder}")]
+    User {
+        /// Whom the broker vouches for.
+        user: Option<String>,
+        /// Whose key it was.
+        holder: String,
+    },
+    /// It speaks for somebody else.
+    #[error("speaks for {claimed}, but under the key of {holder}")]
+    Impostor {
+        /// For whom it speaks.
+        claimed: Instance,
+        /// Whose key it was.
+        holder: String,
+    },
+    /// It is malformed, oversized or unknown.
+    #[error("not understood: {0}")]
+    Form(String),
+}
+
+fn sender<'k>(
+    keyring: &'k Keyring,
+    direction: Direction,
+    delivery: &Delivery,
+) -> Result<&'k Holder, NotAccepted> {
+    let holder = keyring
+        .verify_any(direction, &delivery.body, delivery.key_id.as_deref(), delivery.mac.as_deref())
+        .map_err(|e| NotAccepted::Auth(e.to_string()))?;
+    let name = holder.to_string();
+    if delivery.user_id.as_deref() != Some(name.as_str()) {
+        return Err(NotAccepted::User { user: delivery.user_id.clone(), holder: name });
+    }
+    Ok(holder)
+}
+
+fn same(claimed: &Instance, holder: &Holder) -> Result<(), NotAccepted> {
+    match holder {
+        Holder::Instance(instance) if instance == claimed => Ok(()),
+        Holder::Instance(_) | Holder::Scheduler => {
+            Err(NotAccepted::Impostor { claimed: claimed.clone(), holder: holder.to_string() })
+        }
+    }
+}
+
+/// What a pack of outcomes and progress reports means.
+///
+/// # Errors
+/// Why nothing of it is accepted.
+pub fn reports(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Intent>, NotAccepted> {
+    let holder = sender(keyring, Direction::Outcome, delivery)?;
+    let pack = Pack::<Report>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
+    pack.events
+        .into_iter()
+        .map(|event| match event.data {
+            Report::Outcome(report) => {
+                same(&report.instance, holder)?;
+                let (job, fence, from) = (report.job, report.fence, report.instance);
+                let outcome = report.outcome.bounded();
+                Ok(Intent { deletion: job.deletion(), event: Event::Outcome { job, from, fence, outcome } })
+            }
+            Report::Progress(report) => {
+                same(&report.instance, holder)?;
+                let (job, fence, from) = (report.job, report.fence, report.instance);
+                let performer = report.nonce;
+                Ok(Intent {
+                    deletion: job.deletion(),
+                    event: Event::Progress { job, from, fence, performer },
+                })
+            }
+        })
+        .collect()
+}
+
+/// Which jobs the scheduler found due.
+///
+/// # Errors
+/// Why it is not accepted.
+pub fn stage_due(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<JobId>, NotAccepted> {
+    let holder = sender(keyring, Direction::StageDue, delivery)?;
+    if *holder != Holder::Scheduler {
+        return Err(NotAccepted::Auth(format!("{holder} is not the scheduler")));
+    }
+    let pack = Pack::<StageDue>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
+    Ok(pack.events.into_iter().flat_map(|event| event.data.jobs).collect())
+}
+
+/// Which instance is alive.
+///
+/// # Errors
+/// Why it is not accepted.
+pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Instance>, NotAccepted> {
+    let holder = sender(keyring, Direction::Pulse, delivery)?;
+    let pack = Pack::<Pulse>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
+    pack.events
+        .into_iter()
+        .map(|event| same(&event.data.instance, holder).map(|()| event.data.instance))
+        .collect()
+}

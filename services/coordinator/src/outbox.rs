@@ -1,0 +1,175 @@
+//! What a decision's effects become: orders in packs, extensions, events. All of it after the commit; all of
+//! it may be lost, and the lease repairs it.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sexton_bus::{Outgoing, Queue, Target};
+use sexton_ledger::{Decided, Dispatch};
+use sexton_model::decide::Effect;
+use sexton_model::plan::Performer;
+use sexton_model::{Instance, Timestamp};
+use sexton_protocol::envelope::PACK_MAX;
+use sexton_protocol::{
+    BeaconSigner, Broadcast, Direction, Event, Extension, Happened, Holder, Keyring, Order, Pack, Packed,
+    Packer,
+};
+
+/// Below this many orders for one instance in one batch each travels alone, so that all copies of a consumer
+/// get some of them; above it packs save the broker's work.
+const PACK_FROM: usize = 32;
+/// Who says it.
+const SOURCE: &str = "/coordinator";
+
+/// Makes messages of decisions.
+pub struct Outbox {
+    /// Keys of every instance.
+    pub keyring: Arc<Keyring>,
+    /// Signs what everyone may read.
+    pub signer: Arc<BeaconSigner>,
+    /// Instances whose steps are slow: a pack would wait behind itself while other copies idle.
+    pub unpacked: Vec<Instance>,
+}
+
+impl Outbox {
+    /// All messages that these decisions ask for.
+    pub fn messages(&self, decided: &[Decided], now: Timestamp) -> Vec<Outgoing> {
+        let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
+        let mut messages = Vec::new();
+        for one in decided {
+            if let Some(order) = one.dispatch.as_ref().and_then(|d| order_of(d, now)) {
+                orders.entry(order.instance.clone()).or_default().push(order);
+            }
+            for effect in &one.effects {
+                messages.extend(self.announce(one, effect, now));
+            }
+        }
+        for (instance, orders) in orders {
+            self.pack(&instance, orders, now, &mut messages);
+        }
+        messages
+    }
+
+    fn pack(&self, instance: &Instance, orders: Vec<Order>, now: Timestamp, into: &mut Vec<Outgoing>) {
+        let alone = orders.len() < PACK_FROM || self.unpacked.contains(instance);
+        let mut packer = Packer::new(if alone { 1 } else { PACK_MAX });
+        // The shortest deadline of a pack bounds its time in the queue.
+        let mut ttl = None;
+        for order in orders {
+            let left = Duration::from_millis(order.deadline.ms_since(now).max(1));
+            let id = order.job;
+            match packer.push(&Event::new(SOURCE, now, order)) {
+                Ok(full) => {
+                    ttl = Some(ttl.map_or(left, |t: Duration| t.min(left)));
+                    if let Some(packed) = full {
+                        into.extend(self.seal(instance, packed, ttl.take()));
+                    }
+                }
+                Err(error) => tracing::error!(job = %id, %error, "an order cannot be written down"),
+            }
+        }
+        if let Some(packed) = packer.finish() {
+            into.extend(self.seal(instance, packed, ttl));
+        }
+    }
+
+    fn seal(&self, instance: &Instance, packed: Packed, ttl: Option<Duration>) -> Option<Outgoing> {
+        let holder = Holder::Instance(instance.clone());
+        match self.keyring.sign(&holder, Direction::Order, &packed.body) {
+            Ok(seal) => Some(Outgoing {
+                target: Target::Queue(Queue::Orders(instance.clone())),
+                body: packed.body,
+                key_id: seal.key_id,
+                mac: seal.mac,
+                message_id: packed.message_id,
+                ttl,
+            }),
+            Err(error) => {
+                tracing::error!(%instance, %error, "orders cannot be sealed");
+                None
+            }
+        }
+    }
+
+    fn announce(&self, decided: &Decided, effect: &Effect, now: Timestamp) -> Option<Outgoing> {
+        match effect {
+            Effect::Order(_) => None,
+            Effect::Extend { job, fence, performer, deadline } => {
+                let extension =
+                    Extension { job: *job, fence: *fence, nonce: *performer, deadline: *deadline };
+                self.broadcast(Broadcast::Extension(extension), now)
+            }
+            Effect::Happened { what, detail } => {
+                let happened = Happened {
+                    deletion: decided.deletion,
+                    resource: decided.resource.clone(),
+                    what: (*what).to_owned(),
+                    at: now,
+                    sequence: decided.audit_seq,
+                    job: None,
+                    text: detail.chars().take(500).collect(),
+                };
+                let packed = encode(Pack::one(Event::new(SOURCE, now, happened)).encode())?;
+                let seal = self.signer.sign(Direction::Event, &packed.body);
+                Some(Outgoing {
+                    target: Target::Event { topic: format!("{}.{what}", decided.resource.kind) },
+                    body: packed.body,
+                    key_id: seal.key_id,
+                    mac: seal.mac,
+                    message_id: packed.message_id,
+                    ttl: None,
+                })
+            }
+        }
+    }
+
+    /// A signed message for every consumer.
+    pub fn broadcast(&self, message: Broadcast, now: Timestamp) -> Option<Outgoing> {
+        let packed = encode(Pack::one(Event::new(SOURCE, now, message)).encode())?;
+        let seal = self.signer.sign(Direction::Beacon, &packed.body);
+        Some(Outgoing {
+            target: Target::Beacon,
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            // A beacon that waited longer is worth nothing to anybody.
+            ttl: Some(Duration::from_millis(sexton_model::beacon::FRESH_MS)),
+        })
+    }
+}
+
+fn encode(packed: Result<Packed, sexton_protocol::EncodeError>) -> Option<Packed> {
+    packed.inspect_err(|error| tracing::error!(%error, "a message cannot be written down")).ok()
+}
+
+/// The order that a dispatch asks for; none for a step of the coordinator's own, which is never dispatched.
+fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
+    let spec = &dispatch.spec;
+    let step = dispatch.plan.stage(spec.stage).steps.get(usize::from(spec.step))?;
+    let Performer::Subsystem { subsystem, action } = &step.performer else { return None };
+    let resource = &dispatch.record.resource;
+    Some(Order {
+        job: spec.job,
+        deletion: spec.job.deletion(),
+        resource: resource.id.clone(),
+        kind: spec.kind,
+        step: spec.step,
+        instance: spec.instance.clone(),
+        action: action.clone(),
+        mode: spec.mode,
+        nature: step.nature,
+        identity: resource.identity.clone(),
+        attributes: resource.attributes.get(subsystem.as_str()).cloned().unwrap_or_default(),
+        targets: dispatch.targets.clone().unwrap_or_default(),
+        manifest: dispatch.manifest.clone(),
+        params: step.params.clone(),
+        fence: spec.fence,
+        revision: dispatch.revision,
+        issued_at: now,
+        deadline: spec.deadline,
+        longest_call_ms: step.longest_call_ms,
+        long: step.long,
+        attempt: spec.attempts,
+    })
+}

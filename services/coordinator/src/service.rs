@@ -1,0 +1,155 @@
+//! The loops: what calls the handlers, and when. Everything here may be stopped at any line.
+use std::sync::Arc;
+use std::time::Duration;
+
+use sexton_bus::{Bus, BusError, Queue};
+use sexton_ledger::LedgerError;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+
+/// Messages taken from a queue before any is acked: two batches, so that one can be decided while the next
+/// arrives.
+const PREFETCH: u16 = 1024;
+/// Messages in one batch. A message is a pack of up to 16.
+const BATCH_MESSAGES: usize = 64;
+/// How long a batch waits to fill: milliseconds cost latency, a transaction per message costs throughput.
+const LINGER: Duration = Duration::from_millis(3);
+/// How often leases, back-offs and rechecks are looked at.
+const WAKE_EVERY: Duration = Duration::from_millis(200);
+/// How often free credit is given out even if nobody said that some came free.
+const REFILL_EVERY: Duration = Duration::from_millis(200);
+/// The beacon's rhythm.
+const BEACON_EVERY: Duration = Duration::from_secs(1);
+/// Pause after the ledger could not be reached.
+const AFTER_ERROR: Duration = Duration::from_millis(500);
+
+/// Run a coordinator until `shutdown`.
+///
+/// # Errors
+/// If a queue cannot be opened.
+pub async fn run(
+    engine: Arc<Engine>,
+    bus: Arc<dyn Bus>,
+    shutdown: CancellationToken,
+) -> Result<(), BusError> {
+    let freed = Arc::new(Notify::new());
+    let reports = bus.consume(&Queue::Outcomes, PREFETCH).await?;
+    let due = bus.consume(&Queue::StageDue, 64).await?;
+    let pulses = bus.consume(&Queue::Pulses, 256).await?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(consume(engine.clone(), reports, What::Reports, freed.clone(), shutdown.clone()));
+    tasks.spawn(consume(engine.clone(), due, What::StageDue, freed.clone(), shutdown.clone()));
+    tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
+    tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
+    tasks.spawn(wake(engine.clone(), shutdown.clone()));
+    tasks.spawn(beacon(engine, shutdown.clone()));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            // A loop that died would leave its queue standing; better to end whole and be started again.
+            tracing::error!(%error, "a loop of the coordinator ended");
+            shutdown.cancel();
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Reports,
+    StageDue,
+    Pulses,
+}
+
+async fn consume(
+    engine: Arc<Engine>,
+    mut from: Box<dyn sexton_bus::Subscription>,
+    what: What,
+    freed: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let deliveries = tokio::select! {
+            () = shutdown.cancelled() => return,
+            deliveries = from.next_batch(BATCH_MESSAGES, LINGER) => deliveries,
+        };
+        if deliveries.is_empty() {
+            continue;
+        }
+        let done = match what {
+            What::Reports => engine.on_reports(&deliveries).await,
+            What::StageDue => engine.on_stage_due(&deliveries).await,
+            What::Pulses => engine.on_pulses(&deliveries).await,
+        };
+        let tags = deliveries.into_iter().map(|d| d.tag).collect();
+        match done {
+            Ok(()) => {
+                from.ack(tags).await;
+                freed.notify_one();
+            }
+            Err(error) => {
+                complain("messages are put back", &error);
+                from.nack(tags).await;
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
+        }
+    }
+}
+
+async fn refill(engine: Arc<Engine>, freed: Arc<Notify>, shutdown: CancellationToken) {
+    let mut tick = interval(REFILL_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+            () = freed.notified() => {}
+        }
+        if let Err(error) = engine.refill().await {
+            complain("free credit is given out later", &error);
+            tokio::time::sleep(AFTER_ERROR).await;
+        }
+    }
+}
+
+async fn wake(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(WAKE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        loop {
+            match engine.wake().await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    complain("leases are looked at later", &error);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn beacon(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(BEACON_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.beacon().await {
+            complain("no beacon: consumers will stop", &error);
+        }
+    }
+}
+
+fn complain(consequence: &str, error: &LedgerError) {
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, source, consequence, "the job table did not answer");
+}
