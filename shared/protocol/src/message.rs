@@ -169,7 +169,7 @@ impl Rejected {
         Self {
             reason: cut(reason, TEXT_MAX_BYTES),
             queue: cut(queue, 256),
-            message_id: message_id.map(|id| cut(id, 256)),
+            message_id: message_id.map(|id| cut(id, 128)),
             user: user.map(|user| cut(user, 256)),
             body_base64: base64::engine::general_purpose::STANDARD.encode(kept),
         }

@@ -1,0 +1,199 @@
+//! What becomes of one order. No bus in here: an order in, a verdict out.
+//!
+//! First everything that can be decided without the subsystem, cheapest and safest first: is it meant for this
+//! instance and known here, is it in time, is it the newest for its resource, do the coordinators still say go.
+//! Then the driver looks; then, right before the change, time, fence and beacon are asked once more; and only
+//! then there is a [`Permit`](crate::Permit).
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sexton_model::Instance;
+use sexton_model::catalogue::{Nature, SubsystemActions};
+use sexton_model::job::JobKind;
+use sexton_model::step::{Mode, Outcome};
+use sexton_protocol::Order;
+
+use crate::clock::Clock;
+use crate::driver::{Driver, StepContext};
+use crate::fences::Fences;
+use crate::hearing::Hearing;
+use crate::lifeline::Lifeline;
+use crate::permit::Permit;
+use crate::step::Step;
+
+/// What becomes of an order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It is answered.
+    Answer(Outcome),
+    /// It came too late: dropped and shown to people. Its lease runs out.
+    Expired(String),
+    /// A later order for the same resource is known: dropped and shown to people.
+    Stale(String),
+}
+
+/// Performs orders for one instance.
+pub struct Performer {
+    instance: Instance,
+    actions: SubsystemActions,
+    driver: Arc<dyn Driver>,
+    clock: Arc<dyn Clock>,
+    hearing: Arc<Hearing>,
+    fences: Fences,
+}
+
+impl std::fmt::Debug for Performer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Performer").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+impl Performer {
+    /// A performer that has seen no order yet.
+    pub fn new(
+        instance: Instance,
+        actions: SubsystemActions,
+        driver: Arc<dyn Driver>,
+        clock: Arc<dyn Clock>,
+        hearing: Arc<Hearing>,
+    ) -> Self {
+        Self { instance, actions, driver, clock, hearing, fences: Fences::default() }
+    }
+
+    /// Check and carry out `order`, within its deadline.
+    pub async fn perform_order(&self, order: &Order) -> Verdict {
+        let (lifeline, _tether) = Lifeline::new(order.deadline);
+        self.perform_extendable(order, &lifeline).await
+    }
+
+    /// The same, for a step that reports progress and may be extended through its lifeline.
+    pub async fn perform_extendable(&self, order: &Order, lifeline: &Lifeline) -> Verdict {
+        let step = match self.admit(order, lifeline) {
+            Ok(context) => {
+                Step { order, context, driver: &*self.driver, right: &|| self.right(order, lifeline) }
+            }
+            Err(verdict) => return verdict,
+        };
+        lifeline.begin();
+        // A driver that panics must not take the others' orders with it.
+        let carried_out = AssertUnwindSafe(step.carry_out()).catch_unwind();
+        let outcome = tokio::select! {
+            biased;
+            outcome = carried_out => outcome.unwrap_or_else(|_| Outcome::failed("the driver panicked")),
+            () = lifeline.run_out(&self.hearing, &*self.clock) => {
+                Outcome::failed("stopped at its deadline; what it had begun may be done or not")
+            }
+        };
+        Verdict::Answer(outcome.bounded())
+    }
+
+    fn admit(&self, order: &Order, lifeline: &Lifeline) -> Result<StepContext, Verdict> {
+        if let Some(reason) = self.unfit(order) {
+            return Err(Verdict::Answer(Outcome::refused(reason).bounded()));
+        }
+        let now = self.hearing.ledger_now();
+        if let Some(now) = now.filter(|now| *now >= order.deadline) {
+            let late_ms = now.ms_since(order.deadline);
+            return Err(Verdict::Expired(format!("{late_ms} ms after its deadline {}", order.deadline)));
+        }
+        self.judge(order).map_err(|reason| Verdict::Answer(Outcome::spared(reason)))?;
+        self.fences.admit(&order.resource, order.fence).map_err(|higher| {
+            Verdict::Stale(format!(
+                "fence {} is older than {higher}, seen for {}",
+                order.fence, order.resource
+            ))
+        })?;
+        let left_ms = now.map_or(0, |now| order.deadline.ms_since(now));
+        Ok(StepContext {
+            resource: order.resource.clone(),
+            identity: order.identity.clone(),
+            attributes: order.attributes.clone(),
+            targets: order.targets.clone(),
+            action: order.action.clone(),
+            params: order.params.clone(),
+            fence: order.fence,
+            deadline: order.deadline,
+            time_left: Duration::from_millis(left_ms),
+            reversible_stage: match order.kind {
+                JobKind::Stage(stage) => stage.reversible(),
+                JobKind::Restore => true,
+            },
+            progress: lifeline.progress(),
+        })
+    }
+
+    /// Why the order can never be carried out here, whatever the time.
+    fn unfit(&self, order: &Order) -> Option<String> {
+        if order.instance != self.instance {
+            return Some(format!("the order is for {}, this is {}", order.instance, self.instance));
+        }
+        let known = self
+            .actions
+            .actions
+            .get(&order.action)
+            .filter(|_| self.actions.subsystem == self.instance.subsystem);
+        let Some(action) = known else {
+            return Some(format!("{} has no action {}", self.instance.subsystem, order.action));
+        };
+        if action.nature != order.nature {
+            return Some(format!(
+                "{} is {:?} here, and the plan took it for {:?}: one of them is out of date",
+                order.action, action.nature, order.nature
+            ));
+        }
+        if let JobKind::Stage(stage) = order.kind
+            && stage < action.earliest
+        {
+            return Some(format!(
+                "{} must not run before {}, this is {stage}",
+                order.action, action.earliest
+            ));
+        }
+        let fits = match order.mode {
+            Mode::Inspect => action.nature == Nature::Inspect,
+            Mode::Perform => action.nature != Nature::Inspect && order.kind != JobKind::Restore,
+            Mode::Capture | Mode::Undo | Mode::Verify => action.nature == Nature::Reversible,
+        };
+        if !fits {
+            return Some(format!(
+                "{} is {:?}: there is no {:?} of it in {}",
+                order.action, action.nature, order.mode, order.kind
+            ));
+        }
+        let by_manifest = match order.mode {
+            Mode::Perform => action.nature.captures(),
+            Mode::Undo | Mode::Verify => true,
+            Mode::Inspect | Mode::Capture => false,
+        };
+        (by_manifest && order.manifest.is_none())
+            .then(|| format!("{:?} of {} without the manifest that was captured", order.mode, order.action))
+    }
+
+    fn judge(&self, order: &Order) -> Result<(), String> {
+        let undoing = match order.mode {
+            Mode::Undo | Mode::Verify => true,
+            Mode::Inspect | Mode::Capture | Mode::Perform => false,
+        };
+        self.hearing
+            .judge(order.fence.epoch, order.revision, undoing)
+            .map_err(|not_now| format!("not begun: {not_now}"))
+    }
+
+    /// The right to change the resource once, if it still exists at this very moment.
+    fn right(&self, order: &Order, lifeline: &Lifeline) -> Result<Permit, Outcome> {
+        self.judge(order).map_err(Outcome::spared)?;
+        let deadline = lifeline.deadline();
+        let in_time = self.hearing.ledger_now().is_some_and(|now| now < deadline);
+        if !in_time {
+            return Err(Outcome::failed(
+                "its deadline passed before the change was begun; nothing was changed",
+            ));
+        }
+        if let Err(higher) = self.fences.admit(&order.resource, order.fence) {
+            return Err(Outcome::spared(format!("not begun: overtaken by {higher}")));
+        }
+        Ok(Permit::mint(order.fence, deadline))
+    }
+}

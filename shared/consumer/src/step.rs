@@ -1,0 +1,153 @@
+//! One admitted step: what the driver is asked, in which order, and what its answers mean.
+use serde_json::Value;
+use sexton_model::catalogue::Nature;
+use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence};
+use sexton_protocol::Order;
+
+use crate::driver::{Done, Driver, Found, Obstacle, Place, StepContext};
+use crate::permit::Permit;
+
+/// An admitted order with what it takes to carry it out.
+pub(crate) struct Step<'a> {
+    pub(crate) order: &'a Order,
+    pub(crate) context: StepContext,
+    pub(crate) driver: &'a dyn Driver,
+    /// Mints the permit, if time, beacon and fence still allow it.
+    pub(crate) right: &'a (dyn Fn() -> Result<Permit, Outcome> + Send + Sync),
+}
+
+/// Either way an outcome: `?` ends the step with the one that stops it.
+type Ended = Result<Outcome, Outcome>;
+
+impl Step<'_> {
+    pub(crate) async fn carry_out(&self) -> Outcome {
+        let ended = match (self.order.mode, self.order.nature) {
+            (Mode::Inspect, _) => self.inspect().await,
+            (Mode::Capture, _) => self.capture().await,
+            (Mode::Perform, Nature::Check) => self.check().await,
+            (Mode::Perform, _) => self.perform().await,
+            (Mode::Undo, _) => self.undo().await,
+            (Mode::Verify, _) => self.verify().await,
+        };
+        ended.unwrap_or_else(|stopped| stopped)
+    }
+
+    async fn inspect(&self) -> Ended {
+        let seen = self.driver.inspect(&self.context).await.map_err(meaning)?;
+        self.same(seen.found)?;
+        if let Some(why) = seen.protected {
+            return Err(Outcome::refused(format!("protected: {why}")));
+        }
+        done(Presence::Present, seen.evidence, Some(seen.targets))
+    }
+
+    async fn capture(&self) -> Ended {
+        self.same(self.find().await?)?;
+        let manifest = self.driver.capture(&self.context).await.map_err(meaning)?;
+        done(Presence::Present, "captured".to_owned(), Some(manifest))
+    }
+
+    async fn check(&self) -> Ended {
+        let Done { evidence, created } = self.driver.check(&self.context).await.map_err(meaning)?;
+        done(Presence::Present, evidence, created)
+    }
+
+    async fn perform(&self) -> Ended {
+        let destructive = self.order.nature == Nature::Destructive;
+        match self.find().await? {
+            Found::Absent(place) if destructive && !self.context.reversible_stage => {
+                return self.already(place).await;
+            }
+            found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => self.same(found)?,
+        }
+        let permit = (self.right)()?;
+        let manifest = self.order.manifest.as_ref();
+        let did = self.driver.perform(&self.context, manifest, permit).await.map_err(meaning)?;
+        let (presence, seen) = self.driver.presence(&self.context).await.map_err(meaning)?;
+        let evidence = joined(&did.evidence, &seen);
+        match (destructive, presence) {
+            (true, Presence::Absent) | (false, Presence::Present | Presence::Unknown) => {
+                done(presence, evidence, did.created)
+            }
+            (true, Presence::Present | Presence::Unknown) => {
+                Err(Outcome::failed(format!("performed, but it was not seen to be gone: {evidence}")))
+            }
+            (false, Presence::Absent) => {
+                Err(Outcome::failed(format!("performed, but its effect is not there: {evidence}")))
+            }
+        }
+    }
+
+    /// The target is gone already. That counts only if everything the action removes is seen to be gone.
+    async fn already(&self, Place(place): Place) -> Ended {
+        let (presence, seen) = self.driver.presence(&self.context).await.map_err(meaning)?;
+        match presence {
+            Presence::Absent => done(presence, joined(&format!("already absent in {place}"), &seen), None),
+            Presence::Present | Presence::Unknown => {
+                Err(Outcome::failed(format!("not found in {place}, yet not seen to be gone: {seen}")))
+            }
+        }
+    }
+
+    async fn undo(&self) -> Ended {
+        self.same(self.find().await?)?;
+        let manifest = self.manifest()?;
+        let permit = (self.right)()?;
+        let did = self.driver.undo(&self.context, manifest, permit).await.map_err(meaning)?;
+        let seen = self.driver.restored(&self.context, manifest).await.map_err(meaning)?;
+        done(Presence::Present, joined(&did.evidence, &seen), did.created)
+    }
+
+    async fn verify(&self) -> Ended {
+        let seen = self.driver.restored(&self.context, self.manifest()?).await.map_err(meaning)?;
+        done(Presence::Present, seen, None)
+    }
+
+    async fn find(&self) -> Result<Found, Outcome> {
+        self.driver.find(&self.context).await.map_err(meaning)
+    }
+
+    fn manifest(&self) -> Result<&Value, Outcome> {
+        self.order.manifest.as_ref().ok_or_else(|| Outcome::refused("there is no manifest"))
+    }
+
+    /// Nothing but the pinned identity will do.
+    fn same(&self, found: Found) -> Result<(), Outcome> {
+        let resource = &self.context.resource;
+        match found {
+            Found::Same => Ok(()),
+            Found::Absent(Place(place)) => {
+                Err(Outcome::refused(format!("{resource} is unexpectedly absent in {place}")))
+            }
+            Found::Different(why) => Err(Outcome::refused(format!("{resource} is not the one: {why}"))),
+        }
+    }
+}
+
+fn meaning(obstacle: Obstacle) -> Outcome {
+    match obstacle {
+        Obstacle::Unclear(reason) => Outcome::failed(reason),
+        Obstacle::Busy(reason) => Outcome::spared(reason),
+        Obstacle::Refuse(reason) => Outcome::refused(reason),
+    }
+}
+
+fn joined(did: &str, seen: &str) -> String {
+    match (did, seen) {
+        ("", only) | (only, "") => only.to_owned(),
+        (did, seen) => format!("{did}; {seen}"),
+    }
+}
+
+fn done(presence: Presence, evidence: String, finding: Option<Value>) -> Ended {
+    // Null says that there is nothing: for created objects as good as none.
+    if let Some(finding) = &finding {
+        let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
+        if bytes > FINDING_MAX_BYTES {
+            return Err(Outcome::refused(format!(
+                "what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order"
+            )));
+        }
+    }
+    Ok(Outcome::Done { presence, evidence, finding })
+}
