@@ -1,1 +1,12 @@
-//! Placeholder
+//! What every process needs and no rule depends on: configuration, telemetry, shutdown, patience at start.
+//!
+//! A leaf: it knows nothing of resources or messages. A service's `main` parses its arguments, loads its
+//! sections of the one configuration file, and calls `run(…, shutdown)`.
+pub mod config;
+pub mod secret;
+pub mod start;
+pub mod telemetry;
+
+pub use config::{Config, ConfigError};
+pub use start::{Arguments, patiently, shutdown_on_signal};
+pub use telemetry::Telemetry;

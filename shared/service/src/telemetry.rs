@@ -1,0 +1,84 @@
+//! Logs as JSON lines or text, and traces over OTLP if an address is configured.
+use anyhow::Context;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde::Deserialize;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+/// The section `[telemetry]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// What is logged, as `RUST_LOG` says it; that variable wins. `info` if neither is given.
+    #[serde(default)]
+    pub log: Option<String>,
+    /// JSON lines instead of text.
+    #[serde(default)]
+    pub json: bool,
+    /// Where traces go: the address of an OTLP/HTTP collector.
+    #[serde(default)]
+    pub otlp: Option<String>,
+}
+
+/// Keeps telemetry running; flushes what is left when dropped.
+#[must_use = "telemetry ends when this is dropped"]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(provider) = self.0.take()
+            && let Err(error) = provider.shutdown()
+        {
+            eprintln!("the last traces were not sent: {error}");
+        }
+    }
+}
+
+impl Telemetry {
+    /// Start logging (to standard error) and tracing for `service`. Once per process.
+    ///
+    /// # Errors
+    /// If the filter or the collector's address is malformed, or telemetry runs already.
+    pub fn start(service: &'static str, options: &Options) -> anyhow::Result<Self> {
+        // Already installed is fine: every TLS client of the process needs it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let filter = match std::env::var("RUST_LOG") {
+            Ok(filter) => filter,
+            Err(_) => options.log.clone().unwrap_or_else(|| "info".to_owned()),
+        };
+        let filter = EnvFilter::try_new(&filter).with_context(|| format!("the log filter {filter:?}"))?;
+        let lines = if options.json {
+            fmt::layer().json().with_writer(std::io::stderr).boxed()
+        } else {
+            fmt::layer().with_writer(std::io::stderr).boxed()
+        };
+        let provider = options.otlp.as_deref().map(|address| exporter(service, address)).transpose()?;
+        let traces =
+            provider.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer("sexton")));
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .with(traces)
+            .try_init()
+            .context("starting telemetry")?;
+        Ok(Self(provider))
+    }
+}
+
+fn exporter(service: &'static str, address: &str) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", address.trim_end_matches('/')))
+        .build()
+        .with_context(|| {
+            format!("telemetry.otlp {address:?}: expected the address of an OTLP/HTTP collector")
+        })?;
+    Ok(SdkTracerProvider::builder()
+        .with_batch_exporter(exporter)
+        .with_resource(Resource::builder().with_service_name(service).build())
+        .build())
+}
