@@ -10,7 +10,7 @@
 //! addresses that hold one of its names; nothing else is ever touched. The pinned data are the identity: a name
 //! that says something else by now belongs to somebody else.
 //!
-//! Two drivers: `rfc2136` talks to an authoritative server by signed queries and updates, [`sandbox`] keeps
+//! Two drivers: [`rfc2136`] talks to an authoritative server by signed queries and updates, [`sandbox`] keeps
 //! JSON files in a folder.
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use sexton_consumer::driver::{Driver, Obstacle, StepContext};
 use sexton_model::catalogue::SubsystemActions;
 
 pub mod record;
-// pub mod rfc2136;
+pub mod rfc2136;
 pub mod sandbox;
 
 /// The file that describes this subsystem's actions, as it is delivered.
@@ -37,8 +37,8 @@ pub fn actions() -> SubsystemActions {
 pub enum DriverConfig {
     /// Files in a folder.
     Sandbox(sandbox::Config),
-    // An authoritative server that takes RFC 2136 updates, such as BIND or Knot.
-    // Rfc2136(rfc2136::Config),
+    /// An authoritative server that takes RFC 2136 updates, such as BIND or Knot.
+    Rfc2136(rfc2136::Config),
 }
 
 /// The driver that `config` asks for.
@@ -49,7 +49,7 @@ pub enum DriverConfig {
 pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
     Ok(match config {
         DriverConfig::Sandbox(config) => Arc::new(sandbox::SandboxDns::new(&config)),
-        // DriverConfig::Rfc2136(config) => Arc::new(rfc2136::Rfc2136::new(&config)?),
+        DriverConfig::Rfc2136(config) => Arc::new(rfc2136::Rfc2136::new(&config)?),
     })
 }
 
