@@ -9,7 +9,7 @@
 //! reservation is the resource's own if it joins this MAC and one of these addresses; the pair is the identity.
 //! An address that goes with another MAC by now belongs to somebody else.
 //!
-//! Two drivers: `kea` talks to a Kea DHCPv4 server by its control agent, [`sandbox`] keeps JSON files in a
+//! Two drivers: [`kea`] talks to a Kea DHCPv4 server by its control agent, [`sandbox`] keeps JSON files in a
 //! folder.
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use sexton_consumer::driver::{Driver, Obstacle, StepContext};
 use sexton_model::catalogue::SubsystemActions;
 
 pub mod address;
-// pub mod kea;
+pub mod kea;
 pub mod sandbox;
 
 /// The file that describes this subsystem's actions, as it is delivered.
@@ -36,8 +36,8 @@ pub fn actions() -> SubsystemActions {
 pub enum DriverConfig {
     /// Files in a folder.
     Sandbox(sandbox::Config),
-    // A Kea DHCPv4 server behind its control agent.
-    // Kea(kea::Config),
+    /// A Kea DHCPv4 server behind its control agent.
+    Kea(kea::Config),
 }
 
 /// The driver that `config` asks for.
@@ -48,7 +48,7 @@ pub enum DriverConfig {
 pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
     Ok(match config {
         DriverConfig::Sandbox(config) => Arc::new(sandbox::SandboxIpam::new(&config)),
-        // DriverConfig::Kea(config) => Arc::new(kea::Kea::new(config)?),
+        DriverConfig::Kea(config) => Arc::new(kea::Kea::new(config)?),
     })
 }
 

@@ -1,0 +1,238 @@
+//! Commands to a Kea DHCPv4 server through its control agent.
+//!
+//! Everything it answers is bounded, typed and classified here: 0 is success, 3 is "nothing there", anything else
+//! is an obstacle.
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use reqwest::{StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sexton_consumer::driver::Obstacle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::address::Mac;
+
+/// Largest answer, in bytes: a configuration with a hundred thousand reservations is about 16 MB.
+pub(super) const ANSWER_MAX_BYTES: usize = 33_554_432;
+/// Longest text of a server that is repeated in an error, in characters.
+const TEXT_MAX_CHARS: usize = 300;
+
+/// How long calls may take: each at most `call`, all of them until `until`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    until: Instant,
+    call: Duration,
+}
+
+impl Budget {
+    /// `call` for each call, `left` for all of them.
+    pub(super) fn new(left: Duration, call: Duration) -> Self {
+        Self { until: Instant::now() + left, call }
+    }
+
+    fn next(self) -> Instant {
+        self.until.min(Instant::now() + self.call)
+    }
+}
+
+/// The control agent.
+pub(super) struct Agent {
+    pub(super) http: reqwest::Client,
+    pub(super) url: Url,
+    pub(super) login: Option<(String, SecretString)>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    result: i64,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    arguments: Value,
+}
+
+/// What a command gave.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Answer {
+    /// It was done; with what it gave.
+    Success(Value),
+    /// There is no such thing.
+    Empty,
+}
+
+impl Answer {
+    fn success(self, what: &str) -> Result<Value, Obstacle> {
+        match self {
+            Self::Success(arguments) => Ok(arguments),
+            Self::Empty => Err(Obstacle::Unclear(format!("{what}: the server answered \"empty\""))),
+        }
+    }
+}
+
+/// A lease as the server shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// Who holds it; `None` for a declined address.
+    pub(super) mac: Option<Mac>,
+    pub(super) subnet: u32,
+    pub(super) client_id: Option<String>,
+    pub(super) hostname: Option<String>,
+    /// Expired and reclaimed: the row is history, the address is free.
+    pub(super) reclaimed: bool,
+}
+
+impl Agent {
+    /// The running configuration.
+    pub(super) async fn config(&self, budget: Budget) -> Result<Value, Obstacle> {
+        let what = format!("reading the configuration of {}", self.url);
+        let arguments = self.command(budget, "config-get", Value::Null, &what).await?.success(&what)?;
+        if !arguments.get("Dhcp4").is_some_and(Value::is_object) {
+            return Err(Obstacle::Unclear(format!("{what}: the answer holds no \"Dhcp4\"")));
+        }
+        Ok(arguments)
+    }
+
+    /// The lease of `address`; `None` only if the server says that there is none.
+    pub(super) async fn lease(&self, budget: Budget, address: Ipv4Addr) -> Result<Option<Lease>, Obstacle> {
+        let what = format!("reading the lease of {address}");
+        let arguments = json!({ "ip-address": address });
+        match self.command(budget, "lease4-get", arguments, &what).await? {
+            Answer::Empty => Ok(None),
+            Answer::Success(arguments) => {
+                lease_in(address, &arguments).map(Some).map_err(|e| unclear(&what, &e))
+            }
+        }
+    }
+
+    /// Delete the lease of `address`; that there is none is fine.
+    pub(super) async fn delete_lease(&self, budget: Budget, address: Ipv4Addr) -> Result<(), Obstacle> {
+        let what = format!("deleting the lease of {address}");
+        self.command(budget, "lease4-del", json!({ "ip-address": address }), &what).await.map(|_| ())
+    }
+
+    /// `config-test`, `config-set` or `config-write`.
+    pub(super) async fn configure(
+        &self,
+        budget: Budget,
+        command: &str,
+        arguments: Value,
+    ) -> Result<(), Obstacle> {
+        let what = format!("{command} at {}", self.url);
+        self.command(budget, command, arguments, &what).await?.success(&what).map(|_| ())
+    }
+
+    pub(super) async fn command(
+        &self,
+        budget: Budget,
+        command: &str,
+        arguments: Value,
+        what: &str,
+    ) -> Result<Answer, Obstacle> {
+        let mut body = json!({ "command": command, "service": ["dhcp4"] });
+        if !arguments.is_null() {
+            body["arguments"] = arguments;
+        }
+        let mut request = self.http.post(self.url.clone()).json(&body);
+        if let Some((user, password)) = &self.login {
+            request = request.basic_auth(user, Some(password.expose_secret()));
+        }
+        match timeout_at(budget.next(), fetch(request, what)).await {
+            Ok(bytes) => classify(&bytes?, command, what),
+            Err(_) => Err(unclear(what, &"no answer in time; it may still be carried out")),
+        }
+    }
+}
+
+fn unclear(what: &str, e: &dyn std::fmt::Display) -> Obstacle {
+    Obstacle::Unclear(format!("{what}: {e}"))
+}
+
+async fn fetch(request: reqwest::RequestBuilder, what: &str) -> Result<Vec<u8>, Obstacle> {
+    let mut response = request.send().await.map_err(|e| {
+        let down = e.is_connect() && !e.is_timeout();
+        let text = format!("{what}: {}", chain(&e));
+        if down { Obstacle::Busy(text) } else { Obstacle::Unclear(text) }
+    })?;
+    match response.status() {
+        StatusCode::OK => {}
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+            return Err(Obstacle::Refuse(format!("{what}: HTTP {status}; check user and password")));
+        }
+        status => return Err(unclear(what, &format!("HTTP {status}"))),
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| unclear(what, &chain(&e)))? {
+        if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
+            return Err(unclear(what, &format!("the answer is longer than {ANSWER_MAX_BYTES} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+/// What an answer to `command` means.
+pub(super) fn classify(bytes: &[u8], command: &str, what: &str) -> Result<Answer, Obstacle> {
+    let [reply]: [Reply; 1] = serde_json::from_slice(bytes).map_err(|e| unclear(what, &e))?;
+    let text: String = reply.text.unwrap_or_default().chars().take(TEXT_MAX_CHARS).collect();
+    match reply.result {
+        0 => Ok(Answer::Success(reply.arguments)),
+        2 => Err(Obstacle::Refuse(format!(
+            "{what}: the server does not know {command} ({text}); load its lease_cmds hook"
+        ))),
+        3 => Ok(Answer::Empty),
+        _ if text.contains("unable to forward command") => Err(Obstacle::Busy(format!("{what}: {text}"))),
+        code => Err(unclear(what, &format!("result {code}: {text}"))),
+    }
+}
+
+#[derive(Deserialize)]
+struct RawLease {
+    #[serde(rename = "ip-address")]
+    address: Ipv4Addr,
+    #[serde(rename = "hw-address", default)]
+    mac: String,
+    #[serde(rename = "subnet-id")]
+    subnet: u32,
+    #[serde(rename = "client-id", default)]
+    client_id: Option<String>,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    state: u32,
+}
+
+/// Kea's number for a lease that expired and was reclaimed.
+const RECLAIMED: u32 = 2;
+/// Longest host name or client id that is kept, in characters.
+const NAME_MAX_CHARS: usize = 255;
+
+/// The lease of `address` in the answer's arguments.
+pub(super) fn lease_in(address: Ipv4Addr, arguments: &Value) -> Result<Lease, String> {
+    let raw = RawLease::deserialize(arguments).map_err(|e| e.to_string())?;
+    if raw.address != address {
+        return Err(format!("the answer is about {}", raw.address));
+    }
+    let mac = if raw.mac.is_empty() { None } else { Some(raw.mac.parse()?) };
+    let short = |text: Option<String>| {
+        text.filter(|t| !t.is_empty()).map(|t| t.chars().take(NAME_MAX_CHARS).collect::<String>())
+    };
+    Ok(Lease {
+        mac,
+        subnet: raw.subnet,
+        client_id: short(raw.client_id),
+        hostname: short(raw.hostname),
+        reclaimed: raw.state == RECLAIMED,
+    })
+}

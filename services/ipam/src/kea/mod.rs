@@ -1,0 +1,380 @@
+//! A Kea DHCPv4 server behind its control agent.
+//!
+//! Leases are deleted by the lease_cmds hook. Reservations stand in the configuration, which is changed as a whole:
+//! read, test, read again, set, write; one writer at a time. Neither command is conditional: between the last
+//! reading and the call, milliseconds, another writer can come in, and no fence stops a call that was sent and
+//! not answered. So this consumer must be the only one that writes this server's configuration, or share its lock
+//! file with the others; a released address should rest before it is given out again.
+use std::fs::{File, TryLockError};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use async_trait::async_trait;
+use reqwest::Url;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
+use sexton_consumer::permit::Permit;
+use sexton_model::step::Presence;
+use tokio::sync::Mutex;
+
+use self::agent::{Agent, Budget, Lease};
+use self::reservation::Reserved;
+use crate::address::{Attributes, Mac, Pinned, Targets};
+use crate::{no_check, no_undo, only_release};
+
+mod agent;
+#[cfg(all(test, feature = "real-servers"))]
+mod real;
+mod reservation;
+#[cfg(test)]
+mod tests;
+
+/// Longest single call, in milliseconds: what `deploy/subsystems/ipam.toml` says of every action.
+pub const CALL_MAX_MS: u64 = 10_000;
+
+/// The control agent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The agent's address, such as `http://127.0.0.1:8000/`.
+    pub url: String,
+    /// The user, if the agent asks for one.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default)]
+    pub password: Option<SecretString>,
+    /// A file whose lock is held while the configuration is changed, shared with other writers on this host.
+    #[serde(default)]
+    pub lock_file: Option<PathBuf>,
+    /// Longest single call, in milliseconds; at most [`CALL_MAX_MS`].
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+fn default_timeout_ms() -> u64 {
+    5_000
+}
+
+/// The driver.
+pub struct Kea {
+    agent: Agent,
+    call: Duration,
+    lock_file: Option<PathBuf>,
+    /// One writer of the configuration at a time.
+    writer: Mutex<()>,
+    /// The running configuration was changed and could not be written to the server's disk.
+    unwritten: AtomicBool,
+}
+
+/// What an address shows of its holder.
+#[derive(Debug, PartialEq, Eq)]
+struct Held {
+    lease: Option<Lease>,
+    reservation: Option<Option<String>>,
+}
+
+impl Kea {
+    /// The driver that `config` describes.
+    ///
+    /// # Errors
+    /// If the URL, the login or the time-out is malformed.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let url = Url::parse(&config.url).context("url")?;
+        ensure!(matches!(url.scheme(), "http" | "https"), "url: expected http:// or https://, found {url}");
+        ensure!(
+            url.username().is_empty() && url.password().is_none(),
+            "url: put user and password into keys"
+        );
+        ensure!(
+            (1..=CALL_MAX_MS).contains(&config.timeout_ms),
+            "timeout_ms: expected 1 to {CALL_MAX_MS}, found {}",
+            config.timeout_ms
+        );
+        let login = match (config.user, config.password) {
+            (Some(user), Some(password)) => Some((user, password)),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => anyhow::bail!("user, password: expected both or neither"),
+        };
+        // Whoever comes first installs it; a second time changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("making the HTTP client")?;
+        Ok(Self {
+            agent: Agent { http, url, login },
+            call: Duration::from_millis(config.timeout_ms),
+            lock_file: config.lock_file,
+            writer: Mutex::new(()),
+            unwritten: AtomicBool::new(false),
+        })
+    }
+
+    fn budget(&self, left: Duration) -> Budget {
+        Budget::new(left, self.call)
+    }
+
+    /// The proof of place: the subnet of every address, as this server has it. `Err` says what is another.
+    fn place(&self, config: &Value, addresses: &[(std::net::Ipv4Addr, u32)]) -> Result<Place, String> {
+        let mut shown = Vec::new();
+        for (address, id) in addresses {
+            let prefix = reservation::subnet(config, *id)
+                .ok_or_else(|| format!("{} has no subnet {id}: another place", self.agent.url))?;
+            if !reservation::contains(&prefix, *address) {
+                return Err(format!("{address} is not in subnet {id} ({prefix}) of {}", self.agent.url));
+            }
+            let text = format!("subnet {id} {prefix}");
+            if !shown.contains(&text) {
+                shown.push(text);
+            }
+        }
+        Ok(Place(format!("kea {}: {}", self.agent.url, shown.join(", "))))
+    }
+
+    /// How `mac` holds `address`; `Err(why)` inside if somebody else does.
+    async fn held(
+        &self,
+        budget: Budget,
+        config: &Value,
+        (address, subnet, mac): (std::net::Ipv4Addr, u32, Mac),
+    ) -> Result<Result<Held, String>, Obstacle> {
+        let lease = match self.agent.lease(budget, address).await? {
+            Some(lease) if lease.mac == Some(mac) && lease.subnet == subnet => Some(lease),
+            Some(lease) if lease.reclaimed => None,
+            Some(lease) => {
+                let who = lease.mac.map_or_else(|| "nobody (declined)".to_owned(), |m| m.to_string());
+                return Ok(Err(format!(
+                    "{address} is leased to {who} in subnet {}, not to {mac}",
+                    lease.subnet
+                )));
+            }
+            None => None,
+        };
+        Ok(match reservation::reserved(config, subnet, address, mac) {
+            Reserved::Nobody => Ok(Held { lease, reservation: None }),
+            Reserved::Ours(name) => Ok(Held { lease, reservation: Some(name) }),
+            Reserved::Other(who) => Err(format!("{address} is reserved for {who}, not for {mac}")),
+        })
+    }
+
+    /// What the server holds for a resource.
+    async fn look(&self, attributes: Option<&Attributes>, left: Duration) -> Result<Inspection, Obstacle> {
+        let mut targets = Targets::default();
+        let Some(attributes) = attributes.filter(|a| !a.addresses.is_empty()) else {
+            let evidence = "no addresses are registered for ipam".to_owned();
+            return Ok(Inspection { found: Found::Same, targets: json!(targets), protected: None, evidence });
+        };
+        let budget = self.budget(left);
+        let config = self.agent.config(budget).await?;
+        let places: Vec<_> = attributes.addresses.iter().map(|a| (*a, attributes.subnet)).collect();
+        let place = match self.place(&config, &places) {
+            Ok(place) => place,
+            Err(why) => {
+                let (found, evidence) = (Found::Different(why.clone()), why);
+                return Ok(Inspection { found, targets: json!(targets), protected: None, evidence });
+            }
+        };
+        let mut foreign = Vec::new();
+        for address in &attributes.addresses {
+            let (mac, subnet) = (attributes.mac, attributes.subnet);
+            match self.held(budget, &config, (*address, subnet, mac)).await? {
+                Ok(Held { lease: None, reservation: None }) => {}
+                Ok(Held { lease, reservation }) => targets.addresses.push(Pinned {
+                    address: *address,
+                    mac,
+                    subnet,
+                    client_id: lease.as_ref().and_then(|l| l.client_id.clone()),
+                    lease: lease.is_some(),
+                    reservation: reservation.is_some(),
+                    hostname: lease.and_then(|l| l.hostname).or(reservation.flatten()),
+                }),
+                Err(why) => foreign.push(why),
+            }
+        }
+        let evidence = format!("{}: {}", place.0, targets.summary());
+        let found = match foreign.is_empty() {
+            false => Found::Different(format!("{}: {}", place.0, foreign.join("; "))),
+            true if targets.addresses.is_empty() => Found::Absent(place),
+            true => Found::Same,
+        };
+        Ok(Inspection { found, targets: json!(targets), protected: None, evidence })
+    }
+
+    /// What the server says now of what was pinned.
+    async fn compare(&self, targets: &Targets, left: Duration) -> Result<Found, Obstacle> {
+        let budget = self.budget(left);
+        let config = self.agent.config(budget).await?;
+        let places: Vec<_> = targets.addresses.iter().map(|p| (p.address, p.subnet)).collect();
+        let place = match self.place(&config, &places) {
+            Ok(place) => place,
+            Err(why) => return Ok(Found::Different(why)),
+        };
+        let mut found = Found::Absent(place);
+        for pinned in &targets.addresses {
+            match self.held(budget, &config, (pinned.address, pinned.subnet, pinned.mac)).await? {
+                Ok(Held { lease: None, reservation: None }) => {}
+                Ok(Held { .. }) => found = Found::Same,
+                Err(why) => return Ok(Found::Different(why)),
+            }
+        }
+        if self.unwritten.load(Ordering::Acquire) && targets.addresses.iter().any(|p| p.reservation) {
+            return Ok(Found::Same);
+        }
+        Ok(found)
+    }
+
+    /// Release what was pinned, after everything was read and nothing was found to be another's.
+    async fn release(&self, targets: &Targets, left: Duration) -> Result<Done, Obstacle> {
+        if let Found::Different(why) = self.compare(targets, left).await? {
+            return Err(Obstacle::Refuse(why));
+        }
+        let budget = self.budget(left);
+        let mut leases = 0;
+        for pinned in &targets.addresses {
+            leases += usize::from(self.release_lease(budget, pinned).await?);
+        }
+        let reservations = self.release_reservations(budget, &targets.addresses).await?;
+        Ok(Done::saw(format!(
+            "kea {}: {leases} leases and {reservations} reservations released of {}",
+            self.agent.url,
+            targets.summary()
+        )))
+    }
+
+    async fn release_lease(&self, budget: Budget, pinned: &Pinned) -> Result<bool, Obstacle> {
+        match self.agent.lease(budget, pinned.address).await? {
+            Some(lease) if lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet => {
+                self.agent.delete_lease(budget, pinned.address).await.map(|()| true)
+            }
+            Some(lease) if lease.reclaimed => Ok(false),
+            Some(lease) => Err(Obstacle::Refuse(format!(
+                "deleting the lease of {}: it is {}'s now, pinned was {}",
+                pinned.address,
+                lease.mac.map_or_else(|| "nobody".to_owned(), |m| m.to_string()),
+                pinned.mac
+            ))),
+            None => Ok(false),
+        }
+    }
+
+    fn lock(&self) -> Result<Option<File>, Obstacle> {
+        let Some(path) = &self.lock_file else { return Ok(None) };
+        let open = File::options().create(true).truncate(false).write(true).open(path);
+        let file = open.map_err(|e| Obstacle::Unclear(format!("opening {}: {e}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(Obstacle::Busy(format!(
+                "{} is locked: somebody else is changing the configuration",
+                path.display()
+            ))),
+            Err(TryLockError::Error(e)) => Err(Obstacle::Unclear(format!("locking {}: {e}", path.display()))),
+        }
+    }
+
+    async fn release_reservations(&self, budget: Budget, pinned: &[Pinned]) -> Result<usize, Obstacle> {
+        let _writer = self.writer.lock().await;
+        let _file = self.lock()?;
+        let before = self.agent.config(budget).await?;
+        let mut wanted = before.clone();
+        let removed = reservation::remove(&mut wanted, pinned);
+        if removed == 0 && !self.unwritten.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        if removed > 0 {
+            let body = json!({ "Dhcp4": wanted.get("Dhcp4") });
+            self.agent.configure(budget, "config-test", body.clone()).await?;
+            if self.agent.config(budget).await? != before {
+                return Err(Obstacle::Busy(format!(
+                    "removing reservations at {}: somebody else changed the configuration meanwhile",
+                    self.agent.url
+                )));
+            }
+            // Set before the call: an answer that is lost leaves the same state behind.
+            self.unwritten.store(true, Ordering::Release);
+            self.agent.configure(budget, "config-set", body).await?;
+            let after = self.agent.config(budget).await?;
+            if reservation::all(&after) != reservation::all(&wanted) {
+                return Err(Obstacle::Unclear(format!(
+                    "removing reservations at {}: afterwards the reservations are not what was set",
+                    self.agent.url
+                )));
+            }
+        }
+        self.agent.configure(budget, "config-write", Value::Null).await?;
+        self.unwritten.store(false, Ordering::Release);
+        Ok(removed)
+    }
+
+    /// Whether any of the pinned addresses is still held as it was pinned.
+    async fn seen(&self, targets: &Targets, left: Duration) -> Result<(Presence, String), Obstacle> {
+        let budget = self.budget(left);
+        let config = self.agent.config(budget).await?;
+        let places: Vec<_> = targets.addresses.iter().map(|p| (p.address, p.subnet)).collect();
+        let place = self.place(&config, &places).map_err(Obstacle::Refuse)?.0;
+        for pinned in &targets.addresses {
+            let ours = |lease: &Lease| lease.mac == Some(pinned.mac);
+            let lease = self.agent.lease(budget, pinned.address).await?.is_some_and(|l| ours(&l));
+            let (address, mac) = (pinned.address, pinned.mac);
+            let reserved = reservation::reserved(&config, pinned.subnet, address, mac);
+            if lease || matches!(reserved, Reserved::Ours(_)) {
+                return Ok((Presence::Present, format!("{place}: {address} still goes with {mac}")));
+            }
+        }
+        if self.unwritten.load(Ordering::Acquire) {
+            let what = format!("{place}: released, but the server could not write its configuration yet");
+            return Ok((Presence::Present, what));
+        }
+        Ok((Presence::Absent, format!("{place}: free is {}", targets.summary())))
+    }
+}
+
+#[async_trait]
+impl Driver for Kea {
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        let attributes = Attributes::parse(&step.resource, &step.attributes)?;
+        self.look(attributes.as_ref(), step.time_left).await
+    }
+
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        if step.targets.is_null() {
+            return Ok(self.inspect(step).await?.found);
+        }
+        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+    }
+
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn perform(
+        &self,
+        step: &StepContext,
+        _manifest: Option<&Value>,
+        _permit: Permit,
+    ) -> Result<Done, Obstacle> {
+        only_release(step)?;
+        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+    }
+
+    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+    }
+
+    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
+        Err(no_undo(step))
+    }
+
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        Err(no_check(step))
+    }
+}

@@ -1,0 +1,190 @@
+//! Against a real server with subnet 1 (192.0.2.0/24), given by `SEXTON_TEST_KEA_URL`. Every test has addresses and
+//! MACs of its own; those that change the configuration take turns.
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use sexton_model::ResourceId;
+
+use super::agent::Answer;
+use super::*;
+
+const LEFT: Duration = Duration::from_secs(20);
+/// The configuration is one thing: tests that change it take turns.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+fn config() -> Config {
+    let url = std::env::var("SEXTON_TEST_KEA_URL").unwrap_or_else(|_| {
+        panic!("SEXTON_TEST_KEA_URL is not set: start the Kea component and export what it prints, or leave out real-servers")
+    });
+    Config { url, user: None, password: None, lock_file: None, timeout_ms: 5_000 }
+}
+
+struct Vm {
+    kea: Kea,
+    mac: Mac,
+    address: Ipv4Addr,
+}
+
+fn resource() -> ResourceId {
+    "vm/web01".parse().unwrap()
+}
+
+fn mac(last: u8) -> Mac {
+    format!("52:54:00:5e:00:{last:02x}").parse().unwrap()
+}
+
+/// A VM at `192.0.2.HOST` that holds nothing yet.
+async fn vm(host: u8) -> Vm {
+    let vm = Vm { kea: Kea::new(config()).unwrap(), mac: mac(host), address: Ipv4Addr::new(192, 0, 2, host) };
+    vm.command("lease4-del", json!({ "ip-address": vm.address })).await;
+    vm
+}
+
+impl Vm {
+    fn budget(&self) -> Budget {
+        self.kea.budget(LEFT)
+    }
+
+    async fn command(&self, command: &str, arguments: Value) -> Answer {
+        self.kea.agent.command(self.budget(), command, arguments, command).await.unwrap()
+    }
+
+    async fn lease(&self, mac: Mac) {
+        self.command("lease4-del", json!({ "ip-address": self.address })).await;
+        let lease =
+            json!({ "ip-address": self.address, "hw-address": mac, "subnet-id": 1, "hostname": "web01" });
+        assert!(matches!(self.command("lease4-add", lease).await, Answer::Success(_)));
+    }
+
+    /// Make the reservations of these hosts be for these MACs. Whoever calls it has its turn.
+    async fn reserve(&self, list: &[(Ipv4Addr, Mac)]) {
+        let mut config = self.kea.agent.config(self.budget()).await.unwrap();
+        let subnet =
+            config["Dhcp4"]["subnet4"].as_array_mut().unwrap().iter_mut().find(|s| s["id"] == 1).unwrap();
+        let reservations = subnet["reservations"].as_array_mut().unwrap();
+        reservations
+            .retain(|r| list.iter().all(|(a, m)| r["ip-address"] != json!(a) && r["hw-address"] != json!(m)));
+        reservations.extend(list.iter().map(|(a, m)| json!({ "ip-address": a, "hw-address": m })));
+        let body = json!({ "Dhcp4": config["Dhcp4"] });
+        self.kea.agent.configure(self.budget(), "config-set", body).await.unwrap();
+    }
+
+    async fn reserved(&self, address: Ipv4Addr, mac: Mac) -> Reserved {
+        reservation::reserved(&self.kea.agent.config(self.budget()).await.unwrap(), 1, address, mac)
+    }
+
+    async fn inspect(&self) -> Inspection {
+        let attributes = Attributes { mac: self.mac, addresses: vec![self.address], subnet: 1 };
+        self.kea.look(Some(&attributes), LEFT).await.unwrap()
+    }
+
+    async fn pin(&self) -> Targets {
+        let seen = self.inspect().await;
+        assert_eq!(seen.found, Found::Same, "{}", seen.evidence);
+        Targets::parse(&resource(), &seen.targets).unwrap()
+    }
+
+    async fn presence(&self, targets: &Targets) -> Presence {
+        self.kea.seen(targets, LEFT).await.unwrap().0
+    }
+}
+
+#[tokio::test]
+async fn lease_and_reservation_are_released_a_neighbour_stays_and_a_repeat_is_done() {
+    let _turn = TURN.lock().await;
+    let vm = vm(121).await;
+    let neighbour = (Ipv4Addr::new(192, 0, 2, 122), mac(122));
+    vm.reserve(&[(vm.address, vm.mac), neighbour]).await;
+    vm.lease(vm.mac).await;
+    let targets = vm.pin().await;
+    assert!(targets.addresses[0].lease && targets.addresses[0].reservation, "{}", targets.summary());
+    assert_eq!(vm.presence(&targets).await, Presence::Present);
+    let before = reservation::all(&vm.kea.agent.config(vm.budget()).await.unwrap());
+    for _ in 0..2 {
+        vm.kea.release(&targets, LEFT).await.unwrap();
+        assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
+        assert_eq!(vm.presence(&targets).await, Presence::Absent);
+    }
+    assert!(matches!(vm.reserved(neighbour.0, neighbour.1).await, Reserved::Ours(_)));
+    let after = reservation::all(&vm.kea.agent.config(vm.budget()).await.unwrap());
+    assert_eq!(after.len() + 1, before.len());
+    assert!(matches!(vm.inspect().await.found, Found::Absent(_)));
+}
+
+#[tokio::test]
+async fn a_lease_of_another_mac_is_refused_and_stays() {
+    let _turn = TURN.lock().await;
+    let vm = vm(123).await;
+    vm.reserve(&[(vm.address, vm.mac)]).await;
+    vm.lease(vm.mac).await;
+    let targets = vm.pin().await;
+    vm.lease(mac(223)).await;
+    assert!(matches!(vm.inspect().await.found, Found::Different(_)));
+    assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
+    let refused = vm.kea.release(&targets, LEFT).await.unwrap_err();
+    assert!(matches!(&refused, Obstacle::Refuse(why) if why.contains("52:54:00:5e:00:df")), "{refused}");
+    let refused = vm.kea.release_lease(vm.budget(), &targets.addresses[0]).await;
+    assert!(matches!(refused, Err(Obstacle::Refuse(_))), "read again right before the call: {refused:?}");
+    let lease = vm.kea.agent.lease(vm.budget(), vm.address).await.unwrap().unwrap();
+    assert_eq!(lease.mac, Some(mac(223)));
+    assert!(matches!(vm.reserved(vm.address, vm.mac).await, Reserved::Ours(_)), "nothing was touched");
+}
+
+#[tokio::test]
+async fn an_address_reserved_for_another_is_refused_and_stays() {
+    let _turn = TURN.lock().await;
+    let vm = vm(124).await;
+    vm.reserve(&[(vm.address, vm.mac)]).await;
+    let targets = vm.pin().await;
+    vm.reserve(&[(vm.address, mac(224))]).await;
+    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    assert!(matches!(vm.reserved(vm.address, mac(224)).await, Reserved::Ours(_)));
+}
+
+#[tokio::test]
+async fn a_locked_configuration_is_busy() {
+    let _turn = TURN.lock().await;
+    let folder = tempfile::tempdir().unwrap();
+    let lock_file = folder.path().join("kea.lock");
+    let mut vm = vm(125).await;
+    vm.kea = Kea::new(Config { lock_file: Some(lock_file.clone()), ..config() }).unwrap();
+    vm.reserve(&[(vm.address, vm.mac)]).await;
+    let targets = vm.pin().await;
+    let other = File::create(&lock_file).unwrap();
+    other.lock().unwrap();
+    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Busy(_))));
+    assert!(matches!(vm.reserved(vm.address, vm.mac).await, Reserved::Ours(_)));
+    drop(other);
+    vm.kea.release(&targets, LEFT).await.unwrap();
+    assert_eq!(vm.presence(&targets).await, Presence::Absent);
+}
+
+#[tokio::test]
+async fn another_place_shows_no_absence() {
+    let vm = vm(126).await;
+    vm.lease(vm.mac).await;
+    let mut targets = vm.pin().await;
+    targets.addresses[0].subnet = 77;
+    assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
+    assert!(matches!(vm.kea.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    targets.addresses[0].subnet = 1;
+    targets.addresses[0].address = Ipv4Addr::new(198, 51, 100, 9);
+    assert!(matches!(vm.kea.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_or_silent_shows_no_absence() {
+    let vm = vm(127).await;
+    vm.lease(vm.mac).await;
+    let targets = vm.pin().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let kea = Kea::new(Config { url, timeout_ms: 100, ..config() }).unwrap();
+    assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(kea.release(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    drop(silent);
+    for targets in [&targets, &Targets::default()] {
+        assert!(matches!(kea.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));
+        assert!(matches!(kea.compare(targets, LEFT).await, Err(Obstacle::Busy(_))));
+    }
+}

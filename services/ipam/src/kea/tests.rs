@@ -1,0 +1,141 @@
+//! What is made of answers, without a server.
+use std::net::Ipv4Addr;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sexton_consumer::driver::Obstacle;
+
+use super::agent::{Answer, classify, lease_in};
+use super::reservation::{Reserved, all, contains, remove, reserved, subnet};
+use crate::address::{Mac, Pinned};
+
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
+
+fn mac(last: u8) -> Mac {
+    format!("52:54:00:00:00:{last:02x}").parse().unwrap()
+}
+
+fn config() -> Value {
+    json!({ "Dhcp4": {
+        "reservations": [{ "hw-address": mac(9), "ip-address": "198.51.100.9" }],
+        "subnet4": [{ "id": 1, "subnet": "192.0.2.0/24", "reservations": [
+            { "hw-address": mac(1), "ip-address": "192.0.2.5", "hostname": "vm1" },
+            { "hw-address": mac(1), "ip-address": "192.0.2.6" },
+            { "hw-address": mac(2), "ip-address": "192.0.2.7" } ] }],
+        "shared-networks": [{ "subnet4": [{ "id": 2, "subnet": "198.51.100.0/24", "reservations": [
+            { "hw-address": mac(1), "ip-address": "192.0.2.5" } ] }] }] } })
+}
+
+fn pinned() -> Pinned {
+    Pinned {
+        address: ADDRESS,
+        mac: mac(1),
+        subnet: 1,
+        client_id: None,
+        hostname: None,
+        lease: true,
+        reservation: true,
+    }
+}
+
+#[test]
+fn exactly_the_pinned_reservation_is_removed() {
+    let mut config = config();
+    let mut rest = all(&config);
+    rest.retain(|r| *r != (1, mac(1).to_string(), "192.0.2.5".to_owned()));
+    assert_eq!(remove(&mut config, &[pinned()]), 1);
+    assert_eq!(all(&config), rest, "other subnet, other address and other MAC stay");
+    assert_eq!(remove(&mut config, &[pinned()]), 0);
+    assert_eq!(reserved(&config, 1, ADDRESS, mac(1)), Reserved::Nobody);
+}
+
+#[test]
+fn another_mac_is_another() {
+    assert_eq!(reserved(&config(), 1, ADDRESS, mac(1)), Reserved::Ours(Some("vm1".into())));
+    assert_eq!(reserved(&config(), 1, ADDRESS, mac(2)), Reserved::Other(mac(1).to_string()));
+    assert_eq!(remove(&mut config(), &[Pinned { mac: mac(2), ..pinned() }]), 0);
+}
+
+#[test]
+fn a_place_is_known_by_its_subnets() {
+    assert_eq!(subnet(&config(), 2), Some("198.51.100.0/24".into()));
+    assert_eq!(subnet(&config(), 3), None);
+    assert!(contains("192.0.2.0/24", ADDRESS));
+    assert!(contains("0.0.0.0/0", ADDRESS));
+    for other in ["192.0.3.0/24", "192.0.2.0", "192.0.2.0/33", "x/24", ""] {
+        assert!(!contains(other, ADDRESS), "{other}");
+    }
+}
+
+#[test]
+fn answers_mean_what_their_result_says() {
+    let of = |text: &str| classify(text.as_bytes(), "lease4-get", "reading");
+    assert_eq!(of(r#"[{"result": 0, "arguments": 1}]"#), Ok(Answer::Success(json!(1))));
+    assert_eq!(of(r#"[{"result": 3, "text": "none"}]"#), Ok(Answer::Empty));
+    assert!(matches!(of(r#"[{"result": 2}]"#), Err(Obstacle::Refuse(_))));
+    assert!(matches!(
+        of(r#"[{"result": 1, "text": "unable to forward command to"}]"#),
+        Err(Obstacle::Busy(_))
+    ));
+    for unclear in
+        ["[]", "", r#"[{"result": 1}]"#, r#"[{"result": 3}, {"result": 3}]"#, r#"{"result": 3}"#, "[{}]"]
+    {
+        assert!(matches!(of(unclear), Err(Obstacle::Unclear(_))), "{unclear}");
+    }
+}
+
+#[test]
+fn a_lease_of_another_address_is_no_answer() {
+    let lease = json!({ "ip-address": "192.0.2.5", "hw-address": "52:54:00:00:00:01", "subnet-id": 1 });
+    assert_eq!(lease_in(ADDRESS, &lease).unwrap().mac, Some(mac(1)));
+    assert!(lease_in(Ipv4Addr::new(192, 0, 2, 6), &lease).is_err());
+    assert!(lease_in(ADDRESS, &Value::Null).is_err());
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let key = prop_oneof![
+        Just("Dhcp4"),
+        Just("subnet4"),
+        Just("shared-networks"),
+        Just("reservations"),
+        Just("id"),
+        Just("ip-address"),
+        Just("hw-address"),
+        Just("result")
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from)
+    ];
+    leaf.prop_recursive(5, 48, 4, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(key.clone(), inner, 0..4)
+                .prop_map(|m| Value::Object(m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = classify(&bytes, "config-get", "reading");
+    }
+
+    #[test]
+    fn arbitrary_json_never_panics_and_loses_nothing(value in any_json()) {
+        let _ = classify(value.to_string().as_bytes(), "config-get", "reading");
+        let _ = lease_in(ADDRESS, &value);
+        let mut config = json!({ "Dhcp4": value });
+        let _ = (subnet(&config, 1), reserved(&config, 1, ADDRESS, mac(1)));
+        let before = all(&config).len();
+        let removed = remove(&mut config, &[pinned()]);
+        prop_assert_eq!(all(&config).len() + removed, before);
+    }
+
+    #[test]
+    fn any_prefix_is_judged(prefix in "[0-9./]{0,20}", address in any::<u32>()) {
+        let _ = contains(&prefix, Ipv4Addr::from(address));
+    }
+}
