@@ -1,0 +1,94 @@
+//! The sandbox driver keeps every promise of a consumer.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::Driver;
+use sexton_dns::{DriverConfig, actions, driver, sandbox};
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::resource::Identity;
+use sexton_model::{ActionName, Instance, ResourceId};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+
+struct Sandboxes;
+
+struct Folder {
+    root: tempfile::TempDir,
+}
+
+fn instance() -> Instance {
+    "dns.main".parse().unwrap()
+}
+
+fn resource() -> ResourceId {
+    "vm/web01".parse().unwrap()
+}
+
+fn identity(uuid: &str) -> Identity {
+    Identity::try_from(BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
+}
+
+impl Folder {
+    fn create(&self, uuid: &str) {
+        let addresses = ["192.0.2.10".parse().unwrap(), "2001:db8::10".parse().unwrap()];
+        let names = ["web01.lab.test"];
+        sandbox::create(self.root.path(), &instance(), &resource(), &identity(uuid), &names, &addresses)
+            .unwrap();
+    }
+}
+
+#[async_trait]
+impl Fixture for Sandboxes {
+    fn instance(&self) -> Instance {
+        instance()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        let folder = Folder { root: tempfile::tempdir().unwrap() };
+        folder.create("u1");
+        Box::new(folder)
+    }
+}
+
+#[async_trait]
+impl World for Folder {
+    fn driver(&self) -> Arc<dyn Driver> {
+        let config = sandbox::Config { root: self.root.path().to_owned(), instance: instance() };
+        driver(DriverConfig::Sandbox(config)).unwrap()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: resource(),
+            identity: identity("u1"),
+            attributes: json!({ "names": ["web01.lab.test"], "addresses": ["192.0.2.10", "2001:db8::10"] }),
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        sandbox::describe(self.root.path(), &instance(), &resource()).unwrap()
+    }
+
+    async fn other_identity(&self) {
+        self.create("u2");
+    }
+
+    async fn make_absent(&self) {
+        std::fs::remove_dir_all(self.root.path().join("dns/main/records")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_keeps_every_promise() {
+    match run_kit(&Sandboxes).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}

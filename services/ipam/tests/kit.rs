@@ -1,0 +1,93 @@
+//! The sandbox driver keeps every promise of a consumer.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::Driver;
+use sexton_ipam::{DriverConfig, actions, driver, sandbox};
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::resource::Identity;
+use sexton_model::{ActionName, Instance, ResourceId};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+
+struct Sandboxes;
+
+struct Folder {
+    root: tempfile::TempDir,
+}
+
+fn instance() -> Instance {
+    "ipam.main".parse().unwrap()
+}
+
+fn resource() -> ResourceId {
+    "vm/web01".parse().unwrap()
+}
+
+fn identity(uuid: &str) -> Identity {
+    Identity::try_from(BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
+}
+
+impl Folder {
+    fn create(&self, uuid: &str) {
+        let (mac, addresses) = ("52:54:00:00:00:10".parse().unwrap(), ["192.0.2.10".parse().unwrap()]);
+        sandbox::create(self.root.path(), &instance(), &resource(), &identity(uuid), mac, 1, &addresses)
+            .unwrap();
+    }
+}
+
+#[async_trait]
+impl Fixture for Sandboxes {
+    fn instance(&self) -> Instance {
+        instance()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        let folder = Folder { root: tempfile::tempdir().unwrap() };
+        folder.create("u1");
+        Box::new(folder)
+    }
+}
+
+#[async_trait]
+impl World for Folder {
+    fn driver(&self) -> Arc<dyn Driver> {
+        let config = sandbox::Config { root: self.root.path().to_owned(), instance: instance() };
+        driver(DriverConfig::Sandbox(config)).unwrap()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: resource(),
+            identity: identity("u1"),
+            attributes: json!({ "mac": "52:54:00:00:00:10", "addresses": ["192.0.2.10"], "subnet": 1 }),
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        sandbox::describe(self.root.path(), &instance(), &resource()).unwrap()
+    }
+
+    async fn other_identity(&self) {
+        self.create("u2");
+    }
+
+    async fn make_absent(&self) {
+        std::fs::remove_dir_all(self.root.path().join("ipam/main/addresses")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_keeps_every_promise() {
+    match run_kit(&Sandboxes).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}
