@@ -1,0 +1,274 @@
+//! The cases, and which of them an action of each nature must stand.
+use sexton_consumer::Verdict;
+use sexton_model::ActionName;
+use sexton_model::catalogue::{Action, Nature};
+use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
+
+use super::bench::{Bench, refused, retried};
+use super::fault::Fault;
+use super::{Fixture, broker};
+
+/// One promise, put to the test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Case {
+    LooksOnly,
+    Twice,
+    FailsBefore,
+    AnswerLost,
+    Panics,
+    UndoIsExact,
+    UndoAfterLostAnswer,
+    UndoFails,
+    UndoOfNothing,
+    WrongIdentity,
+    UndoOfAnother,
+    GoneByHand,
+    OldFence,
+    Expired,
+    StaleBeacon,
+    Paused,
+    SleptPastTheLease,
+    UndoSlept,
+    Tampered,
+    WrongKey,
+}
+
+/// What an action of `nature` must stand.
+pub(super) fn of(nature: Nature) -> Vec<Case> {
+    use Case::*;
+    let mut cases = vec![OldFence, Expired, StaleBeacon, Paused, Tampered, WrongKey];
+    if nature != Nature::Check {
+        cases.push(WrongIdentity);
+    }
+    match nature {
+        Nature::Inspect | Nature::Check => cases.push(LooksOnly),
+        Nature::Adds | Nature::Reversible | Nature::Destructive => {
+            cases.extend([Twice, FailsBefore, AnswerLost, Panics, SleptPastTheLease, GoneByHand]);
+        }
+    }
+    if nature == Nature::Reversible {
+        let undo = [UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept];
+        cases.extend(undo);
+    }
+    cases
+}
+
+impl Case {
+    /// What is promised.
+    pub(super) fn promise(self) -> &'static str {
+        match self {
+            Self::LooksOnly => "looking changes nothing",
+            Self::Twice => "performed twice is the same as once",
+            Self::FailsBefore => "failed before the effect, then tried again",
+            Self::AnswerLost => "failed after the effect, then tried again",
+            Self::Panics => "panicked after the effect, then tried again",
+            Self::UndoIsExact => "an undo restores the exact world, twice too",
+            Self::UndoAfterLostAnswer => "an undo is exact though the answer was lost and the step repeated",
+            Self::UndoFails => "an undo that failed is repeated",
+            Self::UndoOfNothing => "an undo of what was never done changes nothing",
+            Self::WrongIdentity => "another identity is refused",
+            Self::UndoOfAnother => "another identity is not undone",
+            Self::GoneByHand => "gone already: done if that was wanted, refused before hard",
+            Self::OldFence => "an order with an old fence changes nothing",
+            Self::Expired => "an expired order changes nothing",
+            Self::StaleBeacon => "without a fresh beacon nothing is done",
+            Self::Paused => "under a pause nothing is done",
+            Self::SleptPastTheLease => "slept past the lease between look and change: nothing is done",
+            Self::UndoSlept => "slept past the lease before an undo: nothing is done",
+            Self::Tampered => "an altered order is rejected",
+            Self::WrongKey => "an order under another key is rejected",
+        }
+    }
+}
+
+pub(super) async fn run(
+    fixture: &dyn Fixture,
+    name: &ActionName,
+    action: &Action,
+    case: Case,
+) -> Result<(), String> {
+    let bench = Bench::new(fixture, name, action).await?;
+    match case {
+        Case::LooksOnly => {
+            bench.succeed(bench.mode(), None).await?;
+            bench.unchanged("looking").await
+        }
+        Case::Twice => twice(&bench).await,
+        Case::FailsBefore => again_after(&bench, Fault::BeforeEffect).await,
+        Case::AnswerLost => again_after(&bench, Fault::AfterEffect).await,
+        Case::Panics => again_after(&bench, Fault::PanicAfterEffect).await,
+        Case::UndoIsExact => undo(&bench, None, None).await,
+        Case::UndoAfterLostAnswer => undo(&bench, Some(Fault::AfterEffect), None).await,
+        Case::UndoFails => {
+            undo(&bench, None, Some(Fault::BeforeEffect)).await?;
+            let bench = Bench::new(fixture, name, action).await?;
+            undo(&bench, None, Some(Fault::AfterEffect)).await
+        }
+        Case::UndoOfNothing => {
+            let manifest = bench.capture().await?;
+            bench.succeed(Mode::Undo, manifest.as_ref()).await?;
+            bench.unchanged("an undo of nothing").await
+        }
+        Case::WrongIdentity => wrong_identity(&bench).await,
+        Case::UndoOfAnother => {
+            let manifest = bench.capture().await?;
+            bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+            bench.world.other_identity().await;
+            let other = bench.world.snapshot().await;
+            refused(&bench.give(&bench.order(Mode::Undo, manifest.as_ref()), None).await)?;
+            bench.is(&other, "a refused undo").await
+        }
+        Case::GoneByHand => gone(&bench).await,
+        Case::OldFence | Case::Expired | Case::StaleBeacon | Case::Paused => not_now(&bench, case).await,
+        Case::SleptPastTheLease => {
+            let manifest = bench.capture().await?;
+            slept(&bench, Mode::Perform, manifest).await
+        }
+        Case::UndoSlept => {
+            let manifest = bench.capture().await?;
+            bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+            slept(&bench, Mode::Undo, manifest).await
+        }
+        Case::Tampered => broker::rejected(&bench, broker::Forgery::Tampered).await,
+        Case::WrongKey => broker::rejected(&bench, broker::Forgery::WrongKey).await,
+    }
+}
+
+async fn twice(bench: &Bench<'_>) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+    let once = bench.world.snapshot().await;
+    if once == bench.before {
+        return Err("it was done, and nothing has changed".into());
+    }
+    bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+    bench.is(&once, "the second time").await?;
+    // The broker may deliver the very same order again, too.
+    let order = bench.order(Mode::Perform, manifest.as_ref());
+    let performer = bench.performer(None);
+    for _ in 0..2 {
+        match performer.perform_order(&order).await {
+            Verdict::Answer(Outcome::Done { .. }) => {}
+            other => return Err(format!("the same order again was not done: {other:?}")),
+        }
+    }
+    bench.is(&once, "the same order again").await
+}
+
+async fn again_after(bench: &Bench<'_>, fault: Fault) -> Result<(), String> {
+    let reference = Bench::new(bench.fixture, bench.name, bench.action).await?;
+    let manifest = reference.capture().await?;
+    reference.succeed(Mode::Perform, manifest.as_ref()).await?;
+    let wanted = reference.world.snapshot().await;
+
+    let manifest = bench.capture().await?;
+    let verdict = bench.give(&bench.order(Mode::Perform, manifest.as_ref()), Some(fault)).await;
+    retried(&verdict, RetryClass::Failed)?;
+    if fault == Fault::BeforeEffect {
+        bench.unchanged("a failure before the effect").await?;
+    }
+    bench.pass(1_000);
+    bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+    bench.is(&wanted, "trying again").await
+}
+
+async fn undo(bench: &Bench<'_>, performing: Option<Fault>, undoing: Option<Fault>) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    if performing.is_some() {
+        let verdict = bench.give(&bench.order(Mode::Perform, manifest.as_ref()), performing).await;
+        retried(&verdict, RetryClass::Failed)?;
+    }
+    bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+    if undoing.is_some() {
+        let verdict = bench.give(&bench.order(Mode::Undo, manifest.as_ref()), undoing).await;
+        retried(&verdict, RetryClass::Failed)?;
+    }
+    for time in ["an undo", "a second undo"] {
+        bench.succeed(Mode::Undo, manifest.as_ref()).await?;
+        bench.unchanged(time).await?;
+    }
+    bench.succeed(Mode::Verify, manifest.as_ref()).await?;
+    bench.unchanged("verifying").await
+}
+
+async fn wrong_identity(bench: &Bench<'_>) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    bench.world.other_identity().await;
+    let other = bench.world.snapshot().await;
+    let mut modes = vec![bench.mode()];
+    if bench.action.nature.captures() {
+        modes.push(Mode::Capture);
+    }
+    for mode in modes {
+        refused(&bench.give(&bench.order(mode, manifest.as_ref()), None).await)?;
+        bench.is(&other, "a refusal").await?;
+    }
+    Ok(())
+}
+
+async fn gone(bench: &Bench<'_>) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    bench.world.make_absent().await;
+    let without = bench.world.snapshot().await;
+    let verdict = bench.give(&bench.order(Mode::Perform, manifest.as_ref()), None).await;
+    if bench.action.nature != Nature::Destructive {
+        refused(&verdict)?;
+        return bench.is(&without, "a refusal").await;
+    }
+    match verdict {
+        Verdict::Answer(Outcome::Done { presence: Presence::Absent, evidence, .. })
+            if !evidence.is_empty() =>
+        {
+            bench.is(&without, "finding it gone").await
+        }
+        other => Err(format!("gone already, and yet: {other:?}")),
+    }
+}
+
+async fn not_now(bench: &Bench<'_>, case: Case) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    let mut order = bench.order(bench.mode(), manifest.as_ref());
+    let performer = bench.performer(None);
+    let verdict = match case {
+        Case::OldFence => {
+            let later = bench.order(bench.mode(), manifest.as_ref());
+            performer.perform_order(&later).await;
+            let after_later = bench.world.snapshot().await;
+            let verdict = performer.perform_order(&order).await;
+            bench.is(&after_later, "a stale order").await?;
+            return match verdict {
+                Verdict::Stale(_) => Ok(()),
+                other => Err(format!("was not dropped as stale: {other:?}")),
+            };
+        }
+        Case::Expired => {
+            order.deadline = bench.past();
+            performer.perform_order(&order).await
+        }
+        Case::Paused => {
+            order.revision -= 1;
+            performer.perform_order(&order).await
+        }
+        _ => {
+            order.deadline = order.deadline.plus_ms(60_000);
+            bench.clock.advance(5_001);
+            performer.perform_order(&order).await
+        }
+    };
+    bench.unchanged("an order that must not be carried out").await?;
+    match (case, &verdict) {
+        (Case::Expired, Verdict::Expired(_)) => Ok(()),
+        _ => retried(&verdict, RetryClass::Spared),
+    }
+}
+
+async fn slept(bench: &Bench<'_>, mode: Mode, manifest: Option<serde_json::Value>) -> Result<(), String> {
+    let before = bench.world.snapshot().await;
+    let nap = Fault::SleepAfterFind(bench.action.deadline_ms + bench.action.longest_call_ms + 10_000);
+    let verdict = bench.give(&bench.order(mode, manifest.as_ref()), Some(nap)).await;
+    bench.is(&before, "sleeping past the lease").await?;
+    match verdict {
+        Verdict::Answer(Outcome::Retry { .. }) => Ok(()),
+        other => Err(format!("was not answered with retry: {other:?}")),
+    }
+}
