@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod options;
 pub mod performer;
 pub mod permit;
+pub mod program;
 pub mod sandbox;
 mod step;
 

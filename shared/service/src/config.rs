@@ -1,10 +1,46 @@
 //! The configuration file, `sexton.toml`: one file for all processes, each of which reads its own sections.
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// Largest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Every section that any process reads.
+pub const SECTIONS: &[&str] =
+    &["ledger", "broker", "keys", "api", "plans", "credit", "scheduler", "telemetry", "consumers", "workers"];
+
+/// The section `[broker]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// Host and port, such as `127.0.0.1:5672`.
+    pub address: String,
+    /// The virtual host.
+    pub vhost: String,
+    /// Whether the connection is encrypted.
+    #[serde(default)]
+    pub tls: bool,
+}
+
+impl Broker {
+    /// The address for one user, password included.
+    pub fn url(&self, user: &str, password: &SecretString) -> SecretString {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        let vhost = self.vhost.replace('/', "%2f");
+        format!("{scheme}://{user}:{}@{}/{vhost}", password.expose_secret(), self.address).into()
+    }
+}
+
+/// The section `[keys]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The folder that `sexton keys` made.
+    pub folder: PathBuf,
+}
 
 /// Why the configuration cannot be used. Names file, key and what was expected.
 #[derive(Debug, thiserror::Error)]

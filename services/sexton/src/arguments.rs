@@ -1,0 +1,250 @@
+//! What can be said on the command line.
+use std::path::PathBuf;
+
+use chrono::NaiveDate;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sexton_model::deletion::{RecordStatus, Zone};
+use sexton_model::job::{Stage, StateName};
+use sexton_model::{Actor, Kind, ResourceId, Scope, Subsystem};
+
+/// Deletes infrastructure safely: announce, soft, hard, purge, recycle; one cancel brings everything back
+/// until hard.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Arguments {
+    /// Where the coordinator's API is.
+    #[arg(long, global = true, env = "SEXTON_URL", default_value = "http://127.0.0.1:8470")]
+    pub url: String,
+    /// A file with the API's token.
+    #[arg(long, global = true, env = "SEXTON_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Who you are, for the audit trail.
+    #[arg(long, global = true, env = "SEXTON_ACTOR")]
+    pub actor: Option<Actor>,
+    /// How answers are written.
+    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Register one resource, described as JSON in a file ('-': standard input).
+    Register {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Register an inventory: JSON lines (*.jsonl, *.json, '-') or CSV (*.csv). All of it, or nothing.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Register the good lines and report the bad ones, rather than nothing.
+        #[arg(long)]
+        skip_bad: bool,
+        /// Only check it.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make a deletion record: the resource goes, stage by stage, on that date.
+    Delete {
+        /// The resource, such as vm/web01.
+        resource: ResourceId,
+        /// The date its soft stage is due (YYYY-MM-DD). There is no default.
+        #[arg(long)]
+        on: NaiveDate,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        #[arg(long)]
+        zone: Option<Zone>,
+        /// Missing this date alarms.
+        #[arg(long)]
+        gone_by: Option<NaiveDate>,
+    },
+    /// List deletion records, newest first.
+    List(ListArguments),
+    /// Show one record: timeline, next step, what can still be undone and until when.
+    Show {
+        /// A record (d-17) or its resource (vm/web01).
+        what: String,
+        /// With the whole audit trail.
+        #[arg(long)]
+        trail: bool,
+    },
+    /// Bring the resource back. Until the hard stage begins.
+    Cancel {
+        /// A record or its resource.
+        what: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Place a hold: a reason not to go on. Any number may stand.
+    Hold {
+        /// A record or its resource.
+        what: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Release a hold.
+    Release {
+        /// A record or its resource.
+        what: String,
+        /// Its number, as `show` names it; may be left out if there is only one.
+        hold: Option<i64>,
+    },
+    /// Stop: by stage, kind, scope, subsystem, or everything. In force when this returns.
+    Pause {
+        /// Only this stage.
+        #[arg(long)]
+        stage: Option<Stage>,
+        /// Only this kind.
+        #[arg(long)]
+        kind: Option<Kind>,
+        /// Only this scope and those below it.
+        #[arg(long)]
+        scope: Option<Scope>,
+        /// Only steps of this subsystem.
+        #[arg(long)]
+        subsystem: Option<Subsystem>,
+        /// Why. Without it: lists the pauses in force.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Lift a pause.
+    Resume {
+        /// Its number.
+        pause: i64,
+    },
+    /// Try the step of a parked job again.
+    Retry {
+        /// A record or its resource.
+        what: String,
+    },
+    /// Let the step of a parked job pass, on evidence.
+    Waive {
+        /// A record or its resource.
+        what: String,
+        /// It is gone: what depends on it runs.
+        #[arg(long, conflicts_with = "may_remain", required_unless_present = "may_remain")]
+        absent: bool,
+        /// It may still be there: what depends on it is waived too.
+        #[arg(long)]
+        may_remain: bool,
+        /// On what evidence.
+        #[arg(long)]
+        evidence: String,
+    },
+    /// End a record whose resource you saved by hand, between hard and purge.
+    Rescue {
+        /// A record or its resource.
+        what: String,
+        /// How it was saved.
+        #[arg(long)]
+        evidence: String,
+    },
+    /// Follow records until they are over, or one record's timeline.
+    Watch {
+        /// A record or its resource; all live ones if not given.
+        what: Option<String>,
+    },
+    /// Whether a name is free.
+    Name {
+        /// The name, such as vm/web01.
+        resource: ResourceId,
+    },
+    /// How it is going: jobs by state, instances, pauses.
+    Health,
+    /// Run everything in one process, on SQLite.
+    #[cfg(feature = "serve")]
+    Serve {
+        /// The configuration file.
+        #[arg(long, short, env = "SEXTON_CONFIG", default_value = "sexton.toml")]
+        config: PathBuf,
+    },
+    /// Retire a virtual machine and cancel another, in a sandbox where a day lasts a second.
+    #[cfg(feature = "serve")]
+    Demo {
+        /// Keep the sandbox in this folder, which must not exist; a temporary one if not given.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// Make the keys that processes prove themselves with, and the broker's definitions.
+    #[cfg(feature = "serve")]
+    Keys {
+        /// The folder to make.
+        folder: PathBuf,
+        /// The instances, such as hypervisor.main,dns.main.
+        #[arg(long, value_delimiter = ',', required = true)]
+        instances: Vec<sexton_model::Instance>,
+        /// The broker's virtual host.
+        #[arg(long, default_value = "sexton")]
+        vhost: String,
+    },
+    /// Print the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which records to list.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    /// Only those in this status: live, restoring, cancelled, recycled, rescued.
+    #[arg(long, value_parser = status)]
+    pub status: Option<RecordStatus>,
+    /// Only those with a job in this state: scheduled, held, running, parked, …
+    #[arg(long, value_parser = state)]
+    pub state: Option<StateName>,
+    /// Only this scope.
+    #[arg(long)]
+    pub scope: Option<Scope>,
+    /// Only this kind.
+    #[arg(long)]
+    pub kind: Option<Kind>,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+fn status(text: &str) -> Result<RecordStatus, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| "expected live, restoring, cancelled, recycled or rescued".to_owned())
+}
+
+fn state(text: &str) -> Result<StateName, String> {
+    let words = StateName::ALL.map(StateName::word).join(", ");
+    StateName::ALL.into_iter().find(|s| s.word() == text).ok_or(format!("expected one of {words}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_deletion_has_no_default_date() {
+        let error = Arguments::try_parse_from(["sexton", "delete", "vm/web01", "--reason", "x"]).unwrap_err();
+        assert!(error.to_string().contains("--on"), "{error}");
+    }
+}

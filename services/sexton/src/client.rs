@@ -1,0 +1,318 @@
+//! The commands that speak to a coordinator.
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::CommandFactory;
+use sexton_api::{
+    Client, Delete, DeletionLine, ListQuery, PauseRequest, Register, Rescue, Waive, REGISTER_MAX,
+};
+use sexton_model::belts::PauseSelector;
+use sexton_model::deletion::WaiverClaim;
+use sexton_model::resource::Resource;
+use sexton_model::{Actor, DeletionId};
+
+use crate::arguments::{Arguments, Command, Format, ListArguments};
+use crate::output::{moment, table, write};
+use crate::{import, show};
+
+/// How often `watch` looks again.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// Do what was asked.
+///
+/// # Errors
+/// What went wrong, with what can be done about it.
+pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "sexton", &mut std::io::stdout());
+            return Ok(ExitCode::SUCCESS);
+        }
+        #[cfg(feature = "serve")]
+        Command::Serve { config } => return crate::serve::serve(&config).await.map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "serve")]
+        Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
+        #[cfg(feature = "serve")]
+        Command::Keys { folder, instances, vhost } => {
+            crate::serve::keys::make(&folder, &instances, &vhost)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
+    let actor = match arguments.actor {
+        Some(actor) => actor,
+        None => login_name().context("who are you? Give --actor or SEXTON_ACTOR")?,
+    };
+    let token = arguments.token_file.as_deref().map(sexton_service::secret::read).transpose()?;
+    let client = Client::new(&arguments.url, token, actor)?;
+    command(&client, arguments.output, arguments.command).await
+}
+
+fn login_name() -> anyhow::Result<Actor> {
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"))?;
+    Ok(name.parse()?)
+}
+
+async fn command(client: &Client, format: Format, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Register { file } => register(client, format, &file).await?,
+        Command::Import { file, skip_bad, dry_run } => return import(client, format, &file, skip_bad, dry_run).await,
+        Command::Delete { resource, on, reason, zone, gone_by } => {
+            let body = Delete { resource: resource.clone(), on, zone, gone_by, reason };
+            let created = client.delete(&body).await?;
+            write(format, &created, |c| {
+                format!(
+                    "{} will delete {resource} on {on}.\nsexton show {0}\nsexton cancel {0} --reason …   (until \
+                     the hard stage begins)",
+                    c.deletion
+                )
+            })?;
+        }
+        Command::List(which) => list(client, format, which).await?,
+        Command::Show { what, trail } => {
+            let info = client.deletion(&what).await?;
+            write(format, &info, |info| show::deletion(info, trail))?;
+        }
+        Command::Cancel { what, reason } => {
+            let before = client.deletion(&what).await?;
+            let outcome = client.cancel(before.id, &reason).await?;
+            write(format, &outcome, |o| {
+                format!("{} of {} is {}: {}", before.id, before.resource.id, o.status.word(), before.undo)
+            })?;
+        }
+        Command::Hold { what, reason } => {
+            let id = id_of(client, &what).await?;
+            client.hold(id, &reason).await?;
+            let info = client.deletion(&id.to_string()).await?;
+            write(format, &info.holds, |holds| {
+                let last = holds.last().map(|h| h.id).unwrap_or_default();
+                format!("{id} is held ({} holds). sexton release {id} {last}", holds.len())
+            })?;
+        }
+        Command::Release { what, hold } => release(client, format, &what, hold).await?,
+        Command::Pause { stage, kind, scope, subsystem, reason } => {
+            let covers = PauseSelector { stage, kind, scope, subsystem };
+            pause(client, format, covers, reason).await?;
+        }
+        Command::Resume { pause } => {
+            let answer = client.resume(pause).await?;
+            write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))?;
+        }
+        Command::Retry { what } => {
+            let id = id_of(client, &what).await?;
+            let outcome = client.retry(id).await?;
+            write(format, &outcome, |_| format!("{id} is tried again"))?;
+        }
+        Command::Waive { what, absent, may_remain: _, evidence } => {
+            let claim = if absent { WaiverClaim::Absent } else { WaiverClaim::MayRemain };
+            let id = id_of(client, &what).await?;
+            let outcome = client.waive(id, &Waive { claim, evidence }).await?;
+            write(format, &outcome, |_| format!("{id}: the step is let pass"))?;
+        }
+        Command::Rescue { what, evidence } => {
+            let id = id_of(client, &what).await?;
+            let outcome = client.rescue(id, &Rescue { evidence }).await?;
+            write(format, &outcome, |_| format!("{id} is over: rescued"))?;
+        }
+        Command::Watch { what } => watch(client, format, what).await?,
+        Command::Name { resource } => {
+            let info = client.name(&resource).await?;
+            write(format, &info, |i| match &i.taken_by {
+                None => format!("{resource} is free"),
+                Some(by) => format!("{resource} is taken by {by}"),
+            })?;
+            return Ok(if info.free { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Health => {
+            let health = client.health().await?;
+            write(format, &health, show::health)?;
+        }
+        Command::Completions { .. } => {}
+        #[cfg(feature = "serve")]
+        Command::Serve { .. } | Command::Demo { .. } | Command::Keys { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The record that is meant: `d-17`, or the live one of `vm/web01`.
+async fn id_of(client: &Client, what: &str) -> anyhow::Result<DeletionId> {
+    match what.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => Ok(client.deletion(what).await?.id),
+    }
+}
+
+async fn register(client: &Client, format: Format, file: &Path) -> anyhow::Result<()> {
+    let doing = || format!("reading {}", file.display());
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).with_context(doing)?
+    } else {
+        std::fs::read_to_string(file).with_context(doing)?
+    };
+    let resource: Resource = serde_json::from_str(&text).with_context(doing)?;
+    let id = resource.id.clone();
+    let registered = client.register(&Register { resources: vec![resource], whole: true }).await?;
+    if let Some(why) = registered.results.first().and_then(Option::as_ref) {
+        anyhow::bail!("{id} is not registered: {why}");
+    }
+    write(format, &registered, |_| format!("{id} is registered"))
+}
+
+async fn import(
+    client: &Client,
+    format: Format,
+    file: &Path,
+    skip_bad: bool,
+    dry_run: bool,
+) -> anyhow::Result<ExitCode> {
+    let lines = import::read(file)?;
+    let total = lines.len();
+    let mut bad: Vec<(usize, String)> = Vec::new();
+    let mut good = Vec::new();
+    for line in lines {
+        match line.resource {
+            Ok(resource) => good.push((line.number, resource)),
+            Err(why) => bad.push((line.number, why)),
+        }
+    }
+    let mut imported = 0;
+    // All or nothing across batches too: nothing is sent while a line is known to be bad, and more than one
+    // batch goes out only if each is checked line by line.
+    if !dry_run && (skip_bad || bad.is_empty()) {
+        anyhow::ensure!(
+            skip_bad || good.len() <= REGISTER_MAX,
+            "all or nothing takes at most {REGISTER_MAX} lines at once: split the file, or use --skip-bad"
+        );
+        for batch in good.chunks(REGISTER_MAX) {
+            let resources = batch.iter().map(|(_, resource)| resource.clone()).collect();
+            let answer = client.register(&Register { resources, whole: !skip_bad }).await?;
+            for ((number, _), why) in batch.iter().zip(answer.results) {
+                match why {
+                    None => imported += 1,
+                    Some(why) => bad.push((*number, why)),
+                }
+            }
+        }
+    }
+    bad.sort();
+    let report = serde_json::json!({
+        "lines": total, "imported": imported,
+        "bad": bad.iter().map(|(line, why)| serde_json::json!({"line": line, "reason": why})).collect::<Vec<_>>(),
+    });
+    write(format, &report, |_| {
+        let mut text = String::new();
+        for (number, why) in &bad {
+            text += &format!("{}:{number}: {why}\n", file.display());
+        }
+        let what = if dry_run { "checked, nothing imported" } else { "imported" };
+        let count = if dry_run { total - bad.len() } else { imported };
+        text + &format!("{count} of {total} lines {what}, {} bad", bad.len())
+    })?;
+    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {
+    let query = ListQuery {
+        status: which.status,
+        state: which.state,
+        scope: which.scope,
+        kind: which.kind,
+        after: None,
+        limit: Some(which.limit),
+    };
+    let page = client.deletions(&query).await?;
+    write(format, &page, |page| {
+        let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
+        lines(&page.items) + more
+    })
+}
+
+fn lines(items: &[DeletionLine]) -> String {
+    table(
+        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "why"],
+        items.iter().map(|d| {
+            [
+                d.id.to_string(),
+                d.resource.to_string(),
+                d.scope.to_string(),
+                d.status.word().to_owned(),
+                d.job.map(|j| j.to_string()).unwrap_or_default(),
+                d.state.map(|s| s.to_string()).unwrap_or_default(),
+                moment(d.due_at),
+                d.why.clone(),
+            ]
+        }),
+    )
+}
+
+async fn release(client: &Client, format: Format, what: &str, hold: Option<i64>) -> anyhow::Result<()> {
+    let info = client.deletion(what).await?;
+    let hold = match (hold, info.holds.as_slice()) {
+        (Some(hold), _) => hold,
+        (None, [only]) => only.id,
+        (None, []) => anyhow::bail!("{} is not held", info.id),
+        (None, many) => {
+            let numbers: Vec<_> = many.iter().map(|h| format!("{} ({}: {})", h.id, h.origin, h.reason)).collect();
+            anyhow::bail!("{} has several holds, name one: {}", info.id, numbers.join(", "));
+        }
+    };
+    let outcome = client.release(info.id, hold).await?;
+    write(format, &outcome, |_| format!("hold {hold} of {} is released", info.id))
+}
+
+async fn pause(
+    client: &Client,
+    format: Format,
+    covers: PauseSelector,
+    reason: Option<String>,
+) -> anyhow::Result<()> {
+    let Some(reason) = reason else {
+        anyhow::ensure!(covers == PauseSelector::default(), "--reason: say why");
+        return write(format, &client.pauses().await?, |pauses| show::pauses(pauses));
+    };
+    let paused = client.pause(&PauseRequest { covers, reason }).await?;
+    write(format, &paused, |p| {
+        let out = p.orders_out;
+        format!("pause {0} is in force; {out} orders are still out. sexton resume {0}", p.pause.id)
+    })
+}
+
+async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow::Result<()> {
+    let mut last = String::new();
+    loop {
+        let (text, over) = match &what {
+            Some(what) => {
+                let info = client.deletion(what).await?;
+                let text = match format {
+                    Format::Json => serde_json::to_string(&info)?,
+                    Format::Table => show::deletion(&info, false),
+                };
+                (text, !info.status.live())
+            }
+            None => {
+                let query = ListQuery { limit: Some(1000), ..ListQuery::default() };
+                let page = client.deletions(&query).await?;
+                let live: Vec<DeletionLine> = page.items.into_iter().filter(|d| d.status.live()).collect();
+                let text = match format {
+                    Format::Json => serde_json::to_string(&live)?,
+                    Format::Table => lines(&live),
+                };
+                (text, live.is_empty())
+            }
+        };
+        if text != last {
+            println!("{text}");
+            last = text;
+        }
+        if over {
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WATCH_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        }
+    }
+}
+

@@ -1,0 +1,187 @@
+//! Reading an inventory: JSON lines or CSV. Every bad line is reported with its reason.
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Deserialize;
+use serde_json::Value;
+use sexton_model::resource::{Criticality, Identity, Resource};
+use sexton_model::{ResourceId, Scope};
+
+/// Longest line, in bytes.
+const LINE_MAX_BYTES: usize = 1 << 20;
+/// Most lines of one file.
+const LINES_MAX: usize = 1_000_000;
+
+/// One line of an inventory: its number and what is in it, or why not.
+pub struct Line {
+    /// Counted from 1.
+    pub number: usize,
+    /// The resource, or what is wrong.
+    pub resource: Result<Resource, String>,
+}
+
+/// Read a file: CSV by its ending, JSON lines otherwise.
+///
+/// # Errors
+/// If it cannot be read at all, or has too many lines.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Line>> {
+    let doing = || format!("reading {}", file.display());
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(file).with_context(doing)?)
+    };
+    let lines = if file.extension().is_some_and(|e| e == "csv") {
+        csv_lines(source).with_context(doing)?
+    } else {
+        json_lines(source).with_context(doing)?
+    };
+    anyhow::ensure!(!lines.is_empty(), "{}: no line in there", file.display());
+    Ok(mark_doubles(lines))
+}
+
+fn json_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
+    let mut source = BufReader::new(source);
+    let mut lines = Vec::new();
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        if source.by_ref().take(LINE_MAX_BYTES as u64 + 1).read_until(b'\n', &mut text)? == 0 {
+            break;
+        }
+        anyhow::ensure!(number <= LINES_MAX, "more than {LINES_MAX} lines");
+        anyhow::ensure!(text.len() <= LINE_MAX_BYTES, "line {number} is longer than {LINE_MAX_BYTES} bytes");
+        if !text.trim_ascii().is_empty() {
+            lines.push(Line { number, resource: serde_json::from_slice(&text).map_err(|e| e.to_string()) });
+        }
+    }
+    Ok(lines)
+}
+
+/// The columns `id`, `scope`, `criticality`, and any number of `identity.ATTRIBUTE` and
+/// `attributes.SUBSYSTEM`, the latter as JSON.
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+    scope: String,
+    criticality: String,
+    #[serde(default)]
+    priority: Option<String>,
+    #[serde(default)]
+    protected: Option<String>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, String>,
+}
+
+fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
+    let headers = reader.headers().context("the first line: expected the names of the columns")?.clone();
+    let mut lines = Vec::new();
+    for record in reader.records() {
+        let number = lines.len() + 2;
+        anyhow::ensure!(number <= LINES_MAX, "more than {LINES_MAX} lines");
+        let row = record
+            .map_err(|e| e.to_string())
+            .and_then(|record| record.deserialize::<Row>(Some(&headers)).map_err(|e| e.to_string()));
+        lines.push(Line { number, resource: row.and_then(resource_of) });
+    }
+    Ok(lines)
+}
+
+fn resource_of(row: Row) -> Result<Resource, String> {
+    let mut identity = BTreeMap::new();
+    let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
+    for (column, value) in row.rest {
+        if value.is_empty() {
+            continue;
+        }
+        if let Some(attribute) = column.strip_prefix("identity.") {
+            identity.insert(attribute.to_owned(), value);
+        } else if let Some(subsystem) = column.strip_prefix("attributes.") {
+            let value = serde_json::from_str(&value).map_err(|e| format!("{column}: expected JSON: {e}"))?;
+            attributes.insert(subsystem.to_owned(), value);
+        } else {
+            return Err(format!("column {column:?} is unknown: expected identity.… or attributes.…"));
+        }
+    }
+    let criticality = serde_json::from_value::<Criticality>(Value::String(row.criticality.clone()))
+        .map_err(|_| format!("criticality {:?}: expected reproducible, credential or irreplaceable", row.criticality))?;
+    let priority = match row.priority.as_deref() {
+        None | Some("") => 100,
+        Some(text) => text.parse().map_err(|_| format!("priority {text:?}: expected a number up to 32767"))?,
+    };
+    let protected = match row.protected.as_deref() {
+        None | Some("" | "false" | "no" | "0") => false,
+        Some("true" | "yes" | "1") => true,
+        Some(text) => return Err(format!("protected {text:?}: expected true or false")),
+    };
+    Ok(Resource {
+        id: row.id.parse::<ResourceId>().map_err(|e| e.to_string())?,
+        scope: row.scope.parse::<Scope>().map_err(|e| e.to_string())?,
+        identity: Identity::try_from(identity).map_err(|e| e.to_string())?,
+        criticality,
+        priority,
+        groups: Vec::new(),
+        instances: BTreeMap::new(),
+        protected,
+        attributes,
+    })
+}
+
+/// The same resource twice in one file is a mistake in the second place.
+fn mark_doubles(lines: Vec<Line>) -> Vec<Line> {
+    let mut seen: BTreeMap<ResourceId, usize> = BTreeMap::new();
+    lines
+        .into_iter()
+        .map(|line| {
+            let number = line.number;
+            let resource = line.resource.and_then(|resource| match seen.get(&resource.id) {
+                Some(first) => Err(format!("{} stands in line {first} already", resource.id)),
+                None => {
+                    seen.insert(resource.id.clone(), number);
+                    Ok(resource)
+                }
+            });
+            Line { number, resource }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(name: &str, text: &str) -> Vec<Result<String, String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let lines = read(&file).unwrap();
+        lines.into_iter().map(|l| l.resource.map(|r| r.id.to_string()).map_err(|e| format!("{}: {e}", l.number))).collect()
+    }
+
+    #[test]
+    fn every_bad_line_is_named_with_its_reason() {
+        let text = "id,scope,criticality,identity.uuid,attributes.dns\n\
+            vm/web01,acme,irreplaceable,u1,\"{\"\"names\"\":[]}\"\n\
+            web02,acme,irreplaceable,u2,\n\
+            vm/web03,acme,precious,u3,\n\
+            vm/web04,acme,irreplaceable,,\n\
+            vm/web01,acme,irreplaceable,u1,\n";
+        let found = lines("inventory.csv", text);
+        assert_eq!(found[0], Ok("vm/web01".to_owned()));
+        for (n, part) in [(1, "3: resource \"web02\""), (2, "4: criticality"), (3, "5: identity"), (4, "line 2 already")] {
+            assert!(found[n].as_ref().unwrap_err().contains(part), "{:?}", found[n]);
+        }
+    }
+
+    #[test]
+    fn json_lines_name_the_field() {
+        let good = r#"{"id":"vm/a","scope":"x","identity":{"uuid":"1"},"criticality":"reproducible"}"#;
+        let found = lines("inventory.jsonl", &format!("{good}\n\n{{\"id\":\"vm/b\"}}\nnonsense\n"));
+        assert_eq!(found[0], Ok("vm/a".to_owned()));
+        assert!(found[1].as_ref().unwrap_err().starts_with("3: missing field `scope`"));
+        assert!(found[2].as_ref().unwrap_err().starts_with("4: "));
+    }
+}

@@ -1,0 +1,32 @@
+//! `sexton`, the operator's program: client commands, `serve` (everything in one process) and `demo`.
+mod arguments;
+mod client;
+#[cfg(feature = "serve")]
+mod demo;
+mod import;
+mod output;
+#[cfg(feature = "serve")]
+mod serve;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("sexton: starting the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(client::run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sexton: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

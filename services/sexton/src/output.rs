@@ -1,0 +1,37 @@
+//! Tables for people, JSON for programs.
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+use sexton_model::Timestamp;
+
+use crate::arguments::Format;
+
+/// Write `value`: as JSON, or as the text that `table` makes of it.
+pub fn write<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    use std::io::Write;
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(value)?,
+        Format::Table => table(value),
+    };
+    // A reader that has seen enough (head, less) is no error.
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// A table with a heading.
+pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(heading);
+    for row in rows {
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+/// A moment to the second, in UTC; nothing for none.
+pub fn moment(at: Option<Timestamp>) -> String {
+    at.map(|at| at.utc().format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
+}

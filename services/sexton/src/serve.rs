@@ -1,0 +1,98 @@
+//! Everything in one process: the same handlers, on SQLite and the bus of this process.
+pub mod consumers;
+pub mod embedded;
+pub mod keys;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use secrecy::SecretString;
+use serde::Deserialize;
+use sexton_coordinator::Plans;
+use sexton_coordinator::api::{Api, router};
+use sexton_ledger::{Ledger, Limits, Options, SqliteLedger};
+use sexton_model::Instance;
+use sexton_model::time::Day;
+use sexton_service::{Config, Telemetry, config, shutdown_on_signal, telemetry};
+
+use embedded::Embedded;
+
+/// The section `[ledger]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerSection {
+    sqlite: PathBuf,
+    #[serde(default)]
+    rehearsal_day_ms: Option<u64>,
+}
+
+/// The section `[api]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiSection {
+    listen: SocketAddr,
+    #[serde(default)]
+    token_file: Option<PathBuf>,
+}
+
+/// The section `[plans]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlansSection {
+    folder: PathBuf,
+    subsystems: PathBuf,
+}
+
+/// Run until a signal comes.
+///
+/// # Errors
+/// If the configuration is wrong, or something cannot be opened.
+pub async fn serve(file: &Path) -> anyhow::Result<()> {
+    let config = Config::load(file, config::SECTIONS)?;
+    let telemetry: telemetry::Options = config.section("telemetry")?;
+    let _telemetry = Telemetry::start("sexton", &telemetry)?;
+    let ledger: LedgerSection = config.section("ledger")?;
+    let api: ApiSection = config.section("api")?;
+    let plans: PlansSection = config.section("plans")?;
+    let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
+    let plans = Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
+    let token = api.token_file.map(|f| sexton_service::secret::read(&config.path(&f))).transpose()?;
+    may_listen(api.listen, token.as_ref())?;
+    let instances = instances(&config)?;
+    anyhow::ensure!(!instances.is_empty(), "{}: expected at least one [consumers.\"…\"]", file.display());
+
+    let shutdown = shutdown_on_signal()?;
+    let options = Options { day, limits: Limits::default() };
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&config.path(&ledger.sqlite), options).await?);
+    let embedded = Embedded::start(ledger, &instances, Duration::from_secs(1), shutdown.clone());
+    for instance in &instances {
+        let (actions, driver) = consumers::build(instance, &config)?;
+        let options = sexton_consumer::program::options(&config, instance)?;
+        drop(embedded.spawn_consumer(instance, actions, driver, options));
+    }
+    let listener =
+        tokio::net::TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
+    tracing::info!(address = %listener.local_addr()?, "the API listens");
+    let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
+    let stop = shutdown.clone();
+    axum::serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    embedded.stopped().await;
+    Ok(())
+}
+
+/// Without a token, only this machine may ask.
+fn may_listen(address: SocketAddr, token: Option<&SecretString>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        token.is_some() || address.ip().is_loopback(),
+        "[api]: listen = {address} is open to others: expected a token_file, or a loopback address"
+    );
+    Ok(())
+}
+
+fn instances(config: &Config) -> anyhow::Result<Vec<Instance>> {
+    let parse = |name: String| name.parse().with_context(|| format!("[consumers.{name:?}]"));
+    config.parts("consumers").into_iter().map(parse).collect()
+}

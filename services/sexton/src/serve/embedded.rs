@@ -1,0 +1,103 @@
+//! Coordinator, scheduler and consumers as tasks of this process.
+use std::sync::Arc;
+use std::time::Duration;
+
+use sexton_bus::Topology;
+use sexton_bus::local::Local;
+use sexton_consumer::{Consumer, Driver, Options, SystemClock};
+use sexton_coordinator::{Engine, Options as EngineOptions};
+use sexton_ledger::Ledger;
+use sexton_model::Instance;
+use sexton_model::catalogue::SubsystemActions;
+use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
+use sexton_scheduler::Scheduler;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The broker user of the scheduler.
+const SCHEDULER: &str = "scheduler";
+
+/// What runs.
+pub struct Embedded {
+    /// The coordinator's handlers.
+    pub engine: Arc<Engine>,
+    bus: Local,
+    keyring: Arc<Keyring>,
+    verifier: BeaconVerifier,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Embedded {
+    /// Start a coordinator and a scheduler. Keys are drawn anew: nothing that they prove outlives the process.
+    pub fn start(
+        ledger: Arc<dyn Ledger>,
+        instances: &[Instance],
+        look_every: Duration,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let mut rng = rand::rng();
+        let holders = instances.iter().cloned().map(Holder::Instance).chain([Holder::Scheduler]);
+        let keyring = Arc::new(Keyring::generate(holders, &mut rng));
+        let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
+        let verifier = signer.verifier();
+        let bus = Local::with_topology(Topology::for_instances(instances));
+        let coordinator: Arc<dyn sexton_bus::Bus> = Arc::new(bus.clone());
+        let engine = Arc::new(Engine::new(EngineOptions {
+            ledger: ledger.clone(),
+            bus: coordinator.clone(),
+            keyring: keyring.clone(),
+            signer,
+            unpacked: Vec::new(),
+        }));
+        let tasks = TaskTracker::new();
+        let (running, stop) = (engine.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = sexton_coordinator::run(running, coordinator, stop.clone()).await {
+                tracing::error!(%error, "the coordinator could not start");
+                stop.cancel();
+            }
+        });
+        let scheduler =
+            Scheduler { due: ledger, bus: bus.as_user(SCHEDULER), keyring: keyring.clone(), every: look_every };
+        let stop = shutdown.clone();
+        tasks.spawn(async move { scheduler.run(stop).await });
+        Self { engine, bus, keyring, verifier, tasks, shutdown }
+    }
+
+    /// Start a consumer. It ends with the others, or when its handle is aborted.
+    pub fn spawn_consumer(
+        &self,
+        instance: &Instance,
+        actions: SubsystemActions,
+        driver: Arc<dyn Driver>,
+        options: Options,
+    ) -> JoinHandle<()> {
+        let holder = Holder::Instance(instance.clone());
+        let consumer = Consumer {
+            instance: instance.clone(),
+            driver,
+            actions,
+            bus: self.bus.as_user(&instance.to_string()),
+            keyring: Arc::new(self.keyring.only(&holder)),
+            verifier: self.verifier.clone(),
+            clock: Arc::new(SystemClock::default()),
+            metrics: Arc::default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            options,
+        };
+        let (name, stop) = (instance.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = consumer.run(stop).await {
+                tracing::error!(instance = %name, %error, "a consumer ended");
+            }
+        })
+    }
+
+    /// Wait until everything has ended after the shutdown.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

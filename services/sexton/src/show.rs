@@ -1,0 +1,138 @@
+//! One record, the health, the pauses: as people read them.
+use sexton_api::{DeletionInfo, HealthInfo};
+use sexton_model::Timestamp;
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::job::StateName;
+
+use crate::output::{moment, table};
+
+/// A record: what it is, its timeline, its next step, what can still be undone and until when.
+pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
+    let mut text = format!(
+        "{} deletes {} ({}), due {} {}\nstatus      {}\nasked by    {} at {}: {}\n",
+        info.id,
+        info.resource.id,
+        info.resource.scope,
+        info.due,
+        info.zone.0.name(),
+        info.status.word(),
+        info.requested_by,
+        moment(Some(info.created_at)),
+        info.reason,
+    );
+    if let Some(gone_by) = info.gone_by {
+        text += &format!("gone by     {gone_by}\n");
+    }
+    for hold in &info.holds {
+        text += &format!("hold {:<6} {}: {} (since {})\n", hold.id, hold.origin, hold.reason, moment(Some(hold.since)));
+    }
+    for waiver in &info.waivers {
+        text += &format!("waived      {:?} by {}: {}\n", waiver.claim, waiver.by, waiver.evidence);
+    }
+    text += &format!("undo        {}\n", info.undo);
+    if let Some(until) = info.cancel_until {
+        text += &format!("cancel      at least until {}\n", moment(Some(until)));
+    }
+    text += &timeline(info);
+    if let Some(next) = info.jobs.iter().find(|job| !job.state.over()) {
+        let step = next.step.as_deref().unwrap_or("its end");
+        text += &format!("\nnext        {} of {}\n", step, next.job);
+    }
+    let chain = format!("\naudit       {} events, chain {}\n", info.trail.len(), info.chain);
+    if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+fn timeline(info: &DeletionInfo) -> String {
+    table(
+        ["", "state", "due (UTC)", "ended (UTC)", "steps", "why"],
+        info.jobs.iter().map(|job| {
+            let about = if job.estimated && job.state == StateName::Scheduled { "~" } else { "" };
+            [
+                job.job.to_string(),
+                job.state.to_string(),
+                format!("{about}{}", moment(job.due_at)),
+                moment(job.ended_at),
+                format!("{}/{}", job.steps.0, job.steps.1),
+                job.why.clone(),
+            ]
+        }),
+    )
+}
+
+/// The audit trail.
+pub fn trail(info: &DeletionInfo) -> String {
+    table(
+        ["#", "at (UTC)", "what", "by", "job", "step", "presence", "state", "detail"],
+        info.trail.iter().map(|line| {
+            let event = &line.event;
+            [
+                line.seq.to_string(),
+                moment(Some(event.at)),
+                word(&event.what),
+                event.by.clone(),
+                event.job.map(|j| j.to_string()).unwrap_or_default(),
+                event.step.clone().unwrap_or_default(),
+                event.presence.as_ref().map(word).unwrap_or_default(),
+                event.state.map(|s| s.to_string()).unwrap_or_default(),
+                event.detail.chars().take(80).collect(),
+            ]
+        }),
+    )
+}
+
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The pauses in force.
+pub fn pauses(pauses: &[Pause]) -> String {
+    if pauses.is_empty() {
+        return "nothing is paused".to_owned();
+    }
+    table(
+        ["pause", "covers", "by", "since (UTC)", "reason"],
+        pauses.iter().map(|p| {
+            [p.id.to_string(), covers(&p.covers), p.by.to_string(), moment(Some(p.since)), p.reason.clone()]
+        }),
+    )
+}
+
+fn covers(selector: &PauseSelector) -> String {
+    let PauseSelector { stage, kind, scope, subsystem } = selector;
+    let parts: Vec<String> = [
+        stage.map(|s| format!("stage {s}")),
+        kind.as_ref().map(|k| format!("kind {k}")),
+        scope.as_ref().map(|s| format!("scope {s}")),
+        subsystem.as_ref().map(|s| format!("subsystem {s}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+}
+
+/// How it is going.
+pub fn health(health: &HealthInfo) -> String {
+    let mut text = format!("ledger {} epoch {}, {}\n", health.ledger, health.epoch, moment(Some(health.now)));
+    if let Some(length) = health.rehearsal_day_ms {
+        text += &format!("REHEARSAL: a day lasts {length} ms\n");
+    }
+    if !health.pauses.is_empty() {
+        text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
+    }
+    if let Some(oldest) = health.oldest_due {
+        text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
+    }
+    text += &table(["state", "jobs"], health.jobs.iter().map(|(s, n)| [s.to_string(), n.to_string()]));
+    text += "\n";
+    text + &table(
+        ["instance", "last pulse", "orders out"],
+        health.instances.iter().map(|i| {
+            [i.instance.to_string(), ago(health.now, i.pulse_at), i.orders_out.to_string()]
+        }),
+    )
+}
+
+fn ago(now: Timestamp, then: Timestamp) -> String {
+    format!("{:.1} s ago", now.ms_since(then) as f64 / 1000.0)
+}

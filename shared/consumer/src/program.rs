@@ -1,0 +1,93 @@
+//! A consumer as a process: its `main` names the service and how its driver is built, and nothing else.
+//!
+//! It reads of the configuration file: `[broker]`, `[keys]`, `[telemetry]`, its own `[consumers."INSTANCE"]`
+//! (the driver's) and, if there is one, `[workers."INSTANCE"]` ([`crate::Options`]).
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use secrecy::ExposeSecret;
+use sexton_bus::rabbit::{Rabbit, RabbitOptions};
+use sexton_model::Instance;
+use sexton_model::catalogue::SubsystemActions;
+use sexton_protocol::{BeaconVerifier, Keyring};
+use sexton_service::{Config, Telemetry, config, patiently, secret, shutdown_on_signal, start, telemetry};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::SystemClock;
+use crate::consumer::Consumer;
+use crate::driver::Driver;
+use crate::options::Options;
+
+/// Builds what reaches an instance, of its part of the configuration.
+pub type Build = fn(&Instance, &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)>;
+
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    common: start::Arguments,
+    /// Which instance this is, such as dns.main.
+    #[arg(long)]
+    instance: Instance,
+}
+
+/// The options of an instance's workers; the defaults if the configuration says nothing.
+///
+/// # Errors
+/// Naming the key that is wrong.
+pub fn options(config: &Config, instance: &Instance) -> anyhow::Result<Options> {
+    let name = instance.to_string();
+    if config.parts("workers").contains(&name) {
+        return Ok(config.part("workers", &name)?);
+    }
+    Ok(Options::default())
+}
+
+/// Run one consumer until it is told to stop.
+///
+/// # Errors
+/// If its configuration is wrong, or the broker refuses it for good.
+pub fn main(service: &'static str, build: Build) -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::load(&arguments.common.config, config::SECTIONS)?;
+    let telemetry: telemetry::Options = config.section("telemetry")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _telemetry = Telemetry::start(service, &telemetry)?;
+    runtime.block_on(run(&arguments.instance, &config, build))
+}
+
+async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Result<()> {
+    let shutdown: CancellationToken = shutdown_on_signal()?;
+    let broker: config::Broker = config.section("broker")?;
+    let keys: config::Keys = config.section("keys")?;
+    let folder = config.path(&keys.folder);
+    let name = instance.to_string();
+    let mac_file = folder.join("mac").join(format!("{name}.toml"));
+    let keyring = Keyring::parse(&mac_file.display().to_string(), secret::read(&mac_file)?.expose_secret())?;
+    let public = folder.join("beacon.public.toml");
+    let text = std::fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))?;
+    let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
+    let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
+    let (actions, driver) = build(instance, config)?;
+    let bus = patiently("reaching the broker", || async {
+        let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
+        Ok(Arc::new(Rabbit::connect(options).await?))
+    })
+    .await?;
+    let consumer = Consumer {
+        instance: instance.clone(),
+        driver,
+        actions,
+        bus,
+        keyring: Arc::new(keyring),
+        verifier,
+        clock: Arc::new(SystemClock::default()),
+        metrics: Arc::default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        options: options(config, instance)?,
+    };
+    tracing::info!(%instance, "taking orders");
+    consumer.run(shutdown).await?;
+    Ok(())
+}
