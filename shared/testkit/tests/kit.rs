@@ -1,0 +1,245 @@
+//! The kit passes a sound driver and finds out each unsound one.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place, StepContext};
+use sexton_model::ActionName;
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::resource::Identity;
+use sexton_model::step::Presence;
+use sexton_testkit::consumer::{Fixture, Template, Violations, World, run_kit};
+
+const ACTIONS: &str = r#"
+subsystem = "hypervisor"
+[actions.inspect]
+nature = "inspect"
+earliest = "announce"
+deadline_ms = 30000
+longest_call_ms = 10000
+about = "looks"
+[actions.off]
+nature = "check"
+earliest = "soft"
+deadline_ms = 30000
+longest_call_ms = 10000
+about = "looks whether it is off"
+[actions.stop]
+nature = "reversible"
+earliest = "soft"
+deadline_ms = 30000
+longest_call_ms = 10000
+about = "switches off"
+[actions.final]
+nature = "adds"
+earliest = "soft"
+deadline_ms = 30000
+longest_call_ms = 10000
+about = "makes a backup"
+[actions.undefine]
+nature = "destructive"
+earliest = "hard"
+deadline_ms = 30000
+longest_call_ms = 10000
+about = "removes"
+"#;
+
+/// What is wrong with the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    None,
+    IgnoresIdentity,
+    UndoesToDefault,
+    CountsUp,
+    SaysGone,
+    LooksAndTouches,
+    UndoesToOff,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Vm {
+    uuid: String,
+    on: bool,
+    autostart: bool,
+    backups: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Memory {
+    vm: Mutex<Option<Vm>>,
+    flaw: Flaw,
+}
+
+impl Memory {
+    fn place() -> Place {
+        Place("memory".into())
+    }
+
+    fn look(&self, step: &StepContext) -> Found {
+        match &*self.vm.lock().unwrap() {
+            None => Found::Absent(Self::place()),
+            Some(vm) if step.identity.get("uuid") == Some(&vm.uuid) => Found::Same,
+            Some(_) if self.flaw == Flaw::IgnoresIdentity => Found::Same,
+            Some(vm) => Found::Different(format!("uuid is {}", vm.uuid)),
+        }
+    }
+
+    fn change(&self, what: impl FnOnce(&mut Vm)) -> Result<(), Obstacle> {
+        let mut vm = self.vm.lock().unwrap();
+        what(vm.as_mut().ok_or(Obstacle::Refuse("no machine".into()))?);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Driver for Memory {
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        if self.flaw == Flaw::LooksAndTouches {
+            self.change(|vm| vm.on = false)?;
+        }
+        let targets = json!({"domain": step.resource.name});
+        Ok(Inspection { found: self.look(step), targets, protected: None, evidence: "seen".into() })
+    }
+
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        Ok(self.look(step))
+    }
+
+    async fn capture(&self, _: &StepContext) -> Result<Value, Obstacle> {
+        let vm = self.vm.lock().unwrap();
+        Ok(vm.as_ref().map_or(Value::Null, |vm| json!({"on": vm.on, "autostart": vm.autostart})))
+    }
+
+    async fn perform(&self, step: &StepContext, _: Option<&Value>, permit: Permit) -> Result<Done, Obstacle> {
+        match step.action.as_str() {
+            "stop" => self.change(|vm| (vm.on, vm.autostart) = (false, false))?,
+            "final" => self.change(|vm| {
+                let name = if self.flaw == Flaw::CountsUp {
+                    format!("final-{}", permit.fence())
+                } else {
+                    "final".to_owned()
+                };
+                if !vm.backups.contains(&name) {
+                    vm.backups.push(name);
+                }
+            })?,
+            "undefine" if self.flaw == Flaw::SaysGone => {}
+            "undefine" => *self.vm.lock().unwrap() = None,
+            other => return Err(Obstacle::Refuse(format!("{other} changes nothing"))),
+        }
+        Ok(Done::saw("did it"))
+    }
+
+    async fn undo(&self, _: &StepContext, manifest: &Value, _: Permit) -> Result<Done, Obstacle> {
+        let flaw = self.flaw;
+        self.change(|vm| {
+            vm.on = manifest["on"] == json!(true);
+            vm.autostart = flaw != Flaw::UndoesToDefault && manifest["autostart"] == json!(true);
+            if flaw == Flaw::UndoesToOff {
+                vm.on = false;
+            }
+        })?;
+        Ok(Done::saw("as it was"))
+    }
+
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        let vm = self.vm.lock().unwrap();
+        let there = match (step.action.as_str(), &*vm) {
+            (_, None) => false,
+            ("stop", Some(vm)) => !vm.on && !vm.autostart,
+            ("undefine", Some(_)) => self.flaw != Flaw::SaysGone,
+            (_, Some(_)) => true,
+        };
+        Ok((if there { Presence::Present } else { Presence::Absent }, format!("{vm:?}")))
+    }
+
+    async fn restored(&self, _: &StepContext, _: &Value) -> Result<String, Obstacle> {
+        Ok("looks fine".into())
+    }
+
+    async fn check(&self, _: &StepContext) -> Result<Done, Obstacle> {
+        Ok(Done::saw("is off"))
+    }
+}
+
+struct Tiny(Flaw);
+struct TinyWorld(Arc<Memory>);
+
+#[async_trait]
+impl Fixture for Tiny {
+    fn instance(&self) -> sexton_model::Instance {
+        "hypervisor.main".parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        SubsystemActions::parse("tiny.toml", ACTIONS).unwrap()
+    }
+
+    async fn fresh(&self, _: &ActionName) -> Box<dyn World> {
+        let vm = Vm { uuid: "one".into(), on: true, autostart: true, backups: vec![] };
+        Box::new(TinyWorld(Arc::new(Memory { vm: Mutex::new(Some(vm)), flaw: self.0 })))
+    }
+}
+
+#[async_trait]
+impl World for TinyWorld {
+    fn driver(&self) -> Arc<dyn Driver> {
+        self.0.clone()
+    }
+
+    fn template(&self) -> Template {
+        let identity = BTreeMap::from([("uuid".to_owned(), "one".to_owned())]);
+        Template {
+            resource: "vm/web01".parse().unwrap(),
+            identity: Identity::try_from(identity).unwrap(),
+            attributes: Value::Null,
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        json!(format!("{:?}", self.0.vm.lock().unwrap()))
+    }
+
+    async fn other_identity(&self) {
+        self.0.change(|vm| vm.uuid = "two".into()).unwrap();
+    }
+
+    async fn make_absent(&self) {
+        *self.0.vm.lock().unwrap() = None;
+    }
+}
+
+#[tokio::test]
+async fn a_sound_driver_passes() {
+    let run = run_kit(&Tiny(Flaw::None)).await.unwrap_or_else(|violations| panic!("{violations}"));
+    assert!(run > 50, "only {run} cases");
+}
+
+async fn broken(flaw: Flaw) -> Violations {
+    run_kit(&Tiny(flaw)).await.expect_err("the kit let it pass")
+}
+
+#[tokio::test]
+async fn each_flaw_is_found() {
+    for (flaw, action, promise) in [
+        (Flaw::IgnoresIdentity, "undefine", "another identity is refused"),
+        (Flaw::IgnoresIdentity, "stop", "another identity is not undone"),
+        (Flaw::UndoesToDefault, "stop", "an undo restores the exact world, twice too"),
+        (
+            Flaw::UndoesToOff,
+            "stop",
+            "an undo is exact though the answer was lost and the step repeated",
+        ),
+        (Flaw::CountsUp, "final", "performed twice is the same as once"),
+        (Flaw::CountsUp, "final", "failed after the effect, then tried again"),
+        (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
+    ] {
+        let violations = broken(flaw).await;
+        let found = violations.0.iter().any(|v| v.action.as_str() == action && v.case == promise);
+        assert!(found, "{flaw:?}: {action}: {promise} was not found among\n{violations}");
+    }
+    assert!(!broken(Flaw::LooksAndTouches).await.0.is_empty());
+}
