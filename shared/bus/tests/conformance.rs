@@ -1,0 +1,114 @@
+//! One suite, both buses. With feature `real-servers` RabbitMQ takes part; see `broker` for what it needs.
+#[cfg(feature = "real-servers")]
+mod broker;
+mod suite;
+
+/// A test of each name for one footing; `$begin` makes what keeps the setup and the setup.
+macro_rules! conformance {
+    ($begin:path: $($name:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let (keeper, setup) = $begin().await;
+                super::suite::$name(&setup).await;
+                drop(setup);
+                keeper.end().await;
+            }
+        )*
+    };
+    ($begin:path) => {
+        conformance! { $begin:
+            what_is_published_arrives_as_it_was,
+            the_publisher_is_stamped,
+            a_batch_keeps_its_order,
+            acks_in_any_order_from_any_task_and_twice,
+            what_is_nacked_comes_again,
+            what_was_not_acked_comes_again_after_a_drop,
+            the_prefetch_is_a_limit,
+            a_prefetch_out_of_bounds_is_refused,
+            competitors_share_a_queue,
+            everyone_hears_the_beacon_in_order,
+            events_go_to_whoever_asked_for_them,
+            what_has_expired_is_not_delivered,
+            what_cannot_be_routed_is_reported_among_its_neighbours,
+            what_is_too_large_is_refused_among_its_neighbours,
+            a_batch_takes_what_is_there_and_waits_no_longer_than_it_may,
+            waiting_can_be_cancelled,
+        }
+    };
+}
+
+mod local {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use sexton_bus::local::Local;
+    use sexton_bus::topology::Limits;
+    use sexton_bus::{Bus, PublishError, Queue, Subscription};
+
+    use crate::suite::{Setup, message, messages, orders, publish, topology};
+
+    struct Keeper(Local);
+
+    impl Keeper {
+        async fn end(self) {
+            self.0.close();
+        }
+    }
+
+    async fn begin() -> (Keeper, Setup) {
+        let local = Local::with_topology(topology());
+        let setup = Setup {
+            coordinator: Arc::new(local.clone()),
+            scheduler: local.as_user("scheduler"),
+            hypervisor: local.as_user("hypervisor.main"),
+        };
+        (Keeper(local), setup)
+    }
+
+    conformance!(begin);
+
+    #[tokio::test]
+    async fn without_a_topology_every_instance_has_a_queue() {
+        let local = Local::new();
+        assert_eq!(local.publish(vec![message(orders("hook.anywhere"), "x")]).await, [Ok(())]);
+        assert_eq!(local.depth(&orders("hook.anywhere")).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_or_forgets() {
+        let bus: Arc<dyn Bus> = Arc::new(Local::new());
+        let limit = Limits::of(&Queue::Requests).length as usize;
+        publish(&bus, messages(&Queue::Requests, 0..limit)).await;
+        let full = PublishError::Full { to: Queue::Requests.to_string() };
+        assert_eq!(bus.publish(messages(&Queue::Requests, 0..1)).await, [Err(full)]);
+
+        let limit = Limits::of(&Queue::Pulses).length as usize;
+        publish(&bus, messages(&Queue::Pulses, 0..limit + 5)).await;
+        assert_eq!(bus.depth(&Queue::Pulses).await, Ok(limit as u64));
+        let mut pulses = bus.consume(&Queue::Pulses, 1).await.unwrap();
+        assert_eq!(pulses.next().await.unwrap().body.as_ref(), b"5", "the oldest went");
+    }
+
+    #[tokio::test]
+    async fn closing_ends_everything() {
+        let local = Local::new();
+        let mut waiting = local.consume(&Queue::Outcomes, 1).await.unwrap();
+        let closer = local.clone();
+        let (ended, ()) = tokio::join!(waiting.next(), async { closer.close() });
+        assert!(ended.is_none());
+        let ended: Vec<_> = waiting.next_batch(1, Duration::from_millis(10)).await;
+        assert!(ended.is_empty());
+        assert_eq!(local.publish(messages(&Queue::Outcomes, 0..1)).await, [Err(PublishError::Closed)]);
+        assert!(local.healthy().await.is_err());
+        fn is_send<T: Send + ?Sized>() {}
+        is_send::<dyn Subscription>();
+    }
+}
+
+#[cfg(feature = "real-servers")]
+mod rabbit {
+    use crate::broker::begin;
+
+    conformance!(begin);
+}
