@@ -1,0 +1,461 @@
+//! From order to ack on the in-process bus: what is lost on the way is done again, and nothing twice too many.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_bus::local::Local;
+use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_consumer::{
+    Clock, Consumer, Done, Driver, Found, Inspection, Metrics, Obstacle, Options, Permit, Place, StepContext,
+    SystemClock,
+};
+use sexton_model::beacon::Beacon;
+use sexton_model::catalogue::{Nature, SubsystemActions};
+use sexton_model::job::{JobKind, Stage};
+use sexton_model::resource::Identity;
+use sexton_model::step::{Mode, Outcome, Presence};
+use sexton_model::{DeletionId, Fence, Instance, JobId};
+use sexton_protocol::{
+    BeaconSigner, Broadcast, Event, Extension, Keyring, Message, Order, Pack, Progress, Pulse, Rejected,
+    Report,
+};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const ACTIONS: &str = r#"
+subsystem = "backup"
+[actions.delete_archives]
+nature = "destructive"
+earliest = "purge"
+deadline_ms = 60000
+longest_call_ms = 1000
+long = true
+about = "deletes"
+"#;
+
+/// Deletes a thing; can be made to hang, and says when it began.
+#[derive(Default)]
+struct Archive {
+    gone: Mutex<bool>,
+    performed: AtomicUsize,
+    hangs: AtomicUsize,
+    began: Notify,
+    go_on: Notify,
+    panics: AtomicUsize,
+}
+
+fn taken(counter: &AtomicUsize) -> bool {
+    counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
+}
+
+#[async_trait]
+impl Driver for Archive {
+    async fn inspect(&self, _: &StepContext) -> Result<Inspection, Obstacle> {
+        Err(Obstacle::Refuse("not asked here".into()))
+    }
+    async fn find(&self, _: &StepContext) -> Result<Found, Obstacle> {
+        let gone = *self.gone.lock().unwrap();
+        Ok(if gone { Found::Absent(Place("memory".into())) } else { Found::Same })
+    }
+    async fn capture(&self, _: &StepContext) -> Result<Value, Obstacle> {
+        Err(Obstacle::Refuse("not asked here".into()))
+    }
+    async fn perform(&self, step: &StepContext, _: Option<&Value>, _: Permit) -> Result<Done, Obstacle> {
+        assert!(!taken(&self.panics), "made to panic");
+        *self.gone.lock().unwrap() = true;
+        self.performed.fetch_add(1, Ordering::SeqCst);
+        step.progress.report(1, 2);
+        self.began.notify_one();
+        if taken(&self.hangs) {
+            self.go_on.notified().await;
+        }
+        Ok(Done::saw("deleted"))
+    }
+    async fn undo(&self, _: &StepContext, _: &Value, _: Permit) -> Result<Done, Obstacle> {
+        Err(Obstacle::Refuse("not asked here".into()))
+    }
+    async fn presence(&self, _: &StepContext) -> Result<(Presence, String), Obstacle> {
+        let gone = *self.gone.lock().unwrap();
+        Ok((if gone { Presence::Absent } else { Presence::Present }, "looked".into()))
+    }
+    async fn restored(&self, _: &StepContext, _: &Value) -> Result<String, Obstacle> {
+        Err(Obstacle::Refuse("not asked here".into()))
+    }
+    async fn check(&self, _: &StepContext) -> Result<Done, Obstacle> {
+        Err(Obstacle::Refuse("not asked here".into()))
+    }
+}
+
+/// A bus whose confirms of answers get lost a few times: half of those messages arrive all the same.
+struct Forgetful {
+    inner: Arc<dyn Bus>,
+    lost: AtomicUsize,
+}
+
+#[async_trait]
+impl Bus for Forgetful {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let answers = messages.iter().any(|m| m.target == Target::Queue(Queue::Outcomes));
+        if answers && taken(&self.lost) {
+            let unconfirmed = PublishError::Unconfirmed { to: "sexton.outcomes".into(), waited_ms: 1 };
+            let results = vec![Err(unconfirmed); messages.len()];
+            if self.lost.load(Ordering::SeqCst).is_multiple_of(2) {
+                self.inner.publish(messages).await;
+            }
+            return results;
+        }
+        self.inner.publish(messages).await
+    }
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        self.inner.consume(queue, prefetch).await
+    }
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.inner.depth(queue).await
+    }
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.inner.healthy().await
+    }
+}
+
+struct Site {
+    local: Local,
+    keyring: Arc<Keyring>,
+    signer: BeaconSigner,
+    clock: Arc<SystemClock>,
+    archive: Arc<Archive>,
+    metrics: Arc<Metrics>,
+    outcomes: tokio::sync::Mutex<Box<dyn Subscription>>,
+}
+
+fn instance() -> Instance {
+    "backup.main".parse().unwrap()
+}
+
+impl Site {
+    async fn new() -> Self {
+        let local = Local::new();
+        let outcomes = local.consume(&Queue::Outcomes, 100).await.unwrap();
+        Self {
+            keyring: Arc::new(Keyring::generate([instance().into()], &mut rand::rng())),
+            signer: BeaconSigner::generate("test", &mut rand::rng()),
+            clock: Arc::new(SystemClock::default()),
+            archive: Arc::default(),
+            metrics: Arc::default(),
+            outcomes: outcomes.into(),
+            local,
+        }
+    }
+
+    fn start(&self, lost: usize) -> (CancellationToken, JoinHandle<()>) {
+        let bus = self.local.as_user("backup.main");
+        let consumer = Consumer {
+            instance: instance(),
+            driver: self.archive.clone(),
+            actions: SubsystemActions::parse("backup.toml", ACTIONS).unwrap(),
+            bus: Arc::new(Forgetful { inner: bus, lost: AtomicUsize::new(lost) }),
+            keyring: self.keyring.clone(),
+            verifier: self.signer.verifier(),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            version: "1.2.3".into(),
+            options: Options::default(),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
+        (stop, running)
+    }
+
+    async fn say(&self, what: Broadcast) {
+        let packed = Pack::one(Event::new("/coordinator", self.clock.now(), what)).encode().unwrap();
+        let seal = self.signer.sign(Broadcast::DIRECTION, &packed.body);
+        self.publish(Target::Beacon, packed, seal).await;
+    }
+
+    async fn beacon(&self) {
+        self.say(Beacon { epoch: 1, revision: 7, read_at: self.clock.now() }.into()).await;
+    }
+
+    async fn publish(&self, target: Target, packed: sexton_protocol::Packed, seal: sexton_protocol::Seal) {
+        let (key_id, mac) = (seal.key_id, seal.mac);
+        let message =
+            Outgoing { target, body: packed.body, key_id, mac, message_id: packed.message_id, ttl: None };
+        self.local.publish(vec![message]).await.remove(0).unwrap();
+    }
+
+    fn order(&self, number: i64) -> Order {
+        let deletion = DeletionId(17);
+        let identity = BTreeMap::from([("repository".to_owned(), "r1".to_owned())]);
+        let kind = JobKind::Stage(Stage::Purge);
+        Order {
+            job: JobId::of(deletion, kind.slot()),
+            deletion,
+            resource: "vm/web01".parse().unwrap(),
+            kind,
+            step: 0,
+            instance: instance(),
+            action: "delete_archives".parse().unwrap(),
+            mode: Mode::Perform,
+            nature: Nature::Destructive,
+            identity: Identity::try_from(identity).unwrap(),
+            attributes: Value::Null,
+            targets: json!(["s1"]),
+            manifest: None,
+            params: BTreeMap::new(),
+            fence: Fence { epoch: 1, number },
+            revision: 7,
+            issued_at: self.clock.now(),
+            deadline: self.clock.now().plus_ms(60_000),
+            longest_call_ms: 1_000,
+            long: false,
+            attempt: 0,
+        }
+    }
+
+    async fn give(&self, orders: Vec<Order>) {
+        let events = orders.into_iter().map(|o| Event::new("/coordinator", o.issued_at, o)).collect();
+        let packed = Pack { events }.encode().unwrap();
+        let seal = self.keyring.sign(&instance().into(), Order::DIRECTION, &packed.body).unwrap();
+        self.publish(Target::Queue(Queue::Orders(instance())), packed, seal).await;
+    }
+
+    async fn reports(&self) -> Vec<Report> {
+        let mut outcomes = self.outcomes.lock().await;
+        let delivery = outcomes.next().await.unwrap();
+        outcomes.ack(vec![delivery.tag]).await;
+        let (key, mac) = (delivery.key_id.as_deref(), delivery.mac.as_deref());
+        self.keyring.verify(&instance().into(), Report::DIRECTION, &delivery.body, key, mac).unwrap();
+        assert_eq!(delivery.user_id.as_deref(), Some("backup.main"));
+        Pack::<Report>::decode(&delivery.body).unwrap().events.into_iter().map(|e| e.data).collect()
+    }
+
+    async fn outcome(&self) -> Outcome {
+        loop {
+            for report in self.reports().await {
+                if let Report::Outcome(answer) = report {
+                    return answer.outcome;
+                }
+            }
+        }
+    }
+
+    async fn progress(&self) -> Progress {
+        loop {
+            for report in self.reports().await {
+                if let Report::Progress(progress) = report {
+                    return progress;
+                }
+            }
+        }
+    }
+
+    /// Until the consumer subscribes to the beacon and hears one: orders before are answered "spared".
+    async fn warm_up(&self) {
+        let mut number = 1;
+        loop {
+            self.beacon().await;
+            let mut probe = self.order(number);
+            probe.resource = "vm/probe".parse().unwrap();
+            // Gone already: answered without a change once a beacon was heard.
+            *self.archive.gone.lock().unwrap() = true;
+            self.give(vec![probe]).await;
+            if matches!(self.outcome().await, Outcome::Done { .. }) {
+                *self.archive.gone.lock().unwrap() = false;
+                return;
+            }
+            number += 1;
+        }
+    }
+
+    async fn end(&self, stop: CancellationToken, running: JoinHandle<()>) {
+        stop.cancel();
+        running.await.unwrap();
+        assert_eq!(self.local.depth(&Queue::Orders(instance())).await.unwrap(), 0, "something was not acked");
+    }
+}
+
+fn is_done(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done { presence: Presence::Absent, .. })
+}
+
+async fn in_time<T>(test: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), test).await.expect("the test hangs")
+}
+
+#[tokio::test]
+async fn an_order_is_performed_answered_and_acked_though_confirms_are_lost() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(4);
+        site.warm_up().await;
+        site.give(vec![site.order(1000)]).await;
+        assert!(is_done(&site.outcome().await));
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 1);
+        assert_eq!(site.metrics.counts().republished, 4);
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_dies_after_the_effect_loses_nothing() {
+    in_time(async {
+        let site = Site::new().await;
+        let (_, running) = site.start(0);
+        site.warm_up().await;
+        site.archive.hangs.store(1, Ordering::SeqCst);
+        site.give(vec![site.order(1000)]).await;
+        site.archive.began.notified().await;
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+
+        let (stop, running) = site.start(0);
+        // The order may come before the first beacon, and is spared then: the coordinator gives it again.
+        let mut number = 1000;
+        while !is_done(&site.outcome().await) {
+            site.beacon().await;
+            number += 1;
+            site.give(vec![site.order(number)]).await;
+        }
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 1, "gone already, so not performed again");
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_can_never_be_carried_out_here_is_refused() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        type Spoil = fn(&mut Order);
+        let spoilt: [(&str, Spoil); 6] = [
+            ("is for backup.other", |o| o.instance = "backup.other".parse().unwrap()),
+            ("no action explode", |o| o.action = "explode".parse().unwrap()),
+            ("out of date", |o| o.nature = Nature::Adds),
+            ("before purge", |o| o.kind = JobKind::Stage(Stage::Soft)),
+            ("no Undo", |o| o.mode = Mode::Undo),
+            ("in restore", |o| o.kind = JobKind::Restore),
+        ];
+        for (says, spoil) in spoilt {
+            let mut order = site.order(1000);
+            spoil(&mut order);
+            site.give(vec![order]).await;
+            let outcome = site.outcome().await;
+            assert!(
+                matches!(&outcome, Outcome::Refused { reason } if reason.contains(says)),
+                "{says}: {outcome:?}"
+            );
+        }
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 0);
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        site.archive.panics.store(1, Ordering::SeqCst);
+        site.give(vec![site.order(1000)]).await;
+        let outcome = site.outcome().await;
+        assert!(
+            matches!(&outcome, Outcome::Retry { reason, .. } if reason.contains("panicked")),
+            "{outcome:?}"
+        );
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn one_expired_order_of_a_pack_is_dropped_and_shown_and_the_rest_is_done() {
+    in_time(async {
+        let site = Site::new().await;
+        let mut rejected = site.local.consume(&Queue::Rejected, 1).await.unwrap();
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        let mut late = site.order(1001);
+        late.deadline = site.clock.now();
+        late.resource = "vm/late".parse().unwrap();
+        site.give(vec![late, site.order(1000)]).await;
+        assert!(is_done(&site.outcome().await));
+        let delivery = rejected.next().await.unwrap();
+        let shown = Pack::<Rejected>::decode(&delivery.body).unwrap();
+        assert!(shown.events[0].data.reason.contains("after its deadline"), "{shown:?}");
+        assert_eq!(site.metrics.counts().rejected["expired"], 1);
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_step_goes_on_only_for_its_own_extension_and_is_acked_then() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        site.archive.hangs.store(2, Ordering::SeqCst);
+        // Without an extension it is stopped at its deadline.
+        let mut order = site.order(1000);
+        order.long = true;
+        order.deadline = site.clock.now().plus_ms(300);
+        site.give(vec![order]).await;
+        let outcome = site.outcome().await;
+        assert!(
+            matches!(&outcome, Outcome::Retry { reason, .. } if reason.contains("deadline")),
+            "{outcome:?}"
+        );
+
+        *site.archive.gone.lock().unwrap() = false;
+        let mut order = site.order(1001);
+        order.long = true;
+        order.deadline = site.clock.now().plus_ms(1_500);
+        let (job, fence) = (order.job, order.fence);
+        site.give(vec![order]).await;
+        let begun = loop {
+            let progress = site.progress().await;
+            if progress.fence == fence {
+                break progress;
+            }
+        };
+        assert_eq!((begun.done, begun.job), (0, job));
+        let deadline = site.clock.now().plus_ms(60_000);
+        let stranger = Extension { job, fence, nonce: begun.nonce ^ 1, deadline: deadline.plus_ms(60_000) };
+        site.say(stranger.into()).await;
+        site.say(Extension { job, fence, nonce: begun.nonce, deadline }.into()).await;
+        // The driver's own progress comes a second later and says that the step still runs.
+        let going_on = site.progress().await;
+        assert_eq!((going_on.done, going_on.total, going_on.nonce), (1, 2, begun.nonce));
+        site.clock.sleep(1_000).await; // past the first deadline: a real one, nothing to synchronise with
+        site.archive.go_on.notify_one();
+        assert!(is_done(&site.outcome().await));
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_pulses_under_its_own_key() {
+    in_time(async {
+        let site = Site::new().await;
+        let mut pulses = site.local.consume(&Queue::Pulses, 1).await.unwrap();
+        let (stop, running) = site.start(0);
+        let delivery = pulses.next().await.unwrap();
+        let (key, mac) = (delivery.key_id.as_deref(), delivery.mac.as_deref());
+        site.keyring.verify(&instance().into(), Pulse::DIRECTION, &delivery.body, key, mac).unwrap();
+        let pulse = &Pack::<Pulse>::decode(&delivery.body).unwrap().events[0].data;
+        assert_eq!((pulse.instance.clone(), pulse.version.as_str()), (instance(), "1.2.3"));
+        stop.cancel();
+        running.await.unwrap();
+    })
+    .await;
+}
