@@ -16,7 +16,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
 
 const ARCHIVES: &str = "archives";
 const SCHEDULES: &str = "schedules";
@@ -175,9 +175,9 @@ impl SandboxBackup {
             Some(id) => id,
             None => {
                 let id = format!("final-{}-{}", permit.fence().epoch, permit.fence().number);
-                let mut archive = self
-                    .read(ARCHIVES, step)?
-                    .unwrap_or_else(|| object([("identity", json!(step.identity)), ("snapshots", json!({}))]));
+                let mut archive = self.read(ARCHIVES, step)?.unwrap_or_else(|| {
+                    object([("identity", json!(step.identity)), ("snapshots", json!({}))])
+                });
                 let mut all = snapshots(step, Some(&archive))?;
                 all.insert(id.clone(), json!({ "final": true }));
                 archive.insert("snapshots".into(), Value::Object(all));
@@ -222,6 +222,7 @@ impl Driver for SandboxBackup {
         let found = match (archive, schedule) {
             (Found::Different(why), _) | (_, Found::Different(why)) => Found::Different(why),
             (Found::Same, _) | (_, Found::Same) => Found::Same,
+            (Found::Absent(_), Found::Absent(_)) if none_expected(step) => Found::Same,
             (Found::Absent(place), Found::Absent(_)) => Found::Absent(place),
         };
         Ok(Inspection { found, targets, protected: None, evidence })

@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use sexton_consumer::driver::{Driver, Obstacle, StepContext};
+use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
+use sexton_service::Config;
 
 pub mod record;
 pub mod rfc2136;
@@ -72,6 +74,14 @@ fn no_undo(step: &StepContext) -> Obstacle {
 /// No action here only checks.
 fn no_check(step: &StepContext) -> Obstacle {
     Obstacle::Refuse(format!("{}: dns.{} is no check", step.resource, step.action))
+}
+
+/// What reaches `instance`, as its part of the configuration says.
+///
+/// # Errors
+/// Naming the key that is wrong.
+pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
 }
 
 #[cfg(test)]

@@ -4,6 +4,9 @@
 //! `deploy/subsystems`), and for each action what to send and how to read the answer (under `deploy/hooks`,
 //! see [`definition`]). Delivered are `accounting` and `config`, as examples to adapt.
 //!
+//! A resource without an object is refused at announce (somebody may look at the wrong instance), unless the
+//! platform registers it with the attribute `none = true`.
+//!
 //! Two drivers: [`hook`] does what its definition says, [`sandbox`] keeps JSON files in a folder.
 use std::path::Path;
 use std::sync::Arc;
@@ -11,10 +14,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use serde::Deserialize;
 use sexton_consumer::driver::Driver;
+use sexton_model::Instance;
 use sexton_model::Subsystem;
 use sexton_model::catalogue::SubsystemActions;
+use sexton_service::Config;
 
+mod answer;
+pub mod definition;
+pub mod hook;
 pub mod sandbox;
+mod send;
+pub mod template;
 
 /// The delivered files of actions: name, text.
 pub const ACTIONS: [(&str, &str); 2] = [
@@ -27,7 +37,8 @@ pub const ACTIONS: [(&str, &str); 2] = [
 /// # Errors
 /// If the file cannot be read, or describes no subsystem.
 pub fn actions(file: &Path) -> anyhow::Result<SubsystemActions> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("reading the actions in {}", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("reading the actions in {}", file.display()))?;
     Ok(SubsystemActions::parse(&file.display().to_string(), &text)?)
 }
 
@@ -45,6 +56,8 @@ pub fn delivered_actions(subsystem: &Subsystem) -> Option<SubsystemActions> {
 pub enum DriverConfig {
     /// Files in a folder.
     Sandbox(sandbox::Config),
+    /// Requests and commands, as a definition file says.
+    Hook(hook::Config),
 }
 
 /// The driver that `config` asks for.
@@ -57,6 +70,10 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
         DriverConfig::Sandbox(config) => {
             let actions = actions_for(config.actions.as_deref(), &config.instance.subsystem)?;
             Ok(Arc::new(sandbox::SandboxHook::new(&config, &actions)))
+        }
+        DriverConfig::Hook(config) => {
+            let actions = actions_for(config.actions.as_deref(), &config.subsystem)?;
+            Ok(Arc::new(hook::Hook::new(config, actions)?))
         }
     }
 }
@@ -75,6 +92,20 @@ fn actions_for(file: Option<&Path>, subsystem: &Subsystem) -> anyhow::Result<Sub
         found.subsystem
     );
     Ok(found)
+}
+
+/// What reaches `instance`, as its part of the configuration says; its actions are the delivered ones, or
+/// those in the file that the part names.
+///
+/// # Errors
+/// Naming the key that is wrong.
+pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+    let part: DriverConfig = config.part("consumers", &instance.to_string())?;
+    let file = match &part {
+        DriverConfig::Sandbox(part) => part.actions.clone(),
+        DriverConfig::Hook(part) => part.actions.clone(),
+    };
+    Ok((actions_for(file.as_deref(), &instance.subsystem)?, driver(part)?))
 }
 
 #[cfg(test)]

@@ -176,6 +176,10 @@ impl Driver for SandboxHook {
             Found::Absent(_) => format!("{place}: no object {}", step.resource.name),
             Found::Different(why) => why.clone(),
         };
+        let found = match found {
+            Found::Absent(_) if crate::hook::none_expected(step) => Found::Same,
+            found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
+        };
         Ok(Inspection { found, targets, protected: None, evidence })
     }
 

@@ -46,5 +46,14 @@ pub(crate) fn no_check(step: &StepContext) -> Obstacle {
 
 /// An action that changes nothing was to be performed.
 pub(crate) fn only_looks(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: monitoring.{} only looks; it cannot be performed", step.resource, step.action))
+    Obstacle::Refuse(format!(
+        "{}: monitoring.{} only looks; it cannot be performed",
+        step.resource, step.action
+    ))
+}
+
+/// Whether the platform says, with the attribute `none = true`, that this subsystem holds nothing for the
+/// resource. Without it, nothing at announce means that somebody looks at the wrong instance.
+pub(crate) fn none_expected(step: &StepContext) -> bool {
+    step.attributes.get("none") == Some(&serde_json::Value::Bool(true))
 }

@@ -9,13 +9,18 @@
 //!
 //! Identity is the attribute `uuid`, which is a label of the target and so of everything measured of it.
 //!
+//! A resource that has no target is refused at announce (somebody may look at the wrong
+//! instance), unless the platform registers it with the attribute `none = true`.
+//!
 //! Two drivers: [`prometheus`] keeps the target files of a Prometheus server and talks to its HTTP API,
 //! [`sandbox`] keeps JSON files in a folder.
 use std::sync::Arc;
 
 use serde::Deserialize;
 use sexton_consumer::driver::Driver;
+use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
+use sexton_service::Config;
 
 mod action;
 mod conditional;
@@ -53,6 +58,14 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
     })
 }
 
+/// What reaches `instance`, as its part of the configuration says.
+///
+/// # Errors
+/// Naming the key that is wrong.
+pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,8 +83,10 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_configuration_is_named() {
-        let error = toml::from_str::<DriverConfig>("driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"monitoring.main\"")
-            .unwrap_err();
+        let error = toml::from_str::<DriverConfig>(
+            "driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"monitoring.main\"",
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("isntance"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
 
 const TARGETS: &str = "targets";
 const HISTORY: &str = "history";
@@ -48,7 +48,8 @@ pub fn create(
     address: &str,
 ) -> anyhow::Result<()> {
     let sandbox = Sandbox::create(root, instance)?;
-    let target = object([("identity", json!(identity)), ("address", json!(address)), ("silenced", json!(false))]);
+    let target =
+        object([("identity", json!(identity)), ("address", json!(address)), ("silenced", json!(false))]);
     let history = object([("identity", json!(identity)), ("samples", json!(1000))]);
     sandbox.write(TARGETS, resource.name.as_str(), target, Fence::default())?;
     sandbox.write(HISTORY, resource.name.as_str(), history, Fence::default())?;
@@ -183,6 +184,10 @@ impl Driver for SandboxMonitoring {
             Found::Same => format!("{place}: target {}", step.resource.name),
             Found::Absent(_) => format!("{place}: no target {}", step.resource.name),
             Found::Different(why) => why.clone(),
+        };
+        let found = match found {
+            Found::Absent(_) if none_expected(step) => Found::Same,
+            found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
         };
         Ok(Inspection { found, targets, protected: None, evidence })
     }

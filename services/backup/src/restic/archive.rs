@@ -99,7 +99,11 @@ impl Restic {
         let after = self.listing(step).await?;
         let still = after.left(uuid, &pinned(step)?).map_err(Obstacle::Refuse)?;
         if !still.is_empty() {
-            return Err(Obstacle::Unclear(format!("{}: {} snapshots are still listed", step.resource, still.len())));
+            return Err(Obstacle::Unclear(format!(
+                "{}: {} snapshots are still listed",
+                step.resource,
+                still.len()
+            )));
         }
         self.forget(step, &after.marks(uuid)).await?;
         Ok(Done::saw(format!("{} snapshots and their data deleted", left.len())))
@@ -107,8 +111,19 @@ impl Restic {
 
     async fn mark(&self, step: &StepContext, uuid: &str) -> Result<(), Obstacle> {
         let tag = format!("uuid={uuid}");
-        let arguments =
-            ["backup", "--json", "--host", "sexton", "--tag", &tag, "--tag", MARK, "--stdin", "--stdin-filename", MARK];
+        let arguments = [
+            "backup",
+            "--json",
+            "--host",
+            "sexton",
+            "--tag",
+            &tag,
+            "--tag",
+            MARK,
+            "--stdin",
+            "--stdin-filename",
+            MARK,
+        ];
         let call = self.call(step, "marking the repository", &arguments);
         self.refuse_unless_free(step, program::Call { stdin: Some("deleting\n"), ..call }).await.map(drop)
     }
@@ -124,7 +139,12 @@ impl Restic {
     }
 
     /// A long call that takes a lock.
-    async fn locked_call(&self, step: &StepContext, doing: &str, arguments: &[&str]) -> Result<String, Obstacle> {
+    async fn locked_call(
+        &self,
+        step: &StepContext,
+        doing: &str,
+        arguments: &[&str],
+    ) -> Result<String, Obstacle> {
         self.refuse_unless_free(step, self.long_call(step, doing, arguments)).await
     }
 
@@ -171,4 +191,3 @@ fn created(
     let created: Value = json!({ "final": ids });
     Done { evidence: format!("final backup {last} ({how})"), created: Some(created) }
 }
-

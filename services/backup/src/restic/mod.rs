@@ -24,7 +24,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::{FINDING_MAX_BYTES, Presence};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
 
 mod archive;
 mod program;
@@ -168,7 +168,9 @@ impl Restic {
             Action::RemoveSchedule => self.schedule(step, &listing.repository).await,
             Action::DeleteArchives => Ok(match listing.left(uuid, &pinned) {
                 Err(why) => Found::Different(why),
-                Ok(left) if left.is_empty() && listing.marks(uuid).is_empty() => Found::Absent(place(listing)),
+                Ok(left) if left.is_empty() && listing.marks(uuid).is_empty() => {
+                    Found::Absent(place(listing))
+                }
                 Ok(_) => Found::Same,
             }),
         }
@@ -210,7 +212,8 @@ async fn aside<T: Send + 'static>(
     step: &StepContext,
     work: impl FnOnce() -> Result<T, Obstacle> + Send + 'static,
 ) -> Result<T, Obstacle> {
-    let unclear = |why: String| Obstacle::Unclear(format!("{}: the folder of schedules: {why}", step.resource));
+    let unclear =
+        |why: String| Obstacle::Unclear(format!("{}: the folder of schedules: {why}", step.resource));
     tokio::time::timeout(step.time_left, tokio::task::spawn_blocking(work))
         .await
         .map_err(|_| unclear("does not answer".into()))?
@@ -241,7 +244,7 @@ impl Driver for Restic {
         let evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
         let found = match schedule {
             Found::Different(why) => Found::Different(why),
-            Found::Absent(_) if count == 0 => Found::Absent(place(&listing)),
+            Found::Absent(_) if count == 0 && !none_expected(step) => Found::Absent(place(&listing)),
             Found::Same | Found::Absent(_) => Found::Same,
         };
         Ok(Inspection { found, targets, protected: None, evidence })

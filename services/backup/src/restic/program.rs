@@ -86,7 +86,9 @@ impl Program {
         let mut command = Command::new(&self.program);
         command
             .env_clear()
-            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME" || name == "TMPDIR"))
+            .envs(
+                std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME" || name == "TMPDIR"),
+            )
             .envs(self.environment.iter().map(|(name, value)| (name, value.expose_secret())))
             .env("LC_ALL", "C")
             .env("RESTIC_REPOSITORY", self.repository.expose_secret())
@@ -183,7 +185,12 @@ impl Drop for Running {
         // Killed at once, it would leave its lock in the repository. Without a runtime, or without the program
         // `kill`, there is only that: the child is killed when it is dropped.
         let asked = child.id().and_then(|id| {
-            std::process::Command::new("kill").arg("-INT").arg(id.to_string()).stdin(Stdio::null()).spawn().ok()
+            std::process::Command::new("kill")
+                .arg("-INT")
+                .arg(id.to_string())
+                .stdin(Stdio::null())
+                .spawn()
+                .ok()
         });
         if let (Some(mut kill), Ok(runtime)) = (asked, tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
@@ -248,12 +255,14 @@ mod tests {
 
     #[test]
     fn failures_are_told_apart_by_their_words() {
-        let locked = failed(1, "unable to create lock in backend: repository is already locked by PID 7 on h");
+        let locked =
+            failed(1, "unable to create lock in backend: repository is already locked by PID 7 on h");
         assert!(matches!(complaint("x", &locked), Obstacle::Busy(_)));
         assert!(matches!(complaint("x", &failed(11, "")), Obstacle::Busy(_)));
         let password = failed(1, "Fatal: wrong password or no key found");
         assert!(matches!(complaint("x", &password), Obstacle::Refuse(_)));
-        let nothing = failed(1, "Fatal: unable to open config file: stat /r/config: no such file or directory");
+        let nothing =
+            failed(1, "Fatal: unable to open config file: stat /r/config: no such file or directory");
         assert!(matches!(complaint("x", &nothing), Obstacle::Unclear(_)));
         assert!(matches!(complaint("x", &failed(10, "")), Obstacle::Unclear(_)));
     }

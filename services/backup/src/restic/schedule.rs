@@ -23,7 +23,8 @@ fn place(folder: &Path, repository: &str) -> Result<Place, Obstacle> {
 }
 
 fn compare(text: &str, uuid: &str) -> Result<(), String> {
-    let schedule: serde_json::Value = serde_json::from_str(text).map_err(|e| format!("is no schedule: {e}"))?;
+    let schedule: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| format!("is no schedule: {e}"))?;
     if schedule["uuid"] == uuid {
         return Ok(());
     }
@@ -55,7 +56,12 @@ pub(super) fn find(
 ///
 /// # Errors
 /// [`Obstacle::Refuse`] if it is another's.
-pub(super) fn remove(folder: &Path, resource: &ResourceId, uuid: &str, repository: &str) -> Result<(), Obstacle> {
+pub(super) fn remove(
+    folder: &Path,
+    resource: &ResourceId,
+    uuid: &str,
+    repository: &str,
+) -> Result<(), Obstacle> {
     place(folder, repository)?;
     let path = folder.join(format!("{}.json", resource.name));
     conditional::remove_if(&path, |text| {

@@ -126,7 +126,11 @@ impl Listing {
 
     /// The marks of the resource `uuid`.
     pub(super) fn marks(&self, uuid: &str) -> Vec<SnapshotId> {
-        self.snapshots.iter().filter(|s| s.uuid() == Some(uuid) && s.has(MARK)).map(|s| s.id.clone()).collect()
+        self.snapshots
+            .iter()
+            .filter(|s| s.uuid() == Some(uuid) && s.has(MARK))
+            .map(|s| s.id.clone())
+            .collect()
     }
 
     /// The final backups of this deletion: not those that an earlier, cancelled one left and this one pinned.
@@ -151,7 +155,10 @@ impl Listing {
                 }
                 left.push(snapshot.id.clone());
             } else if let Some(original) = snapshot.original.as_ref().filter(|o| wanted.contains(o)) {
-                return Err(format!("the pinned snapshot {original} was retagged and is now {}", snapshot.id));
+                return Err(format!(
+                    "the pinned snapshot {original} was retagged and is now {}",
+                    snapshot.id
+                ));
             }
         }
         Ok(left)

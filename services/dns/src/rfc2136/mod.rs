@@ -25,8 +25,12 @@ use self::wire::{Budget, Session};
 use crate::record::{Attributes, Judgement, Pinned, Targets, canonical, join, judge, text_of};
 use crate::{no_check, no_undo, only_remove};
 
-#[cfg(all(test, feature = "real-servers"))]
+#[cfg(test)]
+#[cfg(feature = "real-servers")]
 mod real;
+#[cfg(test)]
+#[cfg(feature = "real-servers")]
+mod real_kit;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -19,7 +19,7 @@ fn var(name: &str) -> String {
     })
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let algorithm = match var("SEXTON_TEST_DNS_KEY_ALGORITHM").as_str() {
         "hmac-sha256" => Algorithm::Sha256,
         "hmac-sha384" => Algorithm::Sha384,
@@ -37,16 +37,16 @@ fn config() -> Config {
     }
 }
 
-struct Vm {
-    dns: Rfc2136,
-    name: String,
-    reverse: String,
-    address: String,
-    attributes: Attributes,
+pub(super) struct Vm {
+    pub(super) dns: Rfc2136,
+    pub(super) name: String,
+    pub(super) reverse: String,
+    pub(super) address: String,
+    pub(super) attributes: Attributes,
 }
 
 /// A VM `NAME.lab.test` at `192.0.2.HOST`, with A and PTR records fresh made.
-async fn vm(name: &str, host: u8) -> Vm {
+pub(super) async fn vm(name: &str, host: u8) -> Vm {
     let dns = Rfc2136::new(&config()).unwrap();
     let (fqdn, address) = (format!("{name}.lab.test."), format!("192.0.2.{host}"));
     let attributes = json!({ "names": [fqdn], "addresses": [address] });
@@ -58,13 +58,13 @@ async fn vm(name: &str, host: u8) -> Vm {
     vm
 }
 
-fn resource() -> ResourceId {
+pub(super) fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
 }
 
 impl Vm {
     /// Make a record set hold exactly `data`.
-    async fn set(&self, owner: &str, kind: RecordKind, data: &[&str]) {
+    pub(super) async fn set(&self, owner: &str, kind: RecordKind, data: &[&str]) {
         let owner = canonical(owner).unwrap();
         let zone = self.dns.zone_of(&owner).unwrap().unwrap();
         let mut session = self.dns.session(LEFT).await.unwrap();
@@ -82,7 +82,7 @@ impl Vm {
         assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
     }
 
-    async fn get(&self, owner: &str, kind: RecordKind) -> Vec<String> {
+    pub(super) async fn get(&self, owner: &str, kind: RecordKind) -> Vec<String> {
         let owner = canonical(owner).unwrap();
         let zone = self.dns.zone_of(&owner).unwrap().unwrap();
         let mut session = self.dns.session(LEFT).await.unwrap();

@@ -27,8 +27,12 @@ use crate::address::{Attributes, Mac, Pinned, Targets};
 use crate::{no_check, no_undo, only_release};
 
 mod agent;
-#[cfg(all(test, feature = "real-servers"))]
+#[cfg(test)]
+#[cfg(feature = "real-servers")]
 mod real;
+#[cfg(test)]
+#[cfg(feature = "real-servers")]
+mod real_kit;
 mod reservation;
 #[cfg(test)]
 mod tests;

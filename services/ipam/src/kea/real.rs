@@ -10,46 +10,46 @@ use super::*;
 
 const LEFT: Duration = Duration::from_secs(20);
 /// The configuration is one thing: tests that change it take turns.
-static TURN: Mutex<()> = Mutex::const_new(());
+pub(super) static TURN: Mutex<()> = Mutex::const_new(());
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let url = std::env::var("SEXTON_TEST_KEA_URL").unwrap_or_else(|_| {
         panic!("SEXTON_TEST_KEA_URL is not set: start the Kea component and export what it prints, or leave out real-servers")
     });
     Config { url, user: None, password: None, lock_file: None, timeout_ms: 5_000 }
 }
 
-struct Vm {
-    kea: Kea,
-    mac: Mac,
-    address: Ipv4Addr,
+pub(super) struct Vm {
+    pub(super) kea: Kea,
+    pub(super) mac: Mac,
+    pub(super) address: Ipv4Addr,
 }
 
-fn resource() -> ResourceId {
+pub(super) fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
 }
 
-fn mac(last: u8) -> Mac {
+pub(super) fn mac(last: u8) -> Mac {
     format!("52:54:00:5e:00:{last:02x}").parse().unwrap()
 }
 
 /// A VM at `192.0.2.HOST` that holds nothing yet.
-async fn vm(host: u8) -> Vm {
+pub(super) async fn vm(host: u8) -> Vm {
     let vm = Vm { kea: Kea::new(config()).unwrap(), mac: mac(host), address: Ipv4Addr::new(192, 0, 2, host) };
     vm.command("lease4-del", json!({ "ip-address": vm.address })).await;
     vm
 }
 
 impl Vm {
-    fn budget(&self) -> Budget {
+    pub(super) fn budget(&self) -> Budget {
         self.kea.budget(LEFT)
     }
 
-    async fn command(&self, command: &str, arguments: Value) -> Answer {
+    pub(super) async fn command(&self, command: &str, arguments: Value) -> Answer {
         self.kea.agent.command(self.budget(), command, arguments, command).await.unwrap()
     }
 
-    async fn lease(&self, mac: Mac) {
+    pub(super) async fn lease(&self, mac: Mac) {
         self.command("lease4-del", json!({ "ip-address": self.address })).await;
         let lease =
             json!({ "ip-address": self.address, "hw-address": mac, "subnet-id": 1, "hostname": "web01" });
@@ -57,7 +57,7 @@ impl Vm {
     }
 
     /// Make the reservations of these hosts be for these MACs. Whoever calls it has its turn.
-    async fn reserve(&self, list: &[(Ipv4Addr, Mac)]) {
+    pub(super) async fn reserve(&self, list: &[(Ipv4Addr, Mac)]) {
         let mut config = self.kea.agent.config(self.budget()).await.unwrap();
         let subnet =
             config["Dhcp4"]["subnet4"].as_array_mut().unwrap().iter_mut().find(|s| s["id"] == 1).unwrap();
@@ -69,7 +69,17 @@ impl Vm {
         self.kea.agent.configure(self.budget(), "config-set", body).await.unwrap();
     }
 
-    async fn reserved(&self, address: Ipv4Addr, mac: Mac) -> Reserved {
+    /// Take the reservation of the VM's address away. Whoever calls it has its turn.
+    pub(super) async fn unreserve(&self) {
+        let mut config = self.kea.agent.config(self.budget()).await.unwrap();
+        let subnet =
+            config["Dhcp4"]["subnet4"].as_array_mut().unwrap().iter_mut().find(|s| s["id"] == 1).unwrap();
+        subnet["reservations"].as_array_mut().unwrap().retain(|r| r["ip-address"] != json!(self.address));
+        let body = json!({ "Dhcp4": config["Dhcp4"] });
+        self.kea.agent.configure(self.budget(), "config-set", body).await.unwrap();
+    }
+
+    pub(super) async fn reserved(&self, address: Ipv4Addr, mac: Mac) -> Reserved {
         reservation::reserved(&self.kea.agent.config(self.budget()).await.unwrap(), 1, address, mac)
     }
 

@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(external_label(yaml, "cluster").as_deref(), Some("main"));
         assert_eq!(external_label(yaml, "dc").as_deref(), Some("7"));
         assert_eq!(external_label(yaml, "clust"), None);
-        let without = "global:\n  scrape_interval: 1s\nscrape_configs:\n  external_labels:\n    cluster: other\n";
+        let without =
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n  external_labels:\n    cluster: other\n";
         assert_eq!(external_label(without, "cluster"), None);
     }
 

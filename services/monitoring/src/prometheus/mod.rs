@@ -21,7 +21,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
 
 mod answer;
 mod file;
@@ -235,7 +235,10 @@ impl Prometheus {
         if self.wait_for(step, uuid, taken).await? {
             return Ok((Presence::Present, format!("{place}: silenced, {count} targets")));
         }
-        Err(Obstacle::Unclear(format!("{}: {place} has not taken over the silenced target yet", step.resource)))
+        Err(Obstacle::Unclear(format!(
+            "{}: {place} has not taken over the silenced target yet",
+            step.resource
+        )))
     }
 }
 
@@ -243,7 +246,9 @@ impl Prometheus {
 fn uuid(step: &StepContext) -> Result<&str, Obstacle> {
     step.identity
         .get("uuid")
-        .filter(|uuid| !uuid.is_empty() && uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b)))
+        .filter(|uuid| {
+            !uuid.is_empty() && uuid.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+        })
         .ok_or_else(|| {
             Obstacle::Refuse(format!("{}: monitoring needs an identity with a plain uuid", step.resource))
         })
@@ -283,6 +288,10 @@ impl Driver for Prometheus {
             Found::Different(why) => why.clone(),
         };
         let targets = json!({ "place": self.proof.text(), "target": found == Found::Same });
+        let found = match found {
+            Found::Absent(_) if none_expected(step) => Found::Same,
+            found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
+        };
         Ok(Inspection { found, targets, protected: None, evidence })
     }
 

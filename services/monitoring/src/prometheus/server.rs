@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
-use sexton_consumer::driver::{Obstacle, StepContext};
 use serde_json::Value;
+use sexton_consumer::driver::{Obstacle, StepContext};
 
 use super::answer::{self, Seen};
 
@@ -42,7 +42,11 @@ impl Server {
     }
 
     /// The value of an external label.
-    pub(super) async fn external_label(&self, step: &StepContext, name: &str) -> Result<Option<String>, Obstacle> {
+    pub(super) async fn external_label(
+        &self,
+        step: &StepContext,
+        name: &str,
+    ) -> Result<Option<String>, Obstacle> {
         let config = self.read(step, "status/config", &[]).await?;
         Ok(config["yaml"].as_str().and_then(|yaml| answer::external_label(yaml, name)))
     }
@@ -135,7 +139,9 @@ impl Server {
                 Err(Obstacle::Busy(format!("{}: asking Prometheus for {path}: {}", step.resource, chain(e))))
             }
             Ok(Err(e)) => Err(unclear(step, path, &chain(e))),
-            Ok(Ok((_, None))) => Err(unclear(step, path, &format!("is longer than {ANSWER_MAX_BYTES} bytes"))),
+            Ok(Ok((_, None))) => {
+                Err(unclear(step, path, &format!("is longer than {ANSWER_MAX_BYTES} bytes")))
+            }
             Ok(Ok((status, Some(body)))) => Ok((status, body)),
         }
     }

@@ -50,7 +50,12 @@ impl Folder {
     }
 
     /// Make the file `to`, if it is `from` or `to`; refused if it is anything else.
-    pub(super) async fn change(&self, step: &StepContext, from: String, to: String) -> Result<Done, Obstacle> {
+    pub(super) async fn change(
+        &self,
+        step: &StepContext,
+        from: String,
+        to: String,
+    ) -> Result<Done, Obstacle> {
         self.aside(step, move |folder, path| {
             folder.prove()?;
             let now = conditional::read(path)?;
@@ -100,7 +105,8 @@ impl Folder {
     ) -> Result<T, Obstacle> {
         let folder = self.clone();
         let file = self.path.join(format!("{}.json", step.resource.name));
-        let unclear = |why: String| Obstacle::Unclear(format!("{}: the folder of targets: {why}", step.resource));
+        let unclear =
+            |why: String| Obstacle::Unclear(format!("{}: the folder of targets: {why}", step.resource));
         let work = tokio::task::spawn_blocking(move || work(&folder, &file));
         tokio::time::timeout(step.time_left, work)
             .await

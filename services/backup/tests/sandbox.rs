@@ -1,0 +1,112 @@
+//! The sandbox driver through the SDK.
+mod bench;
+
+use bench::{Bench, evidence, identity, refusal, retry};
+use serde_json::json;
+use sexton_backup::sandbox::{Config, SandboxBackup, create, describe};
+use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
+use std::path::Path;
+use std::sync::Arc;
+
+fn bench(root: &Path) -> Bench {
+    let config = Config { root: root.to_owned(), instance: "backup.main".parse().unwrap() };
+    Bench::new(Arc::new(SandboxBackup::new(&config)), sexton_backup::actions(), "u1")
+}
+
+fn web01(root: &Path, uuid: &str) {
+    let instance = "backup.main".parse().unwrap();
+    create(root, &instance, &"vm/web01".parse().unwrap(), &identity(uuid), &["a", "b"]).unwrap();
+}
+
+fn seen(root: &Path) -> serde_json::Value {
+    describe(root, &"backup.main".parse().unwrap(), &"vm/web01".parse().unwrap()).unwrap()
+}
+
+/// As the ledger merges what a step created: by key.
+fn join(bench: &mut Bench, outcome: &Outcome) {
+    if let Outcome::Done { finding: Some(created), .. } = outcome {
+        let targets = bench.targets.as_object_mut().unwrap();
+        targets.extend(created.as_object().unwrap().clone());
+    }
+}
+
+#[tokio::test]
+async fn a_whole_deletion_and_each_step_twice() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let before = seen(root.path());
+    let mut bench = bench(root.path());
+    evidence(&bench.pin().await, Presence::Present);
+
+    let first = bench.perform("final").await;
+    evidence(&first, Presence::Present);
+    let again = bench.perform("final").await;
+    let created = |outcome: &Outcome| match outcome {
+        Outcome::Done { finding, .. } => finding.clone(),
+        Outcome::Retry { .. } | Outcome::Refused { .. } => None,
+    };
+    assert_eq!(created(&first), created(&again), "a repeated final backup is the same one");
+    assert_eq!(seen(root.path()), before, "a final backup only adds");
+    join(&mut bench, &first);
+
+    for action in ["remove_schedule", "remove_schedule", "delete_archives", "delete_archives"] {
+        evidence(&bench.perform(action).await, Presence::Absent);
+    }
+    assert_eq!(seen(root.path()), json!({ "archive": null, "schedule": null }));
+}
+
+#[tokio::test]
+async fn what_was_not_pinned_stays() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let mut bench = bench(root.path());
+    bench.pin().await;
+    bench.targets["snapshots"] = json!(["a"]);
+    evidence(&bench.perform("delete_archives").await, Presence::Absent);
+    assert_eq!(seen(root.path())["archive"]["snapshots"], json!({ "b": { "final": false } }));
+}
+
+#[tokio::test]
+async fn another_of_the_same_name_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let mut bench = bench(root.path());
+    bench.pin().await;
+    web01(root.path(), "u2");
+    let before = seen(root.path());
+    for action in ["final", "remove_schedule", "delete_archives"] {
+        assert!(refusal(&bench.perform(action).await).contains("u2"), "{action}");
+    }
+    assert_eq!(seen(root.path()), before);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_read_is_never_absence() {
+    let root = tempfile::tempdir().unwrap();
+    let mut bench = bench(root.path());
+    retry(&bench.pin().await, RetryClass::Failed);
+    bench.targets = json!({ "place": "sandbox:backup.main", "snapshots": ["a"], "schedule": true });
+    for action in ["final", "remove_schedule", "delete_archives"] {
+        retry(&bench.perform(action).await, RetryClass::Failed);
+    }
+    web01(root.path(), "u1");
+    bench.targets["place"] = json!("sandbox:backup.other");
+    for action in ["final", "remove_schedule", "delete_archives"] {
+        assert!(refusal(&bench.perform(action).await).contains("backup.other"), "{action}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_at_announce_must_be_expected() {
+    let root = tempfile::tempdir().unwrap();
+    let other = "vm/other".parse().unwrap();
+    create(root.path(), &"backup.main".parse().unwrap(), &other, &identity("u9"), &[]).unwrap();
+    let mut bench = bench(root.path());
+    assert!(refusal(&bench.pin().await).contains("unexpectedly absent"));
+    bench.attributes = json!({ "none": true });
+    evidence(&bench.pin().await, Presence::Present);
+    for action in ["remove_schedule", "delete_archives"] {
+        evidence(&bench.perform(action).await, Presence::Absent);
+    }
+    assert!(matches!(bench.ask(Mode::Capture, "final", None).await, Outcome::Refused { .. }));
+}

@@ -1,0 +1,5 @@
+//! The dns consumer as a process.
+
+fn main() -> anyhow::Result<()> {
+    sexton_consumer::program::main("sexton-dns", sexton_dns::build)
+}

@@ -1,0 +1,78 @@
+//! The consumer kit against the real server: each world is a VM of its own.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::{ActionName, Instance};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+
+use super::real::{Vm, config, resource, vm};
+use super::*;
+use crate::record::RecordKind;
+
+/// Hosts from 130 on are the kit's.
+struct Server(AtomicU8);
+
+#[async_trait]
+impl Fixture for Server {
+    fn instance(&self) -> Instance {
+        "dns.main".parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        crate::actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        let host = self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(host < 250, "the kit has more cases than this server has addresses for");
+        Box::new(vm(&format!("kit-{host}"), host).await)
+    }
+}
+
+#[async_trait]
+impl World for Vm {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(Rfc2136::new(&config()).unwrap())
+    }
+
+    fn template(&self) -> Template {
+        let identity = BTreeMap::from([("uuid".to_owned(), "u1".to_owned())]);
+        Template {
+            resource: resource(),
+            identity: identity.try_into().unwrap(),
+            attributes: json!({ "names": [self.name], "addresses": [self.address] }),
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    /// Each datum is `own` or another's, so that worlds of different VMs compare.
+    async fn snapshot(&self) -> Value {
+        let own = |data: Vec<String>, own: &str| -> Vec<String> {
+            data.into_iter().map(|d| if d == own { "own".to_owned() } else { "other".to_owned() }).collect()
+        };
+        let a = own(self.get(&self.name, RecordKind::A).await, &self.address);
+        let ptr = own(self.get(&self.reverse, RecordKind::Ptr).await, &self.name);
+        json!({ "a": a, "ptr": ptr })
+    }
+
+    async fn other_identity(&self) {
+        self.set(&self.name, RecordKind::A, &["192.0.2.250"]).await;
+        self.set(&self.reverse, RecordKind::Ptr, &["somebody-else.lab.test."]).await;
+    }
+
+    async fn make_absent(&self) {
+        self.set(&self.name, RecordKind::A, &[]).await;
+        self.set(&self.reverse, RecordKind::Ptr, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_rfc2136_driver_keeps_every_promise() {
+    match run_kit(&Server(AtomicU8::new(130))).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}

@@ -1,0 +1,198 @@
+//! Asking: one bounded HTTP request, or one bounded command.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
+use serde_json::Value;
+use sexton_consumer::driver::Obstacle;
+use tokio::io::AsyncReadExt;
+
+use crate::answer::Answer;
+use crate::definition::{Http, Transport};
+use crate::template::{Template, Values, Writing};
+
+/// Largest answer, in bytes: it is about one object.
+const ANSWER_MAX_BYTES: usize = 1 << 20;
+/// What is kept of an answer for people, in bytes.
+const SAID_BYTES: usize = 300;
+
+/// Sends requests and runs commands.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    client: reqwest::Client,
+    base_url: Option<Url>,
+    secret_headers: Vec<(HeaderName, PathBuf)>,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        base_url: Option<&str>,
+        secret_headers: BTreeMap<String, PathBuf>,
+    ) -> anyhow::Result<Self> {
+        // Another part of the process may have chosen already; then that choice stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let base_url = base_url
+            .map(|text| {
+                Url::parse(text)
+                    .ok()
+                    .filter(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none())
+                    .ok_or_else(|| anyhow::anyhow!("base_url = {text:?}: expected http://… or https://…"))
+            })
+            .transpose()?;
+        let secret_headers = secret_headers
+            .into_iter()
+            .map(|(name, file)| {
+                let parsed = HeaderName::from_bytes(name.as_bytes())
+                    .map_err(|e| anyhow::anyhow!("secret_headers.{name}: {e}"))?;
+                Ok((parsed, file))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        // A redirected request would take its secrets, and its deletion, to who knows where.
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { client, base_url, secret_headers })
+    }
+
+    /// Ask, and say what came back, whatever it is.
+    ///
+    /// # Errors
+    /// If nothing whole came back in `limit`.
+    pub(crate) async fn ask(
+        &self,
+        what: &str,
+        transport: Transport<'_>,
+        values: &Values<'_>,
+        limit: Duration,
+    ) -> Result<Answer, Obstacle> {
+        let asked = async {
+            match transport {
+                Transport::Http(http) => self.http(what, http, values).await,
+                Transport::Command(command) => run(what, command, values).await,
+            }
+        };
+        tokio::time::timeout(limit, asked).await.map_err(|_| {
+            Obstacle::Unclear(format!("{what}: no whole answer within {} ms", limit.as_millis()))
+        })?
+    }
+
+    fn url(&self, what: &str, http: &Http, values: &Values<'_>) -> Result<Url, Obstacle> {
+        let refuse = |why: &str| Obstacle::Refuse(format!("{what}: the address {why}"));
+        let filled = http.url.fill(values, Writing::Url)?;
+        let path =
+            filled.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
+        if path.split('/').any(|segment| segment == "." || segment == "..") {
+            return Err(refuse("has a segment that means another folder"));
+        }
+        let text = match (&self.base_url, filled.starts_with('/')) {
+            (Some(base), true) => format!("{}{filled}", base.as_str().trim_end_matches('/')),
+            (None, true) => return Err(refuse("begins with /, but no base_url is configured")),
+            (_, false) => filled,
+        };
+        Url::parse(&text).map_err(|e| refuse(&e.to_string()))
+    }
+
+    async fn headers(&self, what: &str, http: &Http, values: &Values<'_>) -> Result<HeaderMap, Obstacle> {
+        let refuse = |name: &str| Obstacle::Refuse(format!("{what}: the value of the header {name} is none"));
+        let mut headers = HeaderMap::new();
+        for (name, template) in &http.headers {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refuse(name))?;
+            let value = template.fill(values, Writing::Plain)?;
+            headers.insert(parsed, HeaderValue::from_str(&value).map_err(|_| refuse(name))?);
+        }
+        for (name, file) in &self.secret_headers {
+            let unclear = |e: &dyn std::fmt::Display| {
+                Obstacle::Unclear(format!("{what}: reading the header {name} in {}: {e}", file.display()))
+            };
+            let text = tokio::fs::read_to_string(file).await.map_err(|e| unclear(&e))?;
+            let mut value =
+                HeaderValue::from_str(text.trim()).map_err(|_| unclear(&"is no header's value"))?;
+            value.set_sensitive(true);
+            headers.insert(name.clone(), value);
+        }
+        Ok(headers)
+    }
+
+    async fn http(&self, what: &str, http: &Http, values: &Values<'_>) -> Result<Answer, Obstacle> {
+        let method = Method::from_bytes(http.method.as_bytes())
+            .map_err(|e| Obstacle::Refuse(format!("{what}: method {}: {e}", http.method)))?;
+        let mut request = self
+            .client
+            .request(method, self.url(what, http, values)?)
+            .headers(self.headers(what, http, values).await?);
+        if let Some(body) = &http.body {
+            request = request.json(&body.fill(values)?);
+        }
+        let response = request.send().await.map_err(|e| failure(what, e))?;
+        let code = i64::from(response.status().as_u16());
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            body.extend_from_slice(&chunk.map_err(|e| failure(what, e))?);
+            if body.len() > ANSWER_MAX_BYTES {
+                return Err(Obstacle::Unclear(format!(
+                    "{what}: the answer is longer than {ANSWER_MAX_BYTES} bytes"
+                )));
+            }
+        }
+        Ok(answer(code, &body, &body))
+    }
+}
+
+fn failure(what: &str, error: reqwest::Error) -> Obstacle {
+    let (down, error) = (error.is_connect(), error.without_url());
+    let mut text = format!("{what}: {error}");
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    // Where no connection was made, nothing was done either.
+    if down { Obstacle::Busy(text) } else { Obstacle::Unclear(text) }
+}
+
+fn answer(code: i64, body: &[u8], said: &[u8]) -> Answer {
+    Answer {
+        code,
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
+        said: String::from_utf8_lossy(&said[..said.len().min(SAID_BYTES)]).trim().to_owned(),
+    }
+}
+
+/// Run a command: no shell, no input, nothing of this process's environment but the search path.
+async fn run(what: &str, command: &[Template], values: &Values<'_>) -> Result<Answer, Obstacle> {
+    let arguments =
+        command.iter().map(|part| part.fill(values, Writing::Argument)).collect::<Result<Vec<_>, _>>()?;
+    let unclear = |why: String| Obstacle::Unclear(format!("{what}: {why}"));
+    let [program, arguments @ ..] = arguments.as_slice() else {
+        return Err(Obstacle::Refuse(format!("{what}: an empty command")));
+    };
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| unclear(format!("starting {program}: {e}")))?;
+    let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(unclear("no pipes".into()));
+    };
+    let bound = ANSWER_MAX_BYTES as u64 + 1;
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (mut out, mut err) = (out.take(bound), err.take(bound));
+    tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr))
+        .map_err(|e| unclear(format!("reading from {program}: {e}")))?;
+    if stdout.len().max(stderr.len()) > ANSWER_MAX_BYTES {
+        return Err(unclear(format!("{program} says more than {ANSWER_MAX_BYTES} bytes")));
+    }
+    let status = child.wait().await.map_err(|e| unclear(format!("waiting for {program}: {e}")))?;
+    let code = status.code().ok_or_else(|| unclear(format!("{program} was ended by a signal")))?;
+    Ok(answer(i64::from(code), &stdout, if stderr.is_empty() { &stdout } else { &stderr }))
+}

@@ -1,0 +1,85 @@
+//! The consumer kit against the real server: each world is a VM of its own.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::{ActionName, Instance};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+
+use super::agent::Answer;
+use super::real::{TURN, Vm, config, mac, resource, vm};
+use super::*;
+
+/// Hosts from 130 on are the kit's.
+struct Server(AtomicU8);
+
+#[async_trait]
+impl Fixture for Server {
+    fn instance(&self) -> Instance {
+        "ipam.main".parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        crate::actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        let host = self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(host < 200, "the kit has more cases than this server has addresses for");
+        let vm = vm(host).await;
+        vm.reserve(&[(vm.address, vm.mac)]).await;
+        vm.lease(vm.mac).await;
+        Box::new(vm)
+    }
+}
+
+#[async_trait]
+impl World for Vm {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(Kea::new(config()).unwrap())
+    }
+
+    fn template(&self) -> Template {
+        let identity = BTreeMap::from([("uuid".to_owned(), "u1".to_owned())]);
+        Template {
+            resource: resource(),
+            identity: identity.try_into().unwrap(),
+            attributes: json!({ "mac": self.mac, "addresses": [self.address], "subnet": 1 }),
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    /// Each holder is `own` or another, so that worlds of different VMs compare.
+    async fn snapshot(&self) -> Value {
+        let lease = self.kea.agent.lease(self.budget(), self.address).await.unwrap();
+        let lease = lease.map(|l| if l.mac == Some(self.mac) { "own" } else { "other" });
+        let reservation = match self.reserved(self.address, self.mac).await {
+            Reserved::Nobody => None,
+            Reserved::Ours(_) => Some("own"),
+            Reserved::Other(_) => Some("other"),
+        };
+        json!({ "lease": lease, "reservation": reservation })
+    }
+
+    async fn other_identity(&self) {
+        self.reserve(&[(self.address, mac(250))]).await;
+        self.lease(mac(250)).await;
+    }
+
+    async fn make_absent(&self) {
+        let body = json!({ "ip-address": self.address });
+        assert!(matches!(self.command("lease4-del", body).await, Answer::Success(_)));
+        self.unreserve().await;
+    }
+}
+
+#[tokio::test]
+async fn the_kea_driver_keeps_every_promise() {
+    let _turn = TURN.lock().await;
+    match run_kit(&Server(AtomicU8::new(130))).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}
