@@ -204,6 +204,7 @@ struct RawStep {
     #[serde(default)]
     after: Vec<Spanned<String>>,
     deadline_ms: Option<Spanned<u64>>,
+    longest_call_ms: Option<Spanned<u64>>,
     max_attempts: Option<Spanned<u16>>,
     #[serde(default)]
     params: BTreeMap<String, Value>,
@@ -302,17 +303,21 @@ fn build_step<'c>(
         found.at(offset, format!("unknown action {text:?}: {subsystem} has {}", have.join(", ")));
         return None;
     };
-    let deadline_ms = raw.deadline_ms.as_ref().map_or(facts.deadline_ms, |d| *d.get_ref());
-    if deadline_ms == 0 || deadline_ms > facts.deadline_ms {
-        let reason = format!("deadline_ms: expected 1 to {}, the most {text} may take", facts.deadline_ms);
-        found.at(offset, reason);
-    }
+    let mut at_most = |key: &str, given: Option<&Spanned<u64>>, most: u64| {
+        let value = given.map_or(most, |g| *g.get_ref());
+        if value == 0 || value > most {
+            found.at(offset, format!("{key}: expected 1 to {most}, the most {text} may take"));
+        }
+        value
+    };
+    let deadline_ms = at_most("deadline_ms", raw.deadline_ms.as_ref(), facts.deadline_ms);
+    let longest_call_ms = at_most("longest_call_ms", raw.longest_call_ms.as_ref(), facts.longest_call_ms);
     let step = Step {
         name,
         performer: Performer::Subsystem { subsystem, action: action.clone() },
         nature: facts.nature,
         deadline_ms,
-        longest_call_ms: facts.longest_call_ms,
+        longest_call_ms,
         long: facts.long,
         max_attempts,
         after,

@@ -241,8 +241,10 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
     let deadline = now.plus_ms(step.deadline_ms);
     let lease_until = deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
     let fence = draft.context.fence;
-    job.quiet_after = job.quiet_after.max(deadline);
-    job.touched |= mode.changes();
+    if mode.changes() {
+        job.quiet_after = job.quiet_after.max(deadline);
+        job.touched = true;
+    }
     job.state = JobState::Running(Out { fence, deadline, lease_until, started: false, performer: None });
     let order = OrderSpec {
         job: job.id,

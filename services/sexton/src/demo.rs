@@ -1,0 +1,174 @@
+//! `sexton demo`: one machine is retired through all five stages, another is cancelled after its soft stage and
+//! comes back exactly as it was, while the consumers are killed and started again. In one process, in a folder,
+//! with a day that lasts a second. Nothing of it is staged: the same handlers as in production, and every
+//! expectation is checked against the sandbox itself.
+mod chaos;
+mod platform;
+mod screen;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use sexton_coordinator::Plans;
+use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options, SqliteLedger};
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Due, RecordStatus, Zone};
+use sexton_model::job::{JobState, Stage};
+use sexton_model::time::{Day, add_days};
+use sexton_model::{Actor, DeletionId, ResourceId};
+use tokio_util::sync::CancellationToken;
+
+use crate::serve::embedded::Embedded;
+use platform::Platform;
+use screen::Screen;
+
+/// How long a day of the demo lasts, in milliseconds.
+const DAY_MS: u64 = 1_000;
+/// Everything must be over by then.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the records are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The machine that is retired.
+const RETIRED: &str = "web01";
+/// The machine that is cancelled.
+const CANCELLED: &str = "web02";
+
+/// Run it. Exit code 0 only if every expectation held.
+///
+/// # Errors
+/// If it could not be run at all.
+pub async fn demo(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let kept;
+    let temporary;
+    let folder = match folder {
+        Some(folder) => {
+            std::fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
+            kept = folder.to_owned();
+            kept.as_path()
+        }
+        None => {
+            temporary = tempfile::tempdir()?;
+            temporary.path()
+        }
+    };
+    let platform = Platform::create(&folder.join("platform"))?;
+    let shutdown = CancellationToken::new();
+    let played = play(folder, &platform, shutdown.clone()).await;
+    shutdown.cancel();
+    platform.stop_everything();
+    let failed = played?;
+    println!("\n{} expectations failed; {:.1} s", failed, began.elapsed().as_secs_f64());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The whole play; returns how many expectations failed.
+async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
+    let day = Day::Rehearsal { length_ms: DAY_MS };
+    let options = Options { day, limits: Limits::default() };
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&folder.join("sexton.db"), options).await?);
+    let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
+    let by: Actor = "demo".parse()?;
+    println!("A sandbox platform of {} machines in {}", platform.names().count(), platform.root().display());
+    for result in ledger.register(platform.resources()?, &by, true).await? {
+        result?;
+    }
+    let before = platform.describe()?;
+
+    let embedded = Embedded::start(ledger.clone(), &platform.instances(), Duration::from_secs(1), shutdown.clone());
+    let chaos = chaos::start(embedded, platform, shutdown)?;
+    let engine = chaos.engine();
+    let mut ids = Vec::new();
+    for name in [RETIRED, CANCELLED] {
+        let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?.clone();
+        ids.push(announce(ledger.as_ref(), name, plan, &by, day).await?);
+    }
+    let (retired, cancelled) = (ids[0], ids[1]);
+    let mut screen = Screen::new(&[(RETIRED, retired), (CANCELLED, cancelled)]);
+    let mut soft: Option<serde_json::Value> = None;
+    let began = Instant::now();
+    loop {
+        let (first, second) = (view(ledger.as_ref(), retired).await?, view(ledger.as_ref(), cancelled).await?);
+        screen.update(&first, chaos.kills());
+        screen.update(&second, chaos.kills());
+        let soft_done = second.deletion.stage_job(Stage::Soft).is_some_and(|j| j.state == JobState::Done);
+        if soft.is_none() && soft_done {
+            soft = Some(platform.describe_one(CANCELLED)?);
+            let event = Event::Cancel { by: by.clone(), reason: "the customer paid after all".to_owned() };
+            for result in engine.run(vec![Intent { deletion: cancelled, event }]).await? {
+                result.context("cancelling after the soft stage")?;
+            }
+            screen.say(&format!("{CANCELLED} is off and silenced; cancelled now"));
+        }
+        if !first.deletion.status.live() && !second.deletion.status.live() {
+            break;
+        }
+        anyhow::ensure!(began.elapsed() < PATIENCE, "not over after {} s:\n{first:#?}", PATIENCE.as_secs());
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    screen.end();
+    let kills = chaos.stop().await;
+
+    let (first, second) = (view(ledger.as_ref(), retired).await?, view(ledger.as_ref(), cancelled).await?);
+    let mut checks = Checks::default();
+    checks.expect(kills > 0, &format!("consumers were killed and started again on the way ({kills} times)"));
+    checks.expect(first.deletion.status == RecordStatus::Recycled, &format!("{RETIRED} went through all five stages"));
+    let left = platform.describe_one(RETIRED)?;
+    checks.expect(platform::is_gone(&left), &format!("nothing of {RETIRED} is left in any subsystem"));
+    checks.expect(second.deletion.status == RecordStatus::Cancelled, &format!("{CANCELLED} was cancelled after soft"));
+    let changed = soft.is_some_and(|soft| before.get(CANCELLED) != Some(&soft));
+    checks.expect(changed, &format!("{CANCELLED} was really off in between"));
+    let back = platform.describe_one(CANCELLED)?;
+    checks.expect(before.get(CANCELLED) == Some(&back), &format!("{CANCELLED} is back exactly as it was"));
+    let others = platform.names().filter(|n| ![RETIRED, CANCELLED].contains(n));
+    let mut untouched = true;
+    for name in others {
+        untouched &= before.get(name) == Some(&platform.describe_one(name)?);
+    }
+    checks.expect(untouched, "the other machines are untouched");
+    for (name, id) in [(RETIRED, retired), (CANCELLED, cancelled)] {
+        let chain = ledger.verify_chain(id).await?;
+        checks.expect(chain.is_ok(), &format!("the audit chain of {name} verifies"));
+    }
+    let free = ledger.resource(&format!("vm/{RETIRED}").parse()?).await?;
+    let free = free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);
+    checks.expect(free, &format!("the name {RETIRED} is free again"));
+    screen::trail(RETIRED, &first);
+    screen::trail(CANCELLED, &second);
+    screen::checks(&checks.0);
+    Ok(checks.0.iter().filter(|(held, _)| !held).count())
+}
+
+/// What was expected, and whether it held.
+#[derive(Default)]
+struct Checks(Vec<(bool, String)>);
+
+impl Checks {
+    fn expect(&mut self, held: bool, what: &str) {
+        self.0.push((held, what.to_owned()));
+    }
+}
+
+async fn announce(
+    ledger: &dyn Ledger,
+    name: &str,
+    plan: Arc<sexton_model::plan::Plan>,
+    by: &Actor,
+    day: Day,
+) -> anyhow::Result<DeletionId> {
+    let zone = Zone("UTC".parse()?);
+    let now = ledger.facts().await?.now;
+    let due = Due { date: now.utc().date_naive(), zone, moment: Some(add_days(now, 2, zone.0, day)) };
+    let resource: ResourceId = format!("vm/{name}").parse()?;
+    let reason = "contract ended".to_owned();
+    let new = NewDeletion { resource, due, gone_by: None, by: by.clone(), reason, plan };
+    let mut made = ledger.create(vec![new]).await?;
+    Ok(made.pop().context("no answer")??)
+}
+
+async fn view(ledger: &dyn Ledger, id: DeletionId) -> anyhow::Result<DeletionView> {
+    ledger.deletion(id).await?.with_context(|| format!("{id} has vanished"))
+}

@@ -1,0 +1,211 @@
+//! The sandbox platform: eight machines with everything that belongs to one, as files and processes.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+use sexton_consumer::Driver;
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::resource::{Criticality, Identity, Resource};
+use sexton_model::{Instance, ResourceId};
+use sexton_service::Config;
+use uuid::Uuid;
+
+use crate::serve::consumers;
+
+/// The instances of the platform.
+const INSTANCES: [&str; 8] = [
+    "hypervisor.main",
+    "ipam.main",
+    "dns.main",
+    "backup.main",
+    "monitoring.main",
+    "notifier.main",
+    "accounting.main",
+    "config.main",
+];
+/// The machines, and whether each is on.
+const MACHINES: [(&str, bool); 8] = [
+    ("web01", true),
+    ("web02", true),
+    ("web03", true),
+    ("db01", true),
+    ("db02", true),
+    ("mail01", true),
+    ("build01", false),
+    ("spare01", false),
+];
+
+/// The platform.
+pub struct Platform {
+    root: PathBuf,
+    machines: Vec<Machine>,
+}
+
+struct Machine {
+    name: &'static str,
+    uuid: Uuid,
+    number: u8,
+}
+
+impl Machine {
+    fn id(&self) -> anyhow::Result<ResourceId> {
+        Ok(format!("vm/{}", self.name).parse()?)
+    }
+
+    fn identity(&self) -> anyhow::Result<Identity> {
+        Ok(Identity::try_from(BTreeMap::from([("uuid".to_owned(), self.uuid.to_string())]))?)
+    }
+
+    fn host(&self) -> String {
+        format!("{}.lab.test", self.name)
+    }
+
+    fn address(&self) -> std::net::Ipv4Addr {
+        [192, 0, 2, 10 + self.number].into()
+    }
+
+    fn mac(&self) -> String {
+        format!("52:54:00:00:00:{:02x}", self.number)
+    }
+}
+
+impl Platform {
+    /// Make it in `root`, which must not exist.
+    pub fn create(root: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
+        let mut machines = Vec::new();
+        for (number, (name, on)) in (1..).zip(MACHINES) {
+            let machine = Machine { name, uuid: Uuid::new_v4(), number };
+            create(root, &machine, on).with_context(|| format!("making {name}"))?;
+            machines.push(machine);
+        }
+        sexton_consumer::sandbox::Sandbox::create(root, &"notifier.main".parse()?)?;
+        Ok(Self { root: root.to_owned(), machines })
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its machines.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.machines.iter().map(|m| m.name)
+    }
+
+    /// Its instances.
+    pub fn instances(&self) -> Vec<Instance> {
+        INSTANCES.into_iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// What reaches an instance: a sandbox driver, configured as in `sexton.toml`.
+    pub fn driver(&self, instance: &Instance) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+        let text = format!(
+            "[consumers.{:?}]\ndriver = \"sandbox\"\nroot = {:?}\ninstance = {:?}\n",
+            instance.to_string(),
+            self.root,
+            instance.to_string()
+        );
+        let config = Config::parse(Path::new("demo"), &text, &["consumers"])?;
+        consumers::build(instance, &config)
+    }
+
+    /// The machines as the platform would register them.
+    pub fn resources(&self) -> anyhow::Result<Vec<Resource>> {
+        self.machines.iter().map(resource).collect()
+    }
+
+    /// Every machine, as its subsystems show it.
+    pub fn describe(&self) -> anyhow::Result<BTreeMap<&'static str, Value>> {
+        self.names().map(|name| Ok((name, self.describe_one(name)?))).collect()
+    }
+
+    /// One machine, as its subsystems show it.
+    pub fn describe_one(&self, name: &str) -> anyhow::Result<Value> {
+        let root = &self.root;
+        let id: ResourceId = format!("vm/{name}").parse()?;
+        let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
+        Ok(json!({
+            "hypervisor": sexton_hypervisor::sandbox::describe_vm(root, &at("hypervisor.main")?, name)?,
+            "dns": sexton_dns::sandbox::describe(root, &at("dns.main")?, &id)?,
+            "ipam": sexton_ipam::sandbox::describe(root, &at("ipam.main")?, &id)?,
+            "backup": sexton_backup::sandbox::describe(root, &at("backup.main")?, &id)?,
+            "monitoring": sexton_monitoring::sandbox::describe(root, &at("monitoring.main")?, &id)?,
+            "accounting": sexton_hook::sandbox::describe(root, &at("accounting.main")?, &id)?,
+            "config": sexton_hook::sandbox::describe(root, &at("config.main")?, &id)?,
+        }))
+    }
+
+    /// End the processes of all machines that are on.
+    pub fn stop_everything(&self) {
+        let Ok(instance) = "hypervisor.main".parse::<Instance>() else { return };
+        for machine in &self.machines {
+            if let Err(error) = sexton_hypervisor::sandbox::kill_vm(&self.root, &instance, machine.name) {
+                eprintln!("{} was not ended: {error:#}", machine.name);
+            }
+        }
+    }
+}
+
+fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {
+    let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
+    let (id, identity, host) = (machine.id()?, machine.identity()?, machine.host());
+    let address = machine.address();
+    let mac = machine.mac().parse()?;
+    sexton_hypervisor::sandbox::create_vm(root, &at("hypervisor.main")?, machine.name, machine.uuid, on)?;
+    sexton_dns::sandbox::create(root, &at("dns.main")?, &id, &identity, &[&host], &[address.into()])?;
+    sexton_ipam::sandbox::create(root, &at("ipam.main")?, &id, &identity, mac, 1, &[address])?;
+    sexton_backup::sandbox::create(root, &at("backup.main")?, &id, &identity, &["monday", "tuesday"])?;
+    sexton_monitoring::sandbox::create(root, &at("monitoring.main")?, &id, &identity, &format!("{address}:9100"))?;
+    for hooked in ["accounting.main", "config.main"] {
+        sexton_hook::sandbox::create(root, &at(hooked)?, &id, &identity)?;
+    }
+    Ok(())
+}
+
+fn resource(machine: &Machine) -> anyhow::Result<Resource> {
+    let address = machine.address();
+    let attributes = [
+        ("dns", json!({ "names": [machine.host()], "addresses": [address] })),
+        ("ipam", json!({ "mac": machine.mac(), "addresses": [address], "subnet": 1 })),
+        ("monitoring", json!({ "address": format!("{address}:9100") })),
+        ("notifier", json!({ "contacts": ["owner@example.org"] })),
+    ];
+    Ok(Resource {
+        id: machine.id()?,
+        scope: "demo".parse()?,
+        identity: machine.identity()?,
+        criticality: Criticality::Irreplaceable,
+        priority: 100,
+        groups: Vec::new(),
+        instances: BTreeMap::new(),
+        protected: false,
+        attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    })
+}
+
+/// The actions of all subsystems, as files of a catalogue.
+pub fn catalogue() -> Vec<(&'static str, &'static str)> {
+    let mut files = vec![
+        ("hypervisor.toml", sexton_hypervisor::ACTIONS),
+        ("ipam.toml", sexton_ipam::ACTIONS),
+        ("dns.toml", sexton_dns::ACTIONS),
+        ("backup.toml", sexton_backup::ACTIONS),
+        ("monitoring.toml", sexton_monitoring::ACTIONS),
+        ("notifier.toml", sexton_notifier::ACTIONS),
+    ];
+    files.extend(sexton_hook::ACTIONS);
+    files
+}
+
+/// Whether nothing is in a description: only nulls, empty lists, and objects of such.
+pub fn is_gone(description: &Value) -> bool {
+    match description {
+        Value::Null => true,
+        Value::Array(items) => items.iter().all(is_gone),
+        Value::Object(fields) => fields.values().all(is_gone),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
