@@ -1,6 +1,9 @@
-//! One suite, both buses. With feature `real-servers` RabbitMQ takes part; see `broker` for what it needs.
+//! One suite, both buses: `local` and, with feature `real-servers`, `real`; see `broker` for what that needs.
+//! What only RabbitMQ can show is in `rabbit`.
 #[cfg(feature = "real-servers")]
 mod broker;
+#[cfg(feature = "real-servers")]
+mod rabbit;
 mod suite;
 
 /// A test of each name for one footing; `$begin` makes what keeps the setup and the setup.
@@ -107,7 +110,7 @@ mod local {
 }
 
 #[cfg(feature = "real-servers")]
-mod rabbit {
+mod real {
     use crate::broker::begin;
 
     conformance!(begin);

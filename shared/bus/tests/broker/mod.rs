@@ -4,7 +4,6 @@
 //! - `SEXTON_TEST_RABBIT_MGMT`: the address of its management plugin, such as `http://host:15672`
 //!
 //! The users are shared by all tests, as users are not part of a virtual host; they all have one password.
-#![allow(dead_code, reason = "each test program uses a part")]
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +13,7 @@ use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 
 use crate::suite::{Setup, topology};
 
-pub const PASSWORD: &str = "only-for-tests";
+const PASSWORD: &str = "only-for-tests";
 
 /// The broker and one virtual host of it.
 pub struct Keeper {
