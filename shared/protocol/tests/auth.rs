@@ -1,4 +1,5 @@
 //! Who may say what.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use secrecy::ExposeSecret;
 use sexton_protocol::{AuthError, BeaconSigner, BeaconVerifier, Direction, Holder, Keyring};
 

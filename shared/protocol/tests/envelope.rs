@@ -1,4 +1,5 @@
 //! What is decoded, and what is turned away, with a reason that names the field.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

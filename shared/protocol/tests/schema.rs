@@ -1,4 +1,5 @@
 //! The committed schemas are those of the types. After a change: `SEXTON_WRITE_SCHEMAS=1 cargo test`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
 
 use serde_json::Value;
