@@ -1,1 +1,106 @@
-//! Placeholder
+//! Virtual machines on a host: a consumer.
+//!
+//! | action | what it does |
+//! | --- | --- |
+//! | `inspect` | compares the UUID; pins the place, the definition and the volumes with their snapshots |
+//! | `stop` | autostart, start at boot and high availability off, then off by ACPI or by force; its undo restores all of it |
+//! | `check_off` | refuses to go on while any process runs the machine, or something would start it |
+//! | `undefine` | removes the definition of a machine that is off |
+//! | `delete_volumes` | deletes the pinned volumes, and no others |
+//!
+//! Identity is the attribute `uuid`. A process is known by its id *and* its start time *and* what its command
+//! line says, and is signalled through a process descriptor: an id that the system gave to another process in
+//! the meantime can never be hit.
+//!
+//! What the actions decide is written once, in `actions`, over the trait [`machine::Host`]; a host only reads
+//! and does. Two hosts: [`qemu`] runs QEMU and speaks QMP, [`sandbox`] keeps JSON files in a folder and runs a
+//! sleeping process for each machine that is on.
+//!
+//! # What fences cannot stop here
+//! The fence is kept in the machine's definition and read again, under the machine's lock, before each call
+//! that changes something. Volumes have no place for it: a `delete_volumes` that slept through its lease is
+//! stopped by its deadline and its permit alone. That is enough, since nothing is given back after a purge.
+//! Processes in another PID namespace are not seen; run the consumer in the host's.
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sexton_consumer::driver::Driver;
+use sexton_model::Instance;
+use sexton_model::catalogue::SubsystemActions;
+use sexton_service::Config;
+
+mod actions;
+mod ask;
+mod driver;
+pub mod machine;
+pub mod process;
+// pub mod qemu;
+pub mod sandbox;
+
+pub use driver::Hypervisor;
+
+/// The file that describes this subsystem's actions, as it is delivered.
+pub const ACTIONS: &str = include_str!("../../../deploy/subsystems/hypervisor.toml");
+
+/// What this subsystem's actions may do.
+#[expect(clippy::expect_used, reason = "an embedded file that a test parses")]
+pub fn actions() -> SubsystemActions {
+    SubsystemActions::parse("hypervisor.toml", ACTIONS).expect("the delivered hypervisor.toml is well-formed")
+}
+
+/// Which driver, and what it needs to know.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "driver", rename_all = "snake_case")]
+pub enum DriverConfig {
+    /// Files in a folder, and a sleeping process for each machine that is on.
+    Sandbox(sandbox::Config),
+    // Qemu(qemu::Config),
+}
+
+/// The driver that `config` asks for.
+///
+/// # Errors
+/// If the configuration contradicts itself. The place is not looked at yet: one that is missing is found out,
+/// and reported, by the first order.
+pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
+    Ok(match config {
+        DriverConfig::Sandbox(config) => Arc::new(Hypervisor::new(sandbox::SandboxHost::new(&config))),
+        // DriverConfig::Qemu(config) => Arc::new(Hypervisor::new(qemu::QemuHost::new(config)?)),
+    })
+}
+
+/// What reaches `instance`, as its part of the configuration says.
+///
+/// # Errors
+/// Naming the key that is wrong.
+pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actions::Action;
+
+    #[test]
+    fn the_delivered_actions_are_the_ones_the_driver_knows() {
+        let actions = actions();
+        assert_eq!(actions.subsystem.as_str(), "hypervisor");
+        for name in actions.actions.keys() {
+            Action::of(name).unwrap();
+        }
+        assert_eq!(actions.actions.len(), Action::ALL.len());
+    }
+
+    #[test]
+    fn a_mistake_in_the_configuration_is_named() {
+        for (text, mistake) in [
+            ("driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"hypervisor.main\"", "isntance"),
+            // ("driver = \"qemu\"\nroot = \"/x\"\nacpi_wait = 3", "acpi_wait"),
+            ("driver = \"kvm\"", "kvm"),
+        ] {
+            let error = toml::from_str::<DriverConfig>(text).unwrap_err();
+            assert!(error.to_string().contains(mistake), "{error}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `inspect`: what this host holds for a machine.
+use serde_json::json;
+use sexton_consumer::driver::{Found, Inspection, Obstacle};
+
+use super::{Sight, delete_volumes, sight, told};
+use crate::ask::Ask;
+use crate::machine::{Domain, Host, Targets};
+
+/// Look, and pin.
+pub(crate) async fn inspect(host: &dyn Host, ask: &Ask) -> Result<Inspection, Obstacle> {
+    match sight(host, ask).await? {
+        Sight::Ours(domain) => inspect_domain(host, ask, domain).await,
+        Sight::Other(why) => Ok(Inspection {
+            found: Found::Different(why.clone()),
+            targets: serde_json::Value::Null,
+            protected: None,
+            evidence: why,
+        }),
+        Sight::Nothing(place) => {
+            if let Some(running) = host.running(&ask.name, ask.uuid).await? {
+                let why = format!("{} is not defined, but {}", ask.name, told(running));
+                let found = Found::Different(why.clone());
+                return Ok(Inspection {
+                    found,
+                    targets: serde_json::Value::Null,
+                    protected: None,
+                    evidence: why,
+                });
+            }
+            inspect_rest(host, ask, place).await
+        }
+    }
+}
+
+async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<Inspection, Obstacle> {
+    let place = host.place().await?;
+    let running = host.running(&ask.name, ask.uuid).await?;
+    let mut volumes = Vec::new();
+    let mut missing = Vec::new();
+    for path in &domain.volumes {
+        match host.volume(path, running.is_some()).await? {
+            Some(volume) => volumes.push(volume),
+            None => missing.push(path.clone()),
+        }
+    }
+    let mut evidence = format!(
+        "{}: {} is {} and {}; {} volumes",
+        place.0,
+        ask.name,
+        domain.uuid,
+        running.map_or_else(|| "off".to_owned(), told),
+        volumes.len()
+    );
+    if !missing.is_empty() {
+        evidence = format!("{evidence}, missing are {}", missing.join(", "));
+    }
+    let protected = match running {
+        Some(foreign @ crate::machine::Running::Foreign(_)) => Some(format!("it {}", told(foreign))),
+        Some(_) | None => domain.protected,
+    };
+    let targets = json!(Targets { place: place.0, domain: domain.name, uuid: domain.uuid, volumes });
+    Ok(Inspection { found: Found::Same, targets, protected, evidence })
+}
+
+/// What is left of a machine that is no longer defined: those of its pinned volumes that are still there.
+async fn inspect_rest(
+    host: &dyn Host,
+    ask: &Ask,
+    place: sexton_consumer::driver::Place,
+) -> Result<Inspection, Obstacle> {
+    let (volumes, others) = match &ask.pinned {
+        Some(pinned) => delete_volumes::compare(host, &pinned.volumes).await?,
+        None => (Vec::new(), None),
+    };
+    let evidence = format!("{}: {} is not defined; {} volumes are left", place.0, ask.name, volumes.len());
+    let targets = json!(Targets {
+        place: place.0.clone(),
+        domain: ask.name.clone(),
+        uuid: ask.uuid,
+        volumes: volumes.clone()
+    });
+    let found = match others {
+        Some(why) => Found::Different(why),
+        None if volumes.is_empty() => Found::Absent(place),
+        None => Found::Same,
+    };
+    Ok(Inspection { found, targets, protected: None, evidence })
+}

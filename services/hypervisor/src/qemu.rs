@@ -1,0 +1,6 @@
+//! placeholder
+/// Config
+#[derive(Debug, serde::Deserialize)]
+pub struct Config {}
+/// Host
+pub struct QemuHost;

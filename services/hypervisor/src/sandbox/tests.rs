@@ -1,0 +1,255 @@
+use super::*;
+use crate::actions::{check_off, delete_volumes, find_domain, inspect, stop, undefine};
+use crate::ask::Ask;
+use crate::machine::Targets;
+use sexton_consumer::driver::Found;
+use sexton_model::step::Presence;
+
+const UUID: Uuid = Uuid::from_u128(0x2f1c);
+const OTHER: Uuid = Uuid::from_u128(0x3a4b);
+
+/// Ends its process however the test went.
+struct Bystander(std::process::Child);
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+struct Somewhere {
+    folder: tempfile::TempDir,
+    host: SandboxHost,
+}
+
+impl Drop for Somewhere {
+    fn drop(&mut self) {
+        let prefix = self.folder.path().display().to_string();
+        for (process, arguments) in process::all().unwrap() {
+            if arguments.first().is_some_and(|a| a.starts_with(&prefix)) {
+                // Ends the sleeper however the test went; the tests run without a runtime here.
+                let _ = Command::new("kill").arg("-9").arg(process.pid.to_string()).status();
+            }
+        }
+    }
+}
+
+fn instance() -> Instance {
+    "hypervisor.main".parse().unwrap()
+}
+
+fn place(on: bool) -> Somewhere {
+    let folder = tempfile::tempdir().unwrap();
+    create_vm(folder.path(), &instance(), "web01", UUID, on).unwrap();
+    let host = SandboxHost::new(&Config { root: folder.path().into(), instance: instance() });
+    Somewhere { folder, host }
+}
+
+impl Somewhere {
+    fn describe(&self) -> Value {
+        describe_vm(self.folder.path(), &instance(), "web01").unwrap()
+    }
+
+    fn change(&self, attribute: &str, value: Value) {
+        // As somebody does who knows of no fences.
+        let mut object = self.host.sandbox.read(VMS, "web01").unwrap().unwrap();
+        object.insert(attribute.into(), value);
+        let path = self.host.sandbox.folder().join(VMS).join("web01.json");
+        fs::write(path, serde_json::to_vec(&object).unwrap()).unwrap();
+    }
+
+    async fn pinned(&self) -> Ask {
+        let seen = inspect::inspect(&self.host, &ask(UUID)).await.unwrap();
+        assert_eq!(seen.found, Found::Same);
+        let pinned: Targets = serde_json::from_value(seen.targets).unwrap();
+        Ask { pinned: Some(pinned), ..ask(UUID) }
+    }
+
+    async fn stop(&self, ask: &Ask, manifest: &Value, number: i64) -> Result<(), Obstacle> {
+        stop::perform(&self.host, ask, Some(manifest), fence(number), crate::driver::patience(ask))
+            .await
+            .map(drop)
+    }
+}
+
+fn fence(number: i64) -> Fence {
+    Fence { epoch: 1, number }
+}
+
+fn ask(uuid: Uuid) -> Ask {
+    let ends = Instant::now() + Duration::from_secs(30);
+    Ask { name: "web01".into(), uuid, pinned: None, ends, polite: None, progress: None }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, Obstacle>) -> String {
+    match result {
+        Err(Obstacle::Refuse(why)) => why,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_stop_is_undone_exactly_and_both_may_be_repeated() {
+    for on in [true, false] {
+        let place = place(on);
+        let before = place.describe();
+        assert_eq!(before["runs"], on);
+        let ask = place.pinned().await;
+        let manifest = stop::capture(&place.host, &ask).await.unwrap();
+        for number in [2, 3] {
+            place.stop(&ask, &manifest, number).await.unwrap();
+            assert_eq!(stop::presence(&place.host, &ask).await.unwrap().0, Presence::Present);
+            check_off::check(&place.host, &ask).await.unwrap();
+        }
+        let off = place.describe();
+        assert_eq!((&off["runs"], &off["vm"]["ha"]), (&json!(false), &json!(false)));
+        for number in [4, 5] {
+            stop::undo(&place.host, &ask, &manifest, fence(number)).await.unwrap();
+            assert_eq!(place.describe(), before);
+            stop::restored(&place.host, &ask, &manifest).await.unwrap();
+        }
+        // A stop that slept through its lease.
+        let why = refused(place.stop(&ask, &manifest, 3).await);
+        assert!(why.contains("fence"), "{why}");
+        assert_eq!(place.describe(), before);
+    }
+}
+
+#[tokio::test]
+async fn another_uuid_is_refused_by_every_action() {
+    let place = place(true);
+    let before = place.describe();
+    let manifest = stop::capture(&place.host, &ask(UUID)).await.unwrap();
+    let pinned = place.pinned().await.pinned;
+    let other = Ask { pinned, ..ask(OTHER) };
+    assert!(matches!(find_domain(&place.host, &other).await, Ok(Found::Different(_))));
+    assert!(matches!(inspect::inspect(&place.host, &other).await.unwrap().found, Found::Different(_)));
+    refused(stop::capture(&place.host, &other).await);
+    refused(place.stop(&other, &manifest, 2).await);
+    refused(stop::undo(&place.host, &other, &manifest, fence(2)).await);
+    refused(check_off::check(&place.host, &other).await);
+    refused(undefine::perform(&place.host, &other, fence(2)).await);
+    assert_eq!(place.describe(), before);
+}
+
+#[tokio::test]
+async fn a_reused_process_id_is_never_killed() {
+    let place = place(false);
+    let bystander = Bystander(
+        Command::new("sleep").arg("1000").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
+    );
+    let process = Process::of(bystander.0.id()).unwrap().unwrap();
+    // The id of a machine that ran before the host gave it to somebody else; once with another start time,
+    // once even with the same.
+    for (round, started) in [process.started - 1, process.started].into_iter().enumerate() {
+        place.change("power", json!("on"));
+        place.change("pid", json!(process.pid));
+        place.change("started", json!(started));
+        let ask = place.pinned().await;
+        let manifest = stop::capture(&place.host, &ask).await.unwrap();
+        assert_eq!(manifest["power"], "off");
+        place.stop(&ask, &manifest, 2 + round as i64).await.unwrap();
+        assert!(process.lives().unwrap());
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_place_is_unclear_and_never_absent() {
+    let place = place(false);
+    let ask = place.pinned().await;
+    fs::rename(place.folder.path().join("hypervisor"), place.folder.path().join("elsewhere")).unwrap();
+    let unclear =
+        |result: Result<(), Obstacle>| assert!(matches!(result, Err(Obstacle::Unclear(_))), "{result:?}");
+    unclear(find_domain(&place.host, &ask).await.map(drop));
+    unclear(inspect::inspect(&place.host, &ask).await.map(drop));
+    unclear(undefine::presence(&place.host, &ask).await.map(drop));
+    unclear(undefine::perform(&place.host, &ask, fence(2)).await.map(drop));
+    unclear(delete_volumes::find(&place.host, &ask).await.map(drop));
+    unclear(delete_volumes::presence(&place.host, &ask).await.map(drop));
+    unclear(check_off::check(&place.host, &ask).await.map(drop));
+}
+
+#[tokio::test]
+async fn a_machine_goes_only_when_it_is_off_and_its_volumes_after_it() {
+    let place = place(true);
+    let ask = place.pinned().await;
+    let manifest = stop::capture(&place.host, &ask).await.unwrap();
+    let why = refused(undefine::perform(&place.host, &ask, fence(2)).await);
+    assert!(why.contains("runs as process"), "{why}");
+    refused(check_off::check(&place.host, &ask).await);
+    place.stop(&ask, &manifest, 2).await.unwrap();
+    let why = refused(delete_volumes::perform(&place.host, &ask, fence(3)).await);
+    assert!(why.contains("a disk of web01"), "{why}");
+    for _ in 0..2 {
+        undefine::perform(&place.host, &ask, fence(3)).await.unwrap();
+        assert_eq!(undefine::presence(&place.host, &ask).await.unwrap().0, Presence::Absent);
+    }
+    let image = place.host.image("web01-root");
+    let open = fs::File::open(&image).unwrap();
+    let why = refused(delete_volumes::perform(&place.host, &ask, fence(4)).await);
+    assert!(why.contains("has it open"), "{why}");
+    drop(open);
+    assert_eq!(delete_volumes::presence(&place.host, &ask).await.unwrap().0, Presence::Present);
+    for _ in 0..2 {
+        delete_volumes::perform(&place.host, &ask, fence(4)).await.unwrap();
+        assert_eq!(delete_volumes::presence(&place.host, &ask).await.unwrap().0, Presence::Absent);
+    }
+    assert!(!image.exists());
+}
+
+#[tokio::test]
+async fn what_was_not_pinned_stays() {
+    let place = place(false);
+    let ask = place.pinned().await;
+    // A volume that appeared after the announcement.
+    create_vm(place.folder.path(), &instance(), "new", OTHER, false).unwrap();
+    place.change("disks", json!(["web01-root", "new-root"]));
+    refused(undefine::perform(&place.host, &ask, fence(2)).await);
+    place.change("disks", json!(["web01-root"]));
+    undefine::perform(&place.host, &Ask { ends: Instant::now(), ..ask.clone() }, fence(2)).await.unwrap();
+    // A volume that was made anew under the pinned name.
+    let mut made = place.host.sandbox.read(VOLUMES, "web01-root").unwrap().unwrap();
+    made.insert("identity".into(), json!({ "uuid": OTHER }));
+    place.host.sandbox.write(VOLUMES, "web01-root", made, fence(2)).unwrap();
+    refused(delete_volumes::perform(&place.host, &ask, fence(3)).await);
+    refused(delete_volumes::presence(&place.host, &ask).await);
+    assert!(place.host.image("web01-root").exists());
+    // Nothing pinned, nothing destroyed.
+    refused(delete_volumes::perform(&place.host, &super::tests::ask(UUID), fence(3)).await);
+}
+
+#[tokio::test]
+async fn what_others_changed_is_refused_by_stop_and_undo() {
+    let place = place(true);
+    let ask = place.pinned().await;
+    let manifest = stop::capture(&place.host, &ask).await.unwrap();
+    place.change("onboot", json!(true));
+    let why = refused(place.stop(&ask, &manifest, 2).await);
+    assert!(why.contains("onboot"), "{why}");
+    place.change("onboot", json!(false));
+    place.stop(&ask, &manifest, 2).await.unwrap();
+    place.change("onboot", json!(true));
+    refused(check_off::check(&place.host, &ask).await);
+    refused(stop::undo(&place.host, &ask, &manifest, fence(3)).await);
+    assert_eq!(place.describe()["runs"], false);
+}
+
+#[tokio::test]
+async fn a_renamed_machine_is_not_absent() {
+    let place = place(false);
+    let ask = place.pinned().await;
+    let vms = place.host.sandbox.folder().join(VMS);
+    fs::rename(vms.join("web01.json"), vms.join("db01.json")).unwrap();
+    let why = refused(undefine::presence(&place.host, &ask).await);
+    assert!(why.contains("db01"), "{why}");
+}
+
+#[tokio::test]
+async fn a_locked_machine_is_busy() {
+    let place = place(false);
+    let ask = place.pinned().await;
+    let _lock = place.host.lock("web01").await.unwrap();
+    let result = undefine::perform(&place.host, &ask, fence(2)).await;
+    assert!(matches!(result, Err(Obstacle::Busy(_))), "{result:?}");
+}
