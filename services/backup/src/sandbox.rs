@@ -234,8 +234,8 @@ impl Driver for SandboxBackup {
             Action::RemoveSchedule => self.found(step, SCHEDULES),
             Action::Final => match self.found(step, ARCHIVES)? {
                 // The first backup of a resource that had none: there is nothing to be missed.
-                Found::Absent(_) => Ok(Found::Same),
-                found @ (Found::Same | Found::Different(_)) => Ok(found),
+                Found::Absent(_) if pinned(step)?.is_empty() => Ok(Found::Same),
+                found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => Ok(found),
             },
             Action::DeleteArchives => match self.found(step, ARCHIVES)? {
                 Found::Same if self.left(step)?.is_empty() => Ok(Found::Absent(self.sandbox.place()?)),

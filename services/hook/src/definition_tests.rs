@@ -31,8 +31,8 @@ fn a_mistake_names_the_file_and_the_key() {
     assert!(identity.contains("object.identity"), "{identity}");
     let whom = mistake("url = \"/api/instance\"", "url = \"http://{resource.name}/api\"");
     assert!(whom.contains("place.http.url"), "{whom}");
-    let intended = mistake("intended = { active = false }", "intended = { tariff = 7 }");
-    assert!(intended.contains("actions.stop.intended.tariff"), "{intended}");
+    let intended = mistake("intended = { active = false }", "intended = { rebate = 7 }");
+    assert!(intended.contains("actions.stop.intended.rebate"), "{intended}");
     let method = mistake("method = \"PATCH\"", "method = \"ERASE\"");
     assert!(method.contains("ERASE"), "{method}");
     let key = mistake("capture = ", "captures = ");

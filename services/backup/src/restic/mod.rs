@@ -164,7 +164,12 @@ impl Restic {
         }
         let uuid = uuid(step)?;
         match action {
-            Action::Inspect | Action::Final => Ok(Found::Same),
+            Action::Inspect => Ok(Found::Same),
+            Action::Final => {
+                // There were backups, and every one of them has gone since: somebody else is deleting.
+                let lost = !pinned.snapshots.is_empty() && listing.of_resource(uuid).next().is_none();
+                Ok(if lost { Found::Absent(place(listing)) } else { Found::Same })
+            }
             Action::RemoveSchedule => self.schedule(step, &listing.repository).await,
             Action::DeleteArchives => Ok(match listing.left(uuid, &pinned) {
                 Err(why) => Found::Different(why),
