@@ -88,7 +88,7 @@ fn channels() -> Vec<Channel> {
         ),
         channel::<Broadcast>(
             "beacon",
-            "sexton.beacon",
+            "sexton.fanout.beacon",
             true,
             "To every consumer: the state of a ledger read, each second, and extensions. Signed with Ed25519.",
         ),
@@ -164,8 +164,8 @@ fn message(of: &MessageSchema) -> Value {
             "type": "object",
             "description": "AMQP headers; the proof is over LABEL 0x00 BODY.",
             "properties": {
-                "key_id": {"type": "string", "description": "Which key the proof was made with."},
-                "mac": {"type": "string", "description": "HMAC-SHA256 or Ed25519 signature, in base64."}
+                "sexton-key-id": {"type": "string", "description": "Which key the proof was made with."},
+                "sexton-mac": {"type": "string", "description": "HMAC-SHA256 or Ed25519 signature, in base64."}
             }
         },
         "payload": {
