@@ -12,6 +12,7 @@ mod error;
 mod limits;
 pub mod row;
 pub mod rules;
+pub mod sqlite;
 mod view;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,112 @@
+//! Statements over many rows in a few fixed sizes, so that each is prepared once.
+//!
+//! Every statement crosses a thread (about 50 µs), whatever it does; a statement per row would make that the
+//! limit. Sizes are fixed because every other text would be prepared anew.
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments as _, Encode, Sqlite, Type};
+
+use crate::LedgerError;
+
+/// Rows per statement: the largest keeps the number of statements small, the middle one fills what is left of
+/// a batch, and one row needs no filling.
+const SIZES: [usize; 3] = [64, 8, 1];
+
+/// Turn an error of the database into the ledger's.
+pub(super) fn store(doing: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerError {
+    move |source| LedgerError::Store { doing, source: Box::new(source) }
+}
+
+/// Values to bind, in the order of the statement's parameters.
+#[derive(Default)]
+pub(super) struct Bind {
+    values: SqliteArguments,
+    failed: Option<sqlx::Error>,
+}
+
+impl Bind {
+    /// Bind one more value.
+    pub(super) fn add<'t, T: Encode<'t, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
+        if let Err(e) = self.values.add(value) {
+            self.failed.get_or_insert(sqlx::Error::Encode(e));
+        }
+        self
+    }
+
+    fn ready(self) -> Result<SqliteArguments, sqlx::Error> {
+        self.failed.map_or(Ok(self.values), Err)
+    }
+}
+
+/// Run a statement without rows; how many it changed.
+pub(super) async fn execute(
+    db: &mut SqliteConnection,
+    doing: &'static str,
+    sql: &'static str,
+    bind: Bind,
+) -> Result<u64, LedgerError> {
+    let values = bind.ready().map_err(store(doing))?;
+    Ok(sqlx::query_with(sql, values).execute(db).await.map_err(store(doing))?.rows_affected())
+}
+
+/// Run a query.
+pub(super) async fn rows(
+    db: &mut SqliteConnection,
+    doing: &'static str,
+    sql: &'static str,
+    bind: Bind,
+) -> Result<Vec<SqliteRow>, LedgerError> {
+    let values = bind.ready().map_err(store(doing))?;
+    sqlx::query_with(sql, values).fetch_all(db).await.map_err(store(doing))
+}
+
+/// A statement over many rows.
+pub(super) struct Chunked {
+    texts: [String; SIZES.len()],
+}
+
+impl Chunked {
+    /// `head (?, …), (?, …) tail`, with `columns` parameters a row.
+    pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
+        let row = format!("({})", vec!["?"; columns].join(","));
+        let texts = SIZES.map(|size| format!("{head} {} {tail}", vec![row.as_str(); size].join(",")));
+        Self { texts }
+    }
+
+    /// Run it over all of `rows`, in as few statements as the sizes allow; how many rows were changed.
+    pub(super) async fn execute<R>(
+        &'static self,
+        db: &mut SqliteConnection,
+        doing: &'static str,
+        rows: &[R],
+        bind: impl Fn(&R, &mut Bind),
+    ) -> Result<u64, LedgerError> {
+        let mut rest = rows;
+        let mut changed = 0;
+        for (size, text) in SIZES.iter().zip(&self.texts) {
+            while rest.len() >= *size {
+                let (now, later) = rest.split_at(*size);
+                let mut values = Bind::default();
+                for row in now {
+                    bind(row, &mut values);
+                }
+                changed += execute(db, doing, text.as_str(), values).await?;
+                rest = later;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Numbers as the JSON list that `json_each` takes.
+pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {
+    let numbers: Vec<String> = numbers.into_iter().map(|n| n.to_string()).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+/// Close a connection, whatever comes of it.
+pub(super) async fn close(db: SqliteConnection) {
+    if let Err(error) = db.close().await {
+        tracing::warn!(error = %error, "the job table's connection did not close cleanly");
+    }
+}

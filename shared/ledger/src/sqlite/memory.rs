@@ -1,0 +1,186 @@
+//! What the writer remembers between transactions, so that a step need not read what the last one wrote.
+//!
+//! Invariant: whatever is remembered equals the table. One process writes the file (its lock is held), one
+//! task writes in it, and what a transaction changed is taken over only after its COMMIT returned; before
+//! that it stands in [`Staged`], and if the transaction fails, what it had loaded is forgotten.
+//! [`compare`] checks it.
+use std::collections::HashMap;
+
+use sexton_model::belts::Pause;
+use sexton_model::decide::Lane;
+use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chunk::{Bind, rows, store};
+use super::load::{Bodies, Headed, load, moment};
+use super::recent::Recent;
+use super::codes;
+use crate::LedgerError;
+
+/// Orders out by instance and lane.
+pub(super) type OutCounts = HashMap<(Instance, Lane), u32>;
+
+/// Deletions that are remembered, at least: more than have an order out at once with a dozen instances at
+/// full credit. A few kilobytes each.
+const DELETIONS: usize = 16_384;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) deletions: Recent<DeletionId, Headed>,
+    pub(super) bodies: Bodies,
+    pub(super) out: OutCounts,
+    pub(super) last_fence: i64,
+    pub(super) epoch: u32,
+}
+
+/// What the transaction that is under way has read and changed.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) now: Timestamp,
+    pub(super) deletions: HashMap<DeletionId, Headed>,
+    pub(super) out: OutCounts,
+}
+
+impl Memory {
+    /// Read what a writer starts with.
+    pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, LedgerError> {
+        let doing = "reading the ledger";
+        let sql = "SELECT last_fence, epoch FROM ledger";
+        let row = sqlx::query(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
+        Ok(Self {
+            deletions: Recent::new(DELETIONS),
+            bodies: Bodies::new(DELETIONS),
+            out: count_out(db).await?,
+            last_fence: row.try_get(0).map_err(store(doing))?,
+            epoch: row.try_get(1).map_err(store(doing))?,
+        })
+    }
+
+    pub(super) fn stage(&self, now: Timestamp) -> Staged {
+        Staged { now, deletions: HashMap::new(), out: self.out.clone() }
+    }
+
+    /// Take over what was committed. What is over is forgotten: nobody asks for it often.
+    pub(super) fn take_over(&mut self, staged: Staged) {
+        self.out = staged.out;
+        for (id, headed) in staged.deletions {
+            if headed.0.status.live() {
+                self.deletions.put(id, headed);
+            }
+        }
+    }
+
+    /// These deletions, from this transaction, from memory, or from the table. They are *moved* out: whoever
+    /// asks for them puts them back into [`Staged`], or they are read again next time.
+    pub(super) async fn deletions(
+        &mut self,
+        db: &mut SqliteConnection,
+        staged: &mut Staged,
+        ids: impl Iterator<Item = DeletionId>,
+    ) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for id in ids {
+            if found.contains_key(&id) {
+                continue;
+            }
+            match staged.deletions.remove(&id).or_else(|| self.deletions.take(&id)) {
+                Some(headed) => {
+                    found.insert(id, headed);
+                }
+                None => missing.push(id),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        found.extend(load(db, &missing, &mut self.bodies).await?);
+        Ok(found)
+    }
+}
+
+/// Orders out, counted from the table. Whoever has an order out holds a lock, so the lock's index finds them.
+pub(super) async fn count_out(db: &mut SqliteConnection) -> Result<OutCounts, LedgerError> {
+    let doing = "counting orders out";
+    let sql = "SELECT out_at, id % 8 = 5, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL GROUP BY 1, 2";
+    let mut out = OutCounts::new();
+    for row in rows(db, doing, sql, Bind::default()).await? {
+        let at: String = row.try_get(0).map_err(store(doing))?;
+        let restore: bool = row.try_get(1).map_err(store(doing))?;
+        let lane = if restore { Lane::Restores } else { Lane::Stages };
+        let instance = at.parse().map_err(|e| codes::corrupt("jobs", &at, e))?;
+        out.insert((instance, lane), row.try_get(2).map_err(store(doing))?);
+    }
+    Ok(out)
+}
+
+/// Last pulses of all instances.
+pub(super) async fn pulses(db: &mut SqliteConnection) -> Result<HashMap<Instance, Timestamp>, LedgerError> {
+    let sql = "SELECT instance, pulsed_at FROM instances";
+    let mut pulses = HashMap::new();
+    for row in rows(db, "reading pulses", sql, Bind::default()).await? {
+        let name: &str = row.try_get(0).map_err(store("reading pulses"))?;
+        let instance = name.parse().map_err(|e| codes::corrupt("instances", name, e))?;
+        pulses.insert(instance, moment(&row, 1)?);
+    }
+    Ok(pulses)
+}
+
+/// Pauses in force, ascending.
+pub(super) async fn pauses(db: &mut SqliteConnection) -> Result<Vec<Pause>, LedgerError> {
+    let sql = "SELECT id, body FROM pauses ORDER BY id";
+    let mut pauses = Vec::new();
+    for row in rows(db, "reading pauses", sql, Bind::default()).await? {
+        let id: i64 = row.try_get(0).map_err(store("reading pauses"))?;
+        let text: &str = row.try_get(1).map_err(store("reading pauses"))?;
+        pauses.push(codes::body("pauses", id, text)?);
+    }
+    Ok(pauses)
+}
+
+/// Whether memory and table are the same; else what differs first.
+pub(super) async fn compare(
+    db: &mut SqliteConnection,
+    memory: &Memory,
+    staged: &Staged,
+) -> Result<Result<(), String>, LedgerError> {
+    let mut out = staged.out.clone();
+    out.retain(|_, n| *n > 0);
+    let table = count_out(db).await?;
+    if out != table {
+        return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
+    }
+    let all: Vec<_> = memory.deletions.iter().chain(&staged.deletions).collect();
+    let mut fresh = Bodies::new(all.len());
+    for chunk in all.chunks(256) {
+        let ids: Vec<DeletionId> = chunk.iter().map(|(id, _)| **id).collect();
+        let table = load(db, &ids, &mut fresh).await?;
+        for (id, remembered) in chunk {
+            if table.get(*id) != Some(*remembered) {
+                return Ok(Err(format!("{id}: remembered {remembered:?}, in the table {:?}", table.get(*id))));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The next `count` fence numbers, the first of which is returned.
+pub(super) async fn fences(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    count: usize,
+) -> Result<Fence, LedgerError> {
+    let first = Fence { epoch: memory.epoch, number: memory.last_fence + 1 };
+    // Numbers of a transaction that fails are lost: they only have to grow.
+    memory.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
+    let mut bind = Bind::default();
+    bind.add(memory.last_fence);
+    super::chunk::execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
+    Ok(first)
+}
+
+/// The stage's job of a step: what its manifest is stored under.
+pub(super) fn manifest_key(order: &sexton_model::decide::OrderSpec) -> (JobId, u16) {
+    (JobId::of(order.job.deletion(), order.stage.index()), order.step)
+}

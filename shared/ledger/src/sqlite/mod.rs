@@ -1,0 +1,254 @@
+//! The job table in one SQLite file: the footing for one machine.
+//!
+//! Contract: one process uses the file, which a lock file beside it holds; one task writes. It drains what
+//! waits, decides all of it in one `BEGIN IMMEDIATE` transaction, commits once (WAL, `synchronous = FULL`,
+//! checked at the start) and only then answers, so that what was answered is on disk. Views and listings read
+//! through a small pool of their own and see the last commit.
+//!
+//! The store's clock is this process's, in microseconds, kept from going back.
+//!
+//! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
+//! [`SqliteLedger::open`] goes on from the last commit.
+mod chunk;
+mod clock;
+mod codes;
+mod find;
+mod inventory;
+mod jobs;
+mod load;
+mod memory;
+mod open;
+mod pausing;
+mod recent;
+mod run;
+mod views;
+mod write;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sexton_model::audit::Broken;
+use sexton_model::beacon::Beacon;
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::decide::{Event, Lane};
+use sexton_model::resource::Resource;
+use sexton_model::time::Day;
+use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
+use sqlx::Row as _;
+use sqlx::sqlite::SqlitePool;
+use tokio::sync::{mpsc, oneshot};
+
+use self::chunk::store;
+use self::clock::Clock;
+use self::memory::OutCounts;
+use self::writer::{Answer, Command, Work};
+use crate::{
+    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger, LedgerError,
+    Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+};
+
+/// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    commands: mpsc::Sender<Command>,
+    reads: SqlitePool,
+    clock: Arc<Clock>,
+    out: Arc<Mutex<OutCounts>>,
+    limits: Limits,
+    ledger: String,
+    epoch: u32,
+    day: Day,
+}
+
+/// Jobs that one batch looks at again after a pause.
+const RECHECKS: u32 = 512;
+
+impl SqliteLedger {
+    /// Compare what the writer remembers with the table, and say what differs. They never should; this reads
+    /// all that is remembered, so it is for tests and for whoever doubts it.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn compare(&self) -> Result<Result<(), String>, LedgerError> {
+        match self.ask(Work::Compare).await? {
+            Answer::Compare(result) => Ok(result),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn ask(&self, work: Work) -> Result<Answer, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { work, reply };
+        self.commands.send(command).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, LedgerError> {
+        self.reads.acquire().await.map_err(store("opening a connection to read"))
+    }
+
+    /// For reads of several statements that must see the same state.
+    async fn snapshot(&self) -> Result<sqlx::SqliteTransaction<'static>, LedgerError> {
+        self.reads.begin().await.map_err(store("beginning to read"))
+    }
+
+    async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
+        let mut after = JobId(0);
+        loop {
+            let found = find::stopped_by(&mut *self.reader().await?, pause, after, RECHECKS).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = *last;
+            let batch = found
+                .iter()
+                .map(|job| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } })
+                .collect();
+            // A refusal means that something else has moved it on.
+            self.run(batch).await?;
+        }
+    }
+}
+
+fn gone() -> LedgerError {
+    LedgerError::Unfit("its writer has ended".to_owned())
+}
+
+fn mixed_up(answer: &Answer) -> LedgerError {
+    LedgerError::Unfit(format!("its writer answered another question: {answer:?}"))
+}
+
+#[async_trait]
+impl DueReader for SqliteLedger {
+    async fn due(&self, limit: u32) -> Result<Vec<JobId>, LedgerError> {
+        find::due(&mut *self.reader().await?, self.clock.now(), limit).await
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn facts(&self) -> Result<Facts, LedgerError> {
+        Ok(Facts { ledger: self.ledger.clone(), epoch: self.epoch, day: self.day, now: self.clock.now() })
+    }
+
+    async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.ask(Work::Run(batch)).await? {
+            Answer::Run(results) => Ok(results),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn next_for(
+        &self,
+        instance: Option<&Instance>,
+        lane: Lane,
+        limit: u32,
+    ) -> Result<Vec<JobId>, LedgerError> {
+        find::next_for(&mut *self.reader().await?, self.clock.now(), (instance, lane, limit)).await
+    }
+
+    async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
+        let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        find::free_credit(&mut *self.reader().await?, self.clock.now(), &self.limits, &out).await
+    }
+
+    async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
+        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit).await
+    }
+
+    async fn register(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+        whole: bool,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        match self.ask(Work::Register(resources, by.clone(), whole)).await? {
+            Answer::Register(results) => Ok(results),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
+        match self.ask(Work::Create(new)).await? {
+            Answer::Create(results) => Ok(results),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn resource(&self, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
+        views::resource(&mut *self.reader().await?, id).await
+    }
+
+    async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
+        views::resources(&mut *self.snapshot().await?, filter).await
+    }
+
+    async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
+        views::deletion(&mut *self.snapshot().await?, id).await
+    }
+
+    async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError> {
+        views::deletion_of(&mut *self.reader().await?, resource).await
+    }
+
+    async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
+        views::deletions(&mut *self.snapshot().await?, filter).await
+    }
+
+    async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {
+        match self.ask(Work::Pause(covers, by.clone(), reason.to_owned())).await? {
+            Answer::Pause(paused) => Ok(paused),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
+        let lifted = match self.ask(Work::Resume(pause, by.clone())).await? {
+            Answer::Resume(lifted) => lifted.is_some(),
+            other => return Err(mixed_up(&other)),
+        };
+        if lifted {
+            // Not in the same transaction: it may have stopped a million jobs. What a crash in between leaves
+            // out is looked at again within a minute anyway.
+            self.look_again(pause).await?;
+        }
+        Ok(lifted)
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
+        memory::pauses(&mut *self.reader().await?).await
+    }
+
+    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
+        match self.ask(Work::Pulse(instances)).await? {
+            Answer::Pulse => Ok(()),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn beacon(&self) -> Result<Beacon, LedgerError> {
+        // Before the read: an age counted from it is never too short.
+        let read_at = self.clock.now();
+        let doing = "reading the beacon";
+        let row = sqlx::query("SELECT epoch, revision FROM ledger")
+            .fetch_one(&mut *self.reader().await?)
+            .await
+            .map_err(store(doing))?;
+        Ok(Beacon {
+            epoch: row.try_get(0).map_err(store(doing))?,
+            revision: row.try_get(1).map_err(store(doing))?,
+            read_at,
+        })
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        views::health(&mut *self.snapshot().await?, self.clock.now()).await
+    }
+
+    async fn verify_chain(&self, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
+        views::verify_chain(&mut *self.snapshot().await?, id).await
+    }
+}

@@ -1,0 +1,133 @@
+//! Pauses and pulses.
+use std::sync::LazyLock;
+
+use sexton_model::audit::{self, Hash};
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::job::JobKind;
+use sexton_model::{Actor, DeletionId, Instance};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::inventory::append;
+use super::memory::{Memory, Staged, pauses};
+use super::codes;
+use crate::rules::{self, LedgerEvent};
+use crate::{LedgerError, Paused};
+
+/// The chain of all pauses.
+pub(super) const CHAIN: &str = "pauses";
+
+/// Pause. The writer does one transaction after the other, so nothing that dispatches overlaps it.
+pub(super) async fn pause(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (covers, by, reason): (&PauseSelector, &Actor, &str),
+) -> Result<Paused, LedgerError> {
+    let doing = "pausing";
+    let id: i64 = sqlx::query_scalar("SELECT last_pause + 1 FROM ledger")
+        .fetch_one(&mut *db)
+        .await
+        .map_err(store(doing))?;
+    let pause =
+        Pause { id, covers: covers.clone(), by: by.clone(), reason: reason.to_owned(), since: staged.now };
+    let mut bind = Bind::default();
+    bind.add(id).add(rules::text(&pause)?);
+    execute(db, doing, "INSERT INTO pauses (id, body) VALUES (?, ?)", bind).await?;
+    let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
+    execute(db, doing, sql, Bind::default()).await?;
+    link(db, staged, "paused", by, &pause).await?;
+    let orders_out = orders_out(db, memory, staged, &pause).await?;
+    Ok(Paused { pause, orders_out })
+}
+
+/// Lift a pause; the pause that was, if there is one of that number.
+pub(super) async fn resume(
+    db: &mut SqliteConnection,
+    staged: &Staged,
+    (id, by): (i64, &Actor),
+) -> Result<Option<Pause>, LedgerError> {
+    let Some(pause) = pauses(db).await?.into_iter().find(|pause| pause.id == id) else { return Ok(None) };
+    let mut bind = Bind::default();
+    bind.add(id);
+    execute(db, "lifting a pause", "DELETE FROM pauses WHERE id = ?", bind).await?;
+    link(db, staged, "resumed", by, &pause).await?;
+    Ok(Some(pause))
+}
+
+async fn link(
+    db: &mut SqliteConnection,
+    staged: &Staged,
+    what: &str,
+    by: &Actor,
+    pause: &Pause,
+) -> Result<(), LedgerError> {
+    let doing = "writing down a pause";
+    let row = sqlx::query("SELECT pause_seq, pause_head FROM ledger")
+        .fetch_one(&mut *db)
+        .await
+        .map_err(store(doing))?;
+    let seq: i64 = row.try_get(0).map_err(store(doing))?;
+    let head: &[u8] = row.try_get(1).map_err(store(doing))?;
+    let head: Hash = codes::hash("ledger", CHAIN, head)?;
+    let body = serde_json::to_value(pause).map_err(|e| codes::corrupt("pauses", pause.id, e))?;
+    let event = LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body };
+    let text = rules::text(&event)?;
+    let head = audit::link(&head, seq + 1, text.as_bytes());
+    append(db, &[(CHAIN.to_owned(), seq + 1, text, head)]).await?;
+    let mut bind = Bind::default();
+    bind.add(seq + 1).add(head.to_vec());
+    execute(db, doing, "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind).await?;
+    Ok(())
+}
+
+/// Orders that are out and that the pause covers, in pieces so that no more deletions than one batch has are
+/// held at once.
+async fn orders_out(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    pause: &Pause,
+) -> Result<u64, LedgerError> {
+    let doing = "counting orders out";
+    let sql = "SELECT deletion_id FROM jobs WHERE locks AND out_at IS NOT NULL";
+    let mut ids = Vec::new();
+    for row in rows(db, doing, sql, Bind::default()).await? {
+        ids.push(DeletionId(row.try_get(0).map_err(store(doing))?));
+    }
+    let mut count = 0;
+    for chunk in ids.chunks(1024) {
+        let deletions = memory.deletions(db, staged, chunk.iter().copied()).await?;
+        for (deletion, _) in deletions.values() {
+            let out = deletion.jobs.iter().filter(|job| job.state.out().is_some());
+            count += out
+                .filter(|job| job.kind != JobKind::Restore && pause.covers.covers(deletion, job))
+                .count() as u64;
+        }
+        staged.deletions.extend(deletions);
+    }
+    Ok(count)
+}
+
+static PULSES: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "INSERT INTO instances (instance, pulsed_at) VALUES",
+        2,
+        "ON CONFLICT (instance) DO UPDATE SET pulsed_at = excluded.pulsed_at",
+    )
+});
+
+/// Consumers of these instances are alive.
+pub(super) async fn pulse(
+    db: &mut SqliteConnection,
+    staged: &Staged,
+    instances: &[Instance],
+) -> Result<(), LedgerError> {
+    PULSES
+        .execute(db, "noting pulses", instances, |instance, bind| {
+            bind.add(instance.to_string()).add(staged.now.0);
+        })
+        .await?;
+    Ok(())
+}

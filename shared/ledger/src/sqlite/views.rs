@@ -1,0 +1,234 @@
+//! Listings and views.
+use std::collections::{BTreeMap, HashMap};
+
+use sexton_model::audit::{self, Broken, Hash};
+use sexton_model::job::StateName;
+use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chunk::{Bind, rows, store};
+use super::codes;
+use super::inventory::{Standing, standing};
+use super::load::{Bodies, load};
+use super::memory::{count_out, pauses, pulses};
+use crate::{
+    AuditRow, DeletionFilter, DeletionRow, DeletionView, Health, LedgerError, Page, ResourceFilter,
+    ResourceView, rules,
+};
+
+/// Longest page.
+const PAGE_MAX: u32 = 1000;
+
+fn view(standing: Standing) -> ResourceView {
+    ResourceView { resource: standing.resource, presence: standing.presence, live: standing.live }
+}
+
+/// One resource.
+pub(super) async fn resource(
+    db: &mut SqliteConnection,
+    id: &ResourceId,
+) -> Result<Option<ResourceView>, LedgerError> {
+    Ok(standing(db, std::iter::once(id)).await?.into_values().next().map(view))
+}
+
+/// Resources, ascending by id.
+pub(super) async fn resources(
+    db: &mut SqliteConnection,
+    filter: &ResourceFilter,
+) -> Result<Page<ResourceView>, LedgerError> {
+    let doing = "listing resources";
+    let limit = filter.limit.clamp(1, PAGE_MAX);
+    let mut bind = Bind::default();
+    bind.add(filter.kind.as_ref().map(ToString::to_string))
+        .add(filter.scope.as_ref().map(ToString::to_string))
+        .add(filter.after.clone().unwrap_or_default())
+        .add(i64::from(limit) + 1);
+    // One text per set of filters: with `?1 IS NULL OR …` no index would be used.
+    let sql = match (&filter.kind, &filter.scope) {
+        (None, None) => "SELECT id FROM resources WHERE id > ?3 ORDER BY id LIMIT ?4",
+        (Some(_), None) => "SELECT id FROM resources WHERE kind = ?1 AND id > ?3 ORDER BY id LIMIT ?4",
+        (None, Some(_)) => "SELECT id FROM resources WHERE scope = ?2 AND id > ?3 ORDER BY id LIMIT ?4",
+        (Some(_), Some(_)) => {
+            "SELECT id FROM resources WHERE scope = ?2 AND kind = ?1 AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+    };
+    let mut ids: Vec<ResourceId> = Vec::new();
+    for row in rows(db, doing, sql, bind).await? {
+        let id: &str = row.try_get(0).map_err(store(doing))?;
+        ids.push(id.parse().map_err(|e| codes::corrupt("resources", id, e))?);
+    }
+    let more = ids.len() > limit as usize;
+    ids.truncate(limit as usize);
+    let mut found = standing(db, ids.iter()).await?;
+    let items: Vec<_> = ids.iter().filter_map(|id| found.remove(&id.to_string())).map(view).collect();
+    Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
+}
+
+/// Everything about one deletion.
+pub(super) async fn deletion(
+    db: &mut SqliteConnection,
+    id: DeletionId,
+) -> Result<Option<DeletionView>, LedgerError> {
+    let doing = "reading a deletion";
+    let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1)).await?.remove(&id) else { return Ok(None) };
+    let mut bind = Bind::default();
+    bind.add(id.0);
+    let sql = "SELECT instance, body FROM targets WHERE deletion_id = ?";
+    let mut targets: BTreeMap<Instance, serde_json::Value> = BTreeMap::new();
+    for row in rows(db, doing, sql, bind).await? {
+        let name: &str = row.try_get(0).map_err(store(doing))?;
+        let text: &str = row.try_get(1).map_err(store(doing))?;
+        let instance = name.parse().map_err(|e| codes::corrupt("targets", name, e))?;
+        targets.insert(instance, codes::body("targets", id, text)?);
+    }
+    let mut audit = Vec::new();
+    for (seq, text, hash) in chain(db, id).await? {
+        audit.push(AuditRow { seq, event: codes::body("audit", id, &text)?, hash });
+    }
+    Ok(Some(DeletionView { deletion, targets, audit }))
+}
+
+async fn chain(db: &mut SqliteConnection, id: DeletionId) -> Result<Vec<(i64, String, Hash)>, LedgerError> {
+    let doing = "reading an audit trail";
+    let mut bind = Bind::default();
+    bind.add(id.0);
+    let sql = "SELECT seq, body, hash FROM audit WHERE deletion_id = ? ORDER BY seq";
+    let mut chain = Vec::new();
+    for row in rows(db, doing, sql, bind).await? {
+        let hash: &[u8] = row.try_get(2).map_err(store(doing))?;
+        chain.push((
+            row.try_get(0).map_err(store(doing))?,
+            row.try_get(1).map_err(store(doing))?,
+            codes::hash("audit", id, hash)?,
+        ));
+    }
+    Ok(chain)
+}
+
+/// Check a chain against its head, which is read first: a longer chain cannot be taken for a broken one only
+/// because it grew in between, as both are read in one transaction by the caller.
+pub(super) async fn verify_chain(
+    db: &mut SqliteConnection,
+    id: DeletionId,
+) -> Result<Result<(), Broken>, LedgerError> {
+    let doing = "reading an audit trail";
+    let mut bind = Bind::default();
+    bind.add(id.0);
+    let head = rows(db, doing, "SELECT audit_seq, audit_head FROM deletions WHERE id = ?", bind).await?;
+    let head = match head.first() {
+        Some(row) => {
+            let hash: &[u8] = row.try_get(1).map_err(store(doing))?;
+            (row.try_get(0).map_err(store(doing))?, codes::hash("deletions", id, hash)?)
+        }
+        None => (0, audit::GENESIS),
+    };
+    let chain = chain(db, id).await?;
+    Ok(audit::verify(chain.iter().map(|(seq, body, hash)| (*seq, body.as_bytes(), *hash)), head))
+}
+
+/// The live record of a resource, else its latest one.
+pub(super) async fn deletion_of(
+    db: &mut SqliteConnection,
+    resource: &ResourceId,
+) -> Result<Option<DeletionId>, LedgerError> {
+    let doing = "reading a resource's records";
+    let mut bind = Bind::default();
+    bind.add(resource.to_string());
+    let sql = "SELECT id FROM deletions WHERE resource = ? ORDER BY live DESC, id DESC LIMIT 1";
+    let found = rows(db, doing, sql, bind).await?;
+    found.first().map(|row| row.try_get(0).map(DeletionId).map_err(store(doing))).transpose()
+}
+
+/// Deletions, newest first.
+pub(super) async fn deletions(
+    db: &mut SqliteConnection,
+    filter: &DeletionFilter,
+) -> Result<Page<DeletionRow>, LedgerError> {
+    let doing = "listing deletions";
+    let limit = filter.limit.clamp(1, PAGE_MAX);
+    let after = match filter.after.as_deref().map(str::parse::<DeletionId>) {
+        None => i64::MAX,
+        Some(Ok(id)) => id.0,
+        // Behind what is no id there is nothing.
+        Some(Err(_)) => 0,
+    };
+    let mut bind = Bind::default();
+    bind.add(after)
+        .add(i64::from(limit) + 1)
+        .add(filter.status.map(codes::of_status))
+        .add(filter.state.map(crate::row::code))
+        .add(filter.scope.as_ref().map(ToString::to_string))
+        .add(filter.kind.as_ref().map(ToString::to_string));
+    let sql = match (&filter.scope, &filter.kind) {
+        (None, None) => {
+            "SELECT d.id FROM deletions AS d WHERE d.id < ?1 AND (?3 IS NULL OR d.status = ?3) \
+             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
+             AND j.state = ?4)) ORDER BY d.id DESC LIMIT ?2"
+        }
+        (Some(_), _) => {
+            "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
+             WHERE r.scope = ?5 AND r.deletion_id < ?1 AND (?6 IS NULL OR r.kind = ?6) \
+             AND (?3 IS NULL OR d.status = ?3) \
+             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
+             AND j.state = ?4)) ORDER BY r.deletion_id DESC LIMIT ?2"
+        }
+        (None, Some(_)) => {
+            "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
+             WHERE r.kind = ?6 AND r.deletion_id < ?1 AND (?3 IS NULL OR d.status = ?3) \
+             AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
+             AND j.state = ?4)) ORDER BY r.deletion_id DESC LIMIT ?2"
+        }
+    };
+    let mut ids = Vec::new();
+    for row in rows(db, doing, sql, bind).await? {
+        ids.push(DeletionId(row.try_get(0).map_err(store(doing))?));
+    }
+    let more = ids.len() > limit as usize;
+    ids.truncate(limit as usize);
+    let mut found = load(db, &ids, &mut Bodies::new(ids.len())).await?;
+    let items: Vec<_> = ids
+        .iter()
+        .filter_map(|id| found.remove(id))
+        .map(|(deletion, _)| DeletionRow {
+            id: deletion.id,
+            resource: deletion.record.resource.id.clone(),
+            scope: deletion.record.resource.scope.clone(),
+            status: deletion.status,
+            at: rules::stands_at(&deletion.jobs),
+        })
+        .collect();
+    Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
+}
+
+/// How the job table is doing.
+pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<Health, LedgerError> {
+    let doing = "reading the job table's health";
+    let mut jobs = BTreeMap::new();
+    for row in rows(db, doing, "SELECT state, count(*) FROM jobs GROUP BY state", Bind::default()).await? {
+        let state: i64 = row.try_get(0).map_err(store(doing))?;
+        let count: i64 = row.try_get(1).map_err(store(doing))?;
+        let name = usize::try_from(state).ok().and_then(|n| StateName::ALL.get(n).copied());
+        let name = name.ok_or_else(|| codes::corrupt("jobs", "state", format!("{state} is no state")))?;
+        jobs.insert(name, u64::try_from(count).unwrap_or(0));
+    }
+    let sql = "SELECT min(at) FROM (SELECT min(due_at) AS at FROM jobs WHERE queued AND rank = 2 \
+               UNION ALL SELECT min(due_at) FROM jobs WHERE held)";
+    let oldest: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
+    let mut out: HashMap<Instance, u64> = HashMap::new();
+    for ((instance, _), count) in count_out(db).await? {
+        *out.entry(instance).or_insert(0) += u64::from(count);
+    }
+    let mut instances: BTreeMap<_, _> = pulses(db)
+        .await?
+        .into_iter()
+        .map(|(instance, at)| {
+            let count = out.remove(&instance).unwrap_or(0);
+            (instance, (at, count))
+        })
+        .collect();
+    // Orders may be out at an instance that was never heard of.
+    instances.extend(out.into_iter().map(|(instance, count)| (instance, (Timestamp::default(), count))));
+    let oldest_due = oldest.map(Timestamp).filter(|at| *at <= now);
+    Ok(Health { now, jobs, oldest_due, instances, pauses: pauses(db).await? })
+}

@@ -1,0 +1,256 @@
+//! Writing what a batch decided.
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use sexton_model::deletion::Deletion;
+use sexton_model::job::JobKind;
+use sexton_model::{DeletionId, JobId};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::load::Headed;
+use super::{codes, jobs};
+use crate::batch::{AuditWrite, Writes};
+use crate::row::JobRow;
+use crate::{LedgerError, rules};
+
+/// Which jobs the batch found running, and which restores there were: it decides how a job is written.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    running: HashSet<JobId>,
+    restores: HashSet<JobId>,
+}
+
+impl Before {
+    pub(super) fn note(&mut self, deletion: &Deletion) {
+        for job in &deletion.jobs {
+            if job.kind == JobKind::Restore {
+                self.restores.insert(job.id);
+            }
+            if job.state.name() == sexton_model::job::StateName::Running {
+                self.running.insert(job.id);
+            }
+        }
+    }
+}
+
+static HEADS: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "WITH v (id, status, live, seq, head) AS (VALUES",
+        5,
+        ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live \
+         FROM v WHERE deletions.id = v.id",
+    )
+});
+
+/// Between two steps only the chain grows: the partial index on `live` is not touched.
+static CHAINS: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "WITH v (id, seq, head) AS (VALUES",
+        3,
+        ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head FROM v WHERE deletions.id = v.id",
+    )
+});
+
+static AUDIT: LazyLock<Chunked> =
+    LazyLock::new(|| Chunked::new("INSERT INTO audit (deletion_id, seq, body, hash) VALUES", 4, ""));
+
+static MANIFESTS: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new("INSERT INTO manifests (job_id, step, body) VALUES", 3, "ON CONFLICT (job_id, step) DO NOTHING")
+});
+
+static PRESENCE: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "WITH v (id, presence) AS (VALUES",
+        2,
+        ") UPDATE resources SET presence = v.presence FROM v WHERE resources.id = v.id",
+    )
+});
+
+static TARGETS: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "INSERT INTO targets (deletion_id, instance, body) VALUES",
+        3,
+        "ON CONFLICT (deletion_id, instance) DO UPDATE SET body = excluded.body",
+    )
+});
+
+/// Write everything. `statuses`: records whose status this batch changed.
+pub(super) async fn write(
+    db: &mut SqliteConnection,
+    writes: Writes,
+    before: &Before,
+    statuses: &HashSet<DeletionId>,
+    deletions: &std::collections::HashMap<DeletionId, Headed>,
+) -> Result<(), LedgerError> {
+    write_jobs(db, &writes, before, deletions).await?;
+    write_heads(db, &writes, statuses).await?;
+    audit(db, &writes.audit).await?;
+    MANIFESTS
+        .execute(db, "writing manifests", &writes.manifests, |(id, slot, step, value), bind| {
+            bind.add(JobId::of(*id, *slot).0).add(i64::from(*step)).add(value.to_string());
+        })
+        .await?;
+    write_targets(db, writes.targets).await?;
+    for (id, hold) in &writes.holds {
+        let mut bind = Bind::default();
+        bind.add(id.0).add(hold.id).add(rules::text(hold)?);
+        execute(db, "placing a hold", "INSERT INTO holds (deletion_id, id, body) VALUES (?, ?, ?)", bind)
+            .await?;
+    }
+    for (id, hold) in &writes.released {
+        let mut bind = Bind::default();
+        bind.add(id.0).add(*hold);
+        execute(db, "releasing a hold", "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind).await?;
+    }
+    for (id, waiver) in &writes.waivers {
+        let mut bind = Bind::default();
+        bind.add(id.0).add(rules::text(waiver)?).add(id.0);
+        let sql = "INSERT INTO waivers (deletion_id, body, number) \
+                   SELECT ?, ?, coalesce(max(number), 0) + 1 FROM waivers WHERE deletion_id = ?";
+        execute(db, "writing a waiver", sql, bind).await?;
+    }
+    PRESENCE
+        .execute(db, "writing the inventory", &last_of(&writes.resources), |(id, presence), bind| {
+            bind.add(id.to_string()).add(codes::of_presence(**presence));
+        })
+        .await?;
+    Ok(())
+}
+
+/// The last value of each key: an update from a list with a key twice would take any of them.
+fn last_of<K: Ord, V>(pairs: &[(K, V)]) -> Vec<(&K, &V)> {
+    let last: std::collections::BTreeMap<&K, &V> = pairs.iter().map(|(k, v)| (k, v)).collect();
+    last.into_iter().collect()
+}
+
+async fn write_jobs(
+    db: &mut SqliteConnection,
+    writes: &Writes,
+    before: &Before,
+    deletions: &std::collections::HashMap<DeletionId, Headed>,
+) -> Result<(), LedgerError> {
+    let mut steps: Vec<&JobRow> = Vec::with_capacity(writes.jobs.len());
+    let mut others: Vec<&JobRow> = Vec::new();
+    let mut new: Vec<(&JobRow, String)> = Vec::new();
+    let running = crate::row::code(sexton_model::job::StateName::Running);
+    for row in writes.jobs.values() {
+        if row.id.slot() == JobKind::RESTORE_SLOT && !before.restores.contains(&row.id) {
+            let resource = deletions.get(&row.deletion()).map(|(d, _)| d.record.resource.id.to_string());
+            new.push((row, resource.unwrap_or_default()));
+        } else if row.state == running && before.running.contains(&row.id) {
+            steps.push(row);
+        } else {
+            others.push(row);
+        }
+    }
+    // Locks are given up before restores take them: the unique index looks at every row as it is written.
+    jobs::step(db, &steps).await?;
+    jobs::update(db, &others).await?;
+    jobs::insert(db, &new).await
+}
+
+async fn write_heads(
+    db: &mut SqliteConnection,
+    writes: &Writes,
+    statuses: &HashSet<DeletionId>,
+) -> Result<(), LedgerError> {
+    let (changed, grown): (Vec<_>, Vec<_>) =
+        writes.heads.iter().partition(|(id, _)| statuses.contains(id));
+    let mut count = HEADS
+        .execute(db, "writing records' heads", &changed, |(id, (seq, head, status)), bind| {
+            bind.add(id.0).add(codes::of_status(*status)).add(status.live()).add(*seq).add(head.to_vec());
+        })
+        .await?;
+    count += CHAINS
+        .execute(db, "writing records' heads", &grown, |(id, (seq, head, _)), bind| {
+            bind.add(id.0).add(*seq).add(head.to_vec());
+        })
+        .await?;
+    if count != writes.heads.len() as u64 {
+        let reason = format!("{} were to be written, {count} are there", writes.heads.len());
+        return Err(codes::corrupt("deletions", "heads", reason));
+    }
+    Ok(())
+}
+
+/// Append events.
+pub(super) async fn audit(db: &mut SqliteConnection, events: &[AuditWrite]) -> Result<(), LedgerError> {
+    AUDIT
+        .execute(db, "appending to the audit trail", events, |event, bind| {
+            bind.add(event.deletion.0).add(event.seq).add(event.body.clone()).add(event.hash.to_vec());
+        })
+        .await?;
+    Ok(())
+}
+
+/// Pin targets: what is joined is read first, all in order.
+async fn write_targets(
+    db: &mut SqliteConnection,
+    targets: Vec<(DeletionId, sexton_model::Instance, Value, bool)>,
+) -> Result<(), LedgerError> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let joins: Vec<_> = targets.iter().filter(|t| t.3).map(|t| (t.0, t.1.to_string())).collect();
+    let mut pinned = if joins.is_empty() { Default::default() } else { read_targets(db, &joins).await? };
+    for (id, instance, value, join) in targets {
+        let key = (id, instance.to_string());
+        let value = match pinned.remove(&key) {
+            Some(old) if join => rules::join_targets(old, value),
+            Some(_) | None => value,
+        };
+        pinned.insert(key, value);
+    }
+    let pinned: Vec<_> = pinned.into_iter().collect();
+    TARGETS
+        .execute(db, "pinning targets", &pinned, |((id, instance), value), bind| {
+            bind.add(id.0).add(instance.clone()).add(value.to_string());
+        })
+        .await?;
+    Ok(())
+}
+
+/// Pinned targets, by deletion and instance.
+pub(super) async fn read_targets(
+    db: &mut SqliteConnection,
+    wanted: &[(DeletionId, String)],
+) -> Result<std::collections::HashMap<(DeletionId, String), Value>, LedgerError> {
+    let pairs: Vec<(i64, &str)> = wanted.iter().map(|(id, instance)| (id.0, instance.as_str())).collect();
+    let mut bind = Bind::default();
+    bind.add(rules::text(&pairs)?);
+    let sql = "SELECT t.deletion_id, t.instance, t.body FROM json_each(?) AS n CROSS JOIN targets AS t \
+               ON t.deletion_id = n.value ->> 0 AND t.instance = n.value ->> 1";
+    let doing = "reading targets";
+    let mut found = std::collections::HashMap::new();
+    for row in rows(db, doing, sql, bind).await? {
+        let id: i64 = row.try_get(0).map_err(store(doing))?;
+        let instance: String = row.try_get(1).map_err(store(doing))?;
+        let text: &str = row.try_get(2).map_err(store(doing))?;
+        found.insert((DeletionId(id), instance), codes::body("targets", id, text)?);
+    }
+    Ok(found)
+}
+
+/// Manifests, by the stage's job and the step.
+pub(super) async fn read_manifests(
+    db: &mut SqliteConnection,
+    wanted: &[(JobId, u16)],
+) -> Result<std::collections::HashMap<(JobId, u16), Value>, LedgerError> {
+    let pairs: Vec<(i64, u16)> = wanted.iter().map(|(id, step)| (id.0, *step)).collect();
+    let mut bind = Bind::default();
+    bind.add(rules::text(&pairs)?);
+    let sql = "SELECT m.job_id, m.step, m.body FROM json_each(?) AS n CROSS JOIN manifests AS m \
+               ON m.job_id = n.value ->> 0 AND m.step = n.value ->> 1";
+    let doing = "reading manifests";
+    let mut found = std::collections::HashMap::new();
+    for row in rows(db, doing, sql, bind).await? {
+        let id: i64 = row.try_get(0).map_err(store(doing))?;
+        let step: u16 = row.try_get(1).map_err(store(doing))?;
+        let text: &str = row.try_get(2).map_err(store(doing))?;
+        found.insert((JobId(id), step), codes::body("manifests", id, text)?);
+    }
+    Ok(found)
+}

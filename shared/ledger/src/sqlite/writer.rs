@@ -1,0 +1,219 @@
+//! The one task that writes: it drains what waits, decides all of it in one transaction, commits once, and
+//! only then answers.
+use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::resource::Resource;
+use sexton_model::{Actor, DeletionId, Instance};
+use sqlx::Connection as _;
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::chunk::{close, store};
+use super::clock::Clock;
+use super::memory::{self, Memory, OutCounts, Staged};
+use super::run::Setting;
+use super::{inventory, pausing, run};
+use crate::{Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+
+/// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
+/// their callers.
+pub(super) const WAITING: usize = 256;
+
+/// Commands in one transaction: keeps a commit, and so the longest wait for an answer, short.
+const GROUP: usize = 64;
+
+/// Intents decided together: what one batch of the trait may have.
+const MERGED: usize = 1024;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Work {
+    Run(Vec<Intent>),
+    Register(Vec<Resource>, Actor, bool),
+    Create(Vec<NewDeletion>),
+    Pause(PauseSelector, Actor, String),
+    Resume(i64, Actor),
+    Pulse(Vec<Instance>),
+    Compare,
+}
+
+/// What it answers, in the same order.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Run(Vec<Result<Decided, NotDone>>),
+    Register(Vec<Result<(), NotDone>>),
+    Create(Vec<Result<DeletionId, NotDone>>),
+    Pause(Paused),
+    Resume(Option<Pause>),
+    Pulse,
+    Compare(Result<(), String>),
+}
+
+type Reply = oneshot::Sender<Result<Answer, LedgerError>>;
+
+/// One command.
+#[derive(Debug)]
+pub(super) struct Command {
+    pub(super) work: Work,
+    pub(super) reply: Reply,
+}
+
+/// Everything the writer owns.
+pub(super) struct Writer {
+    pub(super) db: SqliteConnection,
+    pub(super) memory: Memory,
+    pub(super) clock: Arc<Clock>,
+    pub(super) setting: Setting,
+    /// Orders out as of the last commit, for whoever asks for free credit.
+    pub(super) out: Arc<Mutex<OutCounts>>,
+    /// Locked: no other process writes this file.
+    pub(super) lock: File,
+}
+
+/// Commands that are decided as one: a single one, or neighbouring batches.
+struct Item {
+    work: Work,
+    replies: Vec<(Reply, usize)>,
+}
+
+impl Writer {
+    /// Write until every handle is gone.
+    pub(super) async fn work(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut waiting = Vec::with_capacity(GROUP);
+        while commands.recv_many(&mut waiting, GROUP).await > 0 {
+            let items = merge(waiting.drain(..));
+            self.answer(items).await;
+        }
+        close(self.db).await;
+        drop(self.lock);
+    }
+
+    /// One transaction for all; if it fails, one for each, so that only the bad one fails.
+    async fn answer(&mut self, items: Vec<Item>) {
+        let mut todo = VecDeque::from([items]);
+        while let Some(group) = todo.pop_front() {
+            match self.transaction(&group).await {
+                Ok(answers) => {
+                    for (item, answer) in group.into_iter().zip(answers) {
+                        reply(item.replies, answer);
+                    }
+                }
+                Err(error) if group.len() == 1 && group[0].replies.len() <= 1 => {
+                    if let Some((reply, _)) = group.into_iter().flat_map(|item| item.replies).next() {
+                        reply.send(Err(error)).ok();
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, items = group.len(), "a group failed, each is tried alone");
+                    for item in group.into_iter().flat_map(apart).rev() {
+                        todo.push_front(vec![item]);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn transaction(&mut self, group: &[Item]) -> Result<Vec<Answer>, LedgerError> {
+        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await.map_err(store("beginning to write"))?;
+        let mut staged = self.memory.stage(self.clock.now());
+        let mut answers = Vec::with_capacity(group.len());
+        for item in group {
+            let answer = one(&mut tx, &mut self.memory, &mut staged, &self.setting, &item.work).await;
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    // What was loaded for this transaction is dropped with `staged`. If the rollback failed,
+                    // the next BEGIN would, too, and say so.
+                    if let Err(failed) = tx.rollback().await {
+                        tracing::error!(error = %failed, "a transaction could not be rolled back");
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        tx.commit().await.map_err(store("committing"))?;
+        self.memory.take_over(staged);
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
+        Ok(answers)
+    }
+}
+
+async fn one(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    setting: &Setting,
+    work: &Work,
+) -> Result<Answer, LedgerError> {
+    Ok(match work {
+        Work::Run(batch) => Answer::Run(run::run(db, memory, staged, setting, batch).await?),
+        Work::Register(resources, by, whole) => {
+            Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole)).await?)
+        }
+        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting.day, new).await?),
+        Work::Pause(covers, by, reason) => {
+            Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason)).await?)
+        }
+        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, staged, (*pause, by)).await?),
+        Work::Pulse(instances) => {
+            pausing::pulse(db, staged, instances).await?;
+            Answer::Pulse
+        }
+        Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),
+    })
+}
+
+/// Join neighbouring batches.
+fn merge(commands: impl Iterator<Item = Command>) -> Vec<Item> {
+    let mut items: Vec<Item> = Vec::new();
+    for Command { work, reply } in commands {
+        match (work, items.last_mut()) {
+            (Work::Run(more), Some(Item { work: Work::Run(batch), replies }))
+                if batch.len() + more.len() <= MERGED =>
+            {
+                replies.push((reply, more.len()));
+                batch.extend(more);
+            }
+            (work, _) => {
+                let count = if let Work::Run(batch) = &work { batch.len() } else { 0 };
+                items.push(Item { work, replies: vec![(reply, count)] });
+            }
+        }
+    }
+    items
+}
+
+/// The batches an item was joined from.
+fn apart(item: Item) -> Vec<Item> {
+    match item {
+        Item { work: Work::Run(mut batch), replies } if replies.len() > 1 => replies
+            .into_iter()
+            .map(|(reply, count)| {
+                let rest = batch.split_off(count);
+                let own = std::mem::replace(&mut batch, rest);
+                Item { work: Work::Run(own), replies: vec![(reply, count)] }
+            })
+            .collect(),
+        whole => vec![whole],
+    }
+}
+
+/// Hand out the answers after the commit. Whoever asked may be gone; what was decided stays decided.
+fn reply(replies: Vec<(Reply, usize)>, answer: Answer) {
+    match answer {
+        Answer::Run(results) => {
+            let mut results = results.into_iter();
+            for (reply, count) in replies {
+                reply.send(Ok(Answer::Run(results.by_ref().take(count).collect()))).ok();
+            }
+        }
+        answer => {
+            if let Some((reply, _)) = replies.into_iter().next() {
+                reply.send(Ok(answer)).ok();
+            }
+        }
+    }
+}

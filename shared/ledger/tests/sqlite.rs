@@ -1,0 +1,89 @@
+//! The conformance suite on SQLite.
+mod conformance;
+
+use std::sync::{Arc, Mutex, Weak};
+
+use async_trait::async_trait;
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Ledger, LedgerError, Options};
+use sexton_model::DeletionId;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use crate::conformance::Fixture;
+
+/// A file of its own in a directory of its own.
+struct OneFile {
+    dir: tempfile::TempDir,
+    opened: Mutex<Weak<SqliteLedger>>,
+}
+
+impl OneFile {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), opened: Mutex::default() }
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.dir.path().join("ledger.db")
+    }
+
+    async fn raw(&self) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(self.path()).foreign_keys(true).connect().await.unwrap()
+    }
+}
+
+#[async_trait]
+impl Fixture for OneFile {
+    async fn open(&self, options: Options) -> Arc<dyn Ledger> {
+        self.try_open(options).await.unwrap()
+    }
+
+    async fn try_open(&self, options: Options) -> Result<Arc<dyn Ledger>, LedgerError> {
+        let ledger = Arc::new(SqliteLedger::open(self.path(), options).await?);
+        *self.opened.lock().unwrap() = Arc::downgrade(&ledger);
+        Ok(ledger)
+    }
+
+    async fn try_to_change_history(&self) -> Vec<Result<u64, String>> {
+        let mut db = self.raw().await;
+        let mut answers = Vec::new();
+        for sql in [
+            "UPDATE audit SET body = '{}'",
+            "DELETE FROM audit",
+            "UPDATE ledger_audit SET body = '{}'",
+            "DELETE FROM ledger_audit",
+            "UPDATE records SET body = '{}'",
+            "INSERT OR REPLACE INTO audit SELECT * FROM audit",
+        ] {
+            let answer = sqlx::query(sql).execute(&mut db).await;
+            answers.push(answer.map(|done| done.rows_affected()).map_err(|e| e.to_string()));
+        }
+        answers
+    }
+
+    async fn change_event(&self, deletion: DeletionId, seq: i64) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER audit_keeps_events").execute(&mut db).await.unwrap();
+        let sql = "UPDATE audit SET body = replace(body, '\"by\":\"', '\"by\":\"x') WHERE deletion_id = ? AND seq = ?";
+        let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    async fn remove_event(&self, deletion: DeletionId, seq: i64) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER audit_loses_no_event").execute(&mut db).await.unwrap();
+        let sql = "DELETE FROM audit WHERE deletion_id = ? AND seq = ?";
+        let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
+    async fn compare(&self) -> Result<(), String> {
+        let opened = self.opened.lock().unwrap().upgrade();
+        match opened {
+            Some(ledger) => ledger.compare().await.unwrap(),
+            None => Ok(()),
+        }
+    }
+}
+
+conformance_tests!(async { OneFile::new() });
