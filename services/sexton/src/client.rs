@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    Client, Delete, DeletionLine, ListQuery, PauseRequest, Register, Rescue, Waive, REGISTER_MAX,
+    Client, Delete, DeletionLine, ListQuery, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::WaiverClaim;
@@ -58,7 +58,9 @@ fn login_name() -> anyhow::Result<Actor> {
 async fn command(client: &Client, format: Format, command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Register { file } => register(client, format, &file).await?,
-        Command::Import { file, skip_bad, dry_run } => return import(client, format, &file, skip_bad, dry_run).await,
+        Command::Import { file, skip_bad, dry_run } => {
+            return import(client, format, &file, skip_bad, dry_run).await;
+        }
         Command::Delete { resource, on, reason, zone, gone_by } => {
             let body = Delete { resource: resource.clone(), on, zone, gone_by, reason };
             let created = client.delete(&body).await?;
@@ -254,7 +256,8 @@ async fn release(client: &Client, format: Format, what: &str, hold: Option<i64>)
         (None, [only]) => only.id,
         (None, []) => anyhow::bail!("{} is not held", info.id),
         (None, many) => {
-            let numbers: Vec<_> = many.iter().map(|h| format!("{} ({}: {})", h.id, h.origin, h.reason)).collect();
+            let numbers: Vec<_> =
+                many.iter().map(|h| format!("{} ({}: {})", h.id, h.origin, h.reason)).collect();
             anyhow::bail!("{} has several holds, name one: {}", info.id, numbers.join(", "));
         }
     };
@@ -315,4 +318,3 @@ async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow:
         }
     }
 }
-

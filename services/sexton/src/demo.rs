@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use sexton_coordinator::Plans;
-use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options, SqliteLedger};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{JobState, Stage};
@@ -59,7 +60,7 @@ pub async fn demo(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     let played = play(folder, &platform, shutdown.clone()).await;
     shutdown.cancel();
-    platform.stop_everything();
+    platform.stop_everything().await;
     let failed = played?;
     println!("\n{} expectations failed; {:.1} s", failed, began.elapsed().as_secs_f64());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -78,7 +79,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     }
     let before = platform.describe()?;
 
-    let embedded = Embedded::start(ledger.clone(), &platform.instances(), Duration::from_secs(1), shutdown.clone());
+    let embedded =
+        Embedded::start(ledger.clone(), &platform.instances(), Duration::from_secs(1), shutdown.clone());
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
     let mut ids = Vec::new();
@@ -91,7 +93,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let mut soft: Option<serde_json::Value> = None;
     let began = Instant::now();
     loop {
-        let (first, second) = (view(ledger.as_ref(), retired).await?, view(ledger.as_ref(), cancelled).await?);
+        let (first, second) =
+            (view(ledger.as_ref(), retired).await?, view(ledger.as_ref(), cancelled).await?);
         screen.update(&first, chaos.kills());
         screen.update(&second, chaos.kills());
         let soft_done = second.deletion.stage_job(Stage::Soft).is_some_and(|j| j.state == JobState::Done);
@@ -115,10 +118,16 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let (first, second) = (view(ledger.as_ref(), retired).await?, view(ledger.as_ref(), cancelled).await?);
     let mut checks = Checks::default();
     checks.expect(kills > 0, &format!("consumers were killed and started again on the way ({kills} times)"));
-    checks.expect(first.deletion.status == RecordStatus::Recycled, &format!("{RETIRED} went through all five stages"));
-    let left = platform.describe_one(RETIRED)?;
-    checks.expect(platform::is_gone(&left), &format!("nothing of {RETIRED} is left in any subsystem"));
-    checks.expect(second.deletion.status == RecordStatus::Cancelled, &format!("{CANCELLED} was cancelled after soft"));
+    checks.expect(
+        first.deletion.status == RecordStatus::Recycled,
+        &format!("{RETIRED} went through all five stages"),
+    );
+    let left = platform.traces(RETIRED)?;
+    checks.expect(left.is_empty(), &format!("nothing of {RETIRED} is left in any subsystem {left:?}"));
+    checks.expect(
+        second.deletion.status == RecordStatus::Cancelled,
+        &format!("{CANCELLED} was cancelled after soft"),
+    );
     let changed = soft.is_some_and(|soft| before.get(CANCELLED) != Some(&soft));
     checks.expect(changed, &format!("{CANCELLED} was really off in between"));
     let back = platform.describe_one(CANCELLED)?;
@@ -134,7 +143,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
         checks.expect(chain.is_ok(), &format!("the audit chain of {name} verifies"));
     }
     let free = ledger.resource(&format!("vm/{RETIRED}").parse()?).await?;
-    let free = free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);
+    let free =
+        free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);
     checks.expect(free, &format!("the name {RETIRED} is free again"));
     screen::trail(RETIRED, &first);
     screen::trail(CANCELLED, &second);

@@ -106,11 +106,15 @@ fn resource_of(row: Row) -> Result<Resource, String> {
             return Err(format!("column {column:?} is unknown: expected identity.… or attributes.…"));
         }
     }
-    let criticality = serde_json::from_value::<Criticality>(Value::String(row.criticality.clone()))
-        .map_err(|_| format!("criticality {:?}: expected reproducible, credential or irreplaceable", row.criticality))?;
+    let criticality =
+        serde_json::from_value::<Criticality>(Value::String(row.criticality.clone())).map_err(|_| {
+            format!("criticality {:?}: expected reproducible, credential or irreplaceable", row.criticality)
+        })?;
     let priority = match row.priority.as_deref() {
         None | Some("") => 100,
-        Some(text) => text.parse().map_err(|_| format!("priority {text:?}: expected a number up to 32767"))?,
+        Some(text) => {
+            text.parse().map_err(|_| format!("priority {text:?}: expected a number up to 32767"))?
+        }
     };
     let protected = match row.protected.as_deref() {
         None | Some("" | "false" | "no" | "0") => false,
@@ -158,7 +162,10 @@ mod tests {
         let file = folder.path().join(name);
         std::fs::write(&file, text).unwrap();
         let lines = read(&file).unwrap();
-        lines.into_iter().map(|l| l.resource.map(|r| r.id.to_string()).map_err(|e| format!("{}: {e}", l.number))).collect()
+        lines
+            .into_iter()
+            .map(|l| l.resource.map(|r| r.id.to_string()).map_err(|e| format!("{}: {e}", l.number)))
+            .collect()
     }
 
     #[test]
@@ -171,7 +178,9 @@ mod tests {
             vm/web01,acme,irreplaceable,u1,\n";
         let found = lines("inventory.csv", text);
         assert_eq!(found[0], Ok("vm/web01".to_owned()));
-        for (n, part) in [(1, "3: resource \"web02\""), (2, "4: criticality"), (3, "5: identity"), (4, "line 2 already")] {
+        for (n, part) in
+            [(1, "3: resource \"web02\""), (2, "4: criticality"), (3, "5: identity"), (4, "line 2 already")]
+        {
             assert!(found[n].as_ref().unwrap_err().contains(part), "{:?}", found[n]);
         }
     }

@@ -7,7 +7,11 @@ use sexton_model::Timestamp;
 use crate::arguments::Format;
 
 /// Write `value`: as JSON, or as the text that `table` makes of it.
-pub fn write<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+pub fn write<T: Serialize>(
+    format: Format,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
     use std::io::Write;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(value)?,
@@ -23,7 +27,7 @@ pub fn write<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> 
 /// A table with a heading.
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(heading);
     for row in rows {
         table.add_row(row);

@@ -13,7 +13,8 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use sexton_coordinator::Plans;
 use sexton_coordinator::api::{Api, router};
-use sexton_ledger::{Ledger, Limits, Options, SqliteLedger};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Ledger, Limits, Options};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_service::{Config, Telemetry, config, shutdown_on_signal, telemetry};
@@ -58,7 +59,8 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let api: ApiSection = config.section("api")?;
     let plans: PlansSection = config.section("plans")?;
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
-    let plans = Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
+    let plans =
+        Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
     let token = api.token_file.map(|f| sexton_service::secret::read(&config.path(&f))).transpose()?;
     may_listen(api.listen, token.as_ref())?;
     let instances = instances(&config)?;
@@ -73,8 +75,9 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
         let options = sexton_consumer::program::options(&config, instance)?;
         drop(embedded.spawn_consumer(instance, actions, driver, options));
     }
-    let listener =
-        tokio::net::TcpListener::bind(api.listen).await.with_context(|| format!("listening on {}", api.listen))?;
+    let listener = tokio::net::TcpListener::bind(api.listen)
+        .await
+        .with_context(|| format!("listening on {}", api.listen))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
     let stop = shutdown.clone();

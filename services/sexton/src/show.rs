@@ -24,7 +24,13 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         text += &format!("gone by     {gone_by}\n");
     }
     for hold in &info.holds {
-        text += &format!("hold {:<6} {}: {} (since {})\n", hold.id, hold.origin, hold.reason, moment(Some(hold.since)));
+        text += &format!(
+            "hold {:<6} {}: {} (since {})\n",
+            hold.id,
+            hold.origin,
+            hold.reason,
+            moment(Some(hold.since))
+        );
     }
     for waiver in &info.waivers {
         text += &format!("waived      {:?} by {}: {}\n", waiver.claim, waiver.by, waiver.evidence);
@@ -127,9 +133,10 @@ pub fn health(health: &HealthInfo) -> String {
     text += "\n";
     text + &table(
         ["instance", "last pulse", "orders out"],
-        health.instances.iter().map(|i| {
-            [i.instance.to_string(), ago(health.now, i.pulse_at), i.orders_out.to_string()]
-        }),
+        health
+            .instances
+            .iter()
+            .map(|i| [i.instance.to_string(), ago(health.now, i.pulse_at), i.orders_out.to_string()]),
     )
 }
 

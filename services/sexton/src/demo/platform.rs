@@ -138,13 +138,35 @@ impl Platform {
         }))
     }
 
-    /// End the processes of all machines that are on.
-    pub fn stop_everything(&self) {
-        let Ok(instance) = "hypervisor.main".parse::<Instance>() else { return };
-        for machine in &self.machines {
-            if let Err(error) = sexton_hypervisor::sandbox::kill_vm(&self.root, &instance, machine.name) {
-                eprintln!("{} was not ended: {error:#}", machine.name);
+    /// Every file of the platform that is called after a machine or speaks of it. What was sent to people
+    /// stays sent.
+    pub fn traces(&self, name: &str) -> anyhow::Result<Vec<PathBuf>> {
+        let machine =
+            self.machines.iter().find(|m| m.name == name).with_context(|| format!("no machine {name}"))?;
+        let mut found = Vec::new();
+        let mut folders = vec![self.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    if !path.ends_with("notifier") {
+                        folders.push(path);
+                    }
+                } else if path.display().to_string().contains(name)
+                    || String::from_utf8_lossy(&std::fs::read(&path)?).contains(&machine.uuid.to_string())
+                {
+                    found.push(path);
+                }
             }
+        }
+        Ok(found)
+    }
+
+    /// End the processes of all machines that are on.
+    pub async fn stop_everything(&self) {
+        let Ok(instance) = "hypervisor.main".parse::<Instance>() else { return };
+        if let Err(error) = sexton_hypervisor::sandbox::stop_all(&self.root, &instance).await {
+            eprintln!("a machine was not ended: {error:#}");
         }
     }
 }
@@ -153,12 +175,18 @@ fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {
     let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
     let (id, identity, host) = (machine.id()?, machine.identity()?, machine.host());
     let address = machine.address();
-    let mac = machine.mac().parse()?;
+    let mac = machine.mac().parse().map_err(|e: String| anyhow::anyhow!(e))?;
     sexton_hypervisor::sandbox::create_vm(root, &at("hypervisor.main")?, machine.name, machine.uuid, on)?;
     sexton_dns::sandbox::create(root, &at("dns.main")?, &id, &identity, &[&host], &[address.into()])?;
     sexton_ipam::sandbox::create(root, &at("ipam.main")?, &id, &identity, mac, 1, &[address])?;
     sexton_backup::sandbox::create(root, &at("backup.main")?, &id, &identity, &["monday", "tuesday"])?;
-    sexton_monitoring::sandbox::create(root, &at("monitoring.main")?, &id, &identity, &format!("{address}:9100"))?;
+    sexton_monitoring::sandbox::create(
+        root,
+        &at("monitoring.main")?,
+        &id,
+        &identity,
+        &format!("{address}:9100"),
+    )?;
     for hooked in ["accounting.main", "config.main"] {
         sexton_hook::sandbox::create(root, &at(hooked)?, &id, &identity)?;
     }
@@ -198,14 +226,4 @@ pub fn catalogue() -> Vec<(&'static str, &'static str)> {
     ];
     files.extend(sexton_hook::ACTIONS);
     files
-}
-
-/// Whether nothing is in a description: only nulls, empty lists, and objects of such.
-pub fn is_gone(description: &Value) -> bool {
-    match description {
-        Value::Null => true,
-        Value::Array(items) => items.iter().all(is_gone),
-        Value::Object(fields) => fields.values().all(is_gone),
-        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
 }

@@ -31,7 +31,8 @@ impl Screen {
         let bars = records
             .iter()
             .map(|(name, id)| {
-                let bar = all.add(ProgressBar::new(1).with_style(style.clone()).with_prefix((*name).to_owned()));
+                let bar =
+                    all.add(ProgressBar::new(1).with_style(style.clone()).with_prefix((*name).to_owned()));
                 bar.enable_steady_tick(Duration::from_millis(100));
                 (*id, Bar { name: (*name).to_owned(), bar, last: String::new() })
             })
@@ -118,6 +119,7 @@ pub fn trail(name: &str, view: &DeletionView) {
 /// What was expected, and whether it held.
 pub fn checks(checks: &[(bool, String)]) {
     println!();
-    let rows = checks.iter().map(|(held, what)| [if *held { "held" } else { "FAILED" }.to_owned(), what.clone()]);
+    let rows =
+        checks.iter().map(|(held, what)| [if *held { "held" } else { "FAILED" }.to_owned(), what.clone()]);
     println!("{}", table(["", "expectation"], rows));
 }

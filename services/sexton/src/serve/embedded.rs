@@ -59,8 +59,12 @@ impl Embedded {
                 stop.cancel();
             }
         });
-        let scheduler =
-            Scheduler { due: ledger, bus: bus.as_user(SCHEDULER), keyring: keyring.clone(), every: look_every };
+        let scheduler = Scheduler {
+            due: ledger,
+            bus: bus.as_user(SCHEDULER),
+            keyring: keyring.clone(),
+            every: look_every,
+        };
         let stop = shutdown.clone();
         tasks.spawn(async move { scheduler.run(stop).await });
         Self { engine, bus, keyring, verifier, tasks, shutdown }

@@ -46,6 +46,10 @@ pub fn make(folder: &Path, instances: &[Instance], vhost: &str) -> anyhow::Resul
     let definitions = topology.definitions(vhost, &passwords);
     let definitions = SecretString::from(serde_json::to_string_pretty(&definitions)?);
     write_new(&folder.join("broker-definitions.json"), &definitions)?;
-    println!("made {} for {} instances; give each process only its own files", folder.display(), instances.len());
+    println!(
+        "made {} for {} instances; give each process only its own files",
+        folder.display(),
+        instances.len()
+    );
     Ok(())
 }

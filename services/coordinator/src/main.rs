@@ -1,0 +1,164 @@
+//! A coordinator as a process: on PostgreSQL and RabbitMQ.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sexton_bus::rabbit::{Rabbit, RabbitOptions};
+use sexton_bus::{Bus, Topology};
+use sexton_coordinator::api::{Api, router};
+use sexton_coordinator::{Engine, Options, Plans};
+use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::{Ledger, Limits};
+use sexton_model::Instance;
+use sexton_model::time::Day;
+use sexton_protocol::{BeaconSigner, Holder, Keyring};
+use sexton_service::{Config, Telemetry, config, patiently, secret, shutdown_on_signal, start, telemetry};
+
+/// The only writer of the job table: checks belts, claims, orders, and moves jobs on.
+#[derive(Debug, clap::Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(flatten)]
+    common: start::Arguments,
+    /// Where the API listens, instead of where the configuration says.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerSection {
+    /// A file with the address of the database: it holds a password.
+    postgres_url_file: PathBuf,
+    #[serde(default)]
+    rehearsal_day_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiSection {
+    listen: SocketAddr,
+    #[serde(default)]
+    token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlansSection {
+    folder: PathBuf,
+    subsystems: PathBuf,
+}
+
+/// How many orders may be out, and how they travel.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreditSection {
+    #[serde(default)]
+    per_instance: Option<u32>,
+    #[serde(default)]
+    restores: Option<u32>,
+    #[serde(default)]
+    unpacked: Vec<Instance>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::load(&arguments.common.config, config::SECTIONS)?;
+    let telemetry: telemetry::Options = config.section("telemetry")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let _telemetry = Telemetry::start("sexton-coordinator", &telemetry)?;
+    runtime.block_on(run(&config, arguments.listen))
+}
+
+async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+    let shutdown = shutdown_on_signal()?;
+    let ledger: LedgerSection = config.section("ledger")?;
+    let api: ApiSection = config.section("api")?;
+    let plans: PlansSection = config.section("plans")?;
+    let credit: CreditSection = config.section("credit")?;
+    let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
+    let plans =
+        Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
+    let listen = listen.unwrap_or(api.listen);
+    let token = api.token_file.map(|file| secret::read(&config.path(&file))).transpose()?;
+    may_listen(listen, token.as_ref())?;
+
+    let keys: config::Keys = config.section("keys")?;
+    let keys = config.path(&keys.folder);
+    let mac = keys.join("mac/coordinator.toml");
+    let keyring = Keyring::parse(&mac.display().to_string(), secret::read(&mac)?.expose_secret())?;
+    let beacon = keys.join("beacon.secret.toml");
+    let signer = BeaconSigner::parse(&beacon.display().to_string(), secret::read(&beacon)?.expose_secret())?;
+
+    let url = secret::read(&config.path(&ledger.postgres_url_file))?;
+    let defaults = Limits::default();
+    let limits = Limits {
+        credit: credit.per_instance.unwrap_or(defaults.credit),
+        restore_credit: credit.restores.unwrap_or(defaults.restore_credit),
+        ..defaults
+    };
+    let options = sexton_ledger::Options { day, limits };
+    let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
+        let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
+        Ok(Arc::new(opened) as Arc<dyn Ledger>)
+    })
+    .await?;
+    let bus = broker(config, &keys, &keyring).await?;
+    let engine = Arc::new(Engine::new(Options {
+        ledger,
+        bus: bus.clone(),
+        keyring: Arc::new(keyring),
+        signer: Arc::new(signer),
+        unpacked: credit.unpacked,
+    }));
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    tracing::info!(address = %listener.local_addr()?, "the API listens");
+    let served = Api { engine: engine.clone(), plans: Arc::new(plans), token };
+    let stop = shutdown.clone();
+    let server =
+        axum::serve(listener, router(Arc::new(served))).with_graceful_shutdown(stop.cancelled_owned());
+    let running = sexton_coordinator::run(engine, bus, shutdown.clone());
+    let (served, ran) = tokio::join!(async { server.await }, async {
+        let ran = running.await;
+        shutdown.cancel();
+        ran
+    });
+    served?;
+    Ok(ran?)
+}
+
+/// The broker, as the coordinator's user, with a queue for every instance that has a key.
+async fn broker(config: &Config, keys: &std::path::Path, keyring: &Keyring) -> anyhow::Result<Arc<dyn Bus>> {
+    let broker: config::Broker = config.section("broker")?;
+    let url = broker.url("coordinator", &secret::read(&keys.join("broker/coordinator"))?);
+    let instances: Vec<Instance> = keyring
+        .holders()
+        .filter_map(|holder| match holder {
+            Holder::Instance(instance) => Some(instance.clone()),
+            Holder::Scheduler => None,
+        })
+        .collect();
+    patiently("reaching the broker", || async {
+        let options = RabbitOptions {
+            declare: Some(Topology::for_instances(&instances)),
+            name: "coordinator".to_owned(),
+            ..RabbitOptions::new(url.expose_secret())
+        };
+        Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
+    })
+    .await
+}
+
+/// Without a token, only this machine may ask.
+fn may_listen(address: SocketAddr, token: Option<&SecretString>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        token.is_some() || address.ip().is_loopback(),
+        "[api]: listen = {address} is open to others: expected a token_file, or a loopback address"
+    );
+    Ok(())
+}
