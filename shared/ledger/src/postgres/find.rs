@@ -1,0 +1,177 @@
+//! Finding what is to be looked at again, credit, pulses and health. All of it are hints: `run` looks again.
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use sexton_model::decide::{Event, Lane};
+use sexton_model::job::StateName;
+use sexton_model::{Fence, Instance, JobId, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::error::{corrupt, doing};
+use super::{PgLedger, load};
+use crate::{Health, Intent, LedgerError};
+
+const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// Leases and back-offs that are over. Found among the locked ones, which are few.
+const LOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs WHERE locks AND state IN (3, 4, 5) \
+     AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
+const HELD: &str = "SELECT id FROM jobs WHERE held \
+     AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
+const BLOCKED: &str = "SELECT id FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL \
+     AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint - $1 AND id > $2 ORDER BY id LIMIT $3";
+const PULSES: &str = "SELECT instance, pulsed_at FROM instances ORDER BY instance";
+const PULSE: &str = "INSERT INTO instances (instance, pulsed_at) \
+     SELECT v.instance, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     FROM unnest($1::text[]) AS v (instance) ORDER BY v.instance \
+     ON CONFLICT (instance) DO UPDATE SET pulsed_at = greatest(instances.pulsed_at, excluded.pulsed_at)";
+/// The one statement that reads every job: it is for people, and asked for rarely.
+const BY_STATE: &str = "SELECT state, count(*) FROM jobs GROUP BY state";
+/// A full count is quicker row by row than through an index.
+const COUNT_BY_ROWS: &str = "SET LOCAL enable_seqscan = on";
+const OLDEST_DUE: &str = "WITH RECURSIVE lines AS ( \
+       (SELECT wants FROM due_jobs ORDER BY wants LIMIT 1) \
+       UNION ALL \
+       SELECT (SELECT d.wants FROM due_jobs d WHERE d.wants > l.wants ORDER BY d.wants LIMIT 1) \
+         FROM lines l WHERE l.wants IS NOT NULL) \
+     SELECT min(due_at) FROM ( \
+       (SELECT (SELECT d.due_at FROM due_jobs d WHERE d.wants = l.wants AND d.rank = 2 \
+          ORDER BY d.due_at LIMIT 1) AS due_at FROM lines l WHERE l.wants IS NOT NULL) \
+       UNION ALL (SELECT min(due_at) FROM jobs WHERE held)) q \
+     WHERE due_at <= (extract(epoch FROM now()) * 1000000)::bigint";
+
+/// A job that is blocked between two steps is looked at again this much later (protocol time, microseconds).
+/// What lifts a pause or a hold looks at once; this is the net below it.
+const BLOCKED_RECHECK_US: i64 = 60_000_000;
+
+/// The store's clock.
+pub(super) async fn clock(db: &mut PgConnection) -> Result<Timestamp, LedgerError> {
+    sqlx::query_scalar(CLOCK).fetch_one(db).await.map(Timestamp).map_err(doing("reading the clock"))
+}
+
+/// Jobs whose lease, back-off or recheck is over.
+pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>, LedgerError> {
+    let limit = limit.clamp(1, 4096) as usize;
+    let mut db = ledger.pool.acquire().await.map_err(doing("looking what wakes"))?;
+    let part = || doing("looking what wakes");
+    let rows = sqlx::query(LOCKED)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(&mut *db)
+        .await
+        .map_err(part())?;
+    let mut found = rows.iter().map(locked).collect::<Result<Vec<_>, _>>()?;
+    if found.len() < limit {
+        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+        let ids: Vec<i64> = sqlx::query_scalar(HELD).bind(rest).fetch_all(&mut *db).await.map_err(part())?;
+        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
+    }
+    if found.len() < limit {
+        // A look that changes nothing writes nothing, so the same ones are found again: go round instead.
+        let after = ledger.blocked_after.load(Ordering::Relaxed);
+        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
+        let ids: Vec<i64> = sqlx::query_scalar(BLOCKED)
+            .bind(BLOCKED_RECHECK_US)
+            .bind(after)
+            .bind(rest)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(part())?;
+        ledger.blocked_after.store(ids.last().copied().unwrap_or(0), Ordering::Relaxed);
+        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
+    }
+    Ok(found)
+}
+
+/// The intent to look at a job again.
+pub(super) fn recheck(job: JobId) -> Intent {
+    Intent { deletion: job.deletion(), event: Event::Recheck { job } }
+}
+
+fn locked(row: &PgRow) -> Result<Intent, LedgerError> {
+    let part = || doing("reading a job that wakes");
+    let job = JobId(row.try_get(0).map_err(part())?);
+    let state: i16 = row.try_get(1).map_err(part())?;
+    let event = if state == crate::row::code(StateName::Waiting) {
+        Event::Proceed { job }
+    } else {
+        let epoch: i32 = row.try_get(2).map_err(part())?;
+        let fence =
+            Fence { epoch: u32::try_from(epoch).unwrap_or(0), number: row.try_get(3).map_err(part())? };
+        Event::LeaseOver { job, fence }
+    };
+    Ok(Intent { deletion: job.deletion(), event })
+}
+
+/// Known instances with their last pulse.
+async fn pulses(db: &mut PgConnection) -> Result<Vec<(Instance, Timestamp)>, LedgerError> {
+    let part = || doing("reading pulses");
+    let rows = sqlx::query(PULSES).fetch_all(db).await.map_err(part())?;
+    rows.iter()
+        .map(|row| {
+            let name: &str = row.try_get(0).map_err(part())?;
+            Ok((load::instance(name)?, Timestamp(row.try_get(1).map_err(part())?)))
+        })
+        .collect()
+}
+
+/// Free credit of the instances that are up.
+pub(super) async fn free_credit(ledger: &PgLedger) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
+    let mut db = ledger.pool.acquire().await.map_err(doing("counting credit"))?;
+    let now = clock(&mut db).await?;
+    let pulses = pulses(&mut db).await?;
+    let out = load::orders_out(&mut db).await?;
+    let limits = &ledger.options.limits;
+    let mut free = BTreeMap::new();
+    for (instance, at) in pulses.into_iter().filter(|(_, at)| now.ms_since(*at) <= limits.down_after_ms) {
+        let _ = at;
+        for lane in [Lane::Stages, Lane::Restores] {
+            let key = (instance.clone(), lane);
+            let used = out.get(&key).copied().unwrap_or(0);
+            free.insert(key, limits.of(&instance, lane).saturating_sub(used));
+        }
+    }
+    Ok(free)
+}
+
+/// Consumers of these instances are alive.
+pub(super) async fn pulse(ledger: &PgLedger, instances: &[Instance]) -> Result<(), LedgerError> {
+    let mut names: Vec<String> = instances.iter().map(ToString::to_string).collect();
+    names.sort_unstable();
+    names.dedup();
+    sqlx::query(PULSE).bind(names).execute(&ledger.pool).await.map_err(doing("noting pulses"))?;
+    Ok(())
+}
+
+/// How the job table is doing.
+pub(super) async fn health(ledger: &PgLedger) -> Result<Health, LedgerError> {
+    let part = || doing("reading the job table's health");
+    let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
+    let now = clock(&mut tx).await?;
+    let oldest: Option<i64> = sqlx::query_scalar(OLDEST_DUE).fetch_one(&mut *tx).await.map_err(part())?;
+    let pulses = pulses(&mut tx).await?;
+    let out = load::orders_out(&mut tx).await?;
+    let pauses = super::pause::pauses(&mut tx).await?;
+    sqlx::query(COUNT_BY_ROWS).execute(&mut *tx).await.map_err(part())?;
+    let rows = sqlx::query(BY_STATE).fetch_all(&mut *tx).await.map_err(part())?;
+    tx.commit().await.map_err(part())?;
+    let mut jobs = BTreeMap::new();
+    for row in rows {
+        let code: i16 = row.try_get(0).map_err(part())?;
+        let name = usize::try_from(code).ok().and_then(|n| StateName::ALL.get(n).copied());
+        let name = name.ok_or_else(|| corrupt("jobs", "by state", format!("{code} is no state")))?;
+        let count: i64 = row.try_get(1).map_err(part())?;
+        jobs.insert(name, u64::try_from(count).unwrap_or(0));
+    }
+    let orders = |instance: &Instance| {
+        let of = |lane| u64::from(out.get(&(instance.clone(), lane)).copied().unwrap_or(0));
+        of(Lane::Stages) + of(Lane::Restores)
+    };
+    let instances = pulses
+        .into_iter()
+        .map(|(instance, at)| {
+            let orders = orders(&instance);
+            (instance, (at, orders))
+        })
+        .collect();
+    Ok(Health { now, jobs, oldest_due: oldest.map(Timestamp), instances, pauses })
+}

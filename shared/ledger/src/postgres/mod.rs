@@ -1,0 +1,192 @@
+//! The job table on PostgreSQL, for many machines.
+//!
+//! Contract: as [`Ledger`] says. Any number of processes may use one database. Invariants:
+//! - One locking order: gate → resources → deletions, each ascending by id, in statements of their own. A
+//!   deletion's lock covers its jobs, holds, waivers, targets and manifests; nothing writes them without it.
+//! - What is decided on is read after the last lock, with one statement per table however long the batch is.
+//! - The gate is an advisory lock: shared by every batch, taken alone by a pause.
+//! - Every update's row count is checked; a batch that collides is tried again one by one.
+//!
+//! Why no `SKIP LOCKED`: the finders give hints without locks, and an intent must be answered, not skipped.
+//! Why READ COMMITTED: with locks taken first, each later statement sees what the locks protect; a stricter
+//! level would see the state before the wait for the lock, and fail instead.
+mod chain;
+mod codes;
+mod create;
+mod due;
+mod error;
+mod find;
+mod jobs;
+mod load;
+mod open;
+mod pause;
+mod recent;
+mod records;
+mod resources;
+mod roles;
+mod run;
+mod views;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
+
+use async_trait::async_trait;
+use sexton_model::audit::Broken;
+use sexton_model::beacon::Beacon;
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::decide::Lane;
+use sexton_model::resource::Resource;
+use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
+use sqlx::{PgPool, Row as _};
+
+pub use due::PgDueReader;
+
+use crate::{
+    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger,
+    LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
+};
+use error::doing;
+
+/// Several statements that are to see one moment.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const BEACON: &str =
+    "SELECT epoch, revision, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM ledger";
+
+/// The job table in a PostgreSQL database.
+pub struct PgLedger {
+    pool: PgPool,
+    options: Options,
+    /// Drawn when the ledger was created.
+    name: String,
+    memory: records::Memory,
+    /// Where the round over blocked jobs goes on.
+    blocked_after: AtomicI64,
+}
+
+impl PgLedger {
+    /// Connect, bring the tables up to date, and check that the ledger may be used.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unfit`] if commits are not durable, or if the ledger was created with another day;
+    /// [`LedgerError::Store`] if the database cannot be reached or migrated.
+    pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
+        let (pool, name) = open::open(url, options.day).await?;
+        let memory = records::Memory::new();
+        Ok(Self { pool, options, name, memory, blocked_after: AtomicI64::new(0) })
+    }
+
+    /// Give all connections back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl DueReader for PgLedger {
+    async fn due(&self, limit: u32) -> Result<Vec<JobId>, LedgerError> {
+        due::due(&self.pool, limit).await
+    }
+}
+
+#[async_trait]
+impl Ledger for PgLedger {
+    async fn facts(&self) -> Result<Facts, LedgerError> {
+        let beacon = self.beacon().await?;
+        Ok(Facts {
+            ledger: self.name.clone(),
+            epoch: beacon.epoch,
+            day: self.options.day,
+            now: beacon.read_at,
+        })
+    }
+
+    async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        run::run(self, batch).await
+    }
+
+    async fn next_for(
+        &self,
+        instance: Option<&Instance>,
+        lane: Lane,
+        limit: u32,
+    ) -> Result<Vec<JobId>, LedgerError> {
+        due::next_for(&self.pool, instance, lane, limit).await
+    }
+
+    async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
+        find::free_credit(self).await
+    }
+
+    async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
+        find::to_wake(self, limit).await
+    }
+
+    async fn register(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+        whole: bool,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        resources::register(self, &resources, by, whole).await
+    }
+
+    async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
+        create::create(self, new).await
+    }
+
+    async fn resource(&self, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
+        resources::resource(self, id).await
+    }
+
+    async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
+        resources::resources(self, filter).await
+    }
+
+    async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
+        views::deletion(self, id).await
+    }
+
+    async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError> {
+        views::deletion_of(self, resource).await
+    }
+
+    async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
+        views::deletions(self, filter).await
+    }
+
+    async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {
+        pause::pause(self, covers, by, reason).await
+    }
+
+    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
+        pause::resume(self, pause, by).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading pauses"))?;
+        pause::pauses(&mut db).await
+    }
+
+    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
+        find::pulse(self, &instances).await
+    }
+
+    async fn beacon(&self) -> Result<Beacon, LedgerError> {
+        let part = || doing("reading the ledger");
+        let row = sqlx::query(BEACON).fetch_one(&self.pool).await.map_err(part())?;
+        Ok(Beacon {
+            epoch: u32::try_from(row.try_get::<i32, _>(0).map_err(part())?).unwrap_or(0),
+            revision: row.try_get(1).map_err(part())?,
+            read_at: Timestamp(row.try_get(2).map_err(part())?),
+        })
+    }
+
+    async fn health(&self) -> Result<Health, LedgerError> {
+        find::health(self).await
+    }
+
+    async fn verify_chain(&self, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
+        views::verify_chain(self, id).await
+    }
+}

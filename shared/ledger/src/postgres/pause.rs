@@ -1,0 +1,142 @@
+//! Pauses: in force when the call returns, because the gate is taken alone.
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::{Actor, JobId, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use super::chain::{Appended, Head, PAUSES};
+use super::error::{corrupt, doing};
+use super::{PgLedger, find, load, run};
+use crate::rules::{LedgerEvent, text};
+use crate::{LedgerError, Paused};
+
+/// Waits for every transaction that dispatches, and keeps new ones out until the pause is committed.
+const GATE_ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
+/// The ledger's row orders pauses among each other.
+const LOCK: &str = "SELECT 1 FROM ledger FOR UPDATE";
+const READ: &str = "SELECT pause_seq, pause_head, (SELECT coalesce(max(id), 0) FROM pauses) FROM ledger";
+const INSERT: &str = "INSERT INTO pauses (id, body) VALUES ($1, $2)";
+const ADVANCE: &str = "UPDATE ledger SET revision = revision + $1, pause_seq = $2, pause_head = $3";
+const IN_FORCE: &str = "SELECT body FROM pauses WHERE NOT lifted ORDER BY id";
+const ONE: &str = "SELECT body FROM pauses WHERE id = $1 AND NOT lifted";
+const LIFT: &str = "UPDATE pauses SET lifted = true WHERE id = $1 AND NOT lifted";
+const ORDERS_OUT: &str = "SELECT count(*) FROM jobs j JOIN deletions d ON d.id = j.deletion_id \
+     WHERE j.locks AND j.out_at IS NOT NULL AND j.rank > 0 \
+     AND ($1::bigint IS NULL OR j.id % 8 = $1) AND ($2::text IS NULL OR d.kind = $2) \
+     AND ($3::text IS NULL OR d.scope = $3 OR starts_with(d.scope, $3 || '/')) \
+     AND ($4::text IS NULL OR split_part(j.out_at, '.', 1) = $4)";
+/// Only a blocker is JSON, so the reason is read as such under the right state alone.
+const STOPPED_BY: &str = "SELECT id FROM jobs WHERE id > $2 AND (held OR locks) AND $1 = CASE \
+     WHEN state = 1 OR (state = 2 AND reason IS NOT NULL) THEN (reason::json ->> 'pause')::bigint END \
+     ORDER BY id LIMIT $3";
+
+/// Jobs looked at again in one transaction when a pause is lifted.
+const RECHECKS: i64 = 512;
+
+/// Pause; waits for transactions that dispatch right now.
+pub(super) async fn pause(
+    ledger: &PgLedger,
+    covers: PauseSelector,
+    by: &Actor,
+    reason: &str,
+) -> Result<Paused, LedgerError> {
+    let part = || doing("pausing");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(GATE_ALONE).bind(load::GATE).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    let (head, last) = head(&mut tx).await?;
+    let since = find::clock(&mut tx).await?;
+    let pause = Pause { id: last + 1, covers, by: by.clone(), reason: reason.to_owned(), since };
+    sqlx::query(INSERT).bind(pause.id).bind(text(&pause)?).execute(&mut *tx).await.map_err(part())?;
+    append(&mut tx, head, &pause, ("paused", by, since, 1)).await?;
+    let orders_out = orders_out(&mut tx, &pause.covers).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(Paused { pause, orders_out })
+}
+
+/// Lift a pause and look again at what it stopped.
+pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<bool, LedgerError> {
+    let part = || doing("lifting a pause");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    let (head, _) = head(&mut tx).await?;
+    let found: Option<String> =
+        sqlx::query_scalar(ONE).bind(id).fetch_optional(&mut *tx).await.map_err(part())?;
+    let Some(body) = found else {
+        tx.rollback().await.map_err(part())?;
+        return Ok(false);
+    };
+    let pause: Pause = serde_json::from_str(&body).map_err(|e| corrupt("pauses", id, e.to_string()))?;
+    let now = find::clock(&mut tx).await?;
+    sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
+    append(&mut tx, head, &pause, ("resumed", by, now, 0)).await?;
+    tx.commit().await.map_err(part())?;
+    recheck(ledger, id).await?;
+    Ok(true)
+}
+
+/// Look at everything a pause stopped, in the order of its ids.
+async fn recheck(ledger: &PgLedger, pause: i64) -> Result<(), LedgerError> {
+    let mut after = 0;
+    loop {
+        let ids: Vec<i64> = sqlx::query_scalar(STOPPED_BY)
+            .bind(pause)
+            .bind(after)
+            .bind(RECHECKS)
+            .fetch_all(&ledger.pool)
+            .await
+            .map_err(doing("looking what a pause stopped"))?;
+        let Some(last) = ids.last().copied() else { return Ok(()) };
+        after = last;
+        // What does not go on now was stopped by something else or has gone on already.
+        let _ = run::run(ledger, ids.into_iter().map(|id| find::recheck(JobId(id))).collect()).await?;
+    }
+}
+
+async fn head(db: &mut PgConnection) -> Result<(Head, i64), LedgerError> {
+    let part = || doing("reading the chain of pauses");
+    let row = sqlx::query(READ).fetch_one(db).await.map_err(part())?;
+    let head = Head { seq: row.try_get(0).map_err(part())?, hash: row.try_get(1).map_err(part())? };
+    Ok((head, row.try_get(2).map_err(part())?))
+}
+
+async fn append(
+    db: &mut PgConnection,
+    head: Head,
+    pause: &Pause,
+    (what, by, at, revisions): (&str, &Actor, Timestamp, i64),
+) -> Result<(), LedgerError> {
+    let body = serde_json::to_value(pause)
+        .map_err(|e| LedgerError::Store { doing: "writing down a pause", source: Box::new(e) })?;
+    let event = LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body };
+    let mut events = Appended::default();
+    let head = events.add(PAUSES.to_owned(), head, &event)?;
+    events.write(db).await?;
+    sqlx::query(ADVANCE)
+        .bind(revisions)
+        .bind(head.seq)
+        .bind(head.hash)
+        .execute(db)
+        .await
+        .map_err(doing("writing the chain of pauses"))?;
+    Ok(())
+}
+
+async fn orders_out(db: &mut PgConnection, covers: &PauseSelector) -> Result<u64, LedgerError> {
+    let count: i64 = sqlx::query_scalar(ORDERS_OUT)
+        .bind(covers.stage.map(|stage| i64::from(stage.index())))
+        .bind(covers.kind.as_ref().map(ToString::to_string))
+        .bind(covers.scope.as_ref().map(ToString::to_string))
+        .bind(covers.subsystem.as_ref().map(ToString::to_string))
+        .fetch_one(db)
+        .await
+        .map_err(doing("counting orders under a pause"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Pauses in force.
+pub(super) async fn pauses(db: &mut PgConnection) -> Result<Vec<Pause>, LedgerError> {
+    let bodies: Vec<String> =
+        sqlx::query_scalar(IN_FORCE).fetch_all(db).await.map_err(doing("reading pauses"))?;
+    load::pauses(&bodies)
+}

@@ -1,0 +1,59 @@
+//! A bounded memory of what was used lately.
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// Keeps at least the last `half` entries that were put or looked up, and at most twice as many.
+///
+/// Two generations instead of a list of ages: when the young one is full it becomes the old one, and what was
+/// not used since is dropped with the one before. Every operation is constant time and needs no order.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    half: usize,
+}
+
+impl<K: Eq + Hash, V> Recent<K, V> {
+    pub(super) fn new(half: usize) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), half }
+    }
+
+    pub(super) fn put(&mut self, key: K, value: V) {
+        if self.young.len() >= self.half {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    pub(super) fn get(&mut self, key: &K) -> Option<V>
+    where
+        K: Copy,
+        V: Clone,
+    {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.put(*key, value.clone());
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_stays_and_the_rest_goes() {
+        let mut recent = Recent::new(4);
+        for n in 0..100 {
+            recent.put(n, n);
+            assert_eq!(recent.get(&0), Some(0), "used all the time");
+            assert_eq!(recent.get(&n), Some(n));
+            assert!(recent.young.len() + recent.old.len() <= 8);
+        }
+        assert_eq!(recent.get(&50), None);
+        assert_eq!(recent.get(&99), Some(99));
+    }
+}

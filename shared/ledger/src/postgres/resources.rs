@@ -1,0 +1,224 @@
+//! Registering resources, and listing them.
+use std::collections::{BTreeMap, BTreeSet};
+
+use sexton_model::audit::Hash;
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::{Actor, DeletionId, ResourceId, Timestamp};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, QueryBuilder, Row as _};
+
+use super::chain::{Appended, Head};
+use super::error::{all_there, collision, corrupt, doing};
+use super::{PgLedger, codes};
+use crate::rules::{LedgerEvent, Registering, registering, text};
+use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
+
+const LOCK: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+const THERE: &str = "SELECT r.id, r.body, r.presence, d.id, r.audit_seq, r.audit_head FROM resources r \
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE r.id = ANY($1)";
+/// A name that somebody else inserted since it was looked for is left out, which the count shows.
+const INSERT: &str = "INSERT INTO resources (id, kind, scope, presence, protected, body, audit_seq, audit_head) \
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::boolean[], $6::text[], \
+     $7::bigint[], $8::bytea[]) ON CONFLICT (id) DO NOTHING";
+const UPDATE: &str = "UPDATE resources SET scope = v.scope, presence = v.presence, protected = v.protected, \
+     body = v.body, audit_seq = v.seq, audit_head = v.head \
+     FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::boolean[], $6::text[], $7::bigint[], \
+     $8::bytea[]) AS v (id, kind, scope, presence, protected, body, seq, head) WHERE resources.id = v.id";
+const VIEW: &str = "SELECT r.id, r.body, r.presence, d.id, r.audit_seq, r.audit_head FROM resources r \
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE ";
+
+/// Resources written in one transaction, unless the list is all or nothing.
+const CHUNK: usize = 1024;
+/// Tries of one list that collides with other transactions.
+const TRIES: u32 = 5;
+
+type Results = Vec<Result<(), NotDone>>;
+
+/// Register or update, all or nothing if `whole`.
+pub(super) async fn register(
+    ledger: &PgLedger,
+    resources: &[Resource],
+    by: &Actor,
+    whole: bool,
+) -> Result<Results, LedgerError> {
+    let chunk = if whole { resources.len().max(1) } else { CHUNK };
+    let mut results = Vec::with_capacity(resources.len());
+    for chunk in resources.chunks(chunk) {
+        let mut tried = 1;
+        loop {
+            match attempt(ledger, chunk, by, whole).await {
+                Err(error) if tried < TRIES && collided(&error) => tried += 1,
+                other => break results.extend(other?),
+            }
+        }
+    }
+    Ok(results)
+}
+
+/// Somebody else was faster: a lock, or a name that was free a moment ago.
+fn collided(error: &LedgerError) -> bool {
+    collision(error).is_some() || matches!(error, LedgerError::Corrupt { table: "resources", .. })
+}
+
+/// A resource as it is found under its lock, and as the list leaves it.
+struct There {
+    resource: Resource,
+    presence: Presence,
+    live: Option<DeletionId>,
+    head: Head,
+    new: bool,
+    changed: bool,
+}
+
+async fn attempt(
+    ledger: &PgLedger,
+    resources: &[Resource],
+    by: &Actor,
+    whole: bool,
+) -> Result<Results, LedgerError> {
+    let mut tx = ledger.pool.begin().await.map_err(doing("beginning to register"))?;
+    let ids: BTreeSet<String> = resources.iter().map(|r| r.id.to_string()).collect();
+    let ids: Vec<String> = ids.into_iter().collect();
+    sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
+    let mut there = read(&mut tx, &ids).await?;
+    let now = super::find::clock(&mut tx).await?;
+    let mut events = Appended::default();
+    let mut results = Vec::with_capacity(resources.len());
+    for resource in resources {
+        results.push(one(resource, by, now, &mut there, &mut events)?);
+    }
+    if whole && results.iter().any(Result::is_err) {
+        tx.rollback().await.map_err(doing("undoing a list"))?;
+        let unless_refused = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
+        return Ok(results.into_iter().map(unless_refused).collect());
+    }
+    write(&mut tx, &there, true).await?;
+    write(&mut tx, &there, false).await?;
+    events.write(&mut tx).await?;
+    tx.commit().await.map_err(doing("committing resources"))?;
+    Ok(results)
+}
+
+fn one(
+    resource: &Resource,
+    by: &Actor,
+    now: Timestamp,
+    there: &mut BTreeMap<ResourceId, There>,
+    events: &mut Appended,
+) -> Result<Result<(), NotDone>, LedgerError> {
+    let old = there.get(&resource.id);
+    let known = old.map(|t| (&t.resource, t.presence));
+    let what = match registering(known, old.and_then(|t| t.live), resource) {
+        Err(refused) => return Ok(Err(refused)),
+        Ok(Registering::Same) => return Ok(Ok(())),
+        Ok(Registering::Anew) => "registered",
+        Ok(Registering::Update) => "updated",
+    };
+    let body = serde_json::to_value(resource)
+        .map_err(|e| LedgerError::Store { doing: "writing down a resource", source: Box::new(e) })?;
+    let event = LedgerEvent { at: now, what: what.to_owned(), by: by.to_string(), body };
+    let head = events.add(resource.id.to_string(), old.map_or(Head::NEW, |t| t.head), &event)?;
+    let after = There {
+        resource: resource.clone(),
+        presence: Presence::Registered,
+        live: old.and_then(|t| t.live),
+        head,
+        new: old.is_none_or(|t| t.new),
+        changed: true,
+    };
+    there.insert(resource.id.clone(), after);
+    Ok(Ok(()))
+}
+
+async fn read(db: &mut PgConnection, ids: &[String]) -> Result<BTreeMap<ResourceId, There>, LedgerError> {
+    let rows = sqlx::query(THERE).bind(ids).fetch_all(db).await.map_err(doing("reading resources"))?;
+    rows.iter().map(|row| parse(row).map(|there| (there.resource.id.clone(), there))).collect()
+}
+
+fn parse(row: &PgRow) -> Result<There, LedgerError> {
+    let part = || doing("reading a resource");
+    let id: &str = row.try_get(0).map_err(part())?;
+    let resource = serde_json::from_str(row.try_get(1).map_err(part())?)
+        .map_err(|e| corrupt("resources", id, e.to_string()))?;
+    let presence = codes::presence(row.try_get(2).map_err(part())?)
+        .ok_or_else(|| corrupt("resources", id, "unknown presence"))?;
+    let hash: Hash = row.try_get(5).map_err(part())?;
+    Ok(There {
+        resource,
+        presence,
+        live: row.try_get::<Option<i64>, _>(3).map_err(part())?.map(DeletionId),
+        head: Head { seq: row.try_get(4).map_err(part())?, hash },
+        new: false,
+        changed: false,
+    })
+}
+
+async fn write(
+    db: &mut PgConnection,
+    there: &BTreeMap<ResourceId, There>,
+    new: bool,
+) -> Result<(), LedgerError> {
+    let rows: Vec<&There> = there.values().filter(|t| t.changed && t.new == new).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    fn all<T>(rows: &[&There], column: impl Fn(&There) -> T) -> Vec<T> {
+        rows.iter().map(|row| column(row)).collect()
+    }
+    let bodies: Vec<String> = rows.iter().map(|t| text(&t.resource)).collect::<Result<_, _>>()?;
+    let done = sqlx::query(if new { INSERT } else { UPDATE })
+        .bind(all(&rows, |t| t.resource.id.to_string()))
+        .bind(all(&rows, |t| t.resource.id.kind.to_string()))
+        .bind(all(&rows, |t| t.resource.scope.to_string()))
+        .bind(all(&rows, |t| codes::of_presence(t.presence)))
+        .bind(all(&rows, |t| t.resource.protected))
+        .bind(bodies)
+        .bind(all(&rows, |t| t.head.seq))
+        .bind(all(&rows, |t| t.head.hash))
+        .execute(db)
+        .await
+        .map_err(doing("writing resources"))?;
+    all_there("resources", done.rows_affected(), rows.len())
+}
+
+fn view(there: There) -> ResourceView {
+    ResourceView { resource: there.resource, presence: there.presence, live: there.live }
+}
+
+/// One resource.
+pub(super) async fn resource(
+    ledger: &PgLedger,
+    id: &ResourceId,
+) -> Result<Option<ResourceView>, LedgerError> {
+    let mut db = ledger.pool.acquire().await.map_err(doing("reading a resource"))?;
+    Ok(read(&mut db, &[id.to_string()]).await?.into_values().next().map(view))
+}
+
+/// A page of resources.
+pub(super) async fn resources(
+    ledger: &PgLedger,
+    filter: &ResourceFilter,
+) -> Result<Page<ResourceView>, LedgerError> {
+    let limit = filter.limit.clamp(1, 1000);
+    let mut query = QueryBuilder::<Postgres>::new(VIEW);
+    query.push("r.id > ").push_bind(filter.after.clone().unwrap_or_default());
+    if let Some(kind) = &filter.kind {
+        query.push(" AND r.kind = ").push_bind(kind.to_string());
+    }
+    if let Some(scope) = &filter.scope {
+        query.push(" AND r.scope = ").push_bind(scope.to_string());
+    }
+    query.push(" ORDER BY r.id LIMIT ").push_bind(i64::from(limit) + 1);
+    let rows = query.build().fetch_all(&ledger.pool).await.map_err(doing("listing resources"))?;
+    let items = rows.iter().map(|row| parse(row).map(view)).collect::<Result<Vec<_>, _>>()?;
+    Ok(page(items, limit, |item| item.resource.id.to_string()))
+}
+
+/// A page from one item more than it holds: whether there is a next one.
+pub(super) fn page<T>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Page<T> {
+    let limit = limit as usize;
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let next = if more { items.last().map(key) } else { None };
+    Page { items, next }
+}

@@ -1,0 +1,172 @@
+//! One batch, one transaction: lock, read, decide, write, and only then say what is to be published.
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde_json::Value;
+use sexton_model::JobId;
+use sexton_model::decide::{Event, OrderSpec, Refusal};
+use sexton_model::step::Mode;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use super::error::{Collision, collision, corrupt, doing};
+use super::records::Statement;
+use super::{PgLedger, load, write};
+use crate::batch::{Settled, decide_all};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone};
+
+const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
+     JOIN unnest($1::bigint[], $2::smallint[]) AS v (job_id, step) ON m.job_id = v.job_id AND m.step = v.step";
+
+/// Tries of one intent that collides with other transactions, before the caller is told.
+const TRIES: u32 = 5;
+
+type Results = Vec<Result<Decided, NotDone>>;
+
+/// Decide a batch; if it collides, one by one, so that a bad item fails alone.
+pub(super) async fn run(ledger: &PgLedger, batch: Vec<Intent>) -> Result<Results, LedgerError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    if batch.len() > 1 {
+        match attempt(ledger, &batch).await {
+            Err(error) if collision(&error).is_some() => {
+                tracing::debug!(error = %error, items = batch.len(), "a batch collided: one by one");
+            }
+            other => return other,
+        }
+    }
+    let mut results = Vec::with_capacity(batch.len());
+    for intent in batch {
+        results.push(alone(ledger, intent).await?);
+    }
+    Ok(results)
+}
+
+async fn alone(ledger: &PgLedger, intent: Intent) -> Result<Result<Decided, NotDone>, LedgerError> {
+    let batch = [intent];
+    for tried in 1.. {
+        match attempt(ledger, &batch).await {
+            Ok(mut results) => {
+                return results.pop().ok_or_else(|| corrupt("jobs", batch[0].deletion, "no result"));
+            }
+            Err(error) => match collision(&error) {
+                Some(Collision::Concurrent) if tried < TRIES => {}
+                // Somebody else's job holds the resource.
+                Some(Collision::Unique) => return Ok(Err(Refusal::NotYet(job_of(&batch[0])).into())),
+                Some(Collision::Concurrent) | None => return Err(error),
+            },
+        }
+    }
+    unreachable!("the loop only ends by returning")
+}
+
+fn job_of(intent: &Intent) -> JobId {
+    match &intent.event {
+        Event::Claim { job }
+        | Event::Proceed { job }
+        | Event::Recheck { job }
+        | Event::Outcome { job, .. }
+        | Event::Progress { job, .. }
+        | Event::LeaseOver { job, .. } => *job,
+        Event::Cancel { .. }
+        | Event::PlaceHold { .. }
+        | Event::ReleaseHold { .. }
+        | Event::Retry { .. }
+        | Event::Waive { .. }
+        | Event::Rescue { .. } => JobId::of(intent.deletion, sexton_model::job::JobKind::RESTORE_SLOT),
+    }
+}
+
+async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerError> {
+    let mut ids: Vec<i64> = batch.iter().map(|intent| intent.deletion.0).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut tx = ledger.pool.begin().await.map_err(doing("beginning a batch"))?;
+    // Records never change: read before the locks, which they help to choose.
+    let statements = ledger.memory.records(&mut tx, &ids).await?;
+    load::lock(&mut tx, batch, &ids, &statements).await?;
+    let (mut loaded, facts) = load::load(&mut tx, &ids, statements.clone(), ledger.options.day).await?;
+    let there: HashSet<JobId> =
+        loaded.deletions.values().flat_map(|(d, _)| d.jobs.iter().map(|job| job.id)).collect();
+    let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits)?;
+    write::write(&mut tx, writes, &loaded, &there).await?;
+    let orders: Vec<&OrderSpec> =
+        settled.iter().flatten().filter_map(|settled| settled.order.as_ref()).collect();
+    let mut large = Large::read(&mut tx, &orders, &statements).await?;
+    tx.commit().await.map_err(doing("committing a batch"))?;
+    let finish = |settled: Settled| {
+        let (record, plan) = statements
+            .get(&settled.deletion.0)
+            .ok_or_else(|| corrupt("deletions", settled.deletion, "its record is missing"))?;
+        let dispatch = settled.order.map(|spec| Dispatch {
+            targets: large.targets.remove(&(settled.deletion.0, spec.instance.to_string())),
+            manifest: large.manifests.remove(&manifest_key(&spec)),
+            spec,
+            record: record.clone(),
+            plan: plan.clone(),
+            revision: facts.revision,
+        });
+        Ok(Decided {
+            deletion: settled.deletion,
+            resource: record.resource.id.clone(),
+            dispatch,
+            effects: settled.effects,
+            status: settled.status,
+            audit_seq: settled.audit_seq,
+            at: loaded.now,
+        })
+    };
+    // A deletion gives one order at a time, so what an order needs is taken rather than copied.
+    let mut finish = finish;
+    settled.into_iter().map(|one| one.map(&mut finish).map_or_else(|e| Ok(Err(e)), |d| d.map(Ok))).collect()
+}
+
+/// What travels with orders and is too large for the job table.
+struct Large {
+    targets: BTreeMap<(i64, String), Value>,
+    manifests: BTreeMap<(i64, i16), Value>,
+}
+
+fn manifest_key(spec: &OrderSpec) -> (i64, i16) {
+    let job = JobId::of(spec.job.deletion(), spec.stage.index());
+    (job.0, i16::try_from(spec.step).unwrap_or(i16::MAX))
+}
+
+/// Whether an order travels with the manifest of its step.
+fn carries_manifest(spec: &OrderSpec, statements: &HashMap<i64, Statement>) -> bool {
+    match spec.mode {
+        Mode::Inspect | Mode::Capture => false,
+        Mode::Perform | Mode::Undo | Mode::Verify => {
+            statements.get(&spec.job.deletion().0).is_some_and(|(_, plan)| {
+                let step = plan.stage(spec.stage).steps.get(usize::from(spec.step));
+                step.is_some_and(|step| step.nature.captures())
+            })
+        }
+    }
+}
+
+impl Large {
+    async fn read(
+        db: &mut PgConnection,
+        orders: &[&OrderSpec],
+        statements: &HashMap<i64, Statement>,
+    ) -> Result<Self, LedgerError> {
+        let at = orders.iter().map(|spec| (spec.job.deletion().0, spec.instance.to_string()));
+        let targets = write::targets_of(db, at.unzip()).await?;
+        let mut manifests = BTreeMap::new();
+        let wanted = orders.iter().filter(|spec| carries_manifest(spec, statements));
+        let (jobs, steps): (Vec<i64>, Vec<i16>) = wanted.map(|spec| manifest_key(spec)).unzip();
+        if jobs.is_empty() {
+            return Ok(Self { targets, manifests });
+        }
+        let part = || doing("reading manifests");
+        let rows = sqlx::query(MANIFESTS).bind(jobs).bind(steps).fetch_all(db).await.map_err(part())?;
+        for row in &rows {
+            let key: (i64, i16) = (row.try_get(0).map_err(part())?, row.try_get(1).map_err(part())?);
+            let value = serde_json::from_str(row.try_get(2).map_err(part())?)
+                .map_err(|e| corrupt("manifests", JobId(key.0), e.to_string()))?;
+            manifests.insert(key, value);
+        }
+        Ok(Self { targets, manifests })
+    }
+}

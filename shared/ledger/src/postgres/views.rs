@@ -1,0 +1,175 @@
+//! Looking at deletions and their trails.
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sexton_model::audit::{self, Broken, Hash};
+use sexton_model::deletion::Deletion;
+use sexton_model::job::StateName;
+use sexton_model::{DeletionId, Instance, ResourceId};
+use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, QueryBuilder, Row as _};
+
+use super::error::{corrupt, doing};
+use super::resources::page;
+use super::{PgLedger, SNAPSHOT, codes, jobs, load};
+use crate::rules::stands_at;
+use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Page};
+
+const TARGETS: &str = "SELECT instance, body FROM targets WHERE deletion_id = $1 ORDER BY instance";
+const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 ORDER BY seq";
+const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
+const OF_RESOURCE: &str = "SELECT id FROM deletions WHERE resource = $1 ORDER BY live DESC, id DESC LIMIT 1";
+const LIST: &str = "SELECT d.id, d.resource, d.scope, d.status FROM deletions d WHERE d.id < ";
+/// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
+const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
+const WITH_HELD: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE held AND state = ";
+const WITH_JOB: &str =
+    " AND EXISTS (SELECT 1 FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 7 AND j.state = ";
+
+/// Everything about one deletion, as of one moment.
+pub(super) async fn deletion(ledger: &PgLedger, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
+    let part = || doing("reading a deletion");
+    let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
+    let statements = ledger.memory.records(&mut tx, &[id.0]).await?;
+    let found: Option<(Deletion, Hash)> = load::deletions(&mut tx, &[id.0], statements).await?.remove(&id);
+    let Some((deletion, _)) = found else { return Ok(None) };
+    let targets = targets(&mut tx, id).await?;
+    let audit = trail(&mut tx, id)
+        .await?
+        .into_iter()
+        .map(|(seq, body, hash)| {
+            let event = serde_json::from_str(&body)
+                .map_err(|e| corrupt("audit", format!("{id} {seq}"), e.to_string()))?;
+            Ok(AuditRow { seq, event, hash })
+        })
+        .collect::<Result<_, LedgerError>>()?;
+    tx.commit().await.map_err(part())?;
+    Ok(Some(DeletionView { deletion, targets, audit }))
+}
+
+async fn targets(db: &mut PgConnection, id: DeletionId) -> Result<BTreeMap<Instance, Value>, LedgerError> {
+    let part = || doing("reading targets");
+    let rows = sqlx::query(TARGETS).bind(id.0).fetch_all(db).await.map_err(part())?;
+    rows.iter()
+        .map(|row| {
+            let instance = load::instance(row.try_get(0).map_err(part())?)?;
+            let value = serde_json::from_str(row.try_get(1).map_err(part())?)
+                .map_err(|e| corrupt("targets", id, e.to_string()))?;
+            Ok((instance, value))
+        })
+        .collect()
+}
+
+async fn trail(db: &mut PgConnection, id: DeletionId) -> Result<Vec<(i64, String, Hash)>, LedgerError> {
+    let part = || doing("reading an audit trail");
+    let rows = sqlx::query(TRAIL).bind(id.0).fetch_all(db).await.map_err(part())?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                row.try_get(0).map_err(part())?,
+                row.try_get(1).map_err(part())?,
+                row.try_get(2).map_err(part())?,
+            ))
+        })
+        .collect()
+}
+
+/// Check a chain against its head; a deletion that does not exist has an empty one.
+pub(super) async fn verify_chain(
+    ledger: &PgLedger,
+    id: DeletionId,
+) -> Result<Result<(), Broken>, LedgerError> {
+    let part = || doing("checking an audit trail");
+    let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
+    let head = sqlx::query(HEAD).bind(id.0).fetch_optional(&mut *tx).await.map_err(part())?;
+    let head = match head {
+        Some(row) => (row.try_get(0).map_err(part())?, row.try_get(1).map_err(part())?),
+        None => (0, audit::GENESIS),
+    };
+    let events = trail(&mut tx, id).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(audit::verify(events.iter().map(|(seq, body, hash)| (*seq, body.as_bytes(), *hash)), head))
+}
+
+/// The live record of a resource, else its latest one.
+pub(super) async fn deletion_of(
+    ledger: &PgLedger,
+    resource: &ResourceId,
+) -> Result<Option<DeletionId>, LedgerError> {
+    let id: Option<i64> = sqlx::query_scalar(OF_RESOURCE)
+        .bind(resource.to_string())
+        .fetch_optional(&ledger.pool)
+        .await
+        .map_err(doing("looking for a resource's record"))?;
+    Ok(id.map(DeletionId))
+}
+
+/// A page of deletions, newest first.
+pub(super) async fn deletions(
+    ledger: &PgLedger,
+    filter: &DeletionFilter,
+) -> Result<Page<DeletionRow>, LedgerError> {
+    let part = || doing("listing deletions");
+    let limit = filter.limit.clamp(1, 1000);
+    let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
+    let rows = listing(filter, limit).build().fetch_all(&mut *tx).await.map_err(part())?;
+    let mut items = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: i64 = row.try_get(0).map_err(part())?;
+        let text = |column: usize| row.try_get::<&str, _>(column).map_err(part());
+        items.push(DeletionRow {
+            id: DeletionId(id),
+            resource: text(1)?.parse().map_err(|_| corrupt("deletions", id, "not a resource"))?,
+            scope: text(2)?.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?,
+            status: codes::status(row.try_get(3).map_err(part())?)
+                .ok_or_else(|| corrupt("deletions", id, "unknown status"))?,
+            at: None,
+        });
+    }
+    let mut page = page(items, limit, |item| item.id.to_string());
+    let ids: Vec<i64> = page.items.iter().map(|item| item.id.0).collect();
+    let mut of: BTreeMap<DeletionId, Vec<_>> = BTreeMap::new();
+    for row in jobs::read(&mut tx, &ids).await? {
+        of.entry(row.deletion()).or_default().push(row.job()?);
+    }
+    tx.commit().await.map_err(part())?;
+    for item in &mut page.items {
+        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs));
+    }
+    Ok(page)
+}
+
+fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
+    // An `after` that is no deletion's id is behind all of them.
+    let below = match filter.after.as_deref() {
+        None => i64::MAX,
+        Some(text) => text.parse::<DeletionId>().map_or(0, |id| id.0),
+    };
+    let mut query = QueryBuilder::new(LIST);
+    query.push_bind(below);
+    if let Some(status) = filter.status {
+        query.push(" AND d.status = ").push_bind(codes::of_status(status));
+    }
+    if let Some(scope) = &filter.scope {
+        query.push(" AND d.scope = ").push_bind(scope.to_string());
+    }
+    if let Some(kind) = &filter.kind {
+        query.push(" AND d.kind = ").push_bind(kind.to_string());
+    }
+    if let Some(state) = filter.state {
+        let (clause, end) = match state {
+            StateName::Held => (WITH_HELD, "))"),
+            StateName::Scheduled | StateName::Done | StateName::Cancelled | StateName::Rescued => {
+                (WITH_JOB, ")")
+            }
+            StateName::Ready
+            | StateName::Running
+            | StateName::Waiting
+            | StateName::Cancelling
+            | StateName::Parked => (WITH_LOCKED, "))"),
+        };
+        query.push(clause).push_bind(crate::row::code(state)).push(end);
+    }
+    query.push(" ORDER BY d.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    query
+}

@@ -1,0 +1,67 @@
+//! The conformance suite on PostgreSQL.
+#![cfg(feature = "real-servers")]
+mod conformance;
+mod database;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sexton_ledger::{Ledger, LedgerError, Options};
+use sexton_model::DeletionId;
+
+use crate::conformance::Fixture;
+use crate::database::Database;
+
+#[async_trait]
+impl Fixture for Database {
+    async fn open(&self, options: Options) -> Arc<dyn Ledger> {
+        self.try_open(options).await.unwrap()
+    }
+
+    async fn try_open(&self, options: Options) -> Result<Arc<dyn Ledger>, LedgerError> {
+        Ok(Database::open(self, options).await?)
+    }
+
+    async fn try_to_change_history(&self) -> Vec<Result<u64, String>> {
+        let mut db = self.raw().await;
+        let mut answers = Vec::new();
+        for sql in [
+            "UPDATE audit SET body = '{}'",
+            "DELETE FROM audit",
+            "TRUNCATE audit",
+            "UPDATE ledger_audit SET body = '{}'",
+            "DELETE FROM ledger_audit",
+            "TRUNCATE ledger_audit",
+            "UPDATE records SET body = '{}'",
+            "UPDATE plans SET body = '{}'",
+            "UPDATE manifests SET body = '{}'",
+        ] {
+            let answer = sqlx::query(sql).execute(&mut db).await;
+            answers.push(answer.map(|done| done.rows_affected()).map_err(|e| e.to_string()));
+        }
+        answers
+    }
+
+    async fn change_event(&self, deletion: DeletionId, seq: i64) {
+        let sql = "UPDATE audit SET body = replace(body, '\"by\":\"', '\"by\":\"x') \
+                   WHERE deletion_id = $1 AND seq = $2";
+        tamper(self, sql, deletion, seq).await;
+    }
+
+    async fn remove_event(&self, deletion: DeletionId, seq: i64) {
+        tamper(self, "DELETE FROM audit WHERE deletion_id = $1 AND seq = $2", deletion, seq).await;
+    }
+
+    async fn compare(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+async fn tamper(database: &Database, sql: &'static str, deletion: DeletionId, seq: i64) {
+    let mut db = database.raw().await;
+    sqlx::query("DROP TRIGGER append_only ON audit").execute(&mut db).await.unwrap();
+    let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
+    assert_eq!(done.rows_affected(), 1);
+}
+
+conformance_tests!(Database::new());
