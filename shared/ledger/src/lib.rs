@@ -10,6 +10,7 @@
 pub mod batch;
 mod error;
 mod limits;
+pub mod postgres;
 pub mod row;
 pub mod rules;
 pub mod sqlite;
