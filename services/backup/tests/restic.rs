@@ -57,7 +57,7 @@ impl Place {
         self.restic(&["init"]);
         let config: Value = serde_json::from_str(&self.restic(&["cat", "config"])).unwrap();
         let said = json!({ "repository": config["id"] }).to_string();
-        std::fs::write(self.path("schedules/.place.json"), said).unwrap();
+        std::fs::write(self.path("schedules/.place"), said).unwrap();
     }
 
     fn back_up(&self, uuid: &str) {

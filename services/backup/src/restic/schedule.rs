@@ -1,7 +1,7 @@
 //! Schedules of backups: one file per resource, `SCHEDULES_DIR/NAME.json`, an object with the key `uuid` and
 //! whatever else the scheduler of backups reads. Removing the file removes the schedule.
 //!
-//! `SCHEDULES_DIR/.place.json`, `{"repository": ID}`, says for which repository these schedules are. So an
+//! `SCHEDULES_DIR/.place`, `{"repository": ID}`, says for which repository these schedules are. So an
 //! empty folder, where a disk is not mounted, is not taken for one without schedules.
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::conditional;
 
 /// Refuses to believe a folder that does not say it belongs to `repository`.
 fn place(folder: &Path, repository: &str) -> Result<Place, Obstacle> {
-    let path = folder.join(".place.json");
+    let path = folder.join(".place");
     let unclear = |why: &str| Obstacle::Unclear(format!("{}: {why}", path.display()));
     let text = conditional::read(&path)?.ok_or_else(|| unclear("missing: not a folder of schedules"))?;
     let said: serde_json::Value = serde_json::from_str(&text).map_err(|e| unclear(&e.to_string()))?;
@@ -78,7 +78,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let web01: ResourceId = "vm/web01".parse().unwrap();
         assert!(matches!(find(folder.path(), &web01, "u1", "r1"), Err(Obstacle::Unclear(_))));
-        std::fs::write(folder.path().join(".place.json"), r#"{"repository":"r1"}"#).unwrap();
+        std::fs::write(folder.path().join(".place"), r#"{"repository":"r1"}"#).unwrap();
         assert!(matches!(find(folder.path(), &web01, "u1", "r1"), Ok(Found::Absent(_))));
         assert!(matches!(find(folder.path(), &web01, "u1", "r2"), Err(Obstacle::Unclear(_))));
         std::fs::write(folder.path().join("web01.json"), r#"{"uuid":"u2"}"#).unwrap();

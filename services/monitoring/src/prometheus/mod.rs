@@ -2,8 +2,9 @@
 //! `TARGETS_DIR/NAME.json`, every group of it with the label `uuid`.
 //!
 //! *Proof of place*: the server shows an external label (or a command-line flag, such as its storage path) with
-//! the configured value, and `TARGETS_DIR/.place.json`, `{"place": "NAME=VALUE"}`, says the same. So neither
-//! another server nor an empty folder, where a disk is not mounted, is taken for one without the target.
+//! the configured value, and `TARGETS_DIR/.place`, `{"place": "NAME=VALUE"}`, says the same. So neither
+//! another server nor an empty folder, where a disk is not mounted, is taken for one without the target. (Not
+//! `*.json`: the server would take it for targets.)
 //!
 //! *Evidence*: a target is gone when neither the file nor the server's own list has it; history is gone when a
 //! query over the whole range finds no sample, nowhere in time. A 204 says neither.

@@ -76,7 +76,9 @@ impl Server {
 
     /// Whether any sample of `uuid` is left, at any time.
     pub(super) async fn has_samples(&self, step: &StepContext, uuid: &str) -> Result<bool, Obstacle> {
-        let query = format!("count(count_over_time({}[{WHOLE_RANGE}]))", answer::selector(uuid));
+        // Of the functions over a range only this one keeps the names of metrics; without them two metrics of one
+        // target would be the same, which is an error.
+        let query = format!("count(last_over_time({}[{WHOLE_RANGE}]))", answer::selector(uuid));
         let found = self.read(step, "query", &[("query", query.as_str()), ("time", LATE_S)]).await?;
         answer::any_sample(&found).map_err(|why| unclear(step, "query", &why))
     }

@@ -8,7 +8,7 @@ use sexton_consumer::driver::{Done, Found, Obstacle, Place, StepContext};
 use super::file;
 use crate::conditional;
 
-/// A folder, and what its `.place.json` must say.
+/// A folder, and what its `.place` must say.
 #[derive(Debug, Clone)]
 pub(super) struct Folder {
     pub(super) path: PathBuf,
@@ -86,7 +86,7 @@ impl Folder {
 
     /// Refuses to believe a folder that does not say which server it belongs to.
     fn prove(&self) -> Result<(), Obstacle> {
-        let path = self.path.join(".place.json");
+        let path = self.path.join(".place");
         let unclear = |why: &str| Obstacle::Unclear(format!("{}: {why}", path.display()));
         let text = conditional::read(&path)?.ok_or_else(|| unclear("missing: not a folder of targets"))?;
         let said: serde_json::Value = serde_json::from_str(&text).map_err(|e| unclear(&e.to_string()))?;
