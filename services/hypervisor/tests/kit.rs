@@ -1,0 +1,146 @@
+//! The sandbox keeps every promise of a consumer.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::Driver;
+use sexton_hypervisor::{DriverConfig, actions, driver, process, sandbox};
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::{ActionName, Instance};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use uuid::Uuid;
+
+const UUID: Uuid = Uuid::from_u128(0x2f1c);
+const OTHER: Uuid = Uuid::from_u128(0x3a4b);
+
+fn instance() -> Instance {
+    "hypervisor.main".parse().unwrap()
+}
+
+struct Sandboxes;
+
+struct Folder {
+    root: tempfile::TempDir,
+    action: String,
+    targets: Option<Value>,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        end_all(self.root.path());
+    }
+}
+
+/// End the processes of this folder. Through their ids: a drop cannot wait for a descriptor.
+fn end_all(root: &Path) {
+    let folder = format!("{}/", root.display());
+    for (process, arguments) in process::all().unwrap() {
+        if arguments.first().is_some_and(|a| a.starts_with(&folder)) {
+            let _ = std::process::Command::new("kill").arg("-9").arg(process.pid.to_string()).status();
+        }
+    }
+}
+
+impl Folder {
+    fn file(&self, kind: &str, name: &str) -> PathBuf {
+        self.root.path().join(format!("hypervisor/main/{kind}/{name}.json"))
+    }
+}
+
+#[async_trait]
+impl Fixture for Sandboxes {
+    fn instance(&self) -> Instance {
+        instance()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        actions()
+    }
+
+    async fn fresh(&self, action: &ActionName) -> Box<dyn World> {
+        let root = tempfile::tempdir().unwrap();
+        let on = matches!(action.as_str(), "inspect" | "stop");
+        sandbox::create_vm(root.path(), &instance(), "web01", UUID, on).unwrap();
+        let mut folder = Folder { root, action: action.as_str().to_owned(), targets: None };
+        if !on {
+            // As a stop leaves it.
+            let file = folder.file("vms", "web01");
+            let mut vm: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            for flag in ["autostart", "onboot", "ha"] {
+                vm[flag] = json!(false);
+            }
+            std::fs::write(&file, vm.to_string()).unwrap();
+        }
+        if action.as_str() == "delete_volumes" {
+            // As it was pinned before it was undefined.
+            folder.targets = Some(json!({
+                "place": "sandbox:hypervisor.main",
+                "domain": "web01",
+                "uuid": UUID,
+                "volumes": [{ "path": "web01-root", "file": UUID, "format": "raw", "size": 0, "snapshots": [] }],
+            }));
+            std::fs::remove_file(folder.file("vms", "web01")).unwrap();
+        }
+        Box::new(folder)
+    }
+}
+
+#[async_trait]
+impl World for Folder {
+    fn driver(&self) -> Arc<dyn Driver> {
+        let config = sandbox::Config { root: self.root.path().to_owned(), instance: instance() };
+        driver(DriverConfig::Sandbox(config)).unwrap()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: "vm/web01".parse().unwrap(),
+            identity: serde_json::from_value(json!({ "uuid": UUID })).unwrap(),
+            attributes: Value::Null,
+            targets: self.targets.clone(),
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        let volume = self.file("volumes", "web01-root");
+        let volume: Option<Value> = std::fs::read(&volume).ok().map(|text| {
+            let mut volume: Value = serde_json::from_slice(&text).unwrap();
+            volume.as_object_mut().unwrap().remove("fence");
+            volume
+        });
+        let image = self.root.path().join("hypervisor/main/volumes/web01-root.img");
+        json!({
+            "vm": sandbox::describe_vm(self.root.path(), &instance(), "web01").unwrap(),
+            "volume": volume,
+            "image": std::fs::read_to_string(image).ok(),
+        })
+    }
+
+    async fn other_identity(&self) {
+        // What is re-created knows nothing of the fences of the one before.
+        end_all(self.root.path());
+        std::fs::remove_dir_all(self.root.path().join("hypervisor")).unwrap();
+        sandbox::create_vm(self.root.path(), &instance(), "web01", OTHER, false).unwrap();
+    }
+
+    async fn make_absent(&self) {
+        if self.action == "delete_volumes" {
+            std::fs::remove_file(self.file("volumes", "web01-root")).unwrap();
+            std::fs::remove_file(self.root.path().join("hypervisor/main/volumes/web01-root.img")).unwrap();
+        } else {
+            end_all(self.root.path());
+            std::fs::remove_file(self.file("vms", "web01")).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_keeps_every_promise() {
+    match run_kit(&Sandboxes).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}

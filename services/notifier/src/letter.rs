@@ -1,0 +1,287 @@
+//! What people read: the text of a message, and its calendar entry. Pure; the time comes in.
+use std::str::FromStr;
+
+use chrono::{DateTime, Duration, NaiveDate, Utc};
+use icalendar::{Calendar, Component, Event, EventStatus, Property};
+use serde::{Deserialize, Serialize};
+
+use crate::spool::Announcement;
+
+/// How long the maintenance window of a moment lasts, in minutes; that of a date is the whole day.
+const WINDOW_MINUTES: i64 = 60;
+
+/// When something goes: a date, or a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Due {
+    /// On this day.
+    Day(NaiveDate),
+    /// At this moment.
+    At(DateTime<Utc>),
+}
+
+/// A text is neither a date nor a moment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("due {0:?}: expected a date such as 2026-12-01, or a moment such as 2026-12-01T09:00:00+01:00")]
+pub struct NotDue(String);
+
+impl FromStr for Due {
+    type Err = NotDue;
+    fn from_str(text: &str) -> Result<Self, NotDue> {
+        if let Ok(day) = NaiveDate::from_str(text) {
+            return Ok(Self::Day(day));
+        }
+        DateTime::parse_from_rfc3339(text)
+            .map(|at| Self::At(at.with_timezone(&Utc)))
+            .map_err(|_| NotDue(text.chars().take(40).collect()))
+    }
+}
+
+impl TryFrom<String> for Due {
+    type Error = NotDue;
+    fn try_from(text: String) -> Result<Self, NotDue> {
+        text.parse()
+    }
+}
+
+impl From<Due> for String {
+    fn from(due: Due) -> Self {
+        match due {
+            Due::Day(day) => day.to_string(),
+            Due::At(at) => at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        }
+    }
+}
+
+impl std::fmt::Display for Due {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Day(day) => write!(f, "{}", day.format("%-d %B %Y")),
+            Self::At(at) => write!(f, "{} UTC", at.format("%-d %B %Y, %H:%M")),
+        }
+    }
+}
+
+/// The maintenance window that people find in their calendars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// It begins then.
+    pub from: Due,
+    /// It ends then; a day is not part of it any more.
+    pub until: Due,
+}
+
+impl Window {
+    /// The window of something that goes then; `None` at the end of the calendar.
+    pub fn of(due: Due) -> Option<Self> {
+        let until = match due {
+            Due::Day(day) => Due::Day(day.succ_opt()?),
+            Due::At(at) => Due::At(at.checked_add_signed(Duration::minutes(WINDOW_MINUTES))?),
+        };
+        Some(Self { from: due, until })
+    }
+}
+
+/// Which of the two messages it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It will be deleted.
+    Announcement,
+    /// It will not be.
+    Retraction,
+}
+
+/// One message, the same for everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The Message-ID's part before the `@`: the same for every repeat of this message.
+    pub id: String,
+    /// That of the message which this one takes back.
+    pub answers: Option<String>,
+    /// The subject.
+    pub subject: String,
+    /// The text.
+    pub text: String,
+    /// `REQUEST` or `CANCEL`, and the calendar entry with it; `None` if no date is known.
+    pub calendar: Option<(&'static str, String)>,
+}
+
+/// What the plan or the office says beside what follows from the announcement.
+#[derive(Debug, Clone, Copy)]
+pub struct Words<'a> {
+    /// What happens when.
+    pub text: Option<&'a str>,
+    /// How to stop it.
+    pub cancel: Option<&'a str>,
+    /// Who writes.
+    pub from: &'a str,
+}
+
+/// The message of an announcement, as it stands.
+pub fn write(kind: Kind, about: &Announcement, words: Words<'_>, now: DateTime<Utc>) -> Letter {
+    let message = |sequence: u32| format!("{}.{sequence}", about.uid);
+    let (subject, text, answers) = match kind {
+        Kind::Announcement => announce(about, words),
+        Kind::Retraction => {
+            let (subject, text) = retract(about);
+            (subject, text, about.sequence.checked_sub(1).map(message))
+        }
+    };
+    let calendar = about.window.map(|window| calendar(kind, about, window, &subject, words, now));
+    Letter { id: message(about.sequence), answers, subject, text, calendar }
+}
+
+fn announce(about: &Announcement, words: Words<'_>) -> (String, String, Option<String>) {
+    let resource = &about.resource;
+    let when = about.due.map_or_else(String::new, |due| format!(" on {due}"));
+    let subject = format!("{resource} will be deleted{when}");
+    let mut text = format!("{resource} will be deleted{when}.\n");
+    for (name, value) in about.identity.attributes() {
+        text.push_str(&format!("  {name}: {value}\n"));
+    }
+    text.push_str("\nWhat happens:\n");
+    text.push_str(words.text.unwrap_or(
+        "It is switched off first, and can be brought back as it was until it is taken apart, some days\n\
+         later. Some days after that its data is destroyed; then nothing brings it back.",
+    ));
+    text.push_str("\n\nIf it must stay, cancel:\n");
+    match words.cancel {
+        Some(cancel) => text.push_str(cancel),
+        None => text.push_str(&format!("  sexton cancel {resource}")),
+    }
+    text.push('\n');
+    (subject, text, None)
+}
+
+fn retract(about: &Announcement) -> (String, String) {
+    let resource = &about.resource;
+    let subject = format!("{resource} stays: its deletion was cancelled");
+    let mut text = format!("The deletion of {resource} was cancelled. It stays, as it was.\n");
+    for (name, value) in about.identity.attributes() {
+        text.push_str(&format!("  {name}: {value}\n"));
+    }
+    text.push_str("\nThis takes back what was announced before; its calendar entry is cancelled.\n");
+    (subject, text)
+}
+
+fn calendar(
+    kind: Kind,
+    about: &Announcement,
+    window: Window,
+    subject: &str,
+    words: Words<'_>,
+    now: DateTime<Utc>,
+) -> (&'static str, String) {
+    let (method, status) = match kind {
+        Kind::Announcement => ("REQUEST", EventStatus::Confirmed),
+        Kind::Retraction => ("CANCEL", EventStatus::Cancelled),
+    };
+    let mut event = Event::with_uid(&about.uid.to_string());
+    event.timestamp(now).sequence(about.sequence).summary(subject).status(status);
+    for (name, at) in [("DTSTART", window.from), ("DTEND", window.until)] {
+        event.append_property(match at {
+            Due::Day(day) => {
+                Property::new(name, day.format("%Y%m%d").to_string()).add_parameter("VALUE", "DATE").done()
+            }
+            Due::At(at) => Property::new(name, at.format("%Y%m%dT%H%M%SZ").to_string()),
+        });
+    }
+    event.append_property(Property::new("ORGANIZER", format!("mailto:{}", words.from)));
+    // A window, not an appointment: nobody is busy because of it.
+    event.append_property(Property::new("TRANSP", "TRANSPARENT"));
+    let mut calendar = Calendar::new();
+    calendar.append_property(Property::new("METHOD", method));
+    calendar.push(event.done());
+    (method, calendar.done().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::State;
+
+    fn about(due: Option<&str>, sequence: u32) -> Announcement {
+        let due: Option<Due> = due.map(|text| text.parse().unwrap());
+        Announcement {
+            uid: uuid::Uuid::from_u128(7),
+            resource: "vm/web01".into(),
+            identity: serde_json::from_str(r#"{"uuid": "2f1c"}"#).unwrap(),
+            due,
+            window: due.and_then(Window::of),
+            to: Vec::new(),
+            state: State::Announcing,
+            sequence,
+            tried: Default::default(),
+            accepted: Default::default(),
+            rejected: Default::default(),
+        }
+    }
+
+    fn words<'a>() -> Words<'a> {
+        Words { text: None, cancel: Some("call 112"), from: "sexton@example.org" }
+    }
+
+    fn now() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_795_000_000, 0).unwrap()
+    }
+
+    #[test]
+    fn a_due_is_a_date_or_a_moment() {
+        assert_eq!("2026-12-01".parse::<Due>().unwrap().to_string(), "1 December 2026");
+        let moment: Due = "2026-12-01T09:30:00+01:00".parse().unwrap();
+        assert_eq!(moment.to_string(), "1 December 2026, 08:30 UTC");
+        assert_eq!(String::from(moment), "2026-12-01T08:30:00Z");
+        for bad in ["", "tomorrow", "2026-13-01", "2026-12-01T09:30:00", "1.12.2026"] {
+            let error = bad.parse::<Due>().unwrap_err().to_string();
+            assert!(error.contains("expected a date"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_says_what_goes_when_and_how_to_stop_it() {
+        let letter = write(Kind::Announcement, &about(Some("2026-12-01"), 1), words(), now());
+        assert_eq!(letter.subject, "vm/web01 will be deleted on 1 December 2026");
+        for part in ["vm/web01", "2f1c", "1 December 2026", "call 112"] {
+            assert!(letter.text.contains(part), "{part} is missing:\n{}", letter.text);
+        }
+        let (method, entry) = letter.calendar.unwrap();
+        assert_eq!(method, "REQUEST");
+        for line in [
+            "METHOD:REQUEST",
+            "UID:00000000-0000-0000-0000-000000000007",
+            "SEQUENCE:1",
+            "STATUS:CONFIRMED",
+            "DTSTART;VALUE=DATE:20261201",
+            "DTEND;VALUE=DATE:20261202",
+            "ORGANIZER:mailto:sexton@example.org",
+        ] {
+            assert!(entry.lines().any(|l| l == line), "{line} is missing:\n{entry}");
+        }
+    }
+
+    #[test]
+    fn a_retraction_cancels_the_same_entry_under_a_higher_number() {
+        let letter = write(Kind::Retraction, &about(Some("2026-12-01T08:30:00Z"), 2), words(), now());
+        assert_eq!(letter.answers.unwrap(), "00000000-0000-0000-0000-000000000007.1");
+        assert_eq!(letter.id, "00000000-0000-0000-0000-000000000007.2");
+        let (method, entry) = letter.calendar.unwrap();
+        assert_eq!(method, "CANCEL");
+        for line in [
+            "METHOD:CANCEL",
+            "UID:00000000-0000-0000-0000-000000000007",
+            "SEQUENCE:2",
+            "STATUS:CANCELLED",
+            "DTSTART:20261201T083000Z",
+            "DTEND:20261201T093000Z",
+        ] {
+            assert!(entry.lines().any(|l| l == line), "{line} is missing:\n{entry}");
+        }
+    }
+
+    #[test]
+    fn without_a_date_none_is_made_up() {
+        let letter = write(Kind::Announcement, &about(None, 1), words(), now());
+        assert_eq!(letter.subject, "vm/web01 will be deleted");
+        assert_eq!(letter.calendar, None);
+    }
+}

@@ -1,0 +1,117 @@
+//! The sandbox keeps every promise of a consumer.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::Driver;
+use sexton_consumer::sandbox::{Object, Sandbox};
+use sexton_model::catalogue::SubsystemActions;
+use sexton_model::{ActionName, Fence, Instance};
+use sexton_notifier::spool::{Announcement, Spool, State};
+use sexton_notifier::{DriverConfig, actions, driver, sandbox};
+use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+
+/// What `vm/web01` with the UUID of the template is announced under.
+const UID: &str = "1bfcc276-96c4-5a34-a0af-29bba3a322f0";
+
+fn instance() -> Instance {
+    "notifier.main".parse().unwrap()
+}
+
+/// An earlier deletion of the same machine that was cancelled.
+fn earlier() -> Announcement {
+    Announcement {
+        uid: UID.parse().unwrap(),
+        resource: "vm/web01".into(),
+        identity: serde_json::from_value(json!({ "uuid": "1" })).unwrap(),
+        due: None,
+        window: None,
+        to: vec!["owner@example.org".into()],
+        state: State::Retracted,
+        sequence: 2,
+        tried: Default::default(),
+        accepted: Default::default(),
+        rejected: Default::default(),
+    }
+}
+
+struct Sandboxes;
+
+struct Folder {
+    root: tempfile::TempDir,
+}
+
+impl Folder {
+    fn file(&self) -> PathBuf {
+        self.root.path().join(format!("notifier/main/announcements/{UID}.json"))
+    }
+}
+
+#[async_trait]
+impl Fixture for Sandboxes {
+    fn instance(&self) -> Instance {
+        instance()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        let root = tempfile::tempdir().unwrap();
+        sandbox::create(root.path(), &instance()).unwrap();
+        Spool::at(root.path(), &instance()).write(&earlier(), Fence::default()).unwrap();
+        Box::new(Folder { root })
+    }
+}
+
+#[async_trait]
+impl World for Folder {
+    fn driver(&self) -> Arc<dyn Driver> {
+        let config = sandbox::Config {
+            root: self.root.path().to_owned(),
+            instance: instance(),
+            also_tell: vec!["ops@example.org".into()],
+        };
+        driver(DriverConfig::Sandbox(config)).unwrap()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: "vm/web01".parse().unwrap(),
+            identity: earlier().identity,
+            attributes: json!({ "contacts": ["owner@example.org"] }),
+            targets: None,
+            params: BTreeMap::from([("due".to_owned(), json!("2026-12-01"))]),
+        }
+    }
+
+    /// What people believe: what was sent stays sent.
+    async fn snapshot(&self) -> Value {
+        let file: Option<Object> =
+            std::fs::read(self.file()).ok().map(|text| serde_json::from_slice(&text).unwrap());
+        let identity = file.and_then(|mut file| file.remove("identity"));
+        json!({ "expected": sandbox::describe(self.root.path(), &instance()).unwrap(), "of": identity })
+    }
+
+    async fn other_identity(&self) {
+        let sandbox = Sandbox::at(self.root.path(), &instance());
+        let mut object = sandbox.read("announcements", UID).unwrap().unwrap();
+        object.insert("identity".into(), json!({ "uuid": "2" }));
+        std::fs::write(self.file(), serde_json::to_vec(&object).unwrap()).unwrap();
+    }
+
+    async fn make_absent(&self) {
+        std::fs::remove_file(self.file()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_sandbox_keeps_every_promise() {
+    match run_kit(&Sandboxes).await {
+        Ok(run) => assert!(run > 0, "the kit ran no case"),
+        Err(violations) => panic!("{violations}"),
+    }
+}
