@@ -49,12 +49,14 @@ install_packages() {
     )
 }
 
+# --no-remove: where packages conflict, `apt-get install -y` would settle it by removing what the machine's owner has
+# installed. A test suite must never do that; it fails instead.
 apt_get() {
-    apt-get -o DPkg::Lock::Timeout=300 "$@"
+    apt-get -o DPkg::Lock::Timeout=300 --no-remove "$@"
 }
 
 # Where a package of the same family came from the backports (qemu-utils, say), the release's own version of the others
-# refuses to be installed beside it ("Breaks"). Then all of them are taken from the backports.
+# conflicts with it ("Breaks"): apt-get would have to remove it, which it may not. Then they are taken from there, too.
 apt_install() {
     local log=$1
     shift
@@ -64,9 +66,9 @@ apt_install() {
     install_from_backports "$@" >>"$log" 2>&1
 }
 
-# Whether the refusal is about a package whose version carries the mark of the backports.
+# Whether apt-get gave up over a conflict, on a machine that has packages with the version mark of the backports.
 came_from_backports() {
-    grep -q 'Breaks:' "$1" && dpkg-query -W -f '${Version}\n' | grep -q '~bpo'
+    grep -qE 'Breaks:|Packages need to be removed' "$1" && dpkg-query -W -f '${Version}\n' | grep -q '~bpo'
 }
 
 # Uses a private list with the machine's own Debian lines and, beside each, the same archive's backports. The machine's
