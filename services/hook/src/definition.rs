@@ -346,7 +346,7 @@ fn http_is_sound(http: &Http) -> Result<(), String> {
     let beginning = http.url.beginning();
     let host = beginning.strip_prefix("https://").or_else(|| beginning.strip_prefix("http://"));
     // Nothing may be filled in before the end of the host: it would decide whom to ask.
-    if !beginning.starts_with('/') && !host.is_some_and(|host| host.find('/').is_some_and(|at| at > 0)) {
+    if !beginning.starts_with('/') && host.is_none_or(|host| host.find('/').is_none_or(|at| at == 0)) {
         return Err(format!("url: begins with {beginning:?}, expected / or http(s)://HOST/"));
     }
     for name in http.headers.keys() {

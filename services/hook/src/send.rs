@@ -9,7 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use serde_json::Value;
 use sexton_consumer::driver::Obstacle;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::answer::Answer;
 use crate::definition::{Http, Transport};
@@ -184,15 +184,19 @@ async fn run(what: &str, command: &[Template], values: &Values<'_>) -> Result<An
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(unclear("no pipes".into()));
     };
-    let bound = ANSWER_MAX_BYTES as u64 + 1;
-    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let (mut out, mut err) = (out.take(bound), err.take(bound));
-    tokio::try_join!(out.read_to_end(&mut stdout), err.read_to_end(&mut stderr))
+    let (stdout, stderr) = tokio::try_join!(bounded(out), bounded(err))
         .map_err(|e| unclear(format!("reading from {program}: {e}")))?;
-    if stdout.len().max(stderr.len()) > ANSWER_MAX_BYTES {
-        return Err(unclear(format!("{program} says more than {ANSWER_MAX_BYTES} bytes")));
-    }
     let status = child.wait().await.map_err(|e| unclear(format!("waiting for {program}: {e}")))?;
     let code = status.code().ok_or_else(|| unclear(format!("{program} was ended by a signal")))?;
     Ok(answer(i64::from(code), &stdout, if stderr.is_empty() { &stdout } else { &stderr }))
+}
+
+/// Everything that comes, if it is not too much. Says so at once: the program may be waiting to write more.
+async fn bounded(pipe: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    pipe.take(ANSWER_MAX_BYTES as u64 + 1).read_to_end(&mut all).await?;
+    if all.len() > ANSWER_MAX_BYTES {
+        return Err(std::io::Error::other(format!("it says more than {ANSWER_MAX_BYTES} bytes")));
+    }
+    Ok(all)
 }

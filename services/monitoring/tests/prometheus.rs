@@ -218,3 +218,37 @@ async fn another_server_and_a_server_that_is_down_are_no_absence() {
     }
     assert!(target.files[0].exists());
 }
+
+/// Passes questions on to the real server, and answers every deletion with 204 without passing it on.
+async fn liar() -> String {
+    async fn answer(request: axum::extract::Request) -> axum::response::Response {
+        use axum::response::IntoResponse;
+        if request.method() == axum::http::Method::POST {
+            return axum::http::StatusCode::NO_CONTENT.into_response();
+        }
+        let path = request.uri().path_and_query().unwrap().to_string();
+        let answer = reqwest::get(format!("{}{path}", url())).await.unwrap();
+        answer.bytes().await.unwrap().into_response()
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_204_is_not_believed() {
+    let mut target = Target::new("believed");
+    target.own();
+    let mut bench = target.bench().await;
+    bench.pin().await;
+    while series(&target.uuid).await == 0 {}
+    evidence(&bench.perform("remove_target").await, Presence::Absent);
+    let flags = get("status/flags", &[]).await;
+    let storage = flags["data"]["storage.tsdb.path"].as_str().unwrap();
+    let mut lied_to = target.bench_at(&liar().await, storage);
+    lied_to.targets = bench.targets.clone();
+    let why = retry(&lied_to.perform("delete_history").await, RetryClass::Failed);
+    assert!(why.contains("samples are left"), "{why}");
+    evidence(&bench.perform("delete_history").await, Presence::Absent);
+}
