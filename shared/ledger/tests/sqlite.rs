@@ -63,7 +63,7 @@ impl Fixture for OneFile {
 
     async fn change_event(&self, deletion: DeletionId, seq: i64) {
         let mut db = self.raw().await;
-        sqlx::query("DROP TRIGGER audit_keeps_events").execute(&mut db).await.unwrap();
+        sqlx::query("DROP TRIGGER IF EXISTS audit_keeps_events").execute(&mut db).await.unwrap();
         let sql = "UPDATE audit SET body = replace(body, '\"by\":\"', '\"by\":\"x') WHERE deletion_id = ? AND seq = ?";
         let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
         assert_eq!(done.rows_affected(), 1);
@@ -71,7 +71,7 @@ impl Fixture for OneFile {
 
     async fn remove_event(&self, deletion: DeletionId, seq: i64) {
         let mut db = self.raw().await;
-        sqlx::query("DROP TRIGGER audit_loses_no_event").execute(&mut db).await.unwrap();
+        sqlx::query("DROP TRIGGER IF EXISTS audit_loses_no_event").execute(&mut db).await.unwrap();
         let sql = "DELETE FROM audit WHERE deletion_id = ? AND seq = ?";
         let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
         assert_eq!(done.rows_affected(), 1);

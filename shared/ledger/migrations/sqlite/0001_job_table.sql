@@ -166,6 +166,15 @@ CREATE TRIGGER audit_keeps_events BEFORE UPDATE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER audit_loses_no_event BEFORE DELETE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+-- REPLACE deletes without asking the trigger above.
+CREATE TRIGGER audit_replaces_no_event BEFORE INSERT ON audit
+    WHEN EXISTS (SELECT 1 FROM audit WHERE deletion_id = NEW.deletion_id AND seq = NEW.seq)
+      OR EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
+CREATE TRIGGER ledger_audit_replaces_no_event BEFORE INSERT ON ledger_audit
+    WHEN EXISTS (SELECT 1 FROM ledger_audit WHERE chain = NEW.chain AND seq = NEW.seq)
+      OR EXISTS (SELECT 1 FROM ledger_audit WHERE number = NEW.number)
+    BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER ledger_audit_keeps_events BEFORE UPDATE ON ledger_audit
     BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER ledger_audit_loses_no_event BEFORE DELETE ON ledger_audit

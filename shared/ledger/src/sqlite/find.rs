@@ -1,11 +1,12 @@
 //! Finding what may go on. What is found are hints: `run` looks again.
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use sexton_model::decide::{Event, Lane};
 use sexton_model::job::StateName;
 use sexton_model::{Fence, Instance, JobId, Timestamp};
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::chunk::{Bind, rows, store};
 use super::codes::corrupt;
@@ -117,52 +118,74 @@ pub(super) async fn free_credit(
     Ok(free)
 }
 
-/// Whose time is over: leases and back-offs among the locked jobs, rechecks among the held ones, and those
-/// blocked in line for long.
-const TO_WAKE: &str = "SELECT id, state, fence_epoch, fence_number, wake_at AS at FROM jobs \
-       WHERE locks AND wake_at <= ?1 \
-     UNION ALL \
-     SELECT * FROM (SELECT id, state, NULL, NULL, wake_at FROM jobs \
-       WHERE held AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?3) \
-     UNION ALL \
-     SELECT id, state, NULL, NULL, due_at FROM jobs \
-       WHERE locks AND state = 2 AND queued = 0 AND due_at <= ?2 \
-     ORDER BY at, id LIMIT ?3";
+/// Leases and back-offs that are over, among the locked jobs: they are few.
+const OVER: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
+     WHERE locks AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
 
-/// Jobs whose time is over, with the event to try.
+/// Held jobs that are to be looked at again; looking moves them behind the others.
+const HELD: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
+     WHERE held AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
+
+/// Jobs that were blocked between two steps long ago. Looking changes nothing in them while they stay blocked,
+/// so they are gone through by id.
+const BLOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
+     WHERE locks AND state = 2 AND queued = 0 AND due_at <= ?1 AND id > ?3 ORDER BY id LIMIT ?2";
+
+/// Jobs whose time is over, with the event to try. `blocked_after`: how far the last round went through the
+/// blocked ones.
 pub(super) async fn to_wake(
     db: &mut SqliteConnection,
     now: Timestamp,
     limit: u32,
+    blocked_after: &AtomicI64,
 ) -> Result<Vec<Intent>, LedgerError> {
-    let doing = "reading what is to wake";
-    let mut bind = Bind::default();
-    bind.add(now.0).add(now.0 - BLOCKED_RECHECK_MS * 1000).add(i64::from(limit));
+    let limit = limit as usize;
+    let long_ago = Timestamp(now.0 - BLOCKED_RECHECK_MS * 1000);
     let mut found = Vec::new();
-    for row in rows(db, doing, TO_WAKE, bind).await? {
-        let job = JobId(row.try_get(0).map_err(store(doing))?);
-        let state: i16 = row.try_get(1).map_err(store(doing))?;
-        let name = StateName::ALL.into_iter().find(|name| code(*name) == state);
-        let event = match name {
-            Some(StateName::Running | StateName::Cancelling) => {
-                let epoch = row.try_get(2).map_err(store(doing))?;
-                let number = row.try_get(3).map_err(store(doing))?;
-                Event::LeaseOver { job, fence: Fence { epoch, number } }
-            }
-            Some(StateName::Waiting) => Event::Proceed { job },
-            Some(StateName::Held | StateName::Ready) => Event::Recheck { job },
-            Some(
-                StateName::Scheduled
-                | StateName::Parked
-                | StateName::Done
-                | StateName::Cancelled
-                | StateName::Rescued,
-            )
-            | None => return Err(corrupt("jobs", job, "wakes up although nothing is to be done")),
-        };
-        found.push(Intent { deletion: job.deletion(), event });
+    let mut blocked = 0;
+    for (sql, until) in [(OVER, now), (HELD, now), (BLOCKED, long_ago)] {
+        let left = limit.saturating_sub(found.len());
+        if left == 0 {
+            return Ok(found);
+        }
+        let doing = "reading what is to wake";
+        let mut bind = Bind::default();
+        bind.add(until.0).add(left as i64).add(blocked_after.load(Ordering::Relaxed));
+        let rows = rows(db, doing, sql, bind).await?;
+        blocked = if rows.len() == left { rows.len() } else { 0 };
+        for row in &rows {
+            found.push(wake(row).map_err(store(doing))??);
+        }
     }
+    // The end was reached: from the beginning next time.
+    let last = found.last().filter(|_| blocked > 0).map_or(0, |intent| job_of(&intent.event));
+    blocked_after.store(last, Ordering::Relaxed);
     Ok(found)
+}
+
+fn job_of(event: &Event) -> i64 {
+    if let Event::Recheck { job } = event { job.0 } else { 0 }
+}
+
+fn wake(row: &SqliteRow) -> Result<Result<Intent, LedgerError>, sqlx::Error> {
+    let job = JobId(row.try_get(0)?);
+    let state: i16 = row.try_get(1)?;
+    let event = match StateName::ALL.into_iter().find(|name| code(*name) == state) {
+        Some(StateName::Running | StateName::Cancelling) => {
+            Event::LeaseOver { job, fence: Fence { epoch: row.try_get(2)?, number: row.try_get(3)? } }
+        }
+        Some(StateName::Waiting) => Event::Proceed { job },
+        Some(StateName::Held | StateName::Ready) => Event::Recheck { job },
+        Some(
+            StateName::Scheduled
+            | StateName::Parked
+            | StateName::Done
+            | StateName::Cancelled
+            | StateName::Rescued,
+        )
+        | None => return Ok(Err(corrupt("jobs", job, "wakes up although nothing is to be done"))),
+    };
+    Ok(Ok(Intent { deletion: job.deletion(), event }))
 }
 
 /// What a pause stopped, behind `after`: held jobs and those blocked in line.

@@ -26,6 +26,7 @@ mod write;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -60,6 +61,8 @@ pub struct SqliteLedger {
     ledger: String,
     epoch: u32,
     day: Day,
+    /// How far [`Ledger::to_wake`] has gone through the jobs that are blocked for long.
+    blocked_after: AtomicI64,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -156,7 +159,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit).await
+        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, &self.blocked_after).await
     }
 
     async fn register(

@@ -1,6 +1,7 @@
 //! Opening the file: lock it, migrate it, check what it is and how durable it is, start the writer.
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,7 +73,17 @@ impl SqliteLedger {
         let setting = Setting { day, limits: options.limits.clone() };
         let writer = Writer { db, memory, clock: clock.clone(), setting, out: out.clone(), lock };
         tokio::spawn(writer.work(waiting));
-        Ok(Self { commands, reads, clock, out, limits: options.limits, ledger, epoch, day })
+        Ok(Self {
+            commands,
+            reads,
+            clock,
+            out,
+            limits: options.limits,
+            ledger,
+            epoch,
+            day,
+            blocked_after: AtomicI64::new(0),
+        })
     }
 }
 

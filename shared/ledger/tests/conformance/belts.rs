@@ -1,1 +1,174 @@
+//! What stops a deletion: holds, pauses, protection, credit, what is down.
+use std::collections::BTreeMap;
 
+use sexton_ledger::{Intent, Limits, NotDone, Options};
+use sexton_model::belts::PauseSelector;
+use sexton_model::decide::{Event, Lane, Refusal};
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::step::Mode;
+
+use super::Fixture;
+use super::cancel::cancel;
+use super::stage::{Stagehand, actor, instance, job_id, named, options, resource, right_answer};
+
+pub async fn a_hold_stops_and_its_release_goes_on(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let place = |why: &str| Event::PlaceHold { by: actor("legal"), reason: why.into() };
+    on.one(id, place("lawsuit")).await.unwrap();
+    on.one(id, place("second lawsuit")).await.unwrap();
+    assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
+    let held = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    assert!(matches!(held.state, JobState::Held { by: Blocker::Hold { .. }, .. }), "{:?}", held.state);
+    assert!(on.ledger.due(10).await.unwrap().is_empty(), "what is held is not due");
+    let holds = on.view(id).await.deletion.holds.clone();
+    assert_eq!(holds.len(), 2);
+    let release = |hold| Event::ReleaseHold { hold, by: actor("legal") };
+    on.one(id, release(holds[0].id)).await.unwrap();
+    assert_eq!(on.state(id, Stage::Announce).await, StateName::Held);
+    on.one(id, release(holds[1].id)).await.unwrap();
+    let gone = on.one(id, release(holds[1].id)).await.unwrap_err();
+    assert_eq!(gone, NotDone::Refused(Refusal::NoSuchHold(holds[1].id)));
+    assert_eq!(on.ledger.due(10).await.unwrap(), [job_id(id, Stage::Announce)]);
+    let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
+    // Between two steps: locked, no order out, and on again after the release.
+    let placed = on.one(id, place("again")).await.unwrap();
+    assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none());
+    let job = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    assert!(matches!(job.state, JobState::Ready { blocked: Some(Blocker::Hold { .. }), .. }));
+    on.one(id, release(placed.audit_seq)).await.unwrap();
+    let order = on.one(id, Event::Claim { job: job.id }).await.unwrap().dispatch.unwrap();
+    assert_eq!(named(&order).0, "notifier.announce");
+}
+
+pub async fn a_pause_stops_claims_and_dispatch_but_no_restore(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (early, midway, back) = (on.doomed("early").await, on.doomed("midway").await, on.doomed("back").await);
+    let out = on.play_to(midway, |name, mode| (name, mode) == ("hypervisor.stop", Mode::Perform)).await.unwrap();
+    on.play_to(back, |name, _| name == "dns.withdraw").await.unwrap();
+    let revision = on.ledger.beacon().await.unwrap().revision;
+    assert!(out.revision <= revision);
+    let soft = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+    let paused = on.ledger.pause(soft, &actor("ops"), "something smells").await.unwrap();
+    assert_eq!(paused.orders_out, 2);
+    assert_eq!(on.ledger.pauses().await.unwrap(), [paused.pause.clone()]);
+    assert!(on.ledger.beacon().await.unwrap().revision > revision);
+    let everything = on.ledger.pause(PauseSelector::default(), &actor("ops"), "stop").await.unwrap();
+    assert_eq!(everything.orders_out, 2);
+    // No claim.
+    assert!(on.claim(early, Stage::Announce).await.unwrap().dispatch.is_none());
+    assert_eq!(on.state(early, Stage::Announce).await, StateName::Held);
+    // No dispatch between two steps, although the answer is taken.
+    assert!(on.answer(&out, right_answer(&out)).await.unwrap().dispatch.is_none());
+    assert_eq!(on.state(midway, Stage::Soft).await, StateName::Ready);
+    // But a restore.
+    on.one(back, cancel()).await.unwrap();
+    let job = on.job(back, JobKind::Stage(Stage::Soft)).await;
+    let fence = job.state.out().unwrap().fence;
+    let outcome = sexton_model::step::Outcome::failed("whatever");
+    on.one(back, Event::Outcome { job: job.id, from: instance("dns.main"), fence, outcome }).await.unwrap();
+    let seen = on.play_restore(back, None).await;
+    assert_eq!(seen[0], ("hypervisor.stop".to_owned(), Mode::Undo));
+    assert_eq!(on.status(back).await, RecordStatus::Cancelled);
+}
+
+pub async fn a_resume_looks_at_what_it_stopped(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (early, midway) = (on.doomed("early").await, on.doomed("midway").await);
+    let out = on.play_to(midway, |name, _| name == "hypervisor.stop").await.unwrap();
+    let vms = PauseSelector { kind: Some("vm".parse().unwrap()), ..PauseSelector::default() };
+    let one = on.ledger.pause(vms, &actor("ops"), "first").await.unwrap().pause;
+    let acme = PauseSelector { scope: Some("tenants/acme".parse().unwrap()), ..PauseSelector::default() };
+    let two = on.ledger.pause(acme, &actor("ops"), "second").await.unwrap().pause;
+    on.claim(early, Stage::Announce).await.unwrap();
+    on.answer(&out, right_answer(&out)).await.unwrap();
+    assert!(on.ledger.resume(one.id, &actor("ops")).await.unwrap());
+    assert!(!on.ledger.resume(one.id, &actor("ops")).await.unwrap(), "only once");
+    let held = on.job(early, JobKind::Stage(Stage::Announce)).await;
+    let JobState::Held { by: Blocker::Pause { pause, .. }, .. } = held.state else { panic!("{:?}", held.state) };
+    assert_eq!(pause, two.id, "the other pause holds it now");
+    assert!(on.ledger.due(10).await.unwrap().is_empty());
+    // What was blocked midway by the first is found by the second's end, too: at the latest by its recheck.
+    assert!(on.ledger.resume(two.id, &actor("ops")).await.unwrap());
+    assert!(on.ledger.pauses().await.unwrap().is_empty());
+    assert_eq!(on.state(early, Stage::Announce).await, StateName::Scheduled);
+    let due = on.ledger.due(10).await.unwrap();
+    assert_eq!(due, [job_id(midway, Stage::Soft), job_id(early, Stage::Announce)], "in line before due");
+    let soft = on.job(midway, JobKind::Stage(Stage::Soft)).await;
+    assert!(matches!(soft.state, JobState::Ready { blocked: None, .. }), "{:?}", soft.state);
+    assert!(on.one(midway, Event::Proceed { job: soft.id }).await.unwrap().dispatch.is_some());
+}
+
+pub async fn protection_stops_a_live_record(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let out = on.play_to(id, |name, _| name == "hypervisor.stop").await.unwrap();
+    let mut guarded = resource("web01", "uuid-of-web01");
+    guarded.protected = true;
+    on.ledger.register(vec![guarded.clone()], &actor("ops"), true).await.unwrap();
+    assert!(on.answer(&out, right_answer(&out)).await.unwrap().dispatch.is_none());
+    let job = on.job(id, JobKind::Stage(Stage::Soft)).await;
+    assert!(matches!(job.state, JobState::Ready { blocked: Some(Blocker::Protected), .. }), "{:?}", job.state);
+    guarded.protected = false;
+    on.ledger.register(vec![guarded], &actor("ops"), true).await.unwrap();
+    assert!(on.one(id, Event::Proceed { job: job.id }).await.unwrap().dispatch.is_some());
+}
+
+pub async fn nothing_is_claimed_for_what_is_down(fixture: &dyn Fixture) {
+    let limits = Limits { down_after_ms: 300, ..Limits::default() };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let id = on.doomed("web01").await;
+    let pulsed = on.ledger.health().await.unwrap().instances[&instance("hypervisor.main")].0;
+    on.until(pulsed.plus_ms(302)).await;
+    let refused = on.claim(id, Stage::Announce).await.unwrap_err();
+    assert_eq!(refused, NotDone::Refused(Refusal::NoCredit(instance("hypervisor.main"))));
+    assert_eq!(on.state(id, Stage::Announce).await, StateName::Scheduled, "no lock is taken");
+    let free = on.ledger.free_credit().await.unwrap();
+    assert_eq!(free[&(instance("hypervisor.main"), Lane::Stages)], 0);
+    on.ledger.pulse(vec![instance("hypervisor.main")]).await.unwrap();
+    assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_some());
+}
+
+pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
+    let per_instance = BTreeMap::from([(instance("hypervisor.main"), 2), (instance("notifier.main"), 1)]);
+    let limits = Limits { per_instance, ..options().limits };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        ids.push(on.doomed(&format!("vm{n}")).await);
+    }
+    for id in &ids {
+        if let JobState::Scheduled { due_at: Some(at) } = on.job(*id, JobKind::Stage(Stage::Announce)).await.state {
+            on.until(at).await;
+        }
+    }
+    let hypervisor = instance("hypervisor.main");
+    let free = |on: &Stagehand| {
+        let ledger = on.ledger.clone();
+        async move { ledger.free_credit().await.unwrap() }
+    };
+    assert_eq!(free(&on).await[&(hypervisor.clone(), Lane::Stages)], 2);
+    let line = on.ledger.next_for(Some(&hypervisor), Lane::Stages, 10).await.unwrap();
+    assert_eq!(line.len(), 4);
+    assert!(on.ledger.next_for(Some(&hypervisor), Lane::Restores, 10).await.unwrap().is_empty());
+    assert_eq!(on.ledger.next_for(Some(&hypervisor), Lane::Stages, 3).await.unwrap(), line[..3]);
+    let claims = line.iter().map(|job| Intent { deletion: job.deletion(), event: Event::Claim { job: *job } });
+    let results = on.ledger.run(claims.collect()).await.unwrap();
+    let orders: Vec<_> = results.iter().flatten().filter_map(|d| d.dispatch.clone()).collect();
+    assert_eq!(orders.len(), 2);
+    let full = NotDone::Refused(Refusal::NoCredit(hypervisor.clone()));
+    assert_eq!(results[2..].iter().map(|r| r.as_ref().unwrap_err()).collect::<Vec<_>>(), [&full, &full]);
+    assert_eq!(free(&on).await[&(hypervisor.clone(), Lane::Stages)], 0);
+    assert_eq!(on.ledger.health().await.unwrap().instances[&hypervisor].1, 2);
+    // Both go on to the notifier, which has credit for one: the other waits in its line, locked.
+    assert!(on.answer(&orders[0], right_answer(&orders[0])).await.unwrap().dispatch.is_some());
+    assert!(on.answer(&orders[1], right_answer(&orders[1])).await.unwrap().dispatch.is_none());
+    assert_eq!(free(&on).await[&(hypervisor, Lane::Stages)], 2, "freed at once");
+    let waiting = on.ledger.next_for(Some(&instance("notifier.main")), Lane::Stages, 10).await.unwrap();
+    assert_eq!(waiting, [orders[1].spec.job]);
+    let ready = on.job(orders[1].spec.job.deletion(), JobKind::Stage(Stage::Announce)).await;
+    assert_eq!(ready.state.name(), StateName::Ready);
+    let again = on.one(ready.id.deletion(), Event::Claim { job: ready.id }).await.unwrap_err();
+    assert_eq!(again, NotDone::Refused(Refusal::NotYet(ready.id)));
+}

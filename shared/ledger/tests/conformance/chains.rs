@@ -1,1 +1,59 @@
+//! The audit trail: one event per decision, chained, append-only.
+use sexton_model::audit::{Broken, What};
+use sexton_model::decide::Event;
+use sexton_model::job::Stage;
 
+use super::Fixture;
+use super::stage::{Stagehand, actor, right_answer};
+
+pub async fn every_decision_is_one_event_and_the_chain_holds(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let order = on.claim(id, Stage::Announce).await.unwrap();
+    assert_eq!(order.audit_seq, 2);
+    let order = order.dispatch.unwrap();
+    let settled = on.answer(&order, right_answer(&order)).await.unwrap();
+    assert_eq!(settled.audit_seq, 3);
+    let hold = Event::PlaceHold { by: actor("legal"), reason: "lawsuit".into() };
+    assert_eq!(on.one(id, hold).await.unwrap().audit_seq, 4);
+    on.one(id, Event::ReleaseHold { hold: 99, by: actor("legal") }).await.unwrap_err();
+    let view = on.view(id).await;
+    let what: Vec<_> = view.audit.iter().map(|row| row.event.what).collect();
+    assert_eq!(what, [What::Created, What::Claimed, What::Settled, What::HoldPlaced]);
+    assert_eq!(view.audit.iter().map(|row| row.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(view.audit[0].event.by, "platform");
+    assert_eq!(view.audit[2].event.fence, Some(order.spec.fence));
+    assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
+}
+
+pub async fn tampering_is_found(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (changed, cut, holed) = (on.doomed("one").await, on.doomed("two").await, on.doomed("three").await);
+    for id in [changed, cut, holed] {
+        on.play_to(id, |name, _| name == "hypervisor.stop").await.unwrap();
+        assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
+    }
+    let last = on.view(cut).await.deletion.audit_seq;
+    fixture.change_event(changed, 2).await;
+    assert_eq!(on.ledger.verify_chain(changed).await.unwrap(), Err(Broken::Changed { seq: 2 }));
+    fixture.remove_event(cut, last).await;
+    let wanted = Broken::Cut { expected: last, found: last - 1 };
+    assert_eq!(on.ledger.verify_chain(cut).await.unwrap(), Err(wanted));
+    fixture.remove_event(holed, 2).await;
+    let wanted = Broken::Gap { expected: 2, found: 3 };
+    assert_eq!(on.ledger.verify_chain(holed).await.unwrap(), Err(wanted));
+}
+
+pub async fn history_cannot_be_changed(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let before = on.view(id).await;
+    let attempts = fixture.try_to_change_history().await;
+    assert!(attempts.len() >= 4);
+    for (n, attempt) in attempts.iter().enumerate() {
+        assert!(attempt.is_err(), "attempt {n} changed {attempt:?} rows");
+    }
+    let after = on.view(id).await;
+    assert_eq!(after.audit.len(), before.audit.len());
+    assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
+}

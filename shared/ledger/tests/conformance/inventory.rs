@@ -1,1 +1,116 @@
+//! Names, records, and what a ledger is.
+use std::sync::Arc;
 
+use sexton_ledger::{LedgerError, NotDone};
+use sexton_model::deletion::CannotDelete;
+use sexton_model::resource::{Criticality, Presence as Inventory};
+use sexton_model::time::Day;
+
+use super::Fixture;
+use super::cancel::cancel;
+use super::stage::{Stagehand, actor, options, resource};
+
+pub async fn one_live_record_per_resource(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.register("web01").await;
+    let wanted = on.wanted(&id).await;
+    let results = on.ledger.create(vec![wanted.clone(), wanted.clone()]).await.unwrap();
+    let first = *results[0].as_ref().unwrap();
+    let taken = NotDone::AlreadyLive { resource: id.clone(), deletion: first };
+    assert_eq!(results[1], Err(taken.clone()));
+    assert_eq!(on.ledger.create(vec![wanted.clone()]).await.unwrap(), [Err(taken)]);
+    assert_eq!(on.ledger.deletion_of(&id).await.unwrap(), Some(first));
+    on.one(first, cancel()).await.unwrap();
+    let second = *on.ledger.create(vec![wanted]).await.unwrap()[0].as_ref().unwrap();
+    assert!(second > first);
+    assert_eq!(on.ledger.deletion_of(&id).await.unwrap(), Some(second));
+}
+
+pub async fn a_name_is_protected_until_recycle(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ops = actor("ops");
+    let id = on.doomed("web01").await;
+    let name = resource("web01", "x").id;
+    let other = resource("web01", "another");
+    let same = resource("web01", "uuid-of-web01");
+    let taken = Err(NotDone::NameTaken { resource: name.clone(), deletion: id });
+    assert_eq!(on.ledger.register(vec![other.clone()], &ops, false).await.unwrap(), [taken.clone()]);
+    assert_eq!(on.ledger.register(vec![same.clone()], &ops, false).await.unwrap(), [Ok(())]);
+    on.play_to(id, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    // Removed from the inventory: even the same identity cannot come back under its record.
+    let both = vec![other.clone(), same];
+    assert_eq!(on.ledger.register(both, &ops, false).await.unwrap(), [taken.clone(), taken]);
+    let view = on.ledger.resource(&name).await.unwrap().unwrap();
+    assert_eq!((view.presence, view.live), (Inventory::Tombstone, Some(id)));
+    let lease = on.job(id, sexton_model::job::JobKind::Stage(sexton_model::job::Stage::Purge)).await;
+    let out = *lease.state.out().unwrap();
+    let event = sexton_model::decide::Event::Outcome {
+        job: lease.id,
+        from: "hypervisor.main".parse().unwrap(),
+        fence: out.fence,
+        outcome: sexton_model::step::Outcome::done(sexton_model::step::Presence::Absent, "gone"),
+    };
+    on.one(id, event).await.unwrap();
+    on.play_to(id, |_, _| false).await;
+    assert_eq!(on.ledger.register(vec![other], &ops, false).await.unwrap(), [Ok(())]);
+    let view = on.ledger.resource(&name).await.unwrap().unwrap();
+    assert_eq!((view.presence, view.live), (Inventory::Registered, None));
+    assert_eq!(view.resource.identity.get("uuid"), Some("another"));
+    assert_eq!(on.ledger.deletion_of(&name).await.unwrap(), Some(id), "its latest record");
+    let record = on.view(id).await.deletion.record.clone();
+    assert_eq!(record.resource.identity.get("uuid"), Some("uuid-of-web01"), "the record keeps its own");
+}
+
+pub async fn registering_follows_its_rules(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ops = actor("ops");
+    let one = resource("one", "1");
+    let mut changed = one.clone();
+    changed.attributes.insert("dns".into(), serde_json::json!({"name": "one.example"}));
+    changed.scope = "tenants/other".parse().unwrap();
+    let other = resource("one", "2");
+    let register = |resources, whole| on.ledger.register(resources, &ops, whole);
+    assert_eq!(register(vec![one.clone(), changed.clone()], true).await.unwrap(), [Ok(()), Ok(())]);
+    assert_eq!(on.ledger.resource(&one.id).await.unwrap().unwrap().resource, changed);
+    let differs = NotDone::OtherIdentity(one.id.clone());
+    let two = resource("two", "2");
+    let whole = register(vec![two.clone(), other.clone()], true).await.unwrap();
+    assert_eq!(whole, [Err(NotDone::WithTheRest), Err(differs.clone())]);
+    assert!(on.ledger.resource(&two.id).await.unwrap().is_none(), "all or nothing");
+    let each = register(vec![two.clone(), other], false).await.unwrap();
+    assert_eq!(each, [Ok(()), Err(differs)]);
+    assert!(on.ledger.resource(&two.id).await.unwrap().is_some());
+}
+
+pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ops = actor("ops");
+    let nobody = resource("nobody", "1").id;
+    let mut guarded = resource("guarded", "1");
+    guarded.protected = true;
+    let fine = resource("fine", "1");
+    on.ledger.register(vec![guarded.clone(), fine.clone()], &ops, true).await.unwrap();
+    let mut weak = on.wanted(&fine.id).await;
+    let mut plan = (*on.plan).clone();
+    plan.criticality = Criticality::Reproducible;
+    weak.plan = Arc::new(plan);
+    let mut silent = on.wanted(&fine.id).await;
+    silent.reason = "  ".into();
+    let batch = vec![on.wanted(&nobody).await, on.wanted(&guarded.id).await, weak, silent, on.wanted(&fine.id).await];
+    let results = on.ledger.create(batch).await.unwrap();
+    assert_eq!(results[0], Err(NotDone::NotRegistered(nobody)));
+    assert_eq!(results[1], Err(NotDone::CannotDelete(CannotDelete::Protected("vm/guarded".into()))));
+    assert!(matches!(results[2], Err(NotDone::CannotDelete(CannotDelete::TooCritical { .. }))));
+    assert_eq!(results[3], Err(NotDone::CannotDelete(CannotDelete::Reason)));
+    assert!(results[4].is_ok());
+}
+
+pub async fn a_day_is_never_changed(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    drop(on);
+    for day in [Day::Calendar, Day::Rehearsal { length_ms: 6 }] {
+        let refused = fixture.try_open(sexton_ledger::Options { day, ..options() }).await;
+        assert!(matches!(refused.err(), Some(LedgerError::Unfit(_))), "{day:?}");
+    }
+    assert!(fixture.try_open(options()).await.is_ok());
+}

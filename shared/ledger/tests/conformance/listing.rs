@@ -1,1 +1,89 @@
+//! Listings and health.
+use sexton_ledger::{DeletionFilter, ResourceFilter};
+use sexton_model::belts::PauseSelector;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{JobKind, Stage, StateName};
 
+use super::Fixture;
+use super::cancel::cancel;
+use super::stage::{Stagehand, actor, instance, resource};
+
+pub async fn listings_have_pages(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let mut ids = Vec::new();
+    for n in 0..7 {
+        ids.push(on.doomed(&format!("vm{n}")).await);
+    }
+    let mut elsewhere = resource("elsewhere", "1");
+    elsewhere.scope = "tenants/other".parse().unwrap();
+    on.ledger.register(vec![elsewhere], &actor("ops"), true).await.unwrap();
+    on.one(ids[3], cancel()).await.unwrap();
+
+    let mut seen = Vec::new();
+    let mut filter = DeletionFilter { limit: 3, ..DeletionFilter::default() };
+    loop {
+        let page = on.ledger.deletions(&filter).await.unwrap();
+        assert!(page.items.len() <= 3);
+        seen.extend(page.items.iter().map(|row| row.id));
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ids.iter().rev().copied().collect::<Vec<_>>(), "newest first, none twice");
+    let of = |filter: DeletionFilter| {
+        let ledger = on.ledger.clone();
+        async move { ledger.deletions(&DeletionFilter { limit: 100, ..filter }).await.unwrap().items }
+    };
+    let cancelled = of(DeletionFilter { status: Some(RecordStatus::Cancelled), ..Default::default() }).await;
+    assert_eq!(cancelled.iter().map(|row| row.id).collect::<Vec<_>>(), [ids[3]]);
+    assert_eq!(cancelled[0].at, None);
+    let scheduled = of(DeletionFilter { state: Some(StateName::Scheduled), ..Default::default() }).await;
+    assert_eq!(scheduled.len(), 6);
+    let (kind, state, due_at, _) = scheduled[0].at.clone().unwrap();
+    assert_eq!((kind, state), (JobKind::Stage(Stage::Announce), StateName::Scheduled));
+    assert!(due_at.is_some());
+    let scope = |text: &str| DeletionFilter { scope: Some(text.parse().unwrap()), ..Default::default() };
+    assert_eq!(of(scope("tenants/acme")).await.len(), 7);
+    assert_eq!(of(scope("tenants")).await.len(), 0, "exactly this scope");
+    let kind = |text: &str| DeletionFilter { kind: Some(text.parse().unwrap()), ..Default::default() };
+    assert_eq!((of(kind("vm")).await.len(), of(kind("image")).await.len()), (7, 0));
+
+    let mut names = Vec::new();
+    let mut filter = ResourceFilter { limit: 3, ..ResourceFilter::default() };
+    loop {
+        let page = on.ledger.resources(&filter).await.unwrap();
+        names.extend(page.items.iter().map(|view| view.resource.id.to_string()));
+        filter.after = page.next;
+        if filter.after.is_none() {
+            break;
+        }
+    }
+    let mut sorted = names.clone();
+    sorted.sort();
+    sorted.dedup();
+    assert_eq!((names.len(), &names), (8, &sorted));
+    let only = ResourceFilter { scope: Some("tenants/other".parse().unwrap()), limit: 9, ..Default::default() };
+    assert_eq!(on.ledger.resources(&only).await.unwrap().items.len(), 1);
+    let only = ResourceFilter { kind: Some("image".parse().unwrap()), limit: 9, ..Default::default() };
+    assert!(on.ledger.resources(&only).await.unwrap().items.is_empty());
+}
+
+pub async fn health_counts(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let empty = on.ledger.health().await.unwrap();
+    assert_eq!((empty.oldest_due, empty.jobs.values().sum::<u64>()), (None, 0));
+    let (one, two) = (on.doomed("one").await, on.doomed("two").await);
+    on.claim(one, Stage::Announce).await.unwrap();
+    let due = on.job(two, JobKind::Stage(Stage::Announce)).await;
+    let sexton_model::job::JobState::Scheduled { due_at } = due.state else { panic!("{:?}", due.state) };
+    on.until(due_at.unwrap()).await;
+    let pause = on.ledger.pause(PauseSelector::default(), &actor("ops"), "stop").await.unwrap().pause;
+    let health = on.ledger.health().await.unwrap();
+    assert_eq!(health.jobs[&StateName::Running], 1);
+    assert_eq!(health.jobs[&StateName::Scheduled], 9);
+    assert_eq!(health.oldest_due, due_at);
+    assert_eq!(health.instances[&instance("hypervisor.main")].1, 1);
+    assert_eq!(health.instances[&instance("dns.main")].1, 0);
+    assert_eq!(health.pauses, [pause]);
+}

@@ -10,7 +10,7 @@ mod inventory;
 mod life;
 mod listing;
 mod people;
-mod stage;
+pub mod stage;
 
 use std::sync::Arc;
 
@@ -18,7 +18,13 @@ use async_trait::async_trait;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::DeletionId;
 
+pub use self::belts::*;
+pub use self::cancel::*;
+pub use self::chains::*;
+pub use self::inventory::*;
 pub use self::life::*;
+pub use self::listing::*;
+pub use self::people::*;
 
 /// One store, which can be opened again and tampered with.
 #[async_trait]
@@ -58,6 +64,31 @@ macro_rules! conformance_tests {
             the_first_manifest_wins,
             one_bad_item_fails_alone,
             remembered_equals_stored_after_a_random_workload,
+            cancelled_before_anything_happened,
+            cancelled_while_running_is_undone_in_reverse_order,
+            too_late_to_cancel,
+            one_live_record_per_resource,
+            a_name_is_protected_until_recycle,
+            registering_follows_its_rules,
+            a_record_needs_a_fitting_resource_and_plan,
+            a_day_is_never_changed,
+            a_hold_stops_and_its_release_goes_on,
+            a_pause_stops_claims_and_dispatch_but_no_restore,
+            a_resume_looks_at_what_it_stopped,
+            protection_stops_a_live_record,
+            nothing_is_claimed_for_what_is_down,
+            credit_is_never_exceeded,
+            parked_and_tried_again,
+            waived_as_absent_lets_dependents_run,
+            waived_as_remaining_waives_dependents,
+            rescue_has_its_rules,
+            refused_parks,
+            unknown_or_present_is_never_done,
+            every_decision_is_one_event_and_the_chain_holds,
+            tampering_is_found,
+            history_cannot_be_changed,
+            listings_have_pages,
+            health_counts,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {
