@@ -99,6 +99,10 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         (JobState::Ready { since, blocked: Some(_) }, None) => {
             (JobState::Ready { since: *since, blocked: None }, What::Unheld)
         }
+        // Another one stops it now: said, so that whoever lifts that one finds it.
+        (JobState::Ready { since, blocked: Some(by) }, Some(now_by)) if *by != now_by => {
+            (JobState::Ready { since: *since, blocked: Some(now_by) }, What::Held)
+        }
         (JobState::Ready { .. }, _) => return Err(Refusal::NotYet(id)),
         (
             JobState::Scheduled { .. }
@@ -113,7 +117,7 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         ) => return Err(Refusal::NotInState { job: id, state: job.state.name() }),
     };
     let mut audit = heading(draft.now(), what, COORDINATOR, Some(job.kind));
-    if let JobState::Held { by, .. } = &state {
+    if let JobState::Held { by, .. } | JobState::Ready { blocked: Some(by), .. } = &state {
         audit.detail = by.to_string();
     }
     draft.record(audit);
