@@ -114,7 +114,7 @@ async fn pulses(db: &mut PgConnection) -> Result<Vec<(Instance, Timestamp)>, Led
         .collect()
 }
 
-/// Free credit of the instances that are up.
+/// Free credit of all instances that ever pulsed; those that are down have none.
 pub(super) async fn free_credit(ledger: &PgLedger) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
     let mut db = ledger.pool.acquire().await.map_err(doing("counting credit"))?;
     let now = clock(&mut db).await?;
@@ -122,12 +122,13 @@ pub(super) async fn free_credit(ledger: &PgLedger) -> Result<BTreeMap<(Instance,
     let out = load::orders_out(&mut db).await?;
     let limits = &ledger.options.limits;
     let mut free = BTreeMap::new();
-    for (instance, at) in pulses.into_iter().filter(|(_, at)| now.ms_since(*at) <= limits.down_after_ms) {
-        let _ = at;
+    for (instance, at) in pulses {
+        let down = now.ms_since(at) > limits.down_after_ms;
         for lane in [Lane::Stages, Lane::Restores] {
             let key = (instance.clone(), lane);
             let used = out.get(&key).copied().unwrap_or(0);
-            free.insert(key, limits.of(&instance, lane).saturating_sub(used));
+            let left = if down { 0 } else { limits.of(&instance, lane).saturating_sub(used) };
+            free.insert(key, left);
         }
     }
     Ok(free)

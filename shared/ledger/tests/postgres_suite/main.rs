@@ -1,7 +1,10 @@
-//! The conformance suite on PostgreSQL.
+//! The job table on PostgreSQL: the conformance suite, and what only this footing has to show.
 #![cfg(feature = "real-servers")]
+#[path = "../conformance/mod.rs"]
 mod conformance;
 mod database;
+mod guards;
+mod races;
 
 use std::sync::Arc;
 
@@ -59,7 +62,7 @@ impl Fixture for Database {
 
 async fn tamper(database: &Database, sql: &'static str, deletion: DeletionId, seq: i64) {
     let mut db = database.raw().await;
-    sqlx::query("DROP TRIGGER append_only ON audit").execute(&mut db).await.unwrap();
+    sqlx::query("DROP TRIGGER IF EXISTS append_only ON audit").execute(&mut db).await.unwrap();
     let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
     assert_eq!(done.rows_affected(), 1);
 }

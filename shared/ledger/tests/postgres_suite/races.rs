@@ -1,0 +1,255 @@
+//! What many coordinators at once must not be able to do to each other.
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::{DeletionFilter, Dispatch, DueReader, Intent, Ledger, NotDone};
+use sexton_model::belts::PauseSelector;
+use sexton_model::decide::{Event, Refusal};
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Stage, StateName};
+use sexton_model::{DeletionId, Fence, JobId};
+use tokio::sync::Barrier;
+
+use crate::conformance::stage::{self, Stagehand, actor, job_id, right_answer};
+use crate::database::Database;
+
+/// A handle of its own for each task, as if each were a process.
+async fn handles(database: &Database, count: usize) -> (Vec<Arc<PgLedger>>, Stagehand) {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(database.open(stage::options()).await.unwrap());
+    }
+    let hand = Stagehand { ledger: all[0].clone(), plan: stage::plan() };
+    let instances = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"].map(stage::instance);
+    hand.ledger.pulse(instances.to_vec()).await.unwrap();
+    (all, hand)
+}
+
+async fn records(hand: &Stagehand, count: usize) -> Vec<DeletionId> {
+    let names: Vec<String> = (0..count).map(|n| format!("vm{n}")).collect();
+    let resources: Vec<_> = names.iter().map(|n| stage::resource(n, n)).collect();
+    let ids: Vec<_> = resources.iter().map(|r| r.id.clone()).collect();
+    assert!(hand.ledger.register(resources, &actor("ops"), true).await.unwrap().iter().all(Result::is_ok));
+    let mut wanted = Vec::new();
+    for id in &ids {
+        wanted.push(hand.wanted(id).await);
+    }
+    hand.ledger.create(wanted).await.unwrap().into_iter().map(Result::unwrap).collect()
+}
+
+fn answer(order: &Dispatch) -> Intent {
+    let event = Event::Outcome {
+        job: order.spec.job,
+        from: order.spec.instance.clone(),
+        fence: order.spec.fence,
+        outcome: right_answer(order),
+    };
+    Intent { deletion: order.spec.job.deletion(), event }
+}
+
+/// Eight coordinators hear of everything, in different orders and all of it eight times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_claim_and_settle_the_same_and_each_step_is_settled_once() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 8).await;
+    let ids = records(&hand, 200).await;
+    let orders = Arc::new(tokio::sync::Mutex::new(HashMap::<JobId, Dispatch>::new()));
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for (place, ledger) in ledgers.into_iter().enumerate() {
+        let (ids, orders, over) = (ids.clone(), orders.clone(), over.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut fences = HashSet::new();
+            while !over.load(Ordering::SeqCst) {
+                let mut batch: Vec<Intent> = ledger.due(200).await.unwrap().into_iter().map(claim).collect();
+                batch.extend(orders.lock().await.values().map(answer));
+                let turn = place * 31 % batch.len().max(1);
+                batch.rotate_left(turn);
+                batch.truncate(97);
+                for decided in ledger.run(batch).await.unwrap().into_iter().flatten() {
+                    let mut orders = orders.lock().await;
+                    if let Some(order) = decided.dispatch {
+                        assert!(fences.insert(order.spec.fence), "two orders under one fence");
+                        let newer =
+                            orders.get(&order.spec.job).is_none_or(|o| o.spec.fence < order.spec.fence);
+                        if newer {
+                            orders.insert(order.spec.job, order);
+                        }
+                    }
+                    if decided.status == RecordStatus::Recycled {
+                        orders.retain(|job, _| job.deletion() != decided.deletion);
+                    }
+                }
+                let mut db_done = true;
+                for id in &ids {
+                    db_done &= ledger.deletion(*id).await.unwrap().unwrap().deletion.status
+                        == RecordStatus::Recycled;
+                    if !db_done {
+                        break;
+                    }
+                }
+                if db_done {
+                    over.store(true, Ordering::SeqCst);
+                }
+            }
+            fences
+        }));
+    }
+    let mut fences: HashSet<Fence> = HashSet::new();
+    for task in tasks {
+        for fence in task.await.unwrap() {
+            assert!(fences.insert(fence), "{fence} was given to two coordinators");
+        }
+    }
+    assert_eq!(fences.len(), ids.len() * stage::WHOLE_LIFE.len(), "every step was ordered exactly once");
+    for id in ids {
+        assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
+    }
+}
+
+fn claim(job: JobId) -> Intent {
+    Intent { deletion: job.deletion(), event: Event::Claim { job } }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cancel_and_the_claim_of_hard_never_both_win() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let ids = records(&hand, 40).await;
+    let mut won = [0, 0];
+    for id in ids {
+        hand.play_to(id, |name, _| name == "dns.withdraw").await.unwrap();
+        // Answer the last orders of soft, so that hard is due.
+        for _ in 0..2 {
+            let out = hand.view(id).await;
+            let job = out.deletion.locking_job().unwrap().clone();
+            let fence = job.state.out().unwrap().fence;
+            let outcome = sexton_model::step::Outcome::Done {
+                presence: sexton_model::step::Presence::Present,
+                evidence: "seen".into(),
+                finding: Some(serde_json::json!({})),
+            };
+            let from = stage::instance("dns.main");
+            hand.one(id, Event::Outcome { job: job.id, from, fence, outcome }).await.unwrap();
+        }
+        let hard = hand.job(id, sexton_model::job::JobKind::Stage(Stage::Hard)).await;
+        if let sexton_model::job::JobState::Scheduled { due_at: Some(at) } = hard.state {
+            hand.until(at).await;
+        }
+        let barrier = Arc::new(Barrier::new(2));
+        let events = [
+            Event::Claim { job: job_id(id, Stage::Hard) },
+            Event::Cancel { by: actor("owner"), reason: "still needed".into() },
+        ];
+        let mut tasks = Vec::new();
+        for (ledger, event) in ledgers.iter().cloned().zip(events) {
+            let barrier = barrier.clone();
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                ledger.run(vec![Intent { deletion: id, event }]).await.unwrap().remove(0)
+            }));
+        }
+        let cancel = tasks.pop().unwrap().await.unwrap();
+        let claim = tasks.pop().unwrap().await.unwrap();
+        let view = hand.view(id).await;
+        match (&claim, &cancel) {
+            (Ok(_), Err(NotDone::Refused(Refusal::TooLate { .. }))) => {
+                won[0] += 1;
+                assert_eq!(view.deletion.status, RecordStatus::Live);
+                assert_eq!(view.deletion.stage_job(Stage::Hard).unwrap().state.name(), StateName::Running);
+            }
+            (Err(NotDone::Refused(_)), Ok(_)) => {
+                won[1] += 1;
+                assert_eq!(view.deletion.status, RecordStatus::Restoring);
+                assert_eq!(view.deletion.stage_job(Stage::Hard).unwrap().state.name(), StateName::Cancelled);
+            }
+            both => panic!("not exactly one won: {both:?}"),
+        }
+        assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
+    }
+    println!("the claim won {} times, the cancel {} times", won[0], won[1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 5).await;
+    for round in 0..6 {
+        let names: Vec<String> = (0..60).map(|n| format!("r{round}-{n}")).collect();
+        let mut jobs = Vec::new();
+        for name in &names {
+            jobs.push(job_id(hand.doomed(name).await, Stage::Announce));
+        }
+        let paused = Arc::new(AtomicBool::new(false));
+        let barrier = Arc::new(Barrier::new(5));
+        let mut tasks = Vec::new();
+        for (ledger, jobs) in ledgers[1..].iter().cloned().zip(jobs.chunks(15).map(<[JobId]>::to_vec)) {
+            let (paused, barrier) = (paused.clone(), barrier.clone());
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                let mut late = 0;
+                let mut given = Vec::new();
+                for job in jobs {
+                    let begun_after = paused.load(Ordering::SeqCst);
+                    let decided = ledger.run(vec![claim(job)]).await.unwrap().remove(0);
+                    if let Some(order) = decided.ok().and_then(|d| d.dispatch) {
+                        late += u32::from(begun_after);
+                        given.push(order);
+                    }
+                }
+                (late, given)
+            }));
+        }
+        barrier.wait().await;
+        let all = PauseSelector::default();
+        let held = hand.ledger.pause(all, &actor("ops"), "look first").await.unwrap();
+        paused.store(true, Ordering::SeqCst);
+        let mut before = 0;
+        for task in tasks {
+            let (late, given) = task.await.unwrap();
+            assert_eq!(late, 0, "dispatched after the pause had returned");
+            assert!(given.iter().all(|order| order.revision < revision_of(round)), "under the new revision");
+            before += given.len() as u64;
+        }
+        assert_eq!(held.orders_out, before, "what is out was counted before the pause returned");
+        assert!(hand.ledger.resume(held.pause.id, &actor("ops")).await.unwrap());
+        let health = hand.ledger.health().await.unwrap();
+        assert_eq!(health.jobs.get(&StateName::Held), None, "everything was looked at again");
+        for id in jobs.iter().map(|job| job.deletion()) {
+            let event = Event::Cancel { by: actor("ops"), reason: "the round is over".into() };
+            hand.one(id, event).await.unwrap();
+        }
+        finish(&hand).await;
+    }
+}
+
+/// The revision that the pause of this round begins.
+fn revision_of(round: i64) -> i64 {
+    round + 1
+}
+
+/// Wait until no order is out.
+async fn finish(hand: &Stagehand) {
+    loop {
+        let health = hand.ledger.health().await.unwrap();
+        if health.instances.values().all(|(_, out)| *out == 0) {
+            return;
+        }
+        let filter =
+            DeletionFilter { state: Some(StateName::Cancelling), limit: 1000, ..DeletionFilter::default() };
+        for row in hand.ledger.deletions(&filter).await.unwrap().items {
+            let view = hand.view(row.id).await;
+            let job = view.deletion.locking_job().unwrap().clone();
+            let Some(out) = job.state.out() else { continue };
+            let event = Event::Outcome {
+                job: job.id,
+                from: view.deletion.wants(&job).unwrap(),
+                fence: out.fence,
+                outcome: sexton_model::step::Outcome::failed("stopped"),
+            };
+            hand.one(row.id, event).await.unwrap();
+        }
+    }
+}
