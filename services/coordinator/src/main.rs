@@ -16,14 +16,16 @@ use sexton_ledger::{Ledger, Limits};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
-use sexton_service::{Config, Telemetry, config, patiently, secret, shutdown_on_signal, start, telemetry};
+use sexton_service::{
+    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+};
 
 /// The only writer of the job table: checks belts, claims, orders, and moves jobs on.
 #[derive(Debug, clap::Parser)]
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    common: start::Arguments,
+    common: CommonArguments,
     /// Where the API listens, instead of where the configuration says.
     #[arg(long)]
     listen: Option<SocketAddr>,

@@ -10,14 +10,16 @@ use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_ledger::postgres::PgDueReader;
 use sexton_protocol::Keyring;
 use sexton_scheduler::Scheduler;
-use sexton_service::{Config, Telemetry, config, patiently, secret, shutdown_on_signal, start, telemetry};
+use sexton_service::{
+    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+};
 
 /// Publishes what is due. Decides nothing.
 #[derive(Debug, clap::Parser)]
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    common: start::Arguments,
+    common: CommonArguments,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,5 +1,5 @@
 //! Tables for people, JSON for programs.
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use sexton_model::Timestamp;
@@ -27,7 +27,7 @@ pub fn write<T: Serialize>(
 /// A table with a heading.
 pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(heading);
     for row in rows {
         table.add_row(row);

@@ -11,7 +11,9 @@ use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_protocol::{BeaconVerifier, Keyring};
-use sexton_service::{Config, Telemetry, config, patiently, secret, shutdown_on_signal, start, telemetry};
+use sexton_service::{
+    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
@@ -26,7 +28,7 @@ pub type Build = fn(&Instance, &Config) -> anyhow::Result<(SubsystemActions, Arc
 #[command(version)]
 struct Arguments {
     #[command(flatten)]
-    common: start::Arguments,
+    common: CommonArguments,
     /// Which instance this is, such as dns.main.
     #[arg(long)]
     instance: Instance,

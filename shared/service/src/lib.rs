@@ -8,5 +8,5 @@ pub mod start;
 pub mod telemetry;
 
 pub use config::{Config, ConfigError};
-pub use start::{Arguments, patiently, shutdown_on_signal};
+pub use start::{CommonArguments, patiently, shutdown_on_signal};
 pub use telemetry::Telemetry;

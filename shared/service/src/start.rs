@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What every service is started with.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct CommonArguments {
     /// The configuration file.
     #[arg(long, short, env = "SEXTON_CONFIG", default_value = "sexton.toml")]
     pub config: PathBuf,

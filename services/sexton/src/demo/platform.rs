@@ -37,6 +37,9 @@ const MACHINES: [(&str, bool); 8] = [
     ("spare01", false),
 ];
 
+/// Folders in which a machine that is gone may still be named.
+const KEPT: [&str; 3] = ["notifier", "accounting", "hypervisor/main/locks"];
+
 /// The platform.
 pub struct Platform {
     root: PathBuf,
@@ -138,8 +141,8 @@ impl Platform {
         }))
     }
 
-    /// Every file of the platform that is called after a machine or speaks of it. What was sent to people
-    /// stays sent.
+    /// Every file of the platform that is called after a machine or speaks of it. What was sent to people stays
+    /// sent, what was used stays on the account, and a lock file is only a lock.
     pub fn traces(&self, name: &str) -> anyhow::Result<Vec<PathBuf>> {
         let machine =
             self.machines.iter().find(|m| m.name == name).with_context(|| format!("no machine {name}"))?;
@@ -149,7 +152,7 @@ impl Platform {
             for entry in std::fs::read_dir(&folder)? {
                 let path = entry?.path();
                 if path.is_dir() {
-                    if !path.ends_with("notifier") {
+                    if !KEPT.iter().any(|kept| path.ends_with(kept)) {
                         folders.push(path);
                     }
                 } else if path.display().to_string().contains(name)
