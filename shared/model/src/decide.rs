@@ -414,6 +414,7 @@ impl<'a> Draft<'a> {
     fn finish(self) -> Result<Decision, Refusal> {
         let Self { changes, effects, audit, deletion, .. } = self;
         // Every path above records its event; a path that forgot is a defect a property test would find.
+        debug_assert!(audit.is_some(), "a decision without an audit event");
         let mut audit = audit.ok_or(Refusal::NotLive(deletion.status))?;
         audit.ordered = effects.iter().find_map(|e| match e {
             Effect::Order(order) => Some(order.fence),

@@ -167,6 +167,9 @@ pub struct Waiver {
     pub evidence: String,
     /// When.
     pub at: Timestamp,
+    /// Nothing that changes anything had been ordered for the step, so a cancel has nothing to take back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untouched: bool,
 }
 
 /// Everything that is decided on together.
@@ -336,7 +339,9 @@ impl Deletion {
         for stage in Stage::ALL.into_iter().filter(|s| s.reversible()) {
             let Some(job) = self.stage_job(stage) else { continue };
             for (index, step) in (0u16..).zip(&self.plan.stage(stage).steps) {
-                let maybe_done = index < job.cursor || (index == job.cursor && job.touched);
+                let passed =
+                    self.waivers.iter().any(|w| w.slot == stage.index() && w.step == index && w.untouched);
+                let maybe_done = index < job.cursor && !passed || (index == job.cursor && job.touched);
                 if maybe_done && step.nature.captures() {
                     list.push(UndoStep { stage, index });
                 }

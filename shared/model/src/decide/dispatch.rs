@@ -183,6 +183,7 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
         by: cause.by.clone(),
         evidence: format!("follows from: {}", cause.evidence),
         at: draft.now(),
+        untouched: !job.touched,
     };
     draft.change(Change::Waived(waiver));
     true

@@ -4,7 +4,7 @@ use super::{Change, Draft, Refusal, heading};
 use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
-use crate::job::{Blocker, Job, JobState, Stage};
+use crate::job::{Blocker, Job, JobState, Phase, Stage};
 use crate::resource::Presence as ResourcePresence;
 
 fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
@@ -126,6 +126,10 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     draft.record(heading(draft.now(), What::Retried, by.as_str(), Some(job.kind)));
     job.attempts = 0;
     job.unstarted = 0;
+    // An undo that did not hold is done again: looking once more would only find the same.
+    if job.phase == Phase::Verify {
+        job.phase = Phase::Act;
+    }
     go_on(draft, job);
     Ok(())
 }
@@ -150,6 +154,7 @@ pub(super) fn waive(
         by: by.clone(),
         evidence: evidence.to_owned(),
         at: draft.now(),
+        untouched: !job.touched,
     }));
     advance(&mut job);
     go_on(draft, job);

@@ -57,10 +57,18 @@ pub(super) fn outcome(
     }
     draft.record(audit);
     if matches!(asked.job.state, JobState::Cancelling(_)) {
+        // What the step created joins the targets all the same: the restore has to find it.
+        if let (Mode::Perform, Outcome::Done { finding: Some(value), .. }) = (asked.mode, outcome) {
+            let instance = from.clone();
+            draft.change(Change::Targets { instance, value: value.clone(), join: true });
+        }
         end_cancelled(draft, asked.job);
         return Ok(());
     }
     match outcome {
+        // A call that was under way came in after the undo: it is undone once more. If it is somebody else's
+        // doing, the undo refuses, and that parks.
+        Outcome::Refused { reason } if asked.mode == Mode::Verify => undo_again(draft, asked, reason),
         Outcome::Done { presence, finding, .. } => done(draft, asked, *presence, finding.as_ref()),
         Outcome::Retry { class, reason } => try_again(draft, asked, *class, reason),
         Outcome::Refused { reason } => {
@@ -104,8 +112,8 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
             advance(&mut job);
         }
         Mode::Undo => {
+            // The attempts go on counting: an undo that never holds parks in the end.
             job.phase = Phase::Verify;
-            job.attempts = 0;
             job.unstarted = 0;
         }
         Mode::Verify => advance(&mut job),
@@ -129,6 +137,18 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
     job.unstarted = 0;
     job.state = JobState::Waiting { until: draft.now().plus_ms(delay_ms), reason: reason.to_owned() };
     draft.put(job);
+}
+
+fn undo_again(draft: &mut Draft<'_>, asked: Asked, reason: &str) {
+    let Asked { mut job, step, .. } = asked;
+    job.attempts += 1;
+    if job.attempts >= step.max_attempts {
+        let reason = format!("{}: its undo does not hold: {reason}", step.name);
+        return park(draft, job, reason);
+    }
+    job.phase = Phase::Act;
+    job.unstarted = 0;
+    go_on(draft, job);
 }
 
 fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {

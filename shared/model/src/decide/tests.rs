@@ -1,1 +1,13 @@
-//! placeholder
+//! Tables of every event in every state, the diagram against the function, and random sequences.
+//!
+//! All of them drive the deletion through [`kit::Bench`], which checks the invariants after every decision.
+mod cancel;
+mod claim;
+mod diagram;
+mod kit;
+mod lease;
+mod person;
+mod random;
+mod settle;
+mod time;
+mod watch;

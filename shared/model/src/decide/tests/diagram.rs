@@ -1,0 +1,122 @@
+//! The diagram against the function: an arrow too many or too few fails.
+use std::collections::BTreeSet;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+use super::super::{Capacity, Event};
+use super::kit::{Bench, actor, stage};
+use super::random::{event, ops, plans};
+use crate::deletion::WaiverClaim;
+use crate::job::{JobState, Stage, StateName};
+use crate::step::{Mode, Outcome};
+
+/// From, to, by what.
+type Arrow = (String, String, String);
+
+const DIAGRAM: &str = include_str!("../states.mmd");
+
+/// How many random histories are walked: each arrow is found many times over.
+const WALKS: usize = 6_000;
+
+fn drawn() -> BTreeSet<Arrow> {
+    let mut arrows = BTreeSet::new();
+    for line in DIAGRAM.lines().skip(1).map(str::trim).filter(|l| l.contains("-->")) {
+        let (from, rest) = line.split_once(" --> ").expect("FROM --> TO");
+        let (to, labels) = rest.split_once(" : ").unwrap_or((rest, ""));
+        for label in labels.split(", ") {
+            let new = arrows.insert((from.to_owned(), to.to_owned(), label.to_owned()));
+            assert!(new, "drawn twice: {line}");
+        }
+    }
+    arrows
+}
+
+fn word(event: &Event) -> &'static str {
+    match event {
+        Event::Claim { .. } => "claim",
+        Event::Proceed { .. } => "proceed",
+        Event::Recheck { .. } => "recheck",
+        Event::Outcome { .. } => "outcome",
+        Event::Progress { .. } => "progress",
+        Event::LeaseOver { .. } => "lease over",
+        Event::Cancel { .. } => "cancel",
+        Event::PlaceHold { .. } => "place hold",
+        Event::ReleaseHold { .. } => "release hold",
+        Event::Retry { .. } => "retry",
+        Event::Waive { .. } => "waive",
+        Event::Rescue { .. } => "rescue",
+    }
+}
+
+/// What an event did to the jobs. A restore is new, a stage is drawn up with its record; what a stage's end
+/// does to the next one has a label of its own.
+fn seen(before: &Bench, after: &Bench, event: &Event, arrows: &mut BTreeSet<Arrow>) {
+    for job in &after.deletion.jobs {
+        let to = job.state.name().to_string();
+        let arrow = match before.deletion.job(job.id) {
+            None => ("[*]".to_owned(), to, "restore".to_owned()),
+            Some(old) if old == job => continue,
+            Some(old) => {
+                let none = old.state == JobState::Scheduled { due_at: None };
+                let next = none && job.state.name() == StateName::Scheduled;
+                let label = if next { "predecessor done" } else { word(event) };
+                (old.state.name().to_string(), to, label.to_owned())
+            }
+        };
+        arrows.insert(arrow);
+    }
+}
+
+fn walked() -> BTreeSet<Arrow> {
+    let mut arrows = BTreeSet::new();
+    arrows.insert(("[*]".into(), "scheduled".into(), "record made".into()));
+    for state in StateName::ALL.into_iter().filter(|s| s.over()) {
+        arrows.insert((state.to_string(), "[*]".into(), String::new()));
+    }
+    // Too rare for chance: the step that was looked at for credit turns out to be waived.
+    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
+    bench.answer(Outcome::refused("not mine"));
+    let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
+    bench.must(&Event::Waive { by, claim, evidence: "seen".into() });
+    bench.elsewhere = Capacity::Full;
+    let before = bench.clone();
+    bench.claim(Stage::Purge);
+    seen(&before, &bench, &Event::Claim { job: stage(Stage::Purge) }, &mut arrows);
+    let mut runner = TestRunner::deterministic();
+    let histories = (plans(), ops());
+    for _ in 0..WALKS {
+        let (plan, ops) = histories.new_tree(&mut runner).expect("a history").current();
+        let mut bench = Bench::with(plan);
+        for op in &ops {
+            let Some(event) = event(&mut bench, op) else { continue };
+            let before = bench.clone();
+            if bench.go(&event).is_ok() {
+                seen(&before, &bench, &event, &mut arrows);
+            }
+        }
+    }
+    arrows
+}
+
+#[test]
+fn the_diagram_is_what_the_function_does() {
+    let (drawn, walked) = (drawn(), walked());
+    let show = |a: &BTreeSet<Arrow>, b: &BTreeSet<Arrow>| {
+        a.difference(b).map(|(from, to, by)| format!("\n    {from} --> {to} : {by}")).collect::<String>()
+    };
+    let (missing, superfluous) = (show(&walked, &drawn), show(&drawn, &walked));
+    assert!(
+        missing.is_empty() && superfluous.is_empty(),
+        "not drawn, but done: {missing}\ndrawn, but never done: {superfluous}"
+    );
+}
+
+#[test]
+fn every_state_is_drawn_by_its_name() {
+    for (from, to, _) in drawn() {
+        for name in [from, to].iter().filter(|n| *n != "[*]") {
+            assert!(StateName::ALL.iter().any(|s| s.word() == name), "{name} is no state");
+        }
+    }
+}
