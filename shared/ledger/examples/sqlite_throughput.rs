@@ -11,7 +11,7 @@ use std::time::{Duration, Instant as Steady};
 
 use anyhow::Context as _;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Dispatch, Intent, Ledger as _, DueReader as _, Limits, NewDeletion, Options};
+use sexton_ledger::{Dispatch, DueReader as _, Intent, Ledger as _, Limits, NewDeletion, Options};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
@@ -29,7 +29,8 @@ fn plan() -> anyhow::Result<Plan> {
     catalogue.add("hypervisor.toml", look)?;
     let steps: Vec<_> =
         (0..STEPS).map(|n| format!("{{ do = \"hypervisor.look\", name = \"look-{n}\" }}")).collect();
-    let mut text = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n".to_owned();
+    let mut text =
+        "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n".to_owned();
     for (n, stage) in ["announce", "soft", "hard", "purge", "recycle"].into_iter().enumerate() {
         let steps = if n == 0 { steps.join(", ") } else { String::new() };
         text += &format!("[stages.{stage}]\noffset_days = {n}\nsteps = [{steps}]\n");
@@ -117,7 +118,8 @@ async fn main() -> anyhow::Result<()> {
             orders.drain(..n).map(|order| settle(&order)).collect()
         } else if next.is_none() {
             let line = ledger.due(4096).await?;
-            let claim = |job: sexton_model::JobId| Intent { deletion: job.deletion(), event: Event::Claim { job } };
+            let claim =
+                |job: sexton_model::JobId| Intent { deletion: job.deletion(), event: Event::Claim { job } };
             line.into_iter().filter(|job| job.slot() == 0).take(batch).map(claim).collect()
         } else {
             Vec::new()

@@ -1,5 +1,6 @@
 //! Finding what may go on. What is found are hints: `run` looks again.
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use sexton_model::decide::{Event, Lane};
@@ -19,12 +20,17 @@ use crate::{Intent, LedgerError, Limits};
 const BLOCKED_RECHECK_MS: i64 = 60_000;
 
 /// The lines there are, by skipping from one to the next in the queue's index.
-const LINES: &str = "WITH RECURSIVE line (wants) AS ( \
+pub(super) const LINES_WITH: &str = "WITH RECURSIVE line (wants) AS ( \
        SELECT min(wants) FROM jobs WHERE queued \
        UNION ALL \
        SELECT (SELECT min(j.wants) FROM jobs AS j WHERE j.queued AND j.wants > line.wants) FROM line \
-       WHERE line.wants IS NOT NULL) \
-     SELECT wants FROM line WHERE wants IS NOT NULL";
+       WHERE line.wants IS NOT NULL)";
+
+fn lines() -> &'static str {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("{LINES_WITH} SELECT wants FROM line WHERE wants IS NOT NULL"));
+    SQL.as_str()
+}
 
 /// One rank of one line, the oldest first.
 const IN_LINE: &str = "SELECT id, due_at FROM jobs WHERE queued AND wants = ? AND rank = ? AND due_at <= ? \
@@ -38,7 +44,7 @@ pub(super) async fn due(
 ) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading the queue";
     let mut found = Vec::new();
-    for line in rows(db, doing, LINES, Bind::default()).await? {
+    for line in rows(db, doing, lines(), Bind::default()).await? {
         let wants: String = line.try_get(0).map_err(store(doing))?;
         let mut left = limit.clamp(1, 4096);
         for rank in 0..=2i64 {
@@ -66,10 +72,7 @@ async fn in_line(
     bind.add(wants.to_owned()).add(rank).add(now.0).add(i64::from(limit));
     let mut found = Vec::new();
     for row in rows(db, doing, IN_LINE, bind).await? {
-        found.push((
-            JobId(row.try_get(0).map_err(store(doing))?),
-            row.try_get(1).map_err(store(doing))?,
-        ));
+        found.push((JobId(row.try_get(0).map_err(store(doing))?), row.try_get(1).map_err(store(doing))?));
     }
     Ok(found)
 }

@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chunk::{Bind, Chunked, rows, store};
+use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::{codes, jobs, write};
 use crate::row::JobRow;
@@ -97,7 +98,8 @@ pub(super) async fn register(
     for new in resources {
         let key = new.id.to_string();
         let old = there.get(&key);
-        let verdict = rules::registering(old.map(|o| (&o.resource, o.presence)), old.and_then(|o| o.live), new);
+        let verdict =
+            rules::registering(old.map(|o| (&o.resource, o.presence)), old.and_then(|o| o.live), new);
         let what = match verdict {
             Err(refused) => {
                 results.push(Err(refused));
@@ -285,5 +287,6 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
         .collect();
     let rows: Vec<_> = rows.iter().map(|(row, resource)| (row, resource.clone())).collect();
     jobs::insert(db, &rows).await?;
+    Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db, Counts::default()).await?;
     write::audit(db, &events).await
 }

@@ -53,10 +53,7 @@ static STEP: LazyLock<Chunked> = LazyLock::new(|| {
 });
 
 /// Insert jobs with their resource.
-pub(super) async fn insert(
-    db: &mut SqliteConnection,
-    rows: &[(&JobRow, String)],
-) -> Result<(), LedgerError> {
+pub(super) async fn insert(db: &mut SqliteConnection, rows: &[(&JobRow, String)]) -> Result<(), LedgerError> {
     INSERT
         .execute(db, "inserting jobs", rows, |(row, resource), bind| {
             all(row, bind);

@@ -15,7 +15,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::chunk::{Bind, rows, store};
 use super::load::{Bodies, Headed, load, moment};
 use super::recent::Recent;
-use super::codes;
+use super::{codes, counts};
 use crate::LedgerError;
 
 /// Orders out by instance and lane.
@@ -103,7 +103,8 @@ impl Memory {
 /// Orders out, counted from the table. Whoever has an order out holds a lock, so the lock's index finds them.
 pub(super) async fn count_out(db: &mut SqliteConnection) -> Result<OutCounts, LedgerError> {
     let doing = "counting orders out";
-    let sql = "SELECT out_at, id % 8 = 5, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL GROUP BY 1, 2";
+    let sql =
+        "SELECT out_at, id % 8 = 5, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL GROUP BY 1, 2";
     let mut out = OutCounts::new();
     for row in rows(db, doing, sql, Bind::default()).await? {
         let at: String = row.try_get(0).map_err(store(doing))?;
@@ -151,6 +152,10 @@ pub(super) async fn compare(
     if out != table {
         return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
     }
+    let (kept, counted) = (counts::kept(db).await?, counts::counted(db).await?);
+    if kept != counted {
+        return Ok(Err(format!("jobs by state: kept {kept:?}, in the table {counted:?}")));
+    }
     let all: Vec<_> = memory.deletions.iter().chain(&staged.deletions).collect();
     let mut fresh = Bodies::new(all.len());
     for chunk in all.chunks(256) {
@@ -158,7 +163,10 @@ pub(super) async fn compare(
         let table = load(db, &ids, &mut fresh).await?;
         for (id, remembered) in chunk {
             if table.get(*id) != Some(*remembered) {
-                return Ok(Err(format!("{id}: remembered {remembered:?}, in the table {:?}", table.get(*id))));
+                return Ok(Err(format!(
+                    "{id}: remembered {remembered:?}, in the table {:?}",
+                    table.get(*id)
+                )));
             }
         }
     }

@@ -12,6 +12,7 @@
 mod chunk;
 mod clock;
 mod codes;
+mod counts;
 mod find;
 mod inventory;
 mod jobs;
@@ -46,8 +47,8 @@ use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger, LedgerError,
-    Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger,
+    LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.

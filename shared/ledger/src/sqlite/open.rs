@@ -48,10 +48,10 @@ impl SqliteLedger {
         let lock = lock(path).await?;
         let mut db = writing(path).connect().await.map_err(store("opening the file"))?;
         // Not `run`: with its borrowed connection this future would not be `Send` (sqlx says so itself).
-        MIGRATIONS.run_direct(None, &mut db, false).await.map_err(|e| LedgerError::Store {
-            doing: "migrating the file",
-            source: Box::new(e),
-        })?;
+        MIGRATIONS
+            .run_direct(None, &mut db, false)
+            .await
+            .map_err(|e| LedgerError::Store { doing: "migrating the file", source: Box::new(e) })?;
         check_durable(&mut db).await?;
         let (ledger, day) = identify(&mut db, options.day).await?;
         if day != options.day {
@@ -114,10 +114,8 @@ async fn lock(path: &Path) -> Result<File, LedgerError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
-    let failed = |source: std::io::Error| LedgerError::Store {
-        doing: "locking the file",
-        source: Box::new(source),
-    };
+    let failed =
+        |source: std::io::Error| LedgerError::Store { doing: "locking the file", source: Box::new(source) };
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
     let until = Instant::now() + LOCK_WAIT;
     loop {

@@ -9,9 +9,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::codes;
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
-use super::codes;
 use crate::rules::{self, LedgerEvent};
 use crate::{LedgerError, Paused};
 

@@ -6,6 +6,7 @@ use sexton_model::plan::Plan;
 use sexton_model::step::Mode;
 use sqlx::sqlite::SqliteConnection;
 
+use super::counts::Counts;
 use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses};
 use super::write::{Before, read_manifests, read_targets, write};
 use crate::batch::{Loaded, Settled, decide_all};
@@ -35,6 +36,7 @@ pub(super) async fn run(
     for (deletion, _) in deletions.values() {
         before.note(deletion);
     }
+    let counted = Counts::of(deletions.values().map(|(deletion, _)| deletion));
     let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,
@@ -52,6 +54,7 @@ pub(super) async fn run(
         .map(|(id, _)| id)
         .collect();
     write(db, writes, &before, &changed, &loaded.deletions).await?;
+    Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion)).write(db, counted).await?;
     let results = dispatches(db, &loaded, settled).await?;
     staged.out = loaded.out;
     staged.deletions.extend(loaded.deletions);

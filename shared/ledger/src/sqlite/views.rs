@@ -1,17 +1,18 @@
 //! Listings and views.
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
-use sexton_model::job::StateName;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chunk::{Bind, rows, store};
-use super::codes;
+use super::find::LINES_WITH;
 use super::inventory::{Standing, standing};
 use super::load::{Bodies, load};
 use super::memory::{count_out, pauses, pulses};
+use super::{codes, counts};
 use crate::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Health, LedgerError, Page, ResourceFilter,
     ResourceView, rules,
@@ -71,7 +72,9 @@ pub(super) async fn deletion(
     id: DeletionId,
 ) -> Result<Option<DeletionView>, LedgerError> {
     let doing = "reading a deletion";
-    let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1)).await?.remove(&id) else { return Ok(None) };
+    let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1)).await?.remove(&id) else {
+        return Ok(None);
+    };
     let mut bind = Bind::default();
     bind.add(id.0);
     let sql = "SELECT instance, body FROM targets WHERE deletion_id = ?";
@@ -201,20 +204,25 @@ pub(super) async fn deletions(
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
 }
 
+/// The oldest due of each line, by one look into the queue's index each, and of what is held.
+fn oldest_sql() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "{LINES_WITH} SELECT min(at) FROM ( \
+               SELECT (SELECT min(j.due_at) FROM jobs AS j WHERE j.queued AND j.wants = line.wants \
+               AND j.rank = 2) AS at FROM line \
+             UNION ALL SELECT min(due_at) FROM jobs WHERE held)"
+        )
+    });
+    SQL.as_str()
+}
+
 /// How the job table is doing.
 pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<Health, LedgerError> {
     let doing = "reading the job table's health";
-    let mut jobs = BTreeMap::new();
-    for row in rows(db, doing, "SELECT state, count(*) FROM jobs GROUP BY state", Bind::default()).await? {
-        let state: i64 = row.try_get(0).map_err(store(doing))?;
-        let count: i64 = row.try_get(1).map_err(store(doing))?;
-        let name = usize::try_from(state).ok().and_then(|n| StateName::ALL.get(n).copied());
-        let name = name.ok_or_else(|| codes::corrupt("jobs", "state", format!("{state} is no state")))?;
-        jobs.insert(name, u64::try_from(count).unwrap_or(0));
-    }
-    let sql = "SELECT min(at) FROM (SELECT min(due_at) AS at FROM jobs WHERE queued AND rank = 2 \
-               UNION ALL SELECT min(due_at) FROM jobs WHERE held)";
-    let oldest: Option<i64> = sqlx::query_scalar(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
+    let jobs = counts::kept(db).await?;
+    let oldest: Option<i64> =
+        sqlx::query_scalar(oldest_sql()).fetch_one(&mut *db).await.map_err(store(doing))?;
     let mut out: HashMap<Instance, u64> = HashMap::new();
     for ((instance, _), count) in count_out(db).await? {
         *out.entry(instance).or_insert(0) += u64::from(count);

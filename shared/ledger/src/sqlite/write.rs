@@ -58,7 +58,11 @@ static AUDIT: LazyLock<Chunked> =
     LazyLock::new(|| Chunked::new("INSERT INTO audit (deletion_id, seq, body, hash) VALUES", 4, ""));
 
 static MANIFESTS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new("INSERT INTO manifests (job_id, step, body) VALUES", 3, "ON CONFLICT (job_id, step) DO NOTHING")
+    Chunked::new(
+        "INSERT INTO manifests (job_id, step, body) VALUES",
+        3,
+        "ON CONFLICT (job_id, step) DO NOTHING",
+    )
 });
 
 static PRESENCE: LazyLock<Chunked> = LazyLock::new(|| {
@@ -157,8 +161,7 @@ async fn write_heads(
     writes: &Writes,
     statuses: &HashSet<DeletionId>,
 ) -> Result<(), LedgerError> {
-    let (changed, grown): (Vec<_>, Vec<_>) =
-        writes.heads.iter().partition(|(id, _)| statuses.contains(id));
+    let (changed, grown): (Vec<_>, Vec<_>) = writes.heads.iter().partition(|(id, _)| statuses.contains(id));
     let mut count = HEADS
         .execute(db, "writing records' heads", &changed, |(id, (seq, head, status)), bind| {
             bind.add(id.0).add(codes::of_status(*status)).add(status.live()).add(*seq).add(head.to_vec());

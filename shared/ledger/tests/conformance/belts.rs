@@ -44,8 +44,10 @@ pub async fn a_hold_stops_and_its_release_goes_on(fixture: &dyn Fixture) {
 
 pub async fn a_pause_stops_claims_and_dispatch_but_no_restore(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
-    let (early, midway, back) = (on.doomed("early").await, on.doomed("midway").await, on.doomed("back").await);
-    let out = on.play_to(midway, |name, mode| (name, mode) == ("hypervisor.stop", Mode::Perform)).await.unwrap();
+    let (early, midway, back) =
+        (on.doomed("early").await, on.doomed("midway").await, on.doomed("back").await);
+    let out =
+        on.play_to(midway, |name, mode| (name, mode) == ("hypervisor.stop", Mode::Perform)).await.unwrap();
     on.play_to(back, |name, _| name == "dns.withdraw").await.unwrap();
     let revision = on.ledger.beacon().await.unwrap().revision;
     assert!(out.revision <= revision);
@@ -86,7 +88,9 @@ pub async fn a_resume_looks_at_what_it_stopped(fixture: &dyn Fixture) {
     assert!(on.ledger.resume(one.id, &actor("ops")).await.unwrap());
     assert!(!on.ledger.resume(one.id, &actor("ops")).await.unwrap(), "only once");
     let held = on.job(early, JobKind::Stage(Stage::Announce)).await;
-    let JobState::Held { by: Blocker::Pause { pause, .. }, .. } = held.state else { panic!("{:?}", held.state) };
+    let JobState::Held { by: Blocker::Pause { pause, .. }, .. } = held.state else {
+        panic!("{:?}", held.state)
+    };
     assert_eq!(pause, two.id, "the other pause holds it now");
     assert!(on.ledger.due(10).await.unwrap().is_empty());
     // What was blocked midway by the first is found by the second's end, too: at the latest by its recheck.
@@ -109,7 +113,11 @@ pub async fn protection_stops_a_live_record(fixture: &dyn Fixture) {
     on.ledger.register(vec![guarded.clone()], &actor("ops"), true).await.unwrap();
     assert!(on.answer(&out, right_answer(&out)).await.unwrap().dispatch.is_none());
     let job = on.job(id, JobKind::Stage(Stage::Soft)).await;
-    assert!(matches!(job.state, JobState::Ready { blocked: Some(Blocker::Protected), .. }), "{:?}", job.state);
+    assert!(
+        matches!(job.state, JobState::Ready { blocked: Some(Blocker::Protected), .. }),
+        "{:?}",
+        job.state
+    );
     guarded.protected = false;
     on.ledger.register(vec![guarded], &actor("ops"), true).await.unwrap();
     assert!(on.one(id, Event::Proceed { job: job.id }).await.unwrap().dispatch.is_some());
@@ -139,7 +147,9 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
         ids.push(on.doomed(&format!("vm{n}")).await);
     }
     for id in &ids {
-        if let JobState::Scheduled { due_at: Some(at) } = on.job(*id, JobKind::Stage(Stage::Announce)).await.state {
+        if let JobState::Scheduled { due_at: Some(at) } =
+            on.job(*id, JobKind::Stage(Stage::Announce)).await.state
+        {
             on.until(at).await;
         }
     }
@@ -153,7 +163,8 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
     assert_eq!(line.len(), 4);
     assert!(on.ledger.next_for(Some(&hypervisor), Lane::Restores, 10).await.unwrap().is_empty());
     assert_eq!(on.ledger.next_for(Some(&hypervisor), Lane::Stages, 3).await.unwrap(), line[..3]);
-    let claims = line.iter().map(|job| Intent { deletion: job.deletion(), event: Event::Claim { job: *job } });
+    let claims =
+        line.iter().map(|job| Intent { deletion: job.deletion(), event: Event::Claim { job: *job } });
     let results = on.ledger.run(claims.collect()).await.unwrap();
     let orders: Vec<_> = results.iter().flatten().filter_map(|d| d.dispatch.clone()).collect();
     assert_eq!(orders.len(), 2);

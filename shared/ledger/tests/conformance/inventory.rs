@@ -96,7 +96,8 @@ pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {
     weak.plan = Arc::new(plan);
     let mut silent = on.wanted(&fine.id).await;
     silent.reason = "  ".into();
-    let batch = vec![on.wanted(&nobody).await, on.wanted(&guarded.id).await, weak, silent, on.wanted(&fine.id).await];
+    let batch =
+        vec![on.wanted(&nobody).await, on.wanted(&guarded.id).await, weak, silent, on.wanted(&fine.id).await];
     let results = on.ledger.create(batch).await.unwrap();
     assert_eq!(results[0], Err(NotDone::NotRegistered(nobody)));
     assert_eq!(results[1], Err(NotDone::CannotDelete(CannotDelete::Protected("vm/guarded".into()))));

@@ -94,7 +94,8 @@ pub async fn a_duplicated_outcome_is_taken_once(fixture: &dyn Fixture) {
         fence: order.spec.fence,
         outcome: right_answer(&order),
     };
-    let twice = vec![Intent { deletion: id, event: event.clone() }, Intent { deletion: id, event: event.clone() }];
+    let twice =
+        vec![Intent { deletion: id, event: event.clone() }, Intent { deletion: id, event: event.clone() }];
     let results = on.ledger.run(twice).await.unwrap();
     assert_eq!(named(results[0].as_ref().unwrap().dispatch.as_ref().unwrap()).0, "notifier.announce");
     assert!(matches!(results[1], Err(NotDone::Refused(Refusal::Stale { .. }))), "{:?}", results[1]);
@@ -120,7 +121,10 @@ pub async fn a_lease_that_ran_out_is_dispatched_again_under_a_greater_fence(fixt
     let again = on.ledger.run(woken).await.unwrap().remove(0).unwrap().dispatch.unwrap();
     assert!(again.spec.fence > fence);
     assert_eq!((again.spec.mode, again.spec.attempts), (Mode::Inspect, 0), "nobody had begun");
-    assert!(matches!(on.answer(&order, right_answer(&order)).await, Err(NotDone::Refused(Refusal::Stale { .. }))));
+    assert!(matches!(
+        on.answer(&order, right_answer(&order)).await,
+        Err(NotDone::Refused(Refusal::Stale { .. }))
+    ));
     assert!(on.answer(&again, right_answer(&again)).await.unwrap().dispatch.is_some());
 }
 
@@ -180,8 +184,10 @@ pub async fn a_reopened_ledger_goes_on(fixture: &dyn Fixture) {
 pub async fn the_first_manifest_wins(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let id = on.doomed("web01").await;
-    let capture = on.play_to(id, |name, mode| (name, mode) == ("hypervisor.stop", Mode::Capture)).await.unwrap();
-    let done = |value| Outcome::Done { presence: Presence::Present, evidence: String::new(), finding: Some(value) };
+    let capture =
+        on.play_to(id, |name, mode| (name, mode) == ("hypervisor.stop", Mode::Capture)).await.unwrap();
+    let done =
+        |value| Outcome::Done { presence: Presence::Present, evidence: String::new(), finding: Some(value) };
     let perform = on.answer(&capture, done(json!({"running": true}))).await.unwrap().dispatch.unwrap();
     assert_eq!(perform.manifest, Some(json!({"running": true})));
     // A capture that is answered late, or twice, finds the thing already stopped.

@@ -63,7 +63,8 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     sorted.sort();
     sorted.dedup();
     assert_eq!((names.len(), &names), (8, &sorted));
-    let only = ResourceFilter { scope: Some("tenants/other".parse().unwrap()), limit: 9, ..Default::default() };
+    let only =
+        ResourceFilter { scope: Some("tenants/other".parse().unwrap()), limit: 9, ..Default::default() };
     assert_eq!(on.ledger.resources(&only).await.unwrap().items.len(), 1);
     let only = ResourceFilter { kind: Some("image".parse().unwrap()), limit: 9, ..Default::default() };
     assert!(on.ledger.resources(&only).await.unwrap().items.is_empty());

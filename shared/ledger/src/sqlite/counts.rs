@@ -1,0 +1,74 @@
+//! How many jobs there are in each state, kept with every write.
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use sexton_model::deletion::Deletion;
+use sexton_model::job::StateName;
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteConnection;
+
+use super::chunk::{Bind, Chunked, rows, store};
+use super::codes;
+use crate::LedgerError;
+use crate::row::code;
+
+/// Jobs by the position of their state in [`StateName::ALL`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts([i64; StateName::ALL.len()]);
+
+impl Counts {
+    /// Those of these deletions.
+    pub(super) fn of<'a>(deletions: impl Iterator<Item = &'a Deletion>) -> Self {
+        let mut counts = Self::default();
+        for job in deletions.flat_map(|deletion| &deletion.jobs) {
+            counts.0[job.state.name() as usize] += 1;
+        }
+        counts
+    }
+
+    /// Write what has changed since `before`.
+    pub(super) async fn write(self, db: &mut SqliteConnection, before: Self) -> Result<(), LedgerError> {
+        let changed: Vec<_> = StateName::ALL
+            .into_iter()
+            .map(|name| (code(name), self.0[name as usize] - before.0[name as usize]))
+            .filter(|(_, more)| *more != 0)
+            .collect();
+        UPDATE
+            .execute(db, "counting jobs", &changed, |(state, more), bind| {
+                bind.add(*state).add(*more);
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "WITH v (state, more) AS (VALUES",
+        2,
+        ") UPDATE job_counts SET jobs = jobs + v.more FROM v WHERE job_counts.state = v.state",
+    )
+});
+
+/// As they are kept.
+pub(super) async fn kept(db: &mut SqliteConnection) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+    read(db, "SELECT state, jobs FROM job_counts WHERE jobs > 0").await
+}
+
+/// As they are: reads the whole table.
+pub(super) async fn counted(db: &mut SqliteConnection) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+    read(db, "SELECT state, count(*) FROM jobs GROUP BY state").await
+}
+
+async fn read(db: &mut SqliteConnection, sql: &'static str) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+    let doing = "counting jobs";
+    let mut counts = BTreeMap::new();
+    for row in rows(db, doing, sql, Bind::default()).await? {
+        let state: i64 = row.try_get(0).map_err(store(doing))?;
+        let count: i64 = row.try_get(1).map_err(store(doing))?;
+        let name = usize::try_from(state).ok().and_then(|n| StateName::ALL.get(n).copied());
+        let name = name.ok_or_else(|| codes::corrupt("jobs", "state", format!("{state} is no state")))?;
+        counts.insert(name, u64::try_from(count).unwrap_or(0));
+    }
+    Ok(counts)
+}
