@@ -44,7 +44,7 @@ pub struct Bounds {
     pub leases: u8,
     /// Answers other than "done", by a consumer's choice.
     pub failures: u8,
-    /// Outdated answers that the network keeps.
+    /// Outdated answers that the network keeps at a time; each is tried when it becomes outdated.
     pub ghosts: u8,
     /// Calls land a step of time later rather than at once.
     pub slow_calls: bool,
@@ -95,6 +95,22 @@ pub struct Answer {
     fence: Fence,
     job: JobId,
     says: Says,
+}
+
+impl Answer {
+    fn event(&self) -> Option<Event> {
+        let outcome = match self.says {
+            Says::Done(mode, seen) => Outcome::Done {
+                presence: if mode == Mode::Perform { Presence::Absent } else { Presence::Present },
+                evidence: String::new(),
+                finding: matches!(mode, Mode::Inspect | Mode::Capture).then(|| seen.into()),
+            },
+            Says::Failed => Outcome::failed(""),
+            Says::Refused => Outcome::refused(""),
+        };
+        let from = "world.main".parse().ok()?;
+        Some(Event::Outcome { job: self.job, from, fence: self.fence, outcome })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -306,22 +322,10 @@ impl World {
         if again && (self.left.ghosts == 0 || !current) {
             return None;
         }
-        if again {
-            self.left.ghosts -= 1;
-        } else {
+        if !again {
             self.answers.remove(index);
         }
-        let outcome = match answer.says {
-            Says::Done(mode, seen) => Outcome::Done {
-                presence: if mode == Mode::Perform { Presence::Absent } else { Presence::Present },
-                evidence: String::new(),
-                finding: matches!(mode, Mode::Inspect | Mode::Capture).then(|| seen.into()),
-            },
-            Says::Failed => Outcome::failed(""),
-            Says::Refused => Outcome::refused(""),
-        };
-        let from = "world.main".parse().ok()?;
-        let event = Event::Outcome { job: answer.job, from, fence: answer.fence, outcome };
+        let event = answer.event()?;
         let done = self.commit(&event);
         if !current && done.is_some() {
             self.broken = Some("I10: an outdated answer counted");
@@ -409,6 +413,21 @@ impl World {
         Some(())
     }
 
+    /// Try every outdated answer, then lose all but the newest few.
+    fn lose_outdated(&mut self) {
+        let current: Vec<_> = self.jobs.iter().filter_map(|row| row.0.state.out().map(|o| o.fence)).collect();
+        let (fresh, mut outdated): (Vec<_>, Vec<_>) =
+            self.answers.drain(..).partition(|answer| current.contains(&answer.fence));
+        for answer in &outdated {
+            if answer.event().is_some_and(|event| self.decide(&event).is_ok()) {
+                self.broken = Some("I10: an outdated answer counted");
+            }
+        }
+        outdated.drain(..outdated.len().saturating_sub(usize::from(self.left.ghosts)));
+        self.answers = outdated;
+        self.answers.extend(fresh);
+    }
+
     /// Forget what no longer decides anything: texts, moments before now, numbers other than their order.
     fn normalise(&mut self) {
         let clamp = |at: &mut Timestamp| {
@@ -438,6 +457,7 @@ impl World {
         self.calls.iter_mut().for_each(|c| clamp(&mut c.order.deadline));
         self.answers.sort();
         self.answers.dedup();
+        self.lose_outdated();
         let rank = self.fences();
         let number = |fence: &mut Fence| {
             fence.number = rank.iter().position(|f| f == fence).unwrap_or(0) as i64 + 1;

@@ -1,1 +1,138 @@
+//! Claims, and what a held or waiting job does next.
+use super::super::{Capacity, Event, Refusal};
+use super::kit::{Bench, actor, cancel, pause, place_hold, stage};
+use crate::belts::PauseSelector;
+use crate::job::{Blocker, JobState, Stage, StateName};
+use crate::step::Mode;
 
+fn claim(which: Stage) -> Event {
+    Event::Claim { job: stage(which) }
+}
+
+/// Claiming the soft stage's job in every state.
+#[test]
+fn in_every_state() {
+    for state in StateName::ALL {
+        let mut bench = Bench::soft_in(state);
+        let answer = bench.go(&claim(Stage::Soft));
+        let after = bench.state(stage(Stage::Soft));
+        match state {
+            StateName::Scheduled | StateName::Ready => assert_eq!(after, StateName::Running, "{state}"),
+            StateName::Rescued => assert!(answer.is_err()),
+            other => {
+                let state = other;
+                let refusal = Refusal::NotInState { job: stage(Stage::Soft), state };
+                assert_eq!(answer, Err(refusal), "{other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn not_before_it_is_due() {
+    let mut bench = Bench::new();
+    bench.now.0 -= 1;
+    assert_eq!(bench.go(&claim(Stage::Announce)), Err(Refusal::NotYet(stage(Stage::Announce))));
+    bench.now.0 += 1;
+    bench.must(&claim(Stage::Announce));
+}
+
+#[test]
+fn not_before_its_turn() {
+    let mut bench = Bench::new();
+    for later in [Stage::Soft, Stage::Hard, Stage::Purge, Stage::Recycle] {
+        let refusal = Refusal::NotInState { job: stage(later), state: StateName::Scheduled };
+        assert_eq!(bench.go(&claim(later)), Err(refusal));
+    }
+    // Even if a due time got there too early, the order of the stages holds.
+    let due_at = Some(bench.now);
+    bench.deletion.jobs[1].state = JobState::Scheduled { due_at };
+    assert_eq!(bench.go(&claim(Stage::Soft)), Err(Refusal::NotItsTurn(stage(Stage::Soft))));
+    assert!(matches!(bench.go(&Event::Claim { job: crate::JobId(7) }), Err(Refusal::NoSuchJob(_))));
+}
+
+#[test]
+fn each_belt_holds_it_and_lets_it_go() {
+    type Do = fn(&mut Bench);
+    let cases: [(&str, Do, Do); 3] = [
+        ("hold", |b| drop(b.must(&place_hold())), |b| b.deletion.holds.clear()),
+        ("pause", |b| b.pauses = vec![pause(PauseSelector::default())], |b| b.pauses.clear()),
+        ("protected", |b| b.deletion.protected = true, |b| b.deletion.protected = false),
+    ];
+    for (name, hold, release) in cases {
+        let mut bench = Bench::soft_in(StateName::Scheduled);
+        let job = stage(Stage::Soft);
+        hold(&mut bench);
+        bench.must(&claim(Stage::Soft));
+        assert_eq!(bench.state(job), StateName::Held, "{name}");
+        assert!(bench.deletion.locking_job().is_none(), "{name}: held jobs hold no lock");
+        assert_eq!(bench.go(&Event::Recheck { job }), Err(Refusal::NotYet(job)), "{name}");
+        bench.wait_ms(60_000);
+        bench.must(&Event::Recheck { job });
+        assert_eq!(bench.state(job), StateName::Held, "{name}: looked at again");
+        bench.clone().must(&cancel());
+        release(&mut bench);
+        bench.must(&Event::Recheck { job });
+        assert_eq!(bench.state(job), StateName::Scheduled, "{name}");
+        bench.must(&claim(Stage::Soft));
+        assert_eq!(bench.state(job), StateName::Running, "{name}");
+    }
+}
+
+#[test]
+fn a_release_of_the_last_hold_makes_it_due_at_once() {
+    let mut bench = Bench::soft_in(StateName::Scheduled);
+    bench.must(&place_hold());
+    bench.must(&place_hold());
+    bench.must(&claim(Stage::Soft));
+    let ids: Vec<_> = bench.deletion.holds.iter().map(|h| h.id).collect();
+    assert_ne!(ids[0], ids[1]);
+    let release = |hold| Event::ReleaseHold { hold, by: actor("legal") };
+    bench.must(&release(ids[0]));
+    assert_eq!(bench.state(stage(Stage::Soft)), StateName::Held, "the other one still stands");
+    assert_eq!(bench.go(&release(ids[0])), Err(Refusal::NoSuchHold(ids[0])));
+    bench.must(&release(ids[1]));
+    assert_eq!(bench.state(stage(Stage::Soft)), StateName::Scheduled);
+}
+
+#[test]
+fn not_without_credit() {
+    for capacity in [Capacity::Full, Capacity::Down] {
+        let mut bench = Bench::soft_in(StateName::Scheduled);
+        bench.capacity = capacity;
+        assert!(matches!(bench.go(&claim(Stage::Soft)), Err(Refusal::NoCredit(_))), "{capacity:?}");
+    }
+}
+
+#[test]
+fn a_belt_between_two_steps_keeps_the_lock_and_gives_no_order() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    bench.must(&place_hold());
+    bench.comply();
+    let job = stage(Stage::Soft);
+    assert!(matches!(bench.job(job).state, JobState::Ready { blocked: Some(Blocker::Hold { .. }), .. }));
+    assert_eq!(bench.go(&Event::Proceed { job }), Err(Refusal::NotYet(job)));
+    let hold = bench.deletion.holds[0].id;
+    bench.must(&Event::ReleaseHold { hold, by: actor("legal") });
+    bench.must(&Event::Proceed { job });
+    assert_eq!(bench.state(job), StateName::Running);
+}
+
+/// Proceeding in every state.
+#[test]
+fn proceed_only_when_in_line_or_rested() {
+    for state in StateName::ALL {
+        let mut bench = Bench::soft_in(state);
+        let job = stage(Stage::Soft);
+        let before = bench.state(job);
+        if state == StateName::Waiting {
+            assert_eq!(bench.go(&Event::Proceed { job }), Err(Refusal::NotYet(job)));
+            bench.wait_ms(2_000);
+        }
+        let answer = bench.go(&Event::Proceed { job });
+        match state {
+            StateName::Ready | StateName::Waiting => assert_eq!(bench.state(job), StateName::Running),
+            _ => assert_eq!(answer, Err(Refusal::NotInState { job, state: before }), "{state}"),
+        }
+    }
+}

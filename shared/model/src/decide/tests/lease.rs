@@ -1,1 +1,116 @@
+//! Progress, extensions, and leases that run out.
+use super::super::{Capacity, Effect, Event, Refusal};
+use super::kit::{Bench, stage};
+use crate::beacon::SKEW_MS;
+use crate::job::{Stage, StateName};
+use crate::retry::UNSTARTED;
+use crate::step::Mode;
 
+fn progress(bench: &Bench, performer: u64) -> Event {
+    let order = bench.out();
+    Event::Progress { job: order.job, from: order.instance, fence: order.fence, performer }
+}
+
+fn lease_over(bench: &Bench) -> Event {
+    let order = bench.out();
+    Event::LeaseOver { job: order.job, fence: order.fence }
+}
+
+/// Let the lease of the order that is out run out.
+fn expire(bench: &mut Bench) {
+    let out = *bench.job(bench.out().job).state.out().unwrap();
+    bench.now = out.lease_until;
+    let event = lease_over(bench);
+    bench.must(&event);
+}
+
+#[test]
+fn the_lease_ends_after_the_deadline_the_longest_call_and_the_skew() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    bench.wait_ms(20_000 + 5_000 + SKEW_MS - 1);
+    let event = lease_over(&bench);
+    assert_eq!(bench.go(&event), Err(Refusal::NotYet(stage(Stage::Soft))));
+    bench.wait_ms(1);
+    let old = bench.out().fence;
+    bench.must(&event);
+    assert!(bench.out().fence > old, "ordered again under a new fence");
+    assert!(matches!(bench.go(&event), Err(Refusal::Stale { .. })), "the old lease ran out twice");
+}
+
+#[test]
+fn what_was_begun_counts_and_parks_at_its_limit() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    for attempt in 1..=3u16 {
+        let event = progress(&bench, 1);
+        bench.must(&event);
+        expire(&mut bench);
+        assert_eq!(bench.job(stage(Stage::Soft)).attempts, attempt);
+    }
+    assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked);
+}
+
+#[test]
+fn what_nobody_began_spends_no_attempt_but_parks_in_the_end() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    for unstarted in 1..=UNSTARTED {
+        assert_eq!(bench.state(stage(Stage::Soft)), StateName::Running);
+        expire(&mut bench);
+        let job = bench.job(stage(Stage::Soft));
+        assert_eq!((job.attempts, job.unstarted), (0, unstarted));
+    }
+    assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked);
+}
+
+#[test]
+fn an_outage_spends_nothing() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    for _ in 0..2 * UNSTARTED {
+        bench.capacity = Capacity::Down;
+        expire(&mut bench);
+        let job = bench.job(stage(Stage::Soft));
+        assert_eq!((job.state.name(), job.attempts, job.unstarted), (StateName::Ready, 0, 0));
+        bench.capacity = Capacity::Free;
+        bench.must(&Event::Proceed { job: stage(Stage::Soft) });
+    }
+}
+
+#[test]
+fn a_long_step_is_extended_for_its_first_performer_only() {
+    let mut bench = Bench::at(Stage::Soft, 1, Mode::Perform);
+    let began = progress(&bench, 1);
+    assert!(bench.must(&began).effects.is_empty(), "it has time left");
+    assert_eq!(bench.go(&began), Err(Refusal::NotYet(stage(Stage::Soft))));
+    bench.wait_ms(15_000);
+    let other = progress(&bench, 2);
+    assert!(matches!(bench.go(&other), Err(Refusal::Stale { .. })));
+    let decision = bench.must(&began);
+    let [Effect::Extend { performer: 1, deadline, .. }] = decision.effects[..] else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(deadline, bench.now.plus_ms(30_000));
+    assert_eq!(bench.job(stage(Stage::Soft)).quiet_after, deadline, "an undo waits for the extension too");
+    bench.now = deadline;
+    assert!(matches!(bench.go(&began), Err(Refusal::Stale { .. })), "too late to be extended");
+}
+
+#[test]
+fn a_short_step_is_never_extended() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    bench.wait_ms(15_000);
+    let event = progress(&bench, 1);
+    assert!(bench.must(&event).effects.is_empty());
+    assert_eq!(bench.go(&event), Err(Refusal::NotYet(stage(Stage::Soft))));
+}
+
+#[test]
+fn progress_and_leases_in_every_state() {
+    for state in StateName::ALL {
+        let bench = Bench::soft_in(state);
+        let out = bench.deletion.jobs.iter().find_map(|j| j.state.out().copied());
+        let running = bench.deletion.jobs.iter().any(|j| j.state.name() == StateName::Running);
+        assert_eq!(bench.clone().go(&progress(&bench, 1)).is_ok(), running, "{state}: progress");
+        let mut late = bench.clone();
+        late.now = out.map_or(bench.now, |out| out.lease_until);
+        assert_eq!(late.go(&lease_over(&bench)).is_ok(), out.is_some(), "{state}: lease over");
+    }
+}

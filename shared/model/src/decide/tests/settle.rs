@@ -1,1 +1,157 @@
+//! Answers: each kind in each mode, and those that do not count.
+use super::super::{Change, Event, Refusal};
+use super::kit::{Bench, RESTORE, cancel, findings, good, stage};
+use crate::id::Fence;
+use crate::job::{JobState, Phase, Stage, StateName};
+use crate::step::{Mode, Outcome, Presence};
 
+/// Each mode, by an order of that mode that is out.
+fn each_mode() -> Vec<(Mode, Bench)> {
+    let mut undo = Bench::at(Stage::Soft, 0, Mode::Perform);
+    undo.must(&cancel());
+    undo.now = undo.out().deadline;
+    undo.comply();
+    let mut verify = undo.clone();
+    verify.comply();
+    verify.wait_ms(60_000);
+    verify.must(&Event::Proceed { job: RESTORE });
+    vec![
+        (Mode::Inspect, Bench::at(Stage::Announce, 0, Mode::Inspect)),
+        (Mode::Capture, Bench::at(Stage::Soft, 0, Mode::Capture)),
+        (Mode::Perform, Bench::at(Stage::Soft, 0, Mode::Perform)),
+        (Mode::Undo, undo),
+        (Mode::Verify, verify),
+    ]
+}
+
+#[test]
+fn done_goes_on() {
+    for (mode, mut bench) in each_mode() {
+        let (id, old) = (bench.out().job, bench.job(bench.out().job).clone());
+        assert_eq!(bench.out().mode, mode);
+        let decision = bench.comply();
+        let new = bench.job(id).clone();
+        let (moved, phase) = match mode {
+            Mode::Inspect | Mode::Perform => (1, Phase::Capture),
+            Mode::Verify => (1, Phase::Act),
+            Mode::Capture => (0, Phase::Act),
+            Mode::Undo => (0, Phase::Verify),
+        };
+        assert_eq!((new.cursor - old.cursor, new.phase), (moved, phase), "{mode:?}");
+        match (mode, &findings(&decision)[..]) {
+            (Mode::Inspect, [Change::Targets { join: false, .. }]) => {}
+            (Mode::Capture, [Change::Manifest { slot: 1, step: 0, .. }]) => {}
+            (Mode::Perform | Mode::Undo | Mode::Verify, []) => {}
+            (_, other) => panic!("{mode:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn retry_waits_and_counts_only_what_failed() {
+    for (mode, bench) in each_mode() {
+        for (outcome, spent) in [(Outcome::failed("busy"), 1), (Outcome::spared("an outage"), 0)] {
+            let mut bench = bench.clone();
+            let (id, cursor) = (bench.out().job, bench.job(bench.out().job).cursor);
+            bench.answer(outcome);
+            let job = bench.job(id);
+            assert_eq!((job.state.name(), job.attempts), (StateName::Waiting, spent), "{mode:?}");
+            assert_eq!(job.cursor, cursor);
+        }
+    }
+}
+
+#[test]
+fn refused_parks_except_where_an_undo_did_not_hold() {
+    for (mode, mut bench) in each_mode() {
+        let id = bench.out().job;
+        bench.answer(Outcome::refused("another one"));
+        if mode == Mode::Verify {
+            assert_eq!((bench.state(id), bench.out().mode), (StateName::Running, Mode::Undo));
+        } else {
+            let JobState::Parked { reason } = &bench.job(id).state else { panic!("{mode:?}: not parked") };
+            assert!(reason.contains("refused: another one"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn attempts_come_to_an_end() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    let job = stage(Stage::Soft);
+    for attempt in 1..=3 {
+        bench.answer(Outcome::failed("busy"));
+        let wanted = if attempt < 3 { StateName::Waiting } else { StateName::Parked };
+        assert_eq!(bench.state(job), wanted, "attempt {attempt}");
+        if let JobState::Waiting { until, .. } = bench.job(job).state {
+            bench.now = until;
+            bench.must(&Event::Proceed { job });
+        }
+    }
+}
+
+#[test]
+fn only_what_was_seen_to_be_gone_is_gone() {
+    for (which, name) in [(Stage::Hard, "undefine"), (Stage::Purge, "wipe")] {
+        for presence in [Presence::Present, Presence::Unknown] {
+            let mut bench = Bench::at(which, 0, Mode::Perform);
+            bench.answer(Outcome::done(presence, "204"));
+            let job = bench.job(stage(which));
+            assert_eq!((job.state.name(), job.cursor, job.attempts), (StateName::Waiting, 0, 1), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_capture_without_a_manifest_is_no_capture() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Capture);
+    let decision = bench.answer(Outcome::done(Presence::Present, "captured"));
+    assert!(findings(&decision).is_empty());
+    let job = bench.job(stage(Stage::Soft));
+    assert_eq!((job.state.name(), job.phase), (StateName::Waiting, Phase::Capture));
+}
+
+#[test]
+fn what_is_outdated_or_not_from_whom_was_asked_does_not_count() {
+    for (mode, mut bench) in each_mode() {
+        let order = bench.out();
+        let says = |from: &str, number: i64| Event::Outcome {
+            job: order.job,
+            from: from.parse().unwrap(),
+            fence: Fence { epoch: 1, number },
+            outcome: good(order.mode, order.stage),
+        };
+        let number = order.fence.number;
+        for stale in [number - 1, number + 1] {
+            let answer = bench.go(&says("hypervisor.main", stale));
+            assert!(matches!(answer, Err(Refusal::Stale { .. })), "{mode:?}: {answer:?}");
+        }
+        for other in ["dns.main", "hypervisor.other"] {
+            let answer = bench.go(&says(other, number));
+            assert!(matches!(answer, Err(Refusal::NotAsked { .. })), "{mode:?}: {answer:?}");
+        }
+        bench.must(&says("hypervisor.main", number));
+        let answer = bench.go(&says("hypervisor.main", number));
+        assert!(matches!(answer, Err(Refusal::Stale { .. })), "{mode:?}: it counted twice");
+    }
+}
+
+/// An answer to the last order, in every state: it counts only while that order is out.
+#[test]
+fn in_every_state() {
+    for state in StateName::ALL {
+        let mut bench = Bench::soft_in(state);
+        let out = bench.deletion.jobs.iter().any(|j| j.state.out().is_some());
+        let event = bench.answer_event(Outcome::failed("busy"));
+        let answer = bench.go(&event);
+        assert_eq!(answer.is_ok(), out, "{state}: {answer:?}");
+    }
+}
+
+#[test]
+fn the_coordinators_own_steps_need_no_order() {
+    let mut bench = Bench::at(Stage::Hard, 1, Mode::Perform);
+    let decision = bench.comply();
+    assert!(decision.changes.contains(&Change::Resource(crate::resource::Presence::Tombstone)));
+    assert_eq!(bench.state(stage(Stage::Hard)), StateName::Done);
+}

@@ -33,9 +33,9 @@ impl Watch {
     /// After a refusal nothing may have changed (the caller writes nothing), and it must be one that is due.
     pub(super) fn refused(&self, deletion: &Deletion, event: &Event, refusal: &Refusal) {
         assert_ne!(*refusal, Refusal::NotLive(RecordStatus::Live), "I12: {event:?} recorded no audit event");
-        if let Event::Cancel { reason, .. } = event
+        if let Event::Cancel { .. } = event
             && deletion.status == RecordStatus::Live
-            && !reason.trim().is_empty()
+            && !matches!(refusal, Refusal::Missing(_))
         {
             assert!(self.hard, "a cancel before the end of cancel was refused: {refusal}");
             assert!(matches!(refusal, Refusal::TooLate { .. }), "{refusal:?}");
