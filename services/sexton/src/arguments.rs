@@ -183,6 +183,18 @@ pub enum Command {
         #[arg(long)]
         folder: Option<PathBuf>,
     },
+    /// Make a sandbox platform of running machines in a folder, and print its inventory; or describe one.
+    #[cfg(feature = "serve")]
+    Sandbox {
+        /// The folder.
+        folder: PathBuf,
+        /// How many machines to make.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=2000))]
+        machines: u16,
+        /// Make nothing: print what the subsystems show of this machine.
+        #[arg(long, conflicts_with = "machines")]
+        describe: Option<String>,
+    },
     /// Make the keys that processes prove themselves with, and the broker's definitions.
     #[cfg(feature = "serve")]
     Keys {

@@ -35,6 +35,14 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "serve")]
         Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
         #[cfg(feature = "serve")]
+        Command::Sandbox { folder, machines, describe } => {
+            match describe {
+                Some(name) => crate::demo::describe(&folder, &name)?,
+                None => crate::demo::sandbox(&folder, machines)?,
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        #[cfg(feature = "serve")]
         Command::Keys { folder, instances, vhost } => {
             crate::serve::keys::make(&folder, &instances, &vhost)?;
             return Ok(ExitCode::SUCCESS);
@@ -133,7 +141,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::Completions { .. } => {}
         #[cfg(feature = "serve")]
-        Command::Serve { .. } | Command::Demo { .. } | Command::Keys { .. } => {}
+        Command::Serve { .. } | Command::Demo { .. } | Command::Keys { .. } | Command::Sandbox { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

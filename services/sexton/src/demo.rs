@@ -66,6 +66,31 @@ pub async fn demo(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Make a sandbox platform of `count` running machines and print it as an inventory to import.
+///
+/// # Errors
+/// If the folder exists or the file system refuses.
+pub fn sandbox(folder: &Path, count: u16) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !folder.join("hypervisor/main/vms").exists(),
+        "{}: is a sandbox already",
+        folder.display()
+    );
+    for resource in Platform::of_many(folder, count)?.resources()? {
+        println!("{}", serde_json::to_string(&resource)?);
+    }
+    Ok(())
+}
+
+/// What a machine of the sandbox is, as all of its subsystems show it.
+///
+/// # Errors
+/// If the sandbox cannot be read.
+pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&platform::describe_one(folder, name)?)?);
+    Ok(())
+}
+
 /// The whole play; returns how many expectations failed.
 async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
     let day = Day::Rehearsal { length_ms: DAY_MS };

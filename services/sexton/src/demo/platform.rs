@@ -47,9 +47,9 @@ pub struct Platform {
 }
 
 struct Machine {
-    name: &'static str,
+    name: String,
     uuid: Uuid,
-    number: u8,
+    number: u16,
 }
 
 impl Machine {
@@ -65,23 +65,35 @@ impl Machine {
         format!("{}.lab.test", self.name)
     }
 
+    /// From the range that is set aside for tests of networks.
     fn address(&self) -> std::net::Ipv4Addr {
-        [192, 0, 2, 10 + self.number].into()
+        let [high, low] = self.number.to_be_bytes();
+        [198, 18, high, low].into()
     }
 
     fn mac(&self) -> String {
-        format!("52:54:00:00:00:{:02x}", self.number)
+        let [high, low] = self.number.to_be_bytes();
+        format!("52:54:00:00:{high:02x}:{low:02x}")
     }
 }
 
 impl Platform {
-    /// Make it in `root`, which must not exist.
+    /// Make the demo's eight machines in `root`, which must not exist.
     pub fn create(root: &Path) -> anyhow::Result<Self> {
+        Self::of(root, MACHINES.iter().map(|(name, on)| ((*name).to_owned(), *on)))
+    }
+
+    /// Make `count` running machines, vm0001 and so on, in `root`.
+    pub fn of_many(root: &Path, count: u16) -> anyhow::Result<Self> {
+        Self::of(root, (1..=count).map(|n| (format!("vm{n:04}"), true)))
+    }
+
+    fn of(root: &Path, named: impl Iterator<Item = (String, bool)>) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let mut machines = Vec::new();
-        for (number, (name, on)) in (1..).zip(MACHINES) {
+        for (number, (name, on)) in (1..).zip(named) {
             let machine = Machine { name, uuid: Uuid::new_v4(), number };
-            create(root, &machine, on).with_context(|| format!("making {name}"))?;
+            create(root, &machine, on).with_context(|| format!("making {}", machine.name))?;
             machines.push(machine);
         }
         sexton_consumer::sandbox::Sandbox::create(root, &"notifier.main".parse()?)?;
@@ -94,8 +106,8 @@ impl Platform {
     }
 
     /// Its machines.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.machines.iter().map(|m| m.name)
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.machines.iter().map(|m| m.name.as_str())
     }
 
     /// Its instances.
@@ -121,24 +133,13 @@ impl Platform {
     }
 
     /// Every machine, as its subsystems show it.
-    pub fn describe(&self) -> anyhow::Result<BTreeMap<&'static str, Value>> {
-        self.names().map(|name| Ok((name, self.describe_one(name)?))).collect()
+    pub fn describe(&self) -> anyhow::Result<BTreeMap<String, Value>> {
+        self.names().map(|name| Ok((name.to_owned(), self.describe_one(name)?))).collect()
     }
 
     /// One machine, as its subsystems show it.
     pub fn describe_one(&self, name: &str) -> anyhow::Result<Value> {
-        let root = &self.root;
-        let id: ResourceId = format!("vm/{name}").parse()?;
-        let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
-        Ok(json!({
-            "hypervisor": sexton_hypervisor::sandbox::describe_vm(root, &at("hypervisor.main")?, name)?,
-            "dns": sexton_dns::sandbox::describe(root, &at("dns.main")?, &id)?,
-            "ipam": sexton_ipam::sandbox::describe(root, &at("ipam.main")?, &id)?,
-            "backup": sexton_backup::sandbox::describe(root, &at("backup.main")?, &id)?,
-            "monitoring": sexton_monitoring::sandbox::describe(root, &at("monitoring.main")?, &id)?,
-            "accounting": sexton_hook::sandbox::describe(root, &at("accounting.main")?, &id)?,
-            "config": sexton_hook::sandbox::describe(root, &at("config.main")?, &id)?,
-        }))
+        describe_one(&self.root, name)
     }
 
     /// Every file of the platform that is called after a machine or speaks of it. What was sent to people stays
@@ -174,12 +175,27 @@ impl Platform {
     }
 }
 
+/// One machine of the platform in `root`, as its subsystems show it.
+pub fn describe_one(root: &Path, name: &str) -> anyhow::Result<Value> {
+    let id: ResourceId = format!("vm/{name}").parse()?;
+    let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
+    Ok(json!({
+        "hypervisor": sexton_hypervisor::sandbox::describe_vm(root, &at("hypervisor.main")?, name)?,
+        "dns": sexton_dns::sandbox::describe(root, &at("dns.main")?, &id)?,
+        "ipam": sexton_ipam::sandbox::describe(root, &at("ipam.main")?, &id)?,
+        "backup": sexton_backup::sandbox::describe(root, &at("backup.main")?, &id)?,
+        "monitoring": sexton_monitoring::sandbox::describe(root, &at("monitoring.main")?, &id)?,
+        "accounting": sexton_hook::sandbox::describe(root, &at("accounting.main")?, &id)?,
+        "config": sexton_hook::sandbox::describe(root, &at("config.main")?, &id)?,
+    }))
+}
+
 fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {
     let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
     let (id, identity, host) = (machine.id()?, machine.identity()?, machine.host());
     let address = machine.address();
     let mac = machine.mac().parse().map_err(|e: String| anyhow::anyhow!(e))?;
-    sexton_hypervisor::sandbox::create_vm(root, &at("hypervisor.main")?, machine.name, machine.uuid, on)?;
+    sexton_hypervisor::sandbox::create_vm(root, &at("hypervisor.main")?, &machine.name, machine.uuid, on)?;
     sexton_dns::sandbox::create(root, &at("dns.main")?, &id, &identity, &[&host], &[address.into()])?;
     sexton_ipam::sandbox::create(root, &at("ipam.main")?, &id, &identity, mac, 1, &[address])?;
     sexton_backup::sandbox::create(root, &at("backup.main")?, &id, &identity, &["monday", "tuesday"])?;
