@@ -34,7 +34,7 @@ mod ask;
 mod driver;
 pub mod machine;
 pub mod process;
-// pub mod qemu;
+pub mod qemu;
 pub mod sandbox;
 
 pub use driver::Hypervisor;
@@ -54,7 +54,8 @@ pub fn actions() -> SubsystemActions {
 pub enum DriverConfig {
     /// Files in a folder, and a sleeping process for each machine that is on.
     Sandbox(sandbox::Config),
-    // Qemu(qemu::Config),
+    /// QEMU on this host.
+    Qemu(qemu::Config),
 }
 
 /// The driver that `config` asks for.
@@ -65,7 +66,7 @@ pub enum DriverConfig {
 pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
     Ok(match config {
         DriverConfig::Sandbox(config) => Arc::new(Hypervisor::new(sandbox::SandboxHost::new(&config))),
-        // DriverConfig::Qemu(config) => Arc::new(Hypervisor::new(qemu::QemuHost::new(config)?)),
+        DriverConfig::Qemu(config) => Arc::new(Hypervisor::new(qemu::QemuHost::new(config)?)),
     })
 }
 
@@ -96,7 +97,7 @@ mod tests {
     fn a_mistake_in_the_configuration_is_named() {
         for (text, mistake) in [
             ("driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"hypervisor.main\"", "isntance"),
-            // ("driver = \"qemu\"\nroot = \"/x\"\nacpi_wait = 3", "acpi_wait"),
+            ("driver = \"qemu\"\nroot = \"/x\"\nacpi_wait = 3", "acpi_wait"),
             ("driver = \"kvm\"", "kvm"),
         ] {
             let error = toml::from_str::<DriverConfig>(text).unwrap_err();

@@ -1,6 +1,0 @@
-//! placeholder
-/// Config
-#[derive(Debug, serde::Deserialize)]
-pub struct Config {}
-/// Host
-pub struct QemuHost;

@@ -1,0 +1,199 @@
+//! Definitions: `ROOT/vms/NAME/domain.json`, written whole or not at all.
+//!
+//! `{"uuid", "memory_mib", "disks": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT], "protected",
+//! "fence"}`. What else is in it is kept, and counts as a setting.
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sexton_consumer::driver::Obstacle;
+use sexton_model::Fence;
+use uuid::Uuid;
+
+use crate::machine::{Domain, Flags, VOLUMES_MAX};
+
+/// Largest definition, in bytes.
+const DEFINITION_MAX_BYTES: u64 = 64 * 1024;
+
+/// The attributes that are read.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Definition {
+    pub(super) uuid: Uuid,
+    pub(super) memory_mib: u32,
+    #[serde(default)]
+    pub(super) disks: Vec<String>,
+    #[serde(flatten)]
+    pub(super) flags: Flags,
+    #[serde(default)]
+    pub(super) extra: Vec<String>,
+    #[serde(default)]
+    protected: Option<String>,
+    #[serde(default)]
+    fence: (u32, i64),
+}
+
+/// The folder of definitions.
+#[derive(Debug, Clone)]
+pub(super) struct Definitions {
+    folder: PathBuf,
+}
+
+fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
+    Obstacle::Unclear(format!("{what} {}: {error}", path.display()))
+}
+
+impl Definition {
+    /// Refuses an order older than the last one that changed the machine.
+    pub(super) fn refuse_older(&self, name: &str, fence: Fence) -> Result<(), Obstacle> {
+        if self.fence > (fence.epoch, fence.number) {
+            return Err(Obstacle::Refuse(format!(
+                "{name} was changed under fence {}:{}, later than {fence}",
+                self.fence.0, self.fence.1
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl Definitions {
+    pub(super) fn at(root: &Path) -> Self {
+        Self { folder: root.join("vms") }
+    }
+
+    /// The folder of one machine, with its definition, its monitor's socket and its process id.
+    pub(super) fn folder_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The names of all machines that are defined.
+    pub(super) fn names(&self) -> Result<Vec<String>, Obstacle> {
+        let failed = |e: std::io::Error| unclear("listing", &self.folder, &e);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let defined = entry.path().join("domain.json").try_exists().map_err(failed)?;
+            if let Some(name) = entry.file_name().to_str().filter(|_| defined) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// One definition, if it is there; the caller knows that the folder is.
+    pub(super) fn read(&self, name: &str) -> Result<Option<(Map<String, Value>, Definition)>, Obstacle> {
+        let path = self.folder_of(name).join("domain.json");
+        let file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unclear("reading", &path, &e)),
+        };
+        let mut text = Vec::new();
+        file.take(DEFINITION_MAX_BYTES + 1)
+            .read_to_end(&mut text)
+            .map_err(|e| unclear("reading", &path, &e))?;
+        if text.len() as u64 > DEFINITION_MAX_BYTES {
+            return Err(unclear("reading", &path, &"it is too large"));
+        }
+        let whole: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(|e| unclear("reading", &path, &e))?;
+        let definition: Definition = serde_json::from_value(Value::Object(whole.clone()))
+            .map_err(|e| unclear("reading", &path, &e))?;
+        if definition.disks.len() > VOLUMES_MAX {
+            return Err(unclear("reading", &path, &format!("more than {VOLUMES_MAX} disks")));
+        }
+        Ok(Some((whole, definition)))
+    }
+
+    /// The definition under this name, if it has this UUID and no later fence.
+    pub(super) fn this(
+        &self,
+        name: &str,
+        uuid: Uuid,
+        fence: Fence,
+    ) -> Result<(Map<String, Value>, Definition), Obstacle> {
+        let (whole, definition) =
+            self.read(name)?.ok_or_else(|| Obstacle::Refuse(format!("{name} is not defined")))?;
+        if definition.uuid != uuid {
+            return Err(Obstacle::Refuse(format!(
+                "{name} has uuid {}, expected was {uuid}",
+                definition.uuid
+            )));
+        }
+        definition.refuse_older(name, fence)?;
+        Ok((whole, definition))
+    }
+
+    /// Set the flags and the fence.
+    pub(super) fn set_flags(
+        &self,
+        name: &str,
+        uuid: Uuid,
+        flags: Flags,
+        fence: Fence,
+    ) -> Result<(), Obstacle> {
+        let (mut whole, _) = self.this(name, uuid, fence)?;
+        for (name, on) in [("autostart", flags.autostart), ("onboot", flags.onboot), ("ha", flags.ha)] {
+            whole.insert(name.into(), json!(on));
+        }
+        whole.insert("fence".into(), json!([fence.epoch, fence.number]));
+        let path = self.folder_of(name).join("domain.json");
+        write_whole(&path, &whole).map_err(|e| unclear("writing", &path, &e))
+    }
+
+    /// Remove the definition and what belongs to its runtime.
+    pub(super) fn remove(&self, name: &str, uuid: Uuid, fence: Fence) -> Result<(), Obstacle> {
+        if self.read(name)?.is_none() {
+            return Ok(());
+        }
+        self.this(name, uuid, fence)?;
+        let folder = self.folder_of(name);
+        for file in ["domain.json", "qmp", "pid"] {
+            let path = folder.join(file);
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(unclear("removing", &path, &e)),
+            }
+        }
+        sync(&folder).map_err(|e| unclear("removing", &folder, &e))?;
+        match fs::remove_dir(&folder) {
+            Ok(()) => Ok(()),
+            // Something that is not ours lies in it: it stays.
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(()),
+            Err(e) => Err(unclear("removing", &folder, &e)),
+        }
+    }
+}
+
+/// A definition in the words of all hosts.
+pub(super) fn domain(name: &str, mut whole: Map<String, Value>, definition: Definition) -> Domain {
+    for attribute in ["uuid", "autostart", "onboot", "ha", "protected", "fence"] {
+        whole.remove(attribute);
+    }
+    Domain {
+        name: name.to_owned(),
+        uuid: definition.uuid,
+        flags: definition.flags,
+        volumes: definition.disks,
+        settings: Value::Object(whole),
+        protected: definition.protected,
+    }
+}
+
+/// Write a file whole or not at all, and durably.
+pub(super) fn write_whole(path: &Path, object: &Map<String, Value>) -> std::io::Result<()> {
+    let temporary = path.with_extension("json.new");
+    let mut file = fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(object)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+/// Make what was done to a folder's entries durable.
+pub(super) fn sync(folder: &Path) -> std::io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
