@@ -1,5 +1,6 @@
 //! The restic driver against real repositories, each made by its test.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 mod bench;
 
 use std::path::{Path, PathBuf};

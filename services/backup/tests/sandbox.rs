@@ -1,4 +1,5 @@
 //! The sandbox driver through the SDK.
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 mod bench;
 
 use bench::{Bench, evidence, identity, refusal, retry};

@@ -44,8 +44,8 @@ fn a_mistake_names_the_file_and_the_key() {
 #[test]
 fn a_command_is_an_absolute_program_and_nothing_else_may_choose_it() {
     for program in ["revoke", "{attributes.program}", "/opt/{resource.name}"] {
-        let text = format!("http = {{ method = \"GET\", url = \"/api/instance\" }}");
-        let found = mistake(&text, &format!("command = [\"{program}\"]"));
+        let text = "http = { method = \"GET\", url = \"/api/instance\" }";
+        let found = mistake(text, &format!("command = [\"{program}\"]"));
         assert!(found.contains("place.command"), "{found}");
     }
     let both = mistake("value = \"/id\"", "value = \"/id\"\ncommand = [\"/bin/true\"]");

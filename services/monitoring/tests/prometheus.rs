@@ -2,6 +2,7 @@
 //! of target files, `SEXTON_TEST_PROMETHEUS_TARGETS`. Each test has a resource of its own; the server probes
 //! itself, so there are samples.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 mod bench;
 
 use std::path::PathBuf;
