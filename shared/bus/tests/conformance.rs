@@ -1,5 +1,6 @@
 //! One suite, both buses: `local` and, with feature `real-servers`, `real`; see `broker` for what that needs.
 //! What only RabbitMQ can show is in `rabbit`.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #[cfg(feature = "real-servers")]
 mod broker;
 #[cfg(feature = "real-servers")]

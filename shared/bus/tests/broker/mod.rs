@@ -50,8 +50,11 @@ impl Keeper {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let vhost = format!("sexton-test-{}-{}-{count}", since.as_micros(), std::process::id());
         let host = amqp.rsplit('@').next().unwrap().split('/').next().unwrap().to_owned();
+        // Requests bring their own login.
+        let address = management.trim_start_matches("http://").rsplit('@').next().unwrap();
+        let management = format!("http://{}", address.trim_end_matches('/'));
         let http = reqwest::Client::new();
-        let keeper = Self { host, management: management.trim_end_matches('/').to_owned(), vhost, http };
+        let keeper = Self { host, management, vhost, http };
         let passwords: BTreeMap<String, String> =
             topology().users.into_iter().map(|user| (user.name, PASSWORD.to_owned())).collect();
         let definitions = topology().definitions(&keeper.vhost, &passwords);

@@ -1,7 +1,7 @@
 //! What only a real broker shows: its rights, its own checks, and its death.
 //!
 //! The tests with a restart start a broker of their own in a folder below `SEXTON_TEST_RABBIT_DIR`, with
-//! `scripts/components/rabbitmq` (or the program that `SEXTON_TEST_RABBIT_SCRIPT` names).
+//! `scripts/components/rabbitmq`, so that they disturb no others.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,7 +178,7 @@ async fn closing_ends_everything() {
 /// A broker of this test alone.
 struct OwnBroker {
     folder: String,
-    script: String,
+    script: &'static str,
 }
 
 impl OwnBroker {
@@ -186,21 +186,19 @@ impl OwnBroker {
         let folder = std::env::var("SEXTON_TEST_RABBIT_DIR").expect(
             "SEXTON_TEST_RABBIT_DIR is not set: name a folder below which a broker may be started and killed",
         );
-        let script = std::env::var("SEXTON_TEST_RABBIT_SCRIPT").unwrap_or_else(|_| {
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/components/rabbitmq").to_owned()
-        });
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/components/rabbitmq");
         let own = Self { folder: format!("{folder}/{name}"), script };
         let variables = own.run("up").await;
         let value = |name: &str| {
             let line = variables.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             line.unwrap_or_else(|| panic!("no {name} in {variables}")).trim_matches('\'').to_owned()
         };
-        let keeper = Keeper::new(&value("AMQP_URL"), &value("MGMT_URL")).await;
+        let keeper = Keeper::new(&value("AMQP_URL"), &value("RABBIT_MGMT_URL")).await;
         (own, keeper)
     }
 
     async fn run(&self, verb: &str) -> String {
-        let output = Command::new(&self.script).arg(verb).arg(&self.folder).output().await.unwrap();
+        let output = Command::new(self.script).arg(verb).arg(&self.folder).output().await.unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{} {verb} {}: {errors}", self.script, self.folder);
         String::from_utf8(output.stdout).unwrap()
