@@ -13,7 +13,16 @@
 //! - **Time** in steps of half a deadline. Only differences count, so it is kept relative to now, and there is no
 //!   end of time. Fences are renumbered likewise, in their order.
 //!
-//! Bounds: see [`world::Bounds`] and the tests below. The numbers of unique states are stated there.
+//! Bounds ([`world::Bounds`]) and unique states seen, about half a minute in all:
+//!
+//! | test | twice delivered | leases | failures | outdated answers kept | calls | states |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | duplicates and losses | 1 | 1 | 0 | 1 | land at once | 30,978 |
+//! | failures and parked jobs | 0 | 1 | 2 | 0 | land at once | 25,528 |
+//! | calls that land late | 1 | 1 | 1 | 0 | land late | 52,184 |
+//!
+//! Credit is always free, and no hold, pause, waiver or rescue occurs: those are in the random histories beside
+//! the code. That a consumer refuses a lower fence is not part of this either.
 mod world;
 
 use std::time::Instant;
@@ -66,6 +75,13 @@ impl Model for Sexton {
                 matches!(job_of(w, Stage::Soft).state, JobState::Cancelling(_))
             }),
             Property::sometimes("a stage acts during the restore", |_, w: &World| w.late),
+            Property::sometimes("a stage parks, where anything may fail", |m: &Self, w: &World| {
+                m.0.failures == 0 || matches!(job_of(w, Stage::Soft).state, JobState::Parked { .. })
+            }),
+            Property::sometimes("a restore parks, where anything may fail", |m: &Self, w: &World| {
+                m.0.failures == 0
+                    || w.jobs.get(5).is_some_and(|row| matches!(row.0.state, JobState::Parked { .. }))
+            }),
         ]
     }
 }
@@ -92,15 +108,15 @@ fn check(name: &str, bounds: Bounds, at_least: usize) {
 
 #[test]
 fn duplicates_and_losses() {
-    check("duplicates", Bounds { copies: 1, leases: 1, failures: 0, ghosts: 1, slow_calls: false }, 1_000);
+    check("duplicates", Bounds { copies: 1, leases: 1, failures: 0, ghosts: 1, slow_calls: false }, 30_000);
 }
 
 #[test]
 fn failures_and_parked_jobs() {
-    check("failures", Bounds { copies: 0, leases: 1, failures: 2, ghosts: 0, slow_calls: false }, 1_000);
+    check("failures", Bounds { copies: 0, leases: 1, failures: 2, ghosts: 0, slow_calls: false }, 25_000);
 }
 
 #[test]
 fn calls_that_land_late() {
-    check("late calls", Bounds { copies: 0, leases: 1, failures: 1, ghosts: 0, slow_calls: true }, 1_000);
+    check("late calls", Bounds { copies: 1, leases: 1, failures: 1, ghosts: 0, slow_calls: true }, 50_000);
 }
