@@ -9,7 +9,7 @@ mod bench;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bench::{Bench, evidence, identity, refusal};
+use bench::{Bench, evidence, refusal};
 use serde_json::{Value, json};
 use sexton_hypervisor::process::{self, Process};
 use sexton_hypervisor::{DriverConfig, actions, driver, qemu};
@@ -130,7 +130,7 @@ async fn a_polite_guest_stops_by_acpi_and_comes_back_as_it_was() {
     assert_eq!((&manifest["power"], &manifest["ha"]), (&json!("on"), &json!(true)));
     let outcome = bench.perform("stop", Some(&manifest)).await;
     let how = evidence(&outcome, Presence::Present);
-    assert!(how.contains("off"), "{how}");
+    assert!(how.contains("obeyed ACPI"), "{how}");
     assert_eq!(host.process(), None);
     assert_eq!(host.definition()["ha"], false);
     evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
@@ -154,7 +154,8 @@ async fn a_stubborn_guest_is_forced() {
     bench.pin().await;
     bench.params.insert("acpi_wait_ms".into(), json!(300));
     let manifest = bench.capture("stop").await;
-    evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    let how = evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    assert!(how.contains("ignored ACPI and was ended through its monitor"), "{how}");
     assert_eq!(host.process(), None);
 }
 
@@ -167,7 +168,8 @@ async fn a_frozen_emulator_is_killed() {
     let manifest = bench.capture("stop").await;
     let process = host.process().unwrap();
     run("kill", &["-STOP", &process.pid.to_string()]);
-    evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    let how = evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    assert!(how.contains("could not be asked"), "{how}");
     assert_eq!(host.process(), None);
 }
 

@@ -18,6 +18,8 @@ use crate::process::{Held, Process};
 const MONITOR_WITHIN: Duration = Duration::from_secs(3);
 /// Longest a start may take until the monitor answers.
 const START_WITHIN: Duration = Duration::from_secs(15);
+/// How often the power button is pressed again: a guest that is just booting does not feel it.
+const PRESS_EVERY: Duration = Duration::from_secs(2);
 /// How long after `quit` the process may take to be gone; it writes its caches back.
 const QUIT_WITHIN: Duration = Duration::from_secs(3);
 /// How long after a kill.
@@ -142,8 +144,8 @@ impl QemuHost {
             return Ok(format!("{process} had ended"));
         };
         let mut monitor = match self.power_button(domain, &folder, process).await {
-            Ok(monitor) => {
-                if held.ended(patience.polite).await.map_err(failed)? {
+            Ok(mut monitor) => {
+                if obeys(&held, &mut monitor, patience.polite).await.map_err(failed)? {
                     return Ok(format!("{process} obeyed ACPI after {} ms", began.elapsed().as_millis()));
                 }
                 Ok(monitor)
@@ -203,6 +205,26 @@ enum PowerButton {
 impl From<QmpError> for PowerButton {
     fn from(error: QmpError) -> Self {
         Self::Monitor(error)
+    }
+}
+
+/// Wait for the guest, and press again.
+async fn obeys(
+    held: &Held,
+    monitor: &mut Qmp<tokio::net::UnixStream>,
+    polite: Duration,
+) -> std::io::Result<bool> {
+    let ends = Instant::now() + polite;
+    loop {
+        let left = ends.saturating_duration_since(Instant::now());
+        if held.ended(left.min(PRESS_EVERY)).await? {
+            return Ok(true);
+        }
+        if left <= PRESS_EVERY {
+            return Ok(false);
+        }
+        // If the monitor is gone, the process is about to be; or force is used in the end.
+        let _ = monitor.call("system_powerdown").await;
     }
 }
 
