@@ -1,9 +1,10 @@
 //! One batch, one transaction: lock, read, decide, write, and only then say what is to be published.
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use sexton_model::JobId;
 use sexton_model::decide::{Event, OrderSpec, Refusal};
+use sexton_model::job::StateName;
 use sexton_model::step::Mode;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -44,20 +45,20 @@ pub(super) async fn run(ledger: &PgLedger, batch: Vec<Intent>) -> Result<Results
 
 async fn alone(ledger: &PgLedger, intent: Intent) -> Result<Result<Decided, NotDone>, LedgerError> {
     let batch = [intent];
-    for tried in 1.. {
+    let mut tried = 1;
+    loop {
         match attempt(ledger, &batch).await {
             Ok(mut results) => {
                 return results.pop().ok_or_else(|| corrupt("jobs", batch[0].deletion, "no result"));
             }
             Err(error) => match collision(&error) {
-                Some(Collision::Concurrent) if tried < TRIES => {}
+                Some(Collision::Concurrent) if tried < TRIES => tried += 1,
                 // Somebody else's job holds the resource.
                 Some(Collision::Unique) => return Ok(Err(Refusal::NotYet(job_of(&batch[0])).into())),
                 Some(Collision::Concurrent) | None => return Err(error),
             },
         }
     }
-    unreachable!("the loop only ends by returning")
 }
 
 fn job_of(intent: &Intent) -> JobId {
@@ -86,15 +87,19 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let statements = ledger.memory.records(&mut tx, &ids).await?;
     load::lock(&mut tx, batch, &ids, &statements).await?;
     let (mut loaded, facts) = load::load(&mut tx, &ids, statements.clone(), ledger.options.day).await?;
-    let there: HashSet<JobId> =
-        loaded.deletions.values().flat_map(|(d, _)| d.jobs.iter().map(|job| job.id)).collect();
+    let there: HashMap<JobId, StateName> = loaded
+        .deletions
+        .values()
+        .flat_map(|(d, _)| d.jobs.iter().map(|job| (job.id, job.state.name())))
+        .collect();
     let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits)?;
     write::write(&mut tx, writes, &loaded, &there).await?;
     let orders: Vec<&OrderSpec> =
         settled.iter().flatten().filter_map(|settled| settled.order.as_ref()).collect();
     let mut large = Large::read(&mut tx, &orders, &statements).await?;
     tx.commit().await.map_err(doing("committing a batch"))?;
-    let finish = |settled: Settled| {
+    // A deletion gives one order at a time, so what an order needs is taken rather than copied.
+    let mut finish = |settled: Settled| {
         let (record, plan) = statements
             .get(&settled.deletion.0)
             .ok_or_else(|| corrupt("deletions", settled.deletion, "its record is missing"))?;
@@ -116,8 +121,6 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             at: loaded.now,
         })
     };
-    // A deletion gives one order at a time, so what an order needs is taken rather than copied.
-    let mut finish = finish;
     settled.into_iter().map(|one| one.map(&mut finish).map_or_else(|e| Ok(Err(e)), |d| d.map(Ok))).collect()
 }
 

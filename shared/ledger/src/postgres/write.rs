@@ -1,7 +1,8 @@
 //! Writing what a batch decided: one statement per table.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
+use sexton_model::job::StateName;
 use sexton_model::{DeletionId, JobId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -35,20 +36,25 @@ const MANIFEST: &str = "INSERT INTO manifests (job_id, step, body) \
 const PRESENCE: &str = "UPDATE resources SET presence = v.presence \
      FROM unnest($1::text[], $2::smallint[]) AS v (id, presence) WHERE resources.id = v.id";
 
-/// Write everything. `there`: the jobs that exist already.
+/// Write everything. `there`: the jobs that exist already, as they were before.
 pub(super) async fn write(
     db: &mut PgConnection,
     writes: Writes,
     loaded: &Loaded,
-    there: &HashSet<JobId>,
+    there: &HashMap<JobId, StateName>,
 ) -> Result<(), LedgerError> {
     if writes.heads.is_empty() {
         return Ok(());
     }
     presence(db, &writes).await?;
     heads(db, &writes).await?;
-    let (known, new): (Vec<_>, Vec<_>) = writes.jobs.values().partition(|row| there.contains(&row.id));
-    jobs::update(db, &known).await?;
+    let running = |state: Option<&StateName>| state == Some(&StateName::Running);
+    let (known, new): (Vec<_>, Vec<_>) = writes.jobs.values().partition(|row| there.contains_key(&row.id));
+    let (steps, others): (Vec<_>, Vec<_>) = known
+        .into_iter()
+        .partition(|row| running(there.get(&row.id)) && row.state == crate::row::code(StateName::Running));
+    jobs::step(db, &steps).await?;
+    jobs::update(db, &others).await?;
     if !new.is_empty() {
         let resource =
             |id: DeletionId| loaded.deletions.get(&id).map(|(d, _)| d.record.resource.id.to_string());

@@ -116,7 +116,9 @@ async fn a_ledger_that_is_not_durable_or_of_another_day_is_refused() {
     };
     let reason = unfit(database.open(real).await.map(drop));
     assert!(reason.contains("a rehearsal never mixes"), "{reason}");
-    let careless = format!("{}?options[synchronous_commit]=off", database.url());
+    let url = database.url();
+    let careless =
+        format!("{url}{}options[synchronous_commit]=off", if url.contains('?') { '&' } else { '?' });
     let reason = unfit(PgLedger::open(&careless, stage::options()).await.map(drop));
     assert!(reason.contains("synchronous_commit is off"), "{reason}");
 }
