@@ -2,15 +2,16 @@
 //!
 //! Every statement crosses a thread (about 50 µs), whatever it does; a statement per row would make that the
 //! limit. Sizes are fixed because every other text would be prepared anew.
+use futures_util::future;
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments as _, Encode, Sqlite, Type};
 
 use crate::LedgerError;
 
-/// Rows per statement: the largest keeps the number of statements small, the middle one fills what is left of
-/// a batch, and one row needs no filling.
-const SIZES: [usize; 3] = [64, 8, 1];
+/// Rows per statement: the largest keeps the number of statements small, the others fill what is left of a
+/// batch, and one row needs no filling.
+const SIZES: [usize; 4] = [256, 64, 8, 1];
 
 /// Turn an error of the database into the ledger's.
 pub(super) fn store(doing: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerError {
@@ -74,25 +75,32 @@ impl Chunked {
     }
 
     /// Run it over all of `rows`, in as few statements as the sizes allow; how many rows were changed.
+    ///
+    /// The values of the next statement are made ready while the database's thread carries out the one before.
     pub(super) async fn execute<R>(
         &'static self,
         db: &mut SqliteConnection,
         doing: &'static str,
-        rows: &[R],
-        bind: impl Fn(&R, &mut Bind),
+        rows: impl ExactSizeIterator<Item = R>,
+        bind: impl Fn(R, &mut Bind),
     ) -> Result<u64, LedgerError> {
-        let mut rest = rows;
-        let mut changed = 0;
-        for (size, text) in SIZES.iter().zip(&self.texts) {
-            while rest.len() >= *size {
-                let (now, later) = rest.split_at(*size);
-                let mut values = Bind::default();
-                for row in now {
-                    bind(row, &mut values);
-                }
-                changed += execute(db, doing, text.as_str(), values).await?;
-                rest = later;
+        let mut left = rows.len();
+        let mut rows = rows;
+        let mut ready = || {
+            let (size, text) = SIZES.iter().zip(&self.texts).find(|(size, _)| **size <= left)?;
+            left -= size;
+            let mut values = Bind::default();
+            for row in rows.by_ref().take(*size) {
+                bind(row, &mut values);
             }
+            Some((text.as_str(), values))
+        };
+        let mut changed = 0;
+        let mut now = ready();
+        while let Some((text, values)) = now {
+            let (done, next) = future::join(execute(db, doing, text, values), async { ready() }).await;
+            changed += done?;
+            now = next;
         }
         Ok(changed)
     }

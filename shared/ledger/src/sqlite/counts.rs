@@ -34,8 +34,8 @@ impl Counts {
             .filter(|(_, more)| *more != 0)
             .collect();
         UPDATE
-            .execute(db, "counting jobs", &changed, |(state, more), bind| {
-                bind.add(*state).add(*more);
+            .execute(db, "counting jobs", changed.into_iter(), |(state, more), bind| {
+                bind.add(state).add(more);
             })
             .await?;
         Ok(())

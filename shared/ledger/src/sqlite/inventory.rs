@@ -75,11 +75,16 @@ static EVENTS: LazyLock<Chunked> =
 pub(super) type ChainWrite = (String, i64, String, Hash);
 
 /// Append to the ledger's chains.
-pub(super) async fn append(db: &mut SqliteConnection, events: &[ChainWrite]) -> Result<(), LedgerError> {
+pub(super) async fn append(db: &mut SqliteConnection, events: Vec<ChainWrite>) -> Result<(), LedgerError> {
     EVENTS
-        .execute(db, "appending to the ledger's chains", events, |(chain, seq, body, hash), bind| {
-            bind.add(chain.clone()).add(*seq).add(body.clone()).add(hash.to_vec());
-        })
+        .execute(
+            db,
+            "appending to the ledger's chains",
+            events.into_iter(),
+            |(chain, seq, body, hash), bind| {
+                bind.add(chain).add(seq).add(body).add(hash.to_vec());
+            },
+        )
         .await?;
     Ok(())
 }
@@ -140,19 +145,19 @@ pub(super) async fn register(
         }
     }
     RESOURCES
-        .execute(db, "writing resources", &written, |(standing, body), bind| {
+        .execute(db, "writing resources", written.into_iter(), |(standing, body), bind| {
             let resource = &standing.resource;
             bind.add(resource.id.to_string())
                 .add(resource.id.kind.to_string())
                 .add(resource.scope.to_string())
                 .add(codes::of_presence(standing.presence))
                 .add(resource.protected)
-                .add(body.clone())
+                .add(body)
                 .add(standing.seq)
                 .add(standing.head.to_vec());
         })
         .await?;
-    append(db, &events).await?;
+    append(db, events).await?;
     Ok(results)
 }
 
@@ -261,7 +266,7 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
     }
     let heads: Vec<_> = made.iter().zip(&events).collect();
     DELETIONS
-        .execute(db, "making records", &heads, |((deletion, plan), event), bind| {
+        .execute(db, "making records", heads.iter(), |((deletion, plan), event), bind| {
             bind.add(deletion.id.0)
                 .add(deletion.record.resource.id.to_string())
                 .add(*plan)
@@ -272,12 +277,12 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
         })
         .await?;
     RECORDS
-        .execute(db, "making records", &records, |(deletion, body), bind| {
+        .execute(db, "making records", records.into_iter(), |(deletion, body), bind| {
             let resource = &deletion.record.resource;
             bind.add(deletion.id.0)
                 .add(resource.id.kind.to_string())
                 .add(resource.scope.to_string())
-                .add(body.clone());
+                .add(body);
         })
         .await?;
     let rows: Vec<_> = made
@@ -286,7 +291,7 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
         .map(|(deletion, job)| (JobRow::of(deletion, job), deletion.record.resource.id.to_string()))
         .collect();
     let rows: Vec<_> = rows.iter().map(|(row, resource)| (row, resource.clone())).collect();
-    jobs::insert(db, &rows).await?;
+    jobs::insert(db, rows).await?;
     Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db, Counts::default()).await?;
-    write::audit(db, &events).await
+    write::audit(db, events).await
 }

@@ -53,11 +53,14 @@ static STEP: LazyLock<Chunked> = LazyLock::new(|| {
 });
 
 /// Insert jobs with their resource.
-pub(super) async fn insert(db: &mut SqliteConnection, rows: &[(&JobRow, String)]) -> Result<(), LedgerError> {
+pub(super) async fn insert(
+    db: &mut SqliteConnection,
+    rows: Vec<(&JobRow, String)>,
+) -> Result<(), LedgerError> {
     INSERT
-        .execute(db, "inserting jobs", rows, |(row, resource), bind| {
+        .execute(db, "inserting jobs", rows.into_iter(), |(row, resource), bind| {
             all(row, bind);
-            bind.add(row.deletion().0).add(resource.clone());
+            bind.add(row.deletion().0).add(resource);
         })
         .await?;
     Ok(())
@@ -65,14 +68,14 @@ pub(super) async fn insert(db: &mut SqliteConnection, rows: &[(&JobRow, String)]
 
 /// Write jobs that exist.
 pub(super) async fn update(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<(), LedgerError> {
-    let changed = UPDATE.execute(db, "writing jobs", rows, |row, bind| all(row, bind)).await?;
+    let changed = UPDATE.execute(db, "writing jobs", rows.iter(), |row, bind| all(row, bind)).await?;
     all_there(changed, rows)
 }
 
 /// Write jobs that were running and still are.
 pub(super) async fn step(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<(), LedgerError> {
     let changed = STEP
-        .execute(db, "writing steps", rows, |row, bind| {
+        .execute(db, "writing steps", rows.iter(), |row, bind| {
             bind.add(row.id.0)
                 .add(row.cursor)
                 .add(row.phase)

@@ -33,6 +33,10 @@ pub(super) struct Memory {
     pub(super) out: OutCounts,
     pub(super) last_fence: i64,
     pub(super) epoch: u32,
+    /// As they were read last; none after they were written, or after a transaction failed.
+    pub(super) pauses: Option<Vec<Pause>>,
+    /// The same of the pulses.
+    pub(super) pulses: Option<HashMap<Instance, Timestamp>>,
 }
 
 /// What the transaction that is under way has read and changed.
@@ -55,11 +59,20 @@ impl Memory {
             out: count_out(db).await?,
             last_fence: row.try_get(0).map_err(store(doing))?,
             epoch: row.try_get(1).map_err(store(doing))?,
+            pauses: None,
+            pulses: None,
         })
     }
 
     pub(super) fn stage(&self, now: Timestamp) -> Staged {
         Staged { now, deletions: HashMap::new(), out: self.out.clone() }
+    }
+
+    /// What a failed transaction has read may be what it has written. The deletions it asked for are gone with
+    /// its [`Staged`].
+    pub(super) fn forget(&mut self) {
+        self.pauses = None;
+        self.pulses = None;
     }
 
     /// Take over what was committed. What is over is forgotten: nobody asks for it often.
@@ -173,19 +186,22 @@ pub(super) async fn compare(
     Ok(Ok(()))
 }
 
-/// The next `count` fence numbers, the first of which is returned.
+/// The next `count` fence numbers, the first of which is returned with the pause revision.
 pub(super) async fn fences(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     count: usize,
-) -> Result<Fence, LedgerError> {
+) -> Result<(Fence, i64), LedgerError> {
+    let doing = "counting fences";
     let first = Fence { epoch: memory.epoch, number: memory.last_fence + 1 };
     // Numbers of a transaction that fails are lost: they only have to grow.
     memory.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
     let mut bind = Bind::default();
     bind.add(memory.last_fence);
-    super::chunk::execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
-    Ok(first)
+    let sql = "UPDATE ledger SET last_fence = ? RETURNING revision";
+    let row = rows(db, doing, sql, bind).await?;
+    let revision = row.first().map(|row| row.try_get(0).map_err(store(doing)));
+    Ok((first, revision.ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))??))
 }
 
 /// The stage's job of a step: what its manifest is stored under.

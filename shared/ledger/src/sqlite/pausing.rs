@@ -37,6 +37,7 @@ pub(super) async fn pause(
     execute(db, doing, "INSERT INTO pauses (id, body) VALUES (?, ?)", bind).await?;
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
     execute(db, doing, sql, Bind::default()).await?;
+    memory.pauses = None;
     link(db, staged, "paused", by, &pause).await?;
     let orders_out = orders_out(db, memory, staged, &pause).await?;
     Ok(Paused { pause, orders_out })
@@ -45,6 +46,7 @@ pub(super) async fn pause(
 /// Lift a pause; the pause that was, if there is one of that number.
 pub(super) async fn resume(
     db: &mut SqliteConnection,
+    memory: &mut Memory,
     staged: &Staged,
     (id, by): (i64, &Actor),
 ) -> Result<Option<Pause>, LedgerError> {
@@ -52,6 +54,7 @@ pub(super) async fn resume(
     let mut bind = Bind::default();
     bind.add(id);
     execute(db, "lifting a pause", "DELETE FROM pauses WHERE id = ?", bind).await?;
+    memory.pauses = None;
     link(db, staged, "resumed", by, &pause).await?;
     Ok(Some(pause))
 }
@@ -75,7 +78,7 @@ async fn link(
     let event = LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body };
     let text = rules::text(&event)?;
     let head = audit::link(&head, seq + 1, text.as_bytes());
-    append(db, &[(CHAIN.to_owned(), seq + 1, text, head)]).await?;
+    append(db, vec![(CHAIN.to_owned(), seq + 1, text, head)]).await?;
     let mut bind = Bind::default();
     bind.add(seq + 1).add(head.to_vec());
     execute(db, doing, "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind).await?;
@@ -121,11 +124,13 @@ static PULSES: LazyLock<Chunked> = LazyLock::new(|| {
 /// Consumers of these instances are alive.
 pub(super) async fn pulse(
     db: &mut SqliteConnection,
+    memory: &mut Memory,
     staged: &Staged,
     instances: &[Instance],
 ) -> Result<(), LedgerError> {
+    memory.pulses = None;
     PULSES
-        .execute(db, "noting pulses", instances, |instance, bind| {
+        .execute(db, "noting pulses", instances.iter(), |instance, bind| {
             bind.add(instance.to_string()).add(staged.now.0);
         })
         .await?;

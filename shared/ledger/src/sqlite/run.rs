@@ -29,7 +29,7 @@ pub(super) async fn run(
     setting: &Setting,
     batch: &[Intent],
 ) -> Result<Results, LedgerError> {
-    let first = fences(db, memory, batch.len()).await?;
+    let (first, revision) = fences(db, memory, batch.len()).await?;
     let deletions = memory.deletions(db, staged, batch.iter().map(|intent| intent.deletion)).await?;
     let mut before = Before::default();
     let statuses: Vec<_> = deletions.iter().map(|(id, (deletion, _))| (*id, deletion.status)).collect();
@@ -37,15 +37,23 @@ pub(super) async fn run(
         before.note(deletion);
     }
     let counted = Counts::of(deletions.values().map(|(deletion, _)| deletion));
+    let in_force = match memory.pauses.take() {
+        Some(pauses) => pauses,
+        None => pauses(db).await?,
+    };
+    let alive = match memory.pulses.take() {
+        Some(pulses) => pulses,
+        None => pulses(db).await?,
+    };
     let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,
         epoch: first.epoch,
         first_fence: first.number,
         deletions,
-        pauses: pauses(db).await?,
+        pauses: in_force,
         out: std::mem::take(&mut staged.out),
-        pulses: pulses(db).await?,
+        pulses: alive,
     };
     let (settled, writes) = decide_all(&mut loaded, batch, &setting.limits)?;
     let changed: HashSet<_> = statuses
@@ -55,7 +63,9 @@ pub(super) async fn run(
         .collect();
     write(db, writes, &before, &changed, &loaded.deletions).await?;
     Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion)).write(db, counted).await?;
-    let results = dispatches(db, &loaded, settled).await?;
+    let results = dispatches(db, &loaded, revision, settled).await?;
+    memory.pauses = Some(loaded.pauses);
+    memory.pulses = Some(loaded.pulses);
     staged.out = loaded.out;
     staged.deletions.extend(loaded.deletions);
     Ok(results)
@@ -77,6 +87,7 @@ fn needs_manifest(order: &OrderSpec, plan: &Plan) -> bool {
 async fn dispatches(
     db: &mut SqliteConnection,
     loaded: &Loaded,
+    revision: i64,
     settled: Vec<Result<Settled, NotDone>>,
 ) -> Result<Results, LedgerError> {
     let orders = || settled.iter().flatten().filter_map(|s| s.order.as_ref());
@@ -87,7 +98,6 @@ async fn dispatches(
         .map(manifest_key)
         .collect();
     let manifests = if wanted.is_empty() { Default::default() } else { read_manifests(db, &wanted).await? };
-    let revision = revision(db).await?;
     let mut results = Vec::with_capacity(settled.len());
     for one in settled {
         results.push(one.and_then(|settled| {
@@ -112,12 +122,4 @@ async fn dispatches(
         }));
     }
     Ok(results)
-}
-
-/// The pause revision.
-pub(super) async fn revision(db: &mut SqliteConnection) -> Result<i64, LedgerError> {
-    sqlx::query_scalar("SELECT revision FROM ledger")
-        .fetch_one(db)
-        .await
-        .map_err(super::chunk::store("reading the pause revision"))
 }

@@ -91,10 +91,10 @@ pub(super) async fn write(
 ) -> Result<(), LedgerError> {
     write_jobs(db, &writes, before, deletions).await?;
     write_heads(db, &writes, statuses).await?;
-    audit(db, &writes.audit).await?;
+    audit(db, writes.audit).await?;
     MANIFESTS
-        .execute(db, "writing manifests", &writes.manifests, |(id, slot, step, value), bind| {
-            bind.add(JobId::of(*id, *slot).0).add(i64::from(*step)).add(value.to_string());
+        .execute(db, "writing manifests", writes.manifests.into_iter(), |(id, slot, step, value), bind| {
+            bind.add(JobId::of(id, slot).0).add(i64::from(step)).add(value.to_string());
         })
         .await?;
     write_targets(db, writes.targets).await?;
@@ -117,9 +117,14 @@ pub(super) async fn write(
         execute(db, "writing a waiver", sql, bind).await?;
     }
     PRESENCE
-        .execute(db, "writing the inventory", &last_of(&writes.resources), |(id, presence), bind| {
-            bind.add(id.to_string()).add(codes::of_presence(**presence));
-        })
+        .execute(
+            db,
+            "writing the inventory",
+            last_of(&writes.resources).into_iter(),
+            |(id, presence), bind| {
+                bind.add(id.to_string()).add(codes::of_presence(*presence));
+            },
+        )
         .await?;
     Ok(())
 }
@@ -153,7 +158,7 @@ async fn write_jobs(
     // Locks are given up before restores take them: the unique index looks at every row as it is written.
     jobs::step(db, &steps).await?;
     jobs::update(db, &others).await?;
-    jobs::insert(db, &new).await
+    jobs::insert(db, new).await
 }
 
 async fn write_heads(
@@ -163,12 +168,12 @@ async fn write_heads(
 ) -> Result<(), LedgerError> {
     let (changed, grown): (Vec<_>, Vec<_>) = writes.heads.iter().partition(|(id, _)| statuses.contains(id));
     let mut count = HEADS
-        .execute(db, "writing records' heads", &changed, |(id, (seq, head, status)), bind| {
+        .execute(db, "writing records' heads", changed.into_iter(), |(id, (seq, head, status)), bind| {
             bind.add(id.0).add(codes::of_status(*status)).add(status.live()).add(*seq).add(head.to_vec());
         })
         .await?;
     count += CHAINS
-        .execute(db, "writing records' heads", &grown, |(id, (seq, head, _)), bind| {
+        .execute(db, "writing records' heads", grown.into_iter(), |(id, (seq, head, _)), bind| {
             bind.add(id.0).add(*seq).add(head.to_vec());
         })
         .await?;
@@ -180,10 +185,10 @@ async fn write_heads(
 }
 
 /// Append events.
-pub(super) async fn audit(db: &mut SqliteConnection, events: &[AuditWrite]) -> Result<(), LedgerError> {
+pub(super) async fn audit(db: &mut SqliteConnection, events: Vec<AuditWrite>) -> Result<(), LedgerError> {
     AUDIT
-        .execute(db, "appending to the audit trail", events, |event, bind| {
-            bind.add(event.deletion.0).add(event.seq).add(event.body.clone()).add(event.hash.to_vec());
+        .execute(db, "appending to the audit trail", events.into_iter(), |event, bind| {
+            bind.add(event.deletion.0).add(event.seq).add(event.body).add(event.hash.to_vec());
         })
         .await?;
     Ok(())
@@ -207,10 +212,9 @@ async fn write_targets(
         };
         pinned.insert(key, value);
     }
-    let pinned: Vec<_> = pinned.into_iter().collect();
     TARGETS
-        .execute(db, "pinning targets", &pinned, |((id, instance), value), bind| {
-            bind.add(id.0).add(instance.clone()).add(value.to_string());
+        .execute(db, "pinning targets", pinned.into_iter(), |((id, instance), value), bind| {
+            bind.add(id.0).add(instance).add(value.to_string());
         })
         .await?;
     Ok(())

@@ -95,7 +95,11 @@ impl Writer {
     async fn answer(&mut self, items: Vec<Item>) {
         let mut todo = VecDeque::from([items]);
         while let Some(group) = todo.pop_front() {
-            match self.transaction(&group).await {
+            let answers = self.transaction(&group).await;
+            if answers.is_err() {
+                self.memory.forget();
+            }
+            match answers {
                 Ok(answers) => {
                     for (item, answer) in group.into_iter().zip(answers) {
                         reply(item.replies, answer);
@@ -157,9 +161,9 @@ async fn one(
         Work::Pause(covers, by, reason) => {
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason)).await?)
         }
-        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, staged, (*pause, by)).await?),
+        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by)).await?),
         Work::Pulse(instances) => {
-            pausing::pulse(db, staged, instances).await?;
+            pausing::pulse(db, memory, staged, instances).await?;
             Answer::Pulse
         }
         Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),
