@@ -1,5 +1,6 @@
 //! The job table on PostgreSQL: the conformance suite, and what only this footing has to show.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod database;
