@@ -1,1 +1,1 @@
-//! Placeholder
+//! Tests of the whole: separate processes, real servers. Nothing but tests.

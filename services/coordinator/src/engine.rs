@@ -215,7 +215,7 @@ impl Engine {
             delivery.user_id.as_deref(),
             &delivery.body,
         );
-        let now = Timestamp::default();
+        let now = Timestamp::from(std::time::SystemTime::now());
         let Ok(packed) = Pack::one(Envelope::new("/coordinator", now, rejected)).encode() else { return };
         let seal = self.outbox.signer.sign(Direction::Rejected, &packed.body);
         let message = Outgoing {

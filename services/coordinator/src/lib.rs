@@ -13,6 +13,7 @@ pub mod intake;
 pub mod outbox;
 pub mod plans;
 pub mod service;
+pub mod settings;
 
 pub use engine::{Engine, Options};
 pub use plans::Plans;

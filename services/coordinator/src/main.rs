@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::{Engine, Options, Plans};
+use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
+use sexton_coordinator::{Engine, Options};
+use sexton_ledger::Ledger;
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{Ledger, Limits};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
@@ -40,33 +41,6 @@ struct LedgerSection {
     rehearsal_day_ms: Option<u64>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApiSection {
-    listen: SocketAddr,
-    #[serde(default)]
-    token_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlansSection {
-    folder: PathBuf,
-    subsystems: PathBuf,
-}
-
-/// How many orders may be out, and how they travel.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CreditSection {
-    #[serde(default)]
-    per_instance: Option<u32>,
-    #[serde(default)]
-    restores: Option<u32>,
-    #[serde(default)]
-    unpacked: Vec<Instance>,
-}
-
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config = Config::load(&arguments.common.config, config::SECTIONS)?;
@@ -83,11 +57,9 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
     let plans: PlansSection = config.section("plans")?;
     let credit: CreditSection = config.section("credit")?;
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
-    let plans =
-        Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
+    let plans = plans.load(config, day.is_rehearsal())?;
     let listen = listen.unwrap_or(api.listen);
-    let token = api.token_file.map(|file| secret::read(&config.path(&file))).transpose()?;
-    may_listen(listen, token.as_ref())?;
+    let token = api.token(config, listen)?;
 
     let keys: config::Keys = config.section("keys")?;
     let keys = config.path(&keys.folder);
@@ -97,13 +69,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
     let signer = BeaconSigner::parse(&beacon.display().to_string(), secret::read(&beacon)?.expose_secret())?;
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
-    let defaults = Limits::default();
-    let limits = Limits {
-        credit: credit.per_instance.unwrap_or(defaults.credit),
-        restore_credit: credit.restores.unwrap_or(defaults.restore_credit),
-        ..defaults
-    };
-    let options = sexton_ledger::Options { day, limits };
+    let options = sexton_ledger::Options { day, limits: credit.limits() };
     let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
         let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
@@ -154,13 +120,4 @@ async fn broker(config: &Config, keys: &std::path::Path, keyring: &Keyring) -> a
         Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
     })
     .await
-}
-
-/// Without a token, only this machine may ask.
-fn may_listen(address: SocketAddr, token: Option<&SecretString>) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        token.is_some() || address.ip().is_loopback(),
-        "[api]: listen = {address} is open to others: expected a token_file, or a loopback address"
-    );
-    Ok(())
 }

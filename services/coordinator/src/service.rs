@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 
-/// Messages taken from a queue before any is acked: two batches, so that one can be decided while the next
-/// arrives.
+/// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
+/// decided.
 const PREFETCH: u16 = 1024;
 /// Messages in one batch. A message is a pack of up to 16.
 const BATCH_MESSAGES: usize = 64;

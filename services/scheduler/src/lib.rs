@@ -1,8 +1,8 @@
 //! The scheduler: asks the job table what is due and publishes `stage-due`, a bounded wake-up.
 //!
 //! Contract: it decides nothing and remembers nothing. It sees of the ledger only the reader of what is due.
-//! Two of them do no harm, none of them delays work by no more than the coordinator's own look. Its cost grows
-//! with what is due, not with what is stored.
+//! Two of them do no harm, and without any the coordinators still find what is due, a tick later. Its cost
+//! grows with what is due, not with what is stored.
 use std::sync::Arc;
 use std::time::Duration;
 

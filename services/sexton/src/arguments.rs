@@ -70,7 +70,7 @@ pub enum Command {
         /// Whose calendar, such as Europe/Berlin; UTC if not given.
         #[arg(long)]
         zone: Option<Zone>,
-        /// Missing this date alarms.
+        /// By when it must be gone; shown with the record.
         #[arg(long)]
         gone_by: Option<NaiveDate>,
     },

@@ -89,7 +89,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let before = client.deletion(&what).await?;
             let outcome = client.cancel(before.id, &reason).await?;
             write(format, &outcome, |o| {
-                format!("{} of {} is {}: {}", before.id, before.resource.id, o.status.word(), before.undo)
+                let (id, resource) = (before.id, &before.resource.id);
+                format!("{id} of {resource} is {}. sexton watch {id}", o.status.word())
             })?;
         }
         Command::Hold { what, reason } => {

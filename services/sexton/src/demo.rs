@@ -104,8 +104,13 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     }
     let before = platform.describe()?;
 
-    let embedded =
-        Embedded::start(ledger.clone(), &platform.instances(), Duration::from_secs(1), shutdown.clone());
+    let embedded = Embedded::start(
+        ledger.clone(),
+        &platform.instances(),
+        Vec::new(),
+        Duration::from_secs(1),
+        shutdown.clone(),
+    );
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
     let mut ids = Vec::new();

@@ -3,18 +3,16 @@ pub mod consumers;
 pub mod embedded;
 pub mod keys;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use secrecy::SecretString;
 use serde::Deserialize;
-use sexton_coordinator::Plans;
 use sexton_coordinator::api::{Api, router};
+use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Ledger, Limits, Options};
+use sexton_ledger::{Ledger, Options};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_service::{Config, Telemetry, config, shutdown_on_signal, telemetry};
@@ -30,23 +28,6 @@ struct LedgerSection {
     rehearsal_day_ms: Option<u64>,
 }
 
-/// The section `[api]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApiSection {
-    listen: SocketAddr,
-    #[serde(default)]
-    token_file: Option<PathBuf>,
-}
-
-/// The section `[plans]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlansSection {
-    folder: PathBuf,
-    subsystems: PathBuf,
-}
-
 /// Run until a signal comes.
 ///
 /// # Errors
@@ -59,17 +40,17 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let api: ApiSection = config.section("api")?;
     let plans: PlansSection = config.section("plans")?;
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
-    let plans =
-        Plans::load(&config.path(&plans.folder), &config.path(&plans.subsystems), day.is_rehearsal())?;
-    let token = api.token_file.map(|f| sexton_service::secret::read(&config.path(&f))).transpose()?;
-    may_listen(api.listen, token.as_ref())?;
+    let credit: CreditSection = config.section("credit")?;
+    let plans = plans.load(&config, day.is_rehearsal())?;
+    let token = api.token(&config, api.listen)?;
     let instances = instances(&config)?;
     anyhow::ensure!(!instances.is_empty(), "{}: expected at least one [consumers.\"…\"]", file.display());
 
     let shutdown = shutdown_on_signal()?;
-    let options = Options { day, limits: Limits::default() };
+    let options = Options { day, limits: credit.limits() };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&config.path(&ledger.sqlite), options).await?);
-    let embedded = Embedded::start(ledger, &instances, Duration::from_secs(1), shutdown.clone());
+    let embedded =
+        Embedded::start(ledger, &instances, credit.unpacked, Duration::from_secs(1), shutdown.clone());
     for instance in &instances {
         let (actions, driver) = consumers::build(instance, &config)?;
         let options = sexton_consumer::program::options(&config, instance)?;
@@ -83,15 +64,6 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let stop = shutdown.clone();
     axum::serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned()).await?;
     embedded.stopped().await;
-    Ok(())
-}
-
-/// Without a token, only this machine may ask.
-fn may_listen(address: SocketAddr, token: Option<&SecretString>) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        token.is_some() || address.ip().is_loopback(),
-        "[api]: listen = {address} is open to others: expected a token_file, or a loopback address"
-    );
     Ok(())
 }
 

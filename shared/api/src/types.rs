@@ -47,7 +47,7 @@ pub struct Delete {
     /// Whose calendar; UTC if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
-    /// Missing this date alarms.
+    /// By when it must be gone; shown with the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub gone_by: Option<NaiveDate>,

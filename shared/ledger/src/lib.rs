@@ -88,7 +88,7 @@ pub struct NewDeletion {
     pub resource: ResourceId,
     /// When.
     pub due: sexton_model::deletion::Due,
-    /// By when it must be gone, if that matters.
+    /// By when it must be gone, if that matters; shown with the record.
     pub gone_by: Option<chrono::NaiveDate>,
     /// Who asks.
     pub by: Actor,

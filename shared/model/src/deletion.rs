@@ -81,7 +81,7 @@ pub struct Record {
     pub resource: Resource,
     /// When.
     pub due: Due,
-    /// Missing this date alarms, whatever the reason.
+    /// By when it must be gone; shown with the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_by: Option<NaiveDate>,
     /// Who asked for it.

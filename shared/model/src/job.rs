@@ -187,7 +187,7 @@ pub enum JobState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Blocker {
-    /// A hold stands on the record or the resource.
+    /// A hold stands on the record.
     Hold {
         /// Its origin and reason.
         what: String,

@@ -103,10 +103,10 @@ pub struct Resource {
     pub identity: Identity,
     /// How dangerous it is to delete or to forget.
     pub criticality: Criticality,
-    /// Who is restored first: lower goes first.
+    /// Who is to be restored first: lower goes first. Kept and shown; restores do not go by it yet.
     #[serde(default = "default_priority")]
     pub priority: i16,
-    /// Redundancy groups: never two members down at once.
+    /// Redundancy groups it belongs to. Kept and shown; no belt goes by them yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     /// Which instance of each subsystem holds its parts; `main` where it is not named.

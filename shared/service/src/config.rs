@@ -157,7 +157,8 @@ impl Config {
         table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A path of the configuration: relative ones are relative to the file's folder.
+    /// A path of the configuration: relative ones are relative to the file's folder. Paths in a driver's own part
+    /// go to the driver as they are: write them absolute.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new(".")).join(path)
     }

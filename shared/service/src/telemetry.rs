@@ -9,11 +9,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+/// What is logged if nothing is said. The broker's client would log whole messages that nobody took.
+const LOG: &str = "info,lapin=error";
+
 /// The section `[telemetry]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// What is logged, as `RUST_LOG` says it; that variable wins. `info` if neither is given.
+    /// What is logged, as `RUST_LOG` says it; that variable wins. Without either, `info`.
     #[serde(default)]
     pub log: Option<String>,
     /// JSON lines instead of text.
@@ -48,7 +51,7 @@ impl Telemetry {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let filter = match std::env::var("RUST_LOG") {
             Ok(filter) => filter,
-            Err(_) => options.log.clone().unwrap_or_else(|| "info".to_owned()),
+            Err(_) => options.log.clone().unwrap_or_else(|| LOG.to_owned()),
         };
         let filter = EnvFilter::try_new(&filter).with_context(|| format!("the log filter {filter:?}"))?;
         let lines = if options.json {

@@ -34,6 +34,7 @@ impl Embedded {
     pub fn start(
         ledger: Arc<dyn Ledger>,
         instances: &[Instance],
+        unpacked: Vec<Instance>,
         look_every: Duration,
         shutdown: CancellationToken,
     ) -> Self {
@@ -49,7 +50,7 @@ impl Embedded {
             bus: coordinator.clone(),
             keyring: keyring.clone(),
             signer,
-            unpacked: Vec::new(),
+            unpacked,
         }));
         let tasks = TaskTracker::new();
         let (running, stop) = (engine.clone(), shutdown.clone());
