@@ -1,4 +1,6 @@
 //! The sandbox keeps every promise of a consumer.
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 //! Wants `SEXTON_TEST_QEMU_POLITE` and `SEXTON_TEST_QEMU_STUBBORN`, the disks that `scripts/components/qemu up`
 //! writes, and the programs it installs.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
 mod bench;
 

@@ -3,6 +3,7 @@
 //! Wants `SEXTON_TEST_SMTP_URL` and `SEXTON_TEST_MAILDIR`, as `scripts/components/mail up` prints them. That
 //! server refuses recipients called `refuse…` for good and those called `defer…` for now.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 
 mod bench;
 

@@ -34,6 +34,9 @@ pub(super) struct Definition {
     fence: (u32, i64),
 }
 
+/// A definition: everything in the file, and what is read of it.
+type Whole = (Map<String, Value>, Definition);
+
 /// The folder of definitions.
 #[derive(Debug, Clone)]
 pub(super) struct Definitions {
@@ -83,7 +86,7 @@ impl Definitions {
     }
 
     /// One definition, if it is there; the caller knows that the folder is.
-    pub(super) fn read(&self, name: &str) -> Result<Option<(Map<String, Value>, Definition)>, Obstacle> {
+    pub(super) fn read(&self, name: &str) -> Result<Option<Whole>, Obstacle> {
         let path = self.folder_of(name).join("domain.json");
         let file = match fs::File::open(&path) {
             Ok(file) => file,
@@ -108,12 +111,7 @@ impl Definitions {
     }
 
     /// The definition under this name, if it has this UUID and no later fence.
-    pub(super) fn this(
-        &self,
-        name: &str,
-        uuid: Uuid,
-        fence: Fence,
-    ) -> Result<(Map<String, Value>, Definition), Obstacle> {
+    pub(super) fn this(&self, name: &str, uuid: Uuid, fence: Fence) -> Result<Whole, Obstacle> {
         let (whole, definition) =
             self.read(name)?.ok_or_else(|| Obstacle::Refuse(format!("{name} is not defined")))?;
         if definition.uuid != uuid {
