@@ -202,8 +202,12 @@ impl SandboxHost {
         format!("{}{name}/{uuid}/{SLEEPER}", self.vms_folder())
     }
 
+    /// However the root was written, relative or through links: it must be the same for everybody.
     fn vms_folder(&self) -> String {
-        format!("{}/", self.sandbox.folder().join(VMS).display())
+        let folder = self.sandbox.folder();
+        let folder = folder.canonicalize().or_else(|_| std::path::absolute(folder));
+        let folder = folder.unwrap_or_else(|_| self.sandbox.folder().to_owned());
+        format!("{}/", folder.join(VMS).display())
     }
 
     fn running_now(&self, name: &str, uuid: Uuid) -> Result<Option<Running>, Obstacle> {
@@ -212,7 +216,9 @@ impl SandboxHost {
         if let Some((_, Vm { pid: Some(pid), started: Some(started), .. })) = self.vm(name)? {
             let process = Process { pid, started };
             let arguments = process.command_line().map_err(|e| unclear("reading a command line", &e))?;
-            if arguments.is_some_and(|a| a.first() == Some(&called)) {
+            // Wherever the folder was when it was started: id, start time, name and UUID say enough.
+            let tail = format!("/{name}/{uuid}/{SLEEPER}");
+            if arguments.is_some_and(|a| a.first().is_some_and(|first| first.ends_with(&tail))) {
                 return Ok(Some(Running::Own(process)));
             }
         }

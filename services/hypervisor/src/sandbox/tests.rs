@@ -253,3 +253,16 @@ async fn a_locked_machine_is_busy() {
     let result = undefine::perform(&place.host, &ask, fence(2)).await;
     assert!(matches!(result, Err(Obstacle::Busy(_))), "{result:?}");
 }
+
+#[tokio::test]
+async fn a_machine_is_seen_however_the_root_is_written() {
+    let place = place(true);
+    let link = tempfile::tempdir().unwrap();
+    let root = link.path().join("link");
+    std::os::unix::fs::symlink(place.folder.path(), &root).unwrap();
+    let host = SandboxHost::new(&Config { root, instance: instance() });
+    assert!(matches!(host.running("web01", UUID).await, Ok(Some(Running::Own(_)))));
+    // And without what was written down.
+    place.change("pid", Value::Null);
+    assert!(matches!(host.running("web01", UUID).await, Ok(Some(Running::Own(_)))));
+}
