@@ -2,6 +2,7 @@
 //! through every stage and others cancelled, while the coordinator and a consumer are killed and started again
 //! and the broker once. In the end the sandbox itself is asked.
 #![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
