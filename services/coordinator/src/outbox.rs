@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use sexton_bus::{Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Dispatch};
 use sexton_model::decide::Effect;
+use sexton_model::deletion::Due;
 use sexton_model::plan::Performer;
 use sexton_model::{Instance, Timestamp};
 use sexton_protocol::envelope::PACK_MAX;
@@ -163,7 +165,7 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
         attributes: resource.attributes.get(subsystem.as_str()).cloned().unwrap_or_default(),
         targets: dispatch.targets.clone().unwrap_or_default(),
         manifest: dispatch.manifest.clone(),
-        params: step.params.clone(),
+        params: filled(&step.params, &dispatch.record.due),
         fence: spec.fence,
         revision: dispatch.revision,
         issued_at: now,
@@ -172,4 +174,31 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
         long: step.long,
         attempt: spec.attempts,
     })
+}
+
+/// A plan's parameters, with the record's due date where the plan says `"{due}"`: a date, or in a rehearsal the
+/// moment that stands for it.
+fn filled(params: &BTreeMap<String, Value>, due: &Due) -> BTreeMap<String, Value> {
+    let fill = |value: &Value| match value {
+        Value::String(text) if text == "{due}" => {
+            Value::String(due.moment.map_or_else(|| due.date.to_string(), |moment| moment.rfc3339()))
+        }
+        other => other.clone(),
+    };
+    params.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_due_date_is_filled_in_and_nothing_else() {
+        let params =
+            BTreeMap::from([("due".to_owned(), "{due}".into()), ("text".to_owned(), "due {due}".into())]);
+        let due = Due { date: "2026-12-01".parse().unwrap(), zone: "UTC".parse().unwrap(), moment: None };
+        let filled = filled(&params, &due);
+        assert_eq!(filled["due"], "2026-12-01");
+        assert_eq!(filled["text"], "due {due}");
+    }
 }

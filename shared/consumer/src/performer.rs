@@ -3,7 +3,7 @@
 //! First everything that can be decided without the subsystem, cheapest and safest first: is it meant for this
 //! instance and known here, is it in time, is it the newest for its resource, do the coordinators still say go.
 //! Then the driver looks; then, right before the change, time, fence and beacon are asked once more; and only
-//! then there is a [`Permit`](crate::Permit).
+//! then there is a [`Permit`].
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;

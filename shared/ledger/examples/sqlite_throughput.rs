@@ -1,17 +1,17 @@
 //! How many steps a second the SQLite ledger claims and settles, alone: no broker, no consumers.
 //!
-//! `cargo run --release -p sexton-ledger --example sqlite_throughput -- [deletions] [batch] [directory]`
+//! `cargo run --release -p sexton-ledger --example sqlite_throughput -- [deletions] [batch] [callers] [directory]`
 //!
 //! Every deletion has a plan of twelve steps in its announce stage, none of which captures anything, so a step
-//! is one order and one answer. All orders of a batch are answered in one batch. FULL synchronisation, like in
-//! earnest.
+//! is one order and one answer. So many callers have a batch under way at once, as a coordinator that drains
+//! outcomes has. FULL synchronisation, like in earnest.
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Steady};
 
 use anyhow::Context as _;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Dispatch, DueReader as _, Intent, Ledger as _, Limits, NewDeletion, Options};
+use sexton_ledger::{Dispatch, Intent, Ledger as _, Limits, NewDeletion, Options};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
@@ -19,6 +19,7 @@ use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
+use sexton_model::{DeletionId, JobId};
 
 const STEPS: usize = 12;
 
@@ -58,7 +59,12 @@ fn settle(order: &Dispatch) -> Intent {
     }
 }
 
-async fn fill(ledger: &SqliteLedger, count: usize) -> anyhow::Result<()> {
+fn claim(id: DeletionId) -> Intent {
+    Intent { deletion: id, event: Event::Claim { job: JobId::of(id, 0) } }
+}
+
+async fn fill(ledger: &SqliteLedger, count: usize) -> anyhow::Result<VecDeque<DeletionId>> {
+    let mut ids = VecDeque::with_capacity(count);
     let by = "bench".parse()?;
     let plan = Arc::new(plan()?);
     let zone: Zone = "Europe/Berlin".parse()?;
@@ -80,10 +86,10 @@ async fn fill(ledger: &SqliteLedger, count: usize) -> anyhow::Result<()> {
             result?;
         }
         for result in ledger.create(new).await? {
-            result?;
+            ids.push_back(result?);
         }
     }
-    Ok(())
+    Ok(ids)
 }
 
 #[tokio::main]
@@ -91,16 +97,17 @@ async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let count: usize = args.next().map_or(Ok(20_000), |n| n.parse()).context("deletions")?;
     let batch: usize = args.next().map_or(Ok(512), |n| n.parse()).context("batch")?;
+    let callers: usize = args.next().map_or(Ok(4), |n| n.parse()).context("callers")?;
     let directory = match args.next() {
         Some(at) => tempfile::tempdir_in(at)?,
         None => tempfile::tempdir()?,
     };
-    let limits = Limits { credit: 4096, down_after_ms: 3_600_000, ..Limits::default() };
+    let limits = Limits { credit: 65_536, down_after_ms: 3_600_000, ..Limits::default() };
     let options = Options { day: Day::Rehearsal { length_ms: 1 }, limits };
     let ledger = Arc::new(SqliteLedger::open(directory.path().join("ledger.db"), options).await?);
     ledger.pulse(vec!["hypervisor.main".parse()?]).await?;
     let begun = Steady::now();
-    fill(&ledger, count).await?;
+    let mut ids = fill(&ledger, count).await?;
     let took = begun.elapsed();
     println!("{count} registered and recorded in {took:.2?}: {:.0}/s", count as f64 / took.as_secs_f64());
 
@@ -108,37 +115,30 @@ async fn main() -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_millis(20)).await;
     let begun = Steady::now();
     let mut orders: VecDeque<Dispatch> = VecDeque::new();
-    let (mut steps, mut done, mut batches) = (0usize, 0usize, 0usize);
-    let mut next = std::pin::pin!(None);
-    // Two batches under way: while one is written, the other is made ready.
+    let mut under_way = VecDeque::new();
+    let (mut steps, mut done, mut batches, mut claimed) = (0, 0, 0, 0);
     loop {
-        let intents: Vec<Intent> = if orders.len() >= batch || (done + batch >= count && !orders.is_empty()) {
-            let n = orders.len().min(batch);
-            steps += n;
-            orders.drain(..n).map(|order| settle(&order)).collect()
-        } else if next.is_none() {
-            let line = ledger.due(4096).await?;
-            let claim =
-                |job: sexton_model::JobId| Intent { deletion: job.deletion(), event: Event::Claim { job } };
-            line.into_iter().filter(|job| job.slot() == 0).take(batch).map(claim).collect()
-        } else {
-            Vec::new()
-        };
-        let under_way = (!intents.is_empty()).then(|| {
-            let ledger = ledger.clone();
-            tokio::spawn(async move { ledger.run(intents).await })
-        });
-        let before = std::mem::replace(&mut *next, under_way);
-        if let Some(before) = before {
-            batches += 1;
-            for decided in before.await?? {
-                match decided?.dispatch {
-                    Some(order) => orders.push_back(order),
-                    None => done += 1,
-                }
+        while under_way.len() < callers {
+            // As many deletions at work as keep every caller busy.
+            let room = ((callers + 1) * batch).saturating_sub(claimed - done);
+            let claims = room.min(ids.len()).min(batch - orders.len().min(batch));
+            let answers = orders.len().min(batch);
+            if claims + answers == 0 || (claims + answers < batch && !under_way.is_empty()) {
+                break;
             }
-        } else if next.is_none() {
-            break;
+            let mut intents: Vec<Intent> = orders.drain(..answers).map(|order| settle(&order)).collect();
+            intents.extend(ids.drain(..claims).map(claim));
+            (steps, claimed) = (steps + answers, claimed + claims);
+            let ledger = ledger.clone();
+            under_way.push_back(tokio::spawn(async move { ledger.run(intents).await }));
+        }
+        let Some(first) = under_way.pop_front() else { break };
+        batches += 1;
+        for decided in first.await?? {
+            match decided?.dispatch {
+                Some(order) => orders.push_back(order),
+                None => done += 1,
+            }
         }
     }
     let took = begun.elapsed();

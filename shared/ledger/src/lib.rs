@@ -5,7 +5,7 @@
 //! [`sexton_model::decide::decide`] decide one event after the other, and writes all changes with their audit
 //! events in the same transaction. No transaction spans other I/O. Within a batch one bad item fails alone.
 //!
-//! What finders ([`Ledger::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
+//! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
 pub mod batch;
 mod error;

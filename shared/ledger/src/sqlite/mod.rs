@@ -13,6 +13,7 @@ mod chunk;
 mod clock;
 mod codes;
 mod counts;
+mod decided;
 mod find;
 mod inventory;
 mod jobs;
@@ -139,7 +140,7 @@ impl Ledger for SqliteLedger {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        match self.ask(Work::Run(batch)).await? {
+        match self.ask(Work::Run(Arc::new(batch))).await? {
             Answer::Run(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }

@@ -1,16 +1,15 @@
-//! Deciding a batch in the writer's transaction: load, decide, write, read what the orders need.
-use std::collections::HashSet;
+//! Deciding batches in the writer's transaction: load, decide, write, read what the orders need.
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use sexton_model::decide::OrderSpec;
-use sexton_model::plan::Plan;
-use sexton_model::step::Mode;
+use futures_util::future;
 use sqlx::sqlite::SqliteConnection;
 
-use super::counts::Counts;
+use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses};
-use super::write::{Before, read_manifests, read_targets, write};
-use crate::batch::{Loaded, Settled, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, NotDone};
+use super::write::{read_manifests, read_targets, write};
+use crate::batch::Loaded;
+use crate::{Dispatch, Intent, LedgerError};
 
 /// What a batch is decided with besides the table.
 #[derive(Debug, Clone)]
@@ -19,107 +18,101 @@ pub(super) struct Setting {
     pub(super) limits: crate::Limits,
 }
 
-type Results = Vec<Result<Decided, NotDone>>;
-
-/// Decide `batch`.
+/// Decide batches one after the other, each on what the one before left. While one is written, the next is
+/// decided: what it is decided on stands in memory, and what it has to read from the table was not touched by
+/// the one that is being written, or it would stand in memory.
 pub(super) async fn run(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     staged: &mut Staged,
-    setting: &Setting,
-    batch: &[Intent],
-) -> Result<Results, LedgerError> {
-    let (first, revision) = fences(db, memory, batch.len()).await?;
-    let deletions = memory.deletions(db, staged, batch.iter().map(|intent| intent.deletion)).await?;
-    let mut before = Before::default();
-    let statuses: Vec<_> = deletions.iter().map(|(id, (deletion, _))| (*id, deletion.status)).collect();
-    for (deletion, _) in deletions.values() {
-        before.note(deletion);
+    setting: &Arc<Setting>,
+    batches: &[&Arc<Vec<Intent>>],
+) -> Result<Vec<Results>, LedgerError> {
+    let mut answers = Vec::with_capacity(batches.len());
+    let mut batches = batches.iter();
+    let Some(first) = batches.next() else { return Ok(answers) };
+    let first = load(db, memory, staged, setting, first).await?;
+    let (left, mut outcome) = first.decide(&setting.limits)?;
+    put_back(memory, staged, left);
+    for next in batches {
+        let next = load(db, memory, staged, setting, next).await?;
+        let setting = setting.clone();
+        // On another thread, if there is one.
+        let next = tokio::spawn(async move { next.decide(&setting.limits) });
+        let (written, next) = future::join(finish(db, outcome), next).await;
+        answers.push(written?);
+        let (left, decided) = next.map_err(|e| LedgerError::Unfit(format!("deciding ended: {e}")))??;
+        put_back(memory, staged, left);
+        outcome = decided;
     }
-    let counted = Counts::of(deletions.values().map(|(deletion, _)| deletion));
-    let in_force = match memory.pauses.take() {
+    answers.push(finish(db, outcome).await?);
+    Ok(answers)
+}
+
+async fn load(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    setting: &Setting,
+    intents: &Arc<Vec<Intent>>,
+) -> Result<Batch, LedgerError> {
+    let (first, revision) = fences(db, memory, intents.len()).await?;
+    let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion)).await?;
+    let pauses = match memory.pauses.take() {
         Some(pauses) => pauses,
         None => pauses(db).await?,
     };
-    let alive = match memory.pulses.take() {
+    let pulses = match memory.pulses.take() {
         Some(pulses) => pulses,
         None => pulses(db).await?,
     };
-    let mut loaded = Loaded {
+    let loaded = Loaded {
         now: staged.now,
         day: setting.day,
         epoch: first.epoch,
         first_fence: first.number,
         deletions,
-        pauses: in_force,
+        pauses,
         out: std::mem::take(&mut staged.out),
-        pulses: alive,
+        pulses,
     };
-    let (settled, writes) = decide_all(&mut loaded, batch, &setting.limits)?;
-    let changed: HashSet<_> = statuses
-        .into_iter()
-        .filter(|(id, status)| loaded.deletions.get(id).is_some_and(|(d, _)| d.status != *status))
-        .map(|(id, _)| id)
-        .collect();
-    write(db, writes, &before, &changed, &loaded.deletions).await?;
-    Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion)).write(db, counted).await?;
-    let results = dispatches(db, &loaded, revision, settled).await?;
-    memory.pauses = Some(loaded.pauses);
-    memory.pulses = Some(loaded.pulses);
-    staged.out = loaded.out;
-    staged.deletions.extend(loaded.deletions);
+    Ok(Batch { loaded, intents: intents.clone(), revision })
+}
+
+fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left) {
+    memory.pauses = Some(left.pauses);
+    memory.pulses = Some(left.pulses);
+    staged.out = left.out;
+    staged.deletions.extend(left.deletions);
+}
+
+/// Write an outcome, and give its orders their targets and manifests as they are after it.
+async fn finish(db: &mut SqliteConnection, outcome: Outcome) -> Result<Results, LedgerError> {
+    let Outcome { writes, found, begun, changed, counts: (before, after), mut results } = outcome;
+    write(db, writes, &found, &begun, &changed).await?;
+    after.write(db, before).await?;
+    let orders = || results.iter().flatten().filter_map(|decided| decided.dispatch.as_ref());
+    let wanted: Vec<_> = orders().map(|d| (d.spec.job.deletion(), d.spec.instance.to_string())).collect();
+    let targets = if wanted.is_empty() { HashMap::new() } else { read_targets(db, &wanted).await? };
+    let wanted: Vec<_> =
+        orders().filter(|d| needs_manifest(&d.spec, &d.plan)).map(|d| manifest_key(&d.spec)).collect();
+    let manifests = if wanted.is_empty() { HashMap::new() } else { read_manifests(db, &wanted).await? };
+    for order in results.iter_mut().flatten().filter_map(|decided| decided.dispatch.as_mut()) {
+        fill(order, &targets, &manifests);
+    }
     Ok(results)
 }
 
-/// Whether an order carries a manifest: a perform of what is reversible, its undo, and the look at that.
-fn needs_manifest(order: &OrderSpec, plan: &Plan) -> bool {
-    match order.mode {
-        Mode::Undo | Mode::Verify => true,
-        Mode::Perform => plan
-            .stage(order.stage)
-            .steps
-            .get(usize::from(order.step))
-            .is_some_and(|step| step.nature.captures()),
-        Mode::Inspect | Mode::Capture => false,
+fn fill(
+    order: &mut Dispatch,
+    targets: &HashMap<(sexton_model::DeletionId, String), serde_json::Value>,
+    manifests: &HashMap<(sexton_model::JobId, u16), serde_json::Value>,
+) {
+    if !targets.is_empty() {
+        let key = (order.spec.job.deletion(), order.spec.instance.to_string());
+        order.targets = targets.get(&key).cloned();
     }
-}
-
-async fn dispatches(
-    db: &mut SqliteConnection,
-    loaded: &Loaded,
-    revision: i64,
-    settled: Vec<Result<Settled, NotDone>>,
-) -> Result<Results, LedgerError> {
-    let orders = || settled.iter().flatten().filter_map(|s| s.order.as_ref());
-    let wanted: Vec<_> = orders().map(|o| (o.job.deletion(), o.instance.to_string())).collect();
-    let targets = if wanted.is_empty() { Default::default() } else { read_targets(db, &wanted).await? };
-    let wanted: Vec<_> = orders()
-        .filter(|o| loaded.deletions.get(&o.job.deletion()).is_some_and(|(d, _)| needs_manifest(o, &d.plan)))
-        .map(manifest_key)
-        .collect();
-    let manifests = if wanted.is_empty() { Default::default() } else { read_manifests(db, &wanted).await? };
-    let mut results = Vec::with_capacity(settled.len());
-    for one in settled {
-        results.push(one.and_then(|settled| {
-            let Settled { deletion: id, order, effects, status, audit_seq } = settled;
-            let Some((deletion, _)) = loaded.deletions.get(&id) else {
-                return Err(NotDone::NoSuchDeletion(id));
-            };
-            let dispatch = order.map(|spec| Dispatch {
-                record: deletion.record.clone(),
-                plan: deletion.plan.clone(),
-                targets: targets.get(&(id, spec.instance.to_string())).cloned(),
-                manifest: if needs_manifest(&spec, &deletion.plan) {
-                    manifests.get(&manifest_key(&spec)).cloned()
-                } else {
-                    None
-                },
-                revision,
-                spec,
-            });
-            let resource = deletion.record.resource.id.clone();
-            Ok(Decided { deletion: id, resource, dispatch, effects, status, audit_seq, at: loaded.now })
-        }));
+    if needs_manifest(&order.spec, &order.plan) {
+        order.manifest = manifests.get(&manifest_key(&order.spec)).cloned();
     }
-    Ok(results)
 }

@@ -1,40 +1,18 @@
 //! Writing what a batch decided.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use sexton_model::deletion::Deletion;
-use sexton_model::job::JobKind;
 use sexton_model::{DeletionId, JobId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
 use super::chunk::{Bind, Chunked, execute, rows, store};
-use super::load::Headed;
+use super::decided::Found;
 use super::{codes, jobs};
 use crate::batch::{AuditWrite, Writes};
 use crate::row::JobRow;
 use crate::{LedgerError, rules};
-
-/// Which jobs the batch found running, and which restores there were: it decides how a job is written.
-#[derive(Debug, Default)]
-pub(super) struct Before {
-    running: HashSet<JobId>,
-    restores: HashSet<JobId>,
-}
-
-impl Before {
-    pub(super) fn note(&mut self, deletion: &Deletion) {
-        for job in &deletion.jobs {
-            if job.kind == JobKind::Restore {
-                self.restores.insert(job.id);
-            }
-            if job.state.name() == sexton_model::job::StateName::Running {
-                self.running.insert(job.id);
-            }
-        }
-    }
-}
 
 static HEADS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(
@@ -81,15 +59,16 @@ static TARGETS: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-/// Write everything. `statuses`: records whose status this batch changed.
+/// Write everything. `begun`: the restores that are new, with their resources; `statuses`: records whose status
+/// this batch changed.
 pub(super) async fn write(
     db: &mut SqliteConnection,
     writes: Writes,
-    before: &Before,
+    found: &Found,
+    begun: &HashMap<JobId, String>,
     statuses: &HashSet<DeletionId>,
-    deletions: &std::collections::HashMap<DeletionId, Headed>,
 ) -> Result<(), LedgerError> {
-    write_jobs(db, &writes, before, deletions).await?;
+    write_jobs(db, &writes, found, begun).await?;
     write_heads(db, &writes, statuses).await?;
     audit(db, writes.audit).await?;
     MANIFESTS
@@ -138,18 +117,17 @@ fn last_of<K: Ord, V>(pairs: &[(K, V)]) -> Vec<(&K, &V)> {
 async fn write_jobs(
     db: &mut SqliteConnection,
     writes: &Writes,
-    before: &Before,
-    deletions: &std::collections::HashMap<DeletionId, Headed>,
+    found: &Found,
+    begun: &HashMap<JobId, String>,
 ) -> Result<(), LedgerError> {
     let mut steps: Vec<&JobRow> = Vec::with_capacity(writes.jobs.len());
     let mut others: Vec<&JobRow> = Vec::new();
     let mut new: Vec<(&JobRow, String)> = Vec::new();
     let running = crate::row::code(sexton_model::job::StateName::Running);
     for row in writes.jobs.values() {
-        if row.id.slot() == JobKind::RESTORE_SLOT && !before.restores.contains(&row.id) {
-            let resource = deletions.get(&row.deletion()).map(|(d, _)| d.record.resource.id.to_string());
-            new.push((row, resource.unwrap_or_default()));
-        } else if row.state == running && before.running.contains(&row.id) {
+        if let Some(resource) = begun.get(&row.id) {
+            new.push((row, resource.clone()));
+        } else if row.state == running && found.running.contains(&row.id) {
             steps.push(row);
         } else {
             others.push(row);
@@ -224,14 +202,14 @@ async fn write_targets(
 pub(super) async fn read_targets(
     db: &mut SqliteConnection,
     wanted: &[(DeletionId, String)],
-) -> Result<std::collections::HashMap<(DeletionId, String), Value>, LedgerError> {
+) -> Result<HashMap<(DeletionId, String), Value>, LedgerError> {
     let pairs: Vec<(i64, &str)> = wanted.iter().map(|(id, instance)| (id.0, instance.as_str())).collect();
     let mut bind = Bind::default();
     bind.add(rules::text(&pairs)?);
     let sql = "SELECT t.deletion_id, t.instance, t.body FROM json_each(?) AS n CROSS JOIN targets AS t \
                ON t.deletion_id = n.value ->> 0 AND t.instance = n.value ->> 1";
     let doing = "reading targets";
-    let mut found = std::collections::HashMap::new();
+    let mut found = HashMap::new();
     for row in rows(db, doing, sql, bind).await? {
         let id: i64 = row.try_get(0).map_err(store(doing))?;
         let instance: String = row.try_get(1).map_err(store(doing))?;
@@ -245,14 +223,14 @@ pub(super) async fn read_targets(
 pub(super) async fn read_manifests(
     db: &mut SqliteConnection,
     wanted: &[(JobId, u16)],
-) -> Result<std::collections::HashMap<(JobId, u16), Value>, LedgerError> {
+) -> Result<HashMap<(JobId, u16), Value>, LedgerError> {
     let pairs: Vec<(i64, u16)> = wanted.iter().map(|(id, step)| (id.0, *step)).collect();
     let mut bind = Bind::default();
     bind.add(rules::text(&pairs)?);
     let sql = "SELECT m.job_id, m.step, m.body FROM json_each(?) AS n CROSS JOIN manifests AS m \
                ON m.job_id = n.value ->> 0 AND m.step = n.value ->> 1";
     let doing = "reading manifests";
-    let mut found = std::collections::HashMap::new();
+    let mut found = HashMap::new();
     for row in rows(db, doing, sql, bind).await? {
         let id: i64 = row.try_get(0).map_err(store(doing))?;
         let step: u16 = row.try_get(1).map_err(store(doing))?;

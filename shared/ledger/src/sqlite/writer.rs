@@ -25,13 +25,14 @@ pub(super) const WAITING: usize = 256;
 /// Commands in one transaction: keeps a commit, and so the longest wait for an answer, short.
 const GROUP: usize = 64;
 
-/// Intents decided together: what one batch of the trait may have.
-const MERGED: usize = 1024;
+/// Intents that neighbouring batches are joined to: enough for the fixed cost of a batch not to matter, and few
+/// enough for one to be decided while another is written.
+const MERGED: usize = 512;
 
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(super) enum Work {
-    Run(Vec<Intent>),
+    Run(Arc<Vec<Intent>>),
     Register(Vec<Resource>, Actor, bool),
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
@@ -66,7 +67,7 @@ pub(super) struct Writer {
     pub(super) db: SqliteConnection,
     pub(super) memory: Memory,
     pub(super) clock: Arc<Clock>,
-    pub(super) setting: Setting,
+    pub(super) setting: Arc<Setting>,
     /// Orders out as of the last commit, for whoever asks for free credit.
     pub(super) out: Arc<Mutex<OutCounts>>,
     /// Locked: no other process writes this file.
@@ -123,21 +124,18 @@ impl Writer {
     async fn transaction(&mut self, group: &[Item]) -> Result<Vec<Answer>, LedgerError> {
         let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await.map_err(store("beginning to write"))?;
         let mut staged = self.memory.stage(self.clock.now());
-        let mut answers = Vec::with_capacity(group.len());
-        for item in group {
-            let answer = one(&mut tx, &mut self.memory, &mut staged, &self.setting, &item.work).await;
-            match answer {
-                Ok(answer) => answers.push(answer),
-                Err(error) => {
-                    // What was loaded for this transaction is dropped with `staged`. If the rollback failed,
-                    // the next BEGIN would, too, and say so.
-                    if let Err(failed) = tx.rollback().await {
-                        tracing::error!(error = %failed, "a transaction could not be rolled back");
-                    }
-                    return Err(error);
+        let done = all(&mut tx, &mut self.memory, &mut staged, &self.setting, group).await;
+        let answers = match done {
+            Ok(answers) => answers,
+            Err(error) => {
+                // What was loaded for this transaction is dropped with `staged`. If the rollback failed, the
+                // next BEGIN would, too, and say so.
+                if let Err(failed) = tx.rollback().await {
+                    tracing::error!(error = %failed, "a transaction could not be rolled back");
                 }
+                return Err(error);
             }
-        }
+        };
         tx.commit().await.map_err(store("committing"))?;
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
@@ -145,15 +143,42 @@ impl Writer {
     }
 }
 
+/// Do everything in order; neighbouring batches together.
+async fn all(
+    db: &mut SqliteConnection,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    setting: &Arc<Setting>,
+    group: &[Item],
+) -> Result<Vec<Answer>, LedgerError> {
+    let mut answers = Vec::with_capacity(group.len());
+    let mut batches: Vec<&Arc<Vec<Intent>>> = Vec::new();
+    for item in group {
+        if let Work::Run(batch) = &item.work {
+            batches.push(batch);
+            continue;
+        }
+        let before = run::run(db, memory, staged, setting, &std::mem::take(&mut batches)).await?;
+        answers.extend(before.into_iter().map(Answer::Run));
+        answers.push(one(db, memory, staged, setting, &item.work).await?);
+    }
+    let rest = run::run(db, memory, staged, setting, &batches).await?;
+    answers.extend(rest.into_iter().map(Answer::Run));
+    Ok(answers)
+}
+
 async fn one(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     staged: &mut Staged,
-    setting: &Setting,
+    setting: &Arc<Setting>,
     work: &Work,
 ) -> Result<Answer, LedgerError> {
     Ok(match work {
-        Work::Run(batch) => Answer::Run(run::run(db, memory, staged, setting, batch).await?),
+        Work::Run(batch) => {
+            let mut results = run::run(db, memory, staged, setting, &[batch]).await?;
+            Answer::Run(results.pop().unwrap_or_default())
+        }
         Work::Register(resources, by, whole) => {
             Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole)).await?)
         }
@@ -179,7 +204,7 @@ fn merge(commands: impl Iterator<Item = Command>) -> Vec<Item> {
                 if batch.len() + more.len() <= MERGED =>
             {
                 replies.push((reply, more.len()));
-                batch.extend(more);
+                Arc::make_mut(batch).extend(Arc::unwrap_or_clone(more));
             }
             (work, _) => {
                 let count = if let Work::Run(batch) = &work { batch.len() } else { 0 };
@@ -193,14 +218,14 @@ fn merge(commands: impl Iterator<Item = Command>) -> Vec<Item> {
 /// The batches an item was joined from.
 fn apart(item: Item) -> Vec<Item> {
     match item {
-        Item { work: Work::Run(mut batch), replies } if replies.len() > 1 => replies
-            .into_iter()
-            .map(|(reply, count)| {
-                let rest = batch.split_off(count);
-                let own = std::mem::replace(&mut batch, rest);
-                Item { work: Work::Run(own), replies: vec![(reply, count)] }
-            })
-            .collect(),
+        Item { work: Work::Run(batch), replies } if replies.len() > 1 => {
+            let mut batch = Arc::unwrap_or_clone(batch);
+            let own = |(reply, count)| {
+                let own = batch.drain(..count).collect();
+                Item { work: Work::Run(Arc::new(own)), replies: vec![(reply, count)] }
+            };
+            replies.into_iter().map(own).collect()
+        }
         whole => vec![whole],
     }
 }

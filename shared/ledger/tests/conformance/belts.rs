@@ -54,7 +54,7 @@ pub async fn a_pause_stops_claims_and_dispatch_but_no_restore(fixture: &dyn Fixt
     let soft = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
     let paused = on.ledger.pause(soft, &actor("ops"), "something smells").await.unwrap();
     assert_eq!(paused.orders_out, 2);
-    assert_eq!(on.ledger.pauses().await.unwrap(), [paused.pause.clone()]);
+    assert_eq!(on.ledger.pauses().await.unwrap(), vec![paused.pause.clone()]);
     assert!(on.ledger.beacon().await.unwrap().revision > revision);
     let everything = on.ledger.pause(PauseSelector::default(), &actor("ops"), "stop").await.unwrap();
     assert_eq!(everything.orders_out, 2);

@@ -34,7 +34,7 @@ pub async fn a_name_is_protected_until_recycle(fixture: &dyn Fixture) {
     let other = resource("web01", "another");
     let same = resource("web01", "uuid-of-web01");
     let taken = Err(NotDone::NameTaken { resource: name.clone(), deletion: id });
-    assert_eq!(on.ledger.register(vec![other.clone()], &ops, false).await.unwrap(), [taken.clone()]);
+    assert_eq!(on.ledger.register(vec![other.clone()], &ops, false).await.unwrap(), vec![taken.clone()]);
     assert_eq!(on.ledger.register(vec![same.clone()], &ops, false).await.unwrap(), [Ok(())]);
     on.play_to(id, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
     // Removed from the inventory: even the same identity cannot come back under its record.
