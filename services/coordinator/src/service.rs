@@ -107,9 +107,14 @@ async fn refill(engine: Arc<Engine>, freed: Arc<Notify>, shutdown: CancellationT
             _ = tick.tick() => {}
             () = freed.notified() => {}
         }
-        if let Err(error) = engine.refill().await {
-            complain("free credit is given out later", &error);
-            tokio::time::sleep(AFTER_ERROR).await;
+        match engine.refill().await {
+            // One round takes a bounded number of jobs: as long as some went on there may be more.
+            Ok(went_on) if went_on > 0 => freed.notify_one(),
+            Ok(_) => {}
+            Err(error) => {
+                complain("free credit is given out later", &error);
+                tokio::time::sleep(AFTER_ERROR).await;
+            }
         }
     }
 }
