@@ -1,4 +1,5 @@
 //! The words of this subsystem, and what a host can do. A host reads and does; it decides nothing.
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -31,6 +32,16 @@ pub struct Flags {
     pub ha: bool,
 }
 
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on: Vec<_> = [("autostart", self.autostart), ("onboot", self.onboot), ("ha", self.ha)]
+            .into_iter()
+            .filter_map(|(name, on)| on.then_some(name))
+            .collect();
+        if on.is_empty() { f.write_str("nothing that starts it") } else { f.write_str(&on.join(", ")) }
+    }
+}
+
 /// Whether a machine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -39,6 +50,15 @@ pub enum Power {
     On,
     /// No process runs it.
     Off,
+}
+
+impl fmt::Display for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::On => "on",
+            Self::Off => "off",
+        })
+    }
 }
 
 /// A machine as it is defined.

@@ -295,6 +295,12 @@ pub enum Refusal {
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,
+    /// At the end of recycle: the name is not given away while what used it may still exist.
+    #[error(
+        "the name stays taken while something may remain: {0}. Have it removed by hand; once it was seen to be \
+         gone, waive it as absent, with the evidence"
+    )]
+    NameInUse(String),
     /// There is no such hold.
     #[error("there is no hold {0} on this deletion")]
     NoSuchHold(i64),

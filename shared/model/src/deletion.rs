@@ -152,12 +152,22 @@ pub enum WaiverClaim {
     MayRemain,
 }
 
+impl WaiverClaim {
+    /// It in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::MayRemain => "may remain",
+        }
+    }
+}
+
 /// A step that a person let pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiver {
     /// The job's slot.
     pub slot: u8,
-    /// The step's index in its job.
+    /// The step's index in its job; at the end of recycle, the number of its steps.
     pub step: u16,
     /// What is stated.
     pub claim: WaiverClaim,
@@ -349,6 +359,29 @@ impl Deletion {
         }
         list.reverse();
         list
+    }
+
+    /// The step that a waiver let pass; none for one of a restore, or for the end of recycle.
+    pub fn waived_step(&self, waiver: &Waiver) -> Option<&Step> {
+        match JobKind::from_slot(waiver.slot)? {
+            JobKind::Stage(stage) => self.plan.stage(stage).steps.get(usize::from(waiver.step)),
+            JobKind::Restore => None,
+        }
+    }
+
+    /// The steps that were waived as "may remain": what they were about may still use the name. None any more once
+    /// a person has stated at the end of recycle, with evidence, that all of it is gone.
+    pub fn may_remain(&self) -> Vec<&str> {
+        let recycle = Stage::Recycle;
+        let end = self.plan.stage(recycle).steps.len();
+        let seen_gone = self.waivers.iter().any(|w| {
+            w.slot == recycle.index() && usize::from(w.step) == end && w.claim == WaiverClaim::Absent
+        });
+        if seen_gone {
+            return Vec::new();
+        }
+        let remaining = self.waivers.iter().filter(|w| w.claim == WaiverClaim::MayRemain);
+        remaining.filter_map(|w| self.waived_step(w)).map(|step| step.name.as_str()).collect()
     }
 
     /// The plan's step under a job's cursor, with its index in its stage; none once all are done.

@@ -17,7 +17,7 @@ pub(crate) async fn check(host: &dyn Host, ask: &Ask) -> Result<Done, Obstacle> 
     }
     if flags != Flags::default() {
         return Err(Obstacle::Refuse(format!(
-            "{} was stopped, but would be started again: {flags:?}",
+            "{} was stopped, but would be started again: {flags}",
             ask.name
         )));
     }

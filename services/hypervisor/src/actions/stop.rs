@@ -84,9 +84,7 @@ pub(crate) async fn presence(host: &dyn Host, ask: &Ask) -> Result<(Presence, St
     };
     Ok(match running {
         Some(running) => (Presence::Absent, format!("{} {}", ask.name, told(running))),
-        None if flags != NOTHING_STARTS_IT => {
-            (Presence::Absent, format!("{} is off with {flags:?}", ask.name))
-        }
+        None if flags != NOTHING_STARTS_IT => (Presence::Absent, format!("{} is off with {flags}", ask.name)),
         None => (Presence::Present, format!("{} is off, and nothing starts it", ask.name)),
     })
 }
@@ -99,7 +97,7 @@ pub(crate) async fn restored(host: &dyn Host, ask: &Ask, manifest: &Value) -> Re
     accept(&domain, running, &manifest)?;
     if power(running) != manifest.power || domain.flags != manifest.flags {
         return Err(Obstacle::Refuse(format!(
-            "{} is {:?} with {:?}, before it was {:?} with {:?}",
+            "{} is {} with {}, before it was {} with {}",
             ask.name,
             power(running),
             domain.flags,
@@ -107,7 +105,7 @@ pub(crate) async fn restored(host: &dyn Host, ask: &Ask, manifest: &Value) -> Re
             manifest.flags
         )));
     }
-    Ok(format!("{} is {:?} with {:?}, as before", ask.name, manifest.power, manifest.flags))
+    Ok(format!("{} is {} with {}, as before", ask.name, manifest.power, manifest.flags))
 }
 
 fn parse(ask: &Ask, manifest: Option<&Value>) -> Result<Manifest, Obstacle> {

@@ -81,6 +81,7 @@ macro_rules! conformance_tests {
             parked_and_tried_again,
             waived_as_absent_lets_dependents_run,
             waived_as_remaining_waives_dependents,
+            what_may_remain_keeps_its_name,
             rescue_has_its_rules,
             refused_parks,
             unknown_or_present_is_never_done,

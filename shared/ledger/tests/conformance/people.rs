@@ -76,6 +76,29 @@ pub async fn waived_as_remaining_waives_dependents(fixture: &dyn Fixture) {
     assert_eq!(resource.presence, Inventory::Registered, "nor is it taken out of the inventory");
 }
 
+/// A name is not given away while what used it may remain, and it is once somebody has seen that it is gone.
+pub async fn what_may_remain_keeps_its_name(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (id, _) = parked(&on, "web01").await;
+    let next = on.one(id, waive(WaiverClaim::MayRemain)).await.unwrap().dispatch;
+    on.play(next, &mut Vec::new(), |_, _| false).await;
+    on.play_to(id, |_, _| false).await;
+    let job = on.job(id, JobKind::Stage(Stage::Recycle)).await;
+    let JobState::Parked { reason } = &job.state else { panic!("{:?}", job.state) };
+    assert!(reason.contains("hypervisor.undefine"), "{reason}");
+    let name = "vm/web01".parse().unwrap();
+    let resource = on.ledger.resource(&name).await.unwrap().unwrap();
+    assert_eq!((resource.presence, resource.live), (Inventory::Registered, Some(id)));
+    for event in [Event::Retry { by: actor("ops") }, waive(WaiverClaim::MayRemain)] {
+        let refused = on.one(id, event).await.unwrap_err();
+        assert!(matches!(refused, NotDone::Refused(Refusal::NameInUse(_))), "{refused:?}");
+    }
+    on.one(id, waive(WaiverClaim::Absent)).await.unwrap();
+    assert_eq!(on.status(id).await, RecordStatus::Recycled);
+    let resource = on.ledger.resource(&name).await.unwrap().unwrap();
+    assert_eq!((resource.presence, resource.live), (Inventory::Recycled, None));
+}
+
 pub async fn rescue_has_its_rules(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let rescue = || Event::Rescue { by: actor("ops"), evidence: "copied by hand".into() };

@@ -1,4 +1,5 @@
 //! How a job takes the lock, goes from step to step, and ends.
+use super::settle::park;
 use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading, held};
 use crate::audit::What;
 use crate::belts;
@@ -173,7 +174,7 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     }
     let remaining = draft.deletion.waivers.iter().find(|w| {
         w.claim == WaiverClaim::MayRemain
-            && waived_step(draft, w).is_some_and(|waived| step.after.contains(&waived.name))
+            && draft.deletion.waived_step(w).is_some_and(|waived| step.after.contains(&waived.name))
     });
     let Some(cause) = remaining else { return false };
     let waiver = Waiver {
@@ -187,13 +188,6 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     };
     draft.change(Change::Waived(waiver));
     true
-}
-
-fn waived_step<'d>(draft: &'d Draft<'_>, waiver: &Waiver) -> Option<&'d Step> {
-    match JobKind::from_slot(waiver.slot)? {
-        JobKind::Stage(stage) => draft.deletion.plan.stage(stage).steps.get(usize::from(waiver.step)),
-        JobKind::Restore => None,
-    }
 }
 
 /// Move the cursor to the next step.
@@ -277,9 +271,15 @@ fn stages_quiet_after(draft: &Draft<'_>) -> crate::Timestamp {
         .unwrap_or_default()
 }
 
-/// Every step is done: the job ends, its successor becomes due.
+/// Every step is done: the job ends, its successor becomes due. Recycle does not end while anything may remain:
+/// a name is not given away while what used it may still exist (I6).
 fn finish(draft: &mut Draft<'_>, mut job: Job) {
     let now = draft.now();
+    if job.kind == JobKind::Stage(Stage::Recycle)
+        && let Some(reason) = keeps_the_name(draft)
+    {
+        return park(draft, job, reason);
+    }
     job.state = JobState::Done;
     job.ended_at = Some(now);
     let kind = job.kind;
@@ -303,6 +303,17 @@ fn finish(draft: &mut Draft<'_>, mut job: Job) {
             }
         }
     }
+}
+
+/// Why the name cannot become free, and what a person can do about it.
+fn keeps_the_name(draft: &Draft<'_>) -> Option<String> {
+    let steps = draft.deletion.may_remain().join(", ");
+    (!steps.is_empty()).then(|| {
+        format!(
+            "the name stays taken: {steps} waived as \"may remain\". Once somebody has seen that all of it is \
+             gone, waive this as absent, with the evidence"
+        )
+    })
 }
 
 /// Begin the restore: it takes over the lock in this very decision.

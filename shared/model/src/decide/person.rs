@@ -123,6 +123,9 @@ fn parked(draft: &Draft<'_>) -> Result<Job, Refusal> {
 /// The parked step is tried again, with all its attempts.
 pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     let mut job = parked(draft)?;
+    if draft.deletion.step_at(&job).is_none() {
+        return Err(Refusal::NameInUse(draft.deletion.may_remain().join(", ")));
+    }
     draft.record(heading(draft.now(), What::Retried, by.as_str(), Some(job.kind)));
     job.attempts = 0;
     job.unstarted = 0;
@@ -134,7 +137,8 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parked step is let pass.
+/// The parked step is let pass. At the end of recycle no step is left: what is let pass then is everything that
+/// was waived as "may remain" before, and only because somebody has seen that it is gone.
 pub(super) fn waive(
     draft: &mut Draft<'_>,
     by: &Actor,
@@ -143,9 +147,13 @@ pub(super) fn waive(
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
     let mut job = parked(draft)?;
+    let step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
+    if step.is_none() && claim == WaiverClaim::MayRemain {
+        return Err(Refusal::NameInUse(draft.deletion.may_remain().join(", ")));
+    }
     let mut audit = heading(draft.now(), What::Waived, by.as_str(), Some(job.kind));
-    audit.step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
-    audit.detail = format!("{claim:?}: {evidence}");
+    audit.detail = format!("{}: {evidence}", claim.words());
+    audit.step.clone_from(&step);
     draft.record(audit);
     draft.change(Change::Waived(Waiver {
         slot: job.kind.slot(),
@@ -156,7 +164,9 @@ pub(super) fn waive(
         at: draft.now(),
         untouched: !job.touched,
     }));
-    advance(&mut job);
+    if step.is_some() {
+        advance(&mut job);
+    }
     go_on(draft, job);
     Ok(())
 }

@@ -151,7 +151,8 @@ fn undo_again(draft: &mut Draft<'_>, asked: Asked, reason: &str) {
     go_on(draft, job);
 }
 
-fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
+/// It needs a person.
+pub(super) fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
     draft.happened("parked", format!("{}: {reason}", job.kind));
     job.state = JobState::Parked { reason };
     draft.put(job);

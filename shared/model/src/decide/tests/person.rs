@@ -1,8 +1,8 @@
 //! What people decide: hold, retry, waive, rescue.
-use super::super::{Event, Refusal};
+use super::super::{Change, Event, Refusal};
 use super::kit::{Bench, DAY_MS, actor, cancel, place_hold, rescue, stage};
 use crate::deletion::{RecordStatus, WaiverClaim};
-use crate::job::{Stage, StateName};
+use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
 
 fn waive(claim: WaiverClaim) -> Event {
@@ -42,7 +42,7 @@ fn a_waiver_cascades_only_if_something_may_remain() {
         let decision = bench.must(&waive(claim));
         assert_eq!(bench.deletion.waivers.len(), waived, "{claim:?}");
         assert!(bench.deletion.waivers.iter().all(|w| w.claim == claim && w.slot == 2));
-        let tombstone = super::super::Change::Resource(crate::resource::Presence::Tombstone);
+        let tombstone = Change::Resource(crate::resource::Presence::Tombstone);
         assert!(!decision.changes.contains(&tombstone), "the inventory would forget what may remain");
         let state = bench.state(stage(Stage::Hard));
         assert_eq!(state, if waived == 1 { StateName::Running } else { StateName::Done });
@@ -52,6 +52,51 @@ fn a_waiver_cascades_only_if_something_may_remain() {
             assert_eq!((bench.out().stage, bench.out().step), (Stage::Purge, 1));
         }
     }
+}
+
+/// The stages to the end, whatever is answered being good; recycle is claimed.
+fn to_the_end(bench: &mut Bench) {
+    for which in Stage::ALL {
+        if bench.state(stage(which)) == StateName::Scheduled {
+            bench.claim(which);
+        }
+        while bench.state(stage(which)) == StateName::Running {
+            bench.comply();
+        }
+    }
+}
+
+/// I6: what may remain keeps its name, until somebody has seen that it is gone.
+#[test]
+fn a_name_is_not_freed_while_something_may_remain() {
+    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
+    bench.answer(Outcome::refused("not mine"));
+    bench.must(&waive(WaiverClaim::MayRemain));
+    to_the_end(&mut bench);
+    let remains = "hypervisor.undefine, hypervisor.release, inventory.remove, hypervisor.wipe";
+    let JobState::Parked { reason } = &bench.job(stage(Stage::Recycle)).state else {
+        panic!("{:?}", bench.job(stage(Stage::Recycle)))
+    };
+    assert!(reason.contains(remains), "{reason}");
+    assert_eq!(bench.deletion.status, RecordStatus::Live);
+    for event in [Event::Retry { by: actor("ops") }, waive(WaiverClaim::MayRemain)] {
+        assert_eq!(bench.go(&event), Err(Refusal::NameInUse(remains.into())), "{event:?}");
+    }
+    let decision = bench.must(&waive(WaiverClaim::Absent));
+    assert!(decision.changes.contains(&Change::Resource(crate::resource::Presence::Recycled)));
+    assert_eq!(bench.deletion.status, RecordStatus::Recycled);
+    let recycle = bench.job(stage(Stage::Recycle));
+    assert_eq!((recycle.state.name(), recycle.cursor), (StateName::Done, 0));
+}
+
+/// What was seen to be gone keeps nothing.
+#[test]
+fn a_name_is_freed_if_all_that_was_waived_is_gone() {
+    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
+    bench.answer(Outcome::refused("not mine"));
+    bench.must(&waive(WaiverClaim::Absent));
+    to_the_end(&mut bench);
+    assert_eq!(bench.deletion.status, RecordStatus::Recycled);
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) struct Watch {
     /// What it was ordered to take back so far, each once.
     undone: Vec<(Stage, u16)>,
     hard: bool,
+    /// A person said that something may remain, and nobody has said since that all of it is gone.
+    remains: bool,
 }
 
 impl Watch {
@@ -93,6 +95,7 @@ impl Watch {
             }
         }
         self.hard |= after.claimed(Stage::Hard);
+        self.stated(before, event);
         self.ends(before, after, decision);
     }
 
@@ -178,6 +181,20 @@ impl Watch {
         }
     }
 
+    /// What people said about what they let pass.
+    fn stated(&mut self, before: &Deletion, event: &Event) {
+        let Event::Waive { claim, .. } = event else { return };
+        let parked = before.locking_job().expect("what is waived is parked");
+        match claim {
+            WaiverClaim::MayRemain => self.remains |= parked.kind != JobKind::Restore,
+            WaiverClaim::Absent if parked.kind == JobKind::Stage(Stage::Recycle) => {
+                let steps = before.plan.stage(Stage::Recycle).steps.len();
+                self.remains &= usize::from(parked.cursor) < steps;
+            }
+            WaiverClaim::Absent => {}
+        }
+    }
+
     /// I7, I8, I13: the record lives until all its jobs are over, and ends in one of three ways.
     fn ends(&self, before: &Deletion, after: &Deletion, decision: &Decision) {
         if !before.status.live() {
@@ -194,7 +211,10 @@ impl Watch {
                 let waived = after.waivers.iter().any(|w| w.slot == JobKind::RESTORE_SLOT);
                 assert!(waived || self.owed.as_ref() == Some(&self.undone), "I4: not everything was undone");
             }
-            RecordStatus::Recycled => assert_eq!(self.ended.len(), Stage::ALL.len()),
+            RecordStatus::Recycled => {
+                assert_eq!(self.ended.len(), Stage::ALL.len());
+                assert!(!self.remains, "I6: the name was freed while something may remain");
+            }
             RecordStatus::Rescued => assert!(self.hard && self.owed.is_none()),
             RecordStatus::Restoring => assert!(self.owed.is_some()),
             RecordStatus::Live => assert!(self.owed.is_none()),
