@@ -14,6 +14,7 @@
 //! instance), unless the platform registers it with the attribute `none = true`.
 //!
 //! Two drivers: [`restic`] calls the program of that name, [`sandbox`] keeps JSON files in a folder.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use sexton_consumer::driver::Driver;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 mod action;
 mod conditional;
@@ -46,6 +48,25 @@ pub enum DriverConfig {
     Restic(restic::Config),
 }
 
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Restic(config) => {
+                let always = [&mut config.password_file, &mut config.schedules_dir];
+                always.into_iter().chain(&mut config.cache_dir).collect()
+            }
+        }
+    }
+
+    fn programs(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(_) => Vec::new(),
+            Self::Restic(config) => vec![&mut config.program],
+        }
+    }
+}
+
 /// The driver that `config` asks for.
 ///
 /// # Errors
@@ -63,7 +84,7 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

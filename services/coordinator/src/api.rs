@@ -7,7 +7,7 @@ mod views;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -18,7 +18,6 @@ use secrecy::{ExposeSecret, SecretString};
 use sexton_api::HealthInfo;
 use sexton_model::Actor;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::engine::Engine;
@@ -66,8 +65,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .with_state(api)
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, TIMEOUT))
-        .layer(RequestBodyLimitLayer::new(BODY_MAX_BYTES))
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(CatchPanicLayer::new())
+        .layer(middleware::map_response(problem::as_problem))
 }
 
 async fn authenticate(State(api): Shared, request: Request, next: Next) -> Result<Response, Refused> {
@@ -110,5 +110,6 @@ async fn ready(State(api): Shared) -> Result<&'static str, Refused> {
 async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let facts = api.engine.ledger.facts().await?;
     let health = api.engine.ledger.health().await?;
-    Ok(Json(views::health(&facts, health, &api.engine.counters)))
+    let instances = api.engine.ledger.instances().await?;
+    Ok(Json(views::health(&facts, health, &api.engine, &instances)))
 }

@@ -8,7 +8,9 @@ use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::Timestamp;
 use sexton_model::decide::{Event, Lane};
 use sexton_model::{Instance, JobId};
-use sexton_protocol::{BeaconSigner, Broadcast, Direction, Event as Envelope, Keyring, Pack, Rejected};
+use sexton_protocol::{
+    BeaconSigner, Broadcast, Direction, Event as Envelope, Holder, Keyring, Pack, Rejected,
+};
 
 use crate::intake::{self, NotAccepted};
 use crate::outbox::Outbox;
@@ -72,6 +74,29 @@ impl Engine {
             outbox,
             counters: Counters::default(),
         }
+    }
+
+    /// Instances that have a key: no other can ever answer an order.
+    pub fn known(&self) -> impl Iterator<Item = &Instance> {
+        self.keyring.holders().filter_map(|holder| match holder {
+            Holder::Instance(instance) => Some(instance),
+            Holder::Scheduler => None,
+        })
+    }
+
+    /// Say in the log which instances are down although jobs wait for them.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read; the next tick tries again.
+    pub async fn warn_of_the_missing(&self) -> Result<(), LedgerError> {
+        for (instance, state) in self.ledger.instances().await? {
+            if state.down && state.waiting > 0 {
+                let last = state.pulse_at.map(|at| at.to_string()).unwrap_or_else(|| "never".to_owned());
+                let key = self.known().any(|known| *known == instance);
+                tracing::warn!(%instance, last_pulse = last, waiting = state.waiting, key, "jobs wait for a consumer");
+            }
+        }
+        Ok(())
     }
 
     /// Decide and then publish what was decided. The results, in order.

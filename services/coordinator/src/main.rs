@@ -69,7 +69,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
     let signer = BeaconSigner::parse(&beacon.display().to_string(), secret::read(&beacon)?.expose_secret())?;
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
-    let options = sexton_ledger::Options { day, limits: credit.limits() };
+    let options = sexton_ledger::Options { day, limits: credit.limits()? };
     let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
         let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
@@ -83,6 +83,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
         signer: Arc::new(signer),
         unpacked: credit.unpacked,
     }));
+    plans.warn_of_the_unknown(engine.known());
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");

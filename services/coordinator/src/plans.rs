@@ -1,13 +1,13 @@
 //! The plans and the catalogue, as they lie in `deploy/`.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use sexton_model::Kind;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::plan::Plan;
+use sexton_model::{Instance, Kind};
 
 /// Largest plan or catalogue file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -66,6 +66,18 @@ impl Plans {
     /// The plan for a kind of resource.
     pub fn of_kind(&self, kind: &Kind) -> Option<&Arc<Plan>> {
         self.by_kind.get(kind)
+    }
+
+    /// Say in the log which subsystems are needed, but have no instance among `known`: the jobs of resources that name
+    /// none would wait for ever, so no record of them is taken.
+    pub fn warn_of_the_unknown<'a>(&self, known: impl Iterator<Item = &'a Instance>) {
+        let known: BTreeSet<_> = known.map(|instance| &instance.subsystem).collect();
+        for (kind, plan) in &self.by_kind {
+            let missing: BTreeSet<_> = plan.subsystems().filter(|s| !known.contains(s)).collect();
+            for subsystem in missing {
+                tracing::warn!(%kind, %subsystem, "the plan needs a subsystem of which no instance is known");
+            }
+        }
     }
 
     /// All kinds that have a plan.

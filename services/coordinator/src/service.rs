@@ -23,6 +23,8 @@ const WAKE_EVERY: Duration = Duration::from_millis(200);
 const REFILL_EVERY: Duration = Duration::from_millis(200);
 /// The beacon's rhythm.
 const BEACON_EVERY: Duration = Duration::from_secs(1);
+/// How often the log says for whom jobs wait in vain: often enough to be seen, too rarely to fill a disk.
+const WARN_EVERY: Duration = Duration::from_secs(30);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -45,6 +47,7 @@ pub async fn run(
     tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
+    tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine, shutdown.clone()));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -136,6 +139,22 @@ async fn wake(engine: Arc<Engine>, shutdown: CancellationToken) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(WARN_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, before anybody can have pulsed.
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.warn_of_the_missing().await {
+            complain("nobody knows who is missing", &error);
         }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Two drivers: [`rfc2136`] talks to an authoritative server by signed queries and updates, [`sandbox`] keeps
 //! JSON files in a folder.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use sexton_consumer::driver::{Driver, Obstacle, StepContext};
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 pub mod record;
 pub mod rfc2136;
@@ -41,6 +43,15 @@ pub enum DriverConfig {
     Sandbox(sandbox::Config),
     /// An authoritative server that takes RFC 2136 updates, such as BIND or Knot.
     Rfc2136(rfc2136::Config),
+}
+
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Rfc2136(config) => config.key_secret_file.iter_mut().collect(),
+        }
+    }
 }
 
 /// The driver that `config` asks for.
@@ -81,7 +92,7 @@ fn no_check(step: &StepContext) -> Obstacle {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

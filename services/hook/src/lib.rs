@@ -8,7 +8,7 @@
 //! platform registers it with the attribute `none = true`.
 //!
 //! Two drivers: [`hook`] does what its definition says, [`sandbox`] keeps JSON files in a folder.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -18,6 +18,7 @@ use sexton_model::Instance;
 use sexton_model::Subsystem;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 mod answer;
 pub mod definition;
@@ -60,6 +61,18 @@ pub enum DriverConfig {
     Hook(hook::Config),
 }
 
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => [&mut config.root].into_iter().chain(&mut config.actions).collect(),
+            Self::Hook(config) => {
+                let files = config.actions.iter_mut().chain(config.secret_headers.values_mut());
+                files.chain([&mut config.definition]).collect()
+            }
+        }
+    }
+}
+
 /// The driver that `config` asks for.
 ///
 /// # Errors
@@ -100,7 +113,7 @@ fn actions_for(file: Option<&Path>, subsystem: &Subsystem) -> anyhow::Result<Sub
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    let part: DriverConfig = config.part("consumers", &instance.to_string())?;
+    let part: DriverConfig = config.consumer(&instance.to_string())?;
     let file = match &part {
         DriverConfig::Sandbox(part) => part.actions.clone(),
         DriverConfig::Hook(part) => part.actions.clone(),

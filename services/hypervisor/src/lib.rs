@@ -21,6 +21,7 @@
 //! that changes something. Volumes have no place for it: a `delete_volumes` that slept through its lease is
 //! stopped by its deadline and its permit alone. That is enough, since nothing is given back after a purge.
 //! Processes in another PID namespace are not seen; run the consumer in the host's.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -28,6 +29,7 @@ use sexton_consumer::driver::Driver;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 mod actions;
 mod ask;
@@ -58,6 +60,22 @@ pub enum DriverConfig {
     Qemu(qemu::Config),
 }
 
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Qemu(config) => vec![&mut config.root],
+        }
+    }
+
+    fn programs(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(_) => Vec::new(),
+            Self::Qemu(config) => vec![&mut config.qemu_system, &mut config.qemu_img],
+        }
+    }
+}
+
 /// The driver that `config` asks for.
 ///
 /// # Errors
@@ -75,7 +93,7 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

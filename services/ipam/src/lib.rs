@@ -11,6 +11,7 @@
 //!
 //! Two drivers: [`kea`] talks to a Kea DHCPv4 server by its control agent, [`sandbox`] keeps JSON files in a
 //! folder.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -18,6 +19,7 @@ use sexton_consumer::driver::{Driver, Obstacle, StepContext};
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 pub mod address;
 pub mod kea;
@@ -40,6 +42,15 @@ pub enum DriverConfig {
     Sandbox(sandbox::Config),
     /// A Kea DHCPv4 server behind its control agent.
     Kea(kea::Config),
+}
+
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Kea(config) => config.password_file.iter_mut().chain(&mut config.lock_file).collect(),
+        }
+    }
 }
 
 /// The driver that `config` asks for.
@@ -80,7 +91,7 @@ fn no_check(step: &StepContext) -> Obstacle {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 //!
 //! Two drivers: [`prometheus`] keeps the target files of a Prometheus server and talks to its HTTP API,
 //! [`sandbox`] keeps JSON files in a folder.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use sexton_consumer::driver::Driver;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 mod action;
 mod conditional;
@@ -46,6 +48,17 @@ pub enum DriverConfig {
     Prometheus(prometheus::Config),
 }
 
+impl DriverPart for DriverConfig {
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Prometheus(config) => {
+                [&mut config.targets_dir].into_iter().chain(&mut config.authorization_file).collect()
+            }
+        }
+    }
+}
+
 /// The driver that `config` asks for.
 ///
 /// # Errors
@@ -63,7 +76,7 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@
 //! A message that is on its way. The spool refuses an older fence before each message; a mail server that
 //! answers late may still deliver one announcement after its retraction. Its number is lower, so calendars
 //! ignore it.
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -26,6 +27,7 @@ use sexton_consumer::driver::Driver;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_service::Config;
+use sexton_service::config::DriverPart;
 
 mod ask;
 mod driver;
@@ -56,6 +58,19 @@ pub enum DriverConfig {
     Smtp(smtp::Config),
 }
 
+impl DriverPart for DriverConfig {
+    fn knows_its_instance(driver: &str) -> bool {
+        matches!(driver, "sandbox" | "smtp")
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Sandbox(config) => vec![&mut config.root],
+            Self::Smtp(config) => [&mut config.state].into_iter().chain(&mut config.password_file).collect(),
+        }
+    }
+}
+
 /// The driver that `config` asks for.
 ///
 /// # Errors
@@ -73,7 +88,7 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
 /// # Errors
 /// Naming the key that is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    Ok((actions(), driver(config.part("consumers", &instance.to_string())?)?))
+    Ok((actions(), driver(config.consumer(&instance.to_string())?)?))
 }
 
 #[cfg(test)]

@@ -116,11 +116,8 @@ impl SmtpOffice {
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str())
             .context("url")?
             .timeout(Some(timeout));
-        let password = match (config.password, &config.password_file) {
-            (Some(_), Some(_)) => anyhow::bail!("password and password_file: set one of them"),
-            (None, Some(file)) => Some(sexton_service::secret::read(file).context("password_file")?),
-            (password, None) => password,
-        };
+        let password =
+            sexton_service::secret::either("password", config.password, config.password_file.as_deref())?;
         match (config.user, password) {
             (Some(user), Some(password)) => {
                 transport =

@@ -62,7 +62,7 @@ pub enum Command {
         /// The resource, such as vm/web01.
         resource: ResourceId,
         /// The date its soft stage is due (YYYY-MM-DD). There is no default.
-        #[arg(long)]
+        #[arg(long, value_parser = sexton_api::date::parse)]
         on: NaiveDate,
         /// Why.
         #[arg(long)]
@@ -71,7 +71,7 @@ pub enum Command {
         #[arg(long)]
         zone: Option<Zone>,
         /// By when it must be gone; shown with the record.
-        #[arg(long)]
+        #[arg(long, value_parser = sexton_api::date::parse)]
         gone_by: Option<NaiveDate>,
     },
     /// List deletion records, newest first.
@@ -195,22 +195,50 @@ pub enum Command {
         #[arg(long, conflicts_with = "machines")]
         describe: Option<String>,
     },
-    /// Make the keys that processes prove themselves with, and the broker's definitions.
+    /// Make the keys that processes prove themselves with, and the broker's definitions; or add those that are
+    /// missing. What is there stays as it is.
     #[cfg(feature = "serve")]
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Keys {
-        /// The folder to make.
-        folder: PathBuf,
-        /// The instances, such as hypervisor.main,dns.main.
-        #[arg(long, value_delimiter = ',', required = true)]
-        instances: Vec<sexton_model::Instance>,
-        /// The broker's virtual host.
-        #[arg(long, default_value = "sexton")]
-        vhost: String,
+        #[command(flatten)]
+        make: Option<KeysArguments>,
+        #[command(subcommand)]
+        command: Option<KeysCommand>,
     },
     /// Print the completions for a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+}
+
+/// Which keys to make.
+#[cfg(feature = "serve")]
+#[derive(Debug, Args)]
+pub struct KeysArguments {
+    /// The folder: a new one, or one that this command made.
+    #[arg(required = true)]
+    pub folder: PathBuf,
+    /// The instances, such as hypervisor.main,dns.main. Those that have keys keep them.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub instances: Vec<sexton_model::Instance>,
+    /// The broker's virtual host; that of the folder if it exists, or else sexton.
+    #[arg(long)]
+    pub vhost: Option<String>,
+}
+
+/// What else can be done with keys.
+#[cfg(feature = "serve")]
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Exchange the key of an instance (or of `scheduler`) in three steps, so that nobody has to stop: hand out a new
+    /// key, let it sign, take the old one away. Each call takes the next step and says what to do before the one after.
+    Rotate {
+        /// Whose key, such as dns.main.
+        holder: sexton_protocol::Holder,
+        /// The folder of keys.
+        #[arg(long, default_value = "keys")]
+        folder: PathBuf,
     },
 }
 

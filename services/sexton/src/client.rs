@@ -10,10 +10,11 @@ use sexton_api::{
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::WaiverClaim;
-use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId};
 
 use crate::arguments::{Arguments, Command, Format, ListArguments};
+#[cfg(feature = "serve")]
+use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{moment, table, write};
 use crate::{import, show};
 
@@ -43,8 +44,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
-        Command::Keys { folder, instances, vhost } => {
-            crate::serve::keys::make(&folder, &instances, &vhost)?;
+        Command::Keys { make, command } => {
+            print!("{}", keys(make, command)?);
             return Ok(ExitCode::SUCCESS);
         }
         _ => {}
@@ -56,6 +57,17 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let token = arguments.token_file.as_deref().map(sexton_service::secret::read).transpose()?;
     let client = Client::new(&arguments.url, token, actor)?;
     command(&client, arguments.output, arguments.command).await
+}
+
+#[cfg(feature = "serve")]
+fn keys(make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Result<String> {
+    match (command, make) {
+        (Some(KeysCommand::Rotate { holder, folder }), _) => crate::serve::keys::rotate(&folder, &holder),
+        (None, Some(KeysArguments { folder, instances, vhost })) => {
+            crate::serve::keys::make(&folder, &instances, vhost.as_deref())
+        }
+        (None, None) => anyhow::bail!("expected a folder and --instances, or rotate"),
+    }
 }
 
 fn login_name() -> anyhow::Result<Actor> {
@@ -162,7 +174,8 @@ async fn register(client: &Client, format: Format, file: &Path) -> anyhow::Resul
     } else {
         std::fs::read_to_string(file).with_context(doing)?
     };
-    let resource: Resource = serde_json::from_str(&text).with_context(doing)?;
+    let resource =
+        import::resource(text.as_bytes()).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
     let id = resource.id.clone();
     let registered = client.register(&Register { resources: vec![resource], whole: true }).await?;
     if let Some(why) = registered.results.first().and_then(Option::as_ref) {

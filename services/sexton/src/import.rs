@@ -54,14 +54,28 @@ fn json_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
         anyhow::ensure!(number <= LINES_MAX, "more than {LINES_MAX} lines");
         anyhow::ensure!(text.len() <= LINE_MAX_BYTES, "line {number} is longer than {LINE_MAX_BYTES} bytes");
         if !text.trim_ascii().is_empty() {
-            lines.push(Line { number, resource: serde_json::from_slice(&text).map_err(|e| e.to_string()) });
+            lines.push(Line { number, resource: resource(&text) });
         }
     }
     Ok(lines)
 }
 
-/// The columns `id`, `scope`, `criticality`, and any number of `identity.ATTRIBUTE` and
-/// `attributes.SUBSYSTEM`, the latter as JSON.
+/// One resource as JSON.
+///
+/// # Errors
+/// Naming the field and what was expected.
+pub fn resource(json: &[u8]) -> Result<Resource, String> {
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let resource = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let field = e.path().to_string();
+        if field == "." { e.inner().to_string() } else { format!("{field}: {}", e.inner()) }
+    })?;
+    json.end().map_err(|e| format!("expected nothing behind the resource: {e}"))?;
+    Ok(resource)
+}
+
+/// The columns `id`, `scope`, `criticality`, and any number of `identity.ATTRIBUTE`, `instances.SUBSYSTEM` and
+/// `attributes.SUBSYSTEM`, the last as JSON.
 #[derive(Deserialize)]
 struct Row {
     id: String,
@@ -80,8 +94,13 @@ fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
     let headers = reader.headers().context("the first line: expected the names of the columns")?.clone();
     let mut lines = Vec::new();
     for record in reader.records() {
-        let number = lines.len() + 2;
-        anyhow::ensure!(number <= LINES_MAX, "more than {LINES_MAX} lines");
+        anyhow::ensure!(lines.len() < LINES_MAX, "more than {LINES_MAX} lines");
+        let place = match &record {
+            Ok(record) => record.position(),
+            Err(error) => error.position(),
+        };
+        // A quoted field may hold line ends, so the line is not the count of the records.
+        let number = place.map_or(lines.len() + 2, |at| usize::try_from(at.line()).unwrap_or(usize::MAX));
         let row = record
             .map_err(|e| e.to_string())
             .and_then(|record| record.deserialize::<Row>(Some(&headers)).map_err(|e| e.to_string()));
@@ -93,6 +112,7 @@ fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
 fn resource_of(row: Row) -> Result<Resource, String> {
     let mut identity = BTreeMap::new();
     let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
+    let mut instances = BTreeMap::new();
     for (column, value) in row.rest {
         if value.is_empty() {
             continue;
@@ -102,8 +122,15 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         } else if let Some(subsystem) = column.strip_prefix("attributes.") {
             let value = serde_json::from_str(&value).map_err(|e| format!("{column}: expected JSON: {e}"))?;
             attributes.insert(subsystem.to_owned(), value);
+        } else if let Some(subsystem) = column.strip_prefix("instances.") {
+            let named = |e| format!("{column}: {e}");
+            let (subsystem, instance) = (subsystem.parse().map_err(named)?, value.parse().map_err(named)?);
+            instances.insert(subsystem, instance);
         } else {
-            return Err(format!("column {column:?} is unknown: expected identity.… or attributes.…"));
+            return Err(format!(
+                "column {column:?} is unknown: expected id, scope, criticality, priority, protected, identity.…, \
+                 instances.… or attributes.…"
+            ));
         }
     }
     let criticality =
@@ -128,7 +155,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         criticality,
         priority,
         groups: Vec::new(),
-        instances: BTreeMap::new(),
+        instances,
         protected,
         attributes,
     })
@@ -186,11 +213,46 @@ mod tests {
     }
 
     #[test]
+    fn a_csv_line_is_counted_as_an_editor_does() {
+        let text = "id,scope,criticality,identity.uuid,instances.dns\n\
+            vm/a,acme,irreplaceable,\"u\n1\",\n\
+            b,acme,irreplaceable,u2,\n\
+            vm/c,acme,irreplaceable\n\
+            vm/d,acme,irreplaceable,u4,no instance\n";
+        let found = lines("inventory.csv", text);
+        for (n, part) in [(1, "4: resource \"b\""), (2, "5: "), (3, "6: instances.dns: ")] {
+            assert!(found[n].as_ref().unwrap_err().starts_with(part), "{:?}", found[n]);
+        }
+    }
+
+    #[test]
+    fn json_names_the_field_that_is_wrong() {
+        let good = r#"{"id":"vm/a","scope":"x","identity":{"uuid":"1"},"criticality":"reproducible"}"#;
+        for (from, to, field) in [
+            (r#""vm/a""#, "7", "id: "),
+            (r#""vm/a""#, r#""web01""#, "id: "),
+            (r#""x""#, r#""""#, "scope: "),
+            (r#""1""#, "1", "identity"),
+            (r#"{"uuid":"1"}"#, "{}", "identity: "),
+            (r#""reproducible""#, r#""precious""#, "criticality: "),
+            (r#""scope""#, r#""scpoe""#, "scpoe: unknown field"),
+        ] {
+            let text = good.replacen(from, to, 1);
+            let error = resource(text.as_bytes()).unwrap_err();
+            assert!(error.starts_with(field), "{text}: {error}");
+        }
+        let two = format!("{good} {good}");
+        assert!(resource(two.as_bytes()).unwrap_err().starts_with("expected nothing behind"));
+        let deep = format!("{{\"id\":{}", "[".repeat(100_000));
+        assert!(resource(deep.as_bytes()).is_err());
+    }
+
+    #[test]
     fn json_lines_name_the_field() {
         let good = r#"{"id":"vm/a","scope":"x","identity":{"uuid":"1"},"criticality":"reproducible"}"#;
         let found = lines("inventory.jsonl", &format!("{good}\n\n{{\"id\":\"vm/b\"}}\nnonsense\n"));
         assert_eq!(found[0], Ok("vm/a".to_owned()));
-        assert!(found[1].as_ref().unwrap_err().starts_with("3: missing field `scope`"));
+        assert!(found[1].as_ref().unwrap_err().starts_with("3: missing field `scope`"), "{found:?}");
         assert!(found[2].as_ref().unwrap_err().starts_with("4: "));
     }
 }

@@ -46,14 +46,20 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let instances = instances(&config)?;
     anyhow::ensure!(!instances.is_empty(), "{}: expected at least one [consumers.\"…\"]", file.display());
 
+    // All of the configuration is read before anything is opened or started.
+    let mut built = Vec::new();
+    for instance in &instances {
+        let (actions, driver) = consumers::build(instance, &config)?;
+        built.push((instance, actions, driver, sexton_consumer::program::options(&config, instance)?));
+    }
+
     let shutdown = shutdown_on_signal()?;
-    let options = Options { day, limits: credit.limits() };
+    let options = Options { day, limits: credit.limits()? };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&config.path(&ledger.sqlite), options).await?);
     let embedded =
         Embedded::start(ledger, &instances, credit.unpacked, Duration::from_secs(1), shutdown.clone());
-    for instance in &instances {
-        let (actions, driver) = consumers::build(instance, &config)?;
-        let options = sexton_consumer::program::options(&config, instance)?;
+    plans.warn_of_the_unknown(embedded.engine.known());
+    for (instance, actions, driver, options) in built {
         drop(embedded.spawn_consumer(instance, actions, driver, options));
     }
     let listener = tokio::net::TcpListener::bind(api.listen)
@@ -68,6 +74,10 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
 }
 
 fn instances(config: &Config) -> anyhow::Result<Vec<Instance>> {
+    let names = config.parts("consumers");
+    if let Some(idle) = config.parts("workers").iter().find(|name| !names.contains(name)) {
+        anyhow::bail!("[workers.{idle:?}]: there is no [consumers.{idle:?}] that it could be about");
+    }
     let parse = |name: String| name.parse().with_context(|| format!("[consumers.{name:?}]"));
-    config.parts("consumers").into_iter().map(parse).collect()
+    names.into_iter().map(parse).collect()
 }

@@ -1,8 +1,8 @@
 //! One record, the health, the pauses: as people read them.
-use sexton_api::{DeletionInfo, HealthInfo};
+use sexton_api::{DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::Timestamp;
 use sexton_model::belts::{Pause, PauseSelector};
-use sexton_model::job::StateName;
+use sexton_model::job::{JobKind, Stage, StateName};
 
 use crate::output::{moment, table};
 
@@ -33,7 +33,9 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         );
     }
     for waiver in &info.waivers {
-        text += &format!("waived      {:?} by {}: {}\n", waiver.claim, waiver.by, waiver.evidence);
+        let step = waiver.step.as_deref().unwrap_or("all that was waived");
+        let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
+        text += &format!("waived      {step} ({job}) as \"{claim}\" by {by}: {}\n", waiver.evidence);
     }
     text += &format!("undo        {}\n", info.undo);
     if let Some(until) = info.cancel_until {
@@ -41,11 +43,31 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     }
     text += &timeline(info);
     if let Some(next) = info.jobs.iter().find(|job| !job.state.over()) {
-        let step = next.step.as_deref().unwrap_or("its end");
-        text += &format!("\nnext        {} of {}\n", step, next.job);
+        text += &format!("\nnext        {}\n", self::next(next));
+        if next.state == StateName::Parked {
+            text += &parked(info, next);
+        }
     }
     let chain = format!("\naudit       {} events, chain {}\n", info.trail.len(), info.chain);
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+fn next(job: &JobInfo) -> String {
+    match (&job.step, job.job) {
+        (Some(step), _) => format!("{step} ({})", job.job),
+        (None, JobKind::Stage(Stage::Recycle)) => "recycle: the name becomes free".to_owned(),
+        (None, _) => format!("{}: it has no steps", job.job),
+    }
+}
+
+/// What a person can do about a parked job.
+fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
+    let (id, gone) = (info.id, format!("sexton waive {} --absent --evidence …", info.id));
+    let ways = match job.step {
+        Some(_) => format!("sexton retry {id} · {gone} · sexton waive {id} --may-remain --evidence …"),
+        None => format!("once somebody has seen that it is gone: {gone}"),
+    };
+    format!("parked      {}\nways out    {ways}\n", job.why)
 }
 
 fn timeline(info: &DeletionInfo) -> String {
@@ -130,13 +152,22 @@ pub fn health(health: &HealthInfo) -> String {
         text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
     }
     text += &table(["state", "jobs"], health.jobs.iter().map(|(s, n)| [s.to_string(), n.to_string()]));
+    for i in health.instances.iter().filter(|i| i.down && i.waiting > 0) {
+        let since = i.pulse_at.map_or("ever".to_owned(), |at| format!("since {} UTC", moment(Some(at))));
+        text += &format!("\nNO PULSE {since} from {}: {} jobs wait", i.instance, i.waiting);
+    }
     text += "\n";
     text + &table(
-        ["instance", "last pulse", "orders out"],
-        health
-            .instances
-            .iter()
-            .map(|i| [i.instance.to_string(), ago(health.now, i.pulse_at), i.orders_out.to_string()]),
+        ["instance", "last pulse", "", "orders out", "jobs waiting"],
+        health.instances.iter().map(|i| {
+            [
+                i.instance.to_string(),
+                i.pulse_at.map_or("never".to_owned(), |at| ago(health.now, at)),
+                if i.down { "down" } else { "" }.to_owned(),
+                i.orders_out.to_string(),
+                i.waiting.to_string(),
+            ]
+        }),
     )
 }
 

@@ -4,6 +4,7 @@
 //! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod client;
+pub mod date;
 mod types;
 
 pub use client::{Client, ClientError};

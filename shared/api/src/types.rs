@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
-use sexton_model::deletion::{Hold, RecordStatus, Waiver, WaiverClaim, Zone};
+use sexton_model::deletion::{Hold, RecordStatus, WaiverClaim, Zone};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp};
+
+use crate::date;
 
 /// Most resources in one registration.
 pub const REGISTER_MAX: usize = 1000;
@@ -42,13 +44,14 @@ pub struct Delete {
     /// What is to go.
     pub resource: ResourceId,
     /// On which date its soft stage is due. There is no default.
+    #[serde(deserialize_with = "date::required")]
     #[schemars(with = "String")]
     pub on: NaiveDate,
     /// Whose calendar; UTC if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
     /// By when it must be gone; shown with the record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "date::optional")]
     #[schemars(with = "Option<String>")]
     pub gone_by: Option<NaiveDate>,
     /// Why.
@@ -234,6 +237,24 @@ pub struct TrailLine {
     pub hash: String,
 }
 
+/// A step that a person let pass.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct WaiverInfo {
+    /// Stage or restore.
+    pub job: JobKind,
+    /// The step; none at the end of recycle, where everything is meant that may remain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// What was stated.
+    pub claim: WaiverClaim,
+    /// Who stated it.
+    pub by: String,
+    /// On what evidence.
+    pub evidence: String,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Everything about a record.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct DeletionInfo {
@@ -263,7 +284,7 @@ pub struct DeletionInfo {
     /// Holds that stand.
     pub holds: Vec<Hold>,
     /// Steps that were let pass.
-    pub waivers: Vec<Waiver>,
+    pub waivers: Vec<WaiverInfo>,
     /// What can still be undone, in a sentence.
     pub undo: String,
     /// Until when a cancel is certain to be taken: the earliest the hard stage can begin.
@@ -282,10 +303,15 @@ pub struct DeletionInfo {
 pub struct InstanceInfo {
     /// Which one.
     pub instance: Instance,
-    /// Its last pulse.
-    pub pulse_at: Timestamp,
+    /// Its last pulse; none if no consumer of it was ever heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulse_at: Option<Timestamp>,
+    /// No pulse for so long that nothing is asked of it.
+    pub down: bool,
     /// Orders out.
     pub orders_out: u64,
+    /// Jobs that are due or in line for it, at most 10,000.
+    pub waiting: u64,
 }
 
 /// How it is going.

@@ -40,10 +40,14 @@ struct Arguments {
 /// Naming the key that is wrong.
 pub fn options(config: &Config, instance: &Instance) -> anyhow::Result<Options> {
     let name = instance.to_string();
-    if config.parts("workers").contains(&name) {
-        return Ok(config.part("workers", &name)?);
+    if !config.parts("workers").contains(&name) {
+        return Ok(Options::default());
     }
-    Ok(Options::default())
+    let options: Options = config.part("workers", &name)?;
+    match options.mistake() {
+        Some(mistake) => anyhow::bail!("[workers.\"{name}\"]: {mistake}"),
+        None => Ok(options),
+    }
 }
 
 /// Run one consumer until it is told to stop.

@@ -33,7 +33,8 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
-    AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Health, Page, ResourceFilter, ResourceView,
+    AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Health, InstanceState, Page, ResourceFilter,
+    ResourceView, WAITING_MAX,
 };
 
 /// One event for one deletion.
@@ -179,6 +180,9 @@ pub trait Ledger: DueReader {
 
     /// Consumers of these instances are alive.
     async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError>;
+
+    /// Every instance that ever pulsed or that a job waits for. Touches only what is due.
+    async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError>;
 
     /// What the beacon says: a fresh read.
     async fn beacon(&self) -> Result<Beacon, LedgerError>;

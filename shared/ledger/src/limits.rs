@@ -1,8 +1,10 @@
 //! Credit: how many orders may be out.
 use std::collections::BTreeMap;
 
-use sexton_model::Instance;
 use sexton_model::decide::Lane;
+use sexton_model::{Instance, Timestamp};
+
+use crate::view::InstanceState;
 
 /// How many orders may be out per instance, and when an instance counts as down.
 #[derive(Debug, Clone)]
@@ -30,5 +32,24 @@ impl Limits {
             Lane::Restores => self.restore_credit,
             Lane::Stages => self.per_instance.get(instance).copied().unwrap_or(self.credit),
         }
+    }
+
+    /// Pulses and what waits, put together.
+    pub(crate) fn states(
+        &self,
+        now: Timestamp,
+        pulses: impl IntoIterator<Item = (Instance, Timestamp)>,
+        waiting: impl IntoIterator<Item = (Instance, u64)>,
+    ) -> BTreeMap<Instance, InstanceState> {
+        let mut states: BTreeMap<Instance, InstanceState> = BTreeMap::new();
+        for (instance, at) in pulses {
+            let down = now.ms_since(at) > self.down_after_ms;
+            states.insert(instance, InstanceState { pulse_at: Some(at), down, waiting: 0 });
+        }
+        let never = InstanceState { down: true, ..InstanceState::default() };
+        for (instance, waiting) in waiting.into_iter().filter(|(_, waiting)| *waiting > 0) {
+            states.entry(instance).or_insert(never).waiting = waiting;
+        }
+        states
     }
 }

@@ -110,6 +110,20 @@ pub struct DeletionView {
     pub audit: Vec<AuditRow>,
 }
 
+/// An instance, as the job table sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InstanceState {
+    /// When a consumer of it pulsed last, if ever.
+    pub pulse_at: Option<Timestamp>,
+    /// No pulse for so long that nothing is claimed for it.
+    pub down: bool,
+    /// Jobs that are due or in line for it, counted up to [`WAITING_MAX`].
+    pub waiting: u64,
+}
+
+/// Jobs that wait for an instance are counted up to so many: who reads it only wants to know that they are many.
+pub const WAITING_MAX: u64 = 10_000;
+
 /// How the job table is doing.
 #[derive(Debug, Clone)]
 pub struct Health {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::catalogue::{Action, Catalogue, Nature};
-use crate::id::{ActionName, Kind, Subsystem};
+use crate::id::{ActionName, Instance, Kind, Subsystem};
 use crate::job::Stage;
-use crate::resource::Criticality;
+use crate::resource::{Criticality, Resource};
 use crate::retry;
 
 mod lint;
@@ -93,6 +93,19 @@ impl Plan {
     /// One stage.
     pub fn stage(&self, stage: Stage) -> &PlanStage {
         &self.stages[usize::from(stage.index())]
+    }
+
+    /// Every instance that it asks for, for one resource; some more than once.
+    pub fn needs(&self, resource: &Resource) -> impl Iterator<Item = Instance> {
+        self.subsystems().map(|subsystem| resource.instance_of(subsystem))
+    }
+
+    /// The subsystems of its steps; some more than once.
+    pub fn subsystems(&self) -> impl Iterator<Item = &Subsystem> {
+        self.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match &step.performer {
+            Performer::Subsystem { subsystem, .. } => Some(subsystem),
+            Performer::Coordinator(_) => None,
+        })
     }
 
     /// Parse and lint one plan file. `rehearsal`: whether the ledger it is for is a rehearsal.

@@ -187,6 +187,14 @@ impl Keyring {
         self.keys.iter().flat_map(|(holder, keys)| keys.iter().map(move |key| (holder, key)))
     }
 
+    pub(crate) fn keys_of(&self, holder: &Holder) -> &[Key] {
+        self.keys.get(holder).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn keys_of_mut(&mut self, holder: &Holder) -> Option<&mut Vec<Key>> {
+        self.keys.get_mut(holder)
+    }
+
     /// Whose keys these are, ascending.
     pub fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.keys.keys()

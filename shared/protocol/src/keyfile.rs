@@ -138,11 +138,7 @@ impl Keyring {
     pub fn generate(holders: impl IntoIterator<Item = Holder>, rng: &mut impl rand::CryptoRng) -> Self {
         let mut ring = Self::default();
         for holder in holders {
-            let mut secret = vec![0; SECRET_MIN_BYTES];
-            rng.fill_bytes(&mut secret);
-            let id = format!("{holder}-{:08x}", rng.next_u32());
-            let secret = SecretBox::new(Box::new(secret));
-            ring.insert(holder, Key { id, signs: true, secret });
+            ring.add_missing(&holder, rng);
         }
         ring
     }

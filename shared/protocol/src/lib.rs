@@ -15,6 +15,7 @@ pub mod channel;
 pub mod envelope;
 pub mod keyfile;
 pub mod message;
+pub mod rotate;
 pub mod schema;
 pub mod sign;
 
@@ -23,4 +24,5 @@ pub use channel::{Broadcast, Message, Report};
 pub use envelope::{CONTENT_TYPE, DecodeError, EncodeError, Event, Pack, Packed, Packer};
 pub use keyfile::KeyFileError;
 pub use message::{Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, StageDue};
+pub use rotate::Rotation;
 pub use sign::{BeaconSigner, BeaconVerifier};

@@ -90,6 +90,22 @@ pub enum ConfigError {
     },
 }
 
+/// A driver's part of the configuration: what the file's place and the part's heading say of it.
+pub trait DriverPart: DeserializeOwned {
+    /// Whether that driver wants the key `instance`; its heading says it, so the file need not.
+    fn knows_its_instance(driver: &str) -> bool {
+        driver == "sandbox"
+    }
+
+    /// Its files and folders.
+    fn paths(&mut self) -> Vec<&mut PathBuf>;
+
+    /// Its programs: a bare name is looked up in the search path, anything else is a file.
+    fn programs(&mut self) -> Vec<&mut PathBuf> {
+        Vec::new()
+    }
+}
+
 /// A configuration file that was read.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -157,19 +173,73 @@ impl Config {
         table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A path of the configuration: relative ones are relative to the file's folder. Paths in a driver's own part
-    /// go to the driver as they are: write them absolute.
+    /// The part of a consumer, `[consumers."INSTANCE"]`, for its driver: with every path in it relative to the
+    /// file's folder. It may name its instance once more, as its heading does.
+    ///
+    /// # Errors
+    /// As [`Self::part`]; also if it names another instance.
+    pub fn consumer<T: DriverPart>(&self, instance: &str) -> Result<T, ConfigError> {
+        let whole = format!("consumers.\"{instance}\"");
+        let mut table: toml::Table = self.part("consumers", instance)?;
+        if let Some(named) = table.remove("instance")
+            && named.as_str() != Some(instance)
+        {
+            let reason =
+                format!("instance = {named}: expected \"{instance}\", as in the heading, or no such key");
+            return Err(ConfigError::Section { file: self.file.clone(), section: whole, reason });
+        }
+        if table.get("driver").and_then(toml::Value::as_str).is_some_and(T::knows_its_instance) {
+            table.insert("instance".to_owned(), instance.into());
+        }
+        let mut part: T = self.typed(&whole, table.into())?;
+        for path in part.paths() {
+            *path = self.path(path);
+        }
+        for program in part.programs() {
+            if program.components().count() > 1 {
+                *program = self.path(program);
+            }
+        }
+        Ok(part)
+    }
+
+    /// A path of the configuration: relative ones are relative to the file's folder.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new(".")).join(path)
     }
 
     fn typed<T: DeserializeOwned>(&self, section: &str, value: toml::Value) -> Result<T, ConfigError> {
-        value.try_into().map_err(|e: toml::de::Error| ConfigError::Section {
-            file: self.file.clone(),
-            section: section.to_owned(),
-            reason: e.to_string().trim().to_owned(),
+        value.clone().try_into().map_err(|e: toml::de::Error| {
+            let reason = e.to_string().trim().to_owned();
+            let reason = match culprit::<T>(&value, &reason) {
+                Some(key) => format!("{key}: {reason}"),
+                None => reason,
+            };
+            ConfigError::Section { file: self.file.clone(), section: section.to_owned(), reason }
         })
     }
+}
+
+/// The key whose value is wrong, if the parser's reason names none: of a part that is told from others by its driver it
+/// knows only what it expected, not where. Without that key, it stumbles over something else.
+fn culprit<T: DeserializeOwned>(value: &toml::Value, reason: &str) -> Option<String> {
+    let table = value.as_table()?;
+    let says_which =
+        ["missing field", "unknown field", "unknown variant"].iter().any(|s| reason.starts_with(s));
+    if says_which || table.keys().any(|key| reason.contains(&format!("`{key}`"))) {
+        return None;
+    }
+    let stumbles_elsewhere = |key: &&String| {
+        let mut without = table.clone();
+        without.remove(*key);
+        match toml::Value::Table(without).try_into::<T>() {
+            Ok(_) => true,
+            Err(other) => other.to_string().trim() != reason,
+        }
+    };
+    // Without its driver no part can be read at all, which says nothing about the others.
+    let (driver, others): (Vec<_>, Vec<_>) = table.keys().partition(|key| *key == "driver");
+    others.into_iter().chain(driver).find(stumbles_elsewhere).cloned()
 }
 
 #[cfg(test)]
@@ -197,5 +267,81 @@ mod tests {
         assert!(error("[api]\nlisten = 1\n").contains("listen"));
         assert!(error("[api]\nlisten = \"127.0.0.1:1\"\nport = 1\n").contains("unknown field `port`"));
         assert!(error("[api\n").contains("line 1"));
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(tag = "driver", rename_all = "snake_case")]
+    enum Driver {
+        Sandbox { root: PathBuf, instance: String },
+        Real { key_file: Option<PathBuf>, program: PathBuf },
+    }
+
+    impl DriverPart for Driver {
+        fn paths(&mut self) -> Vec<&mut PathBuf> {
+            match self {
+                Self::Sandbox { root, .. } => vec![root],
+                Self::Real { key_file, .. } => key_file.iter_mut().collect(),
+            }
+        }
+
+        fn programs(&mut self) -> Vec<&mut PathBuf> {
+            match self {
+                Self::Sandbox { .. } => Vec::new(),
+                Self::Real { program, .. } => vec![program],
+            }
+        }
+    }
+
+    fn consumer(keys: &str) -> Result<Driver, String> {
+        let text = format!("[consumers.\"dns.main\"]\n{keys}");
+        let config = Config::parse(Path::new("/etc/sexton/sexton.toml"), &text, &["consumers"]).unwrap();
+        config.consumer("dns.main").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn paths_of_a_driver_are_relative_to_the_file() {
+        let sandbox = consumer("driver = \"sandbox\"\nroot = \"sandbox\"\n").unwrap();
+        let instance = "dns.main".to_owned();
+        assert_eq!(sandbox, Driver::Sandbox { root: "/etc/sexton/sandbox".into(), instance });
+        for (key_file, program, found) in [
+            ("keys/dns", "dig", (Some("/etc/sexton/keys/dns".into()), "dig".into())),
+            ("../dns", "./dig", (Some("/etc/sexton/../dns".into()), "/etc/sexton/./dig".into())),
+            ("/keys/dns", "/usr/bin/dig", (Some("/keys/dns".into()), "/usr/bin/dig".into())),
+        ] {
+            let text = format!("driver = \"real\"\nkey_file = \"{key_file}\"\nprogram = \"{program}\"");
+            let (key_file, program) = found;
+            assert_eq!(consumer(&text).unwrap(), Driver::Real { key_file, program });
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_by_its_key() {
+        for (text, key) in [
+            ("driver = \"sandbox\"\nroot = 1", "root: "),
+            ("driver = \"real\"\nprogram = \"x\"\nkey_file = true", "key_file: "),
+            ("driver = \"fax\"", "fax"),
+            ("root = \"x\"", "driver"),
+            ("driver = \"sandbox\"", "root"),
+        ] {
+            let error = consumer(text).unwrap_err();
+            assert!(error.contains("[consumers.\"dns.main\"]: ") && error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_names_another_instance_is_refused() {
+        for (named, expected) in
+            [("\"dns.main\"", None), ("\"dns.other\"", Some("dns.other")), ("1", Some("1"))]
+        {
+            let text = format!("driver = \"sandbox\"\nroot = \"x\"\ninstance = {named}");
+            match (consumer(&text), expected) {
+                (Ok(_), None) => {}
+                (Err(error), Some(part)) => {
+                    assert!(error.contains("[consumers.\"dns.main\"]: instance = "), "{error}");
+                    assert!(error.contains(part) && error.contains("as in the heading"), "{error}");
+                }
+                (found, _) => panic!("{named}: {found:?}"),
+            }
+        }
     }
 }

@@ -9,6 +9,11 @@ use sexton_api::Problem;
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::decide::Refusal;
 
+use super::BODY_MAX_BYTES;
+
+/// Longest text of an error that becomes a problem's detail, in bytes.
+const TEXT_MAX_BYTES: usize = 4096;
+
 /// Why a request is refused.
 #[derive(Debug)]
 pub(super) struct Refused(Box<Problem>);
@@ -73,11 +78,17 @@ pub(super) struct Body<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refused;
     async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
-        let bytes = bytes::Bytes::from_request(request, state)
-            .await
-            .map_err(|e| Refused::new(StatusCode::PAYLOAD_TOO_LARGE, e.to_string()))?;
+        let bytes = bytes::Bytes::from_request(request, state).await.map_err(|e| {
+            let status = e.status();
+            let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                format!("body: expected at most {BODY_MAX_BYTES} bytes")
+            } else {
+                format!("body: {e}")
+            };
+            Refused::new(status, detail)
+        })?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        serde_path_to_error::deserialize(&mut json).map(Body).map_err(|error| {
+        let body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let path = error.path().to_string();
             let field = if path == "." { String::new() } else { path };
             let detail = if field.is_empty() {
@@ -86,6 +97,31 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 format!("field {field}: {}", error.inner())
             };
             Refused::field(&field, detail)
-        })
+        })?;
+        json.end().map_err(|_| Refused::field("", "body: expected nothing after the JSON value"))?;
+        Ok(Body(body))
     }
+}
+
+/// Every error is a problem, whoever found it: a path or a query that cannot be read, a method that does not exist
+/// there, a request that took too long.
+pub(super) async fn as_problem(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let problem = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/problem+json"));
+    if problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, TEXT_MAX_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let detail = match text.trim() {
+        "" => status.canonical_reason().unwrap_or("error"),
+        text => text,
+    };
+    let mut problem = Refused::new(status, detail).into_response();
+    if let Some(allow) = parts.headers.get(header::ALLOW) {
+        problem.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    problem
 }

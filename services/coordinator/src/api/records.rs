@@ -11,7 +11,7 @@ use sexton_model::DeletionId;
 use sexton_model::belts::Pause;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, REASON_MAX, Zone};
-use sexton_model::time::{Day, add_days};
+use sexton_model::time::add_days;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
@@ -41,6 +41,12 @@ pub(super) async fn create(
     }
     if body.gone_by.is_some_and(|gone_by| gone_by < body.on) {
         return Err(Refused::field("gone_by", "gone_by: before the date it is due"));
+    }
+    if let Some(view) = api.engine.ledger.resource(&body.resource).await?
+        && let Some(missing) = plan.needs(&view.resource).find(|i| !api.engine.known().any(|k| k == i))
+    {
+        let detail = format!("resource: its plan needs {missing}, of which nobody knows: it has no key here");
+        return Err(Refused::field("resource", detail));
     }
     // In a rehearsal a date so many days ahead is so many of its days ahead.
     let moment = facts
@@ -81,7 +87,8 @@ fn parse(id: &str) -> Result<DeletionId, Refused> {
 }
 
 async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> {
-    let day: Day = api.engine.ledger.facts().await?.day;
+    let facts = api.engine.ledger.facts().await?;
+    let instances = api.engine.ledger.instances().await?;
     let view = api
         .engine
         .ledger
@@ -89,7 +96,8 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
         .await?
         .ok_or_else(|| Refused::absent(format_args!("deletion {id}")))?;
     let chain = api.engine.ledger.verify_chain(id).await?;
-    Ok(Json(views::deletion(view, day, chain)))
+    let around = views::Around { day: facts.day, now: facts.now, instances: &instances };
+    Ok(Json(views::deletion(view, &around, chain)))
 }
 
 pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<DeletionInfo>, Refused> {

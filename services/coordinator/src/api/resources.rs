@@ -3,12 +3,12 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
-use sexton_ledger::{ResourceFilter, ResourceView};
+use sexton_ledger::{NotDone, ResourceFilter, ResourceView};
 use sexton_model::ResourceId;
-use sexton_model::resource::Presence;
+use sexton_model::resource::{Presence, Resource};
 
 use super::problem::{Body, Refused};
-use super::{By, Shared};
+use super::{Api, By, Shared};
 
 pub(super) async fn register(
     State(api): Shared,
@@ -22,20 +22,36 @@ pub(super) async fn register(
             format!("resources: expected 1 to {REGISTER_MAX}, found {count}"),
         ));
     }
-    for (n, resource) in body.resources.iter().enumerate() {
-        if api.plans.of_kind(&resource.id.kind).is_none() {
-            let kinds: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
-            let detail = format!(
-                "resources[{n}].id: there is no plan for {}, only for {}",
-                resource.id.kind,
-                kinds.join(", ")
-            );
-            return Err(Refused::field("resources", detail));
-        }
+    let unfit: Vec<Option<String>> = body.resources.iter().map(|resource| unfit(&api, resource)).collect();
+    if body.whole && unfit.iter().any(Option::is_some) {
+        let rest = || NotDone::WithTheRest.to_string();
+        let results = unfit.into_iter().map(|why| Some(why.unwrap_or_else(rest))).collect();
+        return Ok(Json(Registered { results }));
     }
-    let results = api.engine.ledger.register(body.resources, &by, body.whole).await?;
-    let results = results.into_iter().map(|r| r.err().map(|e| e.to_string())).collect();
+    let fit: Vec<_> =
+        body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
+    let registered =
+        if fit.is_empty() { Vec::new() } else { api.engine.ledger.register(fit, &by, body.whole).await? };
+    let mut registered = registered.into_iter().map(|result| result.err().map(|e| e.to_string()));
+    let results = unfit.into_iter().map(|why| why.or_else(|| registered.next().flatten())).collect();
     Ok(Json(Registered { results }))
+}
+
+/// Why nothing could ever be done about a resource: no plan, or a part of it at an instance that nobody knows. A
+/// typing error there would otherwise be found on the day of the deletion.
+fn unfit(api: &Api, resource: &Resource) -> Option<String> {
+    if api.plans.of_kind(&resource.id.kind).is_none() {
+        let kinds: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
+        let kind = &resource.id.kind;
+        return Some(format!("id: there is no plan for {kind}, only for {}", kinds.join(", ")));
+    }
+    let subsystem = resource
+        .instances
+        .keys()
+        .find(|subsystem| !api.engine.known().any(|known| *known == resource.instance_of(subsystem)))?;
+    let known: Vec<_> = api.engine.known().map(ToString::to_string).collect();
+    let instance = resource.instance_of(subsystem);
+    Some(format!("instances.{subsystem}: nobody knows {instance}; known are {}", known.join(", ")))
 }
 
 fn info(view: ResourceView) -> ResourceInfo {

@@ -1,16 +1,16 @@
 //! How the ledger's views are shown.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine};
-use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health};
-use sexton_model::Timestamp;
+use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo};
+use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
-use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::deletion::{Deletion, RecordStatus, Waiver};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 use sexton_model::time::Day;
+use sexton_model::{Instance, Timestamp};
 
-use crate::engine::Counters;
+use crate::engine::Engine;
 
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
@@ -29,7 +29,15 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
     }
 }
 
-pub(super) fn deletion(view: DeletionView, day: Day, chain: Result<(), Broken>) -> DeletionInfo {
+/// What surrounds a deletion when it is shown.
+pub(super) struct Around<'a> {
+    pub(super) day: Day,
+    pub(super) now: Timestamp,
+    pub(super) instances: &'a BTreeMap<Instance, InstanceState>,
+}
+
+pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
+    let day = around.day;
     let d = view.deletion;
     let record = d.record.clone();
     let (undo, cancel_until) = undo(&d, day);
@@ -43,9 +51,9 @@ pub(super) fn deletion(view: DeletionView, day: Day, chain: Result<(), Broken>) 
         requested_by: record.requested_by.to_string(),
         reason: record.reason.clone(),
         created_at: record.created_at,
-        jobs: jobs(&d, day),
+        jobs: jobs(&d, around),
         holds: d.holds.clone(),
-        waivers: d.waivers.clone(),
+        waivers: d.waivers.iter().filter_map(|w| waiver(&d, w)).collect(),
         undo,
         cancel_until,
         targets: view.targets,
@@ -55,6 +63,23 @@ pub(super) fn deletion(view: DeletionView, day: Day, chain: Result<(), Broken>) 
             Err(broken) => format!("BROKEN: {broken}"),
         },
     }
+}
+
+fn waiver(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
+    let job = JobKind::from_slot(waiver.slot)?;
+    let undone = || d.undo_list().get(usize::from(waiver.step)).copied();
+    let step = match job {
+        JobKind::Stage(_) => d.waived_step(waiver),
+        JobKind::Restore => undone().and_then(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index))),
+    };
+    Some(WaiverInfo {
+        job,
+        step: step.map(|step| step.name.clone()),
+        claim: waiver.claim,
+        by: waiver.by.to_string(),
+        evidence: waiver.evidence.clone(),
+        at: waiver.at,
+    })
 }
 
 fn trail_line(row: AuditRow) -> TrailLine {
@@ -84,12 +109,32 @@ fn estimates(d: &Deletion, day: Day) -> BTreeMap<Stage, (Timestamp, bool)> {
     estimates
 }
 
-fn jobs(d: &Deletion, day: Day) -> Vec<JobInfo> {
-    let estimates = estimates(d, day);
-    d.jobs.iter().map(|job| job_info(d, job, &estimates)).collect()
+fn jobs(d: &Deletion, around: &Around<'_>) -> Vec<JobInfo> {
+    let estimates = estimates(d, around.day);
+    d.jobs.iter().map(|job| job_info(d, job, &estimates, around)).collect()
 }
 
-fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, (Timestamp, bool)>) -> JobInfo {
+/// For whom a job waits, if nobody of them is there.
+fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
+    let instance = d.wants(job)?;
+    let state = around
+        .instances
+        .get(&instance)
+        .copied()
+        .unwrap_or(InstanceState { down: true, ..InstanceState::default() });
+    let heard = match state.pulse_at {
+        Some(at) => format!("no pulse was heard since {at}"),
+        None => "no pulse was ever heard".to_owned(),
+    };
+    state.down.then(|| format!("waits for a consumer of {instance}, of which {heard}"))
+}
+
+fn job_info(
+    d: &Deletion,
+    job: &Job,
+    estimates: &BTreeMap<Stage, (Timestamp, bool)>,
+    around: &Around<'_>,
+) -> JobInfo {
     let total = match job.kind {
         JobKind::Stage(stage) => d.plan.stage(stage).steps.len(),
         JobKind::Restore => d.undo_list().len(),
@@ -102,7 +147,12 @@ fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, (Timestamp, boo
     let why = match &job.state {
         JobState::Held { by, .. } => by.to_string(),
         JobState::Ready { blocked: Some(by), .. } => by.to_string(),
-        JobState::Ready { blocked: None, .. } => "in line for its next subsystem".to_owned(),
+        JobState::Ready { blocked: None, .. } => {
+            missing(d, job, around).unwrap_or_else(|| "in line for its next subsystem".to_owned())
+        }
+        JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.now => {
+            missing(d, job, around).unwrap_or_default()
+        }
         JobState::Waiting { until, reason } => format!("again at {until}: {reason}"),
         JobState::Parked { reason } => reason.clone(),
         JobState::Cancelling(out) => {
@@ -160,7 +210,31 @@ fn undo(d: &Deletion, day: Day) -> (String, Option<Timestamp>) {
     }
 }
 
-pub(super) fn health(facts: &Facts, health: Health, counters: &Counters) -> HealthInfo {
+/// Every instance that anybody knows of: those with a key, those that pulsed, those that a job needs.
+fn instances(
+    known: impl Iterator<Item = Instance>,
+    states: &BTreeMap<Instance, InstanceState>,
+    out: &BTreeMap<Instance, (Timestamp, u64)>,
+) -> Vec<InstanceInfo> {
+    let all: BTreeSet<Instance> = known.chain(states.keys().cloned()).chain(out.keys().cloned()).collect();
+    let never = InstanceState { down: true, ..InstanceState::default() };
+    all.into_iter()
+        .map(|instance| {
+            let state = states.get(&instance).copied().unwrap_or(never);
+            let orders_out = out.get(&instance).map_or(0, |(_, orders)| *orders);
+            let InstanceState { pulse_at, down, waiting } = state;
+            InstanceInfo { instance, pulse_at, down, orders_out, waiting }
+        })
+        .collect()
+}
+
+pub(super) fn health(
+    facts: &Facts,
+    health: Health,
+    engine: &Engine,
+    states: &BTreeMap<Instance, InstanceState>,
+) -> HealthInfo {
+    let counters = &engine.counters;
     let counted = [
         ("decided", &counters.decided),
         ("refused", &counters.refused),
@@ -178,11 +252,7 @@ pub(super) fn health(facts: &Facts, health: Health, counters: &Counters) -> Heal
         now: health.now,
         jobs: health.jobs,
         oldest_due: health.oldest_due,
-        instances: health
-            .instances
-            .into_iter()
-            .map(|(instance, (pulse_at, orders_out))| InstanceInfo { instance, pulse_at, orders_out })
-            .collect(),
+        instances: instances(engine.known().cloned(), states, &health.instances),
         pauses: health.pauses,
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }

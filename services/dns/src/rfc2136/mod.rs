@@ -6,6 +6,7 @@
 //! was sent and not answered may be applied later; it deletes data that were pinned, and only while they are there.
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
+use sexton_service::secret;
 
 use self::wire::{Budget, Session};
 use crate::record::{Attributes, Judgement, Pinned, Targets, canonical, join, judge, text_of};
@@ -49,7 +51,11 @@ pub struct Config {
     /// The TSIG key's name, as the server knows it.
     pub key_name: String,
     /// The TSIG key's secret, in base64.
-    pub key_secret: SecretString,
+    #[serde(default)]
+    pub key_secret: Option<SecretString>,
+    /// A file with the secret, instead.
+    #[serde(default)]
+    pub key_secret_file: Option<PathBuf>,
     /// The TSIG key's algorithm.
     #[serde(default)]
     pub key_algorithm: Algorithm,
@@ -97,8 +103,11 @@ impl Rfc2136 {
     /// # Errors
     /// If the key, a zone or the time-out is malformed.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let secret =
+            secret::either("key_secret", config.key_secret.clone(), config.key_secret_file.as_deref())?
+                .context("key_secret_file: expected the file with the TSIG key's secret")?;
         let key = base64::engine::general_purpose::STANDARD
-            .decode(config.key_secret.expose_secret())
+            .decode(secret.expose_secret())
             .ok()
             .filter(|key| !key.is_empty())
             .context("key_secret: expected base64")?;

@@ -29,7 +29,8 @@ pub(super) fn config() -> Config {
     Config {
         server: var("SEXTON_TEST_DNS_SERVER").parse().expect("SEXTON_TEST_DNS_SERVER: expected IP:PORT"),
         key_name: var("SEXTON_TEST_DNS_KEY_NAME"),
-        key_secret: var("SEXTON_TEST_DNS_KEY_SECRET").into(),
+        key_secret: Some(var("SEXTON_TEST_DNS_KEY_SECRET").into()),
+        key_secret_file: None,
         key_algorithm: algorithm,
         zones: vec!["lab.test".into(), "2.0.192.in-addr.arpa".into()],
         elsewhere: vec!["8.b.d.0.1.0.0.2.ip6.arpa".into()],
@@ -174,7 +175,7 @@ async fn a_wrong_key_is_refused() {
     let targets = vm.pin().await;
     let secret = "d3JvbmcgYnV0IGxvbmcgZW5vdWdoIHRvIGJlIGEga2V5";
     for config in [
-        Config { key_secret: secret.to_owned().into(), ..config() },
+        Config { key_secret: Some(secret.to_owned().into()), ..config() },
         Config { key_name: "nobody".into(), ..config() },
     ] {
         let dns = Rfc2136::new(&config).unwrap();

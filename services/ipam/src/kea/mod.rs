@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
+use sexton_service::secret;
 use tokio::sync::Mutex;
 
 use self::agent::{Agent, Budget, Lease};
@@ -52,6 +53,9 @@ pub struct Config {
     /// The user's password.
     #[serde(default)]
     pub password: Option<SecretString>,
+    /// A file with the password, instead.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
     /// A file whose lock is held while the configuration is changed, shared with other writers on this host.
     #[serde(default)]
     pub lock_file: Option<PathBuf>,
@@ -99,10 +103,13 @@ impl Kea {
             "timeout_ms: expected 1 to {CALL_MAX_MS}, found {}",
             config.timeout_ms
         );
-        let login = match (config.user, config.password) {
+        let password = secret::either("password", config.password, config.password_file.as_deref())?;
+        let login = match (config.user, password) {
             (Some(user), Some(password)) => Some((user, password)),
             (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => anyhow::bail!("user, password: expected both or neither"),
+            (Some(_), None) | (None, Some(_)) => {
+                anyhow::bail!("user, password: expected both or neither (the password as password_file)")
+            }
         };
         // Whoever comes first installs it; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -16,7 +16,7 @@ pub(super) fn config() -> Config {
     let url = std::env::var("SEXTON_TEST_KEA_URL").unwrap_or_else(|_| {
         panic!("SEXTON_TEST_KEA_URL is not set: start the Kea component and export what it prints, or leave out real-servers")
     });
-    Config { url, user: None, password: None, lock_file: None, timeout_ms: 5_000 }
+    Config { url, user: None, password: None, password_file: None, lock_file: None, timeout_ms: 5_000 }
 }
 
 pub(super) struct Vm {

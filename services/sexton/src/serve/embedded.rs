@@ -15,6 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[cfg(test)]
+mod tests;
+
 /// The broker user of the scheduler.
 const SCHEDULER: &str = "scheduler";
 

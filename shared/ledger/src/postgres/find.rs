@@ -10,7 +10,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, load};
-use crate::{Health, Intent, LedgerError};
+use crate::view::WAITING_MAX;
+use crate::{Health, InstanceState, Intent, LedgerError};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
@@ -39,6 +40,17 @@ const OLDEST_DUE: &str = "WITH RECURSIVE lines AS ( \
           ORDER BY d.due_at LIMIT 1) AS due_at FROM lines l WHERE l.wants IS NOT NULL) \
        UNION ALL (SELECT min(due_at) FROM jobs WHERE held)) q \
      WHERE due_at <= (extract(epoch FROM now()) * 1000000)::bigint";
+
+/// How many are due or in line, per line, counted up to a limit.
+const WAITING: &str = "WITH RECURSIVE lines AS ( \
+       (SELECT wants FROM due_jobs ORDER BY wants LIMIT 1) \
+       UNION ALL \
+       SELECT (SELECT d.wants FROM due_jobs d WHERE d.wants > l.wants ORDER BY d.wants LIMIT 1) \
+         FROM lines l WHERE l.wants IS NOT NULL) \
+     SELECT l.wants, (SELECT sum(n)::bigint FROM unnest(ARRAY[0, 1, 2]::smallint[]) AS r (rank), \
+       LATERAL (SELECT count(*) AS n FROM (SELECT 1 FROM due_jobs d WHERE d.wants = l.wants AND d.rank = r.rank \
+         AND d.due_at <= (extract(epoch FROM now()) * 1000000)::bigint LIMIT $1) one) counted) \
+     FROM lines l WHERE l.wants <> ''";
 
 /// A job that is blocked between two steps is looked at again this much later (protocol time, microseconds).
 /// What lifts a pause or a hold looks at once; this is the net below it.
@@ -112,6 +124,22 @@ async fn pulses(db: &mut PgConnection) -> Result<Vec<(Instance, Timestamp)>, Led
             Ok((load::instance(name)?, Timestamp(row.try_get(1).map_err(part())?)))
         })
         .collect()
+}
+
+/// Every instance that ever pulsed or that a job waits for.
+pub(super) async fn instances(ledger: &PgLedger) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
+    let part = || doing("counting what waits");
+    let mut db = ledger.pool.acquire().await.map_err(part())?;
+    let now = clock(&mut db).await?;
+    let most = i64::try_from(WAITING_MAX).unwrap_or(i64::MAX);
+    let rows = sqlx::query(WAITING).bind(most).fetch_all(&mut *db).await.map_err(part())?;
+    let mut waiting = Vec::new();
+    for row in rows {
+        let name: &str = row.try_get(0).map_err(part())?;
+        let count: i64 = row.try_get(1).map_err(part())?;
+        waiting.push((load::instance(name)?, u64::try_from(count).unwrap_or(0)));
+    }
+    Ok(ledger.options.limits.states(now, pulses(&mut db).await?, waiting))
 }
 
 /// Free credit of all instances that ever pulsed; those that are down have none.

@@ -43,8 +43,8 @@ use sqlx::{PgPool, Row as _};
 pub use due::PgDueReader;
 
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger,
-    LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
+    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
+    Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
 };
 use error::doing;
 
@@ -170,6 +170,10 @@ impl Ledger for PgLedger {
 
     async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
         find::pulse(self, &instances).await
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
+        find::instances(self).await
     }
 
     async fn beacon(&self) -> Result<Beacon, LedgerError> {

@@ -13,7 +13,8 @@ use super::chunk::{Bind, rows, store};
 use super::codes::corrupt;
 use super::memory::{OutCounts, pulses};
 use crate::row::code;
-use crate::{Intent, LedgerError, Limits};
+use crate::view::WAITING_MAX;
+use crate::{InstanceState, Intent, LedgerError, Limits};
 
 /// How long a job in line may be blocked before somebody looks again, in milliseconds: the same net as for
 /// held jobs.
@@ -119,6 +120,40 @@ pub(super) async fn free_credit(
         }
     }
     Ok(free)
+}
+
+/// How many are due or in line, per line, counted up to a limit.
+fn waiting_sql() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let one = |rank: i64| {
+            format!(
+                "(SELECT count(*) FROM (SELECT 1 FROM jobs AS j WHERE j.queued AND j.wants = line.wants \
+                 AND j.rank = {rank} AND j.due_at <= ?1 LIMIT ?2))"
+            )
+        };
+        let all = [one(0), one(1), one(2)].join(" + ");
+        format!("{LINES_WITH} SELECT wants, {all} FROM line WHERE wants <> ''")
+    });
+    SQL.as_str()
+}
+
+/// Every instance that ever pulsed or that a job waits for.
+pub(super) async fn instances(
+    db: &mut SqliteConnection,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
+    let doing = "counting what waits";
+    let mut bind = Bind::default();
+    bind.add(now.0).add(i64::try_from(WAITING_MAX).unwrap_or(i64::MAX));
+    let mut waiting = Vec::new();
+    for row in rows(db, doing, waiting_sql(), bind).await? {
+        let name: String = row.try_get(0).map_err(store(doing))?;
+        let count: i64 = row.try_get(1).map_err(store(doing))?;
+        let instance = name.parse().map_err(|e| corrupt("jobs", &name, e))?;
+        waiting.push((instance, u64::try_from(count).unwrap_or(0)));
+    }
+    Ok(limits.states(now, pulses(db).await?, waiting))
 }
 
 /// Leases and back-offs that are over, among the locked jobs: they are few.

@@ -48,8 +48,8 @@ use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, Intent, Ledger,
-    LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
+    Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -232,6 +232,10 @@ impl Ledger for SqliteLedger {
             Answer::Pulse => Ok(()),
             other => Err(mixed_up(&other)),
         }
+    }
+
+    async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
+        find::instances(&mut *self.snapshot().await?, self.clock.now(), &self.limits).await
     }
 
     async fn beacon(&self) -> Result<Beacon, LedgerError> {

@@ -1,12 +1,12 @@
 //! Listings and health.
-use sexton_ledger::{DeletionFilter, ResourceFilter};
+use sexton_ledger::{DeletionFilter, InstanceState, Limits, Options, ResourceFilter};
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, instance, resource};
+use super::stage::{Stagehand, actor, instance, options, resource};
 
 pub async fn listings_have_pages(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
@@ -68,6 +68,33 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     assert_eq!(on.ledger.resources(&only).await.unwrap().items.len(), 1);
     let only = ResourceFilter { kind: Some("image".parse().unwrap()), limit: 9, ..Default::default() };
     assert!(on.ledger.resources(&only).await.unwrap().items.is_empty());
+}
+
+/// What waits for whom, and which of them were ever heard of.
+pub async fn instances_and_what_waits(fixture: &dyn Fixture) {
+    let limits = Limits { down_after_ms: 300, ..Limits::default() };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let other = instance("hypervisor.other");
+    for name in ["one", "two"] {
+        let mut elsewhere = resource(name, name);
+        elsewhere.instances.insert(other.subsystem.clone(), other.name.clone());
+        on.ledger.register(vec![elsewhere.clone()], &actor("ops"), true).await.unwrap();
+        let wanted = on.wanted(&elsewhere.id).await;
+        let id = on.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap();
+        let job = on.job(id, JobKind::Stage(Stage::Announce)).await;
+        let JobState::Scheduled { due_at } = job.state else { panic!("{:?}", job.state) };
+        on.until(due_at.unwrap()).await;
+    }
+    let states = on.ledger.instances().await.unwrap();
+    assert_eq!(states.len(), 5, "{states:?}");
+    assert_eq!(states[&other], InstanceState { pulse_at: None, down: true, waiting: 2 });
+    on.ledger.pulse(vec![other.clone()]).await.unwrap();
+    let up = on.ledger.instances().await.unwrap()[&other];
+    let pulsed = up.pulse_at.unwrap();
+    assert_eq!((up.down, up.waiting), (false, 2));
+    on.until(pulsed.plus_ms(302)).await;
+    let down = on.ledger.instances().await.unwrap()[&other];
+    assert_eq!(down, InstanceState { pulse_at: Some(pulsed), down: true, waiting: 2 });
 }
 
 pub async fn health_counts(fixture: &dyn Fixture) {

@@ -90,6 +90,7 @@ macro_rules! conformance_tests {
             history_cannot_be_changed,
             listings_have_pages,
             health_counts,
+            instances_and_what_waits,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -1,0 +1,210 @@
+//! What a coordinator does not accept goes to `sexton.rejected` with its reason and is counted, and everything else
+//! goes on.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sexton_bus::local::Local;
+use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target};
+use sexton_coordinator::{Engine, Options};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Ledger, Limits};
+use sexton_model::step::{Outcome, Presence};
+use sexton_model::time::Day;
+use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
+use sexton_protocol::{
+    BeaconSigner, Event, Holder, Keyring, Message, OutcomeReport, Pack, Pulse, Rejected, Report, StageDue,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time one message may take: what does not come is a failure, not a wait for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+const NOW: Timestamp = Timestamp(1_796_083_200_000_000);
+
+struct Site {
+    local: Local,
+    keyring: Arc<Keyring>,
+    engine: Arc<Engine>,
+    rejected: Box<dyn Subscription>,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+/// A message as somebody might send it.
+struct Sent {
+    user: &'static str,
+    body: Bytes,
+    key: Holder,
+    /// Of what it is sealed as; nothing for no proof at all.
+    sealed: Option<sexton_protocol::Direction>,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap());
+        let local = Local::new();
+        let mut rng = rand::rng();
+        let holders = ["dns.main", "ipam.main", "scheduler"].map(|name| name.parse::<Holder>().unwrap());
+        let keyring = Arc::new(Keyring::generate(holders, &mut rng));
+        let bus: Arc<dyn Bus> = Arc::new(local.clone());
+        let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap();
+        let engine = Arc::new(Engine::new(Options {
+            ledger,
+            bus: bus.clone(),
+            keyring: keyring.clone(),
+            signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
+            unpacked: Vec::new(),
+        }));
+        let stop = CancellationToken::new();
+        tokio::spawn(sexton_coordinator::run(engine.clone(), bus, stop.clone()));
+        Self { local, keyring, engine, rejected, stop, _folder: folder }
+    }
+
+    async fn send(&self, queue: Queue, sent: Sent) {
+        let (key_id, mac) = match sent.sealed {
+            Some(direction) => {
+                let seal = self.keyring.sign(&sent.key, direction, &sent.body).unwrap();
+                (seal.key_id, seal.mac)
+            }
+            None => (String::new(), String::new()),
+        };
+        let target = Target::Queue(queue);
+        let message =
+            Outgoing { target, body: sent.body, key_id, mac, message_id: "m-1".to_owned(), ttl: None };
+        self.local.as_user(sent.user).publish(vec![message]).await.remove(0).unwrap();
+    }
+
+    async fn next_reason(&mut self) -> String {
+        let delivery = tokio::time::timeout(PATIENCE, self.rejected.next()).await.unwrap().unwrap();
+        self.rejected.ack(vec![delivery.tag]).await;
+        Pack::<Rejected>::decode(&delivery.body).unwrap().events.remove(0).data.reason
+    }
+
+    /// A pulse is heard: the coordinator is still there.
+    async fn still_hears(&self, instance: &Instance) {
+        let sent = Sent {
+            user: "ipam.main",
+            body: packed(pulse("ipam.main")),
+            key: Holder::Instance(instance.clone()),
+            sealed: Some(Pulse::DIRECTION),
+        };
+        self.send(Queue::Pulses, sent).await;
+        let began = tokio::time::Instant::now();
+        while !self.engine.ledger.instances().await.unwrap().contains_key(instance) {
+            assert!(began.elapsed() < PATIENCE, "a good message is not heard any more");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn packed<T: Message>(message: T) -> Bytes {
+    Pack::one(Event::new("/test", NOW, message)).encode().unwrap().body
+}
+
+fn pulse(instance: &str) -> Pulse {
+    Pulse { instance: instance.parse().unwrap(), consumer: "c1".into(), version: "1".into(), at: NOW }
+}
+
+fn report(instance: &str) -> Report {
+    let outcome = Outcome::done(Presence::Absent, "seen");
+    let instance = instance.parse().unwrap();
+    OutcomeReport {
+        job: JobId::of(DeletionId(1), 0),
+        fence: Fence { epoch: 1, number: 1 },
+        instance,
+        outcome,
+    }
+    .into()
+}
+
+fn due() -> StageDue {
+    StageDue { jobs: vec![JobId::of(DeletionId(1), 0)] }
+}
+
+/// The same message, changed.
+fn changed(body: &Bytes, change: impl Fn(&mut Value)) -> Bytes {
+    let mut json: Value = serde_json::from_slice(body).unwrap();
+    change(&mut json[0]);
+    json.to_string().into()
+}
+
+/// What is wrong, the message, and what its reason has to say.
+fn bad<T: Message>(
+    good: &Bytes,
+    user: &'static str,
+    other: &'static str,
+) -> Vec<(&'static str, Sent, &'static str)> {
+    let key: Holder = user.parse().unwrap();
+    let own = |body: Bytes| Sent { user, body, key: key.clone(), sealed: Some(T::DIRECTION) };
+    let with = |field: &'static str, value: Value| own(changed(good, |event| event[field] = value.clone()));
+    let elsewhere: Holder = other.parse().unwrap();
+    let all = sexton_protocol::Direction::Event;
+    vec![
+        ("not JSON", own(Bytes::from_static(b"delete everything")), "not understood"),
+        ("nothing", own(Bytes::new()), "not understood"),
+        ("deeply nested", own("[".repeat(10_000).into()), "not understood"),
+        ("of an unknown type", with("type", json!("dev.sexton.surprise.v1")), "type"),
+        ("of another channel", with("type", json!("dev.sexton.order.v1")), "type"),
+        ("with an unknown field", own(changed(good, |e| e["data"]["force"] = json!(true))), "force"),
+        ("without data", own(changed(good, |e| drop(e.as_object_mut().unwrap().remove("data")))), "data"),
+        ("without a proof", Sent { sealed: None, ..own(good.clone()) }, "not authentic"),
+        ("sealed for another direction", Sent { sealed: Some(all), ..own(good.clone()) }, "does not fit"),
+        ("under another's key", Sent { key: elsewhere, ..own(good.clone()) }, "under the key of"),
+        ("by another's user", Sent { user: other, ..own(good.clone()) }, "sent by broker user"),
+    ]
+}
+
+#[tokio::test]
+async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
+    let mut site = Site::new().await;
+    let (mut sent, mut count) = (Vec::new(), 0);
+    for (queue, cases) in [
+        (Queue::Outcomes, bad::<Report>(&packed(report("dns.main")), "dns.main", "ipam.main")),
+        (Queue::Pulses, bad::<Pulse>(&packed(pulse("dns.main")), "dns.main", "ipam.main")),
+        (Queue::StageDue, bad::<StageDue>(&packed(due()), "scheduler", "dns.main")),
+    ] {
+        sent.extend(cases.into_iter().map(|(what, message, reason)| (queue.clone(), what, message, reason)));
+    }
+    let speaks_for = |body: Bytes, direction| Sent {
+        user: "dns.main",
+        body,
+        key: "dns.main".parse().unwrap(),
+        sealed: Some(direction),
+    };
+    let impostor = "speaks for ipam.main";
+    let outcome = speaks_for(packed(report("ipam.main")), Report::DIRECTION);
+    sent.push((Queue::Outcomes, "for another instance", outcome, impostor));
+    let alive = speaks_for(packed(pulse("ipam.main")), Pulse::DIRECTION);
+    sent.push((Queue::Pulses, "for another instance", alive, impostor));
+    let unasked = speaks_for(packed(due()), StageDue::DIRECTION);
+    sent.push((Queue::StageDue, "by no scheduler", unasked, "is not the scheduler"));
+    for (queue, what, message, expected) in sent {
+        let name = queue.to_string();
+        site.send(queue, message).await;
+        let reason = site.next_reason().await;
+        assert!(reason.contains(expected), "{name}: {what}: {reason}");
+        count += 1;
+        assert_eq!(site.engine.counters.rejected.load(Ordering::Relaxed), count, "{name}: {what}");
+    }
+    assert_eq!(count, 36);
+    // Larger than this bus carries: another publisher's broker would.
+    let spare = Sent { sealed: None, ..speaks_for(packed(due()), StageDue::DIRECTION) };
+    site.send(Queue::StageDue, spare).await;
+    let mut large = tokio::time::timeout(PATIENCE, site.rejected.next()).await.unwrap().unwrap();
+    large.body = vec![b' '; Report::PACK_MAX_BYTES + 1].into();
+    let seal = site.keyring.sign(&"dns.main".parse().unwrap(), Report::DIRECTION, &large.body).unwrap();
+    (large.key_id, large.mac, large.user_id) = (Some(seal.key_id), Some(seal.mac), Some("dns.main".into()));
+    site.engine.on_reports(&[large]).await.unwrap();
+    let reason = site.next_reason().await;
+    assert!(reason.contains("more than the 1048576 that a message may have"), "{reason}");
+    let states = site.engine.ledger.instances().await.unwrap();
+    assert!(states.is_empty(), "a rejected pulse counted: {states:?}");
+    site.still_hears(&"ipam.main".parse().unwrap()).await;
+    site.stop.cancel();
+}

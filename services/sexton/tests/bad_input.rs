@@ -1,0 +1,410 @@
+//! Bad input from the outside of the program: files, requests, arguments. Each error names what is wrong and what was
+//! expected, and nothing is half applied.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// Longest wait for the server to answer: it opens a database and reads a few files.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn sexton(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sexton"))
+        .env_remove("SEXTON_CONFIG")
+        .env_remove("SEXTON_URL")
+        .env_remove("SEXTON_TOKEN_FILE")
+        .env("SEXTON_ACTOR", "test")
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").canonicalize().unwrap()
+}
+
+/// A configuration that is good, of which each section can be replaced.
+fn configuration(replaced: &[(&str, &str)]) -> String {
+    let deploy = deploy();
+    let plans = format!("folder = \"{0}/plans\"\nsubsystems = \"{0}/subsystems\"", deploy.display());
+    let mut sections = vec![
+        ("[ledger]".to_owned(), "sqlite = \"sexton.db\"".to_owned()),
+        ("[api]".to_owned(), "listen = \"127.0.0.1:0\"".to_owned()),
+        ("[plans]".to_owned(), plans),
+        ("[telemetry]".to_owned(), "log = \"warn\"".to_owned()),
+    ];
+    for name in ["hypervisor", "ipam", "dns", "backup", "monitoring", "notifier", "accounting", "config"] {
+        let keys = "driver = \"sandbox\"\nroot = \"platform\"".to_owned();
+        sections.push((format!("[consumers.\"{name}.main\"]"), keys));
+    }
+    for (heading, keys) in replaced {
+        match sections.iter_mut().find(|(there, _)| there == heading) {
+            Some((_, there)) => *there = (*keys).to_owned(),
+            None => sections.push(((*heading).to_owned(), (*keys).to_owned())),
+        }
+    }
+    sections.iter().map(|(heading, keys)| format!("{heading}\n{keys}\n")).collect()
+}
+
+#[test]
+fn a_bad_configuration_names_section_key_and_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sexton.toml");
+    let dns = "[consumers.\"dns.main\"]";
+    for (heading, keys, parts) in [
+        ("[apii]", "", vec!["[apii] is unknown", "known are"]),
+        ("[api]", "listen = \"here\"", vec!["[api]", "listen", "socket address"]),
+        ("[api]", "listen = \"0.0.0.0:1\"", vec!["[api]", "token_file"]),
+        ("[api]", "listen = \"127.0.0.1:0\"\ntoken_file = \"no.token\"", vec!["no.token"]),
+        ("[ledger]", "sqlit = \"x\"", vec!["[ledger]", "sqlit"]),
+        ("[ledger]", "", vec!["[ledger]", "missing field `sqlite`"]),
+        ("[plans]", "folder = \"nowhere\"\nsubsystems = \"nowhere\"", vec!["nowhere"]),
+        ("[credit]", "per_instance = 0", vec!["[credit]", "per_instance", "1 to 65536"]),
+        ("[credit]", "instances = { dns = 4 }", vec!["[credit]", "dns"]),
+        ("[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
+        ("[consumers.\"dns\"]", "driver = \"sandbox\"", vec!["consumers", "dns"]),
+        (dns, "driver = \"fax\"", vec!["dns.main", "fax", "sandbox"]),
+        (dns, "driver = \"sandbox\"\nroot = 1", vec!["dns.main", "root", "path"]),
+        (dns, "driver = \"sandbox\"\nroot = \"x\"\nrot = 1", vec!["dns.main", "rot"]),
+        (dns, "driver = \"sandbox\"", vec!["dns.main", "missing field `root`"]),
+        (
+            dns,
+            "driver = \"sandbox\"\nroot = \"x\"\ninstance = \"dns.other\"",
+            vec!["dns.main", "instance", "heading"],
+        ),
+        (
+            dns,
+            "driver = \"rfc2136\"\nserver = \"127.0.0.1:53\"\nkey_name = \"k\"\nzones = []",
+            vec!["key_secret"],
+        ),
+        (dns, "root = \"x\"", vec!["dns.main", "driver"]),
+        ("[workers.\"dns.main\"]", "concurrency = 0", vec!["workers", "dns.main", "concurrency", "1 to 256"]),
+        ("[workers.\"dns.mian\"]", "concurrency = 1", vec!["workers", "dns.mian", "[consumers"]),
+    ] {
+        std::fs::write(&file, configuration(&[(heading, keys)])).unwrap();
+        let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{heading} {keys}: it was taken");
+        for part in parts {
+            assert!(said.contains(part), "{heading} {keys}: expected {part:?} in: {said}");
+        }
+    }
+    std::fs::write(&file, "[api\n").unwrap();
+    assert!(said(&sexton(&["serve", "--config", file.to_str().unwrap()])).contains("line 1"));
+    assert!(said(&sexton(&["serve", "--config", "no/such.toml"])).contains("no/such.toml"));
+}
+
+#[test]
+fn a_bad_plan_names_file_line_and_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
+    std::fs::create_dir(&plans).unwrap();
+    let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
+    std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
+    let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+    for (from, to, parts) in [
+        ("kind = \"vm\"", "kind = \"VM!\"", vec!["kind"]),
+        ("version = 1", "version = \"one\"", vec!["vm.toml"]),
+        ("offset_days = 3", "", vec!["offset_days"]),
+        ("offset_days = 3", "offset_days = -9", vec!["hard"]),
+        ("dns.remove", "dns.forget", vec!["dns.forget"]),
+        ("{ do = \"dns.inspect\" }", "{ do = \"dns.inspect\", afterr = [] }", vec!["afterr"]),
+        (
+            ", after = [\"hypervisor.undefine\"] },\n  { do = \"monitoring",
+            " },\n  { do = \"monitoring",
+            vec!["address"],
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(plans.join("vm.toml"), good.replacen(from, to, 1)).unwrap();
+        let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{to}: it was taken");
+        for part in parts.into_iter().chain(["vm.toml"]) {
+            assert!(said.contains(part), "{to}: expected {part:?} in: {said}");
+        }
+    }
+}
+
+#[test]
+fn bad_arguments_name_the_argument_and_what_was_expected() {
+    for (arguments, parts) in [
+        (vec!["delete", "web01", "--on", "2030-01-01", "--reason", "x"], vec!["RESOURCE", "vm/"]),
+        (vec!["delete", "vm/a", "--on", "tomorrow", "--reason", "x"], vec!["--on", "YYYY-MM-DD"]),
+        (vec!["delete", "vm/a", "--on", "2030-02-30", "--reason", "x"], vec!["--on", "no such date"]),
+        (
+            vec!["delete", "vm/a", "--on", "2030-01-01", "--reason", "x", "--zone", "Mars"],
+            vec!["--zone", "IANA"],
+        ),
+        (vec!["delete", "vm/a", "--reason", "x"], vec!["--on"]),
+        (vec!["waive", "d-1", "--evidence", "x"], vec!["--absent"]),
+        (vec!["waive", "d-1", "--absent", "--may-remain", "--evidence", "x"], vec!["--may-remain"]),
+        (vec!["list", "--status", "gone"], vec!["--status", "recycled"]),
+        (vec!["list", "--state", "gone"], vec!["--state", "parked"]),
+        (vec!["list", "--limit", "many"], vec!["--limit"]),
+        (vec!["pause", "--stage", "later", "--reason", "x"], vec!["--stage", "announce"]),
+        (vec!["resume", "first"], vec!["PAUSE"]),
+        (vec!["keys"], vec!["--instances"]),
+        (vec!["keys", "folder", "--instances", "dns"], vec!["--instances", "dns"]),
+        (vec!["keys", "rotate"], vec!["HOLDER"]),
+        (vec!["keys", "rotate", "dns.main", "--folder", "no/keys"], vec!["no/keys"]),
+        (vec!["import", "no/such.jsonl"], vec!["no/such.jsonl"]),
+        (vec!["register", "no/such.json"], vec!["no/such.json"]),
+        (vec!["-o", "xml", "list"], vec!["xml", "json"]),
+    ] {
+        let output = sexton(&arguments);
+        let said = said(&output);
+        assert!(!output.status.success(), "{arguments:?}: it was taken");
+        for part in parts {
+            assert!(said.contains(part), "{arguments:?}: expected {part:?} in: {said}");
+        }
+    }
+}
+
+/// A running `sexton serve`, ended when this is dropped.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        Self::start_without("nothing")
+    }
+
+    fn start_without(instance: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Free a moment ago; nobody else asks for it by number.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = configuration(&[("[api]", &format!("listen = \"{address}\""))]);
+        let part = format!("[consumers.\"{instance}\"]\ndriver = \"sandbox\"\nroot = \"platform\"\n");
+        let config = config.replace(&part, "");
+        let file = folder.path().join("sexton.toml");
+        std::fs::write(&file, config).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sexton"))
+            .args(["serve", "--config", file.to_str().unwrap()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let this = Self { child, address, folder };
+        let began = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(began.elapsed() < PATIENCE, "the server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        this
+    }
+
+    /// One request by hand, so that it can be as wrong as one likes.
+    fn ask(&self, method: &str, path: &str, actor: Option<&str>, body: &[u8]) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let actor = actor.map(|a| format!("sexton-actor: {a}\r\n")).unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{actor}content-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // Who sends too much may be answered, and cut off, before the end.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.ask("POST", path, Some("test"), body.to_string().as_bytes())
+    }
+
+    fn get(&self, path: &str) -> (u16, Value) {
+        self.ask("GET", path, Some("test"), b"")
+    }
+
+    fn sexton(&self, arguments: &[&str]) -> Output {
+        let url = format!("http://{}", self.address);
+        sexton(&[&["--url", url.as_str()], arguments].concat())
+    }
+
+    fn names(&self) -> Vec<String> {
+        let (_, page) = self.get("/v1/resources");
+        let items = page["items"].as_array().unwrap();
+        items.iter().map(|i| i["resource"]["id"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn resource(name: &str) -> Value {
+    json!({"id": format!("vm/{name}"), "scope": "acme", "identity": {"uuid": name}, "criticality": "irreplaceable"})
+}
+
+fn with(mut value: Value, field: &str, new: Value) -> Value {
+    value[field] = new;
+    value
+}
+
+#[test]
+fn a_bad_request_names_the_field_and_changes_nothing() {
+    let served = Served::start();
+    let (status, answer) =
+        served.post("/v1/resources", &json!({"resources": [resource("a")], "whole": true}));
+    assert_eq!((status, &answer["results"]), (200, &json!([null])));
+    let good = json!({"resource": "vm/a", "on": "2030-01-01", "reason": "x"});
+    let far = "x".repeat(1001);
+    for (field, wrong, part) in [
+        ("resource", json!("a"), "vm/"),
+        ("resource", json!(7), "string"),
+        ("resource", json!("pool/a"), "no plan for pool"),
+        ("on", json!("2030-02-30"), "no such date"),
+        ("on", json!("1.1.2030"), "YYYY-MM-DD"),
+        ("on", json!(20300101), "string"),
+        ("on", json!("2020-01-01"), "is past; today is"),
+        ("on", json!("2130-01-01"), "days ahead"),
+        ("on", Value::Null, "string"),
+        ("zone", json!("Europe/Atlantis"), "IANA"),
+        ("gone_by", json!("2029-12-31"), "before"),
+        ("gone_by", json!("soon"), "YYYY-MM-DD"),
+        ("reason", json!(["x"]), "string"),
+        ("force", json!(true), "unknown field"),
+    ] {
+        let (status, problem) = served.post("/v1/deletions", &with(good.clone(), field, wrong.clone()));
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert_eq!((status, &problem["field"]), (422, &json!(field)), "{field} = {wrong}: {problem}");
+        assert!(detail.contains(field) && detail.contains(part), "{field} = {wrong}: {problem}");
+    }
+    let nested = format!("{{\"resource\":{}", "[".repeat(100_000));
+    let large = format!("{{\"resource\":\"{}\"}}", "x".repeat(8 << 20));
+    let twice = format!("{good}{good}");
+    for (body, status, part) in [
+        ("", 422, "body"),
+        ("delete everything", 422, "body"),
+        ("[]", 422, "body"),
+        ("{\"resource\":\"vm/a\",\"reason\":\"x\"}", 422, "missing field `on`"),
+        ("{\"on\":\"2030-01-01\",\"on\":\"2030-01-02\"}", 422, "duplicate field `on`"),
+        (nested.as_str(), 422, "resource"),
+        (large.as_str(), 413, "at most"),
+        (twice.as_str(), 422, "nothing after"),
+    ] {
+        let (found, problem) = served.ask("POST", "/v1/deletions", Some("test"), body.as_bytes());
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        let short: String = body.chars().take(60).collect();
+        assert!(found == status && detail.contains(part), "{short}: {found} {problem}");
+    }
+    let reason = with(good.clone(), "reason", json!(far));
+    assert!(
+        served.post("/v1/deletions", &reason).1["detail"]
+            .as_str()
+            .unwrap()
+            .contains("reason: expected 1 to 1000")
+    );
+    for (method, path, actor, status, part) in [
+        ("POST", "/v1/deletions", None, 422, "sexton-actor"),
+        ("POST", "/v1/deletions", Some(""), 422, "sexton-actor"),
+        ("GET", "/v1/deletions?limit=many", Some("test"), 400, "limit"),
+        ("GET", "/v1/deletions?colour=red", Some("test"), 400, "colour"),
+        ("GET", "/v1/deletions?state=gone", Some("test"), 400, "state"),
+        ("GET", "/v1/deletions?scope=%20", Some("test"), 400, "scope"),
+        ("GET", "/v1/deletions/seventeen", Some("test"), 422, "d-17"),
+        ("GET", "/v1/deletions/d-17", Some("test"), 404, "d-17"),
+        ("GET", "/v1/deletions/%ff/a", Some("test"), 400, "UTF-8"),
+        ("GET", "/v1/names/pool/a", Some("test"), 404, "no plan for pool"),
+        ("DELETE", "/v1/deletions/d-1/holds/first", Some("test"), 422, "hold"),
+        ("DELETE", "/v1/pauses/first", Some("test"), 422, "pause"),
+        ("PUT", "/v1/deletions", Some("test"), 405, "Method Not Allowed"),
+        ("GET", "/v2", Some("test"), 404, "nothing at this address"),
+    ] {
+        let (found, problem) = served.ask(method, path, actor, good.to_string().as_bytes());
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(found == status && detail.contains(part), "{method} {path}: {found} {problem}");
+    }
+    assert_eq!(served.get("/v1/deletions").1["items"], json!([]), "a bad request made a record");
+    assert_eq!(served.post("/v1/deletions", &good).0, 201, "the good one is taken");
+}
+
+#[test]
+fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it_or_not() {
+    let served = Served::start();
+    let elsewhere = with(resource("b"), "instances", json!({"dns": "internla"}));
+    let pool = with(resource("c"), "id", json!("pool/c"));
+    let body = |whole: bool| json!({"resources": [resource("a"), elsewhere, pool], "whole": whole});
+    let (status, answer) = served.post("/v1/resources", &body(true));
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(status, 200);
+    let why = |n: usize| results[n].as_str().unwrap();
+    assert!(why(0).contains("another line") && why(2).contains("no plan for pool, only for vm"), "{answer}");
+    assert!(
+        why(1).contains("instances.dns") && why(1).contains("dns.internla") && why(1).contains("dns.main")
+    );
+    assert!(served.names().is_empty(), "all or nothing");
+    let (_, answer) = served.post("/v1/resources", &body(false));
+    assert_eq!(answer["results"][0], Value::Null, "{answer}");
+    assert_eq!(served.names(), ["vm/a"]);
+    let nested = format!("{{\"resources\":[{{\"attributes\":{{\"dns\":{}", "[".repeat(100_000));
+    let (status, problem) = served.ask("POST", "/v1/resources", Some("test"), nested.as_bytes());
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("recursion"), "{problem}");
+    for (wrong, field) in [
+        (json!({"resources": []}), "resources"),
+        (json!({"resources": [with(resource("d"), "identity", json!({}))]}), "resources[0].identity"),
+        (json!({"resources": [with(resource("d"), "scope", json!(""))]}), "resources[0].scope"),
+        (
+            json!({"resources": [with(resource("d"), "criticality", json!("low"))]}),
+            "resources[0].criticality",
+        ),
+        (json!({"resources": [with(resource("d"), "colour", json!("red"))]}), "resources[0].colour"),
+    ] {
+        let (status, problem) = served.post("/v1/resources", &wrong);
+        assert_eq!((status, &problem["field"]), (422, &json!(field)), "{problem}");
+    }
+    assert_eq!(served.names(), ["vm/a"]);
+}
+
+#[test]
+fn an_inventory_is_taken_whole_or_line_by_line() {
+    let served = Served::start();
+    let jsonl = served.folder.path().join("inventory.jsonl");
+    let lines = [resource("a").to_string(), "{\"id\":7}".to_owned(), resource("b").to_string()];
+    std::fs::write(&jsonl, lines.join("\n")).unwrap();
+    let csv = served.folder.path().join("inventory.csv");
+    let text = "id,scope,criticality,identity.uuid\nvm/c,acme,irreplaceable,c\nvm/d,acme,dear,d\n";
+    std::fs::write(&csv, text).unwrap();
+    for (file, place) in [(&jsonl, "inventory.jsonl:2: id: "), (&csv, "inventory.csv:3: criticality ")] {
+        let output = served.sexton(&["import", file.to_str().unwrap()]);
+        assert!(!output.status.success() && said(&output).contains(place), "{}", said(&output));
+        assert!(served.names().is_empty(), "a part of a bad file was taken");
+    }
+    for file in [&jsonl, &csv] {
+        let output = served.sexton(&["import", "--skip-bad", file.to_str().unwrap()]);
+        assert!(!output.status.success(), "a line was bad");
+    }
+    assert_eq!(served.names(), ["vm/a", "vm/b", "vm/c"]);
+}
+
+#[test]
+fn a_record_that_would_wait_for_ever_is_refused() {
+    let served = Served::start_without("dns.main");
+    let (_, answer) = served.post("/v1/resources", &json!({"resources": [resource("a")], "whole": true}));
+    assert_eq!(answer["results"], json!([null]), "its platform may register it all the same");
+    let wanted = json!({"resource": "vm/a", "on": "2030-01-01", "reason": "x"});
+    let (status, problem) = served.post("/v1/deletions", &wanted);
+    let detail = problem["detail"].as_str().unwrap_or_default();
+    assert_eq!((status, &problem["field"]), (422, &json!("resource")), "{problem}");
+    assert!(detail.contains("needs dns.main"), "{problem}");
+    assert_eq!(served.get("/v1/deletions").1["items"], json!([]));
+}
