@@ -25,7 +25,6 @@ use sexton_service::Config;
 use sexton_service::config::DriverPart;
 
 mod action;
-mod conditional;
 pub mod restic;
 pub mod sandbox;
 

@@ -16,7 +16,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
+use crate::action::{Action, no_check, no_undo, only_looks};
 
 const ARCHIVES: &str = "archives";
 const SCHEDULES: &str = "schedules";
@@ -222,7 +222,7 @@ impl Driver for SandboxBackup {
         let found = match (archive, schedule) {
             (Found::Different(why), _) | (_, Found::Different(why)) => Found::Different(why),
             (Found::Same, _) | (_, Found::Same) => Found::Same,
-            (Found::Absent(_), Found::Absent(_)) if none_expected(step) => Found::Same,
+            (Found::Absent(_), Found::Absent(_)) if step.none_expected() => Found::Same,
             (Found::Absent(place), Found::Absent(_)) => Found::Absent(place),
         };
         Ok(Inspection { found, targets, protected: None, evidence })

@@ -9,16 +9,12 @@ use serde_json::{Value, json};
 use sexton_backup::{DriverConfig, actions, driver, sandbox};
 use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::resource::Identity;
-use sexton_model::{ActionName, Instance, ResourceId};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_model::{ActionName, Fence, Instance, ResourceId};
+use sexton_testkit::bench::identity;
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
-}
-
-fn identity(uuid: &str) -> Identity {
-    Identity::try_from(BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
 }
 
 fn instance() -> Instance {
@@ -91,12 +87,14 @@ impl World for Folder {
         let kind = if self.action.as_str() == "remove_schedule" { "schedules" } else { "archives" };
         std::fs::remove_file(self.root.path().join(format!("backup/main/{kind}/web01.json"))).unwrap();
     }
+
+    async fn raise_fence(&self, fence: Fence) -> bool {
+        let kind = if self.action.as_str() == "remove_schedule" { "schedules" } else { "archives" };
+        raise_fence_in(&self.root.path().join(format!("backup/main/{kind}/web01.json")), fence)
+    }
 }
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    match run_kit(&Sandboxes).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Sandboxes).await;
 }

@@ -1,13 +1,12 @@
 //! The sandbox driver through the SDK.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
+use std::path::Path;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, identity, refusal, retry};
 use serde_json::json;
 use sexton_backup::sandbox::{Config, SandboxBackup, create, describe};
 use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
-use std::path::Path;
-use std::sync::Arc;
+use sexton_testkit::bench::{Bench, evidence, identity, refusal, retry};
 
 fn bench(root: &Path) -> Bench {
     let config = Config { root: root.to_owned(), instance: "backup.main".parse().unwrap() };

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use sexton_consumer::Driver;
 use sexton_dns::{DriverConfig, actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::resource::Identity;
-use sexton_model::{ActionName, Instance, ResourceId};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_model::{ActionName, Fence, Instance, ResourceId};
+use sexton_testkit::bench::identity;
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 struct Sandboxes;
 
@@ -24,10 +24,6 @@ fn instance() -> Instance {
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
-}
-
-fn identity(uuid: &str) -> Identity {
-    Identity::try_from(BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
 }
 
 impl Folder {
@@ -84,12 +80,14 @@ impl World for Folder {
     async fn make_absent(&self) {
         std::fs::remove_dir_all(self.root.path().join("dns/main/records")).unwrap();
     }
+
+    async fn raise_fence(&self, fence: Fence) -> bool {
+        let objects = std::fs::read_dir(self.root.path().join("dns/main/records")).unwrap();
+        objects.fold(false, |_, object| raise_fence_in(&object.unwrap().path(), fence))
+    }
 }
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    match run_kit(&Sandboxes).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Sandboxes).await;
 }

@@ -269,12 +269,6 @@ fn none_pinned(step: &StepContext) -> bool {
     step.targets.get("object") == Some(&Value::Bool(false))
 }
 
-/// Whether the platform says, with the attribute `none = true`, that this subsystem holds nothing for the
-/// resource. Without it, nothing at announce means that somebody looks at the wrong instance.
-pub(crate) fn none_expected(step: &StepContext) -> bool {
-    step.attributes.get("none") == Some(&Value::Bool(true))
-}
-
 fn found(place: Place, saw: &Saw) -> Found {
     match saw {
         Saw::Same(_) => Found::Same,
@@ -299,7 +293,7 @@ impl Driver for Hook {
             Saw::Different(why) => why.clone(),
         };
         let found = match found(place, &saw) {
-            Found::Absent(_) if none_expected(step) => Found::Same,
+            Found::Absent(_) if step.none_expected() => Found::Same,
             found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
         };
         Ok(Inspection { found, targets: Value::Object(targets), protected: None, evidence })

@@ -177,7 +177,7 @@ impl Driver for SandboxHook {
             Found::Different(why) => why.clone(),
         };
         let found = match found {
-            Found::Absent(_) if crate::hook::none_expected(step) => Found::Same,
+            Found::Absent(_) if step.none_expected() => Found::Same,
             found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
         };
         Ok(Inspection { found, targets, protected: None, evidence })

@@ -1,15 +1,14 @@
 //! The delivered definitions against a real little HTTP server.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
 mod server;
 
 use std::path::Path;
 
-use bench::{Bench, evidence, refusal, retry};
 use serde_json::json;
 use server::{Fault, Server};
 use sexton_hook::{DriverConfig, delivered_actions, driver};
 use sexton_model::step::{Mode, Presence, RetryClass};
+use sexton_testkit::bench::{Bench, evidence, refusal, retry};
 
 const RECORD: &str = "/api/records/web01";
 const NODE: &str = "/api/nodes/web01";
@@ -54,7 +53,7 @@ async fn stopping_is_undone_exactly_whatever_it_was() {
         assert_eq!(bench.targets, json!({ "place": "lab", "object": true, "record": 4711 }));
         let manifest = bench.capture("stop").await;
         for _ in 0..2 {
-            evidence(&bench.ask(Mode::Perform, "stop", Some(&manifest)).await, Presence::Present);
+            evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
         }
         assert_eq!(server.get(RECORD)["active"], json!(false));
         for mode in [Mode::Undo, Mode::Undo, Mode::Verify] {
@@ -90,7 +89,7 @@ async fn a_204_without_the_effect_is_not_believed() {
     let (server, bench) = accounting().await;
     let manifest = bench.capture("stop").await;
     server.fault(Fault::NoEffect);
-    let why = retry(&bench.ask(Mode::Perform, "stop", Some(&manifest)).await, RetryClass::Failed);
+    let why = retry(&bench.perform_by("stop", &manifest).await, RetryClass::Failed);
     assert!(why.contains("its effect is not there"), "{why}");
     let (server, bench) = config().await;
     server.fault(Fault::NoEffect);
@@ -106,11 +105,11 @@ async fn codes_mean_what_the_definition_says() {
     let (server, bench) = accounting().await;
     let manifest = bench.capture("stop").await;
     server.fault(Fault::Code(423));
-    retry(&bench.ask(Mode::Perform, "stop", Some(&manifest)).await, RetryClass::Spared);
+    retry(&bench.perform_by("stop", &manifest).await, RetryClass::Spared);
     server.fault(Fault::Code(403));
-    refusal(&bench.ask(Mode::Perform, "stop", Some(&manifest)).await);
+    refusal(&bench.perform_by("stop", &manifest).await);
     server.fault(Fault::Code(302));
-    retry(&bench.ask(Mode::Perform, "stop", Some(&manifest)).await, RetryClass::Failed);
+    retry(&bench.perform_by("stop", &manifest).await, RetryClass::Failed);
     assert_eq!(server.get(RECORD)["active"], json!(true));
 }
 

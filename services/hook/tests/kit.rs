@@ -1,24 +1,25 @@
-//! The sandbox driver keeps every promise of a consumer.
+//! The drivers keep every promise of a consumer: the sandbox, and the hook with requests and with commands.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
+mod gatehouse;
+mod server;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gatehouse::Gatehouse;
 use serde_json::{Value, json};
+use server::Server;
 use sexton_consumer::Driver;
 use sexton_hook::{DriverConfig, delivered_actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::resource::Identity;
-use sexton_model::{ActionName, Instance, ResourceId};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_model::{ActionName, Fence, Instance, ResourceId};
+use sexton_testkit::bench::identity;
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
-}
-
-fn identity(uuid: &str) -> Identity {
-    Identity::try_from(BTreeMap::from([("uuid".to_owned(), uuid.to_owned())])).unwrap()
 }
 
 struct Sandboxes(&'static str);
@@ -80,14 +81,161 @@ impl World for Folder {
         let folder = self.root.path().join(self.instance.subsystem.as_str()).join("main/objects");
         std::fs::remove_file(folder.join("web01.json")).unwrap();
     }
+
+    async fn raise_fence(&self, fence: Fence) -> bool {
+        let folder = self.root.path().join(self.instance.subsystem.as_str()).join("main/objects");
+        raise_fence_in(&folder.join("web01.json"), fence)
+    }
+}
+
+/// The delivered definitions, each world with a server of its own.
+struct Servers(&'static str);
+
+struct Site {
+    server: Server,
+    subsystem: &'static str,
+    action: ActionName,
+}
+
+impl Site {
+    fn fill(&self, uuid: &str) {
+        if self.subsystem == "accounting" {
+            let record = json!({ "uuid": uuid, "record": 4711, "active": true, "tariff": "gold" });
+            self.server.put("/api/records/web01", record);
+        } else {
+            let certificate = json!({ "serial": 7 });
+            let node = json!({ "uuid": uuid, "enrolled": true, "certificate": certificate });
+            self.server.put("/api/nodes/web01", node);
+            self.server.put("/api/certificates/7", json!({ "uuid": uuid, "state": "valid" }));
+        }
+    }
+}
+
+#[async_trait]
+impl Fixture for Servers {
+    fn instance(&self) -> Instance {
+        format!("{}.main", self.0).parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        delivered_actions(&self.0.parse().unwrap()).unwrap()
+    }
+
+    async fn fresh(&self, action: &ActionName) -> Box<dyn World> {
+        let missing = if self.0 == "accounting" { "no such record" } else { "no such node" };
+        let server = Server::start(missing).await;
+        let site = Site { server, subsystem: self.0, action: action.clone() };
+        site.fill("u1");
+        Box::new(site)
+    }
+}
+
+#[async_trait]
+impl World for Site {
+    fn driver(&self) -> Arc<dyn Driver> {
+        let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/hooks");
+        let config: DriverConfig = serde_json::from_value(json!({
+            "driver": "hook",
+            "subsystem": self.subsystem,
+            "definition": hooks.join(format!("{}.toml", self.subsystem)),
+            "base_url": self.server.url,
+            "place": "lab",
+        }))
+        .unwrap();
+        driver(config).unwrap()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: resource(),
+            identity: identity("u1"),
+            attributes: Value::Null,
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        json!(self.server.world.lock().unwrap().objects)
+    }
+
+    async fn other_identity(&self) {
+        self.fill("u2");
+    }
+
+    async fn make_absent(&self) {
+        let mut world = self.server.world.lock().unwrap();
+        world.objects.retain(|path, _| path.starts_with("/api/certificates"));
+        if self.action.as_str() == "revoke" {
+            // A revoked certificate is listed for ever.
+            world.objects.get_mut("/api/certificates/7").unwrap()["state"] = json!("revoked");
+        }
+    }
+}
+
+/// A hook with commands, each world in a folder of its own.
+struct Gatehouses(Gatehouse);
+
+#[async_trait]
+impl Fixture for Gatehouses {
+    fn instance(&self) -> Instance {
+        "badges.main".parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        self.0.actions()
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        Box::new(Gatehouse::new())
+    }
+}
+
+#[async_trait]
+impl World for Gatehouse {
+    fn driver(&self) -> Arc<dyn Driver> {
+        self.driver("show")
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: resource(),
+            identity: identity("u1"),
+            attributes: json!({ "why": "left" }),
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        let badge = std::fs::read(self.path("badge-web01")).ok();
+        badge.map_or(Value::Null, |text| serde_json::from_slice(&text).unwrap())
+    }
+
+    async fn other_identity(&self) {
+        self.badge("u2", true);
+    }
+
+    async fn make_absent(&self) {
+        std::fs::remove_file(self.path("badge-web01")).unwrap();
+    }
 }
 
 #[tokio::test]
 async fn the_sandboxes_keep_every_promise() {
     for subsystem in ["accounting", "config"] {
-        match run_kit(&Sandboxes(subsystem)).await {
-            Ok(run) => assert!(run > 0, "the kit ran no case"),
-            Err(violations) => panic!("{subsystem}: {violations}"),
-        }
+        assert_promises_kept(&Sandboxes(subsystem)).await;
     }
+}
+
+#[tokio::test]
+async fn the_hook_with_requests_keeps_every_promise() {
+    for subsystem in ["accounting", "config"] {
+        assert_promises_kept(&Servers(subsystem)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_hook_with_commands_keeps_every_promise() {
+    assert_promises_kept(&Gatehouses(Gatehouse::new())).await;
 }

@@ -1,14 +1,13 @@
 //! The sandbox driver through the SDK, for both delivered subsystems.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
+use std::path::Path;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, identity, refusal, retry};
 use serde_json::json;
 use sexton_hook::sandbox::{Config, SandboxHook, create, describe};
 use sexton_model::Instance;
 use sexton_model::step::{Mode, Presence, RetryClass};
-use std::path::Path;
-use std::sync::Arc;
+use sexton_testkit::bench::{Bench, evidence, identity, refusal, retry};
 
 fn instance(subsystem: &str) -> Instance {
     format!("{subsystem}.main").parse().unwrap()
@@ -39,7 +38,7 @@ async fn switching_off_is_undone_exactly() {
         bench.pin().await;
         let manifest = bench.capture(action).await;
         for _ in 0..2 {
-            evidence(&bench.ask(Mode::Perform, action, Some(&manifest)).await, Presence::Present);
+            evidence(&bench.perform_by(action, &manifest).await, Presence::Present);
         }
         assert_eq!(seen(root.path(), subsystem)["object"]["active"], json!(false));
         for mode in [Mode::Undo, Mode::Undo, Mode::Verify] {

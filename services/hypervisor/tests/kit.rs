@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sexton_consumer::Driver;
 use sexton_hypervisor::{DriverConfig, actions, driver, process, sandbox};
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::{ActionName, Instance};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_model::{ActionName, Fence, Instance};
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 use uuid::Uuid;
 
 const UUID: Uuid = Uuid::from_u128(0x2f1c);
@@ -137,12 +137,15 @@ impl World for Folder {
             std::fs::remove_file(self.file("vms", "web01")).unwrap();
         }
     }
+
+    async fn raise_fence(&self, fence: Fence) -> bool {
+        let deleting = self.action == "delete_volumes";
+        let file = if deleting { self.file("volumes", "web01-root") } else { self.file("vms", "web01") };
+        raise_fence_in(&file, fence)
+    }
 }
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    match run_kit(&Sandboxes).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Sandboxes).await;
 }

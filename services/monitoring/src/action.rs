@@ -51,9 +51,3 @@ pub(crate) fn only_looks(step: &StepContext) -> Obstacle {
         step.resource, step.action
     ))
 }
-
-/// Whether the platform says, with the attribute `none = true`, that this subsystem holds nothing for the
-/// resource. Without it, nothing at announce means that somebody looks at the wrong instance.
-pub(crate) fn none_expected(step: &StepContext) -> bool {
-    step.attributes.get("none") == Some(&serde_json::Value::Bool(true))
-}

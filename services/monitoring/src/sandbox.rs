@@ -15,7 +15,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
+use crate::action::{Action, no_check, no_undo, only_looks};
 
 const TARGETS: &str = "targets";
 const HISTORY: &str = "history";
@@ -186,7 +186,7 @@ impl Driver for SandboxMonitoring {
             Found::Different(why) => why.clone(),
         };
         let found = match found {
-            Found::Absent(_) if none_expected(step) => Found::Same,
+            Found::Absent(_) if step.none_expected() => Found::Same,
             found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
         };
         Ok(Inspection { found, targets, protected: None, evidence })

@@ -1,13 +1,12 @@
 //! The sandbox driver through the SDK.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
+use std::path::Path;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, identity, refusal, retry};
 use serde_json::json;
 use sexton_model::step::{Mode, Presence, RetryClass};
 use sexton_monitoring::sandbox::{Config, SandboxMonitoring, create, describe};
-use std::path::Path;
-use std::sync::Arc;
+use sexton_testkit::bench::{Bench, evidence, identity, refusal, retry};
 
 fn bench(root: &Path) -> Bench {
     let config = Config { root: root.to_owned(), instance: "monitoring.main".parse().unwrap() };
@@ -32,7 +31,7 @@ async fn silencing_is_undone_exactly() {
     bench.pin().await;
     let manifest = bench.capture("silence").await;
     for _ in 0..2 {
-        evidence(&bench.ask(Mode::Perform, "silence", Some(&manifest)).await, Presence::Present);
+        evidence(&bench.perform_by("silence", &manifest).await, Presence::Present);
     }
     assert_eq!(seen(root.path())["target"]["silenced"], json!(true));
     refusal(&bench.ask(Mode::Verify, "silence", Some(&manifest)).await);
@@ -85,7 +84,7 @@ async fn another_of_the_same_name_and_an_unreadable_place_stop_everything() {
     for action in ["remove_target", "delete_history"] {
         retry(&bench.perform(action).await, RetryClass::Failed);
     }
-    retry(&bench.ask(Mode::Perform, "silence", Some(&manifest)).await, RetryClass::Failed);
+    retry(&bench.perform_by("silence", &manifest).await, RetryClass::Failed);
 }
 
 #[tokio::test]

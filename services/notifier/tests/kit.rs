@@ -13,7 +13,7 @@ use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance};
 use sexton_notifier::spool::{Announcement, Spool, State};
 use sexton_notifier::{DriverConfig, actions, driver, sandbox};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 /// What `vm/web01` with the UUID of the template is announced under.
 const UID: &str = "1bfcc276-96c4-5a34-a0af-29bba3a322f0";
@@ -108,12 +108,13 @@ impl World for Folder {
     async fn make_absent(&self) {
         std::fs::remove_file(self.file()).unwrap();
     }
+
+    async fn raise_fence(&self, fence: Fence) -> bool {
+        raise_fence_in(&self.file(), fence)
+    }
 }
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    match run_kit(&Sandboxes).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Sandboxes).await;
 }

@@ -43,6 +43,14 @@ pub struct StepContext {
     pub progress: Progress,
 }
 
+impl StepContext {
+    /// Whether the platform says, with the attribute `none = true`, that this subsystem holds nothing for the
+    /// resource. Without it, nothing at announce means that somebody looks at the wrong instance.
+    pub fn none_expected(&self) -> bool {
+        self.attributes.get("none") == Some(&Value::Bool(true))
+    }
+}
+
 /// How a long step says that it goes on.
 #[derive(Debug, Clone)]
 pub struct Progress(pub(crate) tokio::sync::watch::Sender<Option<(u64, u64)>>);

@@ -13,6 +13,7 @@
 //! `intake`, of an answer in `courier`, of what the coordinators broadcast in `listener`.
 mod attend;
 pub mod clock;
+pub mod conditional;
 pub mod consumer;
 mod courier;
 pub mod driver;

@@ -1,6 +1,6 @@
 //! The kit every consumer passes.
 //!
-//! A consumer's tests implement [`Fixture`] for each driver and call [`run_kit`]; what comes back lists every
+//! A consumer's tests implement [`Fixture`] for each driver and call [`assert_promises_kept`], which lists every
 //! promise that was broken, for which action, and how.
 mod bench;
 mod broker;
@@ -8,14 +8,16 @@ mod cases;
 pub mod fault;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::resource::Identity;
-use sexton_model::{ActionName, Instance, ResourceId};
+use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use std::collections::BTreeMap;
 
 /// A driver under test.
@@ -26,6 +28,11 @@ pub trait Fixture: Send + Sync {
 
     /// The subsystem's catalogue.
     fn actions(&self) -> SubsystemActions;
+
+    /// How many cases may run at the same time, each in worlds of its own.
+    fn at_once(&self) -> usize {
+        1
+    }
 
     /// A world in which the resource is whole and `action` may be performed, untouched by any other case.
     async fn fresh(&self, action: &ActionName) -> Box<dyn World>;
@@ -48,6 +55,12 @@ pub trait World: Send + Sync {
 
     /// Take the target of the action away, as if somebody had deleted it by hand.
     async fn make_absent(&self);
+
+    /// Write `fence` where the target of the action holds the fence of its last change, as the step of a later
+    /// order would. `false`: it can hold none; what that means is said at the top of the driver.
+    async fn raise_fence(&self, _fence: Fence) -> bool {
+        false
+    }
 }
 
 /// What orders about a resource say, whatever the action.
@@ -94,15 +107,42 @@ impl fmt::Display for Violations {
 /// # Errors
 /// Every promise that was broken.
 pub async fn run_kit(fixture: &dyn Fixture) -> Result<usize, Violations> {
-    let mut violations = Vec::new();
-    let mut run = 0;
-    for (name, action) in fixture.actions().actions {
-        for case in cases::of(action.nature) {
-            run += 1;
-            if let Err(seen) = cases::run(fixture, &name, &action, case).await {
-                violations.push(Violation { action: name.clone(), case: case.promise(), seen });
-            }
-        }
-    }
+    let actions = fixture.actions().actions;
+    let cases: Vec<_> = actions
+        .iter()
+        .flat_map(|(name, action)| cases::of(action.nature).into_iter().map(move |case| (name, action, case)))
+        .collect();
+    let run = cases.len();
+    let broken = stream::iter(cases).map(|(name, action, case)| async move {
+        let seen = cases::run(fixture, name, action, case).await.err()?;
+        Some(Violation { action: name.clone(), case: case.promise(), seen })
+    });
+    let violations: Vec<_> =
+        broken.buffered(fixture.at_once()).filter_map(std::future::ready).collect().await;
     if violations.is_empty() { Ok(run) } else { Err(Violations(violations)) }
+}
+
+/// Write `fence` into the object in `file`, where a directory sandbox holds it. For [`World::raise_fence`].
+///
+/// # Panics
+/// If the file is no object.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub fn raise_fence_in(file: &Path, fence: Fence) -> bool {
+    let mut object: serde_json::Map<String, Value> =
+        serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    object.insert("fence".into(), serde_json::json!([fence.epoch, fence.number]));
+    std::fs::write(file, Value::Object(object).to_string()).unwrap();
+    true
+}
+
+/// Run every case, and fail with a list of what was broken.
+///
+/// # Panics
+/// If a promise was broken, or nothing was tried.
+#[expect(clippy::panic, reason = "a test fails by panicking")]
+pub async fn assert_promises_kept(fixture: &dyn Fixture) {
+    match run_kit(fixture).await {
+        Ok(run) => assert!(run > 0, "{}: the kit ran no case", fixture.instance()),
+        Err(violations) => panic!("{}:\n{violations}", fixture.instance()),
+    }
 }

@@ -24,7 +24,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::{FINDING_MAX_BYTES, Presence};
 
-use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
+use crate::action::{Action, no_check, no_undo, only_looks};
 
 mod archive;
 mod program;
@@ -249,7 +249,7 @@ impl Driver for Restic {
         let evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
         let found = match schedule {
             Found::Different(why) => Found::Different(why),
-            Found::Absent(_) if count == 0 && !none_expected(step) => Found::Absent(place(&listing)),
+            Found::Absent(_) if count == 0 && !step.none_expected() => Found::Absent(place(&listing)),
             Found::Same | Found::Absent(_) => Found::Same,
         };
         Ok(Inspection { found, targets, protected: None, evidence })

@@ -5,10 +5,9 @@
 //! empty folder, where a disk is not mounted, is not taken for one without schedules.
 use std::path::Path;
 
+use sexton_consumer::conditional;
 use sexton_consumer::driver::{Found, Obstacle, Place};
 use sexton_model::ResourceId;
-
-use crate::conditional;
 
 /// Refuses to believe a folder that does not say it belongs to `repository`.
 fn place(folder: &Path, repository: &str) -> Result<Place, Obstacle> {

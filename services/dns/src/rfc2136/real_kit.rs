@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Instance};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_testkit::bench::identity;
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
 
 use super::real::{Vm, config, resource, vm};
 use super::*;
@@ -38,10 +39,9 @@ impl World for Vm {
     }
 
     fn template(&self) -> Template {
-        let identity = BTreeMap::from([("uuid".to_owned(), "u1".to_owned())]);
         Template {
             resource: resource(),
-            identity: identity.try_into().unwrap(),
+            identity: identity("u1"),
             attributes: json!({ "names": [self.name], "addresses": [self.address] }),
             targets: None,
             params: BTreeMap::new(),
@@ -71,8 +71,5 @@ impl World for Vm {
 
 #[tokio::test]
 async fn the_rfc2136_driver_keeps_every_promise() {
-    match run_kit(&Server(AtomicU8::new(130))).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Server(AtomicU8::new(130))).await;
 }

@@ -1,4 +1,5 @@
 //! A little accounting and configuration server, whose faults a test chooses.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicU8;
 
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Instance};
-use sexton_testkit::consumer::{Fixture, Template, World, run_kit};
+use sexton_testkit::bench::identity;
+use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
 
 use super::agent::Answer;
 use super::real::{TURN, Vm, config, mac, resource, vm};
@@ -41,10 +42,9 @@ impl World for Vm {
     }
 
     fn template(&self) -> Template {
-        let identity = BTreeMap::from([("uuid".to_owned(), "u1".to_owned())]);
         Template {
             resource: resource(),
-            identity: identity.try_into().unwrap(),
+            identity: identity("u1"),
             attributes: json!({ "mac": self.mac, "addresses": [self.address], "subnet": 1 }),
             targets: None,
             params: BTreeMap::new(),
@@ -78,8 +78,5 @@ impl World for Vm {
 #[tokio::test]
 async fn the_kea_driver_keeps_every_promise() {
     let _turn = TURN.lock().await;
-    match run_kit(&Server(AtomicU8::new(130))).await {
-        Ok(run) => assert!(run > 0, "the kit ran no case"),
-        Err(violations) => panic!("{violations}"),
-    }
+    assert_promises_kept(&Server(AtomicU8::new(130))).await;
 }

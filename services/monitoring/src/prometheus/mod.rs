@@ -22,7 +22,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
 
-use crate::action::{Action, no_check, no_undo, none_expected, only_looks};
+use crate::action::{Action, no_check, no_undo, only_looks};
 
 mod answer;
 mod file;
@@ -290,7 +290,7 @@ impl Driver for Prometheus {
         };
         let targets = json!({ "place": self.proof.text(), "target": found == Found::Same });
         let found = match found {
-            Found::Absent(_) if none_expected(step) => Found::Same,
+            Found::Absent(_) if step.none_expected() => Found::Same,
             found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
         };
         Ok(Inspection { found, targets, protected: None, evidence })

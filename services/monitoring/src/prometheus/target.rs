@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sexton_consumer::driver::{Done, Found, Obstacle, Place, StepContext};
 
 use super::file;
-use crate::conditional;
+use sexton_consumer::conditional;
 
 /// A folder, and what its `.place` must say.
 #[derive(Debug, Clone)]

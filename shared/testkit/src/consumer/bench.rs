@@ -6,17 +6,14 @@ use serde_json::Value;
 use sexton_consumer::{Clock, Hearing, Performer, Verdict};
 use sexton_model::beacon::Beacon;
 use sexton_model::catalogue::{Action, Nature};
-use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::{Mode, Outcome, RetryClass};
-use sexton_model::{ActionName, DeletionId, Fence, Instance, JobId, Timestamp};
+use sexton_model::{ActionName, Instance, Timestamp};
 use sexton_protocol::Order;
 
 use super::fault::{Fault, Faulty};
 use super::{Fixture, Template, World};
 use crate::clock::ManualClock;
-
-const EPOCH: u32 = 1;
-const REVISION: i64 = 7;
+use crate::order::{Asked, EPOCH, REVISION, order};
 
 /// Everything one case needs.
 pub(super) struct Bench<'a> {
@@ -30,7 +27,6 @@ pub(super) struct Bench<'a> {
     instance: Instance,
     hearing: Arc<Hearing>,
     fences: AtomicI64,
-    targets: Value,
 }
 
 impl<'a> Bench<'a> {
@@ -47,7 +43,6 @@ impl<'a> Bench<'a> {
         let before = world.snapshot().await;
         let mut bench = Self {
             instance: fixture.instance(),
-            targets: template.targets.clone().unwrap_or(Value::Null),
             fences: AtomicI64::new(100),
             fixture,
             action,
@@ -59,7 +54,7 @@ impl<'a> Bench<'a> {
             hearing,
         };
         if bench.template.targets.is_none() && action.nature != Nature::Inspect {
-            bench.targets = bench.inspect().await?;
+            bench.template.targets = Some(bench.inspect().await?);
         }
         Ok(bench)
     }
@@ -67,14 +62,11 @@ impl<'a> Bench<'a> {
     /// Pin the targets with the catalogue's own `inspect`.
     async fn inspect(&self) -> Result<Value, String> {
         let actions = self.fixture.actions().actions;
-        let inspect = actions
+        let (name, inspect) = actions
             .iter()
             .find(|(_, action)| action.nature == Nature::Inspect)
             .ok_or("no targets in the template, and the catalogue has no action that inspects")?;
-        let mut order = self.order(Mode::Inspect, None);
-        order.action = inspect.0.clone();
-        order.nature = Nature::Inspect;
-        order.kind = JobKind::Stage(Stage::Announce);
+        let order = self.order_for(name, inspect, Mode::Inspect, None);
         match self.give(&order, None).await {
             Verdict::Answer(Outcome::Done { finding: Some(targets), .. }) => {
                 self.unchanged("an inspection").await?;
@@ -86,32 +78,15 @@ impl<'a> Bench<'a> {
 
     /// A good order, numbered higher than all before.
     pub(super) fn order(&self, mode: Mode, manifest: Option<&Value>) -> Order {
-        let undoing = matches!(mode, Mode::Undo | Mode::Verify);
-        let kind = if undoing { JobKind::Restore } else { JobKind::Stage(self.action.earliest) };
-        let deletion = DeletionId(17);
-        Order {
-            job: JobId::of(deletion, kind.slot()),
-            deletion,
-            resource: self.template.resource.clone(),
-            kind,
-            step: 0,
-            instance: self.instance.clone(),
-            action: self.name.clone(),
-            mode,
-            nature: self.action.nature,
-            identity: self.template.identity.clone(),
-            attributes: self.template.attributes.clone(),
-            targets: self.targets.clone(),
-            manifest: manifest.cloned(),
-            params: self.template.params.clone(),
-            fence: Fence { epoch: EPOCH, number: self.fences.fetch_add(1, Ordering::Relaxed) },
-            revision: REVISION,
-            issued_at: self.clock.now(),
-            deadline: self.clock.now().plus_ms(self.action.deadline_ms),
-            longest_call_ms: self.action.longest_call_ms,
-            long: false,
-            attempt: 0,
-        }
+        self.order_for(self.name, self.action, mode, manifest)
+    }
+
+    fn order_for(&self, name: &ActionName, action: &Action, mode: Mode, manifest: Option<&Value>) -> Order {
+        let asked = Asked { instance: &self.instance, name, action, mode };
+        let number = self.fences.fetch_add(1, Ordering::Relaxed);
+        // What a long step does while it waits for an extension is tried in the SDK's own tests.
+        let order = order(&asked, self.template.clone(), number, self.clock.now());
+        Order { manifest: manifest.cloned(), long: false, ..order }
     }
 
     /// The mode that carries the action out.

@@ -23,7 +23,9 @@ pub(super) enum Case {
     WrongIdentity,
     UndoOfAnother,
     GoneByHand,
+    VerifyIsHonest,
     OldFence,
+    FenceAtTarget,
     Expired,
     StaleBeacon,
     Paused,
@@ -44,11 +46,12 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         Nature::Inspect | Nature::Check => cases.push(LooksOnly),
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
             cases.extend([Twice, FailsBefore, AnswerLost, Panics, SleptPastTheLease, GoneByHand]);
+            cases.push(FenceAtTarget);
         }
     }
     if nature == Nature::Reversible {
-        let undo = [UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept];
-        cases.extend(undo);
+        cases.extend([UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept]);
+        cases.push(VerifyIsHonest);
     }
     cases
 }
@@ -69,7 +72,9 @@ impl Case {
             Self::WrongIdentity => "another identity is refused",
             Self::UndoOfAnother => "another identity is not undone",
             Self::GoneByHand => "gone already: done if that was wanted, refused before hard",
+            Self::VerifyIsHonest => "verifying an undo that never was does not say that it holds",
             Self::OldFence => "an order with an old fence changes nothing",
+            Self::FenceAtTarget => "a target that holds a later fence refuses a consumer that remembers none",
             Self::Expired => "an expired order changes nothing",
             Self::StaleBeacon => "without a fresh beacon nothing is done",
             Self::Paused => "under a pause nothing is done",
@@ -119,6 +124,16 @@ pub(super) async fn run(
             bench.is(&other, "a refused undo").await
         }
         Case::GoneByHand => gone(&bench).await,
+        Case::VerifyIsHonest => {
+            let manifest = bench.capture().await?;
+            bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+            let done = bench.world.snapshot().await;
+            match bench.give(&bench.order(Mode::Verify, manifest.as_ref()), None).await {
+                Verdict::Answer(Outcome::Done { evidence, .. }) => Err(format!("it says: {evidence}")),
+                _ => bench.is(&done, "verifying").await,
+            }
+        }
+        Case::FenceAtTarget => fence_at_target(&bench).await,
         Case::OldFence | Case::Expired | Case::StaleBeacon | Case::Paused => not_now(&bench, case).await,
         Case::SleptPastTheLease => {
             let manifest = bench.capture().await?;
@@ -260,6 +275,40 @@ async fn not_now(bench: &Bench<'_>, case: Case) -> Result<(), String> {
         (Case::Expired, Verdict::Expired(_)) => Ok(()),
         _ => retried(&verdict, RetryClass::Spared),
     }
+}
+
+/// Every order goes to a consumer that was just started, so only the target itself can know of later ones.
+async fn fence_at_target(bench: &Bench<'_>) -> Result<(), String> {
+    let manifest = bench.capture().await?;
+    let old = bench.order(Mode::Perform, manifest.as_ref());
+    let later = bench.order(Mode::Perform, manifest.as_ref());
+    if !bench.world.raise_fence(later.fence).await {
+        return Ok(());
+    }
+    refused(&bench.give(&old, None).await)?;
+    bench.unchanged("an order older than its target's fence").await?;
+    if bench.action.nature != Nature::Reversible {
+        return Ok(());
+    }
+    // The step sleeps, its undo comes, whether there was anything to undo or not, and then the step wakes up.
+    for performed in [false, true] {
+        let bench = Bench::new(bench.fixture, bench.name, bench.action).await?;
+        let manifest = bench.capture().await?;
+        let old = bench.order(Mode::Perform, manifest.as_ref());
+        if performed {
+            bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+        }
+        bench.succeed(Mode::Undo, manifest.as_ref()).await?;
+        refused(&bench.give(&old, None).await).map_err(|e| format!("an order from before the undo {e}"))?;
+        bench.unchanged("an order from before the undo").await?;
+    }
+    let bench = Bench::new(bench.fixture, bench.name, bench.action).await?;
+    let manifest = bench.capture().await?;
+    let old = bench.order(Mode::Undo, manifest.as_ref());
+    bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+    let performed = bench.world.snapshot().await;
+    refused(&bench.give(&old, None).await).map_err(|e| format!("an old undo {e}"))?;
+    bench.is(&performed, "an old undo").await
 }
 
 async fn slept(bench: &Bench<'_>, mode: Mode, manifest: Option<serde_json::Value>) -> Result<(), String> {

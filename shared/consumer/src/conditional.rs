@@ -7,10 +7,10 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use sexton_consumer::driver::Obstacle;
+use crate::driver::Obstacle;
 
 /// Largest file that is read, in bytes: these are a few lines each.
-pub(crate) const FILE_MAX_BYTES: u64 = 48 << 10;
+pub const FILE_MAX_BYTES: u64 = 48 << 10;
 
 fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
     Obstacle::Unclear(format!("{what} {}: {error}", path.display()))
@@ -20,10 +20,15 @@ fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
 ///
 /// # Errors
 /// [`Obstacle::Unclear`] on anything else.
-pub(crate) fn read(path: &Path) -> Result<Option<String>, Obstacle> {
+pub fn read(path: &Path) -> Result<Option<String>, Obstacle> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            // The same error says that the folder is missing, which shows nothing about the file.
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            fs::read_dir(folder).map_err(|e| unclear("listing", folder, &e))?;
+            return Ok(None);
+        }
         Err(e) => return Err(unclear("opening", path, &e)),
     };
     let mut text = String::new();
@@ -43,7 +48,7 @@ fn aside(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn read_either(path: &Path) -> Result<Option<String>, Obstacle> {
+pub fn read_either(path: &Path) -> Result<Option<String>, Obstacle> {
     match read(path)? {
         Some(text) => Ok(Some(text)),
         None => read(&aside(path)),
@@ -55,7 +60,7 @@ pub(crate) fn read_either(path: &Path) -> Result<Option<String>, Obstacle> {
 /// # Errors
 /// [`Obstacle::Refuse`] with what `compare` says, the file being where it was; [`Obstacle::Unclear`] if the
 /// file system refuses.
-pub(crate) fn remove_if(path: &Path, compare: impl Fn(&str) -> Result<(), String>) -> Result<(), Obstacle> {
+pub fn remove_if(path: &Path, compare: impl Fn(&str) -> Result<(), String>) -> Result<(), Obstacle> {
     let aside = aside(path);
     // What an earlier attempt moved aside was, or was not, the right one: settle that first.
     settle(path, &aside, &compare)?;
@@ -115,6 +120,14 @@ mod tests {
         assert_eq!(read_either(&path), Ok(Some("right".into())));
         assert_eq!(remove_if(&path, right), Ok(()));
         assert_eq!(read_either(&path), Ok(None));
+    }
+
+    #[test]
+    fn a_missing_folder_is_no_absence() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unmounted/web01.json");
+        assert!(matches!(read(&path), Err(Obstacle::Unclear(_))));
+        assert!(matches!(read_either(&path), Err(Obstacle::Unclear(_))));
     }
 
     #[test]

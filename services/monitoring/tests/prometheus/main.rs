@@ -3,14 +3,16 @@
 //! itself, so there are samples.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
+mod kit;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, refusal, retry};
 use serde_json::{Value, json};
+use sexton_consumer::Driver;
 use sexton_model::step::{Mode, Presence, RetryClass};
 use sexton_monitoring::{DriverConfig, actions, driver};
+use sexton_testkit::bench::{Bench, evidence, refusal, retry};
 
 fn wanted(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
@@ -39,6 +41,45 @@ async fn series(uuid: &str) -> usize {
     get("query", &[("query", &query)]).await["data"]["result"].as_array().unwrap().len()
 }
 
+/// Whether the server lists a target of `uuid`.
+async fn listed(uuid: &str) -> bool {
+    let all = get("targets", &[]).await;
+    all["data"]["activeTargets"].as_array().unwrap().iter().any(|t| t["labels"]["uuid"] == uuid)
+}
+
+/// Write a target file with the server itself as the target.
+fn write(file: &str, uuid: &str) -> PathBuf {
+    let address = url().split("//").nth(1).unwrap().to_owned();
+    let path = folder().join(format!("{file}.json"));
+    let text = json!([{ "targets": [address], "labels": { "uuid": uuid, "test": file } }]).to_string();
+    // As whoever keeps the targets should: whole or not at all.
+    std::fs::write(path.with_extension("tmp"), text).unwrap();
+    std::fs::rename(path.with_extension("tmp"), &path).unwrap();
+    path
+}
+
+/// Make the folder the place of this server, in the name of a test; the server's storage path, which proves it.
+async fn place(test: &str) -> String {
+    let flags = get("status/flags", &[]).await;
+    let storage = flags["data"]["storage.tsdb.path"].as_str().unwrap().to_owned();
+    let said = json!({ "place": format!("storage.tsdb.path={storage}") }).to_string();
+    let new = folder().join(format!(".place-{test}.new"));
+    std::fs::write(&new, said).unwrap();
+    std::fs::rename(new, folder().join(".place")).unwrap();
+    storage
+}
+
+fn driver_at(url: &str, storage: &str) -> Arc<dyn Driver> {
+    let config: DriverConfig = serde_json::from_value(json!({
+        "driver": "prometheus",
+        "url": url,
+        "targets_dir": folder(),
+        "place": { "flag": { "name": "storage.tsdb.path", "value": storage } },
+    }))
+    .unwrap();
+    driver(config).unwrap()
+}
+
 /// A target of its own, that goes with the test.
 struct Target {
     name: String,
@@ -54,12 +95,7 @@ impl Target {
     }
 
     fn write(&mut self, file: &str, uuid: &str) -> PathBuf {
-        let address = url().split("//").nth(1).unwrap().to_owned();
-        let path = folder().join(format!("{file}.json"));
-        let text = json!([{ "targets": [address], "labels": { "uuid": uuid, "test": file } }]).to_string();
-        // As whoever keeps the targets should: whole or not at all.
-        std::fs::write(path.with_extension("tmp"), text).unwrap();
-        std::fs::rename(path.with_extension("tmp"), &path).unwrap();
+        let path = write(file, uuid);
         self.files.push(path.clone());
         path
     }
@@ -70,24 +106,11 @@ impl Target {
     }
 
     async fn bench(&self) -> Bench {
-        let flags = get("status/flags", &[]).await;
-        let storage = flags["data"]["storage.tsdb.path"].as_str().unwrap().to_owned();
-        let place = folder().join(".place");
-        let said = json!({ "place": format!("storage.tsdb.path={storage}") }).to_string();
-        std::fs::write(folder().join(format!(".place-{}.new", self.name)), said).unwrap();
-        std::fs::rename(folder().join(format!(".place-{}.new", self.name)), place).unwrap();
-        self.bench_at(&url(), &storage)
+        self.bench_at(&url(), &place(&self.name).await)
     }
 
     fn bench_at(&self, url: &str, storage: &str) -> Bench {
-        let config: DriverConfig = serde_json::from_value(json!({
-            "driver": "prometheus",
-            "url": url,
-            "targets_dir": folder(),
-            "place": { "flag": { "name": "storage.tsdb.path", "value": storage } },
-        }))
-        .unwrap();
-        let mut bench = Bench::new(driver(config).unwrap(), actions(), &self.uuid);
+        let mut bench = Bench::new(driver_at(url, storage), actions(), &self.uuid);
         bench.resource = format!("vm/{}", self.name).parse().unwrap();
         bench
     }
@@ -110,7 +133,7 @@ async fn silencing_reaches_the_server_and_is_undone_exactly() {
     evidence(&bench.pin().await, Presence::Present);
     let manifest = bench.capture("silence").await;
     for _ in 0..2 {
-        evidence(&bench.ask(Mode::Perform, "silence", Some(&manifest)).await, Presence::Present);
+        evidence(&bench.perform_by("silence", &manifest).await, Presence::Present);
     }
     let all = get("targets", &[]).await;
     let ours: Vec<&Value> = all["data"]["activeTargets"]

@@ -1,15 +1,17 @@
 //! The restic driver against real repositories, each made by its test.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-mod bench;
+mod kit;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
-use bench::{Bench, evidence, refusal, retry};
 use serde_json::{Value, json};
 use sexton_backup::{DriverConfig, actions, driver};
+use sexton_consumer::Driver;
 use sexton_model::step::{Outcome, Presence, RetryClass};
+use sexton_testkit::bench::{Bench, evidence, refusal, retry};
 
 /// A repository, schedules for it, and something to back up.
 struct Place {
@@ -81,7 +83,7 @@ impl Place {
         self.snapshots().iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn bench_with(&self, program: &Path) -> Bench {
+    fn driver_with(&self, program: &Path) -> Arc<dyn Driver> {
         let config: DriverConfig = serde_json::from_value(json!({
             "driver": "restic",
             "program": program,
@@ -90,7 +92,11 @@ impl Place {
             "schedules_dir": self.path("schedules"),
         }))
         .unwrap();
-        let mut bench = Bench::new(driver(config).unwrap(), actions(), "u1");
+        driver(config).unwrap()
+    }
+
+    fn bench_with(&self, program: &Path) -> Bench {
+        let mut bench = Bench::new(self.driver_with(program), actions(), "u1");
         bench.attributes = json!({ "paths": [self.text("data")] });
         bench
     }

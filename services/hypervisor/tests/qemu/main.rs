@@ -4,17 +4,18 @@
 //! writes, and the programs it installs.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-
-mod bench;
+mod kit;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, refusal};
 use serde_json::{Value, json};
+use sexton_consumer::Driver;
 use sexton_hypervisor::process::{self, Process};
 use sexton_hypervisor::{DriverConfig, actions, driver, qemu};
 use sexton_model::step::{Mode, Outcome, Presence};
+use sexton_testkit::bench::{Bench, evidence, refusal};
 use uuid::Uuid;
 
 struct Host {
@@ -24,13 +25,7 @@ struct Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let folder = self.root.path().display().to_string();
-        for (process, arguments) in process::all().unwrap() {
-            let emulator = arguments.first().is_some_and(|a| a.contains("qemu-system"));
-            if emulator && arguments.iter().any(|a| a.contains(&folder)) {
-                let _ = Command::new("kill").arg("-9").arg(process.pid.to_string()).status();
-            }
-        }
+        self.end_all();
     }
 }
 
@@ -59,6 +54,25 @@ impl Host {
         host
     }
 
+    /// End every emulator of this host, and see them gone.
+    fn end_all(&self) {
+        let folder = self.root.path().display().to_string();
+        for (process, arguments) in process::all().unwrap() {
+            let emulator = arguments.first().is_some_and(|a| a.contains("qemu-system"));
+            if emulator && arguments.iter().any(|a| a.contains(&folder)) {
+                let _ = Command::new("kill").arg("-9").arg(process.pid.to_string()).status();
+                while process.lives().unwrap() {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// The machine's folder.
+    fn folder(&self) -> PathBuf {
+        self.root().join("vms/web01")
+    }
+
     fn root(&self) -> &Path {
         self.root.path()
     }
@@ -81,21 +95,24 @@ impl Host {
     }
 
     fn definition(&self) -> Value {
-        let text = std::fs::read(self.root().join("vms/web01/domain.json")).unwrap();
+        let text = std::fs::read(self.folder().join("domain.json")).unwrap();
         let mut definition: Value = serde_json::from_slice(&text).unwrap();
         definition.as_object_mut().unwrap().remove("fence");
         definition
     }
 
-    fn bench(&self) -> Bench {
+    fn driver(&self) -> Arc<dyn Driver> {
         let config = qemu::Config {
             root: self.root().to_owned(),
             qemu_system: "qemu-system-x86_64".into(),
             qemu_img: "qemu-img".into(),
             accelerator: "tcg".into(),
         };
-        let driver = driver(DriverConfig::Qemu(config)).unwrap();
-        Bench::new(driver, actions(), &self.uuid.to_string())
+        driver(DriverConfig::Qemu(config)).unwrap()
+    }
+
+    fn bench(&self) -> Bench {
+        Bench::new(self.driver(), actions(), &self.uuid.to_string())
     }
 
     /// Bring the machine up, by the undo of a stop that never was.
@@ -129,12 +146,12 @@ async fn a_polite_guest_stops_by_acpi_and_comes_back_as_it_was() {
 
     let manifest = bench.capture("stop").await;
     assert_eq!((&manifest["power"], &manifest["ha"]), (&json!("on"), &json!(true)));
-    let outcome = bench.perform("stop", Some(&manifest)).await;
+    let outcome = bench.perform_by("stop", &manifest).await;
     let how = evidence(&outcome, Presence::Present);
     assert!(how.contains("obeyed ACPI"), "{how}");
     assert_eq!(host.process(), None);
     assert_eq!(host.definition()["ha"], false);
-    evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
 
     for _ in 0..2 {
         let outcome = bench.undo("stop", &manifest).await;
@@ -155,7 +172,7 @@ async fn a_stubborn_guest_is_forced() {
     bench.pin().await;
     bench.params.insert("acpi_wait_ms".into(), json!(300));
     let manifest = bench.capture("stop").await;
-    let how = evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    let how = evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
     assert!(how.contains("ignored ACPI and was ended through its monitor"), "{how}");
     assert_eq!(host.process(), None);
 }
@@ -169,7 +186,7 @@ async fn a_frozen_emulator_is_killed() {
     let manifest = bench.capture("stop").await;
     let process = host.process().unwrap();
     run("kill", &["-STOP", &process.pid.to_string()]);
-    let how = evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    let how = evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
     assert!(how.contains("could not be asked"), "{how}");
     assert_eq!(host.process(), None);
 }
@@ -180,18 +197,18 @@ async fn a_running_machine_is_not_taken_apart_and_its_volumes_go_last() {
     let mut bench = host.bench();
     host.start(&bench).await;
     bench.pin().await;
-    let why = refusal(&bench.perform("undefine", None).await);
+    let why = refusal(&bench.perform("undefine").await);
     assert!(why.contains("runs as process"), "{why}");
-    refusal(&bench.perform("check_off", None).await);
-    refusal(&bench.perform("delete_volumes", None).await);
+    refusal(&bench.perform("check_off").await);
+    refusal(&bench.perform("delete_volumes").await);
     let manifest = bench.capture("stop").await;
-    evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
-    let outcome = bench.perform("check_off", None).await;
+    evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
+    let outcome = bench.perform("check_off").await;
     assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
-    let why = refusal(&bench.perform("delete_volumes", None).await);
+    let why = refusal(&bench.perform("delete_volumes").await);
     assert!(why.contains("a disk of web01"), "{why}");
     for _ in 0..2 {
-        evidence(&bench.perform("undefine", None).await, Presence::Absent);
+        evidence(&bench.perform("undefine").await, Presence::Absent);
     }
     assert!(!host.root().join("vms/web01").exists());
 
@@ -199,16 +216,16 @@ async fn a_running_machine_is_not_taken_apart_and_its_volumes_go_last() {
     // A linked clone.
     let clone = host.volume("clone.qcow2").display().to_string();
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "web01-root.qcow2", &clone]);
-    let why = refusal(&bench.perform("delete_volumes", None).await);
+    let why = refusal(&bench.perform("delete_volumes").await);
     assert!(why.contains("clone.qcow2 builds on it"), "{why}");
     std::fs::remove_file(clone).unwrap();
     // Somebody copies it.
     let open = std::fs::File::open(&path).unwrap();
-    let why = refusal(&bench.perform("delete_volumes", None).await);
+    let why = refusal(&bench.perform("delete_volumes").await);
     assert!(why.contains("has it open"), "{why}");
     drop(open);
     for _ in 0..2 {
-        evidence(&bench.perform("delete_volumes", None).await, Presence::Absent);
+        evidence(&bench.perform("delete_volumes").await, Presence::Absent);
     }
     assert!(!path.exists());
 }
@@ -220,16 +237,16 @@ async fn a_recreated_machine_and_a_recreated_volume_are_refused() {
     bench.pin().await;
     let other = Uuid::new_v4();
     host.define(other, json!({}));
-    let why = refusal(&bench.perform("undefine", None).await);
+    let why = refusal(&bench.perform("undefine").await);
     assert!(why.contains(&other.to_string()), "{why}");
-    refusal(&bench.perform("check_off", None).await);
+    refusal(&bench.perform("check_off").await);
     host.define(host.uuid, json!({}));
-    evidence(&bench.perform("undefine", None).await, Presence::Absent);
+    evidence(&bench.perform("undefine").await, Presence::Absent);
     let path = host.volume("web01-root.qcow2");
     // Its name stays taken, so that the new file cannot get the same inode.
     std::fs::rename(&path, host.volume("old.qcow2")).unwrap();
     host.make_volume("web01-root.qcow2", &disk("SEXTON_TEST_QEMU_POLITE"));
-    let why = refusal(&bench.perform("delete_volumes", None).await);
+    let why = refusal(&bench.perform("delete_volumes").await);
     assert!(why.contains("pinned was inode"), "{why}");
     assert!(path.exists());
 }
@@ -263,7 +280,7 @@ async fn a_process_that_others_started_is_seen_and_left_alone() {
     );
     let process = host.process().unwrap();
     for action in ["undefine", "check_off", "delete_volumes"] {
-        let why = refusal(&bench.perform(action, None).await);
+        let why = refusal(&bench.perform(action).await);
         assert!(why.contains("not started from its definition"), "{action}: {why}");
     }
     refusal(&bench.ask(Mode::Capture, "stop", None).await);
@@ -277,9 +294,9 @@ async fn a_machine_that_others_started_differently_is_not_touched_by_an_undo() {
     host.start(&bench).await;
     bench.pin().await;
     let manifest = bench.capture("stop").await;
-    evidence(&bench.perform("stop", Some(&manifest)).await, Presence::Present);
+    evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
     // With more memory, from the same place.
-    let folder = host.root().join("vms/web01");
+    let folder = host.folder();
     run(
         "qemu-system-x86_64",
         &[
@@ -302,7 +319,7 @@ async fn a_machine_that_others_started_differently_is_not_touched_by_an_undo() {
     let process = host.process().unwrap();
     let why = refusal(&bench.undo("stop", &manifest).await);
     assert!(why.contains("other settings"), "{why}");
-    refusal(&bench.perform("stop", Some(&manifest)).await);
+    refusal(&bench.perform_by("stop", &manifest).await);
     assert!(process.lives().unwrap());
 }
 
@@ -313,14 +330,14 @@ async fn a_missing_root_is_never_absent() {
     bench.pin().await;
     std::fs::rename(host.root().join("volumes"), host.root().join("elsewhere")).unwrap();
     for action in ["undefine", "delete_volumes", "check_off"] {
-        let outcome = bench.perform(action, None).await;
+        let outcome = bench.perform(action).await;
         assert!(matches!(outcome, Outcome::Retry { .. }), "{action}: {outcome:?}");
     }
     std::fs::rename(host.root().join("elsewhere"), host.root().join("volumes")).unwrap();
     // Another host's folder in its place.
     qemu::create(host.root(), Uuid::new_v4()).unwrap();
     for action in ["undefine", "delete_volumes", "check_off"] {
-        let why = refusal(&bench.perform(action, None).await);
+        let why = refusal(&bench.perform(action).await);
         assert!(why.contains("pinned at"), "{action}: {why}");
     }
 }

@@ -4,15 +4,16 @@
 //! server refuses recipients called `refuse…` for good and those called `defer…` for now.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
-
-mod bench;
+mod kit;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use bench::{Bench, evidence, refusal, retry};
 use serde_json::{Value, json};
+use sexton_consumer::Driver;
 use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 use sexton_notifier::{DriverConfig, actions, driver, smtp};
+use sexton_testkit::bench::{Bench, evidence, refusal, retry};
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -35,7 +36,7 @@ impl Office {
         Self { state, uuid, url: variable("SEXTON_TEST_SMTP_URL"), timeout_ms: 10_000 }
     }
 
-    async fn announcing(&self, contacts: Value) -> Bench {
+    fn driver(&self) -> Arc<dyn Driver> {
         let config = smtp::Config {
             instance: "notifier.main".parse().unwrap(),
             url: self.url.clone(),
@@ -47,8 +48,11 @@ impl Office {
             state: self.state.path().to_owned(),
             timeout_ms: self.timeout_ms,
         };
-        let driver = driver(DriverConfig::Smtp(config)).unwrap();
-        let mut bench = Bench::new(driver, actions(), &self.uuid);
+        driver(DriverConfig::Smtp(config)).unwrap()
+    }
+
+    async fn announcing(&self, contacts: Value) -> Bench {
+        let mut bench = Bench::new(self.driver(), actions(), &self.uuid);
         bench.attributes = json!({ "contacts": contacts });
         bench.params.insert("due".into(), json!("2026-12-01"));
         bench.params.insert("cancel".into(), json!("Call the night watch: +49 1"));
@@ -93,7 +97,7 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
     let bench = office.announcing(json!(["owner@example.org", "Second <second@example.org>"])).await;
     let manifest = bench.capture("announce").await;
     for _ in 0..2 {
-        let how = evidence(&bench.perform("announce", Some(&manifest)).await, Presence::Present);
+        let how = evidence(&bench.perform_by("announce", &manifest).await, Presence::Present);
         assert!(how.contains("owner@example.org"), "{how}");
     }
     let mail = office.mail();
@@ -127,11 +131,11 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
         }
     }
     // A stop of the announcement is final for this order.
-    refusal(&bench.perform("announce", Some(&manifest)).await);
+    refusal(&bench.perform_by("announce", &manifest).await);
     assert_eq!(office.mail().len(), 4);
     // A new deletion of the same machine goes on counting.
     let again = bench.capture("announce").await;
-    evidence(&bench.perform("announce", Some(&again)).await, Presence::Present);
+    evidence(&bench.perform_by("announce", &again).await, Presence::Present);
     assert!(office.mail().iter().any(|text| text.contains("SEQUENCE:3")));
 }
 
@@ -141,7 +145,7 @@ async fn one_bad_address_keeps_nobody_elses_mail_away() {
     let bench = office.announcing(json!(["refuse@example.org", "owner@example.org"])).await;
     let manifest = bench.capture("announce").await;
     for _ in 0..2 {
-        let why = retry(&bench.perform("announce", Some(&manifest)).await, RetryClass::Failed);
+        let why = retry(&bench.perform_by("announce", &manifest).await, RetryClass::Failed);
         assert!(why.contains("refuse@example.org was rejected") && why.contains("550"), "{why}");
         assert_eq!(office.mail().len(), 1);
     }
@@ -158,7 +162,7 @@ async fn later_spends_no_attempt() {
     let office = Office::new();
     let bench = office.announcing(json!(["defer@example.org"])).await;
     let manifest = bench.capture("announce").await;
-    let why = retry(&bench.perform("announce", Some(&manifest)).await, RetryClass::Spared);
+    let why = retry(&bench.perform_by("announce", &manifest).await, RetryClass::Spared);
     assert!(why.contains("451"), "{why}");
     assert_eq!(office.mail().len(), 0);
 }
@@ -170,7 +174,7 @@ async fn a_server_that_is_down_spends_no_attempt() {
     let office = Office { url: format!("smtp://127.0.0.1:{port}"), ..Office::new() };
     let bench = office.announcing(json!(["owner@example.org"])).await;
     let manifest = bench.capture("announce").await;
-    retry(&bench.perform("announce", Some(&manifest)).await, RetryClass::Spared);
+    retry(&bench.perform_by("announce", &manifest).await, RetryClass::Spared);
 }
 
 #[tokio::test]
@@ -180,6 +184,6 @@ async fn a_silent_server_is_not_waited_for() {
     let office = Office { url, timeout_ms: 300, ..Office::new() };
     let bench = office.announcing(json!(["owner@example.org"])).await;
     let manifest = bench.capture("announce").await;
-    let why = retry(&bench.perform("announce", Some(&manifest)).await, RetryClass::Failed);
+    let why = retry(&bench.perform_by("announce", &manifest).await, RetryClass::Failed);
     assert!(why.contains("owner@example.org"), "{why}");
 }
