@@ -421,7 +421,7 @@ async fn a_long_step_goes_on_only_for_its_own_extension_and_is_acked_then() {
         let mut order = site.order(1001);
         order.long = true;
         order.deadline = site.clock.now().plus_ms(1_500);
-        let (job, fence) = (order.job, order.fence);
+        let (job, fence, first_deadline) = (order.job, order.fence, order.deadline);
         site.give(vec![order]).await;
         let begun = loop {
             let progress = site.progress().await;
@@ -437,7 +437,10 @@ async fn a_long_step_goes_on_only_for_its_own_extension_and_is_acked_then() {
         // The driver's own progress comes a second later and says that the step still runs.
         let going_on = site.progress().await;
         assert_eq!((going_on.done, going_on.total, going_on.nonce), (1, 2, begun.nonce));
-        site.clock.sleep(1_000).await; // past the first deadline: a real one, nothing to synchronise with
+        // The first deadline is over: without the extension the step would have been stopped by now.
+        while site.clock.now() <= first_deadline {
+            site.clock.sleep(first_deadline.ms_since(site.clock.now()) + 1).await;
+        }
         site.archive.go_on.notify_one();
         assert!(is_done(&site.outcome().await));
         site.end(stop, running).await;

@@ -256,8 +256,7 @@ pub async fn what_has_expired_is_not_delivered(setup: &Setup) {
     let mut long = message(Queue::Outcomes, "long-lived");
     long.ttl = Some(Duration::from_secs(600));
     publish(&setup.hypervisor, vec![short, long]).await;
-    // Time is what this is about.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    depth_becomes(&setup.coordinator, &Queue::Outcomes, 1).await;
     let mut subscription = setup.coordinator.consume(&Queue::Outcomes, 10).await.unwrap();
     assert_eq!(text(&next(&mut subscription).await), "long-lived");
 }
