@@ -1,0 +1,120 @@
+//! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
+use sexton_bus::{Bus, Queue};
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
+
+use super::gate::{Flaw, Point};
+use super::system::{System, until};
+
+const NO_CHANGE: [&str; 0] = [];
+const ANNOUNCE: JobKind = JobKind::Stage(Stage::Announce);
+const SOFT: JobKind = JobKind::Stage(Stage::Soft);
+const HARD: JobKind = JobKind::Stage(Stage::Hard);
+
+fn is_parked(state: &JobState) -> bool {
+    state.name() == StateName::Parked
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_every_belt_satisfied_the_machine_goes_and_comes_back() {
+    let system = System::start().await;
+    let before = system.world();
+    system.monitoring.close("remove_target", Point::Look);
+    let id = system.delete().await;
+    system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
+    assert_ne!(system.world(), before);
+    system.monitoring.reached().await;
+    system.monitoring.open();
+    system.until_over(id, RecordStatus::Recycled).await;
+    assert_eq!(system.world()[0]["target"], serde_json::Value::Null);
+    assert_eq!(
+        system.monitoring.changes(),
+        ["perform silence", "perform remove_target", "perform delete_history"]
+    );
+    assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_of_the_same_name_is_not_touched() {
+    let system = System::start().await;
+    system.monitoring.close("silence", Point::Look);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    system.recreate();
+    let before = system.world();
+    system.monitoring.open();
+    let job = system.until_job(id, Stage::Soft, is_parked).await;
+    assert!(
+        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
+        "{job:?}"
+    );
+    assert_eq!(system.monitoring.changes(), NO_CHANGE);
+    assert_eq!(system.world(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_changed_before_it_is_due() {
+    let system = System::start().await;
+    let later = system.ledger.facts().await.unwrap().now.plus_ms(3_600_000);
+    let id = system.delete_at(later).await;
+    system.claim_everything_now(id).await;
+    system.two_beacons().await;
+    assert_eq!(system.job(id, ANNOUNCE).await.state.name(), StateName::Scheduled);
+    assert_eq!(system.view(id).await.audit.len(), 1, "nothing but its making");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_fresh_beacon_the_change_is_not_begun() {
+    let mut system = System::start().await;
+    system.monitoring.close_at_change("silence", Point::Found);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    system.stop_coordinator().await;
+    system.clock.advance(6_000);
+    system.monitoring.open();
+    until("it is answered", async || system.bus.depth(&Queue::Outcomes).await.unwrap() > 0).await;
+    assert_eq!(system.monitoring.changes(), NO_CHANGE);
+    system.start_coordinator();
+    system.until_answered(id, "the last beacon is").await;
+    assert_eq!(system.job(id, SOFT).await.attempts, 0, "no attempt was spent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_slept_past_the_deadline_does_not_begin() {
+    let soft = "{ do = \"monitoring.silence\" }";
+    let short = "{ do = \"monitoring.silence\", deadline_ms = 1500, longest_call_ms = 500 }";
+    let system = System::start_with(soft, short).await;
+    system.monitoring.close_at_change("silence", Point::Found);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    let deadline = system.job(id, SOFT).await.state.out().unwrap().deadline;
+    until("the deadline passes", async || system.ledger.facts().await.unwrap().now > deadline).await;
+    let before = system.world();
+    system.monitoring.open();
+    system.until_answered(id, "its deadline passed before the change was begun").await;
+    assert_eq!(system.world(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_seen_is_not_gone() {
+    let system = System::start().await;
+    system.monitoring.set_flaw("remove_target", Some(Flaw::SeesNothing));
+    let id = system.delete().await;
+    system.until_answered(id, "not seen to be gone").await;
+    let job = system.job(id, HARD).await;
+    assert_eq!((job.cursor, job.state.name()), (0, StateName::Waiting), "{job:?}");
+    assert_eq!(system.backup.changes(), ["perform final"], "what comes after it has to wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_that_left_it_there_is_none() {
+    let system = System::start().await;
+    system.monitoring.set_flaw("remove_target", Some(Flaw::DoesNothing));
+    let id = system.delete().await;
+    let said = system.until_answered(id, "not seen to be gone").await;
+    assert!(said.detail.contains("did nothing"), "{said:?}");
+    assert_eq!(system.backup.changes(), ["perform final"], "what comes after it has to wait");
+    // Once it works, it goes on.
+    system.monitoring.set_flaw("remove_target", None);
+    system.until_over(id, RecordStatus::Recycled).await;
+}

@@ -1,0 +1,164 @@
+//! What people stop a deletion with: holds, protection, pauses.
+use sexton_model::DeletionId;
+use sexton_model::belts::PauseSelector;
+use sexton_model::decide::Event;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+
+use super::gate::Point;
+use super::system::{System, monitoring, ops, until};
+
+const SOFT: JobKind = JobKind::Stage(Stage::Soft);
+
+fn blocked(state: &JobState) -> Option<&Blocker> {
+    match state {
+        JobState::Held { by, .. } | JobState::Ready { blocked: Some(by), .. } => Some(by),
+        _ => None,
+    }
+}
+
+/// A record whose soft stage has stopped before its first change, which `open` lets begin.
+async fn in_soft(system: &System) -> DeletionId {
+    system.monitoring.close("silence", Point::Look);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_stops_before_the_claim_and_between_two_steps() {
+    let system = System::start().await;
+    let later = system.ledger.facts().await.unwrap().now.plus_ms(300);
+    let id = system.delete_at(later).await;
+    let hold = Event::PlaceHold { by: ops(), reason: "lawsuit".into() };
+    let placed = system.tell(id, hold.clone()).await.unwrap();
+    let job = system.until_job(id, Stage::Announce, |state| blocked(state).is_some()).await;
+    assert!(matches!(job.state, JobState::Held { by: Blocker::Hold { .. }, .. }), "{job:?}");
+    system.monitoring.close("silence", Point::Look);
+    system.tell(id, Event::ReleaseHold { hold: placed.audit_seq, by: ops() }).await.unwrap();
+    system.monitoring.reached().await;
+
+    // The order that is out is carried out (it was only to capture); the next one is not given.
+    let placed = system.tell(id, hold).await.unwrap();
+    system.monitoring.open();
+    let job = system.until_job(id, Stage::Soft, |state| blocked(state).is_some()).await;
+    assert!(matches!(job.state, JobState::Ready { blocked: Some(Blocker::Hold { .. }), .. }), "{job:?}");
+    system.two_beacons().await;
+    assert!(system.monitoring.changes().is_empty());
+    system.tell(id, Event::ReleaseHold { hold: placed.audit_seq, by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_resource_goes_no_further() {
+    let system = System::start().await;
+    let id = in_soft(&system).await;
+    system.register(true).await;
+    system.monitoring.open();
+    let job = system.until_job(id, Stage::Soft, |state| blocked(state).is_some()).await;
+    assert_eq!(blocked(&job.state), Some(&Blocker::Protected));
+    system.two_beacons().await;
+    assert!(system.monitoring.changes().is_empty());
+}
+
+/// Each way to pause, and whether it covers the soft stage of `vm/web01` at a step of monitoring.
+fn selectors() -> Vec<(PauseSelector, bool)> {
+    let with = |change: fn(&mut PauseSelector)| {
+        let mut selector = PauseSelector::default();
+        change(&mut selector);
+        selector
+    };
+    vec![
+        (with(|_| {}), true),
+        (with(|s| s.stage = Some(Stage::Soft)), true),
+        (with(|s| s.stage = Some(Stage::Hard)), false),
+        (with(|s| s.kind = Some("vm".parse().unwrap())), true),
+        (with(|s| s.kind = Some("image".parse().unwrap())), false),
+        (with(|s| s.scope = Some("tenants".parse().unwrap())), true),
+        (with(|s| s.scope = Some("tenants/acme".parse().unwrap())), true),
+        (with(|s| s.scope = Some("tenants/ac".parse().unwrap())), false),
+        (with(|s| s.subsystem = Some("monitoring".parse().unwrap())), true),
+        (with(|s| s.subsystem = Some("backup".parse().unwrap())), false),
+    ]
+}
+
+/// In force when the call returns: the next order that is asked for is not given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_stops_exactly_what_it_covers() {
+    for (selector, covers) in selectors() {
+        let system = System::start().await;
+        let id = in_soft(&system).await;
+        let paused = system.ledger.pause(selector.clone(), &ops(), "something smells").await.unwrap();
+        system.monitoring.open();
+        if covers {
+            assert_eq!(paused.orders_out, 1);
+            let job = system.until_job(id, Stage::Soft, |state| blocked(state).is_some()).await;
+            let by = blocked(&job.state).unwrap();
+            assert!(matches!(by, Blocker::Pause { pause, .. } if *pause == paused.pause.id), "{by:?}");
+            assert!(system.monitoring.changes().is_empty(), "{selector:?}");
+            assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+        }
+        let begun = async || !system.monitoring.changes().is_empty();
+        until(&format!("{selector:?} does not stop it (any more)"), begun).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_waits_in_the_queue_is_stopped_by_the_beacon() {
+    let mut system = System::start().await;
+    let id = in_soft(&system).await;
+    // The order to perform is given while nobody takes orders.
+    let ended = system.stop_consumer(&monitoring());
+    system.monitoring.open();
+    ended.await.unwrap();
+    until("the order waits", async || system.orders_waiting(&monitoring()).await == 1).await;
+    assert!(system.job(id, SOFT).await.touched, "it is the order to perform");
+    let paused = system.ledger.pause(PauseSelector::default(), &ops(), "stop everything").await.unwrap();
+    assert_eq!(paused.orders_out, 1);
+    system.two_beacons().await;
+    system.start_consumer(&monitoring()).await;
+    system.until_answered(id, "before a pause").await;
+    assert!(system.monitoring.changes().is_empty());
+    assert_eq!(system.job(id, SOFT).await.attempts, 0, "a pause spends no attempt");
+    assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_survives_a_restart() {
+    let system = System::start().await;
+    let paused = system.ledger.pause(PauseSelector::default(), &ops(), "for the night").await.unwrap().pause;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Announce, |state| state.name() == StateName::Held).await;
+    let system = system.restarted().await;
+    assert_eq!(system.ledger.pauses().await.unwrap(), std::slice::from_ref(&paused));
+    let web02 = "vm/web02".parse().unwrap();
+    system.register_named(&web02, false).await;
+    let next = system.delete_named(web02, system.ledger.facts().await.unwrap().now).await;
+    system.until_job(next, Stage::Announce, |state| state.name() == StateName::Held).await;
+    assert_eq!(system.job(id, JobKind::Stage(Stage::Announce)).await.state.name(), StateName::Held);
+    assert!(system.ledger.resume(paused.id, &ops()).await.unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pause_stops_a_restore() {
+    let short = |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
+    let soft = "[{ do = \"monitoring.silence\" }, { do = \"backup.final\" }]";
+    let system =
+        System::start_with(soft, &format!("[{}, {}]", short("monitoring.silence"), short("backup.final")))
+            .await;
+    let before = system.world();
+    system.backup.close("final", Point::Look);
+    let id = system.delete().await;
+    system.backup.reached().await;
+    assert_ne!(system.world(), before);
+    let paused = system.ledger.pause(PauseSelector::default(), &ops(), "stop everything").await.unwrap();
+    system.two_beacons().await;
+    system.backup.open();
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+    assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence"]);
+    assert_eq!(system.ledger.pauses().await.unwrap(), [paused.pause], "it is still in force");
+}

@@ -1,0 +1,426 @@
+//! A whole Sexton in this process: job table on SQLite, coordinator, and two consumers with their sandboxes.
+//! Everything is as `sexton serve` has it, but for gates at the drivers, and a clock of the consumers that a
+//! test can put forward.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_backup::sandbox::SandboxBackup;
+use sexton_bus::local::Local;
+use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target, Topology};
+use sexton_consumer::{Clock, Consumer, Driver, Options, SystemClock};
+use sexton_coordinator::{Engine, Plans};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Decided, DeletionView, Intent, Ledger, Limits, NewDeletion, NotDone};
+use sexton_model::audit::AuditEvent;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Due, RecordStatus};
+use sexton_model::job::{Job, JobKind, JobState, Stage};
+use sexton_model::plan::Plan;
+use sexton_model::resource::Resource;
+use sexton_model::time::Day;
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
+use sexton_monitoring::sandbox::SandboxMonitoring;
+use sexton_protocol::{BeaconSigner, Holder, Keyring, Pack, Packed, Rejected, Seal};
+use sexton_testkit::bench::identity;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::Gate;
+
+/// Longest wait for anything: a busy machine is slow, a test that hangs must end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A rehearsal's day, in milliseconds.
+const DAY_MS: u64 = 200;
+
+/// Announce and soft are due at once, the rest a day after each other.
+const PLAN: &str = r#"
+kind = "vm"
+version = 1
+criticality = "reproducible"
+rehearsal = true
+[stages.announce]
+offset_days = 0
+steps = [{ do = "monitoring.inspect" }, { do = "backup.inspect" }]
+[stages.soft]
+offset_days = 0
+steps = [{ do = "monitoring.silence" }, { do = "backup.final" }]
+[stages.hard]
+offset_days = 1
+steps = [{ do = "monitoring.remove_target" }, { do = "backup.remove_schedule" }]
+[stages.purge]
+offset_days = 2
+steps = [{ do = "backup.delete_archives" }, { do = "monitoring.delete_history" }]
+[stages.recycle]
+offset_days = 3
+steps = []
+"#;
+
+pub fn monitoring() -> Instance {
+    "monitoring.main".parse().unwrap()
+}
+
+pub fn backup() -> Instance {
+    "backup.main".parse().unwrap()
+}
+
+pub fn web01() -> ResourceId {
+    "vm/web01".parse().unwrap()
+}
+
+pub fn ops() -> Actor {
+    "ops".parse().unwrap()
+}
+
+/// `what` comes true before patience ends.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// The consumers' clock.
+#[derive(Default)]
+pub struct Hands {
+    machine: SystemClock,
+    ahead_ms: AtomicU64,
+}
+
+impl Hands {
+    /// Time passes at once, as for a machine that sleeps.
+    pub fn advance(&self, ms: u64) {
+        self.ahead_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        self.machine.now().plus_ms(self.ahead_ms.load(Ordering::SeqCst))
+    }
+    fn steady_ms(&self) -> u64 {
+        self.machine.steady_ms() + self.ahead_ms.load(Ordering::SeqCst)
+    }
+    async fn sleep(&self, ms: u64) {
+        self.machine.sleep(ms).await;
+    }
+    fn random(&self) -> u64 {
+        self.machine.random()
+    }
+}
+
+type Task = (CancellationToken, JoinHandle<()>);
+
+pub struct System {
+    folder: tempfile::TempDir,
+    plan: Arc<Plan>,
+    pub ledger: Arc<dyn Ledger>,
+    pub engine: Arc<Engine>,
+    pub bus: Local,
+    pub keyring: Arc<Keyring>,
+    signer: Arc<BeaconSigner>,
+    pub monitoring: Arc<Gate>,
+    pub backup: Arc<Gate>,
+    pub clock: Arc<Hands>,
+    coordinator: Option<Task>,
+    consumers: Vec<(Instance, Task)>,
+    rejected: tokio::sync::Mutex<Box<dyn Subscription>>,
+}
+
+impl System {
+    /// Everything runs, and `vm/web01` is registered.
+    pub async fn start() -> Self {
+        Self::start_with("", "").await
+    }
+
+    /// The same, with `instead` in the plan for `part` of it.
+    pub async fn start_with(part: &str, instead: &str) -> Self {
+        let mut system = Self::stopped(&PLAN.replacen(part, instead, 1)).await;
+        system.start_everything().await;
+        system
+    }
+
+    /// `vm/web01` is registered, and nothing runs.
+    pub async fn not_started() -> Self {
+        Self::stopped(PLAN).await
+    }
+
+    async fn stopped(plan: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, about, u1) = (folder.path(), web01(), identity("u1"));
+        sexton_monitoring::sandbox::create(root, &monitoring(), &about, &u1, "192.0.2.10:9100").unwrap();
+        sexton_backup::sandbox::create(root, &backup(), &about, &u1, &["a"]).unwrap();
+        let catalogue =
+            [("monitoring.toml", sexton_monitoring::ACTIONS), ("backup.toml", sexton_backup::ACTIONS)];
+        let plans = Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap();
+        let plan = plans.of_kind(&"vm".parse().unwrap()).unwrap().clone();
+        let system = Self::on(folder, plan).await;
+        system.register(false).await;
+        system
+    }
+
+    /// A new process on what lies in `folder`. Its broker's queues are empty and its keys are new.
+    async fn on(folder: tempfile::TempDir, plan: Arc<Plan>) -> Self {
+        let mut rng = rand::rng();
+        let holders = [monitoring(), backup()].map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
+        let keyring = Arc::new(Keyring::generate(holders, &mut rng));
+        let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
+        let bus = Local::with_topology(Topology::for_instances(&[monitoring(), backup()]));
+        let options =
+            sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits: Limits::default() };
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap());
+        let engine = Arc::new(Engine::new(sexton_coordinator::Options {
+            ledger: ledger.clone(),
+            bus: Arc::new(bus.clone()),
+            keyring: keyring.clone(),
+            signer: signer.clone(),
+            unpacked: Vec::new(),
+        }));
+        let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
+        let root = folder.path().to_owned();
+        let monitoring = Gate::new(Arc::new(SandboxMonitoring::new(&sexton_monitoring::sandbox::Config {
+            root: root.clone(),
+            instance: monitoring(),
+        })));
+        let backup = Gate::new(Arc::new(SandboxBackup::new(&sexton_backup::sandbox::Config {
+            root,
+            instance: backup(),
+        })));
+        let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
+        Self {
+            folder,
+            plan,
+            ledger,
+            engine,
+            bus,
+            keyring,
+            signer,
+            monitoring,
+            backup,
+            clock,
+            coordinator,
+            consumers,
+            rejected,
+        }
+    }
+
+    async fn start_everything(&mut self) {
+        self.start_coordinator();
+        for instance in [monitoring(), backup()] {
+            self.start_consumer(&instance).await;
+        }
+    }
+
+    /// Everything ends, and begins again as another process.
+    pub async fn restarted(mut self) -> Self {
+        self.stop_coordinator().await;
+        for (_, (stop, running)) in std::mem::take(&mut self.consumers) {
+            stop.cancel();
+            running.await.unwrap();
+        }
+        let Self { folder, plan, .. } = self;
+        let mut next = Self::on(folder, plan).await;
+        next.start_everything().await;
+        next
+    }
+
+    /// Register `vm/web01`, or register it anew.
+    pub async fn register(&self, protected: bool) {
+        self.register_named(&web01(), protected).await;
+    }
+
+    /// Register another one.
+    pub async fn register_named(&self, id: &ResourceId, protected: bool) {
+        let resource: Resource = serde_json::from_value(json!({
+            "id": id, "scope": "tenants/acme", "identity": { "uuid": "u1" },
+            "criticality": "reproducible", "protected": protected,
+        }))
+        .unwrap();
+        assert_eq!(self.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
+    }
+
+    pub fn start_coordinator(&mut self) {
+        let (engine, bus, stop) = (self.engine.clone(), Arc::new(self.bus.clone()), CancellationToken::new());
+        let stopped = stop.clone();
+        let running =
+            tokio::spawn(async move { sexton_coordinator::run(engine, bus, stopped).await.unwrap() });
+        self.coordinator = Some((stop, running));
+    }
+
+    pub async fn stop_coordinator(&mut self) {
+        let (stop, running) = self.coordinator.take().unwrap();
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    /// Start a consumer that has seen nothing yet, and wait until its pulse has arrived.
+    pub async fn start_consumer(&mut self, instance: &Instance) {
+        let (driver, actions): (Arc<dyn Driver>, _) = if *instance == monitoring() {
+            (self.monitoring.clone(), sexton_monitoring::actions())
+        } else {
+            (self.backup.clone(), sexton_backup::actions())
+        };
+        let consumer = Consumer {
+            instance: instance.clone(),
+            driver,
+            actions,
+            bus: self.bus.as_user(&instance.to_string()),
+            keyring: Arc::new(self.keyring.only(&Holder::Instance(instance.clone()))),
+            verifier: self.signer.verifier(),
+            clock: self.clock.clone(),
+            metrics: Arc::default(),
+            version: "test".into(),
+            options: Options::default(),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
+        self.consumers.push((instance.clone(), (stop, running)));
+        until("a pulse arrives", async || self.pulsed(instance).await.is_some()).await;
+    }
+
+    /// It takes no more orders, and ends when what it is doing has ended.
+    pub fn stop_consumer(&mut self, instance: &Instance) -> JoinHandle<()> {
+        let at = self.consumers.iter().position(|(name, _)| name == instance).unwrap();
+        let (_, (stop, running)) = self.consumers.remove(at);
+        stop.cancel();
+        running
+    }
+
+    /// Orders that wait in the queue of `instance`.
+    pub async fn orders_waiting(&self, instance: &Instance) -> u64 {
+        self.bus.depth(&Queue::Orders(instance.clone())).await.unwrap()
+    }
+
+    /// When the instance last pulsed.
+    pub async fn pulsed(&self, instance: &Instance) -> Option<Timestamp> {
+        self.ledger.health().await.unwrap().instances.get(instance).map(|(pulsed, _)| *pulsed)
+    }
+
+    /// A record about `vm/web01`, due at once.
+    pub async fn delete(&self) -> DeletionId {
+        let now = self.ledger.facts().await.unwrap().now;
+        self.delete_at(now).await
+    }
+
+    /// A record about `vm/web01`, due then.
+    pub async fn delete_at(&self, moment: Timestamp) -> DeletionId {
+        self.delete_named(web01(), moment).await
+    }
+
+    /// A record about `resource`, due then.
+    pub async fn delete_named(&self, resource: ResourceId, moment: Timestamp) -> DeletionId {
+        let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
+        let wanted = NewDeletion {
+            resource,
+            due,
+            gone_by: None,
+            by: ops(),
+            reason: "no longer needed".into(),
+            plan: self.plan.clone(),
+        };
+        self.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap()
+    }
+
+    /// Tell the coordinator, as its API does.
+    pub async fn tell(&self, deletion: DeletionId, event: Event) -> Result<Decided, NotDone> {
+        self.engine.run(vec![Intent { deletion, event }]).await.unwrap().remove(0)
+    }
+
+    pub async fn view(&self, deletion: DeletionId) -> DeletionView {
+        self.ledger.deletion(deletion).await.unwrap().unwrap()
+    }
+
+    pub async fn job(&self, deletion: DeletionId, kind: JobKind) -> Job {
+        self.view(deletion).await.deletion.jobs.iter().find(|job| job.kind == kind).unwrap().clone()
+    }
+
+    /// Until the job of `stage` is in a state that `wanted` likes.
+    pub async fn until_job(
+        &self,
+        deletion: DeletionId,
+        stage: Stage,
+        wanted: impl Fn(&JobState) -> bool,
+    ) -> Job {
+        let kind = JobKind::Stage(stage);
+        until(&format!("{stage} gets there"), async || wanted(&self.job(deletion, kind).await.state)).await;
+        self.job(deletion, kind).await
+    }
+
+    /// Until the record is over, as `status`.
+    pub async fn until_over(&self, deletion: DeletionId, status: RecordStatus) {
+        until("the record is over", async || self.view(deletion).await.deletion.status == status).await;
+    }
+
+    /// Until so many orders were answered with a reason that contains `text`; what was said then.
+    pub async fn until_answered(&self, deletion: DeletionId, text: &str) -> AuditEvent {
+        let said = async || {
+            let trail = self.view(deletion).await.audit;
+            trail.into_iter().map(|row| row.event).find(|event| event.detail.contains(text))
+        };
+        until(&format!("an answer with {text:?}"), async || said().await.is_some()).await;
+        said().await.unwrap()
+    }
+
+    /// Until consumers have had two beacons: what was to be stopped by the first was stopped.
+    pub async fn two_beacons(&self) {
+        let mut beacons = self.bus.consume(&Queue::Beacon, 10).await.unwrap();
+        for _ in 0..2 {
+            in_time("a beacon", beacons.next()).await.unwrap();
+        }
+    }
+
+    /// Publish as `user`.
+    pub async fn send(&self, user: &str, to: Queue, packed: Packed, seal: Seal) {
+        let message = Outgoing {
+            target: Target::Queue(to),
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            ttl: None,
+        };
+        self.bus.as_user(user).publish(vec![message]).await.remove(0).unwrap();
+    }
+
+    /// Until a message is rejected for a reason that contains `text`.
+    pub async fn until_rejected(&self, text: &str) {
+        let mut rejected = self.rejected.lock().await;
+        loop {
+            let delivery = in_time(&format!("a rejection with {text:?}"), rejected.next()).await.unwrap();
+            rejected.ack(vec![delivery.tag]).await;
+            let shown = Pack::<Rejected>::decode(&delivery.body).unwrap();
+            if shown.events[0].data.reason.contains(text) {
+                return;
+            }
+        }
+    }
+
+    /// What the two subsystems show of `vm/web01`.
+    pub fn world(&self) -> Value {
+        let root = self.folder.path();
+        json!([
+            sexton_monitoring::sandbox::describe(root, &monitoring(), &web01()).unwrap(),
+            sexton_backup::sandbox::describe(root, &backup(), &web01()).unwrap(),
+        ])
+    }
+
+    /// Another machine of the same name, as monitoring sees it.
+    pub fn recreate(&self) {
+        let root = self.folder.path();
+        std::fs::remove_dir_all(root.join("monitoring")).unwrap();
+        sexton_monitoring::sandbox::create(root, &monitoring(), &web01(), &identity("u2"), "192.0.2.10:9100")
+            .unwrap();
+    }
+}
+
+/// Look until it is so, for a bounded time.
+pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
+    in_time(what, async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
