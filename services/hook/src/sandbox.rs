@@ -149,10 +149,9 @@ impl SandboxHook {
         match (before, self.read(step)?) {
             (None, None) => Ok(Done::saw("there was no object, and there is none")),
             (Some(_), Some(mut object)) => {
-                if now != Some(active) {
-                    object.insert("active".into(), Value::Bool(active));
-                    self.sandbox.write(OBJECTS, step.resource.name.as_str(), object, fence)?;
-                }
+                object.insert("active".into(), Value::Bool(active));
+                // Also if it is so already, for the fence: an older order that is on its way must find it.
+                self.sandbox.write(OBJECTS, step.resource.name.as_str(), object, fence)?;
                 Ok(Done::saw(format!("active is {active}")))
             }
             (None, Some(_)) | (Some(_), None) => Err(Obstacle::Refuse(format!(

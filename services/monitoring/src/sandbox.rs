@@ -144,6 +144,10 @@ impl SandboxMonitoring {
     ) -> Result<&'static str, Obstacle> {
         let now = self.read(TARGETS, step)?;
         if now.as_ref() == to {
+            // For its fence: an older order that is still on its way must find it.
+            if let Some(to) = to {
+                self.sandbox.write(TARGETS, step.resource.name.as_str(), to.clone(), fence)?;
+            }
             return Ok("already");
         }
         match to {

@@ -80,19 +80,7 @@ impl<O: Office> Notifier<O> {
                 return Ok(Done::saw(format!("announced already, as number {}", now.sequence)));
             }
             Some(now) if now.sequence == before + 1 && now.state == State::Announcing => now,
-            now if sequence(now.as_ref()) == before => Announcement {
-                uid: ask.uid,
-                resource: ask.resource.clone(),
-                identity: ask.identity.clone(),
-                due: ask.params.due,
-                window: ask.params.due.and_then(Window::of),
-                to,
-                state: State::Announcing,
-                sequence: before + 1,
-                tried: Default::default(),
-                accepted: Default::default(),
-                rejected: Default::default(),
-            },
+            now if sequence(now.as_ref()) == before => blank(ask, to, before + 1),
             now => return Err(changed(ask, now.as_ref(), before)),
         };
         self.tell_all(ask, Kind::Announcement, &mut announcement, fence).await?;
@@ -105,7 +93,15 @@ impl<O: Office> Notifier<O> {
         let _lock = self.office.spool().lock(ask.uid)?;
         let standing = self.ours(ask)?;
         let mut retraction = match standing {
-            now if sequence(now.as_ref()) == before => return Ok(Done::saw("nobody had been told")),
+            now if sequence(now.as_ref()) == before => {
+                // Written all the same, for the fence: an announcement that is still on its way must find it.
+                let nothing = now.unwrap_or_else(|| Announcement {
+                    state: State::Retracted,
+                    ..blank(ask, Vec::new(), before)
+                });
+                self.office.spool().write(&nothing, fence)?;
+                return Ok(Done::saw("nobody had been told"));
+            }
             Some(now) if now.sequence == before + 2 && now.state == State::Retracted => {
                 return Ok(Done::saw(format!("retracted already, as number {}", now.sequence)));
             }
@@ -173,6 +169,23 @@ impl<O: Office> Notifier<O> {
             self.office.spool().write(about, fence)?;
         }
         first.map_or(Ok(()), Err)
+    }
+}
+
+/// The announcement number `sequence`, of which nobody was told yet.
+fn blank(ask: &Ask, to: Vec<String>, sequence: u32) -> Announcement {
+    Announcement {
+        uid: ask.uid,
+        resource: ask.resource.clone(),
+        identity: ask.identity.clone(),
+        due: ask.params.due,
+        window: ask.params.due.and_then(Window::of),
+        to,
+        state: State::Announcing,
+        sequence,
+        tried: Default::default(),
+        accepted: Default::default(),
+        rejected: Default::default(),
     }
 }
 
