@@ -56,6 +56,7 @@ enum Flaw {
     SaysGone,
     LooksAndTouches,
     UndoesToOff,
+    SaysRestored,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -155,8 +156,13 @@ impl Driver for Memory {
         Ok((if there { Presence::Present } else { Presence::Absent }, format!("{vm:?}")))
     }
 
-    async fn restored(&self, _: &StepContext, _: &Value) -> Result<String, Obstacle> {
-        Ok("looks fine".into())
+    async fn restored(&self, _: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        let vm = self.vm.lock().unwrap();
+        let now = vm.as_ref().map_or(Value::Null, |vm| json!({"on": vm.on, "autostart": vm.autostart}));
+        if now == *manifest || self.flaw != Flaw::None {
+            return Ok("looks fine".into());
+        }
+        Err(Obstacle::Refuse(format!("it is {now}")))
     }
 
     async fn check(&self, _: &StepContext) -> Result<Done, Obstacle> {
@@ -232,6 +238,7 @@ async fn each_flaw_is_found() {
         (Flaw::UndoesToOff, "stop", "an undo is exact though the answer was lost and the step repeated"),
         (Flaw::CountsUp, "final", "performed twice is the same as once"),
         (Flaw::CountsUp, "final", "failed after the effect, then tried again"),
+        (Flaw::SaysRestored, "stop", "verifying an undo that never was does not say that it holds"),
         (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
     ] {
         let violations = broken(flaw).await;

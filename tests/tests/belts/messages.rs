@@ -51,7 +51,7 @@ impl System {
     }
 
     /// An order that would be carried out if it were authentic: to remove the target of `vm/web01`.
-    async fn good_order(&self, deletion: DeletionId) -> Order {
+    pub async fn good_order(&self, deletion: DeletionId) -> Order {
         let actions = sexton_monitoring::actions().actions;
         let name = "remove_target".parse().unwrap();
         let instance = monitoring();
@@ -76,7 +76,7 @@ impl System {
     }
 
     /// Seal an order as a coordinator would, and put it into the queue.
-    async fn give(&self, order: Order) {
+    pub async fn give(&self, order: Order) {
         let packed = packed(self.now().await, order);
         let seal =
             self.keyring.sign(&Holder::Instance(monitoring()), Direction::Order, &packed.body).unwrap();

@@ -104,21 +104,24 @@ async fn a_pause_stops_exactly_what_it_covers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_waits_in_the_queue_is_stopped_by_the_beacon() {
-    let mut system = System::start().await;
-    let id = in_soft(&system).await;
-    // The order to perform is given while nobody takes orders.
-    let ended = system.stop_consumer(&monitoring());
-    system.monitoring.open();
-    ended.await.unwrap();
-    until("the order waits", async || system.orders_waiting(&monitoring()).await == 1).await;
-    assert!(system.job(id, SOFT).await.touched, "it is the order to perform");
+async fn orders_on_their_way_are_stopped_by_the_beacon() {
+    let system = System::start().await;
+    system.monitoring.close_at_change("silence", Point::Found);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    // One order that has been begun, up to its change, and one that is still in the queue.
+    let in_the_queue = system.good_order(id).await;
     let paused = system.ledger.pause(PauseSelector::default(), &ops(), "stop everything").await.unwrap();
     assert_eq!(paused.orders_out, 1);
     system.two_beacons().await;
-    system.start_consumer(&monitoring()).await;
+    let before = system.world();
+    system.give(in_the_queue).await;
+    until("it is taken", async || system.orders_waiting(&monitoring()).await == 0).await;
+    system.monitoring.open();
     system.until_answered(id, "before a pause").await;
+    system.two_beacons().await;
     assert!(system.monitoring.changes().is_empty());
+    assert_eq!(system.world(), before);
     assert_eq!(system.job(id, SOFT).await.attempts, 0, "a pause spends no attempt");
     assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
     system.until_over(id, RecordStatus::Recycled).await;

@@ -219,10 +219,15 @@ impl System {
             stop.cancel();
             running.await.unwrap();
         }
-        let Self { folder, plan, .. } = self;
+        let (folder, plan) = self.left_behind();
         let mut next = Self::on(folder, plan).await;
         next.start_everything().await;
         next
+    }
+
+    /// What stays when the process is gone: everything else is dropped here.
+    fn left_behind(self) -> (tempfile::TempDir, Arc<Plan>) {
+        (self.folder, self.plan)
     }
 
     /// Register `vm/web01`, or register it anew.
