@@ -100,7 +100,7 @@ async fn what_cannot_be_seen_is_not_gone() {
     let system = System::start().await;
     system.monitoring.set_flaw("remove_target", Some(Flaw::SeesNothing));
     let id = system.delete().await;
-    system.until_answered(id, "not seen to be gone").await;
+    system.until_answered(id, "performed, but it was not seen to be gone").await;
     let job = system.job(id, HARD).await;
     assert_eq!((job.cursor, job.state.name()), (0, StateName::Waiting), "{job:?}");
     assert_eq!(system.backup.changes(), ["perform final"], "what comes after it has to wait");
@@ -111,7 +111,7 @@ async fn a_success_that_left_it_there_is_none() {
     let system = System::start().await;
     system.monitoring.set_flaw("remove_target", Some(Flaw::DoesNothing));
     let id = system.delete().await;
-    let said = system.until_answered(id, "not seen to be gone").await;
+    let said = system.until_answered(id, "performed, but it was not seen to be gone").await;
     assert!(said.detail.contains("did nothing"), "{said:?}");
     assert_eq!(system.backup.changes(), ["perform final"], "what comes after it has to wait");
     // Once it works, it goes on.

@@ -144,13 +144,17 @@ async fn a_pause_survives_a_restart() {
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_pause_stops_a_restore() {
+/// With a soft stage of short deadlines: a restore waits for them.
+async fn quick() -> System {
     let short = |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
     let soft = "[{ do = \"monitoring.silence\" }, { do = \"backup.final\" }]";
-    let system =
-        System::start_with(soft, &format!("[{}, {}]", short("monitoring.silence"), short("backup.final")))
-            .await;
+    let quick = format!("[{}, {}]", short("monitoring.silence"), short("backup.final"));
+    System::start_with(soft, &quick).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_pause_stops_a_restore() {
+    let system = quick().await;
     let before = system.world();
     system.backup.close("final", Point::Look);
     let id = system.delete().await;
@@ -164,4 +168,24 @@ async fn no_pause_stops_a_restore() {
     assert_eq!(system.world(), before);
     assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence"]);
     assert_eq!(system.ledger.pauses().await.unwrap(), [paused.pause], "it is still in force");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_is_under_way_is_not_stopped_by_a_pause() {
+    let system = quick().await;
+    let before = system.world();
+    system.backup.close("final", Point::Look);
+    let id = system.delete().await;
+    system.backup.reached().await;
+    system.monitoring.close("silence", Point::Found);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.backup.open();
+    system.monitoring.reached().await;
+    system.ledger.pause(PauseSelector::default(), &ops(), "stop everything").await.unwrap();
+    system.two_beacons().await;
+    system.monitoring.open();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+    let turned_away = system.view(id).await.audit.into_iter().find(|row| row.event.detail.contains("pause"));
+    assert!(turned_away.is_none(), "{turned_away:?}");
 }

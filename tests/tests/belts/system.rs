@@ -112,7 +112,8 @@ impl Clock for Hands {
 type Task = (CancellationToken, JoinHandle<()>);
 
 pub struct System {
-    folder: tempfile::TempDir,
+    /// `None` once it was left behind.
+    folder: Option<tempfile::TempDir>,
     plan: Arc<Plan>,
     pub ledger: Arc<dyn Ledger>,
     pub engine: Arc<Engine>,
@@ -123,8 +124,15 @@ pub struct System {
     pub backup: Arc<Gate>,
     pub clock: Arc<Hands>,
     coordinator: Option<Task>,
-    consumers: Vec<(Instance, Task)>,
+    consumers: Vec<Task>,
     rejected: tokio::sync::Mutex<Box<dyn Subscription>>,
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        self.monitoring.remove();
+        self.backup.remove();
+    }
 }
 
 impl System {
@@ -189,7 +197,7 @@ impl System {
         })));
         let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
         Self {
-            folder,
+            folder: Some(folder),
             plan,
             ledger,
             engine,
@@ -215,7 +223,7 @@ impl System {
     /// Everything ends, and begins again as another process.
     pub async fn restarted(mut self) -> Self {
         self.stop_coordinator().await;
-        for (_, (stop, running)) in std::mem::take(&mut self.consumers) {
+        for (stop, running) in std::mem::take(&mut self.consumers) {
             stop.cancel();
             running.await.unwrap();
         }
@@ -226,8 +234,8 @@ impl System {
     }
 
     /// What stays when the process is gone: everything else is dropped here.
-    fn left_behind(self) -> (tempfile::TempDir, Arc<Plan>) {
-        (self.folder, self.plan)
+    fn left_behind(mut self) -> (tempfile::TempDir, Arc<Plan>) {
+        (self.folder.take().unwrap(), self.plan.clone())
     }
 
     /// Register `vm/web01`, or register it anew.
@@ -281,16 +289,8 @@ impl System {
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
-        self.consumers.push((instance.clone(), (stop, running)));
+        self.consumers.push((stop, running));
         until("a pulse arrives", async || self.pulsed(instance).await.is_some()).await;
-    }
-
-    /// It takes no more orders, and ends when what it is doing has ended.
-    pub fn stop_consumer(&mut self, instance: &Instance) -> JoinHandle<()> {
-        let at = self.consumers.iter().position(|(name, _)| name == instance).unwrap();
-        let (_, (stop, running)) = self.consumers.remove(at);
-        stop.cancel();
-        running
     }
 
     /// Orders that wait in the queue of `instance`.
@@ -404,7 +404,7 @@ impl System {
 
     /// What the two subsystems show of `vm/web01`.
     pub fn world(&self) -> Value {
-        let root = self.folder.path();
+        let root = self.folder.as_ref().unwrap().path();
         json!([
             sexton_monitoring::sandbox::describe(root, &monitoring(), &web01()).unwrap(),
             sexton_backup::sandbox::describe(root, &backup(), &web01()).unwrap(),
@@ -413,7 +413,7 @@ impl System {
 
     /// Another machine of the same name, as monitoring sees it.
     pub fn recreate(&self) {
-        let root = self.folder.path();
+        let root = self.folder.as_ref().unwrap().path();
         std::fs::remove_dir_all(root.join("monitoring")).unwrap();
         sexton_monitoring::sandbox::create(root, &monitoring(), &web01(), &identity("u2"), "192.0.2.10:9100")
             .unwrap();
