@@ -1,5 +1,5 @@
 //! What answers, progress and leases that ran out mean.
-use super::dispatch::{advance, begin_restore, go_on, mode};
+use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, mode};
 use super::{COORDINATOR, Change, Draft, Effect, Refusal, heading};
 use crate::audit::What;
 use crate::catalogue::Nature;
@@ -191,8 +191,8 @@ pub(super) fn progress(
     out.performer = Some(performer);
     if extend {
         out.deadline = draft.now().plus_ms(step.deadline_ms);
-        out.lease_until = out.deadline.plus_ms(step.longest_call_ms).plus_ms(crate::beacon::SKEW_MS);
-        job.quiet_after = job.quiet_after.max(out.deadline);
+        out.lease_until = out.deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+        job.quiet_after = job.quiet_after.max(out.deadline.plus_ms(SKEW_MS));
         draft.effects.push(Effect::Extend { job: id, fence, performer, deadline: out.deadline });
     }
     let mut audit = heading(draft.now(), What::Extended, COORDINATOR, Some(job.kind));
