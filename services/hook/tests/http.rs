@@ -171,6 +171,9 @@ async fn what_is_filled_in_stays_one_segment() {
     assert!(!server.get(NODE).is_null(), "the certificate's serial did not become another path");
     bench.targets["serial"] = json!("..");
     assert!(refusal(&bench.perform("revoke").await).contains("another folder"));
+    // That would be the collection of all certificates.
+    bench.targets["serial"] = json!("");
+    assert!(refusal(&bench.perform("revoke").await).contains("target.serial"));
     bench.targets["serial"] = json!(null);
     assert!(refusal(&bench.perform("revoke").await).contains("target.serial"));
     assert_eq!(server.world.lock().unwrap().changes, 0);

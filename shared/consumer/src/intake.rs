@@ -11,6 +11,7 @@ use crate::attend::Attended;
 use crate::courier::{Courier, Post};
 use crate::lifeline::Lifeline;
 use crate::performer::{Performer, Verdict};
+use crate::under_way::{Turn, UnderWay};
 
 /// Everything a delivery passes through. Cheap to clone.
 #[derive(Clone)]
@@ -20,6 +21,7 @@ pub(crate) struct Intake {
     pub(crate) courier: Courier,
     pub(crate) extensions: broadcast::Sender<Extension>,
     pub(crate) workers: Arc<Semaphore>,
+    pub(crate) under_way: UnderWay,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -88,6 +90,16 @@ impl Intake {
 
     async fn perform_one(self, event: &Event<Order>, settle: oneshot::Sender<()>) {
         let order = &event.data;
+        // A step must not run beside itself: what it does twice at once no look before it can prevent.
+        let working = match self.under_way.join(order.fence) {
+            Turn::First(working) => working,
+            Turn::Repeat(settled) => {
+                if settled.await.is_ok() {
+                    let _ = settle.send(());
+                }
+                return;
+            }
+        };
         let Ok(worker) = self.workers.acquire().await else { return };
         self.post.metrics.accepted();
         let (lifeline, tether) = Lifeline::new(order.deadline);
@@ -117,9 +129,12 @@ impl Intake {
             Verdict::Expired(reason) => self.drop_one("expired", &reason, event).await,
             Verdict::Stale(reason) => self.drop_one("stale", &reason, event).await,
         };
-        if let Some(settle) = settle.filter(|_| settled) {
-            // Nobody waits any more if the delivery's task was ended.
-            let _ = settle.send(());
+        if settled {
+            working.settled();
+            if let Some(settle) = settle {
+                // Nobody waits any more if the delivery's task was ended.
+                let _ = settle.send(());
+            }
         }
     }
 

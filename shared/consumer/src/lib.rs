@@ -29,6 +29,7 @@ pub mod permit;
 pub mod program;
 pub mod sandbox;
 mod step;
+mod under_way;
 
 pub use clock::{Clock, SystemClock};
 pub use consumer::{Consumer, ConsumerError};

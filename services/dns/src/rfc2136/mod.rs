@@ -260,7 +260,7 @@ impl Rfc2136 {
     }
 
     /// Delete what was pinned, after everything was read and nothing was found to be another's.
-    async fn remove(&self, targets: &Targets, left: Duration) -> Result<Done, Obstacle> {
+    async fn remove(&self, targets: &Targets, left: Duration, permit: &Permit) -> Result<Done, Obstacle> {
         let targets = self.resolve(targets)?;
         let mut session = self.session(left).await?;
         let place = self.place(&mut session, &targets).await?;
@@ -274,6 +274,7 @@ impl Rfc2136 {
         }
         let mut done = Vec::new();
         for (target, rdata, exclusive) in doing {
+            permit.again()?;
             target.delete(&mut session, &rdata, exclusive).await?;
             done.push(format!("{} {}", target.pinned.owner, join(&rdata)));
         }
@@ -338,14 +339,14 @@ impl Target<'_> {
 #[async_trait]
 impl Driver for Rfc2136 {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.look(&Attributes::parse(&step.resource, &step.attributes)?, step.time_left).await
+        self.look(&Attributes::parse(&step.resource, &step.attributes)?, step.time_left()).await
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         if step.targets.is_null() {
             return Ok(self.inspect(step).await?.found);
         }
-        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
@@ -356,10 +357,10 @@ impl Driver for Rfc2136 {
         &self,
         step: &StepContext,
         _manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_remove(step)?;
-        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &permit).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
@@ -367,7 +368,7 @@ impl Driver for Rfc2136 {
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
-        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {

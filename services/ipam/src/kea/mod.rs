@@ -241,16 +241,16 @@ impl Kea {
     }
 
     /// Release what was pinned, after everything was read and nothing was found to be another's.
-    async fn release(&self, targets: &Targets, left: Duration) -> Result<Done, Obstacle> {
+    async fn release(&self, targets: &Targets, left: Duration, permit: &Permit) -> Result<Done, Obstacle> {
         if let Found::Different(why) = self.compare(targets, left).await? {
             return Err(Obstacle::Refuse(why));
         }
         let budget = self.budget(left);
         let mut leases = 0;
         for pinned in &targets.addresses {
-            leases += usize::from(self.release_lease(budget, pinned).await?);
+            leases += usize::from(self.release_lease(budget, pinned, permit).await?);
         }
-        let reservations = self.release_reservations(budget, &targets.addresses).await?;
+        let reservations = self.release_reservations(budget, &targets.addresses, permit).await?;
         Ok(Done::saw(format!(
             "kea {}: {leases} leases and {reservations} reservations released of {}",
             self.agent.url,
@@ -258,9 +258,15 @@ impl Kea {
         )))
     }
 
-    async fn release_lease(&self, budget: Budget, pinned: &Pinned) -> Result<bool, Obstacle> {
+    async fn release_lease(
+        &self,
+        budget: Budget,
+        pinned: &Pinned,
+        permit: &Permit,
+    ) -> Result<bool, Obstacle> {
         match self.agent.lease(budget, pinned.address).await? {
             Some(lease) if lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet => {
+                permit.again()?;
                 self.agent.delete_lease(budget, pinned.address).await.map(|()| true)
             }
             Some(lease) if lease.reclaimed => Ok(false),
@@ -288,7 +294,12 @@ impl Kea {
         }
     }
 
-    async fn release_reservations(&self, budget: Budget, pinned: &[Pinned]) -> Result<usize, Obstacle> {
+    async fn release_reservations(
+        &self,
+        budget: Budget,
+        pinned: &[Pinned],
+        permit: &Permit,
+    ) -> Result<usize, Obstacle> {
         let _writer = self.writer.lock().await;
         let _file = self.lock()?;
         let before = self.agent.config(budget).await?;
@@ -306,6 +317,7 @@ impl Kea {
                     self.agent.url
                 )));
             }
+            permit.again()?;
             // Set before the call: an answer that is lost leaves the same state behind.
             self.unwritten.store(true, Ordering::Release);
             self.agent.configure(budget, "config-set", body).await?;
@@ -349,14 +361,14 @@ impl Kea {
 impl Driver for Kea {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let attributes = Attributes::parse(&step.resource, &step.attributes)?;
-        self.look(attributes.as_ref(), step.time_left).await
+        self.look(attributes.as_ref(), step.time_left()).await
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         if step.targets.is_null() {
             return Ok(self.inspect(step).await?.found);
         }
-        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
@@ -367,10 +379,10 @@ impl Driver for Kea {
         &self,
         step: &StepContext,
         _manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_release(step)?;
-        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &permit).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
@@ -378,7 +390,7 @@ impl Driver for Kea {
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
-        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {

@@ -135,7 +135,7 @@ impl Server {
             }
             Ok::<_, reqwest::Error>((status, Some(body)))
         };
-        match tokio::time::timeout(step.time_left.max(Duration::from_millis(1)), answer).await {
+        match tokio::time::timeout(step.time_left().max(Duration::from_millis(1)), answer).await {
             Err(_) => Err(unclear(step, path, "did not come in time")),
             Ok(Err(e)) if e.is_connect() => {
                 Err(Obstacle::Busy(format!("{}: asking Prometheus for {path}: {}", step.resource, chain(e))))
