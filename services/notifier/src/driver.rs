@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
-use sexton_model::Fence;
 use sexton_model::step::Presence;
 use tokio::time::Instant;
 
