@@ -98,7 +98,7 @@ impl<O: Office> Notifier<O> {
                     state: State::Retracted,
                     ..blank(ask, Vec::new(), before)
                 });
-                self.office.spool().write(&nothing, fence)?;
+                self.office.spool().write(&nothing, permit.fence())?;
                 return Ok(Done::saw("nobody had been told"));
             }
             Some(now) if now.sequence == before + 2 && now.state == State::Retracted => {

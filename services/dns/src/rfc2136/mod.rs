@@ -259,8 +259,14 @@ impl Rfc2136 {
         Ok(found)
     }
 
-    /// Delete what was pinned, after everything was read and nothing was found to be another's.
-    async fn remove(&self, targets: &Targets, left: Duration, permit: &Permit) -> Result<Done, Obstacle> {
+    /// Delete what was pinned, after everything was read and nothing was found to be another's. `may` is asked
+    /// before each change.
+    async fn remove(
+        &self,
+        targets: &Targets,
+        left: Duration,
+        may: &(dyn Fn() -> Result<(), Obstacle> + Sync),
+    ) -> Result<Done, Obstacle> {
         let targets = self.resolve(targets)?;
         let mut session = self.session(left).await?;
         let place = self.place(&mut session, &targets).await?;
@@ -274,7 +280,7 @@ impl Rfc2136 {
         }
         let mut done = Vec::new();
         for (target, rdata, exclusive) in doing {
-            permit.again()?;
+            may()?;
             target.delete(&mut session, &rdata, exclusive).await?;
             done.push(format!("{} {}", target.pinned.owner, join(&rdata)));
         }
@@ -360,7 +366,8 @@ impl Driver for Rfc2136 {
         permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_remove(step)?;
-        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &permit).await
+        let may = || permit.again().map(drop);
+        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {

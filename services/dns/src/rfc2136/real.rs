@@ -109,7 +109,7 @@ async fn our_records_are_removed_and_a_repeat_is_done() {
     assert_eq!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Same));
     assert_eq!(vm.presence(&targets).await, Presence::Present);
     for _ in 0..2 {
-        vm.dns.remove(&targets, LEFT).await.unwrap();
+        vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
         assert!(matches!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
         assert_eq!(vm.presence(&targets).await, Presence::Absent);
     }
@@ -121,11 +121,11 @@ async fn a_shared_set_keeps_the_others_record() {
     let vm = vm("rm-shared", 102).await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.102", "192.0.2.202"]).await;
     let targets = vm.pin().await;
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.202"]);
     assert!(vm.get(&vm.reverse, RecordKind::Ptr).await.is_empty());
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.202"]);
 }
 
@@ -134,7 +134,7 @@ async fn who_joined_the_set_later_stays() {
     let vm = vm("rm-joined", 103).await;
     let targets = vm.pin().await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.103", "192.0.2.203"]).await;
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.203"]);
 }
 
@@ -144,7 +144,7 @@ async fn a_name_given_to_another_is_refused_and_nothing_is_touched() {
     let targets = vm.pin().await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.204"]).await;
     assert!(matches!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Different(_))));
-    let refused = vm.dns.remove(&targets, LEFT).await.unwrap_err();
+    let refused = vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap_err();
     assert!(matches!(&refused, Obstacle::Refuse(why) if why.contains("192.0.2.204")), "{refused}");
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.204"]);
     assert_eq!(vm.get(&vm.reverse, RecordKind::Ptr).await, [vm.name.as_str()]);
@@ -181,7 +181,7 @@ async fn a_wrong_key_is_refused() {
         let dns = Rfc2136::new(&config).unwrap();
         let looked = dns.look(&vm.attributes, LEFT).await;
         assert!(matches!(&looked, Err(Obstacle::Refuse(why)) if why.contains("key")), "{looked:?}");
-        assert!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+        assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
         assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
     }
     assert_eq!(vm.presence(&targets).await, Presence::Present);
@@ -214,7 +214,7 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let server = silent.local_addr().unwrap();
     let dns = Rfc2136::new(&Config { server, timeout_ms: 100, ..config() }).unwrap();
     assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(dns.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));
