@@ -27,6 +27,7 @@ pub mod performer;
 pub mod permit;
 pub mod program;
 pub mod sandbox;
+mod settlement;
 mod step;
 
 pub use clock::{Clock, SystemClock};
