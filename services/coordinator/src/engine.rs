@@ -116,10 +116,10 @@ impl Engine {
     }
 
     async fn publish(&self, results: &[Result<Decided, NotDone>]) -> Result<(), LedgerError> {
-        let mut decided = Vec::new();
+        let mut decided = Vec::with_capacity(results.len());
         for result in results {
             match result {
-                Ok(one) => decided.push(one.clone()),
+                Ok(one) => decided.push(one),
                 Err(NotDone::Refused(refusal)) => {
                     self.counters.refused.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(%refusal, "nothing to decide");

@@ -35,7 +35,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// All messages that these decisions ask for.
-    pub fn messages(&self, decided: &[Decided], now: Timestamp) -> Vec<Outgoing> {
+    pub fn messages(&self, decided: &[&Decided], now: Timestamp) -> Vec<Outgoing> {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
         let mut messages = Vec::new();
         for one in decided {

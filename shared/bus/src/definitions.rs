@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::topology::{Argument, Limits, Topology, route};
 use crate::{Queue, Target};
@@ -99,9 +99,9 @@ fn arguments(limits: &Limits) -> BTreeMap<&'static str, Value> {
 
 /// The broker's form of a password: base64 of the salt followed by SHA-256 over salt and password.
 fn password_hash(salt: [u8; 4], password: &str) -> String {
-    let digest = Sha256::new().chain_update(salt).chain_update(password).finalize();
+    let digest = digest(&SHA256, &[&salt, password.as_bytes()].concat());
     let mut salted = salt.to_vec();
-    salted.extend_from_slice(&digest);
+    salted.extend_from_slice(digest.as_ref());
     STANDARD.encode(salted)
 }
 

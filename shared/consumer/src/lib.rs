@@ -28,6 +28,7 @@ pub mod performer;
 pub mod permit;
 pub mod program;
 pub mod sandbox;
+mod settlement;
 mod step;
 mod under_way;
 

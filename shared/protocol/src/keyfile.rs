@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use secrecy::{ExposeSecret, SecretBox, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::auth::{
@@ -128,8 +128,7 @@ impl Keyring {
             if secret.len() < SECRET_MIN_BYTES || secret.len() > SECRET_MAX_BYTES {
                 return Err(faulty.because("secret: expected base64 of 32 to 64 bytes"));
             }
-            let secret = SecretBox::new(Box::new(secret));
-            ring.insert(entry.holder, Key { id: entry.id, signs: entry.sign, secret });
+            ring.insert(entry.holder, Key::new(entry.id, entry.sign, secret));
         }
         Ok(ring)
     }
@@ -158,8 +157,8 @@ impl Keyring {
     pub fn only(&self, holder: &Holder) -> Self {
         let mut ring = Self::default();
         for (whose, key) in self.entries().filter(|(whose, _)| *whose == holder) {
-            let secret = SecretBox::new(Box::new(key.secret.expose_secret().clone()));
-            ring.insert(whose.clone(), Key { id: key.id.clone(), signs: key.signs, secret });
+            let secret = key.secret.expose_secret().clone();
+            ring.insert(whose.clone(), Key::new(key.id.clone(), key.signs, secret));
         }
         ring
     }

@@ -131,9 +131,7 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
 pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
     // Each round moves the cursor on, and a stage has at most `STEPS_MAX` steps.
     loop {
-        let Some((stage, index, step)) =
-            draft.deletion.step_at(&job).map(|(stage, index, step)| (stage, index, step.clone()))
-        else {
+        let Some((stage, index, step)) = draft.step_at(&job) else {
             return finish(draft, job);
         };
         if job.kind != JobKind::Restore && passed(draft, &job, index, &step) {

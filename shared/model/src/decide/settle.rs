@@ -1,11 +1,10 @@
 //! What answers, progress and leases that ran out mean.
 use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, mode};
-use super::{COORDINATOR, Change, Draft, Effect, Refusal, heading};
+use super::{COORDINATOR, Change, Draft, Effect, PlanStep, Refusal, heading};
 use crate::audit::What;
 use crate::catalogue::Nature;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
-use crate::plan::Step;
 use crate::retry;
 use crate::step::{Mode, Outcome, Presence, RetryClass};
 
@@ -15,7 +14,7 @@ struct Asked {
     out: Out,
     stage: Stage,
     index: u16,
-    step: Step,
+    step: PlanStep,
     mode: Mode,
 }
 
@@ -24,8 +23,7 @@ fn asked(draft: &Draft<'_>, id: JobId, fence: Fence, from: Option<&Instance>) ->
     let job = draft.job(id)?;
     let stale = Refusal::Stale { job: id, fence };
     let out = *job.state.out().filter(|out| out.fence == fence).ok_or(stale.clone())?;
-    let (stage, index, step) =
-        draft.deletion.step_at(&job).map(|(s, i, step)| (s, i, step.clone())).ok_or(stale)?;
+    let (stage, index, step) = draft.step_at(&job).ok_or(stale)?;
     if let Some(from) = from
         && draft.deletion.instance_for(&step).as_ref() != Some(from)
     {
@@ -196,7 +194,7 @@ pub(super) fn progress(
         draft.effects.push(Effect::Extend { job: id, fence, performer, deadline: out.deadline });
     }
     let mut audit = heading(draft.now(), What::Extended, COORDINATOR, Some(job.kind));
-    audit.step = Some(step.name);
+    audit.step = Some(step.name.clone());
     audit.fence = Some(fence);
     audit.detail = if extend { format!("until {}", out.deadline) } else { "began".into() };
     draft.record(audit);
