@@ -76,13 +76,33 @@ process_tree() {
     done
 }
 
-# process_stop PIDFILE [SIGNAL [SECONDS]] : asks with SIGNAL (TERM), waits at most SECONDS (20), then kills. What the
-# process had started is given two more seconds to follow it, then killed as well.
+# process_group PID : of the tree of PID those in its process group, in the same form. What was started in a group of
+# its own is meant to live on.
+process_group() {
+    local pid started group
+    group=$(process_group_of "$1")
+    process_tree "$1" | while read -r pid started; do
+        [ "$(process_group_of "$pid")" != "$group" ] || echo "$pid $started"
+    done
+}
+
+# process_group_of PID : the number of its group; empty when there is no such process.
+process_group_of() {
+    local stat
+    { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 0
+    # shellcheck disable=SC2086
+    set -- ${stat##*) }
+    echo "$3"
+}
+
+# process_stop PIDFILE [SIGNAL [SECONDS [LISTING]]] : asks with SIGNAL (TERM), waits at most SECONDS (20), then kills.
+# What the process had started, as LISTING says (process_tree or process_group), is given two more seconds to follow
+# it, then killed as well.
 process_stop() {
-    local pidfile=$1 signal=${2:-TERM} seconds=${3:-20} pid started tree
+    local pidfile=$1 signal=${2:-TERM} seconds=${3:-20} listing=${4:-process_tree} pid started tree
     if process_alive "$pidfile"; then
         read -r pid started <"$pidfile"
-        tree=$(process_tree "$pid")
+        tree=$("$listing" "$pid")
         kill -s "$signal" "$pid" 2>/dev/null || true
         process_wait "$seconds" <<<"$pid $started" ||
             echo "note: process $pid did not stop within $seconds s of SIG$signal; killing it" >&2
@@ -91,12 +111,12 @@ process_stop() {
     rm -f "$pidfile"
 }
 
-# process_kill PIDFILE : SIGKILL, for the process and all that it had started; returns when they are gone.
+# process_kill PIDFILE [LISTING] : SIGKILL, for the process and all that it had started; returns when they are gone.
 process_kill() {
-    local pid
+    local pid listing=${2:-process_tree}
     if process_alive "$1"; then
         read -r pid _ <"$1"
-        process_kill_tree "$(process_tree "$pid")"
+        process_kill_tree "$("$listing" "$pid")"
     fi
     rm -f "$1"
 }
