@@ -13,6 +13,7 @@
 //! somebody started elsewhere counts as well. A root, or a folder in it, that is missing, empty or another one is
 //! never "absent": each has a mark of its own, see [`create`].
 mod definition;
+mod image;
 mod place;
 mod power;
 mod program;
