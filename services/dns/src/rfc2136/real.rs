@@ -44,6 +44,8 @@ pub(super) struct Vm {
     pub(super) reverse: String,
     pub(super) address: String,
     pub(super) attributes: Attributes,
+    /// Where it is asked for, if not where it is.
+    pub(super) asked_at: std::sync::OnceLock<SocketAddr>,
 }
 
 /// A VM `NAME.lab.test` at `192.0.2.HOST`, with A and PTR records fresh made.
@@ -52,7 +54,8 @@ pub(super) async fn vm(name: &str, host: u8) -> Vm {
     let (fqdn, address) = (format!("{name}.lab.test."), format!("192.0.2.{host}"));
     let attributes = json!({ "names": [fqdn], "addresses": [address] });
     let attributes = Attributes::parse(&resource(), &attributes).unwrap();
-    let vm = Vm { dns, reverse: format!("{host}.2.0.192.in-addr.arpa."), name: fqdn, address, attributes };
+    let reverse = format!("{host}.2.0.192.in-addr.arpa.");
+    let vm = Vm { dns, reverse, name: fqdn, address, attributes, asked_at: Default::default() };
     vm.set(&vm.name, RecordKind::A, &[&vm.address]).await;
     vm.set(&vm.name, RecordKind::Aaaa, &[]).await;
     vm.set(&vm.reverse, RecordKind::Ptr, &[&vm.name]).await;
@@ -230,4 +233,40 @@ async fn what_is_kept_elsewhere_is_skipped_and_said() {
     let seen = vm.dns.look(&attributes, LEFT).await.unwrap();
     assert!(seen.evidence.contains("kept elsewhere"), "{}", seen.evidence);
     assert_eq!(Targets::parse(&resource(), &seen.targets).unwrap(), vm.pin().await);
+}
+
+#[tokio::test]
+async fn the_same_zone_at_another_address_is_another_place() {
+    let vm = vm("rm-place", 110).await;
+    let targets = vm.pin().await;
+    assert_eq!(targets.primaries.len(), 2, "{targets:?}");
+    for server in [vm.dns.server, door_to(vm.dns.server).await] {
+        let same = server == vm.dns.server;
+        let dns = Rfc2136::new(&Config { server, ..config() }).unwrap();
+        // It would say that they are gone.
+        vm.set(&vm.name, RecordKind::A, &[]).await;
+        vm.set(&vm.reverse, RecordKind::Ptr, &[]).await;
+        assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Absent(_))), same);
+        assert_eq!(dns.seen(&targets, LEFT).await.is_ok(), same);
+        assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Different(_))), !same);
+        assert_eq!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Refuse(_))), !same);
+    }
+    let mut other = targets.clone();
+    other.primaries.insert("lab.test.".into(), "ns9.lab.test.".into());
+    assert!(matches!(vm.dns.compare(&other, LEFT).await, Ok(Found::Different(_))));
+}
+
+/// Another address at which `server` answers.
+pub(super) async fn door_to(server: SocketAddr) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut there = tokio::net::TcpStream::connect(server).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+            });
+        }
+    });
+    address
 }
