@@ -249,7 +249,7 @@ async fn the_same_zone_at_another_address_is_another_place() {
         assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Absent(_))), same);
         assert_eq!(dns.seen(&targets, LEFT).await.is_ok(), same);
         assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Different(_))), !same);
-        assert_eq!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Refuse(_))), !same);
+        assert_eq!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))), !same);
     }
     let mut other = targets.clone();
     other.primaries.insert("lab.test.".into(), "ns9.lab.test.".into());
