@@ -6,6 +6,7 @@ use sexton_consumer::driver::{Done, Obstacle, StepContext};
 
 use super::program::{self, complaint, is_locked};
 use super::snapshot::{CANDIDATE, FINAL, Listing, MARK, SnapshotId, made_id};
+use super::turns::Lock;
 use super::{Restic, pinned, uuid};
 
 /// Ids in one `forget`: 100 of 65 bytes are far below what a command line can hold.
@@ -63,7 +64,7 @@ impl Restic {
         }
         let id = candidate.id.to_string();
         let promote = ["tag", "--add", FINAL, "--remove", CANDIDATE, "--", &id];
-        self.locked_call(step, "marking the final backup as complete", &promote).await?;
+        self.locked_call(step, Lock::Exclusive, "marking the final backup as complete", &promote).await?;
         let after = self.listing(step).await?;
         match after.finals(uuid, &pinned).first() {
             Some(last) => Ok(created(&last.id, &after, uuid, &pinned.snapshots, "made")),
@@ -76,7 +77,7 @@ impl Restic {
         let host = step.resource.name.as_str();
         let mut arguments = vec!["backup", "--json", "--host", host, "--tag", &tag, "--tag", CANDIDATE, "--"];
         arguments.extend(paths.iter().map(String::as_str));
-        let stdout = self.locked_call(step, "the final backup", &arguments).await?;
+        let stdout = self.locked_call(step, Lock::Shared, "the final backup", &arguments).await?;
         made_id(&stdout).ok_or_else(|| {
             Obstacle::Unclear(format!("{}: the final backup ended without telling its id", step.resource))
         })
@@ -95,7 +96,7 @@ impl Restic {
         }
         self.forget(step, &left).await?;
         let prune = ["prune", "--max-unused", &self.max_unused];
-        self.locked_call(step, "deleting the data of deleted snapshots", &prune).await?;
+        self.locked_call(step, Lock::Exclusive, "deleting the data of deleted snapshots", &prune).await?;
         let after = self.listing(step).await?;
         let still = after.left(uuid, &pinned(step)?).map_err(Obstacle::Refuse)?;
         if !still.is_empty() {
@@ -125,7 +126,8 @@ impl Restic {
             MARK,
         ];
         let call = self.call(step, "marking the repository", &arguments);
-        self.refuse_unless_free(step, program::Call { stdin: Some("deleting\n"), ..call }).await.map(drop)
+        let call = program::Call { stdin: Some("deleting\n"), ..call };
+        self.refuse_unless_free(step, Lock::Shared, call).await.map(drop)
     }
 
     async fn forget(&self, step: &StepContext, ids: &[SnapshotId]) -> Result<(), Obstacle> {
@@ -133,7 +135,7 @@ impl Restic {
         for some in ids.chunks(IDS_IN_ONE_CALL) {
             let mut arguments = vec!["forget", "--"];
             arguments.extend(some.iter().map(String::as_str));
-            self.locked_call(step, "forgetting snapshots", &arguments).await?;
+            self.locked_call(step, Lock::Exclusive, "forgetting snapshots", &arguments).await?;
         }
         Ok(())
     }
@@ -142,19 +144,23 @@ impl Restic {
     async fn locked_call(
         &self,
         step: &StepContext,
+        lock: Lock,
         doing: &str,
         arguments: &[&str],
     ) -> Result<String, Obstacle> {
-        self.refuse_unless_free(step, self.long_call(step, doing, arguments)).await
+        self.refuse_unless_free(step, lock, self.long_call(step, doing, arguments)).await
     }
 
-    /// Run `call`. If the repository is locked, say by which locks; they are never removed here: a lock that
-    /// looks stale may belong to a machine that hangs.
+    /// Run `call`, after those of this consumer that it cannot share the repository with. If somebody else has it
+    /// locked, say by which locks; they are never removed here: a lock that looks stale may belong to a machine
+    /// that hangs.
     async fn refuse_unless_free(
         &self,
         step: &StepContext,
+        lock: Lock,
         call: program::Call<'_>,
     ) -> Result<String, Obstacle> {
+        let _turn = self.turns.take(lock, &call).await?;
         let output = self.program.run(&call).await?;
         if output.success {
             return Ok(output.stdout);
