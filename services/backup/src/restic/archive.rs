@@ -7,6 +7,7 @@ use sexton_consumer::permit::Permit;
 
 use super::program::{self, complaint, is_locked};
 use super::snapshot::{CANDIDATE, FINAL, Listing, MARK, SnapshotId, made_id};
+use super::turns::Lock;
 use super::{Restic, pinned, uuid};
 
 /// Ids in one `forget`: 100 of 65 bytes are far below what a command line can hold.
@@ -69,7 +70,8 @@ impl Restic {
         }
         let id = candidate.id.to_string();
         let promote = ["tag", "--add", FINAL, "--remove", CANDIDATE, "--", &id];
-        self.locked_call(step, "marking the final backup as complete", &promote, permit).await?;
+        self.locked_call(step, Lock::Exclusive, "marking the final backup as complete", &promote, permit)
+            .await?;
         let after = self.listing(step).await?;
         match after.finals(uuid, &pinned).first() {
             Some(last) => Ok(created(&last.id, &after, uuid, &pinned.snapshots, "made")),
@@ -88,7 +90,7 @@ impl Restic {
         let host = step.resource.name.as_str();
         let mut arguments = vec!["backup", "--json", "--host", host, "--tag", &tag, "--tag", CANDIDATE, "--"];
         arguments.extend(paths.iter().map(String::as_str));
-        let stdout = self.locked_call(step, "the final backup", &arguments, permit).await?;
+        let stdout = self.locked_call(step, Lock::Shared, "the final backup", &arguments, permit).await?;
         made_id(&stdout).ok_or_else(|| {
             Obstacle::Unclear(format!("{}: the final backup ended without telling its id", step.resource))
         })
@@ -108,7 +110,8 @@ impl Restic {
         }
         self.forget(step, &left, permit).await?;
         let prune = ["prune", "--max-unused", &self.max_unused];
-        self.locked_call(step, "deleting the data of deleted snapshots", &prune, permit).await?;
+        self.locked_call(step, Lock::Exclusive, "deleting the data of deleted snapshots", &prune, permit)
+            .await?;
         let after = self.listing(step).await?;
         let still = after.left(uuid, &pinned(step)?).map_err(Obstacle::Refuse)?;
         if !still.is_empty() {
@@ -139,7 +142,7 @@ impl Restic {
         ];
         let call = self.call(step, "marking the repository", &arguments);
         let call = program::Call { stdin: Some("deleting\n"), ..call };
-        self.refuse_unless_free(step, call, permit).await.map(drop)
+        self.refuse_unless_free(step, Lock::Shared, call, permit).await.map(drop)
     }
 
     async fn forget(&self, step: &StepContext, ids: &[SnapshotId], permit: &Permit) -> Result<(), Obstacle> {
@@ -147,7 +150,7 @@ impl Restic {
         for some in ids.chunks(IDS_IN_ONE_CALL) {
             let mut arguments = vec!["forget", "--"];
             arguments.extend(some.iter().map(String::as_str));
-            self.locked_call(step, "forgetting snapshots", &arguments, permit).await?;
+            self.locked_call(step, Lock::Exclusive, "forgetting snapshots", &arguments, permit).await?;
         }
         Ok(())
     }
@@ -156,22 +159,26 @@ impl Restic {
     async fn locked_call(
         &self,
         step: &StepContext,
+        lock: Lock,
         doing: &str,
         arguments: &[&str],
         permit: &Permit,
     ) -> Result<String, Obstacle> {
-        self.refuse_unless_free(step, self.long_call(step, doing, arguments), permit).await
+        self.refuse_unless_free(step, lock, self.long_call(step, doing, arguments), permit).await
     }
 
-    /// Run `call`. If the repository is locked, say by which locks; they are never removed here: a lock that
-    /// looks stale may belong to a machine that hangs.
+    /// Run `call`, after those of this consumer that it cannot share the repository with. If somebody else has it
+    /// locked, say by which locks; they are never removed here: a lock that looks stale may belong to a machine
+    /// that hangs.
     async fn refuse_unless_free(
         &self,
         step: &StepContext,
+        lock: Lock,
         call: program::Call<'_>,
         permit: &Permit,
     ) -> Result<String, Obstacle> {
-        // What was read before took seconds, each call may take an hour.
+        let _turn = self.turns.take(lock, &call).await?;
+        // What was read before took seconds, each call and each turn may take an hour.
         permit.again()?;
         let output = self.program.run(&call).await?;
         if output.success {

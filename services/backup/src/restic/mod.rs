@@ -30,9 +30,11 @@ mod archive;
 mod program;
 mod schedule;
 mod snapshot;
+mod turns;
 
 use program::{Call, Program};
 use snapshot::{Listing, Pinned, SnapshotId};
+use turns::Turns;
 
 /// Where the repository is, and how it is reached.
 #[derive(Debug, Deserialize)]
@@ -82,6 +84,7 @@ pub struct Restic {
     schedules_dir: PathBuf,
     max_unused: String,
     longest_run: Duration,
+    turns: Turns,
 }
 
 impl Restic {
@@ -107,6 +110,7 @@ impl Restic {
             schedules_dir: config.schedules_dir,
             max_unused: config.max_unused,
             longest_run: Duration::from_secs(config.longest_run_minutes.saturating_mul(60)),
+            turns: Turns::default(),
         })
     }
 

@@ -8,10 +8,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use sexton_consumer::driver::Obstacle;
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::program::{self, Said};
@@ -21,12 +23,19 @@ use crate::process;
 
 /// Longest `qemu-img info` may take.
 const INFO_WITHIN: Duration = Duration::from_secs(10);
+/// How often a file must be seen open until its holder counts as a user of it, and how long after each other. A
+/// copy of this consumer that reads headers has a file open for less than a millisecond.
+const LOOKS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The folder of volumes, and the program that reads them.
 #[derive(Debug, Clone)]
 pub(super) struct Volumes {
     folder: PathBuf,
     qemu_img: PathBuf,
+    /// Held while users are looked for: that opens every volume for a moment, and somebody else who looks at the
+    /// same time would take this process for a user of it.
+    looking: Arc<Mutex<()>>,
 }
 
 /// What is read of the program's answer.
@@ -70,7 +79,7 @@ fn identity(inode: u64, made: Option<Duration>) -> Result<String, &'static str> 
 
 impl Volumes {
     pub(super) fn at(root: &Path, qemu_img: &Path) -> Self {
-        Self { folder: root.join("volumes"), qemu_img: qemu_img.to_owned() }
+        Self { folder: root.join("volumes"), qemu_img: qemu_img.to_owned(), looking: Arc::default() }
     }
 
     /// The file of a volume.
@@ -135,12 +144,8 @@ impl Volumes {
         if self.file(name)?.is_none() {
             return Ok(None);
         }
-        let looked = path.clone();
-        let holder = tokio::task::spawn_blocking(move || process::holder_of(&looked))
-            .await
-            .map_err(|e| unclear("looking for users of", &path, &e))?
-            .map_err(|e| unclear("looking for users of", &path, &e))?;
-        if let Some(pid) = holder {
+        let _turn = self.looking.lock().await;
+        if let Some(pid) = holder_that_stays(&path).await? {
             return Ok(Some(format!("process {pid} has it open")));
         }
         let within = INFO_WITHIN.min(ends.saturating_duration_since(Instant::now()));
@@ -199,6 +204,22 @@ impl Volumes {
     }
 }
 
+/// A process that has this file open at every look.
+async fn holder_that_stays(path: &Path) -> Result<Option<u32>, Obstacle> {
+    for look in 1.. {
+        let looked = path.to_owned();
+        let holder = tokio::task::spawn_blocking(move || process::holder_of(&looked))
+            .await
+            .map_err(|e| unclear("looking for users of", path, &e))?
+            .map_err(|e| unclear("looking for users of", path, &e))?;
+        if holder.is_none() || look == LOOKS {
+            return Ok(holder);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    Ok(None)
+}
+
 /// Whether the image at `path` needs the file `wanted`. `Err` says why it cannot be told.
 fn needs(path: &Path, wanted: &Path) -> Result<bool, String> {
     let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|link| link.is_symlink());
@@ -235,6 +256,31 @@ mod tests {
         for bad in ["", "web01", "web01.img", "../x.qcow2", "a/b.qcow2", ".x.qcow2", "-U.qcow2", "a\0.raw"] {
             assert!(matches!(format(bad), Err(Obstacle::Refuse(_))), "{bad:?} was taken");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_only_looks_for_users_is_no_user() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("volumes")).unwrap();
+        // A program that is content with every volume.
+        let volumes = Volumes::at(root.path(), Path::new("true"));
+        let names: Vec<String> = (0..64).map(|n| format!("web{n:02}.qcow2")).collect();
+        for name in &names {
+            fs::write(volumes.path(name), "QFI").unwrap();
+        }
+        let ends = Instant::now() + Duration::from_secs(60);
+        let mut looks = tokio::task::JoinSet::new();
+        for name in names {
+            let volumes = volumes.clone();
+            looks.spawn(async move { volumes.user(&name, ends).await });
+        }
+        while let Some(seen) = looks.join_next().await {
+            assert_eq!(seen.unwrap(), Ok(None));
+        }
+        let open = fs::File::open(volumes.path("web07.qcow2")).unwrap();
+        let why = volumes.user("web07.qcow2", ends).await.unwrap().unwrap();
+        assert!(why.contains("has it open"), "{why}");
+        drop(open);
     }
 
     #[test]
