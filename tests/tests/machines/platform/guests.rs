@@ -84,8 +84,8 @@ impl Guests {
 
     fn define(&self, machine: &Machine, disks: Vec<String>) {
         let definition = json!({
-            "uuid": machine.uuid, "memory_mib": 16, "disks": disks, "autostart": machine.number % 2 == 0,
-            "onboot": machine.number % 3 == 0, "ha": machine.number % 5 == 0, "description": machine.owner(),
+            "uuid": machine.uuid, "memory_mib": 16, "disks": disks, "autostart": machine.number.is_multiple_of(2),
+            "onboot": machine.number.is_multiple_of(3), "ha": machine.number.is_multiple_of(5), "description": machine.owner(),
         });
         qemu::define(&self.root, &machine.name, definition.as_object().unwrap()).unwrap();
     }
