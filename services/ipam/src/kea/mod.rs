@@ -44,6 +44,9 @@ mod reservation;
 mod tests;
 mod written;
 
+/// Asked right before each change.
+type May<'a> = dyn Fn() -> Result<(), Obstacle> + Sync + 'a;
+
 /// Longest single call, in milliseconds: what `deploy/subsystems/ipam.toml` says of every action.
 pub const CALL_MAX_MS: u64 = 10_000;
 
@@ -254,16 +257,16 @@ impl Kea {
     }
 
     /// Release what was pinned, after everything was read and nothing was found to be another's.
-    async fn release(&self, targets: &Targets, left: Duration, permit: &Permit) -> Result<Done, Obstacle> {
+    async fn release(&self, targets: &Targets, left: Duration, may: &May<'_>) -> Result<Done, Obstacle> {
         if let Found::Different(why) = self.compare(targets, left).await? {
             return Err(Obstacle::Refuse(why));
         }
         let budget = self.budget(left);
         let mut leases = 0;
         for pinned in &targets.addresses {
-            leases += usize::from(self.release_lease(budget, pinned, permit).await?);
+            leases += usize::from(self.release_lease(budget, pinned, may).await?);
         }
-        let reservations = self.release_reservations(budget, &targets.addresses, permit).await?;
+        let reservations = self.release_reservations(budget, &targets.addresses, may).await?;
         Ok(Done::saw(format!(
             "kea {}: {leases} leases and {reservations} reservations released of {}",
             self.agent.url,
@@ -271,15 +274,10 @@ impl Kea {
         )))
     }
 
-    async fn release_lease(
-        &self,
-        budget: Budget,
-        pinned: &Pinned,
-        permit: &Permit,
-    ) -> Result<bool, Obstacle> {
+    async fn release_lease(&self, budget: Budget, pinned: &Pinned, may: &May<'_>) -> Result<bool, Obstacle> {
         match self.agent.lease(budget, pinned.address).await? {
             Some(lease) if lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet => {
-                permit.again()?;
+                may()?;
                 self.agent.delete_lease(budget, pinned.address).await.map(|()| true)
             }
             Some(lease) if lease.reclaimed => Ok(false),
@@ -311,7 +309,7 @@ impl Kea {
         &self,
         budget: Budget,
         pinned: &[Pinned],
-        permit: &Permit,
+        may: &May<'_>,
     ) -> Result<usize, Obstacle> {
         let _writer = self.writer.lock().await;
         let _file = self.lock()?;
@@ -330,7 +328,7 @@ impl Kea {
                     self.agent.url
                 )));
             }
-            permit.again()?;
+            may()?;
             self.written.forget(pinned);
             self.agent.configure(budget, "config-set", body).await?;
             let after = self.agent.config(budget).await?;
@@ -394,7 +392,8 @@ impl Driver for Kea {
         permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_release(step)?;
-        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &permit).await
+        let may = || permit.again().map(drop);
+        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {

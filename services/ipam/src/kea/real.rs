@@ -119,7 +119,7 @@ async fn lease_and_reservation_are_released_a_neighbour_stays_and_a_repeat_is_do
     assert_eq!(vm.presence(&targets).await, Presence::Present);
     let before = reservation::all(&vm.kea.agent.config(vm.budget()).await.unwrap());
     for _ in 0..2 {
-        vm.kea.release(&targets, LEFT).await.unwrap();
+        vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
         assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
         assert_eq!(vm.presence(&targets).await, Presence::Absent);
     }
@@ -139,9 +139,9 @@ async fn a_lease_of_another_mac_is_refused_and_stays() {
     vm.lease(mac(223)).await;
     assert!(matches!(vm.inspect().await.found, Found::Different(_)));
     assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
-    let refused = vm.kea.release(&targets, LEFT).await.unwrap_err();
+    let refused = vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap_err();
     assert!(matches!(&refused, Obstacle::Refuse(why) if why.contains("52:54:00:5e:00:df")), "{refused}");
-    let refused = vm.kea.release_lease(vm.budget(), &targets.addresses[0]).await;
+    let refused = vm.kea.release_lease(vm.budget(), &targets.addresses[0], &|| Ok(())).await;
     assert!(matches!(refused, Err(Obstacle::Refuse(_))), "read again right before the call: {refused:?}");
     let lease = vm.kea.agent.lease(vm.budget(), vm.address).await.unwrap().unwrap();
     assert_eq!(lease.mac, Some(mac(223)));
@@ -155,7 +155,7 @@ async fn an_address_reserved_for_another_is_refused_and_stays() {
     vm.reserve(&[(vm.address, vm.mac)]).await;
     let targets = vm.pin().await;
     vm.reserve(&[(vm.address, mac(224))]).await;
-    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    assert!(matches!(vm.kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
     assert!(matches!(vm.reserved(vm.address, mac(224)).await, Reserved::Ours(_)));
 }
 
@@ -170,10 +170,10 @@ async fn a_locked_configuration_is_busy() {
     let targets = vm.pin().await;
     let other = File::create(&lock_file).unwrap();
     other.lock().unwrap();
-    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Busy(_))));
+    assert!(matches!(vm.kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Busy(_))));
     assert!(matches!(vm.reserved(vm.address, vm.mac).await, Reserved::Ours(_)));
     drop(other);
-    vm.kea.release(&targets, LEFT).await.unwrap();
+    vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
 }
 
@@ -194,7 +194,7 @@ async fn a_reservation_that_another_copy_did_not_get_to_write_does_not_come_back
     assert_eq!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Same));
     assert_eq!(vm.presence(&targets).await, Presence::Present);
     assert!(disk().contains(&address));
-    vm.kea.release(&targets, LEFT).await.unwrap();
+    vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert!(!disk().contains(&address));
     assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
@@ -218,7 +218,7 @@ async fn another_place_shows_no_absence() {
     let kea = Kea::new(Config { url: other_name_of(&vm.kea.agent.url), ..config() }).unwrap();
     assert!(matches!(kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
     assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
-    assert!(matches!(kea.release(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
 }
 
@@ -238,7 +238,7 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let kea = Kea::new(Config { url, timeout_ms: 100, ..config() }).unwrap();
     assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(kea.release(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(kea.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));
