@@ -11,6 +11,7 @@ use crate::attend::Attended;
 use crate::courier::{Courier, Post};
 use crate::lifeline::Lifeline;
 use crate::performer::{Performer, Verdict};
+use crate::traced::Traced;
 
 /// Everything a delivery passes through. Cheap to clone.
 #[derive(Clone)]
@@ -77,23 +78,25 @@ impl Intake {
 
     async fn one(self, event: Event<Order>, settle: oneshot::Sender<()>) {
         let order = &event.data;
+        let traced = Traced::begin(&event);
         let span = tracing::info_span!(
             "order", job = %order.job, fence = %order.fence, resource = %order.resource,
-            action = %order.action, mode = ?order.mode, traceparent = event.traceparent.as_deref(),
+            action = %order.action, mode = ?order.mode, traceparent = traced.traceparent(),
         );
         // A step that outlives its consumer would act for nobody: its order is delivered again.
         let halt = self.post.halt.clone();
-        halt.run_until_cancelled(self.perform_one(&event, settle).instrument(span)).await;
+        halt.run_until_cancelled(self.perform_one(&event, traced, settle).instrument(span)).await;
     }
 
-    async fn perform_one(self, event: &Event<Order>, settle: oneshot::Sender<()>) {
+    async fn perform_one(self, event: &Event<Order>, mut traced: Traced, settle: oneshot::Sender<()>) {
         let order = &event.data;
         let Ok(worker) = self.workers.acquire().await else { return };
-        self.post.metrics.accepted();
+        self.post.metrics.accepted(order);
+        let began_ms = self.post.clock.steady_ms();
         let (lifeline, tether) = Lifeline::new(order.deadline);
         let attended = Attended {
             order,
-            traceparent: event.traceparent.clone(),
+            traceparent: traced.traceparent().map(str::to_owned),
             post: self.post.clone(),
             courier: self.courier.clone(),
             extensions: self.extensions.subscribe(),
@@ -105,17 +108,28 @@ impl Intake {
             () = attended.attend(tether, &mut settle) => return,
         };
         drop(worker);
+        let took_ms = self.post.clock.steady_ms().saturating_sub(began_ms);
         let settled = match verdict {
             Verdict::Answer(outcome) => {
-                self.post.metrics.answered(&outcome);
+                let result = self.post.metrics.answered(&outcome);
+                self.post.metrics.ended(order, result, took_ms);
                 tracing::debug!(?outcome, "answered");
                 let instance = self.post.instance.clone();
                 let report = OutcomeReport { job: order.job, fence: order.fence, instance, outcome };
-                let answer = self.post.event(Report::Outcome(report)).traced(event.traceparent.clone());
+                traced.answered(&report.outcome);
+                let answer = self.post.event(Report::Outcome(report)).traced(traced.into_traceparent());
                 self.courier.deliver(answer).await
             }
-            Verdict::Expired(reason) => self.drop_one("expired", &reason, event).await,
-            Verdict::Stale(reason) => self.drop_one("stale", &reason, event).await,
+            Verdict::Expired(reason) => {
+                traced.dropped(&reason);
+                self.post.metrics.ended(order, "expired", took_ms);
+                self.drop_one("expired", &reason, event).await
+            }
+            Verdict::Stale(reason) => {
+                traced.dropped(&reason);
+                self.post.metrics.ended(order, "stale", took_ms);
+                self.drop_one("stale", &reason, event).await
+            }
         };
         if let Some(settle) = settle.filter(|_| settled) {
             // Nobody waits any more if the delivery's task was ended.
