@@ -4,6 +4,7 @@ mod records;
 mod resources;
 mod views;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use axum::{Json, Router};
 use secrecy::{ExposeSecret, SecretString};
 use sexton_api::HealthInfo;
 use sexton_model::Actor;
+use sexton_service::trace::SpanRef;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -99,6 +101,17 @@ impl<S: Sync> FromRequestParts<S> for By {
         given.parse().map(By).map_err(|e: sexton_model::InvalidId| {
             Refused::field("sexton-actor", format!("header sexton-actor: {e}"))
         })
+    }
+}
+
+/// The caller's span, if the header `traceparent` names one and it is traced.
+struct Caller(Option<SpanRef>);
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let given = parts.headers.get("traceparent").and_then(|v| v.to_str().ok());
+        Ok(Self(given.and_then(SpanRef::parse)))
     }
 }
 

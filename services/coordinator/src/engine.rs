@@ -1,7 +1,8 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
@@ -11,9 +12,12 @@ use sexton_model::{Instance, JobId};
 use sexton_protocol::{
     BeaconSigner, Broadcast, Direction, Event as Envelope, Holder, Keyring, Pack, Rejected,
 };
+use sexton_service::trace::SpanRef;
 
+use crate::follow::{self, Follow};
 use crate::intake::{self, NotAccepted};
 use crate::outbox::Outbox;
+use crate::watch::Batches;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
 const CLAIM_MAX: u32 = 256;
@@ -58,6 +62,9 @@ pub struct Engine {
     bus: Arc<dyn Bus>,
     keyring: Arc<Keyring>,
     outbox: Outbox,
+    batches: OnceLock<Batches>,
+    /// The deletions' traces.
+    pub follow: Follow,
     /// What it has done.
     pub counters: Counters,
 }
@@ -72,6 +79,8 @@ impl Engine {
             bus: options.bus,
             keyring: options.keyring,
             outbox,
+            batches: OnceLock::new(),
+            follow: Follow::default(),
             counters: Counters::default(),
         }
     }
@@ -99,23 +108,52 @@ impl Engine {
         Ok(())
     }
 
+    /// Measure batches from now on. Once.
+    pub(crate) fn measure(&self, batches: Batches) {
+        let _ = self.batches.set(batches);
+    }
+
     /// Decide and then publish what was decided. The results, in order.
     ///
     /// # Errors
     /// If the ledger did not do it; then nothing was decided and nothing is published.
     pub async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        self.run_because(batch, Vec::new()).await
+    }
+
+    /// The same, with the spans that led to the intents, in order, as far as they are known.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_because(
+        &self,
+        batch: Vec<Intent>,
+        causes: Vec<Option<SpanRef>>,
+    ) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         let mut results = Vec::with_capacity(batch.len());
         let mut rest = batch.into_iter().peekable();
+        let mut causes = causes.into_iter();
         while rest.peek().is_some() {
             let part: Vec<Intent> = rest.by_ref().take(BATCH_MAX).collect();
+            let followed = self.follow.batch(&*self.ledger, &part, causes.by_ref().take(part.len())).await;
+            let (size, began) = (part.len(), Instant::now());
             let done = self.ledger.run(part).await?;
-            self.publish(&done).await?;
+            if let Some(batches) = self.batches.get() {
+                batches.decided(size, began.elapsed());
+            }
+            self.publish(&done, followed).await?;
             results.extend(done);
         }
         Ok(results)
     }
 
-    async fn publish(&self, results: &[Result<Decided, NotDone>]) -> Result<(), LedgerError> {
+    async fn publish(
+        &self,
+        results: &[Result<Decided, NotDone>],
+        followed: Option<follow::Batch>,
+    ) -> Result<(), LedgerError> {
+        // They end when the orders are published.
+        let orders = followed.map(|batch| batch.decided(results)).unwrap_or_default();
         let mut decided = Vec::with_capacity(results.len());
         for result in results {
             match result {
@@ -131,7 +169,7 @@ impl Engine {
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
-        self.send(self.outbox.messages(&decided, now)).await;
+        self.send(self.outbox.messages(&decided, &orders, now)).await;
         Ok(())
     }
 
@@ -151,13 +189,19 @@ impl Engine {
     /// If the ledger did not do it; then they are to be delivered again.
     pub async fn on_reports(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
         let mut intents = Vec::with_capacity(deliveries.len());
+        let mut causes = Vec::new();
         for delivery in deliveries {
             match intake::reports(&self.keyring, delivery) {
-                Ok(found) => intents.extend(found),
+                Ok(found) => {
+                    for (intent, cause) in found {
+                        intents.push(intent);
+                        causes.push(cause);
+                    }
+                }
                 Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
             }
         }
-        self.run(intents).await.map(|_| ())
+        self.run_because(intents, causes).await.map(|_| ())
     }
 
     /// The scheduler found jobs due.

@@ -5,6 +5,7 @@ use sexton_ledger::Intent;
 use sexton_model::decide::Event;
 use sexton_model::{Instance, JobId};
 use sexton_protocol::{Direction, Holder, Keyring, Pack, Pulse, Report, StageDue};
+use sexton_service::trace::SpanRef;
 
 /// Why a message is not accepted; goes to `sexton.rejected` in these words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,33 +58,40 @@ fn same(claimed: &Instance, holder: &Holder) -> Result<(), NotAccepted> {
     }
 }
 
-/// What a pack of outcomes and progress reports means.
+/// What a pack of outcomes and progress reports means, each with the consumer's span that led to it.
 ///
 /// # Errors
 /// Why nothing of it is accepted.
-pub fn reports(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Intent>, NotAccepted> {
+pub fn reports(
+    keyring: &Keyring,
+    delivery: &Delivery,
+) -> Result<Vec<(Intent, Option<SpanRef>)>, NotAccepted> {
     let holder = sender(keyring, Direction::Outcome, delivery)?;
     let pack = Pack::<Report>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
     pack.events
         .into_iter()
-        .map(|event| match event.data {
-            Report::Outcome(report) => {
-                same(&report.instance, holder)?;
-                let (job, fence, from) = (report.job, report.fence, report.instance);
-                let outcome = report.outcome.bounded();
-                Ok(Intent { deletion: job.deletion(), event: Event::Outcome { job, from, fence, outcome } })
-            }
-            Report::Progress(report) => {
-                same(&report.instance, holder)?;
-                let (job, fence, from) = (report.job, report.fence, report.instance);
-                let performer = report.nonce;
-                Ok(Intent {
-                    deletion: job.deletion(),
-                    event: Event::Progress { job, from, fence, performer },
-                })
-            }
+        .map(|event| {
+            let cause = event.traceparent.as_deref().and_then(SpanRef::parse);
+            report(event.data, holder).map(|intent| (intent, cause))
         })
         .collect()
+}
+
+fn report(report: Report, holder: &Holder) -> Result<Intent, NotAccepted> {
+    match report {
+        Report::Outcome(report) => {
+            same(&report.instance, holder)?;
+            let (job, fence, from) = (report.job, report.fence, report.instance);
+            let outcome = report.outcome.bounded();
+            Ok(Intent { deletion: job.deletion(), event: Event::Outcome { job, from, fence, outcome } })
+        }
+        Report::Progress(report) => {
+            same(&report.instance, holder)?;
+            let (job, fence, from) = (report.job, report.fence, report.instance);
+            let performer = report.nonce;
+            Ok(Intent { deletion: job.deletion(), event: Event::Progress { job, from, fence, performer } })
+        }
+    }
 }
 
 /// Which jobs the scheduler found due.

@@ -6,14 +6,16 @@
 //! is repaired by the lease. Any number of coordinators may run.
 //!
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
-//! [`engine`], the loops that call them in [`service`], the HTTP API in [`api`].
+//! [`engine`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
 pub mod api;
 pub mod engine;
+pub mod follow;
 pub mod intake;
 pub mod outbox;
 pub mod plans;
 pub mod service;
 pub mod settings;
+pub mod watch;
 
 pub use engine::{Engine, Options};
 pub use plans::Plans;

@@ -11,6 +11,7 @@ use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
+use sexton_coordinator::watch::Condition;
 use sexton_coordinator::{Engine, Options};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::PgLedger;
@@ -18,7 +19,7 @@ use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
 };
 
 /// The only writer of the job table: checks belts, claims, orders, and moves jobs on.
@@ -52,6 +53,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
+    let health = Health::start(config, "coordinator", shutdown.clone()).await?;
     let ledger: LedgerSection = config.section("ledger")?;
     let api: ApiSection = config.section("api")?;
     let plans: PlansSection = config.section("plans")?;
@@ -84,6 +86,9 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
         unpacked: credit.unpacked,
     }));
     plans.warn_of_the_unknown(engine.known());
+    if health.address().is_some() {
+        health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));
+    }
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");

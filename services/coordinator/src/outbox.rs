@@ -17,6 +17,8 @@ use sexton_protocol::{
     Packer,
 };
 
+use crate::follow::Orders;
+
 /// Below this many orders for one instance in one batch each travels alone, so that all copies of a consumer
 /// get some of them; above it packs save the broker's work.
 const PACK_FROM: usize = 32;
@@ -34,8 +36,8 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// All messages that these decisions ask for.
-    pub fn messages(&self, decided: &[&Decided], now: Timestamp) -> Vec<Outgoing> {
+    /// All messages that these decisions ask for. `traced` are the orders among them that are traced.
+    pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Vec<Outgoing> {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
         let mut messages = Vec::new();
         for one in decided {
@@ -47,12 +49,19 @@ impl Outbox {
             }
         }
         for (instance, orders) in orders {
-            self.pack(&instance, orders, now, &mut messages);
+            self.pack(&instance, orders, traced, now, &mut messages);
         }
         messages
     }
 
-    fn pack(&self, instance: &Instance, orders: Vec<Order>, now: Timestamp, into: &mut Vec<Outgoing>) {
+    fn pack(
+        &self,
+        instance: &Instance,
+        orders: Vec<Order>,
+        traced: &Orders,
+        now: Timestamp,
+        into: &mut Vec<Outgoing>,
+    ) {
         let alone = orders.len() < PACK_FROM || self.unpacked.contains(instance);
         let mut packer = Packer::new(if alone { 1 } else { PACK_MAX });
         // The shortest deadline of a pack bounds its time in the queue.
@@ -60,7 +69,8 @@ impl Outbox {
         for order in orders {
             let left = Duration::from_millis(order.deadline.ms_since(now).max(1));
             let id = order.job;
-            match packer.push(&Event::new(SOURCE, now, order)) {
+            let traceparent = traced.traceparent(order.fence);
+            match packer.push(&Event::new(SOURCE, now, order).traced(traceparent)) {
                 Ok(full) => {
                     ttl = Some(ttl.map_or(left, |t: Duration| t.min(left)));
                     if let Some(packed) = full {
@@ -200,5 +210,10 @@ mod tests {
         let filled = filled(&params, &due);
         assert_eq!(filled["due"], "2026-12-01");
         assert_eq!(filled["text"], "due {due}");
+    }
+
+    #[test]
+    fn the_bus_says_what_the_protocol_writes() {
+        assert_eq!(sexton_bus::CONTENT_TYPE, sexton_protocol::CONTENT_TYPE);
     }
 }

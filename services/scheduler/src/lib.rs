@@ -3,6 +3,8 @@
 //! Contract: it decides nothing and remembers nothing. It sees of the ledger only the reader of what is due.
 //! Two of them do no harm, and without any the coordinators still find what is due, a tick later. Its cost
 //! grows with what is due, not with what is stored.
+mod watch;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use sexton_protocol::message::STAGE_DUE_MAX;
 use sexton_protocol::{Direction, Event, Holder, Keyring, Pack, StageDue};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+
+pub use watch::{Condition, Looks};
 
 /// Jobs asked for per instance and tick: what an instance can take in a second, not what is stored.
 const PER_INSTANCE: u32 = 512;
@@ -29,6 +33,8 @@ pub struct Scheduler {
     pub keyring: Arc<Keyring>,
     /// How often it looks.
     pub every: Duration,
+    /// What it has seen, for health and metrics.
+    pub looks: Arc<Looks>,
 }
 
 impl Scheduler {
@@ -40,11 +46,18 @@ impl Scheduler {
         let due = self.due.due(PER_INSTANCE).await?;
         let messages: Vec<Outgoing> =
             due.chunks(STAGE_DUE_MAX).filter_map(|jobs| self.wake_up(jobs)).collect();
+        let mut published = 0;
         if !messages.is_empty() {
-            for error in self.bus.publish(messages).await.into_iter().filter_map(Result::err) {
-                tracing::warn!(%error, "a wake-up was not published; the next tick says it again");
+            for result in self.bus.publish(messages).await {
+                match result {
+                    Ok(()) => published += 1,
+                    Err(error) => {
+                        tracing::warn!(%error, "a wake-up was not published; the next tick says it again");
+                    }
+                }
             }
         }
+        self.looks.saw(due.len(), published);
         Ok(due.len())
     }
 
@@ -80,6 +93,7 @@ impl Scheduler {
                 _ = tick.tick() => {}
             }
             if let Err(error) = self.tick().await {
+                self.looks.failed();
                 tracing::error!(%error, "what is due could not be read");
             }
         }

@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Parser;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use sexton_bus::Bus;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_ledger::postgres::PgDueReader;
 use sexton_protocol::Keyring;
-use sexton_scheduler::Scheduler;
+use sexton_scheduler::{Condition, Looks, Scheduler};
 use sexton_service::{
-    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
 };
 
 /// Publishes what is due. Decides nothing.
@@ -47,6 +48,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(config: &Config) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
+    let health = Health::start(config, "scheduler", shutdown.clone()).await?;
     let section: Section = config.section("scheduler")?;
     anyhow::ensure!(
         (50..=60_000).contains(&section.every_ms),
@@ -64,14 +66,18 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     .await?;
     let broker: config::Broker = config.section("broker")?;
     let url = broker.url("scheduler", &secret::read(&keys.join("broker/scheduler"))?);
-    let bus = patiently("reaching the broker", || async {
+    let bus: Arc<dyn Bus> = patiently("reaching the broker", || async {
         let options =
             RabbitOptions { name: "scheduler".to_owned(), ..RabbitOptions::new(url.expose_secret()) };
-        Ok(Arc::new(Rabbit::connect(options).await?))
+        Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
     })
     .await?;
     tracing::info!("looking for what is due");
     let every = Duration::from_millis(section.every_ms);
-    Scheduler { due, bus, keyring: Arc::new(keyring), every }.run(shutdown).await;
+    let looks = Arc::<Looks>::default();
+    if health.address().is_some() {
+        health.watch(Arc::new(Condition::new(looks.clone(), bus.clone(), every)));
+    }
+    Scheduler { due, bus, keyring: Arc::new(keyring), every, looks }.run(shutdown).await;
     Ok(())
 }

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::Deserialize;
+use sexton_consumer::Metrics;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::Instance;
 use sexton_model::time::Day;
-use sexton_service::{Config, Telemetry, config, shutdown_on_signal, telemetry};
+use sexton_service::{Config, Health, Telemetry, config, shutdown_on_signal, telemetry};
 
 use embedded::Embedded;
 
@@ -54,13 +55,21 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     }
 
     let shutdown = shutdown_on_signal()?;
+    let health = Health::start(&config, "sexton", shutdown.clone()).await?;
     let options = Options { day, limits: credit.limits()? };
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&config.path(&ledger.sqlite), options).await?);
     let embedded =
         Embedded::start(ledger, &instances, credit.unpacked, Duration::from_secs(1), shutdown.clone());
     plans.warn_of_the_unknown(embedded.engine.known());
     for (instance, actions, driver, options) in built {
-        drop(embedded.spawn_consumer(instance, actions, driver, options));
+        let metrics = Arc::<Metrics>::default();
+        if health.address().is_some() {
+            embedded.watch_consumer(&health, instance, &metrics);
+        }
+        drop(embedded.spawn_consumer(instance, actions, driver, options, metrics));
+    }
+    if health.address().is_some() {
+        embedded.watch(&health);
     }
     let listener = tokio::net::TcpListener::bind(api.listen)
         .await

@@ -33,8 +33,8 @@ use async_trait::async_trait;
 pub use sexton_model::Instance;
 
 pub use message::{
-    Acker, BusError, Delivery, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_LINGER, MAX_PREFETCH, Outgoing,
-    PublishError, Queue, Tag, Target,
+    Acker, BusError, CONTENT_TYPE, Delivery, MAX_BODY_BYTES, MAX_HEADER_BYTES, MAX_LINGER, MAX_PREFETCH,
+    Outgoing, PublishError, Queue, Tag, Target,
 };
 pub use topology::Topology;
 
@@ -65,6 +65,11 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// Saying what stands in the way.
     async fn healthy(&self) -> Result<(), BusError>;
+
+    /// How often a connection was built again after a loss. A bus that has none loses none.
+    fn reconnects(&self) -> u64 {
+        0
+    }
 }
 
 /// A stream of deliveries. Dropping it puts back everything that was not acked.

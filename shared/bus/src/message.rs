@@ -10,6 +10,10 @@ use crate::Instance;
 /// Largest body, 1 MiB: a pack of 16 orders is a few tens of kilobytes, and a broker replicates every byte.
 pub const MAX_BODY_BYTES: usize = 1 << 20;
 
+/// What every body is said to be. What is in it is no business of the bus; that all of them are of this form
+/// makes them legible to tools at the broker.
+pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
 /// Largest `message_id`, `key_id`, `mac` or topic, in bytes: the protocol's short strings end here.
 pub const MAX_HEADER_BYTES: usize = 255;
 

@@ -102,6 +102,7 @@ impl Consumer {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
         self.check()?;
         let hearing = Arc::new(Hearing::new(self.clock.clone()));
+        self.metrics.hears(&hearing);
         let halt = CancellationToken::new();
         // Whatever way this ends, also by being dropped: nobody goes on publishing.
         let _halt_in_the_end = halt.clone().drop_guard();

@@ -108,25 +108,29 @@ impl Post {
 
 /// Hands answers to the one task that publishes them.
 #[derive(Clone)]
-pub(crate) struct Courier(mpsc::Sender<Parcel>);
+pub(crate) struct Courier {
+    parcels: mpsc::Sender<Parcel>,
+    metrics: Arc<Metrics>,
+}
 
 impl Courier {
     /// The handle, and the task's work.
     pub(crate) fn new(post: Arc<Post>) -> (Self, impl Future<Output = ()>) {
         let (sender, parcels) = mpsc::channel(WAITING_MAX);
-        (Self(sender), carry(post, parcels))
+        (Self { parcels: sender, metrics: post.metrics.clone() }, carry(post, parcels))
     }
 
     /// Returns true once the broker has confirmed it; false if it never will.
     pub(crate) async fn deliver(&self, event: Event<Report>) -> bool {
         let (confirmed, confirmation) = oneshot::channel();
         let parcel = Parcel { event, confirmed: Some(confirmed) };
-        self.0.send(parcel).await.is_ok() && confirmation.await.is_ok()
+        let _waits = self.metrics.unconfirmed();
+        self.parcels.send(parcel).await.is_ok() && confirmation.await.is_ok()
     }
 
     /// Send it if that costs no waiting: progress is worth nothing when it is late.
     pub(crate) fn mention(&self, event: Event<Report>) {
-        if self.0.try_send(Parcel { event, confirmed: None }).is_err() {
+        if self.parcels.try_send(Parcel { event, confirmed: None }).is_err() {
             tracing::debug!("a progress report was dropped: answers wait for the broker");
         }
     }

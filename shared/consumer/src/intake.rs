@@ -14,6 +14,7 @@ use crate::courier::{Courier, Post};
 use crate::lifeline::Lifeline;
 use crate::performer::{Performer, Verdict};
 use crate::settlement::{Settlement, Share};
+use crate::traced::Traced;
 use crate::under_way::{Turn, UnderWay};
 
 /// Everything a delivery passes through. Cheap to clone.
@@ -77,14 +78,15 @@ impl Intake {
 
     async fn one(&self, event: &Event<Order>, share: Share) {
         let order = &event.data;
+        let traced = Traced::begin(event);
         let span = tracing::info_span!(
             "order", job = %order.job, fence = %order.fence, resource = %order.resource,
-            action = %order.action, mode = ?order.mode, traceparent = event.traceparent.as_deref(),
+            action = %order.action, mode = ?order.mode, traceparent = traced.traceparent(),
         );
-        self.perform_one(event, share).instrument(span).await;
+        self.perform_one(event, traced, share).instrument(span).await;
     }
 
-    async fn perform_one(&self, event: &Event<Order>, share: Share) {
+    async fn perform_one(&self, event: &Event<Order>, mut traced: Traced, share: Share) {
         let order = &event.data;
         // A step must not run beside itself: what it does twice at once no look before it can prevent.
         let working = match self.under_way.join(order.fence) {
@@ -97,11 +99,12 @@ impl Intake {
             }
         };
         let Ok(worker) = self.workers.acquire().await else { return };
-        self.post.metrics.accepted();
+        self.post.metrics.accepted(order);
+        let began_ms = self.post.clock.steady_ms();
         let (lifeline, tether) = Lifeline::new(order.deadline);
         let attended = Attended {
             order,
-            traceparent: event.traceparent.clone(),
+            traceparent: traced.traceparent().map(str::to_owned),
             post: self.post.clone(),
             courier: self.courier.clone(),
             extensions: self.extensions.subscribe(),
@@ -113,17 +116,28 @@ impl Intake {
             () = attended.attend(tether, &mut share) => return,
         };
         drop(worker);
+        let took_ms = self.post.clock.steady_ms().saturating_sub(began_ms);
         let settled = match verdict {
             Verdict::Answer(outcome) => {
-                self.post.metrics.answered(&outcome);
+                let result = self.post.metrics.answered(&outcome);
+                self.post.metrics.ended(order, result, took_ms);
                 tracing::debug!(?outcome, "answered");
                 let instance = self.post.instance.clone();
                 let report = OutcomeReport { job: order.job, fence: order.fence, instance, outcome };
-                let answer = self.post.event(Report::Outcome(report)).traced(event.traceparent.clone());
+                traced.answered(&report.outcome);
+                let answer = self.post.event(Report::Outcome(report)).traced(traced.into_traceparent());
                 self.courier.deliver(answer).await
             }
-            Verdict::Expired(reason) => self.drop_one("expired", &reason, event).await,
-            Verdict::Stale(reason) => self.drop_one("stale", &reason, event).await,
+            Verdict::Expired(reason) => {
+                traced.dropped(&reason);
+                self.post.metrics.ended(order, "expired", took_ms);
+                self.drop_one("expired", &reason, event).await
+            }
+            Verdict::Stale(reason) => {
+                traced.dropped(&reason);
+                self.post.metrics.ended(order, "stale", took_ms);
+                self.drop_one("stale", &reason, event).await
+            }
         };
         if settled {
             working.settled();

@@ -13,6 +13,7 @@
 //! `intake`, of an answer in `courier`, of what the coordinators broadcast in `listener`.
 mod attend;
 pub mod clock;
+pub mod condition;
 pub mod conditional;
 pub mod consumer;
 mod courier;
@@ -30,9 +31,11 @@ pub mod program;
 pub mod sandbox;
 mod settlement;
 mod step;
+mod traced;
 mod under_way;
 
 pub use clock::{Clock, SystemClock};
+pub use condition::Condition;
 pub use consumer::{Consumer, ConsumerError};
 pub use driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
 pub use hearing::Hearing;

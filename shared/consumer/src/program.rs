@@ -1,24 +1,27 @@
 //! A consumer as a process: its `main` names the service and how its driver is built, and nothing else.
 //!
-//! It reads of the configuration file: `[broker]`, `[keys]`, `[telemetry]`, its own `[consumers."INSTANCE"]`
+//! It reads of the configuration file: `[broker]`, `[keys]`, `[telemetry]`, `[health]`, its own `[consumers."INSTANCE"]`
 //! (the driver's) and, if there is one, `[workers."INSTANCE"]` ([`crate::Options`]).
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
 use secrecy::ExposeSecret;
+use sexton_bus::Bus;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_protocol::{BeaconVerifier, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::SystemClock;
+use crate::condition::Condition;
 use crate::consumer::Consumer;
 use crate::driver::Driver;
+use crate::metrics::Metrics;
 use crate::options::Options;
 
 /// Builds what reaches an instance, of its part of the configuration.
@@ -65,6 +68,7 @@ pub fn main(service: &'static str, build: Build) -> anyhow::Result<()> {
 
 async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Result<()> {
     let shutdown: CancellationToken = shutdown_on_signal()?;
+    let health = Health::start(config, &instance.to_string(), shutdown.clone()).await?;
     let broker: config::Broker = config.section("broker")?;
     let keys: config::Keys = config.section("keys")?;
     let folder = config.path(&keys.folder);
@@ -76,11 +80,20 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
     let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
     let (actions, driver) = build(instance, config)?;
-    let bus = patiently("reaching the broker", || async {
+    let bus: Arc<dyn Bus> = patiently("reaching the broker", || async {
         let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
-        Ok(Arc::new(Rabbit::connect(options).await?))
+        Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
     })
     .await?;
+    let metrics = Arc::<Metrics>::default();
+    if health.address().is_some() {
+        metrics.export(instance, &bus);
+        health.watch(Arc::new(Condition {
+            instance: instance.clone(),
+            metrics: metrics.clone(),
+            bus: bus.clone(),
+        }));
+    }
     let consumer = Consumer {
         instance: instance.clone(),
         driver,
@@ -89,7 +102,7 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
         keyring: Arc::new(keyring),
         verifier,
         clock: Arc::new(SystemClock::default()),
-        metrics: Arc::default(),
+        metrics,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         options: options(config, instance)?,
     };

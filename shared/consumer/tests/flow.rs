@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
 use sexton_consumer::{
-    Clock, Consumer, Done, Driver, Found, Inspection, Metrics, Obstacle, Options, Permit, Place, StepContext,
-    SystemClock,
+    Clock, Condition, Consumer, Done, Driver, Found, Inspection, Metrics, Obstacle, Options, Permit, Place,
+    StepContext, SystemClock,
 };
 use sexton_model::beacon::Beacon;
 use sexton_model::catalogue::{Nature, SubsystemActions};
@@ -23,6 +23,7 @@ use sexton_protocol::{
     BeaconSigner, Broadcast, Event, Extension, Keyring, Message, Order, OutcomeReport, Pack, Progress, Pulse,
     Rejected, Report,
 };
+use sexton_service::Watched;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -324,6 +325,25 @@ async fn an_order_is_performed_answered_and_acked_though_confirms_are_lost() {
         assert_eq!(site.archive.performed.load(Ordering::SeqCst), 1);
         assert_eq!(site.metrics.counts().republished, 4);
         site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn it_is_ready_once_a_beacon_was_heard_and_not_after_the_bus_was_closed() {
+    in_time(async {
+        let site = Site::new().await;
+        let bus: Arc<dyn Bus> = Arc::new(site.local.clone());
+        let condition = Condition { instance: instance(), metrics: site.metrics.clone(), bus };
+        let (_, running) = site.start(0);
+        let unheard = condition.hindered().await;
+        assert!(unheard[0].contains("backup.main: no beacon was heard yet"), "{unheard:?}");
+        site.warm_up().await;
+        assert_eq!(condition.hindered().await, Vec::<String>::new());
+        site.local.close();
+        let closed = condition.hindered().await;
+        assert_eq!(closed, ["backup.main: the bus is closed"]);
+        running.abort();
     })
     .await;
 }

@@ -20,6 +20,17 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Inspect => "inspect",
+            Self::Capture => "capture",
+            Self::Perform => "perform",
+            Self::Undo => "undo",
+            Self::Verify => "verify",
+        }
+    }
+
     /// Whether carrying it out may change the resource.
     pub fn changes(self) -> bool {
         match self {

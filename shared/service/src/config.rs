@@ -10,8 +10,19 @@ use serde::de::DeserializeOwned;
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// Every section that any process reads.
-pub const SECTIONS: &[&str] =
-    &["ledger", "broker", "keys", "api", "plans", "credit", "scheduler", "telemetry", "consumers", "workers"];
+pub const SECTIONS: &[&str] = &[
+    "ledger",
+    "broker",
+    "keys",
+    "api",
+    "plans",
+    "credit",
+    "scheduler",
+    "telemetry",
+    "health",
+    "consumers",
+    "workers",
+];
 
 /// The section `[broker]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -9,8 +9,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// What is logged if nothing is said. The broker's client would log whole messages that nobody took.
-const LOG: &str = "info,lapin=error";
+use crate::trace;
+
+/// What is logged if nothing is said. The broker's client would log whole messages that nobody took,
+/// and the tracing library that it was started.
+const LOG: &str = "info,lapin=error,opentelemetry=warn";
 
 /// The section `[telemetry]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -22,9 +25,13 @@ pub struct Options {
     /// JSON lines instead of text.
     #[serde(default)]
     pub json: bool,
-    /// Where traces go: the address of an OTLP/HTTP collector.
+    /// Where traces go: the address of an OTLP/HTTP collector, such as `http://127.0.0.1:4318`. Without one
+    /// nothing is traced.
     #[serde(default)]
     pub otlp: Option<String>,
+    /// Which share of the deletions is traced, 0 to 1; all of them if nothing is said. The same in all processes.
+    #[serde(default)]
+    pub traced: Option<f64>,
 }
 
 /// Keeps telemetry running; flushes what is left when dropped.
@@ -59,15 +66,13 @@ impl Telemetry {
         } else {
             fmt::layer().with_writer(std::io::stderr).boxed()
         };
+        let share = options.traced.unwrap_or(1.0);
+        anyhow::ensure!((0.0..=1.0).contains(&share), "[telemetry]: traced = {share}: expected 0 to 1");
         let provider = options.otlp.as_deref().map(|address| exporter(service, address)).transpose()?;
-        let traces =
-            provider.as_ref().map(|p| tracing_opentelemetry::layer().with_tracer(p.tracer("sexton")));
-        tracing_subscriber::registry()
-            .with(filter)
-            .with(lines)
-            .with(traces)
-            .try_init()
-            .context("starting telemetry")?;
+        tracing_subscriber::registry().with(filter).with(lines).try_init().context("starting telemetry")?;
+        if let Some(provider) = &provider {
+            trace::install(provider.tracer("sexton"), share);
+        }
         Ok(Self(provider))
     }
 }
@@ -89,6 +94,7 @@ fn exporter(service: &'static str, address: &str) -> anyhow::Result<SdkTracerPro
         })?;
     Ok(SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
+        .with_id_generator(trace::Ids::default())
         .with_resource(Resource::builder().with_service_name(service).build())
         .build())
 }

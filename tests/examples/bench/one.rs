@@ -78,7 +78,8 @@ fn start(
         unpacked: Vec::new(),
     }));
     let every = Duration::from_secs(1);
-    let scheduler = Scheduler { due: ledger.clone(), bus: bus.as_user("scheduler"), keyring, every };
+    let bus = bus.as_user("scheduler");
+    let scheduler = Scheduler { due: ledger.clone(), bus, keyring, every, looks: Arc::default() };
     let mut tasks = JoinSet::new();
     let stop = shutdown.clone();
     tasks.spawn(async move { Ok(sexton_coordinator::run(engine, coordinator, stop).await?) });

@@ -1,4 +1,6 @@
 //! Deletion records and pauses.
+use std::time::SystemTime;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -12,10 +14,11 @@ use sexton_model::belts::Pause;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, REASON_MAX, Zone};
 use sexton_model::time::add_days;
+use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, By, Shared, views};
+use super::{Api, By, Caller, Shared, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -23,8 +26,10 @@ const FARTHEST_DAYS: i64 = 3660;
 pub(super) async fn create(
     State(api): Shared,
     By(by): By,
+    Caller(caller): Caller,
     Body(body): Body<Delete>,
 ) -> Result<(StatusCode, Json<Created>), Refused> {
+    let began = SystemTime::now();
     let plan = api.plans.of_kind(&body.resource.kind).ok_or_else(|| {
         Refused::field("resource", format!("resource: there is no plan for {}", body.resource.kind))
     })?;
@@ -63,6 +68,7 @@ pub(super) async fn create(
     };
     let mut results = api.engine.ledger.create(vec![new]).await?;
     let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
+    api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
     Ok((StatusCode::CREATED, Json(Created { deletion })))
 }
 
@@ -118,9 +124,11 @@ pub(super) async fn show_of(
     info(&api, id).await
 }
 
-async fn decide(api: &Api, id: &str, event: Event) -> Result<Json<Outcome>, Refused> {
-    let deletion = parse(id)?;
-    let mut results = api.engine.run(vec![Intent { deletion, event }]).await?;
+async fn decide(api: &Api, id: &str, caller: Caller, event: Event) -> Result<Json<Outcome>, Refused> {
+    let intent = Intent { deletion: parse(id)?, event };
+    let asked = api.engine.follow.asked(&*api.engine.ledger, &intent, caller.0).await;
+    let cause = asked.as_ref().map(Span::at);
+    let mut results = api.engine.run_because(vec![intent], vec![cause]).await?;
     let decided = results.pop().ok_or_else(|| Refused::absent("result"))??;
     Ok(Json(Outcome { status: decided.status }))
 }
@@ -128,55 +136,61 @@ async fn decide(api: &Api, id: &str, event: Event) -> Result<Json<Outcome>, Refu
 pub(super) async fn cancel(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::Cancel { by, reason }).await
+    decide(&api, &id, caller, Event::Cancel { by, reason }).await
 }
 
 pub(super) async fn hold(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::PlaceHold { by, reason }).await
+    decide(&api, &id, caller, Event::PlaceHold { by, reason }).await
 }
 
 pub(super) async fn release(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path((id, hold)): Path<(String, String)>,
 ) -> Result<Json<Outcome>, Refused> {
     let hold =
         hold.parse().map_err(|_| Refused::field("hold", format!("hold {hold:?}: expected a number")))?;
-    decide(&api, &id, Event::ReleaseHold { hold, by }).await
+    decide(&api, &id, caller, Event::ReleaseHold { hold, by }).await
 }
 
 pub(super) async fn retry(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::Retry { by }).await
+    decide(&api, &id, caller, Event::Retry { by }).await
 }
 
 pub(super) async fn waive(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
     Body(Waive { claim, evidence }): Body<Waive>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::Waive { by, claim, evidence }).await
+    decide(&api, &id, caller, Event::Waive { by, claim, evidence }).await
 }
 
 pub(super) async fn rescue(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
     Body(Rescue { evidence }): Body<Rescue>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::Rescue { by, evidence }).await
+    decide(&api, &id, caller, Event::Rescue { by, evidence }).await
 }
 
 pub(super) async fn pauses(State(api): Shared) -> Result<Json<Vec<Pause>>, Refused> {

@@ -41,7 +41,7 @@ pub fn start(embedded: Embedded, platform: &Platform, shutdown: CancellationToke
         let options = Options { pulse_ms: 1_000, ..Options::default() };
         let run = |instance: &Instance| {
             let (actions, driver) = consumers[instance].clone();
-            embedded.spawn_consumer(instance, actions, driver, options.clone())
+            embedded.spawn_consumer(instance, actions, driver, options.clone(), Arc::default())
         };
         let mut running: BTreeMap<Instance, JoinHandle<()>> =
             consumers.keys().map(|instance| (instance.clone(), run(instance))).collect();

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use sexton_bus::Topology;
 use sexton_bus::local::Local;
-use sexton_consumer::{Consumer, Driver, Options, SystemClock};
+use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
+use sexton_coordinator::watch::Condition as CoordinatorCondition;
 use sexton_coordinator::{Engine, Options as EngineOptions};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
-use sexton_scheduler::Scheduler;
+use sexton_scheduler::{Condition as SchedulerCondition, Looks, Scheduler};
+use sexton_service::Health;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +30,8 @@ pub struct Embedded {
     bus: Local,
     keyring: Arc<Keyring>,
     verifier: BeaconVerifier,
+    looks: Arc<Looks>,
+    look_every: Duration,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -63,15 +67,32 @@ impl Embedded {
                 stop.cancel();
             }
         });
+        let looks = Arc::<Looks>::default();
         let scheduler = Scheduler {
             due: ledger,
             bus: bus.as_user(SCHEDULER),
             keyring: keyring.clone(),
             every: look_every,
+            looks: looks.clone(),
         };
         let stop = shutdown.clone();
         tasks.spawn(async move { scheduler.run(stop).await });
-        Self { engine, bus, keyring, verifier, tasks, shutdown }
+        Self { engine, bus, keyring, verifier, looks, look_every, tasks, shutdown }
+    }
+
+    /// Show how coordinator and scheduler are doing.
+    pub fn watch(&self, health: &Health) {
+        let bus: Arc<dyn sexton_bus::Bus> = Arc::new(self.bus.clone());
+        health.watch(Arc::new(CoordinatorCondition::new(self.engine.clone(), bus.clone())));
+        health.watch(Arc::new(SchedulerCondition::new(self.looks.clone(), bus, self.look_every)));
+    }
+
+    /// Show how a consumer is doing.
+    pub fn watch_consumer(&self, health: &Health, instance: &Instance, metrics: &Arc<Metrics>) {
+        let bus = self.bus.as_user(&instance.to_string());
+        metrics.export(instance, &bus);
+        let (instance, metrics) = (instance.clone(), metrics.clone());
+        health.watch(Arc::new(ConsumerCondition { instance, metrics, bus }));
     }
 
     /// Start a consumer. It ends with the others, or when its handle is aborted.
@@ -81,6 +102,7 @@ impl Embedded {
         actions: SubsystemActions,
         driver: Arc<dyn Driver>,
         options: Options,
+        metrics: Arc<Metrics>,
     ) -> JoinHandle<()> {
         let holder = Holder::Instance(instance.clone());
         let consumer = Consumer {
@@ -91,7 +113,7 @@ impl Embedded {
             keyring: Arc::new(self.keyring.only(&holder)),
             verifier: self.verifier.clone(),
             clock: Arc::new(SystemClock::default()),
-            metrics: Arc::default(),
+            metrics,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             options,
         };

@@ -1,5 +1,6 @@
 //! One connection to the broker that is built again whenever it is lost.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
@@ -62,6 +63,7 @@ enum State {
 /// A handle on a connection that is kept up by a task of its own, which ends with the handle.
 pub(super) struct Link {
     state: watch::Receiver<State>,
+    built: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
 }
 
@@ -99,8 +101,10 @@ impl Link {
     pub(super) fn open(uri: AMQPUri, options: Arc<RabbitOptions>, role: Role) -> Self {
         let (tell, state) = watch::channel(State::Down(None));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(Watchdog { uri, options, role, tell, stopped, generation: 0 }.run());
-        Self { state, stop }
+        let built = Arc::<AtomicU64>::default();
+        let counted = built.clone();
+        tokio::spawn(Watchdog { uri, options, role, tell, stopped, generation: 0, built: counted }.run());
+        Self { state, built, stop }
     }
 
     pub(super) fn close(&self) {
@@ -149,6 +153,11 @@ impl Link {
         state.wait_for(lost).await.ok();
     }
 
+    /// How often it was built again.
+    pub(super) fn reconnects(&self) -> u64 {
+        self.built.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         matches!(*self.state.borrow(), State::Closed)
     }
@@ -161,6 +170,7 @@ struct Watchdog {
     tell: watch::Sender<State>,
     stopped: watch::Receiver<bool>,
     generation: u64,
+    built: Arc<AtomicU64>,
 }
 
 impl Watchdog {
@@ -198,6 +208,7 @@ impl Watchdog {
             let error = match timeout(ATTEMPT_TIMEOUT, self.attempt()).await {
                 Ok(Ok(connection)) => {
                     self.generation += 1;
+                    self.built.store(self.generation, Ordering::Relaxed);
                     return Live { connection: Arc::new(connection), generation: self.generation };
                 }
                 Ok(Err(error)) => error,

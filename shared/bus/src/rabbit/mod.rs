@@ -167,6 +167,11 @@ impl Bus for Rabbit {
         }
     }
 
+    fn reconnects(&self) -> u64 {
+        let consuming = self.shared.consuming.get().map_or(0, |link| link.reconnects());
+        self.shared.publishing.reconnects() + consuming
+    }
+
     async fn healthy(&self) -> Result<(), BusError> {
         let doing = "asking whether it is there";
         let connection = self.shared.publishing.now()?;

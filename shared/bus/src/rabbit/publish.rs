@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::connection::Link;
 use super::failure::{self, Blame};
 use crate::topology::route;
-use crate::{BusError, Outgoing, PublishError, Target};
+use crate::{BusError, CONTENT_TYPE, Outgoing, PublishError, Target};
 
 /// The header that carries [`Outgoing::key_id`].
 pub(super) const KEY_ID: &str = "sexton-key-id";
@@ -354,7 +354,7 @@ async fn hand_over(
     let mut headers = FieldTable::default();
     headers.insert(KEY_ID.into(), text(&message.key_id)).insert(MAC.into(), text(&message.mac));
     let mut properties = BasicProperties::default()
-        .with_content_type("application/json".into())
+        .with_content_type(CONTENT_TYPE.into())
         .with_delivery_mode(PERSISTENT)
         .with_headers(headers)
         .with_message_id(message.message_id.as_str().into())

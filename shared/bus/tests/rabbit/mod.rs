@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
@@ -96,6 +98,19 @@ async fn raw_publish(channel: &Channel, exchange: &str, key: &str, user: &str) -
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     channel.basic_publish(exchange.into(), key.into(), options, b"forged", properties).await?.await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn tools_at_the_broker_see_what_a_body_is() {
+    let (keeper, setup) = begin().await;
+    publish(&setup.hypervisor, vec![message(Queue::Outcomes, "x")]).await;
+    let (_connection, channel) = raw_channel(&keeper, "coordinator").await;
+    let get = BasicGetOptions { no_ack: true };
+    let got = channel.basic_get("sexton.outcomes".into(), get).await.unwrap().unwrap();
+    let said = got.delivery.properties.content_type().as_ref().map(|text| text.as_str().to_owned());
+    assert_eq!(said.as_deref(), Some("application/cloudevents-batch+json"));
+    drop(setup);
+    keeper.end().await;
 }
 
 #[tokio::test]

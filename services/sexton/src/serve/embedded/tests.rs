@@ -95,7 +95,7 @@ impl Site {
         let config = Config::parse(&file, &text, &["consumers"]).unwrap();
         let (actions, driver) = consumers::build(&instance(name), &config).unwrap();
         let options = Options { pulse_ms: 100, ..Options::default() };
-        self.embedded.spawn_consumer(&instance(name), actions, driver, options)
+        self.embedded.spawn_consumer(&instance(name), actions, driver, options, Arc::default())
     }
 
     async fn delete(&self, at: &str, n: u8, name: &str) {

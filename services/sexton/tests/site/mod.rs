@@ -1,0 +1,136 @@
+//! `sexton serve` as a process of its own, on a sandbox in a folder that is gone afterwards.
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+const INSTANCES: [&str; 8] = [
+    "hypervisor.main",
+    "ipam.main",
+    "dns.main",
+    "backup.main",
+    "monitoring.main",
+    "notifier.main",
+    "accounting.main",
+    "config.main",
+];
+
+/// Nothing here takes longer, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `sexton serve` with machines to delete.
+pub struct Site {
+    pub api: SocketAddr,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            eprintln!("{log}");
+        }
+    }
+}
+
+/// A port that nobody has at the moment.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Site {
+    /// Start it, with these lines more in its configuration, and wait until it answers.
+    pub fn start(machines: u16, further: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let api = free_port();
+        let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let (deploy, platform) = (top.join("deploy"), folder.path().join("platform"));
+        let mut config = format!(
+            "[ledger]\nsqlite = \"sexton.db\"\nrehearsal_day_ms = 60000\n[api]\nlisten = \"{api}\"\n\
+             [plans]\nfolder = \"{0}/plans\"\nsubsystems = \"{0}/subsystems\"\n{further}\n",
+            deploy.display()
+        );
+        for instance in INSTANCES {
+            config.push_str(&format!(
+                "[consumers.\"{instance}\"]\ndriver = \"sandbox\"\nroot = \"{}\"\ninstance = \"{instance}\"\n",
+                platform.display()
+            ));
+        }
+        std::fs::write(folder.path().join("sexton.toml"), config).unwrap();
+        let made =
+            sexton().arg("sandbox").arg(&platform).args(["--machines", &machines.to_string()]).output();
+        std::fs::write(folder.path().join("inventory.jsonl"), made.unwrap().stdout).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = sexton()
+            .args(["serve", "--config", "sexton.toml"])
+            .current_dir(folder.path())
+            // Spans leave within a fraction of a second rather than after five.
+            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let site = Self { api, folder, process };
+        until("the API answers", || get(api, "/readyz").is_some_and(|(status, _)| status == 200));
+        let imported = sexton()
+            .args(["--url", &format!("http://{api}"), "--actor", "test", "import"])
+            .arg(site.folder.path().join("inventory.jsonl"))
+            .output()
+            .unwrap();
+        assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+        site
+    }
+
+    /// Make a record for a machine whose announcement is due now; the caller's span goes with it.
+    pub fn delete(&self, machine: &str, traceparent: Option<&str>) -> String {
+        let days_5 = Command::new("date").args(["-u", "-d", "+5 days", "+%F"]).output().unwrap().stdout;
+        let on = String::from_utf8(days_5).unwrap();
+        let body =
+            serde_json::json!({ "resource": machine, "on": on.trim(), "reason": "a test" }).to_string();
+        let traceparent = traceparent.map(|t| format!("traceparent: {t}\r\n")).unwrap_or_default();
+        let request = format!(
+            "POST /v1/deletions HTTP/1.1\r\nhost: x\r\nsexton-actor: test\r\ncontent-type: application/json\r\n\
+             {traceparent}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let (status, answer) = ask(self.api, &request).unwrap();
+        assert_eq!(status, 201, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        answer["deletion"].as_str().unwrap().to_owned()
+    }
+}
+
+fn sexton() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_sexton"))
+}
+
+/// Status and body of a GET; `None` if nobody answers.
+pub fn get(from: SocketAddr, path: &str) -> Option<(u16, String)> {
+    ask(from, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+}
+
+fn ask(of: SocketAddr, request: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(of).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// Look again and again until `seen`.
+pub fn until(what: &str, mut seen: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !seen() {
+        assert!(began.elapsed() < PATIENCE, "not seen within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
