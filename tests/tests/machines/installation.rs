@@ -9,7 +9,7 @@ use sexton_model::job::StateName;
 
 /// Length of a day in milliseconds. Between soft and hard are three of them: that long is a cancel certain to be
 /// taken once soft is done.
-pub const DAY_MS: u64 = 1_500;
+pub const DAY_MS: u64 = 2_500;
 /// Lines of each log that are shown when the test fails.
 const LOG_LINES: usize = 15;
 
@@ -108,6 +108,20 @@ impl Installation {
         self.runtime.block_on(self.client.deletion(resource)).ok()
     }
 
+    /// Everything about the records, beside the logs, in a folder that stays.
+    fn keep_all(&self) {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
+        let _ = std::fs::remove_dir_all(&kept);
+        std::fs::create_dir_all(&kept).unwrap();
+        let logs = self.folder.join("log");
+        eprintln!("logs: {:?}", Command::new("cp").arg("-r").args([&logs, &kept]).status());
+        for resource in self.lines().unwrap_or_default().keys() {
+            let record = self.try_sexton(&["show", resource]).stdout;
+            std::fs::write(kept.join(format!("{}.json", resource.replace('/', "-"))), record).unwrap();
+        }
+        eprintln!("logs and records are in {}", kept.display());
+    }
+
     fn show_logs(&self) {
         for entry in std::fs::read_dir(self.folder.join("log")).into_iter().flatten().flatten() {
             let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
@@ -130,6 +144,7 @@ impl Drop for Installation {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
+            self.keep_all();
             let mut down = Command::new(self.top.join("scripts/dev"));
             eprintln!("stopped: {:?}", down.arg("down").env("SEXTON_DEV_DIR", &self.folder).status());
         }

@@ -28,7 +28,7 @@ use installation::Installation;
 use machine::{EACH, Fate, MACHINES, Machine};
 use platform::Platform;
 
-/// Everything must be over by then: days take a minute, a cancel waits a minute for the order that was out.
+/// Everything must be over by then: 44 days take two minutes, a cancel waits a minute for the order that was out.
 const PATIENCE: Duration = Duration::from_secs(400);
 /// Days until the soft stage is due: announce begins after one.
 const DUE_DAYS: u64 = 6;

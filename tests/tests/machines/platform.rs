@@ -32,8 +32,8 @@ impl Platform {
         std::thread::scope(|scope| {
             let guests = scope.spawn(|| guests::Guests::set_up(folder, machines));
             let targets = scope.spawn(|| targets::Targets::set_up(machines, exporter));
-            let names = names::Names::set_up(machines);
-            let addresses = addresses::Addresses::set_up(machines);
+            let names = names::Names::set_up(folder, machines);
+            let addresses = addresses::Addresses::set_up(folder, machines);
             let backups = backups::Backups::set_up(folder, machines);
             let post = post::Post::set_up(folder);
             let (guests, targets) = (guests.join().unwrap(), targets.join().unwrap());

@@ -1,4 +1,5 @@
 //! Leases and reservations in Kea. Asked is its control agent.
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -9,11 +10,12 @@ use crate::program::{run, run_with, wanted};
 
 pub struct Addresses {
     url: String,
+    lock: PathBuf,
 }
 
 impl Addresses {
-    pub fn set_up(machines: &[Machine]) -> Self {
-        let this = Self { url: wanted("SEXTON_TEST_KEA_URL") };
+    pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
+        let this = Self { url: wanted("SEXTON_TEST_KEA_URL"), lock: folder.join("kea.lock") };
         // What an earlier run left; 3 says that there was none.
         assert!([0, 3].contains(
             &this.command("lease4-wipe", json!({ "subnet-id": SUBNET }))["result"].as_i64().unwrap()
@@ -24,7 +26,10 @@ impl Addresses {
     }
 
     pub fn configuration(&self) -> String {
-        format!("[consumers.\"ipam.main\"]\ndriver = \"kea\"\nurl = {:?}\n", self.url)
+        format!(
+            "[consumers.\"ipam.main\"]\ndriver = \"kea\"\nurl = {:?}\nlock_file = {:?}\n",
+            self.url, self.lock
+        )
     }
 
     fn command(&self, command: &str, arguments: Value) -> Value {

@@ -163,6 +163,10 @@ impl Guests {
     fn look_at_definitions(&self, facts: &mut Facts) {
         for entry in std::fs::read_dir(self.root.join("vms")).unwrap() {
             let folder = entry.unwrap();
+            // Beside the machines there is the mark of the place.
+            if !folder.file_type().unwrap().is_dir() {
+                continue;
+            }
             let path = folder.path().join("domain.json");
             let mut definition: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             definition.as_object_mut().unwrap().remove("fence");

@@ -1,4 +1,7 @@
 //! Records in BIND. Asked is the server, for its whole zones (AXFR by `dig`).
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::facts::{Facts, NOBODY};
@@ -14,14 +17,20 @@ pub struct Names {
     host: String,
     port: String,
     key: [String; 3],
+    /// The secret of the key, for the consumer: its configuration may be read by everybody.
+    secret_file: PathBuf,
 }
 
 impl Names {
-    pub fn set_up(machines: &[Machine]) -> Self {
+    pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
         let server = wanted("SEXTON_TEST_DNS_SERVER");
         let (host, port) = server.split_once(':').unwrap();
         let key = ["ALGORITHM", "NAME", "SECRET"].map(|part| wanted(&format!("SEXTON_TEST_DNS_KEY_{part}")));
-        let this = Self { host: host.into(), port: port.into(), key };
+        let secret_file = folder.join("dns.secret");
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&secret_file).unwrap();
+        file.write_all(key[2].as_bytes()).unwrap();
+        let this = Self { host: host.into(), port: port.into(), key, secret_file };
         // What an earlier run left.
         let left = this.records().into_iter().map(|[owner, _, kind, _]| format!("delete {owner} {kind}"));
         this.update(&left.collect::<Vec<_>>());
@@ -36,10 +45,10 @@ impl Names {
     }
 
     pub fn configuration(&self) -> String {
-        let Self { host, port, key: [algorithm, name, secret] } = self;
+        let Self { host, port, key: [algorithm, name, _], secret_file } = self;
         format!(
             "[consumers.\"dns.main\"]\ndriver = \"rfc2136\"\nserver = \"{host}:{port}\"\nkey_name = {name:?}\n\
-             key_secret = {secret:?}\nkey_algorithm = {algorithm:?}\nzones = {ZONES:?}\n"
+             key_secret_file = {secret_file:?}\nkey_algorithm = {algorithm:?}\nzones = {ZONES:?}\n"
         )
     }
 
