@@ -29,12 +29,11 @@ enum Moment {
 
 impl Moment {
     /// Longest delay: whatever the stages take, the hard stage does not begin earlier than three days after soft
-    /// is done. One of them is left for a coordinator that is just being killed.
+    /// is done. Two of them are left for a coordinator that is just being killed, on a busy machine.
     fn longest_ms(self) -> u64 {
         match self {
-            Self::Made => DAY_MS,
-            Self::Done(Stage::Announce) => 5 * DAY_MS,
-            Self::Begun(..) | Self::Done(_) => 3 * DAY_MS / 2,
+            Self::Done(Stage::Announce) => 3 * DAY_MS,
+            Self::Made | Self::Begun(..) | Self::Done(_) => DAY_MS,
         }
     }
 
