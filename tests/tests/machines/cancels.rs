@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use sexton_api::{DeletionInfo, DeletionLine};
+use sexton_api::{DeletionInfo, DeletionLine, TrailLine};
 use sexton_model::audit::What;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -144,14 +144,17 @@ pub fn met(record: &DeletionInfo) -> Met {
         Some((stage, state, line.seq))
     });
     let next = |stage| Stage::ALL.into_iter().find(|s| *s > stage).unwrap_or(stage);
-    let cursor =
-        |stage| record.jobs.iter().find(|j| j.job == JobKind::Stage(stage)).and_then(|j| j.step.clone());
+    // The last one that was ordered or answered.
+    let at = |stage| {
+        let of_stage = |line: &&TrailLine| line.event.job == Some(JobKind::Stage(stage));
+        record.trail[..cancelled].iter().rev().filter(of_stage).find_map(|line| line.event.step.clone())
+    };
     match last {
         None => Met { stage: Stage::Announce, state: StateName::Scheduled, step: String::new() },
         Some((stage, StateName::Done, _)) => {
             Met { stage: next(stage), state: StateName::Scheduled, step: String::new() }
         }
-        Some((stage, state, _)) => Met { stage, state, step: cursor(stage).unwrap_or_default() },
+        Some((stage, state, _)) => Met { stage, state, step: at(stage).unwrap_or_default() },
     }
 }
 
