@@ -78,7 +78,8 @@ fn a_key_file_is_strict_and_never_quoted() {
         (entry("", "dns.main", SECRET), "id"),
         (entry("a", "dns", SECRET), "an instance such as dns.main"),
         // Swapped.
-        (entry("a", SECRET, "dns.main"), "an instance such as dns.main"),
+        (entry("a", SECRET, "dns.main"), "base64"),
+        (entry("a", SECRET, SECRET), "an instance such as dns.main"),
         (entry(SECRET, "dns.main", "a"), "looks like a secret"),
         (entry("a", "dns.main", SECRET) + &entry("a", "scheduler", SECRET), "twice"),
         (entry("a", "dns.main", SECRET) + "sing = true\n", "sing"),
