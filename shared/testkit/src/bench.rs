@@ -2,8 +2,10 @@
 //! special about a driver; what all of them promise is in [`crate::consumer`].
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 use sexton_consumer::{Clock, Driver, Hearing, Performer, SystemClock, Verdict};
@@ -71,21 +73,36 @@ impl Bench {
         }
     }
 
-    /// Give an order numbered higher than all before, right after a beacon.
+    /// Give an order numbered higher than all before, and a beacon each second while it is carried out.
     ///
     /// # Panics
     /// If there is no such action, or the order is dropped.
     pub async fn ask(&self, mode: Mode, action: &str, manifest: Option<&Value>) -> Outcome {
         let now = self.clock.now();
-        self.hearing.hear(Beacon { epoch: EPOCH, revision: REVISION, read_at: now });
+        self.hear();
         let name: ActionName = action.parse().unwrap();
         let asked =
             Asked { instance: &self.instance, action: &self.actions.actions[&name], name: &name, mode };
         let mut order = order(&asked, self.about(), self.number.fetch_add(1, Ordering::SeqCst), now);
         order.manifest = manifest.cloned();
-        match self.performer.perform_order(&order).await {
+        let verdict = tokio::select! {
+            verdict = self.performer.perform_order(&order) => verdict,
+            never = self.beacons() => match never {},
+        };
+        match verdict {
             Verdict::Answer(outcome) => outcome,
             Verdict::Expired(why) | Verdict::Stale(why) => panic!("{action} was dropped: {why}"),
+        }
+    }
+
+    fn hear(&self) {
+        self.hearing.hear(Beacon { epoch: EPOCH, revision: REVISION, read_at: self.clock.now() });
+    }
+
+    async fn beacons(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            self.hear();
         }
     }
 
