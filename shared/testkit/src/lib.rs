@@ -1,7 +1,7 @@
 //! What tests are made with. Development only: nothing that ships depends on it.
 //!
 //! [`consumer`] is the kit that every subsystem consumer passes: each step repeated, failed before and after
-//! its effect, and given wrongly, late, twice or by an impostor. [`bench`] asks a driver in real time, for what is
+//! its effect, and given wrongly, late, twice or by an impostor. [`mod@bench`] asks a driver in real time, for what is
 //! special about it.
 pub mod bench;
 pub mod clock;
