@@ -38,7 +38,7 @@ impl Right {
             .judge(self.fence.epoch, self.revision, self.undoing)
             .map_err(|not_now| Obstacle::Busy(format!("not begun: {not_now}")))?;
         if self.time_left().is_zero() {
-            return Err(Obstacle::Unclear("its deadline passed before this change was begun".to_owned()));
+            return Err(Obstacle::Unclear("its deadline passed before the change was begun".to_owned()));
         }
         self.fences
             .admit(&self.resource, self.fence)
