@@ -81,6 +81,9 @@ pub(super) fn outcome(
 }
 
 fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option<&serde_json::Value>) {
+    if let Some(reason) = unbelievable(asked.mode, asked.step.nature, presence, finding) {
+        return try_again(draft, asked, RetryClass::Failed, &reason);
+    }
     let Asked { mut job, stage, index, step, mode, .. } = asked;
     match mode {
         Mode::Inspect => {
@@ -90,22 +93,14 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
             advance(&mut job);
         }
         Mode::Capture => {
-            let Some(value) = finding else {
-                let again = Asked { job, out: asked.out, stage, index, step, mode };
-                return try_again(draft, again, RetryClass::Failed, "a capture without a manifest");
-            };
-            draft.change(Change::Manifest { slot: stage.index(), step: index, value: value.clone() });
+            if let Some(value) = finding {
+                draft.change(Change::Manifest { slot: stage.index(), step: index, value: value.clone() });
+            }
             job.phase = Phase::Act;
             job.attempts = 0;
             job.unstarted = 0;
         }
         Mode::Perform => {
-            // Neither an error nor `unknown` ever counts as absent: only what was seen to be gone is done.
-            if step.nature == Nature::Destructive && presence != Presence::Absent {
-                let reason = format!("answered done, but what it removes is {presence:?}");
-                let again = Asked { job, out: asked.out, stage, index, step, mode };
-                return try_again(draft, again, RetryClass::Failed, &reason);
-            }
             if let (Some(value), Some(instance)) = (finding, draft.deletion.instance_for(&step)) {
                 draft.change(Change::Targets { instance, value: value.clone(), join: true });
             }
@@ -119,6 +114,31 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
         Mode::Verify => advance(&mut job),
     }
     go_on(draft, job);
+}
+
+/// Why a `done` does not count, if it does not. The SDK never says such a thing; whoever holds the key of an
+/// instance may.
+fn unbelievable(
+    mode: Mode,
+    nature: Nature,
+    presence: Presence,
+    finding: Option<&serde_json::Value>,
+) -> Option<String> {
+    let wanted = match (mode, nature) {
+        // Neither an error nor `unknown` ever counts as absent: only what was seen to be gone is done.
+        (Mode::Perform, Nature::Destructive) => Presence::Absent,
+        // What is to be deleted, was switched off or came back is there: if it is not, a person has to look.
+        (Mode::Perform, Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible)
+        | (Mode::Inspect | Mode::Capture | Mode::Undo | Mode::Verify, _) => Presence::Present,
+    };
+    if presence != wanted {
+        return Some(format!("{mode:?} was answered done, but {presence:?} was seen, not {wanted:?}"));
+    }
+    let looks = match mode {
+        Mode::Inspect | Mode::Capture => true,
+        Mode::Perform | Mode::Undo | Mode::Verify => false,
+    };
+    (looks && finding.is_none()).then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
 }
 
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {

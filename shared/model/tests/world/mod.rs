@@ -103,7 +103,11 @@ impl Answer {
     fn event(&self) -> Option<Event> {
         let outcome = match self.says {
             Says::Done(mode, seen) => Outcome::Done {
-                presence: if mode == Mode::Perform { Presence::Absent } else { Presence::Present },
+                presence: if mode == Mode::Perform && self.job.slot() >= Stage::Hard.index() {
+                    Presence::Absent
+                } else {
+                    Presence::Present
+                },
                 evidence: String::new(),
                 finding: matches!(mode, Mode::Inspect | Mode::Capture).then(|| seen.into()),
             },
