@@ -2,6 +2,7 @@
 use super::dispatch::{advance, begin_restore, go_on, mode};
 use super::{COORDINATOR, Change, Draft, Effect, Refusal, heading};
 use crate::audit::What;
+use crate::belts;
 use crate::catalogue::Nature;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
@@ -142,7 +143,12 @@ fn unbelievable(
 }
 
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {
-    let Asked { mut job, step, .. } = asked;
+    let Asked { mut job, out, step, .. } = asked;
+    // A long step that was not extended because of a belt has not failed.
+    let stopped = step.long
+        && draft.now() >= out.deadline
+        && belts::blocker(&draft.deletion, &job, draft.context.pauses).is_some();
+    let class = if stopped { RetryClass::Spared } else { class };
     let delay_ms = match class {
         RetryClass::Spared => retry::spared_delay_ms(job.id),
         RetryClass::Failed => {
@@ -187,7 +193,11 @@ fn end_cancelled(draft: &mut Draft<'_>, mut job: Job) {
     begin_restore(draft);
 }
 
-/// A consumer began or goes on. An order that is nearly over is extended, for its first performer only.
+/// A consumer began or goes on. An order whose time grows short is extended, for its first performer only, and
+/// not while a belt covers the job: it ends at its deadline then, and its outcome finds the belt.
+///
+/// Extended with three quarters of the deadline left: an extension may be lost, and nothing says so. The next two
+/// come before the performer has to stop.
 pub(super) fn progress(
     draft: &mut Draft<'_>,
     id: JobId,
@@ -203,7 +213,10 @@ pub(super) fn progress(
         return Err(Refusal::Stale { job: id, fence });
     }
     let first = !out.started;
-    let extend = step.long && out.deadline.ms_since(draft.now()) <= step.deadline_ms / 2;
+    let stopped = belts::blocker(&draft.deletion, &job, draft.context.pauses);
+    let extend = step.long
+        && stopped.is_none()
+        && out.deadline.ms_since(draft.now()) <= step.deadline_ms - step.deadline_ms / 4;
     if !first && !extend {
         return Err(Refusal::NotYet(id));
     }

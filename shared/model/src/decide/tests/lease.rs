@@ -1,10 +1,11 @@
 //! Progress, extensions, and leases that run out.
 use super::super::{Capacity, Effect, Event, Refusal};
-use super::kit::{Bench, stage};
+use super::kit::{Bench, pause, place_hold, stage};
 use crate::beacon::SKEW_MS;
-use crate::job::{Stage, StateName};
+use crate::belts::PauseSelector;
+use crate::job::{JobState, Stage, StateName};
 use crate::retry::UNSTARTED;
-use crate::step::Mode;
+use crate::step::{Mode, Outcome};
 
 fn progress(bench: &Bench, performer: u64) -> Event {
     let order = bench.out();
@@ -91,6 +92,59 @@ fn a_long_step_is_extended_for_its_first_performer_only() {
     assert_eq!(bench.job(stage(Stage::Soft)).quiet_after, deadline, "an undo waits for the extension too");
     bench.now = deadline;
     assert!(matches!(bench.go(&began), Err(Refusal::Stale { .. })), "too late to be extended");
+}
+
+/// An extension is a message, and may be lost. Two in a row may be, and the performer still hears of a third one
+/// before the deadline it knows of.
+#[test]
+fn two_extensions_may_be_lost() {
+    let mut bench = Bench::at(Stage::Soft, 1, Mode::Perform);
+    let heard = bench.out().deadline;
+    let event = progress(&bench, 1);
+    bench.must(&event);
+    let mut given = 0;
+    while bench.now.plus_ms(1_000) < heard {
+        bench.wait_ms(1_000);
+        given += u32::from(bench.go(&event).is_ok_and(|decision| !decision.effects.is_empty()));
+    }
+    assert_eq!(given, 3, "lost, lost, heard; and each is an audit event, so not at every progress");
+}
+
+/// Whoever pauses, holds or protects stops a long step at its next deadline, and that is no failure of it. A
+/// restore goes on.
+#[test]
+fn a_belt_ends_a_long_step_at_its_deadline() {
+    type Do = fn(&mut Bench);
+    let belts: [(&str, Do); 3] = [
+        ("hold", |b| drop(b.must(&place_hold()))),
+        ("pause", |b| b.pauses = vec![pause(PauseSelector::default())]),
+        ("protected", |b| b.deletion.protected = true),
+    ];
+    for (name, stop) in belts {
+        let mut bench = Bench::at(Stage::Soft, 1, Mode::Perform);
+        let (job, deadline) = (bench.out().job, bench.out().deadline);
+        stop(&mut bench);
+        bench.wait_ms(20_000);
+        let event = progress(&bench, 1);
+        assert!(bench.must(&event).effects.is_empty(), "{name}: extended");
+        assert_eq!(bench.go(&event), Err(Refusal::NotYet(job)), "{name}");
+        bench.now = deadline;
+        bench.answer(Outcome::failed("stopped at its deadline"));
+        assert_eq!(bench.job(job).attempts, 0, "{name}: spent an attempt");
+        let JobState::Waiting { until, .. } = bench.job(job).state else { panic!("{name}: it does not wait") };
+        bench.now = until;
+        bench.must(&Event::Proceed { job });
+        assert!(matches!(bench.job(job).state, JobState::Ready { blocked: Some(_), .. }), "{name}");
+    }
+    let mut bench = Bench::at(Stage::Soft, 2, Mode::Perform);
+    bench.must(&super::kit::cancel());
+    bench.now = bench.out().deadline;
+    bench.comply();
+    assert_eq!(bench.out().mode, Mode::Undo);
+    bench.pauses = vec![pause(PauseSelector::default())];
+    bench.wait_ms(20_000);
+    let event = progress(&bench, 1);
+    assert!(matches!(bench.must(&event).effects[..], [Effect::Extend { .. }]), "a belt stopped a restore");
 }
 
 #[test]
