@@ -115,14 +115,15 @@ pub fn decide_all(
         let pulses = &loaded.pulses;
         let freed = freed_by(deletion, intent);
         let capacity = |instance: &Instance, lane: Lane| {
-            let down = pulses.get(instance).is_none_or(|at| now.ms_since(*at) > limits.down_after_ms);
+            let silent_ms = pulses.get(instance).map_or(u64::MAX, |at| now.ms_since(*at));
             let key = (instance.clone(), lane);
             let own = u32::from(freed.as_ref() == Some(&key));
             let used = out.borrow().get(&key).copied().unwrap_or(0).saturating_sub(own);
-            match (down, used < limits.of(instance, lane)) {
-                (true, _) => Capacity::Down,
-                (false, true) => Capacity::Free,
-                (false, false) => Capacity::Full,
+            match (silent_ms, used < limits.of(instance, lane)) {
+                (ms, _) if ms > limits.gone_after_ms => Capacity::Gone,
+                (ms, _) if ms > limits.down_after_ms => Capacity::Down,
+                (_, true) => Capacity::Free,
+                (_, false) => Capacity::Full,
             }
         };
         let context = Context {
@@ -169,6 +170,7 @@ fn freed_by(deletion: &Deletion, intent: &Intent) -> Option<(Instance, Lane)> {
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
         | Event::ReleaseHold { .. }
+        | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => None,

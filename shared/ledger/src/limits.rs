@@ -17,11 +17,24 @@ pub struct Limits {
     pub per_instance: BTreeMap<Instance, u32>,
     /// No pulse for this long (protocol time, milliseconds) means down: three pulses of three seconds.
     pub down_after_ms: u64,
+    /// No pulse for this long (protocol time, milliseconds) means gone: what has been in line at it for as long
+    /// parks. A day: whoever maintains it for an evening finds its jobs still in line.
+    pub gone_after_ms: u64,
+    /// How long the rounds over jobs that are held, blocked or stuck in line rest (milliseconds), and so how late a
+    /// protection that was lifted is seen. What lifts a hold or a pause looks at once.
+    pub look_again_ms: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { credit: 512, restore_credit: 256, per_instance: BTreeMap::new(), down_after_ms: 9_000 }
+        Self {
+            credit: 512,
+            restore_credit: 256,
+            per_instance: BTreeMap::new(),
+            down_after_ms: 9_000,
+            gone_after_ms: 86_400_000,
+            look_again_ms: 60_000,
+        }
     }
 }
 

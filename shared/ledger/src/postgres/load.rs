@@ -84,6 +84,7 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         | Event::Progress { .. }
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
+        | Event::Park { .. }
         | Event::ReleaseHold { .. } => return false,
     };
     let Some(JobKind::Stage(stage)) = JobKind::from_slot(job.slot()) else { return false };

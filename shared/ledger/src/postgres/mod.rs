@@ -29,7 +29,6 @@ mod views;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use sexton_model::audit::Broken;
@@ -46,6 +45,7 @@ use crate::{
     Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
     Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
 };
+use crate::round::Round;
 use error::doing;
 
 /// Several statements that are to see one moment.
@@ -60,8 +60,8 @@ pub struct PgLedger {
     /// Drawn when the ledger was created.
     name: String,
     memory: records::Memory,
-    /// Where the round over blocked jobs goes on.
-    blocked_after: AtomicI64,
+    held: Round,
+    stuck: Round,
 }
 
 impl PgLedger {
@@ -73,7 +73,7 @@ impl PgLedger {
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
         let (pool, name) = open::open(url, options.day).await?;
         let memory = records::Memory::new();
-        Ok(Self { pool, options, name, memory, blocked_after: AtomicI64::new(0) })
+        Ok(Self { pool, options, name, memory, held: Round::default(), stuck: Round::default() })
     }
 
     /// Give all connections back.

@@ -28,7 +28,6 @@ mod write;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -63,8 +62,7 @@ pub struct SqliteLedger {
     ledger: String,
     epoch: u32,
     day: Day,
-    /// How far [`Ledger::to_wake`] has gone through the jobs that are blocked for long.
-    blocked_after: AtomicI64,
+    rounds: find::Rounds,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -161,7 +159,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, &self.blocked_after).await
+        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, (&self.limits, &self.rounds)).await
     }
 
     async fn register(

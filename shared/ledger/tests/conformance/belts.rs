@@ -6,6 +6,7 @@ use sexton_model::belts::PauseSelector;
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::JobId;
 use sexton_model::step::Mode;
 
 use super::Fixture;
@@ -182,4 +183,54 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
     assert_eq!(ready.state.name(), StateName::Ready);
     let again = on.one(ready.id.deletion(), Event::Claim { job: ready.id }).await.unwrap_err();
     assert_eq!(again, NotDone::Refused(Refusal::NotYet(ready.id)));
+}
+
+pub async fn what_is_in_line_at_an_instance_that_is_gone_parks(fixture: &dyn Fixture) {
+    let limits = Limits { down_after_ms: 200, gone_after_ms: 400, look_again_ms: 10, ..Limits::default() };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let id = on.doomed("web01").await;
+    let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
+    let pulsed = on.ledger.health().await.unwrap().instances[&instance("notifier.main")].0;
+    on.until(pulsed.plus_ms(202)).await;
+    assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none(), "it is down");
+    let JobState::Ready { since, .. } = on.job(id, JobKind::Stage(Stage::Announce)).await.state else {
+        panic!("not in line")
+    };
+    assert_eq!(on.ledger.to_wake(10).await.unwrap(), [], "down is not gone");
+    on.until(since.plus_ms(402)).await;
+    let woken = on.ledger.to_wake(10).await.unwrap();
+    assert_eq!(woken, [Intent { deletion: id, event: Event::Recheck { job: order.spec.job } }]);
+    on.ledger.run(woken).await.unwrap().remove(0).unwrap();
+    let job = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    let JobState::Parked { reason } = &job.state else { panic!("{:?}", job.state) };
+    assert!(reason.contains("notifier.main"), "{reason}");
+    // The instance is back, and a person says so.
+    on.ledger.pulse(vec![instance("notifier.main")]).await.unwrap();
+    assert!(on.one(id, Event::Retry { by: actor("ops") }).await.unwrap().dispatch.is_some());
+}
+
+/// The round over what is held goes through all of it, in pieces, and leaves no trace while nothing has changed.
+pub async fn a_held_job_that_is_looked_at_writes_nothing(fixture: &dyn Fixture) {
+    let limits = Limits { look_again_ms: 0, ..options().limits };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let covers = PauseSelector::default();
+    on.ledger.pause(covers, &actor("ops"), "look first").await.unwrap();
+    let mut held = Vec::new();
+    for n in 0..3 {
+        let id = on.doomed(&format!("vm{n}")).await;
+        on.claim(id, Stage::Announce).await.unwrap();
+        held.push(job_id(id, Stage::Announce));
+    }
+    let before = on.view(held[0].deletion()).await;
+    let recheck = |job: &JobId| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } };
+    for _ in 0..2 {
+        assert_eq!(on.ledger.to_wake(2).await.unwrap(), [recheck(&held[0]), recheck(&held[1])]);
+        let rest = on.ledger.to_wake(2).await.unwrap();
+        assert_eq!(rest, [recheck(&held[2])], "the round goes on where it was");
+        for refused in on.ledger.run(held.iter().map(recheck).collect()).await.unwrap() {
+            assert!(matches!(refused, Err(NotDone::Refused(Refusal::NotYet(_)))), "{refused:?}");
+        }
+    }
+    let after = on.view(held[0].deletion()).await;
+    assert_eq!(after.audit.len(), before.audit.len());
 }

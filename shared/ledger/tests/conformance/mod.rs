@@ -78,6 +78,8 @@ macro_rules! conformance_tests {
             protection_stops_a_live_record,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,
+            what_is_in_line_at_an_instance_that_is_gone_parks,
+            a_held_job_that_is_looked_at_writes_nothing,
             parked_and_tried_again,
             waived_as_absent_lets_dependents_run,
             waived_as_remaining_waives_dependents,

@@ -1,6 +1,6 @@
 //! What answers, progress and leases that ran out mean.
-use super::dispatch::{advance, begin_restore, go_on, mode};
-use super::{COORDINATOR, Change, Draft, Effect, Refusal, heading};
+use super::dispatch::{advance, begin_restore, go_on, lane, mode, park};
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, Refusal, heading};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
@@ -99,7 +99,7 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
             }
             job.phase = Phase::Act;
             job.attempts = 0;
-            job.unstarted = 0;
+            job.in_vain = 0;
         }
         Mode::Perform => {
             if let (Some(value), Some(instance)) = (finding, draft.deletion.instance_for(&step)) {
@@ -110,7 +110,7 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
         Mode::Undo => {
             // The attempts go on counting: an undo that never holds parks in the end.
             job.phase = Phase::Verify;
-            job.unstarted = 0;
+            job.in_vain = 0;
         }
         Mode::Verify => advance(&mut job),
     }
@@ -150,9 +150,17 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
         && belts::blocker(&draft.deletion, &job, draft.context.pauses).is_some();
     let class = if stopped { RetryClass::Spared } else { class };
     let delay_ms = match class {
-        RetryClass::Spared => retry::spared_delay_ms(job.id),
+        RetryClass::Spared => {
+            job.in_vain += 1;
+            if job.in_vain >= retry::IN_VAIN {
+                let reason = format!("{} was put off too often: {reason}", step.name);
+                return park(draft, job, reason);
+            }
+            retry::spared_delay_ms(job.id, job.kind, job.in_vain)
+        }
         RetryClass::Failed => {
             job.attempts += 1;
+            job.in_vain = 0;
             if job.attempts >= step.max_attempts {
                 let reason = format!("{} failed {} times: {reason}", step.name, job.attempts);
                 return park(draft, job, reason);
@@ -160,7 +168,6 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
             retry::delay_ms(job.id, job.attempts)
         }
     };
-    job.unstarted = 0;
     job.state = JobState::Waiting { until: draft.now().plus_ms(delay_ms), reason: reason.to_owned() };
     draft.put(job);
 }
@@ -173,15 +180,8 @@ fn undo_again(draft: &mut Draft<'_>, asked: Asked, reason: &str) {
         return park(draft, job, reason);
     }
     job.phase = Phase::Act;
-    job.unstarted = 0;
+    job.in_vain = 0;
     go_on(draft, job);
-}
-
-/// It needs a person.
-pub(super) fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
-    draft.happened("parked", format!("{}: {reason}", job.kind));
-    job.state = JobState::Parked { reason };
-    draft.put(job);
 }
 
 /// The order that was out when it was cancelled is over: nothing of this job acts any more, the restore
@@ -255,28 +255,21 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
     }
     if out.started {
         job.attempts += 1;
-        job.unstarted = 0;
+        job.in_vain = 0;
         if job.attempts >= step.max_attempts {
             let reason = format!("{} was begun {} times and never answered", step.name, job.attempts);
             park(draft, job, reason);
             return Ok(());
         }
     } else {
-        let up = draft.deletion.instance_for(&step).is_some_and(|instance| {
-            let lane = match job.kind {
-                JobKind::Stage(_) => super::Lane::Stages,
-                JobKind::Restore => super::Lane::Restores,
-            };
-            (draft.context.capacity)(&instance, lane) != super::Capacity::Down
-        });
-        if up {
-            job.unstarted += 1;
-        }
-        if job.unstarted >= retry::UNSTARTED {
-            let reason = format!(
-                "{}: {} orders in a row were not answered although consumers are alive",
-                step.name, job.unstarted
-            );
+        let capacity = |instance| (draft.context.capacity)(&instance, lane(job.kind));
+        job.in_vain += match draft.deletion.instance_for(&step).map_or(Capacity::Gone, capacity) {
+            Capacity::Free | Capacity::Full => retry::SILENT,
+            Capacity::Down | Capacity::Gone => 0,
+        };
+        if job.in_vain >= retry::IN_VAIN {
+            let reason =
+                format!("{}: order after order was not answered although consumers are alive", step.name);
             park(draft, job, reason);
             return Ok(());
         }

@@ -59,7 +59,7 @@ pub struct Row(pub Job);
 impl Hash for Row {
     fn hash<H: Hasher>(&self, h: &mut H) {
         let job = &self.0;
-        (job.kind, job.cursor, job.phase as u8, job.touched, job.attempts, job.unstarted).hash(h);
+        (job.kind, job.cursor, job.phase as u8, job.touched, job.attempts, job.in_vain).hash(h);
         (job.quiet_after, job.state.name()).hash(h);
         match &job.state {
             JobState::Scheduled { due_at } => due_at.hash(h),

@@ -44,6 +44,7 @@ fn word(event: &Event) -> &'static str {
         Event::Cancel { .. } => "cancel",
         Event::PlaceHold { .. } => "place hold",
         Event::ReleaseHold { .. } => "release hold",
+        Event::Park { .. } => "park",
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
         Event::Rescue { .. } => "rescue",

@@ -4,7 +4,7 @@ use super::kit::{Bench, pause, place_hold, stage};
 use crate::beacon::SKEW_MS;
 use crate::belts::PauseSelector;
 use crate::job::{JobState, Stage, StateName};
-use crate::retry::UNSTARTED;
+use crate::retry::{IN_VAIN, SILENT};
 use crate::step::{Mode, Outcome};
 
 fn progress(bench: &Bench, performer: u64) -> Event {
@@ -53,11 +53,11 @@ fn what_was_begun_counts_and_parks_at_its_limit() {
 #[test]
 fn what_nobody_began_spends_no_attempt_but_parks_in_the_end() {
     let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
-    for unstarted in 1..=UNSTARTED {
+    for silent in 1..=5 {
         assert_eq!(bench.state(stage(Stage::Soft)), StateName::Running);
         expire(&mut bench);
         let job = bench.job(stage(Stage::Soft));
-        assert_eq!((job.attempts, job.unstarted), (0, unstarted));
+        assert_eq!((job.attempts, job.in_vain), (0, silent * SILENT));
     }
     assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked);
 }
@@ -65,11 +65,11 @@ fn what_nobody_began_spends_no_attempt_but_parks_in_the_end() {
 #[test]
 fn an_outage_spends_nothing() {
     let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
-    for _ in 0..2 * UNSTARTED {
+    for _ in 0..10 {
         bench.capacity = Capacity::Down;
         expire(&mut bench);
         let job = bench.job(stage(Stage::Soft));
-        assert_eq!((job.state.name(), job.attempts, job.unstarted), (StateName::Ready, 0, 0));
+        assert_eq!((job.state.name(), job.attempts, job.in_vain), (StateName::Ready, 0, 0));
         bench.capacity = Capacity::Free;
         bench.must(&Event::Proceed { job: stage(Stage::Soft) });
     }
@@ -167,4 +167,28 @@ fn progress_and_leases_in_every_state() {
         late.now = out.map_or(bench.now, |out| out.lease_until);
         assert_eq!(late.go(&lease_over(&bench)).is_ok(), out.is_some(), "{state}: lease over");
     }
+}
+
+/// A consumer that puts an order off for ever (a clock that is wrong, a lock that nobody removes) is asked ever more
+/// rarely, and in the end a person is.
+#[test]
+fn what_is_put_off_for_ever_parks_in_the_end() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    let (job, began) = (stage(Stage::Soft), bench.now);
+    let mut orders = 0;
+    while let Some(event) = (bench.state(job) == StateName::Running)
+        .then(|| bench.answer_event(Outcome::spared("locked by somebody else")))
+    {
+        bench.must(&event);
+        orders += 1;
+        if let JobState::Waiting { until, .. } = bench.job(job).state {
+            bench.now = until;
+            bench.must(&Event::Proceed { job });
+        }
+    }
+    let JobState::Parked { reason } = &bench.job(job).state else { panic!("{:?}", bench.job(job).state) };
+    assert!(reason.contains("locked by somebody else"), "{reason}");
+    assert_eq!((orders, bench.job(job).attempts), (IN_VAIN, 0));
+    let hours = bench.now.ms_since(began) / 3_600_000;
+    assert!((20..36).contains(&hours), "after {hours} hours");
 }
