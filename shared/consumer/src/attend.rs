@@ -83,6 +83,7 @@ impl Attended<'_> {
         let progress =
             Progress { job: self.order.job, fence: self.order.fence, instance, nonce, done, total };
         let event = self.post.event(Report::Progress(progress)).traced(self.traceparent.clone());
+        self.post.metrics.reported();
         self.courier.mention(event);
     }
 }

@@ -13,6 +13,7 @@ pub struct Metrics {
     failed: AtomicU64,
     spared: AtomicU64,
     refused: AtomicU64,
+    reported: AtomicU64,
     republished: AtomicU64,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -49,6 +50,16 @@ impl Metrics {
             republished: read(&self.republished),
             rejected: self.rejected.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// Answers and reports in all: it only grows.
+    pub(crate) fn worked(&self) -> u64 {
+        let all = [&self.done, &self.failed, &self.spared, &self.refused, &self.reported];
+        all.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn reported(&self) {
+        self.reported.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn accepted(&self) {

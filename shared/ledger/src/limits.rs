@@ -9,7 +9,8 @@ use crate::view::InstanceState;
 /// How many orders may be out per instance, and when an instance counts as down.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Orders out per instance; below 256, latency limits the throughput rather than work.
+    /// Most orders out per instance; below 256, latency limits the throughput rather than work. What its consumers can
+    /// do in time bounds it further; see [`sexton_model::credit`].
     pub credit: u32,
     /// Further orders for restores, so that no backlog delays them.
     pub restore_credit: u32,
@@ -39,6 +40,11 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// After how many microseconds without a pulse an instance, or a copy, is down.
+    pub(crate) fn down_after_us(&self) -> i64 {
+        i64::try_from(self.down_after_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
+    }
+
     /// The credit of an instance in a lane.
     pub fn of(&self, instance: &Instance, lane: Lane) -> u32 {
         match lane {

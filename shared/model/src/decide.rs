@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::audit::AuditEvent;
 use crate::belts::Pause;
+use crate::credit::Draw;
 use crate::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Actor, Fence, Instance, JobId};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
@@ -154,7 +155,9 @@ pub struct Context<'a> {
     /// The fence an order given by this decision has.
     pub fence: Fence,
     /// Credit, as counted from the table.
-    pub capacity: &'a dyn Fn(&Instance, Lane) -> Capacity,
+    pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
+    /// When consumers of an instance last answered or reported anything, as their pulses tell.
+    pub answered: &'a dyn Fn(&Instance) -> Option<Timestamp>,
 }
 
 /// One thing to be written, in the transaction that decides.
@@ -473,3 +476,5 @@ const COORDINATOR: &str = "coordinator";
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::plan as test_plan;

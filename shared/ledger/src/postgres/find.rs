@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::{PgLedger, load};
 use crate::view::WAITING_MAX;
-use crate::{Health, InstanceState, Intent, LedgerError};
+use crate::{Alive, Health, InstanceState, Intent, LedgerError};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
@@ -29,6 +29,16 @@ const PULSE: &str = "INSERT INTO instances (instance, pulsed_at) \
      SELECT v.instance, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      FROM unnest($1::text[]) AS v (instance) ORDER BY v.instance \
      ON CONFLICT (instance) DO UPDATE SET pulsed_at = greatest(instances.pulsed_at, excluded.pulsed_at)";
+/// A count that has grown says that something was answered since the last pulse; a new copy's says nothing yet.
+const COPIES: &str = "INSERT INTO copies (instance, copy, hands, answered, pulsed_at) \
+     SELECT v.instance, v.copy, v.hands, v.answered, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[]) AS v (instance, copy, hands, answered) \
+     ORDER BY 1, 2 ON CONFLICT (instance, copy) DO UPDATE SET hands = excluded.hands, answered = excluded.answered, \
+     pulsed_at = greatest(copies.pulsed_at, excluded.pulsed_at), \
+     answered_at = CASE WHEN excluded.answered > copies.answered THEN excluded.pulsed_at ELSE copies.answered_at END";
+/// Copies that ended: every process has a name of its own.
+const FORGET: &str = "DELETE FROM copies WHERE instance = ANY($1) \
+     AND pulsed_at < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2";
 /// The one statement that reads every job: it is for people, and asked for rarely.
 const BY_STATE: &str = "SELECT state, count(*) FROM jobs GROUP BY state";
 /// A full count is quicker row by row than through an index.
@@ -155,13 +165,26 @@ pub(super) async fn free_credit(ledger: &PgLedger) -> Result<BTreeMap<(Instance,
     Ok(free)
 }
 
-/// Consumers of these instances are alive.
-pub(super) async fn pulse(ledger: &PgLedger, instances: &[Instance]) -> Result<(), LedgerError> {
-    let mut names: Vec<String> = instances.iter().map(ToString::to_string).collect();
-    names.sort_unstable();
+/// These copies are alive.
+pub(super) async fn pulse(ledger: &PgLedger, alive: &[Alive]) -> Result<(), LedgerError> {
+    let part = || doing("noting pulses");
+    let alive: BTreeMap<(String, &str), &Alive> =
+        alive.iter().map(|one| ((one.instance.to_string(), one.copy.as_str()), one)).collect();
+    let mut names: Vec<&str> = alive.keys().map(|(instance, _)| instance.as_str()).collect();
     names.dedup();
-    sqlx::query(PULSE).bind(names).execute(&ledger.pool).await.map_err(doing("noting pulses"))?;
-    Ok(())
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(PULSE).bind(&names).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(COPIES)
+        .bind(alive.keys().map(|(instance, _)| instance.as_str()).collect::<Vec<_>>())
+        .bind(alive.keys().map(|(_, copy)| *copy).collect::<Vec<_>>())
+        .bind(alive.values().map(|one| i32::try_from(one.hands).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(alive.values().map(|one| i64::try_from(one.answered).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .execute(&mut *tx)
+        .await
+        .map_err(part())?;
+    let kept = ledger.options.limits.down_after_us().saturating_mul(2);
+    sqlx::query(FORGET).bind(&names).bind(kept).execute(&mut *tx).await.map_err(part())?;
+    tx.commit().await.map_err(part())
 }
 
 /// How the job table is doing.

@@ -42,7 +42,7 @@ use sqlx::{PgPool, Row as _};
 pub use due::PgDueReader;
 
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
     Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
 };
 use crate::round::Round;
@@ -168,8 +168,8 @@ impl Ledger for PgLedger {
         pause::pauses(&mut db).await
     }
 
-    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
-        find::pulse(self, &instances).await
+    async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        find::pulse(self, &alive).await
     }
 
     async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {

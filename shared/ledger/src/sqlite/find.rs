@@ -106,8 +106,8 @@ pub(super) async fn free_credit(
     out: &OutCounts,
 ) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
     let mut free = BTreeMap::new();
-    for (instance, pulsed_at) in pulses(db).await? {
-        let up = now.ms_since(pulsed_at) <= limits.down_after_ms;
+    for (instance, pulsed) in pulses(db, now, limits.down_after_us()).await? {
+        let up = now.ms_since(pulsed.at) <= limits.down_after_ms;
         for lane in [Lane::Stages, Lane::Restores] {
             let key = (instance.clone(), lane);
             let used = out.get(&key).copied().unwrap_or(0);
@@ -149,7 +149,8 @@ pub(super) async fn instances(
         let instance = name.parse().map_err(|e| corrupt("jobs", &name, e))?;
         waiting.push((instance, u64::try_from(count).unwrap_or(0)));
     }
-    Ok(limits.states(now, pulses(db).await?, waiting))
+    let pulses = pulses(db, now, limits.down_after_us()).await?.into_iter().map(|(i, pulsed)| (i, pulsed.at));
+    Ok(limits.states(now, pulses.collect(), waiting))
 }
 
 /// Leases and back-offs that are over, among the locked jobs: they are few.

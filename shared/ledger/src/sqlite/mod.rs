@@ -47,7 +47,7 @@ use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
     Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
 };
 
@@ -225,8 +225,8 @@ impl Ledger for SqliteLedger {
         memory::pauses(&mut *self.reader().await?).await
     }
 
-    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
-        match self.ask(Work::Pulse(instances)).await? {
+    async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        match self.ask(Work::Pulse(alive)).await? {
             Answer::Pulse => Ok(()),
             other => Err(mixed_up(&other)),
         }

@@ -79,6 +79,8 @@ macro_rules! conformance_tests {
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,
             what_is_in_line_at_an_instance_that_is_gone_parks,
+            credit_is_what_the_consumers_can_do_in_time,
+            pulses_tell_who_works,
             a_held_job_that_is_looked_at_writes_nothing,
             parked_and_tried_again,
             waived_as_absent_lets_dependents_run,

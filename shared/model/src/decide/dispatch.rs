@@ -3,6 +3,7 @@ use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refus
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
+use crate::credit::Draw;
 use crate::deletion::{RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
@@ -42,8 +43,8 @@ pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         draft.put(Job { state, ..job });
         return Ok(());
     }
-    if let Some(instance) = draft.deletion.wants(&job)
-        && (draft.context.capacity)(&instance, Lane::Stages) != Capacity::Free
+    if let Some((instance, draw)) = wanted(draft, &job)
+        && (draft.context.capacity)(&instance, Lane::Stages, draw) != Capacity::Free
     {
         return Err(Refusal::NoCredit(instance));
     }
@@ -87,7 +88,7 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     let job = draft.job(id)?;
     if matches!(job.state, JobState::Ready { blocked: None, .. })
         && let Some(instance) = draft.deletion.wants(&job)
-        && (draft.context.capacity)(&instance, lane(job.kind)) == Capacity::Gone
+        && (draft.context.capacity)(&instance, lane(job.kind), Draw::ANY) == Capacity::Gone
     {
         let reason = format!("no consumer of {instance} is there, and none has been for long");
         let mut audit = heading(draft.now(), What::Parked, COORDINATOR, Some(job.kind));
@@ -179,11 +180,7 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     if draft.deletion.waivers.iter().any(|w| w.slot == slot && w.step == index) {
         return true;
     }
-    let remaining = draft.deletion.waivers.iter().find(|w| {
-        w.claim == WaiverClaim::MayRemain
-            && draft.deletion.waived_step(w).is_some_and(|waived| step.after.contains(&waived.name))
-    });
-    let Some(cause) = remaining else { return false };
+    let Some(cause) = draft.deletion.cause_of_passing(step) else { return false };
     let waiver = Waiver {
         slot,
         step: index,
@@ -232,7 +229,7 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
             return draft.put(job);
         }
     }
-    match (draft.context.capacity)(&instance, lane(job.kind)) {
+    match (draft.context.capacity)(&instance, lane(job.kind), Draw::of(step, mode)) {
         Capacity::Free => {}
         Capacity::Full | Capacity::Down | Capacity::Gone => {
             let since = match job.state {
@@ -320,6 +317,12 @@ fn keeps_the_name(draft: &Draft<'_>) -> Option<String> {
              gone, waive this as absent, with the evidence"
         )
     })
+}
+
+/// The first order that a job that is to be claimed will give, behind the coordinator's own steps.
+fn wanted(draft: &Draft<'_>, job: &Job) -> Option<(Instance, Draw)> {
+    let (step, instance) = draft.deletion.wanted(job)?;
+    Some((instance, Draw::of(step, mode(job.kind, job.phase, step.nature))))
 }
 
 /// Whose credit a job's orders draw on.

@@ -4,11 +4,13 @@ use super::{COORDINATOR, Capacity, Change, Draft, Effect, Refusal, heading};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
+use crate::credit::Draw;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
 use crate::plan::Step;
 use crate::retry;
 use crate::step::{Mode, Outcome, Presence, RetryClass};
+use crate::time::Timestamp;
 
 /// The step an order is out for.
 struct Asked {
@@ -238,6 +240,16 @@ pub(super) fn progress(
     Ok(())
 }
 
+/// What an order weighs that nobody began or answered. An outage weighs nothing. Consumers that answered others since
+/// it was `given` are busy, or lost it; those that answered nothing at all take orders and die.
+fn in_vain(draft: &Draft<'_>, job: &Job, instance: &Instance, given: Timestamp) -> u16 {
+    match (draft.context.capacity)(instance, lane(job.kind), Draw::ANY) {
+        Capacity::Down | Capacity::Gone => 0,
+        Capacity::Free | Capacity::Full if (draft.context.answered)(instance).is_some_and(|at| at >= given) => 1,
+        Capacity::Free | Capacity::Full => retry::SILENT,
+    }
+}
+
 /// Nobody answered in time.
 pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Result<(), Refusal> {
     let Asked { mut job, out, step, mode, .. } = asked(draft, id, fence, None)?;
@@ -262,11 +274,9 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
             return Ok(());
         }
     } else {
-        let capacity = |instance| (draft.context.capacity)(&instance, lane(job.kind));
-        job.in_vain += match draft.deletion.instance_for(&step).map_or(Capacity::Gone, capacity) {
-            Capacity::Free | Capacity::Full => retry::SILENT,
-            Capacity::Down | Capacity::Gone => 0,
-        };
+        // Not begun, so not extended either.
+        let given = Timestamp(out.deadline.0 - i64::try_from(step.deadline_ms * 1000).unwrap_or(0));
+        job.in_vain += draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
         if job.in_vain >= retry::IN_VAIN {
             let reason =
                 format!("{}: order after order was not answered although consumers are alive", step.name);

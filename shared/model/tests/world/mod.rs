@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use sexton_model::catalogue::Catalogue;
+use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Event, Lane, Refusal, decide};
 use sexton_model::deletion::{Deletion, Record, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
@@ -211,10 +212,12 @@ impl World {
     }
 
     fn decide(&self, event: &Event) -> Result<Decision, Refusal> {
-        let capacity = |_: &Instance, _: Lane| Capacity::Free;
+        let capacity = |_: &Instance, _: Lane, _: Draw| Capacity::Free;
+        let answered = |_: &Instance| None;
         let fence = Fence { epoch: 1, number: 1_000 };
         let (now, day) = (Timestamp(0), DAY);
-        decide(&self.deletion(), event, &Context { now, day, pauses: &[], fence, capacity: &capacity })
+        let context = Context { now, day, pauses: &[], fence, capacity: &capacity, answered: &answered };
+        decide(&self.deletion(), event, &context)
     }
 
     fn fences(&self) -> Vec<Fence> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::super::{Capacity, Event};
+use super::super::Event;
 use super::kit::{Bench, actor, pause, plan, stage};
 use super::random::{event, ops, plans};
 use crate::belts::PauseSelector;
@@ -102,16 +102,7 @@ fn walked() -> BTreeSet<Arrow> {
     for state in StateName::ALL.into_iter().filter(|s| s.over()) {
         arrows.insert((state.to_string(), "[*]".into(), String::new()));
     }
-    // Too rare for chance: the step that was looked at for credit turns out to be waived.
-    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
-    bench.answer(Outcome::refused("not mine"));
-    let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
-    bench.must(&Event::Waive { by, claim, evidence: "seen".into() });
-    bench.elsewhere = Capacity::Full;
-    let before = bench.clone();
-    bench.claim(Stage::Purge);
-    seen(&before, &bench, &Event::Claim { job: stage(Stage::Purge) }, &mut arrows);
-    // As rare: a recycle that was stopped between two steps finds at its end that something may remain.
+    // Too rare for chance: a recycle that was stopped between two steps finds at its end that something may remain.
     let bench = recycle_in_line();
     let job = stage(Stage::Recycle);
     for event in [Event::Claim { job }, Event::Proceed { job }] {

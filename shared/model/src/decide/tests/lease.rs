@@ -192,3 +192,30 @@ fn what_is_put_off_for_ever_parks_in_the_end() {
     let hours = bench.now.ms_since(began) / 3_600_000;
     assert!((20..36).contains(&hours), "after {hours} hours");
 }
+
+/// Whoever answers others is busy, or lost one order: that parks after a day, not after five rounds. Whoever answers
+/// nothing at all takes orders and dies.
+#[test]
+fn consumers_that_answer_others_are_busy_not_dead() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    let job = stage(Stage::Soft);
+    for round in 1..IN_VAIN {
+        // Just as this one was given.
+        bench.answered = Some(bench.now);
+        expire(&mut bench);
+        assert_eq!((bench.state(job), bench.job(job).in_vain), (StateName::Running, round));
+    }
+    bench.answered = Some(bench.now);
+    expire(&mut bench);
+    assert_eq!(bench.state(job), StateName::Parked, "it does not go round for ever either");
+
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    bench.answered = Some(bench.now);
+    bench.wait_ms(1);
+    for _ in 0..6 {
+        if bench.state(job) == StateName::Running {
+            expire(&mut bench);
+        }
+    }
+    assert_eq!(bench.state(job), StateName::Parked, "nothing since");
+}

@@ -249,3 +249,18 @@ fn holds_are_for_live_records() {
     let hold = bench.deletion.holds[0].id;
     bench.must(&Event::ReleaseHold { hold, by: actor("legal") });
 }
+
+/// The line a job stands in is that of the first step it will really take: not of one that is let pass because the
+/// instance is gone, nor of one that follows from that.
+#[test]
+fn a_step_that_is_let_pass_needs_nobody() {
+    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
+    bench.answer(Outcome::refused("not mine"));
+    bench.must(&waive(WaiverClaim::MayRemain));
+    let purge = bench.deletion.stage_job(Stage::Purge).unwrap();
+    let wanted = bench.deletion.wants(purge).unwrap();
+    assert_eq!(wanted.to_string(), "dns.main", "the disks of what may remain are not wiped");
+    bench.capacity = Capacity::Gone;
+    bench.claim(Stage::Purge);
+    assert_eq!((bench.out().stage, bench.out().step), (Stage::Purge, 1));
+}
