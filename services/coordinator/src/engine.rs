@@ -1,8 +1,8 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};

@@ -66,9 +66,7 @@ impl Step<'_> {
         let (presence, seen) = self.driver.presence(&self.context).await.map_err(meaning)?;
         let evidence = joined(&did.evidence, &seen);
         match (destructive, presence) {
-            (true, Presence::Absent) | (false, Presence::Present) => {
-                done(presence, evidence, did.created)
-            }
+            (true, Presence::Absent) | (false, Presence::Present) => done(presence, evidence, did.created),
             (true, Presence::Present | Presence::Unknown) => {
                 Err(Outcome::failed(format!("performed, but it was not seen to be gone: {evidence}")))
             }

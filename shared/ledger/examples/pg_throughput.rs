@@ -42,7 +42,8 @@ async fn main() -> Result<()> {
     let day = Day::Rehearsal { length_ms: 1 };
     let ledger = Arc::new(PgLedger::open(&url, Options { day, limits }).await?);
     let alive = |instance| Alive { instance, copy: "one".into(), hands: 65_536, answered: 0 };
-    let instances = SUBSYSTEMS.iter().map(|s| format!("{s}.main").parse().map(alive)).collect::<Result<_, _>>()?;
+    let instances =
+        SUBSYSTEMS.iter().map(|s| format!("{s}.main").parse().map(alive)).collect::<Result<_, _>>()?;
     ledger.pulse(instances).await?;
 
     let made = Instant::now();

@@ -127,7 +127,9 @@ pub fn decide_all(
                 Capacity::Gone
             } else if silent_ms > limits.down_after_ms {
                 Capacity::Down
-            } else if used >= draw.most(hands, limits.of(instance, lane)) || !own && passed_over.borrow().contains(&key) {
+            } else if used >= draw.most(hands, limits.of(instance, lane))
+                || !own && passed_over.borrow().contains(&key)
+            {
                 // Nobody overtakes in a batch: a slow order would wait for ever behind ever more quick ones.
                 passed_over.borrow_mut().insert(key);
                 Capacity::Full

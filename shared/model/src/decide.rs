@@ -19,7 +19,7 @@ use crate::belts::Pause;
 use crate::credit::Draw;
 use crate::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Actor, Fence, Instance, JobId};
-use crate::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
+use crate::job::{Job, JobKind, Stage, StateName};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::{Mode, Outcome};
 use crate::time::{Day, Timestamp};

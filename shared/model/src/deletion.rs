@@ -412,7 +412,9 @@ impl Deletion {
     /// The same with its step. Steps that will be passed because of a waiver need nobody.
     pub fn wanted(&self, job: &Job) -> Option<(&Step, Instance)> {
         match job.kind {
-            JobKind::Restore => self.step_at(job).and_then(|(_, _, step)| Some((step, self.instance_for(step)?))),
+            JobKind::Restore => {
+                self.step_at(job).and_then(|(_, _, step)| Some((step, self.instance_for(step)?)))
+            }
             JobKind::Stage(stage) => {
                 let steps = self.plan.stage(stage).steps.get(usize::from(job.cursor)..)?;
                 let mut remaining: Vec<&str> = Vec::new();
@@ -447,7 +449,8 @@ impl Deletion {
     pub fn cause_of_passing(&self, step: &Step) -> Option<&Waiver> {
         self.waivers.iter().find(|w| {
             let waived = self.waived_step(w);
-            w.claim == WaiverClaim::MayRemain && waived.is_some_and(|waived| step.after.contains(&waived.name))
+            w.claim == WaiverClaim::MayRemain
+                && waived.is_some_and(|waived| step.after.contains(&waived.name))
         })
     }
 }

@@ -6,8 +6,8 @@ use sexton_model::beacon::Beacon;
 
 use crate::auth::Direction;
 use crate::message::{
-    CONCURRENCY_MAX, Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, STAGE_DUE_MAX, StageDue,
-    TEXT_MAX_BYTES,
+    CONCURRENCY_MAX, Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, STAGE_DUE_MAX,
+    StageDue, TEXT_MAX_BYTES,
 };
 
 /// What travels in a [`crate::Pack`].

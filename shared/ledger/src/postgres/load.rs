@@ -106,7 +106,11 @@ pub(super) async fn load(
 ) -> Result<(Loaded, Facts), LedgerError> {
     let day = options.day;
     let down_after_us = options.limits.down_after_us();
-    let facts = sqlx::query(FACTS).bind(down_after_us).fetch_one(&mut *db).await.map_err(doing("reading the ledger"))?;
+    let facts = sqlx::query(FACTS)
+        .bind(down_after_us)
+        .fetch_one(&mut *db)
+        .await
+        .map_err(doing("reading the ledger"))?;
     let out = orders_out(db).await?;
     let deletions = deletions(db, ids, statements).await?;
     let part = || doing("reading the ledger");

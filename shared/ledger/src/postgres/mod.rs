@@ -41,11 +41,11 @@ use sqlx::{PgPool, Row as _};
 
 pub use due::PgDueReader;
 
-use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
-    Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
-};
 use crate::round::Round;
+use crate::{
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
+    Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
+};
 use error::doing;
 
 /// Several statements that are to see one moment.

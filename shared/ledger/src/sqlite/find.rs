@@ -150,7 +150,7 @@ pub(super) async fn instances(
         waiting.push((instance, u64::try_from(count).unwrap_or(0)));
     }
     let pulses = pulses(db, now, limits.down_after_us()).await?.into_iter().map(|(i, pulsed)| (i, pulsed.at));
-    Ok(limits.states(now, pulses.collect(), waiting))
+    Ok(limits.states(now, pulses, waiting))
 }
 
 /// Leases and back-offs that are over, among the locked jobs: they are few.

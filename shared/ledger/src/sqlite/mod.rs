@@ -47,8 +47,8 @@ use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
 use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
-    Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
+    Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -214,9 +214,13 @@ impl Ledger for SqliteLedger {
             other => return Err(mixed_up(&other)),
         };
         if lifted {
-            // Not in the same transaction: it may have stopped a million jobs. What a crash in between leaves
-            // out is looked at again within a minute anyway.
-            self.look_again(pause).await?;
+            // Not in the same transaction: it may have stopped a million jobs. The pause is lifted whatever comes of
+            // this; what a crash or an error leaves out is found by the next round, which begins at once.
+            self.rounds.held.again();
+            self.rounds.stuck.again();
+            if let Err(error) = self.look_again(pause).await {
+                tracing::warn!(error = %error, pause, "lifted; what it stopped is looked at later");
+            }
         }
         Ok(lifted)
     }

@@ -6,8 +6,8 @@ use sexton_model::belts::PauseSelector;
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
-use sexton_model::{DeletionId, JobId};
 use sexton_model::step::Mode;
+use sexton_model::{DeletionId, JobId};
 
 use super::Fixture;
 use super::cancel::cancel;

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Steady};
 
 use serde_json::json;
-use sexton_ledger::{Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options};
+use sexton_ledger::{
+    Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options,
+};
 use sexton_model::catalogue::{Catalogue, Nature};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};

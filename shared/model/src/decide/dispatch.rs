@@ -101,7 +101,9 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     let (state, what) = match (&job.state, blocked) {
         // A hold may stand for months: a look that finds the same leaves no event.
         (JobState::Held { by, .. }, Some(now_by)) if *by == now_by => return Err(Refusal::NotYet(id)),
-        (JobState::Held { due_at, .. }, Some(now_by)) => (JobState::Held { due_at: *due_at, by: now_by }, What::Held),
+        (JobState::Held { due_at, .. }, Some(now_by)) => {
+            (JobState::Held { due_at: *due_at, by: now_by }, What::Held)
+        }
         (JobState::Held { due_at, .. }, None) => {
             (JobState::Scheduled { due_at: Some(*due_at) }, What::Unheld)
         }

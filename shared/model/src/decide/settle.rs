@@ -6,7 +6,7 @@ use crate::belts;
 use crate::catalogue::Nature;
 use crate::credit::Draw;
 use crate::id::{Fence, Instance, JobId};
-use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
+use crate::job::{Job, JobState, Out, Phase, Stage};
 use crate::plan::Step;
 use crate::retry;
 use crate::step::{Mode, Outcome, Presence, RetryClass};
@@ -141,7 +141,8 @@ fn unbelievable(
         Mode::Inspect | Mode::Capture => true,
         Mode::Perform | Mode::Undo | Mode::Verify => false,
     };
-    (looks && finding.is_none()).then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
+    (looks && finding.is_none())
+        .then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
 }
 
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {
@@ -245,7 +246,11 @@ pub(super) fn progress(
 fn in_vain(draft: &Draft<'_>, job: &Job, instance: &Instance, given: Timestamp) -> u16 {
     match (draft.context.capacity)(instance, lane(job.kind), Draw::ANY) {
         Capacity::Down | Capacity::Gone => 0,
-        Capacity::Free | Capacity::Full if (draft.context.answered)(instance).is_some_and(|at| at >= given) => 1,
+        Capacity::Free | Capacity::Full
+            if (draft.context.answered)(instance).is_some_and(|at| at >= given) =>
+        {
+            1
+        }
         Capacity::Free | Capacity::Full => retry::SILENT,
     }
 }
@@ -276,7 +281,8 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
     } else {
         // Not begun, so not extended either.
         let given = Timestamp(out.deadline.0 - i64::try_from(step.deadline_ms * 1000).unwrap_or(0));
-        job.in_vain += draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
+        job.in_vain +=
+            draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
         if job.in_vain >= retry::IN_VAIN {
             let reason =
                 format!("{}: order after order was not answered although consumers are alive", step.name);

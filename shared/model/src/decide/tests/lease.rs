@@ -131,7 +131,9 @@ fn a_belt_ends_a_long_step_at_its_deadline() {
         bench.now = deadline;
         bench.answer(Outcome::failed("stopped at its deadline"));
         assert_eq!(bench.job(job).attempts, 0, "{name}: spent an attempt");
-        let JobState::Waiting { until, .. } = bench.job(job).state else { panic!("{name}: it does not wait") };
+        let JobState::Waiting { until, .. } = bench.job(job).state else {
+            panic!("{name}: it does not wait")
+        };
         bench.now = until;
         bench.must(&Event::Proceed { job });
         assert!(matches!(bench.job(job).state, JobState::Ready { blocked: Some(_), .. }), "{name}");

@@ -34,7 +34,9 @@ fn park_in_every_state() {
         let mut bench = Bench::soft_in(state);
         let answer = bench.go(&park());
         match state {
-            StateName::Ready | StateName::Waiting => assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked),
+            StateName::Ready | StateName::Waiting => {
+                assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked)
+            }
             // The restore that follows a cancel waits for its time, and can be parked as well.
             StateName::Cancelled => assert_eq!(bench.state(RESTORE), StateName::Parked),
             _ => assert_eq!(answer, Err(Refusal::NothingToPark), "{state}"),

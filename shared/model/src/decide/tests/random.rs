@@ -53,8 +53,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn op() -> impl Strategy<Value = Op> {
     let stage = prop_oneof![Just(None), (0..5usize).prop_map(|i| Some(Stage::ALL[i]))];
-    let capacity =
-        prop_oneof![2 => Just(Capacity::Free), 1 => Just(Capacity::Full), 1 => prop_oneof![Just(Capacity::Down), Just(Capacity::Gone)]];
+    let capacity = prop_oneof![2 => Just(Capacity::Free), 1 => Just(Capacity::Full), 1 => prop_oneof![Just(Capacity::Down), Just(Capacity::Gone)]];
     let claim = prop_oneof![Just(WaiverClaim::Absent), Just(WaiverClaim::MayRemain)];
     prop_oneof![
         40 => Just(Op::Forward),

@@ -119,7 +119,11 @@ fn a_done_that_cannot_be_is_tried_again() {
             let decision = bench.answer(Outcome::Done { presence, evidence: String::new(), finding });
             assert!(findings(&decision).is_empty(), "{said}: something was pinned");
             let job = bench.job(id);
-            assert_eq!((job.cursor, job.phase, job.attempts), (old.cursor, old.phase, old.attempts + 1), "{said}");
+            assert_eq!(
+                (job.cursor, job.phase, job.attempts),
+                (old.cursor, old.phase, old.attempts + 1),
+                "{said}"
+            );
             assert_eq!(job.state.name(), StateName::Waiting, "{said}");
         }
     }
