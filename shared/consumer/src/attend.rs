@@ -66,7 +66,7 @@ impl Attended<'_> {
                             let _ = settled.send(());
                         }
                     }
-                    // Another step's, or some were missed: the next progress asks for another one.
+                    // Another step's, or some were missed: the next progress asks for another one, early enough.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
                 }
@@ -83,6 +83,7 @@ impl Attended<'_> {
         let progress =
             Progress { job: self.order.job, fence: self.order.fence, instance, nonce, done, total };
         let event = self.post.event(Report::Progress(progress)).traced(self.traceparent.clone());
+        self.post.metrics.reported();
         self.courier.mention(event);
     }
 }

@@ -7,7 +7,6 @@ use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::{Deletion, Hold, Waiver};
 use sexton_model::job::{Job, JobKind};
 use sexton_model::plan::{OwnStep, Performer, Plan};
-use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -16,7 +15,7 @@ use super::error::{corrupt, doing};
 use super::records::Statement;
 use super::{codes, jobs};
 use crate::batch::Loaded;
-use crate::{Intent, LedgerError};
+use crate::{Intent, LedgerError, Options, Pulsed};
 
 /// Names the gate among the database's advisory locks.
 pub(super) const GATE: i64 = 0x5345_5854_4f4e;
@@ -28,8 +27,10 @@ const LOCK_RESOURCES: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER B
 const LOCK_DELETIONS: &str = "SELECT 1 FROM deletions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
-     ARRAY(SELECT instance FROM instances ORDER BY instance), \
-     ARRAY(SELECT pulsed_at FROM instances ORDER BY instance) FROM ledger";
+     ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
+       LEFT JOIN (SELECT instance, sum(hands) AS hands, max(answered_at) AS answered_at FROM copies \
+         WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1 GROUP BY instance) c \
+       ON c.instance = i.instance) p) FROM ledger";
 /// Counted without a lock between coordinators: two that decide at the same moment may both use what is left.
 /// So credit may be exceeded, by less than one batch for each further coordinator.
 const ORDERS_OUT: &str = "SELECT out_at, rank = 0, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -84,6 +85,7 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         | Event::Progress { .. }
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
+        | Event::Park { .. }
         | Event::ReleaseHold { .. } => return false,
     };
     let Some(JobKind::Stage(stage)) = JobKind::from_slot(job.slot()) else { return false };
@@ -100,9 +102,15 @@ pub(super) async fn load(
     db: &mut PgConnection,
     ids: &[i64],
     statements: HashMap<i64, Statement>,
-    day: Day,
+    options: &Options,
 ) -> Result<(Loaded, Facts), LedgerError> {
-    let facts = sqlx::query(FACTS).fetch_one(&mut *db).await.map_err(doing("reading the ledger"))?;
+    let day = options.day;
+    let down_after_us = options.limits.down_after_us();
+    let facts = sqlx::query(FACTS)
+        .bind(down_after_us)
+        .fetch_one(&mut *db)
+        .await
+        .map_err(doing("reading the ledger"))?;
     let out = orders_out(db).await?;
     let deletions = deletions(db, ids, statements).await?;
     let part = || doing("reading the ledger");
@@ -114,7 +122,7 @@ pub(super) async fn load(
         deletions,
         pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
         out,
-        pulses: pulses(facts.try_get(5).map_err(part())?, facts.try_get::<Vec<i64>, _>(6).map_err(part())?)?,
+        pulses: pulses(&facts.try_get::<Vec<String>, _>(5).map_err(part())?)?,
     };
     Ok((loaded, Facts { revision: facts.try_get(3).map_err(part())? }))
 }
@@ -125,12 +133,28 @@ pub(super) fn pauses(bodies: &[String]) -> Result<Vec<Pause>, LedgerError> {
     bodies.iter().map(parse).collect::<Result<_, _>>().map_err(|e| corrupt("pauses", "?", e.to_string()))
 }
 
-/// Last pulses from two columns.
-pub(super) fn pulses(
-    instances: Vec<String>,
-    at: Vec<i64>,
-) -> Result<HashMap<Instance, Timestamp>, LedgerError> {
-    instances.iter().zip(at).map(|(name, at)| Ok((instance(name)?, Timestamp(at)))).collect()
+/// What is known of an instance, as the database says it.
+#[derive(serde::Deserialize)]
+struct PulsedRow {
+    instance: Instance,
+    pulsed_at: i64,
+    hands: Option<u32>,
+    answered_at: Option<i64>,
+}
+
+/// What is known of instances.
+pub(super) fn pulses(rows: &[String]) -> Result<HashMap<Instance, Pulsed>, LedgerError> {
+    let parse = |row: &String| {
+        let row: PulsedRow =
+            serde_json::from_str(row).map_err(|e| corrupt("instances", row.as_str(), e.to_string()))?;
+        let pulsed = Pulsed {
+            at: Timestamp(row.pulsed_at),
+            hands: row.hands.unwrap_or(0),
+            answered_at: row.answered_at.map(Timestamp),
+        };
+        Ok((row.instance, pulsed))
+    };
+    rows.iter().map(parse).collect()
 }
 
 pub(super) fn instance(text: &str) -> Result<Instance, LedgerError> {

@@ -72,6 +72,7 @@ fn job_of(intent: &Intent) -> JobId {
         Event::Cancel { .. }
         | Event::PlaceHold { .. }
         | Event::ReleaseHold { .. }
+        | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => JobId::of(intent.deletion, sexton_model::job::JobKind::RESTORE_SLOT),
@@ -86,7 +87,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     // Records never change: read before the locks, which they help to choose.
     let statements = ledger.memory.records(&mut tx, &ids).await?;
     load::lock(&mut tx, batch, &ids, &statements).await?;
-    let (mut loaded, facts) = load::load(&mut tx, &ids, statements.clone(), ledger.options.day).await?;
+    let (mut loaded, facts) = load::load(&mut tx, &ids, statements.clone(), &ledger.options).await?;
     let there: HashMap<JobId, StateName> = loaded
         .deletions
         .values()
