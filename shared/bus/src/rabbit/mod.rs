@@ -83,6 +83,11 @@ struct Shared {
     publisher: Publisher,
 }
 
+/// Largest frame, unless the address says otherwise. The client keeps room for 64 of them for each connection, all
+/// its life: with the broker's default of 128 KiB that is 8 MiB, most of what an idle consumer took. Few bodies are
+/// larger than this, and those travel in several frames.
+const FRAME_MAX_BYTES: u32 = 32 << 10;
+
 /// Heartbeats, unless the address says otherwise: a dead peer is noticed within twice this.
 const HEARTBEAT_S: u16 = 10;
 
@@ -98,6 +103,7 @@ impl Rabbit {
         rustls::crypto::ring::default_provider().install_default().ok();
         let mut uri: AMQPUri = options.url.parse().map_err(|reason: String| BusError::Address { reason })?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_S);
+        uri.query.frame_max.get_or_insert(FRAME_MAX_BYTES);
         let options = Arc::new(options);
         let publishing = Arc::new(Link::open(uri.clone(), Arc::clone(&options), Role::Publish));
         let first = publishing.up(Instant::now() + options.timeout).await;
