@@ -156,6 +156,25 @@ impl SandboxBackup {
         Ok(pinned(step)?.into_iter().filter(|id| all.contains_key(id)).collect())
     }
 
+    /// The snapshots that are no targets: made by others since those were pinned.
+    fn not_pinned(&self, step: &StepContext) -> Result<Vec<String>, Obstacle> {
+        let all = snapshots(step, self.read(ARCHIVES, step)?.as_ref())?;
+        let targets = pinned(step)?;
+        let newer = all.iter().filter(|(id, snapshot)| !targets.contains(*id) && !is_final(snapshot));
+        Ok(newer.map(|(id, _)| id.clone()).collect())
+    }
+
+    /// From now on no more are made: those that were since the targets were pinned join them.
+    fn remove_schedule(&self, step: &StepContext, permit: &Permit) -> Result<Done, Obstacle> {
+        self.sandbox.remove(SCHEDULES, step.resource.name.as_str(), permit.fence())?;
+        let newer = self.not_pinned(step)?;
+        let evidence = format!("schedule removed; {} newer snapshots join the targets", newer.len());
+        let pinned =
+            step.targets.get("snapshots").map_or_else(|| Ok(BTreeSet::new()), |ids| ids_of(step, ids))?;
+        let snapshots: BTreeSet<String> = pinned.into_iter().chain(newer).collect();
+        Ok(Done { evidence, created: Some(json!({ "snapshots": snapshots })) })
+    }
+
     /// The final backup of this deletion: pinned as made by it, or marked and newer than what was pinned.
     fn last(&self, step: &StepContext) -> Result<Option<String>, Obstacle> {
         let all = snapshots(step, self.read(ARCHIVES, step)?.as_ref())?;
@@ -231,13 +250,22 @@ impl Driver for SandboxBackup {
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         match Action::of(&step.action)? {
             Action::Inspect => Ok(self.inspect(step).await?.found),
-            Action::RemoveSchedule => self.found(step, SCHEDULES),
+            Action::RemoveSchedule => Ok(match self.found(step, SCHEDULES)? {
+                Found::Absent(_) if !self.not_pinned(step)?.is_empty() => Found::Same,
+                found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
+            }),
             Action::Final => match self.found(step, ARCHIVES)? {
                 // The first backup of a resource that had none: there is nothing to be missed.
                 Found::Absent(_) if pinned(step)?.is_empty() => Ok(Found::Same),
                 found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => Ok(found),
             },
             Action::DeleteArchives => match self.found(step, ARCHIVES)? {
+                Found::Same if !self.not_pinned(step)?.is_empty() => Ok(Found::Different(format!(
+                    "{}: {} snapshots of it were made after the targets were pinned; look at them, and move or \
+                     delete them by hand",
+                    step.resource,
+                    self.not_pinned(step)?.len()
+                ))),
                 Found::Same if self.left(step)?.is_empty() => Ok(Found::Absent(self.sandbox.place()?)),
                 found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => Ok(found),
             },
@@ -260,10 +288,7 @@ impl Driver for SandboxBackup {
         match Action::of(&step.action)? {
             Action::Inspect => Err(only_looks(step)),
             Action::Final => self.back_up(step, &permit),
-            Action::RemoveSchedule => {
-                self.sandbox.remove(SCHEDULES, step.resource.name.as_str(), permit.fence())?;
-                Ok(Done::saw("schedule removed"))
-            }
+            Action::RemoveSchedule => self.remove_schedule(step, &permit),
             Action::DeleteArchives => self.delete_archives(step, &permit),
         }
     }

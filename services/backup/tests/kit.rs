@@ -11,7 +11,9 @@ use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
@@ -86,6 +88,10 @@ impl World for Folder {
     async fn make_absent(&self) {
         let kind = if self.action.as_str() == "remove_schedule" { "schedules" } else { "archives" };
         std::fs::remove_file(self.root.path().join(format!("backup/main/{kind}/web01.json"))).unwrap();
+    }
+
+    async fn lose_place(&self) -> bool {
+        replace_place(&self.root.path().join("backup/main"))
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {

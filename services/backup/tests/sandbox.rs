@@ -56,14 +56,24 @@ async fn a_whole_deletion_and_each_step_twice() {
 }
 
 #[tokio::test]
-async fn what_was_not_pinned_stays() {
+async fn what_was_not_pinned_stops_the_deletion_until_it_joins_the_targets() {
     let root = tempfile::tempdir().unwrap();
     web01(root.path(), "u1");
     let mut bench = bench(root.path());
     bench.pin().await;
     bench.targets["snapshots"] = json!(["a"]);
+    let before = seen(root.path());
+    assert!(refusal(&bench.perform("delete_archives").await).contains("after the targets were pinned"));
+    assert_eq!(seen(root.path()), before);
+    for _ in 0..2 {
+        let removed = bench.perform("remove_schedule").await;
+        evidence(&removed, Presence::Absent);
+        bench.targets["snapshots"] = json!(["a"]); // as if the answer had been lost
+        let again = bench.perform("remove_schedule").await;
+        join(&mut bench, &again);
+    }
     evidence(&bench.perform("delete_archives").await, Presence::Absent);
-    assert_eq!(seen(root.path())["archive"]["snapshots"], json!({ "b": { "final": false } }));
+    assert_eq!(seen(root.path()), json!({ "archive": null, "schedule": null }));
 }
 
 #[tokio::test]

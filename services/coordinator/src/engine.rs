@@ -160,10 +160,10 @@ impl Engine {
     ) -> Result<(), LedgerError> {
         // They end when the orders are published.
         let orders = followed.map(|batch| batch.decided(results)).unwrap_or_default();
-        let mut decided = Vec::new();
+        let mut decided = Vec::with_capacity(results.len());
         for result in results {
             match result {
-                Ok(one) => decided.push(one.clone()),
+                Ok(one) => decided.push(one),
                 Err(NotDone::Refused(refusal)) => {
                     self.counters.refused.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(%refusal, "nothing to decide");

@@ -9,12 +9,12 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
+use ring::digest::{Context, SHA256};
 use sexton_ledger::{Decided, Dispatch, Intent, Ledger, NotDone};
 use sexton_model::decide::Event;
 use sexton_model::plan::Performer;
 use sexton_model::{DeletionId, Fence};
 use sexton_service::trace::{self, Kind, New, Span, SpanRef};
-use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 /// Makes the spans of deletions.
@@ -91,13 +91,12 @@ impl Follow {
 
 /// The ids follow from who the ledger is and which deletion it is.
 fn first_of(ledger: &str, deletion: DeletionId) -> Option<SpanRef> {
-    let digest = Sha256::new()
-        .chain_update(b"sexton deletion\0")
-        .chain_update(ledger)
-        .chain_update([0])
-        .chain_update(deletion.0.to_be_bytes())
-        .finalize();
-    let (trace, rest) = digest.split_first_chunk::<16>()?;
+    let mut digest = Context::new(&SHA256);
+    for part in [b"sexton deletion\0".as_slice(), ledger.as_bytes(), &[0], &deletion.0.to_be_bytes()] {
+        digest.update(part);
+    }
+    let digest = digest.finish();
+    let (trace, rest) = digest.as_ref().split_first_chunk::<16>()?;
     let (span, _) = rest.split_first_chunk::<8>()?;
     SpanRef::wanted(u128::from_be_bytes(*trace), u64::from_be_bytes(*span))
 }

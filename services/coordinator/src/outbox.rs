@@ -37,7 +37,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// All messages that these decisions ask for. `traced` are the orders among them that are traced.
-    pub(crate) fn messages(&self, decided: &[Decided], traced: &Orders, now: Timestamp) -> Vec<Outgoing> {
+    pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Vec<Outgoing> {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
         let mut messages = Vec::new();
         for one in decided {

@@ -3,7 +3,7 @@
 //! Invariant: only records of type A, AAAA and PTR, and of those only the data that are the resource's own, are
 //! ever pinned. What shares a record set with them is remembered as `others`, so that it can be told whether a
 //! set without our data was given away or is merely what is left of a shared one.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hickory_proto::rr::rdata::PTR;
@@ -183,6 +183,12 @@ pub struct Pinned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {
+    /// Which server they were seen at; empty only if there are none.
+    #[serde(default)]
+    pub place: String,
+    /// Zone → the primary that its SOA names, where there are zones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub primaries: BTreeMap<String, String>,
     /// The record sets.
     pub rrsets: Vec<Pinned>,
 }
@@ -201,6 +207,9 @@ impl Targets {
         if parsed.rrsets.len() > RRSETS_MAX {
             return Err(wrong(format!("{} sets, at most {RRSETS_MAX} are accepted", parsed.rrsets.len())));
         }
+        if parsed.place.is_empty() && !parsed.rrsets.is_empty() {
+            return Err(wrong("they do not say at which server they were seen".into()));
+        }
         for set in &parsed.rrsets {
             if canonical(&set.owner).is_none_or(|name| text_of(&name) != set.owner) {
                 return Err(wrong(format!("{:?} is no owner name", set.owner)));
@@ -213,6 +222,23 @@ impl Targets {
             }
         }
         Ok(parsed)
+    }
+
+    /// Why `place`, where `primaries` keep the zones of the pinned sets, is not where they were seen: a server that
+    /// never had them says nothing about the one that has.
+    pub fn elsewhere(&self, place: &str, primaries: &BTreeMap<String, String>) -> Option<String> {
+        if self.rrsets.is_empty() {
+            return None;
+        }
+        if self.place != place {
+            return Some(format!("pinned at {}, but this is {place}", self.place));
+        }
+        primaries.iter().find(|(zone, primary)| self.primaries.get(*zone) != Some(*primary)).map(
+            |(zone, primary)| {
+                let pinned = self.primaries.get(zone).map_or("not known", String::as_str);
+                format!("the primary of zone {zone} is {primary} now, when it was pinned it was {pinned}")
+            },
+        )
     }
 
     /// The pinned record sets, for people.
@@ -286,4 +312,42 @@ pub fn join(rdata: &BTreeSet<String>) -> String {
         text.push_str(", …");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn targets() -> Targets {
+        let rrsets = json!([{ "owner": "a.lab.test.", "type": "A", "ttl": 60, "rdata": ["192.0.2.1"] }]);
+        let primaries = json!({ "lab.test.": "ns1.lab.test." });
+        let pinned = json!({ "place": "dns 192.0.2.53:53", "primaries": primaries, "rrsets": rrsets });
+        Targets::parse(&"vm/web01".parse().unwrap(), &pinned).unwrap()
+    }
+
+    #[test]
+    fn what_was_pinned_says_where() {
+        let vm: ResourceId = "vm/web01".parse().unwrap();
+        let mut pinned = json!(targets());
+        pinned.as_object_mut().unwrap().remove("place");
+        let error = Targets::parse(&vm, &pinned).unwrap_err().to_string();
+        assert!(error.contains("which server"), "{error}");
+        pinned["rrsets"] = json!([]);
+        assert_eq!(Targets::parse(&vm, &pinned).unwrap().rrsets, []);
+    }
+
+    #[test]
+    fn another_server_and_another_primary_are_another_place() {
+        let primaries = |of: &[(&str, &str)]| -> BTreeMap<String, String> {
+            of.iter().map(|(zone, primary)| ((*zone).to_owned(), (*primary).to_owned())).collect()
+        };
+        let same = primaries(&[("lab.test.", "ns1.lab.test.")]);
+        assert_eq!(targets().elsewhere("dns 192.0.2.53:53", &same), None);
+        assert!(targets().elsewhere("dns 192.0.2.54:53", &same).is_some());
+        let other = primaries(&[("lab.test.", "ns2.lab.test.")]);
+        assert!(targets().elsewhere("dns 192.0.2.53:53", &other).is_some());
+        let never_seen = primaries(&[("a.lab.test.", "ns1.lab.test.")]);
+        assert!(targets().elsewhere("dns 192.0.2.53:53", &never_seen).is_some());
+    }
 }

@@ -137,7 +137,7 @@ impl SandboxDns {
 
     fn look(&self, identity: &Identity, attributes: &Attributes) -> Result<Inspection, Obstacle> {
         let place = self.sandbox.place()?;
-        let mut targets = Targets::default();
+        let mut targets = Targets { place: place.0.clone(), ..Targets::default() };
         let mut foreign = Vec::new();
         for wanted in attributes.wanted() {
             let owner = text_of(&wanted.owner);
@@ -164,6 +164,9 @@ impl SandboxDns {
 
     fn compare(&self, identity: &Identity, targets: &Targets) -> Result<Found, Obstacle> {
         let place = self.sandbox.place()?;
+        if let Some(why) = targets.elsewhere(&place.0, &targets.primaries) {
+            return Ok(Found::Different(why));
+        }
         let mut found = Found::Absent(place);
         for pinned in &targets.rrsets {
             let Some(read) = self.read(&pinned.owner)? else { continue };
@@ -201,6 +204,9 @@ impl SandboxDns {
 
     fn seen(&self, targets: &Targets) -> Result<(Presence, String), Obstacle> {
         let Place(place) = self.sandbox.place()?;
+        if let Some(why) = targets.elsewhere(&place, &targets.primaries) {
+            return Err(Obstacle::Refuse(why));
+        }
         for pinned in &targets.rrsets {
             let current = self.read(&pinned.owner)?.map(|o| o.current(pinned.kind)).unwrap_or_default();
             if let Judgement::Ours { .. } = judge(pinned, &current) {
@@ -356,6 +362,17 @@ mod tests {
         assert!(matches!(s.driver.remove(&identity("u1"), &targets, FENCE), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&targets), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&Targets::default()), Err(Obstacle::Unclear(_))));
+    }
+
+    #[test]
+    fn another_place_is_refused() {
+        let s = stand();
+        let targets = s.pin();
+        std::fs::write(s.root.path().join("dns/main/place.json"), r#"{"place": "sandbox:another"}"#).unwrap();
+        std::fs::remove_dir_all(s.root.path().join("dns/main/records")).unwrap();
+        assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Different(_))));
+        assert!(matches!(s.driver.remove(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.seen(&targets), Err(Obstacle::Refuse(_))));
     }
 
     #[test]

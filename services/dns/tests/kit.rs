@@ -10,7 +10,9 @@ use sexton_dns::{DriverConfig, actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 struct Sandboxes;
 
@@ -79,6 +81,10 @@ impl World for Folder {
 
     async fn make_absent(&self) {
         std::fs::remove_dir_all(self.root.path().join("dns/main/records")).unwrap();
+    }
+
+    async fn lose_place(&self) -> bool {
+        replace_place(&self.root.path().join("dns/main"))
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {

@@ -114,7 +114,7 @@ impl Hook {
     ) -> Result<Answer, Obstacle> {
         let transport = transport(http, command)
             .ok_or_else(|| Obstacle::Refuse(format!("{what}: neither http nor command")))?;
-        let limit = Duration::from_millis(timeout_ms).min(values.step.time_left);
+        let limit = Duration::from_millis(timeout_ms).min(values.step.time_left());
         self.sender.ask(what, transport, values, limit).await
     }
 
@@ -204,11 +204,13 @@ impl Hook {
         step: &StepContext,
         calls: &[Call],
         manifest: Option<&Value>,
+        permit: &Permit,
     ) -> Result<String, Obstacle> {
         let values = Values { step, manifest };
         let mut codes = Vec::new();
         for (index, call) in calls.iter().enumerate() {
             let what = self.what(step, &format!("call {}", index + 1));
+            permit.again()?;
             let answer = self.ask(&what, &call.http, &call.command, call.timeout_ms, &values).await?;
             if !call.expect.contains(&answer.code) {
                 let text = format!("{what}: answered {}: {}", answer.code, answer.said);
@@ -232,6 +234,7 @@ impl Hook {
         steps: &Steps,
         manifest: &Value,
         undo: bool,
+        permit: &Permit,
     ) -> Result<Done, Obstacle> {
         let Some(before) = captured(step, manifest)? else {
             return match self.now(step, steps).await? {
@@ -253,7 +256,7 @@ impl Hook {
         if now == *wanted {
             return Ok(Done::saw("it is so already"));
         }
-        self.run(step, calls, manifest.get("object")).await.map(Done::saw)
+        self.run(step, calls, manifest.get("object"), permit).await.map(Done::saw)
     }
 }
 
@@ -327,26 +330,26 @@ impl Driver for Hook {
         &self,
         step: &StepContext,
         manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         match self.doing(step)? {
             Doing::Inspect => Err(Obstacle::Refuse(self.what(step, "only looks"))),
             Doing::Reversible(steps) => {
                 let manifest = manifest
                     .ok_or_else(|| Obstacle::Refuse(self.what(step, "there is no captured manifest")))?;
-                self.change(step, steps, manifest, false).await
+                self.change(step, steps, manifest, false, &permit).await
             }
             Doing::Destructive(steps) => match self.gone(step, steps).await? {
                 Found::Different(why) => Err(Obstacle::Refuse(why)),
                 Found::Absent(place) => Ok(Done::saw(format!("already absent in {}", place.0))),
-                Found::Same => self.run(step, &steps.perform, None).await.map(Done::saw),
+                Found::Same => self.run(step, &steps.perform, None, &permit).await.map(Done::saw),
             },
         }
     }
 
-    async fn undo(&self, step: &StepContext, manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+    async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         let steps = self.reversible(step)?;
-        self.change(step, steps, manifest, true).await
+        self.change(step, steps, manifest, true, &permit).await
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {

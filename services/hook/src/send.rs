@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
+use secrecy::ExposeSecret;
 use serde_json::Value;
 use sexton_consumer::driver::Obstacle;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -51,8 +52,10 @@ impl Sender {
                 Ok((parsed, file))
             })
             .collect::<anyhow::Result<_>>()?;
-        // A redirected request would take its secrets, and its deletion, to who knows where.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        // A request that is redirected, or handed to a proxy of the environment, would take its secrets, and its
+        // deletion, to who knows where.
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { client, base_url, secret_headers })
     }
 
@@ -106,9 +109,11 @@ impl Sender {
             let unclear = |e: &dyn std::fmt::Display| {
                 Obstacle::Unclear(format!("{what}: reading the header {name} in {}: {e}", file.display()))
             };
-            let text = tokio::fs::read_to_string(file).await.map_err(|e| unclear(&e))?;
-            let mut value =
-                HeaderValue::from_str(text.trim()).map_err(|_| unclear(&"is no header's value"))?;
+            let path = file.clone();
+            let read = tokio::task::spawn_blocking(move || sexton_service::secret::read(&path)).await;
+            let secret = read.map_err(|e| unclear(&e))?.map_err(|e| unclear(&format!("{e:#}")))?;
+            let mut value = HeaderValue::from_str(secret.expose_secret().trim())
+                .map_err(|_| unclear(&"is no header's value"))?;
             value.set_sensitive(true);
             headers.insert(name.clone(), value);
         }

@@ -124,6 +124,10 @@ impl Template {
                     if writing == Writing::Argument && text.is_empty() && value.starts_with('-') {
                         return Err(values.refuse(*source, key, "would be taken for an option"));
                     }
+                    // Without it an object's address is that of the whole collection.
+                    if value.is_empty() && matches!(writing, Writing::Url | Writing::Argument) {
+                        return Err(values.refuse(*source, key, "is empty"));
+                    }
                     match writing {
                         Writing::Url => percent_encode(&value, &mut text),
                         Writing::Plain | Writing::Argument => text.push_str(&value),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 mod server;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -171,6 +172,9 @@ async fn what_is_filled_in_stays_one_segment() {
     assert!(!server.get(NODE).is_null(), "the certificate's serial did not become another path");
     bench.targets["serial"] = json!("..");
     assert!(refusal(&bench.perform("revoke").await).contains("another folder"));
+    // That would be the collection of all certificates.
+    bench.targets["serial"] = json!("");
+    assert!(refusal(&bench.perform("revoke").await).contains("target.serial"));
     bench.targets["serial"] = json!(null);
     assert!(refusal(&bench.perform("revoke").await).contains("target.serial"));
     assert_eq!(server.world.lock().unwrap().changes, 0);
@@ -197,4 +201,31 @@ async fn a_secret_header_is_read_from_its_file_each_time() {
     std::fs::write(file.path(), "broken\nheader").unwrap();
     let why = retry(&bench.pin().await, RetryClass::Failed);
     assert!(why.contains("authorization") && !why.contains("broken"), "{why}");
+    std::fs::write(file.path(), "Bearer three").unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let why = retry(&bench.pin().await, RetryClass::Failed);
+    assert!(why.contains("everybody may read") && !why.contains("three"), "{why}");
+}
+
+#[tokio::test]
+#[ignore = "the next test runs it, in an environment with a proxy"]
+async fn asks_the_server_itself() {
+    let server = Server::start("no such record").await;
+    server.put(RECORD, json!({ "uuid": "u1", "record": 1, "active": true, "tariff": "gold" }));
+    evidence(&bench_at("accounting", &server.url).pin().await, Presence::Present);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_asked() {
+    // Nobody listens at this port.
+    let proxy = "http://127.0.0.1:9";
+    let said = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "asks_the_server_itself", "--ignored"])
+        .envs(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"].map(|name| (name, proxy)))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .output()
+        .unwrap();
+    let said_text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && said_text.contains("1 passed"), "{said_text}");
 }

@@ -16,7 +16,9 @@ use sexton_hook::{DriverConfig, delivered_actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
@@ -80,6 +82,10 @@ impl World for Folder {
     async fn make_absent(&self) {
         let folder = self.root.path().join(self.instance.subsystem.as_str()).join("main/objects");
         std::fs::remove_file(folder.join("web01.json")).unwrap();
+    }
+
+    async fn lose_place(&self) -> bool {
+        replace_place(&self.root.path().join(self.instance.subsystem.as_str()).join("main"))
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {

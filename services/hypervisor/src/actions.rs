@@ -78,7 +78,10 @@ pub(crate) async fn sight(host: &dyn Host, ask: &Ask) -> Result<Sight, Obstacle>
 pub(crate) async fn ours(host: &dyn Host, ask: &Ask) -> Result<Domain, Obstacle> {
     match sight(host, ask).await? {
         Sight::Ours(domain) => Ok(domain),
-        Sight::Nothing(place) => Err(Obstacle::Refuse(format!("{} is not defined at {}", ask.name, place.0))),
+        Sight::Nothing(place) => Err(Obstacle::Refuse(format!(
+            "{} is not defined at {}: removed by hand, or moved to another host",
+            ask.name, place.0
+        ))),
         Sight::Other(why) => Err(Obstacle::Refuse(why)),
     }
 }

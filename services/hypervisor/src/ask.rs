@@ -48,7 +48,7 @@ impl Ask {
                 refuse(format!("the plan's acpi_wait_ms is {value}, not a number of milliseconds"))
             })?)),
         };
-        let ends = Instant::now() + step.time_left;
+        let ends = Instant::now() + step.time_left();
         Ok(Self { name, uuid, pinned, ends, polite, progress: Some(step.progress.clone()) })
     }
 

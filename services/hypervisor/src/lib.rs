@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `inspect` | compares the UUID; pins the place, the definition and the volumes with their snapshots |
 //! | `stop` | autostart, start at boot and high availability off, then off by ACPI or by force; its undo restores all of it |
-//! | `check_off` | refuses to go on while any process runs the machine, or something would start it |
+//! | `check_off` | refuses to go on while any process runs the machine, something would start it, or it is not defined here any more |
 //! | `undefine` | removes the definition of a machine that is off |
 //! | `delete_volumes` | deletes the pinned volumes, and no others |
 //!
@@ -16,11 +16,21 @@
 //! and does. Two hosts: [`qemu`] runs QEMU and speaks QMP, [`sandbox`] keeps JSON files in a folder and runs a
 //! sleeping process for each machine that is on.
 //!
+//! # One instance is one host
+//! A driver sees its own host only. So "gone" counts only after `check_off` has seen the machine here, stopped: one
+//! that was moved to another host in the meantime is refused, since its address must not be given away while it
+//! runs there. Whoever moves machines about, by hand or by an agent, must do so before their deletion begins, or
+//! wait for a driver that asks all hosts.
+//!
 //! # What fences cannot stop here
 //! The fence is kept in the machine's definition and read again, under the machine's lock, before each call
 //! that changes something. Volumes have no place for it: a `delete_volumes` that slept through its lease is
 //! stopped by its deadline and its permit alone. That is enough, since nothing is given back after a purge.
 //! Processes in another PID namespace are not seen; run the consumer in the host's.
+//!
+//! # What the consumer starts
+//! A machine that a restore starts leaves the consumer's session, not its control group: a supervisor that ends the
+//! whole group with the consumer ends these machines, too. Under systemd the unit needs `KillMode=process`.
 use std::path::PathBuf;
 use std::sync::Arc;
 

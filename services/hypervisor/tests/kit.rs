@@ -11,7 +11,9 @@ use sexton_consumer::Driver;
 use sexton_hypervisor::{DriverConfig, actions, driver, process, sandbox};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance};
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 use uuid::Uuid;
 
 const UUID: Uuid = Uuid::from_u128(0x2f1c);
@@ -136,6 +138,11 @@ impl World for Folder {
             end_all(self.root.path());
             std::fs::remove_file(self.file("vms", "web01")).unwrap();
         }
+    }
+
+    async fn lose_place(&self) -> bool {
+        end_all(self.root.path());
+        replace_place(&self.root.path().join("hypervisor/main"))
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {

@@ -132,6 +132,9 @@ impl Pinned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {
+    /// Which server they were seen at, and in which subnets; empty only if there are none.
+    #[serde(default)]
+    pub place: String,
     /// The addresses.
     pub addresses: Vec<Pinned>,
 }
@@ -151,7 +154,16 @@ impl Targets {
             let found = parsed.addresses.len();
             return Err(wrong(format!("{found} of them, at most {ADDRESSES_MAX} are accepted")));
         }
+        if parsed.place.is_empty() && !parsed.addresses.is_empty() {
+            return Err(wrong("they do not say at which server they were seen".into()));
+        }
         Ok(parsed)
+    }
+
+    /// Why `place` is not where they were seen: a server that never had them says nothing about the one that has.
+    pub fn elsewhere(&self, place: &str) -> Option<String> {
+        let other = !self.addresses.is_empty() && self.place != place;
+        other.then(|| format!("pinned at {}, but this is {place}", self.place))
     }
 
     /// The pinned addresses, for people.
@@ -189,6 +201,19 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         assert!(Targets::parse(&vm, &Value::Null).is_err());
+    }
+
+    #[test]
+    fn what_was_pinned_says_where() {
+        let vm: ResourceId = "vm/web01".parse().unwrap();
+        let address = json!({ "address": "192.0.2.1", "mac": "52:54:00:00:00:01", "subnet": 1, "lease": true,
+            "reservation": false });
+        let error = Targets::parse(&vm, &json!({ "addresses": [address] })).unwrap_err().to_string();
+        assert!(error.contains("which server"), "{error}");
+        let targets = Targets::parse(&vm, &json!({ "place": "here", "addresses": [address] })).unwrap();
+        assert_eq!(targets.elsewhere("here"), None);
+        assert!(targets.elsewhere("there").is_some());
+        assert_eq!(Targets::parse(&vm, &json!({ "addresses": [] })).unwrap().elsewhere("there"), None);
     }
 
     proptest! {

@@ -48,7 +48,7 @@ impl DriverPart for DriverConfig {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Sandbox(config) => vec![&mut config.root],
-            Self::Kea(config) => config.password_file.iter_mut().chain(&mut config.lock_file).collect(),
+            Self::Kea(config) => config.password_file.iter_mut().chain([&mut config.lock_file]).collect(),
         }
     }
 }
@@ -111,5 +111,8 @@ mod tests {
         let text = "driver = \"sandbox\"\nroot = \"/x\"\nisntance = \"ipam.main\"";
         let error = toml::from_str::<DriverConfig>(text).unwrap_err();
         assert!(error.to_string().contains("isntance"), "{error}");
+        // Without it two copies would undo each other's changes.
+        let error = toml::from_str::<DriverConfig>("driver = \"kea\"\nurl = \"http://x/\"").unwrap_err();
+        assert!(error.to_string().contains("lock_file"), "{error}");
     }
 }

@@ -94,7 +94,7 @@ impl SandboxIpam {
 
     fn look(&self, identity: &Identity, attributes: Option<&Attributes>) -> Result<Inspection, Obstacle> {
         let place = self.sandbox.place()?;
-        let mut targets = Targets::default();
+        let mut targets = Targets { place: place.0.clone(), ..Targets::default() };
         let mut foreign = None;
         let mut expected = false;
         for (address, attributes) in attributes.iter().flat_map(|a| a.addresses.iter().map(move |x| (*x, *a)))
@@ -127,7 +127,11 @@ impl SandboxIpam {
     }
 
     fn compare(&self, identity: &Identity, targets: &Targets) -> Result<Found, Obstacle> {
-        let mut found = Found::Absent(self.sandbox.place()?);
+        let place = self.sandbox.place()?;
+        if let Some(why) = targets.elsewhere(&place.0) {
+            return Ok(Found::Different(why));
+        }
+        let mut found = Found::Absent(place);
         for pinned in &targets.addresses {
             let Some(object) = self.read(pinned.address)? else { continue };
             if let Some(why) = stranger(identity, pinned.mac, pinned.address, &object) {
@@ -293,6 +297,18 @@ mod tests {
         assert!(matches!(s.driver.look(&identity("u1"), Some(&s.attributes)), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&identity("u1"), &targets), Err(Obstacle::Unclear(_))));
+    }
+
+    #[test]
+    fn another_place_is_refused() {
+        let s = stand();
+        let targets = s.pin();
+        std::fs::write(s.root.path().join("ipam/main/place.json"), r#"{"place": "sandbox:another"}"#)
+            .unwrap();
+        std::fs::remove_dir_all(s.root.path().join("ipam/main/addresses")).unwrap();
+        assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Different(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.seen(&identity("u1"), &targets), Err(Obstacle::Refuse(_))));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_monitoring::{DriverConfig, actions, driver, sandbox};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
@@ -83,6 +85,10 @@ impl World for Folder {
     async fn make_absent(&self) {
         let kind = if self.action.as_str() == "delete_history" { "history" } else { "targets" };
         std::fs::remove_file(self.root.path().join(format!("monitoring/main/{kind}/web01.json"))).unwrap();
+    }
+
+    async fn lose_place(&self) -> bool {
+        replace_place(&self.root.path().join("monitoring/main"))
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {

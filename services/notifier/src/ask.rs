@@ -94,7 +94,7 @@ impl Ask {
                 return Err(refuse(format!("a text of the plan is longer than {TEXT_MAX_BYTES} bytes")));
             }
         }
-        let ends = Instant::now() + step.time_left;
+        let ends = Instant::now() + step.time_left();
         Ok(Self { resource, identity: step.identity.clone(), uid, contacts, pinned, params, ends })
     }
 

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
-use sexton_model::Fence;
 use sexton_model::step::Presence;
 use tokio::time::Instant;
 
@@ -71,7 +70,7 @@ impl<O: Office> Notifier<O> {
         })
     }
 
-    async fn announce(&self, ask: &Ask, before: u32, fence: Fence) -> Result<Done, Obstacle> {
+    async fn announce(&self, ask: &Ask, before: u32, permit: &Permit) -> Result<Done, Obstacle> {
         let to = ask.targets()?.to.clone();
         let _lock = self.office.spool().lock(ask.uid)?;
         let standing = self.ours(ask)?;
@@ -83,13 +82,13 @@ impl<O: Office> Notifier<O> {
             now if sequence(now.as_ref()) == before => blank(ask, to, before + 1),
             now => return Err(changed(ask, now.as_ref(), before)),
         };
-        self.tell_all(ask, Kind::Announcement, &mut announcement, fence).await?;
+        self.tell_all(ask, Kind::Announcement, &mut announcement, permit).await?;
         announcement.state = State::Announced;
-        self.office.spool().write(&announcement, fence)?;
+        self.office.spool().write(&announcement, permit.fence())?;
         Ok(Done::saw(told("announced to", &announcement)))
     }
 
-    async fn retract(&self, ask: &Ask, before: u32, fence: Fence) -> Result<Done, Obstacle> {
+    async fn retract(&self, ask: &Ask, before: u32, permit: &Permit) -> Result<Done, Obstacle> {
         let _lock = self.office.spool().lock(ask.uid)?;
         let standing = self.ours(ask)?;
         let mut retraction = match standing {
@@ -99,7 +98,7 @@ impl<O: Office> Notifier<O> {
                     state: State::Retracted,
                     ..blank(ask, Vec::new(), before)
                 });
-                self.office.spool().write(&nothing, fence)?;
+                self.office.spool().write(&nothing, permit.fence())?;
                 return Ok(Done::saw("nobody had been told"));
             }
             Some(now) if now.sequence == before + 2 && now.state == State::Retracted => {
@@ -118,9 +117,9 @@ impl<O: Office> Notifier<O> {
             },
             now => return Err(changed(ask, now.as_ref(), before)),
         };
-        self.tell_all(ask, Kind::Retraction, &mut retraction, fence).await?;
+        self.tell_all(ask, Kind::Retraction, &mut retraction, permit).await?;
         retraction.state = State::Retracted;
-        self.office.spool().write(&retraction, fence)?;
+        self.office.spool().write(&retraction, permit.fence())?;
         Ok(Done::saw(told("retracted to", &retraction)))
     }
 
@@ -130,7 +129,7 @@ impl<O: Office> Notifier<O> {
         ask: &Ask,
         kind: Kind,
         about: &mut Announcement,
-        fence: Fence,
+        permit: &Permit,
     ) -> Result<(), Obstacle> {
         let from = self.office.place()?.0;
         let words = Words {
@@ -148,9 +147,10 @@ impl<O: Office> Notifier<O> {
             if left.is_zero() {
                 return Err(Obstacle::Unclear(format!("out of time; {}", told("told so far", about))));
             }
+            permit.again()?;
             about.tried.insert(to.clone());
             about.rejected.remove(&to);
-            self.office.spool().write(about, fence)?;
+            self.office.spool().write(about, permit.fence())?;
             match self.office.tell(&to, &letter, left).await {
                 Ok(Delivery::Accepted) => {
                     about.accepted.insert(to);
@@ -166,7 +166,7 @@ impl<O: Office> Notifier<O> {
                     first.get_or_insert(Obstacle::Unclear(format!("{to}: {why}")));
                 }
             }
-            self.office.spool().write(about, fence)?;
+            self.office.spool().write(about, permit.fence())?;
         }
         first.map_or(Ok(()), Err)
     }
@@ -254,12 +254,12 @@ impl<O: Office> Driver for Notifier<O> {
         permit: Permit,
     ) -> Result<Done, Obstacle> {
         let ask = only_announce(step)?;
-        self.announce(&ask, before(&ask, manifest)?, permit.fence()).await
+        self.announce(&ask, before(&ask, manifest)?, &permit).await
     }
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         let ask = only_announce(step)?;
-        self.retract(&ask, before(&ask, Some(manifest))?, permit.fence()).await
+        self.retract(&ask, before(&ask, Some(manifest))?, &permit).await
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {

@@ -93,12 +93,14 @@ impl Spool {
         Self { sandbox: Sandbox::at(root, instance) }
     }
 
-    /// The same, made if it is not there.
+    /// The same, made if it is not there. Each spool that is made is a place of its own: an empty one elsewhere,
+    /// of another copy or where a disk is not mounted, is no proof that nobody was told.
     ///
     /// # Errors
     /// If the file system refuses.
     pub fn create(root: &Path, instance: &Instance) -> std::io::Result<Self> {
-        Ok(Self { sandbox: Sandbox::create(root, instance)? })
+        let name = format!("spool {} of {instance}", Uuid::now_v7());
+        Ok(Self { sandbox: Sandbox::create_called(root, instance, name)? })
     }
 
     /// Which place this is, read afresh.
@@ -171,5 +173,21 @@ impl Spool {
             }
             Err(TryLockError::Error(e)) => Err(unclear(&e)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_spool_is_a_place_of_its_own_and_stays_it() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let instance: Instance = "notifier.main".parse().unwrap();
+        let place = Spool::create(one.path(), &instance).unwrap().place().unwrap();
+        assert_eq!(Spool::create(one.path(), &instance).unwrap().place().unwrap(), place);
+        assert_ne!(Spool::create(other.path(), &instance).unwrap().place().unwrap(), place);
+        std::fs::remove_file(one.path().join("notifier/main/place.json")).unwrap();
+        assert_ne!(Spool::create(one.path(), &instance).unwrap().place().unwrap(), place);
     }
 }

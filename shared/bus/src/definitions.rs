@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::topology::{Argument, Limits, Topology, route};
 use crate::{Queue, Target};
@@ -99,9 +99,9 @@ fn arguments(limits: &Limits) -> BTreeMap<&'static str, Value> {
 
 /// The broker's form of a password: base64 of the salt followed by SHA-256 over salt and password.
 fn password_hash(salt: [u8; 4], password: &str) -> String {
-    let digest = Sha256::new().chain_update(salt).chain_update(password).finalize();
+    let digest = digest(&SHA256, &[&salt, password.as_bytes()].concat());
     let mut salted = salt.to_vec();
-    salted.extend_from_slice(&digest);
+    salted.extend_from_slice(digest.as_ref());
     STANDARD.encode(salted)
 }
 
@@ -110,14 +110,16 @@ mod tests {
     use super::*;
     use crate::Instance;
 
-    const DEFAULT_INSTANCES: [&str; 7] = [
+    /// Those of the example configurations.
+    const DEFAULT_INSTANCES: [&str; 8] = [
         "hypervisor.main",
         "ipam.main",
         "dns.main",
         "backup.main",
         "monitoring.main",
         "notifier.main",
-        "hook.main",
+        "accounting.main",
+        "config.main",
     ];
 
     fn default_topology() -> Topology {
@@ -138,6 +140,22 @@ mod tests {
         }
         let deployed = std::fs::read_to_string(path).unwrap();
         assert!(deployed == built, "{path} differs from the topology; run with SEXTON_UPDATE_SNAPSHOTS=1");
+    }
+
+    #[test]
+    fn the_deployed_definitions_are_for_the_instances_of_the_examples() {
+        for example in ["sexton.toml", "sexton-many.toml"] {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/").to_owned() + example;
+            let text = std::fs::read_to_string(file).unwrap();
+            let mut named: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("[consumers.\"")?.strip_suffix("\"]"))
+                .collect();
+            let mut deployed = DEFAULT_INSTANCES;
+            named.sort_unstable();
+            deployed.sort_unstable();
+            assert_eq!(named, deployed, "{example}");
+        }
     }
 
     #[test]

@@ -188,6 +188,11 @@ impl Acker {
         self.0.ack(&tags);
     }
 
+    /// As [`Self::ack`], for where nothing can be awaited: an ack never waits.
+    pub fn ack_now(&self, tags: &[Tag]) {
+        self.0.ack(tags);
+    }
+
     /// Put these back.
     pub async fn nack(&self, tags: Vec<Tag>) {
         self.0.nack(&tags);

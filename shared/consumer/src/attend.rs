@@ -2,10 +2,11 @@
 use std::sync::Arc;
 
 use sexton_protocol::{Extension, Order, Progress, Report};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::broadcast;
 
 use crate::courier::{Courier, Post};
 use crate::lifeline::Tether;
+use crate::settlement::Share;
 
 /// A step that takes longer is reported as begun, in milliseconds: its lease then counts as an attempt.
 const WORTH_REPORTING_MS: u64 = 2_000;
@@ -22,9 +23,9 @@ pub(crate) struct Attended<'a> {
 }
 
 impl Attended<'_> {
-    /// Never returns; drop it when the step has ended. `settled` is told at the first extension: from then on
-    /// the lease alone covers the order.
-    pub(crate) async fn attend(mut self, mut tether: Tether, settled: &mut Option<oneshot::Sender<()>>) {
+    /// Never returns; drop it when the step has ended. Its share of the delivery is settled at the first extension:
+    /// from then on the lease alone covers the order.
+    pub(crate) async fn attend(mut self, mut tether: Tether, share: &mut Option<Share>) {
         let nonce = self.post.clock.random();
         if tether.begun.wait_for(|begun| *begun).await.is_err() {
             return std::future::pending().await;
@@ -61,9 +62,9 @@ impl Attended<'_> {
                             extended
                         };
                         if tether.deadline.send_if_modified(later)
-                            && let Some(settled) = settled.take()
+                            && let Some(share) = share.take()
                         {
-                            let _ = settled.send(());
+                            share.settle();
                         }
                     }
                     // Another step's, or some were missed: the next progress asks for another one, early enough.

@@ -19,6 +19,7 @@ use crate::listener::Listener;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::performer::Performer;
+use crate::under_way::UnderWay;
 
 /// Beacons kept for a listener that is slow; only the newest counts.
 const BEACON_PREFETCH: u16 = 64;
@@ -135,6 +136,7 @@ impl Consumer {
             courier,
             extensions: listener.extensions(),
             workers: Arc::new(Semaphore::new(self.options.concurrency)),
+            under_way: UnderWay::default(),
             tasks: TaskTracker::new(),
             post: post.clone(),
         };

@@ -2,18 +2,20 @@
 //! directory sandbox, BIND over RFC 2136.
 //!
 //! The SDK calls, for an action that changes something: [`Driver::find`], then [`Driver::perform`] or
-//! [`Driver::undo`] with a [`Permit`], then [`Driver::presence`]. A driver therefore never decides whether it
+//! [`Driver::undo`] with a [`Permit`], then [`Driver::presence`]. A driver that changes more than one thing, or takes
+//! its time before, asks [`Permit::again`] right before each change. A driver therefore never decides whether it
 //! *may*; it says what it sees and does what it is told, to pinned targets and nothing else.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
-use sexton_model::{ActionName, Fence, ResourceId, Timestamp};
+use sexton_model::{ActionName, Fence, ResourceId};
 
-use crate::Permit;
+use crate::permit::{Permit, Right};
 
 /// What a driver is told of the step.
 #[derive(Debug)]
@@ -33,14 +35,20 @@ pub struct StepContext {
     pub params: BTreeMap<String, Value>,
     /// Numbers this order; a later order for the same resource is always greater.
     pub fence: Fence,
-    /// No call may be begun after this.
-    pub deadline: Timestamp,
-    /// Time left until the deadline when the step began: the bound for every call to the subsystem.
-    pub time_left: Duration,
     /// Whether the end of cancel has not been reached: then unexpected absence of the resource is refused.
     pub reversible_stage: bool,
     /// Tells the coordinator that a long step goes on; see [`Progress`].
     pub progress: Progress,
+    /// What the order may still do.
+    pub(crate) right: Arc<Right>,
+}
+
+impl StepContext {
+    /// Time left until the step's deadline, extensions included, as of now: the bound for every call to the
+    /// subsystem. No call may be begun after it.
+    pub fn time_left(&self) -> Duration {
+        self.right.time_left()
+    }
 }
 
 impl StepContext {

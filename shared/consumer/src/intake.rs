@@ -1,9 +1,11 @@
 //! From a delivery to its ack: authenticate, decode, perform, answer, and only then ack.
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sexton_bus::{Acker, Delivery, Queue};
 use sexton_protocol::{DecodeError, Event, Extension, Message, Order, OutcomeReport, Pack, Rejected, Report};
-use tokio::sync::{Semaphore, broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
@@ -11,7 +13,9 @@ use crate::attend::Attended;
 use crate::courier::{Courier, Post};
 use crate::lifeline::Lifeline;
 use crate::performer::{Performer, Verdict};
+use crate::settlement::{Settlement, Share};
 use crate::traced::Traced;
+use crate::under_way::{Turn, UnderWay};
 
 /// Everything a delivery passes through. Cheap to clone.
 #[derive(Clone)]
@@ -21,27 +25,29 @@ pub(crate) struct Intake {
     pub(crate) courier: Courier,
     pub(crate) extensions: broadcast::Sender<Extension>,
     pub(crate) workers: Arc<Semaphore>,
+    pub(crate) under_way: UnderWay,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Intake {
-    /// Handle one delivery to its end. It stays unacked, and so comes again, if the process stops before.
+    /// Handle one delivery to its end. It stays unacked, and so comes again, if the process stops before: a step that
+    /// outlives its consumer would act for nobody.
     pub(crate) async fn handle(self, delivery: Delivery, acker: Acker) {
         let halt = self.post.halt.clone();
         halt.run_until_cancelled_owned(self.handle_whole(delivery, acker)).await;
     }
 
     async fn handle_whole(self, delivery: Delivery, acker: Acker) {
-        let settled = match self.open(&delivery) {
-            Ok(pack) => self.perform(pack).await,
+        match self.open(&delivery) {
+            Ok(pack) => self.perform(pack, Settlement::new(acker, delivery.tag)).await,
             Err((why, reason)) => {
                 let queue = Queue::Orders(self.post.instance.clone()).to_string();
                 let (id, user) = (delivery.message_id.as_deref(), delivery.user_id.as_deref());
-                self.post.reject(why, Rejected::new(&reason, &queue, id, user, &delivery.body)).await
+                let rejected = Rejected::new(&reason, &queue, id, user, &delivery.body);
+                if self.post.reject(why, rejected).await {
+                    acker.ack(vec![delivery.tag]).await;
+                }
             }
-        };
-        if settled {
-            acker.ack(vec![delivery.tag]).await;
         }
     }
 
@@ -61,35 +67,37 @@ impl Intake {
         })
     }
 
-    /// True once every order of the pack is settled.
-    async fn perform(&self, pack: Pack<Order>) -> bool {
-        let mut waiting = Vec::with_capacity(pack.events.len());
-        for event in pack.events {
-            let (settle, settled) = oneshot::channel();
-            waiting.push(settled);
-            self.tasks.spawn(self.clone().one(event, settle));
-        }
-        let mut all = true;
-        for settled in waiting {
-            all &= settled.await.is_ok();
-        }
-        all
+    /// All orders of a pack, beside one another in this one task: a task for each would cost more than a quick step
+    /// itself, and slow ones travel alone.
+    async fn perform(&self, pack: Pack<Order>, settlement: Settlement) {
+        let shares = settlement.split(pack.events.len());
+        let mut running: FuturesUnordered<_> =
+            pack.events.iter().zip(shares).map(|(event, share)| self.one(event, share)).collect();
+        while running.next().await.is_some() {}
     }
 
-    async fn one(self, event: Event<Order>, settle: oneshot::Sender<()>) {
+    async fn one(&self, event: &Event<Order>, share: Share) {
         let order = &event.data;
-        let traced = Traced::begin(&event);
+        let traced = Traced::begin(event);
         let span = tracing::info_span!(
             "order", job = %order.job, fence = %order.fence, resource = %order.resource,
             action = %order.action, mode = ?order.mode, traceparent = traced.traceparent(),
         );
-        // A step that outlives its consumer would act for nobody: its order is delivered again.
-        let halt = self.post.halt.clone();
-        halt.run_until_cancelled(self.perform_one(&event, traced, settle).instrument(span)).await;
+        self.perform_one(event, traced, share).instrument(span).await;
     }
 
-    async fn perform_one(self, event: &Event<Order>, mut traced: Traced, settle: oneshot::Sender<()>) {
+    async fn perform_one(&self, event: &Event<Order>, mut traced: Traced, share: Share) {
         let order = &event.data;
+        // A step must not run beside itself: what it does twice at once no look before it can prevent.
+        let working = match self.under_way.join(order.fence) {
+            Turn::First(working) => working,
+            Turn::Repeat(settled) => {
+                if settled.await.is_ok() {
+                    share.settle();
+                }
+                return;
+            }
+        };
         let Ok(worker) = self.workers.acquire().await else { return };
         self.post.metrics.accepted(order);
         let began_ms = self.post.clock.steady_ms();
@@ -101,11 +109,11 @@ impl Intake {
             courier: self.courier.clone(),
             extensions: self.extensions.subscribe(),
         };
-        let mut settle = Some(settle);
+        let mut share = Some(share);
         let verdict = tokio::select! {
             biased;
             verdict = self.performer.perform_extendable(order, &lifeline) => verdict,
-            () = attended.attend(tether, &mut settle) => return,
+            () = attended.attend(tether, &mut share) => return,
         };
         drop(worker);
         let took_ms = self.post.clock.steady_ms().saturating_sub(began_ms);
@@ -131,9 +139,11 @@ impl Intake {
                 self.drop_one("stale", &reason, event).await
             }
         };
-        if let Some(settle) = settle.filter(|_| settled) {
-            // Nobody waits any more if the delivery's task was ended.
-            let _ = settle.send(());
+        if settled {
+            working.settled();
+            if let Some(share) = share {
+                share.settle();
+            }
         }
     }
 

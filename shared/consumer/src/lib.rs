@@ -29,8 +29,10 @@ pub mod performer;
 pub mod permit;
 pub mod program;
 pub mod sandbox;
+mod settlement;
 mod step;
 mod traced;
+mod under_way;
 
 pub use clock::{Clock, SystemClock};
 pub use condition::Condition;

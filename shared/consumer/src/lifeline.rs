@@ -6,6 +6,9 @@ use crate::clock::Clock;
 use crate::driver::Progress;
 use crate::hearing::Hearing;
 
+/// How often a deadline is compared with the ledger's time, in milliseconds.
+const LOOK_EVERY_MS: u64 = 1_000;
+
 /// The step's end of it.
 #[derive(Debug)]
 pub struct Lifeline {
@@ -43,8 +46,9 @@ impl Lifeline {
         Progress(self.progress.clone())
     }
 
-    pub(crate) fn deadline(&self) -> Timestamp {
-        *self.deadline.borrow()
+    /// The deadline, as extensions move it on.
+    pub(crate) fn deadline(&self) -> watch::Receiver<Timestamp> {
+        self.deadline.clone()
     }
 
     /// Returns once the ledger's time has passed the deadline, extensions included.
@@ -56,13 +60,13 @@ impl Lifeline {
             if left_ms == 0 {
                 return;
             }
+            // In short pieces: timers stand still while a machine sleeps, the ledger's time does not.
+            let piece_ms = left_ms.min(LOOK_EVERY_MS);
             tokio::select! {
-                () = clock.sleep(left_ms) => {}
-                changed = deadline.changed() => if changed.is_err() {
-                    // Nobody can extend it any more.
-                    clock.sleep(left_ms).await;
-                    return;
-                }
+                () = clock.sleep(piece_ms) => {}
+                // Once nobody can extend it any more, only time passes.
+                Ok(()) = deadline.changed() => {}
+                else => clock.sleep(piece_ms).await,
             }
         }
     }

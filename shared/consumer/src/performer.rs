@@ -3,12 +3,13 @@
 //! First everything that can be decided without the subsystem, cheapest and safest first: is it meant for this
 //! instance and known here, is it in time, is it the newest for its resource, do the coordinators still say go.
 //! Then the driver looks; then, right before the change, time, fence and beacon are asked once more; and only
-//! then there is a [`Permit`].
+//! then there is a [`Permit`](crate::Permit).
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, poll};
 use sexton_model::Instance;
 use sexton_model::catalogue::{Nature, SubsystemActions};
 use sexton_model::job::JobKind;
@@ -20,7 +21,7 @@ use crate::driver::{Driver, StepContext};
 use crate::fences::Fences;
 use crate::hearing::Hearing;
 use crate::lifeline::Lifeline;
-use crate::permit::Permit;
+use crate::permit::Right;
 use crate::step::Step;
 
 /// What becomes of an order.
@@ -41,7 +42,7 @@ pub struct Performer {
     driver: Arc<dyn Driver>,
     clock: Arc<dyn Clock>,
     hearing: Arc<Hearing>,
-    fences: Fences,
+    fences: Arc<Fences>,
 }
 
 impl std::fmt::Debug for Performer {
@@ -59,7 +60,7 @@ impl Performer {
         clock: Arc<dyn Clock>,
         hearing: Arc<Hearing>,
     ) -> Self {
-        Self { instance, actions, driver, clock, hearing, fences: Fences::default() }
+        Self { instance, actions, driver, clock, hearing, fences: Arc::default() }
     }
 
     /// Check and carry out `order`, within its deadline.
@@ -71,20 +72,25 @@ impl Performer {
     /// The same, for a step that reports progress and may be extended through its lifeline.
     pub async fn perform_extendable(&self, order: &Order, lifeline: &Lifeline) -> Verdict {
         let step = match self.admit(order, lifeline) {
-            Ok(context) => {
-                Step { order, context, driver: &*self.driver, right: &|| self.right(order, lifeline) }
-            }
+            Ok(context) => Step { order, context, driver: &*self.driver },
             Err(verdict) => return verdict,
         };
         lifeline.begin();
         // A driver that panics must not take the others' orders with it.
-        let carried_out = AssertUnwindSafe(step.carry_out()).catch_unwind();
-        let outcome = tokio::select! {
-            biased;
-            outcome = carried_out => outcome.unwrap_or_else(|_| Outcome::failed("the driver panicked")),
-            () = lifeline.run_out(&self.hearing, &*self.clock) => {
-                Outcome::failed("stopped at its deadline; what it had begun may be done or not")
-            }
+        let mut carried_out = pin!(AssertUnwindSafe(step.carry_out()).catch_unwind());
+        // Most steps that wait for nothing end here.
+        let outcome = match poll!(&mut carried_out) {
+            Poll::Ready(outcome) => Some(outcome),
+            // From now on time may have passed, up to a night's sleep of the machine: the deadline is asked first.
+            Poll::Pending => tokio::select! {
+                biased;
+                () = lifeline.run_out(&self.hearing, &*self.clock) => None,
+                outcome = carried_out => Some(outcome),
+            },
+        };
+        let outcome = match outcome {
+            Some(outcome) => outcome.unwrap_or_else(|_| Outcome::failed("the driver panicked")),
+            None => Outcome::failed("stopped at its deadline; what it had begun may be done or not"),
         };
         Verdict::Answer(outcome.bounded())
     }
@@ -105,7 +111,15 @@ impl Performer {
                 order.fence, order.resource
             ))
         })?;
-        let left_ms = now.map_or(0, |now| order.deadline.ms_since(now));
+        let right = Right {
+            resource: order.resource.clone(),
+            fence: order.fence,
+            revision: order.revision,
+            undoing: undoing(order),
+            deadline: lifeline.deadline(),
+            hearing: self.hearing.clone(),
+            fences: self.fences.clone(),
+        };
         Ok(StepContext {
             resource: order.resource.clone(),
             identity: order.identity.clone(),
@@ -114,13 +128,12 @@ impl Performer {
             action: order.action.clone(),
             params: order.params.clone(),
             fence: order.fence,
-            deadline: order.deadline,
-            time_left: Duration::from_millis(left_ms),
             reversible_stage: match order.kind {
                 JobKind::Stage(stage) => stage.reversible(),
                 JobKind::Restore => true,
             },
             progress: lifeline.progress(),
+            right: Arc::new(right),
         })
     }
 
@@ -172,28 +185,15 @@ impl Performer {
     }
 
     fn judge(&self, order: &Order) -> Result<(), String> {
-        let undoing = match order.mode {
-            Mode::Undo | Mode::Verify => true,
-            Mode::Inspect | Mode::Capture | Mode::Perform => false,
-        };
         self.hearing
-            .judge(order.fence.epoch, order.revision, undoing)
+            .judge(order.fence.epoch, order.revision, undoing(order))
             .map_err(|not_now| format!("not begun: {not_now}"))
     }
+}
 
-    /// The right to change the resource once, if it still exists at this very moment.
-    fn right(&self, order: &Order, lifeline: &Lifeline) -> Result<Permit, Outcome> {
-        self.judge(order).map_err(Outcome::spared)?;
-        let deadline = lifeline.deadline();
-        let in_time = self.hearing.ledger_now().is_some_and(|now| now < deadline);
-        if !in_time {
-            return Err(Outcome::failed(
-                "its deadline passed before the change was begun; nothing was changed",
-            ));
-        }
-        if let Err(higher) = self.fences.admit(&order.resource, order.fence) {
-            return Err(Outcome::spared(format!("not begun: overtaken by {higher}")));
-        }
-        Ok(Permit::mint(order.fence, deadline))
+fn undoing(order: &Order) -> bool {
+    match order.mode {
+        Mode::Undo | Mode::Verify => true,
+        Mode::Inspect | Mode::Capture | Mode::Perform => false,
     }
 }

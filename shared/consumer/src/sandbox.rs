@@ -32,13 +32,26 @@ impl Sandbox {
     /// # Errors
     /// If the file system refuses.
     pub fn create(root: &Path, instance: &Instance) -> std::io::Result<Self> {
+        Self::create_called(root, instance, format!("sandbox:{instance}"))
+    }
+
+    /// The same, but a place that is new is called `name`. One that is there keeps the name it has, also if two
+    /// make it at once.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn create_called(root: &Path, instance: &Instance, name: String) -> std::io::Result<Self> {
         let sandbox = Self::at(root, instance);
         fs::create_dir_all(&sandbox.folder)?;
         let place = sandbox.folder.join("place.json");
-        if !place.exists() {
-            let mut object = Object::new();
-            object.insert("place".into(), Value::String(format!("sandbox:{instance}")));
-            write_whole(&place, &object)?;
+        if !place.try_exists()? {
+            let object = Object::from_iter([("place".to_owned(), Value::String(name))]);
+            let new = sandbox.folder.join(format!("place-{}", std::process::id()));
+            write_whole(&new, &object)?;
+            // A link replaces nothing, unlike a rename.
+            let linked = fs::hard_link(&new, &place);
+            fs::remove_file(&new)?;
+            linked.or_else(|e| if e.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
         }
         Ok(sandbox)
     }

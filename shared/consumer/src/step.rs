@@ -5,15 +5,12 @@ use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence};
 use sexton_protocol::Order;
 
 use crate::driver::{Done, Driver, Found, Obstacle, Place, StepContext};
-use crate::permit::Permit;
 
 /// An admitted order with what it takes to carry it out.
 pub(crate) struct Step<'a> {
     pub(crate) order: &'a Order,
     pub(crate) context: StepContext,
     pub(crate) driver: &'a dyn Driver,
-    /// Mints the permit, if time, beacon and fence still allow it.
-    pub(crate) right: &'a (dyn Fn() -> Result<Permit, Outcome> + Send + Sync),
 }
 
 /// Either way an outcome: `?` ends the step with the one that stops it.
@@ -60,7 +57,7 @@ impl Step<'_> {
             }
             found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => self.same(found)?,
         }
-        let permit = (self.right)()?;
+        let permit = self.context.right.permit().map_err(meaning)?;
         let manifest = self.order.manifest.as_ref();
         let did = self.driver.perform(&self.context, manifest, permit).await.map_err(meaning)?;
         let (presence, seen) = self.driver.presence(&self.context).await.map_err(meaning)?;
@@ -90,7 +87,7 @@ impl Step<'_> {
     async fn undo(&self) -> Ended {
         self.same(self.find().await?)?;
         let manifest = self.manifest()?;
-        let permit = (self.right)()?;
+        let permit = self.context.right.permit().map_err(meaning)?;
         let did = self.driver.undo(&self.context, manifest, permit).await.map_err(meaning)?;
         let seen = self.driver.restored(&self.context, manifest).await.map_err(meaning)?;
         done(Presence::Present, joined(&did.evidence, &seen), did.created)

@@ -20,8 +20,8 @@ use sexton_model::resource::Identity;
 use sexton_model::step::{Mode, Outcome, Presence};
 use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{
-    BeaconSigner, Broadcast, Event, Extension, Keyring, Message, Order, Pack, Progress, Pulse, Rejected,
-    Report,
+    BeaconSigner, Broadcast, Event, Extension, Keyring, Message, Order, OutcomeReport, Pack, Progress, Pulse,
+    Rejected, Report,
 };
 use sexton_service::Watched;
 use tokio::sync::Notify;
@@ -45,6 +45,9 @@ struct Archive {
     gone: Mutex<bool>,
     performed: AtomicUsize,
     hangs: AtomicUsize,
+    /// Waits before the change, and asks again.
+    in_two: AtomicUsize,
+    waits: Notify,
     began: Notify,
     go_on: Notify,
     panics: AtomicUsize,
@@ -66,8 +69,13 @@ impl Driver for Archive {
     async fn capture(&self, _: &StepContext) -> Result<Value, Obstacle> {
         Err(Obstacle::Refuse("not asked here".into()))
     }
-    async fn perform(&self, step: &StepContext, _: Option<&Value>, _: Permit) -> Result<Done, Obstacle> {
+    async fn perform(&self, step: &StepContext, _: Option<&Value>, permit: Permit) -> Result<Done, Obstacle> {
         assert!(!taken(&self.panics), "made to panic");
+        if taken(&self.in_two) {
+            self.waits.notify_one();
+            self.go_on.notified().await;
+            permit.again()?;
+        }
         *self.gone.lock().unwrap() = true;
         self.performed.fetch_add(1, Ordering::SeqCst);
         step.progress.report(1, 2);
@@ -182,6 +190,20 @@ impl Site {
         self.say(Beacon { epoch: 1, revision: 7, read_at: self.clock.now() }.into()).await;
     }
 
+    /// Until the consumer has heard it, seen by its judging an order that was given before it.
+    async fn hear(&self, beacon: Beacon) {
+        for number in 1.. {
+            self.say(beacon.into()).await;
+            let mut probe = self.order(number);
+            probe.resource = "vm/hears".parse().unwrap();
+            self.give(vec![probe]).await;
+            if matches!(self.outcome().await, Outcome::Retry { .. }) {
+                return;
+            }
+            *self.archive.gone.lock().unwrap() = false;
+        }
+    }
+
     async fn publish(&self, target: Target, packed: sexton_protocol::Packed, seal: sexton_protocol::Seal) {
         let (key_id, mac) = (seal.key_id, seal.mac);
         let message =
@@ -236,10 +258,14 @@ impl Site {
     }
 
     async fn outcome(&self) -> Outcome {
+        self.answer().await.outcome
+    }
+
+    async fn answer(&self) -> OutcomeReport {
         loop {
             for report in self.reports().await {
                 if let Report::Outcome(answer) = report {
-                    return answer.outcome;
+                    return answer;
                 }
             }
         }
@@ -463,6 +489,66 @@ async fn a_long_step_goes_on_only_for_its_own_extension_and_is_acked_then() {
         }
         site.archive.go_on.notify_one();
         assert!(is_done(&site.outcome().await));
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_comes_while_a_step_waits_keeps_it_from_its_next_change() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        let paused = Beacon { epoch: 1, revision: 8, read_at: site.clock.now() };
+        for (n, expected) in [(0, "deleted"), (1, "overtaken"), (2, "pause")] {
+            site.archive.in_two.store(1, Ordering::SeqCst);
+            site.give(vec![site.order(1000 + 10 * n)]).await;
+            site.archive.waits.notified().await;
+            match n {
+                1 => {
+                    // A later order for the same resource, that fails and so leaves it as it is.
+                    site.archive.panics.store(1, Ordering::SeqCst);
+                    site.give(vec![site.order(1015)]).await;
+                    assert!(matches!(site.outcome().await, Outcome::Retry { .. }));
+                }
+                2 => site.hear(paused).await,
+                _ => {}
+            }
+            site.archive.go_on.notify_one();
+            let outcome = format!("{:?}", site.outcome().await);
+            assert!(outcome.contains(expected), "{n}: {outcome}");
+            let performed = site.archive.performed.load(Ordering::SeqCst);
+            assert_eq!(performed, 1, "{n}: only the first went on");
+            *site.archive.gone.lock().unwrap() = false;
+        }
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_order_that_comes_again_while_it_is_worked_on_is_not_worked_on_twice() {
+    in_time(async {
+        let site = Site::new().await;
+        let (stop, running) = site.start(0);
+        site.warm_up().await;
+        site.archive.hangs.store(1, Ordering::SeqCst);
+        site.give(vec![site.order(1000)]).await;
+        site.archive.began.notified().await;
+        site.give(vec![site.order(1000)]).await;
+        // Given after the repeat, and answered before it.
+        site.give(vec![{
+            let mut other = site.order(1001);
+            other.resource = "vm/web02".parse().unwrap();
+            other
+        }])
+        .await;
+        assert_eq!(site.answer().await.fence.number, 1001);
+        site.archive.go_on.notify_one();
+        assert_eq!(site.answer().await.fence.number, 1000);
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 1);
+        // Its repeat was acked with it.
         site.end(stop, running).await;
     })
     .await;

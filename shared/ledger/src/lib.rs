@@ -11,6 +11,7 @@ pub mod batch;
 mod error;
 mod limits;
 pub mod postgres;
+mod recent;
 mod round;
 pub mod row;
 pub mod rules;

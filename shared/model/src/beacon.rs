@@ -15,7 +15,7 @@ pub struct Beacon {
     pub read_at: Timestamp,
 }
 
-/// Oldest beacon a consumer acts on, in milliseconds since it was heard.
+/// Oldest beacon a consumer acts on, in milliseconds since the read it tells of.
 pub const FRESH_MS: u64 = 5_000;
 /// Largest difference between the consumer's clock and the beacon's, in milliseconds.
 pub const SKEW_MS: u64 = 3_000;
@@ -55,8 +55,8 @@ pub fn newer(held: Option<Beacon>, heard: Beacon) -> Beacon {
     }
 }
 
-/// Whether an order given in `epoch` under `revision` may be carried out. `age_ms` is how long ago, by the
-/// consumer's steady clock, `beacon` was heard; `local` is the consumer's clock at the moment it was heard.
+/// Whether an order given in `epoch` under `revision` may be carried out. `age_ms` is how long ago the read was
+/// that `beacon` tells of, as far as the consumer can tell; `local` is the consumer's clock at the moment it was heard.
 /// Undoing is never stopped by a pause.
 ///
 /// # Errors

@@ -12,6 +12,9 @@ mod dispatch;
 mod person;
 mod settle;
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::audit::AuditEvent;
@@ -20,6 +23,7 @@ use crate::credit::Draw;
 use crate::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Actor, Fence, Instance, JobId};
 use crate::job::{Job, JobKind, Stage, StateName};
+use crate::plan::{Plan, Step};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::{Mode, Outcome};
 use crate::time::{Day, Timestamp};
@@ -410,6 +414,12 @@ impl<'a> Draft<'a> {
         self.context.now
     }
 
+    /// The plan's step under a job's cursor, with its index in its stage; none once all are done.
+    fn step_at(&self, job: &Job) -> Option<(Stage, u16, PlanStep)> {
+        let (stage, index, _) = self.deletion.step_at(job)?;
+        Some((stage, index, PlanStep { plan: self.deletion.plan.clone(), stage, index }))
+    }
+
     fn job(&self, id: JobId) -> Result<Job, Refusal> {
         self.deletion.job(id).cloned().ok_or(Refusal::NoSuchJob(id))
     }
@@ -451,6 +461,22 @@ impl<'a> Draft<'a> {
             audit.state = deletion.jobs.iter().find(|j| j.kind == kind).map(|j| j.state.name());
         }
         Ok(Decision { changes, effects, audit })
+    }
+}
+
+/// A step of the plan that does not borrow the draft: a decision changes the draft while it looks at the step, and
+/// a copy of the step would be most of its cost.
+struct PlanStep {
+    plan: Arc<Plan>,
+    stage: Stage,
+    index: u16,
+}
+
+impl Deref for PlanStep {
+    type Target = Step;
+    /// It was found there when this was made, and a record's plan never changes.
+    fn deref(&self) -> &Step {
+        &self.plan.stage(self.stage).steps[usize::from(self.index)]
     }
 }
 

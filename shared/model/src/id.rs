@@ -1,9 +1,12 @@
 //! Typed ids. Each is parsed once, at the edge, and bounded there; a value of these types is well-formed.
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is not an id of the wanted type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,13 +26,60 @@ impl InvalidId {
     }
 }
 
+/// Reads what is written as text straight from the text, without a copy in between: ids are in every message.
+fn from_text<'de, D: Deserializer<'de>, T: FromStr<Err = InvalidId>>(from: D) -> Result<T, D::Error> {
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr<Err = InvalidId>> Visitor<'_> for Text<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+    from.deserialize_str(Text(PhantomData))
+}
+
+/// As text, in messages and in the store.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from_text(from)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.collect_str(self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $accept:expr, $expected:literal) => {
+        // Shared rather than copied: ids are cloned many times a step.
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
         #[schemars(with = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
+
+        as_text!($name);
 
         impl $name {
             /// Longest accepted text, in bytes.
@@ -48,20 +98,7 @@ macro_rules! text_id {
                 if text.is_empty() || text.len() > $max || !accept(text) {
                     return Err(InvalidId::new($what, text, $expected));
                 }
-                Ok(Self(text.to_owned()))
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
+                Ok(Self(text.into()))
             }
         }
 
@@ -119,8 +156,7 @@ text_id!(
 );
 
 /// A resource: its kind and its name, written `vm/web01`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct ResourceId {
     /// What sort of thing it is; names the plan.
@@ -138,29 +174,20 @@ impl FromStr for ResourceId {
     }
 }
 
-impl TryFrom<String> for ResourceId {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<ResourceId> for String {
-    fn from(id: ResourceId) -> String {
-        id.to_string()
-    }
-}
+as_text!(ResourceId);
 
 impl fmt::Display for ResourceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind, self.name)
+        // Piece by piece: as quick as it gets, for it is written many times a step.
+        f.write_str(&self.kind.0)?;
+        f.write_str("/")?;
+        f.write_str(&self.name.0)
     }
 }
 
 /// One instance of a subsystem, written `hypervisor.main`. It has a queue, a key, a credit and a broker user
 /// of its own; two Ceph clusters are two instances.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Instance {
     /// The subsystem, which decides what actions there are.
@@ -188,28 +215,18 @@ impl FromStr for Instance {
     }
 }
 
-impl TryFrom<String> for Instance {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<Instance> for String {
-    fn from(id: Instance) -> String {
-        id.to_string()
-    }
-}
+as_text!(Instance);
 
 impl fmt::Display for Instance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.subsystem, self.name)
+        f.write_str(&self.subsystem.0)?;
+        f.write_str(".")?;
+        f.write_str(&self.name.0)
     }
 }
 
 /// A deletion record; drawn from the ledger's sequence, written `d-17`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct DeletionId(pub i64);
 
@@ -230,18 +247,7 @@ impl FromStr for DeletionId {
     }
 }
 
-impl TryFrom<String> for DeletionId {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        text.parse()
-    }
-}
-
-impl From<DeletionId> for String {
-    fn from(id: DeletionId) -> String {
-        id.to_string()
-    }
-}
+as_text!(DeletionId);
 
 /// A job of a deletion. The id contains its deletion and its slot, so that jobs need no sequence of their own
 /// and locking "deletions, then jobs, ascending" is one order.

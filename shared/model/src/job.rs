@@ -363,7 +363,8 @@ pub struct Job {
     /// Orders in a row that came to nothing without spending an attempt, by their weight; see
     /// [`crate::retry::IN_VAIN`].
     pub in_vain: u16,
-    /// No order of this job changes anything after this moment: the latest deadline of any that could.
+    /// No order of this job changes anything after this moment: the latest deadline of any that could,
+    /// by a clock that is as slow as those of consumers may be.
     pub quiet_after: Timestamp,
     /// When it ended, for the successor's grace.
     pub ended_at: Option<Timestamp>,

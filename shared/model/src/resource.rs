@@ -1,5 +1,6 @@
 //! What can be deleted.
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,9 +32,9 @@ impl Criticality {
 /// What makes a resource this one and not another of the same name: attribute → value, such as
 /// `uuid → 2f1c…`. Compared whole, at announce and before every destructive call. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+#[serde(try_from = "BTreeMap<String, String>")]
 #[schemars(with = "BTreeMap<String, String>")]
-pub struct Identity(BTreeMap<String, String>);
+pub struct Identity(Arc<BTreeMap<String, String>>);
 
 /// Why a map is not an identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,13 +58,13 @@ impl TryFrom<BTreeMap<String, String>> for Identity {
                 return Err(InvalidIdentity { found: format!("attribute {name:?} is too long or empty") });
             }
         }
-        Ok(Self(attributes))
+        Ok(Self(Arc::new(attributes)))
     }
 }
 
 impl From<Identity> for BTreeMap<String, String> {
     fn from(identity: Identity) -> Self {
-        identity.0
+        Arc::unwrap_or_clone(identity.0)
     }
 }
 
@@ -133,11 +134,9 @@ impl Resource {
 
 /// The instance of `subsystem` in `instances`, or `main`.
 pub fn instance_of(instances: &BTreeMap<Subsystem, Subsystem>, subsystem: &Subsystem) -> Instance {
-    let name = instances.get(subsystem).cloned().unwrap_or_else(main_instance);
+    let name = instances.get(subsystem).unwrap_or(&MAIN).clone();
     Instance::new(subsystem.clone(), name)
 }
 
 #[expect(clippy::expect_used, reason = "a constant that a test parses")]
-fn main_instance() -> Subsystem {
-    "main".parse().expect("main is a subsystem's alphabet")
-}
+static MAIN: LazyLock<Subsystem> = LazyLock::new(|| "main".parse().expect("main is a subsystem's alphabet"));

@@ -1,5 +1,6 @@
 //! What one order asks of a consumer, and what it may answer.
 use schemars::JsonSchema;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 
 /// What a consumer is asked to do with an action.
@@ -62,7 +63,7 @@ pub enum RetryClass {
 }
 
 /// A consumer's answer to one order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
     /// It is as wanted.
@@ -88,6 +89,56 @@ pub enum Outcome {
         /// Why, for people.
         reason: String,
     },
+}
+
+/// All fields of all answers. Read as one flat structure: what serde makes of a tagged one keeps every value aside until
+/// it has seen the tag, which takes several times as long, and one is read for every step.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    result: AnswerKind,
+    presence: Option<Presence>,
+    evidence: Option<String>,
+    finding: Option<serde_json::Value>,
+    class: Option<RetryClass>,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AnswerKind {
+    Done,
+    Retry,
+    Refused,
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let missing = D::Error::missing_field;
+        let strange = |field: &str, result: &str| {
+            D::Error::custom(format_args!("field `{field}`: not expected in an answer that is {result}"))
+        };
+        match Answer::deserialize(from)? {
+            Answer { class: Some(_), result: AnswerKind::Done, .. } => Err(strange("class", "done")),
+            Answer { reason: Some(_), result: AnswerKind::Done, .. } => Err(strange("reason", "done")),
+            Answer { result: AnswerKind::Done, presence, evidence, finding, .. } => Ok(Self::Done {
+                presence: presence.ok_or_else(|| missing("presence"))?,
+                evidence: evidence.unwrap_or_default(),
+                finding,
+            }),
+            Answer { presence: Some(_), .. } => Err(strange("presence", "not done")),
+            Answer { evidence: Some(_), .. } => Err(strange("evidence", "not done")),
+            Answer { finding: Some(_), .. } => Err(strange("finding", "not done")),
+            Answer { result: AnswerKind::Retry, class, reason, .. } => Ok(Self::Retry {
+                class: class.ok_or_else(|| missing("class"))?,
+                reason: reason.ok_or_else(|| missing("reason"))?,
+            }),
+            Answer { class: Some(_), .. } => Err(strange("class", "refused")),
+            Answer { result: AnswerKind::Refused, reason, .. } => {
+                Ok(Self::Refused { reason: reason.ok_or_else(|| missing("reason"))? })
+            }
+        }
+    }
 }
 
 /// Longest evidence or reason, in bytes: it is stored once for every step.
@@ -138,4 +189,41 @@ fn cut(mut text: String) -> String {
         text.truncate(end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written_and_nothing_else_is() {
+        for outcome in [
+            Outcome::done(Presence::Absent, "gone"),
+            Outcome::Done { presence: Presence::Present, evidence: String::new(), finding: Some(1.into()) },
+            Outcome::failed("why"),
+            Outcome::spared("why"),
+            Outcome::refused("why"),
+        ] {
+            let text = serde_json::to_string(&outcome).unwrap();
+            assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome, "{text}");
+        }
+        for (text, named) in [
+            (r#"{"result":"done"}"#, "presence"),
+            (r#"{"result":"done","presence":"maybe"}"#, "maybe"),
+            (r#"{"result":"done","presence":"absent","reason":"why"}"#, "reason"),
+            (r#"{"result":"done","presence":"absent","class":"failed"}"#, "class"),
+            (r#"{"result":"retry","reason":"why"}"#, "class"),
+            (r#"{"result":"retry","class":"failed"}"#, "reason"),
+            (r#"{"result":"retry","class":"failed","reason":"why","presence":"absent"}"#, "presence"),
+            (r#"{"result":"refused"}"#, "reason"),
+            (r#"{"result":"refused","reason":"why","class":"failed"}"#, "class"),
+            (r#"{"result":"refused","reason":"why","evidence":"seen"}"#, "evidence"),
+            (r#"{"result":"gone"}"#, "gone"),
+            (r#"{"presence":"absent"}"#, "result"),
+            (r#"{"result":"done","presence":"absent","extra":1}"#, "extra"),
+        ] {
+            let error = serde_json::from_str::<Outcome>(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
 }

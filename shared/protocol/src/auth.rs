@@ -10,11 +10,10 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretBox};
+use ring::hmac;
+use secrecy::SecretBox;
 use serde::{Deserialize, Serialize};
 use sexton_model::{Instance, id::InvalidId};
-use sha2::Sha256;
 
 /// Shortest accepted secret, in bytes: as long as the digest.
 pub const SECRET_MIN_BYTES: usize = 32;
@@ -163,6 +162,15 @@ pub(crate) struct Key {
     pub(crate) id: String,
     pub(crate) signs: bool,
     pub(crate) secret: SecretBox<Vec<u8>>,
+    /// Made of the secret once: half of the work for a short body.
+    prepared: hmac::Key,
+}
+
+impl Key {
+    pub(crate) fn new(id: String, signs: bool, secret: Vec<u8>) -> Self {
+        let prepared = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        Self { id, signs, secret: SecretBox::new(Box::new(secret)), prepared }
+    }
 }
 
 /// The MAC keys a process knows. Never shows a secret.
@@ -210,7 +218,7 @@ impl Keyring {
             .get(holder)
             .and_then(|keys| keys.iter().rev().find(|key| key.signs))
             .ok_or_else(|| AuthError::NothingSigns { holder: holder.to_string() })?;
-        let mac = mac_of(key, direction, body)?.finalize().into_bytes();
+        let mac = hmac::sign(&key.prepared, &labelled(direction, body));
         Ok(Seal { key_id: key.id.clone(), mac: STANDARD.encode(mac) })
     }
 
@@ -263,7 +271,7 @@ impl Keyring {
 fn check(key: &Key, direction: Direction, body: &[u8], mac: Option<&str>) -> Result<(), AuthError> {
     let mac = mac.ok_or(AuthError::MissingProof)?;
     let mac = decode_exactly::<32>(mac)?;
-    mac_of(key, direction, body)?.verify_slice(&mac).map_err(|_| AuthError::Mismatch)
+    hmac::verify(&key.prepared, &labelled(direction, body), &mac).map_err(|_| AuthError::Mismatch)
 }
 
 pub(crate) fn unknown(key_id: &str) -> AuthError {
@@ -278,12 +286,7 @@ pub(crate) fn decode_exactly<const N: usize>(text: &str) -> Result<[u8; N], Auth
     STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)
 }
 
-fn mac_of(key: &Key, direction: Direction, body: &[u8]) -> Result<Hmac<Sha256>, AuthError> {
-    // HMAC takes a key of any length; the error is there for MACs that do not.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.secret.expose_secret())
-        .map_err(|_| AuthError::NothingSigns { holder: key.id.clone() })?;
-    mac.update(direction.label().as_bytes());
-    mac.update(&[0]);
-    mac.update(body);
-    Ok(mac)
+/// What is authenticated. Copying a body costs a hundredth of hashing it.
+fn labelled(direction: Direction, body: &[u8]) -> Vec<u8> {
+    [direction.label().as_bytes(), &[0], body].concat()
 }

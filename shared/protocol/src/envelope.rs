@@ -129,8 +129,7 @@ struct HeadOut<'a> {
     source: &'a str,
     #[serde(rename = "type")]
     event_type: &'static str,
-    time: String,
-    datacontenttype: &'static str,
+    time: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
 }
@@ -284,6 +283,8 @@ pub struct Packer<T> {
     count: usize,
     body: Vec<u8>,
     message_id: String,
+    /// The last event's time as text: events that travel together were mostly said at the same moment.
+    time: (Timestamp, String),
     of: PhantomData<fn(T)>,
 }
 
@@ -295,6 +296,7 @@ impl<T: Message> Packer<T> {
             count: 0,
             body: Vec::new(),
             message_id: String::new(),
+            time: (Timestamp::default(), as_text(Timestamp::default())),
             of: PhantomData,
         }
     }
@@ -306,7 +308,10 @@ impl<T: Message> Packer<T> {
     pub fn push(&mut self, event: &Event<T>) -> Result<Option<Packed>, EncodeError> {
         let before = self.body.len();
         self.body.push(if self.count == 0 { b'[' } else { b',' });
-        if let Err(source) = write_event(event, &mut self.body) {
+        if self.time.0 != event.time {
+            self.time = (event.time, as_text(event.time));
+        }
+        if let Err(source) = write_event(event, &self.time.1, &mut self.body) {
             self.body.truncate(before);
             return Err(EncodeError::Json { id: event.id.clone(), source });
         }
@@ -349,14 +354,19 @@ impl<T: Message> Packer<T> {
     }
 }
 
-fn write_event<T: Message>(event: &Event<T>, into: &mut Vec<u8>) -> serde_json::Result<()> {
+fn as_text(time: Timestamp) -> String {
+    time.utc().to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Without `datacontenttype`: the content of a batch in JSON is JSON unless an event says otherwise, and every byte is
+/// hashed at both ends.
+fn write_event<T: Message>(event: &Event<T>, time: &str, into: &mut Vec<u8>) -> serde_json::Result<()> {
     let head = HeadOut {
         specversion: "1.0",
         id: &event.id,
         source: &event.source,
         event_type: event.data.event_type(),
-        time: event.time.utc().to_rfc3339_opts(SecondsFormat::Micros, true),
-        datacontenttype: "application/json",
+        time,
         traceparent: event.traceparent.as_deref(),
     };
     serde_json::to_writer(&mut *into, &head)?;

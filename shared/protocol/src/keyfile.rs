@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
-use secrecy::{ExposeSecret, SecretBox, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::auth::{
@@ -55,7 +55,7 @@ struct File<K> {
 struct MacEntry {
     id: String,
     #[serde(alias = "instance")]
-    holder: Holder,
+    holder: String,
     secret: SecretString,
     #[serde(default = "yes")]
     sign: bool,
@@ -96,7 +96,13 @@ struct Faulty<'a> {
 
 impl Faulty<'_> {
     fn because(&self, reason: &'static str) -> KeyFileError {
-        let id = self.id.chars().take(KEY_ID_MAX_BYTES).collect();
+        // Who has swapped id and secret must not find the secret in a log.
+        let secret = STANDARD.decode(self.id).is_ok_and(|bytes| bytes.len() >= SECRET_MIN_BYTES);
+        let id = if secret {
+            "(not shown: it looks like a secret)".to_owned()
+        } else {
+            self.id.chars().take(KEY_ID_MAX_BYTES).collect()
+        };
         KeyFileError::Key { file: self.file.to_owned(), id, reason }
     }
 
@@ -128,8 +134,12 @@ impl Keyring {
             if secret.len() < SECRET_MIN_BYTES || secret.len() > SECRET_MAX_BYTES {
                 return Err(faulty.because("secret: expected base64 of 32 to 64 bytes"));
             }
-            let secret = SecretBox::new(Box::new(secret));
-            ring.insert(entry.holder, Key { id: entry.id, signs: entry.sign, secret });
+            // Its own error would quote it, and it may be the secret, if the two were swapped.
+            let holder = entry
+                .holder
+                .parse()
+                .map_err(|_| faulty.because("holder: expected scheduler, or an instance such as dns.main"))?;
+            ring.insert(holder, Key::new(entry.id, entry.sign, secret));
         }
         Ok(ring)
     }
@@ -158,8 +168,8 @@ impl Keyring {
     pub fn only(&self, holder: &Holder) -> Self {
         let mut ring = Self::default();
         for (whose, key) in self.entries().filter(|(whose, _)| *whose == holder) {
-            let secret = SecretBox::new(Box::new(key.secret.expose_secret().clone()));
-            ring.insert(whose.clone(), Key { id: key.id.clone(), signs: key.signs, secret });
+            let secret = key.secret.expose_secret().clone();
+            ring.insert(whose.clone(), Key::new(key.id.clone(), key.signs, secret));
         }
         ring
     }

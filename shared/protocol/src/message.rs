@@ -44,11 +44,11 @@ pub struct Order {
     pub nature: Nature,
     /// What makes the resource this one.
     pub identity: Identity,
-    /// What the platform registered for the subsystem, or null.
-    #[serde(default)]
+    /// What the platform registered for the subsystem, if anything.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub attributes: Value,
-    /// What is pinned for the instance, or null before it is.
-    #[serde(default)]
+    /// What is pinned for the instance, once it is.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub targets: Value,
     /// What was captured for this step, once it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,7 +67,7 @@ pub struct Order {
     /// Longest single call to the subsystem, in milliseconds.
     pub longest_call_ms: u64,
     /// May be extended beyond its deadline.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub long: bool,
     /// How many attempts were spent before.
     pub attempt: u16,

@@ -6,7 +6,7 @@
 //! 1. the new key is known to both and signs nothing: whichever side is asked already accepts it;
 //! 2. the new key signs; the old one is still accepted, for whoever is not started again yet;
 //! 3. the old key is gone.
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::ExposeSecret;
 
 use crate::auth::{Holder, Key, Keyring, SECRET_MIN_BYTES};
 
@@ -37,8 +37,8 @@ impl Keyring {
             return false;
         }
         for key in other.keys_of(holder) {
-            let secret = SecretBox::new(Box::new(key.secret.expose_secret().clone()));
-            self.insert(holder.clone(), Key { id: key.id.clone(), signs: key.signs, secret });
+            let secret = key.secret.expose_secret().clone();
+            self.insert(holder.clone(), Key::new(key.id.clone(), key.signs, secret));
         }
         !self.keys_of(holder).is_empty()
     }
@@ -66,7 +66,7 @@ pub(crate) fn new_key(holder: &Holder, signs: bool, rng: &mut impl rand::CryptoR
     let mut secret = vec![0; SECRET_MIN_BYTES];
     rng.fill_bytes(&mut secret);
     let id = format!("{holder}-{:08x}", rng.next_u32());
-    Key { id, signs, secret: SecretBox::new(Box::new(secret)) }
+    Key::new(id, signs, secret)
 }
 
 #[cfg(test)]

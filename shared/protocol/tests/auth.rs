@@ -76,7 +76,10 @@ fn a_key_file_is_strict_and_never_quoted() {
         (entry("a", "dns.main", "c2hvcnQ="), "32 to 64 bytes"),
         (entry("a", "dns.main", "%%% not base64"), "base64"),
         (entry("", "dns.main", SECRET), "id"),
-        (entry("a", "dns", SECRET), "SUBSYSTEM.NAME"),
+        (entry("a", "dns", SECRET), "an instance such as dns.main"),
+        // Swapped.
+        (entry("a", SECRET, "dns.main"), "an instance such as dns.main"),
+        (entry(SECRET, "dns.main", "a"), "looks like a secret"),
         (entry("a", "dns.main", SECRET) + &entry("a", "scheduler", SECRET), "twice"),
         (entry("a", "dns.main", SECRET) + "sing = true\n", "sing"),
         (format!("[[keys]]\nid = \"a\"\nholder = \"dns.main\"\nsecret = [\"{SECRET}\"]\n"), "line"),

@@ -1,4 +1,5 @@
 //! The configuration file, `sexton.toml`: one file for all processes, each of which reads its own sections.
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -71,12 +72,23 @@ pub enum ConfigError {
         /// The file.
         file: PathBuf,
     },
+    /// It holds a secret, and everybody may read it.
+    #[error(
+        "{file}: {key} is a secret, and everybody may read this file; expected mode 0600 or 0640, or the secret in a \
+         file of its own"
+    )]
+    Exposed {
+        /// The file.
+        file: PathBuf,
+        /// The key with the secret.
+        key: String,
+    },
     /// It is not TOML.
     #[error("{file}: {reason}")]
     NotToml {
         /// The file.
         file: PathBuf,
-        /// What the parser says, with line and column.
+        /// In which line, and what the parser says; never the line itself, which may hold a secret.
         reason: String,
     },
     /// A section is not what it should be.
@@ -118,24 +130,56 @@ pub trait DriverPart: DeserializeOwned {
 }
 
 /// A configuration file that was read.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     file: PathBuf,
     table: toml::Table,
+}
+
+/// Without its content, which may hold secrets.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Keys whose values are secrets.
+const SECRET_KEYS: [&str; 2] = ["password", "key_secret"];
+
+/// The first secret that stands in the table itself.
+fn secret_in(table: &toml::Table) -> Option<&str> {
+    table.iter().find_map(|(key, value)| match value {
+        toml::Value::Table(inner) => secret_in(inner),
+        _ => SECRET_KEYS.contains(&key.as_str()).then_some(key.as_str()),
+    })
+}
+
+/// The parser's own rendering quotes the line, and the line may hold a secret.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(String::new(), |before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{line}{}", error.message())
 }
 
 impl Config {
     /// Read a file. `known` are the sections that any process reads.
     ///
     /// # Errors
-    /// If it cannot be read, is no TOML, or has a section that nobody reads.
+    /// If it cannot be read, is no TOML, has a section that nobody reads, or holds a secret that everybody may read.
     pub fn load(file: &Path, known: &[&str]) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
         if std::fs::metadata(file).map_err(unreadable)?.len() > FILE_MAX_BYTES {
             return Err(ConfigError::TooLarge { file: file.to_owned() });
         }
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
-        Self::parse(file, &text, known)
+        let config = Self::parse(file, &text, known)?;
+        let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode();
+        match secret_in(&config.table) {
+            Some(key) if mode & 0o007 != 0 => {
+                Err(ConfigError::Exposed { file: file.to_owned(), key: key.to_owned() })
+            }
+            Some(_) | None => Ok(config),
+        }
     }
 
     /// As [`Self::load`], of a text; paths in it are relative to the folder of `file`.
@@ -144,7 +188,7 @@ impl Config {
     /// As [`Self::load`].
     pub fn parse(file: &Path, text: &str, known: &[&str]) -> Result<Self, ConfigError> {
         let table: toml::Table = toml::from_str(text)
-            .map_err(|e| ConfigError::NotToml { file: file.to_owned(), reason: e.to_string() })?;
+            .map_err(|e| ConfigError::NotToml { file: file.to_owned(), reason: syntax(text, &e) })?;
         if let Some(section) = table.keys().find(|section| !known.contains(&section.as_str())) {
             return Err(ConfigError::Unknown {
                 file: file.to_owned(),
@@ -278,6 +322,37 @@ mod tests {
         assert!(error("[api]\nlisten = 1\n").contains("listen"));
         assert!(error("[api]\nlisten = \"127.0.0.1:1\"\nport = 1\n").contains("unknown field `port`"));
         assert!(error("[api\n").contains("line 1"));
+    }
+
+    #[test]
+    fn a_secret_is_in_no_error_and_in_no_debugging_output() {
+        let said = error("[api]\nlisten = \"x\"\npassword = \"hunter2\" oops\n");
+        assert!(said.contains("line 3") && !said.contains("hunter2"), "{said}");
+        let said = error("password = \"hunter2\n");
+        assert!(said.contains("line 1") && !said.contains("hunter2"), "{said}");
+        let whole = Config::parse(Path::new("s"), "[api]\npassword = \"hunter2\"\n", &["api"]).unwrap();
+        assert!(!format!("{whole:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_with_a_secret_is_not_for_everybody() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sexton.toml");
+        let load = |text: &str, mode: u32| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            Config::load(&file, &["consumers"]).map(drop).map_err(|e| e.to_string())
+        };
+        let (secret, none) = ("[consumers.\"dns.main\"]\nkey_secret = \"hunter2\"\n", "[consumers]\n");
+        for mode in [0o644, 0o604] {
+            let said = load(secret, mode).unwrap_err();
+            assert!(said.contains("key_secret") && said.contains("0600"), "{said}");
+            assert!(!said.contains("hunter2"), "{said}");
+            assert_eq!(load(none, mode), Ok(()));
+        }
+        for mode in [0o600, 0o640] {
+            assert_eq!(load(secret, mode), Ok(()));
+        }
     }
 
     #[derive(Debug, PartialEq, Deserialize)]

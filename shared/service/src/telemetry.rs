@@ -77,10 +77,17 @@ impl Telemetry {
     }
 }
 
+/// Where a collector at `address` takes traces. Some write the whole address, as the exporter itself wants it.
+fn traces_address(address: &str) -> String {
+    const PATH: &str = "/v1/traces";
+    let address = address.trim_end_matches('/');
+    format!("{}{PATH}", address.strip_suffix(PATH).unwrap_or(address))
+}
+
 fn exporter(service: &'static str, address: &str) -> anyhow::Result<SdkTracerProvider> {
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
-        .with_endpoint(format!("{}/v1/traces", address.trim_end_matches('/')))
+        .with_endpoint(traces_address(address))
         .build()
         .with_context(|| {
             format!("telemetry.otlp {address:?}: expected the address of an OTLP/HTTP collector")
@@ -90,4 +97,29 @@ fn exporter(service: &'static str, address: &str) -> anyhow::Result<SdkTracerPro
         .with_id_generator(trace::Ids::default())
         .with_resource(Resource::builder().with_service_name(service).build())
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_go_to_the_collectors_one_address() {
+        for address in
+            ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces", "http://c:4318/v1/traces/"]
+        {
+            assert_eq!(traces_address(address), "http://c:4318/v1/traces");
+        }
+        assert_eq!(traces_address("http://c/otel"), "http://c/otel/v1/traces");
+    }
+
+    #[test]
+    fn the_delivered_examples_give_the_collector_and_no_path() {
+        for example in ["sexton.toml", "sexton-many.toml"] {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/").to_owned() + example;
+            let text = std::fs::read_to_string(file).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("# otlp = ")).unwrap();
+            assert_eq!(line, "\"http://127.0.0.1:4318\"", "{example}");
+        }
+    }
 }

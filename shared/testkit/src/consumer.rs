@@ -56,6 +56,12 @@ pub trait World: Send + Sync {
     /// Take the target of the action away, as if somebody had deleted it by hand.
     async fn make_absent(&self);
 
+    /// Take the place from under the driver: nothing is on the disk any more, or another server answers that knows
+    /// nothing of the resource. `false`: this world cannot lose it.
+    async fn lose_place(&self) -> bool {
+        false
+    }
+
     /// Write `fence` where the target of the action holds the fence of its last change, as the step of a later
     /// order would. `false`: it can hold none; what that means is said at the top of the driver.
     async fn raise_fence(&self, _fence: Fence) -> bool {
@@ -120,6 +126,18 @@ pub async fn run_kit(fixture: &dyn Fixture) -> Result<usize, Violations> {
     let violations: Vec<_> =
         broken.buffered(fixture.at_once()).filter_map(std::future::ready).collect().await;
     if violations.is_empty() { Ok(run) } else { Err(Violations(violations)) }
+}
+
+/// Make the directory sandbox in `folder` an empty one that is another place. For [`World::lose_place`].
+///
+/// # Panics
+/// If the file system refuses.
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub fn replace_place(folder: &Path) -> bool {
+    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::create_dir_all(folder).unwrap();
+    std::fs::write(folder.join("place.json"), r#"{"place": "sandbox:another"}"#).unwrap();
+    true
 }
 
 /// Write `fence` into the object in `file`, where a directory sandbox holds it. For [`World::raise_fence`].

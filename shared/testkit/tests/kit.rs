@@ -1,6 +1,7 @@
 //! The kit passes a sound driver and finds out each unsound one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -57,6 +58,8 @@ enum Flaw {
     LooksAndTouches,
     UndoesToOff,
     SaysRestored,
+    PassesWhatIsGone,
+    TakesAnyPlace,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -70,6 +73,8 @@ struct Vm {
 #[derive(Debug)]
 struct Memory {
     vm: Mutex<Option<Vm>>,
+    /// Asked is another server, which knows nothing.
+    elsewhere: AtomicBool,
     flaw: Flaw,
 }
 
@@ -79,12 +84,19 @@ impl Memory {
     }
 
     fn look(&self, step: &StepContext) -> Found {
+        if self.is_elsewhere() {
+            return Found::Different("another place".into());
+        }
         match &*self.vm.lock().unwrap() {
             None => Found::Absent(Self::place()),
             Some(vm) if step.identity.get("uuid") == Some(&vm.uuid) => Found::Same,
             Some(_) if self.flaw == Flaw::IgnoresIdentity => Found::Same,
             Some(vm) => Found::Different(format!("uuid is {}", vm.uuid)),
         }
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.flaw != Flaw::TakesAnyPlace && self.elsewhere.load(Ordering::Relaxed)
     }
 
     fn change(&self, what: impl FnOnce(&mut Vm)) -> Result<(), Obstacle> {
@@ -165,8 +177,14 @@ impl Driver for Memory {
         Err(Obstacle::Refuse(format!("it is {now}")))
     }
 
-    async fn check(&self, _: &StepContext) -> Result<Done, Obstacle> {
-        Ok(Done::saw("is off"))
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        match self.look(step) {
+            Found::Absent(_) if self.flaw != Flaw::PassesWhatIsGone => {
+                Err(Obstacle::Refuse("is gone".into()))
+            }
+            Found::Different(why) => Err(Obstacle::Refuse(why)),
+            Found::Absent(_) | Found::Same => Ok(Done::saw("is off")),
+        }
     }
 }
 
@@ -185,7 +203,8 @@ impl Fixture for Tiny {
 
     async fn fresh(&self, _: &ActionName) -> Box<dyn World> {
         let vm = Vm { uuid: "one".into(), on: true, autostart: true, backups: vec![] };
-        Box::new(TinyWorld(Arc::new(Memory { vm: Mutex::new(Some(vm)), flaw: self.0 })))
+        let elsewhere = AtomicBool::new(false);
+        Box::new(TinyWorld(Arc::new(Memory { vm: Mutex::new(Some(vm)), elsewhere, flaw: self.0 })))
     }
 }
 
@@ -217,6 +236,12 @@ impl World for TinyWorld {
     async fn make_absent(&self) {
         *self.0.vm.lock().unwrap() = None;
     }
+
+    async fn lose_place(&self) -> bool {
+        self.0.elsewhere.store(true, Ordering::Relaxed);
+        self.make_absent().await;
+        true
+    }
 }
 
 #[tokio::test]
@@ -240,6 +265,8 @@ async fn each_flaw_is_found() {
         (Flaw::CountsUp, "final", "failed after the effect, then tried again"),
         (Flaw::SaysRestored, "stop", "verifying an undo that never was does not say that it holds"),
         (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
+        (Flaw::PassesWhatIsGone, "off", "gone already: done if that was wanted, refused before hard"),
+        (Flaw::TakesAnyPlace, "undefine", "what is not seen in another place is not gone"),
     ] {
         let violations = broken(flaw).await;
         let found = violations.0.iter().any(|v| v.action.as_str() == action && v.case == promise);

@@ -3,9 +3,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Obstacle, StepContext};
+use sexton_consumer::permit::Permit;
 
 use super::program::{self, complaint, is_locked};
 use super::snapshot::{CANDIDATE, FINAL, Listing, MARK, SnapshotId, made_id};
+use super::turns::Lock;
 use super::{Restic, pinned, uuid};
 
 /// Ids in one `forget`: 100 of 65 bytes are far below what a command line can hold.
@@ -38,14 +40,19 @@ fn paths(step: &StepContext) -> Result<Vec<String>, Obstacle> {
 impl Restic {
     /// One last backup, unless this deletion has one. A snapshot is a candidate until it has been seen to hold
     /// all paths, for an incomplete one looks no different afterwards.
-    pub(super) async fn back_up(&self, step: &StepContext, listing: &Listing) -> Result<Done, Obstacle> {
+    pub(super) async fn back_up(
+        &self,
+        step: &StepContext,
+        listing: &Listing,
+        permit: &Permit,
+    ) -> Result<Done, Obstacle> {
         let uuid = uuid(step)?;
         let pinned = pinned(step)?;
         let paths = paths(step)?;
         if let Some(last) = listing.finals(uuid, &pinned).first() {
             return Ok(created(&last.id, listing, uuid, &pinned.snapshots, "already made"));
         }
-        let made = self.run_backup(step, uuid, &paths).await?;
+        let made = self.run_backup(step, uuid, &paths, permit).await?;
         let after = self.listing(step).await?;
         let candidate = after
             .of_resource(uuid)
@@ -63,7 +70,8 @@ impl Restic {
         }
         let id = candidate.id.to_string();
         let promote = ["tag", "--add", FINAL, "--remove", CANDIDATE, "--", &id];
-        self.locked_call(step, "marking the final backup as complete", &promote).await?;
+        self.locked_call(step, Lock::Exclusive, "marking the final backup as complete", &promote, permit)
+            .await?;
         let after = self.listing(step).await?;
         match after.finals(uuid, &pinned).first() {
             Some(last) => Ok(created(&last.id, &after, uuid, &pinned.snapshots, "made")),
@@ -71,12 +79,18 @@ impl Restic {
         }
     }
 
-    async fn run_backup(&self, step: &StepContext, uuid: &str, paths: &[String]) -> Result<String, Obstacle> {
+    async fn run_backup(
+        &self,
+        step: &StepContext,
+        uuid: &str,
+        paths: &[String],
+        permit: &Permit,
+    ) -> Result<String, Obstacle> {
         let tag = format!("uuid={uuid}");
         let host = step.resource.name.as_str();
         let mut arguments = vec!["backup", "--json", "--host", host, "--tag", &tag, "--tag", CANDIDATE, "--"];
         arguments.extend(paths.iter().map(String::as_str));
-        let stdout = self.locked_call(step, "the final backup", &arguments).await?;
+        let stdout = self.locked_call(step, Lock::Shared, "the final backup", &arguments, permit).await?;
         made_id(&stdout).ok_or_else(|| {
             Obstacle::Unclear(format!("{}: the final backup ended without telling its id", step.resource))
         })
@@ -87,15 +101,17 @@ impl Restic {
         &self,
         step: &StepContext,
         listing: &Listing,
+        permit: &Permit,
     ) -> Result<Done, Obstacle> {
         let uuid = uuid(step)?;
         let left = listing.left(uuid, &pinned(step)?).map_err(Obstacle::Refuse)?;
         if listing.marks(uuid).is_empty() {
-            self.mark(step, uuid).await?;
+            self.mark(step, uuid, permit).await?;
         }
-        self.forget(step, &left).await?;
+        self.forget(step, &left, permit).await?;
         let prune = ["prune", "--max-unused", &self.max_unused];
-        self.locked_call(step, "deleting the data of deleted snapshots", &prune).await?;
+        self.locked_call(step, Lock::Exclusive, "deleting the data of deleted snapshots", &prune, permit)
+            .await?;
         let after = self.listing(step).await?;
         let still = after.left(uuid, &pinned(step)?).map_err(Obstacle::Refuse)?;
         if !still.is_empty() {
@@ -105,11 +121,11 @@ impl Restic {
                 still.len()
             )));
         }
-        self.forget(step, &after.marks(uuid)).await?;
+        self.forget(step, &after.marks(uuid), permit).await?;
         Ok(Done::saw(format!("{} snapshots and their data deleted", left.len())))
     }
 
-    async fn mark(&self, step: &StepContext, uuid: &str) -> Result<(), Obstacle> {
+    async fn mark(&self, step: &StepContext, uuid: &str, permit: &Permit) -> Result<(), Obstacle> {
         let tag = format!("uuid={uuid}");
         let arguments = [
             "backup",
@@ -125,15 +141,16 @@ impl Restic {
             MARK,
         ];
         let call = self.call(step, "marking the repository", &arguments);
-        self.refuse_unless_free(step, program::Call { stdin: Some("deleting\n"), ..call }).await.map(drop)
+        let call = program::Call { stdin: Some("deleting\n"), ..call };
+        self.refuse_unless_free(step, Lock::Shared, call, permit).await.map(drop)
     }
 
-    async fn forget(&self, step: &StepContext, ids: &[SnapshotId]) -> Result<(), Obstacle> {
+    async fn forget(&self, step: &StepContext, ids: &[SnapshotId], permit: &Permit) -> Result<(), Obstacle> {
         let ids: Vec<String> = ids.iter().map(SnapshotId::to_string).collect();
         for some in ids.chunks(IDS_IN_ONE_CALL) {
             let mut arguments = vec!["forget", "--"];
             arguments.extend(some.iter().map(String::as_str));
-            self.locked_call(step, "forgetting snapshots", &arguments).await?;
+            self.locked_call(step, Lock::Exclusive, "forgetting snapshots", &arguments, permit).await?;
         }
         Ok(())
     }
@@ -142,19 +159,27 @@ impl Restic {
     async fn locked_call(
         &self,
         step: &StepContext,
+        lock: Lock,
         doing: &str,
         arguments: &[&str],
+        permit: &Permit,
     ) -> Result<String, Obstacle> {
-        self.refuse_unless_free(step, self.long_call(step, doing, arguments)).await
+        self.refuse_unless_free(step, lock, self.long_call(step, doing, arguments), permit).await
     }
 
-    /// Run `call`. If the repository is locked, say by which locks; they are never removed here: a lock that
-    /// looks stale may belong to a machine that hangs.
+    /// Run `call`, after those of this consumer that it cannot share the repository with. If somebody else has it
+    /// locked, say by which locks; they are never removed here: a lock that looks stale may belong to a machine
+    /// that hangs.
     async fn refuse_unless_free(
         &self,
         step: &StepContext,
+        lock: Lock,
         call: program::Call<'_>,
+        permit: &Permit,
     ) -> Result<String, Obstacle> {
+        let _turn = self.turns.take(lock, &call).await?;
+        // What was read before took seconds, each call and each turn may take an hour.
+        permit.again()?;
         let output = self.program.run(&call).await?;
         if output.success {
             return Ok(output.stdout);

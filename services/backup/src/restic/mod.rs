@@ -30,9 +30,11 @@ mod archive;
 mod program;
 mod schedule;
 mod snapshot;
+mod turns;
 
 use program::{Call, Program};
-use snapshot::{Listing, Pinned};
+use snapshot::{Listing, Pinned, SnapshotId};
+use turns::Turns;
 
 /// Where the repository is, and how it is reached.
 #[derive(Debug, Deserialize)]
@@ -82,6 +84,7 @@ pub struct Restic {
     schedules_dir: PathBuf,
     max_unused: String,
     longest_run: Duration,
+    turns: Turns,
 }
 
 impl Restic {
@@ -107,6 +110,7 @@ impl Restic {
             schedules_dir: config.schedules_dir,
             max_unused: config.max_unused,
             longest_run: Duration::from_secs(config.longest_run_minutes.saturating_mul(60)),
+            turns: Turns::default(),
         })
     }
 
@@ -116,7 +120,7 @@ impl Restic {
             what: format!("{}: {doing}", step.resource),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             stdin: None,
-            limit: step.time_left,
+            limit: step.time_left(),
             progress: None,
         }
     }
@@ -149,11 +153,25 @@ impl Restic {
         aside(step, move || schedule::find(&folder, &resource, &uuid, &repository)).await
     }
 
-    async fn remove_schedule(&self, step: &StepContext, repository: &str) -> Result<Done, Obstacle> {
-        let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
-        let (uuid, repository) = (uuid(step)?.to_owned(), repository.to_owned());
-        aside(step, move || schedule::remove(&folder, &resource, &uuid, &repository)).await?;
-        Ok(Done::saw("the schedule was removed"))
+    /// From now on no more are made: those that were since the targets were pinned join them.
+    async fn remove_schedule(
+        &self,
+        step: &StepContext,
+        repository: &str,
+        permit: &Permit,
+    ) -> Result<Done, Obstacle> {
+        if self.schedule(step, repository).await? == Found::Same {
+            permit.again()?;
+            let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
+            let (uuid, repository) = (uuid(step)?.to_owned(), repository.to_owned());
+            aside(step, move || schedule::remove(&folder, &resource, &uuid, &repository)).await?;
+        }
+        let pinned = pinned(step)?;
+        let newer = self.listing(step).await?.not_pinned(uuid(step)?, &pinned);
+        let evidence =
+            format!("there is no schedule any more; {} newer snapshots join the targets", newer.len());
+        let snapshots: BTreeSet<SnapshotId> = pinned.snapshots.into_iter().chain(newer).collect();
+        Ok(Done { evidence, created: Some(json!({ "snapshots": snapshots })) })
     }
 
     /// What is there for `action`, in the repository that `listing` is of.
@@ -170,9 +188,18 @@ impl Restic {
                 let lost = !pinned.snapshots.is_empty() && listing.of_resource(uuid).next().is_none();
                 Ok(if lost { Found::Absent(place(listing)) } else { Found::Same })
             }
-            Action::RemoveSchedule => self.schedule(step, &listing.repository).await,
+            Action::RemoveSchedule => Ok(match self.schedule(step, &listing.repository).await? {
+                Found::Absent(_) if !listing.not_pinned(uuid, &pinned).is_empty() => Found::Same,
+                found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => found,
+            }),
             Action::DeleteArchives => Ok(match listing.left(uuid, &pinned) {
                 Err(why) => Found::Different(why),
+                Ok(_) if !listing.not_pinned(uuid, &pinned).is_empty() => Found::Different(format!(
+                    "{}: {} snapshots of it were made after the targets were pinned; look at them, and move or \
+                     forget them by hand",
+                    step.resource,
+                    listing.not_pinned(uuid, &pinned).len()
+                )),
                 Ok(left) if left.is_empty() && listing.marks(uuid).is_empty() => {
                     Found::Absent(place(listing))
                 }
@@ -219,7 +246,7 @@ async fn aside<T: Send + 'static>(
 ) -> Result<T, Obstacle> {
     let unclear =
         |why: String| Obstacle::Unclear(format!("{}: the folder of schedules: {why}", step.resource));
-    tokio::time::timeout(step.time_left, tokio::task::spawn_blocking(work))
+    tokio::time::timeout(step.time_left(), tokio::task::spawn_blocking(work))
         .await
         .map_err(|_| unclear("does not answer".into()))?
         .map_err(|e| unclear(e.to_string()))?
@@ -273,7 +300,7 @@ impl Driver for Restic {
         &self,
         step: &StepContext,
         _manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         let action = Action::of(&step.action)?;
         if action == Action::Inspect {
@@ -287,9 +314,9 @@ impl Driver for Restic {
         }
         match action {
             Action::Inspect => Err(only_looks(step)),
-            Action::Final => self.back_up(step, &listing).await,
-            Action::RemoveSchedule => self.remove_schedule(step, &listing.repository).await,
-            Action::DeleteArchives => self.delete_archives(step, &listing).await,
+            Action::Final => self.back_up(step, &listing, &permit).await,
+            Action::RemoveSchedule => self.remove_schedule(step, &listing.repository, &permit).await,
+            Action::DeleteArchives => self.delete_archives(step, &listing, &permit).await,
         }
     }
 
@@ -309,7 +336,17 @@ impl Driver for Restic {
                 None => (Presence::Absent, format!("{place}: no final backup")),
             });
         }
-        match self.found(step, action, &listing).await? {
+        let found = match action {
+            // The schedule alone: what joins the targets is no part of its being gone.
+            Action::RemoveSchedule => {
+                same_repository(step, &pinned(step)?, &listing).map_err(Obstacle::Refuse)?;
+                self.schedule(step, &listing.repository).await?
+            }
+            Action::Inspect | Action::Final | Action::DeleteArchives => {
+                self.found(step, action, &listing).await?
+            }
+        };
+        match found {
             Found::Same => Ok((Presence::Present, format!("{place}: not all is gone"))),
             Found::Absent(seen) => Ok((Presence::Absent, format!("{}: nothing pinned is left", seen.0))),
             Found::Different(why) => Err(Obstacle::Refuse(why)),

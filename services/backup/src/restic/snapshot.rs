@@ -140,6 +140,14 @@ impl Listing {
             .collect()
     }
 
+    /// The resource's snapshots that are no targets: made by others since those were pinned.
+    pub(super) fn not_pinned(&self, uuid: &str, pinned: &Pinned) -> Vec<SnapshotId> {
+        let targets = pinned.all();
+        // What this deletion made and did not live to tell is its own.
+        let own = |s: &Snapshot| s.has(FINAL) || s.has(CANDIDATE);
+        self.of_resource(uuid).filter(|s| !targets.contains(&s.id) && !own(s)).map(|s| s.id.clone()).collect()
+    }
+
     /// Which pinned snapshots are left.
     ///
     /// # Errors

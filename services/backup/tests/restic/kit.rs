@@ -101,6 +101,19 @@ impl World for Repository {
         let ids: Vec<&str> = own.map(|snapshot| snapshot["id"].as_str().unwrap()).collect();
         self.place.restic(&[&["forget"], ids.as_slice()].concat());
     }
+
+    /// Another repository lies there, or nothing is mounted where the schedules are.
+    async fn lose_place(&self) -> bool {
+        let schedules = self.action.as_str() == "remove_schedule";
+        let lost = self.place.path(if schedules { "schedules" } else { "repository" });
+        std::fs::remove_dir_all(&lost).unwrap();
+        if schedules {
+            std::fs::create_dir(&lost).unwrap();
+        } else {
+            self.place.init();
+        }
+        true
+    }
 }
 
 #[tokio::test]

@@ -159,6 +159,36 @@ async fn a_whole_deletion_leaves_the_namesakes_backups_alone() {
 }
 
 #[tokio::test]
+async fn what_is_backed_up_after_the_announcement_goes_with_the_rest() {
+    for scheduled in [true, false] {
+        let place = Place::new();
+        place.back_up("u1");
+        place.back_up("u2");
+        if scheduled {
+            place.schedule("u1");
+        }
+        let mut bench = place.bench();
+        bench.pin().await;
+        place.back_up("u1");
+        let early = refusal(&bench.perform("delete_archives").await);
+        assert!(early.contains("after the targets were pinned"), "{early}");
+        assert_eq!(place.ids().len(), 3, "nothing was deleted");
+        for _ in 0..2 {
+            let removed = bench.perform("remove_schedule").await;
+            evidence(&removed, Presence::Absent);
+            join(&mut bench, &removed);
+            assert_eq!(bench.targets["snapshots"].as_array().unwrap().len(), 2);
+            // Its answer may be lost: the second time it finds no schedule, and pins as well.
+            bench.targets["snapshots"].as_array_mut().unwrap().pop();
+        }
+        let removed = bench.perform("remove_schedule").await;
+        join(&mut bench, &removed);
+        evidence(&bench.perform("delete_archives").await, Presence::Absent);
+        assert_eq!(place.ids().len(), 1, "the namesake's stays");
+    }
+}
+
+#[tokio::test]
 async fn an_earlier_deletions_final_backup_does_not_count() {
     let place = Place::new();
     place.back_up("u1");

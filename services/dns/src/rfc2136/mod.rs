@@ -2,9 +2,10 @@
 //!
 //! Identity is the pinned data. A record set that holds nothing but ours is deleted under the prerequisite that it
 //! still does; from a shared one only our records are deleted, which an update names one by one. So the server
-//! itself refuses what was changed between reading and deleting. What a fence cannot stop here: an update that
+//! itself refuses what was changed between reading and deleting. The server's address and the primary that each
+//! zone names are pinned, too: another server, with the same zone, has nothing to say about this one's records. What a fence cannot stop here: an update that
 //! was sent and not answered may be applied later; it deletes data that were pinned, and only while they are there.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -163,17 +164,39 @@ impl Rfc2136 {
         Session::open(self.server, &self.signer, Budget::new(left, self.call)).await
     }
 
-    /// Where `targets` are: the zones' serials, in this very session.
-    async fn place(&self, session: &mut Session<'_>, targets: &[Target<'_>]) -> Result<Place, Obstacle> {
-        let mut zones: BTreeSet<&Name> = targets.iter().map(|t| t.zone).collect();
+    /// What is pinned of this place.
+    fn called(&self) -> String {
+        format!("dns {}", self.server)
+    }
+
+    /// Where `zones` are, in this very session: each with its serial, and with its primary.
+    async fn place(
+        &self,
+        session: &mut Session<'_>,
+        zones: BTreeSet<&Name>,
+    ) -> Result<(Place, BTreeMap<String, String>), Obstacle> {
+        let (mut shown, mut primaries) = (Vec::new(), BTreeMap::new());
+        for zone in zones {
+            let authority = session.authority(zone).await?;
+            shown.push(format!("{} serial {}", text_of(zone), authority.serial));
+            primaries.insert(text_of(zone), authority.primary);
+        }
+        Ok((Place(format!("{}: {}", self.called(), shown.join(", "))), primaries))
+    }
+
+    /// The place of what was pinned; inside, why this is another.
+    async fn pinned_place(
+        &self,
+        session: &mut Session<'_>,
+        targets: &Targets,
+        resolved: &[Target<'_>],
+    ) -> Result<Result<Place, String>, Obstacle> {
+        let mut zones: BTreeSet<&Name> = resolved.iter().map(|t| t.zone).collect();
         if zones.is_empty() {
             zones.extend(&self.zones);
         }
-        let mut shown = Vec::new();
-        for zone in zones {
-            shown.push(format!("{} serial {}", text_of(zone), session.serial(zone).await?));
-        }
-        Ok(Place(format!("dns {}: {}", self.server, shown.join(", "))))
+        let (place, primaries) = self.place(session, zones).await?;
+        Ok(targets.elsewhere(&self.called(), &primaries).map_or(Ok(place), Err))
     }
 
     /// What the zones hold for a resource.
@@ -192,11 +215,8 @@ impl Rfc2136 {
         }
         let mut session = self.session(left).await?;
         let zones: BTreeSet<&Name> = wanted.iter().map(|(zone, _)| *zone).collect();
-        let mut shown = Vec::new();
-        for zone in zones {
-            shown.push(format!("{} serial {}", text_of(zone), session.serial(zone).await?));
-        }
-        let place = Place(format!("dns {}: {}", self.server, shown.join(", ")));
+        let (place, primaries) = self.place(&mut session, zones).await?;
+        (targets.place, targets.primaries) = (self.called(), primaries);
         let mut foreign = Vec::new();
         let expected = !wanted.is_empty();
         for (zone, want) in wanted {
@@ -246,10 +266,13 @@ impl Rfc2136 {
 
     /// What the zones say now of what was pinned.
     async fn compare(&self, targets: &Targets, left: Duration) -> Result<Found, Obstacle> {
-        let targets = self.resolve(targets)?;
+        let resolved = self.resolve(targets)?;
         let mut session = self.session(left).await?;
-        let mut found = Found::Absent(self.place(&mut session, &targets).await?);
-        for target in &targets {
+        let mut found = match self.pinned_place(&mut session, targets, &resolved).await? {
+            Ok(place) => Found::Absent(place),
+            Err(why) => return Ok(Found::Different(why)),
+        };
+        for target in &resolved {
             match target.judge(&mut session).await? {
                 Judgement::Ours { .. } => found = Found::Same,
                 Judgement::Gone => {}
@@ -259,13 +282,19 @@ impl Rfc2136 {
         Ok(found)
     }
 
-    /// Delete what was pinned, after everything was read and nothing was found to be another's.
-    async fn remove(&self, targets: &Targets, left: Duration) -> Result<Done, Obstacle> {
-        let targets = self.resolve(targets)?;
+    /// Delete what was pinned, after everything was read and nothing was found to be another's. `may` is asked
+    /// before each change.
+    async fn remove(
+        &self,
+        targets: &Targets,
+        left: Duration,
+        may: &(dyn Fn() -> Result<(), Obstacle> + Sync),
+    ) -> Result<Done, Obstacle> {
+        let resolved = self.resolve(targets)?;
         let mut session = self.session(left).await?;
-        let place = self.place(&mut session, &targets).await?;
+        let place = self.pinned_place(&mut session, targets, &resolved).await?.map_err(Obstacle::Refuse)?;
         let mut doing = Vec::new();
-        for target in &targets {
+        for target in &resolved {
             match target.judge(&mut session).await? {
                 Judgement::Ours { rdata, exclusive } => doing.push((target, rdata, exclusive)),
                 Judgement::Gone => {}
@@ -274,6 +303,7 @@ impl Rfc2136 {
         }
         let mut done = Vec::new();
         for (target, rdata, exclusive) in doing {
+            may()?;
             target.delete(&mut session, &rdata, exclusive).await?;
             done.push(format!("{} {}", target.pinned.owner, join(&rdata)));
         }
@@ -285,7 +315,7 @@ impl Rfc2136 {
     async fn seen(&self, targets: &Targets, left: Duration) -> Result<(Presence, String), Obstacle> {
         let resolved = self.resolve(targets)?;
         let mut session = self.session(left).await?;
-        let place = self.place(&mut session, &resolved).await?.0;
+        let place = self.pinned_place(&mut session, targets, &resolved).await?.map_err(Obstacle::Refuse)?.0;
         for target in &resolved {
             if let Judgement::Ours { rdata, .. } = target.judge(&mut session).await? {
                 let what = format!("{place}: {} {} is there", target.pinned.owner, join(&rdata));
@@ -338,14 +368,14 @@ impl Target<'_> {
 #[async_trait]
 impl Driver for Rfc2136 {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.look(&Attributes::parse(&step.resource, &step.attributes)?, step.time_left).await
+        self.look(&Attributes::parse(&step.resource, &step.attributes)?, step.time_left()).await
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         if step.targets.is_null() {
             return Ok(self.inspect(step).await?.found);
         }
-        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
@@ -356,10 +386,11 @@ impl Driver for Rfc2136 {
         &self,
         step: &StepContext,
         _manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_remove(step)?;
-        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        let may = || permit.again().map(drop);
+        self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
@@ -367,7 +398,7 @@ impl Driver for Rfc2136 {
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
-        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {

@@ -44,6 +44,8 @@ pub(super) struct Vm {
     pub(super) reverse: String,
     pub(super) address: String,
     pub(super) attributes: Attributes,
+    /// Where it is asked for, if not where it is.
+    pub(super) asked_at: std::sync::OnceLock<SocketAddr>,
 }
 
 /// A VM `NAME.lab.test` at `192.0.2.HOST`, with A and PTR records fresh made.
@@ -52,7 +54,8 @@ pub(super) async fn vm(name: &str, host: u8) -> Vm {
     let (fqdn, address) = (format!("{name}.lab.test."), format!("192.0.2.{host}"));
     let attributes = json!({ "names": [fqdn], "addresses": [address] });
     let attributes = Attributes::parse(&resource(), &attributes).unwrap();
-    let vm = Vm { dns, reverse: format!("{host}.2.0.192.in-addr.arpa."), name: fqdn, address, attributes };
+    let reverse = format!("{host}.2.0.192.in-addr.arpa.");
+    let vm = Vm { dns, reverse, name: fqdn, address, attributes, asked_at: Default::default() };
     vm.set(&vm.name, RecordKind::A, &[&vm.address]).await;
     vm.set(&vm.name, RecordKind::Aaaa, &[]).await;
     vm.set(&vm.reverse, RecordKind::Ptr, &[&vm.name]).await;
@@ -109,7 +112,7 @@ async fn our_records_are_removed_and_a_repeat_is_done() {
     assert_eq!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Same));
     assert_eq!(vm.presence(&targets).await, Presence::Present);
     for _ in 0..2 {
-        vm.dns.remove(&targets, LEFT).await.unwrap();
+        vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
         assert!(matches!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
         assert_eq!(vm.presence(&targets).await, Presence::Absent);
     }
@@ -121,11 +124,11 @@ async fn a_shared_set_keeps_the_others_record() {
     let vm = vm("rm-shared", 102).await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.102", "192.0.2.202"]).await;
     let targets = vm.pin().await;
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.202"]);
     assert!(vm.get(&vm.reverse, RecordKind::Ptr).await.is_empty());
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.202"]);
 }
 
@@ -134,7 +137,7 @@ async fn who_joined_the_set_later_stays() {
     let vm = vm("rm-joined", 103).await;
     let targets = vm.pin().await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.103", "192.0.2.203"]).await;
-    vm.dns.remove(&targets, LEFT).await.unwrap();
+    vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap();
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.203"]);
 }
 
@@ -144,7 +147,7 @@ async fn a_name_given_to_another_is_refused_and_nothing_is_touched() {
     let targets = vm.pin().await;
     vm.set(&vm.name, RecordKind::A, &["192.0.2.204"]).await;
     assert!(matches!(vm.dns.compare(&targets, LEFT).await, Ok(Found::Different(_))));
-    let refused = vm.dns.remove(&targets, LEFT).await.unwrap_err();
+    let refused = vm.dns.remove(&targets, LEFT, &|| Ok(())).await.unwrap_err();
     assert!(matches!(&refused, Obstacle::Refuse(why) if why.contains("192.0.2.204")), "{refused}");
     assert_eq!(vm.get(&vm.name, RecordKind::A).await, ["192.0.2.204"]);
     assert_eq!(vm.get(&vm.reverse, RecordKind::Ptr).await, [vm.name.as_str()]);
@@ -181,7 +184,7 @@ async fn a_wrong_key_is_refused() {
         let dns = Rfc2136::new(&config).unwrap();
         let looked = dns.look(&vm.attributes, LEFT).await;
         assert!(matches!(&looked, Err(Obstacle::Refuse(why)) if why.contains("key")), "{looked:?}");
-        assert!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+        assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
         assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
     }
     assert_eq!(vm.presence(&targets).await, Presence::Present);
@@ -214,7 +217,7 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let server = silent.local_addr().unwrap();
     let dns = Rfc2136::new(&Config { server, timeout_ms: 100, ..config() }).unwrap();
     assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(dns.remove(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(dns.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));
@@ -230,4 +233,40 @@ async fn what_is_kept_elsewhere_is_skipped_and_said() {
     let seen = vm.dns.look(&attributes, LEFT).await.unwrap();
     assert!(seen.evidence.contains("kept elsewhere"), "{}", seen.evidence);
     assert_eq!(Targets::parse(&resource(), &seen.targets).unwrap(), vm.pin().await);
+}
+
+#[tokio::test]
+async fn the_same_zone_at_another_address_is_another_place() {
+    let vm = vm("rm-place", 110).await;
+    let targets = vm.pin().await;
+    assert_eq!(targets.primaries.len(), 2, "{targets:?}");
+    for server in [vm.dns.server, door_to(vm.dns.server).await] {
+        let same = server == vm.dns.server;
+        let dns = Rfc2136::new(&Config { server, ..config() }).unwrap();
+        // It would say that they are gone.
+        vm.set(&vm.name, RecordKind::A, &[]).await;
+        vm.set(&vm.reverse, RecordKind::Ptr, &[]).await;
+        assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Absent(_))), same);
+        assert_eq!(dns.seen(&targets, LEFT).await.is_ok(), same);
+        assert_eq!(matches!(dns.compare(&targets, LEFT).await, Ok(Found::Different(_))), !same);
+        assert_eq!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))), !same);
+    }
+    let mut other = targets.clone();
+    other.primaries.insert("lab.test.".into(), "ns9.lab.test.".into());
+    assert!(matches!(vm.dns.compare(&other, LEFT).await, Ok(Found::Different(_))));
+}
+
+/// Another address at which `server` answers.
+pub(super) async fn door_to(server: SocketAddr) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut there = tokio::net::TcpStream::connect(server).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+            });
+        }
+    });
+    address
 }

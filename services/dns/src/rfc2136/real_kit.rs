@@ -8,7 +8,7 @@ use sexton_model::{ActionName, Instance};
 use sexton_testkit::bench::identity;
 use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
 
-use super::real::{Vm, config, resource, vm};
+use super::real::{Vm, config, door_to, resource, vm};
 use super::*;
 use crate::record::RecordKind;
 
@@ -35,7 +35,9 @@ impl Fixture for Server {
 #[async_trait]
 impl World for Vm {
     fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(Rfc2136::new(&config()).unwrap())
+        let mut config = config();
+        config.server = self.asked_at.get().copied().unwrap_or(config.server);
+        Arc::new(Rfc2136::new(&config).unwrap())
     }
 
     fn template(&self) -> Template {
@@ -66,6 +68,12 @@ impl World for Vm {
     async fn make_absent(&self) {
         self.set(&self.name, RecordKind::A, &[]).await;
         self.set(&self.reverse, RecordKind::Ptr, &[]).await;
+    }
+
+    /// Another address, with the same zones, in which the records are not.
+    async fn lose_place(&self) -> bool {
+        self.make_absent().await;
+        self.asked_at.set(door_to(self.dns.server).await).is_ok()
     }
 }
 

@@ -34,6 +34,15 @@ impl Budget {
     }
 }
 
+/// What a zone says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Authority {
+    /// Which version of the zone.
+    pub(super) serial: u32,
+    /// The name of the server that its changes are made at.
+    pub(super) primary: String,
+}
+
 /// A connection to the server.
 pub(super) struct Session<'a> {
     stream: TcpStream,
@@ -59,10 +68,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The serial of `zone`, which the server must answer for itself: the proof of place.
-    pub(super) async fn serial(&mut self, zone: &Name) -> Result<u32, Obstacle> {
+    /// The start of authority of `zone`, which the server must answer for itself: the proof of place.
+    pub(super) async fn authority(&mut self, zone: &Name) -> Result<Authority, Obstacle> {
         let answer = self.query(zone, RecordType::SOA).await?;
-        serial_in(zone, &answer)
+        authority_in(zone, &answer)
     }
 
     /// One record set as it is now.
@@ -223,16 +232,18 @@ fn authoritative(answer: &Message, what: &str) -> Result<(), Obstacle> {
     }
 }
 
-fn serial_in(zone: &Name, answer: &Message) -> Result<u32, Obstacle> {
+fn authority_in(zone: &Name, answer: &Message) -> Result<Authority, Obstacle> {
     let what = format!("reading the SOA of zone {}", text_of(zone));
     authoritative(answer, &what)?;
     soa(zone, &answer.answers)
         .ok_or_else(|| Obstacle::Refuse(format!("{what}: the server has no such zone; check the zones")))
 }
 
-fn soa(zone: &Name, records: &[Record]) -> Option<u32> {
+fn soa(zone: &Name, records: &[Record]) -> Option<Authority> {
     records.iter().find_map(|record| match &record.data {
-        RData::SOA(soa) if record.name == *zone => Some(soa.serial),
+        RData::SOA(soa) if record.name == *zone => {
+            Some(Authority { serial: soa.serial, primary: text_of(&soa.mname) })
+        }
         _ => None,
     })
 }

@@ -43,7 +43,16 @@ async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<In
             None => missing.push(path.clone()),
         }
     }
-    let mut evidence = format!(
+    if !missing.is_empty() {
+        // Not pinned, they would never be deleted; and they may be on a disk that is not mounted.
+        return Err(Obstacle::Refuse(format!(
+            "{} is defined with volumes that are not at {}: {}; bring them back, or take them out of its definition",
+            ask.name,
+            place.0,
+            missing.join(", ")
+        )));
+    }
+    let evidence = format!(
         "{}: {} is {} and {}; {} volumes",
         place.0,
         ask.name,
@@ -51,9 +60,6 @@ async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<In
         running.map_or_else(|| "off".to_owned(), told),
         volumes.len()
     );
-    if !missing.is_empty() {
-        evidence = format!("{evidence}, missing are {}", missing.join(", "));
-    }
     let protected = match running {
         Some(foreign @ crate::machine::Running::Foreign(_)) => Some(format!("it {}", told(foreign))),
         Some(_) | None => domain.protected,

@@ -76,6 +76,10 @@ impl Definitions {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_file() {
+                // The mark of the place.
+                continue;
+            }
             let defined = entry.path().join("domain.json").try_exists().map_err(failed)?;
             if let Some(name) = entry.file_name().to_str().filter(|_| defined) {
                 names.push(name.to_owned());

@@ -2,7 +2,7 @@
 //!
 //! | place | what |
 //! | --- | --- |
-//! | `ROOT/host.json` | `{"host": UUID}`: which place this is |
+//! | `ROOT/host.json`, `ROOT/vms/.place`, `ROOT/volumes/.place` | `{"host": UUID}`: which place this is |
 //! | `ROOT/vms/NAME/domain.json` | the definition of a machine |
 //! | `ROOT/vms/NAME/qmp`, `pid` | while it runs: the monitor's socket and the process id |
 //! | `ROOT/volumes/*.qcow2`, `*.raw` | volumes, with their snapshots inside |
@@ -10,8 +10,11 @@
 //!
 //! A machine is its UUID: in its definition, on the command line of the process that runs it, and in its
 //! monitor's answer. Whether it runs is seen in `/proc`, by the command lines of all processes: so a process that
-//! somebody started elsewhere counts as well. A root that is missing, empty or another one is never "absent".
+//! somebody started elsewhere counts as well. A root, or a folder in it, that is missing, empty or another one is
+//! never "absent": each has a mark of its own, see [`create`].
 mod definition;
+mod image;
+mod place;
 mod power;
 mod program;
 mod qmp;
@@ -71,22 +74,12 @@ pub struct QemuHost {
     accelerator: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct HostFile {
-    host: Uuid,
-}
-
-/// Make the folders of a host, with `host` as what it is known by.
+/// Make the folders of a host, and write into each that it is the one of `host`.
 ///
 /// # Errors
 /// If the file system refuses.
 pub fn create(root: &Path, host: Uuid) -> std::io::Result<()> {
-    for folder in ["vms", "volumes", "locks"] {
-        std::fs::create_dir_all(root.join(folder))?;
-    }
-    let file: Map<String, Value> =
-        [("host".to_owned(), Value::String(host.to_string()))].into_iter().collect();
-    definition::write_whole(&root.join("host.json"), &file)
+    place::create(root, host)
 }
 
 /// Write the definition of a machine, as [`self`] describes it.
@@ -120,17 +113,7 @@ impl QemuHost {
     }
 
     fn place_now(&self) -> Result<Place, Obstacle> {
-        let unclear = |path: &Path, e: &dyn std::fmt::Display| {
-            Obstacle::Unclear(format!("reading {}: {e}", path.display()))
-        };
-        for folder in ["vms", "volumes"] {
-            let folder = self.root.join(folder);
-            std::fs::read_dir(&folder).map_err(|e| unclear(&folder, &e))?;
-        }
-        let path = self.root.join("host.json");
-        let text = std::fs::read(&path).map_err(|e| unclear(&path, &e))?;
-        let file: HostFile = serde_json::from_slice(&text).map_err(|e| unclear(&path, &e))?;
-        Ok(Place(format!("qemu:{}", file.host)))
+        place::read(&self.root)
     }
 
     async fn running_now(&self, name: &str, uuid: Uuid) -> Result<Option<Running>, Obstacle> {

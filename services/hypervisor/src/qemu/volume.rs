@@ -2,30 +2,40 @@
 //! never guessed from the content, which a guest writes.
 //!
 //! What makes a volume this one is its inode and the time its file was made: a file that was made anew under the
-//! same name has others.
+//! same name has others. A file system that does not know when a file was made is refused, since it gives the same
+//! inode to the next file.
 use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use sexton_consumer::driver::Obstacle;
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
-use super::definition;
 use super::program::{self, Said};
+use super::{definition, image};
 use crate::machine::{SNAPSHOTS_MAX, Volume};
 use crate::process;
 
 /// Longest `qemu-img info` may take.
 const INFO_WITHIN: Duration = Duration::from_secs(10);
+/// How often a file must be seen open until its holder counts as a user of it, and how long after each other. A
+/// copy of this consumer that reads headers has a file open for less than a millisecond.
+const LOOKS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The folder of volumes, and the program that reads them.
 #[derive(Debug, Clone)]
 pub(super) struct Volumes {
     folder: PathBuf,
     qemu_img: PathBuf,
+    /// Held while users are looked for: that opens every volume for a moment, and somebody else who looks at the
+    /// same time would take this process for a user of it.
+    looking: Arc<Mutex<()>>,
 }
 
 /// What is read of the program's answer.
@@ -59,9 +69,17 @@ pub(super) fn format(name: &str) -> Result<&'static str, Obstacle> {
     }
 }
 
+/// What makes a file this one.
+fn identity(inode: u64, made: Option<Duration>) -> Result<String, &'static str> {
+    let made = made.ok_or(
+        "its file system does not say when a file was made, so another one could not be told from it",
+    )?;
+    Ok(format!("inode {inode} of {}.{:09}", made.as_secs(), made.subsec_nanos()))
+}
+
 impl Volumes {
     pub(super) fn at(root: &Path, qemu_img: &Path) -> Self {
-        Self { folder: root.join("volumes"), qemu_img: qemu_img.to_owned() }
+        Self { folder: root.join("volumes"), qemu_img: qemu_img.to_owned(), looking: Arc::default() }
     }
 
     /// The file of a volume.
@@ -81,11 +99,10 @@ impl Volumes {
         if !metadata.is_file() {
             return Err(Obstacle::Refuse(format!("{} is not a plain file", path.display())));
         }
-        // Not every file system knows when a file was made; then the inode alone must do.
         let made = metadata.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let made =
-            made.map_or_else(String::new, |at| format!(" of {}.{:09}", at.as_secs(), at.subsec_nanos()));
-        Ok(Some(format!("inode {}{made}", metadata.ino())))
+        identity(metadata.ino(), made)
+            .map(Some)
+            .map_err(|why| Obstacle::Refuse(format!("{}: {why}", path.display())))
     }
 
     /// One volume, if it is there.
@@ -127,12 +144,8 @@ impl Volumes {
         if self.file(name)?.is_none() {
             return Ok(None);
         }
-        let looked = path.clone();
-        let holder = tokio::task::spawn_blocking(move || process::holder_of(&looked))
-            .await
-            .map_err(|e| unclear("looking for users of", &path, &e))?
-            .map_err(|e| unclear("looking for users of", &path, &e))?;
-        if let Some(pid) = holder {
+        let _turn = self.looking.lock().await;
+        if let Some(pid) = holder_that_stays(&path).await? {
             return Ok(Some(format!("process {pid} has it open")));
         }
         let within = INFO_WITHIN.min(ends.saturating_duration_since(Instant::now()));
@@ -147,18 +160,21 @@ impl Volumes {
         Ok(self.on_top_of(name)?.map(|other| format!("volume {other} builds on it")))
     }
 
-    /// A volume whose backing file this is.
+    /// A volume that needs this one. Refuses if that cannot be told of any of them.
     fn on_top_of(&self, name: &str) -> Result<Option<String>, Obstacle> {
         let failed = |e: std::io::Error| unclear("listing", &self.folder, &e);
         let wanted = fs::canonicalize(self.path(name)).map_err(failed)?;
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            if !entry.file_type().map_err(failed)?.is_file() {
+            let other = entry.file_name().to_string_lossy().into_owned();
+            // What is in a raw volume is its guest's, not a header.
+            if other == name || format(&other) == Ok("raw") {
                 continue;
             }
-            let Some(backing) = backing_of(&entry.path()).map_err(failed)? else { continue };
-            if fs::canonicalize(self.folder.join(backing)).is_ok_and(|backing| backing == wanted) {
-                return Ok(Some(entry.file_name().to_string_lossy().into_owned()));
+            if needs(&entry.path(), &wanted).map_err(|why| {
+                Obstacle::Refuse(format!("it cannot be told what volume {other} builds on: {why}"))
+            })? {
+                return Ok(Some(other));
             }
         }
         Ok(None)
@@ -188,41 +204,49 @@ impl Volumes {
     }
 }
 
-/// The backing file that the header of a qcow2 file names.
-fn backing_of(path: &Path) -> std::io::Result<Option<PathBuf>> {
-    /// Longest name that the format allows.
-    const NAME_MAX_BYTES: u32 = 1023;
-    let mut file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let mut header = Vec::new();
-    (&mut file).take(20).read_to_end(&mut header)?;
-    let Some((offset, length)) = parse_header(&header) else { return Ok(None) };
-    if offset == 0 || length == 0 || length > NAME_MAX_BYTES {
-        return Ok(None);
+/// A process that has this file open at every look.
+async fn holder_that_stays(path: &Path) -> Result<Option<u32>, Obstacle> {
+    for look in 1.. {
+        let looked = path.to_owned();
+        let holder = tokio::task::spawn_blocking(move || process::holder_of(&looked))
+            .await
+            .map_err(|e| unclear("looking for users of", path, &e))?
+            .map_err(|e| unclear("looking for users of", path, &e))?;
+        if holder.is_none() || look == LOOKS {
+            return Ok(holder);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
-    use std::os::unix::fs::FileExt;
-    let mut name = vec![0; length as usize];
-    if file.read_exact_at(&mut name, offset).is_err() {
-        return Ok(None);
-    }
-    let name = String::from_utf8_lossy(&name).into_owned();
-    // "json:" names may hold anything; "file:" is the long form of a plain one.
-    Ok(Some(PathBuf::from(name.strip_prefix("file:").unwrap_or(&name))))
+    Ok(None)
 }
 
-/// Where a qcow2 header says that its backing file's name is, and how long.
-fn parse_header(header: &[u8]) -> Option<(u64, u32)> {
-    let magic = header.get(..4)?;
-    let offset = u64::from_be_bytes(header.get(8..16)?.try_into().ok()?);
-    let length = u32::from_be_bytes(header.get(16..20)?.try_into().ok()?);
-    (magic == b"QFI\xfb").then_some((offset, length))
+/// Whether the image at `path` needs the file `wanted`. `Err` says why it cannot be told.
+fn needs(path: &Path, wanted: &Path) -> Result<bool, String> {
+    let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|link| link.is_symlink());
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound && !is_link(path) => return Ok(false),
+        Err(e) => return Err(e.to_string()),
+    }
+    let file = fs::File::open(path).map_err(|e| e.to_string())?;
+    let real = fs::canonicalize(path).map_err(|e| e.to_string())?;
+    for name in image::needs(&file).map_err(|e| e.to_string())?? {
+        // Relative to the image, which QEMU may have been given by either of its names.
+        let seen = [path, &real].map(|image| fs::canonicalize(image.with_file_name("").join(&name)));
+        if seen.iter().flatten().any(|seen| *seen == wanted) {
+            return Ok(true);
+        }
+        if seen.iter().all(Result::is_err) {
+            return Err(format!("it names {}, which is not there", name.display()));
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::image::tests::image;
     use super::*;
 
     #[test]
@@ -234,24 +258,89 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_backing_file_is_read_from_the_header() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("top.qcow2");
-        let mut file = b"QFI\xfb\0\0\0\x03".to_vec();
-        file.extend(32_u64.to_be_bytes());
-        file.extend(10_u32.to_be_bytes());
-        file.resize(32, 0);
-        file.extend(b"base.qcow2");
-        fs::write(&path, &file).unwrap();
-        assert_eq!(backing_of(&path).unwrap(), Some("base.qcow2".into()));
-        for length in [0, 7, 19, 41] {
-            fs::write(&path, &file[..length]).unwrap();
-            assert_eq!(backing_of(&path).unwrap(), None, "of {length} bytes");
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn who_only_looks_for_users_is_no_user() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("volumes")).unwrap();
+        // A program that is content with every volume.
+        let volumes = Volumes::at(root.path(), Path::new("true"));
+        let names: Vec<String> = (0..64).map(|n| format!("web{n:02}.qcow2")).collect();
+        for name in &names {
+            fs::write(volumes.path(name), "QFI").unwrap();
         }
-        file[16] = 0xff;
-        fs::write(&path, &file).unwrap();
-        assert_eq!(backing_of(&path).unwrap(), None);
+        let ends = Instant::now() + Duration::from_secs(60);
+        let mut looks = tokio::task::JoinSet::new();
+        for name in names {
+            let volumes = volumes.clone();
+            looks.spawn(async move { volumes.user(&name, ends).await });
+        }
+        while let Some(seen) = looks.join_next().await {
+            assert_eq!(seen.unwrap(), Ok(None));
+        }
+        let open = fs::File::open(volumes.path("web07.qcow2")).unwrap();
+        let why = volumes.user("web07.qcow2", ends).await.unwrap().unwrap();
+        assert!(why.contains("has it open"), "{why}");
+        drop(open);
+    }
+
+    #[test]
+    fn what_builds_on_a_volume_is_seen_and_what_cannot_be_told_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = Volumes::at(root.path(), Path::new("qemu-img"));
+        fs::create_dir(&volumes.folder).unwrap();
+        let write = |name: &str, content: &[u8]| fs::write(volumes.path(name), content).unwrap();
+        let json =
+            image(br#"json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"}}"#, None);
+        write("base.qcow2", &image(b"", None));
+        // Neither its own header, nor what a guest wrote, nor a folder.
+        write("self.qcow2", &json);
+        write("guest.raw", &json);
+        fs::create_dir(volumes.path("folder")).unwrap();
+        assert_eq!(volumes.on_top_of("self.qcow2"), Ok(None));
+        fs::remove_file(volumes.path("self.qcow2")).unwrap();
+        assert_eq!(volumes.on_top_of("base.qcow2"), Ok(None));
+
+        for (name, content) in [
+            ("clone.qcow2", image(b"base.qcow2", None)),
+            ("clone.img", image(b"./base.qcow2", None)),
+            ("holder.qcow2", image(b"", Some(b"base.qcow2"))),
+        ] {
+            write(name, &content);
+            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some(name.to_owned())));
+            fs::remove_file(volumes.path(name)).unwrap();
+        }
+        for (name, content) in [("by-json.qcow2", json), ("gone.qcow2", image(b"elsewhere.qcow2", None))] {
+            write(name, &content);
+            let refused = volumes.on_top_of("base.qcow2");
+            assert!(matches!(&refused, Err(Obstacle::Refuse(why)) if why.contains(name)), "{refused:?}");
+            fs::remove_file(volumes.path(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_image_behind_a_link_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let volumes = Volumes::at(root.path(), Path::new("qemu-img"));
+        fs::create_dir(&volumes.folder).unwrap();
+        fs::write(volumes.path("base.qcow2"), image(b"", None)).unwrap();
+        let elsewhere = root.path().join("elsewhere.qcow2");
+        for backing in ["base.qcow2", "volumes/base.qcow2"] {
+            fs::write(&elsewhere, image(backing.as_bytes(), None)).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, volumes.path("link.qcow2")).unwrap();
+            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some("link.qcow2".to_owned())), "{backing}");
+            fs::remove_file(&elsewhere).unwrap();
+            // It leads to a disk that is not mounted.
+            assert!(matches!(volumes.on_top_of("base.qcow2"), Err(Obstacle::Refuse(_))));
+            fs::remove_file(volumes.path("link.qcow2")).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_inode_alone_is_no_identity() {
+        let first = identity(7, Some(Duration::new(1, 2))).unwrap();
+        assert_eq!(first, "inode 7 of 1.000000002");
+        assert_ne!(identity(7, Some(Duration::new(1, 3))).unwrap(), first);
+        assert!(identity(7, None).is_err());
     }
 
     #[test]

@@ -266,3 +266,22 @@ async fn a_machine_is_seen_however_the_root_is_written() {
     place.change("pid", Value::Null);
     assert!(matches!(host.running("web01", UUID).await, Ok(Some(Running::Own(_)))));
 }
+
+#[tokio::test]
+async fn a_machine_that_is_not_defined_here_any_more_does_not_pass_for_off() {
+    let place = place(false);
+    let ask = place.pinned().await;
+    fs::remove_file(place.host.sandbox.folder().join(VMS).join("web01.json")).unwrap();
+    let why = refused(check_off::check(&place.host, &ask).await);
+    assert!(why.contains("another host"), "{why}");
+}
+
+#[tokio::test]
+async fn an_inspection_that_misses_a_volume_is_refused() {
+    let place = place(false);
+    for file in ["web01-root.json", "web01-root.img"] {
+        fs::remove_file(place.host.sandbox.folder().join(VOLUMES).join(file)).unwrap();
+    }
+    let why = refused(inspect::inspect(&place.host, &ask(UUID)).await);
+    assert!(why.contains("web01-root"), "{why}");
+}

@@ -116,6 +116,15 @@ impl World for Machine {
         }
     }
 
+    /// The disk below one of the folders is not mounted.
+    async fn lose_place(&self) -> bool {
+        let folder = self.host.root().join(if self.deletes_volumes() { "volumes" } else { "vms" });
+        self.host.end_all();
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        true
+    }
+
     async fn raise_fence(&self, fence: Fence) -> bool {
         !self.deletes_volumes() && raise_fence_in(&self.host.folder().join("domain.json"), fence)
     }

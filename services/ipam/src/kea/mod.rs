@@ -3,11 +3,15 @@
 //! Leases are deleted by the lease_cmds hook. Reservations stand in the configuration, which is changed as a whole:
 //! read, test, read again, set, write; one writer at a time. Neither command is conditional: between the last
 //! reading and the call, milliseconds, another writer can come in, and no fence stops a call that was sent and
-//! not answered. So this consumer must be the only one that writes this server's configuration, or share its lock
-//! file with the others; a released address should rest before it is given out again.
+//! not answered. So all copies of this consumer, and whoever else writes this server's configuration, must share one
+//! lock file: run them on one host, or on a shared folder whose locks hold. A released address should rest before
+//! it is given out again.
+//!
+//! What runs is not what the server would start with: a process that has not itself had the configuration written
+//! since it saw a reservation gone has it written before it calls that gone.
 use std::fs::{File, TryLockError};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -24,6 +28,7 @@ use tokio::sync::Mutex;
 
 use self::agent::{Agent, Budget, Lease};
 use self::reservation::Reserved;
+use self::written::Written;
 use crate::address::{Attributes, Mac, Pinned, Targets};
 use crate::{no_check, no_undo, only_release};
 
@@ -37,6 +42,10 @@ mod real_kit;
 mod reservation;
 #[cfg(test)]
 mod tests;
+mod written;
+
+/// Asked right before each change.
+type May<'a> = dyn Fn() -> Result<(), Obstacle> + Sync + 'a;
 
 /// Longest single call, in milliseconds: what `deploy/subsystems/ipam.toml` says of every action.
 pub const CALL_MAX_MS: u64 = 10_000;
@@ -56,9 +65,9 @@ pub struct Config {
     /// A file with the password, instead.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
-    /// A file whose lock is held while the configuration is changed, shared with other writers on this host.
-    #[serde(default)]
-    pub lock_file: Option<PathBuf>,
+    /// A file whose lock is held while the configuration is changed: the same one for all copies of this consumer,
+    /// and for whoever else writes this server's configuration.
+    pub lock_file: PathBuf,
     /// Longest single call, in milliseconds; at most [`CALL_MAX_MS`].
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
@@ -72,11 +81,11 @@ fn default_timeout_ms() -> u64 {
 pub struct Kea {
     agent: Agent,
     call: Duration,
-    lock_file: Option<PathBuf>,
+    lock_file: PathBuf,
     /// One writer of the configuration at a time.
     writer: Mutex<()>,
-    /// The running configuration was changed and could not be written to the server's disk.
-    unwritten: AtomicBool,
+    /// Which reservations this process knows to be gone from the server's disk.
+    written: Written,
 }
 
 /// What an address shows of its holder.
@@ -123,7 +132,7 @@ impl Kea {
             call: Duration::from_millis(config.timeout_ms),
             lock_file: config.lock_file,
             writer: Mutex::new(()),
-            unwritten: AtomicBool::new(false),
+            written: Written::default(),
         })
     }
 
@@ -132,7 +141,7 @@ impl Kea {
     }
 
     /// The proof of place: the subnet of every address, as this server has it. `Err` says what is another.
-    fn place(&self, config: &Value, addresses: &[(std::net::Ipv4Addr, u32)]) -> Result<Place, String> {
+    fn place(&self, config: &Value, addresses: &[(Ipv4Addr, u32)]) -> Result<Place, String> {
         let mut shown = Vec::new();
         for (address, id) in addresses {
             let prefix = reservation::subnet(config, *id)
@@ -148,12 +157,19 @@ impl Kea {
         Ok(Place(format!("kea {}: {}", self.agent.url, shown.join(", "))))
     }
 
+    /// The place of what was pinned. `Err` says why this is another.
+    fn pinned_place(&self, config: &Value, targets: &Targets) -> Result<Place, String> {
+        let places: Vec<_> = targets.addresses.iter().map(|p| (p.address, p.subnet)).collect();
+        let place = self.place(config, &places)?;
+        targets.elsewhere(&place.0).map_or(Ok(place), Err)
+    }
+
     /// How `mac` holds `address`; `Err(why)` inside if somebody else does.
     async fn held(
         &self,
         budget: Budget,
         config: &Value,
-        (address, subnet, mac): (std::net::Ipv4Addr, u32, Mac),
+        (address, subnet, mac): (Ipv4Addr, u32, Mac),
     ) -> Result<Result<Held, String>, Obstacle> {
         let lease = match self.agent.lease(budget, address).await? {
             Some(lease) if lease.mac == Some(mac) && lease.subnet == subnet => Some(lease),
@@ -191,6 +207,7 @@ impl Kea {
                 return Ok(Inspection { found, targets: json!(targets), protected: None, evidence });
             }
         };
+        targets.place = place.0.clone();
         let mut foreign = Vec::new();
         for address in &attributes.addresses {
             let (mac, subnet) = (attributes.mac, attributes.subnet);
@@ -221,8 +238,7 @@ impl Kea {
     async fn compare(&self, targets: &Targets, left: Duration) -> Result<Found, Obstacle> {
         let budget = self.budget(left);
         let config = self.agent.config(budget).await?;
-        let places: Vec<_> = targets.addresses.iter().map(|p| (p.address, p.subnet)).collect();
-        let place = match self.place(&config, &places) {
+        let place = match self.pinned_place(&config, targets) {
             Ok(place) => place,
             Err(why) => return Ok(Found::Different(why)),
         };
@@ -234,23 +250,23 @@ impl Kea {
                 Err(why) => return Ok(Found::Different(why)),
             }
         }
-        if self.unwritten.load(Ordering::Acquire) && targets.addresses.iter().any(|p| p.reservation) {
+        if !self.written.covers(&targets.addresses) {
             return Ok(Found::Same);
         }
         Ok(found)
     }
 
     /// Release what was pinned, after everything was read and nothing was found to be another's.
-    async fn release(&self, targets: &Targets, left: Duration) -> Result<Done, Obstacle> {
+    async fn release(&self, targets: &Targets, left: Duration, may: &May<'_>) -> Result<Done, Obstacle> {
         if let Found::Different(why) = self.compare(targets, left).await? {
             return Err(Obstacle::Refuse(why));
         }
         let budget = self.budget(left);
         let mut leases = 0;
         for pinned in &targets.addresses {
-            leases += usize::from(self.release_lease(budget, pinned).await?);
+            leases += usize::from(self.release_lease(budget, pinned, may).await?);
         }
-        let reservations = self.release_reservations(budget, &targets.addresses).await?;
+        let reservations = self.release_reservations(budget, &targets.addresses, may).await?;
         Ok(Done::saw(format!(
             "kea {}: {leases} leases and {reservations} reservations released of {}",
             self.agent.url,
@@ -258,9 +274,10 @@ impl Kea {
         )))
     }
 
-    async fn release_lease(&self, budget: Budget, pinned: &Pinned) -> Result<bool, Obstacle> {
+    async fn release_lease(&self, budget: Budget, pinned: &Pinned, may: &May<'_>) -> Result<bool, Obstacle> {
         match self.agent.lease(budget, pinned.address).await? {
             Some(lease) if lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet => {
+                may()?;
                 self.agent.delete_lease(budget, pinned.address).await.map(|()| true)
             }
             Some(lease) if lease.reclaimed => Ok(false),
@@ -274,12 +291,12 @@ impl Kea {
         }
     }
 
-    fn lock(&self) -> Result<Option<File>, Obstacle> {
-        let Some(path) = &self.lock_file else { return Ok(None) };
+    fn lock(&self) -> Result<File, Obstacle> {
+        let path = &self.lock_file;
         let open = File::options().create(true).truncate(false).write(true).open(path);
         let file = open.map_err(|e| Obstacle::Unclear(format!("opening {}: {e}", path.display())))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => Err(Obstacle::Busy(format!(
                 "{} is locked: somebody else is changing the configuration",
                 path.display()
@@ -288,13 +305,18 @@ impl Kea {
         }
     }
 
-    async fn release_reservations(&self, budget: Budget, pinned: &[Pinned]) -> Result<usize, Obstacle> {
+    async fn release_reservations(
+        &self,
+        budget: Budget,
+        pinned: &[Pinned],
+        may: &May<'_>,
+    ) -> Result<usize, Obstacle> {
         let _writer = self.writer.lock().await;
         let _file = self.lock()?;
         let before = self.agent.config(budget).await?;
         let mut wanted = before.clone();
         let removed = reservation::remove(&mut wanted, pinned);
-        if removed == 0 && !self.unwritten.load(Ordering::Acquire) {
+        if removed == 0 && self.written.covers(pinned) {
             return Ok(0);
         }
         if removed > 0 {
@@ -306,8 +328,8 @@ impl Kea {
                     self.agent.url
                 )));
             }
-            // Set before the call: an answer that is lost leaves the same state behind.
-            self.unwritten.store(true, Ordering::Release);
+            may()?;
+            self.written.forget(pinned);
             self.agent.configure(budget, "config-set", body).await?;
             let after = self.agent.config(budget).await?;
             if reservation::all(&after) != reservation::all(&wanted) {
@@ -318,7 +340,7 @@ impl Kea {
             }
         }
         self.agent.configure(budget, "config-write", Value::Null).await?;
-        self.unwritten.store(false, Ordering::Release);
+        self.written.remember(pinned);
         Ok(removed)
     }
 
@@ -326,8 +348,7 @@ impl Kea {
     async fn seen(&self, targets: &Targets, left: Duration) -> Result<(Presence, String), Obstacle> {
         let budget = self.budget(left);
         let config = self.agent.config(budget).await?;
-        let places: Vec<_> = targets.addresses.iter().map(|p| (p.address, p.subnet)).collect();
-        let place = self.place(&config, &places).map_err(Obstacle::Refuse)?.0;
+        let place = self.pinned_place(&config, targets).map_err(Obstacle::Refuse)?.0;
         for pinned in &targets.addresses {
             let ours = |lease: &Lease| lease.mac == Some(pinned.mac);
             let lease = self.agent.lease(budget, pinned.address).await?.is_some_and(|l| ours(&l));
@@ -337,8 +358,9 @@ impl Kea {
                 return Ok((Presence::Present, format!("{place}: {address} still goes with {mac}")));
             }
         }
-        if self.unwritten.load(Ordering::Acquire) {
-            let what = format!("{place}: released, but the server could not write its configuration yet");
+        if !self.written.covers(&targets.addresses) {
+            let what =
+                format!("{place}: released, but this process has not seen it written to the server's disk");
             return Ok((Presence::Present, what));
         }
         Ok((Presence::Absent, format!("{place}: free is {}", targets.summary())))
@@ -349,14 +371,14 @@ impl Kea {
 impl Driver for Kea {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let attributes = Attributes::parse(&step.resource, &step.attributes)?;
-        self.look(attributes.as_ref(), step.time_left).await
+        self.look(attributes.as_ref(), step.time_left()).await
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         if step.targets.is_null() {
             return Ok(self.inspect(step).await?.found);
         }
-        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
@@ -367,10 +389,11 @@ impl Driver for Kea {
         &self,
         step: &StepContext,
         _manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         only_release(step)?;
-        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        let may = || permit.again().map(drop);
+        self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
     async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
@@ -378,7 +401,7 @@ impl Driver for Kea {
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
-        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left).await
+        self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {

@@ -1,6 +1,7 @@
 //! Against a real server with subnet 1 (192.0.2.0/24), given by `SEXTON_TEST_KEA_URL`. Every test has addresses and
 //! MACs of its own; those that change the configuration take turns.
 use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use sexton_model::ResourceId;
@@ -16,13 +17,19 @@ pub(super) fn config() -> Config {
     let url = std::env::var("SEXTON_TEST_KEA_URL").unwrap_or_else(|_| {
         panic!("SEXTON_TEST_KEA_URL is not set: start the Kea component and export what it prints, or leave out real-servers")
     });
-    Config { url, user: None, password: None, password_file: None, lock_file: None, timeout_ms: 5_000 }
+    Config { url, user: None, password: None, password_file: None, lock_file: lock_file(), timeout_ms: 5_000 }
+}
+
+/// One for all tests, as for all copies of the consumer.
+fn lock_file() -> PathBuf {
+    std::env::temp_dir().join(format!("sexton-test-kea-{}.lock", std::process::id()))
 }
 
 pub(super) struct Vm {
     pub(super) kea: Kea,
     pub(super) mac: Mac,
     pub(super) address: Ipv4Addr,
+    pub(super) asked_elsewhere: AtomicBool,
 }
 
 pub(super) fn resource() -> ResourceId {
@@ -35,7 +42,8 @@ pub(super) fn mac(last: u8) -> Mac {
 
 /// A VM at `192.0.2.HOST` that holds nothing yet.
 pub(super) async fn vm(host: u8) -> Vm {
-    let vm = Vm { kea: Kea::new(config()).unwrap(), mac: mac(host), address: Ipv4Addr::new(192, 0, 2, host) };
+    let (kea, address) = (Kea::new(config()).unwrap(), Ipv4Addr::new(192, 0, 2, host));
+    let vm = Vm { kea, mac: mac(host), address, asked_elsewhere: AtomicBool::new(false) };
     vm.command("lease4-del", json!({ "ip-address": vm.address })).await;
     vm
 }
@@ -111,7 +119,7 @@ async fn lease_and_reservation_are_released_a_neighbour_stays_and_a_repeat_is_do
     assert_eq!(vm.presence(&targets).await, Presence::Present);
     let before = reservation::all(&vm.kea.agent.config(vm.budget()).await.unwrap());
     for _ in 0..2 {
-        vm.kea.release(&targets, LEFT).await.unwrap();
+        vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
         assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
         assert_eq!(vm.presence(&targets).await, Presence::Absent);
     }
@@ -131,9 +139,9 @@ async fn a_lease_of_another_mac_is_refused_and_stays() {
     vm.lease(mac(223)).await;
     assert!(matches!(vm.inspect().await.found, Found::Different(_)));
     assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
-    let refused = vm.kea.release(&targets, LEFT).await.unwrap_err();
+    let refused = vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap_err();
     assert!(matches!(&refused, Obstacle::Refuse(why) if why.contains("52:54:00:5e:00:df")), "{refused}");
-    let refused = vm.kea.release_lease(vm.budget(), &targets.addresses[0]).await;
+    let refused = vm.kea.release_lease(vm.budget(), &targets.addresses[0], &|| Ok(())).await;
     assert!(matches!(refused, Err(Obstacle::Refuse(_))), "read again right before the call: {refused:?}");
     let lease = vm.kea.agent.lease(vm.budget(), vm.address).await.unwrap().unwrap();
     assert_eq!(lease.mac, Some(mac(223)));
@@ -147,7 +155,7 @@ async fn an_address_reserved_for_another_is_refused_and_stays() {
     vm.reserve(&[(vm.address, vm.mac)]).await;
     let targets = vm.pin().await;
     vm.reserve(&[(vm.address, mac(224))]).await;
-    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    assert!(matches!(vm.kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
     assert!(matches!(vm.reserved(vm.address, mac(224)).await, Reserved::Ours(_)));
 }
 
@@ -157,15 +165,38 @@ async fn a_locked_configuration_is_busy() {
     let folder = tempfile::tempdir().unwrap();
     let lock_file = folder.path().join("kea.lock");
     let mut vm = vm(125).await;
-    vm.kea = Kea::new(Config { lock_file: Some(lock_file.clone()), ..config() }).unwrap();
+    vm.kea = Kea::new(Config { lock_file: lock_file.clone(), ..config() }).unwrap();
     vm.reserve(&[(vm.address, vm.mac)]).await;
     let targets = vm.pin().await;
     let other = File::create(&lock_file).unwrap();
     other.lock().unwrap();
-    assert!(matches!(vm.kea.release(&targets, LEFT).await, Err(Obstacle::Busy(_))));
+    assert!(matches!(vm.kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Busy(_))));
     assert!(matches!(vm.reserved(vm.address, vm.mac).await, Reserved::Ours(_)));
     drop(other);
-    vm.kea.release(&targets, LEFT).await.unwrap();
+    vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
+    assert_eq!(vm.presence(&targets).await, Presence::Absent);
+}
+
+#[tokio::test]
+async fn a_reservation_that_another_copy_did_not_get_to_write_does_not_come_back() {
+    let _turn = TURN.lock().await;
+    let vm = vm(128).await;
+    vm.reserve(&[(vm.address, vm.mac)]).await;
+    let targets = vm.pin().await;
+    let Answer::Success(written) = vm.command("config-write", Value::Null).await else {
+        panic!("not written")
+    };
+    let disk = || std::fs::read_to_string(written["filename"].as_str().unwrap()).unwrap();
+    let address = vm.address.to_string();
+    assert!(disk().contains(&address));
+    // As a copy leaves it that dies between config-set and config-write.
+    vm.unreserve().await;
+    assert_eq!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Same));
+    assert_eq!(vm.presence(&targets).await, Presence::Present);
+    assert!(disk().contains(&address));
+    vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
+    assert!(!disk().contains(&address));
+    assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
     assert_eq!(vm.presence(&targets).await, Presence::Absent);
 }
 
@@ -180,6 +211,22 @@ async fn another_place_shows_no_absence() {
     targets.addresses[0].subnet = 1;
     targets.addresses[0].address = Ipv4Addr::new(198, 51, 100, 9);
     assert!(matches!(vm.kea.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+
+    // Another agent, which knows such a subnet, too.
+    let targets = vm.pin().await;
+    vm.command("lease4-del", json!({ "ip-address": vm.address })).await;
+    let kea = Kea::new(Config { url: other_name_of(&vm.kea.agent.url), ..config() }).unwrap();
+    assert!(matches!(kea.compare(&targets, LEFT).await, Ok(Found::Different(_))));
+    assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Refuse(_))));
+    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Refuse(_))));
+    assert_eq!(vm.presence(&targets).await, Presence::Absent);
+}
+
+/// Another address at which the same agent answers.
+pub(super) fn other_name_of(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_path("/another");
+    url.to_string()
 }
 
 #[tokio::test]
@@ -191,7 +238,7 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let kea = Kea::new(Config { url, timeout_ms: 100, ..config() }).unwrap();
     assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(kea.release(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(kea.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));

@@ -1,7 +1,7 @@
 //! The consumer kit against the real server: each world is a VM of its own.
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Instance};
@@ -9,7 +9,7 @@ use sexton_testkit::bench::identity;
 use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
 
 use super::agent::Answer;
-use super::real::{TURN, Vm, config, mac, resource, vm};
+use super::real::{TURN, Vm, config, mac, other_name_of, resource, vm};
 use super::*;
 
 /// Hosts from 130 on are the kit's.
@@ -38,7 +38,11 @@ impl Fixture for Server {
 #[async_trait]
 impl World for Vm {
     fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(Kea::new(config()).unwrap())
+        let mut config = config();
+        if self.asked_elsewhere.load(Ordering::Relaxed) {
+            config.url = other_name_of(&self.kea.agent.url);
+        }
+        Arc::new(Kea::new(config).unwrap())
     }
 
     fn template(&self) -> Template {
@@ -72,6 +76,13 @@ impl World for Vm {
         let body = json!({ "ip-address": self.address });
         assert!(matches!(self.command("lease4-del", body).await, Answer::Success(_)));
         self.unreserve().await;
+    }
+
+    /// Another agent, which knows the subnet and not the address.
+    async fn lose_place(&self) -> bool {
+        self.make_absent().await;
+        self.asked_elsewhere.store(true, Ordering::Relaxed);
+        true
     }
 }
 

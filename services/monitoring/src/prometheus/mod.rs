@@ -172,7 +172,7 @@ impl Prometheus {
         uuid: &str,
         wanted: impl Fn(&[Seen]) -> bool,
     ) -> Result<bool, Obstacle> {
-        let until = tokio::time::Instant::now() + self.reload_wait.min(step.time_left / 2);
+        let until = tokio::time::Instant::now() + self.reload_wait.min(step.time_left() / 2);
         loop {
             if wanted(&self.server.targets(step, uuid).await?) {
                 return Ok(true);
@@ -196,7 +196,7 @@ impl Prometheus {
         Ok(Found::Absent(place))
     }
 
-    async fn delete_history(&self, step: &StepContext) -> Result<Done, Obstacle> {
+    async fn delete_history(&self, step: &StepContext, permit: &Permit) -> Result<Done, Obstacle> {
         let uuid = uuid(step)?;
         match self.find_target(step).await? {
             Found::Absent(_) => {}
@@ -208,6 +208,7 @@ impl Prometheus {
             }
             Found::Different(why) => return Err(Obstacle::Refuse(why)),
         }
+        permit.again()?;
         self.server.delete_series(step, uuid).await?;
         if self.server.has_samples(step, uuid).await? {
             return Err(Obstacle::Unclear(format!(
@@ -215,6 +216,7 @@ impl Prometheus {
                 step.resource
             )));
         }
+        permit.again()?;
         self.server.clean_tombstones(step).await?;
         Ok(Done::saw("series deleted, their space freed"))
     }
@@ -324,12 +326,13 @@ impl Driver for Prometheus {
         &self,
         step: &StepContext,
         manifest: Option<&Value>,
-        _permit: Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         let action = Action::of(&step.action)?;
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
         }
+        permit.again()?;
         match action {
             Action::Inspect => Err(only_looks(step)),
             Action::Silence => {
@@ -342,17 +345,18 @@ impl Driver for Prometheus {
                 }
             }
             Action::RemoveTarget => self.folder.remove(step, uuid(step)?).await,
-            Action::DeleteHistory => self.delete_history(step).await,
+            Action::DeleteHistory => self.delete_history(step, &permit).await,
         }
     }
 
-    async fn undo(&self, step: &StepContext, manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+    async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
             return Err(no_undo(step));
         }
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
         }
+        permit.again()?;
         match forms(step, manifest)? {
             None => self.folder.must_be_absent(step).await,
             Some((loud, silent)) => self.folder.change(step, silent, loud).await,

@@ -36,8 +36,9 @@ impl Server {
             matches!(base.scheme(), "http" | "https") && !base.cannot_be_a_base(),
             "url = {base:?}: expected http://… or https://…"
         );
-        // A redirected deletion would go to who knows where.
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        // A deletion that is redirected, or handed to a proxy of the environment, would go to who knows where.
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self { client, base, authorization_file })
     }
 
@@ -135,7 +136,7 @@ impl Server {
             }
             Ok::<_, reqwest::Error>((status, Some(body)))
         };
-        match tokio::time::timeout(step.time_left.max(Duration::from_millis(1)), answer).await {
+        match tokio::time::timeout(step.time_left().max(Duration::from_millis(1)), answer).await {
             Err(_) => Err(unclear(step, path, "did not come in time")),
             Ok(Err(e)) if e.is_connect() => {
                 Err(Obstacle::Busy(format!("{}: asking Prometheus for {path}: {}", step.resource, chain(e))))
@@ -162,10 +163,12 @@ fn chain(error: reqwest::Error) -> String {
 }
 
 async fn secret(step: &StepContext, file: &std::path::Path) -> Result<SecretString, Obstacle> {
-    let text = tokio::fs::read_to_string(file).await.map_err(|e| {
+    let unclear = |e: &dyn std::fmt::Display| {
         Obstacle::Unclear(format!("{}: reading the authorization in {}: {e}", step.resource, file.display()))
-    })?;
-    Ok(SecretString::from(text.trim().to_owned()))
+    };
+    let path = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || sexton_service::secret::read(&path)).await;
+    read.map_err(|e| unclear(&e))?.map_err(|e| unclear(&format!("{e:#}")))
 }
 
 fn unclear(step: &StepContext, path: &str, why: &str) -> Obstacle {

@@ -108,7 +108,7 @@ impl Folder {
         let unclear =
             |why: String| Obstacle::Unclear(format!("{}: the folder of targets: {why}", step.resource));
         let work = tokio::task::spawn_blocking(move || work(&folder, &file));
-        tokio::time::timeout(step.time_left, work)
+        tokio::time::timeout(step.time_left(), work)
             .await
             .map_err(|_| unclear("does not answer".into()))?
             .map_err(|e| unclear(e.to_string()))?

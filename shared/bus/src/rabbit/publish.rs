@@ -201,6 +201,10 @@ impl Lane {
     }
 
     async fn channel(&mut self, deadline: Instant) -> Result<Channel, BusError> {
+        // While the broker takes nothing the client keeps whatever it is given, and each repeat would add to that.
+        if self.link.now().is_ok_and(|live| live.blocked()) {
+            return Err(BusError::Blocked);
+        }
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }

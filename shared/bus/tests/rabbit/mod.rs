@@ -212,6 +212,13 @@ impl OwnBroker {
         (own, keeper)
     }
 
+    /// What `rabbitmqctl` does for this broker.
+    async fn ctl(&self, arguments: &[&str]) {
+        let output =
+            Command::new(format!("{}/rabbitmqctl", self.folder)).args(arguments).output().await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     async fn run(&self, verb: &str) -> String {
         let output = Command::new(self.script).arg(verb).arg(&self.folder).output().await.unwrap();
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -285,6 +292,38 @@ async fn publisher_and_subscribers_survive_the_brokers_death() {
     beacon_is_heard_again(&setup.coordinator, &mut beacon).await;
     setup.coordinator.healthy().await.unwrap();
     drop((setup, outcomes, beacon));
+    own.run("down").await;
+}
+
+/// A broker that is short of memory takes nothing, and says nothing: publishers are told within their limit, and
+/// go on when it does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_broker_is_waited_for_and_gets_no_repeats() {
+    let (own, keeper) = OwnBroker::start("memory").await;
+    let setup = keeper.setup().await;
+    let mut outcomes = setup.coordinator.consume(&Queue::Outcomes, 100).await.unwrap();
+    publish(&setup.hypervisor, messages(&Queue::Outcomes, 0..1)).await;
+    own.ctl(&["set_vm_memory_high_watermark", "0.0000001"]).await;
+    // The alarm takes a moment: until then messages pass.
+    let mut passed = 1;
+    while setup.hypervisor.publish(messages(&Queue::Outcomes, passed..passed + 1)).await == [Ok(())] {
+        passed += 1;
+    }
+    assert!(matches!(setup.hypervisor.healthy().await, Err(BusError::Blocked)));
+    // Not one of these is even kept.
+    for _ in 0..3 {
+        let started = Instant::now();
+        let results = setup.hypervisor.publish(messages(&Queue::Outcomes, 9_000..9_100)).await;
+        assert!(results.iter().all(|r| matches!(r, Err(PublishError::Unconfirmed { .. }))), "{results:?}");
+        assert!(started.elapsed() < RabbitOptions::TIMEOUT + Duration::from_secs(2));
+    }
+    own.ctl(&["set_vm_memory_high_watermark", "0.6"]).await;
+    let last = 9_999;
+    while setup.hypervisor.publish(messages(&Queue::Outcomes, last..last + 1)).await != [Ok(())] {}
+    let mut seen = BTreeSet::new();
+    received_until(&mut outcomes, &mut seen, |seen| seen.contains(&last)).await;
+    assert!(!seen.iter().any(|number| (9_000..9_100).contains(number)), "{seen:?}");
+    drop((setup, outcomes));
     own.run("down").await;
 }
 

@@ -77,7 +77,7 @@ async fn attempt(ledger: &PgLedger, new: &[NewDeletion]) -> Result<Results, Ledg
     insert(&mut tx, &made).await?;
     tx.commit().await.map_err(doing("committing records"))?;
     for deletion in made {
-        ledger.memory.remember(deletion.id.0, deletion.record, deletion.plan);
+        ledger.memory.records.remember(deletion.id.0, deletion.record, deletion.plan);
     }
     Ok(results)
 }

@@ -1,10 +1,11 @@
 //! Locking a batch's rows in the one order, and reading what is decided on afterwards.
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
 use sexton_model::belts::Pause;
 use sexton_model::decide::{Event, Lane};
-use sexton_model::deletion::{Deletion, Hold, Waiver};
+use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
 use sexton_model::job::{Job, JobKind};
 use sexton_model::plan::{OwnStep, Performer, Plan};
 use sexton_model::{DeletionId, Instance, Timestamp};
@@ -12,27 +13,42 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
+use super::memory::Headed;
 use super::records::Statement;
-use super::{codes, jobs};
+use super::{PgLedger, codes, jobs};
 use crate::batch::Loaded;
-use crate::{Intent, LedgerError, Options, Pulsed};
+use crate::{Intent, LedgerError, Pulsed};
 
 /// Names the gate among the database's advisory locks.
 pub(super) const GATE: i64 = 0x5345_5854_4f4e;
 
-/// Taken by every transaction that dispatches; a pause takes the same one alone.
-const GATE_SHARED: &str = "SELECT pg_advisory_xact_lock_shared($1)";
+/// How every transaction that dispatches begins: with the gate, which a pause takes alone. In one go, since it is the
+/// first of all locks and takes no answer.
+pub(super) fn begin() -> &'static str {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("BEGIN; SELECT pg_advisory_xact_lock_shared({GATE})"));
+    SQL.as_str()
+}
+
 const LOCK_RESOURCES: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
-/// A deletion's lock covers its jobs, holds and waivers: nothing writes them without it.
-const LOCK_DELETIONS: &str = "SELECT 1 FROM deletions WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
+/// A deletion's lock covers its jobs, holds and waivers: nothing writes them without it. What is returned of a locked
+/// row is its newest version, even if it had to be waited for.
+const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head FROM deletions WHERE id = ANY($1) ORDER BY id \
+     FOR NO KEY UPDATE";
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
      ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
        LEFT JOIN (SELECT instance, sum(hands) AS hands, max(answered_at) AS answered_at FROM copies \
-         WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $1 GROUP BY instance) c \
-       ON c.instance = i.instance) p) FROM ledger";
-/// Counted without a lock between coordinators: two that decide at the same moment may both use what is left.
-/// So credit may be exceeded, by less than one batch for each further coordinator.
+         WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 GROUP BY instance) c \
+       ON c.instance = i.instance) p), \
+     ARRAY(SELECT d.id FROM deletions d JOIN resources r ON r.id = d.resource WHERE d.id = ANY($1) AND r.protected), \
+     o.instances, o.restores, o.orders FROM ledger, \
+     (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
+      coalesce(array_agg(c.orders), '{}') AS orders FROM \
+      (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
+       GROUP BY 1, 2) AS c) AS o";
+/// Counted without a lock between coordinators, here and in [`FACTS`]: two that decide at the same moment may both
+/// use what is left. So credit may be exceeded, by less than one batch for each further coordinator.
 const ORDERS_OUT: &str = "SELECT out_at, rank = 0, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL \
      GROUP BY 1, 2";
 const DELETIONS: &str = "SELECT d.id, d.status, d.audit_seq, d.audit_head, r.protected FROM deletions d \
@@ -46,14 +62,29 @@ pub(super) struct Facts {
     pub(super) revision: i64,
 }
 
-/// Gate, then resources, then deletions, each ascending.
+/// A locked deletion's own row.
+pub(super) struct Head {
+    pub(super) id: i64,
+    status: RecordStatus,
+    pub(super) seq: i64,
+    pub(super) hash: Hash,
+}
+
+fn head(row: &PgRow) -> Result<Head, LedgerError> {
+    let part = || doing("reading a deletion");
+    let id: i64 = row.try_get(0).map_err(part())?;
+    let status = codes::status(row.try_get(1).map_err(part())?)
+        .ok_or_else(|| corrupt("deletions", id, "unknown status"))?;
+    Ok(Head { id, status, seq: row.try_get(2).map_err(part())?, hash: row.try_get(3).map_err(part())? })
+}
+
+/// Behind the gate: resources, then deletions, each ascending. The heads of the deletions, as they are now.
 pub(super) async fn lock(
     db: &mut PgConnection,
     batch: &[Intent],
     ids: &[i64],
     statements: &HashMap<i64, Statement>,
-) -> Result<(), LedgerError> {
-    sqlx::query(GATE_SHARED).bind(GATE).execute(&mut *db).await.map_err(doing("passing the gate"))?;
+) -> Result<Vec<Head>, LedgerError> {
     let resources: BTreeSet<String> = batch
         .iter()
         .filter_map(|intent| {
@@ -69,8 +100,9 @@ pub(super) async fn lock(
             .await
             .map_err(doing("locking resources"))?;
     }
-    sqlx::query(LOCK_DELETIONS).bind(ids).execute(&mut *db).await.map_err(doing("locking deletions"))?;
-    Ok(())
+    let rows =
+        sqlx::query(LOCK_DELETIONS).bind(ids).fetch_all(db).await.map_err(doing("locking deletions"))?;
+    rows.iter().map(head).collect()
 }
 
 /// Whether deciding this may write the resource's row.
@@ -101,22 +133,35 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
 pub(super) async fn load(
     db: &mut PgConnection,
     ids: &[i64],
-    statements: HashMap<i64, Statement>,
-    options: &Options,
+    heads: Vec<Head>,
+    statements: &HashMap<i64, Statement>,
+    ledger: &PgLedger,
 ) -> Result<(Loaded, Facts), LedgerError> {
-    let day = options.day;
-    let down_after_us = options.limits.down_after_us();
     let facts = sqlx::query(FACTS)
-        .bind(down_after_us)
+        .bind(ids)
+        .bind(ledger.options.limits.down_after_us())
         .fetch_one(&mut *db)
         .await
         .map_err(doing("reading the ledger"))?;
-    let out = orders_out(db).await?;
-    let deletions = deletions(db, ids, statements).await?;
     let part = || doing("reading the ledger");
+    let instances: Vec<String> = facts.try_get(7).map_err(part())?;
+    let restores: Vec<bool> = facts.try_get(8).map_err(part())?;
+    let counts: Vec<i64> = facts.try_get(9).map_err(part())?;
+    let counted = instances.iter().zip(restores).zip(counts);
+    let out = counted.map(|((at, restores), count)| orders(at, restores, count)).collect::<Result<_, _>>()?;
+    let protected: Vec<i64> = facts.try_get(6).map_err(part())?;
+    let mut deletions = ledger.memory.unchanged(&heads);
+    for id in &protected {
+        if let Some((deletion, _)) = deletions.get_mut(&DeletionId(*id)) {
+            deletion.protected = true;
+        }
+    }
+    let others: Vec<Head> =
+        heads.into_iter().filter(|h| !deletions.contains_key(&DeletionId(h.id))).collect();
+    deletions.extend(rest(db, others, &protected, statements).await?);
     let loaded = Loaded {
         now: Timestamp(facts.try_get(0).map_err(part())?),
-        day,
+        day: ledger.options.day,
         epoch: u32::try_from(facts.try_get::<i32, _>(2).map_err(part())?).unwrap_or(0),
         first_fence: facts.try_get(1).map_err(part())?,
         deletions,
@@ -167,63 +212,88 @@ pub(super) async fn orders_out(db: &mut PgConnection) -> Result<HashMap<(Instanc
     let rows = sqlx::query(ORDERS_OUT).fetch_all(db).await.map_err(part())?;
     rows.iter()
         .map(|row| {
-            let restores: bool = row.try_get(1).map_err(part())?;
-            let lane = if restores { Lane::Restores } else { Lane::Stages };
-            let count: i64 = row.try_get(2).map_err(part())?;
-            Ok(((instance(row.try_get(0).map_err(part())?)?, lane), u32::try_from(count).unwrap_or(u32::MAX)))
+            let at: &str = row.try_get(0).map_err(part())?;
+            orders(at, row.try_get(1).map_err(part())?, row.try_get(2).map_err(part())?)
         })
         .collect()
+}
+
+fn orders(at: &str, restores: bool, count: i64) -> Result<((Instance, Lane), u32), LedgerError> {
+    let lane = if restores { Lane::Restores } else { Lane::Stages };
+    Ok(((instance(at)?, lane), u32::try_from(count).unwrap_or(u32::MAX)))
 }
 
 /// Deletions with the heads of their chains.
 pub(super) async fn deletions(
     db: &mut PgConnection,
     ids: &[i64],
-    mut statements: HashMap<i64, Statement>,
-) -> Result<HashMap<DeletionId, (Deletion, Hash)>, LedgerError> {
-    let rows =
-        sqlx::query(DELETIONS).bind(ids).fetch_all(&mut *db).await.map_err(doing("reading deletions"))?;
-    let mut found = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let (deletion, head) = deletion(row, &mut statements)?;
-        found.insert(deletion.id, (deletion, head));
+    statements: &HashMap<i64, Statement>,
+) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
+    let part = || doing("reading deletions");
+    let rows = sqlx::query(DELETIONS).bind(ids).fetch_all(&mut *db).await.map_err(part())?;
+    let heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+    let mut protected = Vec::new();
+    for (row, head) in rows.iter().zip(&heads) {
+        if row.try_get(4).map_err(part())? {
+            protected.push(head.id);
+        }
     }
-    for row in jobs::read(db, ids).await? {
+    rest(db, heads, &protected, statements).await
+}
+
+/// What belongs to these heads: jobs, holds, waivers.
+async fn rest(
+    db: &mut PgConnection,
+    heads: Vec<Head>,
+    protected: &[i64],
+    statements: &HashMap<i64, Statement>,
+) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
+    let mut found = HashMap::with_capacity(heads.len());
+    if heads.is_empty() {
+        return Ok(found);
+    }
+    let ids: Vec<i64> = heads.iter().map(|head| head.id).collect();
+    for head in heads {
+        let headed = deletion(head, protected, statements)?;
+        found.insert(headed.0.id, headed);
+    }
+    for row in jobs::read(db, &ids).await? {
         if let Some((deletion, _)) = found.get_mut(&row.deletion()) {
             let job: Job = row.job()?;
             deletion.jobs.push(job);
         }
     }
     let rows =
-        sqlx::query(HOLDS_AND_WAIVERS).bind(ids).fetch_all(db).await.map_err(doing("reading holds"))?;
+        sqlx::query(HOLDS_AND_WAIVERS).bind(&ids).fetch_all(db).await.map_err(doing("reading holds"))?;
     for row in &rows {
         attach(row, &mut found)?;
     }
     Ok(found)
 }
 
-fn deletion(row: &PgRow, statements: &mut HashMap<i64, Statement>) -> Result<(Deletion, Hash), LedgerError> {
-    let part = || doing("reading a deletion");
-    let id: i64 = row.try_get(0).map_err(part())?;
-    let (record, plan) =
-        statements.remove(&id).ok_or_else(|| corrupt("deletions", id, "its record is missing"))?;
-    let status = codes::status(row.try_get(1).map_err(part())?)
-        .ok_or_else(|| corrupt("deletions", id, "unknown status"))?;
+fn deletion(
+    head: Head,
+    protected: &[i64],
+    statements: &HashMap<i64, Statement>,
+) -> Result<Headed, LedgerError> {
+    let Head { id, status, seq, hash } = head;
+    let missing = || corrupt("deletions", id, "its record is missing");
+    let (record, plan) = statements.get(&id).cloned().ok_or_else(missing)?;
     let deletion = Deletion {
         id: DeletionId(id),
         record,
         plan,
         status,
-        protected: row.try_get(4).map_err(part())?,
-        audit_seq: row.try_get(2).map_err(part())?,
+        protected: protected.contains(&id),
+        audit_seq: seq,
         jobs: Vec::with_capacity(6),
         holds: Vec::new(),
         waivers: Vec::new(),
     };
-    Ok((deletion, row.try_get(3).map_err(part())?))
+    Ok((deletion, hash))
 }
 
-fn attach(row: &PgRow, found: &mut HashMap<DeletionId, (Deletion, Hash)>) -> Result<(), LedgerError> {
+fn attach(row: &PgRow, found: &mut HashMap<DeletionId, Headed>) -> Result<(), LedgerError> {
     let part = || doing("reading a hold or waiver");
     let id = DeletionId(row.try_get(1).map_err(part())?);
     let Some((deletion, _)) = found.get_mut(&id) else { return Ok(()) };

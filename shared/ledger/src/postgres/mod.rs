@@ -18,9 +18,9 @@ mod error;
 mod find;
 mod jobs;
 mod load;
+mod memory;
 mod open;
 mod pause;
-mod recent;
 mod records;
 mod resources;
 mod roles;
@@ -59,7 +59,7 @@ pub struct PgLedger {
     options: Options,
     /// Drawn when the ledger was created.
     name: String,
-    memory: records::Memory,
+    memory: memory::Memory,
     held: Round,
     stuck: Round,
 }
@@ -72,8 +72,18 @@ impl PgLedger {
     /// [`LedgerError::Store`] if the database cannot be reached or migrated.
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
         let (pool, name) = open::open(url, options.day).await?;
-        let memory = records::Memory::new();
+        let memory = memory::Memory::new();
         Ok(Self { pool, options, name, memory, held: Round::default(), stuck: Round::default() })
+    }
+
+    /// Compare what this process remembers with the database, and say what differs. It never should; this reads all
+    /// that is remembered, so it is for tests and for whoever doubts it.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn compare(&self) -> Result<Result<(), String>, LedgerError> {
+        let mut tx = self.pool.begin_with(SNAPSHOT).await.map_err(doing("comparing"))?;
+        self.memory.compare(&mut tx).await
     }
 
     /// Give all connections back.

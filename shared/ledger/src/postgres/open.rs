@@ -1,10 +1,11 @@
 //! Opening a ledger: connections, migrations, and the checks without which nothing is done.
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use sexton_model::audit::GENESIS;
 use sexton_model::time::Day;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Executor as _, PgConnection, PgPool, Row as _};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Row as _};
 
 use super::error::{corrupt, doing};
 use super::roles;
@@ -22,6 +23,10 @@ const READ: &str = "SELECT ledger, day FROM ledger";
 /// Connections of one process: a few batches at a time, and people who look. Far below a server's usual hundred,
 /// so that several processes fit.
 const CONNECTIONS_MAX: u32 = 16;
+
+/// A connection that was used so lately is taken to live; asking first would be a round trip for every batch. If it
+/// does not live, that batch fails and is delivered again.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Every statement here looks up by index. On a table that has grown since it was last analysed the planner
 /// would guess otherwise now and then, and a prepared statement keeps such a guess; and only a plain index scan
@@ -70,6 +75,15 @@ pub(super) async fn open(url: &str, day: Day) -> Result<(PgPool, String), Ledger
     once.close().await;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
+        .test_before_acquire(false)
+        .before_acquire(|db, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED {
+                    db.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         // A `begin` that is cancelled leaves its connection inside a transaction; the next user would inherit
         // its locks.
         .after_release(|db, _| {

@@ -1,6 +1,6 @@
 //! Records and plans: they never change, so what was read once is remembered.
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use sexton_model::deletion::Record;
 use sexton_model::plan::Plan;
@@ -8,8 +8,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::error::{corrupt, doing};
-use super::recent::Recent;
+use super::memory::lock;
 use crate::LedgerError;
+use crate::recent::Recent;
 
 const RECORDS: &str = "SELECT d.id, r.body, d.plan FROM deletions d JOIN records r ON r.deletion_id = d.id \
      WHERE d.id = ANY($1)";
@@ -28,23 +29,18 @@ const RECORDS_HALF: usize = 16_384;
 const PLANS_HALF: usize = 256;
 
 /// What was read lately.
-pub(super) struct Memory {
+pub(super) struct Records {
     records: Mutex<Recent<i64, Statement>>,
     plans: Mutex<Recent<Digest, Arc<Plan>>>,
 }
 
-/// A poisoned memory is still right: entries are put in whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Memory {
+impl Records {
     pub(super) fn new() -> Self {
         Self { records: Mutex::new(Recent::new(RECORDS_HALF)), plans: Mutex::new(Recent::new(PLANS_HALF)) }
     }
 
     /// The records of these deletions, with their plans; those that do not exist are left out.
-    pub(super) async fn records(
+    pub(super) async fn of(
         &self,
         db: &mut PgConnection,
         deletions: &[i64],

@@ -83,11 +83,15 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let mut ids: Vec<i64> = batch.iter().map(|intent| intent.deletion.0).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut tx = ledger.pool.begin().await.map_err(doing("beginning a batch"))?;
-    // Records never change: read before the locks, which they help to choose.
-    let statements = ledger.memory.records(&mut tx, &ids).await?;
-    load::lock(&mut tx, batch, &ids, &statements).await?;
-    let (mut loaded, facts) = load::load(&mut tx, &ids, statements.clone(), &ledger.options).await?;
+    let mut tx = ledger
+        .pool
+        .begin_with(load::begin())
+        .await
+        .map_err(doing("beginning a batch and passing the gate"))?;
+    // Records never change: read before the locks on rows, which they help to choose.
+    let statements = ledger.memory.records.of(&mut tx, &ids).await?;
+    let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
+    let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger).await?;
     let there: HashMap<JobId, StateName> = loaded
         .deletions
         .values()
@@ -99,6 +103,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
         settled.iter().flatten().filter_map(|settled| settled.order.as_ref()).collect();
     let mut large = Large::read(&mut tx, &orders, &statements).await?;
     tx.commit().await.map_err(doing("committing a batch"))?;
+    let now = loaded.now;
+    ledger.memory.keep(loaded.deletions);
     // A deletion gives one order at a time, so what an order needs is taken rather than copied.
     let mut finish = |settled: Settled| {
         let (record, plan) = statements
@@ -119,7 +125,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             effects: settled.effects,
             status: settled.status,
             audit_seq: settled.audit_seq,
-            at: loaded.now,
+            at: now,
         })
     };
     settled.into_iter().map(|one| one.map(&mut finish).map_or_else(|e| Ok(Err(e)), |d| d.map(Ok))).collect()

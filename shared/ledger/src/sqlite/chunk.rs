@@ -9,9 +9,9 @@ use sqlx::{Arguments as _, Encode, Sqlite, Type};
 
 use crate::LedgerError;
 
-/// Rows per statement: the largest keeps the number of statements small, the others fill what is left of a
-/// batch, and one row needs no filling.
-const SIZES: [usize; 4] = [256, 64, 8, 1];
+/// Rows per statement. Powers of two, so that few statements make up any number of rows: what a statement costs
+/// besides its rows is its way to the database's thread and back. The largest bounds what is kept prepared.
+const SIZES: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
 
 /// Turn an error of the database into the ledger's.
 pub(super) fn store(doing: &'static str) -> impl FnOnce(sqlx::Error) -> LedgerError {

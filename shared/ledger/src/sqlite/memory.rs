@@ -12,10 +12,10 @@ use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, rows, store};
+use super::chunk::{Bind, execute, rows, store};
 use super::load::{Bodies, Headed, load, moment};
-use super::recent::Recent;
 use super::{codes, counts};
+use crate::recent::Recent;
 use crate::{LedgerError, Pulsed};
 
 /// Orders out by instance and lane.
@@ -32,7 +32,11 @@ pub(super) struct Memory {
     pub(super) bodies: Bodies,
     pub(super) out: OutCounts,
     pub(super) last_fence: i64,
+    /// The table says that numbers up to this one are used; 0 if it is not known what it says.
+    reserved: i64,
     pub(super) epoch: u32,
+    /// The pause revision; none after it was written, or after a transaction failed.
+    pub(super) revision: Option<i64>,
     /// As they were read last; none after they were written, or after a transaction failed.
     pub(super) pauses: Option<Vec<Pause>>,
     /// The same of the pulses. A copy that has ended counts until any other pulses: seconds.
@@ -51,14 +55,16 @@ impl Memory {
     /// Read what a writer starts with.
     pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, LedgerError> {
         let doing = "reading the ledger";
-        let sql = "SELECT last_fence, epoch FROM ledger";
+        let sql = "SELECT last_fence, epoch, revision FROM ledger";
         let row = sqlx::query(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
         Ok(Self {
             deletions: Recent::new(DELETIONS),
             bodies: Bodies::new(DELETIONS),
             out: count_out(db).await?,
             last_fence: row.try_get(0).map_err(store(doing))?,
+            reserved: row.try_get(0).map_err(store(doing))?,
             epoch: row.try_get(1).map_err(store(doing))?,
+            revision: Some(row.try_get(2).map_err(store(doing))?),
             pauses: None,
             pulses: None,
         })
@@ -73,6 +79,8 @@ impl Memory {
     pub(super) fn forget(&mut self) {
         self.pauses = None;
         self.pulses = None;
+        self.revision = None;
+        self.reserved = 0;
     }
 
     /// Take over what was committed. What is over is forgotten: nobody asks for it often.
@@ -177,6 +185,13 @@ pub(super) async fn compare(
     if out != table {
         return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
     }
+    let reserved: i64 = sqlx::query_scalar("SELECT last_fence FROM ledger")
+        .fetch_one(&mut *db)
+        .await
+        .map_err(store("reading the ledger"))?;
+    if reserved < memory.last_fence {
+        return Ok(Err(format!("fences: used up to {}, in the table {reserved}", memory.last_fence)));
+    }
     let (kept, counted) = (counts::kept(db).await?, counts::counted(db).await?);
     if kept != counted {
         return Ok(Err(format!("jobs by state: kept {kept:?}, in the table {counted:?}")));
@@ -198,22 +213,36 @@ pub(super) async fn compare(
     Ok(Ok(()))
 }
 
-/// The next `count` fence numbers, the first of which is returned with the pause revision.
+/// Numbers that are marked as used at once: some seconds of work, so that not every batch writes the ledger's row.
+/// Those not used when the process ends are lost: fences only have to grow.
+const RESERVED: i64 = 65_536;
+
+/// The first of the next `count` fence numbers.
 pub(super) async fn fences(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     count: usize,
-) -> Result<(Fence, i64), LedgerError> {
-    let doing = "counting fences";
+) -> Result<Fence, LedgerError> {
     let first = Fence { epoch: memory.epoch, number: memory.last_fence + 1 };
-    // Numbers of a transaction that fails are lost: they only have to grow.
+    // Numbers of a transaction that fails are lost, too.
     memory.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
-    let mut bind = Bind::default();
-    bind.add(memory.last_fence);
-    let sql = "UPDATE ledger SET last_fence = ? RETURNING revision";
-    let row = rows(db, doing, sql, bind).await?;
+    if memory.last_fence > memory.reserved {
+        let reserved = memory.last_fence + RESERVED;
+        let mut bind = Bind::default();
+        bind.add(reserved);
+        // In the transaction of the first order that uses them. If it fails, `forget` has it written again.
+        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
+        memory.reserved = reserved;
+    }
+    Ok(first)
+}
+
+/// The pause revision.
+pub(super) async fn revision(db: &mut SqliteConnection) -> Result<i64, LedgerError> {
+    let doing = "reading the pause revision";
+    let row = rows(db, doing, "SELECT revision FROM ledger", Bind::default()).await?;
     let revision = row.first().map(|row| row.try_get(0).map_err(store(doing)));
-    Ok((first, revision.ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))??))
+    revision.ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?
 }
 
 /// The stage's job of a step: what its manifest is stored under.

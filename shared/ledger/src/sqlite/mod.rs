@@ -21,7 +21,6 @@ mod load;
 mod memory;
 mod open;
 mod pausing;
-mod recent;
 mod run;
 mod views;
 mod write;

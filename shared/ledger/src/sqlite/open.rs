@@ -66,6 +66,8 @@ impl SqliteLedger {
         let out = Arc::new(Mutex::new(memory.out.clone()));
         let reads = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file does not hang up.
+            .test_before_acquire(false)
             .connect_with(common(path).pragma("query_only", "ON"))
             .await
             .map_err(store("opening the file to read"))?;

@@ -38,6 +38,7 @@ pub(super) async fn pause(
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
     execute(db, doing, sql, Bind::default()).await?;
     memory.pauses = None;
+    memory.revision = None;
     link(db, staged, "paused", by, &pause).await?;
     let orders_out = orders_out(db, memory, staged, &pause).await?;
     Ok(Paused { pause, orders_out })

@@ -6,7 +6,7 @@ use futures_util::future;
 use sqlx::sqlite::SqliteConnection;
 
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
-use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses};
+use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses, revision};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError};
@@ -56,7 +56,11 @@ async fn load(
     setting: &Setting,
     intents: &Arc<Vec<Intent>>,
 ) -> Result<Batch, LedgerError> {
-    let (first, revision) = fences(db, memory, intents.len()).await?;
+    let first = fences(db, memory, intents.len()).await?;
+    let revision = match memory.revision {
+        Some(revision) => revision,
+        None => *memory.revision.insert(revision(db).await?),
+    };
     let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion)).await?;
     let pauses = match memory.pauses.take() {
         Some(pauses) => pauses,

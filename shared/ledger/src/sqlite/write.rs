@@ -198,16 +198,26 @@ async fn write_targets(
     Ok(())
 }
 
+/// Pairs as the JSON object that `json_each` takes apart into key and value, without parsing each again.
+fn pairs<V: serde::Serialize>(of: impl Iterator<Item = (i64, V)>) -> Result<String, LedgerError> {
+    let mut text = String::from("{");
+    for (number, value) in of {
+        let comma = if text.len() > 1 { "," } else { "" };
+        text += &format!("{comma}\"{number}\":{}", rules::text(&value)?);
+    }
+    text.push('}');
+    Ok(text)
+}
+
 /// Pinned targets, by deletion and instance.
 pub(super) async fn read_targets(
     db: &mut SqliteConnection,
     wanted: &[(DeletionId, String)],
 ) -> Result<HashMap<(DeletionId, String), Value>, LedgerError> {
-    let pairs: Vec<(i64, &str)> = wanted.iter().map(|(id, instance)| (id.0, instance.as_str())).collect();
     let mut bind = Bind::default();
-    bind.add(rules::text(&pairs)?);
+    bind.add(pairs(wanted.iter().map(|(id, instance)| (id.0, instance)))?);
     let sql = "SELECT t.deletion_id, t.instance, t.body FROM json_each(?) AS n CROSS JOIN targets AS t \
-               ON t.deletion_id = n.value ->> 0 AND t.instance = n.value ->> 1";
+               ON t.deletion_id = CAST(n.key AS INTEGER) AND t.instance = n.value";
     let doing = "reading targets";
     let mut found = HashMap::new();
     for row in rows(db, doing, sql, bind).await? {
@@ -224,11 +234,10 @@ pub(super) async fn read_manifests(
     db: &mut SqliteConnection,
     wanted: &[(JobId, u16)],
 ) -> Result<HashMap<(JobId, u16), Value>, LedgerError> {
-    let pairs: Vec<(i64, u16)> = wanted.iter().map(|(id, step)| (id.0, *step)).collect();
     let mut bind = Bind::default();
-    bind.add(rules::text(&pairs)?);
+    bind.add(pairs(wanted.iter().map(|(id, step)| (id.0, step)))?);
     let sql = "SELECT m.job_id, m.step, m.body FROM json_each(?) AS n CROSS JOIN manifests AS m \
-               ON m.job_id = n.value ->> 0 AND m.step = n.value ->> 1";
+               ON m.job_id = CAST(n.key AS INTEGER) AND m.step = n.value";
     let doing = "reading manifests";
     let mut found = HashMap::new();
     for row in rows(db, doing, sql, bind).await? {

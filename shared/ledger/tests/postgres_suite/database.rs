@@ -1,5 +1,5 @@
 //! A database of one's own on a real server, for one test.
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{LedgerError, Options};
@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 pub struct Database {
     admin: String,
     name: String,
+    /// The handle that was opened last.
+    opened: Mutex<Weak<PgLedger>>,
 }
 
 fn admin() -> String {
@@ -26,7 +28,7 @@ impl Database {
         let mut db = PgConnection::connect(&admin).await.expect("SEXTON_TEST_PG cannot be reached");
         let make = format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'");
         sqlx::query(AssertSqlSafe(make)).execute(&mut db).await.unwrap();
-        Self { admin, name }
+        Self { admin, name, opened: Mutex::default() }
     }
 
     pub fn url(&self) -> String {
@@ -44,7 +46,14 @@ impl Database {
     }
 
     pub async fn open(&self, options: Options) -> Result<Arc<PgLedger>, LedgerError> {
-        PgLedger::open(&self.url(), options).await.map(Arc::new)
+        let ledger = Arc::new(PgLedger::open(&self.url(), options).await?);
+        *self.opened.lock().unwrap() = Arc::downgrade(&ledger);
+        Ok(ledger)
+    }
+
+    /// The handle that was opened last, if it is still there.
+    pub fn opened(&self) -> Option<Arc<PgLedger>> {
+        self.opened.lock().unwrap().upgrade()
     }
 
     pub async fn raw(&self) -> PgConnection {

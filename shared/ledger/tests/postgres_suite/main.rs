@@ -57,7 +57,10 @@ impl Fixture for Database {
     }
 
     async fn compare(&self) -> Result<(), String> {
-        Ok(())
+        match self.opened() {
+            Some(ledger) => ledger.compare().await.unwrap(),
+            None => Ok(()),
+        }
     }
 }
 

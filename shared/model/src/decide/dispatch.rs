@@ -11,9 +11,10 @@ use crate::plan::{OwnStep, Performer, Step};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
 
-/// How much later than an order's deadline its lease ends, beyond the longest call, in milliseconds: the
-/// clocks of consumers that act differ by less.
-const SKEW_MS: u64 = crate::beacon::SKEW_MS;
+/// How much later than its deadline an order may be begun, in milliseconds: the clocks of consumers that act
+/// differ by no more. Its lease ends later by that, beyond the longest call, and so does what must not come
+/// before its end.
+pub(super) const SKEW_MS: u64 = crate::beacon::SKEW_MS;
 
 /// A due job takes the lock, or a belt says not now. One that is in line already goes on: whoever finds jobs in
 /// the queue need not know which of the two they are.
@@ -140,9 +141,7 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
 pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
     // Each round moves the cursor on, and a stage has at most `STEPS_MAX` steps.
     loop {
-        let Some((stage, index, step)) =
-            draft.deletion.step_at(&job).map(|(stage, index, step)| (stage, index, step.clone()))
-        else {
+        let Some((stage, index, step)) = draft.step_at(&job) else {
             return finish(draft, job);
         };
         if job.kind != JobKind::Restore && passed(draft, &job, index, &step) {
@@ -222,8 +221,8 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
     let now = draft.now();
     let mode = mode(job.kind, job.phase, step.nature);
     if job.kind == JobKind::Restore {
-        // What a stage ordered may still be carried out until its deadline, and a call begun then for a call
-        // longer: undo after the one, look after the other.
+        // What a stage ordered may still be begun until its deadline, by a clock that may be slow, and a call
+        // begun then goes on for a call longer: undo after the one, look after the other.
         let quiet = stages_quiet_after(draft);
         let from = if mode == Mode::Verify { quiet.plus_ms(step.longest_call_ms) } else { quiet };
         if from > now {
@@ -246,7 +245,7 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
     let lease_until = deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
     let fence = draft.context.fence;
     if mode.changes() {
-        job.quiet_after = job.quiet_after.max(deadline);
+        job.quiet_after = job.quiet_after.max(deadline.plus_ms(SKEW_MS));
         job.touched = true;
     }
     job.state = JobState::Running(Out { fence, deadline, lease_until, started: false, performer: None });

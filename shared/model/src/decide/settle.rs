@@ -1,13 +1,12 @@
 //! What answers, progress and leases that ran out mean.
-use super::dispatch::{advance, begin_restore, go_on, lane, mode, park};
-use super::{COORDINATOR, Capacity, Change, Draft, Effect, Refusal, heading};
+use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, lane, mode, park};
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, PlanStep, Refusal, heading};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
 use crate::credit::Draw;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobState, Out, Phase, Stage};
-use crate::plan::Step;
 use crate::retry;
 use crate::step::{Mode, Outcome, Presence, RetryClass};
 use crate::time::Timestamp;
@@ -18,7 +17,7 @@ struct Asked {
     out: Out,
     stage: Stage,
     index: u16,
-    step: Step,
+    step: PlanStep,
     mode: Mode,
 }
 
@@ -27,8 +26,7 @@ fn asked(draft: &Draft<'_>, id: JobId, fence: Fence, from: Option<&Instance>) ->
     let job = draft.job(id)?;
     let stale = Refusal::Stale { job: id, fence };
     let out = *job.state.out().filter(|out| out.fence == fence).ok_or(stale.clone())?;
-    let (stage, index, step) =
-        draft.deletion.step_at(&job).map(|(s, i, step)| (s, i, step.clone())).ok_or(stale)?;
+    let (stage, index, step) = draft.step_at(&job).ok_or(stale)?;
     if let Some(from) = from
         && draft.deletion.instance_for(&step).as_ref() != Some(from)
     {
@@ -227,12 +225,12 @@ pub(super) fn progress(
     out.performer = Some(performer);
     if extend {
         out.deadline = draft.now().plus_ms(step.deadline_ms);
-        out.lease_until = out.deadline.plus_ms(step.longest_call_ms).plus_ms(crate::beacon::SKEW_MS);
-        job.quiet_after = job.quiet_after.max(out.deadline);
+        out.lease_until = out.deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+        job.quiet_after = job.quiet_after.max(out.deadline.plus_ms(SKEW_MS));
         draft.effects.push(Effect::Extend { job: id, fence, performer, deadline: out.deadline });
     }
     let mut audit = heading(draft.now(), What::Extended, COORDINATOR, Some(job.kind));
-    audit.step = Some(step.name);
+    audit.step = Some(step.name.clone());
     audit.fence = Some(fence);
     audit.detail = if extend { format!("until {}", out.deadline) } else { "began".into() };
     draft.record(audit);

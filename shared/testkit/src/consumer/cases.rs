@@ -23,6 +23,7 @@ pub(super) enum Case {
     WrongIdentity,
     UndoOfAnother,
     GoneByHand,
+    PlaceLost,
     VerifyIsHonest,
     OldFence,
     FenceAtTarget,
@@ -43,11 +44,16 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         cases.push(WrongIdentity);
     }
     match nature {
-        Nature::Inspect | Nature::Check => cases.push(LooksOnly),
+        Nature::Inspect => cases.push(LooksOnly),
+        // It comes after a step that saw the resource, and before what relies on it.
+        Nature::Check => cases.extend([LooksOnly, GoneByHand, PlaceLost]),
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
             cases.extend([Twice, FailsBefore, AnswerLost, Panics, SleptPastTheLease, GoneByHand]);
             cases.push(FenceAtTarget);
         }
+    }
+    if nature == Nature::Destructive {
+        cases.push(PlaceLost);
     }
     if nature == Nature::Reversible {
         cases.extend([UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept]);
@@ -72,6 +78,7 @@ impl Case {
             Self::WrongIdentity => "another identity is refused",
             Self::UndoOfAnother => "another identity is not undone",
             Self::GoneByHand => "gone already: done if that was wanted, refused before hard",
+            Self::PlaceLost => "what is not seen in another place is not gone",
             Self::VerifyIsHonest => "verifying an undo that never was does not say that it holds",
             Self::OldFence => "an order with an old fence changes nothing",
             Self::FenceAtTarget => "a target that holds a later fence refuses a consumer that remembers none",
@@ -124,6 +131,7 @@ pub(super) async fn run(
             bench.is(&other, "a refused undo").await
         }
         Case::GoneByHand => gone(&bench).await,
+        Case::PlaceLost => place_lost(&bench).await,
         Case::VerifyIsHonest => {
             let manifest = bench.capture().await?;
             bench.succeed(Mode::Perform, manifest.as_ref()).await?;
@@ -237,6 +245,17 @@ async fn gone(bench: &Bench<'_>) -> Result<(), String> {
             bench.is(&without, "finding it gone").await
         }
         other => Err(format!("gone already, and yet: {other:?}")),
+    }
+}
+
+async fn place_lost(bench: &Bench<'_>) -> Result<(), String> {
+    if !bench.world.lose_place().await {
+        return Ok(());
+    }
+    let lost = bench.world.snapshot().await;
+    match bench.give(&bench.order(Mode::Perform, None), None).await {
+        Verdict::Answer(Outcome::Done { evidence, .. }) => Err(format!("it says: {evidence}")),
+        _ => bench.is(&lost, "looking in another place").await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What people decide: hold, park, retry, waive, rescue.
 use super::super::{Capacity, Change, Event, Refusal};
 use super::kit::{Bench, DAY_MS, RESTORE, actor, cancel, place_hold, rescue, stage};
+use crate::beacon::SKEW_MS;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
@@ -219,10 +220,10 @@ fn rescue_only_between_hard_and_purge_and_when_all_is_quiet() {
     let mut bench = Bench::soft_in(StateName::Done);
     assert!(matches!(bench.go(&rescue()), Err(Refusal::NoRescue(_))), "it can still be cancelled");
     bench.claim(Stage::Hard);
-    let deadline = bench.out().deadline;
-    assert_eq!(bench.go(&rescue()), Err(Refusal::OrderMayRun(deadline)));
-    bench.now = deadline;
-    assert_eq!(bench.go(&rescue()), Err(Refusal::OrderMayRun(deadline)));
+    let quiet = bench.out().deadline.plus_ms(SKEW_MS);
+    assert_eq!(bench.go(&rescue()), Err(Refusal::OrderMayRun(quiet)));
+    bench.now = quiet;
+    assert_eq!(bench.go(&rescue()), Err(Refusal::OrderMayRun(quiet)));
     bench.now.0 += 1;
     let mut early = bench.clone();
     early.must(&rescue());

@@ -1,6 +1,7 @@
 //! Answers: each kind in each mode, and those that do not count.
 use super::super::{Change, Event, Refusal};
 use super::kit::{Bench, RESTORE, cancel, findings, good, stage};
+use crate::beacon::SKEW_MS;
 use crate::id::Fence;
 use crate::job::{JobState, Phase, Stage, StateName};
 use crate::step::{Mode, Outcome, Presence};
@@ -9,7 +10,7 @@ use crate::step::{Mode, Outcome, Presence};
 fn each_mode() -> Vec<(Mode, Bench)> {
     let mut undo = Bench::at(Stage::Soft, 0, Mode::Perform);
     undo.must(&cancel());
-    undo.now = undo.out().deadline;
+    undo.now = undo.out().deadline.plus_ms(SKEW_MS);
     undo.comply();
     let mut verify = undo.clone();
     verify.comply();

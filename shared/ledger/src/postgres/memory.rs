@@ -1,0 +1,95 @@
+//! What one process remembers of the database, so that a step need not read what the one before wrote.
+//!
+//! Records and plans never change. A deletion with its jobs, holds and waivers changes only together with the head of
+//! its audit chain, because every decision appends to it in the same transaction, and the head is a hash over all of
+//! them. So what was decided on under a head is right as long as the head, read under the lock, is the same; whoever
+//! else writes to the database, a remembered deletion is then passed over. Only the resource's protection flag is not
+//! covered by the chain: it is read anew every time.
+//!
+//! Invariant: whoever writes a deletion's rows moves its head on. [`compare`] looks whether that holds.
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sexton_model::DeletionId;
+use sexton_model::audit::Hash;
+use sexton_model::deletion::Deletion;
+use sqlx::postgres::PgConnection;
+
+use super::load::{self, Head};
+use super::records::Records;
+use crate::LedgerError;
+use crate::recent::Recent;
+
+/// A deletion with the head of its chain.
+pub(super) type Headed = (Deletion, Hash);
+
+/// Deletions remembered per generation: several times what the credit of a dozen instances keeps under way, at a
+/// kilobyte each.
+const DELETIONS_HALF: usize = 16_384;
+
+/// See the module.
+pub(super) struct Memory {
+    pub(super) records: Records,
+    deletions: Mutex<Recent<DeletionId, Headed>>,
+}
+
+/// A poisoned memory is still right: entries are put in whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { records: Records::new(), deletions: Mutex::new(Recent::new(DELETIONS_HALF)) }
+    }
+
+    /// Those deletions that are as they are remembered, taken out, and not protected as far as this tells. Who decides
+    /// on them gives them back by [`Self::keep`] after the commit; what is lost in between is read again next time.
+    pub(super) fn unchanged(&self, heads: &[Head]) -> HashMap<DeletionId, Headed> {
+        let mut known = lock(&self.deletions);
+        let mut found = HashMap::with_capacity(heads.len());
+        for head in heads {
+            let id = DeletionId(head.id);
+            if let Some((mut deletion, hash)) = known.take(&id)
+                && deletion.audit_seq == head.seq
+                && hash == head.hash
+            {
+                deletion.protected = false;
+                found.insert(id, (deletion, hash));
+            }
+        }
+        found
+    }
+
+    /// Remember what was decided on and committed. What is over is forgotten: nobody asks for it often.
+    pub(super) fn keep(&self, deletions: HashMap<DeletionId, Headed>) {
+        let mut known = lock(&self.deletions);
+        for (id, headed) in deletions {
+            if headed.0.status.live() {
+                known.put(id, headed);
+            }
+        }
+    }
+
+    /// Whether all that is remembered under the head that the database has is what the database has; else what differs
+    /// first.
+    pub(super) async fn compare(&self, db: &mut PgConnection) -> Result<Result<(), String>, LedgerError> {
+        let remembered: Vec<(DeletionId, Headed)> =
+            lock(&self.deletions).iter().map(|(id, headed)| (*id, headed.clone())).collect();
+        for chunk in remembered.chunks(256) {
+            let ids: Vec<i64> = chunk.iter().map(|(id, _)| id.0).collect();
+            let statements = self.records.of(db, &ids).await?;
+            let stored = load::deletions(db, &ids, &statements).await?;
+            for (id, (deletion, hash)) in chunk {
+                let Some((there, head)) = stored.get(id) else {
+                    return Ok(Err(format!("{id} is remembered and not stored")));
+                };
+                let same = Deletion { protected: deletion.protected, ..there.clone() };
+                if head == hash && same != *deletion {
+                    return Ok(Err(format!("{id}: remembered {deletion:?}, stored {there:?}")));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+}

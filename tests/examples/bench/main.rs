@@ -1,0 +1,65 @@
+//! Retires many virtual machines of twelve no-op steps each, all due at once, with authentication, beacon, permits,
+//! audit and durable settings, and prints steps per second, CPU seconds per 1,000 steps and memory. Ends with an error
+//! unless every machine was recycled and the audit chains of a sample hold. Started by `scripts/bench`, which measures
+//! the ceilings beside it.
+mod figures;
+mod machines;
+mod many;
+mod noop;
+mod one;
+mod report;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// How fast Sexton is.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// Machines retired in each round; each has twelve steps.
+    #[arg(long, global = true, default_value_t = 4_000)]
+    machines: usize,
+    /// Rounds.
+    #[arg(long, global = true, default_value_t = 3, value_parser = 1..)]
+    rounds: i64,
+    /// What the figures are held against, as NAME=NUMBER a second.
+    #[arg(long = "ceiling", global = true, value_parser = ceiling)]
+    ceilings: Vec<(String, f64)>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Everything in one process, on SQLite.
+    One {
+        /// Where the job table is made.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
+    /// A process for each service, on PostgreSQL and RabbitMQ.
+    Many(many::Setup),
+    /// Write the plan and the catalogue of the benchmark.
+    Files {
+        /// Where to.
+        folder: PathBuf,
+    },
+}
+
+fn ceiling(text: &str) -> Result<(String, f64), String> {
+    let (name, number) = text.split_once('=').ok_or("expected NAME=NUMBER")?;
+    Ok((name.to_owned(), number.parse().map_err(|e| format!("{number}: {e}"))?))
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> anyhow::Result<()> {
+    let Arguments { what, machines, rounds, ceilings } = Arguments::parse();
+    let rounds = usize::try_from(rounds)?;
+    let report = match what {
+        What::One { folder } => one::run(folder, machines, rounds).await?,
+        What::Many(setup) => many::run(&setup, machines, rounds).await?,
+        What::Files { folder } => return noop::write(&folder),
+    };
+    report.print(&ceilings);
+    Ok(())
+}

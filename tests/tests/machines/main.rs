@@ -1,0 +1,159 @@
+//! The main job on real input: an inventory of two hundred machines, of which twenty are retired through every
+//! stage and twenty are cancelled at random moments, while the coordinator, a consumer and the broker are
+//! killed. Sexton runs as separate processes on PostgreSQL and RabbitMQ; the machines stand on QEMU, BIND, Kea,
+//! restic, Prometheus and a mail server. In the end those are asked, not Sexton.
+//!
+//! What is random follows from a seed, which is printed: `SEXTON_TEST_SEED` plays it again.
+#![cfg(feature = "real-servers")]
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+mod cancels;
+mod facts;
+mod faults;
+mod installation;
+mod machine;
+mod platform;
+mod program;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Stage, StateName};
+
+use cancels::Met;
+use installation::Installation;
+use machine::{EACH, Fate, MACHINES, Machine};
+use platform::Platform;
+
+/// Everything must be over by then: days take a minute, a cancel waits a minute for the order that was out.
+const PATIENCE: Duration = Duration::from_secs(400);
+/// Days until the soft stage is due: announce begins after one.
+const DUE_DAYS: u64 = 6;
+
+#[test]
+fn machines_are_retired_and_cancelled_while_everything_is_killed() {
+    let seed =
+        std::env::var("SEXTON_TEST_SEED").map_or_else(|_| rand::random(), |text| text.parse().unwrap());
+    println!("SEXTON_TEST_SEED={seed}");
+    let began = Instant::now();
+    let folder = tempfile::tempdir().unwrap();
+    make_searchable(folder.path());
+    let machines = Machine::all();
+    let platform = Platform::set_up(folder.path(), &machines);
+    println!("{:>4} s: the platform stands", began.elapsed().as_secs());
+    let installation = Installation::start(folder.path(), &platform.configuration());
+    import(&platform, &installation, &machines, folder.path());
+    let before = platform.look(&machines);
+    println!("{:>4} s: everything was looked at", began.elapsed().as_secs());
+
+    ask_for_deletions(&installation, &machines);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let faults = scope.spawn(|| faults::kill_things(seed, &installation, &over));
+        let cancelled = &machines[EACH..2 * EACH];
+        let all_is_over = || {
+            cancels::cancel_all(seed, &installation, cancelled);
+            println!("{:>4} s: all cancels are taken", began.elapsed().as_secs());
+            wait_until_over(&installation);
+        };
+        // Without it the faults would go on for ever.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all_is_over));
+        over.store(true, Ordering::Release);
+        let killed = faults.join();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+        println!(
+            "{:>4} s: all records are over; killed: {}",
+            began.elapsed().as_secs(),
+            killed.unwrap().join(" ")
+        );
+    });
+
+    let (met, mut mistakes) = check_records(&installation, &machines);
+    mistakes.extend(platform.mistakes(&machines, &before, |name| {
+        met.get(name).is_some_and(|met| {
+            met.stage == Stage::Announce || met.state == StateName::Scheduled && met.stage == Stage::Soft
+        })
+    }));
+    println!("cancels:\n{}", cancels::tally(met.into_values()));
+    assert!(mistakes.is_empty(), "SEXTON_TEST_SEED={seed}\n{}", mistakes.join("\n"));
+    installation.stop();
+    println!("{:>4} s: stopped", began.elapsed().as_secs());
+}
+
+fn import(platform: &Platform, installation: &Installation, machines: &[Machine], folder: &Path) {
+    let file = folder.join("inventory.jsonl");
+    platform.write_inventory(machines, &file);
+    let imported = installation.sexton(&["import", file.to_str().unwrap()]);
+    assert_eq!(imported["imported"], MACHINES, "{imported}");
+}
+
+fn ask_for_deletions(installation: &Installation, machines: &[Machine]) {
+    let on = date(DUE_DAYS);
+    for machine in machines.iter().filter(|m| m.fate != Fate::LeftAlone) {
+        let resource = machine.resource();
+        installation.sexton(&["delete", &resource, "--on", &on, "--reason", "contract ended"]);
+    }
+    let twice = installation.try_sexton(&["delete", "vm/vm001", "--on", &on, "--reason", "again"]);
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("has a live deletion record already"));
+}
+
+/// Wait until every record is; a job that waits for a person ends the wait.
+fn wait_until_over(installation: &Installation) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let lines = installation.lines().unwrap_or_default();
+        installation::none_is_parked(&lines);
+        let open = |status| !matches!(status, RecordStatus::Recycled | RecordStatus::Cancelled);
+        let left: Vec<_> = lines.values().filter(|line| open(line.status)).collect();
+        if !lines.is_empty() && left.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "not over after {PATIENCE:?}: {left:#?}");
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// What became of the records: where the cancels met them, and what is not as it must be.
+fn check_records(installation: &Installation, machines: &[Machine]) -> (BTreeMap<String, Met>, Vec<String>) {
+    let (mut met, mut mistakes) = (BTreeMap::new(), Vec::new());
+    for machine in machines {
+        let (name, resource) = (&machine.name, machine.resource());
+        let free = installation.try_sexton(&["name", &resource]).status.success();
+        if free != (machine.fate == Fate::Retired) {
+            mistakes.push(format!("{name} ({:?}): its name is free: {free}", machine.fate));
+        }
+        let wanted = match machine.fate {
+            Fate::Retired => RecordStatus::Recycled,
+            Fate::Cancelled => RecordStatus::Cancelled,
+            Fate::LeftAlone => continue,
+        };
+        let record = installation.record(&resource).unwrap();
+        if record.status != wanted || record.chain != "verified" {
+            mistakes.push(format!(
+                "{name}: expected {wanted:?}, found {:?}, chain {}",
+                record.status, record.chain
+            ));
+        }
+        if machine.fate == Fate::Cancelled {
+            met.insert(name.clone(), cancels::met(&record));
+        }
+    }
+    (met, mistakes)
+}
+
+/// A date so many rehearsal days ahead.
+fn date(days: u64) -> String {
+    let text = program::run(Command::new("date").args(["-u", "-d", &format!("+{days} days"), "+%F"]));
+    text.trim().to_owned()
+}
+
+/// User postgres has its data below.
+fn make_searchable(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o711)).unwrap();
+}

@@ -1,0 +1,123 @@
+//! The platform that machines stand on: one part for each subsystem. Each sets up its things of every machine,
+//! says how its consumer reaches it, and looks at it with the subsystem's own tools.
+mod addresses;
+mod backups;
+mod guests;
+mod names;
+mod post;
+mod records;
+mod targets;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::facts::Facts;
+use crate::machine::{Fate, Machine, write_inventory};
+
+pub struct Platform {
+    guests: guests::Guests,
+    names: names::Names,
+    addresses: addresses::Addresses,
+    backups: backups::Backups,
+    targets: targets::Targets,
+    records: records::Records,
+    post: post::Post,
+}
+
+impl Platform {
+    pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
+        let records = records::Records::set_up(machines);
+        let exporter = &records.address.clone();
+        std::thread::scope(|scope| {
+            let guests = scope.spawn(|| guests::Guests::set_up(folder, machines));
+            let targets = scope.spawn(|| targets::Targets::set_up(machines, exporter));
+            let names = names::Names::set_up(machines);
+            let addresses = addresses::Addresses::set_up(machines);
+            let backups = backups::Backups::set_up(folder, machines);
+            let post = post::Post::set_up(folder);
+            let (guests, targets) = (guests.join().unwrap(), targets.join().unwrap());
+            Self { guests, names, addresses, backups, targets, records, post }
+        })
+    }
+
+    /// What the platform hands over.
+    pub fn write_inventory(&self, machines: &[Machine], file: &Path) {
+        write_inventory(machines, &self.backups.data(), file);
+    }
+
+    /// How the consumers reach it.
+    pub fn configuration(&self) -> String {
+        // A stop and a backup take their time: none should wait for another.
+        let slow = "[credit]\nunpacked = [\"hypervisor.main\", \"backup.main\"]\n".to_owned();
+        [
+            slow,
+            self.guests.configuration(),
+            self.names.configuration(),
+            self.addresses.configuration(),
+            self.backups.configuration(),
+            self.targets.configuration(),
+            self.post.configuration(),
+            self.records.configuration(),
+        ]
+        .join("\n")
+    }
+
+    pub fn look(&self, machines: &[Machine]) -> Facts {
+        let mut facts = Facts::default();
+        std::thread::scope(|scope| {
+            let guests = scope.spawn(|| self.guests.look(machines));
+            facts.join(self.names.look(machines));
+            facts.join(self.addresses.look(machines));
+            facts.join(self.backups.look(machines));
+            facts.join(self.targets.look(machines));
+            facts.join(self.records.look(machines));
+            facts.join(guests.join().unwrap());
+        });
+        facts
+    }
+
+    /// A line for everything that is not as it must be in the end. `kept_running` says of a machine whose
+    /// deletion was cancelled whether it was never switched off.
+    pub fn mistakes(
+        &self,
+        machines: &[Machine],
+        before: &Facts,
+        kept_running: impl Fn(&str) -> bool,
+    ) -> Vec<String> {
+        let (mut expected, mut found) = (before.clone(), self.look(machines));
+        let mut added = 0;
+        for Machine { name, fate, .. } in machines {
+            match fate {
+                Fate::LeftAlone => {}
+                Fate::Retired => retire(&mut expected, name),
+                Fate::Cancelled => {
+                    added += backups::Backups::accept_final_backups(before, name, &mut found);
+                    if !kept_running(name) {
+                        // It runs again, as another process.
+                        expected.retain(name, |thing| thing != guests::PROCESS);
+                        found.retain(name, |thing| thing != guests::PROCESS);
+                    }
+                }
+            }
+        }
+        println!("machines that came back have {added} more backups");
+        let mut mistakes = Facts::differences(&expected, &found);
+        mistakes.extend(self.post.mistakes(machines));
+        self.backups.check();
+        mistakes
+    }
+}
+
+/// What stays of a machine that is gone: what it owes is still on the account, and its certificate is listed as
+/// revoked.
+fn retire(expected: &mut Facts, machine: &str) {
+    expected.retain(machine, |thing| [records::RECORD, records::CERTIFICATE].contains(&thing));
+    let with = |text: &str, key: &str, value: Value| {
+        let mut object: Value = serde_json::from_str(text).unwrap();
+        object[key] = value;
+        object.to_string()
+    };
+    expected.change(machine, records::RECORD, |text| with(text, "active", json!(false)));
+    expected.change(machine, records::CERTIFICATE, |text| with(text, "state", json!("revoked")));
+}

@@ -1,0 +1,126 @@
+//! Backups in a restic repository, and their schedules. Asked is restic.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::facts::{Facts, NOBODY};
+use crate::machine::Machine;
+use crate::program::{run, run_json};
+
+/// Begins the thing that is a snapshot.
+const SNAPSHOT: &str = "backup: snapshot ";
+/// restic mostly waits for itself, so that several may be called at a time.
+const AT_A_TIME: usize = 8;
+
+pub struct Backups {
+    folder: PathBuf,
+}
+
+impl Backups {
+    pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
+        let this = Self { folder: folder.join("restic") };
+        for folder in ["schedules", "data"] {
+            std::fs::create_dir_all(this.folder.join(folder)).unwrap();
+        }
+        std::fs::write(this.folder.join("password"), "correct horse\n").unwrap();
+        run(&mut this.restic(&["init"]));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/components/restic-quick-key.py");
+        run(Command::new("python3")
+            .arg(script)
+            .args(["repository", "password"].map(|f| this.folder.join(f))));
+        let place = json!({ "repository": run_json(&mut this.restic(&["cat", "config"]))["id"] });
+        std::fs::write(this.folder.join("schedules/.place"), place.to_string()).unwrap();
+        let machines: Vec<_> = machines.iter().filter(|m| m.has_backups()).collect();
+        std::thread::scope(|scope| {
+            for some in machines.chunks(machines.len().div_ceil(AT_A_TIME)) {
+                scope.spawn(|| some.iter().for_each(|machine| this.back_up(machine)));
+            }
+        });
+        this
+    }
+
+    /// What is backed up of each machine, each in a folder with its name.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub fn configuration(&self) -> String {
+        let [repository, password, schedules] =
+            ["repository", "password", "schedules"].map(|name| self.folder.join(name));
+        format!(
+            "[consumers.\"backup.main\"]\ndriver = \"restic\"\nrepository = {repository:?}\n\
+             password_file = {password:?}\nschedules_dir = {schedules:?}\n"
+        )
+    }
+
+    fn restic(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("restic");
+        command
+            .args(["--no-cache", "--repo"])
+            .arg(self.folder.join("repository"))
+            .arg("--password-file")
+            .arg(self.folder.join("password"))
+            .args(arguments);
+        command
+    }
+
+    fn back_up(&self, machine: &Machine) {
+        let (name, data) = (&machine.name, self.data().join(&machine.name));
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("etc"), format!("the settings of {name}\n").repeat(400)).unwrap();
+        // So that machines share some of their data in the repository, as they do.
+        std::fs::write(data.join("system"), "what all machines have\n".repeat(400)).unwrap();
+        let tag = format!("uuid={}", machine.uuid);
+        let arguments = ["backup", "--quiet", "--host", name, "--tag", &tag];
+        run(self.restic(&arguments).arg(data));
+        let schedule = json!({ "uuid": machine.uuid, "hour": machine.number % 24 });
+        std::fs::write(self.folder.join(format!("schedules/{name}.json")), schedule.to_string()).unwrap();
+    }
+
+    pub fn look(&self, machines: &[Machine]) -> Facts {
+        let mut facts = Facts::default();
+        let snapshots = run_json(&mut self.restic(&["snapshots", "--json"]));
+        for snapshot in snapshots.as_array().into_iter().flatten() {
+            let tags: Vec<&str> = words(&snapshot["tags"]);
+            let its = |m: &&Machine| tags.contains(&format!("uuid={}", m.uuid).as_str());
+            let name = machines.iter().find(its).map_or(NOBODY, |m| &m.name);
+            let thing = format!("{SNAPSHOT}{}", snapshot["short_id"].as_str().unwrap());
+            let how =
+                format!("{} {} {}", snapshot["tree"], words(&snapshot["paths"]).join(" "), tags.join(" "));
+            facts.add(name, thing, how);
+        }
+        for entry in std::fs::read_dir(self.folder.join("schedules")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            if name != ".place" {
+                facts.add(name, "backup: schedule", std::fs::read_to_string(&path).unwrap());
+            }
+        }
+        facts
+    }
+
+    /// Take what a final backup of a machine that came back has left out of `found`; a backup takes nothing
+    /// away. Returns how many there were.
+    pub fn accept_final_backups(before: &Facts, machine: &str, found: &mut Facts) -> usize {
+        let known: Vec<String> = before.of(machine).map(|(thing, _)| thing.to_owned()).collect();
+        let is_final = |how: &str| how.contains("sexton-final") || how.contains("sexton-candidate");
+        let added: Vec<String> = found
+            .of(machine)
+            .filter(|(thing, how)| thing.starts_with(SNAPSHOT) && is_final(how))
+            .map(|(thing, _)| thing.to_owned())
+            .filter(|thing| !known.contains(thing))
+            .collect();
+        found.retain(machine, |thing| !added.iter().any(|a| a == thing));
+        added.len()
+    }
+
+    /// restic's own check, of all data.
+    pub fn check(&self) {
+        run(&mut self.restic(&["check", "--read-data"]));
+    }
+}
+
+fn words(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}

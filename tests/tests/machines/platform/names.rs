@@ -1,0 +1,108 @@
+//! Records in BIND. Asked is the server, for its whole zones (AXFR by `dig`).
+use std::process::Command;
+
+use crate::facts::{Facts, NOBODY};
+use crate::machine::{DOMAIN, Machine};
+use crate::program::{run, run_with, wanted};
+
+const ZONES: [&str; 2] = ["lab.test", REVERSE];
+const REVERSE: &str = "100.51.198.in-addr.arpa";
+/// Changes in one update; a message holds 64 KiB.
+const UPDATE_MAX: usize = 100;
+
+pub struct Names {
+    host: String,
+    port: String,
+    key: [String; 3],
+}
+
+impl Names {
+    pub fn set_up(machines: &[Machine]) -> Self {
+        let server = wanted("SEXTON_TEST_DNS_SERVER");
+        let (host, port) = server.split_once(':').unwrap();
+        let key = ["ALGORITHM", "NAME", "SECRET"].map(|part| wanted(&format!("SEXTON_TEST_DNS_KEY_{part}")));
+        let this = Self { host: host.into(), port: port.into(), key };
+        // What an earlier run left.
+        let left = this.records().into_iter().map(|[owner, _, kind, _]| format!("delete {owner} {kind}"));
+        this.update(&left.collect::<Vec<_>>());
+        let mut add = Vec::new();
+        for machine in machines {
+            let address = machine.address();
+            add.extend(machine.host_names().iter().map(|name| format!("add {name}. 300 A {address}")));
+            add.push(format!("add {} 300 PTR {}.", reverse(machine), machine.host_names()[0]));
+        }
+        this.update(&add);
+        this
+    }
+
+    pub fn configuration(&self) -> String {
+        let Self { host, port, key: [algorithm, name, secret] } = self;
+        format!(
+            "[consumers.\"dns.main\"]\ndriver = \"rfc2136\"\nserver = \"{host}:{port}\"\nkey_name = {name:?}\n\
+             key_secret = {secret:?}\nkey_algorithm = {algorithm:?}\nzones = {ZONES:?}\n"
+        )
+    }
+
+    fn key(&self) -> String {
+        self.key.join(":")
+    }
+
+    fn update(&self, changes: &[String]) {
+        for some in changes.chunks(UPDATE_MAX) {
+            // An update is for one zone.
+            for zone in ZONES {
+                let of_zone = |change: &&String| change.contains(REVERSE) == (zone == REVERSE);
+                let some: Vec<&str> = some.iter().filter(of_zone).map(String::as_str).collect();
+                if !some.is_empty() {
+                    let text = format!(
+                        "server {} {}\nzone {zone}\n{}\nsend\n",
+                        self.host,
+                        self.port,
+                        some.join("\n")
+                    );
+                    run_with(Command::new("nsupdate").args(["-y", &self.key()]), &text);
+                }
+            }
+        }
+    }
+
+    /// Owner, lifetime, type and data of every record that could be of this test.
+    fn records(&self) -> Vec<[String; 4]> {
+        let mut records = Vec::new();
+        for zone in ZONES {
+            let mut dig = Command::new("dig");
+            dig.args(["-y", &self.key(), "-p", &self.port, &format!("@{}", self.host)]);
+            let text = run(dig.args([zone, "AXFR", "+noall", "+answer"]));
+            assert!(text.contains("SOA"), "no transfer of {zone}: {text}");
+            for line in text.lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let [owner, ttl, "IN", kind @ ("A" | "AAAA" | "PTR" | "CNAME" | "TXT"), ref data @ ..] =
+                    words[..]
+                else {
+                    continue;
+                };
+                if owner.ends_with(&format!("{DOMAIN}.")) || zone == REVERSE {
+                    records.push([owner.into(), ttl.into(), kind.into(), data.join(" ")]);
+                }
+            }
+        }
+        records
+    }
+
+    pub fn look(&self, machines: &[Machine]) -> Facts {
+        let mut facts = Facts::default();
+        for [owner, ttl, kind, data] in self.records() {
+            let its = |m: &&Machine| match kind.as_str() {
+                "A" => data == m.address().to_string(),
+                _ => owner == reverse(m),
+            };
+            let machine = machines.iter().find(its).map_or(NOBODY, |m| &m.name);
+            facts.add(machine, format!("dns: {owner} {kind} {data}"), format!("for {ttl} s"));
+        }
+        facts
+    }
+}
+
+fn reverse(machine: &Machine) -> String {
+    format!("{}.{REVERSE}.", machine.number)
+}

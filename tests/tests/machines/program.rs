@@ -1,0 +1,57 @@
+//! Calling the subsystems' own tools.
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a variable of `scripts/test` says.
+pub fn wanted(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} is not set: scripts/test starts the servers and sets it"))
+}
+
+/// Run a program to its success, and return what it printed.
+pub fn run(command: &mut Command) -> String {
+    run_with(command, "")
+}
+
+/// The same, with something to read.
+pub fn run_with(command: &mut Command, input: &str) -> String {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // Aside, so that neither side waits for the other with a full pipe.
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let written = writing.join().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    written.unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same for a program that prints JSON.
+pub fn run_json(command: &mut Command) -> Value {
+    let text = run(command);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{command:?} printed {text:?}: {e}"))
+}
+
+/// Ask an HTTP server.
+pub fn curl(arguments: &[&str]) -> Value {
+    run_json(Command::new("curl").args(["-sS", "--fail-with-body", "--max-time", "60"]).args(arguments))
+}
+
+/// Look until `seen`, or fail saying what was waited for.
+pub fn wait_until(what: &str, seconds: u64, mut seen: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !seen() {
+        assert!(std::time::Instant::now() < until, "not seen within {seconds} s: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
