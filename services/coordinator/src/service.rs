@@ -17,6 +17,9 @@ const PREFETCH: u16 = 1024;
 const BATCH_MESSAGES: usize = 64;
 /// How long a batch waits to fill: milliseconds cost latency, a transaction per message costs throughput.
 const LINGER: Duration = Duration::from_millis(3);
+/// Loops that settle reports: while one waits for the job table, the other decodes and publishes. More would only
+/// make the batches smaller.
+const SETTLERS: usize = 2;
 /// How often leases, back-offs and rechecks are looked at.
 const WAKE_EVERY: Duration = Duration::from_millis(200);
 /// How often free credit is given out even if nobody said that some came free.
@@ -38,11 +41,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), BusError> {
     let freed = Arc::new(Notify::new());
-    let reports = bus.consume(&Queue::Outcomes, PREFETCH).await?;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..SETTLERS {
+        let reports = bus.consume(&Queue::Outcomes, PREFETCH).await?;
+        tasks.spawn(consume(engine.clone(), reports, What::Reports, freed.clone(), shutdown.clone()));
+    }
     let due = bus.consume(&Queue::StageDue, 64).await?;
     let pulses = bus.consume(&Queue::Pulses, 256).await?;
-    let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(consume(engine.clone(), reports, What::Reports, freed.clone(), shutdown.clone()));
     tasks.spawn(consume(engine.clone(), due, What::StageDue, freed.clone(), shutdown.clone()));
     tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
