@@ -75,8 +75,9 @@ impl Memory {
     }
 
     /// What a failed transaction has read may be what it has written. The deletions it asked for are gone with
-    /// its [`Staged`].
+    /// its [`Staged`]; the records are dropped here, for the numbers it gave to new ones are given again.
     pub(super) fn forget(&mut self) {
+        self.bodies = Bodies::new(DELETIONS);
         self.pauses = None;
         self.pulses = None;
         self.revision = None;
