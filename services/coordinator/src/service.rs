@@ -23,6 +23,8 @@ const WAKE_EVERY: Duration = Duration::from_millis(200);
 const REFILL_EVERY: Duration = Duration::from_millis(200);
 /// The beacon's rhythm.
 const BEACON_EVERY: Duration = Duration::from_secs(1);
+/// How often a checkpoint is written: how much of the past a machine that loses power may forget.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -45,6 +47,7 @@ pub async fn run(
     tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
+    tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine, shutdown.clone()));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -136,6 +139,20 @@ async fn wake(engine: Arc<Engine>, shutdown: CancellationToken) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn checkpoint(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(CHECKPOINT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.checkpoint().await {
+            complain("the witness is not up to date", &error);
         }
     }
 }

@@ -184,6 +184,7 @@ pub(super) fn health(facts: &Facts, health: Health, counters: &Counters) -> Heal
             .map(|(instance, (pulse_at, orders_out))| InstanceInfo { instance, pulse_at, orders_out })
             .collect(),
         pauses: health.pauses,
+        review: health.review,
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }
 }
