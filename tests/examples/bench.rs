@@ -13,7 +13,7 @@ use sexton_bus::{Bus, Topology};
 use sexton_consumer::{
     Consumer, Done, Driver, Found, Inspection, Obstacle, Permit, Place, StepContext, SystemClock,
 };
-use sexton_coordinator::{Engine, Plans};
+use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits, NewDeletion};
@@ -124,7 +124,10 @@ async fn main() -> anyhow::Result<()> {
     let topology = Topology::for_instances(std::slice::from_ref(&instance));
 
     let ledger: Arc<dyn Ledger> = match argument("--postgres") {
-        Some(url) => Arc::new(PgLedger::open(&url, options).await?),
+        Some(url) => {
+            PgLedger::migrate(&url, day).await?;
+            Arc::new(PgLedger::open(&url, options).await?)
+        }
         None => Arc::new(SqliteLedger::open(folder.path().join("bench.db"), options).await?),
     };
     let (bus, consumers): (Arc<dyn Bus>, Arc<dyn Bus>) = match argument("--amqp") {
@@ -150,12 +153,15 @@ async fn main() -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let began = Instant::now();
     let cpu = cpu_seconds()?;
+    let decided = ledger.facts().await?.decided;
+    let witness = Witness::open(&folder.path().join("witness"), ledger.as_ref(), decided).await?;
     let engine = Arc::new(Engine::new(sexton_coordinator::Options {
         ledger: ledger.clone(),
         bus: bus.clone(),
         keyring: keyring.clone(),
         signer,
         unpacked: Vec::new(),
+        witness: Arc::new(witness),
     }));
     let consumer = Consumer {
         instance: instance.clone(),

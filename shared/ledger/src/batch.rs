@@ -29,6 +29,8 @@ pub struct Loaded {
     pub deletions: HashMap<DeletionId, (Deletion, Hash)>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// The epoch that a person has to review first, if there is one.
+    pub review: Option<u32>,
     /// Orders out by instance and lane.
     pub out: HashMap<(Instance, Lane), u32>,
     /// Last pulse of each instance.
@@ -129,6 +131,7 @@ pub fn decide_all(
             now,
             day: loaded.day,
             pauses: &loaded.pauses,
+            review: loaded.review,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
         };

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::{PgLedger, load};
 use crate::view::WAITING_MAX;
-use crate::{Health, InstanceState, Intent, LedgerError};
+use crate::{Health, InstanceState, Intent, LedgerError, rules};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
@@ -63,35 +63,28 @@ pub(super) async fn clock(db: &mut PgConnection) -> Result<Timestamp, LedgerErro
 
 /// Jobs whose lease, back-off or recheck is over.
 pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-    let limit = limit.clamp(1, 4096) as usize;
-    let mut db = ledger.pool.acquire().await.map_err(doing("looking what wakes"))?;
+    // Room for one of each.
+    let limit = limit.clamp(3, 4096);
     let part = || doing("looking what wakes");
-    let rows = sqlx::query(LOCKED)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    let quarter = i64::from(rules::quarter(limit));
+    let mut db = ledger.pool.acquire().await.map_err(part())?;
+    let over = sqlx::query(LOCKED).bind(i64::from(limit)).fetch_all(&mut *db).await.map_err(part())?;
+    let over = over.iter().map(locked).collect::<Result<_, _>>()?;
+    let held: Vec<i64> = sqlx::query_scalar(HELD).bind(quarter).fetch_all(&mut *db).await.map_err(part())?;
+    // A look that changes nothing writes nothing, so the same ones are found again: go round instead.
+    let after = ledger.blocked_after.load(Ordering::Relaxed);
+    let blocked: Vec<i64> = sqlx::query_scalar(BLOCKED)
+        .bind(BLOCKED_RECHECK_US)
+        .bind(after)
+        .bind(quarter)
         .fetch_all(&mut *db)
         .await
         .map_err(part())?;
-    let mut found = rows.iter().map(locked).collect::<Result<Vec<_>, _>>()?;
-    if found.len() < limit {
-        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        let ids: Vec<i64> = sqlx::query_scalar(HELD).bind(rest).fetch_all(&mut *db).await.map_err(part())?;
-        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
-    }
-    if found.len() < limit {
-        // A look that changes nothing writes nothing, so the same ones are found again: go round instead.
-        let after = ledger.blocked_after.load(Ordering::Relaxed);
-        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        let ids: Vec<i64> = sqlx::query_scalar(BLOCKED)
-            .bind(BLOCKED_RECHECK_US)
-            .bind(after)
-            .bind(rest)
-            .fetch_all(&mut *db)
-            .await
-            .map_err(part())?;
-        ledger.blocked_after.store(ids.last().copied().unwrap_or(0), Ordering::Relaxed);
-        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
-    }
-    Ok(found)
+    let full = i64::try_from(blocked.len()) == Ok(quarter);
+    let last = blocked.last().copied().filter(|_| full).unwrap_or(0);
+    ledger.blocked_after.store(last, Ordering::Relaxed);
+    let again = |ids: Vec<i64>| ids.into_iter().map(|id| recheck(JobId(id))).collect();
+    Ok(rules::share(limit as usize, over, again(held), again(blocked)))
 }
 
 /// The intent to look at a job again.
@@ -180,6 +173,7 @@ pub(super) async fn health(ledger: &PgLedger) -> Result<Health, LedgerError> {
     let pulses = pulses(&mut tx).await?;
     let out = load::orders_out(&mut tx).await?;
     let pauses = super::pause::pauses(&mut tx).await?;
+    let review = super::review::standing(&mut tx).await?.review;
     sqlx::query(COUNT_BY_ROWS).execute(&mut *tx).await.map_err(part())?;
     let rows = sqlx::query(BY_STATE).fetch_all(&mut *tx).await.map_err(part())?;
     tx.commit().await.map_err(part())?;
@@ -202,5 +196,5 @@ pub(super) async fn health(ledger: &PgLedger) -> Result<Health, LedgerError> {
             (instance, (at, orders))
         })
         .collect();
-    Ok(Health { now, jobs, oldest_due: oldest.map(Timestamp), instances, pauses })
+    Ok(Health { now, jobs, oldest_due: oldest.map(Timestamp), instances, pauses, review })
 }

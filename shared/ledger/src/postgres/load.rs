@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sexton_model::audit::Hash;
 use sexton_model::belts::Pause;
+use sexton_model::checkpoint::{self, Checkpoint, Mark};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::{Deletion, Hold, Waiver};
 use sexton_model::job::{Job, JobKind};
@@ -14,7 +15,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
 use super::records::Statement;
-use super::{codes, jobs};
+use super::{codes, jobs, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError};
 
@@ -29,7 +30,10 @@ const LOCK_DELETIONS: &str = "SELECT 1 FROM deletions WHERE id = ANY($1) ORDER B
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
      ARRAY(SELECT instance FROM instances ORDER BY instance), \
-     ARRAY(SELECT pulsed_at FROM instances ORDER BY instance) FROM ledger";
+     ARRAY(SELECT pulsed_at FROM instances ORDER BY instance), checkpoints, checkpoint_at, review IS NOT NULL, \
+     ARRAY(SELECT k.n FROM unnest($1::bigint[], $2::bigint[], $3::text[]) \
+       WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
+       WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash)) FROM ledger";
 /// Counted without a lock between coordinators: two that decide at the same moment may both use what is left.
 /// So credit may be exceeded, by less than one batch for each further coordinator.
 const ORDERS_OUT: &str = "SELECT out_at, rank = 0, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -41,8 +45,8 @@ const HOLDS_AND_WAIVERS: &str = "SELECT true, deletion_id, id, body FROM holds W
 
 /// What was read besides [`Loaded`].
 pub(super) struct Facts {
-    /// The pause revision.
-    pub(super) revision: i64,
+    /// Where the ledger stands, with the fences before this batch's own.
+    pub(super) mark: Mark,
 }
 
 /// Gate, then resources, then deletions, each ascending.
@@ -95,28 +99,55 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         || plan.stage(stage).steps.iter().any(|step| removes(&step.performer))
 }
 
-/// Everything that the batch is decided on.
+/// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began.
 pub(super) async fn load(
     db: &mut PgConnection,
     ids: &[i64],
     statements: HashMap<i64, Statement>,
     day: Day,
+    seen: &Checkpoint,
 ) -> Result<(Loaded, Facts), LedgerError> {
-    let facts = sqlx::query(FACTS).fetch_one(&mut *db).await.map_err(doing("reading the ledger"))?;
+    let (of, seqs, hashes) = review::columns(&seen.landmarks);
+    let facts = sqlx::query(FACTS)
+        .bind(of)
+        .bind(seqs)
+        .bind(hashes)
+        .fetch_one(&mut *db)
+        .await
+        .map_err(doing("reading the ledger"))?;
+    let mark = mark(&facts)?;
+    let places: Vec<i64> = facts.try_get(10).map_err(doing("reading the ledger"))?;
+    let missing = review::at_places(&seen.landmarks, &places);
+    if let Some(behind) = checkpoint::behind(seen, mark, missing) {
+        return Err(LedgerError::WentBack(Box::new(behind)));
+    }
     let out = orders_out(db).await?;
     let deletions = deletions(db, ids, statements).await?;
     let part = || doing("reading the ledger");
     let loaded = Loaded {
         now: Timestamp(facts.try_get(0).map_err(part())?),
         day,
-        epoch: u32::try_from(facts.try_get::<i32, _>(2).map_err(part())?).unwrap_or(0),
+        epoch: mark.epoch,
+        review: facts.try_get::<bool, _>(9).map_err(part())?.then_some(mark.epoch),
         first_fence: facts.try_get(1).map_err(part())?,
         deletions,
         pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
         out,
         pulses: pulses(facts.try_get(5).map_err(part())?, facts.try_get::<Vec<i64>, _>(6).map_err(part())?)?,
     };
-    Ok((loaded, Facts { revision: facts.try_get(3).map_err(part())? }))
+    Ok((loaded, Facts { mark }))
+}
+
+fn mark(facts: &PgRow) -> Result<Mark, LedgerError> {
+    let part = || doing("reading the ledger");
+    let first_fence: i64 = facts.try_get(1).map_err(part())?;
+    Ok(Mark {
+        epoch: review::epoch(facts, 2)?,
+        number: facts.try_get(7).map_err(part())?,
+        fence: first_fence - 1,
+        revision: facts.try_get(3).map_err(part())?,
+        at: Timestamp(facts.try_get(8).map_err(part())?),
+    })
 }
 
 /// Pauses from their bodies.

@@ -8,8 +8,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::error::{corrupt, doing};
-use super::recent::Recent;
 use crate::LedgerError;
+use crate::recent::Recent;
 
 const RECORDS: &str = "SELECT d.id, r.body, d.plan FROM deletions d JOIN records r ON r.deletion_id = d.id \
      WHERE d.id = ANY($1)";

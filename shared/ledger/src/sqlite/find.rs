@@ -14,7 +14,7 @@ use super::codes::corrupt;
 use super::memory::{OutCounts, pulses};
 use crate::row::code;
 use crate::view::WAITING_MAX;
-use crate::{InstanceState, Intent, LedgerError, Limits};
+use crate::{InstanceState, Intent, LedgerError, Limits, rules};
 
 /// How long a job in line may be blocked before somebody looks again, in milliseconds: the same net as for
 /// held jobs.
@@ -177,27 +177,33 @@ pub(super) async fn to_wake(
     limit: u32,
     blocked_after: &AtomicI64,
 ) -> Result<Vec<Intent>, LedgerError> {
-    let limit = limit as usize;
+    // Room for one of each.
+    let limit = limit.clamp(3, 4096);
     let long_ago = Timestamp(now.0 - BLOCKED_RECHECK_MS * 1000);
-    let mut found = Vec::new();
-    let mut blocked = 0;
-    for (sql, until) in [(OVER, now), (HELD, now), (BLOCKED, long_ago)] {
-        let left = limit.saturating_sub(found.len());
-        if left == 0 {
-            return Ok(found);
-        }
-        let doing = "reading what is to wake";
-        let mut bind = Bind::default();
-        bind.add(until.0).add(left as i64).add(blocked_after.load(Ordering::Relaxed));
-        let rows = rows(db, doing, sql, bind).await?;
-        blocked = if rows.len() == left { rows.len() } else { 0 };
-        for row in &rows {
-            found.push(wake(row).map_err(store(doing))??);
-        }
-    }
-    // The end was reached: from the beginning next time.
-    let last = found.last().filter(|_| blocked > 0).map_or(0, |intent| job_of(&intent.event));
+    let quarter = rules::quarter(limit);
+    let after = blocked_after.load(Ordering::Relaxed);
+    let over = woken(db, OVER, (now, limit, after)).await?;
+    let held = woken(db, HELD, (now, quarter, after)).await?;
+    let blocked = woken(db, BLOCKED, (long_ago, quarter, after)).await?;
+    // From the beginning again once the end is reached.
+    let full = blocked.len() == quarter as usize;
+    let last = blocked.last().filter(|_| full).map_or(0, |intent| job_of(&intent.event));
     blocked_after.store(last, Ordering::Relaxed);
+    Ok(rules::share(limit as usize, over, held, blocked))
+}
+
+async fn woken(
+    db: &mut SqliteConnection,
+    sql: &'static str,
+    (until, limit, after): (Timestamp, u32, i64),
+) -> Result<Vec<Intent>, LedgerError> {
+    let doing = "reading what is to wake";
+    let mut bind = Bind::default();
+    bind.add(until.0).add(i64::from(limit)).add(after);
+    let mut found = Vec::new();
+    for row in &rows(db, doing, sql, bind).await? {
+        found.push(wake(row).map_err(store(doing))??);
+    }
     Ok(found)
 }
 

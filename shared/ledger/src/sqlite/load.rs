@@ -11,9 +11,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::chunk::{Bind, list, rows, store};
-use super::recent::Recent;
 use super::{codes, jobs};
 use crate::LedgerError;
+use crate::recent::Recent;
 
 /// Records and plans that were used lately; they never change, so there is nothing to keep in step.
 #[derive(Debug)]

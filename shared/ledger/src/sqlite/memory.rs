@@ -14,9 +14,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::chunk::{Bind, rows, store};
 use super::load::{Bodies, Headed, load, moment};
-use super::recent::Recent;
 use super::{codes, counts};
 use crate::LedgerError;
+use crate::recent::Recent;
 
 /// Orders out by instance and lane.
 pub(super) type OutCounts = HashMap<(Instance, Lane), u32>;
@@ -32,7 +32,6 @@ pub(super) struct Memory {
     pub(super) bodies: Bodies,
     pub(super) out: OutCounts,
     pub(super) last_fence: i64,
-    pub(super) epoch: u32,
     /// As they were read last; none after they were written, or after a transaction failed.
     pub(super) pauses: Option<Vec<Pause>>,
     /// The same of the pulses.
@@ -51,14 +50,13 @@ impl Memory {
     /// Read what a writer starts with.
     pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, LedgerError> {
         let doing = "reading the ledger";
-        let sql = "SELECT last_fence, epoch FROM ledger";
+        let sql = "SELECT last_fence FROM ledger";
         let row = sqlx::query(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
         Ok(Self {
             deletions: Recent::new(DELETIONS),
             bodies: Bodies::new(DELETIONS),
             out: count_out(db).await?,
             last_fence: row.try_get(0).map_err(store(doing))?,
-            epoch: row.try_get(1).map_err(store(doing))?,
             pauses: None,
             pulses: None,
         })
@@ -186,22 +184,38 @@ pub(super) async fn compare(
     Ok(Ok(()))
 }
 
-/// The next `count` fence numbers, the first of which is returned with the pause revision.
+/// What a batch takes from the ledger's own row.
+pub(super) struct Taken {
+    /// The first of its fences.
+    pub(super) first: Fence,
+    /// The pause revision.
+    pub(super) revision: i64,
+    /// The epoch that is under review, if it is.
+    pub(super) review: Option<u32>,
+}
+
+/// The next `count` fence numbers.
 pub(super) async fn fences(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     count: usize,
-) -> Result<(Fence, i64), LedgerError> {
+) -> Result<Taken, LedgerError> {
     let doing = "counting fences";
-    let first = Fence { epoch: memory.epoch, number: memory.last_fence + 1 };
+    let number = memory.last_fence + 1;
     // Numbers of a transaction that fails are lost: they only have to grow.
     memory.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
     let mut bind = Bind::default();
     bind.add(memory.last_fence);
-    let sql = "UPDATE ledger SET last_fence = ? RETURNING revision";
-    let row = rows(db, doing, sql, bind).await?;
-    let revision = row.first().map(|row| row.try_get(0).map_err(store(doing)));
-    Ok((first, revision.ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))??))
+    let sql = "UPDATE ledger SET last_fence = ? RETURNING revision, epoch, review IS NOT NULL";
+    let found = rows(db, doing, sql, bind).await?;
+    let row = found.first().ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?;
+    let epoch = row.try_get(1).map_err(store(doing))?;
+    let review: bool = row.try_get(2).map_err(store(doing))?;
+    Ok(Taken {
+        first: Fence { epoch, number },
+        revision: row.try_get(0).map_err(store(doing))?,
+        review: review.then_some(epoch),
+    })
 }
 
 /// The stage's job of a step: what its manifest is stored under.

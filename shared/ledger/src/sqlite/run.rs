@@ -6,7 +6,7 @@ use futures_util::future;
 use sqlx::sqlite::SqliteConnection;
 
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
-use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses};
+use super::memory::{Memory, Staged, Taken, fences, manifest_key, pauses, pulses};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError};
@@ -56,7 +56,7 @@ async fn load(
     setting: &Setting,
     intents: &Arc<Vec<Intent>>,
 ) -> Result<Batch, LedgerError> {
-    let (first, revision) = fences(db, memory, intents.len()).await?;
+    let Taken { first, revision, review } = fences(db, memory, intents.len()).await?;
     let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion)).await?;
     let pauses = match memory.pauses.take() {
         Some(pauses) => pauses,
@@ -73,6 +73,7 @@ async fn load(
         first_fence: first.number,
         deletions,
         pauses,
+        review,
         out: std::mem::take(&mut staged.out),
         pulses,
     };

@@ -210,7 +210,11 @@ impl World {
         let capacity = |_: &Instance, _: Lane| Capacity::Free;
         let fence = Fence { epoch: 1, number: 1_000 };
         let (now, day) = (Timestamp(0), DAY);
-        decide(&self.deletion(), event, &Context { now, day, pauses: &[], fence, capacity: &capacity })
+        decide(
+            &self.deletion(),
+            event,
+            &Context { now, day, pauses: &[], review: None, fence, capacity: &capacity },
+        )
     }
 
     fn fences(&self) -> Vec<Fence> {

@@ -7,18 +7,18 @@ use std::hash::Hash;
 /// Two generations instead of a list of ages: when the young one is full it becomes the old one, and what was
 /// not used since is dropped with the one before. Every operation is constant time and needs no order.
 #[derive(Debug)]
-pub(super) struct Recent<K, V> {
+pub(crate) struct Recent<K, V> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
     half: usize,
 }
 
 impl<K: Eq + Hash, V> Recent<K, V> {
-    pub(super) fn new(half: usize) -> Self {
+    pub(crate) fn new(half: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), half }
     }
 
-    pub(super) fn put(&mut self, key: K, value: V) {
+    pub(crate) fn put(&mut self, key: K, value: V) {
         if self.young.len() >= self.half {
             self.old = std::mem::take(&mut self.young);
         }
@@ -26,7 +26,14 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         self.young.insert(key, value);
     }
 
-    pub(super) fn get(&mut self, key: &K) -> Option<V>
+    /// Remove and return.
+    pub(crate) fn take(&mut self, key: &K) -> Option<V> {
+        let young = self.young.remove(key);
+        let old = self.old.remove(key);
+        young.or(old)
+    }
+
+    pub(crate) fn get(&mut self, key: &K) -> Option<V>
     where
         K: Copy,
         V: Clone,
@@ -37,6 +44,10 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         let value = self.old.remove(key)?;
         self.put(*key, value.clone());
         Some(value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
     }
 }
 
@@ -51,9 +62,10 @@ mod tests {
             recent.put(n, n);
             assert_eq!(recent.get(&0), Some(0), "used all the time");
             assert_eq!(recent.get(&n), Some(n));
-            assert!(recent.young.len() + recent.old.len() <= 8);
+            assert!(recent.iter().count() <= 8);
         }
         assert_eq!(recent.get(&50), None);
-        assert_eq!(recent.get(&99), Some(99));
+        assert_eq!(recent.take(&99), Some(99));
+        assert_eq!(recent.take(&99), None);
     }
 }
