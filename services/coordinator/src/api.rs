@@ -55,6 +55,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deletions/{id}/cancel", post(records::cancel))
         .route("/v1/deletions/{id}/holds", post(records::hold))
         .route("/v1/deletions/{id}/holds/{hold}", delete(records::release))
+        .route("/v1/deletions/{id}/park", post(records::park))
         .route("/v1/deletions/{id}/retry", post(records::retry))
         .route("/v1/deletions/{id}/waive", post(records::waive))
         .route("/v1/deletions/{id}/rescue", post(records::rescue))

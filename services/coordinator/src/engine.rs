@@ -1,7 +1,8 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
@@ -21,6 +22,8 @@ use crate::watch::Batches;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
 const CLAIM_MAX: u32 = 256;
+/// Jobs of a line that are tried even if the last ones were refused for want of credit.
+const TASTE: u32 = 16;
 /// Most intents in one batch: larger ones make every item of them wait for the whole.
 const BATCH_MAX: usize = 512;
 /// Most leases, back-offs and rechecks handled in one tick.
@@ -67,6 +70,8 @@ pub struct Engine {
     pub follow: Follow,
     /// What it has done.
     pub counters: Counters,
+    /// How many jobs of a line are tried next time.
+    appetite: Mutex<HashMap<(Instance, Lane), u32>>,
 }
 
 impl Engine {
@@ -82,6 +87,7 @@ impl Engine {
             batches: OnceLock::new(),
             follow: Follow::default(),
             counters: Counters::default(),
+            appetite: Mutex::default(),
         }
     }
 
@@ -227,12 +233,14 @@ impl Engine {
         let mut alive = Vec::new();
         for delivery in deliveries {
             match intake::pulse(&self.keyring, delivery) {
-                Ok(instances) => alive.extend(instances),
+                Ok(copies) => alive.extend(copies),
                 Err(why) => self.reject("sexton.pulses", delivery, &why).await,
             }
         }
-        alive.sort();
-        alive.dedup();
+        // The last word of each copy counts.
+        let last: BTreeMap<_, _> =
+            alive.into_iter().map(|one| ((one.instance.clone(), one.copy.clone()), one)).collect();
+        let alive: Vec<_> = last.into_values().collect();
         if alive.is_empty() { Ok(()) } else { self.ledger.pulse(alive).await }
     }
 
@@ -242,13 +250,37 @@ impl Engine {
     /// If the ledger could not be asked; the next tick tries again.
     pub async fn refill(&self) -> Result<usize, LedgerError> {
         let mut found: Vec<JobId> = self.ledger.next_for(None, Lane::Stages, CLAIM_MAX).await?;
-        for ((instance, lane), free) in self.ledger.free_credit().await? {
-            if free > 0 {
-                found.extend(self.ledger.next_for(Some(&instance), lane, free.min(CLAIM_MAX)).await?);
+        let mut lines = Vec::new();
+        for (line, free) in self.ledger.free_credit().await? {
+            let most = free.min(self.appetite(&line));
+            if most > 0 {
+                let begin = found.len();
+                found.extend(self.ledger.next_for(Some(&line.0), line.1, most).await?);
+                lines.push((line, begin..found.len()));
             }
         }
         let results = self.run(found.into_iter().map(claim).collect()).await?;
+        for (line, range) in lines {
+            let went_on = results.get(range.clone()).unwrap_or_default().iter().filter(|r| r.is_ok()).count();
+            self.sated(line, went_on, range.len());
+        }
         Ok(results.iter().filter(|r| r.is_ok()).count())
+    }
+
+    /// How many jobs to try of a line: free credit is the most that is configured, and what the consumers can do may be
+    /// less. Each that is refused was read for nothing.
+    fn appetite(&self, line: &(Instance, Lane)) -> u32 {
+        let appetite = self.appetite.lock().unwrap_or_else(PoisonError::into_inner);
+        appetite.get(line).copied().unwrap_or(CLAIM_MAX)
+    }
+
+    fn sated(&self, line: (Instance, Lane), went_on: usize, tried: usize) {
+        let went_on = u32::try_from(went_on).unwrap_or(CLAIM_MAX);
+        let refused = usize::try_from(went_on).is_ok_and(|went_on| went_on < tried);
+        let mut appetite = self.appetite.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = appetite.get(&line).copied().unwrap_or(CLAIM_MAX);
+        let next = if refused { went_on.max(TASTE) } else { last.saturating_mul(2).min(CLAIM_MAX) };
+        appetite.insert(line, next);
     }
 
     /// Leases that ran out, back-offs that are over, held jobs to look at again. Returns whether there may be

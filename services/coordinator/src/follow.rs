@@ -197,6 +197,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::Cancel { .. } => "cancel",
         Event::PlaceHold { .. } => "hold",
         Event::ReleaseHold { .. } => "release",
+        Event::Park { .. } => "park",
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
         Event::Rescue { .. } => "rescue",

@@ -1,7 +1,7 @@
 //! What an arriving message means: authenticated first, decoded then, and turned into intents for the ledger.
 //! Pure: whoever calls it publishes the rejection.
 use sexton_bus::Delivery;
-use sexton_ledger::Intent;
+use sexton_ledger::{Alive, Intent};
 use sexton_model::decide::Event;
 use sexton_model::{Instance, JobId};
 use sexton_protocol::{Direction, Holder, Keyring, Pack, Pulse, Report, StageDue};
@@ -107,15 +107,18 @@ pub fn stage_due(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<JobId>, N
     Ok(pack.events.into_iter().flat_map(|event| event.data.jobs).collect())
 }
 
-/// Which instance is alive.
+/// Which copies are alive.
 ///
 /// # Errors
 /// Why it is not accepted.
-pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Instance>, NotAccepted> {
+pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Alive>, NotAccepted> {
     let holder = sender(keyring, Direction::Pulse, delivery)?;
     let pack = Pack::<Pulse>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
     pack.events
         .into_iter()
-        .map(|event| same(&event.data.instance, holder).map(|()| event.data.instance))
+        .map(|event| {
+            let Pulse { instance, consumer: copy, concurrency: hands, answered, .. } = event.data;
+            same(&instance, holder).map(|()| Alive { instance, copy, hands, answered })
+        })
         .collect()
 }

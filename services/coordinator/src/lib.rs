@@ -19,4 +19,4 @@ pub mod watch;
 
 pub use engine::{Engine, Options};
 pub use plans::Plans;
-pub use service::run;
+pub use service::{Ended, run};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sexton_bus::{Bus, BusError, Queue};
 use sexton_ledger::LedgerError;
 use tokio::sync::Notify;
+use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -31,15 +32,22 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
+/// Why a coordinator ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// A queue cannot be opened.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// A loop died: a defect. What it did stands still until another coordinator is started.
+    #[error("a loop of the coordinator died")]
+    Died(#[source] JoinError),
+}
+
 /// Run a coordinator until `shutdown`.
 ///
 /// # Errors
-/// If a queue cannot be opened.
-pub async fn run(
-    engine: Arc<Engine>,
-    bus: Arc<dyn Bus>,
-    shutdown: CancellationToken,
-) -> Result<(), BusError> {
+/// If a queue cannot be opened, or if a loop died; in that case `shutdown` is cancelled.
+pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationToken) -> Result<(), Ended> {
     let freed = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..SETTLERS {
@@ -54,14 +62,16 @@ pub async fn run(
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine, shutdown.clone()));
+    let mut died = None;
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
             // A loop that died would leave its queue standing; better to end whole and be started again.
             tracing::error!(%error, "a loop of the coordinator ended");
             shutdown.cancel();
+            died.get_or_insert(error);
         }
     }
-    Ok(())
+    died.map_or(Ok(()), |error| Err(Ended::Died(error)))
 }
 
 #[derive(Debug, Clone, Copy)]

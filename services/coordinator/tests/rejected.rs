@@ -108,7 +108,14 @@ fn packed<T: Message>(message: T) -> Bytes {
 }
 
 fn pulse(instance: &str) -> Pulse {
-    Pulse { instance: instance.parse().unwrap(), consumer: "c1".into(), version: "1".into(), at: NOW }
+    Pulse {
+        instance: instance.parse().unwrap(),
+        consumer: "c1".into(),
+        version: "1".into(),
+        concurrency: 1,
+        answered: 0,
+        at: NOW,
+    }
 }
 
 fn report(instance: &str) -> Report {

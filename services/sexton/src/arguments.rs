@@ -130,6 +130,14 @@ pub enum Command {
         /// Its number.
         pause: i64,
     },
+    /// Park a job that is in line or backs off, so that it can be retried or waived.
+    Park {
+        /// A record or its resource.
+        what: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
     /// Try the step of a parked job again.
     Retry {
         /// A record or its resource.

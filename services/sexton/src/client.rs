@@ -123,6 +123,11 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let answer = client.resume(pause).await?;
             write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))?;
         }
+        Command::Park { what, reason } => {
+            let id = id_of(client, &what).await?;
+            let outcome = client.park(id, &reason).await?;
+            write(format, &outcome, |_| format!("{id} is parked. sexton retry {id}, or sexton waive {id}"))?;
+        }
         Command::Retry { what } => {
             let id = id_of(client, &what).await?;
             let outcome = client.retry(id).await?;

@@ -78,7 +78,8 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
     let stop = shutdown.clone();
     axum::serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    embedded.stopped().await;
+    // What ends by a defect must not look like a stop that was wanted: whoever supervises it starts it again.
+    embedded.stopped().await?;
     Ok(())
 }
 

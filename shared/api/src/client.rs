@@ -184,6 +184,15 @@ impl Client {
         self.send("releasing a hold", self.request(Method::DELETE, &path)).await
     }
 
+    /// Park a job that is in line or backs off, so that a person decides about it.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn park(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("parking a job", &format!("/v1/deletions/{id}/park"), &body).await
+    }
+
     /// Try a parked job again.
     ///
     /// # Errors

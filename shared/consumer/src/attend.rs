@@ -67,7 +67,7 @@ impl Attended<'_> {
                             share.settle();
                         }
                     }
-                    // Another step's, or some were missed: the next progress asks for another one.
+                    // Another step's, or some were missed: the next progress asks for another one, early enough.
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
                 }
@@ -84,6 +84,7 @@ impl Attended<'_> {
         let progress =
             Progress { job: self.order.job, fence: self.order.fence, instance, nonce, done, total };
         let event = self.post.event(Report::Progress(progress)).traced(self.traceparent.clone());
+        self.post.metrics.reported();
         self.courier.mention(event);
     }
 }

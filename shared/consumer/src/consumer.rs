@@ -222,6 +222,8 @@ async fn pulse(post: &Post, version: &str) {
             instance: post.instance.clone(),
             consumer: consumer.clone(),
             version: version.clone(),
+            concurrency: u32::try_from(post.options.concurrency).unwrap_or(1),
+            answered: post.metrics.worked(),
             at: post.clock.now(),
         };
         let packed = Pack::one(post.event(pulse)).encode();

@@ -28,6 +28,7 @@ pub struct Metrics {
     failed: AtomicU64,
     spared: AtomicU64,
     refused: AtomicU64,
+    reported: AtomicU64,
     republished: AtomicU64,
     rejected: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -159,6 +160,16 @@ impl Metrics {
     pub(crate) fn hears(&self, hearing: &Arc<Hearing>) {
         // A consumer runs once.
         let _ = self.hearing.set(hearing.clone());
+    }
+
+    /// Answers and reports in all: it only grows.
+    pub(crate) fn worked(&self) -> u64 {
+        let all = [&self.done, &self.failed, &self.spared, &self.refused, &self.reported];
+        all.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn reported(&self) {
+        self.reported.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn accepted(&self, order: &Order) {

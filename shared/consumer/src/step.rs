@@ -63,14 +63,12 @@ impl Step<'_> {
         let (presence, seen) = self.driver.presence(&self.context).await.map_err(meaning)?;
         let evidence = joined(&did.evidence, &seen);
         match (destructive, presence) {
-            (true, Presence::Absent) | (false, Presence::Present | Presence::Unknown) => {
-                done(presence, evidence, did.created)
-            }
+            (true, Presence::Absent) | (false, Presence::Present) => done(presence, evidence, did.created),
             (true, Presence::Present | Presence::Unknown) => {
                 Err(Outcome::failed(format!("performed, but it was not seen to be gone: {evidence}")))
             }
-            (false, Presence::Absent) => {
-                Err(Outcome::failed(format!("performed, but its effect is not there: {evidence}")))
+            (false, Presence::Absent | Presence::Unknown) => {
+                Err(Outcome::failed(format!("performed, but its effect was not seen: {evidence}")))
             }
         }
     }

@@ -565,6 +565,7 @@ async fn it_pulses_under_its_own_key() {
         site.keyring.verify(&instance().into(), Pulse::DIRECTION, &delivery.body, key, mac).unwrap();
         let pulse = &Pack::<Pulse>::decode(&delivery.body).unwrap().events[0].data;
         assert_eq!((pulse.instance.clone(), pulse.version.as_str()), (instance(), "1.2.3"));
+        assert_eq!((pulse.concurrency, pulse.answered), (16, 0));
         stop.cancel();
         running.await.unwrap();
     })

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{Intent, Ledger, Limits, NewDeletion, Options};
+use sexton_ledger::{Alive, Intent, Ledger, Limits, NewDeletion, Options};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
@@ -41,7 +41,9 @@ async fn main() -> Result<()> {
     let limits = Limits { credit: u32::MAX, down_after_ms: u64::MAX / 4, ..Limits::default() };
     let day = Day::Rehearsal { length_ms: 1 };
     let ledger = Arc::new(PgLedger::open(&url, Options { day, limits }).await?);
-    let instances = SUBSYSTEMS.iter().map(|s| format!("{s}.main").parse()).collect::<Result<_, _>>()?;
+    let alive = |instance| Alive { instance, copy: "one".into(), hands: 65_536, answered: 0 };
+    let instances =
+        SUBSYSTEMS.iter().map(|s| format!("{s}.main").parse().map(alive)).collect::<Result<_, _>>()?;
     ledger.pulse(instances).await?;
 
     let made = Instant::now();

@@ -1,10 +1,11 @@
 //! Deciding a batch, the same on both footings: what was loaded goes in, what is to be written comes out.
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
 use sexton_model::belts::Pause;
+use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Lane, OrderSpec, decide};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
 use sexton_model::job::JobKind;
@@ -12,7 +13,7 @@ use sexton_model::resource::Presence;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, Instance, JobId, ResourceId, Timestamp};
 
-use crate::{Intent, LedgerError, Limits, NotDone};
+use crate::{Intent, LedgerError, Limits, NotDone, Pulsed};
 
 /// What was read under the locks.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Loaded {
     pub pauses: Vec<Pause>,
     /// Orders out by instance and lane.
     pub out: HashMap<(Instance, Lane), u32>,
-    /// Last pulse of each instance.
-    pub pulses: HashMap<Instance, Timestamp>,
+    /// What is known of each instance.
+    pub pulses: HashMap<Instance, Pulsed>,
 }
 
 /// One audit event to append.
@@ -106,6 +107,7 @@ pub fn decide_all(
     let mut writes = Writes::default();
     let mut results = Vec::with_capacity(batch.len());
     let out = RefCell::new(std::mem::take(&mut loaded.out));
+    let passed_over = RefCell::new(HashSet::new());
     for (intent, number) in batch.iter().zip(loaded.first_fence..) {
         let Some((deletion, head)) = loaded.deletions.get_mut(&intent.deletion) else {
             results.push(Err(NotDone::NoSuchDeletion(intent.deletion)));
@@ -114,23 +116,35 @@ pub fn decide_all(
         let now = loaded.now;
         let pulses = &loaded.pulses;
         let freed = freed_by(deletion, intent);
-        let capacity = |instance: &Instance, lane: Lane| {
-            let down = pulses.get(instance).is_none_or(|at| now.ms_since(*at) > limits.down_after_ms);
+        let capacity = |instance: &Instance, lane: Lane, draw: Draw| {
+            let pulsed = pulses.get(instance);
+            let silent_ms = pulsed.map_or(u64::MAX, |pulsed| now.ms_since(pulsed.at));
+            let hands = pulsed.map_or(0, |pulsed| pulsed.hands);
             let key = (instance.clone(), lane);
-            let own = u32::from(freed.as_ref() == Some(&key));
-            let used = out.borrow().get(&key).copied().unwrap_or(0).saturating_sub(own);
-            match (down, used < limits.of(instance, lane)) {
-                (true, _) => Capacity::Down,
-                (false, true) => Capacity::Free,
-                (false, false) => Capacity::Full,
+            let own = freed.as_ref() == Some(&key);
+            let used = out.borrow().get(&key).copied().unwrap_or(0).saturating_sub(u32::from(own));
+            if silent_ms > limits.gone_after_ms {
+                Capacity::Gone
+            } else if silent_ms > limits.down_after_ms {
+                Capacity::Down
+            } else if used >= draw.most(hands, limits.of(instance, lane))
+                || !own && passed_over.borrow().contains(&key)
+            {
+                // Nobody overtakes in a batch: a slow order would wait for ever behind ever more quick ones.
+                passed_over.borrow_mut().insert(key);
+                Capacity::Full
+            } else {
+                Capacity::Free
             }
         };
+        let answered = |instance: &Instance| pulses.get(instance).and_then(|pulsed| pulsed.answered_at);
         let context = Context {
             now,
             day: loaded.day,
             pauses: &loaded.pauses,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
+            answered: &answered,
         };
         match decide(deletion, &intent.event, &context) {
             Err(refusal) => results.push(Err(refusal.into())),
@@ -169,6 +183,7 @@ fn freed_by(deletion: &Deletion, intent: &Intent) -> Option<(Instance, Lane)> {
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
         | Event::ReleaseHold { .. }
+        | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => None,

@@ -12,6 +12,7 @@ mod error;
 mod limits;
 pub mod postgres;
 mod recent;
+mod round;
 pub mod row;
 pub mod rules;
 pub mod sqlite;
@@ -81,6 +82,30 @@ pub struct Decided {
     pub audit_seq: i64,
     /// When it was decided, by the store's clock.
     pub at: sexton_model::Timestamp,
+}
+
+/// One copy of a consumer says that it lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alive {
+    /// Whose consumer it is.
+    pub instance: Instance,
+    /// Which copy; different for every process.
+    pub copy: String,
+    /// Orders it carries out at once.
+    pub hands: u32,
+    /// Orders it has answered or reported on since it began.
+    pub answered: u64,
+}
+
+/// What pulses tell of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulsed {
+    /// The last one.
+    pub at: sexton_model::Timestamp,
+    /// Orders that the copies that live carry out at once.
+    pub hands: u32,
+    /// When one of them was last heard to have answered or reported anything.
+    pub answered_at: Option<sexton_model::Timestamp>,
 }
 
 /// A record to be made.
@@ -179,8 +204,8 @@ pub trait Ledger: DueReader {
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 
-    /// Consumers of these instances are alive.
-    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError>;
+    /// These copies of consumers are alive.
+    async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError>;
 
     /// Every instance that ever pulsed or that a job waits for. Touches only what is due.
     async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError>;

@@ -9,7 +9,8 @@ use crate::view::InstanceState;
 /// How many orders may be out per instance, and when an instance counts as down.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Orders out per instance; below 256, latency limits the throughput rather than work.
+    /// Most orders out per instance; below 256, latency limits the throughput rather than work. What its consumers can
+    /// do in time bounds it further; see [`sexton_model::credit`].
     pub credit: u32,
     /// Further orders for restores, so that no backlog delays them.
     pub restore_credit: u32,
@@ -17,15 +18,33 @@ pub struct Limits {
     pub per_instance: BTreeMap<Instance, u32>,
     /// No pulse for this long (protocol time, milliseconds) means down: three pulses of three seconds.
     pub down_after_ms: u64,
+    /// No pulse for this long (protocol time, milliseconds) means gone: what has been in line at it for as long
+    /// parks. A day: whoever maintains it for an evening finds its jobs still in line.
+    pub gone_after_ms: u64,
+    /// How long the rounds over jobs that are held, blocked or stuck in line rest (milliseconds), and so how late a
+    /// protection that was lifted is seen. What lifts a hold or a pause looks at once.
+    pub look_again_ms: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { credit: 512, restore_credit: 256, per_instance: BTreeMap::new(), down_after_ms: 9_000 }
+        Self {
+            credit: 512,
+            restore_credit: 256,
+            per_instance: BTreeMap::new(),
+            down_after_ms: 9_000,
+            gone_after_ms: 86_400_000,
+            look_again_ms: 60_000,
+        }
     }
 }
 
 impl Limits {
+    /// After how many microseconds without a pulse an instance, or a copy, is down.
+    pub(crate) fn down_after_us(&self) -> i64 {
+        i64::try_from(self.down_after_ms.saturating_mul(1000)).unwrap_or(i64::MAX)
+    }
+
     /// The credit of an instance in a lane.
     pub fn of(&self, instance: &Instance, lane: Lane) -> u32 {
         match lane {

@@ -35,7 +35,7 @@ pub struct JobRow {
     pub touched: bool,
     /// See [`Job::attempts`].
     pub attempts: i16,
-    /// See [`Job::unstarted`].
+    /// See [`Job::in_vain`].
     pub unstarted: i16,
     /// See [`Job::quiet_after`]; microseconds.
     pub quiet_after: i64,
@@ -47,7 +47,7 @@ pub struct JobRow {
     pub fence_number: Option<i64>,
     /// Its deadline; microseconds.
     pub deadline: Option<i64>,
-    /// When to look again: lease, back-off or recheck; microseconds.
+    /// When to look again: lease or back-off; microseconds.
     pub wake_at: Option<i64>,
     /// The order's consumer began.
     pub started: bool,
@@ -66,9 +66,7 @@ impl JobRow {
         let out = job.state.out();
         let (queued, due_at, wake_at, reason) = match &job.state {
             JobState::Scheduled { due_at } => (due_at.is_some(), *due_at, None, None),
-            JobState::Held { due_at, by, recheck_at } => {
-                (false, Some(*due_at), *recheck_at, blocker_text(by))
-            }
+            JobState::Held { due_at, by } => (false, Some(*due_at), None, blocker_text(by)),
             JobState::Ready { since, blocked: None } => (true, Some(*since), None, None),
             JobState::Ready { since, blocked: Some(by) } => (false, Some(*since), None, blocker_text(by)),
             JobState::Running(out) | JobState::Cancelling(out) => (false, None, Some(out.lease_until), None),
@@ -98,7 +96,7 @@ impl JobRow {
             },
             touched: job.touched,
             attempts: small(job.attempts),
-            unstarted: small(job.unstarted),
+            unstarted: small(job.in_vain),
             quiet_after: job.quiet_after.0,
             ended_at: job.ended_at.map(|t| t.0),
             fence_epoch: out.map(|o| i32::try_from(o.fence.epoch).unwrap_or(i32::MAX)),
@@ -136,7 +134,6 @@ impl JobRow {
             StateName::Held => JobState::Held {
                 due_at: need(self.due_at, "held without due_at")?,
                 by: blocker()?.ok_or_else(|| corrupt("held without a reason"))?,
-                recheck_at: self.wake_at.map(Timestamp),
             },
             StateName::Ready => {
                 JobState::Ready { since: need(self.due_at, "ready without due_at")?, blocked: blocker()? }
@@ -177,7 +174,7 @@ impl JobRow {
             phase,
             touched: self.touched,
             attempts: count(self.attempts, "attempts below zero")?,
-            unstarted: count(self.unstarted, "unstarted below zero")?,
+            in_vain: count(self.unstarted, "unstarted below zero")?,
             quiet_after: Timestamp(self.quiet_after),
             ended_at: self.ended_at.map(Timestamp),
         })

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Ledger, LedgerError, Options};
+use sexton_ledger::{Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::DeletionId;
+use sexton_model::decide::Event;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
 use crate::conformance::Fixture;
+use crate::conformance::stage::{Stagehand, actor};
 
 /// A file of its own in a directory of its own.
 struct OneFile {
@@ -88,3 +90,36 @@ impl Fixture for OneFile {
 }
 
 conformance_tests!(async { OneFile::new() });
+
+/// A number that a failed transaction gave is given again, to somebody else: nothing of the first may be remembered
+/// under it. On one thread, so that the commands stand in line together and are one transaction.
+#[tokio::test]
+async fn a_number_given_again_is_not_the_first_ones() {
+    let fixture = OneFile::new();
+    let on = Stagehand::new(&fixture).await;
+    let (bad, good) = (on.register("bad").await, on.register("good").await);
+    // What belongs to `bad` cannot be committed, and only the COMMIT says so.
+    let mut db = fixture.raw().await;
+    for sql in [
+        "CREATE TABLE nothing (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE late (of INTEGER REFERENCES nothing (id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER bad_record AFTER INSERT ON deletions WHEN new.resource = 'vm/bad' BEGIN \
+         INSERT INTO late VALUES (1); END",
+    ] {
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+    }
+    let (first, second) = (on.wanted(&bad).await, on.wanted(&good).await);
+    let number = DeletionId(1);
+    let hold = |why: &str| Event::PlaceHold { by: actor("ops"), reason: why.into() };
+    let look = Intent { deletion: number, event: hold("a guess") };
+    let (failed, guessed, made) = tokio::join!(
+        on.ledger.create(vec![first]),
+        on.ledger.run(vec![look]),
+        on.ledger.create(vec![second])
+    );
+    failed.unwrap_err();
+    assert_eq!(guessed.unwrap()[0].as_ref().unwrap_err(), &NotDone::NoSuchDeletion(number));
+    assert_eq!(made.unwrap(), [Ok(number)]);
+    let decided = on.one(number, hold("the owner asks for it")).await.unwrap();
+    assert_eq!(decided.resource, good);
+}

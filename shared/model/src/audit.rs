@@ -34,6 +34,8 @@ pub enum What {
     HoldPlaced,
     /// A hold was released.
     HoldReleased,
+    /// A job was parked by a person, or because the instance it was in line at is gone.
+    Parked,
     /// A person had a parked job tried again.
     Retried,
     /// A person let a step pass.

@@ -47,6 +47,10 @@ pub struct Action {
     /// Sends progress and may be extended beyond its deadline.
     #[serde(default)]
     pub long: bool,
+    /// One order may take a good part of its deadline even if all goes well: no more are given at once than the
+    /// consumers have hands. What is `long` is slow, too.
+    #[serde(default)]
+    pub slow: bool,
     /// What stops being used once this is done: `address`, `record`, `key`, `disk`, …
     #[serde(default)]
     pub ends_use_of: Vec<String>,

@@ -19,9 +19,10 @@ use serde_json::Value;
 
 use crate::audit::AuditEvent;
 use crate::belts::Pause;
+use crate::credit::Draw;
 use crate::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Actor, Fence, Instance, JobId};
-use crate::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
+use crate::job::{Job, JobKind, Stage, StateName};
 use crate::plan::{Plan, Step};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::{Mode, Outcome};
@@ -95,6 +96,13 @@ pub enum Event {
         /// Who says so.
         by: Actor,
     },
+    /// A person wants to decide about a job that is in line or backs off: it parks.
+    Park {
+        /// Who.
+        by: Actor,
+        /// Why.
+        reason: String,
+    },
     /// A person wants a parked job tried again.
     Retry {
         /// Who.
@@ -136,6 +144,8 @@ pub enum Capacity {
     Full,
     /// No consumer of it pulses.
     Down,
+    /// None has for so long that a person has to look, or none ever did.
+    Gone,
 }
 
 /// What a decision needs to know besides the deletion.
@@ -149,7 +159,9 @@ pub struct Context<'a> {
     /// The fence an order given by this decision has.
     pub fence: Fence,
     /// Credit, as counted from the table.
-    pub capacity: &'a dyn Fn(&Instance, Lane) -> Capacity,
+    pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
+    /// When consumers of an instance last answered or reported anything, as their pulses tell.
+    pub answered: &'a dyn Fn(&Instance) -> Option<Timestamp>,
 }
 
 /// One thing to be written, in the transaction that decides.
@@ -296,6 +308,12 @@ pub enum Refusal {
     /// The record is over, or being cancelled already.
     #[error("the record is {}", .0.word())]
     NotLive(RecordStatus),
+    /// Nothing can be parked.
+    #[error(
+        "only a job that is in line or backs off can be parked; an order that is out is answered, or its lease \
+         runs out"
+    )]
+    NothingToPark,
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,
@@ -370,6 +388,7 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
         Event::Cancel { by, reason } => person::cancel(&mut draft, by, reason)?,
         Event::PlaceHold { by, reason } => person::place_hold(&mut draft, by, reason)?,
         Event::ReleaseHold { hold, by } => person::release_hold(&mut draft, *hold, by)?,
+        Event::Park { by, reason } => person::park(&mut draft, by, reason)?,
         Event::Retry { by } => person::retry(&mut draft, by)?,
         Event::Waive { by, claim, evidence } => person::waive(&mut draft, by, *claim, evidence)?,
         Event::Rescue { by, evidence } => person::rescue(&mut draft, by, evidence)?,
@@ -481,13 +500,7 @@ fn heading(at: Timestamp, what: crate::audit::What, by: &str, job: Option<JobKin
 /// Who the coordinator is in the audit trail.
 const COORDINATOR: &str = "coordinator";
 
-/// Longest time a held job is not looked at again, in milliseconds of real time. What lifts a hold or a pause
-/// looks at once; this is the net below it, and the only look at a protection flag.
-const RECHECK_MS: u64 = 60_000;
-
-fn held(due_at: Timestamp, by: Blocker, now: Timestamp) -> JobState {
-    JobState::Held { due_at, by, recheck_at: Some(now.plus_ms(RECHECK_MS)) }
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::plan as test_plan;

@@ -406,14 +406,51 @@ impl Deletion {
 
     /// The instance a job needs next, behind the coordinator's own steps; none if it needs no other.
     pub fn wants(&self, job: &Job) -> Option<Instance> {
+        self.wanted(job).map(|(_, instance)| instance)
+    }
+
+    /// The same with its step. Steps that will be passed because of a waiver need nobody.
+    pub fn wanted(&self, job: &Job) -> Option<(&Step, Instance)> {
         match job.kind {
-            JobKind::Restore => self.step_at(job).and_then(|(_, _, step)| self.instance_for(step)),
-            JobKind::Stage(stage) => self
-                .plan
-                .stage(stage)
-                .steps
-                .get(usize::from(job.cursor)..)
-                .and_then(|rest| rest.iter().find_map(|step| self.instance_for(step))),
+            JobKind::Restore => {
+                self.step_at(job).and_then(|(_, _, step)| Some((step, self.instance_for(step)?)))
+            }
+            JobKind::Stage(stage) => {
+                let steps = self.plan.stage(stage).steps.get(usize::from(job.cursor)..)?;
+                let mut remaining: Vec<&str> = Vec::new();
+                for (index, step) in (job.cursor..).zip(steps) {
+                    match self.waived(job.kind.slot(), index, step, &remaining) {
+                        Some(WaiverClaim::MayRemain) => remaining.push(&step.name),
+                        Some(WaiverClaim::Absent) => {}
+                        None => {
+                            if let Some(instance) = self.instance_for(step) {
+                                return Some((step, instance));
+                            }
+                        }
+                    }
+                }
+                None
+            }
         }
+    }
+
+    /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses.
+    /// `remaining`: names of further steps that will be waived as "may remain" before it is reached.
+    fn waived(&self, slot: u8, index: u16, step: &Step, remaining: &[&str]) -> Option<WaiverClaim> {
+        if let Some(own) = self.waivers.iter().find(|w| w.slot == slot && w.step == index) {
+            return Some(own.claim);
+        }
+        let follows = self.cause_of_passing(step).is_some()
+            || step.after.iter().any(|before| remaining.contains(&before.as_str()));
+        follows.then_some(WaiverClaim::MayRemain)
+    }
+
+    /// The waiver of something that may remain and that the step depends on.
+    pub fn cause_of_passing(&self, step: &Step) -> Option<&Waiver> {
+        self.waivers.iter().find(|w| {
+            let waived = self.waived_step(w);
+            w.claim == WaiverClaim::MayRemain
+                && waived.is_some_and(|waived| step.after.contains(&waived.name))
+        })
     }
 }

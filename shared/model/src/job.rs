@@ -142,16 +142,15 @@ pub enum JobState {
         /// Due from then on.
         due_at: Option<Timestamp>,
     },
-    /// No lock, still cancellable. Due, but a belt says not now: what lifts the belt, or `recheck_at`.
+    /// No lock, still cancellable. Due, but a belt says not now: what lifts the belt, or a look each minute.
     Held {
         /// It was due then, and keeps its place in the queue.
         due_at: Timestamp,
         /// What says "not now".
         by: Blocker,
-        /// Looked at again then, for belts that nobody lifts.
-        recheck_at: Option<Timestamp>,
     },
-    /// Locked, no order out: credit for the next subsystem, or the end of what stopped it between two steps.
+    /// Locked, no order out: credit for the next subsystem, or the end of what stopped it between two steps. If the
+    /// instance it is in line at is gone, it parks; a person can park it before.
     Ready {
         /// In line since then.
         since: Timestamp,
@@ -160,7 +159,7 @@ pub enum JobState {
     },
     /// Locked, an order is out: its outcome, or its lease running out.
     Running(Out),
-    /// Locked: its back-off.
+    /// Locked: its back-off. A person can park it.
     Waiting {
         /// Tried again then.
         until: Timestamp,
@@ -361,8 +360,9 @@ pub struct Job {
     pub touched: bool,
     /// Attempts spent on this part of the step.
     pub attempts: u16,
-    /// Orders in a row whose lease ran out without a start.
-    pub unstarted: u16,
+    /// Orders in a row that came to nothing without spending an attempt, by their weight; see
+    /// [`crate::retry::IN_VAIN`].
+    pub in_vain: u16,
     /// No order of this job changes anything after this moment: the latest deadline of any that could,
     /// by a clock that is as slow as those of consumers may be.
     pub quiet_after: Timestamp,
@@ -381,7 +381,7 @@ impl Job {
             phase: Phase::Capture,
             touched: false,
             attempts: 0,
-            unstarted: 0,
+            in_vain: 0,
             quiet_after: Timestamp::default(),
             ended_at: None,
         }

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod beacon;
 pub mod belts;
 pub mod catalogue;
+pub mod credit;
 pub mod decide;
 pub mod deletion;
 pub mod id;

@@ -81,6 +81,9 @@ pub struct Step {
     pub longest_call_ms: u64,
     /// May be extended by progress.
     pub long: bool,
+    /// May take a good part of its deadline.
+    #[serde(default)]
+    pub slow: bool,
     /// Attempts before it parks.
     pub max_attempts: u16,
     /// Names of steps this one depends on: waived as "may remain" there means waived here.
@@ -294,6 +297,7 @@ fn build_step<'c>(
             deadline_ms: 0,
             longest_call_ms: 0,
             long: false,
+            slow: false,
             max_attempts,
             after,
             params: raw.params,
@@ -332,6 +336,7 @@ fn build_step<'c>(
         deadline_ms,
         longest_call_ms,
         long: facts.long,
+        slow: facts.slow,
         max_attempts,
         after,
         params: raw.params,

@@ -1,17 +1,25 @@
 //! The job table's own retry schedule: attempt in, delay out. Pure, because it must be reproducible; the
 //! jitter comes from the job's id.
 use crate::id::JobId;
+use crate::job::JobKind;
 
 /// First delay, in milliseconds.
 const FIRST_MS: u64 = 1_000;
 /// Longest delay, in milliseconds: a subsystem that comes back is used again within five minutes.
 const LONGEST_MS: u64 = 300_000;
-/// Delay after an answer that spends no attempt, in milliseconds: an outage or a foreign lock.
+/// First delay after an answer that spends no attempt, in milliseconds: an outage or a foreign lock.
 const SPARED_MS: u64 = 2_000;
+/// Longest such delay of a restore, in milliseconds: somebody waits for it.
+const RESTORE_LONGEST_MS: u64 = 60_000;
 /// Attempts a step has before its job parks, if the plan says nothing.
 pub const ATTEMPTS: u16 = 8;
-/// Orders in a row that no consumer began before the job parks: somebody takes orders and dies.
-pub const UNSTARTED: u16 = 5;
+/// Orders in a row that came to nothing without spending an attempt before the job parks. With the longest delays a
+/// stage comes there after about a day, a restore after five hours: an outage of a night parks nothing, and nothing
+/// goes round for ever unseen.
+pub const IN_VAIN: u16 = 300;
+/// What an order weighs among them that nobody answered while the instance pulsed and answered nothing at all:
+/// somebody takes orders and dies. Five of them park the job.
+pub const SILENT: u16 = IN_VAIN / 5;
 
 /// Milliseconds to wait before attempt number `attempts + 1`: doubling from one second to five minutes, plus
 /// up to a quarter that differs from job to job.
@@ -20,9 +28,15 @@ pub fn delay_ms(job: JobId, attempts: u16) -> u64 {
     base + jitter(job, attempts) % (base / 4)
 }
 
-/// Milliseconds to wait after an answer that spent no attempt.
-pub fn spared_delay_ms(job: JobId) -> u64 {
-    SPARED_MS + jitter(job, 0) % (SPARED_MS / 2)
+/// Milliseconds to wait after the `in_vain`th order in a row that came to nothing without spending an attempt:
+/// doubling from two seconds to five minutes (a restore: one), plus up to a quarter.
+pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
+    let longest = match kind {
+        JobKind::Stage(_) => LONGEST_MS,
+        JobKind::Restore => RESTORE_LONGEST_MS,
+    };
+    let base = SPARED_MS.saturating_mul(1 << in_vain.saturating_sub(1).min(20)).min(longest);
+    base + jitter(job, in_vain) % (base / 4)
 }
 
 fn jitter(job: JobId, attempts: u16) -> u64 {
@@ -37,6 +51,17 @@ fn jitter(job: JobId, attempts: u16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_spared_backs_off_too_and_a_restore_less() {
+        let restore = JobId(JobKind::RESTORE_SLOT.into());
+        for in_vain in 1..IN_VAIN {
+            let base = (2000u64 << (in_vain - 1).min(20)).min(300_000);
+            let delay = spared_delay_ms(JobId(17), JobKind::Stage(crate::job::Stage::Soft), in_vain);
+            assert!(delay >= base && delay < base + base / 4, "{in_vain}: {delay} ms");
+            assert!(spared_delay_ms(restore, JobKind::Restore, in_vain) < 75_000, "{in_vain}");
+        }
+    }
 
     #[test]
     fn the_schedule_doubles_and_ends_at_five_minutes() {

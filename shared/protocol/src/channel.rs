@@ -6,8 +6,8 @@ use sexton_model::beacon::Beacon;
 
 use crate::auth::Direction;
 use crate::message::{
-    Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, STAGE_DUE_MAX, StageDue,
-    TEXT_MAX_BYTES,
+    CONCURRENCY_MAX, Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, STAGE_DUE_MAX,
+    StageDue, TEXT_MAX_BYTES,
 };
 
 /// What travels in a [`crate::Pack`].
@@ -120,7 +120,9 @@ single!(
     |p| format!("pulse-{}-{}-{}", p.instance, p.consumer, p.at.0),
     |p| {
         let fits = p.consumer.len() <= 64 && p.version.len() <= 64;
-        text(fits, "fields `consumer`, `version`: expected at most 64 bytes each")
+        text(fits, "fields `consumer`, `version`: expected at most 64 bytes each")?;
+        let fits = (1..=CONCURRENCY_MAX).contains(&p.concurrency);
+        text(fits, "field `concurrency`: expected 1 to 256")
     }
 );
 single!(

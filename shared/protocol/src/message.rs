@@ -15,6 +15,8 @@ use sexton_model::{ActionName, DeletionId, Fence, Instance, JobId, ResourceId, T
 pub const STAGE_DUE_MAX: usize = 1024;
 /// Bytes of a rejected body that are kept: enough to see what it was, too few to fill a broker.
 pub const REJECTED_BODY_MAX_BYTES: usize = 4096;
+/// Most orders that one copy of a consumer carries out at once.
+pub const CONCURRENCY_MAX: u32 = 256;
 /// Longest free text in a message, in bytes.
 pub const TEXT_MAX_BYTES: usize = 2048;
 
@@ -136,6 +138,11 @@ pub struct Pulse {
     pub consumer: String,
     /// Its version.
     pub version: String,
+    /// Orders it carries out at once; credit is derived from it.
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: u32,
+    /// Orders it has answered or reported on since it began: whether it works, or only lives.
+    pub answered: u64,
     /// Its own clock.
     pub at: Timestamp,
 }

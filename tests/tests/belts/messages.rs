@@ -178,7 +178,14 @@ async fn nobody_else_keeps_an_instance_alive() {
     let mut system = System::not_started().await;
     system.start_coordinator();
     let now = system.now().await;
-    let pulse = Pulse { instance: monitoring(), consumer: "forged".into(), version: "1".into(), at: now };
+    let pulse = Pulse {
+        instance: monitoring(),
+        consumer: "forged".into(),
+        version: "1".into(),
+        concurrency: 1,
+        answered: 0,
+        at: now,
+    };
     let packed = packed(now, pulse);
     let holder = Holder::Instance(monitoring());
     let mut all = forgeries(&system, &holder, "monitoring.main", Direction::Pulse, &packed.body);

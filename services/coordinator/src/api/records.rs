@@ -164,6 +164,15 @@ pub(super) async fn release(
     decide(&api, &id, caller, Event::ReleaseHold { hold, by }).await
 }
 
+pub(super) async fn park(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+    Body(Reason { reason }): Body<Reason>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, Event::Park { by, reason }).await
+}
+
 pub(super) async fn retry(
     State(api): Shared,
     By(by): By,

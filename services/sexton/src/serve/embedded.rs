@@ -1,12 +1,12 @@
 //! Coordinator, scheduler and consumers as tasks of this process.
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sexton_bus::Topology;
 use sexton_bus::local::Local;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Engine, Options as EngineOptions};
+use sexton_coordinator::{Ended, Engine, Options as EngineOptions};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -33,6 +33,8 @@ pub struct Embedded {
     looks: Arc<Looks>,
     look_every: Duration,
     tasks: TaskTracker,
+    /// Why the coordinator ended, if nobody asked it to.
+    ended: Arc<Mutex<Option<Ended>>>,
     shutdown: CancellationToken,
 }
 
@@ -60,10 +62,11 @@ impl Embedded {
             unpacked,
         }));
         let tasks = TaskTracker::new();
-        let (running, stop) = (engine.clone(), shutdown.clone());
+        let ended = Arc::<Mutex<Option<Ended>>>::default();
+        let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());
         tasks.spawn(async move {
             if let Err(error) = sexton_coordinator::run(running, coordinator, stop.clone()).await {
-                tracing::error!(%error, "the coordinator could not start");
+                *why.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 stop.cancel();
             }
         });
@@ -77,7 +80,7 @@ impl Embedded {
         };
         let stop = shutdown.clone();
         tasks.spawn(async move { scheduler.run(stop).await });
-        Self { engine, bus, keyring, verifier, looks, look_every, tasks, shutdown }
+        Self { engine, bus, keyring, verifier, looks, look_every, tasks, ended, shutdown }
     }
 
     /// Show how coordinator and scheduler are doing.
@@ -126,8 +129,12 @@ impl Embedded {
     }
 
     /// Wait until everything has ended after the shutdown.
-    pub async fn stopped(&self) {
+    ///
+    /// # Errors
+    /// If it was the coordinator's end, rather than anybody's wish, that brought it about.
+    pub async fn stopped(&self) -> Result<(), Ended> {
         self.tasks.close();
         self.tasks.wait().await;
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

@@ -1,6 +1,5 @@
 //! Finding what is to be looked at again, credit, pulses and health. All of it are hints: `run` looks again.
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
 
 use sexton_model::decide::{Event, Lane};
 use sexton_model::job::StateName;
@@ -11,21 +10,35 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::{PgLedger, load};
 use crate::view::WAITING_MAX;
-use crate::{Health, InstanceState, Intent, LedgerError};
+use crate::{Alive, Health, InstanceState, Intent, LedgerError};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
 const LOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs WHERE locks AND state IN (3, 4, 5) \
      AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
-const HELD: &str = "SELECT id FROM jobs WHERE held \
-     AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
-const BLOCKED: &str = "SELECT id FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL \
-     AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint - $1 AND id > $2 ORDER BY id LIMIT $3";
+/// By id, in the order of the index on what is held.
+const HELD: &str = "SELECT id FROM jobs WHERE held AND id > $1 ORDER BY id LIMIT $2";
+/// Those that were blocked between two steps, and those that have been in line for so long that their instance may be
+/// gone. The locked ones are read first, through the lock's index: in the order of their ids the planner would walk
+/// over all jobs there ever were.
+const STUCK: &str = "WITH stuck AS MATERIALIZED (SELECT id FROM jobs WHERE locks AND state = 2 \
+     AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint - CASE WHEN queued THEN $3::bigint ELSE $4::bigint END) \
+     SELECT id FROM stuck WHERE id > $1 ORDER BY id LIMIT $2";
 const PULSES: &str = "SELECT instance, pulsed_at FROM instances ORDER BY instance";
 const PULSE: &str = "INSERT INTO instances (instance, pulsed_at) \
      SELECT v.instance, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      FROM unnest($1::text[]) AS v (instance) ORDER BY v.instance \
      ON CONFLICT (instance) DO UPDATE SET pulsed_at = greatest(instances.pulsed_at, excluded.pulsed_at)";
+/// A count that has grown says that something was answered since the last pulse; a new copy's says nothing yet.
+const COPIES: &str = "INSERT INTO copies (instance, copy, hands, answered, pulsed_at) \
+     SELECT v.instance, v.copy, v.hands, v.answered, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     FROM unnest($1::text[], $2::text[], $3::integer[], $4::bigint[]) AS v (instance, copy, hands, answered) \
+     ORDER BY 1, 2 ON CONFLICT (instance, copy) DO UPDATE SET hands = excluded.hands, answered = excluded.answered, \
+     pulsed_at = greatest(copies.pulsed_at, excluded.pulsed_at), \
+     answered_at = CASE WHEN excluded.answered > copies.answered THEN excluded.pulsed_at ELSE copies.answered_at END";
+/// Copies that ended: every process has a name of its own.
+const FORGET: &str = "DELETE FROM copies WHERE instance = ANY($1) \
+     AND pulsed_at < (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2";
 /// The one statement that reads every job: it is for people, and asked for rarely.
 const BY_STATE: &str = "SELECT state, count(*) FROM jobs GROUP BY state";
 /// A full count is quicker row by row than through an index.
@@ -52,10 +65,6 @@ const WAITING: &str = "WITH RECURSIVE lines AS ( \
          AND d.due_at <= (extract(epoch FROM now()) * 1000000)::bigint LIMIT $1) one) counted) \
      FROM lines l WHERE l.wants <> ''";
 
-/// A job that is blocked between two steps is looked at again this much later (protocol time, microseconds).
-/// What lifts a pause or a hold looks at once; this is the net below it.
-const BLOCKED_RECHECK_US: i64 = 60_000_000;
-
 /// The store's clock.
 pub(super) async fn clock(db: &mut PgConnection) -> Result<Timestamp, LedgerError> {
     sqlx::query_scalar(CLOCK).fetch_one(db).await.map(Timestamp).map_err(doing("reading the clock"))
@@ -72,23 +81,17 @@ pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>
         .await
         .map_err(part())?;
     let mut found = rows.iter().map(locked).collect::<Result<Vec<_>, _>>()?;
-    if found.len() < limit {
-        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        let ids: Vec<i64> = sqlx::query_scalar(HELD).bind(rest).fetch_all(&mut *db).await.map_err(part())?;
-        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
-    }
-    if found.len() < limit {
-        // A look that changes nothing writes nothing, so the same ones are found again: go round instead.
-        let after = ledger.blocked_after.load(Ordering::Relaxed);
-        let rest = i64::try_from(limit - found.len()).unwrap_or(i64::MAX);
-        let ids: Vec<i64> = sqlx::query_scalar(BLOCKED)
-            .bind(BLOCKED_RECHECK_US)
-            .bind(after)
-            .bind(rest)
-            .fetch_all(&mut *db)
-            .await
-            .map_err(part())?;
-        ledger.blocked_after.store(ids.last().copied().unwrap_or(0), Ordering::Relaxed);
+    let limits = &ledger.options.limits;
+    let us = |ms: u64| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+    for (round, sql) in [(&ledger.held, HELD), (&ledger.stuck, STUCK)] {
+        let left = limit.saturating_sub(found.len());
+        let (true, Some(after)) = (left > 0, round.next()) else { continue };
+        let mut query = sqlx::query_scalar(sql).bind(after).bind(i64::try_from(left).unwrap_or(i64::MAX));
+        if sql == STUCK {
+            query = query.bind(us(limits.gone_after_ms)).bind(us(limits.look_again_ms));
+        }
+        let ids: Vec<i64> = query.fetch_all(&mut *db).await.map_err(part())?;
+        round.found(&ids, left, limits.look_again_ms);
         found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
     }
     Ok(found)
@@ -162,13 +165,26 @@ pub(super) async fn free_credit(ledger: &PgLedger) -> Result<BTreeMap<(Instance,
     Ok(free)
 }
 
-/// Consumers of these instances are alive.
-pub(super) async fn pulse(ledger: &PgLedger, instances: &[Instance]) -> Result<(), LedgerError> {
-    let mut names: Vec<String> = instances.iter().map(ToString::to_string).collect();
-    names.sort_unstable();
+/// These copies are alive.
+pub(super) async fn pulse(ledger: &PgLedger, alive: &[Alive]) -> Result<(), LedgerError> {
+    let part = || doing("noting pulses");
+    let alive: BTreeMap<(String, &str), &Alive> =
+        alive.iter().map(|one| ((one.instance.to_string(), one.copy.as_str()), one)).collect();
+    let mut names: Vec<&str> = alive.keys().map(|(instance, _)| instance.as_str()).collect();
     names.dedup();
-    sqlx::query(PULSE).bind(names).execute(&ledger.pool).await.map_err(doing("noting pulses"))?;
-    Ok(())
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(PULSE).bind(&names).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(COPIES)
+        .bind(alive.keys().map(|(instance, _)| instance.as_str()).collect::<Vec<_>>())
+        .bind(alive.keys().map(|(_, copy)| *copy).collect::<Vec<_>>())
+        .bind(alive.values().map(|one| i32::try_from(one.hands).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+        .bind(alive.values().map(|one| i64::try_from(one.answered).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+        .execute(&mut *tx)
+        .await
+        .map_err(part())?;
+    let kept = ledger.options.limits.down_after_us().saturating_mul(2);
+    sqlx::query(FORGET).bind(&names).bind(kept).execute(&mut *tx).await.map_err(part())?;
+    tx.commit().await.map_err(part())
 }
 
 /// How the job table is doing.

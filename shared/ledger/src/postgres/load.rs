@@ -17,7 +17,7 @@ use super::memory::Headed;
 use super::records::Statement;
 use super::{PgLedger, codes, jobs};
 use crate::batch::Loaded;
-use crate::{Intent, LedgerError};
+use crate::{Intent, LedgerError, Pulsed};
 
 /// Names the gate among the database's advisory locks.
 pub(super) const GATE: i64 = 0x5345_5854_4f4e;
@@ -37,8 +37,10 @@ const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head FROM dele
      FOR NO KEY UPDATE";
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
-     ARRAY(SELECT instance FROM instances ORDER BY instance), \
-     ARRAY(SELECT pulsed_at FROM instances ORDER BY instance), \
+     ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
+       LEFT JOIN (SELECT instance, sum(hands) AS hands, max(answered_at) AS answered_at FROM copies \
+         WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 GROUP BY instance) c \
+       ON c.instance = i.instance) p), \
      ARRAY(SELECT d.id FROM deletions d JOIN resources r ON r.id = d.resource WHERE d.id = ANY($1) AND r.protected), \
      o.instances, o.restores, o.orders FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
@@ -115,6 +117,7 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         | Event::Progress { .. }
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
+        | Event::Park { .. }
         | Event::ReleaseHold { .. } => return false,
     };
     let Some(JobKind::Stage(stage)) = JobKind::from_slot(job.slot()) else { return false };
@@ -134,15 +137,19 @@ pub(super) async fn load(
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
 ) -> Result<(Loaded, Facts), LedgerError> {
-    let facts =
-        sqlx::query(FACTS).bind(ids).fetch_one(&mut *db).await.map_err(doing("reading the ledger"))?;
+    let facts = sqlx::query(FACTS)
+        .bind(ids)
+        .bind(ledger.options.limits.down_after_us())
+        .fetch_one(&mut *db)
+        .await
+        .map_err(doing("reading the ledger"))?;
     let part = || doing("reading the ledger");
-    let instances: Vec<String> = facts.try_get(8).map_err(part())?;
-    let restores: Vec<bool> = facts.try_get(9).map_err(part())?;
-    let counts: Vec<i64> = facts.try_get(10).map_err(part())?;
+    let instances: Vec<String> = facts.try_get(7).map_err(part())?;
+    let restores: Vec<bool> = facts.try_get(8).map_err(part())?;
+    let counts: Vec<i64> = facts.try_get(9).map_err(part())?;
     let counted = instances.iter().zip(restores).zip(counts);
     let out = counted.map(|((at, restores), count)| orders(at, restores, count)).collect::<Result<_, _>>()?;
-    let protected: Vec<i64> = facts.try_get(7).map_err(part())?;
+    let protected: Vec<i64> = facts.try_get(6).map_err(part())?;
     let mut deletions = ledger.memory.unchanged(&heads);
     for id in &protected {
         if let Some((deletion, _)) = deletions.get_mut(&DeletionId(*id)) {
@@ -160,7 +167,7 @@ pub(super) async fn load(
         deletions,
         pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
         out,
-        pulses: pulses(facts.try_get(5).map_err(part())?, facts.try_get::<Vec<i64>, _>(6).map_err(part())?)?,
+        pulses: pulses(&facts.try_get::<Vec<String>, _>(5).map_err(part())?)?,
     };
     Ok((loaded, Facts { revision: facts.try_get(3).map_err(part())? }))
 }
@@ -171,12 +178,28 @@ pub(super) fn pauses(bodies: &[String]) -> Result<Vec<Pause>, LedgerError> {
     bodies.iter().map(parse).collect::<Result<_, _>>().map_err(|e| corrupt("pauses", "?", e.to_string()))
 }
 
-/// Last pulses from two columns.
-pub(super) fn pulses(
-    instances: Vec<String>,
-    at: Vec<i64>,
-) -> Result<HashMap<Instance, Timestamp>, LedgerError> {
-    instances.iter().zip(at).map(|(name, at)| Ok((instance(name)?, Timestamp(at)))).collect()
+/// What is known of an instance, as the database says it.
+#[derive(serde::Deserialize)]
+struct PulsedRow {
+    instance: Instance,
+    pulsed_at: i64,
+    hands: Option<u32>,
+    answered_at: Option<i64>,
+}
+
+/// What is known of instances.
+pub(super) fn pulses(rows: &[String]) -> Result<HashMap<Instance, Pulsed>, LedgerError> {
+    let parse = |row: &String| {
+        let row: PulsedRow =
+            serde_json::from_str(row).map_err(|e| corrupt("instances", row.as_str(), e.to_string()))?;
+        let pulsed = Pulsed {
+            at: Timestamp(row.pulsed_at),
+            hands: row.hands.unwrap_or(0),
+            answered_at: row.answered_at.map(Timestamp),
+        };
+        Ok((row.instance, pulsed))
+    };
+    rows.iter().map(parse).collect()
 }
 
 pub(super) fn instance(text: &str) -> Result<Instance, LedgerError> {

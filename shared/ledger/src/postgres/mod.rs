@@ -29,7 +29,6 @@ mod views;
 mod write;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
 
 use async_trait::async_trait;
 use sexton_model::audit::Broken;
@@ -42,9 +41,10 @@ use sqlx::{PgPool, Row as _};
 
 pub use due::PgDueReader;
 
+use crate::round::Round;
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
-    Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
+    Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
 };
 use error::doing;
 
@@ -60,8 +60,8 @@ pub struct PgLedger {
     /// Drawn when the ledger was created.
     name: String,
     memory: memory::Memory,
-    /// Where the round over blocked jobs goes on.
-    blocked_after: AtomicI64,
+    held: Round,
+    stuck: Round,
 }
 
 impl PgLedger {
@@ -73,7 +73,7 @@ impl PgLedger {
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
         let (pool, name) = open::open(url, options.day).await?;
         let memory = memory::Memory::new();
-        Ok(Self { pool, options, name, memory, blocked_after: AtomicI64::new(0) })
+        Ok(Self { pool, options, name, memory, held: Round::default(), stuck: Round::default() })
     }
 
     /// Compare what this process remembers with the database, and say what differs. It never should; this reads all
@@ -178,8 +178,8 @@ impl Ledger for PgLedger {
         pause::pauses(&mut db).await
     }
 
-    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
-        find::pulse(self, &instances).await
+    async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        find::pulse(self, &alive).await
     }
 
     async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {

@@ -26,9 +26,13 @@ const ORDERS_OUT: &str = "SELECT count(*) FROM jobs j JOIN deletions d ON d.id =
      AND ($3::text IS NULL OR d.scope = $3 OR starts_with(d.scope, $3 || '/')) \
      AND ($4::text IS NULL OR split_part(j.out_at, '.', 1) = $4)";
 /// Only a blocker is JSON, so the reason is read as such under the right state alone.
-const STOPPED_BY: &str = "SELECT id FROM jobs WHERE id > $2 AND (held OR locks) AND $1 = CASE \
-     WHEN state = 1 OR (state = 2 AND reason IS NOT NULL) THEN (reason::json ->> 'pause')::bigint END \
-     ORDER BY id LIMIT $3";
+/// Both halves by their partial indexes: in the order of the ids of all jobs the planner would walk over those that
+/// are over, too.
+const STOPPED_BY: &str = "WITH blocked AS MATERIALIZED ( \
+       SELECT id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
+     SELECT id FROM (SELECT id, reason FROM jobs WHERE held AND id > $2 \
+       UNION ALL SELECT id, reason FROM blocked WHERE id > $2) s \
+     WHERE (reason::json ->> 'pause')::bigint = $1 ORDER BY id LIMIT $3";
 
 /// Jobs looked at again in one transaction when a pause is lifted.
 const RECHECKS: i64 = 512;
@@ -71,7 +75,13 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
     append(&mut tx, head, &pause, ("resumed", by, now, 0)).await?;
     tx.commit().await.map_err(part())?;
-    recheck(ledger, id).await?;
+    // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
+    // at once.
+    ledger.held.again();
+    ledger.stuck.again();
+    if let Err(error) = recheck(ledger, id).await {
+        tracing::warn!(error = %error, pause = id, "lifted; what it stopped is looked at later");
+    }
     Ok(true)
 }
 

@@ -14,12 +14,13 @@ const MAKE_SCHEDULER: &str = "DO $$ BEGIN CREATE ROLE sexton_scheduler NOLOGIN; 
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
 const MAKE_COORDINATOR: &str = "DO $$ BEGIN CREATE ROLE sexton_coordinator NOLOGIN; \
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
-const GRANTS: [&str; 6] = [
+const GRANTS: [&str; 7] = [
     "GRANT SELECT ON due_jobs TO sexton_scheduler",
     "GRANT SELECT, INSERT, UPDATE ON ledger, resources, deletions, jobs, targets, pauses, instances \
      TO sexton_coordinator",
     "GRANT SELECT, INSERT ON plans, records, manifests, waivers TO sexton_coordinator",
     "GRANT SELECT, INSERT, DELETE ON holds TO sexton_coordinator",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON copies TO sexton_coordinator",
     "GRANT USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
     // Last, because it is what is looked at to see whether all of them are there.
     "GRANT SELECT, INSERT ON audit, ledger_audit TO sexton_coordinator",

@@ -72,6 +72,7 @@ fn job_of(intent: &Intent) -> JobId {
         Event::Cancel { .. }
         | Event::PlaceHold { .. }
         | Event::ReleaseHold { .. }
+        | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => JobId::of(intent.deletion, sexton_model::job::JobKind::RESTORE_SLOT),

@@ -9,13 +9,13 @@ use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Mode;
-use sexton_model::{DeletionId, Instance, JobId, Timestamp};
+use sexton_model::{DeletionId, Instance, JobId};
 
 use super::counts::Counts;
 use super::load::Headed;
 use super::memory::OutCounts;
 use crate::batch::{Loaded, Settled, Writes, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, Limits, NotDone};
+use crate::{Decided, Dispatch, Intent, LedgerError, Limits, NotDone, Pulsed};
 
 /// What became of each intent.
 pub(super) type Results = Vec<Result<Decided, NotDone>>;
@@ -34,7 +34,7 @@ pub(super) struct Left {
     pub(super) deletions: HashMap<DeletionId, Headed>,
     pub(super) out: OutCounts,
     pub(super) pauses: Vec<Pause>,
-    pub(super) pulses: HashMap<Instance, Timestamp>,
+    pub(super) pulses: HashMap<Instance, Pulsed>,
 }
 
 /// What is to be written, and what is answered once it is.

@@ -1,7 +1,6 @@
 //! Finding what may go on. What is found are hints: `run` looks again.
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use sexton_model::decide::{Event, Lane};
 use sexton_model::job::StateName;
@@ -12,13 +11,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::chunk::{Bind, rows, store};
 use super::codes::corrupt;
 use super::memory::{OutCounts, pulses};
+use crate::round::Round;
 use crate::row::code;
 use crate::view::WAITING_MAX;
 use crate::{InstanceState, Intent, LedgerError, Limits};
-
-/// How long a job in line may be blocked before somebody looks again, in milliseconds: the same net as for
-/// held jobs.
-const BLOCKED_RECHECK_MS: i64 = 60_000;
 
 /// The lines there are, by skipping from one to the next in the queue's index.
 pub(super) const LINES_WITH: &str = "WITH RECURSIVE line (wants) AS ( \
@@ -110,8 +106,8 @@ pub(super) async fn free_credit(
     out: &OutCounts,
 ) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
     let mut free = BTreeMap::new();
-    for (instance, pulsed_at) in pulses(db).await? {
-        let up = now.ms_since(pulsed_at) <= limits.down_after_ms;
+    for (instance, pulsed) in pulses(db, now, limits.down_after_us()).await? {
+        let up = now.ms_since(pulsed.at) <= limits.down_after_ms;
         for lane in [Lane::Stages, Lane::Restores] {
             let key = (instance.clone(), lane);
             let used = out.get(&key).copied().unwrap_or(0);
@@ -153,56 +149,66 @@ pub(super) async fn instances(
         let instance = name.parse().map_err(|e| corrupt("jobs", &name, e))?;
         waiting.push((instance, u64::try_from(count).unwrap_or(0)));
     }
-    Ok(limits.states(now, pulses(db).await?, waiting))
+    let pulses = pulses(db, now, limits.down_after_us()).await?.into_iter().map(|(i, pulsed)| (i, pulsed.at));
+    Ok(limits.states(now, pulses, waiting))
 }
 
 /// Leases and back-offs that are over, among the locked jobs: they are few.
 const OVER: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
      WHERE locks AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
 
-/// Held jobs that are to be looked at again; looking moves them behind the others.
-const HELD: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
-     WHERE held AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
+/// Held jobs that are to be looked at again, by id.
+const HELD: &str = "SELECT id FROM jobs WHERE held AND id > ?1 ORDER BY id LIMIT ?2";
 
-/// Jobs that were blocked between two steps long ago. Looking changes nothing in them while they stay blocked,
-/// so they are gone through by id.
-const BLOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
-     WHERE locks AND state = 2 AND queued = 0 AND due_at <= ?1 AND id > ?3 ORDER BY id LIMIT ?2";
+/// Jobs that were blocked between two steps long ago, and those that have been in line for so long that their instance
+/// may be gone; by id.
+const STUCK: &str = "SELECT id FROM jobs WHERE locks AND state = 2 AND due_at <= iif(queued, ?3, ?4) AND id > ?1 \
+     ORDER BY id LIMIT ?2";
 
-/// Jobs whose time is over, with the event to try. `blocked_after`: how far the last round went through the
-/// blocked ones.
+/// The rounds over what stays as it is.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    pub(super) held: Round,
+    pub(super) stuck: Round,
+}
+
+/// Jobs whose time is over, with the event to try.
 pub(super) async fn to_wake(
     db: &mut SqliteConnection,
     now: Timestamp,
     limit: u32,
-    blocked_after: &AtomicI64,
+    (limits, rounds): (&Limits, &Rounds),
 ) -> Result<Vec<Intent>, LedgerError> {
+    let doing = "reading what is to wake";
     let limit = limit as usize;
-    let long_ago = Timestamp(now.0 - BLOCKED_RECHECK_MS * 1000);
+    let mut bind = Bind::default();
+    bind.add(now.0).add(limit as i64);
     let mut found = Vec::new();
-    let mut blocked = 0;
-    for (sql, until) in [(OVER, now), (HELD, now), (BLOCKED, long_ago)] {
-        let left = limit.saturating_sub(found.len());
-        if left == 0 {
-            return Ok(found);
-        }
-        let doing = "reading what is to wake";
-        let mut bind = Bind::default();
-        bind.add(until.0).add(left as i64).add(blocked_after.load(Ordering::Relaxed));
-        let rows = rows(db, doing, sql, bind).await?;
-        blocked = if rows.len() == left { rows.len() } else { 0 };
-        for row in &rows {
-            found.push(wake(row).map_err(store(doing))??);
-        }
+    for row in &rows(db, doing, OVER, bind).await? {
+        found.push(wake(row).map_err(store(doing))??);
     }
-    // The end was reached: from the beginning next time.
-    let last = found.last().filter(|_| blocked > 0).map_or(0, |intent| job_of(&intent.event));
-    blocked_after.store(last, Ordering::Relaxed);
+    let ago = |ms: u64| now.0.saturating_sub(i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX));
+    for (round, sql) in [(&rounds.held, HELD), (&rounds.stuck, STUCK)] {
+        let left = limit.saturating_sub(found.len());
+        let (true, Some(after)) = (left > 0, round.next()) else { continue };
+        let mut bind = Bind::default();
+        bind.add(after).add(left as i64);
+        if sql == STUCK {
+            bind.add(ago(limits.gone_after_ms)).add(ago(limits.look_again_ms));
+        }
+        let mut ids = Vec::new();
+        for row in rows(db, doing, sql, bind).await? {
+            ids.push(row.try_get(0).map_err(store(doing))?);
+        }
+        round.found(&ids, left, limits.look_again_ms);
+        found.extend(ids.into_iter().map(JobId).map(recheck));
+    }
     Ok(found)
 }
 
-fn job_of(event: &Event) -> i64 {
-    if let Event::Recheck { job } = event { job.0 } else { 0 }
+/// The intent to look at a job again.
+fn recheck(job: JobId) -> Intent {
+    Intent { deletion: job.deletion(), event: Event::Recheck { job } }
 }
 
 fn wake(row: &SqliteRow) -> Result<Result<Intent, LedgerError>, sqlx::Error> {
@@ -213,9 +219,10 @@ fn wake(row: &SqliteRow) -> Result<Result<Intent, LedgerError>, sqlx::Error> {
             Event::LeaseOver { job, fence: Fence { epoch: row.try_get(2)?, number: row.try_get(3)? } }
         }
         Some(StateName::Waiting) => Event::Proceed { job },
-        Some(StateName::Held | StateName::Ready) => Event::Recheck { job },
         Some(
             StateName::Scheduled
+            | StateName::Held
+            | StateName::Ready
             | StateName::Parked
             | StateName::Done
             | StateName::Cancelled

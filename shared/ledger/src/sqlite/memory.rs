@@ -15,8 +15,8 @@ use sqlx::sqlite::SqliteConnection;
 use super::chunk::{Bind, execute, rows, store};
 use super::load::{Bodies, Headed, load, moment};
 use super::{codes, counts};
-use crate::LedgerError;
 use crate::recent::Recent;
+use crate::{LedgerError, Pulsed};
 
 /// Orders out by instance and lane.
 pub(super) type OutCounts = HashMap<(Instance, Lane), u32>;
@@ -39,8 +39,8 @@ pub(super) struct Memory {
     pub(super) revision: Option<i64>,
     /// As they were read last; none after they were written, or after a transaction failed.
     pub(super) pauses: Option<Vec<Pause>>,
-    /// The same of the pulses.
-    pub(super) pulses: Option<HashMap<Instance, Timestamp>>,
+    /// The same of the pulses. A copy that has ended counts until any other pulses: seconds.
+    pub(super) pulses: Option<HashMap<Instance, Pulsed>>,
 }
 
 /// What the transaction that is under way has read and changed.
@@ -75,8 +75,9 @@ impl Memory {
     }
 
     /// What a failed transaction has read may be what it has written. The deletions it asked for are gone with
-    /// its [`Staged`].
+    /// its [`Staged`]; the records are dropped here, for the numbers it gave to new ones are given again.
     pub(super) fn forget(&mut self) {
+        self.bodies = Bodies::new(DELETIONS);
         self.pauses = None;
         self.pulses = None;
         self.revision = None;
@@ -137,14 +138,26 @@ pub(super) async fn count_out(db: &mut SqliteConnection) -> Result<OutCounts, Le
     Ok(out)
 }
 
-/// Last pulses of all instances.
-pub(super) async fn pulses(db: &mut SqliteConnection) -> Result<HashMap<Instance, Timestamp>, LedgerError> {
-    let sql = "SELECT instance, pulsed_at FROM instances";
+/// What is known of all instances, with the copies that lived `down_after_us` ago.
+pub(super) async fn pulses(
+    db: &mut SqliteConnection,
+    now: Timestamp,
+    down_after_us: i64,
+) -> Result<HashMap<Instance, Pulsed>, LedgerError> {
+    let doing = "reading pulses";
+    let sql = "SELECT i.instance, i.pulsed_at, coalesce(sum(c.hands), 0), max(c.answered_at) FROM instances AS i \
+               LEFT JOIN copies AS c ON c.instance = i.instance AND c.pulsed_at >= ? GROUP BY i.instance";
+    let mut bind = Bind::default();
+    bind.add(now.0.saturating_sub(down_after_us));
     let mut pulses = HashMap::new();
-    for row in rows(db, "reading pulses", sql, Bind::default()).await? {
-        let name: &str = row.try_get(0).map_err(store("reading pulses"))?;
+    for row in rows(db, doing, sql, bind).await? {
+        let name: &str = row.try_get(0).map_err(store(doing))?;
         let instance = name.parse().map_err(|e| codes::corrupt("instances", name, e))?;
-        pulses.insert(instance, moment(&row, 1)?);
+        let hands: i64 = row.try_get(2).map_err(store(doing))?;
+        let answered_at: Option<i64> = row.try_get(3).map_err(store(doing))?;
+        let hands = u32::try_from(hands).unwrap_or(u32::MAX);
+        let answered_at = answered_at.map(Timestamp);
+        pulses.insert(instance, Pulsed { at: moment(&row, 1)?, hands, answered_at });
     }
     Ok(pulses)
 }

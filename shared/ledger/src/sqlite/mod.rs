@@ -27,7 +27,6 @@ mod write;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -47,8 +46,8 @@ use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
 use crate::{
-    Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState, Intent,
-    Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
+    Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -62,8 +61,7 @@ pub struct SqliteLedger {
     ledger: String,
     epoch: u32,
     day: Day,
-    /// How far [`Ledger::to_wake`] has gone through the jobs that are blocked for long.
-    blocked_after: AtomicI64,
+    rounds: find::Rounds,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -160,7 +158,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, &self.blocked_after).await
+        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, (&self.limits, &self.rounds)).await
     }
 
     async fn register(
@@ -215,9 +213,13 @@ impl Ledger for SqliteLedger {
             other => return Err(mixed_up(&other)),
         };
         if lifted {
-            // Not in the same transaction: it may have stopped a million jobs. What a crash in between leaves
-            // out is looked at again within a minute anyway.
-            self.look_again(pause).await?;
+            // Not in the same transaction: it may have stopped a million jobs. The pause is lifted whatever comes of
+            // this; what a crash or an error leaves out is found by the next round, which begins at once.
+            self.rounds.held.again();
+            self.rounds.stuck.again();
+            if let Err(error) = self.look_again(pause).await {
+                tracing::warn!(error = %error, pause, "lifted; what it stopped is looked at later");
+            }
         }
         Ok(lifted)
     }
@@ -226,8 +228,8 @@ impl Ledger for SqliteLedger {
         memory::pauses(&mut *self.reader().await?).await
     }
 
-    async fn pulse(&self, instances: Vec<Instance>) -> Result<(), LedgerError> {
-        match self.ask(Work::Pulse(instances)).await? {
+    async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        match self.ask(Work::Pulse(alive)).await? {
             Answer::Pulse => Ok(()),
             other => Err(mixed_up(&other)),
         }

@@ -1,7 +1,6 @@
 //! Opening the file: lock it, migrate it, check what it is and how durable it is, start the writer.
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use super::SqliteLedger;
 use super::chunk::{Bind, execute, store};
 use super::clock::Clock;
+use super::find::Rounds;
 use super::memory::Memory;
 use super::run::Setting;
 use super::writer::{WAITING, Writer};
@@ -84,7 +84,7 @@ impl SqliteLedger {
             ledger,
             epoch,
             day,
-            blocked_after: AtomicI64::new(0),
+            rounds: Rounds::default(),
         })
     }
 }

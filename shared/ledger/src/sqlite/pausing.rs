@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::job::JobKind;
-use sexton_model::{Actor, DeletionId, Instance};
+use sexton_model::{Actor, DeletionId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -13,7 +13,7 @@ use super::codes;
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
 use crate::rules::{self, LedgerEvent};
-use crate::{LedgerError, Paused};
+use crate::{Alive, LedgerError, Paused};
 
 /// The chain of all pauses.
 pub(super) const CHAIN: &str = "pauses";
@@ -122,18 +122,42 @@ static PULSES: LazyLock<Chunked> = LazyLock::new(|| {
     )
 });
 
-/// Consumers of these instances are alive.
+/// A count that has grown says that something was answered since the last pulse; a new copy's says nothing yet.
+static COPIES: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::new(
+        "INSERT INTO copies (instance, copy, hands, answered, pulsed_at) VALUES",
+        5,
+        "ON CONFLICT (instance, copy) DO UPDATE SET hands = excluded.hands, answered = excluded.answered, \
+         pulsed_at = excluded.pulsed_at, \
+         answered_at = iif(excluded.answered > copies.answered, excluded.pulsed_at, copies.answered_at)",
+    )
+});
+
+/// These copies are alive; those that ended are forgotten, since every process has a name of its own.
 pub(super) async fn pulse(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     staged: &Staged,
-    instances: &[Instance],
+    (alive, down_after_us): (&[Alive], i64),
 ) -> Result<(), LedgerError> {
+    let doing = "noting pulses";
     memory.pulses = None;
     PULSES
-        .execute(db, "noting pulses", instances.iter(), |instance, bind| {
-            bind.add(instance.to_string()).add(staged.now.0);
+        .execute(db, doing, alive.iter(), |one, bind| {
+            bind.add(one.instance.to_string()).add(staged.now.0);
         })
         .await?;
+    COPIES
+        .execute(db, doing, alive.iter(), |one, bind| {
+            bind.add(one.instance.to_string())
+                .add(one.copy.clone())
+                .add(one.hands)
+                .add(i64::try_from(one.answered).unwrap_or(i64::MAX))
+                .add(staged.now.0);
+        })
+        .await?;
+    let mut bind = Bind::default();
+    bind.add(staged.now.0.saturating_sub(down_after_us.saturating_mul(2)));
+    execute(db, doing, "DELETE FROM copies WHERE pulsed_at < ?", bind).await?;
     Ok(())
 }

@@ -68,7 +68,7 @@ async fn load(
     };
     let pulses = match memory.pulses.take() {
         Some(pulses) => pulses,
-        None => pulses(db).await?,
+        None => pulses(db, staged.now, setting.limits.down_after_us()).await?,
     };
     let loaded = Loaded {
         now: staged.now,

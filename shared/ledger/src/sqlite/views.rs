@@ -227,12 +227,12 @@ pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<
     for ((instance, _), count) in count_out(db).await? {
         *out.entry(instance).or_insert(0) += u64::from(count);
     }
-    let mut instances: BTreeMap<_, _> = pulses(db)
+    let mut instances: BTreeMap<_, _> = pulses(db, now, 0)
         .await?
         .into_iter()
-        .map(|(instance, at)| {
+        .map(|(instance, pulsed)| {
             let count = out.remove(&instance).unwrap_or(0);
-            (instance, (at, count))
+            (instance, (pulsed.at, count))
         })
         .collect();
     // Orders may be out at an instance that was never heard of.

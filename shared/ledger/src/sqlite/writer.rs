@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, Instance};
+use sexton_model::{Actor, DeletionId};
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +16,7 @@ use super::clock::Clock;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{inventory, pausing, run};
-use crate::{Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+use crate::{Alive, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
 /// their callers.
@@ -37,7 +37,7 @@ pub(super) enum Work {
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
-    Pulse(Vec<Instance>),
+    Pulse(Vec<Alive>),
     Compare,
 }
 
@@ -187,8 +187,8 @@ async fn one(
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason)).await?)
         }
         Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by)).await?),
-        Work::Pulse(instances) => {
-            pausing::pulse(db, memory, staged, instances).await?;
+        Work::Pulse(alive) => {
+            pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us())).await?;
             Answer::Pulse
         }
         Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),

@@ -1,16 +1,17 @@
 //! What stops a deletion: holds, pauses, protection, credit, what is down.
 use std::collections::BTreeMap;
 
-use sexton_ledger::{Intent, Limits, NotDone, Options};
+use sexton_ledger::{Alive, Intent, Limits, NotDone, Options};
 use sexton_model::belts::PauseSelector;
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::step::Mode;
+use sexton_model::{DeletionId, JobId};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, instance, job_id, named, options, resource, right_answer};
+use super::stage::{Stagehand, actor, alive, instance, job_id, named, options, resource, right_answer};
 
 pub async fn a_hold_stops_and_its_release_goes_on(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
@@ -134,7 +135,7 @@ pub async fn nothing_is_claimed_for_what_is_down(fixture: &dyn Fixture) {
     assert_eq!(on.state(id, Stage::Announce).await, StateName::Scheduled, "no lock is taken");
     let free = on.ledger.free_credit().await.unwrap();
     assert_eq!(free[&(instance("hypervisor.main"), Lane::Stages)], 0);
-    on.ledger.pulse(vec![instance("hypervisor.main")]).await.unwrap();
+    on.ledger.pulse(vec![alive("hypervisor.main")]).await.unwrap();
     assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_some());
 }
 
@@ -182,4 +183,97 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
     assert_eq!(ready.state.name(), StateName::Ready);
     let again = on.one(ready.id.deletion(), Event::Claim { job: ready.id }).await.unwrap_err();
     assert_eq!(again, NotDone::Refused(Refusal::NotYet(ready.id)));
+}
+
+pub async fn what_is_in_line_at_an_instance_that_is_gone_parks(fixture: &dyn Fixture) {
+    let limits = Limits { down_after_ms: 200, gone_after_ms: 400, look_again_ms: 10, ..Limits::default() };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let id = on.doomed("web01").await;
+    let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
+    let pulsed = on.ledger.health().await.unwrap().instances[&instance("notifier.main")].0;
+    on.until(pulsed.plus_ms(202)).await;
+    assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none(), "it is down");
+    let JobState::Ready { since, .. } = on.job(id, JobKind::Stage(Stage::Announce)).await.state else {
+        panic!("not in line")
+    };
+    assert_eq!(on.ledger.to_wake(10).await.unwrap(), [], "down is not gone");
+    on.until(since.plus_ms(402)).await;
+    let woken = on.ledger.to_wake(10).await.unwrap();
+    assert_eq!(woken, [Intent { deletion: id, event: Event::Recheck { job: order.spec.job } }]);
+    on.ledger.run(woken).await.unwrap().remove(0).unwrap();
+    let job = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    let JobState::Parked { reason } = &job.state else { panic!("{:?}", job.state) };
+    assert!(reason.contains("notifier.main"), "{reason}");
+    // The instance is back, and a person says so.
+    on.ledger.pulse(vec![alive("notifier.main")]).await.unwrap();
+    assert!(on.one(id, Event::Retry { by: actor("ops") }).await.unwrap().dispatch.is_some());
+}
+
+/// The round over what is held goes through all of it, in pieces, and leaves no trace while nothing has changed.
+pub async fn a_held_job_that_is_looked_at_writes_nothing(fixture: &dyn Fixture) {
+    let limits = Limits { look_again_ms: 0, ..options().limits };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let covers = PauseSelector::default();
+    on.ledger.pause(covers, &actor("ops"), "look first").await.unwrap();
+    let mut held = Vec::new();
+    for n in 0..3 {
+        let id = on.doomed(&format!("vm{n}")).await;
+        on.claim(id, Stage::Announce).await.unwrap();
+        held.push(job_id(id, Stage::Announce));
+    }
+    let before = on.view(held[0].deletion()).await;
+    let recheck = |job: &JobId| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } };
+    for _ in 0..2 {
+        assert_eq!(on.ledger.to_wake(2).await.unwrap(), [recheck(&held[0]), recheck(&held[1])]);
+        let rest = on.ledger.to_wake(2).await.unwrap();
+        assert_eq!(rest, [recheck(&held[2])], "the round goes on where it was");
+        for refused in on.ledger.run(held.iter().map(recheck).collect()).await.unwrap() {
+            assert!(matches!(refused, Err(NotDone::Refused(Refusal::NotYet(_)))), "{refused:?}");
+        }
+    }
+    let after = on.view(held[0].deletion()).await;
+    assert_eq!(after.audit.len(), before.audit.len());
+}
+
+/// What is slow gets no more orders than its living consumers have hands, however much credit is configured; what is
+/// quick gets as many as they do in a deadline.
+pub async fn credit_is_what_the_consumers_can_do_in_time(fixture: &dyn Fixture) {
+    let limits = Limits { down_after_ms: 1_000, ..options().limits };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let copy = |copy: &str, hands| Alive { copy: copy.into(), hands, ..alive("hypervisor.main") };
+    let mut ids = Vec::new();
+    for n in 0..8 {
+        ids.push(on.doomed(&format!("vm{n}")).await);
+    }
+    // The first copy is silent from here on, and two others live.
+    let began = on.ledger.health().await.unwrap().instances[&instance("hypervisor.main")].0;
+    on.until(began.plus_ms(1_002)).await;
+    on.ledger.pulse(vec![copy("two", 1), copy("three", 2)]).await.unwrap();
+    let claims = |ids: &[DeletionId]| -> Vec<Intent> {
+        let claim = |id: &DeletionId| Event::Claim { job: job_id(*id, Stage::Announce) };
+        ids.iter().map(|id| Intent { deletion: *id, event: claim(id) }).collect()
+    };
+    // An inspection takes 100 of its 150 ms at most: one after the other is one.
+    let given = on.ledger.run(claims(&ids)).await.unwrap();
+    let orders: Vec<_> = given.iter().flatten().filter_map(|d| d.dispatch.clone()).collect();
+    assert_eq!(orders.len(), 3, "three hands");
+    on.ledger.pulse(vec![copy("two", 1), copy("three", 4)]).await.unwrap();
+    let given = on.ledger.run(claims(&ids[3..])).await.unwrap();
+    assert_eq!(given.iter().flatten().count(), 2, "two hands more");
+}
+
+/// A consumer that answers others is busy: its answers are in its pulses.
+pub async fn pulses_tell_who_works(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (busy, dead) = (on.doomed("busy").await, on.doomed("dead").await);
+    for (id, answered) in [(busy, 7), (dead, 7)] {
+        let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
+        // The second time the count has not grown.
+        on.ledger.pulse(vec![Alive { answered, ..alive("hypervisor.main") }]).await.unwrap();
+        let lease = on.job(id, JobKind::Stage(Stage::Announce)).await.state.out().unwrap().lease_until;
+        on.until(lease).await;
+        on.one(id, Event::LeaseOver { job: order.spec.job, fence: order.spec.fence }).await.unwrap();
+    }
+    assert_eq!(on.job(busy, JobKind::Stage(Stage::Announce)).await.in_vain, 1);
+    assert_eq!(on.job(dead, JobKind::Stage(Stage::Announce)).await.in_vain, sexton_model::retry::SILENT);
 }

@@ -6,7 +6,7 @@ use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, instance, options, resource};
+use super::stage::{Stagehand, actor, alive, instance, options, resource};
 
 pub async fn listings_have_pages(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
@@ -88,7 +88,7 @@ pub async fn instances_and_what_waits(fixture: &dyn Fixture) {
     let states = on.ledger.instances().await.unwrap();
     assert_eq!(states.len(), 5, "{states:?}");
     assert_eq!(states[&other], InstanceState { pulse_at: None, down: true, waiting: 2 });
-    on.ledger.pulse(vec![other.clone()]).await.unwrap();
+    on.ledger.pulse(vec![alive(&other.to_string())]).await.unwrap();
     let up = on.ledger.instances().await.unwrap()[&other];
     let pulsed = up.pulse_at.unwrap();
     assert_eq!((up.down, up.waiting), (false, 2));

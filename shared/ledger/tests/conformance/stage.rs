@@ -3,7 +3,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Steady};
 
 use serde_json::json;
-use sexton_ledger::{Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options};
+use sexton_ledger::{
+    Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options,
+};
 use sexton_model::catalogue::{Catalogue, Nature};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
@@ -25,7 +27,7 @@ subsystem = "hypervisor"
 nature = "inspect"
 earliest = "announce"
 deadline_ms = 150
-longest_call_ms = 1
+longest_call_ms = 100
 about = "look"
 [actions.stop]
 nature = "reversible"
@@ -161,6 +163,11 @@ pub fn instance(name: &str) -> Instance {
     name.parse().unwrap()
 }
 
+/// A copy of that instance with as many hands as one may have.
+pub fn alive(name: &str) -> Alive {
+    Alive { instance: instance(name), copy: "one".into(), hands: 256, answered: 0 }
+}
+
 pub fn resource(name: &str, uuid: &str) -> Resource {
     serde_json::from_value(json!({
         "id": format!("vm/{name}"), "scope": "tenants/acme", "identity": {"uuid": uuid},
@@ -183,7 +190,7 @@ impl Stagehand {
     pub async fn with(fixture: &dyn Fixture, options: Options) -> Self {
         let this = Self { ledger: fixture.open(options).await, plan: plan() };
         let all = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"];
-        this.ledger.pulse(all.map(instance).to_vec()).await.unwrap();
+        this.ledger.pulse(all.map(alive).to_vec()).await.unwrap();
         this
     }
 

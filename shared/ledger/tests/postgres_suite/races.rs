@@ -22,7 +22,7 @@ async fn handles(database: &Database, count: usize) -> (Vec<Arc<PgLedger>>, Stag
         all.push(database.open(stage::options()).await.unwrap());
     }
     let hand = Stagehand { ledger: all[0].clone(), plan: stage::plan() };
-    let instances = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"].map(stage::instance);
+    let instances = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"].map(stage::alive);
     hand.ledger.pulse(instances.to_vec()).await.unwrap();
     (all, hand)
 }

@@ -1,9 +1,9 @@
 //! How a job takes the lock, goes from step to step, and ends.
-use super::settle::park;
-use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading, held};
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
+use crate::credit::Draw;
 use crate::deletion::{RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
@@ -40,12 +40,12 @@ pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         let mut audit = heading(draft.now(), What::Held, COORDINATOR, kind);
         audit.detail = by.to_string();
         draft.record(audit);
-        let state = held(due_at, by, draft.now());
+        let state = JobState::Held { due_at, by };
         draft.put(Job { state, ..job });
         return Ok(());
     }
-    if let Some(instance) = draft.deletion.wants(&job)
-        && (draft.context.capacity)(&instance, Lane::Stages) != Capacity::Free
+    if let Some((instance, draw)) = wanted(draft, &job)
+        && (draft.context.capacity)(&instance, Lane::Stages, draw) != Capacity::Free
     {
         return Err(Refusal::NoCredit(instance));
     }
@@ -84,16 +84,26 @@ pub(super) fn proceed(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Is what held the job gone?
+/// Is what held the job gone? Or is what it waits for?
 pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     let job = draft.job(id)?;
+    if matches!(job.state, JobState::Ready { blocked: None, .. })
+        && let Some(instance) = draft.deletion.wants(&job)
+        && (draft.context.capacity)(&instance, lane(job.kind), Draw::ANY) == Capacity::Gone
+    {
+        let reason = format!("no consumer of {instance} is there, and none has been for long");
+        let mut audit = heading(draft.now(), What::Parked, COORDINATOR, Some(job.kind));
+        audit.detail.clone_from(&reason);
+        draft.record(audit);
+        park(draft, job, reason);
+        return Ok(());
+    }
     let blocked = belts::blocker(&draft.deletion, &job, draft.context.pauses);
     let (state, what) = match (&job.state, blocked) {
-        (JobState::Held { due_at, by, recheck_at }, Some(now_by)) => {
-            if *by == now_by && recheck_at.is_some_and(|at| at > draft.now()) {
-                return Err(Refusal::NotYet(id));
-            }
-            (held(*due_at, now_by, draft.now()), What::Held)
+        // A hold may stand for months: a look that finds the same leaves no event.
+        (JobState::Held { by, .. }, Some(now_by)) if *by == now_by => return Err(Refusal::NotYet(id)),
+        (JobState::Held { due_at, .. }, Some(now_by)) => {
+            (JobState::Held { due_at: *due_at, by: now_by }, What::Held)
         }
         (JobState::Held { due_at, .. }, None) => {
             (JobState::Scheduled { due_at: Some(*due_at) }, What::Unheld)
@@ -171,11 +181,7 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     if draft.deletion.waivers.iter().any(|w| w.slot == slot && w.step == index) {
         return true;
     }
-    let remaining = draft.deletion.waivers.iter().find(|w| {
-        w.claim == WaiverClaim::MayRemain
-            && draft.deletion.waived_step(w).is_some_and(|waived| step.after.contains(&waived.name))
-    });
-    let Some(cause) = remaining else { return false };
+    let Some(cause) = draft.deletion.cause_of_passing(step) else { return false };
     let waiver = Waiver {
         slot,
         step: index,
@@ -195,7 +201,7 @@ pub(super) fn advance(job: &mut Job) {
     job.phase = if job.kind == JobKind::Restore { Phase::Act } else { Phase::Capture };
     job.touched = false;
     job.attempts = 0;
-    job.unstarted = 0;
+    job.in_vain = 0;
 }
 
 /// What is asked next of a step.
@@ -224,10 +230,9 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
             return draft.put(job);
         }
     }
-    let lane = if job.kind == JobKind::Restore { Lane::Restores } else { Lane::Stages };
-    match (draft.context.capacity)(&instance, lane) {
+    match (draft.context.capacity)(&instance, lane(job.kind), Draw::of(step, mode)) {
         Capacity::Free => {}
-        Capacity::Full | Capacity::Down => {
+        Capacity::Full | Capacity::Down | Capacity::Gone => {
             let since = match job.state {
                 JobState::Ready { since, .. } => since,
                 _ => now,
@@ -313,6 +318,27 @@ fn keeps_the_name(draft: &Draft<'_>) -> Option<String> {
              gone, waive this as absent, with the evidence"
         )
     })
+}
+
+/// The first order that a job that is to be claimed will give, behind the coordinator's own steps.
+fn wanted(draft: &Draft<'_>, job: &Job) -> Option<(Instance, Draw)> {
+    let (step, instance) = draft.deletion.wanted(job)?;
+    Some((instance, Draw::of(step, mode(job.kind, job.phase, step.nature))))
+}
+
+/// Whose credit a job's orders draw on.
+pub(super) fn lane(kind: JobKind) -> Lane {
+    match kind {
+        JobKind::Stage(_) => Lane::Stages,
+        JobKind::Restore => Lane::Restores,
+    }
+}
+
+/// A person has to look.
+pub(super) fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
+    draft.happened("parked", format!("{}: {reason}", job.kind));
+    job.state = JobState::Parked { reason };
+    draft.put(job);
 }
 
 /// Begin the restore: it takes over the lock in this very decision.

@@ -1,5 +1,5 @@
-//! What people decide: cancel, hold, retry, waive, rescue.
-use super::dispatch::{advance, begin_restore, go_on};
+//! What people decide: cancel, hold, park, retry, waive, rescue.
+use super::dispatch::{self, advance, begin_restore, go_on};
 use super::{Change, Draft, Refusal, heading};
 use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
@@ -88,7 +88,7 @@ pub(super) fn release_hold(draft: &mut Draft<'_>, hold: i64, by: &Actor) -> Resu
     }
     for job in draft.deletion.jobs.clone() {
         let state = match &job.state {
-            JobState::Held { due_at, by: Blocker::Hold { .. }, .. } => {
+            JobState::Held { due_at, by: Blocker::Hold { .. } } => {
                 JobState::Scheduled { due_at: Some(*due_at) }
             }
             JobState::Ready { since, blocked: Some(Blocker::Hold { .. }) } => {
@@ -120,6 +120,29 @@ fn parked(draft: &Draft<'_>) -> Result<Job, Refusal> {
         .ok_or(Refusal::NothingParked)
 }
 
+/// A person has to look, says a person: about a job whose instance is gone, or that is put off again and again.
+/// From there on it can be tried again, or its step let pass.
+pub(super) fn park(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+    given("reason", reason)?;
+    let found = draft.deletion.jobs.iter().find(|job| match job.state {
+        JobState::Ready { .. } | JobState::Waiting { .. } => true,
+        JobState::Scheduled { .. }
+        | JobState::Held { .. }
+        | JobState::Running(_)
+        | JobState::Cancelling(_)
+        | JobState::Parked { .. }
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => false,
+    });
+    let job = found.cloned().ok_or(Refusal::NothingToPark)?;
+    let mut audit = heading(draft.now(), What::Parked, by.as_str(), Some(job.kind));
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    dispatch::park(draft, job, format!("parked by {by}: {reason}"));
+    Ok(())
+}
+
 /// The parked step is tried again, with all its attempts.
 pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     let mut job = parked(draft)?;
@@ -128,7 +151,7 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     }
     draft.record(heading(draft.now(), What::Retried, by.as_str(), Some(job.kind)));
     job.attempts = 0;
-    job.unstarted = 0;
+    job.in_vain = 0;
     // An undo that did not hold is done again: looking once more would only find the same.
     if job.phase == Phase::Verify {
         job.phase = Phase::Act;

@@ -1,12 +1,15 @@
 //! What answers, progress and leases that ran out mean.
-use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, mode};
-use super::{COORDINATOR, Change, Draft, Effect, PlanStep, Refusal, heading};
+use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, lane, mode, park};
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, PlanStep, Refusal, heading};
 use crate::audit::What;
+use crate::belts;
 use crate::catalogue::Nature;
+use crate::credit::Draw;
 use crate::id::{Fence, Instance, JobId};
-use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
+use crate::job::{Job, JobState, Out, Phase, Stage};
 use crate::retry;
 use crate::step::{Mode, Outcome, Presence, RetryClass};
+use crate::time::Timestamp;
 
 /// The step an order is out for.
 struct Asked {
@@ -79,6 +82,9 @@ pub(super) fn outcome(
 }
 
 fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option<&serde_json::Value>) {
+    if let Some(reason) = unbelievable(asked.mode, asked.step.nature, presence, finding) {
+        return try_again(draft, asked, RetryClass::Failed, &reason);
+    }
     let Asked { mut job, stage, index, step, mode, .. } = asked;
     match mode {
         Mode::Inspect => {
@@ -88,22 +94,14 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
             advance(&mut job);
         }
         Mode::Capture => {
-            let Some(value) = finding else {
-                let again = Asked { job, out: asked.out, stage, index, step, mode };
-                return try_again(draft, again, RetryClass::Failed, "a capture without a manifest");
-            };
-            draft.change(Change::Manifest { slot: stage.index(), step: index, value: value.clone() });
+            if let Some(value) = finding {
+                draft.change(Change::Manifest { slot: stage.index(), step: index, value: value.clone() });
+            }
             job.phase = Phase::Act;
             job.attempts = 0;
-            job.unstarted = 0;
+            job.in_vain = 0;
         }
         Mode::Perform => {
-            // Neither an error nor `unknown` ever counts as absent: only what was seen to be gone is done.
-            if step.nature == Nature::Destructive && presence != Presence::Absent {
-                let reason = format!("answered done, but what it removes is {presence:?}");
-                let again = Asked { job, out: asked.out, stage, index, step, mode };
-                return try_again(draft, again, RetryClass::Failed, &reason);
-            }
             if let (Some(value), Some(instance)) = (finding, draft.deletion.instance_for(&step)) {
                 draft.change(Change::Targets { instance, value: value.clone(), join: true });
             }
@@ -112,19 +110,58 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
         Mode::Undo => {
             // The attempts go on counting: an undo that never holds parks in the end.
             job.phase = Phase::Verify;
-            job.unstarted = 0;
+            job.in_vain = 0;
         }
         Mode::Verify => advance(&mut job),
     }
     go_on(draft, job);
 }
 
+/// Why a `done` does not count, if it does not. The SDK never says such a thing; whoever holds the key of an
+/// instance may.
+fn unbelievable(
+    mode: Mode,
+    nature: Nature,
+    presence: Presence,
+    finding: Option<&serde_json::Value>,
+) -> Option<String> {
+    let wanted = match (mode, nature) {
+        // Neither an error nor `unknown` ever counts as absent: only what was seen to be gone is done.
+        (Mode::Perform, Nature::Destructive) => Presence::Absent,
+        // What is to be deleted, was switched off or came back is there: if it is not, a person has to look.
+        (Mode::Perform, Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible)
+        | (Mode::Inspect | Mode::Capture | Mode::Undo | Mode::Verify, _) => Presence::Present,
+    };
+    if presence != wanted {
+        return Some(format!("{mode:?} was answered done, but {presence:?} was seen, not {wanted:?}"));
+    }
+    let looks = match mode {
+        Mode::Inspect | Mode::Capture => true,
+        Mode::Perform | Mode::Undo | Mode::Verify => false,
+    };
+    (looks && finding.is_none())
+        .then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
+}
+
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {
-    let Asked { mut job, step, .. } = asked;
+    let Asked { mut job, out, step, .. } = asked;
+    // A long step that was not extended because of a belt has not failed.
+    let stopped = step.long
+        && draft.now() >= out.deadline
+        && belts::blocker(&draft.deletion, &job, draft.context.pauses).is_some();
+    let class = if stopped { RetryClass::Spared } else { class };
     let delay_ms = match class {
-        RetryClass::Spared => retry::spared_delay_ms(job.id),
+        RetryClass::Spared => {
+            job.in_vain += 1;
+            if job.in_vain >= retry::IN_VAIN {
+                let reason = format!("{} was put off too often: {reason}", step.name);
+                return park(draft, job, reason);
+            }
+            retry::spared_delay_ms(job.id, job.kind, job.in_vain)
+        }
         RetryClass::Failed => {
             job.attempts += 1;
+            job.in_vain = 0;
             if job.attempts >= step.max_attempts {
                 let reason = format!("{} failed {} times: {reason}", step.name, job.attempts);
                 return park(draft, job, reason);
@@ -132,7 +169,6 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
             retry::delay_ms(job.id, job.attempts)
         }
     };
-    job.unstarted = 0;
     job.state = JobState::Waiting { until: draft.now().plus_ms(delay_ms), reason: reason.to_owned() };
     draft.put(job);
 }
@@ -145,15 +181,8 @@ fn undo_again(draft: &mut Draft<'_>, asked: Asked, reason: &str) {
         return park(draft, job, reason);
     }
     job.phase = Phase::Act;
-    job.unstarted = 0;
+    job.in_vain = 0;
     go_on(draft, job);
-}
-
-/// It needs a person.
-pub(super) fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
-    draft.happened("parked", format!("{}: {reason}", job.kind));
-    job.state = JobState::Parked { reason };
-    draft.put(job);
 }
 
 /// The order that was out when it was cancelled is over: nothing of this job acts any more, the restore
@@ -165,7 +194,11 @@ fn end_cancelled(draft: &mut Draft<'_>, mut job: Job) {
     begin_restore(draft);
 }
 
-/// A consumer began or goes on. An order that is nearly over is extended, for its first performer only.
+/// A consumer began or goes on. An order whose time grows short is extended, for its first performer only, and
+/// not while a belt covers the job: it ends at its deadline then, and its outcome finds the belt.
+///
+/// Extended with three quarters of the deadline left: an extension may be lost, and nothing says so. The next two
+/// come before the performer has to stop.
 pub(super) fn progress(
     draft: &mut Draft<'_>,
     id: JobId,
@@ -181,7 +214,10 @@ pub(super) fn progress(
         return Err(Refusal::Stale { job: id, fence });
     }
     let first = !out.started;
-    let extend = step.long && out.deadline.ms_since(draft.now()) <= step.deadline_ms / 2;
+    let stopped = belts::blocker(&draft.deletion, &job, draft.context.pauses);
+    let extend = step.long
+        && stopped.is_none()
+        && out.deadline.ms_since(draft.now()) <= step.deadline_ms - step.deadline_ms / 4;
     if !first && !extend {
         return Err(Refusal::NotYet(id));
     }
@@ -203,6 +239,20 @@ pub(super) fn progress(
     Ok(())
 }
 
+/// What an order weighs that nobody began or answered. An outage weighs nothing. Consumers that answered others since
+/// it was `given` are busy, or lost it; those that answered nothing at all take orders and die.
+fn in_vain(draft: &Draft<'_>, job: &Job, instance: &Instance, given: Timestamp) -> u16 {
+    match (draft.context.capacity)(instance, lane(job.kind), Draw::ANY) {
+        Capacity::Down | Capacity::Gone => 0,
+        Capacity::Free | Capacity::Full
+            if (draft.context.answered)(instance).is_some_and(|at| at >= given) =>
+        {
+            1
+        }
+        Capacity::Free | Capacity::Full => retry::SILENT,
+    }
+}
+
 /// Nobody answered in time.
 pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Result<(), Refusal> {
     let Asked { mut job, out, step, mode, .. } = asked(draft, id, fence, None)?;
@@ -220,28 +270,20 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
     }
     if out.started {
         job.attempts += 1;
-        job.unstarted = 0;
+        job.in_vain = 0;
         if job.attempts >= step.max_attempts {
             let reason = format!("{} was begun {} times and never answered", step.name, job.attempts);
             park(draft, job, reason);
             return Ok(());
         }
     } else {
-        let up = draft.deletion.instance_for(&step).is_some_and(|instance| {
-            let lane = match job.kind {
-                JobKind::Stage(_) => super::Lane::Stages,
-                JobKind::Restore => super::Lane::Restores,
-            };
-            (draft.context.capacity)(&instance, lane) != super::Capacity::Down
-        });
-        if up {
-            job.unstarted += 1;
-        }
-        if job.unstarted >= retry::UNSTARTED {
-            let reason = format!(
-                "{}: {} orders in a row were not answered although consumers are alive",
-                step.name, job.unstarted
-            );
+        // Not begun, so not extended either.
+        let given = Timestamp(out.deadline.0 - i64::try_from(step.deadline_ms * 1000).unwrap_or(0));
+        job.in_vain +=
+            draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
+        if job.in_vain >= retry::IN_VAIN {
+            let reason =
+                format!("{}: order after order was not answered although consumers are alive", step.name);
             park(draft, job, reason);
             return Ok(());
         }

@@ -11,3 +11,5 @@ mod random;
 mod settle;
 mod time;
 mod watch;
+
+pub(crate) use kit::plan;

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
 use sexton_model::catalogue::Catalogue;
+use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Event, Lane, Refusal, decide};
 use sexton_model::deletion::{Deletion, Record, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
@@ -59,7 +60,7 @@ pub struct Row(pub Job);
 impl Hash for Row {
     fn hash<H: Hasher>(&self, h: &mut H) {
         let job = &self.0;
-        (job.kind, job.cursor, job.phase as u8, job.touched, job.attempts, job.unstarted).hash(h);
+        (job.kind, job.cursor, job.phase as u8, job.touched, job.attempts, job.in_vain).hash(h);
         (job.quiet_after, job.state.name()).hash(h);
         match &job.state {
             JobState::Scheduled { due_at } => due_at.hash(h),
@@ -103,7 +104,11 @@ impl Answer {
     fn event(&self) -> Option<Event> {
         let outcome = match self.says {
             Says::Done(mode, seen) => Outcome::Done {
-                presence: if mode == Mode::Perform { Presence::Absent } else { Presence::Present },
+                presence: if mode == Mode::Perform && self.job.slot() >= Stage::Hard.index() {
+                    Presence::Absent
+                } else {
+                    Presence::Present
+                },
                 evidence: String::new(),
                 finding: matches!(mode, Mode::Inspect | Mode::Capture).then(|| seen.into()),
             },
@@ -207,10 +212,12 @@ impl World {
     }
 
     fn decide(&self, event: &Event) -> Result<Decision, Refusal> {
-        let capacity = |_: &Instance, _: Lane| Capacity::Free;
+        let capacity = |_: &Instance, _: Lane, _: Draw| Capacity::Free;
+        let answered = |_: &Instance| None;
         let fence = Fence { epoch: 1, number: 1_000 };
         let (now, day) = (Timestamp(0), DAY);
-        decide(&self.deletion(), event, &Context { now, day, pauses: &[], fence, capacity: &capacity })
+        let context = Context { now, day, pauses: &[], fence, capacity: &capacity, answered: &answered };
+        decide(&self.deletion(), event, &context)
     }
 
     fn fences(&self) -> Vec<Fence> {

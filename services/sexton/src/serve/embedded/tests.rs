@@ -196,5 +196,5 @@ async fn a_consumer_that_is_down_costs_its_own_jobs_time_and_no_others() {
     let job = &site.show("late01").await.jobs[0];
     assert_eq!(job.job, JobKind::Stage(Stage::Announce));
     site.shutdown.cancel();
-    site.embedded.stopped().await;
+    site.embedded.stopped().await.unwrap();
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::super::{Capacity, Event};
-use super::kit::{Bench, actor, pause, plan, stage};
+use super::super::Event;
+use super::kit::{Bench, actor, cancel, pause, plan, stage};
 use super::random::{event, ops, plans};
 use crate::belts::PauseSelector;
 use crate::deletion::WaiverClaim;
@@ -44,6 +44,7 @@ fn word(event: &Event) -> &'static str {
         Event::Cancel { .. } => "cancel",
         Event::PlaceHold { .. } => "place hold",
         Event::ReleaseHold { .. } => "release hold",
+        Event::Park { .. } => "park",
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
         Event::Rescue { .. } => "rescue",
@@ -101,22 +102,23 @@ fn walked() -> BTreeSet<Arrow> {
     for state in StateName::ALL.into_iter().filter(|s| s.over()) {
         arrows.insert((state.to_string(), "[*]".into(), String::new()));
     }
-    // Too rare for chance: the step that was looked at for credit turns out to be waived.
-    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
-    bench.answer(Outcome::refused("not mine"));
-    let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
-    bench.must(&Event::Waive { by, claim, evidence: "seen".into() });
-    bench.elsewhere = Capacity::Full;
-    let before = bench.clone();
-    bench.claim(Stage::Purge);
-    seen(&before, &bench, &Event::Claim { job: stage(Stage::Purge) }, &mut arrows);
-    // As rare: a recycle that was stopped between two steps finds at its end that something may remain.
+    // Too rare for chance: a recycle that was stopped between two steps finds at its end that something may remain.
     let bench = recycle_in_line();
     let job = stage(Stage::Recycle);
     for event in [Event::Claim { job }, Event::Proceed { job }] {
         let mut after = bench.clone();
         after.must(&event);
         seen(&bench, &after, &event, &mut arrows);
+    }
+    // Too rare for chance: a restore that waits for the stages' last deadline is parked, and tried again before it.
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    bench.must(&cancel());
+    bench.comply();
+    let by = || actor("ops");
+    for event in [Event::Park { by: by(), reason: "look first".into() }, Event::Retry { by: by() }] {
+        let before = bench.clone();
+        bench.must(&event);
+        seen(&before, &bench, &event, &mut arrows);
     }
     let mut runner = TestRunner::deterministic();
     let histories = (plans(), ops());

@@ -7,6 +7,7 @@ use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, Ord
 use super::watch::Watch;
 use crate::belts::{Pause, PauseSelector};
 use crate::catalogue::Catalogue;
+use crate::credit::Draw;
 use crate::deletion::{Deletion, Due, Record};
 use crate::id::{Actor, DeletionId, Fence, Instance, JobId};
 use crate::job::{Job, JobKind, Stage, StateName};
@@ -36,6 +37,7 @@ deadline_ms = 10000
 longest_call_ms = 5000
 about = "tell"
 [actions.stop]
+slow = true
 nature = "reversible"
 earliest = "soft"
 deadline_ms = 20000
@@ -111,7 +113,7 @@ offset_days = 38
 steps = []
 "#;
 
-pub(super) fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     let mut catalogue = Catalogue::default();
     catalogue.add("hypervisor.toml", SUBSYSTEM).unwrap();
     catalogue.add("dns.toml", OTHER).unwrap();
@@ -165,6 +167,8 @@ pub(super) struct Bench {
     pub capacity: Capacity,
     /// Of everybody else.
     pub elsewhere: Capacity,
+    /// When anybody last answered anything.
+    pub answered: Option<Timestamp>,
     /// The last order that was given, even if it is not out any more.
     pub last: Option<OrderSpec>,
     pub orders: Vec<OrderSpec>,
@@ -190,6 +194,7 @@ impl Bench {
             pauses: Vec::new(),
             capacity: Capacity::Free,
             elsewhere: Capacity::Free,
+            answered: None,
             last: None,
             orders: Vec::new(),
             fence: 0,
@@ -199,13 +204,14 @@ impl Bench {
 
     /// Decide without taking it over.
     pub(super) fn ask(&self, event: &Event) -> Result<Decision, Refusal> {
-        let capacity = |instance: &Instance, _: Lane| match instance.subsystem.as_str() {
+        let capacity = |instance: &Instance, _: Lane, _: Draw| match instance.subsystem.as_str() {
             "hypervisor" => self.capacity,
             _ => self.elsewhere,
         };
         let fence = Fence { epoch: 1, number: self.fence + 1 };
-        let context =
-            Context { now: self.now, day: self.day, pauses: &self.pauses, fence, capacity: &capacity };
+        let answered = |_: &Instance| self.answered;
+        let (now, day, pauses) = (self.now, self.day, &self.pauses[..]);
+        let context = Context { now, day, pauses, fence, capacity: &capacity, answered: &answered };
         decide(&self.deletion, event, &context)
     }
 

@@ -1,6 +1,6 @@
-//! What people decide: hold, retry, waive, rescue.
-use super::super::{Change, Event, Refusal};
-use super::kit::{Bench, DAY_MS, actor, cancel, place_hold, rescue, stage};
+//! What people decide: hold, park, retry, waive, rescue.
+use super::super::{Capacity, Change, Event, Refusal};
+use super::kit::{Bench, DAY_MS, RESTORE, actor, cancel, place_hold, rescue, stage};
 use crate::beacon::SKEW_MS;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::job::{JobState, Stage, StateName};
@@ -20,6 +20,114 @@ fn retry_and_waive_in_every_state() {
                 assert_eq!(bench.state(stage(Stage::Soft)), StateName::Running, "{event:?}");
             } else {
                 assert_eq!(answer, Err(Refusal::NothingParked), "{state}");
+            }
+        }
+    }
+}
+
+fn park() -> Event {
+    Event::Park { by: actor("ops"), reason: "the cluster is gone".into() }
+}
+
+#[test]
+fn park_in_every_state() {
+    for state in StateName::ALL {
+        let mut bench = Bench::soft_in(state);
+        let answer = bench.go(&park());
+        match state {
+            StateName::Ready | StateName::Waiting => {
+                assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked)
+            }
+            // The restore that follows a cancel waits for its time, and can be parked as well.
+            StateName::Cancelled => assert_eq!(bench.state(RESTORE), StateName::Parked),
+            _ => assert_eq!(answer, Err(Refusal::NothingToPark), "{state}"),
+        }
+    }
+    let unreasoned = Event::Park { by: actor("ops"), reason: String::new() };
+    assert_eq!(Bench::soft_in(StateName::Ready).go(&unreasoned), Err(Refusal::Missing("reason")));
+}
+
+/// Every stage past the end of cancel, and the restore, with its instance gone for good: a person brings each to an
+/// end, whatever locked state it stands in. An order that is out ends by itself.
+#[test]
+fn from_every_locked_state_there_is_a_way_to_end() {
+    let mut cases = Vec::new();
+    for which in [Stage::Hard, Stage::Purge] {
+        let running = Bench::at(which, 0, Mode::Perform);
+        for outcome in [Outcome::failed("busy"), Outcome::spared("an outage"), Outcome::refused("not mine")] {
+            let mut bench = running.clone();
+            bench.answer(outcome);
+            cases.push(bench);
+        }
+        cases.push(running);
+    }
+    for before in [StateName::Running, StateName::Waiting, StateName::Ready, StateName::Parked] {
+        let mut bench = Bench::soft_in(before);
+        bench.must(&cancel());
+        cases.push(bench);
+    }
+    for mut bench in cases {
+        let began = format!("{:?}", bench.deletion.jobs);
+        bench.capacity = Capacity::Gone;
+        bench.elsewhere = Capacity::Gone;
+        for _ in 0..100 {
+            if !bench.deletion.status.live() {
+                break;
+            }
+            end_by_hand(&mut bench);
+        }
+        assert!(!bench.deletion.status.live(), "no way out of {began}: {:?}", bench.deletion.jobs);
+    }
+}
+
+/// The next thing a person, or time, can do about a deletion that no consumer works for.
+fn end_by_hand(bench: &mut Bench) {
+    let open = bench.deletion.jobs.iter().find(|j| !j.state.name().over()).cloned().unwrap();
+    match open.state {
+        JobState::Scheduled { due_at } => {
+            // Nothing is claimed for what is gone: the steps before it were waived, so it needs nobody.
+            bench.now = bench.now.max(due_at.unwrap());
+            if bench.go(&Event::Claim { job: open.id }).is_err() {
+                bench.capacity = Capacity::Free;
+                bench.elsewhere = Capacity::Free;
+                bench.must(&Event::Claim { job: open.id });
+                bench.capacity = Capacity::Gone;
+                bench.elsewhere = Capacity::Gone;
+            }
+        }
+        JobState::Running(out) | JobState::Cancelling(out) => {
+            bench.now = out.lease_until;
+            bench.must(&Event::LeaseOver { job: open.id, fence: out.fence });
+        }
+        JobState::Ready { .. } | JobState::Waiting { .. } => drop(bench.must(&park())),
+        JobState::Parked { .. } => drop(bench.must(&waive(WaiverClaim::Absent))),
+        JobState::Held { .. } | JobState::Done | JobState::Cancelled | JobState::Rescued => {
+            panic!("{:?}", open.state)
+        }
+    }
+}
+
+/// In line at an instance that is gone for good: looked at again, it parks, a restore as well. One that is only
+/// down, or full, waits.
+#[test]
+fn what_is_in_line_at_an_instance_that_is_gone_parks() {
+    let job = stage(Stage::Soft);
+    let mut back = Bench::at(Stage::Soft, 0, Mode::Perform);
+    back.must(&cancel());
+    back.comply();
+    back.wait_ms(60_000);
+    back.capacity = Capacity::Down;
+    back.must(&Event::Proceed { job: RESTORE });
+    for (id, bench) in [(job, Bench::soft_in(StateName::Ready)), (RESTORE, back)] {
+        for capacity in [Capacity::Free, Capacity::Full, Capacity::Down, Capacity::Gone] {
+            let mut bench = bench.clone();
+            bench.capacity = capacity;
+            let answer = bench.go(&Event::Recheck { job: id });
+            if capacity == Capacity::Gone {
+                let JobState::Parked { reason } = &bench.job(id).state else { panic!("{answer:?}") };
+                assert!(reason.contains("hypervisor.main"), "{reason}");
+            } else {
+                assert_eq!(answer, Err(Refusal::NotYet(id)), "{capacity:?}");
             }
         }
     }
@@ -143,4 +251,19 @@ fn holds_are_for_live_records() {
     bench.must(&cancel());
     let hold = bench.deletion.holds[0].id;
     bench.must(&Event::ReleaseHold { hold, by: actor("legal") });
+}
+
+/// The line a job stands in is that of the first step it will really take: not of one that is let pass because the
+/// instance is gone, nor of one that follows from that.
+#[test]
+fn a_step_that_is_let_pass_needs_nobody() {
+    let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
+    bench.answer(Outcome::refused("not mine"));
+    bench.must(&waive(WaiverClaim::MayRemain));
+    let purge = bench.deletion.stage_job(Stage::Purge).unwrap();
+    let wanted = bench.deletion.wants(purge).unwrap();
+    assert_eq!(wanted.to_string(), "dns.main", "the disks of what may remain are not wiped");
+    bench.capacity = Capacity::Gone;
+    bench.claim(Stage::Purge);
+    assert_eq!((bench.out().stage, bench.out().step), (Stage::Purge, 1));
 }

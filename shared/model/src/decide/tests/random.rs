@@ -27,6 +27,7 @@ pub(super) enum Op {
     Cancel,
     Hold,
     Release,
+    Park,
     Retry,
     Waive(WaiverClaim),
     Rescue,
@@ -52,8 +53,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn op() -> impl Strategy<Value = Op> {
     let stage = prop_oneof![Just(None), (0..5usize).prop_map(|i| Some(Stage::ALL[i]))];
-    let capacity =
-        prop_oneof![2 => Just(Capacity::Free), 1 => Just(Capacity::Full), 1 => Just(Capacity::Down)];
+    let capacity = prop_oneof![2 => Just(Capacity::Free), 1 => Just(Capacity::Full), 1 => prop_oneof![Just(Capacity::Down), Just(Capacity::Gone)]];
     let claim = prop_oneof![Just(WaiverClaim::Absent), Just(WaiverClaim::MayRemain)];
     prop_oneof![
         40 => Just(Op::Forward),
@@ -67,6 +67,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Cancel),
         1 => Just(Op::Hold),
         2 => Just(Op::Release),
+        2 => Just(Op::Park),
         3 => Just(Op::Retry),
         2 => claim.prop_map(Op::Waive),
         1 => Just(Op::Rescue),
@@ -174,6 +175,7 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
             let hold = bench.deletion.holds.first().map_or(99, |h| h.id);
             Some(Event::ReleaseHold { hold, by: ops })
         }
+        Op::Park => Some(Event::Park { by: ops, reason: "gone".into() }),
         Op::Retry => Some(Event::Retry { by: ops }),
         Op::Waive(claim) => Some(Event::Waive { by: ops, claim: *claim, evidence: "seen".into() }),
         Op::Rescue => Some(rescue()),

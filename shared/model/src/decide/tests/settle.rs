@@ -103,13 +103,31 @@ fn only_what_was_seen_to_be_gone_is_gone() {
     }
 }
 
+/// What a consumer that keeps to the SDK never says counts as a failed attempt, in each mode.
 #[test]
-fn a_capture_without_a_manifest_is_no_capture() {
-    let mut bench = Bench::at(Stage::Soft, 0, Mode::Capture);
-    let decision = bench.answer(Outcome::done(Presence::Present, "captured"));
-    assert!(findings(&decision).is_empty());
-    let job = bench.job(stage(Stage::Soft));
-    assert_eq!((job.state.name(), job.phase), (StateName::Waiting, Phase::Capture));
+fn a_done_that_cannot_be_is_tried_again() {
+    use Presence::{Absent, Present, Unknown};
+    let finding = || Some(serde_json::json!({ "seen": true }));
+    for (mode, bench) in each_mode() {
+        let mut wrong = vec![(Absent, finding()), (Unknown, finding())];
+        if matches!(mode, Mode::Inspect | Mode::Capture) {
+            wrong.push((Present, None));
+        }
+        for (presence, finding) in wrong {
+            let mut bench = bench.clone();
+            let (id, old) = (bench.out().job, bench.job(bench.out().job).clone());
+            let said = format!("{mode:?} {presence:?} {finding:?}");
+            let decision = bench.answer(Outcome::Done { presence, evidence: String::new(), finding });
+            assert!(findings(&decision).is_empty(), "{said}: something was pinned");
+            let job = bench.job(id);
+            assert_eq!(
+                (job.cursor, job.phase, job.attempts),
+                (old.cursor, old.phase, old.attempts + 1),
+                "{said}"
+            );
+            assert_eq!(job.state.name(), StateName::Waiting, "{said}");
+        }
+    }
 }
 
 #[test]

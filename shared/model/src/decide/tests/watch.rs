@@ -108,9 +108,16 @@ impl Watch {
         assert_eq!(order.instance, *from, "I10: somebody else's answer counted");
         let (_, _, step) = before.step_at(old).unwrap();
         let absent = matches!(outcome, Outcome::Done { presence: Presence::Absent, .. });
-        if step.nature == Nature::Destructive && !absent {
-            assert_eq!(old.cursor, new.cursor, "I9: {outcome:?} counted as absent");
+        let on = old.cursor != new.cursor || old.phase != new.phase && old.kind != JobKind::Restore;
+        if step.nature == Nature::Destructive {
+            assert!(!on || absent, "I9: {outcome:?} counted as absent");
+        } else {
+            let present = matches!(outcome, Outcome::Done { presence: Presence::Present, .. });
+            assert!(!on || present, "I9: {outcome:?} counted as present");
         }
+        let looks = matches!(order.mode, Mode::Inspect | Mode::Capture);
+        let found = matches!(outcome, Outcome::Done { finding: Some(_), .. });
+        assert!(!on || !looks || found, "{:?} went on with nothing pinned", order.mode);
     }
 
     fn ordered(&mut self, deletion: &Deletion, order: &OrderSpec, now: Timestamp, fence: Fence) {

@@ -1,0 +1,75 @@
+//! A loop that dies ends the coordinator, and its end is an error: a supervisor that restarts on failure sees one.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sexton_bus::local::Local;
+use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription};
+use sexton_coordinator::{Ended, Engine, Options};
+use sexton_ledger::Limits;
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_model::time::Day;
+use sexton_protocol::{BeaconSigner, Keyring};
+use tokio_util::sync::CancellationToken;
+
+/// The bus of a process whose pulses have a defect in them.
+struct Defective(Local);
+
+#[async_trait]
+impl Bus for Defective {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        self.0.publish(messages).await
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        let from = self.0.consume(queue, prefetch).await?;
+        Ok(if *queue == Queue::Pulses { Box::new(Defect(from)) } else { from })
+    }
+
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.0.depth(queue).await
+    }
+
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.0.healthy().await
+    }
+}
+
+struct Defect(Box<dyn Subscription>);
+
+#[async_trait]
+impl Subscription for Defect {
+    async fn next(&mut self) -> Option<Delivery> {
+        self.0.next().await
+    }
+
+    async fn next_batch(&mut self, _max: usize, _linger: Duration) -> Vec<Delivery> {
+        panic!("the defect");
+    }
+
+    fn acker(&self) -> Acker {
+        self.0.acker()
+    }
+}
+
+#[tokio::test]
+async fn a_loop_that_dies_ends_it_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
+    let ledger = SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap();
+    let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));
+    let mut rng = rand::rng();
+    let engine = Arc::new(Engine::new(Options {
+        ledger: Arc::new(ledger),
+        bus: bus.clone(),
+        keyring: Arc::new(Keyring::generate([], &mut rng)),
+        signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
+        unpacked: Vec::new(),
+    }));
+    let stop = CancellationToken::new();
+    let running = sexton_coordinator::run(engine, bus, stop.clone());
+    let ended = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap();
+    assert!(matches!(ended, Err(Ended::Died(_))), "{ended:?}");
+    assert!(stop.is_cancelled());
+}
