@@ -2,6 +2,7 @@
 mod problem;
 mod records;
 mod resources;
+mod review;
 mod views;
 
 use std::convert::Infallible;
@@ -61,6 +62,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deletions/{id}/rescue", post(records::rescue))
         .route("/v1/pauses", get(records::pauses).post(records::pause))
         .route("/v1/pauses/{pause}", delete(records::resume))
+        .route("/v1/review", get(review::show))
+        .route("/v1/review/accept", post(review::accept))
+        .route("/v1/audit", get(review::audit))
         .route("/v1/health", get(health))
         .route_layer(middleware::from_fn_with_state(api.clone(), authenticate))
         .route("/livez", get(|| async { "alive\n" }))

@@ -1,15 +1,16 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::Timestamp;
-use sexton_model::decide::{Event, Lane};
-use sexton_model::{Instance, JobId};
+use sexton_model::checkpoint::EPOCHS_AHEAD;
+use sexton_model::decide::{Event, Lane, Refusal};
+use sexton_model::{Fence, Instance, JobId};
 use sexton_protocol::{
     BeaconSigner, Broadcast, Direction, Event as Envelope, Holder, Keyring, Pack, Rejected,
 };
@@ -19,6 +20,7 @@ use crate::follow::{self, Follow};
 use crate::intake::{self, NotAccepted};
 use crate::outbox::Outbox;
 use crate::watch::Batches;
+use crate::witness::Witness;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
 const CLAIM_MAX: u32 = 256;
@@ -41,6 +43,8 @@ pub struct Options {
     pub signer: Arc<BeaconSigner>,
     /// Instances whose orders travel one by one.
     pub unpacked: Vec<Instance>,
+    /// What is kept of the job table outside of it.
+    pub witness: Arc<Witness>,
 }
 
 /// Counted since the start; for health and metrics.
@@ -65,6 +69,9 @@ pub struct Engine {
     bus: Arc<dyn Bus>,
     keyring: Arc<Keyring>,
     outbox: Outbox,
+    witness: Arc<Witness>,
+    /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
+    reviewing: AtomicBool,
     batches: OnceLock<Batches>,
     /// The deletions' traces.
     pub follow: Follow,
@@ -84,6 +91,8 @@ impl Engine {
             bus: options.bus,
             keyring: options.keyring,
             outbox,
+            witness: options.witness,
+            reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
             follow: Follow::default(),
             counters: Counters::default(),
@@ -175,6 +184,14 @@ impl Engine {
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
+        // Nothing is ordered that would be forgotten if this process died and the job table went back.
+        if ordered > 0
+            && let Err(error) = self.witness.note(|| self.ledger.known())
+        {
+            self.counters.unpublished.fetch_add(ordered as u64, Ordering::Relaxed);
+            tracing::error!(%error, ordered, "the witness cannot be written: not published, leases will repair it");
+            return Ok(());
+        }
         self.send(self.outbox.messages(&decided, &orders, now)).await;
         Ok(())
     }
@@ -207,7 +224,48 @@ impl Engine {
                 Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
             }
         }
-        self.run_because(intents, causes).await.map(|_| ())
+        let results = self.run_because(intents, causes).await?;
+        let never_given = results.iter().find_map(|result| match result {
+            Err(NotDone::Refused(Refusal::NeverGiven { fence, .. })) => Some(*fence),
+            _ => None,
+        });
+        match never_given {
+            Some(fence) => self.answered_before(fence).await,
+            None => Ok(()),
+        }
+    }
+
+    /// An order was carried out that the job table has never given: a later state of it must have.
+    async fn answered_before(&self, fence: Fence) -> Result<(), LedgerError> {
+        let mut known = self.ledger.known();
+        if fence.epoch > known.mark.epoch.saturating_add(EPOCHS_AHEAD) {
+            tracing::error!(%fence, "a consumer answers under an epoch that cannot be");
+            return Ok(());
+        }
+        known.mark.epoch = fence.epoch;
+        known.mark.fence = fence.number;
+        self.ledger.confront(&known).await.map(|_| ())
+    }
+
+    /// Write a checkpoint and keep it outside the job table. If the table turns out to be an older one, it is put
+    /// under review.
+    ///
+    /// # Errors
+    /// If the ledger or the witness cannot be written; the next tick tries again.
+    pub async fn checkpoint(&self) -> Result<(), LedgerError> {
+        let known = match self.ledger.checkpoint().await {
+            Err(LedgerError::WentBack(_)) => {
+                self.ledger.confront(&self.ledger.known()).await?;
+                self.ledger.checkpoint().await?
+            }
+            other => other?,
+        };
+        self.reviewing.store(self.ledger.review().await?.is_some(), Ordering::Relaxed);
+        let witness = self.witness.clone();
+        // A sync takes as long as the disk takes.
+        let kept = tokio::task::spawn_blocking(move || witness.keep(&known)).await;
+        let kept = kept.map_err(std::io::Error::other).and_then(|kept| kept);
+        kept.map_err(|source| LedgerError::Store { doing: "writing the witness", source: Box::new(source) })
     }
 
     /// The scheduler found jobs due.
@@ -249,6 +307,9 @@ impl Engine {
     /// # Errors
     /// If the ledger could not be asked; the next tick tries again.
     pub async fn refill(&self) -> Result<usize, LedgerError> {
+        if self.reviewing.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let mut found: Vec<JobId> = self.ledger.next_for(None, Lane::Stages, CLAIM_MAX).await?;
         let mut lines = Vec::new();
         for (line, free) in self.ledger.free_credit().await? {
@@ -289,6 +350,9 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it; the next tick tries again.
     pub async fn wake(&self) -> Result<bool, LedgerError> {
+        if self.reviewing.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         let due = self.ledger.to_wake(WAKE_MAX).await?;
         let full = due.len() >= WAKE_MAX as usize;
         let results = self.run(due).await?;

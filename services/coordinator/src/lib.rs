@@ -6,7 +6,8 @@
 //! is repaired by the lease. Any number of coordinators may run.
 //!
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
-//! [`engine`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
+//! [`engine`], what is kept of the job table outside of it in [`witness`], their traces in [`follow`], the loops
+//! that call them in [`service`], the HTTP API in [`api`].
 pub mod api;
 pub mod engine;
 pub mod follow;
@@ -16,7 +17,9 @@ pub mod plans;
 pub mod service;
 pub mod settings;
 pub mod watch;
+pub mod witness;
 
 pub use engine::{Engine, Options};
 pub use plans::Plans;
 pub use service::{Ended, run};
+pub use witness::Witness;

@@ -1,6 +1,6 @@
 //! A coordinator as a process: on PostgreSQL and RabbitMQ.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,7 +12,7 @@ use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Engine, Options};
+use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::PgLedger;
 use sexton_model::Instance;
@@ -31,6 +31,22 @@ struct Arguments {
     /// Where the API listens, instead of where the configuration says.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Make a new witness where one is missing: the job table is known to be the latest one, or this coordinator is
+    /// new here.
+    #[arg(long)]
+    new_witness: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make or update the tables and roles, and end: for the owner of the tables. Doing it again does nothing.
+    Migrate {
+        /// A file with the address under which the owner connects, instead of the one of the configuration.
+        #[arg(long)]
+        url_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,6 +56,19 @@ struct LedgerSection {
     postgres_url_file: PathBuf,
     #[serde(default)]
     rehearsal_day_ms: Option<u64>,
+    /// Whether the tables are migrated at the start: then the user has to own them, and the database cannot keep it
+    /// from changing the audit trail.
+    #[serde(default)]
+    migrate_at_start: bool,
+    /// Where the witness lies; `coordinator.witness` beside the configuration if not given.
+    #[serde(default)]
+    witness: Option<PathBuf>,
+}
+
+impl LedgerSection {
+    fn day(&self) -> Day {
+        self.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms })
+    }
 }
 
 fn main() -> anyhow::Result<()> {
@@ -48,17 +77,36 @@ fn main() -> anyhow::Result<()> {
     let telemetry: telemetry::Options = config.section("telemetry")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _telemetry = Telemetry::start("sexton-coordinator", &telemetry)?;
-    runtime.block_on(run(&config, arguments.listen))
+    runtime.block_on(async {
+        match arguments.command {
+            Some(Command::Migrate { url_file }) => migrate(&config, url_file).await,
+            None => run(&config, arguments.listen, arguments.new_witness).await,
+        }
+    })
 }
 
-async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> {
+async fn migrate(config: &Config, url_file: Option<PathBuf>) -> anyhow::Result<()> {
+    let ledger: LedgerSection = config.section("ledger")?;
+    let file = url_file.unwrap_or_else(|| config.path(&ledger.postgres_url_file));
+    let url = secret::read(&file)?;
+    let done = PgLedger::migrate(url.expose_secret(), ledger.day()).await?;
+    if done.is_empty() {
+        println!("nothing to do");
+    }
+    for line in done {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     let health = Health::start(config, "coordinator", shutdown.clone()).await?;
     let ledger: LedgerSection = config.section("ledger")?;
     let api: ApiSection = config.section("api")?;
     let plans: PlansSection = config.section("plans")?;
     let credit: CreditSection = config.section("credit")?;
-    let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
+    let day = ledger.day();
     let plans = plans.load(config, day.is_rehearsal())?;
     let listen = listen.unwrap_or(api.listen);
     let token = api.token(config, listen)?;
@@ -72,11 +120,17 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
     let options = sexton_ledger::Options { day, limits: credit.limits()? };
+    let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
+    let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
     let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
+        if migrate_at_start {
+            PgLedger::migrate(url.expose_secret(), day).await?;
+        }
         let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
     })
     .await?;
+    let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let bus = broker(config, &keys, &keyring).await?;
     let engine = Arc::new(Engine::new(Options {
         ledger,
@@ -84,6 +138,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>) -> anyhow::Result<()> 
         keyring: Arc::new(keyring),
         signer: Arc::new(signer),
         unpacked: credit.unpacked,
+        witness,
     }));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {

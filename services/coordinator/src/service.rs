@@ -29,6 +29,8 @@ const REFILL_EVERY: Duration = Duration::from_millis(200);
 const BEACON_EVERY: Duration = Duration::from_secs(1);
 /// How often the log says for whom jobs wait in vain: often enough to be seen, too rarely to fill a disk.
 const WARN_EVERY: Duration = Duration::from_secs(30);
+/// How often a checkpoint is written: how much of the past a machine that loses power may forget.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -61,6 +63,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
+    tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine, shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -170,6 +173,20 @@ async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         if let Err(error) = engine.warn_of_the_missing().await {
             complain("nobody knows who is missing", &error);
+        }
+    }
+}
+
+async fn checkpoint(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(CHECKPOINT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.checkpoint().await {
+            complain("the witness is not up to date", &error);
         }
     }
 }

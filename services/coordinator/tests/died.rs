@@ -1,12 +1,11 @@
 //! A loop that dies ends the coordinator, and its end is an error: a supervisor that restarts on failure sees one.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_bus::local::Local;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription};
-use sexton_coordinator::{Ended, Engine, Options};
+use sexton_coordinator::{Ended, Engine, Options, Witness};
 use sexton_ledger::Limits;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_model::time::Day;
@@ -58,6 +57,7 @@ async fn a_loop_that_dies_ends_it_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
     let ledger = SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap();
+    let witness = Witness::open(&folder.path().join("witness"), &ledger, false).await.unwrap();
     let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));
     let mut rng = rand::rng();
     let engine = Arc::new(Engine::new(Options {
@@ -66,6 +66,7 @@ async fn a_loop_that_dies_ends_it_with_an_error() {
         keyring: Arc::new(Keyring::generate([], &mut rng)),
         signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
         unpacked: Vec::new(),
+        witness: Arc::new(witness),
     }));
     let stop = CancellationToken::new();
     let running = sexton_coordinator::run(engine, bus, stop.clone());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target};
-use sexton_coordinator::{Engine, Options};
+use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
 use sexton_model::step::{Outcome, Presence};
@@ -48,6 +48,8 @@ impl Site {
         let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap());
+        let witness = folder.path().join("witness");
+        let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), false).await.unwrap());
         let local = Local::new();
         let mut rng = rand::rng();
         let holders = ["dns.main", "ipam.main", "scheduler"].map(|name| name.parse::<Holder>().unwrap());
@@ -60,6 +62,7 @@ impl Site {
             keyring: keyring.clone(),
             signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
             unpacked: Vec::new(),
+            witness,
         }));
         let stop = CancellationToken::new();
         tokio::spawn(sexton_coordinator::run(engine.clone(), bus, stop.clone()));

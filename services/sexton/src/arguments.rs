@@ -138,6 +138,17 @@ pub enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// What is known of a job table that went back in time; or accept it as it is, so that it goes on.
+    Review {
+        /// Accept it: from then on it dispatches again.
+        #[arg(long, requires = "reason")]
+        accept: bool,
+        /// What was compared, and why it may go on.
+        #[arg(long, requires = "accept")]
+        reason: Option<String>,
+    },
+    /// Check all chains of the audit trail: of records, resources and pauses.
+    Audit,
     /// Try the step of a parked job again.
     Retry {
         /// A record or its resource.
@@ -175,7 +186,7 @@ pub enum Command {
         /// The name, such as vm/web01.
         resource: ResourceId,
     },
-    /// How it is going: jobs by state, instances, pauses.
+    /// How it is going: jobs by state, instances, pauses, review.
     Health,
     /// Run everything in one process, on SQLite.
     #[cfg(feature = "serve")]
@@ -183,6 +194,9 @@ pub enum Command {
         /// The configuration file.
         #[arg(long, short, env = "SEXTON_CONFIG", default_value = "sexton.toml")]
         config: PathBuf,
+        /// Make a new witness where one is missing: the job table is known to be the latest one.
+        #[arg(long)]
+        new_witness: bool,
     },
     /// Retire a virtual machine and cancel another, in a sandbox where a day lasts a second.
     #[cfg(feature = "serve")]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    Client, Delete, DeletionLine, ListQuery, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
+    AcceptReview, AuditInfo, AuditQuery, Client, Delete, DeletionLine, ListQuery, PauseRequest, REGISTER_MAX,
+    Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::WaiverClaim;
@@ -32,7 +33,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
-        Command::Serve { config } => return crate::serve::serve(&config).await.map(|()| ExitCode::SUCCESS),
+        Command::Serve { config, new_witness } => {
+            return crate::serve::serve(&config, new_witness).await.map(|()| ExitCode::SUCCESS);
+        }
         #[cfg(feature = "serve")]
         Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
         #[cfg(feature = "serve")]
@@ -128,6 +131,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.park(id, &reason).await?;
             write(format, &outcome, |_| format!("{id} is parked. sexton retry {id}, or sexton waive {id}"))?;
         }
+        Command::Review { accept, reason } => review(client, format, reason.filter(|_| accept)).await?,
+        Command::Audit => return audit(client, format).await,
         Command::Retry { what } => {
             let id = id_of(client, &what).await?;
             let outcome = client.retry(id).await?;
@@ -300,13 +305,51 @@ async fn pause(
 ) -> anyhow::Result<()> {
     let Some(reason) = reason else {
         anyhow::ensure!(covers == PauseSelector::default(), "--reason: say why");
-        return write(format, &client.pauses().await?, |pauses| show::pauses(pauses));
+        let review = client.review().await?.review;
+        return write(format, &client.pauses().await?, |pauses| {
+            review.as_ref().map(show::review).unwrap_or_default() + &show::pauses(pauses)
+        });
     };
     let paused = client.pause(&PauseRequest { covers, reason }).await?;
     write(format, &paused, |p| {
         let out = p.orders_out;
         format!("pause {0} is in force; {out} orders are still out. sexton resume {0}", p.pause.id)
     })
+}
+
+async fn review(client: &Client, format: Format, reason: Option<String>) -> anyhow::Result<()> {
+    let mut info = client.review().await?;
+    if let Some(reason) = reason {
+        let open = info.review.context("there is nothing to accept: no review is open")?;
+        info = client.accept_review(&AcceptReview { epoch: open.epoch, reason }).await?;
+        return write(format, &info, |_| format!("accepted: it goes on in epoch {}", open.epoch));
+    }
+    write(format, &info, |info| match &info.review {
+        Some(open) => show::review(open) + show::REVIEWING,
+        None => "no review is open: the job table is not known to have gone back in time".to_owned(),
+    })
+}
+
+async fn audit(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
+    let mut all = AuditInfo { checked: 0, broken: Vec::new(), next: None };
+    let mut query = AuditQuery::default();
+    loop {
+        let page = client.audit(&query).await?;
+        all.checked += page.checked;
+        all.broken.extend(page.broken);
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    write(format, &all, |all| {
+        let mut text = String::new();
+        for broken in &all.broken {
+            text += &format!("BROKEN {}: {}\n", broken.chain, broken.why);
+        }
+        text + &format!("{} chains checked, {} broken", all.checked, all.broken.len())
+    })?;
+    Ok(if all.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow::Result<()> {

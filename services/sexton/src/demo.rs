@@ -3,7 +3,7 @@
 //! with a day that lasts a second. Nothing of it is staged: the same handlers as in production, and every
 //! expectation is checked against the sandbox itself.
 mod chaos;
-mod platform;
+pub(crate) mod platform;
 mod screen;
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use sexton_coordinator::Plans;
+use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options};
 use sexton_model::decide::Event;
@@ -22,7 +22,7 @@ use sexton_model::time::{Day, add_days};
 use sexton_model::{Actor, DeletionId, ResourceId};
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::embedded::Embedded;
+use crate::serve::{self, embedded::Embedded};
 use platform::Platform;
 use screen::Screen;
 
@@ -95,7 +95,9 @@ pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
 async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
     let options = Options { day, limits: Limits::default() };
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&folder.join("sexton.db"), options).await?);
+    let sqlite = folder.join("sexton.db");
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);
     let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
     let by: Actor = "demo".parse()?;
     println!("A sandbox platform of {} machines in {}", platform.names().count(), platform.root().display());
@@ -105,7 +107,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let before = platform.describe()?;
 
     let embedded = Embedded::start(
-        ledger.clone(),
+        (ledger.clone(), witness),
         &platform.instances(),
         Vec::new(),
         Duration::from_secs(1),

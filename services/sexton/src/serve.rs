@@ -2,6 +2,8 @@
 pub mod consumers;
 pub mod embedded;
 pub mod keys;
+#[cfg(test)]
+mod went_back;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Deserialize;
 use sexton_consumer::Metrics;
+use sexton_coordinator::Witness;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
 use sexton_ledger::sqlite::SqliteLedger;
@@ -25,15 +28,18 @@ use embedded::Embedded;
 #[serde(deny_unknown_fields)]
 struct LedgerSection {
     sqlite: PathBuf,
+    /// Where the witness lies; beside the file if not given.
+    #[serde(default)]
+    witness: Option<PathBuf>,
     #[serde(default)]
     rehearsal_day_ms: Option<u64>,
 }
 
-/// Run until a signal comes.
+/// Run until a signal comes. `new_witness`: the job table is known to be the latest one.
 ///
 /// # Errors
 /// If the configuration is wrong, or something cannot be opened.
-pub async fn serve(file: &Path) -> anyhow::Result<()> {
+pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let config = Config::load(file, config::SECTIONS)?;
     let telemetry: telemetry::Options = config.section("telemetry")?;
     let _telemetry = Telemetry::start("sexton", &telemetry)?;
@@ -57,9 +63,17 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     let shutdown = shutdown_on_signal()?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
     let options = Options { day, limits: credit.limits()? };
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&config.path(&ledger.sqlite), options).await?);
-    let embedded =
-        Embedded::start(ledger, &instances, credit.unpacked, Duration::from_secs(1), shutdown.clone());
+    let sqlite = config.path(&ledger.sqlite);
+    let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));
+    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
+    let embedded = Embedded::start(
+        (ledger, witness),
+        &instances,
+        credit.unpacked,
+        Duration::from_secs(1),
+        shutdown.clone(),
+    );
     plans.warn_of_the_unknown(embedded.engine.known());
     for (instance, actions, driver, options) in built {
         let metrics = Arc::<Metrics>::default();
@@ -81,6 +95,13 @@ pub async fn serve(file: &Path) -> anyhow::Result<()> {
     // What ends by a defect must not look like a stop that was wanted: whoever supervises it starts it again.
     embedded.stopped().await?;
     Ok(())
+}
+
+/// The witness of a job table for which none is configured.
+pub fn beside(sqlite: &Path) -> PathBuf {
+    let mut name = sqlite.as_os_str().to_owned();
+    name.push(".witness");
+    PathBuf::from(name)
 }
 
 fn instances(config: &Config) -> anyhow::Result<Vec<Instance>> {

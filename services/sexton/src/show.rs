@@ -2,6 +2,7 @@
 use sexton_api::{DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::Timestamp;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
 
 use crate::output::{moment, table};
@@ -139,11 +140,48 @@ fn covers(selector: &PauseSelector) -> String {
     if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
 }
 
+/// What a person who reviews should do.
+pub const REVIEWING: &str = "
+What was decided after that moment is lost: records may be missing, cancels, holds and pauses too, and steps may
+have been carried out that it knows nothing of. Compare it with what the platform says. Records can be cancelled
+and held meanwhile. Then: sexton review --accept --reason …
+";
+
+/// A job table that went back in time.
+pub fn review(open: &Review) -> String {
+    let (known, found) = (&open.behind.known, &open.behind.found);
+    let mut text = format!(
+        "UNDER REVIEW since {}: the job table went back in time. Nothing is dispatched, restores neither.\n\n",
+        moment(Some(open.since))
+    );
+    text += &table(
+        ["", "epoch", "checkpoint", "written (UTC)", "fence", "pause revision"],
+        [("it was seen at", known), ("it stands at", found)].map(|(what, mark)| {
+            [
+                what.to_owned(),
+                mark.epoch.to_string(),
+                mark.number.to_string(),
+                moment(Some(mark.at)),
+                mark.fence.to_string(),
+                mark.revision.to_string(),
+            ]
+        }),
+    );
+    text += &format!("\n{} s are lost at least\n", known.at.ms_since(found.at) / 1000);
+    for lost in &open.behind.missing {
+        text += &format!("a decision that was seen is missing: {} event {}\n", lost.deletion, lost.seq);
+    }
+    text
+}
+
 /// How it is going.
 pub fn health(health: &HealthInfo) -> String {
     let mut text = format!("ledger {} epoch {}, {}\n", health.ledger, health.epoch, moment(Some(health.now)));
     if let Some(length) = health.rehearsal_day_ms {
         text += &format!("REHEARSAL: a day lasts {length} ms\n");
+    }
+    if let Some(open) = &health.review {
+        text += &review(open);
     }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));

@@ -9,8 +9,9 @@ use sexton_model::belts::Pause;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::types::{
-    Created, Delete, DeletionInfo, DeletionLine, HealthInfo, ListQuery, NameInfo, Outcome, Page,
-    PauseRequest, PauseResponse, Problem, Reason, Register, Registered, Rescue, ResourceInfo, Waive,
+    AcceptReview, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, HealthInfo, ListQuery,
+    NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register, Registered, Rescue,
+    ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -240,6 +241,30 @@ impl Client {
     /// As [`Self::register`].
     pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
         self.send("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+    }
+
+    /// Whether the ledger has to be reviewed.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn review(&self) -> Result<ReviewInfo, ClientError> {
+        self.send("reading the review", self.request(Method::GET, "/v1/review")).await
+    }
+
+    /// Accept the ledger as it is.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn accept_review(&self, body: &AcceptReview) -> Result<ReviewInfo, ClientError> {
+        self.post("accepting the ledger", "/v1/review/accept", body).await
+    }
+
+    /// Check some chains of the audit trail.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditInfo, ClientError> {
+        self.send("checking the audit trail", self.request(Method::GET, "/v1/audit").query(query)).await
     }
 
     /// How it is going.

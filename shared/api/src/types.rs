@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Hold, RecordStatus, WaiverClaim, Zone};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::resource::{Presence, Resource};
@@ -335,8 +336,59 @@ pub struct HealthInfo {
     pub instances: Vec<InstanceInfo>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
     /// Counters of this coordinator since its start.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// Whether the ledger went back in time and has to be reviewed.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ReviewInfo {
+    /// What a person has to accept; nothing is dispatched until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+}
+
+/// Accept the ledger as it is.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptReview {
+    /// The epoch of the review that was looked at: another one is not accepted by it.
+    pub epoch: u32,
+    /// What was compared, and why it may go on. 1 to 1000 characters.
+    pub reason: String,
+}
+
+/// Which chains of the audit trail to check.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditQuery {
+    /// The `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Some chains of the audit trail, checked against their heads.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AuditInfo {
+    /// How many.
+    pub checked: u64,
+    /// Those that do not hold: `pauses`, a resource, or a record.
+    pub broken: Vec<BrokenChain>,
+    /// Give this as `after` for the next page; none if this was the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A chain that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BrokenChain {
+    /// Which one: `pauses`, a resource, or a record.
+    pub chain: String,
+    /// Where it is broken.
+    pub why: String,
 }
 
 /// An error (RFC 9457).

@@ -40,6 +40,7 @@ async fn main() -> Result<()> {
     let url = sqlx::ConnectOptions::to_url_lossy(&options.database(&name)).to_string();
     let limits = Limits { credit: u32::MAX, down_after_ms: u64::MAX / 4, ..Limits::default() };
     let day = Day::Rehearsal { length_ms: 1 };
+    PgLedger::migrate(&url, day).await?;
     let ledger = Arc::new(PgLedger::open(&url, Options { day, limits }).await?);
     let alive = |instance| Alive { instance, copy: "one".into(), hands: 65_536, answered: 0 };
     let instances =

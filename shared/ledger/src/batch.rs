@@ -30,6 +30,8 @@ pub struct Loaded {
     pub deletions: HashMap<DeletionId, (Deletion, Hash)>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// The epoch that a person has to review first, if there is one.
+    pub review: Option<u32>,
     /// Orders out by instance and lane.
     pub out: HashMap<(Instance, Lane), u32>,
     /// What is known of each instance.
@@ -142,6 +144,7 @@ pub fn decide_all(
             now,
             day: loaded.day,
             pauses: &loaded.pauses,
+            review: loaded.review,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
             answered: &answered,

@@ -1,4 +1,5 @@
 //! What can go wrong in the ledger.
+use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::{DeletionId, ResourceId};
@@ -25,6 +26,10 @@ pub enum LedgerError {
         /// What is wrong.
         reason: String,
     },
+    /// The ledger is an older one than was seen before. Nothing was done; it has to be confronted with what is
+    /// known (see [`crate::Ledger::confront`]).
+    #[error("{0}")]
+    WentBack(Box<Behind>),
     /// The ledger cannot be used as it is.
     #[error("the job table cannot be used: {0}")]
     Unfit(String),
@@ -39,6 +44,9 @@ pub enum NotDone {
     /// There is no such deletion.
     #[error("there is no deletion {0}")]
     NoSuchDeletion(DeletionId),
+    /// Its rows are not what this version writes: a person has to look at them. Nothing of it goes on.
+    #[error("{0} cannot be read: {1}")]
+    Corrupt(DeletionId, String),
     /// The resource is not registered.
     #[error("{0} is not registered")]
     NotRegistered(ResourceId),
@@ -67,4 +75,25 @@ pub enum NotDone {
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,
+}
+
+/// Tables whose rows belong to one deletion each: one that is spoilt stops nobody else.
+const OF_ONE_DELETION: [&str; 8] =
+    ["deletions", "records", "plans", "jobs", "holds", "waivers", "targets", "manifests"];
+
+impl LedgerError {
+    /// Whether rows of a single deletion are to blame.
+    pub(crate) fn spoilt(&self) -> bool {
+        matches!(self, Self::Corrupt { table, .. } if OF_ONE_DELETION.contains(table))
+    }
+
+    /// What a batch of one that failed with this is answered: rows that are spoilt fail that item, and everything
+    /// else fails the call.
+    pub(crate) fn alone(self, deletion: DeletionId) -> Result<NotDone, Self> {
+        if !self.spoilt() {
+            return Err(self);
+        }
+        tracing::error!(%deletion, error = %self, "a deletion cannot be read");
+        Ok(NotDone::Corrupt(deletion, self.to_string()))
+    }
 }

@@ -8,7 +8,9 @@
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
 pub mod batch;
+mod chains;
 mod error;
+mod known;
 mod limits;
 pub mod postgres;
 mod recent;
@@ -25,6 +27,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
 use sexton_model::deletion::{Record, RecordStatus};
 use sexton_model::plan::Plan;
@@ -36,7 +39,7 @@ pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Health, InstanceState, Page, ResourceFilter,
-    ResourceView, WAITING_MAX,
+    ResourceView, Verified, WAITING_MAX,
 };
 
 /// One event for one deletion.
@@ -213,6 +216,30 @@ pub trait Ledger: DueReader {
     /// What the beacon says: a fresh read.
     async fn beacon(&self) -> Result<Beacon, LedgerError>;
 
+    /// What this process has seen of the ledger so far: all that it has decided and that is committed. No I/O.
+    fn known(&self) -> Checkpoint;
+
+    /// Write a checkpoint, and return all that is known with it. It is durable when this returns, and so is
+    /// everything it says.
+    ///
+    /// # Errors
+    /// [`LedgerError::WentBack`] if the ledger is older than what is known; then nothing is written.
+    async fn checkpoint(&self) -> Result<Checkpoint, LedgerError>;
+
+    /// Compare the ledger with what was `known` of it (which from then on every batch is compared with). If it
+    /// is behind, it enters a new epoch in which nothing is dispatched before the review that is returned is
+    /// accepted. A review that is open anyway is returned, too.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unfit`] if `known` is about another ledger.
+    async fn confront(&self, known: &Checkpoint) -> Result<Option<Review>, LedgerError>;
+
+    /// The review that has to be accepted before anything is dispatched.
+    async fn review(&self) -> Result<Option<Review>, LedgerError>;
+
+    /// Accept the ledger as it is: from now on it dispatches again. `false` if no review of that epoch is open.
+    async fn accept_review(&self, epoch: u32, by: &Actor, reason: &str) -> Result<bool, LedgerError>;
+
     /// Jobs by state, oldest due, parked, instances and their pulses.
     async fn health(&self) -> Result<Health, LedgerError>;
 
@@ -221,6 +248,10 @@ pub trait Ledger: DueReader {
         &self,
         id: DeletionId,
     ) -> Result<Result<(), sexton_model::audit::Broken>, LedgerError>;
+
+    /// Check up to `limit` (1 to 1000) chains against their heads: the one of pauses and reviews, then those of
+    /// resources, then those of deletions. `after` is the `next` of the call before.
+    async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;
 }
 
 /// How a ledger is opened.

@@ -9,7 +9,7 @@ use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, Timestamp};
 
 use crate::batch::AuditWrite;
-use crate::{LedgerError, NotDone};
+use crate::{Intent, LedgerError, NotDone};
 
 /// What is to be written for one resource that is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,20 @@ pub struct LedgerEvent {
 pub fn text(event: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(event)
         .map_err(|e| LedgerError::Store { doing: "writing down an event", source: Box::new(e) })
+}
+
+/// What is woken in one look of at most `limit`: leases and back-offs that are over first, but what is looked at
+/// `again`, held and stuck jobs at a [`quarter`] each, is not crowded out by them.
+pub fn share(limit: usize, over: Vec<Intent>, again: Vec<Intent>) -> Vec<Intent> {
+    let mut woken = over;
+    woken.truncate(limit.saturating_sub(again.len()));
+    woken.extend(again);
+    woken
+}
+
+/// How many held, and how many stuck jobs one look of at most `limit` takes: a quarter each, one at least.
+pub fn quarter(limit: u32) -> u32 {
+    (limit / 4).max(1)
 }
 
 /// Join what a step created into what is pinned: objects by key, lists by what they do not hold yet. Nothing

@@ -2,8 +2,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sexton_model::audit::{AuditEvent, Hash};
+use sexton_model::audit::{AuditEvent, Broken, Hash};
 use sexton_model::belts::Pause;
+use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::resource::{Presence, Resource};
@@ -21,6 +22,8 @@ pub struct Facts {
     pub day: Day,
     /// The store's clock.
     pub now: Timestamp,
+    /// Whether it has ever decided anything.
+    pub decided: bool,
 }
 
 /// One page of a listing.
@@ -124,6 +127,17 @@ pub struct InstanceState {
 /// Jobs that wait for an instance are counted up to so many: who reads it only wants to know that they are many.
 pub const WAITING_MAX: u64 = 10_000;
 
+/// Some chains that were checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// How many.
+    pub checked: u64,
+    /// Those that do not hold: `pauses`, a resource, or a deletion.
+    pub broken: Vec<(String, Broken)>,
+    /// Give this as `after` for the next ones; none if these were the last.
+    pub next: Option<String>,
+}
+
 /// How the job table is doing.
 #[derive(Debug, Clone)]
 pub struct Health {
@@ -137,4 +151,6 @@ pub struct Health {
     pub instances: BTreeMap<Instance, (Timestamp, u64)>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// Set if the ledger went back in time and nobody has accepted that yet.
+    pub review: Option<Review>,
 }

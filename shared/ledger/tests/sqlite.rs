@@ -72,12 +72,40 @@ impl Fixture for OneFile {
         assert_eq!(done.rows_affected(), 1);
     }
 
+    async fn change_ledger_event(&self, chain: &str, seq: i64) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER IF EXISTS ledger_audit_keeps_events").execute(&mut db).await.unwrap();
+        let sql = "UPDATE ledger_audit SET body = replace(body, '\"by\":\"', '\"by\":\"x') WHERE chain = ? AND seq = ?";
+        let done = sqlx::query(sql).bind(chain).bind(seq).execute(&mut db).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
     async fn remove_event(&self, deletion: DeletionId, seq: i64) {
         let mut db = self.raw().await;
         sqlx::query("DROP TRIGGER IF EXISTS audit_loses_no_event").execute(&mut db).await.unwrap();
         let sql = "DELETE FROM audit WHERE deletion_id = ? AND seq = ?";
         let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
         assert_eq!(done.rows_affected(), 1);
+    }
+
+    async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut self.raw().await).await.unwrap();
+    }
+
+    async fn copy(&self) {
+        let copy = self.dir.path().join("copy.db").display().to_string();
+        sqlx::query("VACUUM INTO ?").bind(copy).execute(&mut self.raw().await).await.unwrap();
+    }
+
+    async fn put_back(&self) {
+        // The writer that was dropped ends by itself; it holds the lock until then.
+        let lock = std::fs::File::options().write(true).open(self.dir.path().join("ledger.db.lock")).unwrap();
+        tokio::task::block_in_place(|| lock.lock().unwrap());
+        // Removed, not overwritten: a reader that is closed late must not write into the copy.
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.dir.path().join(format!("ledger.db{end}")));
+        }
+        std::fs::copy(self.dir.path().join("copy.db"), self.path()).unwrap();
     }
 
     async fn compare(&self) -> Result<(), String> {

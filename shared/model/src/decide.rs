@@ -156,6 +156,8 @@ pub struct Context<'a> {
     pub day: Day,
     /// All pauses in force.
     pub pauses: &'a [Pause],
+    /// The epoch whose ledger a person has to review first: it went back in time, so nothing is dispatched.
+    pub review: Option<u32>,
     /// The fence an order given by this decision has.
     pub fence: Fence,
     /// Credit, as counted from the table.
@@ -272,6 +274,17 @@ pub enum Refusal {
         /// The fence that was named.
         fence: Fence,
     },
+    /// The ledger went back in time, and nobody has accepted it yet.
+    #[error("the ledger went back in time: nothing goes on in epoch {0} before a person has reviewed it")]
+    UnderReview(u32),
+    /// An order is answered that this ledger has never given: it must have been a later state of it.
+    #[error("the order {fence} of {job} was never given here: the ledger went back in time")]
+    NeverGiven {
+        /// The job.
+        job: JobId,
+        /// The fence that was named.
+        fence: Fence,
+    },
     /// Somebody else was asked: an instance answers for itself only.
     #[error("{from} answers for {job}, but was not asked")]
     NotAsked {
@@ -351,6 +364,28 @@ impl TooLate {
     }
 }
 
+impl Event {
+    /// Whether it may be decided while the ledger is under review: what a person says against a deletion. What
+    /// a machine says is about another state of the ledger, and what a person says for going on, or about what
+    /// was done, presumes a state that can be trusted.
+    fn waits_for_nobody(&self) -> bool {
+        match self {
+            Self::Cancel { .. } | Self::PlaceHold { .. } | Self::ReleaseHold { .. } | Self::Park { .. } => {
+                true
+            }
+            Self::Claim { .. }
+            | Self::Proceed { .. }
+            | Self::Recheck { .. }
+            | Self::Outcome { .. }
+            | Self::Progress { .. }
+            | Self::LeaseOver { .. }
+            | Self::Retry { .. }
+            | Self::Waive { .. }
+            | Self::Rescue { .. } => false,
+        }
+    }
+}
+
 impl Deletion {
     /// Take over one change. Changes of other tables (targets, manifests, the resource) leave it as it is.
     pub fn apply(&mut self, change: &Change) {
@@ -373,6 +408,9 @@ impl Deletion {
 /// # Errors
 /// A [`Refusal`] if it means nothing now; then nothing may be written.
 pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Result<Decision, Refusal> {
+    if let Some(epoch) = context.review.filter(|_| !event.waits_for_nobody()) {
+        return Err(Refusal::UnderReview(epoch));
+    }
     let mut draft = Draft::new(deletion, context);
     match event {
         Event::Claim { job } => dispatch::claim(&mut draft, *job)?,

@@ -7,11 +7,12 @@
 //! Where to look: ids in [`id`], time and calendars in [`time`], what can be deleted in [`resource`], plans
 //! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
-//! in [`audit`], back-off in [`retry`].
+//! in [`audit`], a ledger that went back in time in [`checkpoint`], back-off in [`retry`].
 pub mod audit;
 pub mod beacon;
 pub mod belts;
 pub mod catalogue;
+pub mod checkpoint;
 pub mod credit;
 pub mod decide;
 pub mod deletion;

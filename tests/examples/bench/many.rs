@@ -76,6 +76,7 @@ impl Drop for Service {
 /// Retire `machines` in each of `rounds`.
 pub async fn run(setup: &Setup, machines: usize, rounds: usize) -> anyhow::Result<Report> {
     let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default() };
+    PgLedger::migrate(&setup.postgres, machines::DAY).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(PgLedger::open(&setup.postgres, options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;
     let program = |name: &str| setup.programs.join(name);

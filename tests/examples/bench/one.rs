@@ -8,7 +8,7 @@ use anyhow::Context;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Topology};
 use sexton_consumer::{Consumer, Options, SystemClock};
-use sexton_coordinator::{Engine, Plans};
+use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
 use sexton_model::Instance;
@@ -33,7 +33,8 @@ pub async fn run(folder: Option<PathBuf>, machines: usize, rounds: usize) -> any
         Arc::new(SqliteLedger::open(folder.path().join("bench.db"), options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;
     let shutdown = CancellationToken::new();
-    let mut tasks = start(&ledger, &shutdown)?;
+    let witness = Witness::open(&folder.path().join("witness"), ledger.as_ref(), false).await?;
+    let mut tasks = start(&ledger, witness, &shutdown)?;
     let who = [("everything in one process".to_owned(), Whose::Pid(std::process::id()))];
     let mut rounds = Rounds::new(machines, rounds, &who);
     while let Some(round) = rounds.next() {
@@ -49,6 +50,7 @@ pub async fn run(folder: Option<PathBuf>, machines: usize, rounds: usize) -> any
 
 fn start(
     ledger: &Arc<dyn Ledger>,
+    witness: Witness,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let instance: Instance = noop::INSTANCE.parse()?;
@@ -76,6 +78,7 @@ fn start(
         keyring: keyring.clone(),
         signer,
         unpacked: Vec::new(),
+        witness: Arc::new(witness),
     }));
     let every = Duration::from_secs(1);
     let bus = bus.as_user("scheduler");

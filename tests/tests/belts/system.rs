@@ -11,7 +11,7 @@ use sexton_backup::sandbox::SandboxBackup;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target, Topology};
 use sexton_consumer::{Clock, Consumer, Driver, Options, SystemClock};
-use sexton_coordinator::{Engine, Plans};
+use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Decided, DeletionView, Intent, Ledger, Limits, NewDeletion, NotDone};
 use sexton_model::audit::AuditEvent;
@@ -178,12 +178,15 @@ impl System {
             sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits: Limits::default() };
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap());
+        let witness = folder.path().join("witness");
+        let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), false).await.unwrap());
         let engine = Arc::new(Engine::new(sexton_coordinator::Options {
             ledger: ledger.clone(),
             bus: Arc::new(bus.clone()),
             keyring: keyring.clone(),
             signer: signer.clone(),
             unpacked: Vec::new(),
+            witness,
         }));
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let root = folder.path().to_owned();

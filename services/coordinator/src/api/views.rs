@@ -254,6 +254,7 @@ pub(super) fn health(
         oldest_due: health.oldest_due,
         instances: instances(engine.known().cloned(), states, &health.instances),
         pauses: health.pauses,
+        review: health.review,
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }
 }

@@ -6,7 +6,7 @@ use sexton_bus::Topology;
 use sexton_bus::local::Local;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Ended, Engine, Options as EngineOptions};
+use sexton_coordinator::{Ended, Engine, Options as EngineOptions, Witness};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -41,7 +41,7 @@ pub struct Embedded {
 impl Embedded {
     /// Start a coordinator and a scheduler. Keys are drawn anew: nothing that they prove outlives the process.
     pub fn start(
-        ledger: Arc<dyn Ledger>,
+        (ledger, witness): (Arc<dyn Ledger>, Arc<Witness>),
         instances: &[Instance],
         unpacked: Vec<Instance>,
         look_every: Duration,
@@ -60,6 +60,7 @@ impl Embedded {
             keyring: keyring.clone(),
             signer,
             unpacked,
+            witness,
         }));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();

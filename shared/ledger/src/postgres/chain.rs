@@ -9,9 +9,6 @@ use crate::rules::{LedgerEvent, text};
 const APPEND: &str = "INSERT INTO ledger_audit (chain, seq, body, hash) \
      SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bytea[])";
 
-/// The chain of pauses; no resource's id is written without a slash.
-pub(super) const PAUSES: &str = "pauses";
-
 /// The end of a chain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {

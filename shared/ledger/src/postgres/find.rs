@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::{PgLedger, load};
 use crate::view::WAITING_MAX;
-use crate::{Alive, Health, InstanceState, Intent, LedgerError};
+use crate::{Alive, Health, InstanceState, Intent, LedgerError, rules};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
@@ -72,29 +72,27 @@ pub(super) async fn clock(db: &mut PgConnection) -> Result<Timestamp, LedgerErro
 
 /// Jobs whose lease, back-off or recheck is over.
 pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-    let limit = limit.clamp(1, 4096) as usize;
-    let mut db = ledger.pool.acquire().await.map_err(doing("looking what wakes"))?;
+    // Room for one of each.
+    let limit = limit.clamp(3, 4096);
     let part = || doing("looking what wakes");
-    let rows = sqlx::query(LOCKED)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(&mut *db)
-        .await
-        .map_err(part())?;
-    let mut found = rows.iter().map(locked).collect::<Result<Vec<_>, _>>()?;
+    let mut db = ledger.pool.acquire().await.map_err(part())?;
+    let over = sqlx::query(LOCKED).bind(i64::from(limit)).fetch_all(&mut *db).await.map_err(part())?;
+    let over = over.iter().map(locked).collect::<Result<_, _>>()?;
+    let quarter = rules::quarter(limit) as usize;
     let limits = &ledger.options.limits;
     let us = |ms: u64| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
+    let mut again = Vec::new();
     for (round, sql) in [(&ledger.held, HELD), (&ledger.stuck, STUCK)] {
-        let left = limit.saturating_sub(found.len());
-        let (true, Some(after)) = (left > 0, round.next()) else { continue };
-        let mut query = sqlx::query_scalar(sql).bind(after).bind(i64::try_from(left).unwrap_or(i64::MAX));
+        let Some(after) = round.next() else { continue };
+        let mut query = sqlx::query_scalar(sql).bind(after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
         if sql == STUCK {
             query = query.bind(us(limits.gone_after_ms)).bind(us(limits.look_again_ms));
         }
         let ids: Vec<i64> = query.fetch_all(&mut *db).await.map_err(part())?;
-        round.found(&ids, left, limits.look_again_ms);
-        found.extend(ids.into_iter().map(|id| recheck(JobId(id))));
+        round.found(&ids, quarter, limits.look_again_ms);
+        again.extend(ids.into_iter().map(|id| recheck(JobId(id))));
     }
-    Ok(found)
+    Ok(rules::share(limit as usize, over, again))
 }
 
 /// The intent to look at a job again.
@@ -196,6 +194,7 @@ pub(super) async fn health(ledger: &PgLedger) -> Result<Health, LedgerError> {
     let pulses = pulses(&mut tx).await?;
     let out = load::orders_out(&mut tx).await?;
     let pauses = super::pause::pauses(&mut tx).await?;
+    let review = super::review::standing(&mut tx).await?.review;
     sqlx::query(COUNT_BY_ROWS).execute(&mut *tx).await.map_err(part())?;
     let rows = sqlx::query(BY_STATE).fetch_all(&mut *tx).await.map_err(part())?;
     tx.commit().await.map_err(part())?;
@@ -218,5 +217,5 @@ pub(super) async fn health(ledger: &PgLedger) -> Result<Health, LedgerError> {
             (instance, (at, orders))
         })
         .collect();
-    Ok(Health { now, jobs, oldest_due: oldest.map(Timestamp), instances, pauses })
+    Ok(Health { now, jobs, oldest_due: oldest.map(Timestamp), instances, pauses, review })
 }

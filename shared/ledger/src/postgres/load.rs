@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
 use sexton_model::belts::Pause;
+use sexton_model::checkpoint::{self, Checkpoint, Mark};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
 use sexton_model::job::{Job, JobKind};
@@ -15,7 +16,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::memory::Headed;
 use super::records::Statement;
-use super::{PgLedger, codes, jobs};
+use super::{PgLedger, codes, jobs, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError, Pulsed};
 
@@ -42,7 +43,10 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
          WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 GROUP BY instance) c \
        ON c.instance = i.instance) p), \
      ARRAY(SELECT d.id FROM deletions d JOIN resources r ON r.id = d.resource WHERE d.id = ANY($1) AND r.protected), \
-     o.instances, o.restores, o.orders FROM ledger, \
+     o.instances, o.restores, o.orders, checkpoints, checkpoint_at, review IS NOT NULL, \
+     ARRAY(SELECT k.n FROM unnest($3::bigint[], $4::bigint[], $5::text[]) \
+       WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
+       WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash)) FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -58,8 +62,8 @@ const HOLDS_AND_WAIVERS: &str = "SELECT true, deletion_id, id, body FROM holds W
 
 /// What was read besides [`Loaded`].
 pub(super) struct Facts {
-    /// The pause revision.
-    pub(super) revision: i64,
+    /// Where the ledger stands, with the fences before this batch's own.
+    pub(super) mark: Mark,
 }
 
 /// A locked deletion's own row.
@@ -129,20 +133,31 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         || plan.stage(stage).steps.iter().any(|step| removes(&step.performer))
 }
 
-/// Everything that the batch is decided on.
+/// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began.
 pub(super) async fn load(
     db: &mut PgConnection,
     ids: &[i64],
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
+    seen: &Checkpoint,
 ) -> Result<(Loaded, Facts), LedgerError> {
+    let (of, seqs, hashes) = review::columns(&seen.landmarks);
     let facts = sqlx::query(FACTS)
         .bind(ids)
         .bind(ledger.options.limits.down_after_us())
+        .bind(of)
+        .bind(seqs)
+        .bind(hashes)
         .fetch_one(&mut *db)
         .await
         .map_err(doing("reading the ledger"))?;
+    let mark = mark(&facts)?;
+    let places: Vec<i64> = facts.try_get(13).map_err(doing("reading the ledger"))?;
+    let missing = review::at_places(&seen.landmarks, &places);
+    if let Some(behind) = checkpoint::behind(seen, mark, missing) {
+        return Err(LedgerError::WentBack(Box::new(behind)));
+    }
     let part = || doing("reading the ledger");
     let instances: Vec<String> = facts.try_get(7).map_err(part())?;
     let restores: Vec<bool> = facts.try_get(8).map_err(part())?;
@@ -162,14 +177,27 @@ pub(super) async fn load(
     let loaded = Loaded {
         now: Timestamp(facts.try_get(0).map_err(part())?),
         day: ledger.options.day,
-        epoch: u32::try_from(facts.try_get::<i32, _>(2).map_err(part())?).unwrap_or(0),
+        epoch: mark.epoch,
+        review: facts.try_get::<bool, _>(12).map_err(part())?.then_some(mark.epoch),
         first_fence: facts.try_get(1).map_err(part())?,
         deletions,
         pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
         out,
         pulses: pulses(&facts.try_get::<Vec<String>, _>(5).map_err(part())?)?,
     };
-    Ok((loaded, Facts { revision: facts.try_get(3).map_err(part())? }))
+    Ok((loaded, Facts { mark }))
+}
+
+fn mark(facts: &PgRow) -> Result<Mark, LedgerError> {
+    let part = || doing("reading the ledger");
+    let first_fence: i64 = facts.try_get(1).map_err(part())?;
+    Ok(Mark {
+        epoch: review::epoch(facts, 2)?,
+        number: facts.try_get(10).map_err(part())?,
+        fence: first_fence - 1,
+        revision: facts.try_get(3).map_err(part())?,
+        at: Timestamp(facts.try_get(11).map_err(part())?),
+    })
 }
 
 /// Pauses from their bodies.

@@ -23,8 +23,10 @@ mod open;
 mod pause;
 mod records;
 mod resources;
+mod review;
 mod roles;
 mod run;
+mod verify;
 mod views;
 mod write;
 
@@ -34,17 +36,21 @@ use async_trait::async_trait;
 use sexton_model::audit::Broken;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
 use sexton_model::resource::Resource;
+use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
 use sqlx::{PgPool, Row as _};
 
 pub use due::PgDueReader;
 
+use crate::known::Known;
 use crate::round::Round;
 use crate::{
     Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
     Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
+    Verified,
 };
 use error::doing;
 
@@ -57,23 +63,35 @@ const BEACON: &str =
 pub struct PgLedger {
     pool: PgPool,
     options: Options,
-    /// Drawn when the ledger was created.
-    name: String,
+    known: Known,
     memory: memory::Memory,
     held: Round,
     stuck: Round,
 }
 
 impl PgLedger {
-    /// Connect, bring the tables up to date, and check that the ledger may be used.
+    /// Bring the tables up to date, found the ledger if it is new, and make the roles: for the owner of the tables.
+    /// Returns what was done, a line each. Doing it again does nothing.
     ///
     /// # Errors
     /// [`LedgerError::Unfit`] if commits are not durable, or if the ledger was created with another day;
     /// [`LedgerError::Store`] if the database cannot be reached or migrated.
+    pub async fn migrate(url: &str, day: Day) -> Result<Vec<String>, LedgerError> {
+        open::migrate(url, day).await
+    }
+
+    /// Connect and check that the ledger may be used. The rights of the role `sexton_coordinator` are enough.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unfit`] if commits are not durable, if the tables are not those of this version (see
+    /// [`Self::migrate`]), or if the ledger was created with another day; [`LedgerError::Store`] if the database
+    /// cannot be reached.
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
-        let (pool, name) = open::open(url, options.day).await?;
+        let (pool, standing) = open::open(url, options.day).await?;
+        // Fences of its own this process has not committed yet.
+        let known = Known::new(standing.ledger, Mark { fence: 0, ..standing.mark });
         let memory = memory::Memory::new();
-        Ok(Self { pool, options, name, memory, held: Round::default(), stuck: Round::default() })
+        Ok(Self { pool, options, known, memory, held: Round::default(), stuck: Round::default() })
     }
 
     /// Compare what this process remembers with the database, and say what differs. It never should; this reads all
@@ -102,12 +120,14 @@ impl DueReader for PgLedger {
 #[async_trait]
 impl Ledger for PgLedger {
     async fn facts(&self) -> Result<Facts, LedgerError> {
-        let beacon = self.beacon().await?;
+        let mut db = self.pool.acquire().await.map_err(doing("reading the ledger"))?;
+        let standing = review::standing(&mut db).await?;
         Ok(Facts {
-            ledger: self.name.clone(),
-            epoch: beacon.epoch,
+            ledger: standing.ledger,
+            epoch: standing.mark.epoch,
             day: self.options.day,
-            now: beacon.read_at,
+            now: find::clock(&mut db).await?,
+            decided: standing.mark.fence > 0,
         })
     }
 
@@ -196,11 +216,35 @@ impl Ledger for PgLedger {
         })
     }
 
+    fn known(&self) -> Checkpoint {
+        self.known.seen()
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
+        review::checkpoint(self).await
+    }
+
+    async fn confront(&self, known: &Checkpoint) -> Result<Option<Review>, LedgerError> {
+        review::confront(self, known).await
+    }
+
+    async fn review(&self) -> Result<Option<Review>, LedgerError> {
+        review::review(self).await
+    }
+
+    async fn accept_review(&self, epoch: u32, by: &Actor, reason: &str) -> Result<bool, LedgerError> {
+        review::accept(self, epoch, by, reason).await
+    }
+
     async fn health(&self) -> Result<Health, LedgerError> {
         find::health(self).await
     }
 
     async fn verify_chain(&self, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
         views::verify_chain(self, id).await
+    }
+
+    async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
+        verify::chains(self, after, limit).await
     }
 }

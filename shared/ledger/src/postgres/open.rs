@@ -1,4 +1,5 @@
-//! Opening a ledger: connections, migrations, and the checks without which nothing is done.
+//! Migrating and opening a ledger: by its owner the one, by a role with fewer rights the other; and the checks
+//! without which nothing is done.
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -8,17 +9,21 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Row as _};
 
 use super::error::{corrupt, doing};
-use super::roles;
+use super::review::Standing;
+use super::{review, roles};
 use crate::LedgerError;
 use crate::rules::text;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
-const DURABILITY: &str = "SELECT current_setting('synchronous_commit'), current_setting('fsync')";
+const DURABILITY: &str = "SELECT current_setting('synchronous_commit'), current_setting('fsync'), \
+     current_setting('full_page_writes')";
+const MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+const APPLIED: &str = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
 const FOUND: &str = "INSERT INTO ledger (ledger, epoch, day, created, pause_head) \
      VALUES (gen_random_uuid()::text, 1, $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, $2) \
      ON CONFLICT DO NOTHING";
-const READ: &str = "SELECT ledger, day FROM ledger";
+const READ: &str = "SELECT day FROM ledger";
 
 /// Connections of one process: a few batches at a time, and people who look. Far below a server's usual hundred,
 /// so that several processes fit.
@@ -55,24 +60,37 @@ fn plain(url: &str) -> Result<PgConnectOptions, LedgerError> {
         .application_name("sexton"))
 }
 
-/// Connect, migrate, check; the pool and the ledger's name.
-pub(super) async fn open(url: &str, day: Day) -> Result<(PgPool, String), LedgerError> {
+/// Bring the tables up to date, found the ledger, and make the roles: by the tables' owner. What was done, a line
+/// each; nothing if nothing was to be done.
+pub(super) async fn migrate(url: &str, day: Day) -> Result<Vec<String>, LedgerError> {
     // Migrations take as long as they take: without the timeouts of daily work.
     let once = PgPoolOptions::new()
         .max_connections(1)
         .connect_with(plain(url)?)
         .await
         .map_err(doing("connecting to the database"))?;
-    MIGRATIONS
-        .run(&once)
-        .await
-        .map_err(|e| LedgerError::Store { doing: "migrating the database", source: Box::new(e) })?;
     let mut db = once.acquire().await.map_err(doing("connecting to the database"))?;
     durable(&mut db).await?;
-    let name = found(&mut db, day).await?;
-    roles::set_up(&mut db).await?;
+    let before = applied(&mut db).await?;
+    // A connection of one's own, and not `run`: with its borrowed one this future would not be `Send`.
+    MIGRATIONS
+        .run_direct(None, &mut *db, false)
+        .await
+        .map_err(|e| LedgerError::Store { doing: "migrating the database", source: Box::new(e) })?;
+    let new = MIGRATIONS.iter().filter(|m| !before.iter().any(|(version, ..)| *version == m.version));
+    let mut done: Vec<String> =
+        new.map(|m| format!("applied migration {} ({})", m.version, m.description)).collect();
+    if found(&mut db, day).await? {
+        done.push(format!("founded the ledger with the day {}", text(&day)?));
+    }
+    done.extend(roles::set_up(&mut db).await?);
     drop(db);
     once.close().await;
+    Ok(done)
+}
+
+/// Connect and check that the tables are those of this version; the pool, and where the ledger stands.
+pub(super) async fn open(url: &str, day: Day) -> Result<(PgPool, Standing), LedgerError> {
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .test_before_acquire(false)
@@ -95,35 +113,92 @@ pub(super) async fn open(url: &str, day: Day) -> Result<(PgPool, String), Ledger
         .connect_with(connection(url)?)
         .await
         .map_err(doing("connecting to the database"))?;
-    Ok((pool, name))
+    let mut db = pool.acquire().await.map_err(doing("connecting to the database"))?;
+    durable(&mut db).await?;
+    up_to_date(&applied(&mut db).await?)?;
+    check_day(&mut db, day).await?;
+    let standing = review::standing(&mut db).await?;
+    drop(db);
+    Ok((pool, standing))
+}
+
+/// Migrations that were applied: version, checksum, whether it ended well.
+async fn applied(db: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>, bool)>, LedgerError> {
+    let part = || doing("reading which migrations were applied");
+    let there: bool = sqlx::query_scalar(MIGRATED).fetch_one(&mut *db).await.map_err(part())?;
+    if !there {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(APPLIED).fetch_all(db).await.map_err(part())
+}
+
+/// That exactly the migrations of this version were applied.
+fn up_to_date(applied: &[(i64, Vec<u8>, bool)]) -> Result<(), LedgerError> {
+    for wanted in MIGRATIONS.iter() {
+        let there = applied.iter().find(|(version, ..)| *version == wanted.version);
+        let wrong = match there {
+            None => "is missing: let the owner of the tables run `sexton-coordinator migrate`",
+            Some((_, _, false)) => {
+                "was begun and has failed: look into the database's log, then migrate again"
+            }
+            Some((_, sum, true)) if **sum != *wanted.checksum => {
+                "was applied with another text: this database was made by another build"
+            }
+            Some(_) => continue,
+        };
+        return Err(LedgerError::Unfit(format!(
+            "migration {} ({}) {wrong}",
+            wanted.version, wanted.description
+        )));
+    }
+    match applied.iter().find(|(version, ..)| !MIGRATIONS.version_exists(*version)) {
+        Some((version, ..)) => Err(LedgerError::Unfit(format!(
+            "migration {version} is of a later version than this program: use that one"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// What is committed must stay committed: an order follows it.
 async fn durable(db: &mut PgConnection) -> Result<(), LedgerError> {
     let part = || doing("reading the server's settings");
     let row = sqlx::query(DURABILITY).fetch_one(db).await.map_err(part())?;
-    let commit: String = row.try_get(0).map_err(part())?;
-    let fsync: String = row.try_get(1).map_err(part())?;
-    if !matches!(commit.as_str(), "on" | "remote_apply") {
-        return Err(LedgerError::Unfit(format!(
-            "synchronous_commit is {commit}: set it to on (or remote_apply), or a crash forgets what was ordered"
-        )));
-    }
-    if fsync != "on" {
-        return Err(LedgerError::Unfit(
-            "fsync is off: set it to on, or a crash of the machine forgets what was ordered".into(),
-        ));
-    }
-    Ok(())
+    let setting = |column: usize| row.try_get::<String, _>(column).map_err(part());
+    keeps(&setting(0)?, &setting(1)?, &setting(2)?)
 }
 
-/// Found the ledger if it is new; its name.
-async fn found(db: &mut PgConnection, day: Day) -> Result<String, LedgerError> {
-    let part = || doing("reading the ledger");
+/// Whether a server with these settings keeps what it has committed, whatever crashes.
+fn keeps(synchronous_commit: &str, fsync: &str, full_page_writes: &str) -> Result<(), LedgerError> {
+    let wrong = if !matches!(synchronous_commit, "on" | "remote_apply") {
+        format!(
+            "synchronous_commit is {synchronous_commit}: set it to on (or remote_apply), or a crash forgets what \
+             was ordered"
+        )
+    } else if fsync != "on" {
+        format!("fsync is {fsync}: set it to on, or a crash of the machine forgets what was ordered")
+    } else if full_page_writes != "on" {
+        format!("full_page_writes is {full_page_writes}: set it to on, or a crash of the machine tears pages")
+    } else {
+        return Ok(());
+    };
+    Err(LedgerError::Unfit(wrong))
+}
+
+/// Found the ledger if it is new; whether it was.
+async fn found(db: &mut PgConnection, day: Day) -> Result<bool, LedgerError> {
+    let new = sqlx::query(FOUND).bind(text(&day)?).bind(GENESIS).execute(&mut *db).await;
+    let new = new.map_err(doing("founding the ledger"))?.rows_affected() > 0;
+    check_day(db, day).await?;
+    Ok(new)
+}
+
+async fn check_day(db: &mut PgConnection, day: Day) -> Result<(), LedgerError> {
     let wanted = text(&day)?;
-    sqlx::query(FOUND).bind(&wanted).bind(GENESIS).execute(&mut *db).await.map_err(part())?;
-    let row = sqlx::query(READ).fetch_one(db).await.map_err(part())?;
-    let stored: String = row.try_get(1).map_err(part())?;
+    let stored: Option<String> =
+        sqlx::query_scalar(READ).fetch_optional(db).await.map_err(doing("reading the ledger"))?;
+    let stored = stored.ok_or_else(|| {
+        LedgerError::Unfit("there is no ledger in it: let the owner of the tables migrate".to_owned())
+    })?;
     let there: Day = serde_json::from_str(&stored).map_err(|e| corrupt("ledger", "day", e.to_string()))?;
     if there != day {
         return Err(LedgerError::Unfit(format!(
@@ -131,5 +206,28 @@ async fn found(db: &mut PgConnection, day: Day) -> Result<String, LedgerError> {
              is real"
         )));
     }
-    row.try_get(0).map_err(part())
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_may_forget_is_refused() {
+        for fit in ["on", "remote_apply"] {
+            assert!(keeps(fit, "on", "on").is_ok());
+        }
+        for (settings, named) in [
+            (("off", "on", "on"), "synchronous_commit is off"),
+            (("local", "on", "on"), "synchronous_commit is local"),
+            (("remote_write", "on", "on"), "synchronous_commit is remote_write"),
+            (("on", "off", "on"), "fsync is off"),
+            (("on", "on", "off"), "full_page_writes is off"),
+        ] {
+            let (commit, fsync, pages) = settings;
+            let reason = keeps(commit, fsync, pages).unwrap_err().to_string();
+            assert!(reason.contains(named), "{reason}");
+        }
+    }
 }

@@ -1,22 +1,26 @@
 //! Pauses: in force when the call returns, because the gate is taken alone.
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::Mark;
 use sexton_model::{Actor, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::chain::{Appended, Head, PAUSES};
+use super::chain::{Appended, Head};
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, load, run};
+use super::{PgLedger, find, load, review, run};
+use crate::chains::PAUSES;
 use crate::rules::{LedgerEvent, text};
-use crate::{LedgerError, Paused};
+use crate::{LedgerError, Paused, known};
 
 /// Waits for every transaction that dispatches, and keeps new ones out until the pause is committed.
 const GATE_ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
 /// The ledger's row orders pauses among each other.
 const LOCK: &str = "SELECT 1 FROM ledger FOR UPDATE";
-const READ: &str = "SELECT pause_seq, pause_head, (SELECT coalesce(max(id), 0) FROM pauses) FROM ledger";
+const HEAD: &str = "SELECT pause_seq, pause_head FROM ledger";
+const LAST: &str = "SELECT coalesce(max(id), 0) FROM pauses";
 const INSERT: &str = "INSERT INTO pauses (id, body) VALUES ($1, $2)";
-const ADVANCE: &str = "UPDATE ledger SET revision = revision + $1, pause_seq = $2, pause_head = $3";
+const REVISE: &str = "UPDATE ledger SET revision = revision + 1 RETURNING revision, epoch";
+const ADVANCE: &str = "UPDATE ledger SET pause_seq = $1, pause_head = $2";
 const IN_FORCE: &str = "SELECT body FROM pauses WHERE NOT lifted ORDER BY id";
 const ONE: &str = "SELECT body FROM pauses WHERE id = $1 AND NOT lifted";
 const LIFT: &str = "UPDATE pauses SET lifted = true WHERE id = $1 AND NOT lifted";
@@ -46,16 +50,26 @@ pub(super) async fn pause(
 ) -> Result<Paused, LedgerError> {
     let part = || doing("pausing");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
-    sqlx::query(GATE_ALONE).bind(load::GATE).execute(&mut *tx).await.map_err(part())?;
-    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
-    let (head, last) = head(&mut tx).await?;
+    lock(&mut tx).await?;
+    let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
     let since = find::clock(&mut tx).await?;
     let pause = Pause { id: last + 1, covers, by: by.clone(), reason: reason.to_owned(), since };
     sqlx::query(INSERT).bind(pause.id).bind(text(&pause)?).execute(&mut *tx).await.map_err(part())?;
-    append(&mut tx, head, &pause, ("paused", by, since, 1)).await?;
+    append(&mut tx, &event("paused", by, since, &pause)?).await?;
+    let row = sqlx::query(REVISE).fetch_one(&mut *tx).await.map_err(part())?;
     let orders_out = orders_out(&mut tx, &pause.covers).await?;
     tx.commit().await.map_err(part())?;
+    let (revision, epoch) = (row.try_get(0).map_err(part())?, review::epoch(&row, 1)?);
+    ledger.known.note(Mark { epoch, revision, ..Mark::default() }, None);
     Ok(Paused { pause, orders_out })
+}
+
+/// The gate alone, then the ledger's row.
+pub(super) async fn lock(db: &mut PgConnection) -> Result<(), LedgerError> {
+    let part = || doing("taking the gate alone");
+    sqlx::query(GATE_ALONE).bind(load::GATE).execute(&mut *db).await.map_err(part())?;
+    sqlx::query(LOCK).execute(&mut *db).await.map_err(part())?;
+    Ok(())
 }
 
 /// Lift a pause and look again at what it stopped.
@@ -63,7 +77,6 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     let part = || doing("lifting a pause");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
-    let (head, _) = head(&mut tx).await?;
     let found: Option<String> =
         sqlx::query_scalar(ONE).bind(id).fetch_optional(&mut *tx).await.map_err(part())?;
     let Some(body) = found else {
@@ -73,7 +86,7 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     let pause: Pause = serde_json::from_str(&body).map_err(|e| corrupt("pauses", id, e.to_string()))?;
     let now = find::clock(&mut tx).await?;
     sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
-    append(&mut tx, head, &pause, ("resumed", by, now, 0)).await?;
+    append(&mut tx, &event("resumed", by, now, &pause)?).await?;
     tx.commit().await.map_err(part())?;
     // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
     // at once.
@@ -103,32 +116,19 @@ async fn recheck(ledger: &PgLedger, pause: i64) -> Result<(), LedgerError> {
     }
 }
 
-async fn head(db: &mut PgConnection) -> Result<(Head, i64), LedgerError> {
-    let part = || doing("reading the chain of pauses");
-    let row = sqlx::query(READ).fetch_one(db).await.map_err(part())?;
-    let head = Head { seq: row.try_get(0).map_err(part())?, hash: row.try_get(1).map_err(part())? };
-    Ok((head, row.try_get(2).map_err(part())?))
+fn event(what: &str, by: &Actor, at: Timestamp, pause: &Pause) -> Result<LedgerEvent, LedgerError> {
+    Ok(LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body: known::value(pause)? })
 }
 
-async fn append(
-    db: &mut PgConnection,
-    head: Head,
-    pause: &Pause,
-    (what, by, at, revisions): (&str, &Actor, Timestamp, i64),
-) -> Result<(), LedgerError> {
-    let body = serde_json::to_value(pause)
-        .map_err(|e| LedgerError::Store { doing: "writing down a pause", source: Box::new(e) })?;
-    let event = LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body };
+/// One more event of the ledger's own chain. Whoever calls it has locked the ledger's row.
+pub(super) async fn append(db: &mut PgConnection, event: &LedgerEvent) -> Result<(), LedgerError> {
+    let part = || doing("writing the chain of pauses");
+    let row = sqlx::query(HEAD).fetch_one(&mut *db).await.map_err(part())?;
+    let head = Head { seq: row.try_get(0).map_err(part())?, hash: row.try_get(1).map_err(part())? };
     let mut events = Appended::default();
-    let head = events.add(PAUSES.to_owned(), head, &event)?;
+    let head = events.add(PAUSES.to_owned(), head, event)?;
     events.write(db).await?;
-    sqlx::query(ADVANCE)
-        .bind(revisions)
-        .bind(head.seq)
-        .bind(head.hash)
-        .execute(db)
-        .await
-        .map_err(doing("writing the chain of pauses"))?;
+    sqlx::query(ADVANCE).bind(head.seq).bind(head.hash).execute(db).await.map_err(part())?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use sexton_model::JobId;
+use sexton_model::checkpoint::Mark;
 use sexton_model::decide::{Event, OrderSpec, Refusal};
 use sexton_model::job::StateName;
 use sexton_model::step::Mode;
@@ -13,7 +14,7 @@ use super::error::{Collision, collision, corrupt, doing};
 use super::records::Statement;
 use super::{PgLedger, load, write};
 use crate::batch::{Settled, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, NotDone};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, known};
 
 const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
      JOIN unnest($1::bigint[], $2::smallint[]) AS v (job_id, step) ON m.job_id = v.job_id AND m.step = v.step";
@@ -23,15 +24,15 @@ const TRIES: u32 = 5;
 
 type Results = Vec<Result<Decided, NotDone>>;
 
-/// Decide a batch; if it collides, one by one, so that a bad item fails alone.
+/// Decide a batch; if it collides, or a row is spoilt, one by one, so that a bad item fails alone.
 pub(super) async fn run(ledger: &PgLedger, batch: Vec<Intent>) -> Result<Results, LedgerError> {
     if batch.is_empty() {
         return Ok(Vec::new());
     }
     if batch.len() > 1 {
         match attempt(ledger, &batch).await {
-            Err(error) if collision(&error).is_some() => {
-                tracing::debug!(error = %error, items = batch.len(), "a batch collided: one by one");
+            Err(error) if collision(&error).is_some() || error.spoilt() => {
+                tracing::debug!(error = %error, items = batch.len(), "a batch failed: one by one");
             }
             other => return other,
         }
@@ -55,7 +56,7 @@ async fn alone(ledger: &PgLedger, intent: Intent) -> Result<Result<Decided, NotD
                 Some(Collision::Concurrent) if tried < TRIES => tried += 1,
                 // Somebody else's job holds the resource.
                 Some(Collision::Unique) => return Ok(Err(Refusal::NotYet(job_of(&batch[0])).into())),
-                Some(Collision::Concurrent) | None => return Err(error),
+                Some(Collision::Concurrent) | None => return error.alone(batch[0].deletion).map(Err),
             },
         }
     }
@@ -83,6 +84,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let mut ids: Vec<i64> = batch.iter().map(|intent| intent.deletion.0).collect();
     ids.sort_unstable();
     ids.dedup();
+    // Before the batch: what is seen by others meanwhile may be later than it.
+    let seen = ledger.known.seen();
     let mut tx = ledger
         .pool
         .begin_with(load::begin())
@@ -91,13 +94,14 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     // Records never change: read before the locks on rows, which they help to choose.
     let statements = ledger.memory.records.of(&mut tx, &ids).await?;
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
-    let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger).await?;
+    let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger, &seen).await?;
     let there: HashMap<JobId, StateName> = loaded
         .deletions
         .values()
         .flat_map(|(d, _)| d.jobs.iter().map(|job| (job.id, job.state.name())))
         .collect();
     let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits)?;
+    let landmark = known::landmark(&writes.audit);
     write::write(&mut tx, writes, &loaded, &there).await?;
     let orders: Vec<&OrderSpec> =
         settled.iter().flatten().filter_map(|settled| settled.order.as_ref()).collect();
@@ -105,6 +109,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     tx.commit().await.map_err(doing("committing a batch"))?;
     let now = loaded.now;
     ledger.memory.keep(loaded.deletions);
+    let fence = facts.mark.fence + i64::try_from(batch.len()).unwrap_or(0);
+    ledger.known.note(Mark { fence, ..facts.mark }, landmark);
     // A deletion gives one order at a time, so what an order needs is taken rather than copied.
     let mut finish = |settled: Settled| {
         let (record, plan) = statements
@@ -116,7 +122,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             spec,
             record: record.clone(),
             plan: plan.clone(),
-            revision: facts.revision,
+            revision: facts.mark.revision,
         });
         Ok(Decided {
             deletion: settled.deletion,

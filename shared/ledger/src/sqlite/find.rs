@@ -14,7 +14,7 @@ use super::memory::{OutCounts, pulses};
 use crate::round::Round;
 use crate::row::code;
 use crate::view::WAITING_MAX;
-use crate::{InstanceState, Intent, LedgerError, Limits};
+use crate::{InstanceState, Intent, LedgerError, Limits, rules};
 
 /// The lines there are, by skipping from one to the next in the queue's index.
 pub(super) const LINES_WITH: &str = "WITH RECURSIVE line (wants) AS ( \
@@ -180,19 +180,21 @@ pub(super) async fn to_wake(
     (limits, rounds): (&Limits, &Rounds),
 ) -> Result<Vec<Intent>, LedgerError> {
     let doing = "reading what is to wake";
-    let limit = limit as usize;
+    // Room for one of each.
+    let limit = limit.clamp(3, 4096);
     let mut bind = Bind::default();
-    bind.add(now.0).add(limit as i64);
-    let mut found = Vec::new();
+    bind.add(now.0).add(i64::from(limit));
+    let mut over = Vec::new();
     for row in &rows(db, doing, OVER, bind).await? {
-        found.push(wake(row).map_err(store(doing))??);
+        over.push(wake(row).map_err(store(doing))??);
     }
+    let quarter = rules::quarter(limit) as usize;
     let ago = |ms: u64| now.0.saturating_sub(i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX));
+    let mut again = Vec::new();
     for (round, sql) in [(&rounds.held, HELD), (&rounds.stuck, STUCK)] {
-        let left = limit.saturating_sub(found.len());
-        let (true, Some(after)) = (left > 0, round.next()) else { continue };
+        let Some(after) = round.next() else { continue };
         let mut bind = Bind::default();
-        bind.add(after).add(left as i64);
+        bind.add(after).add(quarter as i64);
         if sql == STUCK {
             bind.add(ago(limits.gone_after_ms)).add(ago(limits.look_again_ms));
         }
@@ -200,10 +202,10 @@ pub(super) async fn to_wake(
         for row in rows(db, doing, sql, bind).await? {
             ids.push(row.try_get(0).map_err(store(doing))?);
         }
-        round.found(&ids, left, limits.look_again_ms);
-        found.extend(ids.into_iter().map(JobId).map(recheck));
+        round.found(&ids, quarter, limits.look_again_ms);
+        again.extend(ids.into_iter().map(JobId).map(recheck));
     }
-    Ok(found)
+    Ok(rules::share(limit as usize, over, again))
 }
 
 /// The intent to look at a job again.

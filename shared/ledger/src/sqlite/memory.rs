@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use sexton_model::belts::Pause;
 use sexton_model::decide::Lane;
-use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
+use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
@@ -32,11 +32,10 @@ pub(super) struct Memory {
     pub(super) bodies: Bodies,
     pub(super) out: OutCounts,
     pub(super) last_fence: i64,
-    /// The table says that numbers up to this one are used; 0 if it is not known what it says.
-    reserved: i64,
-    pub(super) epoch: u32,
-    /// The pause revision; none after it was written, or after a transaction failed.
-    pub(super) revision: Option<i64>,
+    /// What the table says of it.
+    written_fence: i64,
+    /// As it was read last; none after it was written, or after a transaction failed.
+    pub(super) standing: Option<Standing>,
     /// As they were read last; none after they were written, or after a transaction failed.
     pub(super) pauses: Option<Vec<Pause>>,
     /// The same of the pulses. A copy that has ended counts until any other pulses: seconds.
@@ -55,16 +54,15 @@ impl Memory {
     /// Read what a writer starts with.
     pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, LedgerError> {
         let doing = "reading the ledger";
-        let sql = "SELECT last_fence, epoch, revision FROM ledger";
+        let sql = "SELECT last_fence FROM ledger";
         let row = sqlx::query(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
         Ok(Self {
             deletions: Recent::new(DELETIONS),
             bodies: Bodies::new(DELETIONS),
             out: count_out(db).await?,
             last_fence: row.try_get(0).map_err(store(doing))?,
-            reserved: row.try_get(0).map_err(store(doing))?,
-            epoch: row.try_get(1).map_err(store(doing))?,
-            revision: Some(row.try_get(2).map_err(store(doing))?),
+            written_fence: row.try_get(0).map_err(store(doing))?,
+            standing: None,
             pauses: None,
             pulses: None,
         })
@@ -80,13 +78,32 @@ impl Memory {
         self.bodies = Bodies::new(DELETIONS);
         self.pauses = None;
         self.pulses = None;
-        self.revision = None;
-        self.reserved = 0;
+        self.standing = None;
+    }
+
+    /// The first of the next `count` fence numbers. Those of a transaction that fails are lost: they only have to grow.
+    pub(super) fn fences(&mut self, count: usize) -> i64 {
+        let first = self.last_fence + 1;
+        self.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
+        first
+    }
+
+    /// Write down which fences are used, once for a transaction: committed with what they are given to, they tell
+    /// this state of the file from every earlier one.
+    pub(super) async fn write_fences(&self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
+        if self.last_fence == self.written_fence {
+            return Ok(());
+        }
+        let mut bind = Bind::default();
+        bind.add(self.last_fence);
+        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
+        Ok(())
     }
 
     /// Take over what was committed. What is over is forgotten: nobody asks for it often.
     pub(super) fn take_over(&mut self, staged: Staged) {
         self.out = staged.out;
+        self.written_fence = self.last_fence;
         for (id, headed) in staged.deletions {
             if headed.0.status.live() {
                 self.deletions.put(id, headed);
@@ -186,12 +203,12 @@ pub(super) async fn compare(
     if out != table {
         return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
     }
-    let reserved: i64 = sqlx::query_scalar("SELECT last_fence FROM ledger")
+    let written: i64 = sqlx::query_scalar("SELECT last_fence FROM ledger")
         .fetch_one(&mut *db)
         .await
         .map_err(store("reading the ledger"))?;
-    if reserved < memory.last_fence {
-        return Ok(Err(format!("fences: used up to {}, in the table {reserved}", memory.last_fence)));
+    if written != memory.written_fence {
+        return Ok(Err(format!("fences: remembered {}, in the table {written}", memory.written_fence)));
     }
     let (kept, counted) = (counts::kept(db).await?, counts::counted(db).await?);
     if kept != counted {
@@ -214,36 +231,27 @@ pub(super) async fn compare(
     Ok(Ok(()))
 }
 
-/// Numbers that are marked as used at once: some seconds of work, so that not every batch writes the ledger's row.
-/// Those not used when the process ends are lost: fences only have to grow.
-const RESERVED: i64 = 65_536;
-
-/// The first of the next `count` fence numbers.
-pub(super) async fn fences(
-    db: &mut SqliteConnection,
-    memory: &mut Memory,
-    count: usize,
-) -> Result<Fence, LedgerError> {
-    let first = Fence { epoch: memory.epoch, number: memory.last_fence + 1 };
-    // Numbers of a transaction that fails are lost, too.
-    memory.last_fence += i64::try_from(count).unwrap_or(i64::MAX >> 1);
-    if memory.last_fence > memory.reserved {
-        let reserved = memory.last_fence + RESERVED;
-        let mut bind = Bind::default();
-        bind.add(reserved);
-        // In the transaction of the first order that uses them. If it fails, `forget` has it written again.
-        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
-        memory.reserved = reserved;
-    }
-    Ok(first)
+/// What a batch takes from the ledger's own row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) epoch: u32,
+    /// The pause revision.
+    pub(super) revision: i64,
+    /// Whether a person has to review the epoch first.
+    pub(super) review: bool,
 }
 
-/// The pause revision.
-pub(super) async fn revision(db: &mut SqliteConnection) -> Result<i64, LedgerError> {
-    let doing = "reading the pause revision";
-    let row = rows(db, doing, "SELECT revision FROM ledger", Bind::default()).await?;
-    let revision = row.first().map(|row| row.try_get(0).map_err(store(doing)));
-    revision.ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?
+/// The ledger's own row.
+pub(super) async fn standing(db: &mut SqliteConnection) -> Result<Standing, LedgerError> {
+    let doing = "reading the ledger";
+    let sql = "SELECT epoch, revision, review IS NOT NULL FROM ledger";
+    let found = rows(db, doing, sql, Bind::default()).await?;
+    let row = found.first().ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?;
+    Ok(Standing {
+        epoch: row.try_get(0).map_err(store(doing))?,
+        revision: row.try_get(1).map_err(store(doing))?,
+        review: row.try_get(2).map_err(store(doing))?,
+    })
 }
 
 /// The stage's job of a step: what its manifest is stored under.

@@ -21,7 +21,9 @@ mod load;
 mod memory;
 mod open;
 mod pausing;
+mod reviewing;
 mod run;
+mod verify;
 mod views;
 mod write;
 mod writer;
@@ -33,6 +35,7 @@ use async_trait::async_trait;
 use sexton_model::audit::Broken;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -45,9 +48,11 @@ use self::chunk::store;
 use self::clock::Clock;
 use self::memory::OutCounts;
 use self::writer::{Answer, Command, Work};
+use crate::known::{self, Known};
 use crate::{
     Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
     Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
+    Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -58,8 +63,7 @@ pub struct SqliteLedger {
     clock: Arc<Clock>,
     out: Arc<Mutex<OutCounts>>,
     limits: Limits,
-    ledger: String,
-    epoch: u32,
+    known: Arc<Known>,
     day: Day,
     rounds: find::Rounds,
 }
@@ -76,6 +80,13 @@ impl SqliteLedger {
     pub async fn compare(&self) -> Result<Result<(), String>, LedgerError> {
         match self.ask(Work::Compare).await? {
             Answer::Compare(result) => Ok(result),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn run_whole(&self, batch: Arc<Vec<Intent>>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        match self.ask(Work::Run(batch)).await? {
+            Answer::Run(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }
     }
@@ -130,17 +141,34 @@ impl DueReader for SqliteLedger {
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn facts(&self) -> Result<Facts, LedgerError> {
-        Ok(Facts { ledger: self.ledger.clone(), epoch: self.epoch, day: self.day, now: self.clock.now() })
+        let known = self.known.seen();
+        Ok(Facts {
+            ledger: known.ledger,
+            epoch: known.mark.epoch,
+            day: self.day,
+            now: self.clock.now(),
+            decided: known.mark.fence > 0,
+        })
     }
 
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        match self.ask(Work::Run(Arc::new(batch))).await? {
-            Answer::Run(results) => Ok(results),
-            other => Err(mixed_up(&other)),
+        let batch = Arc::new(batch);
+        match self.run_whole(batch.clone()).await {
+            Err(error) if error.spoilt() => {}
+            other => return other,
         }
+        // One by one, so that what cannot be read fails alone.
+        let mut results = Vec::with_capacity(batch.len());
+        for intent in batch.iter() {
+            results.extend(match self.run_whole(Arc::new(vec![intent.clone()])).await {
+                Ok(one) => one,
+                Err(error) => vec![Err(error.alone(intent.deletion)?)],
+            });
+        }
+        Ok(results)
     }
 
     async fn next_for(
@@ -254,11 +282,54 @@ impl Ledger for SqliteLedger {
         })
     }
 
+    fn known(&self) -> Checkpoint {
+        self.known.seen()
+    }
+
+    async fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
+        match self.ask(Work::Checkpoint).await? {
+            Answer::Checkpoint(Ok(mark)) => {
+                self.known.note(mark, None);
+                Ok(self.known.seen())
+            }
+            Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn confront(&self, known: &Checkpoint) -> Result<Option<Review>, LedgerError> {
+        known::same_ledger(known, &self.known.seen().ledger)?;
+        match self.ask(Work::Confront(known.clone())).await? {
+            Answer::Confront(review, mark) => {
+                // If it was not behind, it fulfils all of what was known.
+                self.known.adopt(known.clone());
+                self.known.note(mark, None);
+                Ok(review)
+            }
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn review(&self) -> Result<Option<Review>, LedgerError> {
+        Ok(reviewing::standing(&mut *self.reader().await?).await?.1)
+    }
+
+    async fn accept_review(&self, epoch: u32, by: &Actor, reason: &str) -> Result<bool, LedgerError> {
+        match self.ask(Work::Accept(epoch, by.clone(), reason.to_owned())).await? {
+            Answer::Accept(accepted) => Ok(accepted),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
     async fn health(&self) -> Result<Health, LedgerError> {
         views::health(&mut *self.snapshot().await?, self.clock.now()).await
     }
 
     async fn verify_chain(&self, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
         views::verify_chain(&mut *self.snapshot().await?, id).await
+    }
+
+    async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
+        verify::chains(&mut *self.snapshot().await?, after, limit).await
     }
 }

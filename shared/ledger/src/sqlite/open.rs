@@ -20,6 +20,7 @@ use super::find::Rounds;
 use super::memory::Memory;
 use super::run::Setting;
 use super::writer::{WAITING, Writer};
+use crate::known::Known;
 use crate::{LedgerError, Options, rules};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
@@ -61,7 +62,8 @@ impl SqliteLedger {
             )));
         }
         let memory = Memory::read(&mut db).await?;
-        let epoch = memory.epoch;
+        let (mark, _) = super::reviewing::standing(&mut db).await?;
+        let known = Arc::new(Known::new(ledger, mark));
         let clock = Arc::new(Clock::default());
         let out = Arc::new(Mutex::new(memory.out.clone()));
         let reads = SqlitePoolOptions::new()
@@ -73,7 +75,15 @@ impl SqliteLedger {
             .map_err(store("opening the file to read"))?;
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Arc::new(Setting { day, limits: options.limits.clone() });
-        let writer = Writer { db, memory, clock: clock.clone(), setting, out: out.clone(), lock };
+        let writer = Writer {
+            db,
+            memory,
+            clock: clock.clone(),
+            setting,
+            out: out.clone(),
+            known: known.clone(),
+            lock,
+        };
         tokio::spawn(writer.work(waiting));
         Ok(Self {
             commands,
@@ -81,8 +91,7 @@ impl SqliteLedger {
             clock,
             out,
             limits: options.limits,
-            ledger,
-            epoch,
+            known,
             day,
             rounds: Rounds::default(),
         })
@@ -169,4 +178,25 @@ async fn identify(db: &mut SqliteConnection, day: Day) -> Result<(String, Day), 
     let text: &str = row.try_get(1).map_err(store(doing))?;
     let day = super::codes::body("ledger", "day", text)?;
     Ok((row.try_get(0).map_err(store(doing))?, day))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_may_forget_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let fit = writing(&file);
+        check_durable(&mut fit.connect().await.unwrap()).await.unwrap();
+        for (unfit, found) in [
+            (writing(&file).synchronous(SqliteSynchronous::Normal), "found wal, 1 and 1"),
+            (writing(&file).foreign_keys(false), "found wal, 2 and 0"),
+            (writing(&file).journal_mode(SqliteJournalMode::Delete), "found delete, 2 and 1"),
+        ] {
+            let error = check_durable(&mut unfit.connect().await.unwrap()).await.unwrap_err().to_string();
+            assert!(error.contains(found), "{error}");
+        }
+    }
 }

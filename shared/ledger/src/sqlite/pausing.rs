@@ -12,11 +12,9 @@ use super::chunk::{Bind, Chunked, execute, rows, store};
 use super::codes;
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
+use crate::chains::PAUSES;
 use crate::rules::{self, LedgerEvent};
-use crate::{Alive, LedgerError, Paused};
-
-/// The chain of all pauses.
-pub(super) const CHAIN: &str = "pauses";
+use crate::{Alive, LedgerError, Paused, known};
 
 /// Pause. The writer does one transaction after the other, so nothing that dispatches overlaps it.
 pub(super) async fn pause(
@@ -38,8 +36,8 @@ pub(super) async fn pause(
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
     execute(db, doing, sql, Bind::default()).await?;
     memory.pauses = None;
-    memory.revision = None;
-    link(db, staged, "paused", by, &pause).await?;
+    memory.standing = None;
+    link(db, &event(staged, "paused", by, &pause)?).await?;
     let orders_out = orders_out(db, memory, staged, &pause).await?;
     Ok(Paused { pause, orders_out })
 }
@@ -56,17 +54,16 @@ pub(super) async fn resume(
     bind.add(id);
     execute(db, "lifting a pause", "DELETE FROM pauses WHERE id = ?", bind).await?;
     memory.pauses = None;
-    link(db, staged, "resumed", by, &pause).await?;
+    link(db, &event(staged, "resumed", by, &pause)?).await?;
     Ok(Some(pause))
 }
 
-async fn link(
-    db: &mut SqliteConnection,
-    staged: &Staged,
-    what: &str,
-    by: &Actor,
-    pause: &Pause,
-) -> Result<(), LedgerError> {
+fn event(staged: &Staged, what: &str, by: &Actor, pause: &Pause) -> Result<LedgerEvent, LedgerError> {
+    Ok(LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body: known::value(pause)? })
+}
+
+/// One more event of the ledger's own chain.
+pub(super) async fn link(db: &mut SqliteConnection, event: &LedgerEvent) -> Result<(), LedgerError> {
     let doing = "writing down a pause";
     let row = sqlx::query("SELECT pause_seq, pause_head FROM ledger")
         .fetch_one(&mut *db)
@@ -74,12 +71,10 @@ async fn link(
         .map_err(store(doing))?;
     let seq: i64 = row.try_get(0).map_err(store(doing))?;
     let head: &[u8] = row.try_get(1).map_err(store(doing))?;
-    let head: Hash = codes::hash("ledger", CHAIN, head)?;
-    let body = serde_json::to_value(pause).map_err(|e| codes::corrupt("pauses", pause.id, e))?;
-    let event = LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body };
-    let text = rules::text(&event)?;
+    let head: Hash = codes::hash("ledger", PAUSES, head)?;
+    let text = rules::text(event)?;
     let head = audit::link(&head, seq + 1, text.as_bytes());
-    append(db, vec![(CHAIN.to_owned(), seq + 1, text, head)]).await?;
+    append(db, vec![(PAUSES.to_owned(), seq + 1, text, head)]).await?;
     let mut bind = Bind::default();
     bind.add(seq + 1).add(head.to_vec());
     execute(db, doing, "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind).await?;

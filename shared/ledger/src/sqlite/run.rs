@@ -6,7 +6,7 @@ use futures_util::future;
 use sqlx::sqlite::SqliteConnection;
 
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
-use super::memory::{Memory, Staged, fences, manifest_key, pauses, pulses, revision};
+use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError};
@@ -56,10 +56,10 @@ async fn load(
     setting: &Setting,
     intents: &Arc<Vec<Intent>>,
 ) -> Result<Batch, LedgerError> {
-    let first = fences(db, memory, intents.len()).await?;
-    let revision = match memory.revision {
-        Some(revision) => revision,
-        None => *memory.revision.insert(revision(db).await?),
+    let first = memory.fences(intents.len());
+    let Standing { epoch, revision, review } = match memory.standing {
+        Some(standing) => standing,
+        None => *memory.standing.insert(standing(db).await?),
     };
     let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion)).await?;
     let pauses = match memory.pauses.take() {
@@ -73,10 +73,11 @@ async fn load(
     let loaded = Loaded {
         now: staged.now,
         day: setting.day,
-        epoch: first.epoch,
-        first_fence: first.number,
+        epoch,
+        first_fence: first,
         deletions,
         pauses,
+        review: review.then_some(epoch),
         out: std::mem::take(&mut staged.out),
         pulses,
     };

@@ -238,5 +238,6 @@ pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<
     // Orders may be out at an instance that was never heard of.
     instances.extend(out.into_iter().map(|(instance, count)| (instance, (Timestamp::default(), count))));
     let oldest_due = oldest.map(Timestamp).filter(|at| *at <= now);
-    Ok(Health { now, jobs, oldest_due, instances, pauses: pauses(db).await? })
+    let (_, review) = super::reviewing::standing(db).await?;
+    Ok(Health { now, jobs, oldest_due, instances, pauses: pauses(db).await?, review })
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId};
 use sqlx::Connection as _;
@@ -15,7 +16,8 @@ use super::chunk::{close, store};
 use super::clock::Clock;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{inventory, pausing, run};
+use super::{inventory, pausing, reviewing, run};
+use crate::known::Known;
 use crate::{Alive, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
@@ -38,6 +40,9 @@ pub(super) enum Work {
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
     Pulse(Vec<Alive>),
+    Checkpoint,
+    Confront(Checkpoint),
+    Accept(u32, Actor, String),
     Compare,
 }
 
@@ -50,6 +55,9 @@ pub(super) enum Answer {
     Pause(Paused),
     Resume(Option<Pause>),
     Pulse,
+    Checkpoint(Result<Mark, Behind>),
+    Confront(Option<Review>, Mark),
+    Accept(bool),
     Compare(Result<(), String>),
 }
 
@@ -70,6 +78,8 @@ pub(super) struct Writer {
     pub(super) setting: Arc<Setting>,
     /// Orders out as of the last commit, for whoever asks for free credit.
     pub(super) out: Arc<Mutex<OutCounts>>,
+    /// What was committed, for whoever asks what is known.
+    pub(super) known: Arc<Known>,
     /// Locked: no other process writes this file.
     pub(super) lock: File,
 }
@@ -124,7 +134,8 @@ impl Writer {
     async fn transaction(&mut self, group: &[Item]) -> Result<Vec<Answer>, LedgerError> {
         let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await.map_err(store("beginning to write"))?;
         let mut staged = self.memory.stage(self.clock.now());
-        let done = all(&mut tx, &mut self.memory, &mut staged, &self.setting, group).await;
+        let with = (&self.setting, &*self.known);
+        let done = all(&mut tx, &mut self.memory, &mut staged, with, group).await;
         let answers = match done {
             Ok(answers) => answers,
             Err(error) => {
@@ -137,6 +148,7 @@ impl Writer {
             }
         };
         tx.commit().await.map_err(store("committing"))?;
+        self.known.note_fence(self.memory.last_fence);
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
         Ok(answers)
@@ -148,7 +160,7 @@ async fn all(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     staged: &mut Staged,
-    setting: &Arc<Setting>,
+    (setting, known): (&Arc<Setting>, &Known),
     group: &[Item],
 ) -> Result<Vec<Answer>, LedgerError> {
     let mut answers = Vec::with_capacity(group.len());
@@ -160,10 +172,11 @@ async fn all(
         }
         let before = run::run(db, memory, staged, setting, &std::mem::take(&mut batches)).await?;
         answers.extend(before.into_iter().map(Answer::Run));
-        answers.push(one(db, memory, staged, setting, &item.work).await?);
+        answers.push(one(db, memory, staged, (setting, known), &item.work).await?);
     }
     let rest = run::run(db, memory, staged, setting, &batches).await?;
     answers.extend(rest.into_iter().map(Answer::Run));
+    memory.write_fences(db).await?;
     Ok(answers)
 }
 
@@ -171,7 +184,7 @@ async fn one(
     db: &mut SqliteConnection,
     memory: &mut Memory,
     staged: &mut Staged,
-    setting: &Arc<Setting>,
+    (setting, known): (&Arc<Setting>, &Known),
     work: &Work,
 ) -> Result<Answer, LedgerError> {
     Ok(match work {
@@ -190,6 +203,14 @@ async fn one(
         Work::Pulse(alive) => {
             pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us())).await?;
             Answer::Pulse
+        }
+        Work::Checkpoint => Answer::Checkpoint(reviewing::checkpoint(db, staged, &known.seen()).await?),
+        Work::Confront(seen) => {
+            let (review, mark) = reviewing::confront(db, memory, staged, seen).await?;
+            Answer::Confront(review, mark)
+        }
+        Work::Accept(epoch, by, reason) => {
+            Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason)).await?)
         }
         Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),
     })

@@ -57,3 +57,38 @@ pub async fn history_cannot_be_changed(fixture: &dyn Fixture) {
     assert_eq!(after.audit.len(), before.audit.len());
     assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
 }
+
+/// Pages small enough to end in the middle of everything.
+async fn broken_chains(on: &Stagehand) -> (u64, Vec<(String, Broken)>) {
+    let (mut checked, mut broken, mut after) = (0, Vec::new(), None::<String>);
+    loop {
+        let page = on.ledger.verify_chains(after.as_deref(), 2).await.unwrap();
+        checked += page.checked;
+        broken.extend(page.broken);
+        after = page.next;
+        if after.is_none() {
+            return (checked, broken);
+        }
+    }
+}
+
+pub async fn all_chains_are_checked(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    for name in ["one", "two", "three"] {
+        on.doomed(name).await;
+    }
+    on.register("four").await;
+    for _ in 0..2 {
+        let covers = sexton_model::belts::PauseSelector::default();
+        on.ledger.pause(covers, &actor("ops"), "stop").await.unwrap();
+    }
+    // The pauses, four resources, three records.
+    assert_eq!(broken_chains(&on).await, (8, vec![]));
+    fixture.change_ledger_event("pauses", 1).await;
+    fixture.change_ledger_event("vm/two", 1).await;
+    let third = on.ledger.deletion_of(&"vm/three".parse().unwrap()).await.unwrap().unwrap();
+    fixture.change_event(third, 1).await;
+    let changed = |chain: &str| (chain.to_owned(), Broken::Changed { seq: 1 });
+    let third = changed(&third.to_string());
+    assert_eq!(broken_chains(&on).await, (8, vec![changed("pauses"), changed("vm/two"), third]));
+}

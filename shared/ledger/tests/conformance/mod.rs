@@ -10,6 +10,7 @@ mod inventory;
 mod life;
 mod listing;
 mod people;
+mod review;
 pub mod stage;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use self::inventory::*;
 pub use self::life::*;
 pub use self::listing::*;
 pub use self::people::*;
+pub use self::review::*;
 
 /// One store, which can be opened again and tampered with.
 #[async_trait]
@@ -43,8 +45,21 @@ pub trait Fixture: Send + Sync {
     /// Drop the guards and change one event's body, in a place that stays well-formed.
     async fn change_event(&self, deletion: DeletionId, seq: i64);
 
+    /// Drop the guards and change one event of the ledger's own chains, in a place that stays well-formed.
+    async fn change_ledger_event(&self, chain: &str, seq: i64);
+
     /// Drop the guards and remove one event.
     async fn remove_event(&self, deletion: DeletionId, seq: i64);
+
+    /// Run SQL of one statement, the same in both dialects, through a handle of one's own.
+    async fn execute(&self, sql: &'static str);
+
+    /// Keep a copy of the whole store as it is now.
+    async fn copy(&self);
+
+    /// Put the copy back in the place of the store. Handles that were opened before are dropped, unless the store is
+    /// a server that they find again.
+    async fn put_back(&self);
 
     /// Whether what the footing remembers besides the store equals it; `Ok` if it remembers nothing.
     async fn compare(&self) -> Result<(), String>;
@@ -63,6 +78,8 @@ macro_rules! conformance_tests {
             a_reopened_ledger_goes_on,
             the_first_manifest_wins,
             one_bad_item_fails_alone,
+            what_cannot_be_read_fails_alone,
+            no_lease_starves_what_is_held_or_blocked,
             remembered_equals_stored_after_a_random_workload,
             cancelled_before_anything_happened,
             cancelled_while_running_is_undone_in_reverse_order,
@@ -91,7 +108,13 @@ macro_rules! conformance_tests {
             unknown_or_present_is_never_done,
             every_decision_is_one_event_and_the_chain_holds,
             tampering_is_found,
+            all_chains_are_checked,
             history_cannot_be_changed,
+            a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
+            a_ledger_that_is_newer_than_its_witness_goes_on,
+            a_lost_pause_is_noticed,
+            an_answer_that_nobody_asked_for_gives_an_older_ledger_away,
+            another_ledger_is_no_older_one,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

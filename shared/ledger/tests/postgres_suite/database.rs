@@ -46,6 +46,7 @@ impl Database {
     }
 
     pub async fn open(&self, options: Options) -> Result<Arc<PgLedger>, LedgerError> {
+        PgLedger::migrate(&self.url(), options.day).await?;
         let ledger = Arc::new(PgLedger::open(&self.url(), options).await?);
         *self.opened.lock().unwrap() = Arc::downgrade(&ledger);
         Ok(ledger)
@@ -54,6 +55,33 @@ impl Database {
     /// The handle that was opened last, if it is still there.
     pub fn opened(&self) -> Option<Arc<PgLedger>> {
         self.opened.lock().unwrap().upgrade()
+    }
+
+    fn copied(&self) -> String {
+        format!("{}_copy", self.name)
+    }
+
+    async fn as_admin(&self, statements: &[String]) {
+        let mut db = PgConnection::connect(&self.admin).await.unwrap();
+        let leave =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        sqlx::query(AssertSqlSafe(leave)).execute(&mut db).await.unwrap();
+        for sql in statements {
+            sqlx::query(AssertSqlSafe(sql.clone())).execute(&mut db).await.expect(sql);
+        }
+    }
+
+    /// Keep a copy of the database. Whoever is connected is thrown out, and connects again.
+    pub async fn copy(&self) {
+        self.as_admin(&[format!("CREATE DATABASE {} TEMPLATE {}", self.copied(), self.name)]).await;
+    }
+
+    /// Put the copy in its place, as if a replica that lagged behind had taken over.
+    pub async fn put_back(&self) {
+        let (name, copy) = (&self.name, self.copied());
+        let swap =
+            [format!("DROP DATABASE {name} WITH (FORCE)"), format!("ALTER DATABASE {copy} RENAME TO {name}")];
+        self.as_admin(&swap).await;
     }
 
     pub async fn raw(&self) -> PgConnection {

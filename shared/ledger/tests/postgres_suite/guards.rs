@@ -1,7 +1,9 @@
 //! What the database itself holds: who may do what, what cannot be changed, and what a look at the queue costs.
 use serde_json::Value;
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
-use sexton_ledger::{DueReader, LedgerError, Options};
+use sexton_ledger::{DueReader, Intent, LedgerError, NotDone, Options};
+use sexton_model::decide::{Event, Refusal};
+use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -90,37 +92,148 @@ async fn the_schedulers_role_reads_its_view_and_nothing_else() {
     drop_role(&database, &user).await;
 }
 
-#[tokio::test]
+/// The whole of a deletion, a cancel and a pause with the rights of the role that coordinators have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     let database = Database::new().await;
-    let hand = Stagehand::with(&database, stage::options()).await;
+    PgLedger::migrate(&database.url(), stage::options().day).await.unwrap();
     let (user, mut db) = member_of(&database, "sexton_coordinator").await;
-    sqlx::query("SELECT count(*) FROM audit").execute(&mut db).await.unwrap();
-    for sql in ["UPDATE audit SET body = ''", "DELETE FROM audit", "TRUNCATE audit", "DELETE FROM jobs"] {
+    let ledger = PgLedger::open(&database.url_with(Some(&user)), stage::options()).await.unwrap();
+    let hand = Stagehand { ledger: std::sync::Arc::new(ledger), plan: stage::plan() };
+    let all = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"];
+    hand.ledger.pulse(all.map(stage::instance).to_vec()).await.unwrap();
+    let (whole, back) = (hand.doomed("web01").await, hand.doomed("web02").await);
+    assert!(hand.play_to(whole, |_, _| false).await.is_none());
+    hand.play_to(back, |name, _| name == "dns.withdraw").await.unwrap();
+    let hold = Event::PlaceHold { by: stage::actor("ops"), reason: "wait".into() };
+    let hold = hand.one(back, hold).await.unwrap().audit_seq;
+    hand.one(back, Event::ReleaseHold { hold, by: stage::actor("ops") }).await.unwrap();
+    hand.one(back, Event::Cancel { by: stage::actor("ops"), reason: "kept".into() }).await.unwrap();
+    let covers = sexton_model::belts::PauseSelector::default();
+    let paused = hand.ledger.pause(covers, &stage::actor("ops"), "look").await.unwrap();
+    assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops")).await.unwrap());
+    let mut known = hand.ledger.checkpoint().await.unwrap();
+    known.mark.number += 1000;
+    let review = hand.ledger.confront(&known).await.unwrap().unwrap();
+    assert!(hand.ledger.accept_review(review.epoch, &stage::actor("ops"), "a trial").await.unwrap());
+    hand.ledger.health().await.unwrap();
+    assert_eq!(hand.ledger.verify_chains(None, 1000).await.unwrap().broken, []);
+    assert_eq!(hand.view(whole).await.deletion.status, sexton_model::deletion::RecordStatus::Recycled);
+    for sql in [
+        "UPDATE audit SET body = ''",
+        "DELETE FROM audit",
+        "TRUNCATE audit",
+        "UPDATE ledger_audit SET body = ''",
+        "DELETE FROM ledger_audit",
+        "TRUNCATE ledger_audit",
+        "DELETE FROM jobs",
+        "UPDATE records SET body = ''",
+        "CREATE TABLE mine (a integer)",
+    ] {
         assert!(refused(&mut db, sql).await.starts_with("permission denied"), "{sql}");
     }
-    hand.doomed("web01").await;
-    drop(db);
+    for sql in ["ALTER TABLE audit DISABLE TRIGGER ALL", "DROP TABLE audit"] {
+        assert!(refused(&mut db, sql).await.starts_with("must be owner"), "{sql}");
+    }
+    drop((hand, db));
     drop_role(&database, &user).await;
+}
+
+fn unfit<T>(answer: Result<T, LedgerError>) -> String {
+    match answer {
+        Err(LedgerError::Unfit(reason)) => reason,
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was opened"),
+    }
+}
+
+#[tokio::test]
+async fn migrating_says_what_it_did_and_opening_asks_for_it() {
+    let database = Database::new().await;
+    let day = stage::options().day;
+    let reason = unfit(PgLedger::open(&database.url(), stage::options()).await);
+    assert!(reason.contains("migration 1 (job table) is missing"), "{reason}");
+    assert!(reason.contains("sexton-coordinator migrate"), "{reason}");
+    let done = PgLedger::migrate(&database.url(), day).await.unwrap();
+    assert_eq!(done.first().map(String::as_str), Some("applied migration 1 (job table)"));
+    assert!(done.iter().any(|line| line.starts_with("founded the ledger")), "{done:?}");
+    assert_eq!(PgLedger::migrate(&database.url(), day).await.unwrap(), Vec::<String>::new(), "again");
+    PgLedger::open(&database.url(), stage::options()).await.unwrap();
+    let mut db = database.raw().await;
+    for (sql, expected) in [
+        ("UPDATE _sqlx_migrations SET success = false WHERE version = 2", "was begun and has failed"),
+        ("UPDATE _sqlx_migrations SET success = true, checksum = '' WHERE version = 2", "with another text"),
+        ("DELETE FROM _sqlx_migrations WHERE version = 2", "migration 2 (checkpoints) is missing"),
+    ] {
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+        let reason = unfit(PgLedger::open(&database.url(), stage::options()).await);
+        assert!(reason.contains(expected), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_refused() {
+    let database = Database::new().await;
+    PgLedger::migrate(&database.url(), stage::options().day).await.unwrap();
+    let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9999, 'later', true, '', 0)";
+    sqlx::query(later).execute(&mut database.raw().await).await.unwrap();
+    let reason = unfit(PgLedger::open(&database.url(), stage::options()).await);
+    assert!(reason.contains("migration 9999 is of a later version"), "{reason}");
 }
 
 #[tokio::test]
 async fn a_ledger_that_is_not_durable_or_of_another_day_is_refused() {
     let database = Database::new().await;
-    database.open(stage::options()).await.unwrap();
+    PgLedger::migrate(&database.url(), stage::options().day).await.unwrap();
     let real = Options { day: Day::Calendar, limits: stage::options().limits };
-    let unfit = |answer: Result<_, LedgerError>| match answer {
-        Err(LedgerError::Unfit(reason)) => reason,
-        Err(other) => panic!("another error: {other}"),
-        Ok(_) => panic!("it was opened"),
-    };
-    let reason = unfit(database.open(real).await.map(drop));
-    assert!(reason.contains("a rehearsal never mixes"), "{reason}");
+    for reason in [
+        unfit(PgLedger::open(&database.url(), real.clone()).await.map(drop)),
+        unfit(PgLedger::migrate(&database.url(), real.day).await.map(drop)),
+    ] {
+        assert!(reason.contains("a rehearsal never mixes"), "{reason}");
+    }
     let url = database.url();
     let careless =
         format!("{url}{}options[synchronous_commit]=off", if url.contains('?') { '&' } else { '?' });
-    let reason = unfit(PgLedger::open(&careless, stage::options()).await.map(drop));
-    assert!(reason.contains("synchronous_commit is off"), "{reason}");
+    for reason in [
+        unfit(PgLedger::open(&careless, stage::options()).await.map(drop)),
+        unfit(PgLedger::migrate(&careless, stage::options().day).await.map(drop)),
+    ] {
+        assert!(reason.contains("synchronous_commit is off"), "{reason}");
+    }
+}
+
+/// An asynchronous replica takes over behind a living coordinator, and lacks the last decision.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_behind_a_living_coordinator_is_noticed_by_the_next_batch() {
+    let database = Database::new().await;
+    let hand = Stagehand::with(&database, stage::options()).await;
+    let (id, other) = (hand.doomed("web01").await, hand.doomed("web02").await);
+    let order = hand.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
+    hand.ledger.checkpoint().await.unwrap();
+    database.copy().await;
+    let last = hand.answer(&order, stage::right_answer(&order)).await.unwrap().dispatch.unwrap();
+    database.put_back().await;
+    // A sequence may be ahead of what was committed; what was decided is missing all the same.
+    let ahead = "SELECT setval('fence', 1000000)";
+    sqlx::query(ahead).execute(&mut database.raw().await).await.unwrap();
+    let claim = Event::Claim { job: stage::job_id(other, Stage::Announce) };
+    let claim = Intent { deletion: other, event: claim };
+    let behind = match hand.ledger.run(vec![claim.clone()]).await {
+        Err(LedgerError::WentBack(behind)) => behind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(behind.missing.len(), 1);
+    assert!(matches!(hand.ledger.checkpoint().await, Err(LedgerError::WentBack(_))));
+    assert_eq!(hand.state(other, Stage::Announce).await, StateName::Scheduled);
+    let review = hand.ledger.confront(&hand.ledger.known()).await.unwrap().unwrap();
+    let under = hand.ledger.run(vec![claim.clone()]).await.unwrap().remove(0).unwrap_err();
+    assert_eq!(under, NotDone::Refused(Refusal::UnderReview(review.epoch)));
+    assert!(hand.ledger.accept_review(review.epoch, &stage::actor("ops"), "looked").await.unwrap());
+    let again = hand.ledger.run(vec![claim]).await.unwrap().remove(0).unwrap().dispatch.unwrap();
+    assert!(again.spec.fence > last.spec.fence);
+    hand.ledger.checkpoint().await.unwrap();
 }
 
 /// A transaction that is dropped between its statements leaves nothing behind in the pool.

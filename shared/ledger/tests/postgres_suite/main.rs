@@ -52,8 +52,29 @@ impl Fixture for Database {
         tamper(self, sql, deletion, seq).await;
     }
 
+    async fn change_ledger_event(&self, chain: &str, seq: i64) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER IF EXISTS append_only ON ledger_audit").execute(&mut db).await.unwrap();
+        let sql = "UPDATE ledger_audit SET body = replace(body, '\"by\":\"', '\"by\":\"x') \
+                   WHERE chain = $1 AND seq = $2";
+        let done = sqlx::query(sql).bind(chain).bind(seq).execute(&mut db).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
+    }
+
     async fn remove_event(&self, deletion: DeletionId, seq: i64) {
         tamper(self, "DELETE FROM audit WHERE deletion_id = $1 AND seq = $2", deletion, seq).await;
+    }
+
+    async fn execute(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut self.raw().await).await.unwrap();
+    }
+
+    async fn copy(&self) {
+        Database::copy(self).await;
+    }
+
+    async fn put_back(&self) {
+        Database::put_back(self).await;
     }
 
     async fn compare(&self) -> Result<(), String> {

@@ -220,6 +220,11 @@ pub(super) fn mode(kind: JobKind, phase: Phase, nature: Nature) -> Mode {
 fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step: &Step, instance: Instance) {
     let now = draft.now();
     let mode = mode(job.kind, job.phase, step.nature);
+    if draft.context.review.is_some() {
+        // In line, restores too: what the ledger says was done may not be all that was done.
+        job.state = JobState::Ready { since: now, blocked: None };
+        return draft.put(job);
+    }
     if job.kind == JobKind::Restore {
         // What a stage ordered may still be begun until its deadline, by a clock that may be slow, and a call
         // begun then goes on for a call longer: undo after the one, look after the other.

@@ -21,10 +21,17 @@ struct Asked {
     mode: Mode,
 }
 
-/// The order `fence` of job `id`, if it is still out and `from`, if given, is who was asked.
+/// The order `fence` of job `id`, if it is still out and `from`, if given, is who was asked. An answer is to an
+/// order of this epoch: what was out when the ledger went back runs into its lease, and is given again.
 fn asked(draft: &Draft<'_>, id: JobId, fence: Fence, from: Option<&Instance>) -> Result<Asked, Refusal> {
     let job = draft.job(id)?;
     let stale = Refusal::Stale { job: id, fence };
+    if from.is_some() && fence > draft.context.fence {
+        return Err(Refusal::NeverGiven { job: id, fence });
+    }
+    if from.is_some() && fence.epoch != draft.context.fence.epoch {
+        return Err(stale);
+    }
     let out = *job.state.out().filter(|out| out.fence == fence).ok_or(stale.clone())?;
     let (stage, index, step) = draft.step_at(&job).ok_or(stale)?;
     if let Some(from) = from

@@ -8,6 +8,7 @@ mod kit;
 mod lease;
 mod person;
 mod random;
+mod review;
 mod settle;
 mod time;
 mod watch;

@@ -216,7 +216,8 @@ impl World {
         let answered = |_: &Instance| None;
         let fence = Fence { epoch: 1, number: 1_000 };
         let (now, day) = (Timestamp(0), DAY);
-        let context = Context { now, day, pauses: &[], fence, capacity: &capacity, answered: &answered };
+        let context =
+            Context { now, day, pauses: &[], review: None, fence, capacity: &capacity, answered: &answered };
         decide(&self.deletion(), event, &context)
     }
 

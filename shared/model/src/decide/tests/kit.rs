@@ -173,6 +173,9 @@ pub(super) struct Bench {
     pub last: Option<OrderSpec>,
     pub orders: Vec<OrderSpec>,
     pub fence: i64,
+    pub epoch: u32,
+    /// Set while the ledger is under review.
+    pub review: Option<u32>,
     watch: Watch,
 }
 
@@ -198,6 +201,8 @@ impl Bench {
             last: None,
             orders: Vec::new(),
             fence: 0,
+            epoch: 1,
+            review: None,
             watch: Watch::default(),
         }
     }
@@ -208,10 +213,10 @@ impl Bench {
             "hypervisor" => self.capacity,
             _ => self.elsewhere,
         };
-        let fence = Fence { epoch: 1, number: self.fence + 1 };
+        let fence = Fence { epoch: self.epoch, number: self.fence + 1 };
         let answered = |_: &Instance| self.answered;
-        let (now, day, pauses) = (self.now, self.day, &self.pauses[..]);
-        let context = Context { now, day, pauses, fence, capacity: &capacity, answered: &answered };
+        let (now, day, pauses, review) = (self.now, self.day, &self.pauses[..], self.review);
+        let context = Context { now, day, pauses, review, fence, capacity: &capacity, answered: &answered };
         decide(&self.deletion, event, &context)
     }
 
@@ -232,7 +237,7 @@ impl Bench {
             let locks = self.deletion.jobs.iter().filter(|j| j.state.name().locks()).count();
             assert!(locks <= 1, "I3: {locks} jobs hold the lock after {change:?}");
         }
-        let fence = Fence { epoch: 1, number: self.fence };
+        let fence = Fence { epoch: self.epoch, number: self.fence };
         self.watch.decided(&before, &self.deletion, event, &decision, (self.now, fence));
         for effect in &decision.effects {
             if let Effect::Order(order) = effect {

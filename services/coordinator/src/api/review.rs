@@ -1,0 +1,45 @@
+//! A ledger that went back in time, and whether its trails hold.
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use sexton_api::{AcceptReview, AuditInfo, AuditQuery, BrokenChain, ReviewInfo};
+use sexton_model::deletion::REASON_MAX;
+
+use super::problem::{Body, Refused};
+use super::{By, Shared};
+
+/// Chains checked in one request: far below a second, however long they are.
+const CHAINS: u32 = 256;
+
+pub(super) async fn show(State(api): Shared) -> Result<Json<ReviewInfo>, Refused> {
+    Ok(Json(ReviewInfo { review: api.engine.ledger.review().await? }))
+}
+
+pub(super) async fn accept(
+    State(api): Shared,
+    By(by): By,
+    Body(body): Body<AcceptReview>,
+) -> Result<Json<ReviewInfo>, Refused> {
+    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
+        return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
+    }
+    if !api.engine.ledger.accept_review(body.epoch, &by, &body.reason).await? {
+        let detail = format!("there is no review of epoch {}: look at it again", body.epoch);
+        return Err(Refused::new(StatusCode::CONFLICT, detail));
+    }
+    tracing::warn!(%by, epoch = body.epoch, reason = body.reason, "the ledger is accepted as it is");
+    show(State(api)).await
+}
+
+pub(super) async fn audit(
+    State(api): Shared,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<AuditInfo>, Refused> {
+    let found = api.engine.ledger.verify_chains(query.after.as_deref(), CHAINS).await?;
+    let broken = found.broken.into_iter();
+    Ok(Json(AuditInfo {
+        checked: found.checked,
+        broken: broken.map(|(chain, why)| BrokenChain { chain, why: why.to_string() }).collect(),
+        next: found.next,
+    }))
+}

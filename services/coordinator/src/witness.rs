@@ -1,0 +1,143 @@
+//! What this coordinator has seen of the job table, kept outside of it: so that a table that was set back in
+//! time is noticed at the next start, too (invariant I15; the rule is [`sexton_model::checkpoint`]).
+//!
+//! Contract: two files. The *witness* is written every second, whole and durable (written aside, synced,
+//! renamed). The *recent* one beside it is written before orders are published, in place and without a sync: it
+//! survives the death of this process, not that of the machine. So of every order that was ever published, a
+//! coordinator that is killed still knows; one whose machine loses power may have forgotten the last second.
+//! What was ordered in that second is noticed when it is answered ([`Refusal::NeverGiven`]).
+//!
+//! Each coordinator has a witness of its own: it vouches for what it has decided itself. It should not lie where
+//! the database lies, lest both be set back together.
+//!
+//! [`Refusal::NeverGiven`]: sexton_model::decide::Refusal::NeverGiven
+use std::fs::{File, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use sexton_ledger::Ledger;
+use sexton_model::checkpoint::{self, Checkpoint, Start};
+
+/// Largest file that is read: sixteen landmarks take two kilobytes.
+const FILE_MAX_BYTES: u64 = 1 << 16;
+/// Length of the recent file in bytes: one page, written at once. What is shorter is filled with blanks.
+const RECENT_BYTES: usize = 4096;
+/// How long to wait for a predecessor that is on its way out.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// See the module. Dropping it gives up its lock.
+#[derive(Debug)]
+pub struct Witness {
+    file: PathBuf,
+    recent: Mutex<File>,
+    /// Locked: two coordinators with one witness would overwrite what the other has seen.
+    _lock: File,
+}
+
+fn beside(file: &Path, end: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+impl Witness {
+    /// Read the witness at `file` and confront the ledger with it; make it if the ledger is new, or if `new` says
+    /// that a person knows that it may be.
+    ///
+    /// # Errors
+    /// If it is missing although it should not be, cannot be read or written, or is about another ledger.
+    pub async fn open(file: &Path, ledger: &dyn Ledger, new: bool) -> anyhow::Result<Self> {
+        let about = || format!("the witness {}", file.display());
+        let lock = lock(&beside(file, ".lock")).with_context(about)?;
+        let recent_file = beside(file, ".recent");
+        let seen = read(file).with_context(about)?;
+        let facts = ledger.facts().await?;
+        match checkpoint::start(seen.as_ref(), &facts.ledger, facts.decided, new).with_context(about)? {
+            Start::Make => tracing::info!(file = %file.display(), "a new witness"),
+            Start::Compare => {
+                // A recent file may be torn by a loss of power: then it says nothing, and the witness stands.
+                let recent = read(&recent_file).unwrap_or_default();
+                let recent = recent.filter(|recent| recent.ledger == facts.ledger);
+                for known in seen.into_iter().chain(recent) {
+                    if let Some(review) = ledger.confront(&known).await.with_context(about)? {
+                        tracing::error!(epoch = review.epoch, behind = %review.behind, "nothing is dispatched: sexton review");
+                    }
+                }
+            }
+        }
+        let recent = File::options().create(true).truncate(false).write(true).open(&recent_file);
+        let recent = recent.with_context(|| format!("opening {}", recent_file.display()))?;
+        let this = Self { file: file.to_owned(), recent: Mutex::new(recent), _lock: lock };
+        let known = ledger.checkpoint().await?;
+        this.keep(&known).with_context(about)?;
+        this.note(|| known).with_context(about)?;
+        Ok(this)
+    }
+
+    /// Keep what is known, durably. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// If it cannot be written; the old one stays.
+    pub fn keep(&self, known: &Checkpoint) -> io::Result<()> {
+        let aside = beside(&self.file, ".new");
+        let mut file = File::create(&aside)?;
+        file.write_all(&serde_json::to_vec_pretty(known)?)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, &self.file)?;
+        // The name, too, has to be on disk.
+        let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+
+    /// Note what is `known`, so that it outlives this process. Takes microseconds.
+    ///
+    /// # Errors
+    /// If it cannot be written: then nothing may be published.
+    pub fn note(&self, known: impl FnOnce() -> Checkpoint) -> io::Result<()> {
+        let file = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asked for under the lock: what is written later is never older.
+        let mut text = serde_json::to_vec(&known())?;
+        text.resize(text.len().max(RECENT_BYTES), b' ');
+        file.write_all_at(&text, 0)
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
+    match std::fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+        Ok(found) if found.len() > FILE_MAX_BYTES => bail!("larger than {FILE_MAX_BYTES} bytes"),
+        Ok(_) => {}
+    }
+    let text = std::fs::read_to_string(file)?;
+    let known = serde_json::from_str(&text)
+        .context("it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness")?;
+    Ok(Some(known))
+}
+
+fn lock(file: &Path) -> anyhow::Result<File> {
+    let locked = File::options().create(true).truncate(false).write(true).open(file).with_context(|| {
+        format!(
+            "opening {}: [ledger] witness has to name a file in a folder that can be written",
+            file.display()
+        )
+    })?;
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match locked.try_lock() {
+            Ok(()) => return Ok(locked),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => bail!(
+                "{} is locked by another process: each coordinator needs a witness of its own ([ledger] witness)",
+                file.display()
+            ),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}

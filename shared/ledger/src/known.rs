@@ -1,0 +1,125 @@
+//! What this process has seen of its ledger: compared with the ledger again and again, so that one that goes
+//! back in time behind a living process is noticed (invariant I15).
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use serde_json::Value;
+use sexton_model::Timestamp;
+use sexton_model::checkpoint::{Behind, Checkpoint, Landmark, Mark, Review};
+
+use crate::batch::AuditWrite;
+use crate::rules::LedgerEvent;
+use crate::{LedgerError, rules};
+
+/// See the module. Only what is committed is noted.
+#[derive(Debug)]
+pub(crate) struct Known(Mutex<Checkpoint>);
+
+impl Known {
+    /// Nothing but what the ledger shows now.
+    pub(crate) fn new(ledger: String, mark: Mark) -> Self {
+        Self(Mutex::new(Checkpoint { ledger, mark, landmarks: Vec::new() }))
+    }
+
+    pub(crate) fn seen(&self) -> Checkpoint {
+        self.lock().clone()
+    }
+
+    /// More was committed, or read from what was.
+    pub(crate) fn note(&self, mark: Mark, landmark: Option<Landmark>) {
+        self.lock().note(mark, landmark);
+    }
+
+    /// Fences up to this one were committed, in the epoch that is known.
+    pub(crate) fn note_fence(&self, fence: i64) {
+        let mut seen = self.lock();
+        let mark = Mark { fence, ..seen.mark };
+        seen.note(mark, None);
+    }
+
+    /// What somebody else has seen of the ledger, which it fulfils.
+    pub(crate) fn adopt(&self, other: Checkpoint) {
+        let mut seen = self.lock();
+        seen.note(other.mark, None);
+        for landmark in other.landmarks {
+            if other.mark.epoch == seen.mark.epoch && !seen.landmarks.contains(&landmark) {
+                seen.note(other.mark, Some(landmark));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Checkpoint> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The decision that a batch is known by: its last, as all of it was committed together.
+pub(crate) fn landmark(audit: &[AuditWrite]) -> Option<Landmark> {
+    let last = audit.last()?;
+    let hash = last.hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(Landmark { deletion: last.deletion, seq: last.seq, hash })
+}
+
+/// That a checkpoint is about this ledger.
+pub(crate) fn same_ledger(known: &Checkpoint, ledger: &str) -> Result<(), LedgerError> {
+    if known.ledger == ledger {
+        return Ok(());
+    }
+    Err(LedgerError::Unfit(format!(
+        "what was seen is about the ledger {}, and this is {ledger}",
+        known.ledger
+    )))
+}
+
+/// What a ledger that is behind becomes, and the event that says so.
+pub(crate) fn enter(behind: Behind, now: Timestamp) -> Result<(Review, Mark, LedgerEvent), LedgerError> {
+    let (known, found) = (behind.known, behind.found);
+    let mark = Mark {
+        epoch: behind.next_epoch(),
+        number: known.number.max(found.number).saturating_add(1),
+        fence: found.fence,
+        // Greater than any that was ever announced, so that consumers hear of it at once.
+        revision: known.revision.max(found.revision).saturating_add(1),
+        at: now,
+    };
+    let review = Review { epoch: mark.epoch, since: now, behind };
+    let event = LedgerEvent {
+        at: now,
+        what: "went_back".to_owned(),
+        by: "coordinator".to_owned(),
+        body: value(&review)?,
+    };
+    tracing::error!(epoch = review.epoch, behind = %review.behind, "nothing is dispatched until this is reviewed");
+    Ok((review, mark, event))
+}
+
+/// The event that says that a person has accepted the ledger as it is.
+pub(crate) fn accepted(
+    review: &Review,
+    by: &sexton_model::Actor,
+    reason: &str,
+    now: Timestamp,
+) -> Result<LedgerEvent, LedgerError> {
+    let body = serde_json::json!({ "review": value(review)?, "reason": reason });
+    Ok(LedgerEvent { at: now, what: "reviewed".to_owned(), by: by.to_string(), body })
+}
+
+/// A value as an event's body.
+pub(crate) fn value(what: &impl Serialize) -> Result<Value, LedgerError> {
+    serde_json::to_value(what)
+        .map_err(|e| LedgerError::Store { doing: "writing down an event", source: Box::new(e) })
+}
+
+/// A review as it is stored.
+pub(crate) fn stored(review: &Review) -> Result<String, LedgerError> {
+    rules::text(review)
+}
+
+/// A review from what is stored.
+pub(crate) fn parse(text: Option<&str>) -> Result<Option<Review>, LedgerError> {
+    text.map(serde_json::from_str).transpose().map_err(|e| LedgerError::Corrupt {
+        table: "ledger",
+        key: "review".to_owned(),
+        reason: e.to_string(),
+    })
+}

@@ -1,0 +1,158 @@
+//! Checkpoints, and what happens to a ledger that has gone back in time.
+use sexton_model::checkpoint::{Checkpoint, Landmark, Mark, Review, behind};
+use sexton_model::{Actor, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::error::doing;
+use super::{PgLedger, find, pause};
+use crate::LedgerError;
+use crate::known;
+
+/// A block of fences may have been taken from its first number on.
+const STANDING: &str = "SELECT l.ledger, l.epoch, l.checkpoints, l.checkpoint_at, l.revision, l.review, \
+     CASE WHEN f.is_called THEN f.last_value + 1023 ELSE 0 END FROM ledger l, fence f";
+/// Places (from 1) of the landmarks that are not there, or are something else there.
+pub(super) const MISSING: &str = "SELECT k.n FROM unnest($1::bigint[], $2::bigint[], $3::text[]) \
+     WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
+     WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) ORDER BY k.n";
+const CHECKPOINT: &str = "UPDATE ledger SET checkpoints = checkpoints + 1, \
+     checkpoint_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
+     RETURNING epoch, checkpoints, checkpoint_at, revision";
+const ENTER: &str = "UPDATE ledger SET epoch = $1, checkpoints = $2, revision = $3, review = $4";
+const ACCEPT: &str = "UPDATE ledger SET review = NULL";
+
+/// What the ledger shows of itself.
+pub(super) struct Standing {
+    pub(super) ledger: String,
+    pub(super) mark: Mark,
+    pub(super) review: Option<Review>,
+}
+
+/// Columns for [`MISSING`].
+pub(super) fn columns(landmarks: &[Landmark]) -> (Vec<i64>, Vec<i64>, Vec<&str>) {
+    let deletions = landmarks.iter().map(|l| l.deletion.0).collect();
+    let seqs = landmarks.iter().map(|l| l.seq).collect();
+    (deletions, seqs, landmarks.iter().map(|l| l.hash.as_str()).collect())
+}
+
+/// The landmarks at these places.
+pub(super) fn at_places(landmarks: &[Landmark], places: &[i64]) -> Vec<Landmark> {
+    let at = |place: &i64| landmarks.get(usize::try_from(place - 1).ok()?).cloned();
+    places.iter().filter_map(at).collect()
+}
+
+pub(super) async fn standing(db: &mut PgConnection) -> Result<Standing, LedgerError> {
+    let part = || doing("reading the ledger");
+    let row = sqlx::query(STANDING).fetch_one(db).await.map_err(part())?;
+    let mark = Mark {
+        epoch: epoch(&row, 1)?,
+        number: row.try_get(2).map_err(part())?,
+        at: Timestamp(row.try_get(3).map_err(part())?),
+        revision: row.try_get(4).map_err(part())?,
+        fence: row.try_get(6).map_err(part())?,
+    };
+    let review = known::parse(row.try_get(5).map_err(part())?)?;
+    Ok(Standing { ledger: row.try_get(0).map_err(part())?, mark, review })
+}
+
+pub(super) fn epoch(row: &PgRow, column: usize) -> Result<u32, LedgerError> {
+    let epoch: i32 = row.try_get(column).map_err(doing("reading the epoch"))?;
+    Ok(u32::try_from(epoch).unwrap_or(0))
+}
+
+async fn missing(db: &mut PgConnection, known: &Checkpoint) -> Result<Vec<Landmark>, LedgerError> {
+    let (deletions, seqs, hashes) = columns(&known.landmarks);
+    let places: Vec<i64> = sqlx::query_scalar(MISSING)
+        .bind(deletions)
+        .bind(seqs)
+        .bind(hashes)
+        .fetch_all(db)
+        .await
+        .map_err(doing("looking for what was decided"))?;
+    Ok(at_places(&known.landmarks, &places))
+}
+
+/// Write a checkpoint. Its commit is synchronous, so all that was committed before is as durable.
+pub(super) async fn checkpoint(ledger: &PgLedger) -> Result<Checkpoint, LedgerError> {
+    let part = || doing("writing a checkpoint");
+    let seen = ledger.known.seen();
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    let found = standing(&mut tx).await?;
+    known::same_ledger(&seen, &found.ledger)?;
+    let missing = missing(&mut tx, &seen).await?;
+    if let Some(behind) = behind(&seen, found.mark, missing) {
+        return Err(LedgerError::WentBack(Box::new(behind)));
+    }
+    let row = sqlx::query(CHECKPOINT).fetch_one(&mut *tx).await.map_err(part())?;
+    tx.commit().await.map_err(part())?;
+    let mark = Mark {
+        epoch: epoch(&row, 0)?,
+        number: row.try_get(1).map_err(part())?,
+        at: Timestamp(row.try_get(2).map_err(part())?),
+        revision: row.try_get(3).map_err(part())?,
+        // Of what this process has committed: the sequence may be ahead of that.
+        fence: 0,
+    };
+    ledger.known.note(mark, None);
+    Ok(ledger.known.seen())
+}
+
+/// Compare the ledger with what was known of it, and enter a new epoch if it is behind.
+pub(super) async fn confront(ledger: &PgLedger, known: &Checkpoint) -> Result<Option<Review>, LedgerError> {
+    let part = || doing("comparing the ledger with what was seen of it");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    pause::lock(&mut tx).await?;
+    let found = standing(&mut tx).await?;
+    known::same_ledger(known, &found.ledger)?;
+    let missing = missing(&mut tx, known).await?;
+    let Some(behind) = behind(known, found.mark, missing) else {
+        tx.rollback().await.map_err(part())?;
+        ledger.known.adopt(known.clone());
+        // A later epoch, if another coordinator noticed first.
+        ledger.known.note(Mark { fence: 0, ..found.mark }, None);
+        return Ok(found.review);
+    };
+    let now = find::clock(&mut tx).await?;
+    let (review, mark, event) = known::enter(behind, now)?;
+    sqlx::query(ENTER)
+        .bind(i32::try_from(mark.epoch).unwrap_or(i32::MAX))
+        .bind(mark.number)
+        .bind(mark.revision)
+        .bind(known::stored(&review)?)
+        .execute(&mut *tx)
+        .await
+        .map_err(part())?;
+    pause::append(&mut tx, &event).await?;
+    tx.commit().await.map_err(part())?;
+    ledger.known.note(Mark { fence: 0, ..mark }, None);
+    Ok(Some(review))
+}
+
+/// A person accepts the ledger as it is.
+pub(super) async fn accept(
+    ledger: &PgLedger,
+    epoch: u32,
+    by: &Actor,
+    reason: &str,
+) -> Result<bool, LedgerError> {
+    let part = || doing("accepting a review");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    pause::lock(&mut tx).await?;
+    let found = standing(&mut tx).await?;
+    let Some(review) = found.review.filter(|review| review.epoch == epoch) else {
+        tx.rollback().await.map_err(part())?;
+        return Ok(false);
+    };
+    let now = find::clock(&mut tx).await?;
+    sqlx::query(ACCEPT).execute(&mut *tx).await.map_err(part())?;
+    pause::append(&mut tx, &known::accepted(&review, by, reason, now)?).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(true)
+}
+
+/// The review that is open.
+pub(super) async fn review(ledger: &PgLedger) -> Result<Option<Review>, LedgerError> {
+    let mut db = ledger.pool.acquire().await.map_err(doing("reading the ledger"))?;
+    Ok(standing(&mut db).await?.review)
+}

@@ -1,0 +1,286 @@
+//! Whether a ledger has gone back in time: restored from a copy, or taken over by a replica that had not
+//! received everything.
+//!
+//! Contract: what was once seen of a ledger (a [`Checkpoint`], kept outside it by whoever works with it) is
+//! compared with what the ledger shows now ([`behind`]). Everything compared only ever grows while the epoch
+//! stays the same, so a smaller value, or a decision that is missing, proves that the ledger is an older one.
+//! It then enters a new epoch, the highest known plus one, and is under [`Review`]: nothing is dispatched until
+//! a person has accepted it. A ledger in a *higher* epoch than the checkpoint's is not behind: that epoch was
+//! entered because it had gone back, and a person reviews it or has done so.
+//!
+//! Why decisions besides counters: a database's sequence may be ahead of what was committed, and counters may
+//! be overtaken on another line of time. A decision with its hash is either there or it is not.
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeletionId;
+use crate::time::Timestamp;
+
+/// Landmarks kept: as many as one process has transactions under way at once, so that the one that was
+/// committed last is among them, whatever order their answers came in.
+pub const LANDMARKS: usize = 16;
+
+/// How far ahead of its ledger's epoch an epoch may be that somebody names, and still be believed. An epoch
+/// moves on by one for each time a ledger goes back; more than this is a mistake or a lie.
+pub const EPOCHS_AHEAD: u32 = 1000;
+
+/// Where a ledger stands. All but `at` only grow while the epoch is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// Its epoch.
+    pub epoch: u32,
+    /// How many checkpoints were written.
+    pub number: i64,
+    /// The highest number of a fence.
+    pub fence: i64,
+    /// The pause revision.
+    pub revision: i64,
+    /// When the last checkpoint was written, by the store's clock.
+    pub at: Timestamp,
+}
+
+/// A committed decision: it is in the audit trail for good, unless the ledger is an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Landmark {
+    /// Whose chain.
+    pub deletion: DeletionId,
+    /// Number of the event.
+    pub seq: i64,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+}
+
+/// What was seen of a ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The ledger's name, drawn when it was made.
+    pub ledger: String,
+    /// Where it stood.
+    pub mark: Mark,
+    /// Decisions that were committed lately, oldest first; at most [`LANDMARKS`].
+    pub landmarks: Vec<Landmark>,
+}
+
+/// How far back a ledger has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Behind {
+    /// What was known of it.
+    pub known: Mark,
+    /// Where it stands.
+    pub found: Mark,
+    /// Decisions that were seen and are missing: some of them, not all.
+    pub missing: Vec<Landmark>,
+}
+
+/// A ledger that went back in time, until a person has accepted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Review {
+    /// The epoch that was entered.
+    pub epoch: u32,
+    /// When it was noticed, by the store's clock.
+    pub since: Timestamp,
+    /// What was noticed.
+    pub behind: Behind,
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (known, found) = (&self.known, &self.found);
+        write!(
+            f,
+            "the ledger went back in time: seen were checkpoint {} of {} and fence {}:{}; it stands at checkpoint \
+             {} of {} and fence {}:{}",
+            known.number,
+            known.at,
+            known.epoch,
+            known.fence,
+            found.number,
+            found.at,
+            found.epoch,
+            found.fence
+        )?;
+        for (n, lost) in self.missing.iter().enumerate() {
+            let lead = if n == 0 { "; decisions that were seen and are missing: " } else { ", " };
+            write!(f, "{lead}{} event {}", lost.deletion, lost.seq)?;
+        }
+        Ok(())
+    }
+}
+
+impl Behind {
+    /// The epoch to enter.
+    pub fn next_epoch(&self) -> u32 {
+        self.known.epoch.max(self.found.epoch).saturating_add(1)
+    }
+}
+
+/// Whether a ledger that shows `found`, and lacks `missing` of the landmarks of `known`, is older than it was.
+pub fn behind(known: &Checkpoint, found: Mark, missing: Vec<Landmark>) -> Option<Behind> {
+    let seen = known.mark;
+    let older = match found.epoch.cmp(&seen.epoch) {
+        std::cmp::Ordering::Greater => false,
+        std::cmp::Ordering::Less => true,
+        std::cmp::Ordering::Equal => {
+            found.number < seen.number
+                || found.fence < seen.fence
+                || found.revision < seen.revision
+                || !missing.is_empty()
+        }
+    };
+    older.then_some(Behind { known: seen, found, missing })
+}
+
+impl Checkpoint {
+    /// Take note of more: marks go up, and a new decision pushes out the oldest. What belongs to an epoch that
+    /// is over says nothing any more.
+    pub fn note(&mut self, mark: Mark, landmark: Option<Landmark>) {
+        match mark.epoch.cmp(&self.mark.epoch) {
+            std::cmp::Ordering::Less => return,
+            std::cmp::Ordering::Greater => {
+                self.mark = mark;
+                self.landmarks.clear();
+            }
+            std::cmp::Ordering::Equal => {
+                self.mark.number = self.mark.number.max(mark.number);
+                self.mark.fence = self.mark.fence.max(mark.fence);
+                self.mark.revision = self.mark.revision.max(mark.revision);
+                self.mark.at = self.mark.at.max(mark.at);
+            }
+        }
+        if let Some(landmark) = landmark {
+            if self.landmarks.len() >= LANDMARKS {
+                self.landmarks.remove(0);
+            }
+            self.landmarks.push(landmark);
+        }
+    }
+}
+
+/// What is done with a witness at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// There was none, and none is needed: it is made.
+    Make,
+    /// The ledger is compared with it.
+    Compare,
+}
+
+/// Why one does not start: a person has to say what is right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoStart {
+    /// The ledger has decided things, and nothing here tells whether it has gone back since.
+    #[error(
+        "it is missing, and the ledger has decided things already: whether it went back in time cannot be told. \
+         If this coordinator is new here, or if you know that the ledger is the latest one, start it once with \
+         --new-witness"
+    )]
+    Missing,
+    /// The witness saw another ledger.
+    #[error("it is about the ledger {seen}, and this is {ledger}: either of them is the wrong one")]
+    AnotherLedger {
+        /// What the witness saw.
+        seen: String,
+        /// What is there.
+        ledger: String,
+    },
+    /// A new witness was asked for where there is one.
+    #[error("--new-witness was given, but there is one: leave it out")]
+    AlreadyThere,
+}
+
+/// What to do at the start with the witness that was found, of a ledger of this name that has (or has not)
+/// ever `decided` anything.
+///
+/// # Errors
+/// Why a person has to look first.
+pub fn start(
+    witness: Option<&Checkpoint>,
+    ledger: &str,
+    decided: bool,
+    new_witness: bool,
+) -> Result<Start, NoStart> {
+    match witness {
+        None if decided && !new_witness => Err(NoStart::Missing),
+        None => Ok(Start::Make),
+        Some(_) if new_witness => Err(NoStart::AlreadyThere),
+        Some(seen) if seen.ledger != ledger => {
+            Err(NoStart::AnotherLedger { seen: seen.ledger.clone(), ledger: ledger.to_owned() })
+        }
+        Some(_) => Ok(Start::Compare),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEEN: Mark = Mark { epoch: 2, number: 10, fence: 100, revision: 3, at: Timestamp(5) };
+
+    fn seen() -> Checkpoint {
+        Checkpoint { ledger: "l".into(), mark: SEEN, landmarks: vec![landmark(1)] }
+    }
+
+    fn landmark(seq: i64) -> Landmark {
+        Landmark { deletion: DeletionId(1), seq, hash: "00".into() }
+    }
+
+    #[test]
+    fn whatever_is_smaller_or_missing_is_behind() {
+        assert_eq!(behind(&seen(), SEEN, vec![]), None);
+        let newer = Mark { number: 11, fence: 101, revision: 4, at: Timestamp(9), ..SEEN };
+        assert_eq!(behind(&seen(), newer, vec![]), None);
+        for older in [
+            Mark { number: 9, ..newer },
+            Mark { fence: 99, ..newer },
+            Mark { revision: 2, ..newer },
+            Mark { epoch: 1, ..newer },
+        ] {
+            let found = behind(&seen(), older, vec![]).unwrap_or_else(|| panic!("{older:?}"));
+            assert_eq!((found.known, found.found, found.next_epoch()), (SEEN, older, 3));
+        }
+        assert!(behind(&seen(), newer, vec![landmark(1)]).is_some(), "another line of time");
+    }
+
+    #[test]
+    fn a_higher_epoch_was_entered_because_it_went_back() {
+        let later = Mark { epoch: 3, number: 1, fence: 1, revision: 1, at: Timestamp(1) };
+        assert_eq!(behind(&seen(), later, vec![landmark(1)]), None);
+    }
+
+    #[test]
+    fn a_checkpoint_only_grows_and_keeps_the_latest_landmarks() {
+        let mut known = seen();
+        for seq in 2..=40 {
+            known.note(Mark { fence: 100 + seq, number: 0, ..SEEN }, Some(landmark(seq)));
+        }
+        assert_eq!((known.mark.fence, known.mark.number), (140, 10));
+        assert_eq!(known.landmarks.len(), LANDMARKS);
+        assert_eq!(known.landmarks.last(), Some(&landmark(40)));
+        known.note(Mark { epoch: 1, fence: 999, ..SEEN }, Some(landmark(41)));
+        assert_eq!(
+            (known.mark.fence, known.landmarks.last()),
+            (140, Some(&landmark(40))),
+            "from an epoch before"
+        );
+        let next = Mark { epoch: 3, fence: 7, ..SEEN };
+        known.note(next, None);
+        assert_eq!((known.mark, known.landmarks.len()), (next, 0));
+    }
+
+    #[test]
+    fn nobody_starts_on_a_guess() {
+        assert_eq!(start(None, "l", false, false), Ok(Start::Make));
+        assert_eq!(start(None, "l", true, false), Err(NoStart::Missing));
+        assert_eq!(start(None, "l", true, true), Ok(Start::Make));
+        assert_eq!(start(Some(&seen()), "l", true, false), Ok(Start::Compare));
+        assert_eq!(start(Some(&seen()), "l", false, false), Ok(Start::Compare));
+        assert_eq!(start(Some(&seen()), "l", true, true), Err(NoStart::AlreadyThere));
+        let other = NoStart::AnotherLedger { seen: "l".into(), ledger: "m".into() };
+        assert_eq!(start(Some(&seen()), "m", false, false), Err(other));
+    }
+}
