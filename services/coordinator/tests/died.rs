@@ -1,5 +1,4 @@
 //! A loop that dies ends the coordinator, and its end is an error: a supervisor that restarts on failure sees one.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::sync::Arc;
 use std::time::Duration;
 
