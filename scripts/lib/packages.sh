@@ -68,7 +68,8 @@ apt_install() {
 
 # Whether apt-get gave up over a conflict, on a machine that has packages with the version mark of the backports.
 came_from_backports() {
-    grep -qE 'Breaks:|Packages need to be removed' "$1" && dpkg-query -W -f '${Version}\n' | grep -q '~bpo'
+    # Read to the end: with `grep -q` the pipe would break at the first hit, and fail (pipefail).
+    grep -qE 'Breaks:|Packages need to be removed' "$1" && dpkg-query -W -f '${Version}\n' | grep '~bpo' >/dev/null
 }
 
 # Uses a private list with the machine's own Debian lines and, beside each, the same archive's backports. The machine's

@@ -167,10 +167,11 @@ pub(super) async fn release(
 pub(super) async fn park(
     State(api): Shared,
     By(by): By,
+    caller: Caller,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, Event::Park { by, reason }).await
+    decide(&api, &id, caller, Event::Park { by, reason }).await
 }
 
 pub(super) async fn retry(
