@@ -49,7 +49,7 @@ impl Running {
     /// Stop it, and wait until the file is whole and nobody has it open.
     async fn stop(self, folder: &Path) {
         self.shutdown.cancel();
-        self.embedded.stopped().await;
+        self.embedded.stopped().await.unwrap();
         drop((self.embedded, self.ledger));
         let lock = std::fs::File::options().write(true).open(folder.join("sexton.db.lock")).unwrap();
         tokio::task::spawn_blocking(move || lock.lock().unwrap()).await.unwrap();

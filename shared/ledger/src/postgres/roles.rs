@@ -14,7 +14,7 @@ const MAKE_SCHEDULER: &str = "DO $$ BEGIN CREATE ROLE sexton_scheduler NOLOGIN; 
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
 const MAKE_COORDINATOR: &str = "DO $$ BEGIN CREATE ROLE sexton_coordinator NOLOGIN; \
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
-const GRANTS: [&str; 7] = [
+const GRANTS: [&str; 8] = [
     "GRANT SELECT ON due_jobs TO sexton_scheduler, sexton_coordinator",
     "GRANT SELECT, INSERT, UPDATE ON ledger, resources, deletions, jobs, targets, pauses, instances \
      TO sexton_coordinator",

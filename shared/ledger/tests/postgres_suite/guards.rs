@@ -101,7 +101,7 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     let ledger = PgLedger::open(&database.url_with(Some(&user)), stage::options()).await.unwrap();
     let hand = Stagehand { ledger: std::sync::Arc::new(ledger), plan: stage::plan() };
     let all = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"];
-    hand.ledger.pulse(all.map(stage::instance).to_vec()).await.unwrap();
+    hand.ledger.pulse(all.map(stage::alive).to_vec()).await.unwrap();
     let (whole, back) = (hand.doomed("web01").await, hand.doomed("web02").await);
     assert!(hand.play_to(whole, |_, _| false).await.is_none());
     hand.play_to(back, |name, _| name == "dns.withdraw").await.unwrap();
