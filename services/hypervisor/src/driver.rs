@@ -8,7 +8,7 @@ use tokio::time::Duration;
 
 use crate::actions::{Action, check_off, delete_volumes, find_domain, inspect, stop, undefine};
 use crate::ask::Ask;
-use crate::machine::{Host, Patience};
+use crate::machine::{Host, MayChange, Patience};
 
 /// How long a guest may take to obey ACPI, unless the plan says otherwise (`acpi_wait_ms`).
 pub(crate) const POLITE: Duration = Duration::from_secs(30);
@@ -71,18 +71,18 @@ impl<H: Host> Driver for Hypervisor<H> {
         permit: Permit,
     ) -> Result<Done, Obstacle> {
         let ask = Ask::of(step)?;
-        let fence = permit.fence();
+        let may: MayChange<'_> = &|| permit.again();
         match Action::of(&step.action)? {
-            Action::Stop => stop::perform(&self.host, &ask, manifest, fence, patience(&ask)).await,
-            Action::Undefine => undefine::perform(&self.host, &ask, fence).await,
-            Action::DeleteVolumes => delete_volumes::perform(&self.host, &ask, fence).await,
+            Action::Stop => stop::perform(&self.host, &ask, manifest, may, patience(&ask)).await,
+            Action::Undefine => undefine::perform(&self.host, &ask, may).await,
+            Action::DeleteVolumes => delete_volumes::perform(&self.host, &ask, may).await,
             Action::Inspect | Action::CheckOff => Err(not(step, "only looks; it cannot be performed")),
         }
     }
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         match Action::of(&step.action)? {
-            Action::Stop => stop::undo(&self.host, &Ask::of(step)?, manifest, permit.fence()).await,
+            Action::Stop => stop::undo(&self.host, &Ask::of(step)?, manifest, &|| permit.again()).await,
             Action::Inspect | Action::CheckOff | Action::Undefine | Action::DeleteVolumes => {
                 Err(not(step, "has no undo"))
             }

@@ -171,6 +171,10 @@ impl Lock {
     }
 }
 
+/// Asked right before each change, however many a step makes: the fence to make it under, or why it must not be made
+/// any more (a pause, a later order, no time left).
+pub type MayChange<'a> = &'a (dyn Fn() -> Result<Fence, Obstacle> + Send + Sync);
+
 /// How long a stop may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -199,22 +203,22 @@ pub trait Host: Send + Sync + 'static {
     async fn running(&self, name: &str, uuid: Uuid) -> Result<Option<Running>, Obstacle>;
 
     /// Set the flags, and the fence. Refuses another UUID and an older fence.
-    async fn set_flags(&self, domain: &Domain, flags: Flags, fence: Fence) -> Result<(), Obstacle>;
+    async fn set_flags(&self, domain: &Domain, flags: Flags, may: MayChange<'_>) -> Result<(), Obstacle>;
 
     /// Start the machine as it is defined, and see it run.
-    async fn start(&self, domain: &Domain, fence: Fence, ends: Instant) -> Result<Process, Obstacle>;
+    async fn start(&self, domain: &Domain, may: MayChange<'_>, ends: Instant) -> Result<Process, Obstacle>;
 
-    /// Stop the process, and see it gone; says how.
+    /// Stop the process, and see it gone; says how. Asks again before it goes from asking the guest to force.
     async fn halt(
         &self,
         domain: &Domain,
         process: Process,
-        fence: Fence,
+        may: MayChange<'_>,
         patience: Patience,
     ) -> Result<String, Obstacle>;
 
     /// Remove the definition. Refuses another UUID and an older fence; already gone is fine.
-    async fn undefine(&self, name: &str, uuid: Uuid, fence: Fence) -> Result<(), Obstacle>;
+    async fn undefine(&self, name: &str, uuid: Uuid, may: MayChange<'_>) -> Result<(), Obstacle>;
 
     /// One volume; `None` only if the place was readable and it is not there. `in_use`: a running machine may
     /// hold it open.
@@ -224,5 +228,5 @@ pub trait Host: Send + Sync + 'static {
     async fn volume_user(&self, volume: &Volume, ends: Instant) -> Result<Option<String>, Obstacle>;
 
     /// Delete one volume with its snapshots, if it is still the same; already gone is fine.
-    async fn delete_volume(&self, volume: &Volume, fence: Fence) -> Result<(), Obstacle>;
+    async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle>;
 }

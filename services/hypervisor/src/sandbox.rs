@@ -21,7 +21,7 @@ use sexton_model::{Fence, Instance};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-use crate::machine::{Domain, Flags, Host, Lock, Patience, Power, Running, Volume};
+use crate::machine::{Domain, Flags, Host, Lock, MayChange, Patience, Power, Running, Volume};
 use crate::process::{self, Process};
 
 const VMS: &str = "vms";
@@ -327,15 +327,15 @@ impl Host for SandboxHost {
         self.running_now(name, uuid)
     }
 
-    async fn set_flags(&self, domain: &Domain, flags: Flags, fence: Fence) -> Result<(), Obstacle> {
+    async fn set_flags(&self, domain: &Domain, flags: Flags, may: MayChange<'_>) -> Result<(), Obstacle> {
         let (mut object, _) = self.this_vm(&domain.name, domain.uuid)?;
         for (name, on) in [("autostart", flags.autostart), ("onboot", flags.onboot), ("ha", flags.ha)] {
             object.insert(name.into(), json!(on));
         }
-        self.sandbox.write(VMS, &domain.name, object, fence)
+        self.sandbox.write(VMS, &domain.name, object, may()?)
     }
 
-    async fn start(&self, domain: &Domain, fence: Fence, ends: Instant) -> Result<Process, Obstacle> {
+    async fn start(&self, domain: &Domain, may: MayChange<'_>, ends: Instant) -> Result<Process, Obstacle> {
         if Instant::now() >= ends {
             return Err(Obstacle::Unclear(format!("out of time before {} was started", domain.name)));
         }
@@ -344,17 +344,18 @@ impl Host for SandboxHost {
                 return Err(Obstacle::Refuse(format!("{} has no volume {disk} any more", domain.name)));
             }
         }
-        self.launch(&domain.name, domain.uuid, fence)
+        self.launch(&domain.name, domain.uuid, may()?)
     }
 
     async fn halt(
         &self,
         domain: &Domain,
         process: Process,
-        fence: Fence,
+        may: MayChange<'_>,
         patience: Patience,
     ) -> Result<String, Obstacle> {
         let failed = |e: std::io::Error| unclear(&format!("stopping {}", domain.name), &e);
+        let fence = may()?;
         let how = match process.open().map_err(failed)? {
             None => "had ended".to_owned(),
             Some(held) => {
@@ -362,6 +363,8 @@ impl Host for SandboxHost {
                 if held.ended(patience.polite).await.map_err(failed)? {
                     format!("{process} stopped")
                 } else {
+                    // It took its time: somebody may have paused meanwhile.
+                    may()?;
                     held.kill().map_err(failed)?;
                     if !held.ended(KILLED_WITHIN).await.map_err(failed)? {
                         return Err(Obstacle::Unclear(format!("{process} does not end")));
@@ -378,12 +381,12 @@ impl Host for SandboxHost {
         Ok(how)
     }
 
-    async fn undefine(&self, name: &str, uuid: Uuid, fence: Fence) -> Result<(), Obstacle> {
+    async fn undefine(&self, name: &str, uuid: Uuid, may: MayChange<'_>) -> Result<(), Obstacle> {
         if self.vm(name)?.is_none() {
             return Ok(());
         }
         self.this_vm(name, uuid)?;
-        self.sandbox.remove(VMS, name, fence)
+        self.sandbox.remove(VMS, name, may()?)
     }
 
     async fn volume(&self, path: &str, _in_use: bool) -> Result<Option<Volume>, Obstacle> {
@@ -404,7 +407,8 @@ impl Host for SandboxHost {
         Ok(holder.map(|pid| format!("process {pid} has it open")))
     }
 
-    async fn delete_volume(&self, volume: &Volume, fence: Fence) -> Result<(), Obstacle> {
+    async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle> {
+        let fence = may()?;
         // The description last, and under the fence first: an image without one could not be told apart.
         if let Some(description) = self.sandbox.read(VOLUMES, &volume.path)? {
             self.sandbox.write(VOLUMES, &volume.path, description, fence)?;

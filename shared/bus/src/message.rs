@@ -106,8 +106,6 @@ pub enum Queue {
     StageDue,
     /// `sexton.pulses`: signs of life, worth nothing when they are old.
     Pulses,
-    /// `sexton.requests`: what producers ask for.
-    Requests,
     /// `sexton.rejected`: orders that were refused, with the reason, for people.
     Rejected,
     /// A queue of this subscription alone that gets every beacon, in order. Needs no acks; the oldest are
@@ -135,7 +133,6 @@ impl fmt::Display for Queue {
             Queue::Outcomes => f.write_str("sexton.outcomes"),
             Queue::StageDue => f.write_str("sexton.stage-due"),
             Queue::Pulses => f.write_str("sexton.pulses"),
-            Queue::Requests => f.write_str("sexton.requests"),
             Queue::Rejected => f.write_str("sexton.rejected"),
             Queue::Beacon => f.write_str("sexton.beacon"),
             Queue::Events { pattern } => write!(f, "sexton.events {pattern}"),

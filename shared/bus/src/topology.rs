@@ -105,9 +105,6 @@ impl Limits {
     /// Outcomes of all instances while no coordinator is up: the sum of all credits, with room.
     const OUTCOMES: Limits =
         Limits { length: 262_144, bytes: 1 << 30, overflow: Overflow::Refuse, ttl: None };
-    /// A producer is told when nobody takes its requests.
-    const REQUESTS: Limits =
-        Limits { length: 65_536, bytes: 512 << 20, overflow: Overflow::Refuse, ttl: None };
     /// Wake-ups say what the job table says too; the next round repeats them.
     const STAGE_DUE: Limits = Limits {
         length: 1024,
@@ -147,7 +144,6 @@ impl Limits {
             Queue::Outcomes => Self::OUTCOMES,
             Queue::StageDue => Self::STAGE_DUE,
             Queue::Pulses => Self::PULSES,
-            Queue::Requests => Self::REQUESTS,
             Queue::Rejected => Self::REJECTED,
             Queue::Beacon => Self::BEACON,
             Queue::Events { .. } => Self::EVENTS,
@@ -188,7 +184,6 @@ pub fn route(target: &Target) -> (String, String) {
         Target::Queue(Queue::Outcomes) => (send("outcomes"), String::new()),
         Target::Queue(Queue::StageDue) => (send("stage-due"), String::new()),
         Target::Queue(Queue::Pulses) => (send("pulses"), String::new()),
-        Target::Queue(Queue::Requests) => (send("requests"), String::new()),
         Target::Queue(Queue::Rejected) => (send("rejected"), String::new()),
     }
 }
@@ -278,7 +273,7 @@ pub struct Topology {
 impl Topology {
     /// The topology with a queue and a login for each of these.
     pub fn for_instances(instances: &[Instance]) -> Self {
-        let singles = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Requests, Queue::Rejected];
+        let singles = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected];
         let mut exchanges = vec![
             Exchange { name: send("orders"), kind: ExchangeKind::Direct },
             Exchange { name: Exchange::BEACON.to_owned(), kind: ExchangeKind::Fanout },

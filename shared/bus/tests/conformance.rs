@@ -82,10 +82,11 @@ mod local {
     #[tokio::test]
     async fn a_full_queue_refuses_or_forgets() {
         let bus: Arc<dyn Bus> = Arc::new(Local::new());
-        let limit = Limits::of(&Queue::Requests).length as usize;
-        publish(&bus, messages(&Queue::Requests, 0..limit)).await;
-        let full = PublishError::Full { to: Queue::Requests.to_string() };
-        assert_eq!(bus.publish(messages(&Queue::Requests, 0..1)).await, [Err(full)]);
+        let orders = orders("hook.main");
+        let limit = Limits::of(&orders).length as usize;
+        publish(&bus, messages(&orders, 0..limit)).await;
+        let full = PublishError::Full { to: orders.to_string() };
+        assert_eq!(bus.publish(messages(&orders, 0..1)).await, [Err(full)]);
 
         let limit = Limits::of(&Queue::Pulses).length as usize;
         publish(&bus, messages(&Queue::Pulses, 0..limit + 5)).await;

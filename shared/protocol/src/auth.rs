@@ -39,22 +39,12 @@ pub enum Direction {
     Rejected,
     /// Coordinators to whoever listens. Signed, not sealed.
     Event,
-    /// Producers to the coordinators.
-    Request,
 }
 
 impl Direction {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Order,
-        Self::Outcome,
-        Self::StageDue,
-        Self::Pulse,
-        Self::Beacon,
-        Self::Rejected,
-        Self::Event,
-        Self::Request,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Order, Self::Outcome, Self::StageDue, Self::Pulse, Self::Beacon, Self::Rejected, Self::Event];
 
     /// The label that is authenticated before the body.
     pub fn label(self) -> &'static str {
@@ -66,7 +56,6 @@ impl Direction {
             Self::Beacon => "beacon",
             Self::Rejected => "rejected",
             Self::Event => "event",
-            Self::Request => "request",
         }
     }
 }

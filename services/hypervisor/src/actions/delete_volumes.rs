@@ -1,11 +1,10 @@
 //! `delete_volumes`: exactly the pinned volumes, with their snapshots, and seen to be gone.
 use sexton_consumer::driver::{Done, Found, Obstacle};
-use sexton_model::Fence;
 use sexton_model::step::Presence;
 use tokio::time::Instant;
 
 use crate::ask::Ask;
-use crate::machine::{Host, Volume};
+use crate::machine::{Host, MayChange, Volume};
 
 /// Those of the pinned volumes that are there and the same; and why, if one is another.
 pub(crate) async fn compare(
@@ -46,7 +45,7 @@ pub(crate) async fn find(host: &dyn Host, ask: &Ask) -> Result<Found, Obstacle> 
 
 /// Delete them. All are looked at before the first is touched: a volume that is in use, or another one, keeps
 /// the rest as well.
-pub(crate) async fn perform(host: &dyn Host, ask: &Ask, fence: Fence) -> Result<Done, Obstacle> {
+pub(crate) async fn perform(host: &dyn Host, ask: &Ask, may: MayChange<'_>) -> Result<Done, Obstacle> {
     let _lock = host.lock(&ask.name).await?;
     if let Some(why) = wrong_place(host, ask).await? {
         return Err(Obstacle::Refuse(why));
@@ -69,7 +68,7 @@ pub(crate) async fn perform(host: &dyn Host, ask: &Ask, fence: Fence) -> Result<
         }
         // Again, right before the call: the earlier ones took their time.
         refuse_used(host, volume, ask.ends).await?;
-        host.delete_volume(volume, fence).await?;
+        host.delete_volume(volume, may).await?;
         if let Some(progress) = &ask.progress {
             progress.report(done as u64 + 1, total);
         }

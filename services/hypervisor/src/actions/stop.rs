@@ -5,12 +5,11 @@
 //! changed by others, and a person has to look.
 use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Obstacle};
-use sexton_model::Fence;
 use sexton_model::step::Presence;
 
 use super::{Sight, ours, sight, told};
 use crate::ask::Ask;
-use crate::machine::{Domain, Flags, Host, Manifest, Patience, Power, Running};
+use crate::machine::{Domain, Flags, Host, Manifest, MayChange, Patience, Power, Running};
 
 const NOTHING_STARTS_IT: Flags = Flags { autostart: false, onboot: false, ha: false };
 
@@ -31,7 +30,7 @@ pub(crate) async fn perform(
     host: &dyn Host,
     ask: &Ask,
     manifest: Option<&Value>,
-    fence: Fence,
+    may: MayChange<'_>,
     patience: Patience,
 ) -> Result<Done, Obstacle> {
     let manifest = parse(ask, manifest)?;
@@ -39,9 +38,9 @@ pub(crate) async fn perform(
     let domain = ours(host, ask).await?;
     let running = own(&domain, host.running(&ask.name, ask.uuid).await?)?;
     accept(&domain, running, &manifest)?;
-    host.set_flags(&domain, NOTHING_STARTS_IT, fence).await?;
+    host.set_flags(&domain, NOTHING_STARTS_IT, may).await?;
     let how = match running {
-        Some(running) => host.halt(&domain, running.process(), fence, patience).await?,
+        Some(running) => host.halt(&domain, running.process(), may, patience).await?,
         None => "was off".to_owned(),
     };
     // Somebody may have started another one between the look and the flags.
@@ -56,7 +55,7 @@ pub(crate) async fn undo(
     host: &dyn Host,
     ask: &Ask,
     manifest: &Value,
-    fence: Fence,
+    may: MayChange<'_>,
 ) -> Result<Done, Obstacle> {
     let manifest = parse(ask, Some(manifest))?;
     let _lock = host.lock(&ask.name).await?;
@@ -64,13 +63,13 @@ pub(crate) async fn undo(
     let running = own(&domain, host.running(&ask.name, ask.uuid).await?)?;
     accept(&domain, running, &manifest)?;
     // The fence first, so that a stop under an older one changes nothing any more.
-    host.set_flags(&domain, domain.flags, fence).await?;
+    host.set_flags(&domain, domain.flags, may).await?;
     let how = match (manifest.power, running) {
         (Power::On, Some(running)) => told(running),
-        (Power::On, None) => format!("started as {}", host.start(&domain, fence, ask.ends).await?),
+        (Power::On, None) => format!("started as {}", host.start(&domain, may, ask.ends).await?),
         (Power::Off, _) => "stays off, as it was".to_owned(),
     };
-    host.set_flags(&domain, manifest.flags, fence).await?;
+    host.set_flags(&domain, manifest.flags, may).await?;
     Ok(Done::saw(format!("{} {}: {how}", ask.name, ask.uuid)))
 }
 

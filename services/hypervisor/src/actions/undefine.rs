@@ -1,15 +1,14 @@
 //! `undefine`: the definition of a machine that is off is removed, and seen to be gone.
 use sexton_consumer::driver::{Done, Obstacle};
-use sexton_model::Fence;
 use sexton_model::step::Presence;
 
 use super::{Sight, sight, told};
 use crate::ask::Ask;
-use crate::machine::Host;
+use crate::machine::{Host, MayChange};
 
 /// Remove the definition. Refuses while it runs, and if it lists a volume that was never pinned: without the
 /// definition nobody would know whose that is.
-pub(crate) async fn perform(host: &dyn Host, ask: &Ask, fence: Fence) -> Result<Done, Obstacle> {
+pub(crate) async fn perform(host: &dyn Host, ask: &Ask, may: MayChange<'_>) -> Result<Done, Obstacle> {
     let _lock = host.lock(&ask.name).await?;
     if let Some(running) = host.running(&ask.name, ask.uuid).await? {
         return Err(Obstacle::Refuse(format!("{} {}: it is not undefined", ask.name, told(running))));
@@ -34,7 +33,7 @@ pub(crate) async fn perform(host: &dyn Host, ask: &Ask, fence: Fence) -> Result<
             return Err(Obstacle::Refuse(format!("{} has a volume that is not pinned: {path}", ask.name)));
         }
     }
-    host.undefine(&ask.name, ask.uuid, fence).await?;
+    host.undefine(&ask.name, ask.uuid, may).await?;
     Ok(Done::saw(format!("{} {} undefined", ask.name, ask.uuid)))
 }
 

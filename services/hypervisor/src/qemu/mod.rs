@@ -26,11 +26,10 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sexton_consumer::driver::{Obstacle, Place};
-use sexton_model::Fence;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::machine::{Domain, Flags, Host, Lock, Patience, Running, Volume};
+use crate::machine::{Domain, Flags, Host, Lock, MayChange, Patience, Running, Volume};
 use crate::process::{self, Process};
 use definition::Definitions;
 use volume::Volumes;
@@ -186,28 +185,28 @@ impl Host for QemuHost {
         self.running_now(name, uuid).await
     }
 
-    async fn set_flags(&self, domain: &Domain, flags: Flags, fence: Fence) -> Result<(), Obstacle> {
+    async fn set_flags(&self, domain: &Domain, flags: Flags, may: MayChange<'_>) -> Result<(), Obstacle> {
         self.place_now()?;
-        self.definitions.set_flags(&domain.name, domain.uuid, flags, fence)
+        self.definitions.set_flags(&domain.name, domain.uuid, flags, may()?)
     }
 
-    async fn start(&self, domain: &Domain, fence: Fence, ends: Instant) -> Result<Process, Obstacle> {
-        self.power_on(domain, fence, ends).await
+    async fn start(&self, domain: &Domain, may: MayChange<'_>, ends: Instant) -> Result<Process, Obstacle> {
+        self.power_on(domain, may, ends).await
     }
 
     async fn halt(
         &self,
         domain: &Domain,
         process: Process,
-        fence: Fence,
+        may: MayChange<'_>,
         patience: Patience,
     ) -> Result<String, Obstacle> {
-        self.power_off(domain, process, fence, patience).await
+        self.power_off(domain, process, may, patience).await
     }
 
-    async fn undefine(&self, name: &str, uuid: Uuid, fence: Fence) -> Result<(), Obstacle> {
+    async fn undefine(&self, name: &str, uuid: Uuid, may: MayChange<'_>) -> Result<(), Obstacle> {
         self.place_now()?;
-        self.definitions.remove(name, uuid, fence)
+        self.definitions.remove(name, uuid, may()?)
     }
 
     async fn volume(&self, path: &str, in_use: bool) -> Result<Option<Volume>, Obstacle> {
@@ -226,8 +225,9 @@ impl Host for QemuHost {
         self.volumes.user(&volume.path, ends).await
     }
 
-    async fn delete_volume(&self, volume: &Volume, _fence: Fence) -> Result<(), Obstacle> {
+    async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle> {
         self.place_now()?;
+        may()?;
         self.volumes.delete(volume)
     }
 }

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use sexton_consumer::driver::Obstacle;
-use sexton_model::Fence;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::definition::Definition;
 use super::qmp::{Qmp, QmpError};
 use super::{QemuHost, program, volume};
-use crate::machine::{Domain, Patience, Running};
+use crate::machine::{Domain, MayChange, Patience, Running};
 use crate::process::{Held, Process};
 
 /// Longest one call to the monitor may take. It answers in milliseconds unless somebody else is connected.
@@ -92,11 +91,11 @@ impl QemuHost {
     pub(super) async fn power_on(
         &self,
         domain: &Domain,
-        fence: Fence,
+        may: MayChange<'_>,
         ends: Instant,
     ) -> Result<Process, Obstacle> {
         let name = &domain.name;
-        let (_, definition) = self.definitions.this(name, domain.uuid, fence)?;
+        let (_, definition) = self.definitions.this(name, domain.uuid, may()?)?;
         let folder = self.definitions.folder_of(name);
         if socket(&folder).as_os_str().as_bytes().len() > SOCKET_MAX_BYTES {
             return Err(Obstacle::Refuse(format!(
@@ -110,6 +109,7 @@ impl QemuHost {
             }
         }
         let arguments = arguments(name, &definition, &folder, &self.volumes, &self.accelerator)?;
+        may()?;
         let within = START_WITHIN.min(ends.saturating_duration_since(Instant::now()));
         let said = program::run(&self.qemu_system, &arguments, within).await.map_err(Obstacle::Unclear)?;
         if !said.ok {
@@ -134,7 +134,7 @@ impl QemuHost {
         &self,
         domain: &Domain,
         process: Process,
-        fence: Fence,
+        may: MayChange<'_>,
         patience: Patience,
     ) -> Result<String, Obstacle> {
         let began = Instant::now();
@@ -158,8 +158,9 @@ impl QemuHost {
             }
             Err(PowerButton::Monitor(e)) => Err(e),
         };
-        // The guest took its time; meanwhile a later order may have come.
-        self.definitions.this(&domain.name, domain.uuid, fence)?;
+        // The guest took its time; meanwhile somebody may have paused, or a later order may have come, here or at
+        // another copy.
+        self.definitions.this(&domain.name, domain.uuid, may()?)?;
         if Instant::now() >= patience.ends {
             return Err(Obstacle::Unclear(format!("{process} did not obey ACPI in time")));
         }

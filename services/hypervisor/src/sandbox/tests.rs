@@ -2,8 +2,9 @@ use super::*;
 use crate::actions::{check_off, delete_volumes, find_domain, inspect, stop, undefine};
 use crate::ask::Ask;
 use crate::machine::Targets;
-use sexton_consumer::driver::Found;
+use sexton_consumer::driver::{Done, Found};
 use sexton_model::step::Presence;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const UUID: Uuid = Uuid::from_u128(0x2f1c);
 const OTHER: Uuid = Uuid::from_u128(0x3a4b);
@@ -67,7 +68,7 @@ impl Somewhere {
     }
 
     async fn stop(&self, ask: &Ask, manifest: &Value, number: i64) -> Result<(), Obstacle> {
-        stop::perform(&self.host, ask, Some(manifest), fence(number), crate::driver::patience(ask))
+        stop::perform(&self.host, ask, Some(manifest), &may(number), crate::driver::patience(ask))
             .await
             .map(drop)
     }
@@ -75,6 +76,20 @@ impl Somewhere {
 
 fn fence(number: i64) -> Fence {
     Fence { epoch: 1, number }
+}
+
+/// Every change may be made.
+fn may(number: i64) -> impl Fn() -> Result<Fence, Obstacle> + Send + Sync {
+    move || Ok(fence(number))
+}
+
+/// So many changes may be made; then somebody pauses.
+fn may_only(changes: usize) -> impl Fn() -> Result<Fence, Obstacle> + Send + Sync {
+    let left = AtomicUsize::new(changes);
+    move || {
+        let one_less = left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        one_less.map(|_| fence(9)).map_err(|_| Obstacle::Busy("paused".into()))
+    }
 }
 
 fn ask(uuid: Uuid) -> Ask {
@@ -105,7 +120,7 @@ async fn a_stop_is_undone_exactly_and_both_may_be_repeated() {
         let off = place.describe();
         assert_eq!((&off["runs"], &off["vm"]["ha"]), (&json!(false), &json!(false)));
         for number in [4, 5] {
-            stop::undo(&place.host, &ask, &manifest, fence(number)).await.unwrap();
+            stop::undo(&place.host, &ask, &manifest, &may(number)).await.unwrap();
             assert_eq!(place.describe(), before);
             stop::restored(&place.host, &ask, &manifest).await.unwrap();
         }
@@ -127,9 +142,9 @@ async fn another_uuid_is_refused_by_every_action() {
     assert!(matches!(inspect::inspect(&place.host, &other).await.unwrap().found, Found::Different(_)));
     refused(stop::capture(&place.host, &other).await);
     refused(place.stop(&other, &manifest, 2).await);
-    refused(stop::undo(&place.host, &other, &manifest, fence(2)).await);
+    refused(stop::undo(&place.host, &other, &manifest, &may(2)).await);
     refused(check_off::check(&place.host, &other).await);
-    refused(undefine::perform(&place.host, &other, fence(2)).await);
+    refused(undefine::perform(&place.host, &other, &may(2)).await);
     assert_eq!(place.describe(), before);
 }
 
@@ -164,7 +179,7 @@ async fn an_unreadable_place_is_unclear_and_never_absent() {
     unclear(find_domain(&place.host, &ask).await.map(drop));
     unclear(inspect::inspect(&place.host, &ask).await.map(drop));
     unclear(undefine::presence(&place.host, &ask).await.map(drop));
-    unclear(undefine::perform(&place.host, &ask, fence(2)).await.map(drop));
+    unclear(undefine::perform(&place.host, &ask, &may(2)).await.map(drop));
     unclear(delete_volumes::find(&place.host, &ask).await.map(drop));
     unclear(delete_volumes::presence(&place.host, &ask).await.map(drop));
     unclear(check_off::check(&place.host, &ask).await.map(drop));
@@ -175,24 +190,24 @@ async fn a_machine_goes_only_when_it_is_off_and_its_volumes_after_it() {
     let place = place(true);
     let ask = place.pinned().await;
     let manifest = stop::capture(&place.host, &ask).await.unwrap();
-    let why = refused(undefine::perform(&place.host, &ask, fence(2)).await);
+    let why = refused(undefine::perform(&place.host, &ask, &may(2)).await);
     assert!(why.contains("runs as process"), "{why}");
     refused(check_off::check(&place.host, &ask).await);
     place.stop(&ask, &manifest, 2).await.unwrap();
-    let why = refused(delete_volumes::perform(&place.host, &ask, fence(3)).await);
+    let why = refused(delete_volumes::perform(&place.host, &ask, &may(3)).await);
     assert!(why.contains("a disk of web01"), "{why}");
     for _ in 0..2 {
-        undefine::perform(&place.host, &ask, fence(3)).await.unwrap();
+        undefine::perform(&place.host, &ask, &may(3)).await.unwrap();
         assert_eq!(undefine::presence(&place.host, &ask).await.unwrap().0, Presence::Absent);
     }
     let image = place.host.image("web01-root");
     let open = fs::File::open(&image).unwrap();
-    let why = refused(delete_volumes::perform(&place.host, &ask, fence(4)).await);
+    let why = refused(delete_volumes::perform(&place.host, &ask, &may(4)).await);
     assert!(why.contains("has it open"), "{why}");
     drop(open);
     assert_eq!(delete_volumes::presence(&place.host, &ask).await.unwrap().0, Presence::Present);
     for _ in 0..2 {
-        delete_volumes::perform(&place.host, &ask, fence(4)).await.unwrap();
+        delete_volumes::perform(&place.host, &ask, &may(4)).await.unwrap();
         assert_eq!(delete_volumes::presence(&place.host, &ask).await.unwrap().0, Presence::Absent);
     }
     assert!(!image.exists());
@@ -205,18 +220,18 @@ async fn what_was_not_pinned_stays() {
     // A volume that appeared after the announcement.
     create_vm(place.folder.path(), &instance(), "new", OTHER, false).unwrap();
     place.change("disks", json!(["web01-root", "new-root"]));
-    refused(undefine::perform(&place.host, &ask, fence(2)).await);
+    refused(undefine::perform(&place.host, &ask, &may(2)).await);
     place.change("disks", json!(["web01-root"]));
-    undefine::perform(&place.host, &Ask { ends: Instant::now(), ..ask.clone() }, fence(2)).await.unwrap();
+    undefine::perform(&place.host, &Ask { ends: Instant::now(), ..ask.clone() }, &may(2)).await.unwrap();
     // A volume that was made anew under the pinned name.
     let mut made = place.host.sandbox.read(VOLUMES, "web01-root").unwrap().unwrap();
     made.insert("identity".into(), json!({ "uuid": OTHER }));
     place.host.sandbox.write(VOLUMES, "web01-root", made, fence(2)).unwrap();
-    refused(delete_volumes::perform(&place.host, &ask, fence(3)).await);
+    refused(delete_volumes::perform(&place.host, &ask, &may(3)).await);
     refused(delete_volumes::presence(&place.host, &ask).await);
     assert!(place.host.image("web01-root").exists());
     // Nothing pinned, nothing destroyed.
-    refused(delete_volumes::perform(&place.host, &super::tests::ask(UUID), fence(3)).await);
+    refused(delete_volumes::perform(&place.host, &super::tests::ask(UUID), &may(3)).await);
 }
 
 #[tokio::test]
@@ -231,7 +246,7 @@ async fn what_others_changed_is_refused_by_stop_and_undo() {
     place.stop(&ask, &manifest, 2).await.unwrap();
     place.change("onboot", json!(true));
     refused(check_off::check(&place.host, &ask).await);
-    refused(stop::undo(&place.host, &ask, &manifest, fence(3)).await);
+    refused(stop::undo(&place.host, &ask, &manifest, &may(3)).await);
     assert_eq!(place.describe()["runs"], false);
 }
 
@@ -250,7 +265,7 @@ async fn a_locked_machine_is_busy() {
     let place = place(false);
     let ask = place.pinned().await;
     let _lock = place.host.lock("web01").await.unwrap();
-    let result = undefine::perform(&place.host, &ask, fence(2)).await;
+    let result = undefine::perform(&place.host, &ask, &may(2)).await;
     assert!(matches!(result, Err(Obstacle::Busy(_))), "{result:?}");
 }
 
@@ -284,4 +299,42 @@ async fn an_inspection_that_misses_a_volume_is_refused() {
     }
     let why = refused(inspect::inspect(&place.host, &ask(UUID)).await);
     assert!(why.contains("web01-root"), "{why}");
+}
+
+#[tokio::test]
+async fn a_pause_between_two_changes_of_a_step_is_heard() {
+    let place = place(true);
+    let ask = Ask { polite: Some(Duration::from_millis(200)), ..place.pinned().await };
+    let manifest = stop::capture(&place.host, &ask).await.unwrap();
+    let Some(Running::Own(process)) = place.host.running_now("web01", UUID).unwrap() else {
+        panic!("it runs")
+    };
+    let signal = |name: &str| {
+        let done = Command::new("kill").args([name, &process.pid.to_string()]).status().unwrap();
+        assert!(done.success());
+    };
+    // Stopped, so it does not hear that it is to end: only force would help.
+    signal("-STOP");
+    let patience = crate::driver::patience(&ask);
+    let busy = |result: Result<Done, Obstacle>| {
+        assert!(matches!(&result, Err(Obstacle::Busy(why)) if why == "paused"), "{result:?}");
+    };
+    // The flags, and asking it; then it is paused.
+    busy(stop::perform(&place.host, &ask, Some(&manifest), &may_only(2), patience).await);
+    assert!(process.command_line().unwrap().is_some(), "no force under a pause");
+    stop::perform(&place.host, &ask, Some(&manifest), &may_only(3), crate::driver::patience(&ask))
+        .await
+        .unwrap();
+
+    undefine::perform(&place.host, &ask, &may(9)).await.unwrap();
+    let second =
+        object([("identity", json!({ "uuid": UUID })), ("size", json!(1)), ("snapshots", json!([]))]);
+    place.host.sandbox.write(VOLUMES, "web01-data", second, fence(9)).unwrap();
+    fs::write(place.host.image("web01-data"), "x").unwrap();
+    let mut pinned = ask.pinned.clone().unwrap();
+    pinned.volumes.push(place.host.disk("web01-data").unwrap().unwrap());
+    let ask = Ask { pinned: Some(pinned), ..ask };
+    busy(delete_volumes::perform(&place.host, &ask, &may_only(1)).await);
+    assert!(!place.host.image("web01-root").exists(), "the first was deleted before the pause");
+    assert!(place.host.image("web01-data").exists(), "the second was not deleted after it");
 }

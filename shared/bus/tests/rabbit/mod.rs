@@ -48,7 +48,7 @@ async fn an_instance_answers_and_gives_no_orders() {
         publish(&setup.hypervisor, vec![message(queue, "x")]).await;
     }
     let event = Target::Event { topic: "x".to_owned() };
-    let refused = [orders("dns.main"), orders("hypervisor.main"), Queue::StageDue, Queue::Requests]
+    let refused = [orders("dns.main"), orders("hypervisor.main"), Queue::StageDue]
         .map(Target::Queue)
         .into_iter()
         .chain([Target::Beacon, event]);
