@@ -135,15 +135,25 @@ impl Restic {
         let run = async |doing: &str, arguments: &[&str]| {
             self.program.succeed(&self.call(step, doing, arguments)).await
         };
-        let files = run("listing snapshots", &["list", "snapshots", "--no-lock", "--quiet"]).await?;
+        let list = ["list", "snapshots", "--no-lock", "--quiet"];
+        let files = run("listing snapshots", &list).await?;
         let config = run("reading the repository's id", &["cat", "config", "--no-lock", "--quiet"]).await?;
         let json = run("reading snapshots", &["snapshots", "--json", "--no-lock"]).await?;
         let repository = serde_json::from_str::<Value>(&config)
             .ok()
             .and_then(|config| config["id"].as_str().map(str::to_owned))
             .ok_or_else(|| Obstacle::Unclear(format!("{}: the repository tells no id", step.resource)))?;
-        Listing::of(&files, repository, &json)
-            .map_err(|why| Obstacle::Unclear(format!("{}: listing snapshots: {why}", step.resource)))
+        let unclear = |why| Obstacle::Unclear(format!("{}: listing snapshots: {why}", step.resource));
+        let listing = Listing::of(repository, &json).map_err(unclear)?;
+        let unread = listing.unread(&files).map_err(unclear)?;
+        if !unread.is_empty() {
+            // Those of other records may have been deleted between the two looks; what is still there was not read.
+            let files = run("listing snapshots again", &list).await?;
+            if let Some(file) = listing.unread(&files).map_err(unclear)?.intersection(&unread).next() {
+                return Err(unclear(format!("snapshot {file} is in the repository but cannot be read")));
+            }
+        }
+        Ok(listing)
     }
 
     /// The schedule, looked at aside: a hanging file system must not stop everything.

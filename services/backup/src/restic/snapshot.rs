@@ -100,23 +100,27 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Put together the files of the repository, its id, and what could be read of the files, in the order in
-    /// which they were read.
+    /// A repository's id and what could be read of its snapshots. It is complete only if nothing is
+    /// [`Self::unread`]: the program leaves out what it cannot read, and ends with 0.
     ///
     /// # Errors
-    /// If a file could not be read: the program leaves it out and ends with 0.
-    pub(super) fn of(files: &str, repository: String, json: &str) -> Result<Self, String> {
+    /// If the text is no list of snapshots.
+    pub(super) fn of(repository: String, json: &str) -> Result<Self, String> {
         let read: Option<Vec<Snapshot>> =
             serde_json::from_str(json).map_err(|e| format!("reading the list of snapshots: {e}"))?;
-        let snapshots = read.unwrap_or_default();
-        let known: BTreeSet<&str> = snapshots.iter().map(|s| s.id.0.as_str()).collect();
-        for file in files.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            let file = SnapshotId::try_from(file.to_owned())?;
-            if !known.contains(file.0.as_str()) {
-                return Err(format!("snapshot {file} is in the repository but cannot be read"));
-            }
-        }
-        Ok(Self { repository, snapshots })
+        Ok(Self { repository, snapshots: read.unwrap_or_default() })
+    }
+
+    /// Which of the repository's files, a line each, were not read.
+    ///
+    /// # Errors
+    /// If a line is no file's name.
+    pub(super) fn unread(&self, files: &str) -> Result<BTreeSet<SnapshotId>, String> {
+        let known: BTreeSet<&SnapshotId> = self.snapshots.iter().map(|s| &s.id).collect();
+        let files = files.lines().map(str::trim).filter(|line| !line.is_empty());
+        let files =
+            files.map(|file| SnapshotId::try_from(file.to_owned())).collect::<Result<BTreeSet<_>, _>>()?;
+        Ok(files.into_iter().filter(|file| !known.contains(file)).collect())
     }
 
     /// The snapshots of the resource `uuid`, without marks.
@@ -202,15 +206,18 @@ mod tests {
     }
 
     fn listing(json: serde_json::Value) -> Listing {
-        Listing::of("", "r".into(), &json.to_string()).unwrap()
+        Listing::of("r".into(), &json.to_string()).unwrap()
     }
 
     #[test]
     fn a_file_that_cannot_be_read_makes_the_listing_incomplete() {
-        let error = Listing::of(&id('a'), "r".into(), "[]").unwrap_err();
-        assert!(error.contains("cannot be read"), "{error}");
-        assert!(Listing::of("", "r".into(), "null").unwrap().snapshots.is_empty());
-        assert!(Listing::of("warning: x", "r".into(), "[]").is_err());
+        let none = listing(serde_json::json!([]));
+        let unread = none.unread(&format!("{}\n", id('a'))).unwrap();
+        assert_eq!(unread, BTreeSet::from([SnapshotId::try_from(id('a')).unwrap()]));
+        let one = listing(serde_json::json!([{ "id": id('a') }]));
+        assert!(one.unread(&id('a')).unwrap().is_empty());
+        assert!(Listing::of("r".into(), "null").unwrap().snapshots.is_empty());
+        assert!(none.unread("warning: x").is_err());
     }
 
     #[test]
@@ -239,7 +246,9 @@ mod tests {
     proptest! {
         #[test]
         fn hostile_output_never_panics(files in ".{0,200}", json in ".{0,200}") {
-            let _ = Listing::of(&files, "r".into(), &json);
+            if let Ok(listing) = Listing::of("r".into(), &json) {
+                let _ = listing.unread(&files);
+            }
             let _ = made_id(&json);
         }
 
