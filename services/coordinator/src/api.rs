@@ -6,11 +6,13 @@ mod review;
 mod views;
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -78,17 +80,30 @@ pub fn router(api: Arc<Api>) -> Router {
 }
 
 async fn authenticate(State(api): Shared, request: Request, next: Next) -> Result<Response, Refused> {
-    if let Some(token) = &api.token {
-        let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let given = given.and_then(|v| v.strip_prefix("Bearer "));
-        if !given.is_some_and(|g| same(g.as_bytes(), token.expose_secret().as_bytes())) {
-            return Err(Refused::new(
-                StatusCode::UNAUTHORIZED,
-                "expected the header Authorization: Bearer TOKEN",
-            ));
+    let Some(token) = &api.token else {
+        // Whoever reaches a loopback address may speak; a browser does so for any page whose name leads to it.
+        let host = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !names_this_machine(host) {
+            let why = "without a token this API answers under a loopback address or localhost only: see the header Host";
+            return Err(Refused::new(StatusCode::MISDIRECTED_REQUEST, why));
         }
+        return Ok(next.run(request).await);
+    };
+    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    let given = given.and_then(|v| v.strip_prefix("Bearer "));
+    if !given.is_some_and(|g| same(g.as_bytes(), token.expose_secret().as_bytes())) {
+        return Err(Refused::new(
+            StatusCode::UNAUTHORIZED,
+            "expected the header Authorization: Bearer TOKEN",
+        ));
     }
     Ok(next.run(request).await)
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Compares without telling by its time where the first difference is.
@@ -130,4 +145,27 @@ async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let health = api.engine.ledger.health().await?;
     let instances = api.engine.ledger.instances().await?;
     Ok(Json(views::health(&facts, health, &api.engine, &instances)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_this_machine() {
+        for host in ["127.0.0.1:8080", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:8080"] {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            "x",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1:8080",
+            "[::2]:1",
+            "127.0.0.1.evil.example",
+        ] {
+            assert!(!names_this_machine(host), "{host}");
+        }
+    }
 }

@@ -280,7 +280,7 @@ pub struct ListArguments {
     #[arg(long)]
     pub kind: Option<Kind>,
     /// At most so many.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
 }
 

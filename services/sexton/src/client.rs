@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    AcceptReview, AuditInfo, AuditQuery, Client, Delete, DeletionLine, ListQuery, PauseRequest, REGISTER_MAX,
-    Register, Rescue, Waive,
+    AcceptReview, AuditInfo, AuditQuery, Client, Delete, DeletionLine, ListQuery, PAGE_MAX, Page,
+    PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
-use sexton_model::deletion::WaiverClaim;
+use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::{Actor, DeletionId};
 
 use crate::arguments::{Arguments, Command, Format, ListArguments};
@@ -254,13 +254,29 @@ async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::
         scope: which.scope,
         kind: which.kind,
         after: None,
-        limit: Some(which.limit),
+        limit: None,
     };
-    let page = client.deletions(&query).await?;
+    let page = pages(client, query, which.limit as usize).await?;
     write(format, &page, |page| {
         let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
         lines(&page.items) + more
     })
+}
+
+/// Up to `limit` records, page by page, as one.
+async fn pages(client: &Client, mut query: ListQuery, limit: usize) -> anyhow::Result<Page<DeletionLine>> {
+    let mut all = Page { items: Vec::new(), next: None };
+    loop {
+        let left = (limit - all.items.len()).min(PAGE_MAX as usize);
+        query.limit = Some(u32::try_from(left)?);
+        let page = client.deletions(&query).await?;
+        all.items.extend(page.items.into_iter().take(left));
+        all.next = page.next;
+        if all.next.is_none() || all.items.len() >= limit {
+            return Ok(all);
+        }
+        query.after.clone_from(&all.next);
+    }
 }
 
 fn lines(items: &[DeletionLine]) -> String {
@@ -365,9 +381,11 @@ async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow:
                 (text, !info.status.live())
             }
             None => {
-                let query = ListQuery { limit: Some(1000), ..ListQuery::default() };
-                let page = client.deletions(&query).await?;
-                let live: Vec<DeletionLine> = page.items.into_iter().filter(|d| d.status.live()).collect();
+                let mut live = Vec::new();
+                for status in [RecordStatus::Restoring, RecordStatus::Live] {
+                    let query = ListQuery { status: Some(status), ..ListQuery::default() };
+                    live.extend(pages(client, query, usize::MAX).await?.items);
+                }
                 let text = match format {
                     Format::Json => serde_json::to_string(&live)?,
                     Format::Table => lines(&live),

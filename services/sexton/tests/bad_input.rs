@@ -207,10 +207,21 @@ impl Served {
 
     /// One request by hand, so that it can be as wrong as one likes.
     fn ask(&self, method: &str, path: &str, actor: Option<&str>, body: &[u8]) -> (u16, Value) {
+        self.ask_for(&self.address.to_string(), method, path, actor, body)
+    }
+
+    fn ask_for(
+        &self,
+        host: &str,
+        method: &str,
+        path: &str,
+        actor: Option<&str>,
+        body: &[u8],
+    ) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let actor = actor.map(|a| format!("sexton-actor: {a}\r\n")).unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{actor}content-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{actor}content-length: {}\r\n\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();
@@ -407,4 +418,42 @@ fn a_record_that_would_wait_for_ever_is_refused() {
     assert_eq!((status, &problem["field"]), (422, &json!("resource")), "{problem}");
     assert!(detail.contains("needs dns.main"), "{problem}");
     assert_eq!(served.get("/v1/deletions").1["items"], json!([]));
+}
+
+#[test]
+fn without_a_token_a_page_of_another_name_is_not_answered() {
+    let served = Served::start();
+    let all = json!({"resources": [resource("a")], "whole": true}).to_string();
+    for host in ["evil.example", "", "127.0.0.1.evil.example:80"] {
+        let (status, problem) = served.ask_for(host, "POST", "/v1/resources", Some("test"), all.as_bytes());
+        assert_eq!(status, 421, "{host:?}: {problem}");
+    }
+    assert!(served.names().is_empty());
+    assert_eq!(served.ask_for("localhost", "GET", "/v1/health", None, b"").0, 200);
+}
+
+#[test]
+fn listings_go_on_behind_a_page() {
+    let served = Served::start();
+    let names: Vec<String> = (0..1100).map(|n| format!("m{n:04}")).collect();
+    for part in names.chunks(1000) {
+        let part: Vec<Value> = part.iter().map(|name| resource(name)).collect();
+        let (status, answer) = served.post("/v1/resources", &json!({"resources": part, "whole": true}));
+        assert_eq!(status, 200, "{answer}");
+    }
+    for name in &names {
+        let record = json!({"resource": format!("vm/{name}"), "on": "2030-01-01", "reason": "x"});
+        assert_eq!(served.post("/v1/deletions", &record).0, 201);
+    }
+    for (limit, length, more) in [("1050", 1050, true), ("5000", 1100, false)] {
+        let output = served.sexton(&["list", "--limit", limit, "-o", "json"]);
+        let page: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let items = page["items"].as_array().unwrap();
+        let different: std::collections::BTreeSet<&str> =
+            items.iter().map(|item| item["resource"].as_str().unwrap()).collect();
+        assert_eq!((items.len(), different.len(), page["next"].is_string()), (length, length, more));
+    }
+    let text = said(&served.sexton(&["list", "--limit", "1050"]));
+    assert!(text.contains("there are more"), "{text}");
+    assert_eq!(said(&served.sexton(&["list", "--limit", "5000"])).matches("vm/m").count(), 1100);
 }

@@ -94,15 +94,23 @@ impl Site {
         let body =
             serde_json::json!({ "resource": machine, "on": on.trim(), "reason": "a test" }).to_string();
         let traceparent = traceparent.map(|t| format!("traceparent: {t}\r\n")).unwrap_or_default();
-        let request = format!(
-            "POST /v1/deletions HTTP/1.1\r\nhost: x\r\nsexton-actor: test\r\ncontent-type: application/json\r\n\
-             {traceparent}content-length: {}\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        let (status, answer) = ask(self.api, &request).unwrap();
+        let (status, answer) = self.post("/v1/deletions", &traceparent, &body);
         assert_eq!(status, 201, "{answer}");
         let answer: Value = serde_json::from_str(&answer).unwrap();
         answer["deletion"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Site {
+    /// Status and body of a POST with these headers more.
+    pub fn post(&self, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let api = self.api;
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {api}\r\nsexton-actor: test\r\ncontent-type: application/json\r\n\
+             {headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        ask(api, &request).unwrap()
     }
 }
 
@@ -112,7 +120,7 @@ fn sexton() -> Command {
 
 /// Status and body of a GET; `None` if nobody answers.
 pub fn get(from: SocketAddr, path: &str) -> Option<(u16, String)> {
-    ask(from, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+    ask(from, &format!("GET {path} HTTP/1.1\r\nhost: {from}\r\nconnection: close\r\n\r\n"))
 }
 
 fn ask(of: SocketAddr, request: &str) -> Option<(u16, String)> {
