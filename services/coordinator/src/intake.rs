@@ -4,7 +4,7 @@ use sexton_bus::Delivery;
 use sexton_ledger::{Alive, Intent};
 use sexton_model::decide::Event;
 use sexton_model::{Instance, JobId};
-use sexton_protocol::{Direction, Holder, Keyring, Pack, Pulse, Report, StageDue};
+use sexton_protocol::{DecodeError, Holder, Keyring, Message, Pack, Pulse, Report, StageDue};
 use sexton_service::trace::SpanRef;
 
 /// Why a message is not accepted; goes to `sexton.rejected` in these words.
@@ -34,13 +34,14 @@ pub enum NotAccepted {
     Form(String),
 }
 
-fn sender<'k>(
-    keyring: &'k Keyring,
-    direction: Direction,
-    delivery: &Delivery,
-) -> Result<&'k Holder, NotAccepted> {
+fn sender<'k, M: Message>(keyring: &'k Keyring, delivery: &Delivery) -> Result<&'k Holder, NotAccepted> {
+    let (bytes, max) = (delivery.body.len(), M::PACK_MAX_BYTES);
+    if bytes > max {
+        // Not even looked at: proving it would take as long as it is large.
+        return Err(NotAccepted::Form(DecodeError::TooLarge { bytes, max }.to_string()));
+    }
     let holder = keyring
-        .verify_any(direction, &delivery.body, delivery.key_id.as_deref(), delivery.mac.as_deref())
+        .verify_any(M::DIRECTION, &delivery.body, delivery.key_id.as_deref(), delivery.mac.as_deref())
         .map_err(|e| NotAccepted::Auth(e.to_string()))?;
     let name = holder.to_string();
     if delivery.user_id.as_deref() != Some(name.as_str()) {
@@ -66,7 +67,7 @@ pub fn reports(
     keyring: &Keyring,
     delivery: &Delivery,
 ) -> Result<Vec<(Intent, Option<SpanRef>)>, NotAccepted> {
-    let holder = sender(keyring, Direction::Outcome, delivery)?;
+    let holder = sender::<Report>(keyring, delivery)?;
     let pack = Pack::<Report>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
     pack.events
         .into_iter()
@@ -99,7 +100,7 @@ fn report(report: Report, holder: &Holder) -> Result<Intent, NotAccepted> {
 /// # Errors
 /// Why it is not accepted.
 pub fn stage_due(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<JobId>, NotAccepted> {
-    let holder = sender(keyring, Direction::StageDue, delivery)?;
+    let holder = sender::<StageDue>(keyring, delivery)?;
     if *holder != Holder::Scheduler {
         return Err(NotAccepted::Auth(format!("{holder} is not the scheduler")));
     }
@@ -112,7 +113,7 @@ pub fn stage_due(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<JobId>, N
 /// # Errors
 /// Why it is not accepted.
 pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Alive>, NotAccepted> {
-    let holder = sender(keyring, Direction::Pulse, delivery)?;
+    let holder = sender::<Pulse>(keyring, delivery)?;
     let pack = Pack::<Pulse>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
     pack.events
         .into_iter()

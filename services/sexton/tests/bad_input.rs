@@ -379,6 +379,12 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
             "resources[0].criticality",
         ),
         (json!({"resources": [with(resource("d"), "colour", json!("red"))]}), "resources[0].colour"),
+        // It would travel with every order.
+        (
+            json!({"resources": [with(resource("d"), "attributes", json!({"dns": "x".repeat(16_384)}))]}),
+            "resources[0].attributes",
+        ),
+        (json!({"resources": [with(resource("d"), "groups", json!([""]))]}), "resources[0].groups"),
     ] {
         let (status, problem) = served.post("/v1/resources", &wrong);
         assert_eq!((status, &problem["field"]), (422, &json!(field)), "{problem}");

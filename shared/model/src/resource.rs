@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::id::{Instance, ResourceId, Scope, Subsystem};
 
@@ -108,17 +109,58 @@ pub struct Resource {
     #[serde(default = "default_priority")]
     pub priority: i16,
     /// Redundancy groups it belongs to. Kept and shown; no belt goes by them yet.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few_groups")]
     pub groups: Vec<String>,
     /// Which instance of each subsystem holds its parts; `main` where it is not named.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "few_instances")]
     pub instances: BTreeMap<Subsystem, Subsystem>,
     /// Must never be deleted while set.
     #[serde(default)]
     pub protected: bool,
     /// What subsystems need to know of it (addresses, host names, contacts), by subsystem.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "small_attributes")]
     pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+/// Most bytes of a resource's attributes as JSON: they travel with every order, of which sixteen share a message.
+pub const ATTRIBUTES_MAX_BYTES: usize = 16_384;
+/// Most redundancy groups, and most instances, of one resource.
+const NAMED_MAX: usize = 64;
+/// Longest name of a redundancy group, in characters.
+const GROUP_MAX: usize = 256;
+
+fn few_groups<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let groups = Vec::<String>::deserialize(from)?;
+    if groups.len() > NAMED_MAX
+        || groups.iter().any(|name| name.is_empty() || name.chars().count() > GROUP_MAX)
+    {
+        let expected = format!("expected at most {NAMED_MAX} names of 1 to {GROUP_MAX} characters");
+        return Err(D::Error::custom(expected));
+    }
+    Ok(groups)
+}
+
+fn few_instances<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Subsystem, Subsystem>, D::Error> {
+    let instances = BTreeMap::<Subsystem, Subsystem>::deserialize(from)?;
+    if instances.len() > NAMED_MAX {
+        return Err(D::Error::custom(format!(
+            "expected at most {NAMED_MAX} instances, found {}",
+            instances.len()
+        )));
+    }
+    Ok(instances)
+}
+
+fn small_attributes<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<BTreeMap<String, serde_json::Value>, D::Error> {
+    let attributes = BTreeMap::<String, serde_json::Value>::deserialize(from)?;
+    let bytes = serde_json::to_vec(&attributes).map_err(D::Error::custom)?.len();
+    if bytes > ATTRIBUTES_MAX_BYTES {
+        let expected = format!("expected at most {ATTRIBUTES_MAX_BYTES} bytes of JSON, found {bytes}");
+        return Err(D::Error::custom(expected));
+    }
+    Ok(attributes)
 }
 
 fn default_priority() -> i16 {
