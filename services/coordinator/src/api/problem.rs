@@ -54,7 +54,7 @@ impl From<LedgerError> for Refused {
         tracing::error!(%error, source, "a request could not be answered");
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "the job table did not answer; nothing was changed: try again",
+            "the job table did not answer, so whether this was done is not known: look, and try again if it was not",
         )
     }
 }

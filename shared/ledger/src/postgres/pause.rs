@@ -67,9 +67,15 @@ pub(super) async fn pause(
 /// The gate alone, then the ledger's row.
 pub(super) async fn lock(db: &mut PgConnection) -> Result<(), LedgerError> {
     let part = || doing("taking the gate alone");
-    sqlx::query(GATE_ALONE).bind(load::GATE).execute(&mut *db).await.map_err(part())?;
+    gate_alone(db).await?;
     sqlx::query(LOCK).execute(&mut *db).await.map_err(part())?;
     Ok(())
+}
+
+/// The gate alone: no batch overlaps this transaction.
+pub(super) async fn gate_alone(db: &mut PgConnection) -> Result<(), LedgerError> {
+    let taken = sqlx::query(GATE_ALONE).bind(load::GATE).execute(&mut *db).await;
+    taken.map(drop).map_err(doing("taking the gate alone"))
 }
 
 /// Lift a pause and look again at what it stopped.

@@ -9,7 +9,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, codes};
+use super::{PgLedger, codes, pause};
 use crate::rules::{LedgerEvent, Registering, registering, text};
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -79,6 +79,10 @@ async fn attempt(
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to register"))?;
     let ids: BTreeSet<String> = resources.iter().map(|r| r.id.to_string()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
+    if resources.iter().any(|resource| resource.protected) {
+        // As with a pause: once this has returned, nothing that did not see the protection is still to be claimed.
+        pause::gate_alone(&mut tx).await?;
+    }
     sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
     let mut there = read(&mut tx, &ids).await?;
     let now = super::find::clock(&mut tx).await?;

@@ -9,7 +9,7 @@ use sexton_model::belts::PauseSelector;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Stage, StateName};
-use sexton_model::{DeletionId, Fence, JobId};
+use sexton_model::{DeletionId, Fence, JobId, Timestamp};
 use tokio::sync::Barrier;
 
 use crate::conformance::stage::{self, Stagehand, actor, job_id, right_answer};
@@ -223,6 +223,40 @@ async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
         }
         finish(&hand).await;
     }
+}
+
+/// Whoever protects a resource is told so only when nothing that did not see it is still to be claimed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_that_did_not_see_the_protection_came_before_it() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let mut db = database.raw().await;
+    let mut won = [0, 0];
+    for round in 0..60 {
+        let name = format!("vm{round}");
+        let id = hand.doomed(&name).await;
+        let mut resource = stage::resource(&name, &name);
+        resource.protected = true;
+        let barrier = Arc::new(Barrier::new(2));
+        let (ledger, waits) = (ledgers[1].clone(), barrier.clone());
+        let protecting = tokio::spawn(async move {
+            waits.wait().await;
+            ledger.register(vec![resource], &actor("ops"), true).await.unwrap().remove(0).unwrap();
+        });
+        barrier.wait().await;
+        let claimed = hand.one(id, Event::Claim { job: job_id(id, Stage::Announce) }).await.unwrap();
+        protecting.await.unwrap();
+        let sql = "SELECT body FROM ledger_audit WHERE chain = $1 ORDER BY seq DESC LIMIT 1";
+        let body: String =
+            sqlx::query_scalar(sql).bind(format!("vm/{name}")).fetch_one(&mut db).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(body["body"]["protected"], true);
+        let protected_at: Timestamp = serde_json::from_value(body["at"].clone()).unwrap();
+        let dispatched = claimed.dispatch.is_some();
+        won[usize::from(!dispatched)] += 1;
+        assert_eq!(dispatched, claimed.at < protected_at, "{:?} {protected_at:?}", claimed.at);
+    }
+    println!("the claim won {} times, the protection {} times", won[0], won[1]);
 }
 
 /// The revision that the pause of this round begins.
