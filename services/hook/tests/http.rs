@@ -91,7 +91,7 @@ async fn a_204_without_the_effect_is_not_believed() {
     let manifest = bench.capture("stop").await;
     server.fault(Fault::NoEffect);
     let why = retry(&bench.perform_by("stop", &manifest).await, RetryClass::Failed);
-    assert!(why.contains("its effect is not there"), "{why}");
+    assert!(why.contains("its effect was not seen"), "{why}");
     let (server, bench) = config().await;
     server.fault(Fault::NoEffect);
     // The first of two calls, the revocation, has no effect; the node is deleted, and that is not enough.
