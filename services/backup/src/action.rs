@@ -34,16 +34,6 @@ impl Action {
     }
 }
 
-/// Nothing here can be undone: `final` only adds, the rest is destructive.
-pub(crate) fn no_undo(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: backup.{} has no undo", step.resource, step.action))
-}
-
-/// Nothing here only checks.
-pub(crate) fn no_check(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: backup.{} is no check", step.resource, step.action))
-}
-
 /// An action that changes nothing was to be performed.
 pub(crate) fn only_looks(step: &StepContext) -> Obstacle {
     Obstacle::Refuse(format!("{}: backup.{} only looks; it cannot be performed", step.resource, step.action))

@@ -16,7 +16,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, only_looks};
 
 const ARCHIVES: &str = "archives";
 const SCHEDULES: &str = "schedules";
@@ -272,10 +272,6 @@ impl Driver for SandboxBackup {
         }
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -291,10 +287,6 @@ impl Driver for SandboxBackup {
             Action::RemoveSchedule => self.remove_schedule(step, &permit),
             Action::DeleteArchives => self.delete_archives(step, &permit),
         }
-    }
-
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
@@ -317,13 +309,5 @@ impl Driver for SandboxBackup {
                 Found::Different(why) => Err(Obstacle::Refuse(why)),
             },
         }
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }

@@ -77,16 +77,6 @@ fn only_remove(step: &StepContext) -> Result<(), Obstacle> {
     )))
 }
 
-/// Removed records are not put back.
-fn no_undo(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: dns.{} has no undo", step.resource, step.action))
-}
-
-/// No action here only checks.
-fn no_check(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: dns.{} is no check", step.resource, step.action))
-}
-
 /// What reaches `instance`, as its part of the configuration says.
 ///
 /// # Errors

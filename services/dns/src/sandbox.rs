@@ -17,10 +17,10 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
+use crate::only_remove;
 use crate::record::{
     Attributes, Current, Judgement, Pinned, RecordKind, Targets, canonical, judge, reverse, text_of,
 };
-use crate::{no_check, no_undo, only_remove};
 
 const RECORDS: &str = "records";
 /// Seconds; what a made-up record gets.
@@ -236,10 +236,6 @@ impl Driver for SandboxDns {
         self.compare(&step.identity, &Targets::parse(&step.resource, &step.targets)?)
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -251,20 +247,8 @@ impl Driver for SandboxDns {
         self.remove(&step.identity, &targets, permit.fence())
     }
 
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.seen(&Targets::parse(&step.resource, &step.targets)?)
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }
 

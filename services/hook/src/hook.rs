@@ -94,9 +94,7 @@ impl Hook {
     fn reversible(&self, step: &StepContext) -> Result<&Steps, Obstacle> {
         match self.doing(step)? {
             Doing::Reversible(steps) => Ok(steps),
-            Doing::Inspect | Doing::Destructive(_) => {
-                Err(Obstacle::Refuse(format!("{}: {} has no undo", step.resource, step.action)))
-            }
+            Doing::Inspect | Doing::Destructive(_) => Err(step.no_undo()),
         }
     }
 
@@ -382,9 +380,5 @@ impl Driver for Hook {
         }
         let text = format!("it is {}, captured was {}", json!(now), json!(before));
         Err(Obstacle::Refuse(self.what(step, &text)))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(Obstacle::Refuse(self.what(step, "is no check")))
     }
 }

@@ -192,7 +192,7 @@ impl Driver for SandboxHook {
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
         if self.nature(step)? != Nature::Reversible {
-            return Err(Obstacle::Refuse(format!("{}: {} has no undo", step.resource, step.action)));
+            return Err(step.no_undo());
         }
         match self.find(step).await? {
             Found::Same => Ok(json!({ "active": self.active(step)? })),
@@ -232,7 +232,7 @@ impl Driver for SandboxHook {
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         if self.nature(step)? != Nature::Reversible {
-            return Err(Obstacle::Refuse(format!("{}: {} has no undo", step.resource, step.action)));
+            return Err(step.no_undo());
         }
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
@@ -270,9 +270,5 @@ impl Driver for SandboxHook {
             json!(before),
             json!(now)
         )))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(Obstacle::Refuse(format!("{}: {} is no check", step.resource, step.action)))
     }
 }

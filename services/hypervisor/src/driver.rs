@@ -59,7 +59,7 @@ impl<H: Host> Driver for Hypervisor<H> {
         match Action::of(&step.action)? {
             Action::Stop => stop::capture(&self.host, &Ask::of(step)?).await,
             Action::Inspect | Action::CheckOff | Action::Undefine | Action::DeleteVolumes => {
-                Err(not(step, "has no undo"))
+                Err(step.no_undo())
             }
         }
     }
@@ -84,7 +84,7 @@ impl<H: Host> Driver for Hypervisor<H> {
         match Action::of(&step.action)? {
             Action::Stop => stop::undo(&self.host, &Ask::of(step)?, manifest, &|| permit.again()).await,
             Action::Inspect | Action::CheckOff | Action::Undefine | Action::DeleteVolumes => {
-                Err(not(step, "has no undo"))
+                Err(step.no_undo())
             }
         }
     }
@@ -102,7 +102,7 @@ impl<H: Host> Driver for Hypervisor<H> {
         match Action::of(&step.action)? {
             Action::Stop => stop::restored(&self.host, &Ask::of(step)?, manifest).await,
             Action::Inspect | Action::CheckOff | Action::Undefine | Action::DeleteVolumes => {
-                Err(not(step, "has no undo"))
+                Err(step.no_undo())
             }
         }
     }
@@ -110,9 +110,7 @@ impl<H: Host> Driver for Hypervisor<H> {
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         match Action::of(&step.action)? {
             Action::CheckOff => check_off::check(&self.host, &Ask::of(step)?).await,
-            Action::Inspect | Action::Stop | Action::Undefine | Action::DeleteVolumes => {
-                Err(not(step, "is no check"))
-            }
+            Action::Inspect | Action::Stop | Action::Undefine | Action::DeleteVolumes => Err(step.no_check()),
         }
     }
 }

@@ -76,16 +76,6 @@ fn only_release(step: &StepContext) -> Result<(), Obstacle> {
     )))
 }
 
-/// Released addresses are not taken back.
-fn no_undo(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: ipam.{} has no undo", step.resource, step.action))
-}
-
-/// No action here only checks.
-fn no_check(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: ipam.{} is no check", step.resource, step.action))
-}
-
 /// What reaches `instance`, as its part of the configuration says.
 ///
 /// # Errors

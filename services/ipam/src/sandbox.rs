@@ -17,7 +17,7 @@ use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
 use crate::address::{Attributes, Mac, Pinned, Targets};
-use crate::{no_check, no_undo, only_release};
+use crate::only_release;
 
 const ADDRESSES: &str = "addresses";
 
@@ -185,10 +185,6 @@ impl Driver for SandboxIpam {
         self.compare(&step.identity, &Targets::parse(&step.resource, &step.targets)?)
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -200,20 +196,8 @@ impl Driver for SandboxIpam {
         self.release(&step.identity, &targets, permit.fence())
     }
 
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.seen(&step.identity, &Targets::parse(&step.resource, &step.targets)?)
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }
 

@@ -34,16 +34,6 @@ impl Action {
     }
 }
 
-/// Only `silence` can be undone.
-pub(crate) fn no_undo(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: monitoring.{} has no undo", step.resource, step.action))
-}
-
-/// Nothing here only checks.
-pub(crate) fn no_check(step: &StepContext) -> Obstacle {
-    Obstacle::Refuse(format!("{}: monitoring.{} is no check", step.resource, step.action))
-}
-
 /// An action that changes nothing was to be performed.
 pub(crate) fn only_looks(step: &StepContext) -> Obstacle {
     Obstacle::Refuse(format!(

@@ -15,7 +15,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, only_looks};
 
 const TARGETS: &str = "targets";
 const HISTORY: &str = "history";
@@ -216,7 +216,7 @@ impl Driver for SandboxMonitoring {
                 }
                 Found::Different(why) => Err(Obstacle::Refuse(why)),
             },
-            Action::Inspect | Action::RemoveTarget | Action::DeleteHistory => Err(no_undo(step)),
+            Action::Inspect | Action::RemoveTarget | Action::DeleteHistory => Err(step.no_undo()),
         }
     }
 
@@ -250,7 +250,7 @@ impl Driver for SandboxMonitoring {
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
-            return Err(no_undo(step));
+            return Err(step.no_undo());
         }
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
@@ -283,16 +283,12 @@ impl Driver for SandboxMonitoring {
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
-            return Err(no_undo(step));
+            return Err(step.no_undo());
         }
         let now = self.read(TARGETS, step)?;
         if now == captured(step, manifest)? {
             return Ok(format!("targets/{} is as captured", step.resource.name));
         }
         Err(Obstacle::Refuse(format!("targets/{} is not as captured: {}", step.resource.name, json!(now))))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }

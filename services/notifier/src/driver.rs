@@ -281,8 +281,4 @@ impl<O: Office> Driver for Notifier<O> {
             now => Err(changed(&ask, now.as_ref(), before)),
         }
     }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(Obstacle::Refuse(format!("{}: notifier.{} is no check", step.resource, step.action)))
-    }
 }

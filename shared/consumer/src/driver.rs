@@ -52,6 +52,16 @@ impl StepContext {
 }
 
 impl StepContext {
+    /// The refusal to undo an action that has no undo.
+    pub fn no_undo(&self) -> Obstacle {
+        Obstacle::Refuse(format!("{}: {} has no undo", self.resource, self.action))
+    }
+
+    /// The refusal to pass an action as a check that is none.
+    pub fn no_check(&self) -> Obstacle {
+        Obstacle::Refuse(format!("{}: {} is no check", self.resource, self.action))
+    }
+
     /// Whether the platform says, with the attribute `none = true`, that this subsystem holds nothing for the
     /// resource. Without it, nothing at announce means that somebody looks at the wrong instance.
     pub fn none_expected(&self) -> bool {
@@ -138,8 +148,11 @@ pub trait Driver: Send + Sync + 'static {
     /// Read the target of `step.action` again, right before the call, and compare it with the identity.
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle>;
 
-    /// What an exact undo of `step.action` needs to know. Changes nothing.
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle>;
+    /// What an exact undo of `step.action` needs to know. Changes nothing. Refuses unless written: not every
+    /// action has an undo.
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        Err(step.no_undo())
+    }
 
     /// Do `step.action`. For a reversible action `manifest` is what was captured: per attribute accept what
     /// was captured or what is intended, and refuse anything else. Idempotent.
@@ -151,16 +164,23 @@ pub trait Driver: Send + Sync + 'static {
     ) -> Result<Done, Obstacle>;
 
     /// Take `step.action` back, to exactly what `manifest` says. Idempotent; refuses what others changed.
-    async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle>;
+    /// Refuses unless written.
+    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
+        Err(step.no_undo())
+    }
 
     /// Whether the effect of `step.action` is there: for a destructive action, whether its targets are
     /// ([`Presence::Absent`] = gone). With evidence.
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle>;
 
     /// Whether an undo of `step.action` holds: everything is as `manifest` says. `Err(Refuse)` says what is
-    /// not.
-    async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle>;
+    /// not. Refuses unless written.
+    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
+        Err(step.no_undo())
+    }
 
-    /// Check that `step.action`, an action that only looks (nature `check`), may be passed.
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle>;
+    /// Check that `step.action`, an action that only looks (nature `check`), may be passed. Refuses unless written.
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        Err(step.no_check())
+    }
 }

@@ -24,7 +24,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::{FINDING_MAX_BYTES, Presence};
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, only_looks};
 
 mod archive;
 mod program;
@@ -302,10 +302,6 @@ impl Driver for Restic {
         }
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -328,10 +324,6 @@ impl Driver for Restic {
             Action::RemoveSchedule => self.remove_schedule(step, &listing.repository, &permit).await,
             Action::DeleteArchives => self.delete_archives(step, &listing, &permit).await,
         }
-    }
-
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
@@ -361,13 +353,5 @@ impl Driver for Restic {
             Found::Absent(seen) => Ok((Presence::Absent, format!("{}: nothing pinned is left", seen.0))),
             Found::Different(why) => Err(Obstacle::Refuse(why)),
         }
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }

@@ -25,8 +25,8 @@ use sexton_model::step::Presence;
 use sexton_service::secret;
 
 use self::wire::{Budget, Session};
+use crate::only_remove;
 use crate::record::{Attributes, Judgement, Pinned, Targets, canonical, join, judge, text_of};
-use crate::{no_check, no_undo, only_remove};
 
 #[cfg(test)]
 #[cfg(feature = "real-servers")]
@@ -378,10 +378,6 @@ impl Driver for Rfc2136 {
         self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -393,19 +389,7 @@ impl Driver for Rfc2136 {
         self.remove(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }

@@ -30,7 +30,7 @@ use self::agent::{Agent, Budget, Lease};
 use self::reservation::Reserved;
 use self::written::Written;
 use crate::address::{Attributes, Mac, Pinned, Targets};
-use crate::{no_check, no_undo, only_release};
+use crate::only_release;
 
 mod agent;
 #[cfg(test)]
@@ -381,10 +381,6 @@ impl Driver for Kea {
         self.compare(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
     }
 
-    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn perform(
         &self,
         step: &StepContext,
@@ -396,19 +392,7 @@ impl Driver for Kea {
         self.release(&Targets::parse(&step.resource, &step.targets)?, step.time_left(), &may).await
     }
 
-    async fn undo(&self, step: &StepContext, _manifest: &Value, _permit: Permit) -> Result<Done, Obstacle> {
-        Err(no_undo(step))
-    }
-
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.seen(&Targets::parse(&step.resource, &step.targets)?, step.time_left()).await
-    }
-
-    async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
-        Err(no_undo(step))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }

@@ -22,7 +22,7 @@ use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, Place, 
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
 
-use crate::action::{Action, no_check, no_undo, only_looks};
+use crate::action::{Action, only_looks};
 
 mod answer;
 mod file;
@@ -311,7 +311,7 @@ impl Driver for Prometheus {
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
-            return Err(no_undo(step));
+            return Err(step.no_undo());
         }
         match self.find(step).await? {
             Found::Same => Ok(json!({ "file": self.folder.read(step).await? })),
@@ -351,7 +351,7 @@ impl Driver for Prometheus {
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
-            return Err(no_undo(step));
+            return Err(step.no_undo());
         }
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
@@ -400,15 +400,11 @@ impl Driver for Prometheus {
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
         if Action::of(&step.action)? != Action::Silence {
-            return Err(no_undo(step));
+            return Err(step.no_undo());
         }
         if self.folder.read(step).await? == captured(step, manifest)? {
             return Ok(format!("{}: the target file is as captured", self.proof.text()));
         }
         Err(Obstacle::Refuse(format!("{}: the target file is not as captured", step.resource)))
-    }
-
-    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        Err(no_check(step))
     }
 }
