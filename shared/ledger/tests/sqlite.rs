@@ -129,8 +129,8 @@ async fn a_number_given_again_is_not_the_first_ones() {
     // What belongs to `bad` cannot be committed, and only the COMMIT says so.
     let mut db = fixture.raw().await;
     for sql in [
-        "CREATE TABLE nothing (id INTEGER PRIMARY KEY)",
-        "CREATE TABLE late (of INTEGER REFERENCES nothing (id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TABLE nowhere (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE late (of INTEGER REFERENCES nowhere (id) DEFERRABLE INITIALLY DEFERRED)",
         "CREATE TRIGGER bad_record AFTER INSERT ON deletions WHEN new.resource = 'vm/bad' BEGIN \
          INSERT INTO late VALUES (1); END",
     ] {

@@ -226,8 +226,9 @@ pub async fn a_held_job_that_is_looked_at_writes_nothing(fixture: &dyn Fixture) 
     let before = on.view(held[0].deletion()).await;
     let recheck = |job: &JobId| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } };
     for _ in 0..2 {
-        assert_eq!(on.ledger.to_wake(2).await.unwrap(), [recheck(&held[0]), recheck(&held[1])]);
-        let rest = on.ledger.to_wake(2).await.unwrap();
+        // A quarter of a look is for them.
+        assert_eq!(on.ledger.to_wake(8).await.unwrap(), [recheck(&held[0]), recheck(&held[1])]);
+        let rest = on.ledger.to_wake(8).await.unwrap();
         assert_eq!(rest, [recheck(&held[2])], "the round goes on where it was");
         for refused in on.ledger.run(held.iter().map(recheck).collect()).await.unwrap() {
             assert!(matches!(refused, Err(NotDone::Refused(Refusal::NotYet(_)))), "{refused:?}");

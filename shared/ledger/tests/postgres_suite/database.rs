@@ -2,9 +2,12 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{LedgerError, Options};
+use sexton_ledger::{Ledger as _, LedgerError, Options};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+
+/// As many as one handle keeps.
+const CONNECTIONS: usize = 16;
 
 /// A fresh database; dropped with this.
 pub struct Database {
@@ -71,9 +74,19 @@ impl Database {
         }
     }
 
-    /// Keep a copy of the database. Whoever is connected is thrown out, and connects again.
+    /// Keep a copy of the database. Whoever is connected is thrown out, and has connected again afterwards.
     pub async fn copy(&self) {
         self.as_admin(&[format!("CREATE DATABASE {} TEMPLATE {}", self.copied(), self.name)]).await;
+        self.connected_again().await;
+    }
+
+    /// A connection that was used a moment ago is trusted: one call fails for each that was ended meanwhile.
+    async fn connected_again(&self) {
+        let Some(ledger) = self.opened() else { return };
+        for _ in 0..CONNECTIONS {
+            let _ = ledger.facts().await;
+        }
+        ledger.facts().await.unwrap();
     }
 
     /// Put the copy in its place, as if a replica that lagged behind had taken over.
@@ -82,6 +95,7 @@ impl Database {
         let swap =
             [format!("DROP DATABASE {name} WITH (FORCE)"), format!("ALTER DATABASE {copy} RENAME TO {name}")];
         self.as_admin(&swap).await;
+        self.connected_again().await;
     }
 
     pub async fn raw(&self) -> PgConnection {
