@@ -1,6 +1,7 @@
 //! One record, the health, the pauses: as people read them.
 use sexton_api::{DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::Timestamp;
+use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -103,10 +104,20 @@ pub fn trail(info: &DeletionInfo) -> String {
                 event.step.clone().unwrap_or_default(),
                 event.presence.as_ref().map(word).unwrap_or_default(),
                 event.state.map(|s| s.to_string()).unwrap_or_default(),
-                event.detail.chars().take(80).collect(),
+                detail(event),
             ]
         }),
     )
+}
+
+/// What is said of an event, shortened, and what the coordinator did itself on the way.
+fn detail(event: &AuditEvent) -> String {
+    let said: String = event.detail.chars().take(80).collect();
+    match (event.own.join(", "), said.is_empty()) {
+        (own, _) if own.is_empty() => said,
+        (own, true) => format!("did {own}"),
+        (own, false) => format!("{said}; did {own}"),
+    }
 }
 
 fn word(value: &impl serde::Serialize) -> String {

@@ -62,6 +62,7 @@ pub fn created(deletion: &Deletion) -> Result<AuditWrite, LedgerError> {
         presence: None,
         state: None,
         ordered: None,
+        own: Vec::new(),
         detail: record.reason.clone(),
     };
     let body = text(&event)?;

@@ -74,6 +74,9 @@ pub struct AuditEvent {
     /// The fence of the order this decision gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Fence>,
+    /// Steps of the coordinator itself that this decision carried out, by their names in the plan.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<String>,
     /// Reason or evidence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,

@@ -440,12 +440,21 @@ struct Draft<'a> {
     context: &'a Context<'a>,
     changes: Vec<Change>,
     effects: Vec<Effect>,
+    /// The coordinator's own steps that were carried out.
+    own: Vec<String>,
     audit: Option<AuditEvent>,
 }
 
 impl<'a> Draft<'a> {
     fn new(deletion: &Deletion, context: &'a Context<'a>) -> Self {
-        Self { deletion: deletion.clone(), context, changes: Vec::new(), effects: Vec::new(), audit: None }
+        Self {
+            deletion: deletion.clone(),
+            context,
+            changes: Vec::new(),
+            effects: Vec::new(),
+            own: Vec::new(),
+            audit: None,
+        }
     }
 
     fn now(&self) -> Timestamp {
@@ -485,7 +494,7 @@ impl<'a> Draft<'a> {
     }
 
     fn finish(self) -> Result<Decision, Refusal> {
-        let Self { changes, effects, audit, deletion, .. } = self;
+        let Self { changes, effects, audit, own, deletion, .. } = self;
         // Every path above records its event; a path that forgot is a defect a property test would find.
         debug_assert!(audit.is_some(), "a decision without an audit event");
         let mut audit = audit.ok_or(Refusal::NotLive(deletion.status))?;
@@ -493,6 +502,7 @@ impl<'a> Draft<'a> {
             Effect::Order(order) => Some(order.fence),
             Effect::Extend { .. } | Effect::Happened { .. } => None,
         });
+        audit.own = own;
         if audit.state.is_none()
             && let Some(kind) = audit.job
         {
@@ -531,6 +541,7 @@ fn heading(at: Timestamp, what: crate::audit::What, by: &str, job: Option<JobKin
         presence: None,
         state: None,
         ordered: None,
+        own: Vec::new(),
         detail: String::new(),
     }
 }

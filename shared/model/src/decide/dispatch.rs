@@ -161,6 +161,7 @@ pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
                     }
                     OwnStep::Receipt => draft.happened("receipt", stage.word()),
                 }
+                draft.own.push(step.name.clone());
                 advance(&mut job);
             }
             (Performer::Subsystem { .. }, Some(instance)) => {

@@ -172,5 +172,6 @@ fn the_coordinators_own_steps_need_no_order() {
     let mut bench = Bench::at(Stage::Hard, 1, Mode::Perform);
     let decision = bench.comply();
     assert!(decision.changes.contains(&Change::Resource(crate::resource::Presence::Tombstone)));
+    assert_eq!(decision.audit.own, ["inventory.remove"], "the trail tells of it");
     assert_eq!(bench.state(stage(Stage::Hard)), StateName::Done);
 }
