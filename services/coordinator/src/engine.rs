@@ -1,6 +1,6 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -8,9 +8,9 @@ use std::time::Instant;
 use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::Timestamp;
-use sexton_model::checkpoint::EPOCHS_AHEAD;
+use sexton_model::checkpoint::{EPOCHS_AHEAD, Landmark};
 use sexton_model::decide::{Event, Lane, Refusal};
-use sexton_model::{Fence, Instance, JobId};
+use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{
     BeaconSigner, Broadcast, Direction, Event as Envelope, Holder, Keyring, Pack, Rejected,
 };
@@ -184,16 +184,42 @@ impl Engine {
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
-        // Nothing is ordered that would be forgotten if this process died and the job table went back.
-        if ordered > 0
-            && let Err(error) = self.witness.note(|| self.ledger.known())
-        {
+        // Nothing is ordered, and nobody is told that something was decided, that would be forgotten if this process
+        // died and the job table went back.
+        if !self.noted() && ordered > 0 {
             self.counters.unpublished.fetch_add(ordered as u64, Ordering::Relaxed);
-            tracing::error!(%error, ordered, "the witness cannot be written: not published, leases will repair it");
+            tracing::error!(ordered, "not published, leases will repair it");
             return Ok(());
         }
         self.send(self.outbox.messages(&decided, &orders, now)).await;
         Ok(())
+    }
+
+    /// Why nothing may be published although everything answers, for people.
+    pub fn hindered(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(age) = self.witness.stale() {
+            reasons.push(format!(
+                "the witness could not be kept for {} s (is its disk full?): nothing is ordered",
+                age.as_secs()
+            ));
+        }
+        if self.reviewing.load(Ordering::Relaxed) {
+            reasons.push(
+                "the job table went back in time: nothing is ordered before `sexton review --accept`"
+                    .to_owned(),
+            );
+        }
+        reasons
+    }
+
+    /// Note what is known of the job table, so that it outlives this process. Whether it was noted.
+    pub(crate) fn noted(&self) -> bool {
+        let noted = self.witness.note(|| self.ledger.known());
+        if let Err(error) = &noted {
+            tracing::error!(%error, "the witness cannot be written");
+        }
+        noted.is_ok()
     }
 
     async fn send(&self, messages: Vec<Outgoing>) {
@@ -224,26 +250,45 @@ impl Engine {
                 Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
             }
         }
+        let answered: Vec<Option<(DeletionId, Fence)>> = intents.iter().map(answered).collect();
         let results = self.run_because(intents, causes).await?;
-        let never_given = results.iter().find_map(|result| match result {
-            Err(NotDone::Refused(Refusal::NeverGiven { fence, .. })) => Some(*fence),
-            _ => None,
-        });
-        match never_given {
-            Some(fence) => self.answered_before(fence).await,
-            None => Ok(()),
+        let mut doubted = BTreeSet::new();
+        for (result, answered) in results.iter().zip(answered) {
+            if let Err(
+                NotDone::NoSuchDeletion(_)
+                | NotDone::Refused(Refusal::NeverGiven { .. } | Refusal::Stale { .. }),
+            ) = result
+            {
+                doubted.extend(answered);
+            }
         }
+        for (deletion, fence) in doubted {
+            self.doubt(deletion, fence).await?;
+        }
+        Ok(())
     }
 
-    /// An order was carried out that the job table has never given: a later state of it must have.
-    async fn answered_before(&self, fence: Fence) -> Result<(), LedgerError> {
+    /// An order is answered that is not out. Mostly the answer came late or twice; but if the job table has never given
+    /// that order, a later state of it must have.
+    async fn doubt(&self, deletion: DeletionId, fence: Fence) -> Result<(), LedgerError> {
         let mut known = self.ledger.known();
+        if fence.epoch < known.mark.epoch {
+            // Of an epoch that was reviewed, or is about to be.
+            return Ok(());
+        }
         if fence.epoch > known.mark.epoch.saturating_add(EPOCHS_AHEAD) {
             tracing::error!(%fence, "a consumer answers under an epoch that cannot be");
             return Ok(());
         }
+        // Evidence is what stands in the trail. Counters are none: they are ahead of what was committed, and overtake
+        // what was lost.
+        let view = self.ledger.deletion(deletion).await?;
+        let given = view.is_some_and(|view| view.audit.iter().any(|row| row.event.ordered == Some(fence)));
+        if given {
+            return Ok(());
+        }
         known.mark.epoch = fence.epoch;
-        known.mark.fence = fence.number;
+        known.landmarks = vec![Landmark::never_given(deletion, fence)];
         self.ledger.confront(&known).await.map(|_| ())
     }
 
@@ -265,7 +310,11 @@ impl Engine {
         // A sync takes as long as the disk takes.
         let kept = tokio::task::spawn_blocking(move || witness.keep(&known)).await;
         let kept = kept.map_err(std::io::Error::other).and_then(|kept| kept);
-        kept.map_err(|source| LedgerError::Store { doing: "writing the witness", source: Box::new(source) })
+        if let Err(error) = kept {
+            // Not an error of the job table. What follows from it is told by `Witness::stale`.
+            tracing::error!(%error, "the witness could not be kept");
+        }
+        Ok(())
     }
 
     /// The scheduler found jobs due.
@@ -392,6 +441,24 @@ impl Engine {
             ttl: None,
         };
         self.send(vec![message]).await;
+    }
+}
+
+/// The order that an event says something about.
+fn answered(intent: &Intent) -> Option<(DeletionId, Fence)> {
+    match &intent.event {
+        Event::Outcome { fence, .. } | Event::Progress { fence, .. } => Some((intent.deletion, *fence)),
+        Event::Claim { .. }
+        | Event::Proceed { .. }
+        | Event::Recheck { .. }
+        | Event::LeaseOver { .. }
+        | Event::Cancel { .. }
+        | Event::PlaceHold { .. }
+        | Event::ReleaseHold { .. }
+        | Event::Park { .. }
+        | Event::Retry { .. }
+        | Event::Waive { .. }
+        | Event::Rescue { .. } => None,
     }
 }
 

@@ -107,6 +107,7 @@ impl Watched for Condition {
         if let Err(error) = self.engine.ledger.facts().await {
             reasons.push(format!("coordinator: the job table does not answer: {error}"));
         }
+        reasons.extend(self.engine.hindered().into_iter().map(|why| format!("coordinator: {why}")));
         if let Err(error) = self.bus.healthy().await {
             reasons.push(format!("coordinator: {error}"));
         }

@@ -26,6 +26,8 @@ use sexton_model::checkpoint::{self, Checkpoint, Start};
 const FILE_MAX_BYTES: u64 = 1 << 16;
 /// Length of the recent file in bytes: one page, written at once. What is shorter is filled with blanks.
 const RECENT_BYTES: usize = 4096;
+/// A witness that was not kept for so long is no witness: nothing is published until it is kept again.
+const STALE: Duration = Duration::from_secs(60);
 /// How long to wait for a predecessor that is on its way out.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 pub struct Witness {
     file: PathBuf,
     recent: Mutex<File>,
+    /// When it was kept last.
+    kept: Mutex<Instant>,
     /// Locked: two coordinators with one witness would overwrite what the other has seen.
     _lock: File,
 }
@@ -60,7 +64,9 @@ impl Witness {
             Start::Make => tracing::info!(file = %file.display(), "a new witness"),
             Start::Compare => {
                 // A recent file may be torn by a loss of power: then it says nothing, and the witness stands.
-                let recent = read(&recent_file).unwrap_or_default();
+                let recent =
+                    text(&recent_file).with_context(|| format!("reading {}", recent_file.display()))?;
+                let recent: Option<Checkpoint> = recent.and_then(|text| serde_json::from_str(&text).ok());
                 let recent = recent.filter(|recent| recent.ledger == facts.ledger);
                 for known in seen.into_iter().chain(recent) {
                     if let Some(review) = ledger.confront(&known).await.with_context(about)? {
@@ -71,7 +77,8 @@ impl Witness {
         }
         let recent = File::options().create(true).truncate(false).write(true).open(&recent_file);
         let recent = recent.with_context(|| format!("opening {}", recent_file.display()))?;
-        let this = Self { file: file.to_owned(), recent: Mutex::new(recent), _lock: lock };
+        let (recent, kept) = (Mutex::new(recent), Mutex::new(Instant::now()));
+        let this = Self { file: file.to_owned(), recent, kept, _lock: lock };
         let known = ledger.checkpoint().await?;
         this.keep(&known).with_context(about)?;
         this.note(|| known).with_context(about)?;
@@ -90,14 +97,25 @@ impl Witness {
         std::fs::rename(&aside, &self.file)?;
         // The name, too, has to be on disk.
         let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder)?.sync_all()
+        File::open(folder)?.sync_all()?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok(())
+    }
+
+    /// For how long it could not be kept, if that is too long for anything to be published.
+    pub fn stale(&self) -> Option<Duration> {
+        let age = self.kept.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        (age > STALE).then_some(age)
     }
 
     /// Note what is `known`, so that it outlives this process. Takes microseconds.
     ///
     /// # Errors
-    /// If it cannot be written: then nothing may be published.
+    /// If it cannot be written, or the witness itself was not kept for a minute: then nothing may be published.
     pub fn note(&self, known: impl FnOnce() -> Checkpoint) -> io::Result<()> {
+        if let Some(age) = self.stale() {
+            return Err(io::Error::other(format!("the witness was not kept for {} s", age.as_secs())));
+        }
         let file = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         // Asked for under the lock: what is written later is never older.
         let mut text = serde_json::to_vec(&known())?;
@@ -107,16 +125,21 @@ impl Witness {
 }
 
 fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
+    let Some(text) = text(file)? else { return Ok(None) };
+    let known = serde_json::from_str(&text)
+        .context("it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness")?;
+    Ok(Some(known))
+}
+
+/// What is in a file, if it is there.
+fn text(file: &Path) -> anyhow::Result<Option<String>> {
     match std::fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
         Ok(found) if found.len() > FILE_MAX_BYTES => bail!("larger than {FILE_MAX_BYTES} bytes"),
         Ok(_) => {}
     }
-    let text = std::fs::read_to_string(file)?;
-    let known = serde_json::from_str(&text)
-        .context("it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness")?;
-    Ok(Some(known))
+    Ok(Some(String::from_utf8_lossy(&std::fs::read(file)?).into_owned()))
 }
 
 fn lock(file: &Path) -> anyhow::Result<File> {

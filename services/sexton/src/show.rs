@@ -180,7 +180,7 @@ pub fn review(open: &Review) -> String {
     );
     text += &format!("\n{} s are lost at least\n", known.at.ms_since(found.at) / 1000);
     for lost in &open.behind.missing {
-        text += &format!("a decision that was seen is missing: {} event {}\n", lost.deletion, lost.seq);
+        text += &format!("a decision that was seen is missing: {lost}\n");
     }
     text
 }

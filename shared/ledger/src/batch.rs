@@ -124,7 +124,13 @@ pub fn decide_all(
             let hands = pulsed.map_or(0, |pulsed| pulsed.hands);
             let key = (instance.clone(), lane);
             let own = freed.as_ref() == Some(&key);
-            let used = out.borrow().get(&key).copied().unwrap_or(0).saturating_sub(u32::from(own));
+            let out_in = |lane| out.borrow().get(&(instance.clone(), lane)).copied().unwrap_or(0);
+            let used = out_in(lane).saturating_sub(u32::from(own));
+            // Restores go first: what they keep busy is not there for stages.
+            let hands = match lane {
+                Lane::Stages => hands.saturating_sub(out_in(Lane::Restores)),
+                Lane::Restores => hands,
+            };
             if silent_ms > limits.gone_after_ms {
                 Capacity::Gone
             } else if silent_ms > limits.down_after_ms {

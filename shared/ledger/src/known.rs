@@ -30,6 +30,13 @@ impl Known {
         self.lock().note(mark, landmark);
     }
 
+    /// One more decision was committed.
+    pub(crate) fn note_landmark(&self, landmark: Option<Landmark>) {
+        let mut seen = self.lock();
+        let mark = seen.mark;
+        seen.note(mark, landmark);
+    }
+
     /// Fences up to this one were committed, in the epoch that is known.
     pub(crate) fn note_fence(&self, fence: i64) {
         let mut seen = self.lock();

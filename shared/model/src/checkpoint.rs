@@ -15,7 +15,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::DeletionId;
+use crate::id::{DeletionId, Fence};
 use crate::time::Timestamp;
 
 /// Landmarks kept: as many as one process has transactions under way at once, so that the one that was
@@ -88,6 +88,32 @@ pub struct Review {
     pub behind: Behind,
 }
 
+/// Of a landmark that is an order instead of an event: events count from 1.
+const ORDER: i64 = 0;
+
+impl Landmark {
+    /// An order that somebody has answered, and that the ledger does not know: the decision to give it is missing.
+    pub fn never_given(deletion: DeletionId, fence: Fence) -> Self {
+        Self { deletion, seq: ORDER, hash: fence.to_string() }
+    }
+
+    /// Whether it is such an order.
+    pub fn is_order(&self) -> bool {
+        self.seq == ORDER
+    }
+}
+
+impl fmt::Display for Landmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deletion, seq, hash } = self;
+        if self.is_order() {
+            write!(f, "{deletion} order {hash}")
+        } else {
+            write!(f, "{deletion} event {seq}")
+        }
+    }
+}
+
 impl fmt::Display for Behind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (known, found) = (&self.known, &self.found);
@@ -106,7 +132,7 @@ impl fmt::Display for Behind {
         )?;
         for (n, lost) in self.missing.iter().enumerate() {
             let lead = if n == 0 { "; decisions that were seen and are missing: " } else { ", " };
-            write!(f, "{lead}{} event {}", lost.deletion, lost.seq)?;
+            write!(f, "{lead}{lost}")?;
         }
         Ok(())
     }

@@ -167,8 +167,8 @@ impl Outcome {
         Self::Refused { reason: reason.into() }
     }
 
-    /// The same outcome with its texts cut to [`EVIDENCE_MAX_BYTES`], so that a talkative subsystem cannot
-    /// make an answer undeliverable.
+    /// The same outcome with its texts cut to [`EVIDENCE_MAX_BYTES`] and without control characters, so that a
+    /// talkative subsystem, or one that answers in bytes, cannot make an answer undeliverable.
     pub fn bounded(self) -> Self {
         match self {
             Self::Done { presence, evidence, finding } => {
@@ -181,6 +181,9 @@ impl Outcome {
 }
 
 fn cut(mut text: String) -> String {
+    if text.contains(|c: char| c.is_control() && c != '\n') {
+        text = text.replace(|c: char| c.is_control() && c != '\n', " ");
+    }
     if text.len() > EVIDENCE_MAX_BYTES {
         let mut end = EVIDENCE_MAX_BYTES;
         while !text.is_char_boundary(end) {

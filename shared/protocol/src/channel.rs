@@ -119,8 +119,9 @@ single!(
     types::PULSE,
     |p| format!("pulse-{}-{}-{}", p.instance, p.consumer, p.at.0),
     |p| {
-        let fits = p.consumer.len() <= 64 && p.version.len() <= 64;
-        text(fits, "fields `consumer`, `version`: expected at most 64 bytes each")?;
+        let plain = |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_graphic());
+        let fits = plain(&p.consumer) && plain(&p.version);
+        text(fits, "fields `consumer`, `version`: expected at most 64 visible ASCII characters each")?;
         let fits = (1..=CONCURRENCY_MAX).contains(&p.concurrency);
         text(fits, "field `concurrency`: expected 1 to 256")
     }

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sexton_api::{Client, DeletionInfo, DeletionLine, ListQuery};
@@ -110,6 +111,14 @@ impl Installation {
 
     /// Everything about the records, beside the logs, in a folder that stays.
     fn keep_all(&self) {
+        // It may just have been killed.
+        let mut restart = Command::new(self.top.join("scripts/dev"));
+        let restarted = restart.args(["restart", "coordinator"]).env("SEXTON_DEV_DIR", &self.folder).status();
+        eprintln!("coordinator restarted: {restarted:?}");
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.lines().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
         let _ = std::fs::remove_dir_all(&kept);
         std::fs::create_dir_all(&kept).unwrap();

@@ -68,6 +68,7 @@ pub(super) async fn create(
     };
     let mut results = api.engine.ledger.create(vec![new]).await?;
     let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
+    api.engine.noted();
     api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
     Ok((StatusCode::CREATED, Json(Created { deletion })))
 }
@@ -128,7 +129,12 @@ async fn decide(api: &Api, id: &str, caller: Caller, event: Event) -> Result<Jso
     let intent = Intent { deletion: parse(id)?, event };
     let asked = api.engine.follow.asked(&*api.engine.ledger, &intent, caller.0).await;
     let cause = asked.as_ref().map(Span::at);
-    let mut results = api.engine.run_because(vec![intent], vec![cause]).await?;
+    let engine = api.engine.clone();
+    // Of its own: a caller who hangs up between decision and publishing does not end it there.
+    let running = tokio::spawn(async move { engine.run_because(vec![intent], vec![cause]).await });
+    let mut results = running
+        .await
+        .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;
     let decided = results.pop().ok_or_else(|| Refused::absent("result"))??;
     Ok(Json(Outcome { status: decided.status }))
 }
@@ -216,6 +222,7 @@ pub(super) async fn pause(
         return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
     }
     let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
+    api.engine.noted();
     // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
     if let Err(error) = api.engine.beacon().await {
         tracing::warn!(%error, "the pause is in force, its beacon follows");

@@ -2,6 +2,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use sexton_model::checkpoint::Landmark;
 use sexton_model::deletion::{Deletion, Record};
 use sexton_model::plan::Plan;
 use sexton_model::resource::{Presence, Resource};
@@ -15,7 +16,7 @@ use super::{PgLedger, codes, jobs, write};
 use crate::batch::AuditWrite;
 use crate::row::JobRow;
 use crate::rules::{created, text};
-use crate::{LedgerError, NewDeletion, NotDone};
+use crate::{LedgerError, NewDeletion, NotDone, known};
 
 const LOCK: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 const THERE: &str = "SELECT r.id, r.body, r.presence, d.id FROM resources r \
@@ -25,9 +26,9 @@ const DRAW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bi
 const PLANS: &str = "INSERT INTO plans (digest, body) SELECT * FROM unnest($1::bytea[], $2::text[]) \
      ON CONFLICT (digest) DO NOTHING";
 const DELETIONS: &str = "INSERT INTO deletions (id, resource, plan, kind, scope, live, status, audit_seq, \
-     audit_head) SELECT v.id, v.resource, v.plan, v.kind, v.scope, true, 0, 1, v.head \
-     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bytea[]) \
-     AS v (id, resource, plan, kind, scope, head)";
+     audit_head, created_at) SELECT v.id, v.resource, v.plan, v.kind, v.scope, true, 0, 1, v.head, v.created_at \
+     FROM unnest($1::bigint[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::bigint[]) \
+     AS v (id, resource, plan, kind, scope, head, created_at)";
 const RECORDS: &str =
     "INSERT INTO records (deletion_id, body) SELECT * FROM unnest($1::bigint[], $2::text[])";
 
@@ -74,8 +75,9 @@ async fn attempt(ledger: &PgLedger, new: &[NewDeletion]) -> Result<Results, Ledg
         results.push(drawn.as_ref().map(|deletion| deletion.id).map_err(Clone::clone));
         made.extend(drawn);
     }
-    insert(&mut tx, &made).await?;
+    let landmark = insert(&mut tx, &made).await?;
     tx.commit().await.map_err(doing("committing records"))?;
+    ledger.known.note_landmark(landmark);
     for deletion in made {
         ledger.memory.records.remember(deletion.id.0, deletion.record, deletion.plan);
     }
@@ -157,9 +159,10 @@ impl Written {
     }
 }
 
-async fn insert(db: &mut PgConnection, made: &[Deletion]) -> Result<(), LedgerError> {
+/// Write them, and say what they are known by.
+async fn insert(db: &mut PgConnection, made: &[Deletion]) -> Result<Option<Landmark>, LedgerError> {
     if made.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut plans = Written::default();
     let mut digests = Vec::with_capacity(made.len());
@@ -193,6 +196,7 @@ async fn insert(db: &mut PgConnection, made: &[Deletion]) -> Result<(), LedgerEr
         .bind(of(|r| r.id.kind.to_string()))
         .bind(of(|r| r.scope.to_string()))
         .bind(events.iter().map(|e| e.hash).collect::<Vec<_>>())
+        .bind(made.iter().map(|d| d.record.created_at.0).collect::<Vec<_>>())
         .execute(&mut *db)
         .await
         .map_err(doing("writing deletions"))?;
@@ -203,5 +207,7 @@ async fn insert(db: &mut PgConnection, made: &[Deletion]) -> Result<(), LedgerEr
         .await
         .map_err(doing("writing records"))?;
     jobs::insert(db, &rows.iter().collect::<Vec<_>>(), resources).await?;
-    write::audit(db, events).await
+    let landmark = known::landmark(&events);
+    write::audit(db, events).await?;
+    Ok(landmark)
 }

@@ -23,6 +23,14 @@ pub(super) fn all_there(table: &'static str, changed: u64, wanted: usize) -> Res
     Err(corrupt(table, "a batch", format!("{wanted} rows were to be written, {changed} are there")))
 }
 
+/// Whether the database refused a value itself, such as a text with a NUL character: no other try will go through.
+pub(super) fn unfit_value(error: &LedgerError) -> bool {
+    let LedgerError::Store { source, .. } = error else { return false };
+    let code =
+        source.downcast_ref::<sqlx::Error>().and_then(|e| e.as_database_error()).and_then(|e| e.code());
+    code.is_some_and(|code| code.starts_with("22"))
+}
+
 /// Why a transaction was undone that may go through when it is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Collision {

@@ -83,13 +83,14 @@ pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>
     let us = |ms: u64| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX);
     let mut again = Vec::new();
     for (round, sql) in [(&ledger.held, HELD), (&ledger.stuck, STUCK)] {
-        let Some(after) = round.next() else { continue };
-        let mut query = sqlx::query_scalar(sql).bind(after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
+        let Some(look) = round.next() else { continue };
+        let mut query =
+            sqlx::query_scalar(sql).bind(look.after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
         if sql == STUCK {
             query = query.bind(us(limits.gone_after_ms)).bind(us(limits.look_again_ms));
         }
         let ids: Vec<i64> = query.fetch_all(&mut *db).await.map_err(part())?;
-        round.found(&ids, quarter, limits.look_again_ms);
+        round.found(look, &ids, quarter, limits.look_again_ms);
         again.extend(ids.into_iter().map(|id| recheck(JobId(id))));
     }
     Ok(rules::share(limit as usize, over, again))

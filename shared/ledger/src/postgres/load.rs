@@ -34,8 +34,8 @@ pub(super) fn begin() -> &'static str {
 const LOCK_RESOURCES: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
 /// A deletion's lock covers its jobs, holds and waivers: nothing writes them without it. What is returned of a locked
 /// row is its newest version, even if it had to be waited for.
-const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head FROM deletions WHERE id = ANY($1) ORDER BY id \
-     FOR NO KEY UPDATE";
+const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head, created_at FROM deletions WHERE id = ANY($1) \
+     ORDER BY id FOR NO KEY UPDATE";
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
      ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
@@ -55,7 +55,7 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
 /// use what is left. So credit may be exceeded, by less than one batch for each further coordinator.
 const ORDERS_OUT: &str = "SELECT out_at, rank = 0, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL \
      GROUP BY 1, 2";
-const DELETIONS: &str = "SELECT d.id, d.status, d.audit_seq, d.audit_head, r.protected FROM deletions d \
+const DELETIONS: &str = "SELECT d.id, d.status, d.audit_seq, d.audit_head, d.created_at, r.protected FROM deletions d \
      JOIN resources r ON r.id = d.resource WHERE d.id = ANY($1)";
 const HOLDS_AND_WAIVERS: &str = "SELECT true, deletion_id, id, body FROM holds WHERE deletion_id = ANY($1) \
      UNION ALL SELECT false, deletion_id, number, body FROM waivers WHERE deletion_id = ANY($1) ORDER BY 1, 2, 3";
@@ -72,6 +72,8 @@ pub(super) struct Head {
     status: RecordStatus,
     pub(super) seq: i64,
     pub(super) hash: Hash,
+    /// When its record was made.
+    pub(super) created_at: Timestamp,
 }
 
 fn head(row: &PgRow) -> Result<Head, LedgerError> {
@@ -79,7 +81,13 @@ fn head(row: &PgRow) -> Result<Head, LedgerError> {
     let id: i64 = row.try_get(0).map_err(part())?;
     let status = codes::status(row.try_get(1).map_err(part())?)
         .ok_or_else(|| corrupt("deletions", id, "unknown status"))?;
-    Ok(Head { id, status, seq: row.try_get(2).map_err(part())?, hash: row.try_get(3).map_err(part())? })
+    Ok(Head {
+        id,
+        status,
+        seq: row.try_get(2).map_err(part())?,
+        hash: row.try_get(3).map_err(part())?,
+        created_at: Timestamp(row.try_get(4).map_err(part())?),
+    })
 }
 
 /// Behind the gate: resources, then deletions, each ascending. The heads of the deletions, as they are now.
@@ -262,7 +270,7 @@ pub(super) async fn deletions(
     let heads = rows.iter().map(head).collect::<Result<Vec<_>, _>>()?;
     let mut protected = Vec::new();
     for (row, head) in rows.iter().zip(&heads) {
-        if row.try_get(4).map_err(part())? {
+        if row.try_get(5).map_err(part())? {
             protected.push(head.id);
         }
     }
@@ -304,7 +312,7 @@ fn deletion(
     protected: &[i64],
     statements: &HashMap<i64, Statement>,
 ) -> Result<Headed, LedgerError> {
-    let Head { id, status, seq, hash } = head;
+    let Head { id, status, seq, hash, .. } = head;
     let missing = || corrupt("deletions", id, "its record is missing");
     let (record, plan) = statements.get(&id).cloned().ok_or_else(missing)?;
     let deletion = Deletion {

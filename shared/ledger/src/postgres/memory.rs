@@ -78,7 +78,7 @@ impl Memory {
             lock(&self.deletions).iter().map(|(id, headed)| (*id, headed.clone())).collect();
         for chunk in remembered.chunks(256) {
             let ids: Vec<i64> = chunk.iter().map(|(id, _)| id.0).collect();
-            let statements = self.records.of(db, &ids).await?;
+            let statements = self.records.read(db, &ids).await?;
             let stored = load::deletions(db, &ids, &statements).await?;
             for (id, (deletion, hash)) in chunk {
                 let Some((there, head)) = stored.get(id) else {

@@ -8,6 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::error::{corrupt, doing};
+use super::load::Head;
 use super::memory::lock;
 use crate::LedgerError;
 use crate::recent::Recent;
@@ -39,7 +40,8 @@ impl Records {
         Self { records: Mutex::new(Recent::new(RECORDS_HALF)), plans: Mutex::new(Recent::new(PLANS_HALF)) }
     }
 
-    /// The records of these deletions, with their plans; those that do not exist are left out.
+    /// The records of these deletions, with their plans; those that do not exist are left out. What is remembered is to
+    /// be [confirmed](Self::confirm).
     pub(super) async fn of(
         &self,
         db: &mut PgConnection,
@@ -56,11 +58,41 @@ impl Records {
                 }
             }
         }
-        if unknown.is_empty() {
-            return Ok(found);
+        if !unknown.is_empty() {
+            found.extend(self.read(db, &unknown).await?);
         }
+        Ok(found)
+    }
+
+    /// That these are still the records of these deletions: a database that was set back in time gives their numbers
+    /// again. Those that are not are forgotten.
+    ///
+    /// # Errors
+    /// If one of them is not: whoever tries again reads it anew.
+    pub(super) fn confirm(
+        &self,
+        heads: &[Head],
+        statements: &HashMap<i64, Statement>,
+    ) -> Result<(), LedgerError> {
+        let other =
+            |head: &&Head| statements.get(&head.id).is_some_and(|(r, _)| r.created_at != head.created_at);
+        let Some(first) = heads.iter().find(other) else { return Ok(()) };
+        let mut known = lock(&self.records);
+        for head in heads.iter().filter(other) {
+            known.take(&head.id);
+        }
+        Err(corrupt("records", first.id, "another record was remembered under this number"))
+    }
+
+    /// As [`Self::of`], from the database.
+    pub(super) async fn read(
+        &self,
+        db: &mut PgConnection,
+        deletions: &[i64],
+    ) -> Result<HashMap<i64, Statement>, LedgerError> {
+        let mut found = HashMap::with_capacity(deletions.len());
         let rows = sqlx::query(RECORDS)
-            .bind(&unknown)
+            .bind(deletions)
             .fetch_all(&mut *db)
             .await
             .map_err(doing("reading records"))?;

@@ -23,7 +23,7 @@ const GRANTS: [&str; 8] = [
     "GRANT SELECT, INSERT, UPDATE, DELETE ON copies TO sexton_coordinator",
     "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
     "GRANT SELECT, INSERT ON audit, ledger_audit TO sexton_coordinator",
-    // Last, because it is what is looked at to see whether all of them are there.
+    // Last, because it is what is looked at to see whether this was ever done.
     "GRANT SELECT ON _sqlx_migrations TO sexton_coordinator",
 ];
 
@@ -49,15 +49,14 @@ pub(super) async fn set_up(db: &mut PgConnection) -> Result<Vec<String>, LedgerE
         done.push(format!("made the role {role}"));
     }
     let granted: bool = sqlx::query_scalar(GRANTED).fetch_one(&mut *db).await.map_err(part())?;
-    if granted {
-        return Ok(done);
-    }
     for grant in GRANTS {
         if let Err(error) = sqlx::query(grant).execute(&mut *db).await {
             tracing::warn!(error = %error, grant, "the rights of a role could not be given");
             return Ok(done);
         }
     }
-    done.push("gave the roles their rights".to_owned());
+    if !granted {
+        done.push("gave the roles their rights".to_owned());
+    }
     Ok(done)
 }

@@ -10,7 +10,7 @@ use sexton_model::step::Mode;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::error::{Collision, collision, corrupt, doing};
+use super::error::{Collision, collision, corrupt, doing, unfit_value};
 use super::records::Statement;
 use super::{PgLedger, load, write};
 use crate::batch::{Settled, decide_all};
@@ -31,7 +31,7 @@ pub(super) async fn run(ledger: &PgLedger, batch: Vec<Intent>) -> Result<Results
     }
     if batch.len() > 1 {
         match attempt(ledger, &batch).await {
-            Err(error) if collision(&error).is_some() || error.spoilt() => {
+            Err(error) if collision(&error).is_some() || error.spoilt() || unfit_value(&error) => {
                 tracing::debug!(error = %error, items = batch.len(), "a batch failed: one by one");
             }
             other => return other,
@@ -56,6 +56,12 @@ async fn alone(ledger: &PgLedger, intent: Intent) -> Result<Result<Decided, NotD
                 Some(Collision::Concurrent) if tried < TRIES => tried += 1,
                 // Somebody else's job holds the resource.
                 Some(Collision::Unique) => return Ok(Err(Refusal::NotYet(job_of(&batch[0])).into())),
+                None if unfit_value(&error) => {
+                    tracing::error!(deletion = %batch[0].deletion, error = %error, "what was said cannot be stored");
+                    return Ok(Err(NotDone::Corrupt(batch[0].deletion, error.to_string())));
+                }
+                // What was remembered of it was wrong, and is forgotten now.
+                None if error.spoilt() && tried == 1 => tried += 1,
                 Some(Collision::Concurrent) | None => return error.alone(batch[0].deletion).map(Err),
             },
         }
@@ -94,6 +100,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     // Records never change: read before the locks on rows, which they help to choose.
     let statements = ledger.memory.records.of(&mut tx, &ids).await?;
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
+    ledger.memory.records.confirm(&heads, &statements)?;
     let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger, &seen).await?;
     let there: HashMap<JobId, StateName> = loaded
         .deletions

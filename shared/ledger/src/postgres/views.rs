@@ -30,7 +30,7 @@ const WITH_JOB: &str =
 pub(super) async fn deletion(ledger: &PgLedger, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
     let part = || doing("reading a deletion");
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
-    let statements = ledger.memory.records.of(&mut tx, &[id.0]).await?;
+    let statements = ledger.memory.records.read(&mut tx, &[id.0]).await?;
     let found: Option<(Deletion, Hash)> = load::deletions(&mut tx, &[id.0], &statements).await?.remove(&id);
     let Some((deletion, _)) = found else { return Ok(None) };
     let targets = targets(&mut tx, id).await?;

@@ -192,9 +192,9 @@ pub(super) async fn to_wake(
     let ago = |ms: u64| now.0.saturating_sub(i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX));
     let mut again = Vec::new();
     for (round, sql) in [(&rounds.held, HELD), (&rounds.stuck, STUCK)] {
-        let Some(after) = round.next() else { continue };
+        let Some(look) = round.next() else { continue };
         let mut bind = Bind::default();
-        bind.add(after).add(quarter as i64);
+        bind.add(look.after).add(quarter as i64);
         if sql == STUCK {
             bind.add(ago(limits.gone_after_ms)).add(ago(limits.look_again_ms));
         }
@@ -202,7 +202,7 @@ pub(super) async fn to_wake(
         for row in rows(db, doing, sql, bind).await? {
             ids.push(row.try_get(0).map_err(store(doing))?);
         }
-        round.found(&ids, quarter, limits.look_again_ms);
+        round.found(look, &ids, quarter, limits.look_again_ms);
         again.extend(ids.into_iter().map(JobId).map(recheck));
     }
     Ok(rules::share(limit as usize, over, again))

@@ -52,7 +52,8 @@ pub(super) async fn confront(
     known: &Checkpoint,
 ) -> Result<(Option<Review>, Mark), LedgerError> {
     let (found, review) = standing(db).await?;
-    let Some(behind) = behind(known, found, Vec::new()) else { return Ok((review, found)) };
+    let orders = known.landmarks.iter().filter(|landmark| landmark.is_order()).cloned().collect();
+    let Some(behind) = behind(known, found, orders) else { return Ok((review, found)) };
     let (review, mark, event) = known::enter(behind, staged.now)?;
     let mut bind = Bind::default();
     bind.add(i64::from(mark.epoch)).add(mark.number).add(mark.revision).add(known::stored(&review)?);

@@ -92,6 +92,57 @@ async fn the_schedulers_role_reads_its_view_and_nothing_else() {
     drop_role(&database, &user).await;
 }
 
+/// A database that was set back gives numbers again. Whoever lived through it remembers the records of the first ones.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_is_given_again_after_a_step_back_is_another_record() {
+    let database = Database::new().await;
+    let living = database.open(stage::options()).await.unwrap();
+    let hand = Stagehand { ledger: living.clone(), plan: stage::plan() };
+    let all = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"];
+    hand.ledger.pulse(all.map(stage::alive).to_vec()).await.unwrap();
+    database.copy().await;
+    let first = hand.doomed("web01").await;
+    database.put_back().await;
+    let other = Stagehand { ledger: database.open(stage::options()).await.unwrap(), plan: stage::plan() };
+    let second = other.doomed("web02").await;
+    assert_eq!(first, second, "this test is about nothing");
+
+    let job = sexton_model::JobId::of(second, Stage::Announce.index());
+    let claim = Intent { deletion: second, event: Event::Claim { job } };
+    let noticed = living.run(vec![claim.clone()]).await;
+    assert!(matches!(noticed, Err(LedgerError::WentBack(_))), "{noticed:?}");
+    let review = living.confront(&living.known()).await.unwrap().unwrap();
+    assert!(living.accept_review(review.epoch, &stage::actor("ops"), "compared").await.unwrap());
+    let decided = living.run(vec![claim]).await.unwrap().remove(0).unwrap();
+    let order = decided.dispatch.unwrap();
+    assert_eq!(
+        (order.record.resource.id.to_string(), decided.resource.to_string()),
+        ("vm/web02".into(), "vm/web02".into())
+    );
+    let shown = living.deletion(second).await.unwrap().unwrap();
+    assert_eq!(shown.deletion.record.resource.id.to_string(), "vm/web02");
+}
+
+/// PostgreSQL keeps no NUL character. What says one fails alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_cannot_be_stored_fails_alone() {
+    let database = Database::new().await;
+    let hand = Stagehand { ledger: database.open(stage::options()).await.unwrap(), plan: stage::plan() };
+    let all = ["hypervisor.main", "ipam.main", "dns.main", "notifier.main"];
+    hand.ledger.pulse(all.map(stage::alive).to_vec()).await.unwrap();
+    let mut batch = Vec::new();
+    for (name, reason) in [("web01", "bytes: \0"), ("web02", "text")] {
+        let id = hand.doomed(name).await;
+        let order = hand.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap().spec;
+        let outcome = sexton_model::step::Outcome::failed(reason);
+        let event = Event::Outcome { job: order.job, from: order.instance, fence: order.fence, outcome };
+        batch.push(Intent { deletion: id, event });
+    }
+    let results = hand.ledger.run(batch).await.unwrap();
+    assert!(matches!(&results[0], Err(NotDone::Corrupt(..))), "{:?}", results[0]);
+    assert!(results[1].is_ok(), "{:?}", results[1]);
+}
+
 /// The whole of a deletion, a cancel and a pause with the rights of the role that coordinators have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
