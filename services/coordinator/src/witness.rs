@@ -2,15 +2,14 @@
 //! time is noticed at the next start, too (invariant I15; the rule is [`sexton_model::checkpoint`]).
 //!
 //! Contract: two files. The *witness* is written every second, whole and durable (written aside, synced,
-//! renamed). The *recent* one beside it is written before orders are published, in place and without a sync: it
-//! survives the death of this process, not that of the machine. So of every order that was ever published, a
-//! coordinator that is killed still knows; one whose machine loses power may have forgotten the last second.
-//! What was ordered in that second is noticed when it is answered ([`Refusal::NeverGiven`]).
+//! renamed). The *recent* one beside it is written after each batch, before its orders are published and anybody is
+//! told, in place and without a sync: it survives the death of this process, not that of the machine. So of
+//! every order that was ever published, a coordinator that is killed still knows; one whose machine loses power
+//! may have forgotten the last second. What was ordered in that second is noticed when it is answered: the trail
+//! knows nothing of that order (`Engine::doubt`). A witness that cannot be kept for a minute stops publishing.
 //!
 //! Each coordinator has a witness of its own: it vouches for what it has decided itself. It should not lie where
 //! the database lies, lest both be set back together.
-//!
-//! [`Refusal::NeverGiven`]: sexton_model::decide::Refusal::NeverGiven
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;

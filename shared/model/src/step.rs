@@ -199,6 +199,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_subsystem_says_is_text_and_short() {
+        let said = format!("bytes: \0\u{1b}[31m\n{}", "ä".repeat(EVIDENCE_MAX_BYTES));
+        for outcome in
+            [Outcome::failed(&*said), Outcome::refused(&*said), Outcome::done(Presence::Present, &*said)]
+        {
+            let text = serde_json::to_value(outcome.bounded()).unwrap();
+            let kept = text.get("reason").or(text.get("evidence")).unwrap().as_str().unwrap();
+            assert!(kept.starts_with("bytes:   [31m\n") && kept.len() <= EVIDENCE_MAX_BYTES, "{kept}");
+        }
+    }
+
+    #[test]
     fn an_answer_is_read_as_it_was_written_and_nothing_else_is() {
         for outcome in [
             Outcome::done(Presence::Absent, "gone"),

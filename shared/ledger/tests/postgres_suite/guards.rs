@@ -1,7 +1,7 @@
 //! What the database itself holds: who may do what, what cannot be changed, and what a look at the queue costs.
 use serde_json::Value;
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
-use sexton_ledger::{DueReader, Intent, LedgerError, NotDone, Options};
+use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;

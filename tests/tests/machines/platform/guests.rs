@@ -105,7 +105,7 @@ impl Guests {
                 let domain = host.domain(&machine.name).await.unwrap().unwrap();
                 let ends = tokio::time::Instant::now() + MONITOR_WITHIN;
                 let never = sexton_model::Fence { epoch: 0, number: 0 };
-                let started = host.start(&domain, never, ends).await;
+                let started = host.start(&domain, &move || Ok(never), ends).await;
                 started.unwrap_or_else(|e| panic!("{}: {e}", machine.name));
             }
         });
