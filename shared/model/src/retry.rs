@@ -9,6 +9,11 @@ const FIRST_MS: u64 = 1_000;
 const LONGEST_MS: u64 = 300_000;
 /// First delay after an answer that spends no attempt, in milliseconds: an outage or a foreign lock.
 const SPARED_MS: u64 = 2_000;
+/// Such delays are no longer than this, in milliseconds, for the first [`BRIEF`] of them: most of what is busy is a
+/// lock that others hold in turn, and whoever waits much longer than they take leaves it idle.
+const BRIEF_LONGEST_MS: u64 = 20_000;
+/// See [`BRIEF_LONGEST_MS`]: about twenty minutes.
+const BRIEF: u16 = 60;
 /// Longest such delay of a restore, in milliseconds: somebody waits for it.
 const RESTORE_LONGEST_MS: u64 = 60_000;
 /// Attempts a step has before its job parks, if the plan says nothing.
@@ -29,12 +34,13 @@ pub fn delay_ms(job: JobId, attempts: u16) -> u64 {
 }
 
 /// Milliseconds to wait after the `in_vain`th order in a row that came to nothing without spending an attempt:
-/// doubling from two seconds to five minutes (a restore: one), plus up to a quarter.
+/// doubling from two seconds to twenty, and after twenty minutes to five minutes (a restore: one), plus up to a quarter.
 pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
     let longest = match kind {
         JobKind::Stage(_) => LONGEST_MS,
         JobKind::Restore => RESTORE_LONGEST_MS,
     };
+    let longest = if in_vain <= BRIEF { BRIEF_LONGEST_MS } else { longest };
     let base = SPARED_MS.saturating_mul(1 << in_vain.saturating_sub(1).min(20)).min(longest);
     base + jitter(job, in_vain) % (base / 4)
 }
@@ -56,7 +62,7 @@ mod tests {
     fn what_is_spared_backs_off_too_and_a_restore_less() {
         let restore = JobId(JobKind::RESTORE_SLOT.into());
         for in_vain in 1..IN_VAIN {
-            let base = (2000u64 << (in_vain - 1).min(20)).min(300_000);
+            let base = (2000u64 << (in_vain - 1).min(20)).min(if in_vain <= 60 { 20_000 } else { 300_000 });
             let delay = spared_delay_ms(JobId(17), JobKind::Stage(crate::job::Stage::Soft), in_vain);
             assert!(delay >= base && delay < base + base / 4, "{in_vain}: {delay} ms");
             assert!(spared_delay_ms(restore, JobKind::Restore, in_vain) < 75_000, "{in_vain}");

@@ -235,7 +235,7 @@ async fn a_claim_that_did_not_see_the_protection_came_before_it() {
     for round in 0..60 {
         let name = format!("vm{round}");
         let id = hand.doomed(&name).await;
-        let mut resource = stage::resource(&name, &name);
+        let mut resource = stage::resource(&name, &format!("uuid-of-{name}"));
         resource.protected = true;
         let barrier = Arc::new(Barrier::new(2));
         let (ledger, waits) = (ledgers[1].clone(), barrier.clone());
