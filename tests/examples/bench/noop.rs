@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place, StepContext};
+use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, StepContext};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::step::Presence;
 
@@ -22,11 +22,8 @@ impl Driver for Nothing {
         let targets = serde_json::Value::Null;
         Ok(Inspection { found: Found::Same, targets, protected: None, evidence: String::new() })
     }
-    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
-        Ok(if step.reversible_stage { Found::Same } else { Found::Absent(Place("nowhere".into())) })
-    }
-    async fn capture(&self, _: &StepContext) -> Result<serde_json::Value, Obstacle> {
-        Ok(serde_json::Value::Null)
+    async fn find(&self, _: &StepContext) -> Result<Found, Obstacle> {
+        Ok(Found::Same)
     }
     async fn perform(
         &self,
@@ -36,17 +33,8 @@ impl Driver for Nothing {
     ) -> Result<Done, Obstacle> {
         Ok(Done::default())
     }
-    async fn undo(&self, _: &StepContext, _: &serde_json::Value, _: Permit) -> Result<Done, Obstacle> {
-        Ok(Done::default())
-    }
     async fn presence(&self, _: &StepContext) -> Result<(Presence, String), Obstacle> {
         Ok((Presence::Absent, "gone".into()))
-    }
-    async fn restored(&self, _: &StepContext, _: &serde_json::Value) -> Result<String, Obstacle> {
-        Ok(String::new())
-    }
-    async fn check(&self, _: &StepContext) -> Result<Done, Obstacle> {
-        Ok(Done::default())
     }
 }
 
