@@ -29,8 +29,10 @@ use crate::engine::Engine;
 use crate::plans::Plans;
 use problem::Refused;
 
-/// Largest request body, in bytes: a thousand resources with generous attributes.
+/// Largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 8 << 20;
+/// Largest body that registers resources, in bytes: ten thousand with generous attributes.
+const REGISTER_MAX_BYTES: usize = 32 << 20;
 /// Longest time a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -49,7 +51,8 @@ type Shared = State<Arc<Api>>;
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
-        .route("/v1/resources", get(resources::list).post(resources::register))
+        .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
+        .route("/v1/resources", get(resources::list))
         .route("/v1/resources/{kind}/{name}", get(resources::show))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))

@@ -184,8 +184,7 @@ impl Engine {
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
-        // Nothing is ordered, and nobody is told that something was decided, that would be forgotten if this process
-        // died and the job table went back.
+        // Nothing is ordered that would be forgotten if this process died and the job table went back.
         if !self.noted() && ordered > 0 {
             self.counters.unpublished.fetch_add(ordered as u64, Ordering::Relaxed);
             tracing::error!(ordered, "not published, leases will repair it");
@@ -361,7 +360,10 @@ impl Engine {
         }
         let mut found: Vec<JobId> = self.ledger.next_for(None, Lane::Stages, CLAIM_MAX).await?;
         let mut lines = Vec::new();
-        for (line, free) in self.ledger.free_credit().await? {
+        let mut free: Vec<_> = self.ledger.free_credit().await?.into_iter().collect();
+        // Restores go first: hands that they take are not there for stages.
+        free.sort_by_key(|((_, lane), _)| *lane != Lane::Restores);
+        for (line, free) in free {
             let most = free.min(self.appetite(&line));
             if most > 0 {
                 let begin = found.len();

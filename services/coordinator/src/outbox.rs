@@ -10,7 +10,7 @@ use sexton_ledger::{Decided, Dispatch};
 use sexton_model::decide::Effect;
 use sexton_model::deletion::Due;
 use sexton_model::plan::Performer;
-use sexton_model::{Instance, Timestamp};
+use sexton_model::{Instance, Kind, Timestamp};
 use sexton_protocol::envelope::PACK_MAX;
 use sexton_protocol::{
     BeaconSigner, Broadcast, Direction, Event, Extension, Happened, Holder, Keyring, Order, Pack, Packed,
@@ -40,13 +40,28 @@ impl Outbox {
     pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Vec<Outgoing> {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
         let mut messages = Vec::new();
+        let mut events: BTreeMap<(&Kind, &'static str), Vec<Happened>> = BTreeMap::new();
         for one in decided {
             if let Some(order) = one.dispatch.as_ref().and_then(|d| order_of(d, now)) {
                 orders.entry(order.instance.clone()).or_default().push(order);
             }
             for effect in &one.effects {
-                messages.extend(self.announce(one, effect, now));
+                match effect {
+                    Effect::Order(_) => {}
+                    Effect::Extend { job, fence, performer, deadline } => {
+                        let extension =
+                            Extension { job: *job, fence: *fence, nonce: *performer, deadline: *deadline };
+                        messages.extend(self.broadcast(Broadcast::Extension(extension), now));
+                    }
+                    Effect::Happened { what, detail } => {
+                        let happened = happened(one, what, detail, now);
+                        events.entry((&one.resource.kind, what)).or_default().push(happened);
+                    }
+                }
             }
+        }
+        for ((kind, what), events) in events {
+            self.announce(&format!("{kind}.{what}"), events, now, &mut messages);
         }
         for (instance, orders) in orders {
             self.pack(&instance, orders, traced, now, &mut messages);
@@ -103,35 +118,27 @@ impl Outbox {
         }
     }
 
-    fn announce(&self, decided: &Decided, effect: &Effect, now: Timestamp) -> Option<Outgoing> {
-        match effect {
-            Effect::Order(_) => None,
-            Effect::Extend { job, fence, performer, deadline } => {
-                let extension =
-                    Extension { job: *job, fence: *fence, nonce: *performer, deadline: *deadline };
-                self.broadcast(Broadcast::Extension(extension), now)
+    /// Events of one topic, in packs: a signature takes longer than all the rest of an event.
+    fn announce(&self, topic: &str, events: Vec<Happened>, now: Timestamp, into: &mut Vec<Outgoing>) {
+        let mut packer = Packer::new(PACK_MAX);
+        let mut packs = Vec::new();
+        for event in events {
+            match packer.push(&Event::new(SOURCE, now, event)) {
+                Ok(full) => packs.extend(full),
+                Err(error) => tracing::error!(%error, "an event cannot be written down"),
             }
-            Effect::Happened { what, detail } => {
-                let happened = Happened {
-                    deletion: decided.deletion,
-                    resource: decided.resource.clone(),
-                    what: (*what).to_owned(),
-                    at: now,
-                    sequence: decided.audit_seq,
-                    job: None,
-                    text: detail.chars().take(500).collect(),
-                };
-                let packed = encode(Pack::one(Event::new(SOURCE, now, happened)).encode())?;
-                let seal = self.signer.sign(Direction::Event, &packed.body);
-                Some(Outgoing {
-                    target: Target::Event { topic: format!("{}.{what}", decided.resource.kind) },
-                    body: packed.body,
-                    key_id: seal.key_id,
-                    mac: seal.mac,
-                    message_id: packed.message_id,
-                    ttl: None,
-                })
-            }
+        }
+        packs.extend(packer.finish());
+        for packed in packs {
+            let seal = self.signer.sign(Direction::Event, &packed.body);
+            into.push(Outgoing {
+                target: Target::Event { topic: topic.to_owned() },
+                body: packed.body,
+                key_id: seal.key_id,
+                mac: seal.mac,
+                message_id: packed.message_id,
+                ttl: None,
+            });
         }
     }
 
@@ -148,6 +155,18 @@ impl Outbox {
             // A beacon that waited longer is worth nothing to anybody.
             ttl: Some(Duration::from_millis(sexton_model::beacon::FRESH_MS)),
         })
+    }
+}
+
+fn happened(decided: &Decided, what: &str, detail: &str, now: Timestamp) -> Happened {
+    Happened {
+        deletion: decided.deletion,
+        resource: decided.resource.clone(),
+        what: what.to_owned(),
+        at: now,
+        sequence: decided.audit_seq,
+        job: None,
+        text: detail.chars().take(500).collect(),
     }
 }
 

@@ -16,7 +16,7 @@ use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp};
 use crate::date;
 
 /// Most resources in one registration.
-pub const REGISTER_MAX: usize = 1000;
+pub const REGISTER_MAX: usize = 10_000;
 /// Largest page of a listing.
 pub const PAGE_MAX: u32 = 1000;
 

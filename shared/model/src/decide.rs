@@ -368,7 +368,7 @@ impl Event {
     /// Whether it may be decided while the ledger is under review: what a person says against a deletion. What
     /// a machine says is about another state of the ledger, and what a person says for going on, or about what
     /// was done, presumes a state that can be trusted.
-    fn waits_for_nobody(&self) -> bool {
+    fn allowed_under_review(&self) -> bool {
         match self {
             Self::Cancel { .. } | Self::PlaceHold { .. } | Self::ReleaseHold { .. } | Self::Park { .. } => {
                 true
@@ -408,7 +408,7 @@ impl Deletion {
 /// # Errors
 /// A [`Refusal`] if it means nothing now; then nothing may be written.
 pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Result<Decision, Refusal> {
-    if let Some(epoch) = context.review.filter(|_| !event.waits_for_nobody()) {
+    if let Some(epoch) = context.review.filter(|_| !event.allowed_under_review()) {
         return Err(Refusal::UnderReview(epoch));
     }
     let mut draft = Draft::new(deletion, context);

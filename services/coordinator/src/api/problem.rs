@@ -9,7 +9,7 @@ use sexton_api::Problem;
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::decide::Refusal;
 
-use super::BODY_MAX_BYTES;
+use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
 
 /// Longest text of an error that becomes a problem's detail, in bytes.
 const TEXT_MAX_BYTES: usize = 4096;
@@ -81,7 +81,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let bytes = bytes::Bytes::from_request(request, state).await.map_err(|e| {
             let status = e.status();
             let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                format!("body: expected at most {BODY_MAX_BYTES} bytes")
+                format!(
+                    "body: expected at most {BODY_MAX_BYTES} bytes, or {REGISTER_MAX_BYTES} to register resources"
+                )
             } else {
                 format!("body: {e}")
             };

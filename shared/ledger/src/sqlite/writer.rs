@@ -29,7 +29,12 @@ const GROUP: usize = 64;
 
 /// Intents that neighbouring batches are joined to: enough for the fixed cost of a batch not to matter, and few
 /// enough for one to be decided while another is written.
-const MERGED: usize = 512;
+const MERGED: usize = 128;
+
+/// Intents in one transaction, unless a single batch has more: many enough for the sync of a commit not to matter, and
+/// few enough for consumers to work on some answers while the next ones are written. With all that is out in one
+/// transaction, whoever writes and whoever works would wait for each other in turn.
+const INTENTS: usize = 256;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -104,7 +109,7 @@ impl Writer {
 
     /// One transaction for all; if it fails, one for each, so that only the bad one fails.
     async fn answer(&mut self, items: Vec<Item>) {
-        let mut todo = VecDeque::from([items]);
+        let mut todo = groups(items);
         while let Some(group) = todo.pop_front() {
             let answers = self.transaction(&group).await;
             if answers.is_err() {
@@ -214,6 +219,23 @@ async fn one(
         }
         Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),
     })
+}
+
+/// What goes into one transaction each, in order.
+fn groups(items: Vec<Item>) -> VecDeque<Vec<Item>> {
+    let mut groups = VecDeque::new();
+    let (mut group, mut intents) = (Vec::new(), 0);
+    for item in items {
+        let more = if let Work::Run(batch) = &item.work { batch.len() } else { 0 };
+        if !group.is_empty() && intents + more > INTENTS {
+            groups.push_back(std::mem::take(&mut group));
+            intents = 0;
+        }
+        intents += more;
+        group.push(item);
+    }
+    groups.push_back(group);
+    groups
 }
 
 /// Join neighbouring batches.
