@@ -29,7 +29,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            credit: 512,
+            credit: 1024,
             restore_credit: 256,
             per_instance: BTreeMap::new(),
             down_after_ms: 9_000,

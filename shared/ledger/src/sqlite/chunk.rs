@@ -64,6 +64,9 @@ pub(super) async fn rows(
 /// A statement over many rows.
 pub(super) struct Chunked {
     texts: [String; SIZES.len()],
+    columns: usize,
+    /// Rows of nothing but NULL change nothing: then a statement of the next larger size does for any number of rows.
+    padded: bool,
 }
 
 impl Chunked {
@@ -71,7 +74,26 @@ impl Chunked {
     pub(super) fn new(head: &str, columns: usize, tail: &str) -> Self {
         let row = format!("({})", vec!["?"; columns].join(","));
         let texts = SIZES.map(|size| format!("{head} {} {tail}", vec![row.as_str(); size].join(",")));
-        Self { texts }
+        Self { texts, columns, padded: false }
+    }
+
+    /// As [`Self::new`], for statements to which a row of NULLs says nothing.
+    pub(super) fn padded(head: &str, columns: usize, tail: &str) -> Self {
+        Self { padded: true, ..Self::new(head, columns, tail) }
+    }
+
+    /// The statement for some or all of `left` rows: its size and its text.
+    fn fitting(&self, left: usize) -> Option<(usize, &str)> {
+        if left == 0 {
+            return None;
+        }
+        let mut sizes = SIZES.into_iter().zip(&self.texts);
+        let found = if self.padded && left < SIZES[0] {
+            sizes.rfind(|(size, _)| *size >= left)
+        } else {
+            sizes.find(|(size, _)| *size <= left)
+        };
+        found.map(|(size, text)| (size, text.as_str()))
     }
 
     /// Run it over all of `rows`, in as few statements as the sizes allow; how many rows were changed.
@@ -87,13 +109,17 @@ impl Chunked {
         let mut left = rows.len();
         let mut rows = rows;
         let mut ready = || {
-            let (size, text) = SIZES.iter().zip(&self.texts).find(|(size, _)| **size <= left)?;
-            left -= size;
+            let (size, text) = self.fitting(left)?;
+            let taken = left.min(size);
+            left -= taken;
             let mut values = Bind::default();
-            for row in rows.by_ref().take(*size) {
+            for row in rows.by_ref().take(taken) {
                 bind(row, &mut values);
             }
-            Some((text.as_str(), values))
+            for _ in 0..(size - taken) * self.columns {
+                values.add(None::<i64>);
+            }
+            Some((text, values))
         };
         let mut changed = 0;
         let mut now = ready();
@@ -116,5 +142,28 @@ pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {
 pub(super) async fn close(db: SqliteConnection) {
     if let Err(error) = db.close().await {
         tracing::warn!(error = %error, "the job table's connection did not close cleanly");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_rows_is_taken_in_statements_of_fixed_sizes() {
+        let (exact, padded) = (Chunked::new("", 1, ""), Chunked::padded("", 1, ""));
+        let sizes = |statement: &Chunked, mut left: usize| {
+            let mut sizes = Vec::new();
+            while let Some((size, text)) = statement.fitting(left) {
+                assert_eq!(text.matches('?').count(), size);
+                sizes.push(size);
+                left -= left.min(size);
+            }
+            sizes
+        };
+        assert_eq!(sizes(&exact, 197), [128, 64, 4, 1]);
+        assert_eq!(sizes(&padded, 197), [256]);
+        assert_eq!(sizes(&padded, 600), [256, 256, 128]);
+        assert_eq!((sizes(&padded, 1), sizes(&padded, 256), sizes(&padded, 0)), (vec![1], vec![256], vec![]));
     }
 }

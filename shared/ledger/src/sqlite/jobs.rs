@@ -25,7 +25,7 @@ static INSERT: LazyLock<Chunked> = LazyLock::new(|| {
 });
 
 static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
+    Chunked::padded(
         "WITH v (id, state, locks, queued, held, wants, rank, due_at, cursor, phase, touched, attempts, \
          unstarted, quiet_after, ended_at, fence_epoch, fence_number, deadline, wake_at, started, performer, \
          out_at, reason) AS (VALUES",
@@ -41,7 +41,7 @@ static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
 
 /// From one order to the next: no column of any index is named, so none is touched.
 static STEP: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
+    Chunked::padded(
         "WITH v (id, cursor, phase, touched, attempts, unstarted, quiet_after, fence_epoch, fence_number, \
          deadline, wake_at, started, performer, out_at) AS (VALUES",
         14,

@@ -1,5 +1,6 @@
 //! Deciding batches in the writer's transaction: load, decide, write, read what the orders need.
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future;
@@ -18,9 +19,22 @@ pub(super) struct Setting {
     pub(super) limits: crate::Limits,
 }
 
-/// Decide batches one after the other, each on what the one before left. While one is written, the next is
-/// decided: what it is decided on stands in memory, and what it has to read from the table was not touched by
-/// the one that is being written, or it would stand in memory.
+/// Intents that are decided, and then written, at once: enough for the fixed cost of a statement not to matter, and few
+/// enough for a batch to have several, of which one is decided while another is written.
+const PIECE: usize = 128;
+
+/// A piece of a batch: of which one, and which of its intents.
+type Piece<'a> = (usize, &'a Arc<Vec<Intent>>, Range<usize>);
+
+fn pieces<'a>(batches: &[&'a Arc<Vec<Intent>>]) -> impl Iterator<Item = Piece<'a>> {
+    batches.iter().enumerate().flat_map(|(number, &batch)| {
+        (0..batch.len()).step_by(PIECE).map(move |from| (number, batch, from..batch.len().min(from + PIECE)))
+    })
+}
+
+/// Decide batches piece by piece, each on what the one before left. While one is written, the next is decided:
+/// what it is decided on stands in memory, and what it has to read from the table was not touched by the one
+/// that is being written, or it would stand in memory.
 pub(super) async fn run(
     db: &mut SqliteConnection,
     memory: &mut Memory,
@@ -28,24 +42,27 @@ pub(super) async fn run(
     setting: &Arc<Setting>,
     batches: &[&Arc<Vec<Intent>>],
 ) -> Result<Vec<Results>, LedgerError> {
-    let mut answers = Vec::with_capacity(batches.len());
-    let mut batches = batches.iter();
-    let Some(first) = batches.next() else { return Ok(answers) };
+    let mut answers: Vec<Results> = batches.iter().map(|batch| Vec::with_capacity(batch.len())).collect();
+    let mut pieces = pieces(batches);
+    let Some(first) = pieces.next() else { return Ok(answers) };
+    let mut of = first.0;
     let first = load(db, memory, staged, setting, first).await?;
     let (left, mut outcome) = first.decide(&setting.limits)?;
     put_back(memory, staged, left);
-    for next in batches {
-        let next = load(db, memory, staged, setting, next).await?;
+    for piece in pieces {
+        let next_of = piece.0;
+        let next = load(db, memory, staged, setting, piece).await?;
         let setting = setting.clone();
         // On another thread, if there is one.
         let next = tokio::spawn(async move { next.decide(&setting.limits) });
         let (written, next) = future::join(finish(db, outcome), next).await;
-        answers.push(written?);
+        answers[of].extend(written?);
+        of = next_of;
         let (left, decided) = next.map_err(|e| LedgerError::Unfit(format!("deciding ended: {e}")))??;
         put_back(memory, staged, left);
         outcome = decided;
     }
-    answers.push(finish(db, outcome).await?);
+    answers[of].extend(finish(db, outcome).await?);
     Ok(answers)
 }
 
@@ -54,14 +71,15 @@ async fn load(
     memory: &mut Memory,
     staged: &mut Staged,
     setting: &Setting,
-    intents: &Arc<Vec<Intent>>,
+    (_, intents, piece): Piece<'_>,
 ) -> Result<Batch, LedgerError> {
-    let first = memory.fences(intents.len());
+    let first = memory.fences(piece.len());
     let Standing { epoch, revision, review } = match memory.standing {
         Some(standing) => standing,
         None => *memory.standing.insert(standing(db).await?),
     };
-    let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion)).await?;
+    let deletions =
+        memory.deletions(db, staged, intents[piece.clone()].iter().map(|intent| intent.deletion)).await?;
     let pauses = match memory.pauses.take() {
         Some(pauses) => pauses,
         None => pauses(db).await?,
@@ -81,7 +99,7 @@ async fn load(
         out: std::mem::take(&mut staged.out),
         pulses,
     };
-    Ok(Batch { loaded, intents: intents.clone(), revision })
+    Ok(Batch { loaded, intents: intents.clone(), piece, revision })
 }
 
 fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left) {

@@ -15,7 +15,7 @@ use crate::row::JobRow;
 use crate::{LedgerError, rules};
 
 static HEADS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
+    Chunked::padded(
         "WITH v (id, status, live, seq, head) AS (VALUES",
         5,
         ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live \
@@ -25,15 +25,20 @@ static HEADS: LazyLock<Chunked> = LazyLock::new(|| {
 
 /// Between two steps only the chain grows: the partial index on `live` is not touched.
 static CHAINS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
+    Chunked::padded(
         "WITH v (id, seq, head) AS (VALUES",
         3,
         ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head FROM v WHERE deletions.id = v.id",
     )
 });
 
-static AUDIT: LazyLock<Chunked> =
-    LazyLock::new(|| Chunked::new("INSERT INTO audit (deletion_id, seq, body, hash) VALUES", 4, ""));
+static AUDIT: LazyLock<Chunked> = LazyLock::new(|| {
+    Chunked::padded(
+        "INSERT INTO audit (deletion_id, seq, body, hash) SELECT * FROM (VALUES",
+        4,
+        ") WHERE column1 IS NOT NULL",
+    )
+});
 
 static MANIFESTS: LazyLock<Chunked> = LazyLock::new(|| {
     Chunked::new(

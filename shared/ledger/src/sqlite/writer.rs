@@ -34,7 +34,7 @@ const MERGED: usize = 128;
 /// Intents in one transaction, unless a single batch has more: many enough for the sync of a commit not to matter, and
 /// few enough for consumers to work on some answers while the next ones are written. With all that is out in one
 /// transaction, whoever writes and whoever works would wait for each other in turn.
-const INTENTS: usize = 256;
+const INTENTS: usize = 512;
 
 /// What the writer is asked for.
 #[derive(Debug)]
