@@ -26,11 +26,18 @@ impl Counts {
         counts
     }
 
-    /// Write what has changed since `before`.
-    pub(super) async fn write(self, db: &mut SqliteConnection, before: Self) -> Result<(), LedgerError> {
+    /// What has changed from `before` to `after` joins what is to be written.
+    pub(super) fn grow(&mut self, (before, after): (Self, Self)) {
+        for (count, (before, after)) in self.0.iter_mut().zip(before.0.into_iter().zip(after.0)) {
+            *count += after - before;
+        }
+    }
+
+    /// Write by how much the numbers have grown.
+    pub(super) async fn write(self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
         let changed: Vec<_> = StateName::ALL
             .into_iter()
-            .map(|name| (code(name), self.0[name as usize] - before.0[name as usize]))
+            .map(|name| (code(name), self.0[name as usize]))
             .filter(|(_, more)| *more != 0)
             .collect();
         UPDATE
@@ -43,7 +50,7 @@ impl Counts {
 }
 
 static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
+    Chunked::padded(
         "WITH v (state, more) AS (VALUES",
         2,
         ") UPDATE job_counts SET jobs = jobs + v.more FROM v WHERE job_counts.state = v.state",

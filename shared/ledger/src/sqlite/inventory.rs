@@ -292,6 +292,6 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
         .collect();
     let rows: Vec<_> = rows.iter().map(|(row, resource)| (row, resource.clone())).collect();
     jobs::insert(db, rows).await?;
-    Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db, Counts::default()).await?;
+    Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db).await?;
     write::audit(db, events).await
 }

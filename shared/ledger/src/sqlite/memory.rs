@@ -48,6 +48,15 @@ pub(super) struct Staged {
     pub(super) now: Timestamp,
     pub(super) deletions: HashMap<DeletionId, Headed>,
     pub(super) out: OutCounts,
+    /// Jobs by state, as far as that is not written yet.
+    pub(super) grown: counts::Counts,
+}
+
+impl Staged {
+    /// Write how many jobs there are in each state: once for a transaction, since a statement has its price.
+    pub(super) async fn write_counts(&mut self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
+        std::mem::take(&mut self.grown).write(db).await
+    }
 }
 
 impl Memory {
@@ -69,7 +78,7 @@ impl Memory {
     }
 
     pub(super) fn stage(&self, now: Timestamp) -> Staged {
-        Staged { now, deletions: HashMap::new(), out: self.out.clone() }
+        Staged { now, deletions: HashMap::new(), out: self.out.clone(), grown: counts::Counts::default() }
     }
 
     /// What a failed transaction has read may be what it has written. The deletions it asked for are gone with

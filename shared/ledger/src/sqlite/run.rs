@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future;
 use sqlx::sqlite::SqliteConnection;
 
+use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
@@ -48,7 +49,7 @@ pub(super) async fn run(
     let mut of = first.0;
     let first = load(db, memory, staged, setting, first).await?;
     let (left, mut outcome) = first.decide(&setting.limits)?;
-    put_back(memory, staged, left);
+    put_back(memory, staged, left, outcome.counts);
     for piece in pieces {
         let next_of = piece.0;
         let next = load(db, memory, staged, setting, piece).await?;
@@ -59,7 +60,7 @@ pub(super) async fn run(
         answers[of].extend(written?);
         of = next_of;
         let (left, decided) = next.map_err(|e| LedgerError::Unfit(format!("deciding ended: {e}")))??;
-        put_back(memory, staged, left);
+        put_back(memory, staged, left, decided.counts);
         outcome = decided;
     }
     answers[of].extend(finish(db, outcome).await?);
@@ -102,7 +103,8 @@ async fn load(
     Ok(Batch { loaded, intents: intents.clone(), piece, revision })
 }
 
-fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left) {
+fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left, counts: (Counts, Counts)) {
+    staged.grown.grow(counts);
     memory.pauses = Some(left.pauses);
     memory.pulses = Some(left.pulses);
     staged.out = left.out;
@@ -111,9 +113,8 @@ fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left) {
 
 /// Write an outcome, and give its orders their targets and manifests as they are after it.
 async fn finish(db: &mut SqliteConnection, outcome: Outcome) -> Result<Results, LedgerError> {
-    let Outcome { writes, found, begun, changed, counts: (before, after), mut results } = outcome;
+    let Outcome { writes, found, begun, changed, counts: _, mut results } = outcome;
     write(db, writes, &found, &begun, &changed).await?;
-    after.write(db, before).await?;
     let orders = || results.iter().flatten().filter_map(|decided| decided.dispatch.as_ref());
     let wanted: Vec<_> = orders().map(|d| (d.spec.job.deletion(), d.spec.instance.to_string())).collect();
     let targets = if wanted.is_empty() { HashMap::new() } else { read_targets(db, &wanted).await? };

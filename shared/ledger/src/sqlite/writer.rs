@@ -181,6 +181,7 @@ async fn all(
     }
     let rest = run::run(db, memory, staged, setting, &batches).await?;
     answers.extend(rest.into_iter().map(Answer::Run));
+    staged.write_counts(db).await?;
     memory.write_fences(db).await?;
     Ok(answers)
 }
@@ -217,7 +218,10 @@ async fn one(
         Work::Accept(epoch, by, reason) => {
             Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason)).await?)
         }
-        Work::Compare => Answer::Compare(memory::compare(db, memory, staged).await?),
+        Work::Compare => {
+            staged.write_counts(db).await?;
+            Answer::Compare(memory::compare(db, memory, staged).await?)
+        }
     })
 }
 
