@@ -10,9 +10,10 @@ const LONGEST_MS: u64 = 300_000;
 /// First delay after an answer that spends no attempt, in milliseconds: an outage or a foreign lock.
 const SPARED_MS: u64 = 2_000;
 /// Such delays are no longer than this, in milliseconds, for the first [`BRIEF`] of them: most of what is busy is a
-/// lock that others hold in turn, and whoever waits much longer than they take leaves it idle.
-const BRIEF_LONGEST_MS: u64 = 20_000;
-/// See [`BRIEF_LONGEST_MS`]: about twenty minutes.
+/// lock that others hold in turn, or a consumer that has just been started, and whoever waits much longer than that
+/// takes leaves it idle.
+const BRIEF_LONGEST_MS: u64 = 5_000;
+/// See [`BRIEF_LONGEST_MS`]: about five minutes.
 const BRIEF: u16 = 60;
 /// Longest such delay of a restore, in milliseconds: somebody waits for it.
 const RESTORE_LONGEST_MS: u64 = 60_000;
@@ -34,7 +35,7 @@ pub fn delay_ms(job: JobId, attempts: u16) -> u64 {
 }
 
 /// Milliseconds to wait after the `in_vain`th order in a row that came to nothing without spending an attempt:
-/// doubling from two seconds to twenty, and after twenty minutes to five minutes (a restore: one), plus up to a quarter.
+/// doubling from two seconds to five, and after five minutes to five minutes (a restore: one), plus up to a quarter.
 pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
     let longest = match kind {
         JobKind::Stage(_) => LONGEST_MS,
@@ -62,7 +63,7 @@ mod tests {
     fn what_is_spared_backs_off_too_and_a_restore_less() {
         let restore = JobId(JobKind::RESTORE_SLOT.into());
         for in_vain in 1..IN_VAIN {
-            let base = (2000u64 << (in_vain - 1).min(20)).min(if in_vain <= 60 { 20_000 } else { 300_000 });
+            let base = (2000u64 << (in_vain - 1).min(20)).min(if in_vain <= 60 { 5_000 } else { 300_000 });
             let delay = spared_delay_ms(JobId(17), JobKind::Stage(crate::job::Stage::Soft), in_vain);
             assert!(delay >= base && delay < base + base / 4, "{in_vain}: {delay} ms");
             assert!(spared_delay_ms(restore, JobKind::Restore, in_vain) < 75_000, "{in_vain}");

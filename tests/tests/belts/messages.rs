@@ -161,6 +161,33 @@ async fn an_answer_that_was_not_given_by_who_was_asked_counts_for_nothing() {
     system.monitoring.open();
 }
 
+/// An answer that comes late is about an order in the trail. One to an order that stands in none comes from a later
+/// state of the job table than this one, whatever its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_an_order_that_stands_in_no_trail_opens_a_review() {
+    let system = System::start().await;
+    let (id, job, fence) = with_an_order_out(&system).await;
+    let trail = system.view(id).await.audit;
+    let given: Vec<Fence> = trail.into_iter().filter_map(|row| row.event.ordered).collect();
+    let report = |fence| {
+        let outcome = Outcome::failed("late");
+        OutcomeReport { job, fence, instance: monitoring(), outcome }
+    };
+    let late = *given.iter().find(|given| **given != fence).unwrap();
+    system.answer(report(late), &monitoring()).await;
+    system.two_beacons().await;
+    assert_eq!(system.ledger.review().await.unwrap(), None, "it was given");
+
+    let numbers = (1..fence.number).map(|number| Fence { number, ..fence });
+    let lost = numbers.into_iter().find(|number| !given.contains(number)).unwrap();
+    system.answer(report(lost), &monitoring()).await;
+    super::system::until("a review", async || system.ledger.review().await.unwrap().is_some()).await;
+    let review = system.ledger.review().await.unwrap().unwrap();
+    assert_eq!(review.epoch, 2);
+    assert!(review.behind.to_string().ends_with(&format!("{id} order {lost}")), "{}", review.behind);
+    system.monitoring.open();
+}
+
 impl System {
     /// Answer as `from` rightly may.
     async fn answer(&self, report: OutcomeReport, from: &Instance) {

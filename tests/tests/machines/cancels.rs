@@ -14,7 +14,7 @@ use crate::installation::{self, DAY_MS, Installation};
 use crate::machine::Machine;
 
 /// Longest wait for all cancels to be taken, on a machine that is busy with other things, too.
-const PATIENCE: Duration = Duration::from_secs(400);
+const PATIENCE: Duration = Duration::from_secs(700);
 
 /// What a cancel waits for before its delay begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
