@@ -281,7 +281,14 @@ impl Engine {
         }
         // Evidence is what stands in the trail. Counters are none: they are ahead of what was committed, and overtake
         // what was lost.
-        let view = self.ledger.deletion(deletion).await?;
+        let view = match self.ledger.deletion(deletion).await {
+            // Evidence of neither; and put back, its answer would come again and again, with everybody else's.
+            Err(error @ LedgerError::Corrupt { .. }) => {
+                tracing::error!(%deletion, %fence, %error, "a trail cannot be read: whether this order was given is not known");
+                return Ok(());
+            }
+            other => other?,
+        };
         let given = view.is_some_and(|view| view.audit.iter().any(|row| row.event.ordered == Some(fence)));
         if given {
             return Ok(());

@@ -8,7 +8,7 @@ use sexton_model::deletion::REASON_MAX;
 use super::problem::{Body, Refused};
 use super::{By, Shared};
 
-/// Chains checked in one request: far below a second, however long they are.
+/// Chains checked in one request. Most are short; how long they are is not bounded.
 const CHAINS: u32 = 256;
 
 pub(super) async fn show(State(api): Shared) -> Result<Json<ReviewInfo>, Refused> {
