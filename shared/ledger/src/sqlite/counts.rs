@@ -1,13 +1,11 @@
 //! How many jobs there are in each state, kept with every write.
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
+use rusqlite::params;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::StateName;
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, rows, store};
+use super::connection::{Bind, Db, each, rows, store};
 use super::codes;
 use crate::LedgerError;
 use crate::row::code;
@@ -34,43 +32,35 @@ impl Counts {
     }
 
     /// Write by how much the numbers have grown.
-    pub(super) async fn write(self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
+    pub(super) fn write(self, db: &Db) -> Result<(), LedgerError> {
         let changed: Vec<_> = StateName::ALL
             .into_iter()
             .map(|name| (code(name), self.0[name as usize]))
             .filter(|(_, more)| *more != 0)
             .collect();
-        UPDATE
-            .execute(db, "counting jobs", changed.into_iter(), |(state, more), bind| {
-                bind.add(state).add(more);
-            })
-            .await?;
+        each(db, "counting jobs", UPDATE, changed, |statement, (state, more)| {
+            statement.execute(params![more, state])
+        })?;
         Ok(())
     }
 }
 
-static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "WITH v (state, more) AS (VALUES",
-        2,
-        ") UPDATE job_counts SET jobs = jobs + v.more FROM v WHERE job_counts.state = v.state",
-    )
-});
+const UPDATE: &str = "UPDATE job_counts SET jobs = jobs + ? WHERE state = ?";
 
 /// As they are kept.
-pub(super) async fn kept(db: &mut SqliteConnection) -> Result<BTreeMap<StateName, u64>, LedgerError> {
-    read(db, "SELECT state, jobs FROM job_counts WHERE jobs > 0").await
+pub(super) fn kept(db: &Db) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+    read(db, "SELECT state, jobs FROM job_counts WHERE jobs > 0")
 }
 
 /// As they are: reads the whole table.
-pub(super) async fn counted(db: &mut SqliteConnection) -> Result<BTreeMap<StateName, u64>, LedgerError> {
-    read(db, "SELECT state, count(*) FROM jobs GROUP BY state").await
+pub(super) fn counted(db: &Db) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+    read(db, "SELECT state, count(*) FROM jobs GROUP BY state")
 }
 
-async fn read(db: &mut SqliteConnection, sql: &'static str) -> Result<BTreeMap<StateName, u64>, LedgerError> {
+fn read(db: &Db, sql: &'static str) -> Result<BTreeMap<StateName, u64>, LedgerError> {
     let doing = "counting jobs";
     let mut counts = BTreeMap::new();
-    for row in rows(db, doing, sql, Bind::default()).await? {
+    for row in rows(db, doing, sql, Bind::default())? {
         let state: i64 = row.try_get(0).map_err(store(doing))?;
         let count: i64 = row.try_get(1).map_err(store(doing))?;
         let name = usize::try_from(state).ok().and_then(|n| StateName::ALL.get(n).copied());

@@ -5,10 +5,8 @@ use std::sync::LazyLock;
 use sexton_model::decide::{Event, Lane};
 use sexton_model::job::StateName;
 use sexton_model::{Fence, Instance, JobId, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::chunk::{Bind, rows, store};
+use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
 use super::codes::corrupt;
 use super::memory::{OutCounts, pulses};
 use crate::round::Round;
@@ -34,18 +32,18 @@ const IN_LINE: &str = "SELECT id, due_at FROM jobs WHERE queued AND wants = ? AN
      ORDER BY due_at, id LIMIT ?";
 
 /// Jobs that may be claimed now.
-pub(super) async fn due(
-    db: &mut SqliteConnection,
+pub(super) fn due(
+    db: &Db,
     now: Timestamp,
     limit: u32,
 ) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading the queue";
     let mut found = Vec::new();
-    for line in rows(db, doing, lines(), Bind::default()).await? {
+    for line in rows(db, doing, lines(), Bind::default())? {
         let wants: String = line.try_get(0).map_err(store(doing))?;
         let mut left = limit.clamp(1, 4096);
         for rank in 0..=2i64 {
-            let ids = in_line(db, &wants, rank, now, left).await?;
+            let ids = in_line(db, &wants, rank, now, left)?;
             left -= u32::try_from(ids.len()).unwrap_or(left).min(left);
             found.extend(ids.into_iter().map(|(id, due_at)| (rank, due_at, id)));
             if left == 0 {
@@ -57,8 +55,8 @@ pub(super) async fn due(
     Ok(found.into_iter().map(|(_, _, id)| id).collect())
 }
 
-async fn in_line(
-    db: &mut SqliteConnection,
+fn in_line(
+    db: &Db,
     wants: &str,
     rank: i64,
     now: Timestamp,
@@ -68,15 +66,15 @@ async fn in_line(
     let mut bind = Bind::default();
     bind.add(wants.to_owned()).add(rank).add(now.0).add(i64::from(limit));
     let mut found = Vec::new();
-    for row in rows(db, doing, IN_LINE, bind).await? {
+    for row in rows(db, doing, IN_LINE, bind)? {
         found.push((JobId(row.try_get(0).map_err(store(doing))?), row.try_get(1).map_err(store(doing))?));
     }
     Ok(found)
 }
 
 /// Jobs in line or due for one instance.
-pub(super) async fn next_for(
-    db: &mut SqliteConnection,
+pub(super) fn next_for(
+    db: &Db,
     now: Timestamp,
     (instance, lane, limit): (Option<&Instance>, Lane, u32),
 ) -> Result<Vec<JobId>, LedgerError> {
@@ -91,7 +89,7 @@ pub(super) async fn next_for(
         if left == 0 {
             break;
         }
-        let ids = in_line(db, &wants, rank, now, left).await?;
+        let ids = in_line(db, &wants, rank, now, left)?;
         left -= u32::try_from(ids.len()).unwrap_or(left).min(left);
         found.extend(ids.into_iter().map(|(id, _)| id));
     }
@@ -99,14 +97,14 @@ pub(super) async fn next_for(
 }
 
 /// Free credit of every instance that was ever heard of.
-pub(super) async fn free_credit(
-    db: &mut SqliteConnection,
+pub(super) fn free_credit(
+    db: &Db,
     now: Timestamp,
     limits: &Limits,
     out: &OutCounts,
 ) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
     let mut free = BTreeMap::new();
-    for (instance, pulsed) in pulses(db, now, limits.down_after_us()).await? {
+    for (instance, pulsed) in pulses(db, now, limits.down_after_us())? {
         let up = now.ms_since(pulsed.at) <= limits.down_after_ms;
         for lane in [Lane::Stages, Lane::Restores] {
             let key = (instance.clone(), lane);
@@ -134,8 +132,8 @@ fn waiting_sql() -> &'static str {
 }
 
 /// Every instance that ever pulsed or that a job waits for.
-pub(super) async fn instances(
-    db: &mut SqliteConnection,
+pub(super) fn instances(
+    db: &Db,
     now: Timestamp,
     limits: &Limits,
 ) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
@@ -143,13 +141,13 @@ pub(super) async fn instances(
     let mut bind = Bind::default();
     bind.add(now.0).add(i64::try_from(WAITING_MAX).unwrap_or(i64::MAX));
     let mut waiting = Vec::new();
-    for row in rows(db, doing, waiting_sql(), bind).await? {
+    for row in rows(db, doing, waiting_sql(), bind)? {
         let name: String = row.try_get(0).map_err(store(doing))?;
         let count: i64 = row.try_get(1).map_err(store(doing))?;
         let instance = name.parse().map_err(|e| corrupt("jobs", &name, e))?;
         waiting.push((instance, u64::try_from(count).unwrap_or(0)));
     }
-    let pulses = pulses(db, now, limits.down_after_us()).await?.into_iter().map(|(i, pulsed)| (i, pulsed.at));
+    let pulses = pulses(db, now, limits.down_after_us())?.into_iter().map(|(i, pulsed)| (i, pulsed.at));
     Ok(limits.states(now, pulses, waiting))
 }
 
@@ -173,8 +171,8 @@ pub(super) struct Rounds {
 }
 
 /// Jobs whose time is over, with the event to try.
-pub(super) async fn to_wake(
-    db: &mut SqliteConnection,
+pub(super) fn to_wake(
+    db: &Db,
     now: Timestamp,
     limit: u32,
     (limits, rounds): (&Limits, &Rounds),
@@ -185,7 +183,7 @@ pub(super) async fn to_wake(
     let mut bind = Bind::default();
     bind.add(now.0).add(i64::from(limit));
     let mut over = Vec::new();
-    for row in &rows(db, doing, OVER, bind).await? {
+    for row in &rows(db, doing, OVER, bind)? {
         over.push(wake(row).map_err(store(doing))??);
     }
     let quarter = rules::quarter(limit) as usize;
@@ -199,7 +197,7 @@ pub(super) async fn to_wake(
             bind.add(ago(limits.gone_after_ms)).add(ago(limits.look_again_ms));
         }
         let mut ids = Vec::new();
-        for row in rows(db, doing, sql, bind).await? {
+        for row in rows(db, doing, sql, bind)? {
             ids.push(row.try_get(0).map_err(store(doing))?);
         }
         round.found(look, &ids, quarter, limits.look_again_ms);
@@ -213,7 +211,7 @@ fn recheck(job: JobId) -> Intent {
     Intent { deletion: job.deletion(), event: Event::Recheck { job } }
 }
 
-fn wake(row: &SqliteRow) -> Result<Result<Intent, LedgerError>, sqlx::Error> {
+fn wake(row: &Row) -> Result<Result<Intent, LedgerError>, WrongColumn> {
     let job = JobId(row.try_get(0)?);
     let state: i16 = row.try_get(1)?;
     let event = match StateName::ALL.into_iter().find(|name| code(*name) == state) {
@@ -236,8 +234,8 @@ fn wake(row: &SqliteRow) -> Result<Result<Intent, LedgerError>, sqlx::Error> {
 }
 
 /// What a pause stopped, behind `after`: held jobs and those blocked in line.
-pub(super) async fn stopped_by(
-    db: &mut SqliteConnection,
+pub(super) fn stopped_by(
+    db: &Db,
     pause: i64,
     after: JobId,
     limit: u32,
@@ -252,7 +250,7 @@ pub(super) async fn stopped_by(
     let mut bind = Bind::default();
     bind.add(after.0).add(pause).add(i64::from(limit));
     let mut found = Vec::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         found.push(JobId(row.try_get(0).map_err(store(doing))?));
     }
     Ok(found)

@@ -1,15 +1,13 @@
 //! Registering resources and making records.
 use std::collections::HashMap;
-use std::sync::LazyLock;
 
+use rusqlite::params;
 use sexton_model::audit::{self, Hash};
 use sexton_model::deletion::{Deletion, Record};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, rows, store};
+use super::connection::{Bind, Db, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::{codes, jobs, write};
@@ -30,8 +28,8 @@ pub(super) struct Standing {
 const DOING: &str = "reading resources";
 
 /// Resources with their live records, by id.
-pub(super) async fn standing<'a>(
-    db: &mut SqliteConnection,
+pub(super) fn standing<'a>(
+    db: &Db,
     ids: impl Iterator<Item = &'a sexton_model::ResourceId>,
 ) -> Result<HashMap<String, Standing>, LedgerError> {
     let ids: Vec<String> = ids.map(ToString::to_string).collect();
@@ -41,7 +39,7 @@ pub(super) async fn standing<'a>(
                CROSS JOIN resources AS r ON r.id = n.value \
                LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
     let mut found = HashMap::with_capacity(ids.len());
-    for row in rows(db, DOING, sql, bind).await? {
+    for row in rows(db, DOING, sql, bind)? {
         let id: String = row.try_get(0).map_err(store(DOING))?;
         let text: &str = row.try_get(1).map_err(store(DOING))?;
         let head: &[u8] = row.try_get(4).map_err(store(DOING))?;
@@ -58,45 +56,33 @@ pub(super) async fn standing<'a>(
     Ok(found)
 }
 
-static RESOURCES: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "INSERT INTO resources (id, kind, scope, presence, protected, body, audit_seq, audit_head) VALUES",
-        8,
-        "ON CONFLICT (id) DO UPDATE SET scope = excluded.scope, presence = excluded.presence, \
-         protected = excluded.protected, body = excluded.body, audit_seq = excluded.audit_seq, \
-         audit_head = excluded.audit_head",
-    )
-});
+const RESOURCE: &str = "INSERT INTO resources \
+     (id, kind, scope, presence, protected, body, audit_seq, audit_head) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
+     ON CONFLICT (id) DO UPDATE SET scope = excluded.scope, presence = excluded.presence, \
+     protected = excluded.protected, body = excluded.body, audit_seq = excluded.audit_seq, \
+     audit_head = excluded.audit_head";
 
-static EVENTS: LazyLock<Chunked> =
-    LazyLock::new(|| Chunked::new("INSERT INTO ledger_audit (chain, seq, body, hash) VALUES", 4, ""));
+const EVENT: &str = "INSERT INTO ledger_audit (chain, seq, body, hash) VALUES (?, ?, ?, ?)";
 
 /// One event of one of the ledger's chains.
 pub(super) type ChainWrite = (String, i64, String, Hash);
 
 /// Append to the ledger's chains.
-pub(super) async fn append(db: &mut SqliteConnection, events: Vec<ChainWrite>) -> Result<(), LedgerError> {
-    EVENTS
-        .execute(
-            db,
-            "appending to the ledger's chains",
-            events.into_iter(),
-            |(chain, seq, body, hash), bind| {
-                bind.add(chain).add(seq).add(body).add(hash.to_vec());
-            },
-        )
-        .await?;
+pub(super) fn append(db: &Db, events: Vec<ChainWrite>) -> Result<(), LedgerError> {
+    each(db, "appending to the ledger's chains", EVENT, events, |statement, (chain, seq, body, hash)| {
+        statement.execute(params![chain, seq, body, hash])
+    })?;
     Ok(())
 }
 
 /// Register or update.
-pub(super) async fn register(
-    db: &mut SqliteConnection,
+pub(super) fn register(
+    db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
     (resources, by, whole): (&[Resource], &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-    let mut there = standing(db, resources.iter().map(|r| &r.id)).await?;
+    let mut there = standing(db, resources.iter().map(|r| &r.id))?;
     let mut results = Vec::with_capacity(resources.len());
     let mut events = Vec::new();
     let mut changed = Vec::new();
@@ -144,46 +130,40 @@ pub(super) async fn register(
             memory.deletions.take(&live);
         }
     }
-    RESOURCES
-        .execute(db, "writing resources", written.into_iter(), |(standing, body), bind| {
-            let resource = &standing.resource;
-            bind.add(resource.id.to_string())
-                .add(resource.id.kind.to_string())
-                .add(resource.scope.to_string())
-                .add(codes::of_presence(standing.presence))
-                .add(resource.protected)
-                .add(body)
-                .add(standing.seq)
-                .add(standing.head.to_vec());
-        })
-        .await?;
-    append(db, events).await?;
+    each(db, "writing resources", RESOURCE, written, |statement, (standing, body)| {
+        let resource = &standing.resource;
+        statement.execute(params![
+            resource.id.to_string(),
+            resource.id.kind.to_string(),
+            resource.scope.to_string(),
+            codes::of_presence(standing.presence),
+            resource.protected,
+            body,
+            standing.seq,
+            standing.head,
+        ])
+    })?;
+    append(db, events)?;
     Ok(results)
 }
 
-static DELETIONS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "INSERT INTO deletions (id, resource, plan, live, status, audit_seq, audit_head) VALUES",
-        7,
-        "",
-    )
-});
+const DELETION: &str = "INSERT INTO deletions (id, resource, plan, live, status, audit_seq, audit_head) \
+     VALUES (?, ?, ?, ?, ?, ?, ?)";
 
-static RECORDS: LazyLock<Chunked> =
-    LazyLock::new(|| Chunked::new("INSERT INTO records (deletion_id, kind, scope, body) VALUES", 4, ""));
+const RECORD: &str = "INSERT INTO records (deletion_id, kind, scope, body) VALUES (?, ?, ?, ?)";
 
 /// Make records.
-pub(super) async fn create(
-    db: &mut SqliteConnection,
+pub(super) fn create(
+    db: &Db,
     staged: &Staged,
     day: sexton_model::time::Day,
     new: &[NewDeletion],
 ) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
-    let mut there = standing(db, new.iter().map(|n| &n.resource)).await?;
-    let first: i64 = sqlx::query_scalar("SELECT last_deletion + 1 FROM ledger")
-        .fetch_one(&mut *db)
-        .await
-        .map_err(store("numbering records"))?;
+    let mut there = standing(db, new.iter().map(|n| &n.resource))?;
+    let doing = "numbering records";
+    let first: i64 = row(db, doing, "SELECT last_deletion + 1 FROM ledger", Bind::default())?
+        .try_get(0)
+        .map_err(store(doing))?;
     let mut plans = HashMap::new();
     let mut results = Vec::with_capacity(new.len());
     let mut made: Vec<(Deletion, i64)> = Vec::new();
@@ -199,7 +179,7 @@ pub(super) async fn create(
                 let plan = match plans.get(&key) {
                     Some(number) => *number,
                     None => {
-                        let number = plan_number(db, &rules::text(&one.plan)?).await?;
+                        let number = plan_number(db, &rules::text(&one.plan)?)?;
                         plans.insert(key, number);
                         number
                     }
@@ -209,10 +189,10 @@ pub(super) async fn create(
             }
         }
     }
-    insert(db, &made).await?;
+    insert(db, &made)?;
     let mut bind = Bind::default();
     bind.add(first - 1 + made.len() as i64);
-    super::chunk::execute(db, "numbering records", "UPDATE ledger SET last_deletion = ?", bind).await?;
+    execute(db, doing, "UPDATE ledger SET last_deletion = ?", bind)?;
     Ok(results)
 }
 
@@ -242,22 +222,20 @@ fn draw_up(
     Ok(Deletion::draw_up(id, record, new.plan.clone(), day)?)
 }
 
-async fn plan_number(db: &mut SqliteConnection, body: &str) -> Result<i64, LedgerError> {
+fn plan_number(db: &Db, body: &str) -> Result<i64, LedgerError> {
     let doing = "keeping a plan";
     // The chain's hash from its start is a digest like any other.
     let digest = audit::link(&audit::GENESIS, 0, body.as_bytes()).to_vec();
     let mut bind = Bind::default();
     bind.add(digest.clone()).add(body.to_owned());
     let sql = "INSERT INTO plans (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
-    super::chunk::execute(db, doing, sql, bind).await?;
-    sqlx::query_scalar("SELECT number FROM plans WHERE digest = ?")
-        .bind(digest)
-        .fetch_one(db)
-        .await
-        .map_err(store(doing))
+    execute(db, doing, sql, bind)?;
+    let mut bind = Bind::default();
+    bind.add(digest);
+    row(db, doing, "SELECT number FROM plans WHERE digest = ?", bind)?.try_get(0).map_err(store(doing))
 }
 
-async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(), LedgerError> {
+fn insert(db: &Db, made: &[(Deletion, i64)]) -> Result<(), LedgerError> {
     let mut events = Vec::with_capacity(made.len());
     let mut records = Vec::with_capacity(made.len());
     for (deletion, _) in made {
@@ -265,33 +243,33 @@ async fn insert(db: &mut SqliteConnection, made: &[(Deletion, i64)]) -> Result<(
         records.push((deletion, rules::text(&deletion.record)?));
     }
     let heads: Vec<_> = made.iter().zip(&events).collect();
-    DELETIONS
-        .execute(db, "making records", heads.iter(), |((deletion, plan), event), bind| {
-            bind.add(deletion.id.0)
-                .add(deletion.record.resource.id.to_string())
-                .add(*plan)
-                .add(deletion.status.live())
-                .add(codes::of_status(deletion.status))
-                .add(event.seq)
-                .add(event.hash.to_vec());
-        })
-        .await?;
-    RECORDS
-        .execute(db, "making records", records.into_iter(), |(deletion, body), bind| {
-            let resource = &deletion.record.resource;
-            bind.add(deletion.id.0)
-                .add(resource.id.kind.to_string())
-                .add(resource.scope.to_string())
-                .add(body);
-        })
-        .await?;
+    each(db, "making records", DELETION, heads, |statement, ((deletion, plan), event)| {
+        statement.execute(params![
+            deletion.id.0,
+            deletion.record.resource.id.to_string(),
+            plan,
+            deletion.status.live(),
+            codes::of_status(deletion.status),
+            event.seq,
+            event.hash,
+        ])
+    })?;
+    each(db, "making records", RECORD, records, |statement, (deletion, body)| {
+        let resource = &deletion.record.resource;
+        statement.execute(params![
+            deletion.id.0,
+            resource.id.kind.to_string(),
+            resource.scope.to_string(),
+            body,
+        ])
+    })?;
     let rows: Vec<_> = made
         .iter()
         .flat_map(|(deletion, _)| deletion.jobs.iter().map(move |job| (deletion, job)))
         .map(|(deletion, job)| (JobRow::of(deletion, job), deletion.record.resource.id.to_string()))
         .collect();
     let rows: Vec<_> = rows.iter().map(|(row, resource)| (row, resource.clone())).collect();
-    jobs::insert(db, rows).await?;
-    Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db).await?;
-    write::audit(db, events).await
+    jobs::insert(db, rows)?;
+    Counts::of(made.iter().map(|(deletion, _)| deletion)).write(db)?;
+    write::audit(db, events)
 }

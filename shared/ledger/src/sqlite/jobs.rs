@@ -1,11 +1,8 @@
 //! The columns of the job table.
-use std::sync::LazyLock;
-
+use rusqlite::{CachedStatement, params};
 use sexton_model::JobId;
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::chunk::{Bind, Chunked};
+use super::connection::{Db, Row, WrongColumn, each};
 use crate::LedgerError;
 use crate::row::JobRow;
 
@@ -14,84 +11,64 @@ pub(super) const COLUMNS: &str = "j.id, j.state, j.locks, j.queued, j.held, j.wa
      j.phase, j.touched, j.attempts, j.unstarted, j.quiet_after, j.ended_at, j.fence_epoch, j.fence_number, \
      j.deadline, j.wake_at, j.started, j.performer, j.out_at, j.reason";
 
-static INSERT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "INSERT INTO jobs (id, state, locks, queued, held, wants, rank, due_at, cursor, phase, touched, \
-         attempts, unstarted, quiet_after, ended_at, fence_epoch, fence_number, deadline, wake_at, started, \
-         performer, out_at, reason, deletion_id, resource) VALUES",
-        25,
-        "",
-    )
-});
+const INSERT: &str = "INSERT INTO jobs (state, locks, queued, held, wants, rank, due_at, cursor, phase, \
+     touched, attempts, unstarted, quiet_after, ended_at, fence_epoch, fence_number, deadline, wake_at, started, \
+     performer, out_at, reason, id, deletion_id, resource) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-static UPDATE: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "WITH v (id, state, locks, queued, held, wants, rank, due_at, cursor, phase, touched, attempts, \
-         unstarted, quiet_after, ended_at, fence_epoch, fence_number, deadline, wake_at, started, performer, \
-         out_at, reason) AS (VALUES",
-        23,
-        ") UPDATE jobs SET state = v.state, locks = v.locks, queued = v.queued, held = v.held, \
-         wants = v.wants, rank = v.rank, due_at = v.due_at, cursor = v.cursor, phase = v.phase, \
-         touched = v.touched, attempts = v.attempts, unstarted = v.unstarted, quiet_after = v.quiet_after, \
-         ended_at = v.ended_at, fence_epoch = v.fence_epoch, fence_number = v.fence_number, \
-         deadline = v.deadline, wake_at = v.wake_at, started = v.started, performer = v.performer, \
-         out_at = v.out_at, reason = v.reason FROM v WHERE jobs.id = v.id",
-    )
-});
+const UPDATE: &str = "UPDATE jobs SET state = ?, locks = ?, queued = ?, held = ?, wants = ?, rank = ?, \
+     due_at = ?, cursor = ?, phase = ?, touched = ?, attempts = ?, unstarted = ?, quiet_after = ?, ended_at = ?, \
+     fence_epoch = ?, fence_number = ?, deadline = ?, wake_at = ?, started = ?, performer = ?, out_at = ?, \
+     reason = ? WHERE id = ?";
 
 /// From one order to the next: no column of any index is named, so none is touched.
-static STEP: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "WITH v (id, cursor, phase, touched, attempts, unstarted, quiet_after, fence_epoch, fence_number, \
-         deadline, wake_at, started, performer, out_at) AS (VALUES",
-        14,
-        ") UPDATE jobs SET cursor = v.cursor, phase = v.phase, touched = v.touched, attempts = v.attempts, \
-         unstarted = v.unstarted, quiet_after = v.quiet_after, fence_epoch = v.fence_epoch, \
-         fence_number = v.fence_number, deadline = v.deadline, wake_at = v.wake_at, started = v.started, \
-         performer = v.performer, out_at = v.out_at FROM v WHERE jobs.id = v.id",
-    )
-});
+const STEP: &str = "UPDATE jobs SET cursor = ?, phase = ?, touched = ?, attempts = ?, unstarted = ?, \
+     quiet_after = ?, fence_epoch = ?, fence_number = ?, deadline = ?, wake_at = ?, started = ?, performer = ?, \
+     out_at = ? WHERE id = ?";
 
 /// Insert jobs with their resource.
-pub(super) async fn insert(
-    db: &mut SqliteConnection,
+pub(super) fn insert(
+    db: &Db,
     rows: Vec<(&JobRow, String)>,
 ) -> Result<(), LedgerError> {
-    INSERT
-        .execute(db, "inserting jobs", rows.into_iter(), |(row, resource), bind| {
-            all(row, bind);
-            bind.add(row.deletion().0).add(resource);
-        })
-        .await?;
+    each(db, "inserting jobs", INSERT, rows, |statement, (row, resource)| {
+        bind(statement, row)?;
+        statement.raw_bind_parameter(24, row.deletion().0)?;
+        statement.raw_bind_parameter(25, resource)?;
+        statement.raw_execute()
+    })?;
     Ok(())
 }
 
 /// Write jobs that exist.
-pub(super) async fn update(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<(), LedgerError> {
-    let changed = UPDATE.execute(db, "writing jobs", rows.iter(), |row, bind| all(row, bind)).await?;
+pub(super) fn update(db: &Db, rows: &[&JobRow]) -> Result<(), LedgerError> {
+    let changed = each(db, "writing jobs", UPDATE, rows, |statement, row| {
+        bind(statement, row)?;
+        statement.raw_execute()
+    })?;
     all_there(changed, rows)
 }
 
 /// Write jobs that were running and still are.
-pub(super) async fn step(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<(), LedgerError> {
-    let changed = STEP
-        .execute(db, "writing steps", rows.iter(), |row, bind| {
-            bind.add(row.id.0)
-                .add(row.cursor)
-                .add(row.phase)
-                .add(row.touched)
-                .add(row.attempts)
-                .add(row.unstarted)
-                .add(row.quiet_after)
-                .add(row.fence_epoch)
-                .add(row.fence_number)
-                .add(row.deadline)
-                .add(row.wake_at)
-                .add(row.started)
-                .add(row.performer)
-                .add(row.out_at.clone());
-        })
-        .await?;
+pub(super) fn step(db: &Db, rows: &[&JobRow]) -> Result<(), LedgerError> {
+    let changed = each(db, "writing steps", STEP, rows, |statement, row| {
+        statement.execute(params![
+            row.cursor,
+            row.phase,
+            row.touched,
+            row.attempts,
+            row.unstarted,
+            row.quiet_after,
+            row.fence_epoch,
+            row.fence_number,
+            row.deadline,
+            row.wake_at,
+            row.started,
+            row.performer,
+            row.out_at,
+            row.id.0,
+        ])
+    })?;
     all_there(changed, rows)
 }
 
@@ -106,34 +83,41 @@ fn all_there(changed: u64, rows: &[&JobRow]) -> Result<(), LedgerError> {
     })
 }
 
-fn all(row: &JobRow, bind: &mut Bind) {
-    bind.add(row.id.0)
-        .add(row.state)
-        .add(row.locks)
-        .add(row.queued)
-        .add(row.held)
-        .add(row.wants.clone())
-        .add(row.rank)
-        .add(row.due_at)
-        .add(row.cursor)
-        .add(row.phase)
-        .add(row.touched)
-        .add(row.attempts)
-        .add(row.unstarted)
-        .add(row.quiet_after)
-        .add(row.ended_at)
-        .add(row.fence_epoch)
-        .add(row.fence_number)
-        .add(row.deadline)
-        .add(row.wake_at)
-        .add(row.started)
-        .add(row.performer)
-        .add(row.out_at.clone())
-        .add(row.reason.clone());
+/// Bind all columns, the id as the last of them.
+fn bind(statement: &mut CachedStatement<'_>, row: &JobRow) -> rusqlite::Result<()> {
+    let columns = params![
+        row.state,
+        row.locks,
+        row.queued,
+        row.held,
+        row.wants,
+        row.rank,
+        row.due_at,
+        row.cursor,
+        row.phase,
+        row.touched,
+        row.attempts,
+        row.unstarted,
+        row.quiet_after,
+        row.ended_at,
+        row.fence_epoch,
+        row.fence_number,
+        row.deadline,
+        row.wake_at,
+        row.started,
+        row.performer,
+        row.out_at,
+        row.reason,
+        row.id.0,
+    ];
+    for (number, column) in (1..).zip(columns) {
+        statement.raw_bind_parameter(number, column)?;
+    }
+    Ok(())
 }
 
 /// Read a row that was selected as [`COLUMNS`].
-pub(super) fn read(row: &SqliteRow) -> Result<JobRow, sqlx::Error> {
+pub(super) fn read(row: &Row) -> Result<JobRow, WrongColumn> {
     Ok(JobRow {
         id: JobId(row.try_get(0)?),
         state: row.try_get(1)?,

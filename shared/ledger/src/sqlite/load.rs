@@ -7,10 +7,8 @@ use sexton_model::deletion::{Deletion, Record};
 use sexton_model::job::{Job, JobKind};
 use sexton_model::plan::Plan;
 use sexton_model::{DeletionId, JobId, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::chunk::{Bind, list, rows, store};
+use super::connection::{Bind, Db, Row, list, rows, store};
 use super::{codes, jobs};
 use crate::LedgerError;
 use crate::recent::Recent;
@@ -35,8 +33,8 @@ pub(super) type Headed = (Deletion, Hash);
 const DOING: &str = "reading deletions";
 
 /// Read these deletions, with what is in the table now. Those that do not exist are left out.
-pub(super) async fn load(
-    db: &mut SqliteConnection,
+pub(super) fn load(
+    db: &Db,
     ids: &[DeletionId],
     bodies: &mut Bodies,
 ) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
@@ -50,10 +48,10 @@ pub(super) async fn load(
          CROSS JOIN deletions AS d ON d.id = n.value JOIN resources AS r ON r.id = d.resource",
         &wanted,
     )
-    .await?;
+    ?;
     let mut found = HashMap::with_capacity(heads.len());
     let heads: Vec<Head> = heads.iter().map(Head::read).collect::<Result<_, _>>()?;
-    fetch_bodies(db, &heads, bodies).await?;
+    fetch_bodies(db, &heads, bodies)?;
     for head in heads {
         let missing = |table| codes::corrupt(table, head.id, "is missing");
         let record = bodies.records.get(&head.id).ok_or_else(|| missing("records"))?;
@@ -71,7 +69,7 @@ pub(super) async fn load(
         };
         found.insert(deletion.id, (deletion, head.hash));
     }
-    fill(db, &wanted, &mut found).await?;
+    fill(db, &wanted, &mut found)?;
     Ok(found)
 }
 
@@ -85,7 +83,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(row: &SqliteRow) -> Result<Self, LedgerError> {
+    fn read(row: &Row) -> Result<Self, LedgerError> {
         let id: i64 = row.try_get(0).map_err(store(DOING))?;
         let hash: &[u8] = row.try_get(3).map_err(store(DOING))?;
         Ok(Self {
@@ -99,8 +97,8 @@ impl Head {
     }
 }
 
-async fn fetch_bodies(
-    db: &mut SqliteConnection,
+fn fetch_bodies(
+    db: &Db,
     heads: &[Head],
     bodies: &mut Bodies,
 ) -> Result<(), LedgerError> {
@@ -108,7 +106,7 @@ async fn fetch_bodies(
     if missing != "[]" {
         let sql = "SELECT r.deletion_id, r.body FROM json_each(?) AS n CROSS JOIN records AS r \
                    ON r.deletion_id = n.value";
-        for row in by_list(db, sql, &missing).await? {
+        for row in by_list(db, sql, &missing)? {
             let (id, text) = text(&row)?;
             bodies.records.put(id, Arc::new(codes::body("records", id, text)?));
         }
@@ -117,7 +115,7 @@ async fn fetch_bodies(
     if missing != "[]" {
         let sql = "SELECT p.number, p.body FROM plans AS p \
                    WHERE p.number IN (SELECT n.value FROM json_each(?) AS n)";
-        for row in by_list(db, sql, &missing).await? {
+        for row in by_list(db, sql, &missing)? {
             let (number, text) = text(&row)?;
             bodies.plans.put(number, Arc::new(codes::body("plans", number, text)?));
         }
@@ -125,18 +123,18 @@ async fn fetch_bodies(
     Ok(())
 }
 
-async fn fill(
-    db: &mut SqliteConnection,
+fn fill(
+    db: &Db,
     wanted: &str,
     found: &mut HashMap<DeletionId, Headed>,
 ) -> Result<(), LedgerError> {
-    for row in by_list(db, touched_sql(), wanted).await? {
+    for row in by_list(db, touched_sql(), wanted)? {
         let job = jobs::read(&row).map_err(store("reading jobs"))?;
         if let Some((deletion, _)) = found.get_mut(&job.deletion()) {
             deletion.jobs.push(job.job()?);
         }
     }
-    for row in by_list(db, new_sql(), wanted).await? {
+    for row in by_list(db, new_sql(), wanted)? {
         let id = JobId(row.try_get(0).map_err(store("reading jobs"))?);
         let kind = JobKind::from_slot(id.slot()).ok_or_else(|| codes::corrupt("jobs", id, "unknown slot"))?;
         if let Some((deletion, _)) = found.get_mut(&id.deletion()) {
@@ -148,7 +146,7 @@ async fn fill(
     }
     let sql = "SELECT h.deletion_id, h.body FROM json_each(?) AS n CROSS JOIN holds AS h \
                ON h.deletion_id = n.value ORDER BY h.deletion_id, h.id";
-    for row in by_list(db, sql, wanted).await? {
+    for row in by_list(db, sql, wanted)? {
         let (id, text) = text(&row)?;
         if let Some((deletion, _)) = found.get_mut(&DeletionId(id)) {
             deletion.holds.push(codes::body("holds", id, text)?);
@@ -156,7 +154,7 @@ async fn fill(
     }
     let sql = "SELECT w.deletion_id, w.body FROM json_each(?) AS n CROSS JOIN waivers AS w \
                ON w.deletion_id = n.value ORDER BY w.deletion_id, w.number";
-    for row in by_list(db, sql, wanted).await? {
+    for row in by_list(db, sql, wanted)? {
         let (id, text) = text(&row)?;
         if let Some((deletion, _)) = found.get_mut(&DeletionId(id)) {
             deletion.waivers.push(codes::body("waivers", id, text)?);
@@ -184,21 +182,21 @@ fn new_sql() -> &'static str {
     SQL.as_str()
 }
 
-async fn by_list(
-    db: &mut SqliteConnection,
+fn by_list(
+    db: &Db,
     sql: &'static str,
     wanted: &str,
-) -> Result<Vec<SqliteRow>, LedgerError> {
+) -> Result<Vec<Row>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(wanted.to_owned());
-    rows(db, DOING, sql, bind).await
+    rows(db, DOING, sql, bind)
 }
 
-fn text(row: &SqliteRow) -> Result<(i64, &str), LedgerError> {
+fn text(row: &Row) -> Result<(i64, &str), LedgerError> {
     Ok((row.try_get(0).map_err(store(DOING))?, row.try_get(1).map_err(store(DOING))?))
 }
 
 /// One number from a row, as a moment.
-pub(super) fn moment(row: &SqliteRow, column: usize) -> Result<Timestamp, LedgerError> {
+pub(super) fn moment(row: &Row, column: usize) -> Result<Timestamp, LedgerError> {
     row.try_get(column).map(Timestamp).map_err(store(DOING))
 }

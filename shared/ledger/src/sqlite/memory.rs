@@ -9,10 +9,8 @@ use std::collections::HashMap;
 use sexton_model::belts::Pause;
 use sexton_model::decide::Lane;
 use sexton_model::{DeletionId, Instance, JobId, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, execute, rows, store};
+use super::connection::{Bind, Db, execute, row, rows, store};
 use super::load::{Bodies, Headed, load, moment};
 use super::{codes, counts};
 use crate::recent::Recent;
@@ -54,21 +52,21 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Write how many jobs there are in each state: once for a transaction, since a statement has its price.
-    pub(super) async fn write_counts(&mut self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
-        std::mem::take(&mut self.grown).write(db).await
+    pub(super) fn write_counts(&mut self, db: &Db) -> Result<(), LedgerError> {
+        std::mem::take(&mut self.grown).write(db)
     }
 }
 
 impl Memory {
     /// Read what a writer starts with.
-    pub(super) async fn read(db: &mut SqliteConnection) -> Result<Self, LedgerError> {
+    pub(super) fn read(db: &Db) -> Result<Self, LedgerError> {
         let doing = "reading the ledger";
         let sql = "SELECT last_fence FROM ledger";
-        let row = sqlx::query(sql).fetch_one(&mut *db).await.map_err(store(doing))?;
+        let row = row(db, doing, sql, Bind::default())?;
         Ok(Self {
             deletions: Recent::new(DELETIONS),
             bodies: Bodies::new(DELETIONS),
-            out: count_out(db).await?,
+            out: count_out(db)?,
             last_fence: row.try_get(0).map_err(store(doing))?,
             written_fence: row.try_get(0).map_err(store(doing))?,
             standing: None,
@@ -99,13 +97,13 @@ impl Memory {
 
     /// Write down which fences are used, once for a transaction: committed with what they are given to, they tell
     /// this state of the file from every earlier one.
-    pub(super) async fn write_fences(&self, db: &mut SqliteConnection) -> Result<(), LedgerError> {
+    pub(super) fn write_fences(&self, db: &Db) -> Result<(), LedgerError> {
         if self.last_fence == self.written_fence {
             return Ok(());
         }
         let mut bind = Bind::default();
         bind.add(self.last_fence);
-        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
+        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind)?;
         Ok(())
     }
 
@@ -122,9 +120,9 @@ impl Memory {
 
     /// These deletions, from this transaction, from memory, or from the table. They are *moved* out: whoever
     /// asks for them puts them back into [`Staged`], or they are read again next time.
-    pub(super) async fn deletions(
+    pub(super) fn deletions(
         &mut self,
-        db: &mut SqliteConnection,
+        db: &Db,
         staged: &mut Staged,
         ids: impl Iterator<Item = DeletionId>,
     ) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
@@ -143,18 +141,18 @@ impl Memory {
         }
         missing.sort_unstable();
         missing.dedup();
-        found.extend(load(db, &missing, &mut self.bodies).await?);
+        found.extend(load(db, &missing, &mut self.bodies)?);
         Ok(found)
     }
 }
 
 /// Orders out, counted from the table. Whoever has an order out holds a lock, so the lock's index finds them.
-pub(super) async fn count_out(db: &mut SqliteConnection) -> Result<OutCounts, LedgerError> {
+pub(super) fn count_out(db: &Db) -> Result<OutCounts, LedgerError> {
     let doing = "counting orders out";
     let sql =
         "SELECT out_at, id % 8 = 5, count(*) FROM jobs WHERE locks AND out_at IS NOT NULL GROUP BY 1, 2";
     let mut out = OutCounts::new();
-    for row in rows(db, doing, sql, Bind::default()).await? {
+    for row in rows(db, doing, sql, Bind::default())? {
         let at: String = row.try_get(0).map_err(store(doing))?;
         let restore: bool = row.try_get(1).map_err(store(doing))?;
         let lane = if restore { Lane::Restores } else { Lane::Stages };
@@ -165,8 +163,8 @@ pub(super) async fn count_out(db: &mut SqliteConnection) -> Result<OutCounts, Le
 }
 
 /// What is known of all instances, with the copies that lived `down_after_us` ago.
-pub(super) async fn pulses(
-    db: &mut SqliteConnection,
+pub(super) fn pulses(
+    db: &Db,
     now: Timestamp,
     down_after_us: i64,
 ) -> Result<HashMap<Instance, Pulsed>, LedgerError> {
@@ -176,7 +174,7 @@ pub(super) async fn pulses(
     let mut bind = Bind::default();
     bind.add(now.0.saturating_sub(down_after_us));
     let mut pulses = HashMap::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let name: &str = row.try_get(0).map_err(store(doing))?;
         let instance = name.parse().map_err(|e| codes::corrupt("instances", name, e))?;
         let hands: i64 = row.try_get(2).map_err(store(doing))?;
@@ -189,10 +187,10 @@ pub(super) async fn pulses(
 }
 
 /// Pauses in force, ascending.
-pub(super) async fn pauses(db: &mut SqliteConnection) -> Result<Vec<Pause>, LedgerError> {
+pub(super) fn pauses(db: &Db) -> Result<Vec<Pause>, LedgerError> {
     let sql = "SELECT id, body FROM pauses ORDER BY id";
     let mut pauses = Vec::new();
-    for row in rows(db, "reading pauses", sql, Bind::default()).await? {
+    for row in rows(db, "reading pauses", sql, Bind::default())? {
         let id: i64 = row.try_get(0).map_err(store("reading pauses"))?;
         let text: &str = row.try_get(1).map_err(store("reading pauses"))?;
         pauses.push(codes::body("pauses", id, text)?);
@@ -201,25 +199,25 @@ pub(super) async fn pauses(db: &mut SqliteConnection) -> Result<Vec<Pause>, Ledg
 }
 
 /// Whether memory and table are the same; else what differs first.
-pub(super) async fn compare(
-    db: &mut SqliteConnection,
+pub(super) fn compare(
+    db: &Db,
     memory: &Memory,
     staged: &Staged,
 ) -> Result<Result<(), String>, LedgerError> {
     let mut out = staged.out.clone();
     out.retain(|_, n| *n > 0);
-    let table = count_out(db).await?;
+    let table = count_out(db)?;
     if out != table {
         return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
     }
-    let written: i64 = sqlx::query_scalar("SELECT last_fence FROM ledger")
-        .fetch_one(&mut *db)
-        .await
-        .map_err(store("reading the ledger"))?;
+    let doing = "reading the ledger";
+    let written: i64 = row(db, doing, "SELECT last_fence FROM ledger", Bind::default())?
+        .try_get(0)
+        .map_err(store(doing))?;
     if written != memory.written_fence {
         return Ok(Err(format!("fences: remembered {}, in the table {written}", memory.written_fence)));
     }
-    let (kept, counted) = (counts::kept(db).await?, counts::counted(db).await?);
+    let (kept, counted) = (counts::kept(db)?, counts::counted(db)?);
     if kept != counted {
         return Ok(Err(format!("jobs by state: kept {kept:?}, in the table {counted:?}")));
     }
@@ -227,7 +225,7 @@ pub(super) async fn compare(
     let mut fresh = Bodies::new(all.len());
     for chunk in all.chunks(256) {
         let ids: Vec<DeletionId> = chunk.iter().map(|(id, _)| **id).collect();
-        let table = load(db, &ids, &mut fresh).await?;
+        let table = load(db, &ids, &mut fresh)?;
         for (id, remembered) in chunk {
             if table.get(*id) != Some(*remembered) {
                 return Ok(Err(format!(
@@ -251,10 +249,10 @@ pub(super) struct Standing {
 }
 
 /// The ledger's own row.
-pub(super) async fn standing(db: &mut SqliteConnection) -> Result<Standing, LedgerError> {
+pub(super) fn standing(db: &Db) -> Result<Standing, LedgerError> {
     let doing = "reading the ledger";
     let sql = "SELECT epoch, revision, review IS NOT NULL FROM ledger";
-    let found = rows(db, doing, sql, Bind::default()).await?;
+    let found = rows(db, doing, sql, Bind::default())?;
     let row = found.first().ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?;
     Ok(Standing {
         epoch: row.try_get(0).map_err(store(doing))?,

@@ -1,17 +1,17 @@
 //! The job table in one SQLite file: the footing for one machine.
 //!
-//! Contract: one process uses the file, which a lock file beside it holds; one task writes. It drains what
+//! Contract: one process uses the file, which a lock file beside it holds; one thread writes. It drains what
 //! waits, decides all of it in one `BEGIN IMMEDIATE` transaction, commits once (WAL, `synchronous = FULL`,
 //! checked at the start) and only then answers, so that what was answered is on disk. Views and listings read
-//! through a small pool of their own and see the last commit.
+//! through a few connections of their own and see the last commit.
 //!
 //! The store's clock is this process's, in microseconds, kept from going back.
 //!
 //! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
 //! [`SqliteLedger::open`] goes on from the last commit.
-mod chunk;
 mod clock;
 mod codes;
+mod connection;
 mod counts;
 mod decided;
 mod find;
@@ -21,6 +21,7 @@ mod load;
 mod memory;
 mod open;
 mod pausing;
+mod readers;
 mod reviewing;
 mod run;
 mod verify;
@@ -40,13 +41,12 @@ use sexton_model::decide::{Event, Lane};
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
-use sqlx::Row as _;
-use sqlx::sqlite::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
-use self::chunk::store;
 use self::clock::Clock;
+use self::connection::{Bind, row, store};
 use self::memory::OutCounts;
+use self::readers::Readers;
 use self::writer::{Answer, Command, Work};
 use crate::known::{self, Known};
 use crate::{
@@ -59,13 +59,13 @@ use crate::{
 #[derive(Debug)]
 pub struct SqliteLedger {
     commands: mpsc::Sender<Command>,
-    reads: SqlitePool,
+    reads: Readers,
     clock: Arc<Clock>,
     out: Arc<Mutex<OutCounts>>,
     limits: Limits,
     known: Arc<Known>,
     day: Day,
-    rounds: find::Rounds,
+    rounds: Arc<find::Rounds>,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -98,19 +98,10 @@ impl SqliteLedger {
         answer.await.map_err(|_| gone())?
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, LedgerError> {
-        self.reads.acquire().await.map_err(store("opening a connection to read"))
-    }
-
-    /// For reads of several statements that must see the same state.
-    async fn snapshot(&self) -> Result<sqlx::SqliteTransaction<'static>, LedgerError> {
-        self.reads.begin().await.map_err(store("beginning to read"))
-    }
-
     async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
         let mut after = JobId(0);
         loop {
-            let found = find::stopped_by(&mut *self.reader().await?, pause, after, RECHECKS).await?;
+            let found = self.reads.read(move |db| find::stopped_by(db, pause, after, RECHECKS)).await?;
             let Some(last) = found.last() else { return Ok(()) };
             after = *last;
             let batch = found
@@ -134,7 +125,8 @@ fn mixed_up(answer: &Answer) -> LedgerError {
 #[async_trait]
 impl DueReader for SqliteLedger {
     async fn due(&self, limit: u32) -> Result<Vec<JobId>, LedgerError> {
-        find::due(&mut *self.reader().await?, self.clock.now(), limit).await
+        let now = self.clock.now();
+        self.reads.read(move |db| find::due(db, now, limit)).await
     }
 }
 
@@ -177,16 +169,19 @@ impl Ledger for SqliteLedger {
         lane: Lane,
         limit: u32,
     ) -> Result<Vec<JobId>, LedgerError> {
-        find::next_for(&mut *self.reader().await?, self.clock.now(), (instance, lane, limit)).await
+        let (now, instance) = (self.clock.now(), instance.cloned());
+        self.reads.read(move |db| find::next_for(db, now, (instance.as_ref(), lane, limit))).await
     }
 
     async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
         let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        find::free_credit(&mut *self.reader().await?, self.clock.now(), &self.limits, &out).await
+        let (now, limits) = (self.clock.now(), self.limits.clone());
+        self.reads.read(move |db| find::free_credit(db, now, &limits, &out)).await
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-        find::to_wake(&mut *self.reader().await?, self.clock.now(), limit, (&self.limits, &self.rounds)).await
+        let (now, limits, rounds) = (self.clock.now(), self.limits.clone(), self.rounds.clone());
+        self.reads.read(move |db| find::to_wake(db, now, limit, (&limits, &rounds))).await
     }
 
     async fn register(
@@ -209,23 +204,27 @@ impl Ledger for SqliteLedger {
     }
 
     async fn resource(&self, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
-        views::resource(&mut *self.reader().await?, id).await
+        let id = id.clone();
+        self.reads.read(move |db| views::resource(db, &id)).await
     }
 
     async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
-        views::resources(&mut *self.snapshot().await?, filter).await
+        let filter = filter.clone();
+        self.reads.read(move |db| views::resources(db, &filter)).await
     }
 
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
-        views::deletion(&mut *self.snapshot().await?, id).await
+        self.reads.read(move |db| views::deletion(db, id)).await
     }
 
     async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError> {
-        views::deletion_of(&mut *self.reader().await?, resource).await
+        let resource = resource.clone();
+        self.reads.read(move |db| views::deletion_of(db, &resource)).await
     }
 
     async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
-        views::deletions(&mut *self.snapshot().await?, filter).await
+        let filter = filter.clone();
+        self.reads.read(move |db| views::deletions(db, &filter)).await
     }
 
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {
@@ -253,7 +252,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
-        memory::pauses(&mut *self.reader().await?).await
+        self.reads.read(memory::pauses).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
@@ -264,22 +263,23 @@ impl Ledger for SqliteLedger {
     }
 
     async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
-        find::instances(&mut *self.snapshot().await?, self.clock.now(), &self.limits).await
+        let (now, limits) = (self.clock.now(), self.limits.clone());
+        self.reads.read(move |db| find::instances(db, now, &limits)).await
     }
 
     async fn beacon(&self) -> Result<Beacon, LedgerError> {
         // Before the read: an age counted from it is never too short.
         let read_at = self.clock.now();
         let doing = "reading the beacon";
-        let row = sqlx::query("SELECT epoch, revision FROM ledger")
-            .fetch_one(&mut *self.reader().await?)
-            .await
-            .map_err(store(doing))?;
-        Ok(Beacon {
-            epoch: row.try_get(0).map_err(store(doing))?,
-            revision: row.try_get(1).map_err(store(doing))?,
-            read_at,
-        })
+        let read = move |db: &connection::Db| {
+            let row = row(db, doing, "SELECT epoch, revision FROM ledger", Bind::default())?;
+            Ok(Beacon {
+                epoch: row.try_get(0).map_err(store(doing))?,
+                revision: row.try_get(1).map_err(store(doing))?,
+                read_at,
+            })
+        };
+        self.reads.read(read).await
     }
 
     fn known(&self) -> Checkpoint {
@@ -311,7 +311,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn review(&self) -> Result<Option<Review>, LedgerError> {
-        Ok(reviewing::standing(&mut *self.reader().await?).await?.1)
+        self.reads.read(|db| Ok(reviewing::standing(db)?.1)).await
     }
 
     async fn accept_review(&self, epoch: u32, by: &Actor, reason: &str) -> Result<bool, LedgerError> {
@@ -322,14 +322,16 @@ impl Ledger for SqliteLedger {
     }
 
     async fn health(&self) -> Result<Health, LedgerError> {
-        views::health(&mut *self.snapshot().await?, self.clock.now()).await
+        let now = self.clock.now();
+        self.reads.read(move |db| views::health(db, now)).await
     }
 
     async fn verify_chain(&self, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
-        views::verify_chain(&mut *self.snapshot().await?, id).await
+        self.reads.read(move |db| views::verify_chain(db, id)).await
     }
 
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
-        verify::chains(&mut *self.snapshot().await?, after, limit).await
+        let after = after.map(str::to_owned);
+        self.reads.read(move |db| verify::chains(db, after.as_deref(), limit)).await
     }
 }

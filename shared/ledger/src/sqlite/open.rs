@@ -6,18 +6,17 @@ use std::time::Duration;
 
 use sexton_model::audit::GENESIS;
 use sexton_model::time::Day;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{ConnectOptions as _, Row as _};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::SqliteLedger;
-use super::chunk::{Bind, execute, store};
 use super::clock::Clock;
+use super::connection::{Bind, Db, execute, row, store};
 use super::find::Rounds;
 use super::memory::Memory;
+use super::readers::Readers;
 use super::run::Setting;
 use super::writer::{WAITING, Writer};
 use crate::known::Known;
@@ -29,14 +28,13 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite")
 /// process does not.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
-/// How long SQLite waits for a lock inside the file: only a checkpoint or a backup takes one.
-const BUSY: Duration = Duration::from_secs(10);
-
-/// Connections that read: a handful of people and one scheduler.
-const READERS: u32 = 4;
-
-/// Statements kept prepared: all there are, in all their sizes.
-const STATEMENTS: usize = 256;
+/// What the file is opened with to be written.
+///
+/// `wal_autocheckpoint` is in pages: those of running deletions are written again and again; a checkpoint copies each
+/// once and syncs the file, so one for every 64 MB of log is cheaper than one for every 4 (SQLite's default). Of
+/// `cache_size`, in KiB, the tables' hot ends and the queue's index stay in memory.
+const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+     PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -131072; PRAGMA temp_store = MEMORY";
 
 impl SqliteLedger {
     /// Open the ledger at `path`, creating it if there is none, and start its writer in the current runtime.
@@ -47,34 +45,24 @@ impl SqliteLedger {
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
         let path = path.as_ref();
         let lock = lock(path).await?;
-        let mut db = writing(path).connect().await.map_err(store("opening the file"))?;
-        // Not `run`: with its borrowed connection this future would not be `Send` (sqlx says so itself).
-        MIGRATIONS
-            .run_direct(None, &mut db, false)
-            .await
-            .map_err(|e| LedgerError::Store { doing: "migrating the file", source: Box::new(e) })?;
-        check_durable(&mut db).await?;
-        let (ledger, day) = identify(&mut db, options.day).await?;
+        migrate(path).await?;
+        let db = Db::open(path, WRITING)?;
+        check_durable(&db)?;
+        let (ledger, day) = identify(&db, options.day)?;
         if day != options.day {
             return Err(LedgerError::Unfit(format!(
                 "it was created with {day:?}, which cannot be changed to {:?}",
                 options.day
             )));
         }
-        let memory = Memory::read(&mut db).await?;
-        let (mark, _) = super::reviewing::standing(&mut db).await?;
+        let memory = Memory::read(&db)?;
+        let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));
         let clock = Arc::new(Clock::default());
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            // A file does not hang up.
-            .test_before_acquire(false)
-            .connect_with(common(path).pragma("query_only", "ON"))
-            .await
-            .map_err(store("opening the file to read"))?;
+        let reads = Readers::new(path);
         let (commands, waiting) = mpsc::channel(WAITING);
-        let setting = Arc::new(Setting { day, limits: options.limits.clone() });
+        let setting = Setting { day, limits: options.limits.clone() };
         let writer = Writer {
             db,
             memory,
@@ -84,7 +72,11 @@ impl SqliteLedger {
             known: known.clone(),
             lock,
         };
-        tokio::spawn(writer.work(waiting));
+        // A thread of its own: it blocks, and whoever decodes or encodes never has it wait for its turn.
+        std::thread::Builder::new()
+            .name("ledger-writer".to_owned())
+            .spawn(move || writer.work(waiting))
+            .map_err(store("starting the writer"))?;
         Ok(Self {
             commands,
             reads,
@@ -93,32 +85,18 @@ impl SqliteLedger {
             limits: options.limits,
             known,
             day,
-            rounds: Rounds::default(),
+            rounds: Arc::new(Rounds::default()),
         })
     }
 }
 
-fn common(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY)
-        .foreign_keys(true)
-        .statement_cache_capacity(STATEMENTS)
-        .disable_statement_logging()
-}
-
-fn writing(path: &Path) -> SqliteConnectOptions {
-    common(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        // In pages. The pages of running deletions are written again and again; a checkpoint copies each once
-        // and syncs the file, so one for every 64 MB of log is cheaper than one for every 4 (SQLite's default).
-        .pragma("wal_autocheckpoint", "16000")
-        // Kibibytes: the tables' hot ends and the queue's index stay in memory.
-        .pragma("cache_size", "-131072")
-        .pragma("temp_store", "MEMORY")
-        .thread_name(|n| format!("ledger-writer-{n}"))
+/// Bring the file's tables up to this version; it is made if there is none.
+async fn migrate(path: &Path) -> Result<(), LedgerError> {
+    let file = SqliteConnectOptions::new().filename(path).create_if_missing(true).foreign_keys(true);
+    let mut db = file.disable_statement_logging().connect().await.map_err(store("opening the file"))?;
+    // Not `run`: with its borrowed connection this future would not be `Send` (sqlx says so itself).
+    MIGRATIONS.run_direct(None, &mut db, false).await.map_err(store("migrating the file"))?;
+    sqlx::Connection::close(db).await.map_err(store("migrating the file"))
 }
 
 /// Take the lock beside the file, or find that somebody else writes it.
@@ -148,14 +126,12 @@ async fn lock(path: &Path) -> Result<File, LedgerError> {
 }
 
 /// What was committed must survive a power failure.
-async fn check_durable(db: &mut SqliteConnection) -> Result<(), LedgerError> {
+fn check_durable(db: &Db) -> Result<(), LedgerError> {
     let doing = "checking how durable the file is";
-    let journal: String =
-        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *db).await.map_err(store(doing))?;
-    let synchronous: i64 =
-        sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *db).await.map_err(store(doing))?;
-    let keys: i64 =
-        sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&mut *db).await.map_err(store(doing))?;
+    let ask = |pragma| row(db, doing, pragma, Bind::default());
+    let journal: String = ask("PRAGMA journal_mode")?.try_get(0).map_err(store(doing))?;
+    let synchronous: i64 = ask("PRAGMA synchronous")?.try_get(0).map_err(store(doing))?;
+    let keys: i64 = ask("PRAGMA foreign_keys")?.try_get(0).map_err(store(doing))?;
     // 2 is FULL, 3 is EXTRA.
     if journal != "wal" || synchronous < 2 || keys != 1 {
         return Err(LedgerError::Unfit(format!(
@@ -167,14 +143,14 @@ async fn check_durable(db: &mut SqliteConnection) -> Result<(), LedgerError> {
 }
 
 /// What this ledger is; it is made if the file is new.
-async fn identify(db: &mut SqliteConnection, day: Day) -> Result<(String, Day), LedgerError> {
+fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
     let doing = "identifying the ledger";
     let mut bind = Bind::default();
     bind.add(uuid::Uuid::new_v4().to_string()).add(rules::text(&day)?).add(GENESIS.to_vec());
     let sql = "INSERT INTO ledger (one, ledger, epoch, day, pause_head) VALUES (1, ?, 1, ?, ?) \
                ON CONFLICT (one) DO NOTHING";
-    execute(db, doing, sql, bind).await?;
-    let row = sqlx::query("SELECT ledger, day FROM ledger").fetch_one(db).await.map_err(store(doing))?;
+    execute(db, doing, sql, bind)?;
+    let row = row(db, doing, "SELECT ledger, day FROM ledger", Bind::default())?;
     let text: &str = row.try_get(1).map_err(store(doing))?;
     let day = super::codes::body("ledger", "day", text)?;
     Ok((row.try_get(0).map_err(store(doing))?, day))
@@ -188,14 +164,15 @@ mod tests {
     async fn a_file_that_may_forget_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
-        let fit = writing(&file);
-        check_durable(&mut fit.connect().await.unwrap()).await.unwrap();
-        for (unfit, found) in [
-            (writing(&file).synchronous(SqliteSynchronous::Normal), "found wal, 1 and 1"),
-            (writing(&file).foreign_keys(false), "found wal, 2 and 0"),
-            (writing(&file).journal_mode(SqliteJournalMode::Delete), "found delete, 2 and 1"),
+        migrate(&file).await.unwrap();
+        check_durable(&Db::open(&file, WRITING).unwrap()).unwrap();
+        for (other, found) in [
+            ("PRAGMA synchronous = NORMAL", "found wal, 1 and 1"),
+            ("PRAGMA foreign_keys = OFF", "found wal, 2 and 0"),
+            ("PRAGMA journal_mode = DELETE", "found delete, 2 and 1"),
         ] {
-            let error = check_durable(&mut unfit.connect().await.unwrap()).await.unwrap_err().to_string();
+            let unfit = Db::open(&file, &format!("{WRITING}; {other}")).unwrap();
+            let error = check_durable(&unfit).unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
         }
     }

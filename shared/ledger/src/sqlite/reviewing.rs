@@ -1,10 +1,8 @@
 //! Checkpoints, and what happens to a ledger that has gone back in time.
 use sexton_model::Actor;
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review, behind};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, execute, rows, store};
+use super::connection::{Bind, Db, execute, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
 use super::{codes, pausing};
@@ -12,10 +10,10 @@ use crate::{LedgerError, known};
 
 /// Where the ledger stands, and whether a person has to review it. In this file fences are committed with what
 /// they are given to, so their number alone tells a state from an earlier one: no landmarks are needed.
-pub(super) async fn standing(db: &mut SqliteConnection) -> Result<(Mark, Option<Review>), LedgerError> {
+pub(super) fn standing(db: &Db) -> Result<(Mark, Option<Review>), LedgerError> {
     let doing = "reading the ledger";
     let sql = "SELECT epoch, checkpoints, last_fence, revision, checkpoint_at, review FROM ledger";
-    let found = rows(db, doing, sql, Bind::default()).await?;
+    let found = rows(db, doing, sql, Bind::default())?;
     let row = found.first().ok_or_else(|| codes::corrupt("ledger", 1, "is missing"))?;
     let mark = Mark {
         epoch: row.try_get(0).map_err(store(doing))?,
@@ -28,53 +26,53 @@ pub(super) async fn standing(db: &mut SqliteConnection) -> Result<(Mark, Option<
 }
 
 /// Write a checkpoint, unless the file is older than what was seen of it.
-pub(super) async fn checkpoint(
-    db: &mut SqliteConnection,
+pub(super) fn checkpoint(
+    db: &Db,
     staged: &Staged,
     seen: &Checkpoint,
 ) -> Result<Result<Mark, Behind>, LedgerError> {
-    let (found, _) = standing(db).await?;
+    let (found, _) = standing(db)?;
     if let Some(behind) = behind(seen, found, Vec::new()) {
         return Ok(Err(behind));
     }
     let mark = Mark { number: found.number + 1, at: staged.now, ..found };
     let mut bind = Bind::default();
     bind.add(mark.number).add(mark.at.0);
-    execute(db, "writing a checkpoint", "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind).await?;
+    execute(db, "writing a checkpoint", "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind)?;
     Ok(Ok(mark))
 }
 
 /// Compare the file with what was known of it, and enter a new epoch if it is behind. Where it stands then.
-pub(super) async fn confront(
-    db: &mut SqliteConnection,
+pub(super) fn confront(
+    db: &Db,
     memory: &mut Memory,
     staged: &Staged,
     known: &Checkpoint,
 ) -> Result<(Option<Review>, Mark), LedgerError> {
-    let (found, review) = standing(db).await?;
+    let (found, review) = standing(db)?;
     let orders = known.landmarks.iter().filter(|landmark| landmark.is_order()).cloned().collect();
     let Some(behind) = behind(known, found, orders) else { return Ok((review, found)) };
     let (review, mark, event) = known::enter(behind, staged.now)?;
     let mut bind = Bind::default();
     bind.add(i64::from(mark.epoch)).add(mark.number).add(mark.revision).add(known::stored(&review)?);
     let sql = "UPDATE ledger SET epoch = ?, checkpoints = ?, revision = ?, review = ?";
-    execute(db, "entering an epoch", sql, bind).await?;
+    execute(db, "entering an epoch", sql, bind)?;
     memory.standing = None;
-    pausing::link(db, &event).await?;
+    pausing::link(db, &event)?;
     Ok((Some(review), mark))
 }
 
 /// A person accepts the file as it is.
-pub(super) async fn accept(
-    db: &mut SqliteConnection,
+pub(super) fn accept(
+    db: &Db,
     memory: &mut Memory,
     staged: &Staged,
     (epoch, by, reason): (u32, &Actor, &str),
 ) -> Result<bool, LedgerError> {
-    let (_, review) = standing(db).await?;
+    let (_, review) = standing(db)?;
     let Some(review) = review.filter(|review| review.epoch == epoch) else { return Ok(false) };
-    execute(db, "accepting a review", "UPDATE ledger SET review = NULL", Bind::default()).await?;
+    execute(db, "accepting a review", "UPDATE ledger SET review = NULL", Bind::default())?;
     memory.standing = None;
-    pausing::link(db, &known::accepted(&review, by, reason, staged.now)?).await?;
+    pausing::link(db, &known::accepted(&review, by, reason, staged.now)?)?;
     Ok(true)
 }

@@ -1,10 +1,7 @@
 //! Deciding batches in the writer's transaction: load, decide, write, read what the orders need.
 use std::collections::HashMap;
-use std::ops::Range;
-use std::sync::Arc;
 
-use futures_util::future;
-use sqlx::sqlite::SqliteConnection;
+use super::connection::Db;
 
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
@@ -20,74 +17,43 @@ pub(super) struct Setting {
     pub(super) limits: crate::Limits,
 }
 
-/// Intents that are decided, and then written, at once: enough for the fixed cost of a statement not to matter, and few
-/// enough for a batch to have several, of which one is decided while another is written.
-const PIECE: usize = 128;
-
-/// A piece of a batch: of which one, and which of its intents.
-type Piece<'a> = (usize, &'a Arc<Vec<Intent>>, Range<usize>);
-
-fn pieces<'a>(batches: &[&'a Arc<Vec<Intent>>]) -> impl Iterator<Item = Piece<'a>> {
-    batches.iter().enumerate().flat_map(|(number, &batch)| {
-        (0..batch.len()).step_by(PIECE).map(move |from| (number, batch, from..batch.len().min(from + PIECE)))
-    })
-}
-
-/// Decide batches piece by piece, each on what the one before left. While one is written, the next is decided:
-/// what it is decided on stands in memory, and what it has to read from the table was not touched by the one
-/// that is being written, or it would stand in memory.
-pub(super) async fn run(
-    db: &mut SqliteConnection,
-    memory: &mut Memory,
-    staged: &mut Staged,
-    setting: &Arc<Setting>,
-    batches: &[&Arc<Vec<Intent>>],
-) -> Result<Vec<Results>, LedgerError> {
-    let mut answers: Vec<Results> = batches.iter().map(|batch| Vec::with_capacity(batch.len())).collect();
-    let mut pieces = pieces(batches);
-    let Some(first) = pieces.next() else { return Ok(answers) };
-    let mut of = first.0;
-    let first = load(db, memory, staged, setting, first).await?;
-    let (left, mut outcome) = first.decide(&setting.limits)?;
-    put_back(memory, staged, left, outcome.counts);
-    for piece in pieces {
-        let next_of = piece.0;
-        let next = load(db, memory, staged, setting, piece).await?;
-        let setting = setting.clone();
-        // On another thread, if there is one.
-        let next = tokio::spawn(async move { next.decide(&setting.limits) });
-        let (written, next) = future::join(finish(db, outcome), next).await;
-        answers[of].extend(written?);
-        of = next_of;
-        let (left, decided) = next.map_err(|e| LedgerError::Unfit(format!("deciding ended: {e}")))??;
-        put_back(memory, staged, left, decided.counts);
-        outcome = decided;
-    }
-    answers[of].extend(finish(db, outcome).await?);
-    Ok(answers)
-}
-
-async fn load(
-    db: &mut SqliteConnection,
+/// Decide a batch on what the ones before it left, and write what was decided.
+pub(super) fn run(
+    db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
     setting: &Setting,
-    (_, intents, piece): Piece<'_>,
-) -> Result<Batch, LedgerError> {
-    let first = memory.fences(piece.len());
+    batch: &[Intent],
+) -> Result<Results, LedgerError> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
+    let batch = load(db, memory, staged, setting, batch)?;
+    let (left, outcome) = batch.decide(&setting.limits)?;
+    put_back(memory, staged, left, outcome.counts);
+    finish(db, outcome)
+}
+
+fn load<'a>(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    setting: &Setting,
+    intents: &'a [Intent],
+) -> Result<Batch<'a>, LedgerError> {
+    let first = memory.fences(intents.len());
     let Standing { epoch, revision, review } = match memory.standing {
         Some(standing) => standing,
-        None => *memory.standing.insert(standing(db).await?),
+        None => *memory.standing.insert(standing(db)?),
     };
-    let deletions =
-        memory.deletions(db, staged, intents[piece.clone()].iter().map(|intent| intent.deletion)).await?;
+    let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion))?;
     let pauses = match memory.pauses.take() {
         Some(pauses) => pauses,
-        None => pauses(db).await?,
+        None => pauses(db)?,
     };
     let pulses = match memory.pulses.take() {
         Some(pulses) => pulses,
-        None => pulses(db, staged.now, setting.limits.down_after_us()).await?,
+        None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
     let loaded = Loaded {
         now: staged.now,
@@ -100,7 +66,7 @@ async fn load(
         out: std::mem::take(&mut staged.out),
         pulses,
     };
-    Ok(Batch { loaded, intents: intents.clone(), piece, revision })
+    Ok(Batch { loaded, intents, revision })
 }
 
 fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left, counts: (Counts, Counts)) {
@@ -112,15 +78,15 @@ fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left, counts: (Count
 }
 
 /// Write an outcome, and give its orders their targets and manifests as they are after it.
-async fn finish(db: &mut SqliteConnection, outcome: Outcome) -> Result<Results, LedgerError> {
+fn finish(db: &Db, outcome: Outcome) -> Result<Results, LedgerError> {
     let Outcome { writes, found, begun, changed, counts: _, mut results } = outcome;
-    write(db, writes, &found, &begun, &changed).await?;
+    write(db, writes, &found, &begun, &changed)?;
     let orders = || results.iter().flatten().filter_map(|decided| decided.dispatch.as_ref());
     let wanted: Vec<_> = orders().map(|d| (d.spec.job.deletion(), d.spec.instance.to_string())).collect();
-    let targets = if wanted.is_empty() { HashMap::new() } else { read_targets(db, &wanted).await? };
+    let targets = if wanted.is_empty() { HashMap::new() } else { read_targets(db, &wanted)? };
     let wanted: Vec<_> =
         orders().filter(|d| needs_manifest(&d.spec, &d.plan)).map(|d| manifest_key(&d.spec)).collect();
-    let manifests = if wanted.is_empty() { HashMap::new() } else { read_manifests(db, &wanted).await? };
+    let manifests = if wanted.is_empty() { HashMap::new() } else { read_manifests(db, &wanted)? };
     for order in results.iter_mut().flatten().filter_map(|decided| decided.dispatch.as_mut()) {
         fill(order, &targets, &manifests);
     }

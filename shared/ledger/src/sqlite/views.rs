@@ -4,10 +4,8 @@ use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, rows, store};
+use super::connection::{Bind, Db, row, rows, store};
 use super::find::LINES_WITH;
 use super::inventory::{Standing, standing};
 use super::load::{Bodies, load};
@@ -26,16 +24,16 @@ fn view(standing: Standing) -> ResourceView {
 }
 
 /// One resource.
-pub(super) async fn resource(
-    db: &mut SqliteConnection,
+pub(super) fn resource(
+    db: &Db,
     id: &ResourceId,
 ) -> Result<Option<ResourceView>, LedgerError> {
-    Ok(standing(db, std::iter::once(id)).await?.into_values().next().map(view))
+    Ok(standing(db, std::iter::once(id))?.into_values().next().map(view))
 }
 
 /// Resources, ascending by id.
-pub(super) async fn resources(
-    db: &mut SqliteConnection,
+pub(super) fn resources(
+    db: &Db,
     filter: &ResourceFilter,
 ) -> Result<Page<ResourceView>, LedgerError> {
     let doing = "listing resources";
@@ -55,50 +53,50 @@ pub(super) async fn resources(
         }
     };
     let mut ids: Vec<ResourceId> = Vec::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let id: &str = row.try_get(0).map_err(store(doing))?;
         ids.push(id.parse().map_err(|e| codes::corrupt("resources", id, e))?);
     }
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
-    let mut found = standing(db, ids.iter()).await?;
+    let mut found = standing(db, ids.iter())?;
     let items: Vec<_> = ids.iter().filter_map(|id| found.remove(&id.to_string())).map(view).collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
 }
 
 /// Everything about one deletion.
-pub(super) async fn deletion(
-    db: &mut SqliteConnection,
+pub(super) fn deletion(
+    db: &Db,
     id: DeletionId,
 ) -> Result<Option<DeletionView>, LedgerError> {
     let doing = "reading a deletion";
-    let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1)).await?.remove(&id) else {
+    let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1))?.remove(&id) else {
         return Ok(None);
     };
     let mut bind = Bind::default();
     bind.add(id.0);
     let sql = "SELECT instance, body FROM targets WHERE deletion_id = ?";
     let mut targets: BTreeMap<Instance, serde_json::Value> = BTreeMap::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let name: &str = row.try_get(0).map_err(store(doing))?;
         let text: &str = row.try_get(1).map_err(store(doing))?;
         let instance = name.parse().map_err(|e| codes::corrupt("targets", name, e))?;
         targets.insert(instance, codes::body("targets", id, text)?);
     }
     let mut audit = Vec::new();
-    for (seq, text, hash) in chain(db, id).await? {
+    for (seq, text, hash) in chain(db, id)? {
         audit.push(AuditRow { seq, event: codes::body("audit", id, &text)?, hash });
     }
     Ok(Some(DeletionView { deletion, targets, audit }))
 }
 
-async fn chain(db: &mut SqliteConnection, id: DeletionId) -> Result<Vec<(i64, String, Hash)>, LedgerError> {
+fn chain(db: &Db, id: DeletionId) -> Result<Vec<(i64, String, Hash)>, LedgerError> {
     let doing = "reading an audit trail";
     let mut bind = Bind::default();
     bind.add(id.0);
     let sql = "SELECT seq, body, hash FROM audit WHERE deletion_id = ? ORDER BY seq";
     let mut chain = Vec::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let hash: &[u8] = row.try_get(2).map_err(store(doing))?;
         chain.push((
             row.try_get(0).map_err(store(doing))?,
@@ -111,14 +109,14 @@ async fn chain(db: &mut SqliteConnection, id: DeletionId) -> Result<Vec<(i64, St
 
 /// Check a chain against its head, which is read first: a longer chain cannot be taken for a broken one only
 /// because it grew in between, as both are read in one transaction by the caller.
-pub(super) async fn verify_chain(
-    db: &mut SqliteConnection,
+pub(super) fn verify_chain(
+    db: &Db,
     id: DeletionId,
 ) -> Result<Result<(), Broken>, LedgerError> {
     let doing = "reading an audit trail";
     let mut bind = Bind::default();
     bind.add(id.0);
-    let head = rows(db, doing, "SELECT audit_seq, audit_head FROM deletions WHERE id = ?", bind).await?;
+    let head = rows(db, doing, "SELECT audit_seq, audit_head FROM deletions WHERE id = ?", bind)?;
     let head = match head.first() {
         Some(row) => {
             let hash: &[u8] = row.try_get(1).map_err(store(doing))?;
@@ -126,26 +124,26 @@ pub(super) async fn verify_chain(
         }
         None => (0, audit::GENESIS),
     };
-    let chain = chain(db, id).await?;
+    let chain = chain(db, id)?;
     Ok(audit::verify(chain.iter().map(|(seq, body, hash)| (*seq, body.as_bytes(), *hash)), head))
 }
 
 /// The live record of a resource, else its latest one.
-pub(super) async fn deletion_of(
-    db: &mut SqliteConnection,
+pub(super) fn deletion_of(
+    db: &Db,
     resource: &ResourceId,
 ) -> Result<Option<DeletionId>, LedgerError> {
     let doing = "reading a resource's records";
     let mut bind = Bind::default();
     bind.add(resource.to_string());
     let sql = "SELECT id FROM deletions WHERE resource = ? ORDER BY live DESC, id DESC LIMIT 1";
-    let found = rows(db, doing, sql, bind).await?;
+    let found = rows(db, doing, sql, bind)?;
     found.first().map(|row| row.try_get(0).map(DeletionId).map_err(store(doing))).transpose()
 }
 
 /// Deletions, newest first.
-pub(super) async fn deletions(
-    db: &mut SqliteConnection,
+pub(super) fn deletions(
+    db: &Db,
     filter: &DeletionFilter,
 ) -> Result<Page<DeletionRow>, LedgerError> {
     let doing = "listing deletions";
@@ -184,12 +182,12 @@ pub(super) async fn deletions(
         }
     };
     let mut ids = Vec::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         ids.push(DeletionId(row.try_get(0).map_err(store(doing))?));
     }
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
-    let mut found = load(db, &ids, &mut Bodies::new(ids.len())).await?;
+    let mut found = load(db, &ids, &mut Bodies::new(ids.len()))?;
     let items: Vec<_> = ids
         .iter()
         .filter_map(|id| found.remove(id))
@@ -218,17 +216,17 @@ fn oldest_sql() -> &'static str {
 }
 
 /// How the job table is doing.
-pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<Health, LedgerError> {
+pub(super) fn health(db: &Db, now: Timestamp) -> Result<Health, LedgerError> {
     let doing = "reading the job table's health";
-    let jobs = counts::kept(db).await?;
+    let jobs = counts::kept(db)?;
     let oldest: Option<i64> =
-        sqlx::query_scalar(oldest_sql()).fetch_one(&mut *db).await.map_err(store(doing))?;
+        row(db, doing, oldest_sql(), Bind::default())?.try_get(0).map_err(store(doing))?;
     let mut out: HashMap<Instance, u64> = HashMap::new();
-    for ((instance, _), count) in count_out(db).await? {
+    for ((instance, _), count) in count_out(db)? {
         *out.entry(instance).or_insert(0) += u64::from(count);
     }
     let mut instances: BTreeMap<_, _> = pulses(db, now, 0)
-        .await?
+        ?
         .into_iter()
         .map(|(instance, pulsed)| {
             let count = out.remove(&instance).unwrap_or(0);
@@ -238,6 +236,6 @@ pub(super) async fn health(db: &mut SqliteConnection, now: Timestamp) -> Result<
     // Orders may be out at an instance that was never heard of.
     instances.extend(out.into_iter().map(|(instance, count)| (instance, (Timestamp::default(), count))));
     let oldest_due = oldest.map(Timestamp).filter(|at| *at <= now);
-    let (_, review) = super::reviewing::standing(db).await?;
-    Ok(Health { now, jobs, oldest_due, instances, pauses: pauses(db).await?, review })
+    let (_, review) = super::reviewing::standing(db)?;
+    Ok(Health { now, jobs, oldest_due, instances, pauses: pauses(db)?, review })
 }

@@ -1,126 +1,75 @@
 //! Writing what a batch decided.
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
 
+use rusqlite::params;
 use serde_json::Value;
 use sexton_model::{DeletionId, JobId};
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::connection::{Bind, Db, each, execute, rows, store};
 use super::decided::Found;
 use super::{codes, jobs};
 use crate::batch::{AuditWrite, Writes};
 use crate::row::JobRow;
 use crate::{LedgerError, rules};
 
-static HEADS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "WITH v (id, status, live, seq, head) AS (VALUES",
-        5,
-        ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live \
-         FROM v WHERE deletions.id = v.id",
-    )
-});
+const HEAD: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ?, status = ?, live = ? WHERE id = ?";
 
 /// Between two steps only the chain grows: the partial index on `live` is not touched.
-static CHAINS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "WITH v (id, seq, head) AS (VALUES",
-        3,
-        ") UPDATE deletions SET audit_seq = v.seq, audit_head = v.head FROM v WHERE deletions.id = v.id",
-    )
-});
+const CHAIN: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ? WHERE id = ?";
 
-static AUDIT: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::padded(
-        "INSERT INTO audit (deletion_id, seq, body, hash) SELECT * FROM (VALUES",
-        4,
-        ") WHERE column1 IS NOT NULL",
-    )
-});
+const AUDIT: &str = "INSERT INTO audit (deletion_id, seq, body, hash) VALUES (?, ?, ?, ?)";
 
-static MANIFESTS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "INSERT INTO manifests (job_id, step, body) VALUES",
-        3,
-        "ON CONFLICT (job_id, step) DO NOTHING",
-    )
-});
+const MANIFEST: &str =
+    "INSERT INTO manifests (job_id, step, body) VALUES (?, ?, ?) ON CONFLICT (job_id, step) DO NOTHING";
 
-static PRESENCE: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "WITH v (id, presence) AS (VALUES",
-        2,
-        ") UPDATE resources SET presence = v.presence FROM v WHERE resources.id = v.id",
-    )
-});
+const PRESENCE: &str = "UPDATE resources SET presence = ? WHERE id = ?";
 
-static TARGETS: LazyLock<Chunked> = LazyLock::new(|| {
-    Chunked::new(
-        "INSERT INTO targets (deletion_id, instance, body) VALUES",
-        3,
-        "ON CONFLICT (deletion_id, instance) DO UPDATE SET body = excluded.body",
-    )
-});
+const TARGET: &str = "INSERT INTO targets (deletion_id, instance, body) VALUES (?, ?, ?) \
+     ON CONFLICT (deletion_id, instance) DO UPDATE SET body = excluded.body";
 
 /// Write everything. `begun`: the restores that are new, with their resources; `statuses`: records whose status
 /// this batch changed.
-pub(super) async fn write(
-    db: &mut SqliteConnection,
+pub(super) fn write(
+    db: &Db,
     writes: Writes,
     found: &Found,
     begun: &HashMap<JobId, String>,
     statuses: &HashSet<DeletionId>,
 ) -> Result<(), LedgerError> {
-    write_jobs(db, &writes, found, begun).await?;
-    write_heads(db, &writes, statuses).await?;
-    audit(db, writes.audit).await?;
-    MANIFESTS
-        .execute(db, "writing manifests", writes.manifests.into_iter(), |(id, slot, step, value), bind| {
-            bind.add(JobId::of(id, slot).0).add(i64::from(step)).add(value.to_string());
-        })
-        .await?;
-    write_targets(db, writes.targets).await?;
+    write_jobs(db, &writes, found, begun)?;
+    write_heads(db, &writes, statuses)?;
+    audit(db, writes.audit)?;
+    each(db, "writing manifests", MANIFEST, writes.manifests, |statement, (id, slot, step, value)| {
+        statement.execute(params![JobId::of(id, slot).0, step, value.to_string()])
+    })?;
+    write_targets(db, writes.targets)?;
     for (id, hold) in &writes.holds {
         let mut bind = Bind::default();
         bind.add(id.0).add(hold.id).add(rules::text(hold)?);
         execute(db, "placing a hold", "INSERT INTO holds (deletion_id, id, body) VALUES (?, ?, ?)", bind)
-            .await?;
+            ?;
     }
     for (id, hold) in &writes.released {
         let mut bind = Bind::default();
         bind.add(id.0).add(*hold);
-        execute(db, "releasing a hold", "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind).await?;
+        execute(db, "releasing a hold", "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind)?;
     }
     for (id, waiver) in &writes.waivers {
         let mut bind = Bind::default();
         bind.add(id.0).add(rules::text(waiver)?).add(id.0);
         let sql = "INSERT INTO waivers (deletion_id, body, number) \
                    SELECT ?, ?, coalesce(max(number), 0) + 1 FROM waivers WHERE deletion_id = ?";
-        execute(db, "writing a waiver", sql, bind).await?;
+        execute(db, "writing a waiver", sql, bind)?;
     }
-    PRESENCE
-        .execute(
-            db,
-            "writing the inventory",
-            last_of(&writes.resources).into_iter(),
-            |(id, presence), bind| {
-                bind.add(id.to_string()).add(codes::of_presence(*presence));
-            },
-        )
-        .await?;
+    // One after the other, so the last one stays.
+    each(db, "writing the inventory", PRESENCE, &writes.resources, |statement, (id, presence)| {
+        statement.execute(params![codes::of_presence(*presence), id.to_string()])
+    })?;
     Ok(())
 }
 
-/// The last value of each key: an update from a list with a key twice would take any of them.
-fn last_of<K: Ord, V>(pairs: &[(K, V)]) -> Vec<(&K, &V)> {
-    let last: std::collections::BTreeMap<&K, &V> = pairs.iter().map(|(k, v)| (k, v)).collect();
-    last.into_iter().collect()
-}
-
-async fn write_jobs(
-    db: &mut SqliteConnection,
+fn write_jobs(
+    db: &Db,
     writes: &Writes,
     found: &Found,
     begun: &HashMap<JobId, String>,
@@ -139,27 +88,24 @@ async fn write_jobs(
         }
     }
     // Locks are given up before restores take them: the unique index looks at every row as it is written.
-    jobs::step(db, &steps).await?;
-    jobs::update(db, &others).await?;
-    jobs::insert(db, new).await
+    jobs::step(db, &steps)?;
+    jobs::update(db, &others)?;
+    jobs::insert(db, new)
 }
 
-async fn write_heads(
-    db: &mut SqliteConnection,
+fn write_heads(
+    db: &Db,
     writes: &Writes,
     statuses: &HashSet<DeletionId>,
 ) -> Result<(), LedgerError> {
     let (changed, grown): (Vec<_>, Vec<_>) = writes.heads.iter().partition(|(id, _)| statuses.contains(id));
-    let mut count = HEADS
-        .execute(db, "writing records' heads", changed.into_iter(), |(id, (seq, head, status)), bind| {
-            bind.add(id.0).add(codes::of_status(*status)).add(status.live()).add(*seq).add(head.to_vec());
-        })
-        .await?;
-    count += CHAINS
-        .execute(db, "writing records' heads", grown.into_iter(), |(id, (seq, head, _)), bind| {
-            bind.add(id.0).add(*seq).add(head.to_vec());
-        })
-        .await?;
+    let doing = "writing records' heads";
+    let mut count = each(db, doing, HEAD, changed, |statement, (id, (seq, head, status))| {
+        statement.execute(params![seq, head, codes::of_status(*status), status.live(), id.0])
+    })?;
+    count += each(db, doing, CHAIN, grown, |statement, (id, (seq, head, _))| {
+        statement.execute(params![seq, head, id.0])
+    })?;
     if count != writes.heads.len() as u64 {
         let reason = format!("{} were to be written, {count} are there", writes.heads.len());
         return Err(codes::corrupt("deletions", "heads", reason));
@@ -168,25 +114,23 @@ async fn write_heads(
 }
 
 /// Append events.
-pub(super) async fn audit(db: &mut SqliteConnection, events: Vec<AuditWrite>) -> Result<(), LedgerError> {
-    AUDIT
-        .execute(db, "appending to the audit trail", events.into_iter(), |event, bind| {
-            bind.add(event.deletion.0).add(event.seq).add(event.body).add(event.hash.to_vec());
-        })
-        .await?;
+pub(super) fn audit(db: &Db, events: Vec<AuditWrite>) -> Result<(), LedgerError> {
+    each(db, "appending to the audit trail", AUDIT, events, |statement, event| {
+        statement.execute(params![event.deletion.0, event.seq, event.body, event.hash])
+    })?;
     Ok(())
 }
 
 /// Pin targets: what is joined is read first, all in order.
-async fn write_targets(
-    db: &mut SqliteConnection,
+fn write_targets(
+    db: &Db,
     targets: Vec<(DeletionId, sexton_model::Instance, Value, bool)>,
 ) -> Result<(), LedgerError> {
     if targets.is_empty() {
         return Ok(());
     }
     let joins: Vec<_> = targets.iter().filter(|t| t.3).map(|t| (t.0, t.1.to_string())).collect();
-    let mut pinned = if joins.is_empty() { Default::default() } else { read_targets(db, &joins).await? };
+    let mut pinned = if joins.is_empty() { Default::default() } else { read_targets(db, &joins)? };
     for (id, instance, value, join) in targets {
         let key = (id, instance.to_string());
         let value = match pinned.remove(&key) {
@@ -195,11 +139,9 @@ async fn write_targets(
         };
         pinned.insert(key, value);
     }
-    TARGETS
-        .execute(db, "pinning targets", pinned.into_iter(), |((id, instance), value), bind| {
-            bind.add(id.0).add(instance).add(value.to_string());
-        })
-        .await?;
+    each(db, "pinning targets", TARGET, pinned, |statement, ((id, instance), value)| {
+        statement.execute(params![id.0, instance, value.to_string()])
+    })?;
     Ok(())
 }
 
@@ -215,8 +157,8 @@ fn pairs<V: serde::Serialize>(of: impl Iterator<Item = (i64, V)>) -> Result<Stri
 }
 
 /// Pinned targets, by deletion and instance.
-pub(super) async fn read_targets(
-    db: &mut SqliteConnection,
+pub(super) fn read_targets(
+    db: &Db,
     wanted: &[(DeletionId, String)],
 ) -> Result<HashMap<(DeletionId, String), Value>, LedgerError> {
     let mut bind = Bind::default();
@@ -225,7 +167,7 @@ pub(super) async fn read_targets(
                ON t.deletion_id = CAST(n.key AS INTEGER) AND t.instance = n.value";
     let doing = "reading targets";
     let mut found = HashMap::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let id: i64 = row.try_get(0).map_err(store(doing))?;
         let instance: String = row.try_get(1).map_err(store(doing))?;
         let text: &str = row.try_get(2).map_err(store(doing))?;
@@ -235,8 +177,8 @@ pub(super) async fn read_targets(
 }
 
 /// Manifests, by the stage's job and the step.
-pub(super) async fn read_manifests(
-    db: &mut SqliteConnection,
+pub(super) fn read_manifests(
+    db: &Db,
     wanted: &[(JobId, u16)],
 ) -> Result<HashMap<(JobId, u16), Value>, LedgerError> {
     let mut bind = Bind::default();
@@ -245,7 +187,7 @@ pub(super) async fn read_manifests(
                ON m.job_id = CAST(n.key AS INTEGER) AND m.step = n.value";
     let doing = "reading manifests";
     let mut found = HashMap::new();
-    for row in rows(db, doing, sql, bind).await? {
+    for row in rows(db, doing, sql, bind)? {
         let id: i64 = row.try_get(0).map_err(store(doing))?;
         let step: u16 = row.try_get(1).map_err(store(doing))?;
         let text: &str = row.try_get(2).map_err(store(doing))?;

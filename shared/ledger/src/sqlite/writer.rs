@@ -1,4 +1,4 @@
-//! The one task that writes: it drains what waits, decides all of it in one transaction, commits once, and
+//! The one thread that writes: it drains what waits, decides all of it in one transaction, commits once, and
 //! only then answers.
 use std::collections::VecDeque;
 use std::fs::File;
@@ -8,12 +8,10 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId};
-use sqlx::Connection as _;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::chunk::{close, store};
 use super::clock::Clock;
+use super::connection::Db;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{inventory, pausing, reviewing, run};
@@ -26,10 +24,6 @@ pub(super) const WAITING: usize = 256;
 
 /// Commands in one transaction: keeps a commit, and so the longest wait for an answer, short.
 const GROUP: usize = 64;
-
-/// Intents that neighbouring batches are joined to: enough for the fixed cost of a batch not to matter, and few
-/// enough for one to be decided while another is written.
-const MERGED: usize = 128;
 
 /// Intents in one transaction, unless a single batch has more: many enough for the sync of a commit not to matter, and
 /// few enough for consumers to work on some answers while the next ones are written. With all that is out in one
@@ -77,10 +71,10 @@ pub(super) struct Command {
 
 /// Everything the writer owns.
 pub(super) struct Writer {
-    pub(super) db: SqliteConnection,
+    pub(super) db: Db,
     pub(super) memory: Memory,
     pub(super) clock: Arc<Clock>,
-    pub(super) setting: Arc<Setting>,
+    pub(super) setting: Setting,
     /// Orders out as of the last commit, for whoever asks for free credit.
     pub(super) out: Arc<Mutex<OutCounts>>,
     /// What was committed, for whoever asks what is known.
@@ -89,70 +83,50 @@ pub(super) struct Writer {
     pub(super) lock: File,
 }
 
-/// Commands that are decided as one: a single one, or neighbouring batches.
-struct Item {
-    work: Work,
-    replies: Vec<(Reply, usize)>,
-}
-
 impl Writer {
     /// Write until every handle is gone.
-    pub(super) async fn work(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn work(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(GROUP);
-        while commands.recv_many(&mut waiting, GROUP).await > 0 {
-            let items = merge(waiting.drain(..));
-            self.answer(items).await;
+        while commands.blocking_recv_many(&mut waiting, GROUP) > 0 {
+            self.answer(waiting.drain(..));
         }
-        close(self.db).await;
+        self.db.close();
         drop(self.lock);
     }
 
-    /// One transaction for all; if it fails, one for each, so that only the bad one fails.
-    async fn answer(&mut self, items: Vec<Item>) {
-        let mut todo = groups(items);
+    /// One transaction for many; if it fails, one for each, so that only the bad one fails.
+    fn answer(&mut self, commands: impl Iterator<Item = Command>) {
+        let mut todo = groups(commands);
         while let Some(group) = todo.pop_front() {
-            let answers = self.transaction(&group).await;
-            if answers.is_err() {
-                self.memory.forget();
-            }
-            match answers {
+            match self.transaction(&group) {
+                // Whoever asked may be gone; what was decided stays decided.
                 Ok(answers) => {
-                    for (item, answer) in group.into_iter().zip(answers) {
-                        reply(item.replies, answer);
-                    }
-                }
-                Err(error) if group.len() == 1 && group[0].replies.len() <= 1 => {
-                    if let Some((reply, _)) = group.into_iter().flat_map(|item| item.replies).next() {
-                        reply.send(Err(error)).ok();
+                    for (command, answer) in group.into_iter().zip(answers) {
+                        command.reply.send(Ok(answer)).ok();
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, items = group.len(), "a group failed, each is tried alone");
-                    for item in group.into_iter().flat_map(apart).rev() {
-                        todo.push_front(vec![item]);
+                    self.memory.forget();
+                    if group.len() > 1 {
+                        tracing::warn!(%error, commands = group.len(), "a group failed, each is tried alone");
+                        for command in group.into_iter().rev() {
+                            todo.push_front(vec![command]);
+                        }
+                    } else if let Some(command) = group.into_iter().next() {
+                        command.reply.send(Err(error)).ok();
                     }
                 }
             }
         }
     }
 
-    async fn transaction(&mut self, group: &[Item]) -> Result<Vec<Answer>, LedgerError> {
-        let mut tx = self.db.begin_with("BEGIN IMMEDIATE").await.map_err(store("beginning to write"))?;
+    fn transaction(&mut self, group: &[Command]) -> Result<Vec<Answer>, LedgerError> {
         let mut staged = self.memory.stage(self.clock.now());
-        let with = (&self.setting, &*self.known);
-        let done = all(&mut tx, &mut self.memory, &mut staged, with, group).await;
-        let answers = match done {
-            Ok(answers) => answers,
-            Err(error) => {
-                // What was loaded for this transaction is dropped with `staged`. If the rollback failed, the
-                // next BEGIN would, too, and say so.
-                if let Err(failed) = tx.rollback().await {
-                    tracing::error!(error = %failed, "a transaction could not be rolled back");
-                }
-                return Err(error);
-            }
-        };
-        tx.commit().await.map_err(store("committing"))?;
+        let (memory, with) = (&mut self.memory, (&self.setting, &*self.known));
+        // What was loaded for a transaction that fails is dropped with `staged`.
+        let answers = self
+            .db
+            .transaction("BEGIN IMMEDIATE", || all(&self.db, memory, &mut staged, with, group))?;
         self.known.note_fence(self.memory.last_fence);
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
@@ -160,136 +134,72 @@ impl Writer {
     }
 }
 
-/// Do everything in order; neighbouring batches together.
-async fn all(
-    db: &mut SqliteConnection,
+/// Do everything in order.
+fn all(
+    db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (setting, known): (&Arc<Setting>, &Known),
-    group: &[Item],
+    with: (&Setting, &Known),
+    group: &[Command],
 ) -> Result<Vec<Answer>, LedgerError> {
     let mut answers = Vec::with_capacity(group.len());
-    let mut batches: Vec<&Arc<Vec<Intent>>> = Vec::new();
-    for item in group {
-        if let Work::Run(batch) = &item.work {
-            batches.push(batch);
-            continue;
-        }
-        let before = run::run(db, memory, staged, setting, &std::mem::take(&mut batches)).await?;
-        answers.extend(before.into_iter().map(Answer::Run));
-        answers.push(one(db, memory, staged, (setting, known), &item.work).await?);
+    for command in group {
+        answers.push(one(db, memory, staged, with, &command.work)?);
     }
-    let rest = run::run(db, memory, staged, setting, &batches).await?;
-    answers.extend(rest.into_iter().map(Answer::Run));
-    staged.write_counts(db).await?;
-    memory.write_fences(db).await?;
+    staged.write_counts(db)?;
+    memory.write_fences(db)?;
     Ok(answers)
 }
 
-async fn one(
-    db: &mut SqliteConnection,
+fn one(
+    db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (setting, known): (&Arc<Setting>, &Known),
+    (setting, known): (&Setting, &Known),
     work: &Work,
 ) -> Result<Answer, LedgerError> {
     Ok(match work {
-        Work::Run(batch) => {
-            let mut results = run::run(db, memory, staged, setting, &[batch]).await?;
-            Answer::Run(results.pop().unwrap_or_default())
-        }
+        Work::Run(batch) => Answer::Run(run::run(db, memory, staged, setting, batch)?),
         Work::Register(resources, by, whole) => {
-            Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole)).await?)
+            Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole))?)
         }
-        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting.day, new).await?),
+        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting.day, new)?),
         Work::Pause(covers, by, reason) => {
-            Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason)).await?)
+            Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
         }
-        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by)).await?),
+        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
         Work::Pulse(alive) => {
-            pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us())).await?;
+            pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us()))?;
             Answer::Pulse
         }
-        Work::Checkpoint => Answer::Checkpoint(reviewing::checkpoint(db, staged, &known.seen()).await?),
+        Work::Checkpoint => Answer::Checkpoint(reviewing::checkpoint(db, staged, &known.seen())?),
         Work::Confront(seen) => {
-            let (review, mark) = reviewing::confront(db, memory, staged, seen).await?;
+            let (review, mark) = reviewing::confront(db, memory, staged, seen)?;
             Answer::Confront(review, mark)
         }
         Work::Accept(epoch, by, reason) => {
-            Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason)).await?)
+            Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason))?)
         }
         Work::Compare => {
-            staged.write_counts(db).await?;
-            Answer::Compare(memory::compare(db, memory, staged).await?)
+            staged.write_counts(db)?;
+            Answer::Compare(memory::compare(db, memory, staged)?)
         }
     })
 }
 
 /// What goes into one transaction each, in order.
-fn groups(items: Vec<Item>) -> VecDeque<Vec<Item>> {
+fn groups(commands: impl Iterator<Item = Command>) -> VecDeque<Vec<Command>> {
     let mut groups = VecDeque::new();
     let (mut group, mut intents) = (Vec::new(), 0);
-    for item in items {
-        let more = if let Work::Run(batch) = &item.work { batch.len() } else { 0 };
+    for command in commands {
+        let more = if let Work::Run(batch) = &command.work { batch.len() } else { 0 };
         if !group.is_empty() && intents + more > INTENTS {
             groups.push_back(std::mem::take(&mut group));
             intents = 0;
         }
         intents += more;
-        group.push(item);
+        group.push(command);
     }
     groups.push_back(group);
     groups
-}
-
-/// Join neighbouring batches.
-fn merge(commands: impl Iterator<Item = Command>) -> Vec<Item> {
-    let mut items: Vec<Item> = Vec::new();
-    for Command { work, reply } in commands {
-        match (work, items.last_mut()) {
-            (Work::Run(more), Some(Item { work: Work::Run(batch), replies }))
-                if batch.len() + more.len() <= MERGED =>
-            {
-                replies.push((reply, more.len()));
-                Arc::make_mut(batch).extend(Arc::unwrap_or_clone(more));
-            }
-            (work, _) => {
-                let count = if let Work::Run(batch) = &work { batch.len() } else { 0 };
-                items.push(Item { work, replies: vec![(reply, count)] });
-            }
-        }
-    }
-    items
-}
-
-/// The batches an item was joined from.
-fn apart(item: Item) -> Vec<Item> {
-    match item {
-        Item { work: Work::Run(batch), replies } if replies.len() > 1 => {
-            let mut batch = Arc::unwrap_or_clone(batch);
-            let own = |(reply, count)| {
-                let own = batch.drain(..count).collect();
-                Item { work: Work::Run(Arc::new(own)), replies: vec![(reply, count)] }
-            };
-            replies.into_iter().map(own).collect()
-        }
-        whole => vec![whole],
-    }
-}
-
-/// Hand out the answers after the commit. Whoever asked may be gone; what was decided stays decided.
-fn reply(replies: Vec<(Reply, usize)>, answer: Answer) {
-    match answer {
-        Answer::Run(results) => {
-            let mut results = results.into_iter();
-            for (reply, count) in replies {
-                reply.send(Ok(Answer::Run(results.by_ref().take(count).collect()))).ok();
-            }
-        }
-        answer => {
-            if let Some((reply, _)) = replies.into_iter().next() {
-                reply.send(Ok(answer)).ok();
-            }
-        }
-    }
 }
