@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::Value;
-use rusqlite::{CachedStatement, params_from_iter};
+use rusqlite::CachedStatement;
 
 use super::codes::corrupt;
 use crate::LedgerError;
@@ -105,6 +105,19 @@ impl Bind {
     }
 }
 
+/// Bind all that the statement has parameters for: of several texts for several sets of filters each uses its own of
+/// the values. That it has too few values is an error, rather than a NULL.
+fn bind_all(statement: &mut CachedStatement<'_>, bind: Bind) -> rusqlite::Result<()> {
+    let (given, needed) = (bind.0.len(), statement.parameter_count());
+    if given < needed {
+        return Err(rusqlite::Error::InvalidParameterCount(given, needed));
+    }
+    for (number, value) in (1..=needed).zip(bind.0) {
+        statement.raw_bind_parameter(number, value)?;
+    }
+    Ok(())
+}
+
 /// Run a statement without rows; how many it changed.
 pub(super) fn execute(
     db: &Db,
@@ -112,8 +125,12 @@ pub(super) fn execute(
     sql: &'static str,
     bind: Bind,
 ) -> Result<u64, LedgerError> {
-    let changed = db.prepare(doing, sql)?.execute(params_from_iter(bind.0)).map_err(store(doing))?;
-    Ok(changed as u64)
+    let mut statement = db.prepare(doing, sql)?;
+    let run = || {
+        bind_all(&mut statement, bind)?;
+        statement.raw_execute()
+    };
+    Ok(run().map_err(store(doing))? as u64)
 }
 
 /// Run a statement once for each of `rows`, of which `write` binds and executes one; how many rows were changed.
@@ -141,12 +158,16 @@ pub(super) fn rows(
 ) -> Result<Vec<Row>, LedgerError> {
     let mut statement = db.prepare(doing, sql)?;
     let columns = statement.column_count();
-    let read = |row: &rusqlite::Row<'_>| {
-        let values = (0..columns).map(|column| row.get(column));
-        values.collect::<rusqlite::Result<_>>().map(Row)
+    let read = || {
+        bind_all(&mut statement, bind)?;
+        let mut found = Vec::new();
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next()? {
+            found.push(Row((0..columns).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?));
+        }
+        Ok(found)
     };
-    let found = statement.query_map(params_from_iter(bind.0), read).map_err(store(doing))?;
-    found.collect::<Result<_, _>>().map_err(store(doing))
+    read().map_err(store::<rusqlite::Error>(doing))
 }
 
 /// The one row of a query.
