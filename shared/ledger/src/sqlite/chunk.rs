@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Arguments as _, Encode, Sqlite, Type};
 
+use super::codes;
 use crate::LedgerError;
 
 /// Rows per statement. Powers of two, so that few statements make up any number of rows: what a statement costs
@@ -48,6 +49,16 @@ pub(super) async fn execute(
 ) -> Result<u64, LedgerError> {
     let values = bind.ready().map_err(store(doing))?;
     Ok(sqlx::query_with(sql, values).execute(db).await.map_err(store(doing))?.rows_affected())
+}
+
+/// Run a statement that has to change one row of `table`.
+pub(super) async fn change_one(
+    db: &mut SqliteConnection,
+    (doing, table): (&'static str, &'static str),
+    sql: &'static str,
+    bind: Bind,
+) -> Result<(), LedgerError> {
+    codes::all_there(table, execute(db, doing, sql, bind).await?, 1)
 }
 
 /// Run a query.

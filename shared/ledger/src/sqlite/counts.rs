@@ -40,12 +40,13 @@ impl Counts {
             .map(|name| (code(name), self.0[name as usize]))
             .filter(|(_, more)| *more != 0)
             .collect();
-        UPDATE
+        let wanted = changed.len();
+        let done = UPDATE
             .execute(db, "counting jobs", changed.into_iter(), |(state, more), bind| {
                 bind.add(state).add(more);
             })
             .await?;
-        Ok(())
+        codes::all_there("job_counts", done, wanted)
     }
 }
 

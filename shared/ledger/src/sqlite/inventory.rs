@@ -9,7 +9,7 @@ use sexton_model::{Actor, DeletionId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, rows, store};
+use super::chunk::{Bind, Chunked, change_one, execute, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::{codes, jobs, write};
@@ -144,7 +144,8 @@ pub(super) async fn register(
             memory.deletions.take(&live);
         }
     }
-    RESOURCES
+    let wanted = written.len();
+    let done = RESOURCES
         .execute(db, "writing resources", written.into_iter(), |(standing, body), bind| {
             let resource = &standing.resource;
             bind.add(resource.id.to_string())
@@ -157,6 +158,7 @@ pub(super) async fn register(
                 .add(standing.head.to_vec());
         })
         .await?;
+    codes::all_there("resources", done, wanted)?;
     append(db, events).await?;
     Ok(results)
 }
@@ -212,7 +214,8 @@ pub(super) async fn create(
     insert(db, &made).await?;
     let mut bind = Bind::default();
     bind.add(first - 1 + made.len() as i64);
-    super::chunk::execute(db, "numbering records", "UPDATE ledger SET last_deletion = ?", bind).await?;
+    let numbering = ("numbering records", "ledger");
+    change_one(db, numbering, "UPDATE ledger SET last_deletion = ?", bind).await?;
     Ok(results)
 }
 
@@ -249,7 +252,7 @@ async fn plan_number(db: &mut SqliteConnection, body: &str) -> Result<i64, Ledge
     let mut bind = Bind::default();
     bind.add(digest.clone()).add(body.to_owned());
     let sql = "INSERT INTO plans (digest, body) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING";
-    super::chunk::execute(db, doing, sql, bind).await?;
+    execute(db, doing, sql, bind).await?;
     sqlx::query_scalar("SELECT number FROM plans WHERE digest = ?")
         .bind(digest)
         .fetch_one(db)

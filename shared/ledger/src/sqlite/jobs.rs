@@ -6,6 +6,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::chunk::{Bind, Chunked};
+use super::codes;
 use crate::LedgerError;
 use crate::row::JobRow;
 
@@ -69,7 +70,7 @@ pub(super) async fn insert(
 /// Write jobs that exist.
 pub(super) async fn update(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<(), LedgerError> {
     let changed = UPDATE.execute(db, "writing jobs", rows.iter(), |row, bind| all(row, bind)).await?;
-    all_there(changed, rows)
+    codes::all_there("jobs", changed, rows.len())
 }
 
 /// Write jobs that were running and still are.
@@ -92,18 +93,7 @@ pub(super) async fn step(db: &mut SqliteConnection, rows: &[&JobRow]) -> Result<
                 .add(row.out_at.clone());
         })
         .await?;
-    all_there(changed, rows)
-}
-
-fn all_there(changed: u64, rows: &[&JobRow]) -> Result<(), LedgerError> {
-    if changed == rows.len() as u64 {
-        return Ok(());
-    }
-    Err(LedgerError::Corrupt {
-        table: "jobs",
-        key: rows.first().map_or_else(String::new, |row| format!("{} and others", row.id)),
-        reason: format!("{} rows were to be written, {changed} are there", rows.len()),
-    })
+    codes::all_there("jobs", changed, rows.len())
 }
 
 fn all(row: &JobRow, bind: &mut Bind) {

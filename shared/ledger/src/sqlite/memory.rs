@@ -12,7 +12,7 @@ use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, execute, rows, store};
+use super::chunk::{Bind, change_one, rows, store};
 use super::load::{Bodies, Headed, load, moment};
 use super::{codes, counts};
 use crate::recent::Recent;
@@ -105,8 +105,7 @@ impl Memory {
         }
         let mut bind = Bind::default();
         bind.add(self.last_fence);
-        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind).await?;
-        Ok(())
+        change_one(db, ("counting fences", "ledger"), "UPDATE ledger SET last_fence = ?", bind).await
     }
 
     /// Take over what was committed. What is over is forgotten: nobody asks for it often.

@@ -8,7 +8,7 @@ use sexton_model::{Actor, DeletionId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::chunk::{Bind, Chunked, change_one, execute, rows, store};
 use super::codes;
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
@@ -34,7 +34,7 @@ pub(super) async fn pause(
     bind.add(id).add(rules::text(&pause)?);
     execute(db, doing, "INSERT INTO pauses (id, body) VALUES (?, ?)", bind).await?;
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
-    execute(db, doing, sql, Bind::default()).await?;
+    change_one(db, (doing, "ledger"), sql, Bind::default()).await?;
     memory.pauses = None;
     memory.standing = None;
     link(db, &event(staged, "paused", by, &pause)?).await?;
@@ -52,7 +52,7 @@ pub(super) async fn resume(
     let Some(pause) = pauses(db).await?.into_iter().find(|pause| pause.id == id) else { return Ok(None) };
     let mut bind = Bind::default();
     bind.add(id);
-    execute(db, "lifting a pause", "DELETE FROM pauses WHERE id = ?", bind).await?;
+    change_one(db, ("lifting a pause", "pauses"), "DELETE FROM pauses WHERE id = ?", bind).await?;
     memory.pauses = None;
     link(db, &event(staged, "resumed", by, &pause)?).await?;
     Ok(Some(pause))
@@ -77,8 +77,7 @@ pub(super) async fn link(db: &mut SqliteConnection, event: &LedgerEvent) -> Resu
     append(db, vec![(PAUSES.to_owned(), seq + 1, text, head)]).await?;
     let mut bind = Bind::default();
     bind.add(seq + 1).add(head.to_vec());
-    execute(db, doing, "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind).await?;
-    Ok(())
+    change_one(db, (doing, "ledger"), "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind).await
 }
 
 /// Orders that are out and that the pause covers, in pieces so that no more deletions than one batch has are

@@ -4,7 +4,7 @@ use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review, behind};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, execute, rows, store};
+use super::chunk::{Bind, change_one, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
 use super::{codes, pausing};
@@ -40,7 +40,8 @@ pub(super) async fn checkpoint(
     let mark = Mark { number: found.number + 1, at: staged.now, ..found };
     let mut bind = Bind::default();
     bind.add(mark.number).add(mark.at.0);
-    execute(db, "writing a checkpoint", "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind).await?;
+    let doing = ("writing a checkpoint", "ledger");
+    change_one(db, doing, "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind).await?;
     Ok(Ok(mark))
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn confront(
     let mut bind = Bind::default();
     bind.add(i64::from(mark.epoch)).add(mark.number).add(mark.revision).add(known::stored(&review)?);
     let sql = "UPDATE ledger SET epoch = ?, checkpoints = ?, revision = ?, review = ?";
-    execute(db, "entering an epoch", sql, bind).await?;
+    change_one(db, ("entering an epoch", "ledger"), sql, bind).await?;
     memory.standing = None;
     pausing::link(db, &event).await?;
     Ok((Some(review), mark))
@@ -73,7 +74,8 @@ pub(super) async fn accept(
 ) -> Result<bool, LedgerError> {
     let (_, review) = standing(db).await?;
     let Some(review) = review.filter(|review| review.epoch == epoch) else { return Ok(false) };
-    execute(db, "accepting a review", "UPDATE ledger SET review = NULL", Bind::default()).await?;
+    let doing = ("accepting a review", "ledger");
+    change_one(db, doing, "UPDATE ledger SET review = NULL", Bind::default()).await?;
     memory.standing = None;
     pausing::link(db, &known::accepted(&review, by, reason, staged.now)?).await?;
     Ok(true)

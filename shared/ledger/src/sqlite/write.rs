@@ -7,7 +7,7 @@ use sexton_model::{DeletionId, JobId};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
-use super::chunk::{Bind, Chunked, execute, rows, store};
+use super::chunk::{Bind, Chunked, change_one, execute, rows, store};
 use super::decided::Found;
 use super::{codes, jobs};
 use crate::batch::{AuditWrite, Writes};
@@ -91,7 +91,8 @@ pub(super) async fn write(
     for (id, hold) in &writes.released {
         let mut bind = Bind::default();
         bind.add(id.0).add(*hold);
-        execute(db, "releasing a hold", "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind).await?;
+        let doing = ("releasing a hold", "holds");
+        change_one(db, doing, "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind).await?;
     }
     for (id, waiver) in &writes.waivers {
         let mut bind = Bind::default();
@@ -100,17 +101,14 @@ pub(super) async fn write(
                    SELECT ?, ?, coalesce(max(number), 0) + 1 FROM waivers WHERE deletion_id = ?";
         execute(db, "writing a waiver", sql, bind).await?;
     }
-    PRESENCE
-        .execute(
-            db,
-            "writing the inventory",
-            last_of(&writes.resources).into_iter(),
-            |(id, presence), bind| {
-                bind.add(id.to_string()).add(codes::of_presence(*presence));
-            },
-        )
+    let resources = last_of(&writes.resources);
+    let wanted = resources.len();
+    let done = PRESENCE
+        .execute(db, "writing the inventory", resources.into_iter(), |(id, presence), bind| {
+            bind.add(id.to_string()).add(codes::of_presence(*presence));
+        })
         .await?;
-    Ok(())
+    codes::all_there("resources", done, wanted)
 }
 
 /// The last value of each key: an update from a list with a key twice would take any of them.
@@ -160,11 +158,7 @@ async fn write_heads(
             bind.add(id.0).add(*seq).add(head.to_vec());
         })
         .await?;
-    if count != writes.heads.len() as u64 {
-        let reason = format!("{} were to be written, {count} are there", writes.heads.len());
-        return Err(codes::corrupt("deletions", "heads", reason));
-    }
-    Ok(())
+    codes::all_there("deletions", count, writes.heads.len())
 }
 
 /// Append events.
