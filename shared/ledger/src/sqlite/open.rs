@@ -46,8 +46,17 @@ impl SqliteLedger {
     /// would not keep what it commits; [`LedgerError::Store`] if it cannot be opened or migrated.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
         let path = path.as_ref();
-        let lock = lock(path).await?;
-        let mut db = writing(path).connect().await.map_err(store("opening the file"))?;
+        Self::open_through(path, writing(path), options).await
+    }
+
+    /// The same, with a connection for the writer that is set otherwise: for tests of what is refused.
+    async fn open_through(
+        path: &Path,
+        writing: SqliteConnectOptions,
+        options: Options,
+    ) -> Result<Self, LedgerError> {
+        let lock = lock(path, LOCK_WAIT).await?;
+        let mut db = writing.connect().await.map_err(store("opening the file"))?;
         // Not `run`: with its borrowed connection this future would not be `Send` (sqlx says so itself).
         MIGRATIONS
             .run_direct(None, &mut db, false)
@@ -122,14 +131,14 @@ fn writing(path: &Path) -> SqliteConnectOptions {
 }
 
 /// Take the lock beside the file, or find that somebody else writes it.
-async fn lock(path: &Path) -> Result<File, LedgerError> {
+async fn lock(path: &Path, patience: Duration) -> Result<File, LedgerError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let failed =
         |source: std::io::Error| LedgerError::Store { doing: "locking the file", source: Box::new(source) };
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
-    let until = Instant::now() + LOCK_WAIT;
+    let until = Instant::now() + patience;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -197,6 +206,27 @@ mod tests {
         ] {
             let error = check_durable(&mut unfit.connect().await.unwrap()).await.unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
+            // Nor is a ledger opened on it.
+            let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+            match SqliteLedger::open_through(&file, unfit, options).await {
+                Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
+                other => panic!("{found}: {other:?}"),
+            }
         }
+    }
+
+    /// Whoever holds the lock may be another process: a lock belongs to the file that was opened, not to who did.
+    #[tokio::test]
+    async fn a_file_that_somebody_else_has_open_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let first = SqliteLedger::open(&file, options.clone()).await.unwrap();
+        match lock(&file, Duration::ZERO).await {
+            Err(LedgerError::Unfit(reason)) => assert!(reason.contains("another process"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        SqliteLedger::open(&file, options).await.unwrap();
     }
 }
