@@ -156,17 +156,29 @@ impl Engine {
             if let Some(batches) = self.batches.get() {
                 batches.decided(size, began.elapsed());
             }
-            self.publish(&done, followed).await?;
+            let unwritable = self.publish(&done, followed).await?;
+            self.settle_unwritable(unwritable).await?;
             results.extend(done);
         }
         Ok(results)
     }
 
+    /// Orders that cannot be written down: their jobs park, or, if only a look was ordered, what comes instead may be
+    /// as unwritable. That spends an attempt each time, so it ends.
+    async fn settle_unwritable(&self, mut unwritable: Vec<Intent>) -> Result<(), LedgerError> {
+        while !unwritable.is_empty() {
+            let done = self.ledger.run(unwritable).await?;
+            unwritable = self.publish(&done, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Publish what was decided; orders that cannot be written down come back.
     async fn publish(
         &self,
         results: &[Result<Decided, NotDone>],
         followed: Option<follow::Batch>,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<Intent>, LedgerError> {
         // They end when the orders are published.
         let orders = followed.map(|batch| batch.decided(results)).unwrap_or_default();
         let mut decided = Vec::with_capacity(results.len());
@@ -180,7 +192,7 @@ impl Engine {
                 Err(other) => tracing::warn!(%other, "an event for nothing"),
             }
         }
-        let Some(now) = decided.iter().map(|d| d.at).max() else { return Ok(()) };
+        let Some(now) = decided.iter().map(|d| d.at).max() else { return Ok(Vec::new()) };
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
@@ -188,10 +200,11 @@ impl Engine {
         if !self.noted() && ordered > 0 {
             self.counters.unpublished.fetch_add(ordered as u64, Ordering::Relaxed);
             tracing::error!(ordered, "not published, leases will repair it");
-            return Ok(());
+            return Ok(Vec::new());
         }
-        self.send(self.outbox.messages(&decided, &orders, now)).await;
-        Ok(())
+        let messages = self.outbox.messages(&decided, &orders, now);
+        self.send(messages.outgoing).await;
+        Ok(messages.unwritable)
     }
 
     /// Why nothing may be published although everything answers, for people.

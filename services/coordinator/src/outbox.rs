@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sexton_bus::{Outgoing, Queue, Target};
-use sexton_ledger::{Decided, Dispatch};
-use sexton_model::decide::Effect;
+use sexton_ledger::{Decided, Dispatch, Intent};
+use sexton_model::decide::{Effect, Event as Decide};
 use sexton_model::deletion::Due;
 use sexton_model::plan::Performer;
-use sexton_model::{Instance, Kind, Timestamp};
+use sexton_model::step::Outcome;
+use sexton_model::{Fence, Instance, JobId, Kind, Timestamp};
 use sexton_protocol::envelope::PACK_MAX;
 use sexton_protocol::{
-    BeaconSigner, Broadcast, Direction, Event, Extension, Happened, Holder, Keyring, Order, Pack, Packed,
-    Packer,
+    BeaconSigner, Broadcast, Direction, EncodeError, Event, Extension, Happened, Holder, Keyring, Order,
+    Pack, Packed, Packer,
 };
 
 use crate::follow::Orders;
@@ -35,11 +36,21 @@ pub struct Outbox {
     pub unpacked: Vec<Instance>,
 }
 
+/// What decisions became.
+#[derive(Debug, Default)]
+pub(crate) struct Messages {
+    /// To be published.
+    pub(crate) outgoing: Vec<Outgoing>,
+    /// Orders that can never be written down, each with the answer that it gets instead of one by its consumer: given
+    /// again and again they would run into one lease after the other.
+    pub(crate) unwritable: Vec<Intent>,
+}
+
 impl Outbox {
     /// All messages that these decisions ask for. `traced` are the orders among them that are traced.
-    pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Vec<Outgoing> {
+    pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Messages {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();
-        let mut messages = Vec::new();
+        let mut messages = Messages::default();
         let mut events: BTreeMap<(&Kind, &'static str), Vec<Happened>> = BTreeMap::new();
         for one in decided {
             if let Some(order) = one.dispatch.as_ref().and_then(|d| order_of(d, now)) {
@@ -51,7 +62,7 @@ impl Outbox {
                     Effect::Extend { job, fence, performer, deadline } => {
                         let extension =
                             Extension { job: *job, fence: *fence, nonce: *performer, deadline: *deadline };
-                        messages.extend(self.broadcast(Broadcast::Extension(extension), now));
+                        messages.outgoing.extend(self.broadcast(Broadcast::Extension(extension), now));
                     }
                     Effect::Happened { what, detail } => {
                         let happened = happened(one, what, detail, now);
@@ -61,7 +72,7 @@ impl Outbox {
             }
         }
         for ((kind, what), events) in events {
-            self.announce(&format!("{kind}.{what}"), events, now, &mut messages);
+            self.announce(&format!("{kind}.{what}"), events, now, &mut messages.outgoing);
         }
         for (instance, orders) in orders {
             self.pack(&instance, orders, traced, now, &mut messages);
@@ -75,7 +86,7 @@ impl Outbox {
         orders: Vec<Order>,
         traced: &Orders,
         now: Timestamp,
-        into: &mut Vec<Outgoing>,
+        into: &mut Messages,
     ) {
         let alone = orders.len() < PACK_FROM || self.unpacked.contains(instance);
         let mut packer = Packer::new(if alone { 1 } else { PACK_MAX });
@@ -83,20 +94,23 @@ impl Outbox {
         let mut ttl = None;
         for order in orders {
             let left = Duration::from_millis(order.deadline.ms_since(now).max(1));
-            let id = order.job;
+            let (job, fence) = (order.job, order.fence);
             let traceparent = traced.traceparent(order.fence);
             match packer.push(&Event::new(SOURCE, now, order).traced(traceparent)) {
                 Ok(full) => {
                     ttl = Some(ttl.map_or(left, |t: Duration| t.min(left)));
                     if let Some(packed) = full {
-                        into.extend(self.seal(instance, packed, ttl.take()));
+                        into.outgoing.extend(self.seal(instance, packed, ttl.take()));
                     }
                 }
-                Err(error) => tracing::error!(job = %id, %error, "an order cannot be written down"),
+                Err(error) => {
+                    tracing::error!(%job, %error, "an order cannot be written down");
+                    into.unwritable.push(unwritable(job, instance, fence, &error));
+                }
             }
         }
         if let Some(packed) = packer.finish() {
-            into.extend(self.seal(instance, packed, ttl));
+            into.outgoing.extend(self.seal(instance, packed, ttl));
         }
     }
 
@@ -156,6 +170,13 @@ impl Outbox {
             ttl: Some(Duration::from_millis(sexton_model::beacon::FRESH_MS)),
         })
     }
+}
+
+/// What stands in for the answer to an order that nobody will ever get. Nobody can carry it out, so it is as good as
+/// refused: a person has to look, and the reason says why.
+fn unwritable(job: JobId, from: &Instance, fence: Fence, error: &EncodeError) -> Intent {
+    let outcome = Outcome::refused(format!("the order cannot be written down: {error}")).bounded();
+    Intent { deletion: job.deletion(), event: Decide::Outcome { job, from: from.clone(), fence, outcome } }
 }
 
 fn happened(decided: &Decided, what: &str, detail: &str, now: Timestamp) -> Happened {

@@ -13,7 +13,7 @@ use sexton_model::resource::Presence;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, Instance, JobId, ResourceId, Timestamp};
 
-use crate::{Intent, LedgerError, Limits, NotDone, Pulsed};
+use crate::{Intent, LedgerError, Limits, NotDone, Pulsed, fit};
 
 /// What was read under the locks.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub out: HashMap<(Instance, Lane), u32>,
     /// What is known of each instance.
     pub pulses: HashMap<Instance, Pulsed>,
+    /// Targets that something of the batch is to join.
+    pub pinned: HashMap<(DeletionId, Instance), Value>,
 }
 
 /// One audit event to append.
@@ -155,7 +157,8 @@ pub fn decide_all(
             capacity: &capacity,
             answered: &answered,
         };
-        match decide(deletion, &intent.event, &context) {
+        let event = fit::fitting(deletion, &intent.event, &loaded.pinned);
+        match decide(deletion, &event, &context) {
             Err(refusal) => results.push(Err(refusal.into())),
             Ok(decision) => {
                 let before = orders_out(deletion);

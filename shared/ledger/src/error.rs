@@ -30,6 +30,16 @@ pub enum LedgerError {
     /// known (see [`crate::Ledger::confront`]).
     #[error("{0}")]
     WentBack(Box<Behind>),
+    /// A call asks for more than one call may. Nothing was done: call with less, several times.
+    #[error("{found} {what} in one call: at most {most}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there were.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// The ledger cannot be used as it is.
     #[error("the job table cannot be used: {0}")]
     Unfit(String),

@@ -8,8 +8,10 @@
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
 pub mod batch;
+mod bounds;
 mod chains;
 mod error;
+mod fit;
 mod known;
 mod limits;
 pub mod postgres;
@@ -35,6 +37,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 
+pub use bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
@@ -154,7 +157,11 @@ pub trait Ledger: DueReader {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
-    /// Decide a batch (1 to 1024 intents); results in its order.
+    /// Decide a batch of at most [`RUN_MAX`] intents; results in its order.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooMany`] if there are more: then nothing is decided. [`LedgerError::WentBack`] if the ledger is
+    /// older than what is known. Else the store did not do it.
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError>;
 
     /// Jobs in line or due for one instance (`None`: those that need nobody but the coordinator), at most
@@ -172,7 +179,11 @@ pub trait Ledger: DueReader {
     /// Jobs whose lease, back-off or recheck is over: the event that is to be tried, at most `limit`.
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError>;
 
-    /// Register or update resources. All or nothing if `whole`, else each for itself; results in order.
+    /// Register or update at most [`REGISTER_MAX`] resources. All or nothing if `whole`, else each for itself;
+    /// results in order.
+    ///
+    /// # Errors
+    /// [`LedgerError::TooMany`] if there are more: then nothing is written. Else the store did not do it.
     async fn register(
         &self,
         resources: Vec<Resource>,
@@ -180,7 +191,10 @@ pub trait Ledger: DueReader {
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;
 
-    /// Make records; results in order, each for itself.
+    /// Make at most [`CREATE_MAX`] records; results in order, each for itself.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError>;
 
     /// One resource with its live record, if it has one.
@@ -207,7 +221,10 @@ pub trait Ledger: DueReader {
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 
-    /// These copies of consumers are alive.
+    /// These copies of consumers are alive: at most [`PULSE_MAX`].
+    ///
+    /// # Errors
+    /// As [`Self::register`].
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError>;
 
     /// Every instance that ever pulsed or that a job waits for. Touches only what is due.
@@ -250,7 +267,8 @@ pub trait Ledger: DueReader {
     ) -> Result<Result<(), sexton_model::audit::Broken>, LedgerError>;
 
     /// Check up to `limit` (1 to 1000) chains against their heads: the one of pauses and reviews, then those of
-    /// resources, then those of deletions. `after` is the `next` of the call before.
+    /// resources, then those of deletions. `after` is the `next` of the call before. Fewer if they have more than
+    /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;
 }
 

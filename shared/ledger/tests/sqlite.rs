@@ -151,3 +151,137 @@ async fn a_number_given_again_is_not_the_first_ones() {
     let decided = on.one(number, hold("the owner asks for it")).await.unwrap();
     assert_eq!(decided.resource, good);
 }
+
+/// A ledger with a record on hold, whose file lets a statement change nothing and says nothing of it.
+async fn swallowing(trigger: &'static str) -> (Stagehand, DeletionId, OneFile) {
+    let fixture = OneFile::new();
+    let on = Stagehand::new(&fixture).await;
+    let id = on.doomed("web01").await;
+    let hold = Event::PlaceHold { by: actor("legal"), reason: "lawsuit".into() };
+    on.one(id, hold).await.unwrap();
+    fixture.execute(trigger).await;
+    (on, id, fixture)
+}
+
+fn release(deletion: DeletionId) -> Intent {
+    Intent { deletion, event: Event::ReleaseHold { hold: 2, by: actor("legal") } }
+}
+
+fn corrupt<T: std::fmt::Debug>(answer: Result<T, LedgerError>, of: &str) {
+    match answer {
+        Err(LedgerError::Corrupt { table, reason, .. }) => {
+            assert_eq!(table, of);
+            assert!(reason.contains("1 rows were to be written, 0 are there"), "{reason}");
+        }
+        other => panic!("{of}: expected that a row is missed, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_a_deletion_that_does_not_change_is_said() {
+    for trigger in [
+        "CREATE TRIGGER kept BEFORE DELETE ON holds BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE TRIGGER kept BEFORE UPDATE ON deletions BEGIN SELECT RAISE(IGNORE); END",
+    ] {
+        let (on, id, _fixture) = swallowing(trigger).await;
+        let answer = on.ledger.run(vec![release(id)]).await.unwrap().remove(0);
+        assert!(
+            matches!(&answer, Err(NotDone::Corrupt(_, why)) if why.contains("0 are there")),
+            "{trigger}: {answer:?}"
+        );
+        let view = on.view(id).await;
+        assert_eq!((view.deletion.holds.len(), view.audit.len()), (1, 2), "nothing was decided");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_change_is_said() {
+    let trigger =
+        "CREATE TRIGGER kept BEFORE UPDATE ON jobs WHEN new.id % 8 = 4 BEGIN SELECT RAISE(IGNORE); END";
+    let (on, id, _fixture) = swallowing(trigger).await;
+    let event = Event::Cancel { by: actor("ops"), reason: "kept".into() };
+    let answer = on.ledger.run(vec![Intent { deletion: id, event }]).await.unwrap().remove(0);
+    assert!(
+        matches!(&answer, Err(NotDone::Corrupt(_, why)) if why.contains("5 rows were to be written, 4 are there")),
+        "{answer:?}"
+    );
+}
+
+/// Rows that were remembered and are gone: they are read again, and what is decided then is true.
+#[tokio::test]
+async fn what_is_remembered_and_gone_is_read_again() {
+    let (on, id, _fixture) = swallowing("DELETE FROM holds").await;
+    let answer = on.ledger.run(vec![release(id)]).await.unwrap().remove(0);
+    assert_eq!(answer.unwrap_err(), NotDone::Refused(sexton_model::decide::Refusal::NoSuchHold(2)));
+}
+
+#[tokio::test]
+async fn a_resource_that_does_not_change_is_said() {
+    let trigger =
+        "CREATE TRIGGER kept BEFORE UPDATE OF presence ON resources BEGIN SELECT RAISE(IGNORE); END";
+    let (on, id, _fixture) = swallowing(trigger).await;
+    on.ledger.run(vec![release(id)]).await.unwrap().remove(0).unwrap();
+    let last = on.play_to(id, |name, _| name == "ipam.release").await.unwrap();
+    let event = Event::Outcome {
+        job: last.spec.job,
+        from: last.spec.instance.clone(),
+        fence: last.spec.fence,
+        outcome: conformance::stage::right_answer(&last),
+    };
+    corrupt(on.ledger.run(vec![Intent { deletion: id, event }]).await, "resources");
+    assert_eq!(on.state(id, sexton_model::job::Stage::Hard).await, sexton_model::job::StateName::Running);
+}
+
+#[tokio::test]
+async fn a_count_that_is_not_there_is_not_kept_silently() {
+    let (on, id, _fixture) = swallowing("DELETE FROM job_counts WHERE state = 8").await;
+    let cancel = Event::Cancel { by: actor("ops"), reason: "kept".into() };
+    let answer = on.ledger.run(vec![Intent { deletion: id, event: cancel }]).await;
+    match answer {
+        Err(LedgerError::Corrupt { table: "job_counts", .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The ledger's own row: fences, pauses, checkpoints and reviews go by it.
+#[tokio::test]
+async fn a_ledger_without_its_row_does_nothing_silently() {
+    let fixture = OneFile::new();
+    let on = Stagehand::new(&fixture).await;
+    let id = on.doomed("web01").await;
+    let hold = |why: &str| Intent {
+        deletion: id,
+        event: Event::PlaceHold { by: actor("legal"), reason: why.into() },
+    };
+    on.ledger.run(vec![hold("one")]).await.unwrap();
+    let mut db = fixture.raw().await;
+    sqlx::query("DELETE FROM ledger").execute(&mut db).await.unwrap();
+    // What a batch takes from the row is remembered, so the first to notice is who writes it.
+    corrupt(on.ledger.run(vec![hold("two")]).await, "ledger");
+    assert_eq!(on.view(id).await.audit.len(), 2, "nothing was decided");
+    on.ledger.checkpoint().await.unwrap_err();
+    let covers = sexton_model::belts::PauseSelector::default();
+    on.ledger.pause(covers, &actor("ops"), "stop").await.unwrap_err();
+    on.ledger.create(vec![on.wanted(&"vm/web01".parse().unwrap()).await]).await.unwrap_err();
+}
+
+/// A pause that was lifted by hand: the writer's own look finds none, and says so.
+#[tokio::test]
+async fn a_trigger_that_swallows_a_change_is_noticed() {
+    let fixture = OneFile::new();
+    let on = Stagehand::new(&fixture).await;
+    let mut db = fixture.raw().await;
+    let covers = sexton_model::belts::PauseSelector::default();
+    let pause = on.ledger.pause(covers.clone(), &actor("ops"), "stop").await.unwrap().pause;
+    for sql in [
+        "CREATE TRIGGER kept BEFORE DELETE ON pauses BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE TRIGGER still BEFORE UPDATE OF checkpoints, pause_seq ON ledger BEGIN SELECT RAISE(IGNORE); END",
+    ] {
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+    }
+    corrupt(on.ledger.resume(pause.id, &actor("ops")).await, "pauses");
+    assert_eq!(on.ledger.pauses().await.unwrap().len(), 1);
+    corrupt(on.ledger.checkpoint().await, "ledger");
+    corrupt(on.ledger.pause(covers, &actor("ops"), "stop").await, "ledger");
+    assert_eq!(on.ledger.pauses().await.unwrap().len(), 1);
+}

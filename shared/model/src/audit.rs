@@ -126,6 +126,47 @@ pub enum Broken {
     },
 }
 
+/// Checks a chain event by event, ascending: nobody needs to hold more than one of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Checker {
+    last: i64,
+    previous: Hash,
+}
+
+impl Default for Checker {
+    fn default() -> Self {
+        Self { last: 0, previous: GENESIS }
+    }
+}
+
+impl Checker {
+    /// The next event.
+    ///
+    /// # Errors
+    /// If it does not follow from those before it.
+    pub fn see(&mut self, seq: i64, body: &[u8], hash: Hash) -> Result<(), Broken> {
+        if seq != self.last + 1 {
+            return Err(Broken::Gap { expected: self.last + 1, found: seq });
+        }
+        if link(&self.previous, seq, body) != hash {
+            return Err(Broken::Changed { seq });
+        }
+        *self = Self { last: seq, previous: hash };
+        Ok(())
+    }
+
+    /// That was the last one: compare with the head on the chain's record.
+    ///
+    /// # Errors
+    /// If the head is another.
+    pub fn end(self, head: (i64, Hash)) -> Result<(), Broken> {
+        if (self.last, self.previous) == head {
+            return Ok(());
+        }
+        Err(Broken::Cut { expected: head.0, found: self.last })
+    }
+}
+
 /// Check a whole chain, ascending (number, body, hash), against the head on its record.
 ///
 /// # Errors
@@ -134,21 +175,11 @@ pub fn verify<'a>(
     events: impl IntoIterator<Item = (i64, &'a [u8], Hash)>,
     head: (i64, Hash),
 ) -> Result<(), Broken> {
-    let mut previous = GENESIS;
-    let mut last = 0;
+    let mut checker = Checker::default();
     for (seq, body, hash) in events {
-        if seq != last + 1 {
-            return Err(Broken::Gap { expected: last + 1, found: seq });
-        }
-        if link(&previous, seq, body) != hash {
-            return Err(Broken::Changed { seq });
-        }
-        (previous, last) = (hash, seq);
+        checker.see(seq, body, hash)?;
     }
-    if (last, previous) != head {
-        return Err(Broken::Cut { expected: head.0, found: last });
-    }
-    Ok(())
+    checker.end(head)
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod dispatch;
 mod person;
 mod settle;
 
+pub use dispatch::mode_of;
+
 use std::ops::Deref;
 use std::sync::Arc;
 

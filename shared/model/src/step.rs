@@ -145,6 +145,9 @@ impl<'de> Deserialize<'de> for Outcome {
 pub const EVIDENCE_MAX_BYTES: usize = 2048;
 /// Largest manifest or target list of one instance, in bytes of JSON: it travels with every order.
 pub const FINDING_MAX_BYTES: usize = 65_536;
+/// Largest target list of one instance with all that the deletion's own steps have added to it, in bytes of JSON. With
+/// a manifest and the resource's attributes it fills a third of the largest order.
+pub const TARGETS_MAX_BYTES: usize = 4 * FINDING_MAX_BYTES;
 
 impl Outcome {
     /// A short `done` without a finding.

@@ -118,3 +118,23 @@ async fn a_success_that_left_it_there_is_none() {
     system.monitoring.set_flaw("remove_target", None);
     system.until_over(id, RecordStatus::Recycled).await;
 }
+
+/// An order that no message can hold: given again and again, it would run into one lease after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_cannot_be_written_down_parks() {
+    let soft = "{ do = \"monitoring.silence\" }";
+    let large =
+        format!("{{ do = \"monitoring.silence\", params = {{ reason = \"{}\" }} }}", "x".repeat(1 << 20));
+    let system = System::start_with(soft, &large).await;
+    let id = system.delete().await;
+    let job = system.until_job(id, Stage::Soft, is_parked).await;
+    let JobState::Parked { reason } = &job.state else { panic!("{job:?}") };
+    assert!(reason.contains("the order cannot be written down") && reason.contains("bytes"), "{reason}");
+    assert_eq!(system.monitoring.changes(), NO_CHANGE);
+    // Nothing was changed, so nothing has to be taken back.
+    let reason = "kept after all".into();
+    system.tell(id, sexton_model::decide::Event::Cancel { by: super::system::ops(), reason }).await.unwrap();
+    let kept = async || system.view(id).await.deletion.status == RecordStatus::Cancelled;
+    until("it is kept", kept).await;
+    assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
+}

@@ -284,6 +284,26 @@ async fn a_wrong_password_and_an_unreadable_snapshot_are_no_absence() {
     assert!(why.contains("cannot be read"), "{why}");
 }
 
+/// Backups of others come and go while one looks.
+#[tokio::test]
+async fn a_snapshot_that_goes_between_two_looks_is_no_unreadable_one() {
+    let place = Place::new();
+    place.back_up("u1");
+    let gone = "0".repeat(64);
+    let once = place.instead(&format!(
+        "list) if [ \"$2\" = snapshots ] && mkdir \"$folder/looked\" 2>/dev/null; then echo {gone}; fi;;"
+    ));
+    let mut bench = place.bench_with(&once);
+    evidence(&bench.pin().await, Presence::Present);
+    assert!(place.path("looked").exists());
+    assert_eq!(bench.targets["snapshots"], json!(place.ids()));
+    // One that is still there at the second look was not read.
+    let always = place.instead(&format!("list) if [ \"$2\" = snapshots ]; then echo {gone}; fi;;"));
+    let mut bench = place.bench_with(&always);
+    let why = retry(&bench.pin().await, RetryClass::Failed);
+    assert!(why.contains("cannot be read"), "{why}");
+}
+
 #[tokio::test]
 async fn a_lock_is_waited_for_and_never_removed() {
     let place = Place::new();

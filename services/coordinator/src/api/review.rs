@@ -8,7 +8,7 @@ use sexton_model::deletion::REASON_MAX;
 use super::problem::{Body, Refused};
 use super::{By, Shared};
 
-/// Chains checked in one request. Most are short; how long they are is not bounded.
+/// Chains checked in one request: the job table ends the page before that if they are long.
 const CHAINS: u32 = 256;
 
 pub(super) async fn show(State(api): Shared) -> Result<Json<ReviewInfo>, Refused> {

@@ -192,6 +192,7 @@ pub(super) async fn load(
         pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
         out,
         pulses: pulses(&facts.try_get::<Vec<String>, _>(5).map_err(part())?)?,
+        pinned: HashMap::new(),
     };
     Ok((loaded, Facts { mark }))
 }

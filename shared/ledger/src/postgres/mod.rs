@@ -45,6 +45,7 @@ use sqlx::{PgPool, Row as _};
 
 pub use due::PgDueReader;
 
+use crate::bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::Known;
 use crate::round::Round;
 use crate::{
@@ -132,6 +133,7 @@ impl Ledger for PgLedger {
     }
 
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        within("intents", batch.len(), RUN_MAX)?;
         run::run(self, batch).await
     }
 
@@ -158,10 +160,12 @@ impl Ledger for PgLedger {
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        within("resources", resources.len(), REGISTER_MAX)?;
         resources::register(self, &resources, by, whole).await
     }
 
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
+        within("records", new.len(), CREATE_MAX)?;
         create::create(self, new).await
     }
 
@@ -199,6 +203,7 @@ impl Ledger for PgLedger {
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        within("copies of consumers", alive.len(), PULSE_MAX)?;
         find::pulse(self, &alive).await
     }
 

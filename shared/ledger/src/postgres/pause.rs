@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
-use super::error::{corrupt, doing};
+use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, load, review, run};
 use crate::chains::PAUSES;
 use crate::rules::{LedgerEvent, text};
@@ -91,7 +91,8 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     };
     let pause: Pause = serde_json::from_str(&body).map_err(|e| corrupt("pauses", id, e.to_string()))?;
     let now = find::clock(&mut tx).await?;
-    sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
+    let done = sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
+    all_there("pauses", done.rows_affected(), 1)?;
     append(&mut tx, &event("resumed", by, now, &pause)?).await?;
     tx.commit().await.map_err(part())?;
     // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
@@ -134,8 +135,8 @@ pub(super) async fn append(db: &mut PgConnection, event: &LedgerEvent) -> Result
     let mut events = Appended::default();
     let head = events.add(PAUSES.to_owned(), head, event)?;
     events.write(db).await?;
-    sqlx::query(ADVANCE).bind(head.seq).bind(head.hash).execute(db).await.map_err(part())?;
-    Ok(())
+    let done = sqlx::query(ADVANCE).bind(head.seq).bind(head.hash).execute(db).await.map_err(part())?;
+    all_there("ledger", done.rows_affected(), 1)
 }
 
 async fn orders_out(db: &mut PgConnection, covers: &PauseSelector) -> Result<u64, LedgerError> {

@@ -4,7 +4,7 @@ use sexton_model::{Actor, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::error::doing;
+use super::error::{all_there, doing};
 use super::{PgLedger, find, pause};
 use crate::LedgerError;
 use crate::known;
@@ -115,7 +115,7 @@ pub(super) async fn confront(ledger: &PgLedger, known: &Checkpoint) -> Result<Op
     };
     let now = find::clock(&mut tx).await?;
     let (review, mark, event) = known::enter(behind, now)?;
-    sqlx::query(ENTER)
+    let done = sqlx::query(ENTER)
         .bind(i32::try_from(mark.epoch).unwrap_or(i32::MAX))
         .bind(mark.number)
         .bind(mark.revision)
@@ -123,6 +123,7 @@ pub(super) async fn confront(ledger: &PgLedger, known: &Checkpoint) -> Result<Op
         .execute(&mut *tx)
         .await
         .map_err(part())?;
+    all_there("ledger", done.rows_affected(), 1)?;
     pause::append(&mut tx, &event).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note(Mark { fence: 0, ..mark }, None);
@@ -145,7 +146,8 @@ pub(super) async fn accept(
         return Ok(false);
     };
     let now = find::clock(&mut tx).await?;
-    sqlx::query(ACCEPT).execute(&mut *tx).await.map_err(part())?;
+    let done = sqlx::query(ACCEPT).execute(&mut *tx).await.map_err(part())?;
+    all_there("ledger", done.rows_affected(), 1)?;
     pause::append(&mut tx, &known::accepted(&review, by, reason, now)?).await?;
     tx.commit().await.map_err(part())?;
     Ok(true)

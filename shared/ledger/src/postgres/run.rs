@@ -14,7 +14,7 @@ use super::error::{Collision, collision, corrupt, doing, unfit_value};
 use super::records::Statement;
 use super::{PgLedger, load, write};
 use crate::batch::{Settled, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, known};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, fit, known};
 
 const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
      JOIN unnest($1::bigint[], $2::smallint[]) AS v (job_id, step) ON m.job_id = v.job_id AND m.step = v.step";
@@ -102,6 +102,13 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
     let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger, &seen).await?;
+    let joins = fit::joins(&loaded, batch);
+    let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
+    let mut pinned = write::targets_of(&mut tx, at).await?;
+    loaded.pinned.extend(joins.into_iter().filter_map(|key| {
+        let value = pinned.remove(&(key.0.0, key.1.to_string()))?;
+        Some((key, value))
+    }));
     let there: HashMap<JobId, StateName> = loaded
         .deletions
         .values()

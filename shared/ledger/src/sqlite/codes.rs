@@ -21,6 +21,14 @@ pub(super) fn corrupt(table: &'static str, key: impl ToString, reason: impl ToSt
     LedgerError::Corrupt { table, key: key.to_string(), reason: reason.to_string() }
 }
 
+/// Every row that was to be changed is there, and no other was changed.
+pub(super) fn all_there(table: &'static str, changed: u64, wanted: usize) -> Result<(), LedgerError> {
+    if usize::try_from(changed).is_ok_and(|changed| changed == wanted) {
+        return Ok(());
+    }
+    Err(corrupt(table, "a batch", format!("{wanted} rows were to be written, {changed} are there")))
+}
+
 pub(super) fn of_status(status: RecordStatus) -> i64 {
     status as i64
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::types::Value;
 use rusqlite::CachedStatement;
 
-use super::codes::corrupt;
+use super::codes::{all_there, corrupt};
 use crate::LedgerError;
 
 /// How long SQLite waits for a lock inside the file: only a checkpoint or a backup takes one.
@@ -133,6 +133,16 @@ pub(super) fn execute(
     Ok(run().map_err(store(doing))? as u64)
 }
 
+/// Run a statement that has to change one row of `table`.
+pub(super) fn change_one(
+    db: &Db,
+    (doing, table): (&'static str, &'static str),
+    sql: &'static str,
+    bind: Bind,
+) -> Result<(), LedgerError> {
+    all_there(table, execute(db, doing, sql, bind)?, 1)
+}
+
 /// Run a statement once for each of `rows`, of which `write` binds and executes one; how many rows were changed.
 pub(super) fn each<R>(
     db: &Db,
@@ -156,18 +166,31 @@ pub(super) fn rows(
     sql: &'static str,
     bind: Bind,
 ) -> Result<Vec<Row>, LedgerError> {
+    let mut found = Vec::new();
+    read(db, doing, sql, bind, |row| {
+        found.push(row);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Run a query whose rows are `seen` one after the other, so that not all of them are kept.
+pub(super) fn read(
+    db: &Db,
+    doing: &'static str,
+    sql: &'static str,
+    bind: Bind,
+    mut seen: impl FnMut(Row) -> Result<(), LedgerError>,
+) -> Result<(), LedgerError> {
     let mut statement = db.prepare(doing, sql)?;
     let columns = statement.column_count();
-    let read = || {
-        bind_all(&mut statement, bind)?;
-        let mut found = Vec::new();
-        let mut rows = statement.raw_query();
-        while let Some(row) = rows.next()? {
-            found.push(Row((0..columns).map(|column| row.get(column)).collect::<rusqlite::Result<_>>()?));
-        }
-        Ok(found)
-    };
-    read().map_err(store::<rusqlite::Error>(doing))
+    bind_all(&mut statement, bind).map_err(store(doing))?;
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next().map_err(store(doing))? {
+        let values = (0..columns).map(|column| row.get(column)).collect::<rusqlite::Result<_>>();
+        seen(Row(values.map_err(store(doing))?))?;
+    }
+    Ok(())
 }
 
 /// The one row of a query.

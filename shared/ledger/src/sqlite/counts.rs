@@ -38,10 +38,11 @@ impl Counts {
             .map(|name| (code(name), self.0[name as usize]))
             .filter(|(_, more)| *more != 0)
             .collect();
-        each(db, "counting jobs", UPDATE, changed, |statement, (state, more)| {
+        let wanted = changed.len();
+        let done = each(db, "counting jobs", UPDATE, changed, |statement, (state, more)| {
             statement.execute(params![more, state])
         })?;
-        Ok(())
+        codes::all_there("job_counts", done, wanted)
     }
 }
 

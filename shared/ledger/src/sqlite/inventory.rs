@@ -7,7 +7,7 @@ use sexton_model::deletion::{Deletion, Record};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId};
 
-use super::connection::{Bind, Db, each, execute, row, rows, store};
+use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::{codes, jobs, write};
@@ -130,7 +130,8 @@ pub(super) fn register(
             memory.deletions.take(&live);
         }
     }
-    each(db, "writing resources", RESOURCE, written, |statement, (standing, body)| {
+    let wanted = written.len();
+    let done = each(db, "writing resources", RESOURCE, written, |statement, (standing, body)| {
         let resource = &standing.resource;
         statement.execute(params![
             resource.id.to_string(),
@@ -143,6 +144,7 @@ pub(super) fn register(
             standing.head,
         ])
     })?;
+    codes::all_there("resources", done, wanted)?;
     append(db, events)?;
     Ok(results)
 }
@@ -192,7 +194,7 @@ pub(super) fn create(
     insert(db, &made)?;
     let mut bind = Bind::default();
     bind.add(first - 1 + made.len() as i64);
-    execute(db, doing, "UPDATE ledger SET last_deletion = ?", bind)?;
+    change_one(db, (doing, "ledger"), "UPDATE ledger SET last_deletion = ?", bind)?;
     Ok(results)
 }
 

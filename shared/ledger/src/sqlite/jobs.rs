@@ -2,6 +2,7 @@
 use rusqlite::{CachedStatement, params};
 use sexton_model::JobId;
 
+use super::codes;
 use super::connection::{Db, Row, WrongColumn, each};
 use crate::LedgerError;
 use crate::row::JobRow;
@@ -46,7 +47,7 @@ pub(super) fn update(db: &Db, rows: &[&JobRow]) -> Result<(), LedgerError> {
         bind(statement, row)?;
         statement.raw_execute()
     })?;
-    all_there(changed, rows)
+    codes::all_there("jobs", changed, rows.len())
 }
 
 /// Write jobs that were running and still are.
@@ -69,18 +70,7 @@ pub(super) fn step(db: &Db, rows: &[&JobRow]) -> Result<(), LedgerError> {
             row.id.0,
         ])
     })?;
-    all_there(changed, rows)
-}
-
-fn all_there(changed: u64, rows: &[&JobRow]) -> Result<(), LedgerError> {
-    if changed == rows.len() as u64 {
-        return Ok(());
-    }
-    Err(LedgerError::Corrupt {
-        table: "jobs",
-        key: rows.first().map_or_else(String::new, |row| format!("{} and others", row.id)),
-        reason: format!("{} rows were to be written, {changed} are there", rows.len()),
-    })
+    codes::all_there("jobs", changed, rows.len())
 }
 
 /// Bind all columns, the id as the last of them.

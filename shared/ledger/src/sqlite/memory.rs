@@ -10,7 +10,7 @@ use sexton_model::belts::Pause;
 use sexton_model::decide::Lane;
 use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 
-use super::connection::{Bind, Db, execute, row, rows, store};
+use super::connection::{Bind, Db, change_one, row, rows, store};
 use super::load::{Bodies, Headed, load, moment};
 use super::{codes, counts};
 use crate::recent::Recent;
@@ -103,8 +103,7 @@ impl Memory {
         }
         let mut bind = Bind::default();
         bind.add(self.last_fence);
-        execute(db, "counting fences", "UPDATE ledger SET last_fence = ?", bind)?;
-        Ok(())
+        change_one(db, ("counting fences", "ledger"), "UPDATE ledger SET last_fence = ?", bind)
     }
 
     /// Take over what was committed. What is over is forgotten: nobody asks for it often.

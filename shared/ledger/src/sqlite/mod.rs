@@ -48,6 +48,7 @@ use self::connection::{Bind, row, store};
 use self::memory::OutCounts;
 use self::readers::Readers;
 use self::writer::{Answer, Command, Work};
+use crate::bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
     Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
@@ -144,6 +145,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        within("intents", batch.len(), RUN_MAX)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -190,6 +192,7 @@ impl Ledger for SqliteLedger {
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        within("resources", resources.len(), REGISTER_MAX)?;
         match self.ask(Work::Register(resources, by.clone(), whole)).await? {
             Answer::Register(results) => Ok(results),
             other => Err(mixed_up(&other)),
@@ -197,6 +200,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
+        within("records", new.len(), CREATE_MAX)?;
         match self.ask(Work::Create(new)).await? {
             Answer::Create(results) => Ok(results),
             other => Err(mixed_up(&other)),
@@ -256,6 +260,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {
+        within("copies of consumers", alive.len(), PULSE_MAX)?;
         match self.ask(Work::Pulse(alive)).await? {
             Answer::Pulse => Ok(()),
             other => Err(mixed_up(&other)),

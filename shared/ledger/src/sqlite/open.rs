@@ -43,10 +43,14 @@ impl SqliteLedger {
     /// [`LedgerError::Unfit`] if another process has it open, if it was created with another day, or if SQLite
     /// would not keep what it commits; [`LedgerError::Store`] if it cannot be opened or migrated.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
-        let path = path.as_ref();
-        let lock = lock(path).await?;
+        Self::open_with(path.as_ref(), WRITING, options).await
+    }
+
+    /// The same, with other settings for the writer: for tests of what is refused.
+    async fn open_with(path: &Path, writing: &str, options: Options) -> Result<Self, LedgerError> {
+        let lock = lock(path, LOCK_WAIT).await?;
         migrate(path).await?;
-        let db = Db::open(path, WRITING)?;
+        let db = Db::open(path, writing)?;
         check_durable(&db)?;
         let (ledger, day) = identify(&db, options.day)?;
         if day != options.day {
@@ -100,14 +104,14 @@ async fn migrate(path: &Path) -> Result<(), LedgerError> {
 }
 
 /// Take the lock beside the file, or find that somebody else writes it.
-async fn lock(path: &Path) -> Result<File, LedgerError> {
+async fn lock(path: &Path, patience: Duration) -> Result<File, LedgerError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let failed =
         |source: std::io::Error| LedgerError::Store { doing: "locking the file", source: Box::new(source) };
     let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(failed)?;
-    let until = Instant::now() + LOCK_WAIT;
+    let until = Instant::now() + patience;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -174,6 +178,28 @@ mod tests {
             let unfit = Db::open(&file, &format!("{WRITING}; {other}")).unwrap();
             let error = check_durable(&unfit).unwrap_err().to_string();
             assert!(error.contains(found), "{error}");
+            unfit.close();
+            // Nor is a ledger opened on it.
+            let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options).await {
+                Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
+                other => panic!("{found}: {other:?}"),
+            }
         }
+    }
+
+    /// Whoever holds the lock may be another process: a lock belongs to the file that was opened, not to who did.
+    #[tokio::test]
+    async fn a_file_that_somebody_else_has_open_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let first = SqliteLedger::open(&file, options.clone()).await.unwrap();
+        match lock(&file, Duration::ZERO).await {
+            Err(LedgerError::Unfit(reason)) => assert!(reason.contains("another process"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        SqliteLedger::open(&file, options).await.unwrap();
     }
 }

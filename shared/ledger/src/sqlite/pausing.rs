@@ -5,7 +5,7 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::job::JobKind;
 use sexton_model::{Actor, DeletionId};
 
-use super::connection::{Bind, Db, each, execute, row, rows, store};
+use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::codes;
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
@@ -30,7 +30,7 @@ pub(super) fn pause(
     bind.add(id).add(rules::text(&pause)?);
     execute(db, doing, "INSERT INTO pauses (id, body) VALUES (?, ?)", bind)?;
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
-    execute(db, doing, sql, Bind::default())?;
+    change_one(db, (doing, "ledger"), sql, Bind::default())?;
     memory.pauses = None;
     memory.standing = None;
     link(db, &event(staged, "paused", by, &pause)?)?;
@@ -48,7 +48,7 @@ pub(super) fn resume(
     let Some(pause) = pauses(db)?.into_iter().find(|pause| pause.id == id) else { return Ok(None) };
     let mut bind = Bind::default();
     bind.add(id);
-    execute(db, "lifting a pause", "DELETE FROM pauses WHERE id = ?", bind)?;
+    change_one(db, ("lifting a pause", "pauses"), "DELETE FROM pauses WHERE id = ?", bind)?;
     memory.pauses = None;
     link(db, &event(staged, "resumed", by, &pause)?)?;
     Ok(Some(pause))
@@ -70,8 +70,7 @@ pub(super) fn link(db: &Db, event: &LedgerEvent) -> Result<(), LedgerError> {
     append(db, vec![(PAUSES.to_owned(), seq + 1, text, head)])?;
     let mut bind = Bind::default();
     bind.add(seq + 1).add(head.to_vec());
-    execute(db, doing, "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind)?;
-    Ok(())
+    change_one(db, (doing, "ledger"), "UPDATE ledger SET pause_seq = ?, pause_head = ?", bind)
 }
 
 /// Orders that are out and that the pause covers, in pieces so that no more deletions than one batch has are

@@ -2,7 +2,7 @@
 use sexton_model::Actor;
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review, behind};
 
-use super::connection::{Bind, Db, execute, rows, store};
+use super::connection::{Bind, Db, change_one, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
 use super::{codes, pausing};
@@ -38,7 +38,8 @@ pub(super) fn checkpoint(
     let mark = Mark { number: found.number + 1, at: staged.now, ..found };
     let mut bind = Bind::default();
     bind.add(mark.number).add(mark.at.0);
-    execute(db, "writing a checkpoint", "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind)?;
+    let doing = ("writing a checkpoint", "ledger");
+    change_one(db, doing, "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind)?;
     Ok(Ok(mark))
 }
 
@@ -56,7 +57,7 @@ pub(super) fn confront(
     let mut bind = Bind::default();
     bind.add(i64::from(mark.epoch)).add(mark.number).add(mark.revision).add(known::stored(&review)?);
     let sql = "UPDATE ledger SET epoch = ?, checkpoints = ?, revision = ?, review = ?";
-    execute(db, "entering an epoch", sql, bind)?;
+    change_one(db, ("entering an epoch", "ledger"), sql, bind)?;
     memory.standing = None;
     pausing::link(db, &event)?;
     Ok((Some(review), mark))
@@ -71,7 +72,8 @@ pub(super) fn accept(
 ) -> Result<bool, LedgerError> {
     let (_, review) = standing(db)?;
     let Some(review) = review.filter(|review| review.epoch == epoch) else { return Ok(false) };
-    execute(db, "accepting a review", "UPDATE ledger SET review = NULL", Bind::default())?;
+    let doing = ("accepting a review", "ledger");
+    change_one(db, doing, "UPDATE ledger SET review = NULL", Bind::default())?;
     memory.standing = None;
     pausing::link(db, &known::accepted(&review, by, reason, staged.now)?)?;
     Ok(true)

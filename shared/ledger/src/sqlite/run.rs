@@ -8,7 +8,7 @@ use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
-use crate::{Dispatch, Intent, LedgerError};
+use crate::{Dispatch, Intent, LedgerError, fit};
 
 /// What a batch is decided with besides the table.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ fn load<'a>(
         Some(pulses) => pulses,
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
-    let loaded = Loaded {
+    let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,
         epoch,
@@ -65,7 +65,16 @@ fn load<'a>(
         review: review.then_some(epoch),
         out: std::mem::take(&mut staged.out),
         pulses,
+        pinned: HashMap::new(),
     };
+    let joins = fit::joins(&loaded, intents);
+    if !joins.is_empty() {
+        let wanted: Vec<_> = joins.iter().map(|(id, instance)| (*id, instance.to_string())).collect();
+        let mut pinned = read_targets(db, &wanted)?;
+        loaded
+            .pinned
+            .extend(joins.into_iter().zip(wanted).filter_map(|(key, at)| Some((key, pinned.remove(&at)?))));
+    }
     Ok(Batch { loaded, intents, revision })
 }
 

@@ -2,10 +2,10 @@
 //! for a broken one.
 use sexton_model::DeletionId;
 
-use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
+use super::connection::{Bind, Db, Row, read, rows, store};
 use super::codes;
-use crate::chains::{End, From, Link, PAUSES, verify};
-use crate::{LedgerError, Verified, rules};
+use crate::chains::{Checked, End, From, PAUSES};
+use crate::{LedgerError, Verified};
 
 const DOING: &str = "checking the audit trail";
 
@@ -18,7 +18,7 @@ pub(super) fn chains(
     let limit = limit.clamp(1, 1000);
     let from = From::parse(after);
     let mut ends = Vec::new();
-    let (found, links) = match &from {
+    let (found, sql) = match &from {
         From::Ledger { pauses, after } => {
             if *pauses {
                 let sql = "SELECT 'pauses', pause_seq, pause_head FROM ledger";
@@ -33,51 +33,54 @@ pub(super) fn chains(
             for row in &found {
                 ends.push(end(row, row.try_get(0).map_err(store(DOING))?)?);
             }
-            let names: Vec<&str> = ends.iter().map(|end| end.chain.as_str()).collect();
-            let sql = "SELECT a.chain, a.seq, a.body, a.hash FROM json_each(?) AS n \
-                       CROSS JOIN ledger_audit AS a ON a.chain = n.value ORDER BY a.chain, a.seq";
-            (found.len(), links(db, sql, &names, |row| row.try_get(0))?)
+            (found.len(), "SELECT seq, body, hash FROM ledger_audit WHERE chain = ? ORDER BY seq")
         }
         From::Deletions(after) => {
             let mut bind = Bind::default();
             bind.add(*after).add(i64::from(limit));
             let sql = "SELECT id, audit_seq, audit_head FROM deletions WHERE id > ? ORDER BY id LIMIT ?";
-            let mut ids: Vec<i64> = Vec::new();
-            for row in rows(db, DOING, sql, bind)? {
+            let found = rows(db, DOING, sql, bind)?;
+            for row in &found {
                 let id = row.try_get(0).map_err(store(DOING))?;
-                ids.push(id);
-                ends.push(end(&row, DeletionId(id).to_string())?);
+                ends.push(end(row, DeletionId(id).to_string())?);
             }
-            let sql = "SELECT a.deletion_id, a.seq, a.body, a.hash FROM json_each(?) AS n \
-                       CROSS JOIN audit AS a ON a.deletion_id = n.value ORDER BY a.deletion_id, a.seq";
-            let name = |row: &Row| row.try_get(0).map(|id| DeletionId(id).to_string());
-            (ids.len(), links(db, sql, &ids, name)?)
+            (found.len(), "SELECT seq, body, hash FROM audit WHERE deletion_id = ? ORDER BY seq")
         }
     };
-    Ok(verify(&from, ends, links, found >= limit as usize))
+    let mut checked = Checked::new(&from, ends, found >= limit as usize);
+    for end in checked.ends() {
+        see(db, sql, &from, &end, &mut checked)?;
+        checked.end(end);
+    }
+    Ok(checked.verified())
+}
+
+/// A statement for each chain: they are read in the order of an index then, and nothing has to be sorted.
+fn see(
+    db: &Db,
+    sql: &'static str,
+    from: &From,
+    end: &End,
+    checked: &mut Checked,
+) -> Result<(), LedgerError> {
+    let mut bind = Bind::default();
+    match from {
+        From::Ledger { .. } => bind.add(end.chain.clone()),
+        From::Deletions(_) => {
+            let id: DeletionId = end.chain.parse().map_err(|e| codes::corrupt("deletions", &end.chain, e))?;
+            bind.add(id.0)
+        }
+    };
+    read(db, DOING, sql, bind, |row| {
+        let hash = codes::hash("audit", &end.chain, row.try_get(2).map_err(store(DOING))?)?;
+        let seq = row.try_get(0).map_err(store(DOING))?;
+        checked.see(seq, row.try_get(1).map_err(store(DOING))?, hash);
+        Ok(())
+    })
 }
 
 fn end(row: &Row, chain: String) -> Result<End, LedgerError> {
     let hash: &[u8] = row.try_get(2).map_err(store(DOING))?;
     let hash = codes::hash("heads", &chain, hash)?;
     Ok(End { chain, seq: row.try_get(1).map_err(store(DOING))?, hash })
-}
-
-fn links(
-    db: &Db,
-    sql: &'static str,
-    of: &impl serde::Serialize,
-    name: impl Fn(&Row) -> Result<String, WrongColumn>,
-) -> Result<Vec<Link>, LedgerError> {
-    let mut bind = Bind::default();
-    bind.add(rules::text(of)?);
-    let mut found = Vec::new();
-    for row in rows(db, DOING, sql, bind)? {
-        let chain = name(&row).map_err(store(DOING))?;
-        let hash: &[u8] = row.try_get(3).map_err(store(DOING))?;
-        let hash = codes::hash("audit", &chain, hash)?;
-        let seq = row.try_get(1).map_err(store(DOING))?;
-        found.push((chain, seq, row.try_get(2).map_err(store(DOING))?, hash));
-    }
-    Ok(found)
 }

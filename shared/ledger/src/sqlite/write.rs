@@ -5,7 +5,7 @@ use rusqlite::params;
 use serde_json::Value;
 use sexton_model::{DeletionId, JobId};
 
-use super::connection::{Bind, Db, each, execute, rows, store};
+use super::connection::{Bind, Db, change_one, each, execute, rows, store};
 use super::decided::Found;
 use super::{codes, jobs};
 use crate::batch::{AuditWrite, Writes};
@@ -52,7 +52,8 @@ pub(super) fn write(
     for (id, hold) in &writes.released {
         let mut bind = Bind::default();
         bind.add(id.0).add(*hold);
-        execute(db, "releasing a hold", "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind)?;
+        let doing = ("releasing a hold", "holds");
+        change_one(db, doing, "DELETE FROM holds WHERE deletion_id = ? AND id = ?", bind)?;
     }
     for (id, waiver) in &writes.waivers {
         let mut bind = Bind::default();
@@ -62,10 +63,10 @@ pub(super) fn write(
         execute(db, "writing a waiver", sql, bind)?;
     }
     // One after the other, so the last one stays.
-    each(db, "writing the inventory", PRESENCE, &writes.resources, |statement, (id, presence)| {
+    let done = each(db, "writing the inventory", PRESENCE, &writes.resources, |statement, (id, presence)| {
         statement.execute(params![codes::of_presence(*presence), id.to_string()])
     })?;
-    Ok(())
+    codes::all_there("resources", done, writes.resources.len())
 }
 
 fn write_jobs(
@@ -106,11 +107,7 @@ fn write_heads(
     count += each(db, doing, CHAIN, grown, |statement, (id, (seq, head, _))| {
         statement.execute(params![seq, head, id.0])
     })?;
-    if count != writes.heads.len() as u64 {
-        let reason = format!("{} were to be written, {count} are there", writes.heads.len());
-        return Err(codes::corrupt("deletions", "heads", reason));
-    }
-    Ok(())
+    codes::all_there("deletions", count, writes.heads.len())
 }
 
 /// Append events.

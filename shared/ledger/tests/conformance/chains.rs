@@ -92,3 +92,33 @@ pub async fn all_chains_are_checked(fixture: &dyn Fixture) {
     let third = changed(&third.to_string());
     assert_eq!(broken_chains(&on).await, (8, vec![changed("pauses"), changed("vm/two"), third]));
 }
+
+/// A page is bounded in events, too: a chain that is said to be very long ends its page, and the next one goes on
+/// behind it.
+pub async fn a_long_chain_ends_its_page(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    for name in ["one", "three", "two"] {
+        on.register(name).await;
+    }
+    fixture.execute("UPDATE resources SET audit_seq = 1000000 WHERE id = 'vm/three'").await;
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let page = on.ledger.verify_chains(after.as_deref(), 1000).await.unwrap();
+        pages.push(page.checked);
+        assert_eq!(page.broken.len(), usize::from(pages.len() == 2), "{page:?}");
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    // The pauses and the first resource; the long one; the third one; no record at all.
+    assert_eq!(pages, [2, 1, 1, 0]);
+    fixture.execute("UPDATE resources SET audit_seq = 1 WHERE id = 'vm/three'").await;
+    assert_eq!(broken_chains(&on).await, (4, vec![]));
+    fixture.execute("UPDATE ledger SET pause_seq = 1000000").await;
+    let page = on.ledger.verify_chains(None, 1000).await.unwrap();
+    assert_eq!((page.checked, page.broken.len()), (1, 1));
+    let page = on.ledger.verify_chains(page.next.as_deref(), 1000).await.unwrap();
+    assert_eq!((page.checked, page.broken.len()), (3, 0), "no resource is passed over");
+}

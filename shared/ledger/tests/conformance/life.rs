@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 
 use serde_json::json;
-use sexton_ledger::{Intent, Limits, NotDone, Options};
+use sexton_ledger::{Intent, LedgerError, Limits, NotDone, Options};
 use sexton_model::DeletionId;
 use sexton_model::audit::What;
 use sexton_model::decide::{Effect, Event, Refusal};
@@ -373,4 +373,26 @@ pub async fn no_lease_starves_what_is_held_or_blocked(fixture: &dyn Fixture) {
     // Those two are gone through in rounds: this look finds the end of each, and the next begins anew.
     assert_eq!(on.ledger.to_wake(100).await.unwrap().len(), 6);
     assert_eq!(on.ledger.to_wake(100).await.unwrap().len(), 8);
+}
+
+/// Two records of one resource are never live at once, so nothing that is decided comes to this: the table itself
+/// refuses a second lock on a resource.
+pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let first = on.doomed("web01").await;
+    on.claim(first, Stage::Announce).await.unwrap();
+    // As if the first were over, though its job is not.
+    fixture.execute("UPDATE deletions SET live = (1 = 0), status = 2").await;
+    drop(on);
+    let on = Stagehand::new(fixture).await;
+    let wanted = on.wanted(&"vm/web01".parse().unwrap()).await;
+    let second = on.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap();
+    let claim = Intent { deletion: second, event: Event::Claim { job: job_id(second, Stage::Announce) } };
+    match on.ledger.run(vec![claim]).await {
+        Ok(results) => assert!(results[0].is_err(), "{results:?}"),
+        Err(LedgerError::Store { .. }) => {}
+        Err(other) => panic!("{other}"),
+    }
+    assert_eq!(on.state(second, Stage::Announce).await, StateName::Scheduled);
+    assert_eq!(on.view(second).await.audit.len(), 1, "nothing was decided");
 }

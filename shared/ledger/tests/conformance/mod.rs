@@ -4,6 +4,7 @@
 //! Nothing here sleeps for luck: a rehearsal's day is a few milliseconds, and whoever waits for a moment polls
 //! the ledger's own clock, for a bounded time.
 mod belts;
+mod bounds;
 mod cancel;
 mod chains;
 mod inventory;
@@ -20,6 +21,7 @@ use sexton_ledger::{Ledger, Options};
 use sexton_model::DeletionId;
 
 pub use self::belts::*;
+pub use self::bounds::*;
 pub use self::cancel::*;
 pub use self::chains::*;
 pub use self::inventory::*;
@@ -77,6 +79,7 @@ macro_rules! conformance_tests {
             fences_grow_over_all_dispatches,
             a_reopened_ledger_goes_on,
             the_first_manifest_wins,
+            the_table_itself_refuses_a_second_lock,
             one_bad_item_fails_alone,
             what_cannot_be_read_fails_alone,
             no_lease_starves_what_is_held_or_blocked,
@@ -109,12 +112,16 @@ macro_rules! conformance_tests {
             every_decision_is_one_event_and_the_chain_holds,
             tampering_is_found,
             all_chains_are_checked,
+            a_long_chain_ends_its_page,
             history_cannot_be_changed,
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,
             an_answer_that_nobody_asked_for_gives_an_older_ledger_away,
             another_ledger_is_no_older_one,
+            a_call_that_asks_for_too_much_is_refused_whole,
+            targets_that_grow_too_large_park_the_job,
+            a_finding_that_is_too_large_parks_the_job,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

@@ -4,7 +4,7 @@ use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
 use crate::credit::Draw;
-use crate::deletion::{RecordStatus, Waiver, WaiverClaim};
+use crate::deletion::{Deletion, RecordStatus, Waiver, WaiverClaim};
 use crate::id::{Instance, JobId};
 use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
 use crate::plan::{OwnStep, Performer, Step};
@@ -216,6 +216,12 @@ pub(super) fn mode(kind: JobKind, phase: Phase, nature: Nature) -> Mode {
             Mode::Perform
         }
     }
+}
+
+/// What the order of a job asks of the step under its cursor; none once all are done, and for the coordinator's own.
+pub fn mode_of(deletion: &Deletion, job: &Job) -> Option<Mode> {
+    let (_, _, step) = deletion.step_at(job)?;
+    deletion.instance_for(step).map(|_| mode(job.kind, job.phase, step.nature))
 }
 
 fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step: &Step, instance: Instance) {

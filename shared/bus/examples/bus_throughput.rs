@@ -1,6 +1,6 @@
 //! Messages per second, published with confirm and consumed with ack, over one queue.
 //!
-//! `cargo run --release -p sexton-bus --example throughput -- [local|amqp://user:password@host/vhost] [COUNT] [BATCH]`
+//! `cargo run --release -p sexton-bus --example bus_throughput -- [local|amqp://user:password@host/vhost] [COUNT] [BATCH]`
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

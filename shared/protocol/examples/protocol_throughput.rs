@@ -1,5 +1,5 @@
 //! How fast a pack of 16 orders is encoded, sealed, verified and decoded on one core.
-//! `cargo run --release -p sexton-protocol --example throughput`
+//! `cargo run --release -p sexton-protocol --example protocol_throughput`
 use std::time::{Duration, Instant};
 
 use sexton_model::Timestamp;

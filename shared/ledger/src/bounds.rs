@@ -1,0 +1,21 @@
+//! How much one call may ask for, the same on both footings. A call writes all of its list in few transactions, and
+//! everybody else waits for each of them: who has more calls again.
+use crate::LedgerError;
+
+/// Most intents of one [`crate::Ledger::run`]: a batch numbers its orders from one block of fences, and blocks are
+/// 1024 numbers apart. More would number two batches' orders alike.
+pub const RUN_MAX: usize = 1024;
+/// Most resources of one [`crate::Ledger::register`]: as many as one request of the API registers. All or nothing is
+/// one transaction.
+pub const REGISTER_MAX: usize = 10_000;
+/// Most records of one [`crate::Ledger::create`]: about as much to write as registering that many, which is done
+/// just before by whoever makes many at once.
+pub const CREATE_MAX: usize = 10_000;
+/// Most copies of one [`crate::Ledger::pulse`]: four times what a coordinator takes from the queue at once, 64
+/// messages of 16.
+pub const PULSE_MAX: usize = 4096;
+
+/// That a list is not longer than it may be.
+pub(crate) fn within(what: &'static str, found: usize, most: usize) -> Result<(), LedgerError> {
+    if found <= most { Ok(()) } else { Err(LedgerError::TooMany { what, found, most }) }
+}
