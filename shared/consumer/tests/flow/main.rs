@@ -4,6 +4,7 @@ mod answers;
 mod archive;
 mod forgetful;
 mod not_accepted;
+mod noted;
 mod signs_of_life;
 mod site;
 mod under_way;

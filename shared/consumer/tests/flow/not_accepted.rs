@@ -12,8 +12,8 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
     in_time(async {
         let site = Site::new().await;
         let mut rejected = site.local.consume(&Queue::Rejected, 1).await.unwrap();
-        let (stop, running) = site.start(0);
-        site.warm_up().await;
+        let (stop, running) = site.start(0).await;
+        site.beacon().await;
         let own = |body: &[u8]| site.keyring.sign(&instance().into(), Order::DIRECTION, body).unwrap();
         let pack =
             |order: Order| Pack::one(Event::new("/coordinator", order.issued_at, order)).encode().unwrap();

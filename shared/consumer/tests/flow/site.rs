@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target};
-use sexton_consumer::{Clock, Consumer, Metrics, Options, SystemClock};
+use sexton_consumer::{Clock, Consumer, ConsumerError, Metrics, Options, SystemClock};
 use sexton_model::beacon::Beacon;
 use sexton_model::catalogue::{Nature, SubsystemActions};
 use sexton_model::job::{JobKind, Stage};
@@ -22,14 +22,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::{ACTIONS, Archive};
 use crate::forgetful::Forgetful;
+use crate::noted::{Noted, Notes};
+
+/// A consumer that runs.
+pub type Running = JoinHandle<Result<(), ConsumerError>>;
 
 pub struct Site {
     pub local: Local,
     pub keyring: Arc<Keyring>,
     signer: BeaconSigner,
-    pub clock: Arc<SystemClock>,
+    pub clock: Arc<dyn Clock>,
+    options: Options,
     pub archive: Arc<Archive>,
     pub metrics: Arc<Metrics>,
+    pub notes: Arc<Notes>,
     outcomes: tokio::sync::Mutex<Box<dyn Subscription>>,
 }
 
@@ -39,21 +45,29 @@ pub fn instance() -> Instance {
 
 impl Site {
     pub async fn new() -> Self {
+        Self::with(Arc::new(SystemClock::default()), Options::default()).await
+    }
+
+    /// The same with this clock and these bounds.
+    pub async fn with(clock: Arc<dyn Clock>, options: Options) -> Self {
         let local = Local::new();
         let outcomes = local.consume(&Queue::Outcomes, 100).await.unwrap();
         Self {
             keyring: Arc::new(Keyring::generate([instance().into()], &mut rand::rng())),
             signer: BeaconSigner::generate("test", &mut rand::rng()),
-            clock: Arc::new(SystemClock::default()),
+            clock,
+            options,
             archive: Arc::default(),
             metrics: Arc::default(),
+            notes: Arc::default(),
             outcomes: outcomes.into(),
             local,
         }
     }
 
-    pub fn start(&self, lost: usize) -> (CancellationToken, JoinHandle<()>) {
-        let bus = self.local.as_user("backup.main");
+    /// A consumer that listens for its first beacon.
+    pub async fn start(&self, lost: usize) -> (CancellationToken, Running) {
+        let bus = Arc::new(Noted { inner: self.local.as_user("backup.main"), notes: self.notes.clone() });
         let consumer = Consumer {
             instance: instance(),
             driver: self.archive.clone(),
@@ -64,39 +78,43 @@ impl Site {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             version: "1.2.3".into(),
-            options: Options::default(),
+            options: self.options.clone(),
         };
+        let before = self.notes.beacons();
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
-        let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
+        let running = tokio::spawn(consumer.run_once_heard(stop.clone()));
+        self.notes.until_beacons_exceed(before).await;
         (stop, running)
     }
 
     pub async fn say(&self, what: Broadcast) {
+        self.say_as(&self.signer, what).await;
+    }
+
+    pub async fn say_as(&self, signer: &BeaconSigner, what: Broadcast) {
         let packed = Pack::one(Event::new("/coordinator", self.clock.now(), what)).encode().unwrap();
-        let seal = self.signer.sign(Broadcast::DIRECTION, &packed.body);
+        let seal = signer.sign(Broadcast::DIRECTION, &packed.body);
         self.publish(Target::Beacon, packed, seal).await;
     }
 
+    /// The consumer has heard a beacon when this returns.
     pub async fn beacon(&self) {
-        self.say(Beacon { epoch: 1, revision: 7, read_at: self.clock.now() }.into()).await;
+        self.hear(Beacon { epoch: 1, revision: 7, read_at: self.clock.now() }).await;
     }
 
-    /// Until the consumer has heard it, seen by its judging an order that was given before it.
-    pub async fn hear(&self, beacon: Beacon) {
-        for number in 1.. {
-            self.say(beacon.into()).await;
-            let mut probe = self.order(number);
-            probe.resource = "vm/hears".parse().unwrap();
-            self.give(vec![probe]).await;
-            if matches!(self.outcome().await, Outcome::Retry { .. }) {
-                return;
-            }
-            *self.archive.gone.lock().unwrap() = false;
-        }
+    /// The same with this beacon or extension: it is done with it once it asks for the next one.
+    pub async fn hear(&self, what: impl Into<Broadcast>) {
+        let before = self.notes.beacons();
+        self.say(what.into()).await;
+        self.notes.until_beacons_exceed(before).await;
     }
 
-    pub async fn publish(&self, target: Target, packed: sexton_protocol::Packed, seal: sexton_protocol::Seal) {
+    pub async fn publish(
+        &self,
+        target: Target,
+        packed: sexton_protocol::Packed,
+        seal: sexton_protocol::Seal,
+    ) {
         let (key_id, mac) = (seal.key_id, seal.mac);
         let message =
             Outgoing { target, body: packed.body, key_id, mac, message_id: packed.message_id, ttl: None };
@@ -173,27 +191,9 @@ impl Site {
         }
     }
 
-    /// Until the consumer subscribes to the beacon and hears one: orders before are answered "spared".
-    pub async fn warm_up(&self) {
-        let mut number = 1;
-        loop {
-            self.beacon().await;
-            let mut probe = self.order(number);
-            probe.resource = "vm/probe".parse().unwrap();
-            // Gone already: answered without a change once a beacon was heard.
-            *self.archive.gone.lock().unwrap() = true;
-            self.give(vec![probe]).await;
-            if matches!(self.outcome().await, Outcome::Done { .. }) {
-                *self.archive.gone.lock().unwrap() = false;
-                return;
-            }
-            number += 1;
-        }
-    }
-
-    pub async fn end(&self, stop: CancellationToken, running: JoinHandle<()>) {
+    pub async fn end(&self, stop: CancellationToken, running: Running) {
         stop.cancel();
-        running.await.unwrap();
+        running.await.unwrap().unwrap();
         assert_eq!(self.local.depth(&Queue::Orders(instance())).await.unwrap(), 0, "something was not acked");
     }
 }
