@@ -17,6 +17,7 @@ use sexton_protocol::{
 use sexton_service::trace::SpanRef;
 
 use crate::follow::{self, Follow};
+use crate::hindrance::Hindrance;
 use crate::intake::{self, NotAccepted};
 use crate::outbox::Outbox;
 use crate::watch::Batches;
@@ -207,22 +208,18 @@ impl Engine {
         Ok(messages.unwritable)
     }
 
-    /// Why nothing may be published although everything answers, for people.
-    pub fn hindered(&self) -> Vec<String> {
-        let mut reasons = Vec::new();
-        if let Some(age) = self.witness.stale() {
-            reasons.push(format!(
-                "the witness could not be kept for {} s (is its disk full?): nothing is ordered",
-                age.as_secs()
-            ));
+    /// Why nothing is ordered although everything answers.
+    pub fn hindrances(&self) -> Vec<Hindrance> {
+        let review = self.reviewing.load(Ordering::Relaxed).then_some(Hindrance::Review);
+        let witness = self.witness.stale().map(|stale| Hindrance::Witness { stale });
+        review.into_iter().chain(witness).collect()
+    }
+
+    /// Say in the log why nothing is ordered, if so.
+    pub fn warn_of_hindrances(&self) {
+        for hindrance in self.hindrances() {
+            tracing::error!(why = %hindrance, "nothing is ordered");
         }
-        if self.reviewing.load(Ordering::Relaxed) {
-            reasons.push(
-                "the job table went back in time: nothing is ordered before `sexton review --accept`"
-                    .to_owned(),
-            );
-        }
-        reasons
     }
 
     /// Note what is known of the job table, so that it outlives this process. Whether it was noted.

@@ -27,7 +27,8 @@ const WAKE_EVERY: Duration = Duration::from_millis(200);
 const REFILL_EVERY: Duration = Duration::from_millis(200);
 /// The beacon's rhythm.
 const BEACON_EVERY: Duration = Duration::from_secs(1);
-/// How often the log says for whom jobs wait in vain: often enough to be seen, too rarely to fill a disk.
+/// How often the log says for whom jobs wait in vain, and why nothing is ordered: often enough to be seen, too rarely
+/// to fill a disk.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// How often a checkpoint is written: how much of the past a machine that loses power may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -171,6 +172,7 @@ async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
+        engine.warn_of_hindrances();
         if let Err(error) = engine.warn_of_the_missing().await {
             complain("nobody knows who is missing", &error);
         }

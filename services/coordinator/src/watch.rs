@@ -12,6 +12,7 @@ use sexton_model::job::StateName;
 use sexton_service::Watched;
 
 use crate::engine::{Counters, Engine};
+use crate::hindrance::Hindrance;
 
 /// The job table is not asked for its figures more often than this, however many read them.
 const FIGURES_EVERY: Duration = Duration::from_secs(5);
@@ -85,6 +86,7 @@ impl Condition {
         engine.measure(Batches::new(&meter));
         let figures = Arc::<Figures>::default();
         show_counters(&meter, &engine);
+        show_hindrances(&meter, &engine);
         show_figures(&meter, &figures);
         let lost = Arc::downgrade(&bus);
         meter
@@ -100,6 +102,8 @@ impl Condition {
     }
 }
 
+/// Ready means that it serves the API and takes messages. Under review, or without a witness, it does: see
+/// [`crate::hindrance`].
 #[async_trait]
 impl Watched for Condition {
     async fn hindered(&self) -> Vec<String> {
@@ -107,7 +111,6 @@ impl Watched for Condition {
         if let Err(error) = self.engine.ledger.facts().await {
             reasons.push(format!("coordinator: the job table does not answer: {error}"));
         }
-        reasons.extend(self.engine.hindered().into_iter().map(|why| format!("coordinator: {why}")));
         if let Err(error) = self.bus.healthy().await {
             reasons.push(format!("coordinator: {error}"));
         }
@@ -148,6 +151,24 @@ fn show_counters(meter: &Meter, engine: &Arc<Engine>) {
             })
             .build();
     }
+}
+
+fn show_hindrances(meter: &Meter, engine: &Arc<Engine>) {
+    let engine = Arc::downgrade(engine);
+    meter
+        .u64_observable_gauge("sexton.coordinator.hindered")
+        .with_description(
+            "1 if nothing is ordered for this reason: review (sexton review), witness (it cannot be kept)",
+        )
+        .with_callback(move |gauge| {
+            let Some(engine) = engine.upgrade() else { return };
+            let hindrances = engine.hindrances();
+            for label in Hindrance::LABELS {
+                let hindered = hindrances.iter().any(|hindrance| hindrance.label() == label);
+                gauge.observe(u64::from(hindered), &[KeyValue::new("reason", label)]);
+            }
+        })
+        .build();
 }
 
 fn show_figures(meter: &Meter, figures: &Arc<Figures>) {

@@ -194,6 +194,12 @@ pub fn health(health: &HealthInfo) -> String {
     if let Some(open) = &health.review {
         text += &review(open);
     }
+    if let Some(stale_s) = health.witness_stale_s {
+        text += &format!(
+            "NOTHING IS ORDERED by the coordinator that answers: its witness could not be kept for {stale_s} s (is its \
+             disk full?)\n"
+        );
+    }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
     }

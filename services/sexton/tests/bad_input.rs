@@ -2,16 +2,14 @@
 //! expected, and nothing is half applied.
 #![cfg(feature = "serve")]
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+mod waiting;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-
-/// Longest wait for the server to answer: it opens a database and reads a few files.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn sexton(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sexton"))
@@ -197,11 +195,7 @@ impl Served {
             .spawn()
             .unwrap();
         let this = Self { child, address, folder };
-        let began = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            assert!(began.elapsed() < PATIENCE, "the server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        waiting::until("the server listens", || TcpStream::connect(address).is_ok());
         this
     }
 

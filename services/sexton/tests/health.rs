@@ -2,8 +2,10 @@
 #![cfg(feature = "serve")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod site;
+mod waiting;
 
-use site::{Site, free_port, get, until};
+use site::{Site, free_port, get};
+use waiting::until;
 
 /// The value of the first line of a metric whose labels contain all of `labels`.
 fn value(text: &str, name: &str, labels: &[&str]) -> Option<f64> {

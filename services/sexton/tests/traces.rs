@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod collector;
 mod site;
+mod waiting;
 
 use collector::{Collector, Seen};
-use site::{Site, until};
+use site::Site;
+use waiting::until;
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// The first try of a step may be too early for its consumer, which has heard no beacon yet.
 fn child<'a>(spans: &'a [Seen], parent: &Seen, name: &str) -> Option<&'a Seen> {
     spans.iter().find(|span| span.parent == parent.id && span.name.starts_with(name))
 }

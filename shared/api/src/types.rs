@@ -339,6 +339,9 @@ pub struct HealthInfo {
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
+    /// Set if this coordinator orders nothing because its witness could not be kept: for how many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness_stale_s: Option<u64>,
     /// Counters of this coordinator since its start.
     pub counters: BTreeMap<String, u64>,
 }

@@ -28,7 +28,7 @@ impl Watched for Condition {
             reasons.push(format!("{name}: {error}"));
         }
         match self.metrics.beacon_age_ms() {
-            None => reasons.push(format!("{name}: no beacon was heard yet, so nothing is done")),
+            None => reasons.push(format!("{name}: no beacon was heard yet, so no orders are taken")),
             Some(age_ms) if age_ms > FRESH_MS => {
                 let age_s = age_ms / 1_000;
                 reasons.push(format!("{name}: no beacon for {age_s} s, so nothing is done"));

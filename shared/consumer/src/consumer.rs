@@ -93,27 +93,52 @@ pub enum ConsumerError {
     Closed,
 }
 
+/// When orders are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    AtOnce,
+    OnceHeard,
+}
+
 impl Consumer {
-    /// Take orders until `shutdown`, then let what is under way end. Nothing is lost however it ends: what was
+    /// Wait for the coordinators' first beacon, then take orders as [`Self::run`] does. Without a beacon nothing may be
+    /// carried out: each order would only be answered "not now" and given again later. It does not pulse before
+    /// either, so that it counts as down and nothing is ordered of it. A program runs a consumer in this way.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_once_heard(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
+        self.begin(Begin::OnceHeard, shutdown).await
+    }
+
+    /// Take orders at once, until `shutdown`; then let what is under way end. Nothing is lost however it ends: what was
     /// not answered is delivered again.
     ///
     /// # Errors
     /// If it is put together wrongly, or the broker refuses it for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
+        self.begin(Begin::AtOnce, shutdown).await
+    }
+
+    async fn begin(self, begin: Begin, shutdown: CancellationToken) -> Result<(), ConsumerError> {
         self.check()?;
         let hearing = Arc::new(Hearing::new(self.clock.clone()));
         self.metrics.hears(&hearing);
-        let halt = CancellationToken::new();
-        // Whatever way this ends, also by being dropped: nobody goes on publishing.
-        let _halt_in_the_end = halt.clone().drop_guard();
         let listener = Listener::new(self.verifier.clone(), hearing.clone(), self.metrics.clone());
-        let Some(beacon) = self.subscribe(Queue::Beacon, BEACON_PREFETCH, &shutdown).await? else {
+        let Some(mut beacon) = self.subscribe(Queue::Beacon, BEACON_PREFETCH, &shutdown).await? else {
             return Ok(());
         };
+        if begin == Begin::OnceHeard && !self.hears_one(&listener, &mut beacon, &shutdown).await? {
+            return Ok(());
+        }
         let queue = Queue::Orders(self.instance.clone());
         let Some(orders) = self.subscribe(queue, self.options.prefetch, &shutdown).await? else {
             return Ok(());
         };
+        tracing::info!(instance = %self.instance, "taking orders");
+        let halt = CancellationToken::new();
+        // Whatever way this ends, also by being dropped: nobody goes on publishing.
+        let _halt_in_the_end = halt.clone().drop_guard();
         let post = Arc::new(Post {
             instance: self.instance.clone(),
             holder: self.instance.clone().into(),
@@ -148,6 +173,21 @@ impl Consumer {
         }
     }
 
+    /// Waits for the first beacon; `false` if told to stop meanwhile.
+    async fn hears_one(
+        &self,
+        listener: &Listener,
+        beacon: &mut Box<dyn Subscription>,
+        shutdown: &CancellationToken,
+    ) -> Result<bool, ConsumerError> {
+        tracing::info!(instance = %self.instance, "no beacon heard yet: orders are taken once one is");
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(false),
+            heard = listener.listen_for_one(beacon) => heard.then_some(true).ok_or(ConsumerError::Closed),
+        }
+    }
+
     fn check(&self) -> Result<(), ConsumerError> {
         if let Some(mistake) = self.options.mistake() {
             return Err(ConsumerError::Option(mistake));
@@ -171,7 +211,11 @@ impl Consumer {
         shutdown: &CancellationToken,
     ) -> Result<Option<Box<dyn Subscription>>, ConsumerError> {
         loop {
-            let source = match self.bus.consume(&queue, prefetch).await {
+            let tried = tokio::select! {
+                tried = self.bus.consume(&queue, prefetch) => tried,
+                () = shutdown.cancelled() => return Ok(None),
+            };
+            let source = match tried {
                 Ok(subscription) => return Ok(Some(subscription)),
                 Err(error @ (BusError::Unreachable { .. } | BusError::Blocked)) => error,
                 Err(source) => return Err(ConsumerError::Bus { queue: queue.to_string(), source }),

@@ -28,14 +28,29 @@ impl Listener {
         self.extensions.clone()
     }
 
+    /// Until a beacon was heard; `false` if the bus was closed before.
+    pub(crate) async fn listen_for_one(&self, from: &mut Box<dyn Subscription>) -> bool {
+        while let Some(delivery) = from.next().await {
+            self.take(&delivery);
+            if self.hearing.beacon_age_ms().is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Until the bus is closed.
     pub(crate) async fn listen(&self, mut from: Box<dyn Subscription>) {
         while let Some(delivery) = from.next().await {
-            if let Err(reason) = self.hear(&delivery) {
-                // Every consumer hears it, so it is not published as rejected by each of them.
-                tracing::warn!(reason, "not a beacon");
-                self.metrics.rejected("beacon");
-            }
+            self.take(&delivery);
+        }
+    }
+
+    fn take(&self, delivery: &Delivery) {
+        if let Err(reason) = self.hear(delivery) {
+            // Every consumer hears it, so it is not published as rejected by each of them.
+            tracing::warn!(reason, "not a beacon");
+            self.metrics.rejected("beacon");
         }
     }
 

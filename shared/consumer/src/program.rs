@@ -80,11 +80,14 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
     let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
     let (actions, driver) = build(instance, config)?;
-    let bus: Arc<dyn Bus> = patiently("reaching the broker", || async {
+    let connecting = patiently("reaching the broker", || async {
         let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
         Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
-    })
-    .await?;
+    });
+    let bus = tokio::select! {
+        bus = connecting => bus?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let metrics = Arc::<Metrics>::default();
     if health.address().is_some() {
         metrics.export(instance, &bus);
@@ -106,7 +109,6 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
         version: env!("CARGO_PKG_VERSION").to_owned(),
         options: options(config, instance)?,
     };
-    tracing::info!(%instance, "taking orders");
-    consumer.run(shutdown).await?;
+    consumer.run_once_heard(shutdown).await?;
     Ok(())
 }

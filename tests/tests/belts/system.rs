@@ -291,7 +291,7 @@ impl System {
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
+        let running = tokio::spawn(async move { consumer.run_once_heard(stopped).await.unwrap() });
         self.consumers.push((stop, running));
         until("a pulse arrives", async || self.pulsed(instance).await.is_some()).await;
     }
@@ -423,7 +423,9 @@ impl System {
     }
 }
 
-/// Look until it is so, for a bounded time.
+/// Look until it is so, for a bounded time. What is waited for is seen in very different places (job table, queues,
+/// the subsystems' own files, the clock), of which none tells anybody; and a system that told its tests would not be
+/// the one that runs. Every wait that no gate and no message ends is here.
 pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
     in_time(what, async {
         while !so().await {

@@ -12,6 +12,7 @@ use sexton_model::job::{JobKind, Stage, StateName};
 
 use crate::installation::{self, DAY_MS, Installation};
 use crate::machine::Machine;
+use crate::waiting::wait_for;
 
 /// Longest wait for all cancels to be taken, on a machine that is busy with other things, too.
 const PATIENCE: Duration = Duration::from_secs(700);
@@ -83,11 +84,10 @@ fn draw(seed: u64, machines: &[Machine]) -> Vec<Cancel<'_>> {
 /// Cancel all of `machines`.
 pub fn cancel_all(seed: u64, installation: &Installation, machines: &[Machine]) {
     let mut waiting = draw(seed, machines);
-    let until = Instant::now() + PATIENCE;
-    while !waiting.is_empty() {
-        if let Some(lines) = installation.lines() {
-            installation::none_is_parked(&lines);
-            assert!(Instant::now() < until, "not reached in time: {}", describe(&waiting, &lines));
+    wait_for(PATIENCE, || {
+        let lines = installation.lines();
+        if let Some(lines) = &lines {
+            installation::none_is_parked(lines);
             for cancel in waiting.iter_mut().filter(|c| c.reached.is_none()) {
                 let resource = cancel.machine.resource();
                 if cancel.moment.reached(&lines[&resource], || installation.record(&resource)) {
@@ -99,12 +99,12 @@ pub fn cancel_all(seed: u64, installation: &Installation, machines: &[Machine]) 
             let due = c.reached.is_some_and(|reached| reached.elapsed() >= c.delay);
             !(due && taken(installation, c))
         });
-        std::thread::sleep(Duration::from_millis(150));
-    }
+        if waiting.is_empty() { Ok(()) } else { Err(describe(&waiting, &lines.unwrap_or_default())) }
+    });
 }
 
 fn describe(waiting: &[Cancel], lines: &BTreeMap<String, DeletionLine>) -> String {
-    let describe = |c: &Cancel| format!("{:?} of {:?}", c.moment, lines[&c.machine.resource()]);
+    let describe = |c: &Cancel| format!("{:?} of {:?}", c.moment, lines.get(&c.machine.resource()));
     waiting.iter().map(describe).collect::<Vec<_>>().join("\n")
 }
 

@@ -1,6 +1,6 @@
 //! What breaks while the machines are deleted.
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -14,26 +14,28 @@ const GAP_MS: std::ops::Range<u64> = 4_000..10_000;
 const TIMES: usize = 3;
 const COORDINATOR: &str = "coordinator";
 const CONSUMER: &str = "hypervisor.main";
-const BROKER: &str = "broker";
+const BROKER: &str = "rabbitmq";
 
-/// Kill one after the other, until `over`; at least so often as was promised.
-pub fn kill_things(seed: u64, installation: &Installation, over: &AtomicBool) -> Vec<&'static str> {
+/// Kill one after the other, until nobody holds the other end of `over`; at least so often as was promised.
+pub fn kill_things(seed: u64, installation: &Installation, over: &Receiver<()>) -> Vec<&'static str> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut planned: Vec<&str> = [[COORDINATOR; TIMES], [CONSUMER; TIMES]].concat();
     planned.push(BROKER);
     planned.shuffle(&mut random);
     let mut killed = Vec::new();
-    while !over.load(Ordering::Acquire) || !planned.is_empty() {
-        let next = Instant::now() + Duration::from_millis(random.random_range(GAP_MS));
-        while Instant::now() < next && !over.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+    let mut is_over = false;
+    while !is_over || !planned.is_empty() {
+        let gap = Duration::from_millis(random.random_range(GAP_MS));
+        is_over = over.recv_timeout(gap) == Err(RecvTimeoutError::Disconnected);
         let Some(victim) = planned.pop().or_else(|| [COORDINATOR, CONSUMER].choose(&mut random).copied())
         else {
             break;
         };
         match victim {
-            BROKER => installation.crash_broker(),
+            BROKER => {
+                installation.kill_server(BROKER);
+                installation.start_server(BROKER);
+            }
             service => installation.crash(service),
         }
         killed.push(victim);

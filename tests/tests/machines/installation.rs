@@ -2,11 +2,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sexton_api::{Client, DeletionInfo, DeletionLine, ListQuery};
 use sexton_model::job::StateName;
+
+use crate::kept;
 
 /// Length of a day in milliseconds. Between soft and hard are three of them: that long is a cancel certain to be
 /// taken once soft is done.
@@ -18,19 +19,22 @@ const LOG_LINES: usize = 15;
 pub struct Installation {
     top: PathBuf,
     folder: PathBuf,
+    /// Further variables of all processes.
+    variables: Vec<(&'static str, &'static str)>,
     url: String,
     client: Client,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Installation {
-    pub fn start(folder: &Path, consumers: &str) -> Self {
+    /// Everything runs, with these sections in its configuration and these variables in its environment.
+    pub fn start(folder: &Path, sections: &str, variables: &[(&'static str, &'static str)]) -> Self {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let nowhere = Client::new("http://127.0.0.1:1", None, "test".parse().unwrap()).unwrap();
-        std::fs::write(folder.join("consumers.toml"), consumers).unwrap();
-        let folder = folder.join("dev");
-        let mut this = Self { top, folder, url: String::new(), client: nowhere, runtime };
+        std::fs::write(folder.join("consumers.toml"), sections).unwrap();
+        let (folder, variables) = (folder.join("dev"), variables.to_vec());
+        let mut this = Self { top, folder, variables, url: String::new(), client: nowhere, runtime };
         this.dev(&["up"]);
         let config = std::fs::read_to_string(this.folder.join("sexton.toml")).unwrap();
         let listen = config.lines().find_map(|l| l.strip_prefix("listen = ")).unwrap();
@@ -53,6 +57,7 @@ impl Installation {
             .env("CONSUMERS", self.folder.with_file_name("consumers.toml"))
             .env("PROFILE", "debug")
             .env("DAY_MS", DAY_MS.to_string())
+            .envs(self.variables.iter().copied())
             .output()
             .unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -65,14 +70,20 @@ impl Installation {
         self.dev(&["restart", service]);
     }
 
-    /// SIGKILL to the broker, which then finds what it had written.
-    pub fn crash_broker(&self) {
-        for command in ["kill", "up"] {
-            let script = self.top.join("scripts/components/rabbitmq");
-            let output =
-                Command::new(script).arg(command).arg(self.folder.join("rabbitmq")).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
+    /// SIGKILL to a server, `rabbitmq` or `postgres`.
+    pub fn kill_server(&self, server: &str) {
+        self.server(server, "kill");
+    }
+
+    /// It starts again, and finds what it had written.
+    pub fn start_server(&self, server: &str) {
+        self.server(server, "up");
+    }
+
+    fn server(&self, server: &str, command: &str) {
+        let script = self.top.join("scripts/components").join(server);
+        let output = Command::new(script).arg(command).arg(self.folder.join(server)).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// Everything stops, and nothing is left behind.
@@ -109,28 +120,6 @@ impl Installation {
         self.runtime.block_on(self.client.deletion(resource)).ok()
     }
 
-    /// Everything about the records, beside the logs, in a folder that stays.
-    fn keep_all(&self) {
-        // It may just have been killed.
-        let mut restart = Command::new(self.top.join("scripts/dev"));
-        let restarted = restart.args(["restart", "coordinator"]).env("SEXTON_DEV_DIR", &self.folder).status();
-        eprintln!("coordinator restarted: {restarted:?}");
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.lines().is_none() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines");
-        let _ = std::fs::remove_dir_all(&kept);
-        std::fs::create_dir_all(&kept).unwrap();
-        let logs = self.folder.join("log");
-        eprintln!("logs: {:?}", Command::new("cp").arg("-r").args([&logs, &kept]).status());
-        for resource in self.lines().unwrap_or_default().keys() {
-            let record = self.try_sexton(&["show", resource]).stdout;
-            std::fs::write(kept.join(format!("{}.json", resource.replace('/', "-"))), record).unwrap();
-        }
-        eprintln!("logs and records are in {}", kept.display());
-    }
-
     fn show_logs(&self) {
         for entry in std::fs::read_dir(self.folder.join("log")).into_iter().flatten().flatten() {
             let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
@@ -153,7 +142,8 @@ impl Drop for Installation {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
-            self.keep_all();
+            let kept = kept::keep(&self.runtime, &self.folder);
+            eprintln!("records, logs and configuration of the failed run are in {}", kept.display());
             let mut down = Command::new(self.top.join("scripts/dev"));
             eprintln!("stopped: {:?}", down.arg("down").env("SEXTON_DEV_DIR", &self.folder).status());
         }

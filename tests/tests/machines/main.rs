@@ -3,21 +3,27 @@
 //! killed. Sexton runs as separate processes on PostgreSQL and RabbitMQ; the machines stand on QEMU, BIND, Kea,
 //! restic, Prometheus and a mail server. In the end those are asked, not Sexton.
 //!
+//! Beside it, `watched` asks such processes how they are, and follows a deletion through them.
+//!
 //! What is random follows from a seed, which is printed: `SEXTON_TEST_SEED` plays it again.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 mod cancels;
+#[path = "../../../services/sexton/tests/collector/mod.rs"]
+mod collector;
 mod facts;
 mod faults;
 mod installation;
+mod kept;
 mod machine;
 mod platform;
 mod program;
+mod waiting;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sexton_model::deletion::RecordStatus;
@@ -44,24 +50,25 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     let machines = Machine::all();
     let platform = Platform::set_up(folder.path(), &machines);
     println!("{:>4} s: the platform stands", began.elapsed().as_secs());
-    let installation = Installation::start(folder.path(), &platform.configuration());
+    let installation = Installation::start(folder.path(), &platform.configuration(), &[]);
     import(&platform, &installation, &machines, folder.path());
     let before = platform.look(&machines);
     println!("{:>4} s: everything was looked at", began.elapsed().as_secs());
 
     ask_for_deletions(&installation, &machines);
-    let over = AtomicBool::new(false);
+    let (over, until_over) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        let faults = scope.spawn(|| faults::kill_things(seed, &installation, &over));
+        let installation = &installation;
+        let faults = scope.spawn(move || faults::kill_things(seed, installation, &until_over));
         let cancelled = &machines[EACH..2 * EACH];
         let all_is_over = || {
-            cancels::cancel_all(seed, &installation, cancelled);
+            cancels::cancel_all(seed, installation, cancelled);
             println!("{:>4} s: all cancels are taken", began.elapsed().as_secs());
-            wait_until_over(&installation);
+            wait_until_over(installation);
         };
         // Without it the faults would go on for ever.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(all_is_over));
-        over.store(true, Ordering::Release);
+        drop(over);
         let killed = faults.join();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
@@ -74,7 +81,7 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     });
 
     // The last one killed may have been the coordinator.
-    program::wait_until("the coordinator answers", 120, || installation.lines().is_some());
+    waiting::wait_until("the coordinator answers", 120, || installation.lines().is_some());
     let (met, mut mistakes) = check_records(&installation, &machines);
     mistakes.extend(platform.mistakes(&machines, &before, |name| {
         met.get(name).is_some_and(|met| {
@@ -106,18 +113,13 @@ fn ask_for_deletions(installation: &Installation, machines: &[Machine]) {
 
 /// Wait until every record is; a job that waits for a person ends the wait.
 fn wait_until_over(installation: &Installation) {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let lines = installation.lines().unwrap_or_default();
+    waiting::wait_for(PATIENCE, || {
+        let lines = installation.lines().ok_or("no coordinator answers")?;
         installation::none_is_parked(&lines);
         let open = |status| !matches!(status, RecordStatus::Recycled | RecordStatus::Cancelled);
         let left: Vec<_> = lines.values().filter(|line| open(line.status)).collect();
-        if !lines.is_empty() && left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < until, "not over after {PATIENCE:?}: {left:#?}");
-        std::thread::sleep(Duration::from_millis(250));
-    }
+        if left.is_empty() { Ok(()) } else { Err(format!("not over: {left:#?}")) }
+    });
 }
 
 /// What became of the records: where the cancels met them, and what is not as it must be.

@@ -46,12 +46,3 @@ pub fn run_json(command: &mut Command) -> Value {
 pub fn curl(arguments: &[&str]) -> Value {
     run_json(Command::new("curl").args(["-sS", "--fail-with-body", "--max-time", "60"]).args(arguments))
 }
-
-/// Look until `seen`, or fail saying what was waited for.
-pub fn wait_until(what: &str, seconds: u64, mut seen: impl FnMut() -> bool) {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
-    while !seen() {
-        assert!(std::time::Instant::now() < until, "not seen within {seconds} s: {what}");
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
-}

@@ -11,6 +11,7 @@ use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp};
 
 use crate::engine::Engine;
+use crate::hindrance::Hindrance;
 
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
@@ -255,6 +256,10 @@ pub(super) fn health(
         instances: instances(engine.known().cloned(), states, &health.instances),
         pauses: health.pauses,
         review: health.review,
+        witness_stale_s: engine.hindrances().into_iter().find_map(|hindrance| match hindrance {
+            Hindrance::Witness { stale } => Some(stale.as_secs()),
+            Hindrance::Review => None,
+        }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }
 }

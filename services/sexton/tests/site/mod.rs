@@ -3,9 +3,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::waiting::{PATIENCE, until};
 
 const INSTANCES: [&str; 8] = [
     "hypervisor.main",
@@ -17,9 +18,6 @@ const INSTANCES: [&str; 8] = [
     "accounting.main",
     "config.main",
 ];
-
-/// Nothing here takes longer, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `sexton serve` with machines to delete.
 pub struct Site {
@@ -132,13 +130,4 @@ fn ask(of: SocketAddr, request: &str) -> Option<(u16, String)> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
-}
-
-/// Look again and again until `seen`.
-pub fn until(what: &str, mut seen: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !seen() {
-        assert!(began.elapsed() < PATIENCE, "not seen within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -85,7 +85,8 @@ pub async fn take(subscription: &mut Box<dyn Subscription>, count: usize) -> Vec
     taken
 }
 
-/// Brokers tell a queue's depth with a delay.
+/// A broker tells a queue's depth with a delay and nobody when it has changed: so it is asked, for a bounded time.
+/// The one wait of this suite that looks again and again; everything else waits for deliveries.
 pub async fn depth_becomes(bus: &Arc<dyn Bus>, queue: &Queue, expected: u64) {
     let started = Instant::now();
     loop {

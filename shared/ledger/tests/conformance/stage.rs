@@ -198,7 +198,8 @@ impl Stagehand {
         self.ledger.facts().await.unwrap().now
     }
 
-    /// Wait until the ledger's clock has passed `moment`.
+    /// Wait until the ledger's clock has passed `moment`: it is the database server's, so time has to pass, and the
+    /// clock has to be asked. No test waits for time elsewhere.
     pub async fn until(&self, moment: Timestamp) {
         let begun = Steady::now();
         while self.now().await <= moment {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::facts::{Facts, NOBODY};
 use crate::machine::Machine;
-use crate::program::{curl, wait_until, wanted};
+use crate::program::{curl, wanted};
+use crate::waiting::wait_until;
 
 /// How far back the history is counted: longer than the test takes.
 const RANGE: &str = "1h";

@@ -1,0 +1,45 @@
+//! What keeps a coordinator from ordering anything although everything answers.
+//!
+//! It is ready all the same: it takes messages and answers requests, and the request that ends a review has to reach
+//! it. So this is told by the log, `sexton health` and a metric of its own, and not by readiness.
+use std::fmt;
+use std::time::Duration;
+
+/// One reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hindrance {
+    /// The job table went back in time, and nobody has accepted it yet.
+    Review,
+    /// What is kept of the job table outside of it could not be kept.
+    Witness {
+        /// For how long.
+        stale: Duration,
+    },
+}
+
+impl Hindrance {
+    /// The labels of all reasons.
+    pub const LABELS: [&str; 2] = ["review", "witness"];
+
+    /// What the metric calls it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Review => Self::LABELS[0],
+            Self::Witness { .. } => Self::LABELS[1],
+        }
+    }
+}
+
+impl fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Review => {
+                f.write_str("the job table went back in time: compare, then `sexton review --accept`")
+            }
+            Self::Witness { stale } => {
+                let seconds = stale.as_secs();
+                write!(f, "the witness could not be kept for {seconds} s: is its disk full?")
+            }
+        }
+    }
+}

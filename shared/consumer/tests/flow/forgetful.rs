@@ -1,0 +1,39 @@
+//! A bus that loses confirms.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
+
+use crate::archive::taken;
+
+/// A bus whose confirms of answers get lost a few times: half of those messages arrive all the same.
+pub struct Forgetful {
+    pub inner: Arc<dyn Bus>,
+    pub lost: AtomicUsize,
+}
+
+#[async_trait]
+impl Bus for Forgetful {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let answers = messages.iter().any(|m| m.target == Target::Queue(Queue::Outcomes));
+        if answers && taken(&self.lost) {
+            let unconfirmed = PublishError::Unconfirmed { to: "sexton.outcomes".into(), waited_ms: 1 };
+            let results = vec![Err(unconfirmed); messages.len()];
+            if self.lost.load(Ordering::SeqCst).is_multiple_of(2) {
+                self.inner.publish(messages).await;
+            }
+            return results;
+        }
+        self.inner.publish(messages).await
+    }
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        self.inner.consume(queue, prefetch).await
+    }
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.inner.depth(queue).await
+    }
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.inner.healthy().await
+    }
+}

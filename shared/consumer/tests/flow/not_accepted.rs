@@ -1,0 +1,63 @@
+//! Orders that nobody who may has given, or that are none.
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use sexton_bus::{Bus, Queue, Target};
+use sexton_protocol::{Event, Keyring, Message, Order, Pack, Rejected, Report};
+
+use crate::site::{Site, in_time, instance, is_done};
+
+#[tokio::test]
+async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
+    in_time(async {
+        let site = Site::new().await;
+        let mut rejected = site.local.consume(&Queue::Rejected, 1).await.unwrap();
+        let (stop, running) = site.start(0).await;
+        site.beacon().await;
+        let own = |body: &[u8]| site.keyring.sign(&instance().into(), Order::DIRECTION, body).unwrap();
+        let pack =
+            |order: Order| Pack::one(Event::new("/coordinator", order.issued_at, order)).encode().unwrap();
+        let good = pack(site.order(1000));
+        let changed = |from: &str, to: &str| {
+            let text = String::from_utf8(good.body.to_vec()).unwrap();
+            assert!(text.contains(from), "{text}");
+            bytes::Bytes::from(text.replacen(from, to, 1))
+        };
+        let strangers = Keyring::generate([instance().into()], &mut rand::rng());
+        let foreign = strangers.sign(&instance().into(), Order::DIRECTION, &good.body).unwrap();
+        let forged = sexton_protocol::Seal { key_id: own(b"").key_id, mac: foreign.mac.clone() };
+        let unsealed = sexton_protocol::Seal { key_id: String::new(), mac: String::new() };
+        let answer = site.keyring.sign(&instance().into(), Report::DIRECTION, &good.body).unwrap();
+        let nested = bytes::Bytes::from("[".repeat(10_000));
+        let field = changed("\"attempt\":0", "\"attempt\":0,\"force\":true");
+        let unknown = changed("dev.sexton.order.v1", "dev.sexton.surprise.v1");
+        let cases = [
+            ("malformed", "", bytes::Bytes::from_static(b"delete everything"), None),
+            ("malformed", "", nested, None),
+            ("malformed", "force", field, None),
+            ("malformed", "type", unknown, None),
+            ("unauthenticated", "key", good.body.clone(), Some(unsealed)),
+            ("unauthenticated", "key", good.body.clone(), Some(foreign)),
+            ("unauthenticated", "does not fit", good.body.clone(), Some(forged)),
+            ("unauthenticated", "does not fit", good.body.clone(), Some(answer)),
+        ];
+        let mut counted = BTreeMap::new();
+        for (class, part, body, seal) in cases {
+            let seal = seal.unwrap_or_else(|| own(&body));
+            let packed = sexton_protocol::Packed { body, ..good.clone() };
+            site.publish(Target::Queue(Queue::Orders(instance())), packed, seal).await;
+            let delivery = rejected.next().await.unwrap();
+            rejected.ack(vec![delivery.tag]).await;
+            let shown = Pack::<Rejected>::decode(&delivery.body).unwrap().events.remove(0).data;
+            assert!(shown.reason.contains(part), "{class}: {shown:?}");
+            assert_eq!(shown.queue, "sexton.orders.backup.main");
+            *counted.entry(class).or_insert(0) += 1;
+            assert_eq!(site.metrics.counts().rejected, counted);
+        }
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 0);
+        site.give(vec![site.order(1000)]).await;
+        assert!(is_done(&site.outcome().await));
+        site.end(stop, running).await;
+    })
+    .await;
+}

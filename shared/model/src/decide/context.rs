@@ -1,0 +1,45 @@
+//! What a decision needs to know besides the deletion: time, pauses, credit.
+use crate::belts::Pause;
+use crate::credit::Draw;
+use crate::id::{Fence, Instance};
+use crate::time::{Day, Timestamp};
+
+/// Which credit an order draws on: restores have their own, so that no backlog delays them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Deletions.
+    Stages,
+    /// Restores.
+    Restores,
+}
+
+/// Whether an instance can take an order now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// It has credit.
+    Free,
+    /// Its credit is used up.
+    Full,
+    /// No consumer of it pulses.
+    Down,
+    /// None has for so long that a person has to look, or none ever did.
+    Gone,
+}
+
+/// What a decision needs to know besides the deletion.
+pub struct Context<'a> {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// What a policy's day is here.
+    pub day: Day,
+    /// All pauses in force.
+    pub pauses: &'a [Pause],
+    /// The epoch whose ledger a person has to review first: it went back in time, so nothing is dispatched.
+    pub review: Option<u32>,
+    /// The fence an order given by this decision has.
+    pub fence: Fence,
+    /// Credit, as counted from the table.
+    pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
+    /// When consumers of an instance last answered or reported anything, as their pulses tell.
+    pub answered: &'a dyn Fn(&Instance) -> Option<Timestamp>,
+}

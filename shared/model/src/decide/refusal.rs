@@ -1,0 +1,109 @@
+//! Why nothing was decided.
+use crate::deletion::RecordStatus;
+use crate::id::{Fence, Instance, JobId};
+use crate::job::{Stage, StateName};
+use crate::time::Timestamp;
+
+/// Why nothing was decided.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such job.
+    #[error("{0} is no job of this deletion")]
+    NoSuchJob(JobId),
+    /// The event is about an order that is no longer out: it came late, or twice.
+    #[error("the order {fence} of {job} is not out any more")]
+    Stale {
+        /// The job.
+        job: JobId,
+        /// The fence that was named.
+        fence: Fence,
+    },
+    /// The ledger went back in time, and nobody has accepted it yet.
+    #[error("the ledger went back in time: nothing goes on in epoch {0} before a person has reviewed it")]
+    UnderReview(u32),
+    /// An order is answered that this ledger has never given: it must have been a later state of it.
+    #[error("the order {fence} of {job} was never given here: the ledger went back in time")]
+    NeverGiven {
+        /// The job.
+        job: JobId,
+        /// The fence that was named.
+        fence: Fence,
+    },
+    /// Somebody else was asked: an instance answers for itself only.
+    #[error("{from} answers for {job}, but was not asked")]
+    NotAsked {
+        /// The job.
+        job: JobId,
+        /// Who answered.
+        from: Instance,
+    },
+    /// The job is not in a state for this.
+    #[error("{job} is {state}")]
+    NotInState {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: StateName,
+    },
+    /// It is not time yet, or nothing has changed.
+    #[error("{0}: not yet")]
+    NotYet(JobId),
+    /// The instance that is needed next has no credit or is down.
+    #[error("no credit at {0}")]
+    NoCredit(Instance),
+    /// An earlier job of the deletion is not over.
+    #[error("{0} has to wait for an earlier stage")]
+    NotItsTurn(JobId),
+    /// The end of cancel is over.
+    #[error("{}", TooLate::text(*.rescue_until_purge, *.reached))]
+    TooLate {
+        /// The stage it has reached.
+        reached: Stage,
+        /// Whether a person can still save it by hand.
+        rescue_until_purge: bool,
+    },
+    /// The record is over, or being cancelled already.
+    #[error("the record is {}", .0.word())]
+    NotLive(RecordStatus),
+    /// Nothing can be parked.
+    #[error(
+        "only a job that is in line or backs off can be parked; an order that is out is answered, or its lease \
+         runs out"
+    )]
+    NothingToPark,
+    /// Nothing is parked.
+    #[error("no job of this deletion is parked")]
+    NothingParked,
+    /// At the end of recycle: the name is not given away while what used it may still exist.
+    #[error(
+        "the name stays taken while something may remain: {0}. Have it removed by hand; once it was seen to be \
+         gone, waive it as absent, with the evidence"
+    )]
+    NameInUse(String),
+    /// There is no such hold.
+    #[error("there is no hold {0} on this deletion")]
+    NoSuchHold(i64),
+    /// A rescue has to wait until the last order can do nothing any more.
+    #[error("an order may still be carried out until {0}: try again after that")]
+    OrderMayRun(Timestamp),
+    /// Only between the end of cancel and the point of no return.
+    #[error("rescue is for records between hard and purge; {0}")]
+    NoRescue(&'static str),
+    /// No evidence or reason was given.
+    #[error("{0}: expected 1 to 1000 characters")]
+    Missing(&'static str),
+}
+
+struct TooLate;
+impl TooLate {
+    fn text(rescue: bool, reached: Stage) -> String {
+        if rescue {
+            format!(
+                "too late to cancel: {reached} has begun. The data is still there until purge begins: save it \
+                 by hand, pause the purge, then `rescue`"
+            )
+        } else {
+            format!("too late to cancel: {reached} has begun, which cannot be undone. Backups may be left")
+        }
+    }
+}
