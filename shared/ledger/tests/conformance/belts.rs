@@ -188,18 +188,19 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
 }
 
 pub async fn what_is_in_line_at_an_instance_that_is_gone_parks(fixture: &dyn Fixture) {
-    let limits = Limits { down_after_ms: 200, gone_after_ms: 400, look_again_ms: 10, ..Limits::default() };
+    let limits =
+        Limits { down_after_ms: 1_000, gone_after_ms: 2_000, look_again_ms: 10, ..Limits::default() };
     let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
     let id = on.doomed("web01").await;
     let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();
     let pulsed = on.ledger.health().await.unwrap().instances[&instance("notifier.main")].0;
-    on.until(pulsed.plus_ms(202)).await;
+    on.until(pulsed.plus_ms(1_002)).await;
     assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none(), "it is down");
     let JobState::Ready { since, .. } = on.job(id, JobKind::Stage(Stage::Announce)).await.state else {
         panic!("not in line")
     };
     assert_eq!(on.ledger.to_wake(10).await.unwrap(), [], "down is not gone");
-    on.until(since.plus_ms(402)).await;
+    on.until(since.plus_ms(2_002)).await;
     let woken = on.ledger.to_wake(10).await.unwrap();
     assert_eq!(woken, [Intent { deletion: id, event: Event::Recheck { job: order.spec.job } }]);
     on.ledger.run(woken).await.unwrap().remove(0).unwrap();
