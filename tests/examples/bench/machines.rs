@@ -23,8 +23,8 @@ pub const DAY: Day = Day::Rehearsal { length_ms: 1 };
 const AT_ONCE: usize = 1000;
 /// Records that are made in a second, at least: the machines are due when all of them are there.
 const MADE_PER_SECOND: usize = 3_000;
-/// How often it is asked whether any machine is left.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often it is asked whether any machine is left: each look takes time from what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often the progress is shown: on PostgreSQL counting reads every job.
 const SHOW_EVERY: Duration = Duration::from_secs(2);
 /// No machine was finished for this long: something is broken.

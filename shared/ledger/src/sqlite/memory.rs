@@ -125,7 +125,7 @@ impl Memory {
         staged: &mut Staged,
         ids: impl Iterator<Item = DeletionId>,
     ) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
-        let mut found = HashMap::new();
+        let mut found = HashMap::with_capacity(ids.size_hint().0);
         let mut missing = Vec::new();
         for id in ids {
             if found.contains_key(&id) {
