@@ -14,8 +14,9 @@ use crate::engine::Engine;
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
 /// decided.
 const PREFETCH: u16 = 1024;
-/// Messages in one batch. A message is a pack of up to 16.
-const BATCH_MESSAGES: usize = 64;
+/// Messages in one batch. A message is a pack of up to 16, and the job table takes up to 1024 intents at once; half of
+/// them, so that some are decoded and published while others are decided and written.
+const BATCH_MESSAGES: usize = 32;
 /// How long a batch waits to fill: milliseconds cost latency, a transaction per message costs throughput.
 const LINGER: Duration = Duration::from_millis(3);
 /// Loops that settle reports: while one waits for the job table, the other decodes and publishes. More would only

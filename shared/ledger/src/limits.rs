@@ -9,8 +9,8 @@ use crate::view::InstanceState;
 /// How many orders may be out per instance, and when an instance counts as down.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Most orders out per instance; below 256, latency limits the throughput rather than work. What its consumers can
-    /// do in time bounds it further; see [`sexton_model::credit`].
+    /// Most orders out per instance; below 512, latency limits the throughput rather than work, and beyond 2048 nothing
+    /// is gained. What its consumers can do in time bounds it further; see [`sexton_model::credit`].
     pub credit: u32,
     /// Further orders for restores, so that no backlog delays them.
     pub restore_credit: u32,
@@ -29,7 +29,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            credit: 1024,
+            credit: 2048,
             restore_credit: 256,
             per_instance: BTreeMap::new(),
             down_after_ms: 9_000,

@@ -1,5 +1,8 @@
-//! A batch between being loaded and being written: decided, without the database.
+//! A batch between being loaded and being written: decided, without the database, so that one piece of it can be
+//! decided on one thread while the one before it is written on another.
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::Arc;
 
 use sexton_model::belts::Pause;
 use sexton_model::decide::OrderSpec;
@@ -20,9 +23,11 @@ pub(super) type Results = Vec<Result<Decided, NotDone>>;
 
 /// A batch with all that it is decided on.
 #[derive(Debug)]
-pub(super) struct Batch<'a> {
+pub(super) struct Batch {
     pub(super) loaded: Loaded,
-    pub(super) intents: &'a [Intent],
+    pub(super) intents: Arc<Vec<Intent>>,
+    /// Which of them.
+    pub(super) piece: Range<usize>,
     pub(super) revision: i64,
 }
 
@@ -72,19 +77,19 @@ impl Found {
     }
 }
 
-impl Batch<'_> {
+impl Batch {
     /// Decide it. Pure, apart from the time it takes.
     ///
     /// # Errors
     /// If an event cannot be written down, which would be a defect.
     pub(super) fn decide(self, limits: &Limits) -> Result<(Left, Outcome), LedgerError> {
-        let Self { mut loaded, intents, revision } = self;
+        let Self { mut loaded, intents, piece, revision } = self;
         let mut found = Found::default();
         for (deletion, _) in loaded.deletions.values() {
             found.note(deletion);
         }
         let before = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
-        let (settled, writes) = decide_all(&mut loaded, intents, limits)?;
+        let (settled, writes) = decide_all(&mut loaded, &intents[piece], limits)?;
         let after = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
         let changed = found
             .statuses

@@ -14,6 +14,7 @@ mod codes;
 mod connection;
 mod counts;
 mod decided;
+mod decider;
 mod find;
 mod inventory;
 mod jobs;

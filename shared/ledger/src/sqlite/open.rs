@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::SqliteLedger;
 use super::clock::Clock;
 use super::connection::{Bind, Db, execute, row, store};
+use super::decider::Decider;
 use super::find::Rounds;
 use super::memory::Memory;
 use super::readers::Readers;
@@ -67,8 +68,10 @@ impl SqliteLedger {
         let reads = Readers::new(path);
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits.clone() };
+        let decider = Decider::start(options.limits.clone())?;
         let writer = Writer {
             db,
+            decider,
             memory,
             clock: clock.clone(),
             setting,

@@ -1,9 +1,12 @@
 //! Deciding batches in the writer's transaction: load, decide, write, read what the orders need.
 use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use super::connection::Db;
 
 use super::counts::Counts;
+use super::decider::Decider;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
@@ -17,30 +20,58 @@ pub(super) struct Setting {
     pub(super) limits: crate::Limits,
 }
 
-/// Decide a batch on what the ones before it left, and write what was decided.
+/// Intents that are decided, and then written, at once: enough for a hand-over to another thread not to matter, and few
+/// enough for a batch to have several, of which one is decided while another is written.
+const PIECE: usize = 128;
+
+/// A piece of a batch: of which one, and which of its intents.
+type Piece<'a> = (usize, &'a Arc<Vec<Intent>>, Range<usize>);
+
+fn pieces<'a>(batches: &[&'a Arc<Vec<Intent>>]) -> impl Iterator<Item = Piece<'a>> {
+    batches.iter().enumerate().flat_map(|(number, &batch)| {
+        (0..batch.len()).step_by(PIECE).map(move |from| (number, batch, from..batch.len().min(from + PIECE)))
+    })
+}
+
+/// Decide batches piece by piece, each on what the one before left. While one is written, the next is decided:
+/// what it is decided on stands in memory, and what it has to read from the table was not touched by the one
+/// that is being written, or it would stand in memory.
 pub(super) fn run(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    setting: &Setting,
-    batch: &[Intent],
-) -> Result<Results, LedgerError> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
-    let batch = load(db, memory, staged, setting, batch)?;
-    let (left, outcome) = batch.decide(&setting.limits)?;
+    (setting, decider): (&Setting, &Decider),
+    batches: &[&Arc<Vec<Intent>>],
+) -> Result<Vec<Results>, LedgerError> {
+    let mut answers: Vec<Results> = batches.iter().map(|batch| Vec::with_capacity(batch.len())).collect();
+    let mut pieces = pieces(batches);
+    let Some(first) = pieces.next() else { return Ok(answers) };
+    let mut of = first.0;
+    let (left, mut outcome) = load(db, memory, staged, setting, first)?.decide(&setting.limits)?;
     put_back(memory, staged, left, outcome.counts);
-    finish(db, outcome)
+    for piece in pieces {
+        let next_of = piece.0;
+        decider.begin(load(db, memory, staged, setting, piece)?)?;
+        let written = finish(db, outcome);
+        // Taken also if the writing failed: the next batch must not be answered with this one.
+        let (left, decided) = decider.end()?;
+        answers[of].extend(written?);
+        of = next_of;
+        put_back(memory, staged, left, decided.counts);
+        outcome = decided;
+    }
+    answers[of].extend(finish(db, outcome)?);
+    Ok(answers)
 }
 
-fn load<'a>(
+fn load(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
     setting: &Setting,
-    intents: &'a [Intent],
-) -> Result<Batch<'a>, LedgerError> {
+    (_, batch, piece): Piece<'_>,
+) -> Result<Batch, LedgerError> {
+    let intents = &batch[piece.clone()];
     let first = memory.fences(intents.len());
     let Standing { epoch, revision, review } = match memory.standing {
         Some(standing) => standing,
@@ -67,6 +98,8 @@ fn load<'a>(
         pulses,
         pinned: HashMap::new(),
     };
+    // None of them stands in a piece that is still being written: it is joined by the answer to an order, and that was
+    // published after its commit.
     let joins = fit::joins(&loaded, intents);
     if !joins.is_empty() {
         let wanted: Vec<_> = joins.iter().map(|(id, instance)| (*id, instance.to_string())).collect();
@@ -75,7 +108,7 @@ fn load<'a>(
             .pinned
             .extend(joins.into_iter().zip(wanted).filter_map(|(key, at)| Some((key, pinned.remove(&at)?))));
     }
-    Ok(Batch { loaded, intents, revision })
+    Ok(Batch { loaded, intents: batch.clone(), piece, revision })
 }
 
 fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left, counts: (Counts, Counts)) {

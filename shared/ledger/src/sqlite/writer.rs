@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
 use super::connection::Db;
+use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{inventory, pausing, reviewing, run};
@@ -72,6 +73,7 @@ pub(super) struct Command {
 /// Everything the writer owns.
 pub(super) struct Writer {
     pub(super) db: Db,
+    pub(super) decider: Decider,
     pub(super) memory: Memory,
     pub(super) clock: Arc<Clock>,
     pub(super) setting: Setting,
@@ -122,7 +124,7 @@ impl Writer {
 
     fn transaction(&mut self, group: &[Command]) -> Result<Vec<Answer>, LedgerError> {
         let mut staged = self.memory.stage(self.clock.now());
-        let (memory, with) = (&mut self.memory, (&self.setting, &*self.known));
+        let (memory, with) = (&mut self.memory, (&self.setting, &self.decider, &*self.known));
         // What was loaded for a transaction that fails is dropped with `staged`.
         let answers = self
             .db
@@ -134,18 +136,31 @@ impl Writer {
     }
 }
 
-/// Do everything in order.
+/// What the commands of a transaction are carried out with.
+type With<'a> = (&'a Setting, &'a Decider, &'a Known);
+
+/// Do everything in order; neighbouring batches together, so that one is decided while another is written.
 fn all(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    with: (&Setting, &Known),
+    with: With<'_>,
     group: &[Command],
 ) -> Result<Vec<Answer>, LedgerError> {
+    let (setting, decider, _) = with;
     let mut answers = Vec::with_capacity(group.len());
+    let mut batches: Vec<&Arc<Vec<Intent>>> = Vec::new();
     for command in group {
+        if let Work::Run(batch) = &command.work {
+            batches.push(batch);
+            continue;
+        }
+        let before = run::run(db, memory, staged, (setting, decider), &std::mem::take(&mut batches))?;
+        answers.extend(before.into_iter().map(Answer::Run));
         answers.push(one(db, memory, staged, with, &command.work)?);
     }
+    let rest = run::run(db, memory, staged, (setting, decider), &batches)?;
+    answers.extend(rest.into_iter().map(Answer::Run));
     staged.write_counts(db)?;
     memory.write_fences(db)?;
     Ok(answers)
@@ -155,11 +170,14 @@ fn one(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (setting, known): (&Setting, &Known),
+    (setting, decider, known): With<'_>,
     work: &Work,
 ) -> Result<Answer, LedgerError> {
     Ok(match work {
-        Work::Run(batch) => Answer::Run(run::run(db, memory, staged, setting, batch)?),
+        Work::Run(batch) => {
+            let mut results = run::run(db, memory, staged, (setting, decider), &[batch])?;
+            Answer::Run(results.pop().unwrap_or_default())
+        }
         Work::Register(resources, by, whole) => {
             Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole))?)
         }

@@ -1,0 +1,57 @@
+//! A thread that decides one piece of a batch while the writer writes the one before.
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::connection::store;
+use super::decided::{Batch, Left, Outcome};
+use crate::{LedgerError, Limits};
+
+type Decided = Result<(Left, Outcome), LedgerError>;
+
+/// See the module. The thread ends with it.
+#[derive(Debug)]
+pub(super) struct Decider {
+    batches: SyncSender<Batch>,
+    decided: Receiver<Decided>,
+}
+
+impl Decider {
+    /// Start the thread.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub(super) fn start(limits: Limits) -> Result<Self, LedgerError> {
+        // One piece is under way at a time.
+        let (batches, waiting) = sync_channel::<Batch>(1);
+        let (answers, decided) = sync_channel(1);
+        let work = move || {
+            for batch in waiting {
+                if answers.send(batch.decide(&limits)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("ledger-decider".to_owned()).spawn(work);
+        thread.map_err(store("starting the decider"))?;
+        Ok(Self { batches, decided })
+    }
+
+    /// Begin to decide. Whoever begins has to [`Self::end`] it.
+    ///
+    /// # Errors
+    /// If the thread has died, which is a defect.
+    pub(super) fn begin(&self, batch: Batch) -> Result<(), LedgerError> {
+        self.batches.send(batch).map_err(|_| died())
+    }
+
+    /// What was decided.
+    ///
+    /// # Errors
+    /// Those of deciding; and as [`Self::begin`].
+    pub(super) fn end(&self) -> Decided {
+        self.decided.recv().map_err(|_| died())?
+    }
+}
+
+fn died() -> LedgerError {
+    LedgerError::Unfit("its decider has ended".to_owned())
+}
