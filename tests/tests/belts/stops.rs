@@ -172,6 +172,28 @@ async fn no_pause_stops_a_restore() {
     assert_eq!(system.ledger.pauses().await.unwrap(), [paused.pause], "it is still in force");
 }
 
+/// A broker may deliver the order once more: nothing is undone before that could no longer be begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_undone_before_the_deadline_of_the_last_order() {
+    let system = quick().await;
+    let before = system.world();
+    system.monitoring.close_at_change("silence", Point::Found);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    let deadline = system.job(id, SOFT).await.state.out().unwrap().deadline;
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.monitoring.close("silence", Point::Look);
+    system.monitoring.open();
+    // The next that comes is the undo.
+    system.monitoring.reached().await;
+    let now = system.ledger.facts().await.unwrap().now;
+    assert!(now > deadline, "it was to be undone at {now}, and could be begun until {deadline}");
+    assert_eq!(system.monitoring.changes(), ["perform silence"]);
+    system.monitoring.open();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_undo_that_is_under_way_is_not_stopped_by_a_pause() {
     let system = quick().await;
