@@ -12,18 +12,18 @@ pub(super) const COLUMNS: &str = "j.id, j.state, j.locks, j.queued, j.held, j.wa
      j.phase, j.touched, j.attempts, j.unstarted, j.quiet_after, j.ended_at, j.fence_epoch, j.fence_number, \
      j.deadline, j.wake_at, j.started, j.performer, j.out_at, j.reason";
 
-const INSERT: &str = "INSERT INTO jobs (state, locks, queued, held, wants, rank, due_at, cursor, phase, \
+pub(super) const INSERT: &str = "INSERT INTO jobs (state, locks, queued, held, wants, rank, due_at, cursor, phase, \
      touched, attempts, unstarted, quiet_after, ended_at, fence_epoch, fence_number, deadline, wake_at, started, \
      performer, out_at, reason, id, deletion_id, resource) \
      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-const UPDATE: &str = "UPDATE jobs SET state = ?, locks = ?, queued = ?, held = ?, wants = ?, rank = ?, \
+pub(super) const UPDATE: &str = "UPDATE jobs SET state = ?, locks = ?, queued = ?, held = ?, wants = ?, rank = ?, \
      due_at = ?, cursor = ?, phase = ?, touched = ?, attempts = ?, unstarted = ?, quiet_after = ?, ended_at = ?, \
      fence_epoch = ?, fence_number = ?, deadline = ?, wake_at = ?, started = ?, performer = ?, out_at = ?, \
      reason = ? WHERE id = ?";
 
 /// From one order to the next: no column of any index is named, so none is touched.
-const STEP: &str = "UPDATE jobs SET cursor = ?, phase = ?, touched = ?, attempts = ?, unstarted = ?, \
+pub(super) const STEP: &str = "UPDATE jobs SET cursor = ?, phase = ?, touched = ?, attempts = ?, unstarted = ?, \
      quiet_after = ?, fence_epoch = ?, fence_number = ?, deadline = ?, wake_at = ?, started = ?, performer = ?, \
      out_at = ? WHERE id = ?";
 

@@ -192,3 +192,35 @@ pub(super) fn read_manifests(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Options;
+    use crate::sqlite::SqliteLedger;
+    use crate::sqlite::connection::Row;
+
+    /// A table of its own for each row would cost more than the row: a list in a CHECK is enough to make one.
+    #[tokio::test]
+    async fn writing_a_row_makes_no_temporary_table() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let options = Options { day: sexton_model::time::Day::Calendar, limits: crate::Limits::default() };
+        SqliteLedger::open(&file, options).await.unwrap();
+        let db = Db::open(&file, "").unwrap();
+        let explained = |sql: &str| -> Vec<String> {
+            let mut bind = Bind::default();
+            for _ in 0..32 {
+                bind.add(None::<i64>);
+            }
+            let sql = Box::leak(format!("EXPLAIN {sql}").into_boxed_str());
+            let name = |row: Row| row.try_get(1).unwrap();
+            rows(&db, "explaining", sql, bind).unwrap().into_iter().map(name).collect()
+        };
+        for sql in [jobs::STEP, jobs::UPDATE, jobs::INSERT, HEAD, CHAIN, AUDIT, PRESENCE] {
+            let steps = explained(sql);
+            assert!(steps.iter().any(|step| step == "Transaction"), "{steps:?}");
+            assert!(!steps.iter().any(|step| step == "OpenEphemeral"), "{steps:?}");
+        }
+    }
+}
