@@ -9,6 +9,7 @@
 #![doc = include_str!("decide/states.mmd")]
 //! ```
 mod dispatch;
+mod drift;
 mod person;
 mod settle;
 
@@ -242,7 +243,7 @@ pub enum Effect {
     },
     /// Tell whoever listens.
     Happened {
-        /// What, in one word: `stage_done`, `parked`, `restored`, …
+        /// What, in one word: `stage_done`, `parked`, `drift`, `restored`, …
         what: &'static str,
         /// The stage or the reason.
         detail: String,
@@ -327,6 +328,11 @@ pub enum Refusal {
          runs out"
     )]
     NothingToPark,
+    /// Only what has appeared since the targets were pinned can be stated to belong to the deletion.
+    #[error(
+        "the step that is parked reads no targets again, so nothing was shown that could belong to the deletion"
+    )]
+    NothingAppeared,
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,
@@ -542,6 +548,7 @@ fn heading(at: Timestamp, what: crate::audit::What, by: &str, job: Option<JobKin
         state: None,
         ordered: None,
         own: Vec::new(),
+        drift: Vec::new(),
         detail: String::new(),
     }
 }

@@ -94,7 +94,7 @@ fn may_only(changes: usize) -> impl Fn() -> Result<Fence, Obstacle> + Send + Syn
 
 fn ask(uuid: Uuid) -> Ask {
     let ends = Instant::now() + Duration::from_secs(30);
-    Ask { name: "web01".into(), uuid, pinned: None, ends, polite: None, progress: None }
+    Ask { name: "web01".into(), uuid, pinned: None, reversible: true, ends, polite: None, progress: None }
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Obstacle>) -> String {

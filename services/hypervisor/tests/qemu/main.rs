@@ -141,7 +141,7 @@ async fn a_polite_guest_stops_by_acpi_and_comes_back_as_it_was() {
     assert!(matches!(outcome, Outcome::Done { presence: Presence::Present, .. }), "{outcome:?}");
     let volumes = &bench.targets["volumes"];
     assert_eq!(volumes[0]["path"], "web01-root.qcow2");
-    assert_eq!(volumes[0]["snapshots"], json!(["before-upgrade"]));
+    assert_eq!(bench.targets["snapshots"], json!({ "web01-root.qcow2": ["before-upgrade"] }));
     assert_eq!(volumes[0]["size"], 64 << 20);
 
     let manifest = bench.capture("stop").await;
