@@ -19,7 +19,8 @@ use sexton_model::{Fence, Instance, ResourceId};
 
 use crate::only_remove;
 use crate::record::{
-    Attributes, Current, Judgement, Pinned, RecordKind, Targets, canonical, judge, reverse, text_of, where_pinned,
+    Attributes, Current, Judgement, Pinned, RecordKind, Targets, canonical, judge, reverse, text_of,
+    where_pinned,
 };
 
 const RECORDS: &str = "records";

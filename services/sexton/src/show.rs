@@ -67,7 +67,10 @@ fn drift(info: &DeletionInfo) -> String {
     shown
         .map(|event| {
             let step = event.step.as_deref().unwrap_or_default();
-            format!("drift       {step}: appeared since the targets were pinned: {}\n", event.drift.join("; "))
+            format!(
+                "drift       {step}: appeared since the targets were pinned: {}\n",
+                event.drift.join("; ")
+            )
         })
         .collect()
 }

@@ -270,7 +270,10 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
     reread::before_later_stages(&mut built);
     for ((stage, built), (_, offset)) in Stage::ALL.into_iter().zip(&built).zip(&offsets) {
         if built.steps.len() > STEPS_MAX {
-            found.at(*offset, format!("{stage}: at most {STEPS_MAX} steps, with those that read targets again"));
+            found.at(
+                *offset,
+                format!("{stage}: at most {STEPS_MAX} steps, with those that read targets again"),
+            );
         }
     }
     let stages: [PlanStage; 5] = built.try_into().ok()?;

@@ -65,9 +65,10 @@ fn in_list(pinned: &[Value], thing: &Value) -> Option<Value> {
 /// Whether two elements of a list are the same thing.
 fn same(one: &Value, other: &Value) -> bool {
     let (Value::Object(a), Value::Object(b)) = (one, other) else { return one == other };
-    let both = a.iter().filter(|(_, value)| value.is_string()).filter_map(|(key, text)| {
-        b.get(key).filter(|value| value.is_string()).map(|other| other == text)
-    });
+    let both = a
+        .iter()
+        .filter(|(_, value)| value.is_string())
+        .filter_map(|(key, text)| b.get(key).filter(|value| value.is_string()).map(|other| other == text));
     let (agree, differ): (Vec<bool>, Vec<bool>) = both.partition(|agree| *agree);
     match (agree.is_empty(), differ.is_empty()) {
         (_, false) => false,
@@ -90,15 +91,18 @@ fn is_nothing(value: &Value) -> bool {
 /// Join `more` into what is pinned: tables by key, lists by what they do not hold yet. Nothing that is pinned is ever
 /// dropped by it; of two plain values that say something the new one stays.
 pub fn join(pinned: Value, more: Value) -> Value {
+    let pinned = match (&pinned, &more) {
+        // Things join each other, too.
+        (Value::Null | Value::Bool(false), Value::Array(_)) => Value::Array(Vec::new()),
+        (Value::Null | Value::Bool(false), Value::Object(_)) => Value::Object(Map::new()),
+        _ => pinned,
+    };
     match (pinned, more) {
         (pinned, more) if is_nothing(&more) && !is_nothing(&pinned) => pinned,
         (Value::Object(mut pinned), Value::Object(more)) => {
             for (key, value) in more {
-                let joined = match pinned.remove(&key) {
-                    Some(old) => join(old, value),
-                    None => value,
-                };
-                pinned.insert(key, joined);
+                let old = pinned.remove(&key).unwrap_or_default();
+                pinned.insert(key, join(old, value));
             }
             Value::Object(pinned)
         }
@@ -106,7 +110,7 @@ pub fn join(pinned: Value, more: Value) -> Value {
             for thing in more {
                 match pinned.iter_mut().find(|old| same(old, &thing)) {
                     Some(old) => *old = join(old.take(), thing),
-                    None => pinned.push(thing),
+                    None => pinned.push(join(Value::Null, thing)),
                 }
             }
             Value::Array(pinned)
@@ -169,7 +173,8 @@ fn name(value: &Value, prefix: &str, names: &mut Vec<String>) {
 fn name_thing(table: &Map<String, Value>, prefix: &str, names: &mut Vec<String>) {
     let text = |key: &str| table.get(key).and_then(Value::as_str);
     let first = CALLED.into_iter().find(|key| text(key).is_some());
-    let rest: Vec<&str> = table.keys().filter(|key| Some(key.as_str()) != first).filter_map(|k| text(k)).collect();
+    let rest: Vec<&str> =
+        table.keys().filter(|key| Some(key.as_str()) != first).filter_map(|k| text(k)).collect();
     let mut called = prefix.to_owned();
     if let Some(first) = first.and_then(text) {
         called = format!("{called} {first}");

@@ -101,7 +101,10 @@ pub async fn what_belongs_joins_the_targets(fixture: &dyn Fixture) {
     let next = on.answer(&again, new("web01-data")).await.unwrap().dispatch.unwrap();
     assert_eq!(named(&next).0, "hypervisor.stop");
     let view = on.view(id).await;
-    assert_eq!(view.targets[&hypervisor], json!({ "seen": ["hypervisor.inspect"], "volumes": ["web01-data"] }));
+    assert_eq!(
+        view.targets[&hypervisor],
+        json!({ "seen": ["hypervisor.inspect"], "volumes": ["web01-data"] })
+    );
     assert_eq!(next.targets.as_ref(), Some(&view.targets[&hypervisor]));
     let drift: Vec<_> = view.audit.iter().map(|row| &row.event).filter(|e| !e.drift.is_empty()).collect();
     assert_eq!(drift.len(), 2, "{drift:?}");

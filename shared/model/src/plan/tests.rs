@@ -105,8 +105,18 @@ fn each_rule_names_its_line_and_reason() {
             "deadline_ms",
         ),
         ("version = 1", "version = 1\nrehearsal = true", 3, "created as a rehearsal"),
-        ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.inspect\", name = \"x\" }", 9, "belongs into announce"),
-        ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.stop\", rolling = [\"x\"] }", 9, "only a step that inspects"),
+        (
+            "{ do = \"hypervisor.stop\" }",
+            "{ do = \"hypervisor.inspect\", name = \"x\" }",
+            9,
+            "belongs into announce",
+        ),
+        (
+            "{ do = \"hypervisor.stop\" }",
+            "{ do = \"hypervisor.stop\", rolling = [\"x\"] }",
+            9,
+            "only a step that inspects",
+        ),
         (
             "{ do = \"hypervisor.inspect\" }",
             "{ do = \"hypervisor.inspect\", rolling = [\"volumes\"] }",
@@ -139,15 +149,24 @@ fn an_address_released_too_early_is_refused() {
 #[test]
 fn targets_are_read_again_before_the_first_step_of_a_later_stage() {
     let good = GOOD
-        .replace("{ do = \"hypervisor.inspect\" }", "{ do = \"hypervisor.inspect\", rolling = [\"snapshots\"] }")
-        .replace("{ do = \"receipt\" }", "{ do = \"ipam.release\", name = \"late\", after = [\"hypervisor.undefine\"] }");
+        .replace(
+            "{ do = \"hypervisor.inspect\" }",
+            "{ do = \"hypervisor.inspect\", rolling = [\"snapshots\"] }",
+        )
+        .replace(
+            "{ do = \"receipt\" }",
+            "{ do = \"ipam.release\", name = \"late\", after = [\"hypervisor.undefine\"] }",
+        );
     let plan = Plan::parse("vm.toml", &good, &catalogue(), false).unwrap();
     let first = |stage: Stage| plan.stage(stage).steps.first();
     for stage in [Stage::Soft, Stage::Hard] {
         let step = first(stage).unwrap();
         assert_eq!(step.name, format!("hypervisor.inspect@{stage}"));
         assert_eq!((step.nature, &step.irreplaceable[..]), (Nature::Inspect, &["volumes".to_owned()][..]));
-        assert_eq!((&step.rolling[..], &step.after[..]), (&["snapshots".to_owned()][..], &["hypervisor.inspect".to_owned()][..]));
+        assert_eq!(
+            (&step.rolling[..], &step.after[..]),
+            (&["snapshots".to_owned()][..], &["hypervisor.inspect".to_owned()][..])
+        );
         let again = plan.stage(stage).steps.iter().filter(|step| step.nature == Nature::Inspect).count();
         assert_eq!(again, 1, "{stage}: ipam is inspected nowhere");
     }

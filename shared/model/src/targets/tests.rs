@@ -14,11 +14,15 @@ fn what_has_appeared_and_what_has_not() {
         (json!({ "ids": ["a"], "place": "x" }), json!({ "place": "y" }), None),
         (json!({ "volumes": [volume("a", 1)] }), json!({ "volumes": [volume("a", 2)] }), None),
         (json!({ "object": true, "serial": 1 }), json!({ "object": false, "serial": 2 }), None),
-        (json!({ "a": [{ "lease": false, "mac": "m" }] }), json!({ "a": [{ "lease": true, "mac": "m" }] }), None),
+        (
+            json!({ "a": [{ "lease": false, "mac": "m" }] }),
+            json!({ "a": [{ "lease": true, "mac": "m" }] }),
+            None,
+        ),
         // Something new.
         (json!({ "ids": ["a"] }), json!({ "ids": ["a", "b"] }), Some(json!({ "ids": ["b"] }))),
         (json!({ "ids": [] }), json!({ "ids": ["b"] }), Some(json!({ "ids": ["b"] }))),
-        (json!({}), json!({ "ids": ["b"], "none": [] }), Some(json!({ "ids": ["b"] }))),
+        (json!({ "at": "x" }), json!({ "ids": ["b"], "none": [] }), Some(json!({ "ids": ["b"] }))),
         (json!({ "object": false }), json!({ "object": true }), Some(json!({ "object": true }))),
         (json!(null), json!({ "ids": ["b"] }), Some(json!({ "ids": ["b"] }))),
         (
@@ -120,10 +124,24 @@ fn targets() -> impl Strategy<Value = Value> {
     let things = prop::collection::vec(thing, 0..5).prop_map(Value::Array);
     let table = prop::collection::btree_map("[ab]", ids(), 0..3).prop_map(|table| json!(table));
     let keep = prop::collection::vec(any::<bool>(), 5);
-    (things, ids(), table, any::<bool>(), plain(), keep).prop_map(|(things, ids, table, there, place, keep)| {
-        let all = [("volumes", things), ("ids", ids), ("snapshots", table), ("there", there.into()), ("place", place)];
-        Value::Object(all.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|((k, v), _)| (k.into(), v)).collect())
-    })
+    (things, ids(), table, any::<bool>(), plain(), keep).prop_map(
+        |(things, ids, table, there, place, keep)| {
+            let all = [
+                ("volumes", things),
+                ("ids", ids),
+                ("snapshots", table),
+                ("there", there.into()),
+                ("place", place),
+            ];
+            Value::Object(
+                all.into_iter()
+                    .zip(keep)
+                    .filter(|(_, keep)| *keep)
+                    .map(|((k, v), _)| (k.into(), v))
+                    .collect(),
+            )
+        },
+    )
 }
 
 /// Everything plain in it, with the keys it stands under.

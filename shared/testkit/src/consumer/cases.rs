@@ -49,14 +49,9 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         cases.push(WrongIdentity);
     }
     match nature {
-        Nature::Inspect => cases.extend([
-            LooksOnly,
-            Reread,
-            RereadOfAnother,
-            RereadOfNothing,
-            RereadElsewhere,
-            SomethingNew,
-        ]),
+        Nature::Inspect => {
+            cases.extend([LooksOnly, Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew])
+        }
         // It comes after a step that saw the resource, and before what relies on it.
         Nature::Check => cases.extend([LooksOnly, GoneByHand, PlaceLost]),
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
@@ -103,7 +98,9 @@ impl Case {
             Self::WrongKey => "an order under another key is rejected",
             Self::Reread => "reading targets again finds nothing new and changes nothing, however often",
             Self::RereadOfAnother => "another identity is refused when targets are read again",
-            Self::RereadOfNothing => "gone when targets are read again: nothing new, and not absent before hard",
+            Self::RereadOfNothing => {
+                "gone when targets are read again: nothing new, and not absent before hard"
+            }
             Self::RereadElsewhere => "what is seen in another place is not the resource's",
             Self::SomethingNew => "something that was not there when targets were pinned is reported",
         }

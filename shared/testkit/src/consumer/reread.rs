@@ -17,7 +17,9 @@ pub(super) async fn nothing_new(bench: Bench<'_>) -> Result<(), String> {
         for _ in 0..2 {
             let (presence, new) = read(&bench, stage).await?;
             if presence != Presence::Present || !new.is_empty() {
-                return Err(format!("before {stage} nothing had changed, and yet it says {presence:?} {new:?}"));
+                return Err(format!(
+                    "before {stage} nothing had changed, and yet it says {presence:?} {new:?}"
+                ));
             }
             bench.unchanged("reading targets again").await?;
         }
@@ -41,7 +43,9 @@ pub(super) async fn gone(bench: Bench<'_>) -> Result<(), String> {
     bench.world.make_absent().await;
     let without = bench.world.snapshot().await;
     match bench.give(&bench.reread(Stage::Soft), None).await {
-        Verdict::Answer(Outcome::Done { presence: Presence::Absent | Presence::Unknown, evidence, .. }) => {
+        Verdict::Answer(Outcome::Done {
+            presence: Presence::Absent | Presence::Unknown, evidence, ..
+        }) => {
             return Err(format!("unexpectedly absent before hard, and it says: {evidence}"));
         }
         _ => bench.is(&without, "looking before soft").await?,

@@ -175,7 +175,11 @@ fn a_statement_holds_for_its_stage_alone() {
     }
     bench.claim(Stage::Hard);
     bench.answer(seen(volume("web01-data")));
-    assert_eq!(bench.state(stage(Stage::Hard)), StateName::Parked, "it has joined, so it cannot have appeared");
+    assert_eq!(
+        bench.state(stage(Stage::Hard)),
+        StateName::Parked,
+        "it has joined, so it cannot have appeared"
+    );
 }
 
 #[test]
@@ -190,7 +194,11 @@ fn only_what_was_shown_can_be_stated_to_belong() {
     bench.answer(seen(volume("web01-data")));
     assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked);
     for state in StateName::ALL.into_iter().filter(|state| *state != StateName::Parked) {
-        assert_eq!(Bench::soft_in(state).go(&waive(WaiverClaim::Belongs)), Err(Refusal::NothingParked), "{state}");
+        assert_eq!(
+            Bench::soft_in(state).go(&waive(WaiverClaim::Belongs)),
+            Err(Refusal::NothingParked),
+            "{state}"
+        );
     }
 }
 
@@ -206,7 +214,9 @@ fn what_is_let_be_is_not_touched_and_keeps_the_name() {
         bench.complete(which);
     }
     bench.claim(Stage::Recycle);
-    let JobState::Parked { reason } = &bench.job(stage(Stage::Recycle)).state else { panic!("the name is free") };
+    let JobState::Parked { reason } = &bench.job(stage(Stage::Recycle)).state else {
+        panic!("the name is free")
+    };
     assert!(reason.contains("hypervisor.inspect@soft"), "{reason}");
 }
 

@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::super::{Capacity, Event};
-use super::kit::{Bench, DAY_MS, actor, cancel, good, pause, place_hold, plan_that_rereads, rescue};
+use super::kit::{Bench, DAY_MS, actor, cancel, good, pause, place_hold, plan, plan_that_rereads, rescue};
 use crate::belts::PauseSelector;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::id::{DeletionId, Fence, JobId};
@@ -92,8 +92,9 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 /// The plan of the kit, with some of its steps and few attempts.
 pub(super) fn plans() -> impl Strategy<Value = Plan> {
-    (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16).prop_map(|(keep, attempts)| {
-        let mut plan = plan_that_rereads();
+    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, any::<bool>());
+    parts.prop_map(|(keep, attempts, rereads)| {
+        let mut plan = if rereads { plan_that_rereads() } else { plan() };
         let mut keep = keep.into_iter().cycle();
         for stage in &mut plan.stages {
             stage.steps.retain(|_| keep.next() == Some(true));

@@ -124,7 +124,8 @@ impl Watch {
 
     /// By itself nothing irreplaceable joins the targets, and nothing goes on past it.
     fn pins(&self, before: &Deletion, event: &Event, decision: &Decision) {
-        let Event::Outcome { fence, outcome: Outcome::Done { finding: Some(appeared), .. }, .. } = event else {
+        let Event::Outcome { fence, outcome: Outcome::Done { finding: Some(appeared), .. }, .. } = event
+        else {
             return;
         };
         let order = &self.orders[fence];
