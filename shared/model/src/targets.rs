@@ -4,7 +4,7 @@
 //!
 //! - `null`, `false` and what is empty say that there is nothing there. Something in the place of nothing has
 //!   appeared; a plain value in the place of another one is a change, and nothing that appeared.
-//! - A list is a set. Its elements are of one form.
+//! - A list is a set. Its elements are of one form, and it names each thing once.
 //! - Two tables in a list are the same thing if they agree in every text that both hold, of which there is at least
 //!   one: path, file, owner, address. Of a thing that is there already only what it contains, lists and tables, can
 //!   appear; its plain values are what it is like.
@@ -110,7 +110,7 @@ pub fn join(pinned: Value, more: Value) -> Value {
             for thing in more {
                 match pinned.iter_mut().find(|old| same(old, &thing)) {
                     Some(old) => *old = join(old.take(), thing),
-                    None => pinned.push(join(Value::Null, thing)),
+                    None => pinned.push(thing),
                 }
             }
             Value::Array(pinned)

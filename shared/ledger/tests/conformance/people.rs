@@ -173,7 +173,7 @@ pub async fn unknown_or_present_is_never_done(fixture: &dyn Fixture) {
         assert!(decided.dispatch.is_none());
         let job = on.job(id, JobKind::Stage(Stage::Hard)).await;
         assert!(matches!(job.state, JobState::Waiting { .. }), "{:?}", job.state);
-        assert_eq!((job.cursor, job.attempts), (0, 1));
+        assert_eq!((job.cursor, job.attempts), (1, 1));
         let until = if let JobState::Waiting { until, .. } = job.state { until } else { on.now().await };
         on.until(until).await;
         let woken = on.ledger.to_wake(10).await.unwrap();

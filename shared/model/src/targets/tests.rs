@@ -114,14 +114,17 @@ fn text() -> impl Strategy<Value = Value> {
     prop::sample::select(vec!["a", "b", "c"]).prop_map(Value::from)
 }
 
-/// Targets as drivers pin them: each key has values of one form.
+/// Targets as drivers pin them: each key has values of one form, and a list names each thing once.
 fn targets() -> impl Strategy<Value = Value> {
     let plain = || prop_oneof![Just(Value::Null), text()];
     let ids = || prop::collection::vec(text(), 0..4).prop_map(Value::Array);
-    let thing = (plain(), plain(), 0..3u8, any::<bool>(), ids()).prop_map(|(path, file, size, lease, data)| {
-        json!({ "path": path, "file": file, "size": size, "lease": lease, "data": data })
+    let thing = (0..3u8, any::<bool>(), ids());
+    let things = prop::collection::btree_map(("[ab]", "[ab]"), thing, 0..4).prop_map(|things| {
+        let things = things.into_iter().map(|((path, file), (size, lease, data))| {
+            json!({ "path": path, "file": file, "size": size, "lease": lease, "data": data })
+        });
+        Value::Array(things.collect())
     });
-    let things = prop::collection::vec(thing, 0..5).prop_map(Value::Array);
     let table = prop::collection::btree_map("[ab]", ids(), 0..3).prop_map(|table| json!(table));
     let keep = prop::collection::vec(any::<bool>(), 5);
     (things, ids(), table, any::<bool>(), plain(), keep).prop_map(

@@ -92,7 +92,7 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 /// The plan of the kit, with some of its steps and few attempts.
 pub(super) fn plans() -> impl Strategy<Value = Plan> {
-    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, any::<bool>());
+    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, prop::bool::weighted(0.25));
     parts.prop_map(|(keep, attempts, rereads)| {
         let mut plan = if rereads { plan_that_rereads() } else { plan() };
         let mut keep = keep.into_iter().cycle();
