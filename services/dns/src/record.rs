@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::PTR;
 use hickory_proto::rr::{Name, RData, RecordType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sexton_consumer::driver::Obstacle;
+use sexton_consumer::driver::{Found, Inspection, Obstacle, StepContext};
 use sexton_model::ResourceId;
 
 /// Most names, and most addresses, of one resource: each costs queries in every step.
@@ -191,6 +191,22 @@ pub struct Targets {
     pub primaries: BTreeMap<String, String>,
     /// The record sets.
     pub rrsets: Vec<Pinned>,
+}
+
+/// What was seen, if it was seen where the targets were pinned. What another server has says nothing about them.
+///
+/// # Errors
+/// [`Obstacle::Refuse`] if the targets are malformed.
+pub fn where_pinned(step: &StepContext, seen: Inspection) -> Result<Inspection, Obstacle> {
+    if step.targets.is_null() || matches!(seen.found, Found::Different(_)) {
+        return Ok(seen);
+    }
+    let pinned = Targets::parse(&step.resource, &step.targets)?;
+    let now = Targets::parse(&step.resource, &seen.targets)?;
+    Ok(match pinned.elsewhere(&now.place, &now.primaries) {
+        Some(why) => Inspection { found: Found::Different(why), ..seen },
+        None => seen,
+    })
 }
 
 impl Targets {

@@ -20,6 +20,7 @@ use sexton_model::{Fence, Instance, ResourceId};
 use crate::only_remove;
 use crate::record::{
     Attributes, Current, Judgement, Pinned, RecordKind, Targets, canonical, judge, reverse, text_of,
+    where_pinned,
 };
 
 const RECORDS: &str = "records";
@@ -226,7 +227,7 @@ fn stranger(identity: &Identity, owner: &str, read: &Owner) -> Option<String> {
 #[async_trait]
 impl Driver for SandboxDns {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.look(&step.identity, &Attributes::parse(&step.resource, &step.attributes)?)
+        where_pinned(step, self.look(&step.identity, &Attributes::parse(&step.resource, &step.attributes)?)?)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {

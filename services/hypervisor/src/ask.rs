@@ -14,6 +14,8 @@ pub(crate) struct Ask {
     pub(crate) uuid: Uuid,
     /// What was pinned, if anything was.
     pub(crate) pinned: Option<Targets>,
+    /// The end of cancel has not been reached.
+    pub(crate) reversible: bool,
     /// No call may be begun after this.
     pub(crate) ends: Instant,
     /// How long the plan lets a guest take to obey ACPI; the driver's own setting otherwise.
@@ -49,7 +51,13 @@ impl Ask {
             })?)),
         };
         let ends = Instant::now() + step.time_left();
-        Ok(Self { name, uuid, pinned, ends, polite, progress: Some(step.progress.clone()) })
+        let reversible = step.reversible_stage;
+        Ok(Self { name, uuid, pinned, reversible, ends, polite, progress: Some(step.progress.clone()) })
+    }
+
+    /// Whether a volume of this name was pinned.
+    pub(crate) fn is_pinned(&self, path: &str) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.volumes.iter().any(|volume| volume.path == path))
     }
 
     /// The pinned targets, without which nothing is destroyed.

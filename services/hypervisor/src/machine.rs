@@ -1,4 +1,5 @@
 //! The words of this subsystem, and what a host can do. A host reads and does; it decides nothing.
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -109,8 +110,8 @@ pub struct Volume {
     pub format: String,
     /// What its guest sees, in bytes.
     pub size: u64,
-    /// Its snapshots by name, at most [`SNAPSHOTS_MAX`]; they go with the file.
-    #[serde(default)]
+    /// Its snapshots by name, at most [`SNAPSHOTS_MAX`]; they go with the file. Pinned in [`Targets::snapshots`].
+    #[serde(default, skip_serializing)]
     pub snapshots: Vec<String>,
 }
 
@@ -123,8 +124,24 @@ pub struct Targets {
     pub domain: String,
     /// The machine's UUID.
     pub uuid: Uuid,
-    /// Its volumes.
+    /// Its volumes. A new one would be left behind: it stops the deletion.
     pub volumes: Vec<Volume>,
+    /// Volume → its snapshots, of those that have any. Under a key of its own, since they may come and go by
+    /// themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub snapshots: BTreeMap<String, Vec<String>>,
+}
+
+impl Targets {
+    /// What is pinned of a machine with these volumes.
+    pub(crate) fn of(place: Place, domain: String, uuid: Uuid, volumes: Vec<Volume>) -> Self {
+        let snapshots = volumes
+            .iter()
+            .filter(|volume| !volume.snapshots.is_empty())
+            .map(|volume| (volume.path.clone(), volume.snapshots.clone()))
+            .collect();
+        Self { place: place.0, domain, uuid, volumes, snapshots }
+    }
 }
 
 /// What an exact undo of a stop needs to know.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sexton_consumer::driver::Obstacle;
+use sexton_consumer::driver::{Found, Inspection, Obstacle, StepContext};
 use sexton_model::ResourceId;
 
 /// Most addresses of one resource: each costs calls in every step.
@@ -137,6 +137,22 @@ pub struct Targets {
     pub place: String,
     /// The addresses.
     pub addresses: Vec<Pinned>,
+}
+
+/// What was seen, if it was seen where the targets were pinned. What another server has says nothing about them.
+///
+/// # Errors
+/// [`Obstacle::Refuse`] if the targets are malformed.
+pub fn where_pinned(step: &StepContext, seen: Inspection) -> Result<Inspection, Obstacle> {
+    if step.targets.is_null() || matches!(seen.found, Found::Different(_)) {
+        return Ok(seen);
+    }
+    let pinned = Targets::parse(&step.resource, &step.targets)?;
+    let now = Targets::parse(&step.resource, &seen.targets)?;
+    Ok(match pinned.elsewhere(&now.place) {
+        Some(why) => Inspection { found: Found::Different(why), ..seen },
+        None => seen,
+    })
 }
 
 impl Targets {

@@ -16,7 +16,7 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::address::{Attributes, Mac, Pinned, Targets};
+use crate::address::{Attributes, Mac, Pinned, Targets, where_pinned};
 use crate::only_release;
 
 const ADDRESSES: &str = "addresses";
@@ -175,7 +175,8 @@ fn stranger(identity: &Identity, mac: Mac, address: Ipv4Addr, object: &Object) -
 #[async_trait]
 impl Driver for SandboxIpam {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.look(&step.identity, Attributes::parse(&step.resource, &step.attributes)?.as_ref())
+        let attributes = Attributes::parse(&step.resource, &step.attributes)?;
+        where_pinned(step, self.look(&step.identity, attributes.as_ref())?)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {

@@ -154,16 +154,21 @@ pub enum Command {
         /// A record or its resource.
         what: String,
     },
-    /// Let the step of a parked job pass, on evidence.
+    /// Let the step of a parked job pass, on evidence; or state that what has appeared belongs to the deletion.
+    #[command(group = clap::ArgGroup::new("claim").required(true))]
     Waive {
         /// A record or its resource.
         what: String,
         /// It is gone: what depends on it runs.
-        #[arg(long, conflicts_with = "may_remain", required_unless_present = "may_remain")]
+        #[arg(long, group = "claim")]
         absent: bool,
         /// It may still be there: what depends on it is waived too.
-        #[arg(long)]
+        #[arg(long, group = "claim")]
         may_remain: bool,
+        /// What has appeared since the targets were pinned, and is shown as the reason why the job is parked, belongs
+        /// to the deletion: it is DELETED WITH THE REST, if it is still the same when it is read again.
+        #[arg(long, group = "claim")]
+        belongs: bool,
         /// On what evidence.
         #[arg(long)]
         evidence: String,

@@ -138,11 +138,15 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.retry(id).await?;
             write(format, &outcome, |_| format!("{id} is tried again"))?;
         }
-        Command::Waive { what, absent, may_remain: _, evidence } => {
-            let claim = if absent { WaiverClaim::Absent } else { WaiverClaim::MayRemain };
+        Command::Waive { what, absent, may_remain: _, belongs, evidence } => {
+            let (claim, done) = match (absent, belongs) {
+                (true, _) => (WaiverClaim::Absent, "the step is let pass"),
+                (false, true) => (WaiverClaim::Belongs, "it is read again, and joins what is deleted"),
+                (false, false) => (WaiverClaim::MayRemain, "the step is let pass"),
+            };
             let id = id_of(client, &what).await?;
             let outcome = client.waive(id, &Waive { claim, evidence }).await?;
-            write(format, &outcome, |_| format!("{id}: the step is let pass"))?;
+            write(format, &outcome, |_| format!("{id}: {done}"))?;
         }
         Command::Rescue { what, evidence } => {
             let id = id_of(client, &what).await?;

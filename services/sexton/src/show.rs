@@ -5,6 +5,7 @@ use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::step::Mode;
 
 use crate::output::{moment, table};
 
@@ -39,6 +40,7 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
         text += &format!("waived      {step} ({job}) as \"{claim}\" by {by}: {}\n", waiver.evidence);
     }
+    text += &drift(info);
     text += &format!("undo        {}\n", info.undo);
     if let Some(until) = info.cancel_until {
         text += &format!("cancel      at least until {}\n", moment(Some(until)));
@@ -54,6 +56,25 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
 }
 
+/// What has appeared since the targets were pinned, as it was when they were last read again before each stage.
+fn drift(info: &DeletionInfo) -> String {
+    let mut last: Vec<&AuditEvent> = Vec::new();
+    for event in info.trail.iter().map(|line| &line.event).filter(|event| event.mode == Some(Mode::Reread)) {
+        last.retain(|other| other.step != event.step);
+        last.push(event);
+    }
+    let shown = last.into_iter().filter(|event| !event.drift.is_empty());
+    shown
+        .map(|event| {
+            let step = event.step.as_deref().unwrap_or_default();
+            format!(
+                "drift       {step}: appeared since the targets were pinned: {}\n",
+                event.drift.join("; ")
+            )
+        })
+        .collect()
+}
+
 fn next(job: &JobInfo) -> String {
     match (&job.step, job.job) {
         (Some(step), _) => format!("{step} ({})", job.job),
@@ -65,7 +86,11 @@ fn next(job: &JobInfo) -> String {
 /// What a person can do about a parked job.
 fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
     let (id, gone) = (info.id, format!("sexton waive {} --absent --evidence …", info.id));
-    let ways = match job.step {
+    let ways = match &job.step {
+        // Which steps read targets again is written in their names.
+        Some(step) if step.contains('@') => format!(
+            "sexton retry {id} · sexton waive {id} --belongs --evidence … · sexton waive {id} --may-remain --evidence …"
+        ),
         Some(_) => format!("sexton retry {id} · {gone} · sexton waive {id} --may-remain --evidence …"),
         None => format!("once somebody has seen that it is gone: {gone}"),
     };
@@ -112,7 +137,10 @@ pub fn trail(info: &DeletionInfo) -> String {
 
 /// What is said of an event, shortened, and what the coordinator did itself on the way.
 fn detail(event: &AuditEvent) -> String {
-    let said: String = event.detail.chars().take(80).collect();
+    let mut said: String = event.detail.chars().take(80).collect();
+    if !event.drift.is_empty() {
+        said = format!("drift: {}; {said}", event.drift.join("; "));
+    }
     match (event.own.join(", "), said.is_empty()) {
         (own, _) if own.is_empty() => said,
         (own, true) => format!("did {own}"),

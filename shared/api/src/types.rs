@@ -74,7 +74,7 @@ pub struct Reason {
     pub reason: String,
 }
 
-/// Let the parked step pass.
+/// Let the parked step pass, or state that what has appeared belongs to the deletion.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waive {

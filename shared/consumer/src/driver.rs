@@ -143,6 +143,10 @@ pub enum Obstacle {
 #[async_trait]
 pub trait Driver: Send + Sync + 'static {
     /// Look at the resource and list what this instance holds for it. Changes nothing.
+    ///
+    /// Asked at announce, and again before each later stage, then with what was pinned in `step.targets`: at another
+    /// place than the pinned one nothing is [`Found::Same`]. By then it may be off, without its definition, or gone
+    /// ([`Found::Absent`]); what this deletion's own steps created and pinned is not listed as something new.
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle>;
 
     /// Read the target of `step.action` again, right before the call, and compare it with the identity.

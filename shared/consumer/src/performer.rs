@@ -12,7 +12,7 @@ use std::task::Poll;
 use futures_util::{FutureExt, poll};
 use sexton_model::Instance;
 use sexton_model::catalogue::{Nature, SubsystemActions};
-use sexton_model::job::JobKind;
+use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::{Mode, Outcome};
 use sexton_protocol::Order;
 
@@ -166,6 +166,10 @@ impl Performer {
         }
         let fits = match order.mode {
             Mode::Inspect => action.nature == Nature::Inspect,
+            Mode::Reread => {
+                action.nature == Nature::Inspect
+                    && matches!(order.kind, JobKind::Stage(stage) if stage != Stage::Announce)
+            }
             Mode::Perform => action.nature != Nature::Inspect && order.kind != JobKind::Restore,
             Mode::Capture | Mode::Undo | Mode::Verify => action.nature == Nature::Reversible,
         };
@@ -178,7 +182,7 @@ impl Performer {
         let by_manifest = match order.mode {
             Mode::Perform => action.nature.captures(),
             Mode::Undo | Mode::Verify => true,
-            Mode::Inspect | Mode::Capture => false,
+            Mode::Inspect | Mode::Reread | Mode::Capture => false,
         };
         (by_manifest && order.manifest.is_none())
             .then(|| format!("{:?} of {} without the manifest that was captured", order.mode, order.action))
@@ -194,6 +198,6 @@ impl Performer {
 fn undoing(order: &Order) -> bool {
     match order.mode {
         Mode::Undo | Mode::Verify => true,
-        Mode::Inspect | Mode::Capture | Mode::Perform => false,
+        Mode::Inspect | Mode::Reread | Mode::Capture | Mode::Perform => false,
     }
 }

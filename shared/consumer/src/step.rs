@@ -1,7 +1,8 @@
 //! One admitted step: what the driver is asked, in which order, and what its answers mean.
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sexton_model::catalogue::Nature;
 use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence};
+use sexton_model::targets;
 use sexton_protocol::Order;
 
 use crate::driver::{Done, Driver, Found, Obstacle, Place, StepContext};
@@ -20,6 +21,7 @@ impl Step<'_> {
     pub(crate) async fn carry_out(&self) -> Outcome {
         let ended = match (self.order.mode, self.order.nature) {
             (Mode::Inspect, _) => self.inspect().await,
+            (Mode::Reread, _) => self.reread().await,
             (Mode::Capture, _) => self.capture().await,
             (Mode::Perform, Nature::Check) => self.check().await,
             (Mode::Perform, _) => self.perform().await,
@@ -36,6 +38,31 @@ impl Step<'_> {
             return Err(Outcome::refused(format!("protected: {why}")));
         }
         done(Presence::Present, seen.evidence, Some(seen.targets))
+    }
+
+    /// Look again, and tell what has appeared since the targets were pinned. What is not there at all has nothing new:
+    /// from hard on it may be gone, and what nothing was pinned of may be missing before.
+    async fn reread(&self) -> Ended {
+        let seen = self.driver.inspect(&self.context).await.map_err(meaning)?;
+        let pinned = &self.context.targets;
+        let presence = match seen.found {
+            Found::Absent(_) if !self.context.reversible_stage || pinned.is_null() => Presence::Absent,
+            found @ (Found::Same | Found::Absent(_) | Found::Different(_)) => {
+                self.same(found)?;
+                Presence::Present
+            }
+        };
+        if let Some(why) = seen.protected {
+            return Err(Outcome::refused(format!("protected: {why}")));
+        }
+        let new = match presence {
+            Presence::Present => targets::appeared(pinned, &seen.targets),
+            Presence::Absent | Presence::Unknown => None,
+        };
+        let new = new.unwrap_or_else(|| Value::Object(Map::new()));
+        // All of it has to travel with an order if it joins.
+        within(&targets::join(pinned.clone(), new.clone()))?;
+        done(presence, seen.evidence, Some(new))
     }
 
     async fn capture(&self) -> Ended {
@@ -137,12 +164,17 @@ fn joined(did: &str, seen: &str) -> String {
 fn done(presence: Presence, evidence: String, finding: Option<Value>) -> Ended {
     // Null says that there is nothing: for created objects as good as none.
     if let Some(finding) = &finding {
-        let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
-        if bytes > FINDING_MAX_BYTES {
-            return Err(Outcome::refused(format!(
-                "what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order"
-            )));
-        }
+        within(finding)?;
     }
     Ok(Outcome::Done { presence, evidence, finding })
+}
+
+fn within(finding: &Value) -> Result<(), Outcome> {
+    let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
+    if bytes > FINDING_MAX_BYTES {
+        return Err(Outcome::refused(format!(
+            "what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order"
+        )));
+    }
+    Ok(())
 }

@@ -11,11 +11,10 @@ use serde_json::Value;
 use sexton_model::decide::{Event, mode_of};
 use sexton_model::deletion::Deletion;
 use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, TARGETS_MAX_BYTES};
-use sexton_model::{DeletionId, Instance};
+use sexton_model::{DeletionId, Instance, targets};
 
 use crate::Intent;
 use crate::batch::Loaded;
-use crate::rules::join_targets;
 
 /// Targets that are pinned, by deletion and instance.
 pub(crate) type Pinned = HashMap<(DeletionId, Instance), Value>;
@@ -33,7 +32,7 @@ pub(crate) fn joins(loaded: &Loaded, batch: &[Intent]) -> Vec<(DeletionId, Insta
     let join = |intent: &Intent| {
         let (deletion, _) = loaded.deletions.get(&intent.deletion)?;
         let (mode, at, _) = finding(deletion, &intent.event)?;
-        (mode == Mode::Perform).then(|| (intent.deletion, at.clone()))
+        matches!(mode, Mode::Perform | Mode::Reread).then(|| (intent.deletion, at.clone()))
     };
     batch.iter().filter_map(join).collect()
 }
@@ -59,15 +58,21 @@ fn too_large(deletion: &Deletion, event: &Event, pinned: &Pinned) -> Option<Stri
                 format!("what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order")
             })
         }
-        Mode::Perform => {
+        // Of what has appeared only a part joins, mostly nothing: that all of it would fit is enough, and more is a flood.
+        Mode::Perform | Mode::Reread => {
             let bytes = match pinned.get(&(deletion.id, at.clone())) {
-                Some(pinned) => size(&join_targets(pinned.clone(), value.clone())),
+                Some(pinned) => size(&targets::join(pinned.clone(), value.clone())),
                 None => size(value),
             };
             (bytes > TARGETS_MAX_BYTES).then(|| {
+                let new = if mode == Mode::Reread {
+                    "with what has appeared"
+                } else {
+                    "it was done, but with what it created"
+                };
                 format!(
-                    "it was done, but with what it created the targets of {at} take {bytes} bytes, more than the \
-                     {TARGETS_MAX_BYTES} that travel with an order: they stay as they were"
+                    "{new} the targets of {at} take {bytes} bytes, more than the {TARGETS_MAX_BYTES} that travel with an \
+                     order: they stay as they were"
                 )
             })
         }

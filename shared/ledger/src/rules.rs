@@ -1,4 +1,4 @@
-//! Pure rules that both footings share: what registering means, how a record begins, how targets join, what
+//! Pure rules that both footings share: what registering means, how a record begins, what
 //! the ledger's own audit events look like.
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -63,6 +63,7 @@ pub fn created(deletion: &Deletion) -> Result<AuditWrite, LedgerError> {
         state: None,
         ordered: None,
         own: Vec::new(),
+        drift: Vec::new(),
         detail: record.reason.clone(),
     };
     let body = text(&event)?;
@@ -106,32 +107,6 @@ pub fn quarter(limit: u32) -> u32 {
     (limit / 4).max(1)
 }
 
-/// Join what a step created into what is pinned: objects by key, lists by what they do not hold yet. Nothing
-/// that is pinned is ever dropped by it; of two plain values the new one stays.
-pub fn join_targets(pinned: Value, created: Value) -> Value {
-    match (pinned, created) {
-        (Value::Object(mut pinned), Value::Object(created)) => {
-            for (key, value) in created {
-                let joined = match pinned.remove(&key) {
-                    Some(old) => join_targets(old, value),
-                    None => value,
-                };
-                pinned.insert(key, joined);
-            }
-            Value::Object(pinned)
-        }
-        (Value::Array(mut pinned), Value::Array(created)) => {
-            for value in created {
-                if !pinned.contains(&value) {
-                    pinned.push(value);
-                }
-            }
-            Value::Array(pinned)
-        }
-        (_, created) => created,
-    }
-}
-
 /// Where a deletion stands, for a listing: its first job that is not over, when that is due, and why it does
 /// not go on.
 pub fn stands_at(jobs: &[Job]) -> Option<(JobKind, StateName, Option<Timestamp>, String)> {
@@ -161,16 +136,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn joining_never_drops_what_is_pinned() {
-        let pinned = json!({"images": ["a", "b"], "pool": {"id": 1}});
-        let created = json!({"images": ["b", "c"], "pool": {"name": "x"}, "backups": ["d"]});
-        assert_eq!(
-            join_targets(pinned, created),
-            json!({"images": ["a", "b", "c"], "pool": {"id": 1, "name": "x"}, "backups": ["d"]})
-        );
-    }
 
     fn resource(uuid: &str, protected: bool) -> Resource {
         serde_json::from_value(json!({

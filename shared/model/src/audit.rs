@@ -77,6 +77,9 @@ pub struct AuditEvent {
     /// Steps of the coordinator itself that this decision carried out, by their names in the plan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub own: Vec<String>,
+    /// Targets were read again: what has appeared since they were pinned. It is not touched, unless it joined them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<String>,
     /// Reason or evidence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,

@@ -57,6 +57,10 @@ pub struct Action {
     /// What is given away by this, so that whatever uses it must be gone before.
     #[serde(default)]
     pub releases: Vec<String>,
+    /// Of what an inspection pins: the top-level keys under which something new stops the deletion when the targets
+    /// are read again before a later stage, since it would be lost for ever (a volume).
+    #[serde(default)]
+    pub irreplaceable: Vec<String>,
     /// What it does, for people.
     pub about: String,
 }
@@ -138,6 +142,9 @@ impl Action {
         }
         if self.longest_call_ms == 0 || self.longest_call_ms > DEADLINE_MAX_MS {
             return Some("longest_call_ms: expected 1 to 600000");
+        }
+        if self.nature != Nature::Inspect && !self.irreplaceable.is_empty() {
+            return Some("irreplaceable: only an action that inspects pins anything");
         }
         match self.nature {
             Nature::Reversible if self.deadline_ms > REVERSIBLE_DEADLINE_MAX_MS => {

@@ -11,6 +11,7 @@
 mod context;
 mod decision;
 mod dispatch;
+mod drift;
 mod event;
 mod person;
 mod refusal;
@@ -211,6 +212,7 @@ fn heading(at: Timestamp, what: crate::audit::What, by: &str, job: Option<JobKin
         state: None,
         ordered: None,
         own: Vec::new(),
+        drift: Vec::new(),
         detail: String::new(),
     }
 }

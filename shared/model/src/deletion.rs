@@ -150,6 +150,9 @@ pub enum WaiverClaim {
     Absent,
     /// It may still be there: what depends on it is waived too.
     MayRemain,
+    /// What has appeared since the targets were pinned belongs to the deletion: it joins them, if it is still exactly
+    /// what the person was shown when they are read again.
+    Belongs,
 }
 
 impl WaiverClaim {
@@ -158,6 +161,7 @@ impl WaiverClaim {
         match self {
             Self::Absent => "absent",
             Self::MayRemain => "may remain",
+            Self::Belongs => "belongs to it",
         }
     }
 }
@@ -180,6 +184,19 @@ pub struct Waiver {
     /// Nothing that changes anything had been ordered for the step, so a cancel has nothing to take back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untouched: bool,
+    /// Of [`WaiverClaim::Belongs`]: why the job was parked, which names what had appeared. It holds for nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
+}
+
+impl Waiver {
+    /// Whether the step is let pass by it.
+    pub fn passes(&self) -> bool {
+        match self.claim {
+            WaiverClaim::Absent | WaiverClaim::MayRemain => true,
+            WaiverClaim::Belongs => false,
+        }
+    }
 }
 
 /// Everything that is decided on together.
@@ -349,8 +366,10 @@ impl Deletion {
         for stage in Stage::ALL.into_iter().filter(|s| s.reversible()) {
             let Some(job) = self.stage_job(stage) else { continue };
             for (index, step) in (0u16..).zip(&self.plan.stage(stage).steps) {
-                let passed =
-                    self.waivers.iter().any(|w| w.slot == stage.index() && w.step == index && w.untouched);
+                let passed = self
+                    .waivers
+                    .iter()
+                    .any(|w| w.passes() && w.slot == stage.index() && w.step == index && w.untouched);
                 let maybe_done = index < job.cursor && !passed || (index == job.cursor && job.touched);
                 if maybe_done && step.nature.captures() {
                     list.push(UndoStep { stage, index });
@@ -421,7 +440,7 @@ impl Deletion {
                 for (index, step) in (job.cursor..).zip(steps) {
                     match self.waived(job.kind.slot(), index, step, &remaining) {
                         Some(WaiverClaim::MayRemain) => remaining.push(&step.name),
-                        Some(WaiverClaim::Absent) => {}
+                        Some(WaiverClaim::Absent | WaiverClaim::Belongs) => {}
                         None => {
                             if let Some(instance) = self.instance_for(step) {
                                 return Some((step, instance));
@@ -437,7 +456,7 @@ impl Deletion {
     /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses.
     /// `remaining`: names of further steps that will be waived as "may remain" before it is reached.
     fn waived(&self, slot: u8, index: u16, step: &Step, remaining: &[&str]) -> Option<WaiverClaim> {
-        if let Some(own) = self.waivers.iter().find(|w| w.slot == slot && w.step == index) {
+        if let Some(own) = self.waivers.iter().find(|w| w.passes() && w.slot == slot && w.step == index) {
             return Some(own.claim);
         }
         let follows = self.cause_of_passing(step).is_some()

@@ -13,6 +13,7 @@ use crate::resource::{Criticality, Resource};
 use crate::retry;
 
 mod lint;
+mod reread;
 
 /// Most steps one stage may have: a job's cursor and its undo list stay small.
 pub const STEPS_MAX: usize = 64;
@@ -90,6 +91,13 @@ pub struct Step {
     pub after: Vec<String>,
     /// Passed to the driver.
     pub params: BTreeMap<String, Value>,
+    /// Of an inspection: what [`Action::irreplaceable`] says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub irreplaceable: Vec<String>,
+    /// Of an inspection: the top-level keys of what it pins that grow by themselves while the resource runs (scheduled
+    /// backups, snapshots). They are pinned anew when targets are read again before hard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolling: Vec<String>,
 }
 
 impl Plan {
@@ -224,6 +232,8 @@ struct RawStep {
     max_attempts: Option<Spanned<u16>>,
     #[serde(default)]
     params: BTreeMap<String, Value>,
+    #[serde(default)]
+    rolling: Vec<String>,
 }
 
 fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Problems<'_>) -> Option<Plan> {
@@ -242,9 +252,6 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
     let mut names = BTreeSet::new();
     let mut built = Vec::new();
     for (stage, raw_stage) in Stage::ALL.into_iter().zip(stages) {
-        if raw_stage.steps.len() > STEPS_MAX {
-            found.at(raw_stage.offset_days.span().start, format!("{stage}: at most {STEPS_MAX} steps"));
-        }
         let mut steps = Vec::new();
         for raw_step in raw_stage.steps {
             let offset = raw_step.span().start;
@@ -260,6 +267,15 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
         built.push(PlanStage { offset_days: *raw_stage.offset_days.get_ref(), steps });
     }
     linted.finish(found);
+    reread::before_later_stages(&mut built);
+    for ((stage, built), (_, offset)) in Stage::ALL.into_iter().zip(&built).zip(&offsets) {
+        if built.steps.len() > STEPS_MAX {
+            found.at(
+                *offset,
+                format!("{stage}: at most {STEPS_MAX} steps, with those that read targets again"),
+            );
+        }
+    }
     let stages: [PlanStage; 5] = built.try_into().ok()?;
     Some(Plan {
         kind: raw.kind,
@@ -301,6 +317,8 @@ fn build_step<'c>(
             max_attempts,
             after,
             params: raw.params,
+            irreplaceable: Vec::new(),
+            rolling: raw.rolling,
         };
         return Some((step, None));
     }
@@ -340,6 +358,8 @@ fn build_step<'c>(
         max_attempts,
         after,
         params: raw.params,
+        irreplaceable: facts.irreplaceable.clone(),
+        rolling: raw.rolling,
     };
     Some((step, Some(facts)))
 }

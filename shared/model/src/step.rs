@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// Look: identity, targets, protection. Changes nothing.
     Inspect,
+    /// Look again before a later stage: what is there that was not when the targets were pinned. Changes nothing.
+    Reread,
     /// Take the manifest that an exact undo needs. Changes nothing.
     Capture,
     /// Do it.
@@ -24,6 +26,7 @@ impl Mode {
     pub fn word(self) -> &'static str {
         match self {
             Self::Inspect => "inspect",
+            Self::Reread => "reread",
             Self::Capture => "capture",
             Self::Perform => "perform",
             Self::Undo => "undo",
@@ -35,7 +38,7 @@ impl Mode {
     pub fn changes(self) -> bool {
         match self {
             Self::Perform | Self::Undo => true,
-            Self::Inspect | Self::Capture | Self::Verify => false,
+            Self::Inspect | Self::Reread | Self::Capture | Self::Verify => false,
         }
     }
 }
@@ -73,7 +76,8 @@ pub enum Outcome {
         /// What was seen, for the audit trail and the receipt. At most [`EVIDENCE_MAX_BYTES`].
         #[serde(default, skip_serializing_if = "String::is_empty")]
         evidence: String,
-        /// What was looked at: the manifest of a capture, the targets of an inspect or those a step created.
+        /// What was looked at: the manifest of a capture, the targets of an inspection or those a step created; of
+        /// targets that were read again, what has appeared.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         finding: Option<serde_json::Value>,
     },

@@ -6,6 +6,7 @@ mod bench;
 mod broker;
 mod cases;
 pub mod fault;
+mod reread;
 
 use std::fmt;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! A good order, as a coordinator would give it.
 use sexton_model::catalogue::Action;
-use sexton_model::job::JobKind;
+use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::Mode;
 use sexton_model::{ActionName, DeletionId, Fence, Instance, JobId, Timestamp};
 use sexton_protocol::Order;
@@ -34,6 +34,7 @@ pub fn order(asked: &Asked<'_>, about: Template, number: i64, now: Timestamp) ->
     let kind = match mode {
         Mode::Undo | Mode::Verify => JobKind::Restore,
         Mode::Inspect | Mode::Capture | Mode::Perform => JobKind::Stage(action.earliest),
+        Mode::Reread => JobKind::Stage(Stage::Soft),
     };
     Order {
         job: JobId::of(DELETION, kind.slot()),

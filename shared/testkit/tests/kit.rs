@@ -60,6 +60,7 @@ enum Flaw {
     SaysRestored,
     PassesWhatIsGone,
     TakesAnyPlace,
+    TellsWhatIsPinned,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -112,7 +113,9 @@ impl Driver for Memory {
         if self.flaw == Flaw::LooksAndTouches {
             self.change(|vm| vm.on = false)?;
         }
-        let targets = json!({"domain": step.resource.name});
+        let pinned = step.targets.clone();
+        let told = self.flaw == Flaw::TellsWhatIsPinned && !pinned.is_null();
+        let targets = if told { pinned } else { json!({"domain": step.resource.name, "volumes": ["root"]}) };
         Ok(Inspection { found: self.look(step), targets, protected: None, evidence: "seen".into() })
     }
 
@@ -267,6 +270,18 @@ async fn each_flaw_is_found() {
         (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
         (Flaw::PassesWhatIsGone, "off", "gone already: done if that was wanted, refused before hard"),
         (Flaw::TakesAnyPlace, "undefine", "what is not seen in another place is not gone"),
+        (Flaw::IgnoresIdentity, "inspect", "another identity is refused when targets are read again"),
+        (Flaw::TakesAnyPlace, "inspect", "what is seen in another place is not the resource's"),
+        (
+            Flaw::TellsWhatIsPinned,
+            "inspect",
+            "something that was not there when targets were pinned is reported",
+        ),
+        (
+            Flaw::LooksAndTouches,
+            "inspect",
+            "reading targets again finds nothing new and changes nothing, however often",
+        ),
     ] {
         let violations = broken(flaw).await;
         let found = violations.0.iter().any(|v| v.action.as_str() == action && v.case == promise);

@@ -58,7 +58,7 @@ impl System {
         let asked = Asked { instance: &instance, name: &name, action: &actions[&name], mode: Mode::Perform };
         let about = sexton_testkit::consumer::Template {
             resource: web01(),
-            identity: sexton_testkit::bench::identity("u1"),
+            identity: sexton_testkit::bench::identity(super::system::U1),
             attributes: serde_json::Value::Null,
             targets: self.view(deletion).await.targets.get(&instance).cloned(),
             params: Default::default(),

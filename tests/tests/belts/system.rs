@@ -1,4 +1,4 @@
-//! A whole Sexton in this process: job table on SQLite, coordinator, and two consumers with their sandboxes.
+//! A whole Sexton in this process: job table on SQLite, coordinator, and three consumers with their sandboxes.
 //! Everything is as `sexton serve` has it, but for gates at the drivers, and a clock of the consumers that a
 //! test can put forward.
 use std::sync::Arc;
@@ -58,12 +58,23 @@ offset_days = 3
 steps = []
 "#;
 
+/// The UUID of `vm/web01`.
+pub const U1: &str = "6f0c1d8e-1111-4a7b-9c55-0a4f0e2b7c01";
+
 pub fn monitoring() -> Instance {
     "monitoring.main".parse().unwrap()
 }
 
 pub fn backup() -> Instance {
     "backup.main".parse().unwrap()
+}
+
+pub fn hypervisor() -> Instance {
+    "hypervisor.main".parse().unwrap()
+}
+
+fn instances() -> [Instance; 3] {
+    [monitoring(), backup(), hypervisor()]
 }
 
 pub fn web01() -> ResourceId {
@@ -122,6 +133,7 @@ pub struct System {
     signer: Arc<BeaconSigner>,
     pub monitoring: Arc<Gate>,
     pub backup: Arc<Gate>,
+    pub hypervisor: Arc<Gate>,
     pub clock: Arc<Hands>,
     coordinator: Option<Task>,
     consumers: Vec<Task>,
@@ -132,6 +144,7 @@ impl Drop for System {
     fn drop(&mut self) {
         self.monitoring.remove();
         self.backup.remove();
+        self.hypervisor.remove();
     }
 }
 
@@ -141,7 +154,14 @@ impl System {
         Self::start_with("", "").await
     }
 
-    /// The same, with `instead` in the plan for `part` of it.
+    /// With the whole plan being this one.
+    pub async fn start_on(plan: &str) -> Self {
+        let mut system = Self::stopped(plan).await;
+        system.start_everything().await;
+        system
+    }
+
+    /// As it is delivered, with `instead` in the plan for `part` of it.
     pub async fn start_with(part: &str, instead: &str) -> Self {
         let mut system = Self::stopped(&PLAN.replacen(part, instead, 1)).await;
         system.start_everything().await;
@@ -155,11 +175,16 @@ impl System {
 
     async fn stopped(plan: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (root, about, u1) = (folder.path(), web01(), identity("u1"));
+        let (root, about, u1) = (folder.path(), web01(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &about, &u1, "192.0.2.10:9100").unwrap();
         sexton_backup::sandbox::create(root, &backup(), &about, &u1, &["a"]).unwrap();
-        let catalogue =
-            [("monitoring.toml", sexton_monitoring::ACTIONS), ("backup.toml", sexton_backup::ACTIONS)];
+        let uuid = U1.parse().unwrap();
+        sexton_hypervisor::sandbox::create_vm(root, &hypervisor(), "web01", uuid, false).unwrap();
+        let catalogue = [
+            ("monitoring.toml", sexton_monitoring::ACTIONS),
+            ("backup.toml", sexton_backup::ACTIONS),
+            ("hypervisor.toml", sexton_hypervisor::ACTIONS),
+        ];
         let plans = Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap();
         let plan = plans.of_kind(&"vm".parse().unwrap()).unwrap().clone();
         let system = Self::on(folder, plan).await;
@@ -170,10 +195,10 @@ impl System {
     /// A new process on what lies in `folder`. Its broker's queues are empty and its keys are new.
     async fn on(folder: tempfile::TempDir, plan: Arc<Plan>) -> Self {
         let mut rng = rand::rng();
-        let holders = [monitoring(), backup()].map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
+        let holders = instances().map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
-        let bus = Local::with_topology(Topology::for_instances(&[monitoring(), backup()]));
+        let bus = Local::with_topology(Topology::for_instances(&instances()));
         let options =
             sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits: Limits::default() };
         let ledger: Arc<dyn Ledger> =
@@ -195,9 +220,12 @@ impl System {
             instance: monitoring(),
         })));
         let backup = Gate::new(Arc::new(SandboxBackup::new(&sexton_backup::sandbox::Config {
-            root,
+            root: root.clone(),
             instance: backup(),
         })));
+        let host = sexton_hypervisor::sandbox::Config { root, instance: hypervisor() };
+        let host = sexton_hypervisor::driver(sexton_hypervisor::DriverConfig::Sandbox(host)).unwrap();
+        let hypervisor = Gate::new(host);
         let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
         Self {
             folder: Some(folder),
@@ -209,6 +237,7 @@ impl System {
             signer,
             monitoring,
             backup,
+            hypervisor,
             clock,
             coordinator,
             consumers,
@@ -218,7 +247,7 @@ impl System {
 
     async fn start_everything(&mut self) {
         self.start_coordinator();
-        for instance in [monitoring(), backup()] {
+        for instance in instances() {
             self.start_consumer(&instance).await;
         }
     }
@@ -249,7 +278,7 @@ impl System {
     /// Register another one.
     pub async fn register_named(&self, id: &ResourceId, protected: bool) {
         let resource: Resource = serde_json::from_value(json!({
-            "id": id, "scope": "tenants/acme", "identity": { "uuid": "u1" },
+            "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 },
             "criticality": "reproducible", "protected": protected,
         }))
         .unwrap();
@@ -274,8 +303,10 @@ impl System {
     pub async fn start_consumer(&mut self, instance: &Instance) {
         let (driver, actions): (Arc<dyn Driver>, _) = if *instance == monitoring() {
             (self.monitoring.clone(), sexton_monitoring::actions())
-        } else {
+        } else if *instance == backup() {
             (self.backup.clone(), sexton_backup::actions())
+        } else {
+            (self.hypervisor.clone(), sexton_hypervisor::actions())
         };
         let consumer = Consumer {
             instance: instance.clone(),
@@ -405,13 +436,19 @@ impl System {
         }
     }
 
-    /// What the two subsystems show of `vm/web01`.
+    /// What the subsystems show of `vm/web01`.
     pub fn world(&self) -> Value {
         let root = self.folder.as_ref().unwrap().path();
         json!([
             sexton_monitoring::sandbox::describe(root, &monitoring(), &web01()).unwrap(),
             sexton_backup::sandbox::describe(root, &backup(), &web01()).unwrap(),
+            sexton_hypervisor::sandbox::describe_vm(root, &hypervisor(), "web01").unwrap(),
         ])
+    }
+
+    /// The folder of the hypervisor's sandbox.
+    pub fn host(&self) -> std::path::PathBuf {
+        self.folder.as_ref().unwrap().path().join("hypervisor/main")
     }
 
     /// Another machine of the same name, as monitoring sees it.

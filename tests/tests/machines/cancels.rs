@@ -68,7 +68,7 @@ fn draw(seed: u64, machines: &[Machine]) -> Vec<Cancel<'_>> {
     let mut moments = vec![Moment::Made; 3];
     moments.extend((0..5).map(|_| Moment::Begun(Stage::Announce, random.random_range(0..9))));
     moments.extend([Moment::Done(Stage::Announce); 3]);
-    moments.extend((0..7).map(|_| Moment::Begun(Stage::Soft, random.random_range(0..5))));
+    moments.extend((0..7).map(|_| Moment::Begun(Stage::Soft, random.random_range(0..10))));
     moments.extend([Moment::Done(Stage::Soft); 2]);
     moments.shuffle(&mut random);
     assert_eq!(moments.len(), machines.len());

@@ -267,8 +267,13 @@ impl Driver for Restic {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let uuid = uuid(step)?;
         let listing = self.listing(step).await?;
+        let before = (!step.targets.is_null()).then(|| pinned(step)).transpose()?;
+        let elsewhere = before.as_ref().and_then(|before| same_repository(step, before, &listing).err());
         let schedule = self.schedule(step, &listing.repository).await?;
-        let snapshots: BTreeSet<_> = listing.of_resource(uuid).map(|s| s.id.clone()).collect();
+        // What this deletion made itself stands under a key of its own.
+        let made = before.map(|before| before.made).unwrap_or_default();
+        let snapshots = listing.of_resource(uuid).map(|s| s.id.clone());
+        let snapshots: BTreeSet<_> = snapshots.filter(|id| !made.contains(id)).collect();
         let count = snapshots.len();
         let pins = Pinned {
             repository: listing.repository.clone(),
@@ -284,10 +289,10 @@ impl Driver for Restic {
             )));
         }
         let evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
-        let found = match schedule {
-            Found::Different(why) => Found::Different(why),
-            Found::Absent(_) if count == 0 && !step.none_expected() => Found::Absent(place(&listing)),
-            Found::Same | Found::Absent(_) => Found::Same,
+        let found = match (elsewhere, schedule) {
+            (Some(why), _) | (None, Found::Different(why)) => Found::Different(why),
+            (None, Found::Absent(_)) if count == 0 && !step.none_expected() => Found::Absent(place(&listing)),
+            (None, Found::Same | Found::Absent(_)) => Found::Same,
         };
         Ok(Inspection { found, targets, protected: None, evidence })
     }

@@ -26,7 +26,7 @@ use sexton_service::secret;
 
 use self::wire::{Budget, Session};
 use crate::only_remove;
-use crate::record::{Attributes, Judgement, Pinned, Targets, canonical, join, judge, text_of};
+use crate::record::{Attributes, Judgement, Pinned, Targets, canonical, join, judge, text_of, where_pinned};
 
 #[cfg(test)]
 #[cfg(feature = "real-servers")]
@@ -368,7 +368,8 @@ impl Target<'_> {
 #[async_trait]
 impl Driver for Rfc2136 {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.look(&Attributes::parse(&step.resource, &step.attributes)?, step.time_left()).await
+        let attributes = Attributes::parse(&step.resource, &step.attributes)?;
+        where_pinned(step, self.look(&attributes, step.time_left()).await?)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {

@@ -1,4 +1,4 @@
-//! `inspect`: what this host holds for a machine.
+//! `inspect`: what this host holds for a machine, defined or not.
 use serde_json::json;
 use sexton_consumer::driver::{Found, Inspection, Obstacle};
 
@@ -40,6 +40,8 @@ async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<In
     for path in &domain.volumes {
         match host.volume(path, running.is_some()).await? {
             Some(volume) => volumes.push(volume),
+            // Past the end of cancel one that is gone already is what was wanted, if it is one that was pinned.
+            None if !ask.reversible && ask.is_pinned(path) => {}
             None => missing.push(path.clone()),
         }
     }
@@ -64,7 +66,7 @@ async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<In
         Some(foreign @ crate::machine::Running::Foreign(_)) => Some(format!("it {}", told(foreign))),
         Some(_) | None => domain.protected,
     };
-    let targets = json!(Targets { place: place.0, domain: domain.name, uuid: domain.uuid, volumes });
+    let targets = json!(Targets::of(place, domain.name, domain.uuid, volumes));
     Ok(Inspection { found: Found::Same, targets, protected, evidence })
 }
 
@@ -79,16 +81,12 @@ async fn inspect_rest(
         None => (Vec::new(), None),
     };
     let evidence = format!("{}: {} is not defined; {} volumes are left", place.0, ask.name, volumes.len());
-    let targets = json!(Targets {
-        place: place.0.clone(),
-        domain: ask.name.clone(),
-        uuid: ask.uuid,
-        volumes: volumes.clone()
-    });
     let found = match others {
         Some(why) => Found::Different(why),
-        None if volumes.is_empty() => Found::Absent(place),
+        // Before the end of cancel a machine without its definition is missing, whatever is left of it.
+        None if volumes.is_empty() || ask.reversible => Found::Absent(place.clone()),
         None => Found::Same,
     };
+    let targets = json!(Targets::of(place, ask.name.clone(), ask.uuid, volumes));
     Ok(Inspection { found, targets, protected: None, evidence })
 }

@@ -94,7 +94,7 @@ fn may_only(changes: usize) -> impl Fn() -> Result<Fence, Obstacle> + Send + Syn
 
 fn ask(uuid: Uuid) -> Ask {
     let ends = Instant::now() + Duration::from_secs(30);
-    Ask { name: "web01".into(), uuid, pinned: None, ends, polite: None, progress: None }
+    Ask { name: "web01".into(), uuid, pinned: None, reversible: true, ends, polite: None, progress: None }
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Obstacle>) -> String {
@@ -337,4 +337,34 @@ async fn a_pause_between_two_changes_of_a_step_is_heard() {
     busy(delete_volumes::perform(&place.host, &ask, &may_only(1)).await);
     assert!(!place.host.image("web01-root").exists(), "the first was deleted before the pause");
     assert!(place.host.image("web01-data").exists(), "the second was not deleted after it");
+}
+
+/// Later stages look again: what is gone by then, and what is missing.
+#[tokio::test]
+async fn looked_at_again_it_is_missing_before_hard_and_may_be_gone_afterwards() {
+    let place = place(false);
+    let early = place.pinned().await;
+    let late = Ask { reversible: false, ..early.clone() };
+    // The volume alone: an unmounted disk, or done already.
+    let volume = place.host.sandbox.folder().join("volumes/web01-root");
+    for suffix in ["json", "img"] {
+        fs::rename(volume.with_extension(suffix), volume.with_extension(format!("{suffix}.away"))).unwrap();
+    }
+    assert!(refused(inspect::inspect(&place.host, &early).await).contains("web01-root"));
+    let seen = inspect::inspect(&place.host, &late).await.unwrap();
+    assert_eq!((seen.found, &seen.targets["volumes"]), (Found::Same, &json!([])));
+    for suffix in ["json", "img"] {
+        fs::rename(volume.with_extension(format!("{suffix}.away")), volume.with_extension(suffix)).unwrap();
+    }
+    // The definition alone: after an undefine the volumes are left, for purge.
+    fs::remove_file(place.host.sandbox.folder().join(VMS).join("web01.json")).unwrap();
+    let seen = inspect::inspect(&place.host, &early).await.unwrap();
+    assert!(matches!(seen.found, Found::Absent(_)), "{:?}", seen.found);
+    let seen = inspect::inspect(&place.host, &late).await.unwrap();
+    assert_eq!((seen.found, seen.targets["volumes"].as_array().unwrap().len()), (Found::Same, 1));
+    // Both.
+    fs::remove_file(volume.with_extension("json")).unwrap();
+    fs::remove_file(volume.with_extension("img")).unwrap();
+    let seen = inspect::inspect(&place.host, &late).await.unwrap();
+    assert!(matches!(seen.found, Found::Absent(_)), "{:?}", seen.found);
 }

@@ -141,7 +141,7 @@ async fn a_polite_guest_stops_by_acpi_and_comes_back_as_it_was() {
     assert!(matches!(outcome, Outcome::Done { presence: Presence::Present, .. }), "{outcome:?}");
     let volumes = &bench.targets["volumes"];
     assert_eq!(volumes[0]["path"], "web01-root.qcow2");
-    assert_eq!(volumes[0]["snapshots"], json!(["before-upgrade"]));
+    assert_eq!(bench.targets["snapshots"], json!({ "web01-root.qcow2": ["before-upgrade"] }));
     assert_eq!(volumes[0]["size"], 64 << 20);
 
     let manifest = bench.capture("stop").await;
@@ -340,4 +340,39 @@ async fn a_missing_root_is_never_absent() {
         let why = refusal(&bench.perform(action).await);
         assert!(why.contains("pinned at"), "{action}: {why}");
     }
+}
+
+/// What has appeared since the targets were pinned.
+async fn appeared(bench: &Bench) -> Value {
+    match bench.ask(Mode::Reread, "inspect", None).await {
+        Outcome::Done { presence: Presence::Present, finding: Some(appeared), .. } => appeared,
+        other => panic!("the targets were not read again: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_was_attached_after_announce_is_reported() {
+    let host = Host::with("SEXTON_TEST_QEMU_POLITE");
+    let mut bench = host.bench();
+    host.start(&bench).await;
+    bench.pin().await;
+    assert_eq!(appeared(&bench).await, json!({}));
+    host.make_volume("web01-data.qcow2", &disk("SEXTON_TEST_QEMU_POLITE"));
+    assert_eq!(appeared(&bench).await, json!({}), "whose it is, is not known before it is attached");
+    host.define(host.uuid, json!({ "disks": ["web01-root.qcow2", "web01-data.qcow2"] }));
+    // While it runs, and when it is off.
+    for _ in 0..2 {
+        let new = appeared(&bench).await;
+        let paths: Vec<_> = new["volumes"].as_array().unwrap().iter().map(|volume| &volume["path"]).collect();
+        assert_eq!(paths, ["web01-data.qcow2"], "{new}");
+        assert_eq!(new["snapshots"], json!({ "web01-data.qcow2": ["before-upgrade"] }));
+        host.end_all();
+    }
+    host.define(host.uuid, json!({}));
+    let root = host.volume("web01-root.qcow2").display().to_string();
+    run("qemu-img", &["snapshot", "-c", "nightly", &root]);
+    assert_eq!(appeared(&bench).await, json!({ "snapshots": { "web01-root.qcow2": ["nightly"] } }));
+    std::fs::remove_dir_all(host.folder()).unwrap();
+    let why = refusal(&bench.ask(Mode::Reread, "inspect", None).await);
+    assert!(why.contains("unexpectedly absent"), "{why}");
 }

@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 use self::agent::{Agent, Budget, Lease};
 use self::reservation::Reserved;
 use self::written::Written;
-use crate::address::{Attributes, Mac, Pinned, Targets};
+use crate::address::{Attributes, Mac, Pinned, Targets, where_pinned};
 use crate::only_release;
 
 mod agent;
@@ -371,7 +371,7 @@ impl Kea {
 impl Driver for Kea {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let attributes = Attributes::parse(&step.resource, &step.attributes)?;
-        self.look(attributes.as_ref(), step.time_left()).await
+        where_pinned(step, self.look(attributes.as_ref(), step.time_left()).await?)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {

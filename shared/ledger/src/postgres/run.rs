@@ -165,7 +165,7 @@ fn manifest_key(spec: &OrderSpec) -> (i64, i16) {
 /// Whether an order travels with the manifest of its step.
 fn carries_manifest(spec: &OrderSpec, statements: &HashMap<i64, Statement>) -> bool {
     match spec.mode {
-        Mode::Inspect | Mode::Capture => false,
+        Mode::Inspect | Mode::Reread | Mode::Capture => false,
         Mode::Perform | Mode::Undo | Mode::Verify => {
             statements.get(&spec.job.deletion().0).is_some_and(|(_, plan)| {
                 let step = plan.stage(spec.stage).steps.get(usize::from(spec.step));

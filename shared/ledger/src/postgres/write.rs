@@ -11,7 +11,7 @@ use super::error::{all_there, corrupt, doing};
 use super::{codes, jobs};
 use crate::LedgerError;
 use crate::batch::{AuditWrite, Loaded, Writes};
-use crate::rules::{join_targets, text};
+use crate::rules::text;
 
 const HEADS: &str = "UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live \
      FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::smallint[], $5::boolean[]) \
@@ -164,7 +164,7 @@ async fn targets(
     for (id, instance, value, join) in changes {
         let key = (id.0, instance.to_string());
         let value = match written.remove(&key).or_else(|| pinned.remove(&key)) {
-            Some(old) if join => join_targets(old, value),
+            Some(old) if join => sexton_model::targets::join(old, value),
             Some(_) | None => value,
         };
         written.insert(key, value);

@@ -137,6 +137,6 @@ pub(super) fn needs_manifest(order: &OrderSpec, plan: &Plan) -> bool {
             .steps
             .get(usize::from(order.step))
             .is_some_and(|step| step.nature.captures()),
-        Mode::Inspect | Mode::Capture => false,
+        Mode::Inspect | Mode::Reread | Mode::Capture => false,
     }
 }

@@ -131,7 +131,7 @@ fn write_targets(
     for (id, instance, value, join) in targets {
         let key = (id, instance.to_string());
         let value = match pinned.remove(&key) {
-            Some(old) if join => rules::join_targets(old, value),
+            Some(old) if join => sexton_model::targets::join(old, value),
             Some(_) | None => value,
         };
         pinned.insert(key, value);

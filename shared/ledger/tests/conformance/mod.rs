@@ -106,6 +106,7 @@ macro_rules! conformance_tests {
             waived_as_absent_lets_dependents_run,
             waived_as_remaining_waives_dependents,
             what_may_remain_keeps_its_name,
+            what_belongs_joins_the_targets,
             rescue_has_its_rules,
             refused_parks,
             unknown_or_present_is_never_done,

@@ -1,4 +1,5 @@
 //! What is parked needs a person: retry, waive, rescue.
+use serde_json::json;
 use sexton_ledger::{Dispatch, NotDone};
 use sexton_model::DeletionId;
 use sexton_model::beacon::SKEW_MS;
@@ -6,10 +7,10 @@ use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::resource::Presence as Inventory;
-use sexton_model::step::{Outcome, Presence};
+use sexton_model::step::{Mode, Outcome, Presence};
 
 use super::Fixture;
-use super::stage::{Stagehand, actor, job_id, named, right_answer};
+use super::stage::{Stagehand, actor, instance, job_id, named, right_answer};
 
 /// Play to the hypervisor's undefine and have it refused.
 async fn parked(on: &Stagehand, name: &str) -> (DeletionId, Dispatch) {
@@ -71,10 +72,43 @@ pub async fn waived_as_remaining_waives_dependents(fixture: &dyn Fixture) {
     let view = on.view(id).await;
     let waived: Vec<_> = view.deletion.waivers.iter().map(|w| (w.slot, w.step, w.claim)).collect();
     let hard = Stage::Hard.index();
-    assert_eq!(waived, [0, 2, 3].map(|step| (hard, step, WaiverClaim::MayRemain)));
+    assert_eq!(waived, [1, 3, 4].map(|step| (hard, step, WaiverClaim::MayRemain)));
     assert_eq!(view.deletion.job(job_id(id, Stage::Hard)).unwrap().state, JobState::Done);
     let resource = on.ledger.resource(&"vm/web01".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(resource.presence, Inventory::Registered, "nor is it taken out of the inventory");
+}
+
+/// What has appeared since the targets were pinned stops the job; stated to belong to the deletion, it joins them, and
+/// the statement survives whatever becomes of the process.
+pub async fn what_belongs_joins_the_targets(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let order = on.play_to(id, |_, mode| mode == Mode::Reread).await.unwrap();
+    let new = |volume: &str| Outcome::Done {
+        presence: Presence::Present,
+        evidence: "looked".into(),
+        finding: Some(json!({ "volumes": [volume] })),
+    };
+    on.answer(&order, new("web01-data")).await.unwrap();
+    let job = on.job(id, JobKind::Stage(Stage::Soft)).await;
+    let JobState::Parked { reason } = &job.state else { panic!("{:?}", job.state) };
+    assert!(reason.contains("web01-data"), "{reason}");
+    let pinned = json!({ "seen": ["hypervisor.inspect"] });
+    let hypervisor = instance("hypervisor.main");
+    assert_eq!(on.view(id).await.targets[&hypervisor], pinned);
+    let again = on.one(id, waive(WaiverClaim::Belongs)).await.unwrap().dispatch.unwrap();
+    assert_eq!(named(&again), ("hypervisor.inspect@soft".to_owned(), Mode::Reread));
+    let next = on.answer(&again, new("web01-data")).await.unwrap().dispatch.unwrap();
+    assert_eq!(named(&next).0, "hypervisor.stop");
+    let view = on.view(id).await;
+    assert_eq!(
+        view.targets[&hypervisor],
+        json!({ "seen": ["hypervisor.inspect"], "volumes": ["web01-data"] })
+    );
+    assert_eq!(next.targets.as_ref(), Some(&view.targets[&hypervisor]));
+    let drift: Vec<_> = view.audit.iter().map(|row| &row.event).filter(|e| !e.drift.is_empty()).collect();
+    assert_eq!(drift.len(), 2, "{drift:?}");
+    assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
 }
 
 /// A name is not given away while what used it may remain, and it is once somebody has seen that it is gone.
@@ -139,7 +173,7 @@ pub async fn unknown_or_present_is_never_done(fixture: &dyn Fixture) {
         assert!(decided.dispatch.is_none());
         let job = on.job(id, JobKind::Stage(Stage::Hard)).await;
         assert!(matches!(job.state, JobState::Waiting { .. }), "{:?}", job.state);
-        assert_eq!((job.cursor, job.attempts), (0, 1));
+        assert_eq!((job.cursor, job.attempts), (1, 1));
         let until = if let JobState::Waiting { until, .. } = job.state { until } else { on.now().await };
         on.until(until).await;
         let woken = on.ledger.to_wake(10).await.unwrap();

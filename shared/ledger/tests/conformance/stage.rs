@@ -28,6 +28,7 @@ nature = "inspect"
 earliest = "announce"
 deadline_ms = 150
 longest_call_ms = 100
+irreplaceable = ["volumes"]
 about = "look"
 [actions.stop]
 nature = "reversible"
@@ -122,17 +123,20 @@ steps = []
 "#;
 
 /// All that a deletion of the plan asks for, in order.
-pub const WHOLE_LIFE: [(&str, Mode); 11] = [
+pub const WHOLE_LIFE: [(&str, Mode); 14] = [
     ("hypervisor.inspect", Mode::Inspect),
     ("notifier.announce", Mode::Capture),
     ("notifier.announce", Mode::Perform),
+    ("hypervisor.inspect@soft", Mode::Reread),
     ("hypervisor.stop", Mode::Capture),
     ("hypervisor.stop", Mode::Perform),
     ("dns.withdraw", Mode::Capture),
     ("dns.withdraw", Mode::Perform),
+    ("hypervisor.inspect@hard", Mode::Reread),
     ("hypervisor.undefine", Mode::Perform),
     ("dns.remove", Mode::Perform),
     ("ipam.release", Mode::Perform),
+    ("hypervisor.inspect@purge", Mode::Reread),
     ("hypervisor.delete_volumes", Mode::Perform),
 ];
 
@@ -346,6 +350,7 @@ pub fn right_answer(order: &Dispatch) -> Outcome {
     let finding = |what: &str| Some(json!({ what: [step.name] }));
     let (presence, finding) = match (order.spec.mode, step.nature) {
         (Mode::Inspect, _) => (Presence::Present, finding("seen")),
+        (Mode::Reread, _) => (Presence::Present, Some(json!({}))),
         (Mode::Capture, _) => (Presence::Present, finding("manifest")),
         (Mode::Perform, Nature::Destructive) => (Presence::Absent, None),
         (Mode::Perform | Mode::Undo | Mode::Verify, _) => (Presence::Present, None),

@@ -85,7 +85,7 @@ pub enum Effect {
     },
     /// Tell whoever listens.
     Happened {
-        /// What, in one word: `stage_done`, `parked`, `restored`, …
+        /// What, in one word: `stage_done`, `parked`, `drift`, `restored`, …
         what: &'static str,
         /// The stage or the reason.
         detail: String,

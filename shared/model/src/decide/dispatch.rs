@@ -179,7 +179,7 @@ pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
 /// Whether the step was waived, or is by what it depends on: what may still be there keeps what it uses.
 fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     let slot = job.kind.slot();
-    if draft.deletion.waivers.iter().any(|w| w.slot == slot && w.step == index) {
+    if draft.deletion.waivers.iter().any(|w| w.passes() && w.slot == slot && w.step == index) {
         return true;
     }
     let Some(cause) = draft.deletion.cause_of_passing(step) else { return false };
@@ -191,6 +191,7 @@ fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
         evidence: format!("follows from: {}", cause.evidence),
         at: draft.now(),
         untouched: !job.touched,
+        shown: None,
     };
     draft.change(Change::Waived(waiver));
     true
@@ -210,7 +211,8 @@ pub(super) fn mode(kind: JobKind, phase: Phase, nature: Nature) -> Mode {
     match (kind, phase, nature) {
         (JobKind::Restore, Phase::Verify, _) => Mode::Verify,
         (JobKind::Restore, Phase::Capture | Phase::Act, _) => Mode::Undo,
-        (JobKind::Stage(_), _, Nature::Inspect) => Mode::Inspect,
+        (JobKind::Stage(Stage::Announce), _, Nature::Inspect) => Mode::Inspect,
+        (JobKind::Stage(_), _, Nature::Inspect) => Mode::Reread,
         (JobKind::Stage(_), Phase::Capture, Nature::Reversible) => Mode::Capture,
         (JobKind::Stage(_), _, Nature::Reversible | Nature::Check | Nature::Adds | Nature::Destructive) => {
             Mode::Perform

@@ -1,11 +1,12 @@
 //! What people decide: cancel, hold, park, retry, waive, rescue.
-use super::dispatch::{self, advance, begin_restore, go_on};
+use super::dispatch::{self, advance, begin_restore, go_on, mode};
 use super::{Change, Draft, Refusal, heading};
 use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
 use crate::job::{Blocker, Job, JobState, Phase, Stage};
 use crate::resource::Presence as ResourcePresence;
+use crate::step::Mode;
 
 fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > REASON_MAX {
@@ -160,7 +161,7 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parked step is let pass. At the end of recycle no step is left: what is let pass then is everything that
+/// The parked step is let pass, unless what appeared is stated to belong to the deletion. At the end of recycle no step is left: what is let pass then is everything that
 /// was waived as "may remain" before, and only because somebody has seen that it is gone.
 pub(super) fn waive(
     draft: &mut Draft<'_>,
@@ -170,6 +171,9 @@ pub(super) fn waive(
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
     let mut job = parked(draft)?;
+    if claim == WaiverClaim::Belongs {
+        return belongs(draft, by, evidence, job);
+    }
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
     if step.is_none() && claim == WaiverClaim::MayRemain {
         return Err(Refusal::NameInUse(draft.deletion.may_remain().join(", ")));
@@ -186,10 +190,39 @@ pub(super) fn waive(
         evidence: evidence.to_owned(),
         at: draft.now(),
         untouched: !job.touched,
+        shown: None,
     }));
     if step.is_some() {
         advance(&mut job);
     }
+    go_on(draft, job);
+    Ok(())
+}
+
+/// What appeared is to be deleted, too. It is read again, and only what the person was shown joins the targets.
+fn belongs(draft: &mut Draft<'_>, by: &Actor, evidence: &str, mut job: Job) -> Result<(), Refusal> {
+    let step = draft.deletion.step_at(&job).map(|(_, _, step)| (step.name.clone(), step.nature));
+    let JobState::Parked { reason } = &job.state else { return Err(Refusal::NothingParked) };
+    let (step, shown) = match step {
+        Some((step, nature)) if mode(job.kind, job.phase, nature) == Mode::Reread => (step, reason.clone()),
+        Some(_) | None => return Err(Refusal::NothingAppeared),
+    };
+    let mut audit = heading(draft.now(), What::Waived, by.as_str(), Some(job.kind));
+    audit.detail = format!("{}: {evidence}", WaiverClaim::Belongs.words());
+    audit.step = Some(step);
+    draft.record(audit);
+    draft.change(Change::Waived(Waiver {
+        slot: job.kind.slot(),
+        step: job.cursor,
+        claim: WaiverClaim::Belongs,
+        by: by.clone(),
+        evidence: evidence.to_owned(),
+        at: draft.now(),
+        untouched: !job.touched,
+        shown: Some(shown),
+    }));
+    job.attempts = 0;
+    job.in_vain = 0;
     go_on(draft, job);
     Ok(())
 }

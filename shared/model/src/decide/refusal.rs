@@ -71,6 +71,11 @@ pub enum Refusal {
          runs out"
     )]
     NothingToPark,
+    /// Only what has appeared since the targets were pinned can be stated to belong to the deletion.
+    #[error(
+        "the step that is parked reads no targets again, so nothing was shown that could belong to the deletion"
+    )]
+    NothingAppeared,
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,

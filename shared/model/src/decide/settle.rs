@@ -1,5 +1,6 @@
 //! What answers, progress and leases that ran out mean.
 use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, lane, mode, park};
+use super::drift;
 use super::{COORDINATOR, Capacity, Change, Draft, Effect, PlanStep, Refusal, heading};
 use crate::audit::What;
 use crate::belts;
@@ -100,6 +101,10 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
             }
             advance(&mut job);
         }
+        Mode::Reread => {
+            let appeared = finding.cloned().unwrap_or_default();
+            return drift::reread(draft, job, (stage, index), &step, &appeared);
+        }
         Mode::Capture => {
             if let Some(value) = finding {
                 draft.change(Change::Manifest { slot: stage.index(), step: index, value: value.clone() });
@@ -133,21 +138,23 @@ fn unbelievable(
     finding: Option<&serde_json::Value>,
 ) -> Option<String> {
     let wanted = match (mode, nature) {
+        // From hard on it may be gone. Whether it may before is known to whom knows what was pinned.
+        (Mode::Reread, _) if presence == Presence::Absent => Presence::Absent,
         // Neither an error nor `unknown` ever counts as absent: only what was seen to be gone is done.
         (Mode::Perform, Nature::Destructive) => Presence::Absent,
         // What is to be deleted, was switched off or came back is there: if it is not, a person has to look.
         (Mode::Perform, Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible)
-        | (Mode::Inspect | Mode::Capture | Mode::Undo | Mode::Verify, _) => Presence::Present,
+        | (Mode::Inspect | Mode::Reread | Mode::Capture | Mode::Undo | Mode::Verify, _) => Presence::Present,
     };
     if presence != wanted {
         return Some(format!("{mode:?} was answered done, but {presence:?} was seen, not {wanted:?}"));
     }
     let looks = match mode {
-        Mode::Inspect | Mode::Capture => true,
+        Mode::Inspect | Mode::Reread | Mode::Capture => true,
         Mode::Perform | Mode::Undo | Mode::Verify => false,
     };
-    (looks && finding.is_none())
-        .then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
+    let says = finding.is_some_and(|finding| mode != Mode::Reread || finding.is_object());
+    (looks && !says).then(|| format!("{mode:?} was answered done, but says nothing of what was seen"))
 }
 
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {

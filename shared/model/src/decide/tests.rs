@@ -4,6 +4,7 @@
 mod cancel;
 mod claim;
 mod diagram;
+mod drift;
 mod kit;
 mod lease;
 mod person;

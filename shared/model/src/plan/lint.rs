@@ -1,6 +1,7 @@
 //! The rules a plan must keep. Each says the line and the reason; none has a silent default.
 use std::collections::BTreeMap;
 
+use super::reread::MARK;
 use super::{OwnStep, Performer, Problems, Step};
 use crate::catalogue::{Action, Nature};
 use crate::job::Stage;
@@ -64,6 +65,12 @@ impl Linted {
         found: &mut Problems<'_>,
     ) {
         let name = &step.name;
+        if name.contains(MARK) {
+            found.at(
+                offset,
+                format!("step {name}: {MARK} stands in the names of steps that read targets again, and in no others"),
+            );
+        }
         if stage.reversible() && step.nature == Nature::Destructive {
             found.at(offset, format!("step {name}: {stage} can be cancelled, but this step has no undo"));
         }
@@ -78,6 +85,7 @@ impl Linted {
                 format!("step {name}: {stage} is before {}, its earliest stage", action.earliest),
             );
         }
+        self.pins(stage, offset, step, found);
         match &step.performer {
             Performer::Coordinator(OwnStep::RemoveFromInventory) if stage != Stage::Hard => {
                 found.at(offset, format!("step {name}: belongs into hard"));
@@ -107,6 +115,29 @@ impl Linted {
             }
         }
         self.seen.push(name.clone());
+    }
+
+    /// What is pinned is pinned at announce, and by itself never more than the plan and the subsystem allow.
+    fn pins(&self, stage: Stage, offset: usize, step: &Step, found: &mut Problems<'_>) {
+        let name = &step.name;
+        if step.nature == Nature::Inspect && stage != Stage::Announce {
+            found.at(
+                offset,
+                format!(
+                    "step {name}: belongs into announce; what it pins is read again by itself before each later \
+                     stage"
+                ),
+            );
+        }
+        if step.nature != Nature::Inspect && !step.rolling.is_empty() {
+            found.at(offset, format!("step {name}: rolling: only a step that inspects pins anything"));
+        }
+        for key in step.rolling.iter().filter(|key| step.irreplaceable.contains(key)) {
+            found.at(
+                offset,
+                format!("step {name}: rolling = {key:?} is irreplaceable: nothing new of it is ever pinned by itself"),
+            );
+        }
     }
 
     /// What was released must have been given up before, by steps that the releasing one depends on.

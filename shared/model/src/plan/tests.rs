@@ -7,6 +7,7 @@ nature = "inspect"
 earliest = "announce"
 deadline_ms = 10000
 longest_call_ms = 5000
+irreplaceable = ["volumes"]
 about = "look"
 [actions.stop]
 nature = "reversible"
@@ -104,6 +105,25 @@ fn each_rule_names_its_line_and_reason() {
             "deadline_ms",
         ),
         ("version = 1", "version = 1\nrehearsal = true", 3, "created as a rehearsal"),
+        (
+            "{ do = \"hypervisor.stop\" }",
+            "{ do = \"hypervisor.inspect\", name = \"x\" }",
+            9,
+            "belongs into announce",
+        ),
+        (
+            "{ do = \"hypervisor.stop\" }",
+            "{ do = \"hypervisor.stop\", rolling = [\"x\"] }",
+            9,
+            "only a step that inspects",
+        ),
+        (
+            "{ do = \"hypervisor.inspect\" }",
+            "{ do = \"hypervisor.inspect\", rolling = [\"volumes\"] }",
+            6,
+            "is irreplaceable",
+        ),
+        ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.stop\", name = \"a@b\" }", 9, "in no others"),
     ];
     for (from, to, line, reason) in cases {
         assert!(GOOD.contains(from), "{from}");
@@ -124,6 +144,42 @@ fn an_address_released_too_early_is_refused() {
     );
     let found = problems(&swapped);
     assert!(found.iter().any(|(l, r)| *l == 13 && r.contains("releases address before")), "{found:?}");
+}
+
+#[test]
+fn targets_are_read_again_before_the_first_step_of_a_later_stage() {
+    let good = GOOD
+        .replace(
+            "{ do = \"hypervisor.inspect\" }",
+            "{ do = \"hypervisor.inspect\", rolling = [\"snapshots\"] }",
+        )
+        .replace(
+            "{ do = \"receipt\" }",
+            "{ do = \"ipam.release\", name = \"late\", after = [\"hypervisor.undefine\"] }",
+        );
+    let plan = Plan::parse("vm.toml", &good, &catalogue(), false).unwrap();
+    let first = |stage: Stage| plan.stage(stage).steps.first();
+    for stage in [Stage::Soft, Stage::Hard] {
+        let step = first(stage).unwrap();
+        assert_eq!(step.name, format!("hypervisor.inspect@{stage}"));
+        assert_eq!((step.nature, &step.irreplaceable[..]), (Nature::Inspect, &["volumes".to_owned()][..]));
+        assert_eq!(
+            (&step.rolling[..], &step.after[..]),
+            (&["snapshots".to_owned()][..], &["hypervisor.inspect".to_owned()][..])
+        );
+        let again = plan.stage(stage).steps.iter().filter(|step| step.nature == Nature::Inspect).count();
+        assert_eq!(again, 1, "{stage}: ipam is inspected nowhere");
+    }
+    assert_eq!(first(Stage::Purge).unwrap().name, "late", "no step of the hypervisor is in it");
+    assert!(first(Stage::Recycle).is_none());
+    let old: Step = serde_json::from_str(&{
+        let mut step = serde_json::to_value(first(Stage::Soft).unwrap()).unwrap();
+        let table = step.as_object_mut().unwrap();
+        table.retain(|key, _| key != "irreplaceable" && key != "rolling");
+        step.to_string()
+    })
+    .unwrap();
+    assert!(old.rolling.is_empty(), "a record keeps the copy that it was made with");
 }
 
 #[test]

@@ -110,7 +110,11 @@ impl Answer {
                     Presence::Present
                 },
                 evidence: String::new(),
-                finding: matches!(mode, Mode::Inspect | Mode::Capture).then(|| seen.into()),
+                finding: match mode {
+                    Mode::Inspect | Mode::Capture => Some(seen.into()),
+                    Mode::Reread => Some(serde_json::json!({})),
+                    Mode::Perform | Mode::Undo | Mode::Verify => None,
+                },
             },
             Says::Failed => Outcome::failed(""),
             Says::Refused => Outcome::refused(""),
@@ -172,6 +176,11 @@ pub enum Act {
 
 pub fn job_of(world: &World, stage: Stage) -> &Job {
     &world.jobs[usize::from(stage.index())].0
+}
+
+/// Which of the two reversible steps of soft it is: before them targets are read again.
+fn which(step: u16) -> usize {
+    usize::from(step.saturating_sub(1)) % 2
 }
 
 /// The record; its dates lie long before everything, so that only the grace counts, which is relative.
@@ -306,7 +315,7 @@ impl World {
                 self.broken = Some("I3: two jobs hold the lock within one decision");
             }
             if let Change::Manifest { step, value, .. } = change {
-                let slot = &mut self.manifests[usize::from(*step)];
+                let slot = &mut self.manifests[which(*step)];
                 *slot = slot.or(value.as_bool());
             }
         }
@@ -366,9 +375,9 @@ impl World {
 
     /// The call takes effect, and is answered.
     fn land(&mut self, order: &Order) {
-        let which = usize::from(order.step) % 2;
+        let which = which(order.step);
         let says = match (order.mode, order.stage) {
-            (Mode::Inspect, _) => Says::Done(order.mode, true),
+            (Mode::Inspect | Mode::Reread, _) => Says::Done(order.mode, true),
             (Mode::Capture, _) => Says::Done(order.mode, self.truth.on[which]),
             (Mode::Perform, Stage::Soft) => {
                 self.late |= self.status == RecordStatus::Restoring;

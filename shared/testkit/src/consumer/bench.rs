@@ -7,8 +7,9 @@ use serde_json::Value;
 use sexton_consumer::{Clock, Hearing, Performer, Verdict};
 use sexton_model::beacon::Beacon;
 use sexton_model::catalogue::{Action, Nature};
+use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::{Mode, Outcome, RetryClass};
-use sexton_model::{ActionName, Instance, Timestamp};
+use sexton_model::{ActionName, Instance, JobId, Timestamp};
 use sexton_protocol::Order;
 
 use super::fault::{Fault, Faulty};
@@ -63,6 +64,19 @@ impl<'a> Bench<'a> {
             bench.template.targets = Some(bench.inspect().await?);
         }
         Ok(bench)
+    }
+
+    /// With the targets pinned.
+    pub(super) async fn pinned(mut self) -> Result<Self, String> {
+        self.template.targets = Some(self.inspect().await?);
+        Ok(self)
+    }
+
+    /// The order to read the targets again before `stage`.
+    pub(super) fn reread(&self, stage: Stage) -> Order {
+        let kind = JobKind::Stage(stage);
+        let order = self.order(Mode::Reread, None);
+        Order { kind, job: JobId::of(order.deletion, kind.slot()), ..order }
     }
 
     /// Pin the targets with the catalogue's own `inspect`.

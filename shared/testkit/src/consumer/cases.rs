@@ -6,7 +6,7 @@ use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 
 use super::bench::{Bench, refused, retried};
 use super::fault::Fault;
-use super::{Fixture, broker};
+use super::{Fixture, broker, reread};
 
 /// One promise, put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +34,11 @@ pub(super) enum Case {
     UndoSlept,
     Tampered,
     WrongKey,
+    Reread,
+    RereadOfAnother,
+    RereadOfNothing,
+    RereadElsewhere,
+    SomethingNew,
 }
 
 /// What an action of `nature` must stand.
@@ -44,7 +49,9 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         cases.push(WrongIdentity);
     }
     match nature {
-        Nature::Inspect => cases.push(LooksOnly),
+        Nature::Inspect => {
+            cases.extend([LooksOnly, Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew])
+        }
         // It comes after a step that saw the resource, and before what relies on it.
         Nature::Check => cases.extend([LooksOnly, GoneByHand, PlaceLost]),
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
@@ -89,6 +96,13 @@ impl Case {
             Self::UndoSlept => "slept past the lease before an undo: nothing is done",
             Self::Tampered => "an altered order is rejected",
             Self::WrongKey => "an order under another key is rejected",
+            Self::Reread => "reading targets again finds nothing new and changes nothing, however often",
+            Self::RereadOfAnother => "another identity is refused when targets are read again",
+            Self::RereadOfNothing => {
+                "gone when targets are read again: nothing new, and not absent before hard"
+            }
+            Self::RereadElsewhere => "what is seen in another place is not the resource's",
+            Self::SomethingNew => "something that was not there when targets were pinned is reported",
         }
     }
 }
@@ -154,6 +168,11 @@ pub(super) async fn run(
         }
         Case::Tampered => broker::rejected(&bench, broker::Forgery::Tampered).await,
         Case::WrongKey => broker::rejected(&bench, broker::Forgery::WrongKey).await,
+        Case::Reread => reread::nothing_new(bench).await,
+        Case::RereadOfAnother => reread::another(bench).await,
+        Case::RereadOfNothing => reread::gone(bench).await,
+        Case::RereadElsewhere => reread::elsewhere(bench).await,
+        Case::SomethingNew => reread::something_new(bench).await,
     }
 }
 

@@ -18,7 +18,7 @@ type Arrow = (String, String, String);
 const DIAGRAM: &str = include_str!("../states.mmd");
 
 /// How many random histories are walked: each arrow is found many times over.
-const WALKS: usize = 6_000;
+const WALKS: usize = 9_000;
 
 fn drawn() -> BTreeSet<Arrow> {
     let mut arrows = BTreeSet::new();
@@ -110,11 +110,17 @@ fn walked() -> BTreeSet<Arrow> {
         after.must(&event);
         seen(&bench, &after, &event, &mut arrows);
     }
+    let mut bench = bench;
+    let by = || actor("ops");
+    for event in [Event::Park { by: by(), reason: "look first".into() }, Event::Retry { by: by() }] {
+        let before = bench.clone();
+        bench.must(&event);
+        seen(&before, &bench, &event, &mut arrows);
+    }
     // Too rare for chance: a restore that waits for the stages' last deadline is parked, and tried again before it.
     let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
     bench.must(&cancel());
     bench.comply();
-    let by = || actor("ops");
     for event in [Event::Park { by: by(), reason: "look first".into() }, Event::Retry { by: by() }] {
         let before = bench.clone();
         bench.must(&event);

@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::super::{Capacity, Event};
-use super::kit::{Bench, DAY_MS, actor, cancel, good, pause, place_hold, plan, rescue};
+use super::kit::{Bench, DAY_MS, actor, cancel, good, pause, place_hold, plan, plan_that_rereads, rescue};
 use crate::belts::PauseSelector;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::id::{DeletionId, Fence, JobId};
@@ -45,6 +45,11 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         2 => Just(Outcome::done(Presence::Present, "")),
         1 => Just(Outcome::done(Presence::Unknown, "")),
         1 => Just(good(crate::step::Mode::Capture, Stage::Soft)),
+        2 => prop::sample::select(vec!["volumes", "snapshots", "records"]).prop_map(|key| Outcome::Done {
+            presence: Presence::Present,
+            evidence: String::new(),
+            finding: Some(serde_json::json!({ key: ["new"] })),
+        }),
         2 => Just(Outcome::failed("busy")),
         1 => Just(Outcome::spared("an outage")),
         2 => Just(Outcome::refused("another one")),
@@ -54,7 +59,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn op() -> impl Strategy<Value = Op> {
     let stage = prop_oneof![Just(None), (0..5usize).prop_map(|i| Some(Stage::ALL[i]))];
     let capacity = prop_oneof![2 => Just(Capacity::Free), 1 => Just(Capacity::Full), 1 => prop_oneof![Just(Capacity::Down), Just(Capacity::Gone)]];
-    let claim = prop_oneof![Just(WaiverClaim::Absent), Just(WaiverClaim::MayRemain)];
+    let claim = prop::sample::select(vec![WaiverClaim::Absent, WaiverClaim::MayRemain, WaiverClaim::Belongs]);
     prop_oneof![
         40 => Just(Op::Forward),
         3 => (0..7u8).prop_map(Op::Claim),
@@ -87,8 +92,9 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 /// The plan of the kit, with some of its steps and few attempts.
 pub(super) fn plans() -> impl Strategy<Value = Plan> {
-    (prop::collection::vec(prop::bool::weighted(0.7), 13), 1..4u16).prop_map(|(keep, attempts)| {
-        let mut plan = plan();
+    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, prop::bool::weighted(0.25));
+    parts.prop_map(|(keep, attempts, rereads)| {
+        let mut plan = if rereads { plan_that_rereads() } else { plan() };
         let mut keep = keep.into_iter().cycle();
         for stage in &mut plan.stages {
             stage.steps.retain(|_| keep.next() == Some(true));

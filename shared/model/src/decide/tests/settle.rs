@@ -1,6 +1,6 @@
 //! Answers: each kind in each mode, and those that do not count.
 use super::super::{Change, Event, Refusal};
-use super::kit::{Bench, RESTORE, cancel, findings, good, stage};
+use super::kit::{Bench, RESTORE, cancel, findings, good, plan_that_rereads, stage};
 use crate::beacon::SKEW_MS;
 use crate::id::Fence;
 use crate::job::{JobState, Phase, Stage, StateName};
@@ -18,6 +18,7 @@ fn each_mode() -> Vec<(Mode, Bench)> {
     verify.must(&Event::Proceed { job: RESTORE });
     vec![
         (Mode::Inspect, Bench::at(Stage::Announce, 0, Mode::Inspect)),
+        (Mode::Reread, Bench::with(plan_that_rereads()).run_to(Stage::Soft, 0, Mode::Reread)),
         (Mode::Capture, Bench::at(Stage::Soft, 0, Mode::Capture)),
         (Mode::Perform, Bench::at(Stage::Soft, 0, Mode::Perform)),
         (Mode::Undo, undo),
@@ -33,7 +34,7 @@ fn done_goes_on() {
         let decision = bench.comply();
         let new = bench.job(id).clone();
         let (moved, phase) = match mode {
-            Mode::Inspect | Mode::Perform => (1, Phase::Capture),
+            Mode::Inspect | Mode::Reread | Mode::Perform => (1, Phase::Capture),
             Mode::Verify => (1, Phase::Act),
             Mode::Capture => (0, Phase::Act),
             Mode::Undo => (0, Phase::Verify),
@@ -42,7 +43,7 @@ fn done_goes_on() {
         match (mode, &findings(&decision)[..]) {
             (Mode::Inspect, [Change::Targets { join: false, .. }]) => {}
             (Mode::Capture, [Change::Manifest { slot: 1, step: 0, .. }]) => {}
-            (Mode::Perform | Mode::Undo | Mode::Verify, []) => {}
+            (Mode::Reread | Mode::Perform | Mode::Undo | Mode::Verify, []) => {}
             (_, other) => panic!("{mode:?}: {other:?}"),
         }
     }
@@ -110,8 +111,13 @@ fn a_done_that_cannot_be_is_tried_again() {
     let finding = || Some(serde_json::json!({ "seen": true }));
     for (mode, bench) in each_mode() {
         let mut wrong = vec![(Absent, finding()), (Unknown, finding())];
-        if matches!(mode, Mode::Inspect | Mode::Capture) {
+        if matches!(mode, Mode::Inspect | Mode::Reread | Mode::Capture) {
             wrong.push((Present, None));
+        }
+        if mode == Mode::Reread {
+            // From hard on it may be gone.
+            wrong.remove(0);
+            wrong.push((Present, Some("volumes".into())));
         }
         for (presence, finding) in wrong {
             let mut bench = bench.clone();

@@ -54,6 +54,7 @@ impl Watch {
     ) {
         assert_eq!(decision.audit.at, now);
         self.answers(before, after, event);
+        self.pins(before, event, decision);
         if let Event::Cancel { .. } = event {
             assert!(!self.hard, "I5: a cancel was accepted after the end of cancel");
             let owed: Vec<_> = self.touched.iter().rev().copied().collect();
@@ -113,11 +114,44 @@ impl Watch {
             assert!(!on || absent, "I9: {outcome:?} counted as absent");
         } else {
             let present = matches!(outcome, Outcome::Done { presence: Presence::Present, .. });
-            assert!(!on || present, "I9: {outcome:?} counted as present");
+            let gone = absent && order.mode == Mode::Reread;
+            assert!(!on || present || gone, "I9: {outcome:?} counted as present");
         }
-        let looks = matches!(order.mode, Mode::Inspect | Mode::Capture);
+        let looks = matches!(order.mode, Mode::Inspect | Mode::Reread | Mode::Capture);
         let found = matches!(outcome, Outcome::Done { finding: Some(_), .. });
         assert!(!on || !looks || found, "{:?} went on with nothing pinned", order.mode);
+    }
+
+    /// By itself nothing irreplaceable joins the targets, and nothing goes on past it.
+    fn pins(&self, before: &Deletion, event: &Event, decision: &Decision) {
+        let Event::Outcome { fence, outcome: Outcome::Done { finding: Some(appeared), .. }, .. } = event
+        else {
+            return;
+        };
+        let order = &self.orders[fence];
+        if order.mode != Mode::Reread {
+            return;
+        }
+        let stated = before.waivers.iter().any(|w| w.claim == WaiverClaim::Belongs);
+        let pinned: Vec<_> = decision
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Targets { value, join, .. } => Some((value, *join)),
+                _ => None,
+            })
+            .collect();
+        for (value, join) in &pinned {
+            assert!(join, "what was read again replaced what was pinned");
+            for key in value.as_object().unwrap().keys() {
+                let rolls = key == "snapshots" && order.stage == Stage::Hard;
+                assert!(rolls || key == "volumes" && stated, "{key} joined the targets by itself");
+            }
+        }
+        if appeared.get("volumes").is_some() && !stated {
+            let on = decision.effects.iter().any(|effect| matches!(effect, Effect::Order(_)));
+            assert!(!on, "it went on past a new volume");
+        }
     }
 
     fn ordered(&mut self, deletion: &Deletion, order: &OrderSpec, now: Timestamp, fence: Fence) {
@@ -198,7 +232,7 @@ impl Watch {
                 let steps = before.plan.stage(Stage::Recycle).steps.len();
                 self.remains &= usize::from(parked.cursor) < steps;
             }
-            WaiverClaim::Absent => {}
+            WaiverClaim::Absent | WaiverClaim::Belongs => {}
         }
     }
 

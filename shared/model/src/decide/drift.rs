@@ -1,0 +1,81 @@
+//! What it means that something has appeared since the targets were pinned.
+//!
+//! Steps touch pinned targets and nothing else, so whatever appeared would stay behind. What can be made again is told
+//! and left alone. What cannot, a volume, stops the job before the stage has touched anything: a person has it removed
+//! and tries again, states that it belongs to the deletion, lets the step pass, or cancels. Invariant: by itself nothing
+//! ever joins the targets but what the plan declares *rolling*, and that only at hard, when the resource is off.
+use serde_json::Value;
+
+use super::dispatch::{advance, go_on, park};
+use super::{Change, Draft};
+use crate::deletion::WaiverClaim;
+use crate::id::Instance;
+use crate::job::{Job, Stage};
+use crate::plan::Step;
+use crate::targets::{mark, named, under};
+
+/// Targets were read again at the step `index` of `stage`.
+pub(super) fn reread(
+    draft: &mut Draft<'_>,
+    mut job: Job,
+    (stage, index): (Stage, u16),
+    step: &Step,
+    appeared: &Value,
+) {
+    let Some(instance) = draft.deletion.instance_for(step) else { return go_on(draft, job) };
+    let listed = |keys: &[String], key: &str| keys.iter().any(|k| k == key);
+    // Until the resource is off they grow by themselves; afterwards that they still do is news.
+    let rolls = |key: &str| match stage {
+        Stage::Announce | Stage::Soft | Stage::Hard => listed(&step.rolling, key),
+        Stage::Purge | Stage::Recycle => false,
+    };
+    let mut joins = under(appeared, |key| stage == Stage::Hard && rolls(key));
+    let drift = under(appeared, |key| !rolls(key));
+    if let Some(lost) = under(appeared, |key| listed(&step.irreplaceable, key)) {
+        let reason = stopped(step, &instance, &lost);
+        if !belongs(draft, (stage, index), &reason) {
+            note(draft, drift.as_ref());
+            return park(draft, job, reason);
+        }
+        joins = under(appeared, |key| listed(&step.irreplaceable, key) || stage == Stage::Hard && rolls(key));
+    }
+    note(draft, drift.as_ref());
+    if let Some(drift) = drift {
+        draft.happened("drift", format!("{}: {instance}: {}", step.name, named(&drift).join("; ")));
+    }
+    if let Some(value) = joins {
+        draft.change(Change::Targets { instance, value, join: true });
+    }
+    advance(&mut job);
+    go_on(draft, job);
+}
+
+/// Why the job stops, and what a person can do. The same words for the same things, and others for any others: a
+/// statement about them is held against it.
+fn stopped(step: &Step, instance: &Instance, lost: &Value) -> String {
+    format!(
+        "{}: since the targets were pinned there has appeared at {instance}: {} [{}]. It is not among what is deleted, and \
+         nothing of this stage has been touched. Have it removed from there and retry; or state that it belongs to the \
+         deletion (waive as \"belongs\"), and it is deleted with the rest; or let it be (waive as \"may remain\")",
+        step.name,
+        named(lost).join("; "),
+        mark(lost)
+    )
+}
+
+/// Whether a person has stated that exactly this belongs to the deletion.
+fn belongs(draft: &Draft<'_>, (stage, index): (Stage, u16), reason: &str) -> bool {
+    draft.deletion.waivers.iter().any(|waiver| {
+        waiver.claim == WaiverClaim::Belongs
+            && waiver.slot == stage.index()
+            && waiver.step == index
+            && waiver.shown.as_deref() == Some(reason)
+    })
+}
+
+/// Keep in the trail what appeared.
+fn note(draft: &mut Draft<'_>, drift: Option<&Value>) {
+    if let (Some(audit), Some(drift)) = (&mut draft.audit, drift) {
+        audit.drift = named(drift);
+    }
+}
