@@ -93,34 +93,16 @@ pub enum ConsumerError {
     Closed,
 }
 
-/// When orders are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    AtOnce,
-    OnceHeard,
-}
-
 impl Consumer {
-    /// Wait for the coordinators' first beacon, then take orders as [`Self::run`] does. Without a beacon nothing may be
-    /// carried out: each order would only be answered "not now" and given again later. It does not pulse before
-    /// either, so that it counts as down and nothing is ordered of it. A program runs a consumer in this way.
+    /// Wait for the coordinators' first beacon, then take orders until `shutdown`, and let what is under way end.
+    /// Nothing is lost however it ends: what was not answered is delivered again.
     ///
-    /// # Errors
-    /// As [`Self::run`].
-    pub async fn run_once_heard(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
-        self.begin(Begin::OnceHeard, shutdown).await
-    }
-
-    /// Take orders at once, until `shutdown`; then let what is under way end. Nothing is lost however it ends: what was
-    /// not answered is delivered again.
+    /// Without a beacon nothing may be carried out: each order would only be answered "not now" and given again later.
+    /// It does not pulse before either, so that it counts as down and nothing is ordered of it.
     ///
     /// # Errors
     /// If it is put together wrongly, or the broker refuses it for good.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ConsumerError> {
-        self.begin(Begin::AtOnce, shutdown).await
-    }
-
-    async fn begin(self, begin: Begin, shutdown: CancellationToken) -> Result<(), ConsumerError> {
         self.check()?;
         let hearing = Arc::new(Hearing::new(self.clock.clone()));
         self.metrics.hears(&hearing);
@@ -128,7 +110,7 @@ impl Consumer {
         let Some(mut beacon) = self.subscribe(Queue::Beacon, BEACON_PREFETCH, &shutdown).await? else {
             return Ok(());
         };
-        if begin == Begin::OnceHeard && !self.hears_one(&listener, &mut beacon, &shutdown).await? {
+        if !self.hears_one(&listener, &mut beacon, &shutdown).await? {
             return Ok(());
         }
         let queue = Queue::Orders(self.instance.clone());

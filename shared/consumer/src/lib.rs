@@ -9,7 +9,7 @@
 //! What one order may and does is [`performer`], free of the bus, so that a simulator can drive it; what the
 //! coordinators last broadcast is [`hearing`]; time and randomness come through [`clock`].
 //!
-//! A consumer's `main` makes a driver and a bus, and calls [`Consumer::run_once_heard`]; the flow of a message is in
+//! A consumer's `main` makes a driver and a bus, and calls [`Consumer::run`]; the flow of a message is in
 //! `intake`, of an answer in `courier`, of what the coordinators broadcast in `listener`.
 mod attend;
 pub mod clock;

@@ -109,6 +109,6 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
         version: env!("CARGO_PKG_VERSION").to_owned(),
         options: options(config, instance)?,
     };
-    consumer.run_once_heard(shutdown).await?;
+    consumer.run(shutdown).await?;
     Ok(())
 }

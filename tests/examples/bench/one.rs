@@ -87,7 +87,7 @@ fn start(
     let stop = shutdown.clone();
     tasks.spawn(async move { Ok(sexton_coordinator::run(engine, coordinator, stop).await?) });
     let stop = shutdown.clone();
-    tasks.spawn(async move { Ok(consumer.run_once_heard(stop).await?) });
+    tasks.spawn(async move { Ok(consumer.run(stop).await?) });
     let stop = shutdown.clone();
     tasks.spawn(async move {
         scheduler.run(stop).await;

@@ -322,7 +322,7 @@ impl System {
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let running = tokio::spawn(async move { consumer.run_once_heard(stopped).await.unwrap() });
+        let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
         self.consumers.push((stop, running));
         until("a pulse arrives", async || self.pulsed(instance).await.is_some()).await;
     }

@@ -123,7 +123,7 @@ impl Embedded {
         };
         let (name, stop) = (instance.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = consumer.run_once_heard(stop).await {
+            if let Err(error) = consumer.run(stop).await {
                 tracing::error!(instance = %name, %error, "a consumer ended");
             }
         })

@@ -82,7 +82,7 @@ impl Site {
         };
         let before = self.notes.beacons();
         let stop = CancellationToken::new();
-        let running = tokio::spawn(consumer.run_once_heard(stop.clone()));
+        let running = tokio::spawn(consumer.run(stop.clone()));
         self.notes.until_beacons_exceed(before).await;
         (stop, running)
     }

@@ -7,8 +7,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::types::Value;
 use rusqlite::CachedStatement;
+use rusqlite::types::Value;
 
 use super::codes::{all_there, corrupt};
 use crate::LedgerError;
@@ -34,7 +34,8 @@ impl Db {
     /// Open a file that exists, with these settings, each a `PRAGMA`.
     pub(super) fn open(path: &Path, pragmas: &str) -> Result<Self, LedgerError> {
         let open = || {
-            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let flags =
+                rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = rusqlite::Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS);

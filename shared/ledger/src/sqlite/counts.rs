@@ -5,8 +5,8 @@ use rusqlite::params;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::StateName;
 
-use super::connection::{Bind, Db, each, rows, store};
 use super::codes;
+use super::connection::{Bind, Db, each, rows, store};
 use crate::LedgerError;
 use crate::row::code;
 

@@ -6,8 +6,8 @@ use sexton_model::decide::{Event, Lane};
 use sexton_model::job::StateName;
 use sexton_model::{Fence, Instance, JobId, Timestamp};
 
-use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
 use super::codes::corrupt;
+use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
 use super::memory::{OutCounts, pulses};
 use crate::round::Round;
 use crate::row::code;
@@ -32,11 +32,7 @@ const IN_LINE: &str = "SELECT id, due_at FROM jobs WHERE queued AND wants = ? AN
      ORDER BY due_at, id LIMIT ?";
 
 /// Jobs that may be claimed now.
-pub(super) fn due(
-    db: &Db,
-    now: Timestamp,
-    limit: u32,
-) -> Result<Vec<JobId>, LedgerError> {
+pub(super) fn due(db: &Db, now: Timestamp, limit: u32) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading the queue";
     let mut found = Vec::new();
     for line in rows(db, doing, lines(), Bind::default())? {
@@ -234,12 +230,7 @@ fn wake(row: &Row) -> Result<Result<Intent, LedgerError>, WrongColumn> {
 }
 
 /// What a pause stopped, behind `after`: held jobs and those blocked in line.
-pub(super) fn stopped_by(
-    db: &Db,
-    pause: i64,
-    after: JobId,
-    limit: u32,
-) -> Result<Vec<JobId>, LedgerError> {
+pub(super) fn stopped_by(db: &Db, pause: i64, after: JobId, limit: u32) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading what a pause stopped";
     let sql = "SELECT id FROM ( \
                  SELECT id, reason FROM jobs WHERE held \

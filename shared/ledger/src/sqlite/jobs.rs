@@ -28,10 +28,7 @@ pub(super) const STEP: &str = "UPDATE jobs SET cursor = ?, phase = ?, touched = 
      out_at = ? WHERE id = ?";
 
 /// Insert jobs with their resource.
-pub(super) fn insert(
-    db: &Db,
-    rows: Vec<(&JobRow, String)>,
-) -> Result<(), LedgerError> {
+pub(super) fn insert(db: &Db, rows: Vec<(&JobRow, String)>) -> Result<(), LedgerError> {
     each(db, "inserting jobs", INSERT, rows, |statement, (row, resource)| {
         bind(statement, row)?;
         statement.raw_bind_parameter(24, row.deletion().0)?;

@@ -47,8 +47,7 @@ pub(super) fn load(
         "SELECT d.id, d.status, d.audit_seq, d.audit_head, d.plan, r.protected FROM json_each(?) AS n \
          CROSS JOIN deletions AS d ON d.id = n.value JOIN resources AS r ON r.id = d.resource",
         &wanted,
-    )
-    ?;
+    )?;
     let mut found = HashMap::with_capacity(heads.len());
     let heads: Vec<Head> = heads.iter().map(Head::read).collect::<Result<_, _>>()?;
     fetch_bodies(db, &heads, bodies)?;
@@ -97,11 +96,7 @@ impl Head {
     }
 }
 
-fn fetch_bodies(
-    db: &Db,
-    heads: &[Head],
-    bodies: &mut Bodies,
-) -> Result<(), LedgerError> {
+fn fetch_bodies(db: &Db, heads: &[Head], bodies: &mut Bodies) -> Result<(), LedgerError> {
     let missing = list(heads.iter().map(|h| h.id).filter(|id| bodies.records.get(id).is_none()));
     if missing != "[]" {
         let sql = "SELECT r.deletion_id, r.body FROM json_each(?) AS n CROSS JOIN records AS r \
@@ -123,11 +118,7 @@ fn fetch_bodies(
     Ok(())
 }
 
-fn fill(
-    db: &Db,
-    wanted: &str,
-    found: &mut HashMap<DeletionId, Headed>,
-) -> Result<(), LedgerError> {
+fn fill(db: &Db, wanted: &str, found: &mut HashMap<DeletionId, Headed>) -> Result<(), LedgerError> {
     for row in by_list(db, touched_sql(), wanted)? {
         let job = jobs::read(&row).map_err(store("reading jobs"))?;
         if let Some((deletion, _)) = found.get_mut(&job.deletion()) {
@@ -182,11 +173,7 @@ fn new_sql() -> &'static str {
     SQL.as_str()
 }
 
-fn by_list(
-    db: &Db,
-    sql: &'static str,
-    wanted: &str,
-) -> Result<Vec<Row>, LedgerError> {
+fn by_list(db: &Db, sql: &'static str, wanted: &str) -> Result<Vec<Row>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(wanted.to_owned());
     rows(db, DOING, sql, bind)

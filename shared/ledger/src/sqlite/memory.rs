@@ -198,11 +198,7 @@ pub(super) fn pauses(db: &Db) -> Result<Vec<Pause>, LedgerError> {
 }
 
 /// Whether memory and table are the same; else what differs first.
-pub(super) fn compare(
-    db: &Db,
-    memory: &Memory,
-    staged: &Staged,
-) -> Result<Result<(), String>, LedgerError> {
+pub(super) fn compare(db: &Db, memory: &Memory, staged: &Staged) -> Result<Result<(), String>, LedgerError> {
     let mut out = staged.out.clone();
     out.retain(|_, n| *n > 0);
     let table = count_out(db)?;
@@ -210,9 +206,8 @@ pub(super) fn compare(
         return Ok(Err(format!("orders out: remembered {out:?}, in the table {table:?}")));
     }
     let doing = "reading the ledger";
-    let written: i64 = row(db, doing, "SELECT last_fence FROM ledger", Bind::default())?
-        .try_get(0)
-        .map_err(store(doing))?;
+    let written: i64 =
+        row(db, doing, "SELECT last_fence FROM ledger", Bind::default())?.try_get(0).map_err(store(doing))?;
     if written != memory.written_fence {
         return Ok(Err(format!("fences: remembered {}, in the table {written}", memory.written_fence)));
     }

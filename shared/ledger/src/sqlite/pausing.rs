@@ -5,8 +5,8 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::job::JobKind;
 use sexton_model::{Actor, DeletionId};
 
-use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::codes;
+use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::inventory::append;
 use super::memory::{Memory, Staged, pauses};
 use crate::chains::PAUSES;
@@ -75,12 +75,7 @@ pub(super) fn link(db: &Db, event: &LedgerEvent) -> Result<(), LedgerError> {
 
 /// Orders that are out and that the pause covers, in pieces so that no more deletions than one batch has are
 /// held at once.
-fn orders_out(
-    db: &Db,
-    memory: &mut Memory,
-    staged: &mut Staged,
-    pause: &Pause,
-) -> Result<u64, LedgerError> {
+fn orders_out(db: &Db, memory: &mut Memory, staged: &mut Staged, pause: &Pause) -> Result<u64, LedgerError> {
     let doing = "counting orders out";
     let sql = "SELECT deletion_id FROM jobs WHERE locks AND out_at IS NOT NULL";
     let mut ids = Vec::new();

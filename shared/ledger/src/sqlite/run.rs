@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::connection::Db;
 
 use super::counts::Counts;
-use super::decider::Decider;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
+use super::decider::Decider;
 use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;

@@ -2,19 +2,15 @@
 //! for a broken one.
 use sexton_model::DeletionId;
 
-use super::connection::{Bind, Db, Row, read, rows, store};
 use super::codes;
+use super::connection::{Bind, Db, Row, read, rows, store};
 use crate::chains::{Checked, End, From, PAUSES};
 use crate::{LedgerError, Verified};
 
 const DOING: &str = "checking the audit trail";
 
 /// Check up to `limit` chains.
-pub(super) fn chains(
-    db: &Db,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Verified, LedgerError> {
+pub(super) fn chains(db: &Db, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
     let limit = limit.clamp(1, 1000);
     let from = From::parse(after);
     let mut ends = Vec::new();
@@ -56,13 +52,7 @@ pub(super) fn chains(
 }
 
 /// A statement for each chain: they are read in the order of an index then, and nothing has to be sorted.
-fn see(
-    db: &Db,
-    sql: &'static str,
-    from: &From,
-    end: &End,
-    checked: &mut Checked,
-) -> Result<(), LedgerError> {
+fn see(db: &Db, sql: &'static str, from: &From, end: &End, checked: &mut Checked) -> Result<(), LedgerError> {
     let mut bind = Bind::default();
     match from {
         From::Ledger { .. } => bind.add(end.chain.clone()),

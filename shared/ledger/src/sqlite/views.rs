@@ -24,18 +24,12 @@ fn view(standing: Standing) -> ResourceView {
 }
 
 /// One resource.
-pub(super) fn resource(
-    db: &Db,
-    id: &ResourceId,
-) -> Result<Option<ResourceView>, LedgerError> {
+pub(super) fn resource(db: &Db, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
     Ok(standing(db, std::iter::once(id))?.into_values().next().map(view))
 }
 
 /// Resources, ascending by id.
-pub(super) fn resources(
-    db: &Db,
-    filter: &ResourceFilter,
-) -> Result<Page<ResourceView>, LedgerError> {
+pub(super) fn resources(db: &Db, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
     let doing = "listing resources";
     let limit = filter.limit.clamp(1, PAGE_MAX);
     let mut bind = Bind::default();
@@ -65,10 +59,7 @@ pub(super) fn resources(
 }
 
 /// Everything about one deletion.
-pub(super) fn deletion(
-    db: &Db,
-    id: DeletionId,
-) -> Result<Option<DeletionView>, LedgerError> {
+pub(super) fn deletion(db: &Db, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {
     let doing = "reading a deletion";
     let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1))?.remove(&id) else {
         return Ok(None);
@@ -109,10 +100,7 @@ fn chain(db: &Db, id: DeletionId) -> Result<Vec<(i64, String, Hash)>, LedgerErro
 
 /// Check a chain against its head, which is read first: a longer chain cannot be taken for a broken one only
 /// because it grew in between, as both are read in one transaction by the caller.
-pub(super) fn verify_chain(
-    db: &Db,
-    id: DeletionId,
-) -> Result<Result<(), Broken>, LedgerError> {
+pub(super) fn verify_chain(db: &Db, id: DeletionId) -> Result<Result<(), Broken>, LedgerError> {
     let doing = "reading an audit trail";
     let mut bind = Bind::default();
     bind.add(id.0);
@@ -129,10 +117,7 @@ pub(super) fn verify_chain(
 }
 
 /// The live record of a resource, else its latest one.
-pub(super) fn deletion_of(
-    db: &Db,
-    resource: &ResourceId,
-) -> Result<Option<DeletionId>, LedgerError> {
+pub(super) fn deletion_of(db: &Db, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError> {
     let doing = "reading a resource's records";
     let mut bind = Bind::default();
     bind.add(resource.to_string());
@@ -142,10 +127,7 @@ pub(super) fn deletion_of(
 }
 
 /// Deletions, newest first.
-pub(super) fn deletions(
-    db: &Db,
-    filter: &DeletionFilter,
-) -> Result<Page<DeletionRow>, LedgerError> {
+pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
     let doing = "listing deletions";
     let limit = filter.limit.clamp(1, PAGE_MAX);
     let after = match filter.after.as_deref().map(str::parse::<DeletionId>) {
@@ -225,8 +207,7 @@ pub(super) fn health(db: &Db, now: Timestamp) -> Result<Health, LedgerError> {
     for ((instance, _), count) in count_out(db)? {
         *out.entry(instance).or_insert(0) += u64::from(count);
     }
-    let mut instances: BTreeMap<_, _> = pulses(db, now, 0)
-        ?
+    let mut instances: BTreeMap<_, _> = pulses(db, now, 0)?
         .into_iter()
         .map(|(instance, pulsed)| {
             let count = out.remove(&instance).unwrap_or(0);

@@ -46,8 +46,7 @@ pub(super) fn write(
     for (id, hold) in &writes.holds {
         let mut bind = Bind::default();
         bind.add(id.0).add(hold.id).add(rules::text(hold)?);
-        execute(db, "placing a hold", "INSERT INTO holds (deletion_id, id, body) VALUES (?, ?, ?)", bind)
-            ?;
+        execute(db, "placing a hold", "INSERT INTO holds (deletion_id, id, body) VALUES (?, ?, ?)", bind)?;
     }
     for (id, hold) in &writes.released {
         let mut bind = Bind::default();
@@ -63,9 +62,10 @@ pub(super) fn write(
         execute(db, "writing a waiver", sql, bind)?;
     }
     // One after the other, so the last one stays.
-    let done = each(db, "writing the inventory", PRESENCE, &writes.resources, |statement, (id, presence)| {
-        statement.execute(params![codes::of_presence(*presence), id.to_string()])
-    })?;
+    let done =
+        each(db, "writing the inventory", PRESENCE, &writes.resources, |statement, (id, presence)| {
+            statement.execute(params![codes::of_presence(*presence), id.to_string()])
+        })?;
     codes::all_there("resources", done, writes.resources.len())
 }
 
@@ -94,11 +94,7 @@ fn write_jobs(
     jobs::insert(db, new)
 }
 
-fn write_heads(
-    db: &Db,
-    writes: &Writes,
-    statuses: &HashSet<DeletionId>,
-) -> Result<(), LedgerError> {
+fn write_heads(db: &Db, writes: &Writes, statuses: &HashSet<DeletionId>) -> Result<(), LedgerError> {
     let (changed, grown): (Vec<_>, Vec<_>) = writes.heads.iter().partition(|(id, _)| statuses.contains(id));
     let doing = "writing records' heads";
     let mut count = each(db, doing, HEAD, changed, |statement, (id, (seq, head, status))| {

@@ -126,9 +126,8 @@ impl Writer {
         let mut staged = self.memory.stage(self.clock.now());
         let (memory, with) = (&mut self.memory, (&self.setting, &self.decider, &*self.known));
         // What was loaded for a transaction that fails is dropped with `staged`.
-        let answers = self
-            .db
-            .transaction("BEGIN IMMEDIATE", || all(&self.db, memory, &mut staged, with, group))?;
+        let answers =
+            self.db.transaction("BEGIN IMMEDIATE", || all(&self.db, memory, &mut staged, with, group))?;
         self.known.note_fence(self.memory.last_fence);
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);

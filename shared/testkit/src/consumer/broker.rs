@@ -1,14 +1,22 @@
 //! The cases in which the broker matters: the real SDK on the in-process bus.
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Target};
 use sexton_consumer::{Clock, Consumer, Metrics, Options, SystemClock};
-use sexton_protocol::{BeaconSigner, Direction, Event, Keyring, Message, Order, Pack, Rejected, Seal};
+use sexton_model::Timestamp;
+use sexton_model::beacon::Beacon;
+use sexton_protocol::{
+    BeaconSigner, Broadcast, Direction, Event, Keyring, Message, Order, Pack, Rejected, Seal,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::Bench;
+
+/// How often a beacon is said: as a coordinator does it, but quicker.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What an impostor does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +76,13 @@ pub(super) async fn rejected(bench: &Bench<'_>, forgery: Forgery) -> Result<(), 
     for result in local.publish(vec![forged]).await {
         result.map_err(|e| e.to_string())?;
     }
-    let delivery = shown.next().await.ok_or("the bus was closed")?;
+    let delivery = loop {
+        // Its consumer takes no orders before it has heard one, and hears none that was said before it listened.
+        local.publish(vec![beacon(&signer, SystemClock::default().now())?]).await;
+        if let Ok(shown) = tokio::time::timeout(AGAIN, shown.next()).await {
+            break shown.ok_or("the bus was closed")?;
+        }
+    };
     stop.cancel();
     running.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     let said = Pack::<Rejected>::decode(&delivery.body).map_err(|e| e.to_string())?;
@@ -80,6 +94,20 @@ pub(super) async fn rejected(bench: &Bench<'_>, forgery: Forgery) -> Result<(), 
         Ok(0) => bench.unchanged("a forged order").await,
         other => Err(format!("a forged order was answered: {other:?} messages")),
     }
+}
+
+fn beacon(signer: &BeaconSigner, read_at: Timestamp) -> Result<Outgoing, String> {
+    let beacon = Broadcast::Beacon(Beacon { epoch: 1, revision: 0, read_at });
+    let packed = Pack::one(Event::new("/kit", read_at, beacon)).encode().map_err(|e| e.to_string())?;
+    let seal = signer.sign(Direction::Beacon, &packed.body);
+    Ok(Outgoing {
+        target: Target::Beacon,
+        body: packed.body,
+        key_id: seal.key_id,
+        mac: seal.mac,
+        message_id: packed.message_id,
+        ttl: None,
+    })
 }
 
 /// The same body for another record: one digit differs.
