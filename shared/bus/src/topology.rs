@@ -99,7 +99,7 @@ pub struct Limits {
 const DELIVERY_LIMIT_OFF: u32 = 1_000_000_000;
 
 impl Limits {
-    /// Orders of one instance. Its credit bounds them to a few hundred; this is sixteen times the largest
+    /// Orders of one instance. Its credit bounds them to a few thousand; this is sixteen times the largest
     /// prefetch, and reached only if the coordinator forgets its credit.
     const ORDERS: Limits = Limits { length: 65_536, bytes: 512 << 20, overflow: Overflow::Refuse, ttl: None };
     /// Outcomes of all instances while no coordinator is up: the sum of all credits, with room.
