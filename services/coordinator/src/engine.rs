@@ -158,7 +158,10 @@ impl Engine {
                 batches.decided(size, began.elapsed());
             }
             let unwritable = self.publish(&done, followed).await?;
-            self.settle_unwritable(unwritable).await?;
+            if let Err(error) = self.settle_unwritable(unwritable).await {
+                // The batch itself is decided and published. What could not be settled runs into its lease.
+                tracing::error!(%error, "orders that cannot be written down are settled later");
+            }
             results.extend(done);
         }
         Ok(results)

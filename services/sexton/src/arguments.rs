@@ -166,9 +166,10 @@ pub enum Command {
         #[arg(long, group = "claim")]
         may_remain: bool,
         /// What has appeared since the targets were pinned, and is shown as the reason why the job is parked, belongs
-        /// to the deletion: it is DELETED WITH THE REST, if it is still the same when it is read again.
-        #[arg(long, group = "claim")]
-        belongs: bool,
+        /// to the deletion: it is DELETED WITH THE REST, if it is still the same when it is read again. MARK stands in
+        /// brackets in that reason.
+        #[arg(long, group = "claim", value_name = "MARK")]
+        belongs: Option<String>,
         /// On what evidence.
         #[arg(long)]
         evidence: String,

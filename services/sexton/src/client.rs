@@ -139,13 +139,13 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             write(format, &outcome, |_| format!("{id} is tried again"))?;
         }
         Command::Waive { what, absent, may_remain: _, belongs, evidence } => {
-            let (claim, done) = match (absent, belongs) {
+            let (claim, done) = match (absent, &belongs) {
                 (true, _) => (WaiverClaim::Absent, "the step is let pass"),
-                (false, true) => (WaiverClaim::Belongs, "it is read again, and joins what is deleted"),
-                (false, false) => (WaiverClaim::MayRemain, "the step is let pass"),
+                (false, Some(_)) => (WaiverClaim::Belongs, "it is read again, and joins what is deleted"),
+                (false, None) => (WaiverClaim::MayRemain, "the step is let pass"),
             };
             let id = id_of(client, &what).await?;
-            let outcome = client.waive(id, &Waive { claim, evidence }).await?;
+            let outcome = client.waive(id, &Waive { claim, mark: belongs, evidence }).await?;
             write(format, &outcome, |_| format!("{id}: {done}"))?;
         }
         Command::Rescue { what, evidence } => {

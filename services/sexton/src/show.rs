@@ -89,7 +89,7 @@ fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
     let ways = match &job.step {
         // Which steps read targets again is written in their names.
         Some(step) if step.contains('@') => format!(
-            "sexton retry {id} · sexton waive {id} --belongs --evidence … · sexton waive {id} --may-remain --evidence …"
+            "sexton retry {id} · sexton waive {id} --belongs MARK --evidence … · sexton waive {id} --may-remain --evidence …"
         ),
         Some(_) => format!("sexton retry {id} · {gone} · sexton waive {id} --may-remain --evidence …"),
         None => format!("once somebody has seen that it is gone: {gone}"),

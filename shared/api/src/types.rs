@@ -80,6 +80,9 @@ pub struct Reason {
 pub struct Waive {
     /// What is stated.
     pub claim: WaiverClaim,
+    /// For "belongs": the mark of what has appeared, as the reason of the park shows it in brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     /// On what evidence.
     pub evidence: String,
 }

@@ -1,7 +1,7 @@
 //! One admitted step: what the driver is asked, in which order, and what its answers mean.
 use serde_json::{Map, Value};
 use sexton_model::catalogue::Nature;
-use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence};
+use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence, TARGETS_MAX_BYTES};
 use sexton_model::targets;
 use sexton_protocol::Order;
 
@@ -60,8 +60,15 @@ impl Step<'_> {
             Presence::Absent | Presence::Unknown => None,
         };
         let new = new.unwrap_or_else(|| Value::Object(Map::new()));
-        // All of it has to travel with an order if it joins.
-        within(&targets::join(pinned.clone(), new.clone()))?;
+        // All of it has to travel with an order if it joins. What was pinned is bounded by itself, and may have grown.
+        let bytes = serde_json::to_vec(&targets::join(pinned.clone(), new.clone()))
+            .map_or(usize::MAX, |text| text.len());
+        if bytes > TARGETS_MAX_BYTES {
+            return Err(Outcome::refused(format!(
+                "with what has appeared the targets take {bytes} bytes, more than the {TARGETS_MAX_BYTES} that travel \
+                 with an order"
+            )));
+        }
         done(presence, seen.evidence, Some(new))
     }
 

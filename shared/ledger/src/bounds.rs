@@ -2,7 +2,7 @@
 //! everybody else waits for each of them: who has more calls again.
 use crate::LedgerError;
 
-/// Most intents of one [`crate::Ledger::run`]: a batch numbers its orders from one block of fences, and blocks are
+/// Most intents of one [`crate::Ledger::run`]: on PostgreSQL a batch numbers its orders from one block of fences, and blocks are
 /// 1024 numbers apart. More would number two batches' orders alike.
 pub const RUN_MAX: usize = 1024;
 /// Most resources of one [`crate::Ledger::register`]: as many as one request of the API registers. All or nothing is
@@ -11,7 +11,7 @@ pub const REGISTER_MAX: usize = 10_000;
 /// Most records of one [`crate::Ledger::create`]: about as much to write as registering that many, which is done
 /// just before by whoever makes many at once.
 pub const CREATE_MAX: usize = 10_000;
-/// Most copies of one [`crate::Ledger::pulse`]: four times what a coordinator takes from the queue at once, 64
+/// Most copies of one [`crate::Ledger::pulse`]: eight times what a coordinator takes from the queue at once, 32
 /// messages of 16.
 pub const PULSE_MAX: usize = 4096;
 

@@ -10,6 +10,7 @@ use std::io;
 use serde_json::Value;
 use sexton_model::decide::{Event, mode_of};
 use sexton_model::deletion::Deletion;
+use sexton_model::job::JobState;
 use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, TARGETS_MAX_BYTES};
 use sexton_model::{DeletionId, Instance, targets};
 
@@ -51,6 +52,12 @@ pub(crate) fn fitting<'a>(deletion: &Deletion, event: &'a Event, pinned: &Pinned
 
 fn too_large(deletion: &Deletion, event: &Event, pinned: &Pinned) -> Option<String> {
     let (mode, at, value) = finding(deletion, event)?;
+    if let Event::Outcome { job, .. } = event
+        && deletion.job(*job).is_some_and(|job| matches!(job.state, JobState::Cancelling(_)))
+    {
+        // The undo has to find what the step created. If that makes its order too large, it parks, and says so.
+        return None;
+    }
     match mode {
         Mode::Inspect | Mode::Capture => {
             let bytes = size(value);

@@ -98,7 +98,9 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
         Event::ReleaseHold { hold, by } => person::release_hold(&mut draft, *hold, by)?,
         Event::Park { by, reason } => person::park(&mut draft, by, reason)?,
         Event::Retry { by } => person::retry(&mut draft, by)?,
-        Event::Waive { by, claim, evidence } => person::waive(&mut draft, by, *claim, evidence)?,
+        Event::Waive { by, claim, mark, evidence } => {
+            person::waive(&mut draft, by, (*claim, mark.as_deref()), evidence)?
+        }
         Event::Rescue { by, evidence } => person::rescue(&mut draft, by, evidence)?,
     }
     draft.finish()

@@ -64,6 +64,12 @@ async fn parked(system: &System, id: DeletionId, stage: Stage) -> String {
     }
 }
 
+/// What a person reads in brackets in the reason of a park.
+fn mark(reason: &str) -> String {
+    let (shown, _) = reason.split_once("]. It is not among").unwrap();
+    shown.rsplit_once('[').unwrap().1.to_owned()
+}
+
 /// Deleted up to the step of the hypervisor that does `action`, at which it has not looked yet.
 async fn up_to(system: &System, action: &'static str) -> DeletionId {
     system.hypervisor.close(action, Point::Look);
@@ -113,7 +119,8 @@ async fn a_volume_that_appears_before_hard_stops_before_anything_is_destroyed() 
 
     // Stated to belong to the deletion, it goes with the rest.
     let evidence = "web01 got it on Tuesday, its owner says that it can go".to_owned();
-    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, evidence }).await.unwrap();
+    let mark = Some(mark(&reason));
+    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     assert!(!is_there(&system, "web01-data") && !is_there(&system, "web01-root"));
     let targets = system.view(id).await.targets;
@@ -131,10 +138,10 @@ async fn a_statement_about_one_volume_does_not_delete_another() {
     system.backup.reached().await;
     attach(&system, "web01-data");
     system.backup.open();
-    parked(&system, id, Stage::Hard).await;
+    let mark = Some(mark(&parked(&system, id, Stage::Hard).await));
     attach(&system, "web01-more");
     let evidence = "web01-data can go".to_owned();
-    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, evidence }).await.unwrap();
+    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
     let more = async || {
         let job = system.job(id, JobKind::Stage(Stage::Hard)).await;
         matches!(job.state, JobState::Parked { reason } if reason.contains("web01-more"))

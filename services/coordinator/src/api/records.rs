@@ -194,9 +194,9 @@ pub(super) async fn waive(
     By(by): By,
     caller: Caller,
     Path(id): Path<String>,
-    Body(Waive { claim, evidence }): Body<Waive>,
+    Body(Waive { claim, mark, evidence }): Body<Waive>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Waive { by, claim, evidence }).await
+    decide(&api, &id, caller, Event::Waive { by, claim, mark, evidence }).await
 }
 
 pub(super) async fn rescue(

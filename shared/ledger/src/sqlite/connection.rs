@@ -81,7 +81,7 @@ impl Db {
         self.0.prepare_cached(sql).map_err(store(doing))
     }
 
-    /// Whether a transaction was left open.
+    /// Whether no transaction is open.
     pub(super) fn idle(&self) -> bool {
         self.0.is_autocommit()
     }

@@ -1,10 +1,12 @@
 //! A thread that decides one piece of a batch while the writer writes the one before.
+use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::connection::store;
 use super::decided::{Batch, Left, Outcome};
 use crate::{LedgerError, Limits};
 
+/// What was decided, and what the next batch is decided on.
 type Decided = Result<(Left, Outcome), LedgerError>;
 
 /// See the module. The thread ends with it.
@@ -25,7 +27,7 @@ impl Decider {
         let (answers, decided) = sync_channel(1);
         let work = move || {
             for batch in waiting {
-                if answers.send(batch.decide(&limits)).is_err() {
+                if answers.send(decide(batch, &limits)).is_err() {
                     return;
                 }
             }
@@ -50,6 +52,15 @@ impl Decider {
     pub(super) fn end(&self) -> Decided {
         self.decided.recv().map_err(|_| died())?
     }
+}
+
+/// Decide. A panic is a defect, and costs its own batch: whoever else waits goes on.
+///
+/// # Errors
+/// Those of deciding, and if it panicked.
+pub(super) fn decide(batch: Batch, limits: &Limits) -> Decided {
+    let decided = std::panic::catch_unwind(AssertUnwindSafe(|| batch.decide(limits)));
+    decided.unwrap_or_else(|_| Err(LedgerError::Unfit("deciding panicked".to_owned())))
 }
 
 fn died() -> LedgerError {

@@ -1,7 +1,7 @@
 //! What the writer remembers between transactions, so that a step need not read what the last one wrote.
 //!
 //! Invariant: whatever is remembered equals the table. One process writes the file (its lock is held), one
-//! task writes in it, and what a transaction changed is taken over only after its COMMIT returned; before
+//! thread writes in it, and what a transaction changed is taken over only after its COMMIT returned; before
 //! that it stands in [`Staged`], and if the transaction fails, what it had loaded is forgotten.
 //! [`compare`] checks it.
 use std::collections::HashMap;

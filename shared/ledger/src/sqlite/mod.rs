@@ -135,6 +135,10 @@ impl DueReader for SqliteLedger {
 #[async_trait]
 impl Ledger for SqliteLedger {
     async fn facts(&self) -> Result<Facts, LedgerError> {
+        // Asked for to know whether the job table answers: without its writer it does not.
+        if self.commands.is_closed() {
+            return Err(gone());
+        }
         let known = self.known.seen();
         Ok(Facts {
             ledger: known.ledger,

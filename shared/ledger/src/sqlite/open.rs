@@ -38,7 +38,7 @@ const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRA
      PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -131072; PRAGMA temp_store = MEMORY";
 
 impl SqliteLedger {
-    /// Open the ledger at `path`, creating it if there is none, and start its writer in the current runtime.
+    /// Open the ledger at `path`, creating it if there is none, and start its writer on a thread of its own.
     ///
     /// # Errors
     /// [`LedgerError::Unfit`] if another process has it open, if it was created with another day, or if SQLite

@@ -7,7 +7,7 @@ use super::connection::Db;
 
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
-use super::decider::Decider;
+use super::decider::{Decider, decide};
 use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
@@ -47,7 +47,7 @@ pub(super) fn run(
     let mut pieces = pieces(batches);
     let Some(first) = pieces.next() else { return Ok(answers) };
     let mut of = first.0;
-    let (left, mut outcome) = load(db, memory, staged, setting, first)?.decide(&setting.limits)?;
+    let (left, mut outcome) = decide(load(db, memory, staged, setting, first)?, &setting.limits)?;
     put_back(memory, staged, left, outcome.counts);
     for piece in pieces {
         let next_of = piece.0;

@@ -68,7 +68,13 @@ pub async fn targets_that_grow_too_large_park_the_job(fixture: &dyn Fixture) {
     let part = TARGETS_MAX_BYTES * 2 / 3;
     let next = on.answer(&order, brought(Presence::Present, part, "one")).await.unwrap().dispatch;
     on.play(next, &mut Vec::new(), |_, _| false).await;
-    let order = on.claim(id, Stage::Hard).await.unwrap().dispatch.unwrap();
+    let reread = on.claim(id, Stage::Hard).await.unwrap().dispatch.unwrap();
+    assert_eq!(named(&reread), ("hypervisor.inspect@hard".to_owned(), Mode::Reread));
+    // What appeared is held to the same bound.
+    on.answer(&reread, brought(Presence::Present, part, "two")).await.unwrap();
+    parked_for(&on, id, Stage::Hard, "with what has appeared the targets of").await;
+    let reread = on.one(id, Event::Retry { by: actor("ops") }).await.unwrap().dispatch.unwrap();
+    let order = on.answer(&reread, brought(Presence::Present, 0, "seen")).await.unwrap().dispatch.unwrap();
     assert_eq!(named(&order).0, "hypervisor.undefine");
     let pinned = order.targets.clone().unwrap();
     assert!(pinned["one"].as_str().unwrap().len() == part && pinned["seen"].is_array());

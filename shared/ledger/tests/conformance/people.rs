@@ -44,7 +44,7 @@ pub async fn parked_and_tried_again(fixture: &dyn Fixture) {
 }
 
 fn waive(claim: WaiverClaim) -> Event {
-    Event::Waive { by: actor("approver"), claim, evidence: "seen in the rack".into() }
+    Event::Waive { by: actor("approver"), claim, mark: None, evidence: "seen in the rack".into() }
 }
 
 pub async fn waived_as_absent_lets_dependents_run(fixture: &dyn Fixture) {
@@ -96,7 +96,13 @@ pub async fn what_belongs_joins_the_targets(fixture: &dyn Fixture) {
     let pinned = json!({ "seen": ["hypervisor.inspect"] });
     let hypervisor = instance("hypervisor.main");
     assert_eq!(on.view(id).await.targets[&hypervisor], pinned);
-    let again = on.one(id, waive(WaiverClaim::Belongs)).await.unwrap().dispatch.unwrap();
+    // Only under the mark that is shown.
+    assert!(on.one(id, waive(WaiverClaim::Belongs)).await.is_err());
+    let (shown, _) = reason.split_once("]. It is not among").unwrap();
+    let mark = shown.rsplit_once('[').map(|(_, mark)| mark.to_owned());
+    let (by, claim) = (actor("approver"), WaiverClaim::Belongs);
+    let stated = Event::Waive { by, claim, mark, evidence: "its owner says so".into() };
+    let again = on.one(id, stated).await.unwrap().dispatch.unwrap();
     assert_eq!(named(&again), ("hypervisor.inspect@soft".to_owned(), Mode::Reread));
     let next = on.answer(&again, new("web01-data")).await.unwrap().dispatch.unwrap();
     assert_eq!(named(&next).0, "hypervisor.stop");

@@ -54,13 +54,23 @@ pub(super) fn reread(
 /// statement about them is held against it.
 fn stopped(step: &Step, instance: &Instance, lost: &Value) -> String {
     format!(
-        "{}: since the targets were pinned there has appeared at {instance}: {} [{}]. It is not among what is deleted, and \
-         nothing of this stage has been touched. Have it removed from there and retry; or state that it belongs to the \
-         deletion (waive as \"belongs\"), and it is deleted with the rest; or let it be (waive as \"may remain\")",
+        "{}{SINCE}{instance}: {} [{}{UNTOUCHED} Have it removed from there and retry; or state that it belongs to the \
+         deletion (waive as \"belongs\", with the mark in brackets), and it is deleted with the rest; or let it be (waive \
+         as \"may remain\"), and the name stays taken until it is gone",
         step.name,
         named(lost).join("; "),
         mark(lost)
     )
+}
+
+const SINCE: &str = ": since the targets were pinned there has appeared at ";
+const UNTOUCHED: &str = "]. It is not among what is deleted, and nothing of this stage has been touched.";
+
+/// The mark of what the step has shown, if that is why it is parked. What a subsystem says cannot imitate it: the name of
+/// the step comes first, and names of things stand before the last brackets.
+pub(super) fn marked<'r>(step: &str, reason: &'r str) -> Option<&'r str> {
+    let (shown, _) = reason.strip_prefix(step)?.strip_prefix(SINCE)?.rsplit_once(UNTOUCHED)?;
+    shown.rsplit_once(" [").map(|(_, mark)| mark)
 }
 
 /// Whether a person has stated that exactly this belongs to the deletion.

@@ -89,6 +89,8 @@ pub enum Event {
         by: Actor,
         /// What is stated.
         claim: WaiverClaim,
+        /// For [`WaiverClaim::Belongs`]: the mark of what the person has seen, as the reason of the park shows it.
+        mark: Option<String>,
         /// On what evidence.
         evidence: String,
     },

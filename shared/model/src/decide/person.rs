@@ -1,5 +1,6 @@
 //! What people decide: cancel, hold, park, retry, waive, rescue.
 use super::dispatch::{self, advance, begin_restore, go_on, mode};
+use super::drift::marked;
 use super::{Change, Draft, Refusal, heading};
 use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
@@ -161,18 +162,19 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The parked step is let pass, unless what appeared is stated to belong to the deletion. At the end of recycle no step is left: what is let pass then is everything that
-/// was waived as "may remain" before, and only because somebody has seen that it is gone.
+/// The parked step is let pass, unless what appeared is stated to belong to the deletion. At the end of recycle no step
+/// is left: what is let pass then is everything that was waived as "may remain" before, and only because somebody has
+/// seen that it is gone.
 pub(super) fn waive(
     draft: &mut Draft<'_>,
     by: &Actor,
-    claim: WaiverClaim,
+    (claim, mark): (WaiverClaim, Option<&str>),
     evidence: &str,
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
     let mut job = parked(draft)?;
     if claim == WaiverClaim::Belongs {
-        return belongs(draft, by, evidence, job);
+        return belongs(draft, by, mark, evidence, job);
     }
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
     if step.is_none() && claim == WaiverClaim::MayRemain {
@@ -199,14 +201,26 @@ pub(super) fn waive(
     Ok(())
 }
 
-/// What appeared is to be deleted, too. It is read again, and only what the person was shown joins the targets.
-fn belongs(draft: &mut Draft<'_>, by: &Actor, evidence: &str, mut job: Job) -> Result<(), Refusal> {
+/// What appeared is to be deleted, too. The person names the mark of what was seen: meanwhile something else may have
+/// appeared. It is read again, and only what was shown under that mark joins the targets.
+fn belongs(
+    draft: &mut Draft<'_>,
+    by: &Actor,
+    seen: Option<&str>,
+    evidence: &str,
+    mut job: Job,
+) -> Result<(), Refusal> {
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| (step.name.clone(), step.nature));
     let JobState::Parked { reason } = &job.state else { return Err(Refusal::NothingParked) };
-    let (step, shown) = match step {
-        Some((step, nature)) if mode(job.kind, job.phase, nature) == Mode::Reread => (step, reason.clone()),
-        Some(_) | None => return Err(Refusal::NothingAppeared),
-    };
+    let Some((step, nature)) = step else { return Err(Refusal::NothingAppeared) };
+    if mode(job.kind, job.phase, nature) != Mode::Reread {
+        return Err(Refusal::NothingAppeared);
+    }
+    let shown = reason.clone();
+    let mark = marked(&step, &shown).ok_or(Refusal::NothingAppeared)?;
+    if seen != Some(mark) {
+        return Err(Refusal::OtherThings { mark: mark.to_owned() });
+    }
     let mut audit = heading(draft.now(), What::Waived, by.as_str(), Some(job.kind));
     audit.detail = format!("{}: {evidence}", WaiverClaim::Belongs.words());
     audit.step = Some(step);

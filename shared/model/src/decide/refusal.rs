@@ -76,6 +76,12 @@ pub enum Refusal {
         "the step that is parked reads no targets again, so nothing was shown that could belong to the deletion"
     )]
     NothingAppeared,
+    /// Something else has appeared by now than what was stated to belong to the deletion, or nothing was named.
+    #[error("what has appeared is marked {mark}: look at the reason of the park, and state that mark")]
+    OtherThings {
+        /// The mark of what is shown.
+        mark: String,
+    },
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,

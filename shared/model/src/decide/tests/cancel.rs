@@ -98,7 +98,7 @@ fn a_step_waived_before_it_was_touched_is_not_undone() {
         let mut bench = Bench::at(Stage::Soft, 0, mode);
         bench.answer(Outcome::refused("not mine"));
         let (by, claim) = (actor("ops"), WaiverClaim::Absent);
-        bench.must(&Event::Waive { by, claim, evidence: "seen".into() });
+        bench.must(&Event::Waive { by, claim, mark: None, evidence: "seen".into() });
         bench.must(&cancel());
         bench.comply();
         bench.restore();

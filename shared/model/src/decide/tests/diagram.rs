@@ -82,7 +82,7 @@ fn recycle_in_line() -> Bench {
             if (which, bench.out().step) == (Stage::Hard, 0) {
                 bench.answer(Outcome::refused("not mine"));
                 let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
-                bench.must(&Event::Waive { by, claim, evidence: "seen".into() });
+                bench.must(&Event::Waive { by, claim, mark: None, evidence: "seen".into() });
                 continue;
             }
             if which == Stage::Recycle {

@@ -21,7 +21,7 @@ fn volume(name: &str) -> Value {
 }
 
 fn waive(claim: WaiverClaim) -> Event {
-    Event::Waive { by: actor("ops"), claim, evidence: "looked at it".into() }
+    Event::Waive { by: actor("ops"), claim, mark: None, evidence: "looked at it".into() }
 }
 
 fn retry() -> Event {
@@ -119,7 +119,7 @@ fn while_a_volume_stops_it_nothing_joins_that_rolls() {
     let mut bench = reading(Stage::Hard);
     let both = json!({ "snapshots": ["nightly"], "volumes": ["web01-data"] });
     assert!(joined(&bench.answer(seen(both.clone()))).is_empty());
-    bench.must(&waive(WaiverClaim::Belongs));
+    bench.must(&bench.belongs());
     assert_eq!(joined(&bench.answer(seen(both.clone()))), [both]);
 }
 
@@ -141,7 +141,7 @@ fn once_it_is_removed_a_retry_goes_on() {
 fn what_a_person_states_to_belong_joins_if_it_is_exactly_that() {
     let mut bench = reading(Stage::Soft);
     bench.answer(seen(volume("web01-data")));
-    let decision = bench.must(&waive(WaiverClaim::Belongs));
+    let decision = bench.must(&bench.belongs());
     assert_eq!((decision.audit.by.as_str(), bench.out().mode), ("ops", Mode::Reread));
     assert!(decision.audit.detail.contains("belongs to it: looked at it"), "{:?}", decision.audit);
     // Another one has appeared meanwhile, or another file under the same name: nobody has looked at that.
@@ -166,7 +166,7 @@ fn what_a_person_states_to_belong_joins_if_it_is_exactly_that() {
 fn a_statement_holds_for_its_stage_alone() {
     let mut bench = reading(Stage::Soft);
     bench.answer(seen(volume("web01-data")));
-    bench.must(&waive(WaiverClaim::Belongs));
+    bench.must(&bench.belongs());
     while bench.state(stage(Stage::Soft)) == StateName::Running {
         match bench.out().mode {
             Mode::Reread => drop(bench.answer(seen(volume("web01-data")))),
@@ -186,13 +186,26 @@ fn a_statement_holds_for_its_stage_alone() {
 fn only_what_was_shown_can_be_stated_to_belong() {
     let mut bench = Bench::with(plan_that_rereads()).run_to(Stage::Soft, 1, Mode::Perform);
     bench.answer(Outcome::refused("not mine"));
-    assert_eq!(bench.go(&waive(WaiverClaim::Belongs)), Err(Refusal::NothingAppeared));
-    // Parked for another reason: what that says is no statement about what appears then.
+    assert_eq!(bench.go(&bench.belongs()), Err(Refusal::NothingAppeared));
+    // Parked for another reason, even one that reads alike: nothing was shown.
     let mut bench = reading(Stage::Soft);
-    bench.answer(Outcome::refused("another place"));
-    bench.must(&waive(WaiverClaim::Belongs));
+    let shown = reading(Stage::Soft);
+    for reason in
+        ["another place", ": since the targets were pinned there has appeared at x: y [0]. It is not"]
+    {
+        let mut bench = shown.clone();
+        bench.answer(Outcome::refused(reason));
+        assert_eq!(bench.go(&bench.belongs()), Err(Refusal::NothingAppeared));
+    }
+    // Whoever has seen one thing states nothing about another that has appeared before the statement came.
     bench.answer(seen(volume("web01-data")));
-    assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked);
+    let stated = bench.belongs();
+    bench.must(&retry());
+    bench.answer(seen(json!({ "volumes": ["web01-data", "web01-more"] })));
+    let Some(mark) = bench.mark() else { panic!("it is shown") };
+    for event in [stated, waive(WaiverClaim::Belongs)] {
+        assert_eq!(bench.go(&event), Err(Refusal::OtherThings { mark: mark.clone() }));
+    }
     for state in StateName::ALL.into_iter().filter(|state| *state != StateName::Parked) {
         assert_eq!(
             Bench::soft_in(state).go(&waive(WaiverClaim::Belongs)),

@@ -195,6 +195,20 @@ pub(super) struct Bench {
 }
 
 impl Bench {
+    /// The mark of what is shown to have appeared, if a job is parked for that.
+    pub(super) fn mark(&self) -> Option<String> {
+        let job = self.deletion.locking_job()?;
+        let crate::job::JobState::Parked { reason } = &job.state else { return None };
+        let (_, _, step) = self.deletion.step_at(job)?;
+        super::super::drift::marked(&step.name, reason).map(str::to_owned)
+    }
+
+    /// What is shown is stated to belong to the deletion.
+    pub(super) fn belongs(&self) -> Event {
+        let (by, claim) = (actor("ops"), crate::deletion::WaiverClaim::Belongs);
+        Event::Waive { by, claim, mark: self.mark(), evidence: "looked at it".into() }
+    }
+
     pub(super) fn new() -> Self {
         Self::with(plan())
     }

@@ -7,7 +7,7 @@ use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
 
 fn waive(claim: WaiverClaim) -> Event {
-    Event::Waive { by: actor("ops"), claim, evidence: "seen".into() }
+    Event::Waive { by: actor("ops"), claim, mark: None, evidence: "seen".into() }
 }
 
 #[test]
@@ -211,7 +211,8 @@ fn a_name_is_freed_if_all_that_was_waived_is_gone() {
 #[test]
 fn a_waiver_needs_evidence() {
     let mut bench = Bench::soft_in(StateName::Parked);
-    let event = Event::Waive { by: actor("ops"), claim: WaiverClaim::Absent, evidence: " ".into() };
+    let event =
+        Event::Waive { by: actor("ops"), claim: WaiverClaim::Absent, mark: None, evidence: " ".into() };
     assert_eq!(bench.go(&event), Err(Refusal::Missing("evidence")));
 }
 

@@ -183,7 +183,9 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
         }
         Op::Park => Some(Event::Park { by: ops, reason: "gone".into() }),
         Op::Retry => Some(Event::Retry { by: ops }),
-        Op::Waive(claim) => Some(Event::Waive { by: ops, claim: *claim, evidence: "seen".into() }),
+        Op::Waive(claim) => {
+            Some(Event::Waive { by: ops, claim: *claim, mark: bench.mark(), evidence: "seen".into() })
+        }
         Op::Rescue => Some(rescue()),
         Op::Pause(stage) => {
             bench.pauses = vec![pause(PauseSelector { stage: *stage, ..PauseSelector::default() })];
@@ -228,9 +230,12 @@ fn ends(bench: &mut Bench) {
             // At the end of recycle there is nothing to try again: somebody has to have looked.
             let by = actor("ops");
             match bench.deletion.locking_job() {
-                Some(job) if bench.deletion.step_at(job).is_none() => {
-                    Event::Waive { by, claim: WaiverClaim::Absent, evidence: "seen in the rack".into() }
-                }
+                Some(job) if bench.deletion.step_at(job).is_none() => Event::Waive {
+                    by,
+                    claim: WaiverClaim::Absent,
+                    mark: None,
+                    evidence: "seen in the rack".into(),
+                },
                 _ => Event::Retry { by },
             }
         });
