@@ -132,7 +132,8 @@ impl Engine {
     /// Decide and then publish what was decided. The results, in order.
     ///
     /// # Errors
-    /// If the ledger did not do it; then nothing was decided and nothing is published.
+    /// If the ledger did not do it; then nothing was decided and nothing is published, but for earlier parts of a batch
+    /// that has more than 512 intents: those are decided and published.
     pub async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         self.run_because(batch, Vec::new()).await
     }

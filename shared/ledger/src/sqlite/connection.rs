@@ -3,7 +3,7 @@
 //! It blocks, and is used where blocking is right: by the writer's own thread, and by readers on threads for that. What
 //! a row costs is then what SQLite takes for it: a few microseconds. Through a connection that answers from another
 //! thread every statement costs a way there and back, and many rows in one statement to make up for it cost a
-//! temporary table each; measured with twelve steps of 20,000 machines, that was twice as slow.
+//! temporary table each: 42,000 steps a second instead of 59,000, with twelve steps of 20,000 machines.
 use std::path::Path;
 use std::time::Duration;
 

@@ -33,8 +33,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 ///
 /// `wal_autocheckpoint` is in pages: those of running deletions are written again and again; a checkpoint copies each
 /// once and syncs the file, so one for every 64 MB of log is cheaper than one for every 4 (SQLite's default). Of
-/// `cache_size`, in KiB, the tables' hot ends and the queue's index stay in memory; more would cost more than it gains,
-/// since SQLite goes through all cached pages at every commit.
+/// `cache_size`, in KiB, the tables' hot ends and the queue's index stay in memory; a larger cache takes memory, and gains
+/// nothing that could be measured, since SQLite goes through all cached pages at every commit.
 const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
      PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -24576; PRAGMA temp_store = MEMORY";
 
