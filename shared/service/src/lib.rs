@@ -13,3 +13,7 @@ pub use config::{Config, ConfigError};
 pub use health::{Health, Watched};
 pub use start::{CommonArguments, patiently, shutdown_on_signal};
 pub use telemetry::Telemetry;
+
+/// Of every process: whoever links this crate allocates with it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -17,7 +17,9 @@ const HEAD: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ?, status =
 /// Between two steps only the chain grows: the partial index on `live` is not touched.
 const CHAIN: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ? WHERE id = ?";
 
-const AUDIT: &str = "INSERT INTO audit (deletion_id, seq, body, hash) VALUES (?, ?, ?, ?)";
+/// `OR ROLLBACK`, as its triggers say, too: what cannot be appended fails the whole transaction, and no page is copied
+/// in order to take back the statement alone.
+const AUDIT: &str = "INSERT OR ROLLBACK INTO audit (deletion_id, seq, body, hash) VALUES (?, ?, ?, ?)";
 
 const MANIFEST: &str =
     "INSERT INTO manifests (job_id, step, body) VALUES (?, ?, ?) ON CONFLICT (job_id, step) DO NOTHING";
