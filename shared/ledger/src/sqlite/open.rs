@@ -167,6 +167,7 @@ fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ledger as _;
 
     #[tokio::test]
     async fn a_file_that_may_forget_is_refused() {
@@ -205,5 +206,25 @@ mod tests {
         }
         drop(first);
         SqliteLedger::open(&file, options).await.unwrap();
+    }
+
+    /// Whether the job table answers is asked of its facts, which are remembered: without the writer they are none.
+    #[tokio::test]
+    async fn without_its_writer_it_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let mut ledger = SqliteLedger::open(folder.path().join("ledger.db"), options).await.unwrap();
+        ledger.facts().await.unwrap();
+        // The writer ends with the last handle that can ask it; this one asks nobody.
+        let (commands, _) = mpsc::channel(1);
+        ledger.commands = commands;
+        for answer in [ledger.facts().await.map(drop), ledger.checkpoint().await.map(drop)] {
+            match answer {
+                Err(LedgerError::Unfit(reason)) => {
+                    assert!(reason.contains("its writer has ended"), "{reason}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }
