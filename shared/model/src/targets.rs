@@ -18,8 +18,11 @@ use std::collections::{BTreeSet, HashMap};
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
-/// Most things that are named to people: the rest is counted.
+/// Most things that are named in a reason or an event: the rest is counted.
 pub const NAMED_MAX: usize = 16;
+/// Most things that the audit trail names. What appeared is bounded as every finding is, so this is all of it, unless
+/// things have names of a few characters.
+pub const LISTED_MAX: usize = 1024;
 /// Longest name of one thing, in characters.
 pub const NAME_MAX: usize = 120;
 
@@ -178,14 +181,23 @@ pub fn under(appeared: &Value, wanted: impl Fn(&str) -> bool) -> Option<Value> {
 
 /// What appeared, for people: at most [`NAMED_MAX`] things, and how many more.
 pub fn named(appeared: &Value) -> Vec<String> {
+    bounded(appeared, NAMED_MAX)
+}
+
+/// All of what appeared, for people: at most [`LISTED_MAX`] things, and how many more.
+pub fn listed(appeared: &Value) -> Vec<String> {
+    bounded(appeared, LISTED_MAX)
+}
+
+fn bounded(appeared: &Value, most: usize) -> Vec<String> {
     let mut names = Vec::new();
     if let Value::Object(table) = appeared {
         for (key, value) in table {
             name(value, key, &mut names);
         }
     }
-    let more = names.len().saturating_sub(NAMED_MAX);
-    names.truncate(NAMED_MAX);
+    let more = names.len().saturating_sub(most);
+    names.truncate(most);
     if more > 0 {
         names.push(format!("and {more} more"));
     }

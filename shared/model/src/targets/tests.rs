@@ -123,6 +123,10 @@ fn what_appeared_is_named_and_bounded() {
     let names = named(&json!({ "ids": many }));
     assert_eq!((names.len(), names[NAMED_MAX].as_str()), (NAMED_MAX + 1, "and 24 more"));
     assert!(names.iter().all(|name| name.chars().count() <= NAME_MAX), "{names:?}");
+    let many: Vec<u32> = (0..LISTED_MAX as u32 + 1).collect();
+    let all = listed(&json!({ "ids": many }));
+    assert_eq!(all[NAMED_MAX..][..2], ["ids 16", "ids 17"]);
+    assert_eq!((all.len(), all[LISTED_MAX].as_str()), (LISTED_MAX + 1, "and 1 more"));
 }
 
 #[test]
