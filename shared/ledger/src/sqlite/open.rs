@@ -66,7 +66,7 @@ impl SqliteLedger {
         let known = Arc::new(Known::new(ledger, mark));
         let clock = Arc::new(Clock::default());
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = Readers::new(path);
+        let reads = Readers::start(path)?;
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits.clone() };
         let decider = Decider::start(options.limits.clone())?;
@@ -86,8 +86,8 @@ impl SqliteLedger {
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
         Ok(Self {
-            commands,
             reads,
+            commands,
             clock,
             out,
             limits: options.limits,
