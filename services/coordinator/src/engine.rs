@@ -5,23 +5,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use sexton_bus::{Bus, Delivery, Outgoing, Queue, Target};
+use sexton_bus::{Bus, Delivery};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
-use sexton_model::Timestamp;
 use sexton_model::checkpoint::{EPOCHS_AHEAD, Landmark};
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::{DeletionId, Fence, Instance, JobId};
-use sexton_protocol::{
-    BeaconSigner, Broadcast, Direction, Event as Envelope, Holder, Keyring, Pack, Rejected,
-};
+use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::trace::SpanRef;
 
-use crate::follow::{self, Follow};
+use crate::follow::Follow;
 use crate::hindrance::Hindrance;
-use crate::intake::{self, NotAccepted};
+use crate::intake;
 use crate::outbox::Outbox;
 use crate::watch::Batches;
 use crate::witness::Witness;
+
+mod publish;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
 const CLAIM_MAX: u32 = 256;
@@ -158,7 +157,7 @@ impl Engine {
             if let Some(batches) = self.batches.get() {
                 batches.decided(size, began.elapsed());
             }
-            let unwritable = self.publish(&done, followed).await?;
+            let unwritable = self.publish(&done, followed).await;
             if let Err(error) = self.settle_unwritable(unwritable).await {
                 // The batch itself is decided and published. What could not be settled runs into its lease.
                 tracing::error!(%error, "orders that cannot be written down are settled later");
@@ -166,50 +165,6 @@ impl Engine {
             results.extend(done);
         }
         Ok(results)
-    }
-
-    /// Orders that cannot be written down: their jobs park, or, if only a look was ordered, what comes instead may be
-    /// as unwritable. That spends an attempt each time, so it ends.
-    async fn settle_unwritable(&self, mut unwritable: Vec<Intent>) -> Result<(), LedgerError> {
-        while !unwritable.is_empty() {
-            let done = self.ledger.run(unwritable).await?;
-            unwritable = self.publish(&done, None).await?;
-        }
-        Ok(())
-    }
-
-    /// Publish what was decided; orders that cannot be written down come back.
-    async fn publish(
-        &self,
-        results: &[Result<Decided, NotDone>],
-        followed: Option<follow::Batch>,
-    ) -> Result<Vec<Intent>, LedgerError> {
-        // They end when the orders are published.
-        let orders = followed.map(|batch| batch.decided(results)).unwrap_or_default();
-        let mut decided = Vec::with_capacity(results.len());
-        for result in results {
-            match result {
-                Ok(one) => decided.push(one),
-                Err(NotDone::Refused(refusal)) => {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(%refusal, "nothing to decide");
-                }
-                Err(other) => tracing::warn!(%other, "an event for nothing"),
-            }
-        }
-        let Some(now) = decided.iter().map(|d| d.at).max() else { return Ok(Vec::new()) };
-        let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
-        self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
-        self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);
-        // Nothing is ordered that would be forgotten if this process died and the job table went back.
-        if !self.noted() && ordered > 0 {
-            self.counters.unpublished.fetch_add(ordered as u64, Ordering::Relaxed);
-            tracing::error!(ordered, "not published, leases will repair it");
-            return Ok(Vec::new());
-        }
-        let messages = self.outbox.messages(&decided, &orders, now);
-        self.send(messages.outgoing).await;
-        Ok(messages.unwritable)
     }
 
     /// Why nothing is ordered although everything answers.
@@ -223,25 +178,6 @@ impl Engine {
     pub fn warn_of_hindrances(&self) {
         for hindrance in self.hindrances() {
             tracing::error!(why = %hindrance, "nothing is ordered");
-        }
-    }
-
-    /// Note what is known of the job table, so that it outlives this process. Whether it was noted.
-    pub(crate) fn noted(&self) -> bool {
-        let noted = self.witness.note(|| self.ledger.known());
-        if let Err(error) = &noted {
-            tracing::error!(%error, "the witness cannot be written");
-        }
-        noted.is_ok()
-    }
-
-    async fn send(&self, messages: Vec<Outgoing>) {
-        if messages.is_empty() {
-            return;
-        }
-        for error in self.bus.publish(messages).await.into_iter().filter_map(Result::err) {
-            self.counters.unpublished.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(%error, "not published; its lease will repair it");
         }
     }
 
@@ -429,41 +365,6 @@ impl Engine {
         let full = due.len() >= WAKE_MAX as usize;
         let results = self.run(due).await?;
         Ok(full && results.iter().any(Result::is_ok))
-    }
-
-    /// Tell every consumer the time and the pause revision of a fresh read.
-    ///
-    /// # Errors
-    /// If the ledger cannot be read: then there is no beacon, and consumers stop within seconds.
-    pub async fn beacon(&self) -> Result<(), LedgerError> {
-        let beacon = self.ledger.beacon().await?;
-        let message = self.outbox.broadcast(Broadcast::Beacon(beacon), beacon.read_at);
-        self.send(message.into_iter().collect()).await;
-        Ok(())
-    }
-
-    async fn reject(&self, queue: &str, delivery: &Delivery, why: &NotAccepted) {
-        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(queue, %why, user = delivery.user_id.as_deref(), "message rejected");
-        let rejected = Rejected::new(
-            &why.to_string(),
-            queue,
-            delivery.message_id.as_deref(),
-            delivery.user_id.as_deref(),
-            &delivery.body,
-        );
-        let now = Timestamp::from(std::time::SystemTime::now());
-        let Ok(packed) = Pack::one(Envelope::new("/coordinator", now, rejected)).encode() else { return };
-        let seal = self.outbox.signer.sign(Direction::Rejected, &packed.body);
-        let message = Outgoing {
-            target: Target::Queue(Queue::Rejected),
-            body: packed.body,
-            key_id: seal.key_id,
-            mac: seal.mac,
-            message_id: packed.message_id,
-            ttl: None,
-        };
-        self.send(vec![message]).await;
     }
 }
 

@@ -24,4 +24,4 @@ pub use engine::{Engine, Options};
 pub use hindrance::Hindrance;
 pub use plans::Plans;
 pub use service::{Ended, run};
-pub use witness::Witness;
+pub use witness::{Now, Witness};

@@ -14,7 +14,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -30,10 +30,13 @@ const STALE: Duration = Duration::from_secs(60);
 /// How long to wait for a predecessor that is on its way out.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
+/// Where the witness has the time from: [`Instant::now`], or what a test says. It never goes back.
+pub type Now = Arc<dyn Fn() -> Instant + Send + Sync>;
+
 /// See the module. Dropping it gives up its lock.
-#[derive(Debug)]
 pub struct Witness {
     file: PathBuf,
+    now: Now,
     recent: Mutex<File>,
     /// When it was kept last.
     kept: Mutex<Instant>,
@@ -54,6 +57,14 @@ impl Witness {
     /// # Errors
     /// If it is missing although it should not be, cannot be read or written, or is about another ledger.
     pub async fn open(file: &Path, ledger: &dyn Ledger, new: bool) -> anyhow::Result<Self> {
+        Self::open_at(file, ledger, new, Arc::new(Instant::now)).await
+    }
+
+    /// The same, with another clock.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_at(file: &Path, ledger: &dyn Ledger, new: bool, now: Now) -> anyhow::Result<Self> {
         let about = || format!("the witness {}", file.display());
         let lock = lock(&beside(file, ".lock")).with_context(about)?;
         let recent_file = beside(file, ".recent");
@@ -76,8 +87,8 @@ impl Witness {
         }
         let recent = File::options().create(true).truncate(false).write(true).open(&recent_file);
         let recent = recent.with_context(|| format!("opening {}", recent_file.display()))?;
-        let (recent, kept) = (Mutex::new(recent), Mutex::new(Instant::now()));
-        let this = Self { file: file.to_owned(), recent, kept, _lock: lock };
+        let (recent, kept) = (Mutex::new(recent), Mutex::new(now()));
+        let this = Self { file: file.to_owned(), now, recent, kept, _lock: lock };
         let known = ledger.checkpoint().await?;
         this.keep(&known).with_context(about)?;
         this.note(|| known).with_context(about)?;
@@ -97,13 +108,14 @@ impl Witness {
         // The name, too, has to be on disk.
         let folder = self.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()?;
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = (self.now)();
         Ok(())
     }
 
     /// For how long it could not be kept, if that is too long for anything to be published.
     pub fn stale(&self) -> Option<Duration> {
-        let age = self.kept.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let kept = *self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = (self.now)().saturating_duration_since(kept);
         (age > STALE).then_some(age)
     }
 

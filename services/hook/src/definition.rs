@@ -22,6 +22,9 @@
 //! undo = [{ http = { method = "PATCH", url = "/api/records/{target.record}", body = { active = "{manifest.active}" } }, expect = [200] }]
 //! ```
 //!
+//! What is pinned is compared when it is read again. Where it is a list of tables, each needs something that tells it
+//! from the others: a text, or a number under `id`. Other numbers are taken for what a thing is like.
+//!
 //! A destructive action has `perform` and may have `gone`, a list of reads like `[object]`: it is done when all
 //! of them are absent. An answer that is neither `present` nor `absent` means unknown, never absent. Instead of
 //! `http` there may be `command = ["/absolute/program", "argument", …]`: then `code` is its exit code, and its

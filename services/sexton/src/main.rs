@@ -8,6 +8,8 @@ mod output;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
+#[cfg(all(test, feature = "serve"))]
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -6,6 +6,7 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::step::Mode;
+use sexton_model::targets::NAMED_MAX;
 
 use crate::output::{moment, table};
 
@@ -67,10 +68,9 @@ fn drift(info: &DeletionInfo) -> String {
     shown
         .map(|event| {
             let step = event.step.as_deref().unwrap_or_default();
-            format!(
-                "drift       {step}: appeared since the targets were pinned: {}\n",
-                event.drift.join("; ")
-            )
+            // Each on a line of its own: a person who states that they belong has to look at all of them.
+            let things = event.drift.join("\n            ");
+            format!("drift       {step}: appeared since the targets were pinned:\n            {things}\n")
         })
         .collect()
 }
@@ -86,13 +86,23 @@ fn next(job: &JobInfo) -> String {
 /// What a person can do about a parked job.
 fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
     let (id, gone) = (info.id, format!("sexton waive {} --absent --evidence …", info.id));
-    let ways = match &job.step {
+    let mut ways = match &job.step {
         // Which steps read targets again is written in their names.
         Some(step) if step.contains('@') => format!(
             "sexton retry {id} · sexton waive {id} --belongs MARK --evidence … · sexton waive {id} --may-remain --evidence …"
         ),
         Some(_) => format!("sexton retry {id} · {gone} · sexton waive {id} --may-remain --evidence …"),
         None => format!("once somebody has seen that it is gone: {gone}"),
+    };
+    ways += &match job.job {
+        JobKind::Stage(Stage::Announce | Stage::Soft) => format!(" · sexton cancel {id} --reason …"),
+        JobKind::Stage(Stage::Hard) => format!(
+            "\n            cancel is over; once it is saved by hand, until purge begins: sexton rescue {id} --evidence …"
+        ),
+        JobKind::Stage(Stage::Purge | Stage::Recycle) => {
+            "\n            cancel and rescue are over".to_owned()
+        }
+        JobKind::Restore => String::new(),
     };
     format!("parked      {}\nways out    {ways}\n", job.why)
 }
@@ -139,7 +149,9 @@ pub fn trail(info: &DeletionInfo) -> String {
 fn detail(event: &AuditEvent) -> String {
     let mut said: String = event.detail.chars().take(80).collect();
     if !event.drift.is_empty() {
-        said = format!("drift: {}; {said}", event.drift.join("; "));
+        let first: Vec<&str> = event.drift.iter().map(String::as_str).take(NAMED_MAX).collect();
+        let more = if event.drift.len() > NAMED_MAX { "; …" } else { "" };
+        said = format!("drift: {}{more}; {said}", first.join("; "));
     }
     match (event.own.join(", "), said.is_empty()) {
         (own, _) if own.is_empty() => said,
@@ -257,3 +269,6 @@ pub fn health(health: &HealthInfo) -> String {
 fn ago(now: Timestamp, then: Timestamp) -> String {
     format!("{:.1} s ago", now.ms_since(then) as f64 / 1000.0)
 }
+
+#[cfg(test)]
+mod tests;

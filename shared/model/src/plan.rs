@@ -17,6 +17,13 @@ mod reread;
 
 /// Most steps one stage may have: a job's cursor and its undo list stay small.
 pub const STEPS_MAX: usize = 64;
+/// Longest name of a step, in characters: it stands in every audit event, reason and event about it.
+pub const NAME_MAX: usize = 100;
+/// Most bytes of one step's parameters as JSON, as much as a resource's attributes: they travel with every order of it.
+/// With all that is found at their largest they leave more than half of an order free.
+pub const PARAMS_MAX_BYTES: usize = 16_384;
+/// Most names in one `after` or `rolling`: as many as there are steps to name in a stage.
+pub const NAMED_MAX: usize = STEPS_MAX;
 
 /// A plan that passed the linter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +72,17 @@ pub enum OwnStep {
     RemoveFromInventory,
     /// `receipt`: the per-subsystem proof can be drawn up from here on.
     Receipt,
+}
+
+impl OwnStep {
+    /// The one that a plan calls so.
+    fn of(text: &str) -> Option<Self> {
+        match text {
+            "inventory.remove" => Some(Self::RemoveFromInventory),
+            "receipt" => Some(Self::Receipt),
+            _ => None,
+        }
+    }
 }
 
 /// One step of a stage.
@@ -231,7 +249,7 @@ struct RawStep {
     longest_call_ms: Option<Spanned<u64>>,
     max_attempts: Option<Spanned<u16>>,
     #[serde(default)]
-    params: BTreeMap<String, Value>,
+    params: Option<Spanned<BTreeMap<String, Value>>>,
     #[serde(default)]
     rolling: Vec<String>,
 }
@@ -293,33 +311,17 @@ fn build_step<'c>(
 ) -> Option<(Step, Option<&'c Action>)> {
     let offset = raw.act.span().start;
     let text = raw.act.into_inner();
-    let after = raw.after.into_iter().map(Spanned::into_inner).collect();
+    let after: Vec<String> = raw.after.into_iter().map(Spanned::into_inner).collect();
     let max_attempts = raw.max_attempts.as_ref().map_or(retry::ATTEMPTS, |m| *m.get_ref());
     if max_attempts == 0 {
         found.at(offset, "max_attempts: expected at least 1".into());
     }
-    let own = match text.as_str() {
-        "inventory.remove" => Some(OwnStep::RemoveFromInventory),
-        "receipt" => Some(OwnStep::Receipt),
-        _ => None,
-    };
     let name = raw.name.unwrap_or_else(|| text.clone());
-    if let Some(own) = own {
-        let nature = if own == OwnStep::RemoveFromInventory { Nature::Destructive } else { Nature::Check };
-        let step = Step {
-            name,
-            performer: Performer::Coordinator(own),
-            nature,
-            deadline_ms: 0,
-            longest_call_ms: 0,
-            long: false,
-            slow: false,
-            max_attempts,
-            after,
-            params: raw.params,
-            irreplaceable: Vec::new(),
-            rolling: raw.rolling,
-        };
+    let params_at = raw.params.as_ref().map_or(offset, |params| params.span().start);
+    let params = raw.params.map(Spanned::into_inner).unwrap_or_default();
+    lint::sizes((&name, offset), (&params, params_at), [("after", &after), ("rolling", &raw.rolling)], found);
+    if let Some(own) = OwnStep::of(&text) {
+        let step = own_step(own, name, max_attempts, (after, params, raw.rolling));
         return Some((step, None));
     }
     let Some((subsystem, action)) = text.split_once('.') else {
@@ -357,11 +359,33 @@ fn build_step<'c>(
         slow: facts.slow,
         max_attempts,
         after,
-        params: raw.params,
+        params,
         irreplaceable: facts.irreplaceable.clone(),
         rolling: raw.rolling,
     };
     Some((step, Some(facts)))
+}
+
+fn own_step(
+    own: OwnStep,
+    name: String,
+    max_attempts: u16,
+    (after, params, rolling): (Vec<String>, BTreeMap<String, Value>, Vec<String>),
+) -> Step {
+    Step {
+        name,
+        performer: Performer::Coordinator(own),
+        nature: if own == OwnStep::RemoveFromInventory { Nature::Destructive } else { Nature::Check },
+        deadline_ms: 0,
+        longest_call_ms: 0,
+        long: false,
+        slow: false,
+        max_attempts,
+        after,
+        params,
+        irreplaceable: Vec::new(),
+        rolling,
+    }
 }
 
 #[cfg(test)]

@@ -5,20 +5,28 @@
 //! - `null`, `false` and what is empty say that there is nothing there. Something in the place of nothing has
 //!   appeared; a plain value in the place of another one is a change, and nothing that appeared.
 //! - A list is a set. Its elements are of one form, and it names each thing once.
-//! - Two tables in a list are the same thing if they agree in every text that both hold, of which there is at least
-//!   one: path, file, owner, address. Of a thing that is there already only what it contains, lists and tables, can
-//!   appear; its plain values are what it is like.
+//! - Two tables in a list are the same thing if they agree in every name that both hold, of which there is at least
+//!   one. A name is a text (path, file, owner, address), or a number under one of [`CALLED`]. Other numbers, and whether
+//!   something is so, are what a thing is like: a size that grew is nothing new. Of a thing that is there already only
+//!   what it contains, lists and tables, can appear.
+//! - What is pinned stands for one thing. Of two that are seen, and differ in nothing but what they are like, one is
+//!   new if only one is pinned, and what is pinned of the other is not overwritten.
 //!
 //! Invariant: what has joined has not appeared: `appeared(join(pinned, appeared(pinned, seen)), seen)` is none.
+use std::collections::{BTreeSet, HashMap};
+
 use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
-/// Most things that are named to people: the rest is counted.
+/// Most things that are named in a reason or an event: the rest is counted.
 pub const NAMED_MAX: usize = 16;
+/// Most things that the audit trail names. What appeared is bounded as every finding is, so this is all of it, unless
+/// things have names of a few characters.
+pub const LISTED_MAX: usize = 1024;
 /// Longest name of one thing, in characters.
 pub const NAME_MAX: usize = 120;
 
-/// What a thing is called by, the first that it has.
+/// What a thing is called by, the first that it has; under these a number is a name, too.
 const CALLED: [&str; 5] = ["path", "name", "id", "owner", "address"];
 
 /// What of `seen` is not in `pinned`, in the form of `seen`: under each key, and of each thing that has something new,
@@ -36,18 +44,22 @@ pub fn appeared(pinned: &Value, seen: &Value) -> Option<Value> {
             (!new.is_empty()).then_some(Value::Object(new))
         }
         (Value::Array(pinned), Value::Array(seen)) => {
-            let new: Vec<_> = seen.iter().filter_map(|thing| in_list(pinned, thing)).collect();
+            let known = seen.iter().zip(known(pinned, seen, &[alike, same]));
+            let new: Vec<_> = known
+                .filter_map(|(thing, old)| match old.and_then(|index| pinned.get(index)) {
+                    Some(old) => inside(old, thing),
+                    None => Some(thing.clone()),
+                })
+                .collect();
             (!new.is_empty()).then_some(Value::Array(new))
         }
         _ => None,
     }
 }
 
-/// What of `thing`, an element of a list, is new: all of it, or what it contains, with the texts it is known by.
-fn in_list(pinned: &[Value], thing: &Value) -> Option<Value> {
-    let Some(old) = pinned.iter().find(|old| same(old, thing)) else {
-        return Some(thing.clone());
-    };
+/// What is new inside of `thing`, an element of a list of which `old` is pinned: with the texts that it is known by, and
+/// the numbers that it is pinned with, so that it joins that one and no other.
+fn inside(old: &Value, thing: &Value) -> Option<Value> {
     let (Value::Object(old), Value::Object(thing)) = (old, thing) else { return None };
     let mut new = Map::new();
     for (key, value) in thing.iter().filter(|(_, value)| value.is_array() || value.is_object()) {
@@ -59,22 +71,56 @@ fn in_list(pinned: &[Value], thing: &Value) -> Option<Value> {
         return None;
     }
     new.extend(thing.iter().filter(|(_, value)| value.is_string()).map(|(k, v)| (k.clone(), v.clone())));
+    new.extend(old.iter().filter(|(_, value)| value.is_number()).map(|(k, v)| (k.clone(), v.clone())));
     Some(Value::Object(new))
 }
 
-/// Whether two elements of a list are the same thing.
+/// Whether two elements of a list are taken for the same thing.
+type Rule = fn(&Value, &Value) -> bool;
+
+/// Which of `pinned` each of `things` is. It is what it equals; of the others each of `pinned` is at most one thing, by
+/// the first of `rules` that finds one.
+fn known(pinned: &[Value], things: &[Value], rules: &[Rule]) -> Vec<Option<usize>> {
+    let places: HashMap<&Value, usize> = pinned.iter().enumerate().map(|(index, old)| (old, index)).collect();
+    let mut known: Vec<Option<usize>> = things.iter().map(|thing| places.get(thing).copied()).collect();
+    let mut free: BTreeSet<usize> = (0..pinned.len()).collect();
+    for index in known.iter().flatten() {
+        free.remove(index);
+    }
+    for rule in rules {
+        for (thing, known) in things.iter().zip(&mut known).filter(|(_, known)| known.is_none()) {
+            let is = |index: &&usize| pinned.get(**index).is_some_and(|old| rule(old, thing));
+            *known = free.iter().find(is).copied();
+            if let Some(index) = known {
+                free.remove(index);
+            }
+        }
+    }
+    known
+}
+
+/// They have the same names.
 fn same(one: &Value, other: &Value) -> bool {
     let (Value::Object(a), Value::Object(b)) = (one, other) else { return one == other };
-    let both = a
+    let name = |key: &str, value: &Value| value.is_string() || value.is_number() && CALLED.contains(&key);
+    let mut both = a
         .iter()
-        .filter(|(_, value)| value.is_string())
-        .filter_map(|(key, text)| b.get(key).filter(|value| value.is_string()).map(|other| other == text));
-    let (agree, differ): (Vec<bool>, Vec<bool>) = both.partition(|agree| *agree);
-    match (agree.is_empty(), differ.is_empty()) {
-        (_, false) => false,
-        (true, true) => one == other,
-        (false, true) => true,
-    }
+        .filter(|(key, value)| name(key, value))
+        .filter_map(|(key, value)| b.get(key).filter(|other| name(key, other)).map(|other| other == value))
+        .peekable();
+    if both.peek().is_none() { one == other } else { both.all(|agree| agree) }
+}
+
+/// They have the same names, and differ in no number that both hold.
+fn alike(one: &Value, other: &Value) -> bool {
+    let numbers = match (one, other) {
+        (Value::Object(a), Value::Object(b)) => a
+            .iter()
+            .filter(|(_, value)| value.is_number())
+            .all(|(key, value)| b.get(key).is_none_or(|other| !other.is_number() || other == value)),
+        _ => true,
+    };
+    numbers && same(one, other)
 }
 
 /// Whether it says that nothing is there.
@@ -107,10 +153,13 @@ pub fn join(pinned: Value, more: Value) -> Value {
             Value::Object(pinned)
         }
         (Value::Array(mut pinned), Value::Array(more)) => {
-            for thing in more {
-                match pinned.iter_mut().find(|old| same(old, &thing)) {
-                    Some(old) => *old = join(old.take(), thing),
-                    None => pinned.push(thing),
+            // Whose numbers differ stays beside what is pinned: it may be another one.
+            let known = known(&pinned, &more, &[alike]);
+            for (thing, old) in more.into_iter().zip(known) {
+                if let Some(old) = old.and_then(|index| pinned.get_mut(index)) {
+                    *old = join(old.take(), thing);
+                } else if !pinned.contains(&thing) {
+                    pinned.push(thing);
                 }
             }
             Value::Array(pinned)
@@ -132,14 +181,23 @@ pub fn under(appeared: &Value, wanted: impl Fn(&str) -> bool) -> Option<Value> {
 
 /// What appeared, for people: at most [`NAMED_MAX`] things, and how many more.
 pub fn named(appeared: &Value) -> Vec<String> {
+    bounded(appeared, NAMED_MAX)
+}
+
+/// All of what appeared, for people: at most [`LISTED_MAX`] things, and how many more.
+pub fn listed(appeared: &Value) -> Vec<String> {
+    bounded(appeared, LISTED_MAX)
+}
+
+fn bounded(appeared: &Value, most: usize) -> Vec<String> {
     let mut names = Vec::new();
     if let Value::Object(table) = appeared {
         for (key, value) in table {
             name(value, key, &mut names);
         }
     }
-    let more = names.len().saturating_sub(NAMED_MAX);
-    names.truncate(NAMED_MAX);
+    let more = names.len().saturating_sub(most);
+    names.truncate(most);
     if more > 0 {
         names.push(format!("and {more} more"));
     }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use sexton_model::beacon::Beacon;
 use sexton_model::catalogue::Nature;
 use sexton_model::job::{JobKind, Stage};
-use sexton_model::resource::Identity;
-use sexton_model::step::{Mode, Outcome, Presence};
+use sexton_model::plan::PARAMS_MAX_BYTES;
+use sexton_model::resource::{ATTRIBUTES_MAX_BYTES, Identity};
+use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence, TARGETS_MAX_BYTES};
 use sexton_model::{DeletionId, Fence, JobId, Timestamp};
 use sexton_protocol::{
     Broadcast, DecodeError, EncodeError, Event, Extension, Message, Order, OutcomeReport, Pack, Packer,
@@ -66,6 +67,23 @@ fn a_pack_round_trips() {
     assert_eq!(packed.events, 16);
     assert_eq!(Pack::<Order>::decode(&packed.body).unwrap(), pack);
     assert_eq!(pack.encode().unwrap(), packed, "the same pack has the same body and id");
+}
+
+/// Whatever a plan, a resource and its targets may be: an order about them can be written down.
+#[test]
+fn an_order_fits_with_all_that_it_may_carry_at_its_largest() {
+    // As JSON a text has two quotes around it, and a table of one has its key as well.
+    let text = |bytes: usize| Value::from("x".repeat(bytes));
+    let mut order = order(1);
+    order.targets = text(TARGETS_MAX_BYTES - 2);
+    order.manifest = Some(text(FINDING_MAX_BYTES - 2));
+    order.attributes = text(ATTRIBUTES_MAX_BYTES - 2);
+    order.params = BTreeMap::from([("a".to_owned(), text(PARAMS_MAX_BYTES - 8))]);
+    let packed = Pack::one(Event::new("/coordinator", NOW, order.clone())).encode().unwrap();
+    // Half of it is left, so that what is filled into parameters does not matter.
+    assert!(packed.body.len() < Order::PACK_MAX_BYTES / 2, "{}", packed.body.len());
+    order.targets = text(Order::PACK_MAX_BYTES);
+    Pack::one(Event::new("/coordinator", NOW, order)).encode().unwrap_err();
 }
 
 #[test]

@@ -6,12 +6,17 @@ mod kit;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sexton_backup::{DriverConfig, actions, driver};
 use sexton_consumer::Driver;
 use sexton_model::step::{Outcome, Presence, RetryClass};
 use sexton_testkit::bench::{Bench, evidence, refusal, retry};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Longest wait for a program that was started, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A repository, schedules for it, and something to back up.
 struct Place {
@@ -379,10 +384,15 @@ async fn a_step_that_is_stopped_asks_the_program_to_stop() {
     let endless = place.instead(
         "prune) trap 'touch \"$folder/asked\"; exit 130' INT; touch \"$folder/running\"; while :; do sleep 0.05; done;;",
     );
+    // Every consumer listens to this signal, so its programs begin with the default. Whoever started the tests may ignore
+    // it (a shell does for what runs in its background); programs would inherit that, and a shell cannot trap it then.
+    let _heard = signal(SignalKind::interrupt()).unwrap();
     let mut bench = place.bench_with(&endless);
     bench.pin().await;
     let until = async |name: &str| {
+        let began = Instant::now();
         while !place.path(name).exists() {
+            assert!(began.elapsed() < PATIENCE, "the program has not written {name}");
             tokio::task::yield_now().await;
         }
     };

@@ -2,7 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
@@ -16,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::embedded::Embedded;
 use crate::demo::platform::{self, Platform};
+use crate::waiting::wait_for;
 
 const DAY: Day = Day::Rehearsal { length_ms: 400 };
-/// Far more than a slow machine takes.
-const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `sexton serve`, as far as it matters here.
 struct Running {
@@ -56,16 +55,13 @@ impl Running {
     }
 
     async fn until(&self, id: DeletionId, stage: Stage, state: StateName) {
-        let began = Instant::now();
-        loop {
+        wait_for(async || {
             let view = self.ledger.deletion(id).await.unwrap().unwrap();
             let job = view.deletion.stage_job(stage).unwrap();
-            if job.state.name() == state {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "{stage} is {:?}", job.state);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            let there = job.state.name() == state;
+            if there { Ok(()) } else { Err(format!("{stage} is {state}: it is {:?}", job.state)) }
+        })
+        .await;
     }
 }
 
@@ -133,16 +129,17 @@ async fn a_job_table_that_is_set_back_dispatches_nothing_until_it_is_accepted() 
     assert!(matches!(due, sexton_model::job::JobState::Scheduled { due_at: Some(_) }), "{due:?}");
     let engine = &running.embedded.engine;
     // Its moment has passed long ago: everything that could set it going is called, over several beacons.
-    let checkpoints = |number: i64| running.ledger.known().mark.number >= number;
     let enough = running.ledger.known().mark.number + 3;
-    while !checkpoints(enough) {
+    wait_for(async || {
         let claim = Intent { deletion: id, event: Event::Claim { job: soft } };
         let answer = engine.run(vec![claim]).await.unwrap().remove(0).map(|_| ());
         assert_eq!(answer, Err(NotDone::Refused(Refusal::UnderReview(2))));
         engine.refill().await.unwrap();
         engine.wake().await.unwrap();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let number = running.ledger.known().mark.number;
+        if number >= enough { Ok(()) } else { Err(format!("checkpoint {enough}: the last is {number}")) }
+    })
+    .await;
     assert_eq!(engine.counters.ordered.load(Ordering::Relaxed), 0);
     assert_eq!(platform.describe().unwrap(), before);
 
@@ -152,17 +149,14 @@ async fn a_job_table_that_is_set_back_dispatches_nothing_until_it_is_accepted() 
     assert_eq!(running.ledger.review().await.unwrap().map(|r| r.epoch), Some(2));
     assert!(running.ledger.accept_review(2, &by, "looked at the hypervisor").await.unwrap());
     // From here on it does what it believes is right; that the machine is gone already parks it.
-    let began = Instant::now();
-    loop {
+    let audit = wait_for(async || {
         let view = running.ledger.deletion(id).await.unwrap().unwrap();
         let parked = view.deletion.jobs.iter().any(|job| job.state.name() == StateName::Parked);
-        if parked || view.deletion.status == RecordStatus::Recycled {
-            assert!(view.audit.iter().any(|row| row.event.ordered.is_some_and(|fence| fence.epoch == 2)));
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{:?}", view.deletion.jobs);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let over = parked || view.deletion.status == RecordStatus::Recycled;
+        if over { Ok(view.audit) } else { Err(format!("it goes on: {:?}", view.deletion.jobs)) }
+    })
+    .await;
+    assert!(audit.iter().any(|row| row.event.ordered.is_some_and(|fence| fence.epoch == 2)));
     running.stop(folder).await;
     platform.stop_everything().await;
 }

@@ -10,6 +10,12 @@ use tokio::sync::Notify;
 
 pub const ACTIONS: &str = r#"
 subsystem = "backup"
+[actions.inspect]
+nature = "inspect"
+earliest = "announce"
+deadline_ms = 60000
+longest_call_ms = 1000
+about = "looks"
 [actions.delete_archives]
 nature = "destructive"
 earliest = "purge"
@@ -23,6 +29,8 @@ about = "deletes"
 #[derive(Default)]
 pub struct Archive {
     pub gone: Mutex<bool>,
+    /// What an inspection sees.
+    pub seen: Mutex<Value>,
     pub performed: AtomicUsize,
     pub hangs: AtomicUsize,
     /// Waits before the change, and asks again.
@@ -40,7 +48,8 @@ pub fn taken(counter: &AtomicUsize) -> bool {
 #[async_trait]
 impl Driver for Archive {
     async fn inspect(&self, _: &StepContext) -> Result<Inspection, Obstacle> {
-        Err(Obstacle::Refuse("not asked here".into()))
+        let targets = self.seen.lock().unwrap().clone();
+        Ok(Inspection { found: Found::Same, targets, protected: None, evidence: "looked".into() })
     }
     async fn find(&self, _: &StepContext) -> Result<Found, Obstacle> {
         let gone = *self.gone.lock().unwrap();

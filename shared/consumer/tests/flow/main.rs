@@ -5,6 +5,7 @@ mod archive;
 mod forgetful;
 mod not_accepted;
 mod noted;
+mod reread;
 mod signs_of_life;
 mod site;
 mod under_way;

@@ -66,3 +66,49 @@ pub(super) fn decide(batch: Batch, limits: &Limits) -> Decided {
 fn died() -> LedgerError {
     LedgerError::Unfit("its decider has ended".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use sexton_model::Timestamp;
+    use sexton_model::time::Day;
+
+    use super::*;
+    use crate::batch::Loaded;
+
+    /// A batch of no intents that says it has so many: to decide more than none is a defect, and panics.
+    fn batch(intents: usize) -> Batch {
+        let loaded = Loaded {
+            now: Timestamp(1),
+            day: Day::Calendar,
+            epoch: 1,
+            first_fence: 1,
+            deletions: HashMap::new(),
+            pauses: Vec::new(),
+            review: None,
+            out: HashMap::new(),
+            pulses: HashMap::new(),
+            pinned: HashMap::new(),
+        };
+        Batch { loaded, intents: Arc::default(), piece: 0..intents, revision: 1 }
+    }
+
+    fn panicked(decided: Decided) -> bool {
+        matches!(decided, Err(LedgerError::Unfit(why)) if why == "deciding panicked")
+    }
+
+    #[test]
+    fn a_panic_costs_its_own_batch() {
+        let decider = Decider::start(Limits::default()).unwrap();
+        for _ in 0..2 {
+            decider.begin(batch(1)).unwrap();
+            assert!(panicked(decider.end()));
+            decider.begin(batch(0)).unwrap();
+            decider.end().unwrap();
+        }
+        // And the same where the writer decides the first piece itself.
+        assert!(panicked(decide(batch(1), &Limits::default())));
+    }
+}

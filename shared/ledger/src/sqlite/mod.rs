@@ -60,8 +60,9 @@ use crate::{
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
 #[derive(Debug)]
 pub struct SqliteLedger {
-    commands: mpsc::Sender<Command>,
+    /// Before the writer, whose end others wait for: then nobody has the file open.
     reads: Readers,
+    commands: mpsc::Sender<Command>,
     clock: Arc<Clock>,
     out: Arc<Mutex<OutCounts>>,
     limits: Limits,

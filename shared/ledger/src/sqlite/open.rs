@@ -66,7 +66,7 @@ impl SqliteLedger {
         let known = Arc::new(Known::new(ledger, mark));
         let clock = Arc::new(Clock::default());
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = Readers::new(path);
+        let reads = Readers::start(path)?;
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits.clone() };
         let decider = Decider::start(options.limits.clone())?;
@@ -86,8 +86,8 @@ impl SqliteLedger {
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
         Ok(Self {
-            commands,
             reads,
+            commands,
             clock,
             out,
             limits: options.limits,
@@ -167,6 +167,7 @@ fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ledger as _;
 
     #[tokio::test]
     async fn a_file_that_may_forget_is_refused() {
@@ -205,5 +206,25 @@ mod tests {
         }
         drop(first);
         SqliteLedger::open(&file, options).await.unwrap();
+    }
+
+    /// Whether the job table answers is asked of its facts, which are remembered: without the writer they are none.
+    #[tokio::test]
+    async fn without_its_writer_it_does_not_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let mut ledger = SqliteLedger::open(folder.path().join("ledger.db"), options).await.unwrap();
+        ledger.facts().await.unwrap();
+        // The writer ends with the last handle that can ask it; this one asks nobody.
+        let (commands, _) = mpsc::channel(1);
+        ledger.commands = commands;
+        for answer in [ledger.facts().await.map(drop), ledger.checkpoint().await.map(drop)] {
+            match answer {
+                Err(LedgerError::Unfit(reason)) => {
+                    assert!(reason.contains("its writer has ended"), "{reason}")
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

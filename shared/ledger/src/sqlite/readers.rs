@@ -1,36 +1,53 @@
-//! Reading beside the writer: a few connections, each used by one thread at a time.
-use std::path::{Path, PathBuf};
+//! Reading beside the writer: a few threads, each with a connection of its own.
+//!
+//! Why not the runtime's threads for what blocks: drivers that hang may hold all of them, and then nobody would read the
+//! job table either. These end with the handle, which waits until they have closed the file.
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::connection::{Db, store};
 use crate::LedgerError;
 
-/// Connections that read: a handful of people and one scheduler.
+/// Threads that read: for a handful of people and one scheduler.
 const READERS: usize = 4;
 
-/// What they are opened with. `cache_size` is in KiB.
+/// What they open the file with. `cache_size` is in KiB.
 const READING: &str =
     "PRAGMA foreign_keys = ON; PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY";
 
-/// See the module. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(super) struct Readers(Arc<Shared>);
+/// Done on a reader's thread, with its connection, if it has opened one.
+type Job = Box<dyn FnOnce(&mut Option<Db>) + Send>;
 
+/// See the module.
 #[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    /// Connections that nobody uses at the moment.
-    idle: Mutex<Vec<Db>>,
+pub(super) struct Readers {
+    path: Arc<Path>,
+    /// Never holds more jobs than there are turns. None once it is being dropped.
+    jobs: Option<Sender<Job>>,
     turns: Arc<Semaphore>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
-    /// Connections are opened when they are needed first.
-    pub(super) fn new(path: &Path) -> Self {
-        let turns = Arc::new(Semaphore::new(READERS));
-        Self(Arc::new(Shared { path: path.to_owned(), idle: Mutex::default(), turns }))
+    /// Start the threads. Each opens the file when it reads first.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub(super) fn start(path: &Path) -> Result<Self, LedgerError> {
+        let (jobs, waiting) = channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let threads = (0..READERS).map(|_| {
+            let waiting = waiting.clone();
+            let thread = std::thread::Builder::new().name("ledger-reader".to_owned());
+            thread.spawn(move || work(&waiting)).map_err(store("starting a reader"))
+        });
+        let threads = threads.collect::<Result<_, _>>()?;
+        Ok(Self { path: path.into(), jobs: Some(jobs), turns: Arc::new(Semaphore::new(READERS)), threads })
     }
 
     /// Run `work`, which sees one state of the file: that of the last commit before it.
@@ -42,22 +59,125 @@ impl Readers {
         work: impl FnOnce(&Db) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let doing = "waiting for a connection to read";
-        let turn = self.0.turns.clone().acquire_owned().await.map_err(store(doing))?;
-        let shared = self.0.clone();
-        let read = move || {
-            let _turn = turn;
-            let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let db = match idle {
-                Some(db) => db,
-                None => Db::open(&shared.path, READING)?,
-            };
-            let done = db.transaction("BEGIN", || work(&db));
-            // One that is stuck in a transaction, or whose work panicked, is not used again.
-            if db.idle() {
-                shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
-            }
-            done
-        };
-        tokio::task::spawn_blocking(read).await.map_err(store(doing))?
+        let turn = self.turns.clone().acquire_owned().await.map_err(store(doing))?;
+        let (reply, answer) = oneshot::channel();
+        let path = self.path.clone();
+        let job: Job = Box::new(move |connection| {
+            let done = read(&path, connection, work);
+            drop(turn);
+            // Whoever asked may be gone.
+            reply.send(done).ok();
+        });
+        let ended = || LedgerError::Unfit("its readers have ended".to_owned());
+        self.jobs.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())?;
+        answer.await.map_err(store("reading, which panicked"))?
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A panic was caught, and told to whoever asked.
+            thread.join().ok();
+        }
+    }
+}
+
+/// Do what is asked until nobody can ask any more. A panic is a defect, and costs its own read and the connection.
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    let mut connection = None;
+    loop {
+        // Whoever waits for a job holds the lock, and the others wait for that.
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
+            tracing::error!("a read of the job table panicked");
+        }
+    }
+}
+
+fn read<T>(
+    path: &Path,
+    connection: &mut Option<Db>,
+    work: impl FnOnce(&Db) -> Result<T, LedgerError>,
+) -> Result<T, LedgerError> {
+    let db = match connection.take() {
+        Some(db) => db,
+        None => Db::open(path, READING)?,
+    };
+    let done = db.transaction("BEGIN", || work(&db));
+    // One that is stuck in a transaction, or whose work panicked, is not used again.
+    if db.idle() {
+        *connection = Some(db);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use sexton_model::time::Day;
+
+    use super::*;
+    use crate::sqlite::SqliteLedger;
+    use crate::{DueReader, Ledger, Limits, Options};
+
+    fn ledger(folder: &Path) -> impl Future<Output = Result<SqliteLedger, LedgerError>> {
+        let options = Options { day: Day::Calendar, limits: Limits::default() };
+        SqliteLedger::open(folder.join("ledger.db"), options)
+    }
+
+    /// As if drivers hung in every thread that the runtime has for them.
+    #[test]
+    fn reads_go_on_while_everything_that_may_block_hangs() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.max_blocking_threads(1).enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (free, held) = channel::<()>();
+        runtime.block_on(async {
+            let ledger = ledger(folder.path()).await.unwrap();
+            let hung = tokio::task::spawn_blocking(move || held.recv());
+            let reads = async { (ledger.health().await.unwrap(), ledger.due(10).await.unwrap()) };
+            let patience = std::time::Duration::from_secs(20);
+            tokio::time::timeout(patience, reads).await.expect("reads wait for what hangs");
+            drop(free);
+            hung.await.unwrap().unwrap_err();
+        });
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_its_own_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(folder.path()).await.unwrap();
+        for _ in 0..=READERS {
+            let panics = |_: &Db| -> Result<(), LedgerError> { panic!("the defect") };
+            let answer = ledger.reads.read(panics).await;
+            assert!(matches!(answer, Err(LedgerError::Store { .. })), "{answer:?}");
+        }
+        ledger.health().await.unwrap();
+    }
+
+    /// Nobody has the file open any more once the handle is gone.
+    #[tokio::test]
+    async fn they_end_with_the_handle() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = ledger(folder.path()).await.unwrap().reads;
+        readers.read(|_| Ok(())).await.unwrap();
+        let (ended, told) = channel::<()>();
+        let (first, began) = channel();
+        // Asked for and given up: the handle waits for it all the same.
+        let reading = readers.read(move |_| {
+            first.send(()).ok();
+            drop(ended);
+            Ok(())
+        });
+        tokio::select! {
+            biased;
+            _ = reading => {}
+            () = std::future::ready(()) => {}
+        }
+        drop(readers);
+        began.try_recv().unwrap();
+        told.try_recv().unwrap_err();
     }
 }

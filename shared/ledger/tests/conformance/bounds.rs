@@ -7,6 +7,7 @@ use sexton_model::job::{JobKind, JobState, Stage};
 use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence, TARGETS_MAX_BYTES};
 
 use super::Fixture;
+use super::cancel::cancel;
 use super::stage::{Stagehand, actor, alive, job_id, named, resource, right_answer};
 
 #[track_caller]
@@ -102,4 +103,28 @@ pub async fn a_finding_that_is_too_large_parks_the_job(fixture: &dyn Fixture) {
     on.answer(&order, brought(Presence::Present, FINDING_MAX_BYTES, "manifest")).await.unwrap();
     parked_for(&on, captured, Stage::Announce, "more than the 65536").await;
     assert!(on.view(seen).await.targets.is_empty(), "nothing of it is kept");
+}
+
+/// Wanted back while a step was under way that created more than fits: the step is undone all the same, and the undo
+/// knows of what it created.
+pub async fn what_a_cancelled_step_created_is_kept_though_it_is_too_large(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let stop = |name: &str, mode| name == "hypervisor.stop" && mode == Mode::Perform;
+    let order = on.play_to(id, stop).await.unwrap();
+    on.one(id, cancel()).await.unwrap();
+    let decided = on.answer(&order, brought(Presence::Present, TARGETS_MAX_BYTES, "made")).await.unwrap();
+    let job = on.job(id, JobKind::Stage(Stage::Soft)).await;
+    assert_eq!(job.state, JobState::Cancelled);
+    let pinned = on.view(id).await.targets.remove(&order.spec.instance).unwrap();
+    assert_eq!(pinned["made"].as_str().unwrap().len(), TARGETS_MAX_BYTES);
+    let undo = match decided.dispatch {
+        Some(undo) => undo,
+        None => on.wake(id, JobKind::Restore).await.dispatch.unwrap(),
+    };
+    assert_eq!(named(&undo), ("hypervisor.stop".to_owned(), Mode::Undo));
+    assert_eq!(undo.targets, Some(pinned));
+    // That no message can carry it, who publishes it says; it parks, and a person can look.
+    on.answer(&undo, Outcome::refused("the order cannot be written down")).await.unwrap();
+    assert!(matches!(on.job(id, JobKind::Restore).await.state, JobState::Parked { .. }));
 }

@@ -123,6 +123,7 @@ macro_rules! conformance_tests {
             a_call_that_asks_for_too_much_is_refused_whole,
             targets_that_grow_too_large_park_the_job,
             a_finding_that_is_too_large_parks_the_job,
+            what_a_cancelled_step_created_is_kept_though_it_is_too_large,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

@@ -12,7 +12,7 @@ use crate::deletion::WaiverClaim;
 use crate::id::Instance;
 use crate::job::{Job, Stage};
 use crate::plan::Step;
-use crate::targets::{mark, named, under};
+use crate::targets::{NAMED_MAX, listed, mark, named, under};
 
 /// Targets were read again at the step `index` of `stage`.
 pub(super) fn reread(
@@ -23,21 +23,24 @@ pub(super) fn reread(
     appeared: &Value,
 ) {
     let Some(instance) = draft.deletion.instance_for(step) else { return go_on(draft, job) };
-    let listed = |keys: &[String], key: &str| keys.iter().any(|k| k == key);
     // Until the resource is off they grow by themselves; afterwards that they still do is news.
     let rolls = |key: &str| match stage {
-        Stage::Announce | Stage::Soft | Stage::Hard => listed(&step.rolling, key),
+        Stage::Announce | Stage::Soft | Stage::Hard => listed_in(&step.rolling, key),
         Stage::Purge | Stage::Recycle => false,
     };
     let mut joins = under(appeared, |key| stage == Stage::Hard && rolls(key));
     let drift = under(appeared, |key| !rolls(key));
-    if let Some(lost) = under(appeared, |key| listed(&step.irreplaceable, key)) {
-        let reason = stopped(step, &instance, &lost);
+    if let Some(lost) = under(appeared, |key| listed_in(&step.irreplaceable, key)) {
+        let reason = stopped(step, stage, &instance, &lost);
         if !belongs(draft, (stage, index), &reason) {
-            note(draft, drift.as_ref());
+            // What stops it comes first: a person has to see all of that.
+            note(draft, Some(&lost));
+            let rest = under(appeared, |key| !rolls(key) && !listed_in(&step.irreplaceable, key));
+            note(draft, rest.as_ref());
             return park(draft, job, reason);
         }
-        joins = under(appeared, |key| listed(&step.irreplaceable, key) || stage == Stage::Hard && rolls(key));
+        joins =
+            under(appeared, |key| listed_in(&step.irreplaceable, key) || stage == Stage::Hard && rolls(key));
     }
     note(draft, drift.as_ref());
     if let Some(drift) = drift {
@@ -50,18 +53,35 @@ pub(super) fn reread(
     go_on(draft, job);
 }
 
+fn listed_in(keys: &[String], key: &str) -> bool {
+    keys.iter().any(|k| k == key)
+}
+
 /// Why the job stops, and what a person can do. The same words for the same things, and others for any others: a
 /// statement about them is held against it.
-fn stopped(step: &Step, instance: &Instance, lost: &Value) -> String {
+fn stopped(step: &Step, stage: Stage, instance: &Instance, lost: &Value) -> String {
+    let names = named(lost);
+    let all = if names.len() > NAMED_MAX { ALL } else { "" };
+    let wanted = match stage {
+        Stage::Announce | Stage::Soft => "; or cancel, and all of it comes back",
+        Stage::Hard => {
+            ". Cancel is over; until purge begins the resource can be saved by hand, and the deletion ended by a rescue"
+        }
+        Stage::Purge | Stage::Recycle => ". Cancel and rescue are over",
+    };
     format!(
-        "{}{SINCE}{instance}: {} [{}{UNTOUCHED} Have it removed from there and retry; or state that it belongs to the \
-         deletion (waive as \"belongs\", with the mark in brackets), and it is deleted with the rest; or let it be (waive \
-         as \"may remain\"), and the name stays taken until it is gone",
+        "{}{SINCE}{instance}: {} [{}{UNTOUCHED}{all} Have it removed from there and retry; or state that it belongs to \
+         the deletion (waive as \"belongs\", with the mark in brackets), and it is deleted with the rest; or let it be \
+         (waive as \"may remain\"), and the name stays taken until it is gone{wanted}",
         step.name,
-        named(lost).join("; "),
+        names.join("; "),
         mark(lost)
     )
 }
+
+/// Said if not all of it is named: the mark is of all.
+const ALL: &str =
+    " The mark is of all of it: `sexton show` lists it, look at that before you state anything.";
 
 const SINCE: &str = ": since the targets were pinned there has appeared at ";
 const UNTOUCHED: &str = "]. It is not among what is deleted, and nothing of this stage has been touched.";
@@ -83,9 +103,9 @@ fn belongs(draft: &Draft<'_>, (stage, index): (Stage, u16), reason: &str) -> boo
     })
 }
 
-/// Keep in the trail what appeared.
+/// Keep in the trail what appeared, all of it.
 fn note(draft: &mut Draft<'_>, drift: Option<&Value>) {
     if let (Some(audit), Some(drift)) = (&mut draft.audit, drift) {
-        audit.drift = named(drift);
+        audit.drift.extend(listed(drift));
     }
 }

@@ -1,8 +1,10 @@
 //! The rules a plan must keep. Each says the line and the reason; none has a silent default.
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::reread::MARK;
-use super::{OwnStep, Performer, Problems, Step};
+use super::{NAME_MAX, NAMED_MAX, OwnStep, PARAMS_MAX_BYTES, Performer, Problems, Step};
 use crate::catalogue::{Action, Nature};
 use crate::job::Stage;
 use crate::resource::Criticality;
@@ -32,6 +34,33 @@ pub(super) fn offsets(
                      least {least}"
                 ),
             );
+        }
+    }
+}
+
+/// What a step says is no more than can travel and be shown. With each its place in the file.
+pub(super) fn sizes(
+    (name, at): (&str, usize),
+    (params, params_at): (&BTreeMap<String, Value>, usize),
+    lists: [(&str, &Vec<String>); 2],
+    found: &mut Problems<'_>,
+) {
+    // The rest of a name that is too long would make the reason as long.
+    let shown: String = name.chars().take(NAME_MAX).collect();
+    let length = name.chars().count();
+    if !(1..=NAME_MAX).contains(&length) {
+        found.at(at, format!("step {shown}: name: expected 1 to {NAME_MAX} characters, found {length}"));
+    }
+    let bytes = serde_json::to_vec(params).map_or(usize::MAX, |text| text.len());
+    if bytes > PARAMS_MAX_BYTES {
+        let expected = format!("expected at most {PARAMS_MAX_BYTES} bytes of JSON, found {bytes}");
+        found.at(params_at, format!("step {shown}: params: {expected}"));
+    }
+    for (key, list) in lists {
+        let longest = list.iter().map(|entry| entry.chars().count()).max().unwrap_or(0);
+        if list.len() > NAMED_MAX || longest > NAME_MAX {
+            let expected = format!("expected at most {NAMED_MAX} names of at most {NAME_MAX} characters");
+            found.at(at, format!("step {shown}: {key}: {expected}"));
         }
     }
 }

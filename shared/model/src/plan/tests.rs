@@ -135,6 +135,60 @@ fn each_rule_names_its_line_and_reason() {
     }
 }
 
+/// Whatever a step says travels with its orders and stands in what people read.
+#[test]
+fn what_a_step_says_is_bounded() {
+    let stop = "{ do = \"hypervisor.stop\" }";
+    let with = |more: &str| GOOD.replacen(stop, &format!("{{ do = \"hypervisor.stop\", {more} }}"), 1);
+    let text = |count: usize| "x".repeat(count);
+    // As JSON it is {"a":"…"}.
+    let params = |bytes: usize| with(&format!("params = {{ a = \"{}\" }}", text(bytes - 8)));
+    assert_eq!(problems(&params(PARAMS_MAX_BYTES)), []);
+    assert_eq!(problems(&with(&format!("name = \"{}\"", text(NAME_MAX)))), []);
+    let many: Vec<String> = (0..=NAMED_MAX).map(|_| "\"hypervisor.inspect\"".to_owned()).collect();
+    for (plan, reason) in [
+        (
+            params(PARAMS_MAX_BYTES + 1),
+            "step hypervisor.stop: params: expected at most 16384 bytes of JSON, found 16385",
+        ),
+        (
+            with(&format!("name = \"{}\"", text(NAME_MAX + 1))),
+            "name: expected 1 to 100 characters, found 101",
+        ),
+        (with("name = \"\""), "name: expected 1 to 100 characters, found 0"),
+        (with(&format!("after = [{}]", many.join(", "))), "after: expected at most 64 names"),
+        (
+            with(&format!("rolling = [\"{}\"]", text(NAME_MAX + 1))),
+            "rolling: expected at most 64 names of at most 100",
+        ),
+    ] {
+        let found = problems(&plan);
+        assert!(found.iter().any(|(line, said)| *line == 9 && said.contains(reason)), "{reason}: {found:?}");
+        assert!(found.iter().all(|(_, said)| said.len() < 300), "{found:?}");
+    }
+    // Of a table that stands alone, its own line.
+    let table = format!(
+        "{}\n[[stages.recycle.steps]]\ndo = \"receipt\"\n\n[stages.recycle.steps.params]\na = \"{}\"\n",
+        GOOD.replacen("offset_days = 38\nsteps = []", "offset_days = 38", 1),
+        text(PARAMS_MAX_BYTES)
+    );
+    let found = problems(&table);
+    assert!(found.iter().any(|(line, said)| *line == 26 && said.contains("params: expected")), "{found:?}");
+}
+
+#[test]
+fn a_stage_has_only_so_many_steps() {
+    let steps = |count: usize| {
+        let steps: Vec<String> =
+            (0..count).map(|n| format!("{{ do = \"hypervisor.stop\", name = \"stop{n}\" }}")).collect();
+        GOOD.replacen("{ do = \"hypervisor.stop\" }", &steps.join(", "), 1)
+    };
+    // One reads the targets again.
+    assert_eq!(problems(&steps(STEPS_MAX - 1)), []);
+    let found = problems(&steps(STEPS_MAX));
+    assert!(found.iter().any(|(line, said)| *line == 8 && said.contains("at most 64 steps")), "{found:?}");
+}
+
 #[test]
 fn an_address_released_too_early_is_refused() {
     let swapped = GOOD.replacen(

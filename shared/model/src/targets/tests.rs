@@ -7,6 +7,14 @@ use super::*;
 fn what_has_appeared_and_what_has_not() {
     let volume = |path: &str, size: u32| json!({ "path": path, "file": "inode 1", "size": size });
     let record = |data: &[&str]| json!({ "owner": "web01.", "type": "A", "ttl": 60, "rdata": data });
+    let disks = |all: &[(u32, u32)]| {
+        let all = all.iter().map(|(id, size)| json!({ "type": "disk", "id": id, "size": size }));
+        json!({ "disks": all.collect::<Vec<_>>() })
+    };
+    let ports = |all: &[u32]| {
+        let all = all.iter().map(|port| json!({ "kind": "nic", "port": port }));
+        json!({ "ports": all.collect::<Vec<_>>() })
+    };
     let cases = [
         // The same, in another order, less, or only changed.
         (json!({ "ids": ["a", "b"] }), json!({ "ids": ["b", "a"] }), None),
@@ -40,14 +48,29 @@ fn what_has_appeared_and_what_has_not() {
         (
             json!({ "rrsets": [record(&["1"])] }),
             json!({ "rrsets": [record(&["1", "2"])] }),
-            Some(json!({ "rrsets": [{ "owner": "web01.", "type": "A", "rdata": ["2"] }] })),
+            Some(json!({ "rrsets": [{ "owner": "web01.", "type": "A", "ttl": 60, "rdata": ["2"] }] })),
         ),
         (
             json!({ "snapshots": { "a": ["x"] } }),
             json!({ "snapshots": { "a": ["x", "y"], "b": ["z"] } }),
             Some(json!({ "snapshots": { "a": ["y"], "b": ["z"] } })),
         ),
-        // Things without a text are the same only if they are equal.
+        // A number may be a name, with a text beside it or without.
+        (disks(&[(1, 10)]), disks(&[(1, 20)]), None),
+        (disks(&[(1, 10)]), disks(&[(1, 20), (2, 10)]), Some(disks(&[(2, 10)]))),
+        (json!([{ "id": 1, "size": 1 }]), json!([{ "id": 1, "size": 2 }]), None),
+        // What is pinned stands for one thing: for that one, if it is there, and else for one of the same names.
+        (ports(&[1]), ports(&[2, 1]), Some(ports(&[2]))),
+        (ports(&[1]), ports(&[2]), None),
+        (ports(&[1]), ports(&[2, 3]), Some(ports(&[3]))),
+        (ports(&[1]), json!({ "ports": [{ "kind": "nic", "port": 1, "on": true }] }), None),
+        // What is new inside of one of them joins that one.
+        (
+            json!([{ "kind": "nic", "port": 1, "in": ["a"] }, { "kind": "nic", "port": 2, "in": [] }]),
+            json!([{ "kind": "nic", "port": 2, "in": ["b"] }]),
+            Some(json!([{ "kind": "nic", "port": 2, "in": ["b"] }])),
+        ),
+        // Things without a name are the same only if they are equal.
         (json!({ "n": [{ "i": 1 }] }), json!({ "n": [{ "i": 2 }] }), Some(json!({ "n": [{ "i": 2 }] }))),
     ];
     for (pinned, seen, wanted) in cases {
@@ -67,6 +90,13 @@ fn joining_drops_nothing_that_is_pinned() {
     });
     assert_eq!(join(pinned.clone(), more), wanted);
     assert_eq!(join(pinned.clone(), Value::Null), pinned);
+    // Another one that differs in a number alone, and what is inside of one of them.
+    let one = json!([{ "kind": "nic", "port": 1, "in": ["a"] }]);
+    let both = json!([{ "kind": "nic", "port": 1, "in": ["a"] }, { "kind": "nic", "port": 2, "in": [] }]);
+    let other = json!([{ "kind": "nic", "port": 2, "in": [] }, { "kind": "nic", "port": 2, "in": [] }]);
+    assert_eq!(join(one, other), both);
+    let inside = json!([{ "kind": "nic", "port": 2, "in": ["b"] }]);
+    assert_eq!(join(both, inside)[1], json!({ "kind": "nic", "port": 2, "in": ["b"] }));
     assert_eq!(join(json!({ "n": 1 }), json!({ "n": 2 })), json!({ "n": 2 }));
 }
 
@@ -93,6 +123,10 @@ fn what_appeared_is_named_and_bounded() {
     let names = named(&json!({ "ids": many }));
     assert_eq!((names.len(), names[NAMED_MAX].as_str()), (NAMED_MAX + 1, "and 24 more"));
     assert!(names.iter().all(|name| name.chars().count() <= NAME_MAX), "{names:?}");
+    let many: Vec<u32> = (0..LISTED_MAX as u32 + 1).collect();
+    let all = listed(&json!({ "ids": many }));
+    assert_eq!(all[NAMED_MAX..][..2], ["ids 16", "ids 17"]);
+    assert_eq!((all.len(), all[LISTED_MAX].as_str()), (LISTED_MAX + 1, "and 1 more"));
 }
 
 #[test]
@@ -119,9 +153,11 @@ fn targets() -> impl Strategy<Value = Value> {
     let plain = || prop_oneof![Just(Value::Null), text()];
     let ids = || prop::collection::vec(text(), 0..4).prop_map(Value::Array);
     let thing = (0..3u8, any::<bool>(), ids());
-    let things = prop::collection::btree_map(("[ab]", "[ab]"), thing, 0..4).prop_map(|things| {
-        let things = things.into_iter().map(|((path, file), (size, lease, data))| {
-            json!({ "path": path, "file": file, "size": size, "lease": lease, "data": data })
+    // Some of them differ in nothing but a number, which may be a name of theirs.
+    let names = ("[ab]", "[ab]", 0..2u8, 0..2u8);
+    let things = prop::collection::btree_map(names, thing, 0..5).prop_map(|things| {
+        let things = things.into_iter().map(|((path, file, id, port), (size, lease, data))| {
+            json!({ "path": path, "file": file, "id": id, "port": port, "size": size, "lease": lease, "data": data })
         });
         Value::Array(things.collect())
     });
@@ -173,12 +209,14 @@ proptest! {
     }
 
     #[test]
-    fn joining_keeps_every_text_that_is_pinned(pinned in targets(), seen in targets()) {
+    fn joining_keeps_every_text_and_number_that_is_pinned(pinned in targets(), seen in targets()) {
         let Some(new) = appeared(&pinned, &seen) else { return Ok(()) };
         let (mut before, mut after) = (Vec::new(), Vec::new());
         leaves(&pinned, "", &mut before);
         leaves(&join(pinned.clone(), new), "", &mut after);
-        let lost = before.iter().find(|leaf| leaf.ends_with('"') && !after.contains(leaf));
+        let lost = before.iter().find(|leaf| {
+            (leaf.ends_with('"') || leaf.ends_with(char::is_numeric)) && !after.contains(leaf)
+        });
         prop_assert_eq!(lost, None);
     }
 

@@ -15,6 +15,7 @@ use sexton_service::Config;
 
 use super::*;
 use crate::serve::consumers;
+use crate::waiting::wait_for;
 
 const PLAN: &str = r#"
 kind = "vm"
@@ -37,8 +38,6 @@ steps = []
 offset_days = 3
 steps = []
 "#;
-/// Longest time anything here may take; all of it together takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
 const UP: [&str; 3] = ["web01", "web02", "web03"];
 const DOWN: [&str; 2] = ["db01", "db02"];
 
@@ -117,25 +116,22 @@ impl Site {
 
     async fn gone(&self, names: &[&str]) {
         for name in names {
-            let began = tokio::time::Instant::now();
-            while self.show(name).await.status != RecordStatus::Recycled {
-                assert!(began.elapsed() < PATIENCE, "{name}: {:#?}", self.show(name).await.jobs);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            wait_for(async || {
+                let info = self.show(name).await;
+                let gone = info.status == RecordStatus::Recycled;
+                if gone { Ok(()) } else { Err(format!("{name} is gone: {:#?}", info.jobs)) }
+            })
+            .await;
         }
     }
 
     /// Look at the health until an instance is as wanted.
     async fn until(&self, what: &str, seen: impl Fn(&HealthInfo) -> bool) -> HealthInfo {
-        let began = tokio::time::Instant::now();
-        loop {
+        wait_for(async || {
             let health = self.client.health().await.unwrap();
-            if seen(&health) {
-                return health;
-            }
-            assert!(began.elapsed() < PATIENCE, "not seen: {what}: {health:#?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            if seen(&health) { Ok(health) } else { Err(format!("{what}: {health:#?}")) }
+        })
+        .await
     }
 
     fn is_there(&self, at: &str, name: &str) -> bool {

@@ -81,11 +81,35 @@ fn a_new_volume_stops_the_job_before_anything_is_touched() {
         for part in ["hypervisor.main", "web01-data", "inode 7", "retry", "belongs", "may remain"] {
             assert!(reason.contains(part), "{part}: {reason}");
         }
+        // What is left of the ways back, when it stops there.
+        let (cancel, rescue) = match which {
+            Stage::Soft => ("; or cancel", ""),
+            Stage::Hard => ("Cancel is over", "until purge begins the resource can be saved by hand"),
+            _ => ("Cancel and rescue are over", ""),
+        };
+        assert!(reason.contains(cancel) && reason.contains(rescue), "{which}: {reason}");
         assert!(findings(&decision).is_empty());
         assert_eq!(decision.audit.drift, ["volumes web01-data (inode 7)"]);
         let performed = bench.orders.iter().filter(|o| o.stage == which && o.mode.changes()).count();
         assert_eq!(performed, 0, "{which}");
     }
+}
+
+/// The mark is of all that appeared, so all of it has to be there to be looked at.
+#[test]
+fn all_that_stops_it_is_in_the_trail() {
+    let mut bench = reading(Stage::Soft);
+    let volumes: Vec<String> = (0..40).map(|n| format!("web01-data{n}")).collect();
+    let new = json!({ "volumes": volumes, "records": ["www"] });
+    let decision = bench.answer(seen(new.clone()));
+    let all: Vec<String> = volumes.iter().map(|name| format!("volumes {name}")).collect();
+    assert_eq!(decision.audit.drift, [all, vec!["records www".to_owned()]].concat());
+    let JobState::Parked { reason } = &bench.job(stage(Stage::Soft)).state else { panic!("it went on") };
+    for part in ["web01-data15; and 24 more [", "`sexton show` lists it"] {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+    bench.must(&bench.belongs());
+    assert_eq!(joined(&bench.answer(seen(new))), [json!({ "volumes": volumes })]);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! What a person sees of a job that is parked because something has appeared.
+use std::collections::BTreeMap;
+
+use sexton_api::TrailLine;
+use sexton_model::DeletionId;
+use sexton_model::audit::What;
+use sexton_model::deletion::RecordStatus;
+
+use super::*;
+
+const AT: Timestamp = Timestamp(1_796_083_200_000_000);
+
+fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
+    let resource = serde_json::from_value(serde_json::json!({
+        "id": "vm/web01", "scope": "lab", "identity": {"uuid": "u1"}, "criticality": "irreplaceable",
+    }))
+    .unwrap();
+    let event = AuditEvent {
+        at: AT,
+        what: What::Settled,
+        by: "coordinator".into(),
+        job: Some(JobKind::Stage(stage)),
+        step: Some(step.to_owned()),
+        mode: Some(Mode::Reread),
+        fence: None,
+        presence: None,
+        state: Some(StateName::Parked),
+        ordered: None,
+        own: Vec::new(),
+        drift,
+        detail: "looked".into(),
+    };
+    let job = JobInfo {
+        job: JobKind::Stage(stage),
+        state: StateName::Parked,
+        due_at: None,
+        estimated: false,
+        ended_at: None,
+        steps: (0, 3),
+        step: Some(step.to_owned()),
+        why: "since the targets were pinned there has appeared [1234]".into(),
+    };
+    DeletionInfo {
+        id: DeletionId(17),
+        resource,
+        status: RecordStatus::Live,
+        due: "2026-12-01".parse().unwrap(),
+        zone: "UTC".parse().unwrap(),
+        gone_by: None,
+        requested_by: "ops".into(),
+        reason: "contract ended".into(),
+        created_at: AT,
+        jobs: vec![job],
+        holds: Vec::new(),
+        waivers: Vec::new(),
+        undo: String::new(),
+        cancel_until: None,
+        targets: BTreeMap::new(),
+        trail: vec![TrailLine { seq: 1, event, hash: String::new() }],
+        chain: "verified".into(),
+    }
+}
+
+#[test]
+fn all_that_appeared_is_listed_before_anybody_states_that_it_belongs() {
+    let all: Vec<String> = (0..40).map(|n| format!("volumes web01-data{n}")).collect();
+    let info = parked_at(Stage::Soft, "hypervisor.inspect@soft", all.clone());
+    let text = deletion(&info, false);
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    assert!(all.iter().all(|thing| lines.contains(&thing.as_str())), "{text}");
+    // The trail is a table: there it is cut.
+    let trail = trail(&info);
+    assert!(trail.contains("volumes web01-data15; …; looked") && !trail.contains("data16"), "{trail}");
+}
+
+#[test]
+fn the_ways_out_are_those_that_are_left() {
+    let text = |stage, step| deletion(&parked_at(stage, step, Vec::new()), false);
+    let (cancel, rescue) = ("sexton cancel d-17 --reason", "sexton rescue d-17 --evidence");
+    for stage in [Stage::Announce, Stage::Soft] {
+        let text = text(stage, "hypervisor.inspect@soft");
+        assert!(text.contains(cancel) && !text.contains(rescue), "{stage}: {text}");
+    }
+    for step in ["hypervisor.inspect@hard", "hypervisor.undefine"] {
+        let text = text(Stage::Hard, step);
+        assert!(text.contains("cancel is over") && text.contains("until purge begins"), "{text}");
+        assert!(!text.contains(cancel) && text.contains(rescue), "{text}");
+        assert!(text.contains("sexton retry d-17") && text.contains("--may-remain"), "{text}");
+    }
+    let text = text(Stage::Purge, "hypervisor.inspect@purge");
+    assert!(text.contains("cancel and rescue are over"), "{text}");
+    assert!(!text.contains(cancel) && !text.contains(rescue) && text.contains("--belongs MARK"), "{text}");
+}
