@@ -70,6 +70,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/review", get(review::show))
         .route("/v1/review/accept", post(review::accept))
         .route("/v1/audit", get(review::audit))
+        .route("/v1/audit/hashes", post(review::hashes))
         .route("/v1/health", get(health))
         .route_layer(middleware::from_fn_with_state(api.clone(), authenticate))
         .route("/livez", get(|| async { "alive\n" }))

@@ -13,6 +13,7 @@ use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::trace::SpanRef;
 
+use crate::attester::Attester;
 use crate::follow::Follow;
 use crate::hindrance::Hindrance;
 use crate::intake;
@@ -70,6 +71,7 @@ pub struct Engine {
     keyring: Arc<Keyring>,
     outbox: Outbox,
     witness: Arc<Witness>,
+    attester: Option<Attester>,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
     reviewing: AtomicBool,
     batches: OnceLock<Batches>,
@@ -92,12 +94,23 @@ impl Engine {
             keyring: options.keyring,
             outbox,
             witness: options.witness,
+            attester: None,
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
             follow: Follow::default(),
             counters: Counters::default(),
             appetite: Mutex::default(),
         }
+    }
+
+    /// Sign the audit trail's heads, too.
+    pub fn signing(self, attester: Attester) -> Self {
+        Self { attester: Some(attester), ..self }
+    }
+
+    /// What signs the audit trail's heads.
+    pub fn attester(&self) -> Option<&Attester> {
+        self.attester.as_ref()
     }
 
     /// Instances that have a key: no other can ever answer an order.
@@ -167,17 +180,19 @@ impl Engine {
         Ok(results)
     }
 
-    /// Why nothing is ordered although everything answers.
+    /// Why nothing is ordered, or signed, although everything answers.
     pub fn hindrances(&self) -> Vec<Hindrance> {
         let review = self.reviewing.load(Ordering::Relaxed).then_some(Hindrance::Review);
         let witness = self.witness.stale().map(|stale| Hindrance::Witness { stale });
-        review.into_iter().chain(witness).collect()
+        let trouble = self.attester.as_ref().and_then(Attester::trouble);
+        let checkpoints = trouble.map(|why| Hindrance::Checkpoints { why });
+        review.into_iter().chain(witness).chain(checkpoints).collect()
     }
 
-    /// Say in the log why nothing is ordered, if so.
+    /// Say in the log why nothing is ordered, or signed, if so.
     pub fn warn_of_hindrances(&self) {
         for hindrance in self.hindrances() {
-            tracing::error!(why = %hindrance, "nothing is ordered");
+            tracing::error!(why = %hindrance, "{}", hindrance.consequence());
         }
     }
 

@@ -1,4 +1,4 @@
-//! What keeps a coordinator from ordering anything although everything answers.
+//! What keeps a coordinator from ordering anything, or from signing the audit trail, although everything answers.
 //!
 //! It is ready all the same: it takes messages and answers requests, and the request that ends a review has to reach
 //! it. So this is told by the log, `sexton health` and a metric of its own, and not by readiness.
@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// One reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hindrance {
     /// The job table went back in time, and nobody has accepted it yet.
     Review,
@@ -15,17 +15,31 @@ pub enum Hindrance {
         /// For how long.
         stale: Duration,
     },
+    /// The audit trail's heads could not be signed the last time. Orders are given all the same.
+    Checkpoints {
+        /// Why.
+        why: String,
+    },
 }
 
 impl Hindrance {
     /// The labels of all reasons.
-    pub const LABELS: [&str; 2] = ["review", "witness"];
+    pub const LABELS: [&str; 3] = ["review", "witness", "checkpoints"];
 
     /// What the metric calls it.
-    pub fn label(self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Review => Self::LABELS[0],
             Self::Witness { .. } => Self::LABELS[1],
+            Self::Checkpoints { .. } => Self::LABELS[2],
+        }
+    }
+
+    /// What follows from it.
+    pub fn consequence(&self) -> &'static str {
+        match self {
+            Self::Review | Self::Witness { .. } => "nothing is ordered",
+            Self::Checkpoints { .. } => "nothing more is signed of the audit trail",
         }
     }
 }
@@ -40,6 +54,7 @@ impl fmt::Display for Hindrance {
                 let seconds = stale.as_secs();
                 write!(f, "the witness could not be kept for {seconds} s: is its disk full?")
             }
+            Self::Checkpoints { why } => f.write_str(why),
         }
     }
 }

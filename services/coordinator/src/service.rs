@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::attester::Round;
 use crate::engine::Engine;
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
@@ -33,6 +34,9 @@ const BEACON_EVERY: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// How often a checkpoint is written: how much of the past a machine that loses power may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How long the last round over the audit trail may take at a shutdown. What is not signed then is signed at the next
+/// start.
+const LAST_ROUND: Duration = Duration::from_secs(5);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -66,7 +70,8 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
-    tasks.spawn(beacon(engine, shutdown.clone()));
+    tasks.spawn(attest(engine.clone(), shutdown.clone()));
+    tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {
@@ -75,6 +80,10 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
             shutdown.cancel();
             died.get_or_insert(error);
         }
+    }
+    // After everybody else, so that what they have decided last is signed, too.
+    if tokio::time::timeout(LAST_ROUND, round(&engine, &CancellationToken::new())).await.is_err() {
+        tracing::warn!("what has grown of the audit trail is signed at the next start");
     }
     died.map_or(Ok(()), |error| Err(Ended::Died(error)))
 }
@@ -191,6 +200,29 @@ async fn checkpoint(engine: Arc<Engine>, shutdown: CancellationToken) {
         if let Err(error) = engine.checkpoint().await {
             complain("the witness is not up to date", &error);
         }
+    }
+}
+
+async fn attest(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let Some(attester) = engine.attester() else { return };
+    let mut tick = interval(attester.every());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // The first one comes at once: whoever was killed has left something unsigned.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        round(&engine, &shutdown).await;
+    }
+}
+
+/// Sign until nothing has grown.
+async fn round(engine: &Engine, shutdown: &CancellationToken) {
+    let Some(attester) = engine.attester() else { return };
+    let mut left = Some(Round::default());
+    while let Some(round) = left.take().filter(|_| !shutdown.is_cancelled()) {
+        left = attester.go_on(&*engine.ledger, round).await;
     }
 }
 

@@ -1,15 +1,19 @@
 //! The sections of the configuration that every footing of the coordinator reads.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
 use sexton_ledger::Limits;
 use sexton_model::Instance;
+use sexton_protocol::{BeaconSigner, BeaconVerifier};
 use sexton_service::{Config, secret};
 
 use crate::Plans;
+use crate::attester::{self, Attester};
 
 /// The section `[api]`.
 #[derive(Debug, Deserialize)]
@@ -101,10 +105,57 @@ impl CreditSection {
     }
 }
 
+/// Seconds between two rounds over the audit trail, unless configured.
+const CHECKPOINT_SECS: u64 = 300;
+/// Longest time between two of them, in seconds: a day.
+const CHECKPOINT_SECS_MAX: u64 = 86_400;
+
+/// The section `[audit]`: what is signed of the audit trail.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSection {
+    #[serde(default)]
+    checkpoint_secs: Option<u64>,
+    /// Where signed checkpoints are kept; beside the witness if not given.
+    #[serde(default)]
+    checkpoints: Option<PathBuf>,
+}
+
+impl AuditSection {
+    /// What signs the audit trail, with this key; older signatures may be of those that are `known`. `witness` is where
+    /// this coordinator's witness lies.
+    ///
+    /// # Errors
+    /// Naming the key that is out of bounds.
+    pub fn attester(
+        &self,
+        config: &Config,
+        witness: &Path,
+        (signer, known): (Arc<BeaconSigner>, BeaconVerifier),
+    ) -> anyhow::Result<Attester> {
+        let secs = self.checkpoint_secs.unwrap_or(CHECKPOINT_SECS);
+        anyhow::ensure!(
+            (1..=CHECKPOINT_SECS_MAX).contains(&secs),
+            "[audit]: checkpoint_secs = {secs}: expected 1 to {CHECKPOINT_SECS_MAX}"
+        );
+        let file = self.checkpoints.as_ref().map_or_else(|| beside(witness), |file| config.path(file));
+        Ok(Attester::new(attester::Options { file, every: Duration::from_secs(secs), signer, known }))
+    }
+}
+
+/// The signed checkpoints of a coordinator for which no file is configured: `coordinator.checkpoints` beside
+/// `coordinator.witness`.
+fn beside(witness: &Path) -> PathBuf {
+    if witness.extension().is_some_and(|extension| extension == "witness") {
+        return witness.with_extension("checkpoints");
+    }
+    let mut name = witness.as_os_str().to_owned();
+    name.push(".checkpoints");
+    PathBuf::from(name)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use sexton_model::decide::Lane;
 
     use super::*;
@@ -122,6 +173,26 @@ mod tests {
         let of = |name: &str, lane| limits.of(&name.parse().unwrap(), lane);
         assert_eq!((of("backup.main", Lane::Stages), of("dns.main", Lane::Stages)), (4, 100));
         assert_eq!(of("backup.main", Lane::Restores), Limits::default().restore_credit);
+    }
+
+    #[test]
+    fn checkpoints_lie_beside_the_witness() {
+        for (witness, file) in
+            [("a/coordinator.witness", "a/coordinator.checkpoints"), ("b/seen", "b/seen.checkpoints")]
+        {
+            assert_eq!(beside(Path::new(witness)), Path::new(file));
+        }
+        for (text, part) in [
+            ("checkpoint_secs = 0", "[audit]: checkpoint_secs = 0: expected 1 to 86400"),
+            ("checkpoint_secs = 86401", "[audit]: checkpoint_secs = 86401"),
+        ] {
+            let text = format!("[audit]\n{text}\n");
+            let config = Config::parse(Path::new("sexton.toml"), &text, &["audit"]).unwrap();
+            let section: AuditSection = config.section("audit").unwrap();
+            let signer = Arc::new(BeaconSigner::generate("k", &mut rand::rng()));
+            let error = section.attester(&config, Path::new("w"), (signer, BeaconVerifier::default()));
+            assert!(error.unwrap_err().to_string().contains(part), "{part}");
+        }
     }
 
     #[test]

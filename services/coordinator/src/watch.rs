@@ -158,7 +158,8 @@ fn show_hindrances(meter: &Meter, engine: &Arc<Engine>) {
     meter
         .u64_observable_gauge("sexton.coordinator.hindered")
         .with_description(
-            "1 if nothing is ordered for this reason: review (sexton review), witness (it cannot be kept)",
+            "1 if nothing is ordered for this reason: review (sexton review), witness (it cannot be kept); \
+             or nothing more signed of the audit trail: checkpoints (sexton health says why)",
         )
         .with_callback(move |gauge| {
             let Some(engine) = engine.upgrade() else { return };

@@ -149,6 +149,19 @@ pub enum Command {
     },
     /// Check all chains of the audit trail: of records, resources and pauses.
     Audit,
+    /// Check a file of signed checkpoints, kept outside the job table: that each is signed and follows from the one
+    /// before; and that the job table's chains still hold, and still say what was signed.
+    Verify {
+        /// The file: a coordinator's, or a copy of it.
+        file: PathBuf,
+        /// The public keys that may have signed it: keys/beacon.public.toml, or of `sexton serve`
+        /// FILE.audit.public.toml beside the job table. Better a copy that was kept elsewhere.
+        #[arg(long)]
+        key: PathBuf,
+        /// Check the file only, and ask nobody.
+        #[arg(long)]
+        offline: bool,
+    },
     /// Try the step of a parked job again.
     Retry {
         /// A record or its resource.

@@ -17,6 +17,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{moment, table, write};
+use crate::verify::verify;
 use crate::{import, show};
 
 /// How often `watch` looks again.
@@ -50,6 +51,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys { make, command } => {
             print!("{}", keys(make, command)?);
             return Ok(ExitCode::SUCCESS);
+        }
+        Command::Verify { file, key, offline: true } => {
+            return verify(None, arguments.output, (&file, &key)).await;
         }
         _ => {}
     }
@@ -133,6 +137,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::Review { accept, reason } => review(client, format, reason.filter(|_| accept)).await?,
         Command::Audit => return audit(client, format).await,
+        Command::Verify { file, key, .. } => return verify(Some(client), format, (&file, &key)).await,
         Command::Retry { what } => {
             let id = id_of(client, &what).await?;
             let outcome = client.retry(id).await?;

@@ -8,6 +8,7 @@ mod output;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
+mod verify;
 #[cfg(all(test, feature = "serve"))]
 mod waiting;
 

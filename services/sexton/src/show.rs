@@ -240,6 +240,9 @@ pub fn health(health: &HealthInfo) -> String {
              disk full?)\n"
         );
     }
+    if let Some(why) = &health.checkpoints {
+        text += &format!("THE AUDIT TRAIL IS NOT SIGNED any more by the coordinator that answers: {why}\n");
+    }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
     }

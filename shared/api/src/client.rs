@@ -9,9 +9,9 @@ use sexton_model::belts::Pause;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::types::{
-    AcceptReview, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, HealthInfo, ListQuery,
-    NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register, Registered, Rescue,
-    ResourceInfo, ReviewInfo, Waive,
+    AcceptReview, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, Hashes, HashesQuery,
+    HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register,
+    Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -265,6 +265,14 @@ impl Client {
     /// As [`Self::register`].
     pub async fn audit(&self, query: &AuditQuery) -> Result<AuditInfo, ClientError> {
         self.send("checking the audit trail", self.request(Method::GET, "/v1/audit").query(query)).await
+    }
+
+    /// What the job table holds for some events of the audit trail.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn hashes(&self, body: &HashesQuery) -> Result<Hashes, ClientError> {
+        self.post("reading hashes of the audit trail", "/v1/audit/hashes", body).await
     }
 
     /// How it is going.

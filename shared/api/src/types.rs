@@ -19,6 +19,8 @@ use crate::date;
 pub const REGISTER_MAX: usize = 10_000;
 /// Largest page of a listing.
 pub const PAGE_MAX: u32 = 1000;
+/// Most hashes in one request: as many as a signed checkpoint has heads.
+pub const HASHES_MAX: usize = sexton_model::attest::HEADS_MAX;
 
 /// Register resources, or update those that are.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -345,6 +347,9 @@ pub struct HealthInfo {
     /// Set if this coordinator orders nothing because its witness could not be kept: for how many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness_stale_s: Option<u64>,
+    /// Set if this coordinator signs nothing more of the audit trail: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoints: Option<String>,
     /// Counters of this coordinator since its start.
     pub counters: BTreeMap<String, u64>,
 }
@@ -395,6 +400,33 @@ pub struct BrokenChain {
     pub chain: String,
     /// Where it is broken.
     pub why: String,
+}
+
+/// Ask for the hashes of some events of the audit trail.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HashesQuery {
+    /// 1 to [`HASHES_MAX`].
+    pub events: Vec<EventName>,
+}
+
+/// One event of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventName {
+    /// Its chain: `pauses`, a resource, or a record.
+    pub chain: String,
+    /// Its number in the chain, from 1.
+    pub seq: i64,
+}
+
+/// What the job table holds for some events of the audit trail.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Hashes {
+    /// The ledger's id.
+    pub ledger: String,
+    /// Their hashes, in hexadecimal and in the request's order; none for an event that is not there.
+    pub hashes: Vec<Option<String>>,
 }
 
 /// An error (RFC 9457).

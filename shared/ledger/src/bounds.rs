@@ -14,6 +14,9 @@ pub const CREATE_MAX: usize = 10_000;
 /// Most copies of one [`crate::Ledger::pulse`]: eight times what a coordinator takes from the queue at once, 32
 /// messages of 16.
 pub const PULSE_MAX: usize = 4096;
+/// Most hashes of one [`crate::Ledger::event_hashes`]: as many as a signed checkpoint has heads, each a look-up in an
+/// index.
+pub const HASHES_MAX: usize = sexton_model::attest::HEADS_MAX;
 
 /// That a list is not longer than it may be.
 pub(crate) fn within(what: &'static str, found: usize, most: usize) -> Result<(), LedgerError> {

@@ -10,7 +10,7 @@ pub(crate) const PAUSES: &str = "pauses";
 /// A page's begin: the first resource.
 const RESOURCES: &str = "resources";
 /// A page's begin: the first deletion.
-const DELETIONS: &str = "deletions";
+pub(crate) const DELETIONS: &str = "deletions";
 /// Events on one page, unless its first chain alone has more: a second's work or so.
 const EVENTS_MAX: i64 = 50_000;
 

@@ -63,8 +63,7 @@ impl Known {
 /// The decision that a batch is known by: its last, as all of it was committed together.
 pub(crate) fn landmark(audit: &[AuditWrite]) -> Option<Landmark> {
     let last = audit.last()?;
-    let hash = last.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(Landmark { deletion: last.deletion, seq: last.seq, hash })
+    Some(Landmark { deletion: last.deletion, seq: last.seq, hash: sexton_model::audit::hex(&last.hash) })
 }
 
 /// That a checkpoint is about this ledger.

@@ -12,6 +12,7 @@ mod bounds;
 mod chains;
 mod error;
 mod fit;
+mod grown;
 mod known;
 mod limits;
 pub mod postgres;
@@ -27,6 +28,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use sexton_model::attest::{Head, SignedCheckpoint};
+use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Review};
@@ -37,12 +40,12 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 
-pub use bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
+pub use bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
-    AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Health, InstanceState, Page, ResourceFilter,
-    ResourceView, Verified, WAITING_MAX,
+    AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Grown, Health, InstanceState, Page,
+    ResourceFilter, ResourceView, Verified, WAITING_MAX,
 };
 
 /// One event for one deletion.
@@ -270,6 +273,30 @@ pub trait Ledger: DueReader {
     /// resources, then those of deletions. `after` is the `next` of the call before. Fewer if they have more than
     /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;
+
+    /// Chains whose heads no signed checkpoint holds yet, in the order of [`Self::verify_chains`]: at most a thousand,
+    /// among some four thousand that are looked at. `after` is the `next` of the call before.
+    async fn grown(&self, after: Option<&str>) -> Result<Grown, LedgerError>;
+
+    /// Keep a signed checkpoint, and that these heads stand in it. `false` if it is not the next number, or one of the
+    /// chains has come as far in another one: somebody else was faster, and nothing is written. Whoever makes one
+    /// therefore reads the last one first, and what has grown afterwards.
+    async fn attest(
+        &self,
+        number: i64,
+        signed: SignedCheckpoint,
+        heads: Vec<Head>,
+    ) -> Result<bool, LedgerError>;
+
+    /// Signed checkpoints behind this number, ascending, at most `limit` (1 to 64).
+    async fn attested_after(&self, number: i64, limit: u32) -> Result<Vec<SignedCheckpoint>, LedgerError>;
+
+    /// The hashes that are stored for these events (chain, number), in order; none for one that is not there. At most
+    /// [`HASHES_MAX`].
+    ///
+    /// # Errors
+    /// [`LedgerError::TooMany`]. Else the store cannot be read.
+    async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError>;
 }
 
 /// How a ledger is opened.

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sexton_model::attest::{Head, Shrunk};
 use sexton_model::audit::{AuditEvent, Broken, Hash};
 use sexton_model::belts::Pause;
 use sexton_model::checkpoint::Review;
@@ -134,6 +135,17 @@ pub struct Verified {
     pub checked: u64,
     /// Those that do not hold: `pauses`, a resource, or a deletion.
     pub broken: Vec<(String, Broken)>,
+    /// Give this as `after` for the next ones; none if these were the last.
+    pub next: Option<String>,
+}
+
+/// Some chains whose heads no signed checkpoint holds yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grown {
+    /// Their heads.
+    pub heads: Vec<Head>,
+    /// Chains whose heads are *before* what was signed of them: they were cut.
+    pub shrunk: Vec<Shrunk>,
     /// Give this as `after` for the next ones; none if these were the last.
     pub next: Option<String>,
 }

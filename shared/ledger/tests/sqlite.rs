@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::DeletionId;
+use sexton_model::audit::Hash;
 use sexton_model::decide::Event;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -57,6 +58,9 @@ impl Fixture for OneFile {
             "DELETE FROM ledger_audit",
             "UPDATE records SET body = '{}'",
             "INSERT OR REPLACE INTO audit SELECT * FROM audit",
+            "UPDATE signed_checkpoints SET body = '{}'",
+            "DELETE FROM signed_checkpoints",
+            "INSERT OR REPLACE INTO signed_checkpoints SELECT * FROM signed_checkpoints",
         ] {
             let answer = sqlx::query(sql).execute(&mut db).await;
             answers.push(answer.map(|done| done.rows_affected()).map_err(|e| e.to_string()));
@@ -86,6 +90,20 @@ impl Fixture for OneFile {
         let sql = "DELETE FROM audit WHERE deletion_id = ? AND seq = ?";
         let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
         assert_eq!(done.rows_affected(), 1);
+    }
+
+    async fn rewrite(&self, deletion: DeletionId, events: &[(i64, String, Hash)]) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER IF EXISTS audit_keeps_events").execute(&mut db).await.unwrap();
+        for (seq, body, hash) in events {
+            let sql = "UPDATE audit SET body = ?, hash = ? WHERE deletion_id = ? AND seq = ?";
+            let done = sqlx::query(sql).bind(body).bind(&hash[..]).bind(deletion.0).bind(seq);
+            assert_eq!(done.execute(&mut db).await.unwrap().rows_affected(), 1);
+        }
+        let head = events.last().unwrap().2.to_vec();
+        let done =
+            sqlx::query("UPDATE deletions SET audit_head = ? WHERE id = ?").bind(head).bind(deletion.0);
+        assert_eq!(done.execute(&mut db).await.unwrap().rows_affected(), 1);
     }
 
     async fn execute(&self, sql: &'static str) {

@@ -39,12 +39,22 @@ pub enum Direction {
     Rejected,
     /// Coordinators to whoever listens. Signed, not sealed.
     Event,
+    /// Coordinators to whoever checks the audit trail. Signed, and no message: it is kept.
+    Checkpoint,
 }
 
 impl Direction {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Order, Self::Outcome, Self::StageDue, Self::Pulse, Self::Beacon, Self::Rejected, Self::Event];
+    pub const ALL: [Self; 8] = [
+        Self::Order,
+        Self::Outcome,
+        Self::StageDue,
+        Self::Pulse,
+        Self::Beacon,
+        Self::Rejected,
+        Self::Event,
+        Self::Checkpoint,
+    ];
 
     /// The label that is authenticated before the body.
     pub fn label(self) -> &'static str {
@@ -56,6 +66,7 @@ impl Direction {
             Self::Beacon => "beacon",
             Self::Rejected => "rejected",
             Self::Event => "event",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Signatures, for what everyone may read but only the coordinators may say: beacons, extensions and events.
+//! Signatures, for what everyone may read but only the coordinators may say: beacons, extensions, events, and
+//! checkpoints of the audit trail.
 //!
 //! Ed25519 over the direction label, a zero byte and the body. Keys rotate as MAC keys do.
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use sexton_model::attest::{Attestation, SignedCheckpoint};
 
 use crate::auth::{AuthError, Direction, Seal, decode_exactly, unknown};
 
@@ -34,6 +36,16 @@ impl BeaconSigner {
         Seal { key_id: self.key_id.clone(), mac: STANDARD.encode(signature.to_bytes()) }
     }
 
+    /// Sign a checkpoint of the audit trail. Its bytes are made here, once.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON.
+    pub fn sign_checkpoint(&self, attestation: &Attestation) -> Result<SignedCheckpoint, serde_json::Error> {
+        let body = serde_json::to_string(attestation)?;
+        let Seal { key_id, mac: signature } = self.sign(Direction::Checkpoint, body.as_bytes());
+        Ok(SignedCheckpoint { body, key_id, signature })
+    }
+
     /// What verifies this signer's signatures, and only those.
     pub fn verifier(&self) -> BeaconVerifier {
         BeaconVerifier { keys: BTreeMap::from([(self.key_id.clone(), self.key.verifying_key())]) }
@@ -50,6 +62,23 @@ impl BeaconVerifier {
     /// Ids of the keys that are accepted, ascending.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
+    }
+
+    /// The same, and the keys of `others`. Where both list a key under one id, this one's counts.
+    pub fn and(mut self, others: Self) -> Self {
+        for (id, key) in others.keys {
+            self.keys.entry(id).or_insert(key);
+        }
+        self
+    }
+
+    /// Check that one of the listed keys signed this checkpoint of the audit trail.
+    ///
+    /// # Errors
+    /// Why it is not authentic.
+    pub fn verify_checkpoint(&self, signed: &SignedCheckpoint) -> Result<(), AuthError> {
+        let SignedCheckpoint { body, key_id, signature } = signed;
+        self.verify(Direction::Checkpoint, body.as_bytes(), Some(key_id), Some(signature))
     }
 
     /// Check that one of the listed keys signed `body` for `direction`.

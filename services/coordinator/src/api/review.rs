@@ -2,7 +2,10 @@
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use sexton_api::{AcceptReview, AuditInfo, AuditQuery, BrokenChain, ReviewInfo};
+use sexton_api::{
+    AcceptReview, AuditInfo, AuditQuery, BrokenChain, HASHES_MAX, Hashes, HashesQuery, ReviewInfo,
+};
+use sexton_model::audit::hex;
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
@@ -42,4 +45,18 @@ pub(super) async fn audit(
         broken: broken.map(|(chain, why)| BrokenChain { chain, why: why.to_string() }).collect(),
         next: found.next,
     }))
+}
+
+pub(super) async fn hashes(
+    State(api): Shared,
+    Body(body): Body<HashesQuery>,
+) -> Result<Json<Hashes>, Refused> {
+    if !(1..=HASHES_MAX).contains(&body.events.len()) {
+        let found = body.events.len();
+        return Err(Refused::field("events", format!("events: expected 1 to {HASHES_MAX}, found {found}")));
+    }
+    let events = body.events.into_iter().map(|event| (event.chain, event.seq)).collect();
+    let found = api.engine.ledger.event_hashes(events).await?;
+    let ledger = api.engine.ledger.facts().await?.ledger;
+    Ok(Json(Hashes { ledger, hashes: found.iter().map(|hash| hash.as_ref().map(hex)).collect() }))
 }

@@ -84,8 +84,7 @@ fn waiver(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
 }
 
 fn trail_line(row: AuditRow) -> TrailLine {
-    let hash = row.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    TrailLine { seq: row.seq, event: row.event, hash }
+    TrailLine { seq: row.seq, event: row.event, hash: sexton_model::audit::hex(&row.hash) }
 }
 
 /// When a stage is due as far as one can say now: from its job, or counted on from its predecessor's estimate.
@@ -235,7 +234,7 @@ pub(super) fn health(
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
 ) -> HealthInfo {
-    let counters = &engine.counters;
+    let (counters, hindrances) = (&engine.counters, engine.hindrances());
     let counted = [
         ("decided", &counters.decided),
         ("refused", &counters.refused),
@@ -256,9 +255,13 @@ pub(super) fn health(
         instances: instances(engine.known().cloned(), states, &health.instances),
         pauses: health.pauses,
         review: health.review,
-        witness_stale_s: engine.hindrances().into_iter().find_map(|hindrance| match hindrance {
+        witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),
-            Hindrance::Review => None,
+            Hindrance::Review | Hindrance::Checkpoints { .. } => None,
+        }),
+        checkpoints: hindrances.into_iter().find_map(|hindrance| match hindrance {
+            Hindrance::Checkpoints { why } => Some(why),
+            Hindrance::Review | Hindrance::Witness { .. } => None,
         }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }

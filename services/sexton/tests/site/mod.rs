@@ -1,7 +1,7 @@
 //! `sexton serve` as a process of its own, on a sandbox in a folder that is gone afterwards.
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -22,8 +22,8 @@ const INSTANCES: [&str; 8] = [
 /// A running `sexton serve` with machines to delete.
 pub struct Site {
     pub api: SocketAddr,
-    folder: tempfile::TempDir,
-    process: Child,
+    pub folder: tempfile::TempDir,
+    pub process: Child,
 }
 
 impl Drop for Site {
@@ -64,18 +64,8 @@ impl Site {
         let made =
             sexton().arg("sandbox").arg(&platform).args(["--machines", &machines.to_string()]).output();
         std::fs::write(folder.path().join("inventory.jsonl"), made.unwrap().stdout).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let process = sexton()
-            .args(["serve", "--config", "sexton.toml"])
-            .current_dir(folder.path())
-            // Spans leave within a fraction of a second rather than after five.
-            .env("OTEL_BSP_SCHEDULE_DELAY", "200")
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let process = serve(folder.path(), api);
         let site = Self { api, folder, process };
-        until("the API answers", || get(api, "/readyz").is_some_and(|(status, _)| status == 200));
         let imported = sexton()
             .args(["--url", &format!("http://{api}"), "--actor", "test", "import"])
             .arg(site.folder.path().join("inventory.jsonl"))
@@ -112,7 +102,23 @@ impl Site {
     }
 }
 
-fn sexton() -> Command {
+/// `sexton serve` in this folder, as soon as it answers.
+pub fn serve(folder: &Path, api: SocketAddr) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    let process = sexton()
+        .args(["serve", "--config", "sexton.toml"])
+        .current_dir(folder)
+        // Spans leave within a fraction of a second rather than after five.
+        .env("OTEL_BSP_SCHEDULE_DELAY", "200")
+        .stdin(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    until("the API answers", || get(api, "/readyz").is_some_and(|(status, _)| status == 200));
+    process
+}
+
+pub fn sexton() -> Command {
     Command::new(env!("CARGO_BIN_EXE_sexton"))
 }
 

@@ -10,6 +10,7 @@
 //! Why no `SKIP LOCKED`: the finders give hints without locks, and an intent must be answered, not skipped.
 //! Why READ COMMITTED: with locks taken first, each later statement sees what the locks protect; a stricter
 //! level would see the state before the wait for the lock, and fail instead.
+mod attest;
 mod chain;
 mod codes;
 mod create;
@@ -33,7 +34,8 @@ mod write;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use sexton_model::audit::Broken;
+use sexton_model::attest::{Head, SignedCheckpoint};
+use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
@@ -45,13 +47,13 @@ use sqlx::{PgPool, Row as _};
 
 pub use due::PgDueReader;
 
-use crate::bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::Known;
 use crate::round::Round;
 use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
-    Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter, ResourceView,
-    Verified,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Grown, Health,
+    InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter,
+    ResourceView, Verified,
 };
 use error::doing;
 
@@ -251,5 +253,27 @@ impl Ledger for PgLedger {
 
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
         verify::chains(self, after, limit).await
+    }
+
+    async fn grown(&self, after: Option<&str>) -> Result<Grown, LedgerError> {
+        attest::grown(self, after).await
+    }
+
+    async fn attest(
+        &self,
+        number: i64,
+        signed: SignedCheckpoint,
+        heads: Vec<Head>,
+    ) -> Result<bool, LedgerError> {
+        attest::attest(self, number, &signed, &heads).await
+    }
+
+    async fn attested_after(&self, number: i64, limit: u32) -> Result<Vec<SignedCheckpoint>, LedgerError> {
+        attest::after(self, number, limit).await
+    }
+
+    async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError> {
+        within("audit events", events.len(), HASHES_MAX)?;
+        attest::hashes(self, &events).await
     }
 }

@@ -14,7 +14,7 @@ const MAKE_SCHEDULER: &str = "DO $$ BEGIN CREATE ROLE sexton_scheduler NOLOGIN; 
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
 const MAKE_COORDINATOR: &str = "DO $$ BEGIN CREATE ROLE sexton_coordinator NOLOGIN; \
      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$";
-const GRANTS: [&str; 8] = [
+const GRANTS: [&str; 9] = [
     "GRANT SELECT ON due_jobs TO sexton_scheduler, sexton_coordinator",
     "GRANT SELECT, INSERT, UPDATE ON ledger, resources, deletions, jobs, targets, pauses, instances \
      TO sexton_coordinator",
@@ -22,7 +22,8 @@ const GRANTS: [&str; 8] = [
     "GRANT SELECT, INSERT, DELETE ON holds TO sexton_coordinator",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON copies TO sexton_coordinator",
     "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
-    "GRANT SELECT, INSERT ON audit, ledger_audit TO sexton_coordinator",
+    "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints TO sexton_coordinator",
+    "GRANT SELECT, INSERT, UPDATE ON attested TO sexton_coordinator",
     // Last, because it is what is looked at to see whether this was ever done.
     "GRANT SELECT ON _sqlx_migrations TO sexton_coordinator",
 ];

@@ -9,6 +9,7 @@
 //!
 //! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
 //! [`SqliteLedger::open`] goes on from the last commit.
+mod attesting;
 mod clock;
 mod codes;
 mod connection;
@@ -34,7 +35,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use sexton_model::audit::Broken;
+use sexton_model::attest::{Head, SignedCheckpoint};
+use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Review};
@@ -49,12 +51,12 @@ use self::connection::{Bind, row, store};
 use self::memory::OutCounts;
 use self::readers::Readers;
 use self::writer::{Answer, Command, Work};
-use crate::bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
-    Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
-    Verified,
+    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Grown, Health,
+    InstanceState, Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter,
+    ResourceView, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -344,5 +346,31 @@ impl Ledger for SqliteLedger {
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError> {
         let after = after.map(str::to_owned);
         self.reads.read(move |db| verify::chains(db, after.as_deref(), limit)).await
+    }
+
+    async fn grown(&self, after: Option<&str>) -> Result<Grown, LedgerError> {
+        let after = after.map(str::to_owned);
+        self.reads.read(move |db| attesting::grown(db, after.as_deref())).await
+    }
+
+    async fn attest(
+        &self,
+        number: i64,
+        signed: SignedCheckpoint,
+        heads: Vec<Head>,
+    ) -> Result<bool, LedgerError> {
+        match self.ask(Work::Attest(number, signed, heads)).await? {
+            Answer::Attest(kept) => Ok(kept),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn attested_after(&self, number: i64, limit: u32) -> Result<Vec<SignedCheckpoint>, LedgerError> {
+        self.reads.read(move |db| attesting::after(db, number, limit)).await
+    }
+
+    async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError> {
+        within("audit events", events.len(), HASHES_MAX)?;
+        self.reads.read(move |db| attesting::hashes(db, &events)).await
     }
 }

@@ -4,6 +4,7 @@ use sexton_model::decide::Event;
 use sexton_model::job::Stage;
 
 use super::Fixture;
+use super::attested::{keep_all, kept};
 use super::stage::{Stagehand, actor, right_answer};
 
 pub async fn every_decision_is_one_event_and_the_chain_holds(fixture: &dyn Fixture) {
@@ -47,12 +48,14 @@ pub async fn tampering_is_found(fixture: &dyn Fixture) {
 pub async fn history_cannot_be_changed(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let id = on.doomed("web01").await;
+    keep_all(&*on.ledger).await;
     let before = on.view(id).await;
     let attempts = fixture.try_to_change_history().await;
     assert!(attempts.len() >= 4);
     for (n, attempt) in attempts.iter().enumerate() {
         assert!(attempt.is_err(), "attempt {n} changed {attempt:?} rows");
     }
+    assert_eq!(kept(&*on.ledger).await.0.number(), 2);
     let after = on.view(id).await;
     assert_eq!(after.audit.len(), before.audit.len());
     assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));

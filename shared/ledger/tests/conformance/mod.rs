@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps for luck: a rehearsal's day is a few milliseconds, and whoever waits for a moment polls
 //! the ledger's own clock, for a bounded time.
+mod attested;
 mod belts;
 mod bounds;
 mod cancel;
@@ -19,7 +20,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::DeletionId;
+use sexton_model::audit::Hash;
 
+pub use self::attested::*;
 pub use self::belts::*;
 pub use self::bounds::*;
 pub use self::cancel::*;
@@ -52,6 +55,10 @@ pub trait Fixture: Send + Sync {
 
     /// Drop the guards and remove one event.
     async fn remove_event(&self, deletion: DeletionId, seq: i64);
+
+    /// Drop the guards, and put these bodies and hashes in the place of events that are there; the last hash becomes the
+    /// head.
+    async fn rewrite(&self, deletion: DeletionId, events: &[(i64, String, Hash)]);
 
     /// Run SQL of one statement, the same in both dialects, through a handle of one's own.
     async fn execute(&self, sql: &'static str);
@@ -115,6 +122,12 @@ macro_rules! conformance_tests {
             all_chains_are_checked,
             a_long_chain_ends_its_page,
             history_cannot_be_changed,
+            what_has_grown_is_signed_once,
+            a_number_is_kept_once_and_none_is_left_out,
+            a_chain_that_became_shorter_is_told,
+            what_has_grown_has_pages,
+            a_rewritten_chain_holds_and_is_found_by_what_was_signed,
+            hashes_are_told_in_order,
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sexton_ledger::{Ledger, LedgerError, Options};
 use sexton_model::DeletionId;
+use sexton_model::audit::Hash;
 
 use crate::conformance::Fixture;
 use crate::database::Database;
@@ -36,6 +37,9 @@ impl Fixture for Database {
             "UPDATE ledger_audit SET body = '{}'",
             "DELETE FROM ledger_audit",
             "TRUNCATE ledger_audit",
+            "UPDATE signed_checkpoints SET body = '{}'",
+            "DELETE FROM signed_checkpoints",
+            "TRUNCATE signed_checkpoints",
             "UPDATE records SET body = '{}'",
             "UPDATE plans SET body = '{}'",
             "UPDATE manifests SET body = '{}'",
@@ -63,6 +67,20 @@ impl Fixture for Database {
 
     async fn remove_event(&self, deletion: DeletionId, seq: i64) {
         tamper(self, "DELETE FROM audit WHERE deletion_id = $1 AND seq = $2", deletion, seq).await;
+    }
+
+    async fn rewrite(&self, deletion: DeletionId, events: &[(i64, String, Hash)]) {
+        let mut db = self.raw().await;
+        sqlx::query("DROP TRIGGER IF EXISTS append_only ON audit").execute(&mut db).await.unwrap();
+        for (seq, body, hash) in events {
+            let sql = "UPDATE audit SET body = $1, hash = $2 WHERE deletion_id = $3 AND seq = $4";
+            let done = sqlx::query(sql).bind(body).bind(&hash[..]).bind(deletion.0).bind(seq);
+            assert_eq!(done.execute(&mut db).await.unwrap().rows_affected(), 1);
+        }
+        let head = events.last().unwrap().2.to_vec();
+        let done =
+            sqlx::query("UPDATE deletions SET audit_head = $1 WHERE id = $2").bind(head).bind(deletion.0);
+        assert_eq!(done.execute(&mut db).await.unwrap().rows_affected(), 1);
     }
 
     async fn execute(&self, sql: &'static str) {

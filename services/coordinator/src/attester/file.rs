@@ -1,0 +1,188 @@
+//! The file of signed checkpoints: JSON lines, only ever appended to, and locked while that is done.
+//!
+//! A loss of power may leave a last line without its end. It is completed if it is the beginning of what the job table
+//! holds there; of anything else nobody can know what it was, so nothing is written until a person has looked.
+use std::fs::{File, TryLockError};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use sexton_model::attest::{LINE_MAX_BYTES, SignedCheckpoint};
+
+/// Why the file cannot be gone on with. Nothing was written, or the beginning of what will be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file system refused.
+    #[error("{}", .0.display())]
+    Io(PathBuf, #[source] io::Error),
+    /// Somebody else appends to it.
+    #[error("{} is locked by another process: each coordinator needs one of its own ([audit] checkpoints)", .0.display())]
+    Locked(PathBuf),
+    /// Its last line is none of these.
+    #[error("{}: its last line is no signed checkpoint: {why}", file.display())]
+    Form {
+        /// The file.
+        file: PathBuf,
+        /// Why it is none.
+        why: String,
+    },
+    /// Its last line has no end, and begins as no line that belongs there.
+    #[error(
+        "{}: its last line is cut short, and is not the beginning of what the job table holds there: look at it, and \
+         remove that line if a loss of power explains it", .0.display()
+    )]
+    Torn(PathBuf),
+}
+
+/// The file, locked, and how it ends.
+#[derive(Debug)]
+pub struct Open {
+    path: PathBuf,
+    file: File,
+    /// Its last whole line.
+    last: Option<SignedCheckpoint>,
+    /// What stands behind it.
+    torn: Vec<u8>,
+}
+
+impl Open {
+    /// Open it, make it if it is missing, and read how it ends. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// Any but [`FileError::Torn`].
+    pub fn at(path: &Path) -> Result<Self, FileError> {
+        let failed = |error| FileError::Io(path.to_owned(), error);
+        let new = !path.try_exists().map_err(failed)?;
+        let mut file = File::options().create(true).read(true).append(true).open(path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(FileError::Locked(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        if new {
+            // The name, too, has to be on disk.
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        }
+        let form = |why: String| FileError::Form { file: path.to_owned(), why };
+        let (last, torn) = ending(&mut file).map_err(failed)?;
+        if torn.len() > LINE_MAX_BYTES || last.as_ref().is_some_and(|line| line.len() > LINE_MAX_BYTES) {
+            return Err(form(format!("longer than {LINE_MAX_BYTES} bytes")));
+        }
+        let last = last.map(|line| serde_json::from_slice(&line).map_err(|error| form(error.to_string())));
+        Ok(Self { path: path.to_owned(), file, last: last.transpose()?, torn })
+    }
+
+    /// Its last whole line.
+    pub fn last(&self) -> Option<&SignedCheckpoint> {
+        self.last.as_ref()
+    }
+
+    /// Whether its last line has no end.
+    pub fn is_torn(&self) -> bool {
+        !self.torn.is_empty()
+    }
+
+    /// Append these, durably; a line without end is completed first. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// [`FileError::Torn`] if the first of these is not what has no end; then nothing is written. [`FileError::Io`].
+    pub fn append(&mut self, signed: &[SignedCheckpoint]) -> Result<(), FileError> {
+        let failed = |error| FileError::Io(self.path.clone(), error);
+        let mut text = Vec::new();
+        for one in signed {
+            serde_json::to_writer(&mut text, one).map_err(|error| failed(error.into()))?;
+            text.push(b'\n');
+        }
+        let rest = text.strip_prefix(self.torn.as_slice()).ok_or(FileError::Torn(self.path.clone()))?;
+        self.file.write_all(rest).map_err(failed)?;
+        self.file.sync_all().map_err(failed)?;
+        self.torn.clear();
+        if let Some(last) = signed.last() {
+            self.last = Some(last.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The last line that has an end, and what stands behind it.
+fn ending(file: &mut File) -> io::Result<(Option<Vec<u8>>, Vec<u8>)> {
+    // Two lines with their ends, and a byte that shows that they are too long.
+    let most = 2 * (LINE_MAX_BYTES as u64 + 1) + 1;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { return Ok((None, text)) };
+    let torn = text.split_off(end + 1);
+    text.pop();
+    let begin = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    Ok((Some(text.split_off(begin)), torn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signed(body: &str) -> SignedCheckpoint {
+        SignedCheckpoint { body: body.to_owned(), key_id: "k".into(), signature: "s".into() }
+    }
+
+    fn line(body: &str) -> String {
+        format!("{}\n", serde_json::to_string(&signed(body)).unwrap())
+    }
+
+    #[test]
+    fn lines_are_appended_and_the_last_one_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        let mut open = Open::at(&path).unwrap();
+        assert_eq!((open.last(), open.is_torn()), (None, false));
+        open.append(&[signed("one"), signed("two")]).unwrap();
+        assert!(matches!(Open::at(&path), Err(FileError::Locked(_))));
+        drop(open);
+        let mut open = Open::at(&path).unwrap();
+        assert_eq!(open.last(), Some(&signed("two")));
+        let long = "x".repeat(LINE_MAX_BYTES - 100);
+        open.append(&[signed(&long), signed(&long)]).unwrap();
+        drop(open);
+        assert_eq!(Open::at(&path).unwrap().last(), Some(&signed(&long)));
+        let expected = [line("one"), line("two"), line(&long), line(&long)].concat();
+        assert!(std::fs::read_to_string(&path).unwrap() == expected);
+    }
+
+    /// Wherever a loss of power has cut it.
+    #[test]
+    fn a_torn_line_is_completed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        let whole = line("one") + &line("two") + &line("three");
+        for length in 0..=whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let mut open = Open::at(&path).unwrap();
+            let there = whole[..length].matches('\n').count();
+            assert_eq!(open.is_torn(), length > 0 && !whole[..length].ends_with('\n'));
+            let all = [signed("one"), signed("two"), signed("three")];
+            assert_eq!(open.last(), all[..there].last());
+            open.append(&all[there..]).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), whole, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_beginning_of_it_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        for torn in ["{\"body\":\"twx", "\0\0", &line("two").replace('\n', " ")] {
+            let text = line("one") + torn;
+            std::fs::write(&path, &text).unwrap();
+            let mut open = Open::at(&path).unwrap();
+            assert!(matches!(open.append(&[signed("two")]), Err(FileError::Torn(_))), "{torn}");
+            assert!(matches!(open.append(&[]), Err(FileError::Torn(_))), "{torn}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        for text in ["x\n", "{\"body\":1}\n", "\n", &"x".repeat(LINE_MAX_BYTES * 3)] {
+            std::fs::write(&path, text).unwrap();
+            assert!(matches!(Open::at(&path), Err(FileError::Form { .. })));
+        }
+    }
+}

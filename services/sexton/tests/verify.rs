@@ -1,0 +1,94 @@
+//! `sexton verify` against a running process: a history that was put in the place of another one, so that all chains hold,
+//! is found by what was signed and kept outside.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod site;
+mod waiting;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use site::{Site, serve, sexton};
+use waiting::until;
+
+/// What a job table consists of that is set back whole, its witness included. The log of what is not in the file itself
+/// yet may be there or not.
+const JOB_TABLE: [&str; 4] = ["sexton.db", "sexton.db-wal", "sexton.db.witness", "sexton.db.witness.recent"];
+
+fn path(site: &Site, name: &str) -> PathBuf {
+    site.folder.path().join(name)
+}
+
+/// End it as whoever supervises it does.
+fn stop(site: &mut Site) {
+    let id = site.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert!(site.process.wait().unwrap().success());
+}
+
+/// Whether the command succeeds, and what it says.
+fn ask(site: &Site, arguments: &[&str]) -> (bool, Value) {
+    let url = format!("http://{}", site.api);
+    let output =
+        sexton().args(["--url", &url, "--actor", "test", "-o", "json"]).args(arguments).output().unwrap();
+    let said = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.success(), said)
+}
+
+fn verify(site: &Site, file: &Path, further: &[&str]) -> (bool, Value) {
+    let (file, key) = (file.display().to_string(), path(site, "sexton.db.audit.public.toml"));
+    ask(site, &[&["verify", &file, "--key", &key.display().to_string()], further].concat())
+}
+
+#[test]
+fn a_history_in_the_place_of_another_one_is_named() {
+    let mut site = Site::start(1, "[audit]\ncheckpoint_secs = 1\n");
+    stop(&mut site);
+    let there = JOB_TABLE.into_iter().filter(|name| path(&site, name).exists()).collect::<Vec<_>>();
+    for name in &there {
+        std::fs::copy(path(&site, name), path(&site, &format!("{name}.kept"))).unwrap();
+    }
+    site.process = serve(site.folder.path(), site.api);
+    let record = site.delete("vm/vm0001", None);
+    let file = path(&site, "sexton.db.checkpoints");
+    let signed = || std::fs::read_to_string(&file).unwrap_or_default();
+    until("the record's chain is signed", || signed().contains(&format!("{record}\\\"")));
+    let (holds, report) = verify(&site, &file, &[]);
+    assert!(holds && report["compared"] == true && report["chains"] == 2, "{report}");
+    stop(&mut site);
+
+    // What needs no server.
+    let (holds, report) = verify(&site, &file, &["--offline"]);
+    assert!(holds && report["compared"] == false && report["last"].as_i64() >= Some(2), "{report}");
+    let shorter = path(&site, "shorter");
+    std::fs::write(&shorter, signed().split_once('\n').unwrap().1).unwrap();
+    let (holds, report) = verify(&site, &shorter, &["--offline"]);
+    assert!(!holds && report["bad"][0]["line"] == 1, "{report}");
+
+    // Another history, under the same numbers. All of it holds, and nobody remembers the first one but the file.
+    for name in JOB_TABLE {
+        let _ = std::fs::remove_file(path(&site, name));
+    }
+    let _ = std::fs::remove_file(path(&site, "sexton.db-shm"));
+    for name in &there {
+        std::fs::rename(path(&site, &format!("{name}.kept")), path(&site, name)).unwrap();
+    }
+    let before = signed();
+    site.process = serve(site.folder.path(), site.api);
+    assert_eq!(site.delete("vm/vm0001", None), record, "this test is about nothing");
+    let (holds, audit) = ask(&site, &["audit"]);
+    assert!(holds, "{audit}");
+    let (holds, report) = verify(&site, &file, &[]);
+    assert!(!holds && report["bad"].as_array().unwrap().is_empty(), "{report}");
+    let named = |chain: &Value| chain["chain"] == *record && chain["seq"].as_i64() >= Some(1);
+    assert!(report["rewritten"].as_array().unwrap().iter().all(named), "{report}");
+    assert_eq!(report["rewritten"].as_array().unwrap().len(), 1, "{report}");
+    // The coordinator does not sign it either, and says so.
+    until("it is told", || {
+        let (_, health) = ask(&site, &["health"]);
+        health["checkpoints"].as_str().is_some_and(|why| why.contains("is not what the job table holds"))
+    });
+    assert_eq!(signed(), before);
+}
