@@ -16,6 +16,7 @@ use sexton_protocol::{
 };
 use sexton_service::trace::SpanRef;
 
+use crate::archiver::Archiver;
 use crate::follow::{self, Follow};
 use crate::hindrance::Hindrance;
 use crate::intake::{self, NotAccepted};
@@ -71,6 +72,7 @@ pub struct Engine {
     keyring: Arc<Keyring>,
     outbox: Outbox,
     witness: Arc<Witness>,
+    archiver: Option<Archiver>,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
     reviewing: AtomicBool,
     batches: OnceLock<Batches>,
@@ -93,12 +95,23 @@ impl Engine {
             keyring: options.keyring,
             outbox,
             witness: options.witness,
+            archiver: None,
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
             follow: Follow::default(),
             counters: Counters::default(),
             appetite: Mutex::default(),
         }
+    }
+
+    /// Archive what ended long ago, too.
+    pub fn archiving(self, archiver: Archiver) -> Self {
+        Self { archiver: Some(archiver), ..self }
+    }
+
+    /// What archives, if that is configured.
+    pub fn archiver(&self) -> Option<&Archiver> {
+        self.archiver.as_ref()
     }
 
     /// Instances that have a key: no other can ever answer an order.
@@ -303,7 +316,12 @@ impl Engine {
             }
             other => other?,
         };
-        let given = view.is_some_and(|view| view.audit.iter().any(|row| row.event.ordered == Some(fence)));
+        let given = match view {
+            Some(view) => view.audit.iter().any(|row| row.event.ordered == Some(fence)),
+            // Its trail is in the archive. Whether it knows of that order is not looked up: it ended long ago, and what
+            // is in the archive has not gone back.
+            None => self.ledger.stub(deletion).await?.is_some(),
+        };
         if given {
             return Ok(());
         }

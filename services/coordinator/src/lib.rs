@@ -7,8 +7,9 @@
 //!
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
 //! [`engine`], what is kept of the job table outside of it in [`witness`], what keeps it from ordering
-//! in [`hindrance`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
+//! in [`hindrance`], how records that are over leave the job table in [`archiver`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
 pub mod api;
+pub mod archiver;
 pub mod engine;
 pub mod follow;
 pub mod hindrance;
@@ -20,6 +21,7 @@ pub mod settings;
 pub mod watch;
 pub mod witness;
 
+pub use archiver::Archiver;
 pub use engine::{Engine, Options};
 pub use hindrance::Hindrance;
 pub use plans::Plans;

@@ -10,14 +10,14 @@ use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
+use sexton_coordinator::settings::{ApiSection, ArchiveSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
 use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::Ledger;
-use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::Instance;
 use sexton_model::time::Day;
-use sexton_protocol::{BeaconSigner, Holder, Keyring};
+use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
     CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
 };
@@ -106,6 +106,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let api: ApiSection = config.section("api")?;
     let plans: PlansSection = config.section("plans")?;
     let credit: CreditSection = config.section("credit")?;
+    let archive = ArchiveSection::read(config)?;
     let day = ledger.day();
     let plans = plans.load(config, day.is_rehearsal())?;
     let listen = listen.unwrap_or(api.listen);
@@ -117,6 +118,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let keyring = Keyring::parse(&mac.display().to_string(), secret::read(&mac)?.expose_secret())?;
     let beacon = keys.join("beacon.secret.toml");
     let signer = BeaconSigner::parse(&beacon.display().to_string(), secret::read(&beacon)?.expose_secret())?;
+    let signer = Arc::new(signer);
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
     let options = sexton_ledger::Options { day, limits: credit.limits()? };
@@ -130,16 +132,30 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
     })
     .await?;
+    let archiver = match archive {
+        Some(section) => {
+            let url = section.url(config)?;
+            let store = patiently("opening the job table for the archive", || async {
+                Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
+            });
+            Some(section.archiver(config, store.await?, (signer.clone(), older_signers(&keys)?)))
+        }
+        None => None,
+    };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let bus = broker(config, &keys, &keyring).await?;
-    let engine = Arc::new(Engine::new(Options {
+    let engine = Engine::new(Options {
         ledger,
         bus: bus.clone(),
         keyring: Arc::new(keyring),
-        signer: Arc::new(signer),
+        signer,
         unpacked: credit.unpacked,
         witness,
-    }));
+    });
+    let engine = Arc::new(match archiver {
+        Some(archiver) => engine.archiving(archiver),
+        None => engine,
+    });
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));
@@ -159,6 +175,16 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     });
     served?;
     Ok(ran?)
+}
+
+/// The public keys that are handed out with the keys, if they are: after an exchange, older ones among them.
+fn older_signers(keys: &Path) -> anyhow::Result<BeaconVerifier> {
+    let file = keys.join("beacon.public.toml");
+    if !file.try_exists().with_context(|| format!("looking for {}", file.display()))? {
+        return Ok(BeaconVerifier::default());
+    }
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    Ok(BeaconVerifier::parse(&file.display().to_string(), &text)?)
 }
 
 /// The broker, as the coordinator's user, with a queue for every instance that has a key.

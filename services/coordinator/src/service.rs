@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::archiver::Round;
 use crate::engine::Engine;
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
@@ -33,6 +34,8 @@ const BEACON_EVERY: Duration = Duration::from_secs(1);
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// How often a checkpoint is written: how much of the past a machine that loses power may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// How often records that ended long ago are looked for. They have waited for days.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -66,6 +69,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
+    tasks.spawn(archive(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine, shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -190,6 +194,25 @@ async fn checkpoint(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         if let Err(error) = engine.checkpoint().await {
             complain("the witness is not up to date", &error);
+        }
+    }
+}
+
+async fn archive(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let Some(archiver) = engine.archiver() else { return };
+    let mut tick = interval(ARCHIVE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let mut left = Some(Round::default());
+        while let Some(round) = left.take().filter(|_| !shutdown.is_cancelled()) {
+            match archiver.go_on(&*engine.ledger, round).await {
+                Ok(next) => left = next,
+                Err(error) => complain("nothing is archived for now", &error),
+            }
         }
     }
 }

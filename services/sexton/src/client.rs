@@ -47,6 +47,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
+        Command::Archived { file, key, trail } => {
+            return crate::archived::check((&file, &key), arguments.output, trail);
+        }
+        #[cfg(feature = "serve")]
         Command::Keys { make, command } => {
             print!("{}", keys(make, command)?);
             return Ok(ExitCode::SUCCESS);
@@ -95,10 +99,15 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 )
             })?;
         }
+        Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,
         Command::Show { what, trail } => {
-            let info = client.deletion(&what).await?;
-            write(format, &info, |info| show::deletion(info, trail))?;
+            match client.deletion(&what).await {
+                Err(error) if error.is_gone() => {
+                    write(format, &client.archived(&what).await?, show::archived)?;
+                }
+                info => write(format, &info?, |info| show::deletion(info, trail))?,
+            }
         }
         Command::Cancel { what, reason } => {
             let before = client.deletion(&what).await?;
@@ -168,7 +177,11 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::Completions { .. } => {}
         #[cfg(feature = "serve")]
-        Command::Serve { .. } | Command::Demo { .. } | Command::Keys { .. } | Command::Sandbox { .. } => {}
+        Command::Serve { .. }
+        | Command::Demo { .. }
+        | Command::Keys { .. }
+        | Command::Sandbox { .. }
+        | Command::Archived { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -264,6 +277,26 @@ async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::
     write(format, &page, |page| {
         let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
         lines(&page.items) + more
+    })
+}
+
+async fn list_archived(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {
+    let limit = which.limit as usize;
+    let mut query = ListQuery { status: which.status, kind: which.kind, ..ListQuery::default() };
+    let mut all = Page { items: Vec::new(), next: None };
+    while all.items.len() < limit {
+        query.limit = Some(u32::try_from((limit - all.items.len()).min(PAGE_MAX as usize))?);
+        let page = client.all_archived(&query).await?;
+        all.items.extend(page.items);
+        all.next = page.next;
+        if all.next.is_none() {
+            break;
+        }
+        query.after.clone_from(&all.next);
+    }
+    write(format, &all, |page| {
+        let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
+        show::all_archived(&page.items) + more
     })
 }
 

@@ -107,7 +107,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let before = platform.describe()?;
 
     let embedded = Embedded::start(
-        (ledger.clone(), witness),
+        (ledger.clone(), witness, None),
         &platform.instances(),
         Vec::new(),
         Duration::from_secs(1),

@@ -1,4 +1,6 @@
 //! `sexton`, the operator's program: client commands, `serve` (everything in one process) and `demo`.
+#[cfg(feature = "serve")]
+mod archived;
 mod arguments;
 mod client;
 #[cfg(feature = "serve")]

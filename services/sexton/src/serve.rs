@@ -2,6 +2,7 @@
 pub mod consumers;
 pub mod embedded;
 pub mod keys;
+mod signing;
 #[cfg(test)]
 mod went_back;
 
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use sexton_consumer::Metrics;
 use sexton_coordinator::Witness;
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::settings::{ApiSection, CreditSection, PlansSection};
+use sexton_coordinator::settings::{ApiSection, ArchiveSection, CreditSection, PlansSection};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::Instance;
@@ -48,6 +49,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let plans: PlansSection = config.section("plans")?;
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
     let credit: CreditSection = config.section("credit")?;
+    let archive = ArchiveSection::read(&config)?;
+    archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = plans.load(&config, day.is_rehearsal())?;
     let token = api.token(&config, api.listen)?;
     let instances = instances(&config)?;
@@ -65,10 +68,16 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let options = Options { day, limits: credit.limits()? };
     let sqlite = config.path(&ledger.sqlite);
     let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let store = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let ledger: Arc<dyn Ledger> = store.clone();
+    // With the job table's lock: two processes would each make a key.
+    let archiver = match archive {
+        Some(section) => Some(section.archiver(&config, store, signing::keys(&sqlite)?)),
+        None => None,
+    };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
-        (ledger, witness),
+        (ledger, witness, archiver),
         &instances,
         credit.unpacked,
         Duration::from_secs(1),

@@ -7,6 +7,7 @@
 //!
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
+mod archive;
 pub mod batch;
 mod bounds;
 mod chains;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use sexton_model::archive::Stub;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Review};
@@ -37,6 +39,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 
+pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
@@ -206,7 +209,7 @@ pub trait Ledger: DueReader {
     /// Everything about one deletion, with its audit trail.
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError>;
 
-    /// The live record of a resource, else its latest one.
+    /// The live record of a resource, else its latest one, which may be archived.
     async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError>;
 
     /// Deletions, newest first.
@@ -270,6 +273,12 @@ pub trait Ledger: DueReader {
     /// resources, then those of deletions. `after` is the `next` of the call before. Fewer if they have more than
     /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;
+
+    /// What stays of a record that was archived.
+    async fn stub(&self, id: DeletionId) -> Result<Option<Stub>, LedgerError>;
+
+    /// Stubs, newest record first.
+    async fn stubs(&self, filter: &StubFilter) -> Result<Page<Stub>, LedgerError>;
 }
 
 /// How a ledger is opened.

@@ -91,6 +91,48 @@ pub type Hash = [u8; 32];
 /// The hash before the first event.
 pub const GENESIS: Hash = [0; 32];
 
+/// A hash in hexadecimal.
+pub fn hex(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A hash as 64 hexadecimal digits, for serde.
+pub mod hex_form {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    use super::{GENESIS, Hash, hex};
+
+    /// Write it.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(hash: &Hash, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex(hash))
+    }
+
+    /// Read it.
+    ///
+    /// # Errors
+    /// Those of the deserializer, and if it is no hash in lower-case digits, as [`hex`] writes them.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Hash, D::Error> {
+        let text = String::deserialize(from)?;
+        parse(&text).ok_or_else(|| D::Error::custom("expected a hash of 64 hexadecimal digits"))
+    }
+
+    fn parse(text: &str) -> Option<Hash> {
+        let digits = text.as_bytes();
+        if digits.len() != 64 || !digits.iter().all(|d| matches!(d, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let mut hash = GENESIS;
+        for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+        }
+        Some(hash)
+    }
+}
+
 /// The hash of event number `seq` with these bytes, after `previous`.
 pub fn link(previous: &Hash, seq: i64, body: &[u8]) -> Hash {
     let mut sha = Context::new(&SHA256);

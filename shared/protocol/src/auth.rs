@@ -39,12 +39,25 @@ pub enum Direction {
     Rejected,
     /// Coordinators to whoever listens. Signed, not sealed.
     Event,
+    /// Coordinators to whoever reads a file of the archive. Signed, and no message: it is kept.
+    Archive,
+    /// Coordinators to whoever reads what stays of an archived record. Signed, and no message: it is kept.
+    Stub,
 }
 
 impl Direction {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Order, Self::Outcome, Self::StageDue, Self::Pulse, Self::Beacon, Self::Rejected, Self::Event];
+    pub const ALL: [Self; 9] = [
+        Self::Order,
+        Self::Outcome,
+        Self::StageDue,
+        Self::Pulse,
+        Self::Beacon,
+        Self::Rejected,
+        Self::Event,
+        Self::Archive,
+        Self::Stub,
+    ];
 
     /// The label that is authenticated before the body.
     pub fn label(self) -> &'static str {
@@ -56,6 +69,8 @@ impl Direction {
             Self::Beacon => "beacon",
             Self::Rejected => "rejected",
             Self::Event => "event",
+            Self::Archive => "archive",
+            Self::Stub => "stub",
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Signatures, for what everyone may read but only the coordinators may say: beacons, extensions and events.
+//! Signatures, for what everyone may read but only the coordinators may say: beacons, extensions, events, and what is
+//! archived.
 //!
 //! Ed25519 over the direction label, a zero byte and the body. Keys rotate as MAC keys do.
 use std::collections::BTreeMap;
@@ -50,6 +51,14 @@ impl BeaconVerifier {
     /// Ids of the keys that are accepted, ascending.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.keys.keys().map(String::as_str)
+    }
+
+    /// The same, and the keys of `others`. Where both list a key under one id, this one's counts.
+    pub fn and(mut self, others: Self) -> Self {
+        for (id, key) in others.keys {
+            self.keys.entry(id).or_insert(key);
+        }
+        self
     }
 
     /// Check that one of the listed keys signed `body` for `direction`.

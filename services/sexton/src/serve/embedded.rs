@@ -6,7 +6,7 @@ use sexton_bus::Topology;
 use sexton_bus::local::Local;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Ended, Engine, Options as EngineOptions, Witness};
+use sexton_coordinator::{Archiver, Ended, Engine, Options as EngineOptions, Witness};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -39,9 +39,10 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Start a coordinator and a scheduler. Keys are drawn anew: nothing that they prove outlives the process.
+    /// Start a coordinator and a scheduler. Keys are drawn anew: nothing that they prove outlives the process. What is
+    /// archived does, so the `archiver`, if there is one, has a key of its own.
     pub fn start(
-        (ledger, witness): (Arc<dyn Ledger>, Arc<Witness>),
+        (ledger, witness, archiver): (Arc<dyn Ledger>, Arc<Witness>, Option<Archiver>),
         instances: &[Instance],
         unpacked: Vec<Instance>,
         look_every: Duration,
@@ -54,14 +55,18 @@ impl Embedded {
         let verifier = signer.verifier();
         let bus = Local::with_topology(Topology::for_instances(instances));
         let coordinator: Arc<dyn sexton_bus::Bus> = Arc::new(bus.clone());
-        let engine = Arc::new(Engine::new(EngineOptions {
+        let engine = Engine::new(EngineOptions {
             ledger: ledger.clone(),
             bus: coordinator.clone(),
             keyring: keyring.clone(),
             signer,
             unpacked,
             witness,
-        }));
+        });
+        let engine = Arc::new(match archiver {
+            Some(archiver) => engine.archiving(archiver),
+            None => engine,
+        });
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());

@@ -34,7 +34,7 @@ async fn start(folder: &Path, platform: &Platform) -> Running {
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
     let witness = Witness::open(&super::beside(&file), ledger.as_ref(), false).await.unwrap();
     let shutdown = CancellationToken::new();
-    let both = (ledger.clone(), Arc::new(witness));
+    let both = (ledger.clone(), Arc::new(witness), None);
     let every = Duration::from_millis(200);
     let embedded = Embedded::start(both, &platform.instances(), Vec::new(), every, shutdown.clone());
     for instance in platform.instances() {

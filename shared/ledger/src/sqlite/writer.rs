@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sexton_model::archive::Stub;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
@@ -15,7 +16,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{inventory, pausing, reviewing, run};
+use super::{archive, inventory, pausing, reviewing, run};
 use crate::known::Known;
 use crate::{Alive, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
@@ -43,6 +44,7 @@ pub(super) enum Work {
     Checkpoint,
     Confront(Checkpoint),
     Accept(u32, Actor, String),
+    Archive(Box<Stub>),
     Compare,
 }
 
@@ -58,6 +60,7 @@ pub(super) enum Answer {
     Checkpoint(Result<Mark, Behind>),
     Confront(Option<Review>, Mark),
     Accept(bool),
+    Archive(bool),
     Compare(Result<(), String>),
 }
 
@@ -197,6 +200,7 @@ fn one(
         Work::Accept(epoch, by, reason) => {
             Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason))?)
         }
+        Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Compare => {
             staged.write_counts(db)?;
             Answer::Compare(memory::compare(db, memory, staged)?)

@@ -76,7 +76,7 @@ impl Site {
         let file = folder.path().join("sexton.db");
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
         let witness = Witness::open(&crate::serve::beside(&file), ledger.as_ref(), false).await.unwrap();
-        let both = (ledger, Arc::new(witness));
+        let both = (ledger, Arc::new(witness), None);
         let plans = Plans::of(&[("monitoring.toml", sexton_monitoring::ACTIONS)], &[("vm.toml", PLAN)], true)
             .unwrap();
         let shutdown = CancellationToken::new();
