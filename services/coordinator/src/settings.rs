@@ -135,7 +135,11 @@ impl ArchiveSection {
             (1..=AFTER_DAYS_MAX).contains(&days),
             "[archive]: after_days = {days}: expected 1 to {AFTER_DAYS_MAX}"
         );
-        anyhow::ensure!(folder.is_dir(), "[archive]: folder = {}: expected a folder that exists", folder.display());
+        anyhow::ensure!(
+            folder.is_dir(),
+            "[archive]: folder = {}: expected a folder that exists",
+            folder.display()
+        );
         Ok(Some(section))
     }
 

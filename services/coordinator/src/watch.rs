@@ -159,9 +159,11 @@ fn show_archive(meter: &Meter, engine: &Arc<Engine>) {
     type Of = fn(&archiver::Counters) -> &AtomicU64;
     let shown: [(&str, &str, Of); 2] = [
         ("sexton.archive.records", "Records that were archived", |c| &c.archived),
-        ("sexton.archive.refused", "Times that a record could not be archived; the log says which and why", |c| {
-            &c.refused
-        }),
+        (
+            "sexton.archive.refused",
+            "Times that a record could not be archived; the log says which and why",
+            |c| &c.refused,
+        ),
     ];
     for (name, about, of) in shown.into_iter().filter(|_| engine.archiver().is_some()) {
         let engine = Arc::downgrade(engine);

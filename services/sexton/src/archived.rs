@@ -1,7 +1,6 @@
 //! `sexton archived`: one file of the archive, checked offline, and its story.
 use std::io::Read as _;
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -32,12 +31,12 @@ struct Found {
     record: DeletionInfo,
 }
 
-/// Check a file of the archive against a file of public keys, and tell the record's story. Fails if it is not whole, or
-/// not signed by one of the keys.
+/// Check a file of the archive against a file of public keys, and tell the record's story. Whether it is whole, and
+/// signed by one of the keys.
 ///
 /// # Errors
 /// If one of the files cannot be read, or is none of its sort.
-pub fn check((file, key): (&Path, &Path), format: Format, trail: bool) -> anyhow::Result<ExitCode> {
+pub fn check((file, key): (&Path, &Path), format: Format, trail: bool) -> anyhow::Result<bool> {
     let keys = String::from_utf8(read(key, KEYS_MAX_BYTES)?)
         .with_context(|| format!("{}: expected a file of public keys", key.display()))?;
     let keys = BeaconVerifier::parse(&key.display().to_string(), &keys)?;
@@ -53,7 +52,7 @@ pub fn check((file, key): (&Path, &Path), format: Format, trail: bool) -> anyhow
                 found.sha256, found.signature, found.key_id, found.document
             )
     })?;
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(good)
 }
 
 /// A file, as far as it is not longer than any of its sort.
@@ -141,4 +140,92 @@ fn waived(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
         evidence: waiver.evidence.clone(),
         at: waiver.at,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use sexton_model::archive::{FORMAT, Link};
+    use sexton_model::audit::{GENESIS, link};
+    use sexton_model::catalogue::Catalogue;
+    use sexton_model::job::JobState;
+    use sexton_model::plan::Plan;
+    use sexton_model::time::Day;
+    use sexton_model::{DeletionId, Timestamp};
+    use sexton_protocol::BeaconSigner;
+    use sexton_protocol::archive::seal;
+
+    use super::*;
+
+    const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
+        [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
+        [stages.hard]\noffset_days = 1\nsteps = []\n[stages.purge]\noffset_days = 2\nsteps = []\n\
+        [stages.recycle]\noffset_days = 3\nsteps = []\n";
+
+    fn document() -> Document {
+        let record = json!({
+            "resource": {
+                "id": "vm/web01", "scope": "tenants/acme", "identity": {"uuid": "u"}, "criticality": "irreplaceable",
+            },
+            "due": {"date": "2026-12-01", "zone": "UTC", "moment": 0}, "requested_by": "ops",
+            "reason": "no longer needed", "created_at": 0,
+        });
+        let plan = Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap();
+        let day = Day::Rehearsal { length_ms: 1 };
+        let statement = serde_json::from_value(record.clone()).unwrap();
+        let made = Deletion::draw_up(DeletionId(17), statement, Arc::new(plan), day).unwrap();
+        let over = |job: &Job| Job { state: JobState::Done, ended_at: Some(Timestamp(5)), ..job.clone() };
+        let body = json!({"at": 0, "what": "created", "by": "ops", "detail": "no longer needed"}).to_string();
+        let head = link(&GENESIS, 1, body.as_bytes());
+        Document {
+            format: FORMAT,
+            ledger: "l".into(),
+            deletion: made.id,
+            resource: made.record.resource.id.clone(),
+            status: RecordStatus::Recycled,
+            ended_at: Timestamp(5),
+            plan: serde_json::to_value(&*made.plan).unwrap(),
+            record,
+            jobs: made.jobs.iter().map(over).collect(),
+            holds: vec![],
+            waivers: vec![],
+            targets: Default::default(),
+            manifests: vec![],
+            events: vec![Link { seq: 1, body, hash: head }],
+            head,
+        }
+    }
+
+    #[test]
+    fn a_file_tells_its_story_and_whether_it_is_what_was_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("deletion-17.json"), folder.path().join("keys.toml"));
+        let signer = BeaconSigner::generate("k", &mut rand::rng());
+        std::fs::write(&key, signer.verifier().to_file()).unwrap();
+        let check = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            check((&file, &key), Format::Json, true).map_err(|e| format!("{e:#}"))
+        };
+        let good = seal(&document(), &signer).unwrap();
+        assert_eq!(check(&good), Ok(true));
+        let text = String::from_utf8(good.clone()).unwrap();
+        assert_eq!(check(text.replace("no longer needed", "no longer wanted").as_bytes()), Ok(false));
+        let mut cut = document();
+        cut.head = [9; 32];
+        assert_eq!(check(&seal(&cut, &signer).unwrap()), Ok(false), "signed, and its chain does not hold");
+        let stranger = BeaconSigner::generate("k", &mut rand::rng());
+        assert_eq!(check(&seal(&document(), &stranger).unwrap()), Ok(false));
+        let refused = check(b"{}").unwrap_err();
+        assert!(refused.contains("it is no file of an archive"), "{refused}");
+
+        let info = story(&document(), "verified".into()).unwrap();
+        let shown = show::deletion(&info, true);
+        for part in
+            ["d-17 deletes vm/web01", "status      recycled", "announce", "no longer needed", "created"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
 }

@@ -48,7 +48,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "serve")]
         Command::Archived { file, key, trail } => {
-            return crate::archived::check((&file, &key), arguments.output, trail);
+            let good = crate::archived::check((&file, &key), arguments.output, trail)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         #[cfg(feature = "serve")]
         Command::Keys { make, command } => {
@@ -101,14 +102,12 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,
-        Command::Show { what, trail } => {
-            match client.deletion(&what).await {
-                Err(error) if error.is_gone() => {
-                    write(format, &client.archived(&what).await?, show::archived)?;
-                }
-                info => write(format, &info?, |info| show::deletion(info, trail))?,
+        Command::Show { what, trail } => match client.deletion(&what).await {
+            Err(error) if error.is_gone() => {
+                write(format, &client.archived(&what).await?, show::archived)?;
             }
-        }
+            info => write(format, &info?, |info| show::deletion(info, trail))?,
+        },
         Command::Cancel { what, reason } => {
             let before = client.deletion(&what).await?;
             let outcome = client.cancel(before.id, &reason).await?;

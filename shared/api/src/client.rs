@@ -9,9 +9,9 @@ use sexton_model::belts::Pause;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::types::{
-    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, HealthInfo, ListQuery,
-    NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register, Registered, Rescue,
-    ResourceInfo, ReviewInfo, Waive,
+    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine,
+    HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register,
+    Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.

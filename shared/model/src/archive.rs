@@ -202,10 +202,7 @@ impl Document {
     /// # Errors
     /// What it does not understand.
     pub fn trail(&self) -> Result<Vec<(i64, AuditEvent, Hash)>, serde_json::Error> {
-        self.events
-            .iter()
-            .map(|link| Ok((link.seq, serde_json::from_str(&link.body)?, link.hash)))
-            .collect()
+        self.events.iter().map(|link| Ok((link.seq, serde_json::from_str(&link.body)?, link.hash))).collect()
     }
 }
 

@@ -47,8 +47,7 @@ pub fn sha256(file: &[u8]) -> Hash {
 pub fn seal(document: &Document, signer: &BeaconSigner) -> Result<Vec<u8>, serde_json::Error> {
     let text = RawValue::from_string(serde_json::to_string(document)?)?;
     let seal = signer.sign(Direction::Archive, text.get().as_bytes());
-    let mut file =
-        serde_json::to_vec(&File { document: &text, key_id: seal.key_id, signature: seal.mac })?;
+    let mut file = serde_json::to_vec(&File { document: &text, key_id: seal.key_id, signature: seal.mac })?;
     file.push(b'\n');
     Ok(file)
 }

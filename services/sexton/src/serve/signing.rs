@@ -23,7 +23,8 @@ pub fn keys(sqlite: &Path) -> anyhow::Result<(Arc<BeaconSigner>, BeaconVerifier)
         tracing::warn!(file = %private.display(), key = id, "a new key to sign the audit trail with");
         secret::write_new(&private, &BeaconSigner::generate(id, &mut rand::rng()).to_file())?;
     }
-    let signer = BeaconSigner::parse(&private.display().to_string(), secret::read(&private)?.expose_secret())?;
+    let signer =
+        BeaconSigner::parse(&private.display().to_string(), secret::read(&private)?.expose_secret())?;
     let mut known = BeaconVerifier::default();
     if there(&public)? {
         let text =

@@ -30,7 +30,8 @@ const THERE: &str = "SELECT EXISTS (SELECT 1 FROM stubs WHERE deletion_id = $1)"
 const STUB: &str = "INSERT INTO stubs (deletion_id, resource, status, ended_at, events, head, archived_at, file, sha256, \
      key_id, signature) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 /// With all that belongs to it: see the trigger `b_go_whole`.
-const REMOVE: &str = "DELETE FROM deletions WHERE id = $1 AND NOT live AND audit_seq = $2 AND audit_head = $3";
+const REMOVE: &str =
+    "DELETE FROM deletions WHERE id = $1 AND NOT live AND audit_seq = $2 AND audit_head = $3";
 const STUBS: &str = "SELECT s.deletion_id, s.resource, s.status, s.ended_at, s.events, s.head, s.archived_at, s.file, \
      s.sha256, s.key_id, s.signature, l.ledger FROM ledger l, stubs s WHERE s.deletion_id BETWEEN $1 AND $2 \
      AND ($3::smallint IS NULL OR s.status = $3) \
@@ -84,7 +85,8 @@ impl Archive for PgArchive {
     async fn whole(&self, id: DeletionId) -> Result<Option<Document>, LedgerError> {
         let part = || doing("reading a record for the archive");
         let mut tx = self.pool.begin_with(SNAPSHOT).await.map_err(part())?;
-        let Some(head) = sqlx::query(RECORD).bind(id.0).fetch_optional(&mut *tx).await.map_err(part())? else {
+        let Some(head) = sqlx::query(RECORD).bind(id.0).fetch_optional(&mut *tx).await.map_err(part())?
+        else {
             return Ok(None);
         };
         let document = document(&mut tx, id, &head).await?;
@@ -203,8 +205,7 @@ async fn manifests(db: &mut PgConnection, id: DeletionId) -> Result<Vec<Manifest
 async fn events(db: &mut PgConnection, id: DeletionId) -> Result<Vec<Link>, LedgerError> {
     let part = || doing("reading an audit trail for the archive");
     // One more than may be, so that a chain that is longer than its head says is noticed.
-    let rows =
-        sqlx::query(EVENTS).bind(id.0).bind(EVENTS_MAX + 1).fetch_all(db).await.map_err(part())?;
+    let rows = sqlx::query(EVENTS).bind(id.0).bind(EVENTS_MAX + 1).fetch_all(db).await.map_err(part())?;
     rows.iter()
         .map(|row| {
             Ok(Link {

@@ -48,7 +48,10 @@ pub(super) async fn deletion(ledger: &PgLedger, id: DeletionId) -> Result<Option
     Ok(Some(DeletionView { deletion, targets, audit }))
 }
 
-pub(super) async fn targets(db: &mut PgConnection, id: DeletionId) -> Result<BTreeMap<Instance, Value>, LedgerError> {
+pub(super) async fn targets(
+    db: &mut PgConnection,
+    id: DeletionId,
+) -> Result<BTreeMap<Instance, Value>, LedgerError> {
     let part = || doing("reading targets");
     let rows = sqlx::query(TARGETS).bind(id.0).fetch_all(db).await.map_err(part())?;
     rows.iter()

@@ -79,8 +79,7 @@ fn of(id: DeletionId) -> Bind {
 
 fn bodies(db: &Db, id: DeletionId, sql: &'static str) -> Result<Vec<Value>, LedgerError> {
     let doing = "reading holds and waivers for the archive";
-    let parse =
-        |row: &Row| codes::body("holds and waivers", id, row.try_get(0).map_err(store(doing))?);
+    let parse = |row: &Row| codes::body("holds and waivers", id, row.try_get(0).map_err(store(doing))?);
     rows(db, doing, sql, of(id))?.iter().map(parse).collect()
 }
 

@@ -54,9 +54,9 @@ use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
-    Alive, Archive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Health, InstanceState,
-    Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView,
-    StubFilter, Verified, Ended,
+    Alive, Archive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Ended, Facts, Health,
+    InstanceState, Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter,
+    ResourceView, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.

@@ -12,7 +12,8 @@ use crate::batch::{AuditWrite, Writes};
 use crate::row::JobRow;
 use crate::{LedgerError, rules};
 
-const HEAD: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ?, status = ?, live = ?, ended_at = ? WHERE id = ?";
+const HEAD: &str =
+    "UPDATE deletions SET audit_seq = ?, audit_head = ?, status = ?, live = ?, ended_at = ? WHERE id = ?";
 
 /// Between two steps only the chain grows: the partial index on `live` is not touched.
 const CHAIN: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ? WHERE id = ?";
