@@ -1,4 +1,5 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
+mod archived;
 mod problem;
 mod records;
 mod resources;
@@ -65,6 +66,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deletions/{id}/retry", post(records::retry))
         .route("/v1/deletions/{id}/waive", post(records::waive))
         .route("/v1/deletions/{id}/rescue", post(records::rescue))
+        .route("/v1/archived", get(archived::list))
+        .route("/v1/archived/{id}", get(archived::show))
+        .route("/v1/archived/{kind}/{name}", get(archived::show_of))
         .route("/v1/pauses", get(records::pauses).post(records::pause))
         .route("/v1/pauses/{pause}", delete(records::resume))
         .route("/v1/review", get(review::show))

@@ -13,6 +13,7 @@ use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::trace::SpanRef;
 
+use crate::archiver::Archiver;
 use crate::attester::Attester;
 use crate::follow::Follow;
 use crate::hindrance::Hindrance;
@@ -72,6 +73,7 @@ pub struct Engine {
     outbox: Outbox,
     witness: Arc<Witness>,
     attester: Option<Attester>,
+    archiver: Option<Archiver>,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
     reviewing: AtomicBool,
     batches: OnceLock<Batches>,
@@ -95,6 +97,7 @@ impl Engine {
             outbox,
             witness: options.witness,
             attester: None,
+            archiver: None,
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
             follow: Follow::default(),
@@ -111,6 +114,16 @@ impl Engine {
     /// What signs the audit trail's heads.
     pub fn attester(&self) -> Option<&Attester> {
         self.attester.as_ref()
+    }
+
+    /// Archive what ended long ago, too.
+    pub fn archiving(self, archiver: Archiver) -> Self {
+        Self { archiver: Some(archiver), ..self }
+    }
+
+    /// What archives, if that is configured.
+    pub fn archiver(&self) -> Option<&Archiver> {
+        self.archiver.as_ref()
     }
 
     /// Instances that have a key: no other can ever answer an order.
@@ -254,7 +267,12 @@ impl Engine {
             }
             other => other?,
         };
-        let given = view.is_some_and(|view| view.audit.iter().any(|row| row.event.ordered == Some(fence)));
+        let given = match view {
+            Some(view) => view.audit.iter().any(|row| row.event.ordered == Some(fence)),
+            // Its trail is in the archive. Whether it knows of that order is not looked up: it ended long ago, and what
+            // is in the archive has not gone back.
+            None => self.ledger.stub(deletion).await?.is_some(),
+        };
         if given {
             return Ok(());
         }

@@ -7,8 +7,10 @@
 //!
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
 //! [`engine`], what is kept of the job table outside of it in [`witness`], what is signed of its audit trail in
-//! [`attester`], what keeps it from working in [`hindrance`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
+//! [`attester`], how records that are over leave the job table in [`archiver`], what keeps it from working in
+//! [`hindrance`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
 pub mod api;
+pub mod archiver;
 pub mod attester;
 pub mod engine;
 pub mod follow;
@@ -21,6 +23,7 @@ pub mod settings;
 pub mod watch;
 pub mod witness;
 
+pub use archiver::Archiver;
 pub use attester::Attester;
 pub use engine::{Engine, Options};
 pub use hindrance::Hindrance;

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::settings::{ApiSection, AuditSection, CreditSection, PlansSection};
+use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
 use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::Ledger;
-use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
@@ -107,6 +107,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let plans: PlansSection = config.section("plans")?;
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
+    let archive = ArchiveSection::read(config)?;
     let day = ledger.day();
     let plans = plans.load(config, day.is_rehearsal())?;
     let listen = listen.unwrap_or(api.listen);
@@ -133,6 +134,16 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
     })
     .await?;
+    let archiver = match archive {
+        Some(section) => {
+            let url = section.url(config)?;
+            let store = patiently("opening the job table for the archive", || async {
+                Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
+            });
+            Some(section.archiver(config, store.await?, (signer.clone(), older_signers(&keys)?)))
+        }
+        None => None,
+    };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let bus = broker(config, &keys, &keyring).await?;
     let engine = Engine::new(Options {
@@ -143,7 +154,11 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         unpacked: credit.unpacked,
         witness,
     });
-    let engine = Arc::new(engine.signing(attester));
+    let engine = engine.signing(attester);
+    let engine = Arc::new(match archiver {
+        Some(archiver) => engine.archiving(archiver),
+        None => engine,
+    });
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));

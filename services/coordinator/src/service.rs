@@ -9,8 +9,8 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::attester::Round;
 use crate::engine::Engine;
+use crate::{archiver, attester};
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
 /// decided.
@@ -37,6 +37,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long the last round over the audit trail may take at a shutdown. What is not signed then is signed at the next
 /// start.
 const LAST_ROUND: Duration = Duration::from_secs(5);
+/// How often records that ended long ago are looked for. They have waited for days.
+const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -71,6 +73,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
     tasks.spawn(attest(engine.clone(), shutdown.clone()));
+    tasks.spawn(archive(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -220,9 +223,28 @@ async fn attest(engine: Arc<Engine>, shutdown: CancellationToken) {
 /// Sign until nothing has grown.
 async fn round(engine: &Engine, shutdown: &CancellationToken) {
     let Some(attester) = engine.attester() else { return };
-    let mut left = Some(Round::default());
+    let mut left = Some(attester::Round::default());
     while let Some(round) = left.take().filter(|_| !shutdown.is_cancelled()) {
         left = attester.go_on(&*engine.ledger, round).await;
+    }
+}
+
+async fn archive(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let Some(archiver) = engine.archiver() else { return };
+    let mut tick = interval(ARCHIVE_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        let mut left = Some(archiver::Round::default());
+        while let Some(round) = left.take().filter(|_| !shutdown.is_cancelled()) {
+            match archiver.go_on(&*engine.ledger, round).await {
+                Ok(next) => left = next,
+                Err(error) => complain("nothing is archived for now", &error),
+            }
+        }
     }
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use sexton_ledger::Limits;
+use sexton_ledger::{Archive, Limits};
 use sexton_model::Instance;
 use sexton_protocol::{BeaconSigner, BeaconVerifier};
 use sexton_service::{Config, secret};
 
 use crate::Plans;
+use crate::archiver::{self, Archiver};
 use crate::attester::{self, Attester};
 
 /// The section `[api]`.
@@ -154,6 +155,83 @@ fn beside(witness: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Longest time until a record is archived, in days: a hundred years.
+const AFTER_DAYS_MAX: u32 = 36_500;
+
+/// The section `[archive]`: nothing is archived without it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveSection {
+    /// Where files are kept.
+    folder: PathBuf,
+    /// Policy days after its end.
+    after_days: u32,
+    /// On PostgreSQL, a file with the address under which a member of the role `sexton_archiver` connects.
+    #[serde(default)]
+    postgres_url_file: Option<PathBuf>,
+}
+
+impl ArchiveSection {
+    /// The section, if it is there.
+    ///
+    /// # Errors
+    /// Naming the key that is missing or out of bounds; if the folder is missing, which may be a disk that is not there.
+    pub fn read(config: &Config) -> anyhow::Result<Option<Self>> {
+        if !config.has("archive") {
+            return Ok(None);
+        }
+        let section: Self = config.section("archive")?;
+        let (days, folder) = (section.after_days, config.path(&section.folder));
+        anyhow::ensure!(
+            (1..=AFTER_DAYS_MAX).contains(&days),
+            "[archive]: after_days = {days}: expected 1 to {AFTER_DAYS_MAX}"
+        );
+        anyhow::ensure!(
+            folder.is_dir(),
+            "[archive]: folder = {}: expected a folder that exists",
+            folder.display()
+        );
+        Ok(Some(section))
+    }
+
+    /// The address under which the archiver connects to PostgreSQL.
+    ///
+    /// # Errors
+    /// If it is not given or cannot be read.
+    pub fn url(&self, config: &Config) -> anyhow::Result<SecretString> {
+        let Some(file) = &self.postgres_url_file else {
+            anyhow::bail!(
+                "[archive]: postgres_url_file is missing: expected a file with the address for a member of the role \
+                 sexton_archiver; the coordinator's own user cannot remove records"
+            );
+        };
+        secret::read(&config.path(file))
+    }
+
+    /// That no database is named where there is none.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn no_url(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.postgres_url_file.is_none(),
+            "[archive]: postgres_url_file: this job table is a SQLite file, whose own writer archives"
+        );
+        Ok(())
+    }
+
+    /// What archives, from this store, with this key; older files may be signed with those that are `known`.
+    pub fn archiver(
+        &self,
+        config: &Config,
+        store: Arc<dyn Archive>,
+        (signer, known): (Arc<BeaconSigner>, BeaconVerifier),
+    ) -> Archiver {
+        let folder = config.path(&self.folder);
+        Archiver::new(archiver::Options { store, folder, after_days: self.after_days, signer, known })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use sexton_model::decide::Lane;
@@ -205,6 +283,28 @@ mod tests {
             ("per_instanec = 1", "per_instanec"),
         ] {
             let error = limits(&format!("[credit]\n{text}\n")).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_archived_by_default_and_a_mistake_names_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            let config = Config::parse(&folder.path().join("sexton.toml"), text, &["archive"]).unwrap();
+            ArchiveSection::read(&config).map(|section| section.is_some()).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(""), Ok(false));
+        assert_eq!(read("[archive]\nfolder = \".\"\nafter_days = 1\n"), Ok(true));
+        for (text, part) in [
+            ("", "folder"),
+            ("folder = \".\"", "after_days"),
+            ("folder = \".\"\nafter_days = 0", "[archive]: after_days = 0: expected 1 to 36500"),
+            ("folder = \".\"\nafter_days = 36501", "[archive]: after_days = 36501"),
+            ("folder = \"gone\"\nafter_days = 1", "expected a folder that exists"),
+            ("folder = \".\"\nafter_days = 1\ndays = 2", "days"),
+        ] {
+            let error = read(&format!("[archive]\n{text}\n")).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -11,6 +11,7 @@ use sexton_ledger::Health;
 use sexton_model::job::StateName;
 use sexton_service::Watched;
 
+use crate::archiver;
 use crate::engine::{Counters, Engine};
 use crate::hindrance::Hindrance;
 
@@ -88,6 +89,7 @@ impl Condition {
         show_counters(&meter, &engine);
         show_hindrances(&meter, &engine);
         show_figures(&meter, &figures);
+        show_archive(&meter, &engine);
         let lost = Arc::downgrade(&bus);
         meter
             .u64_observable_counter("sexton.broker.reconnects")
@@ -147,6 +149,32 @@ fn show_counters(meter: &Meter, engine: &Arc<Engine>) {
                 if let Some(engine) = engine.upgrade() {
                     let label = KeyValue::new("consumer", "coordinator");
                     counter.observe(of(&engine.counters).load(Ordering::Relaxed), &[label]);
+                }
+            })
+            .build();
+    }
+}
+
+fn show_archive(meter: &Meter, engine: &Arc<Engine>) {
+    type Of = fn(&archiver::Counters) -> &AtomicU64;
+    let shown: [(&str, &str, Of); 2] = [
+        ("sexton.archive.records", "Records that were archived", |c| &c.archived),
+        (
+            "sexton.archive.refused",
+            "Times that a record could not be archived; the log says which and why",
+            |c| &c.refused,
+        ),
+    ];
+    for (name, about, of) in shown.into_iter().filter(|_| engine.archiver().is_some()) {
+        let engine = Arc::downgrade(engine);
+        meter
+            .u64_observable_counter(name)
+            .with_description(about)
+            .with_callback(move |counter| {
+                let Some(engine) = engine.upgrade() else { return };
+                if let Some(archiver) = engine.archiver() {
+                    let label = KeyValue::new("consumer", "coordinator");
+                    counter.observe(of(&archiver.counters).load(Ordering::Relaxed), &[label]);
                 }
             })
             .build();

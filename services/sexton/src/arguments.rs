@@ -162,6 +162,17 @@ pub enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// Check a file of the archive without asking anybody: its signature, its chain; and tell its story.
+    Archived {
+        /// The file.
+        file: PathBuf,
+        /// A file of public keys, such as keys/beacon.public.toml.
+        #[arg(long)]
+        key: PathBuf,
+        /// With the whole audit trail.
+        #[arg(long)]
+        trail: bool,
+    },
     /// Try the step of a parked job again.
     Retry {
         /// A record or its resource.
@@ -298,6 +309,9 @@ pub struct ListArguments {
     /// Only this kind.
     #[arg(long)]
     pub kind: Option<Kind>,
+    /// Instead, those that were archived.
+    #[arg(long, conflicts_with_all = ["state", "scope"])]
+    pub archived: bool,
     /// At most so many.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,

@@ -47,6 +47,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Archived { file, key, trail } => {
+            let good = crate::archived::check((&file, &key), arguments.output, trail)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         #[cfg(feature = "serve")]
         Command::Keys { make, command } => {
             print!("{}", keys(make, command)?);
@@ -99,11 +103,14 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 )
             })?;
         }
+        Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,
-        Command::Show { what, trail } => {
-            let info = client.deletion(&what).await?;
-            write(format, &info, |info| show::deletion(info, trail))?;
-        }
+        Command::Show { what, trail } => match client.deletion(&what).await {
+            Err(error) if error.is_gone() => {
+                write(format, &client.archived(&what).await?, show::archived)?;
+            }
+            info => write(format, &info?, |info| show::deletion(info, trail))?,
+        },
         Command::Cancel { what, reason } => {
             let before = client.deletion(&what).await?;
             let outcome = client.cancel(before.id, &reason).await?;
@@ -171,7 +178,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let health = client.health().await?;
             write(format, &health, show::health)?;
         }
-        Command::Completions { .. } => {}
+        Command::Completions { .. } | Command::Archived { .. } => {}
         #[cfg(feature = "serve")]
         Command::Serve { .. } | Command::Demo { .. } | Command::Keys { .. } | Command::Sandbox { .. } => {}
     }
@@ -269,6 +276,26 @@ async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::
     write(format, &page, |page| {
         let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
         lines(&page.items) + more
+    })
+}
+
+async fn list_archived(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {
+    let limit = which.limit as usize;
+    let mut query = ListQuery { status: which.status, kind: which.kind, ..ListQuery::default() };
+    let mut all = Page { items: Vec::new(), next: None };
+    while all.items.len() < limit {
+        query.limit = Some(u32::try_from((limit - all.items.len()).min(PAGE_MAX as usize))?);
+        let page = client.all_archived(&query).await?;
+        all.items.extend(page.items);
+        all.next = page.next;
+        if all.next.is_none() {
+            break;
+        }
+        query.after.clone_from(&all.next);
+    }
+    write(format, &all, |page| {
+        let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
+        show::all_archived(&page.items) + more
     })
 }
 

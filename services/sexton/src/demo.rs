@@ -22,7 +22,8 @@ use sexton_model::time::{Day, add_days};
 use sexton_model::{Actor, DeletionId, ResourceId};
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::{self, embedded::Embedded};
+use crate::serve;
+use crate::serve::embedded::{Embedded, Kept};
 use platform::Platform;
 use screen::Screen;
 
@@ -107,7 +108,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let before = platform.describe()?;
 
     let embedded = Embedded::start(
-        (ledger.clone(), witness, None),
+        (ledger.clone(), witness),
+        Kept::default(),
         &platform.instances(),
         Vec::new(),
         Duration::from_secs(1),

@@ -1,4 +1,5 @@
 //! `sexton`, the operator's program: client commands, `serve` (everything in one process) and `demo`.
+mod archived;
 mod arguments;
 mod client;
 #[cfg(feature = "serve")]

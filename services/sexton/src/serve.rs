@@ -15,14 +15,14 @@ use serde::Deserialize;
 use sexton_consumer::Metrics;
 use sexton_coordinator::Witness;
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::settings::{ApiSection, AuditSection, CreditSection, PlansSection};
+use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::Instance;
 use sexton_model::time::Day;
 use sexton_service::{Config, Health, Telemetry, config, shutdown_on_signal, telemetry};
 
-use embedded::Embedded;
+use embedded::{Embedded, Kept};
 
 /// The section `[ledger]`.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
+    let archive = ArchiveSection::read(&config)?;
+    archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = plans.load(&config, day.is_rehearsal())?;
     let token = api.token(&config, api.listen)?;
     let instances = instances(&config)?;
@@ -67,12 +69,16 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let options = Options { day, limits: credit.limits()? };
     let sqlite = config.path(&ledger.sqlite);
     let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));
-    let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let store = Arc::new(SqliteLedger::open(&sqlite, options).await?);
+    let ledger: Arc<dyn Ledger> = store.clone();
     // With the job table's lock: two processes would each make a key.
-    let attester = audit.attester(&config, &witness, signing::keys(&sqlite)?)?;
+    let (signer, known) = signing::keys(&sqlite)?;
+    let attester = audit.attester(&config, &witness, (signer.clone(), known.clone()))?;
+    let archiver = archive.map(|section| section.archiver(&config, store, (signer, known)));
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
-        (ledger, witness, Some(attester)),
+        (ledger, witness),
+        Kept { attester: Some(attester), archiver },
         &instances,
         credit.unpacked,
         Duration::from_secs(1),

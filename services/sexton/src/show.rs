@@ -1,5 +1,5 @@
 //! One record, the health, the pauses: as people read them.
-use sexton_api::{DeletionInfo, HealthInfo, JobInfo};
+use sexton_api::{ArchivedInfo, DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::Timestamp;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
@@ -55,6 +55,42 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     }
     let chain = format!("\naudit       {} events, chain {}\n", info.trail.len(), info.chain);
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+/// What stays of a record that was archived.
+pub fn archived(info: &ArchivedInfo) -> String {
+    format!(
+        "{} of {} is over ({}) since {}, and was archived at {}\nfile        {}\nsha256      {}\naudit       {} \
+         events, the last with the hash {}\nsignature   {} (key {})\n\nsexton archived FILE --key … tells its story\n",
+        info.id,
+        info.resource,
+        info.status.word(),
+        moment(Some(info.ended_at)),
+        moment(Some(info.archived_at)),
+        info.file,
+        info.sha256,
+        info.events,
+        info.head,
+        info.signed,
+        info.key_id,
+    )
+}
+
+/// A listing of the archive.
+pub fn all_archived(items: &[ArchivedInfo]) -> String {
+    table(
+        ["record", "resource", "status", "ended (UTC)", "archived (UTC)", "file"],
+        items.iter().map(|a| {
+            [
+                a.id.to_string(),
+                a.resource.to_string(),
+                a.status.word().to_owned(),
+                moment(Some(a.ended_at)),
+                moment(Some(a.archived_at)),
+                a.file.clone(),
+            ]
+        }),
+    )
 }
 
 /// What has appeared since the targets were pinned, as it was when they were last read again before each stage.

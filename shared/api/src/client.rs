@@ -9,9 +9,9 @@ use sexton_model::belts::Pause;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::types::{
-    AcceptReview, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, Hashes, HashesQuery,
-    HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem, Reason, Register,
-    Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
+    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, Hashes,
+    HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem,
+    Reason, Register, Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -34,6 +34,13 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+}
+
+impl ClientError {
+    /// Whether what was asked for was archived: then [`Client::archived`] says where it is.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Problem(problem) if problem.status == StatusCode::GONE.as_u16())
+    }
 }
 
 /// Speaks to one coordinator.
@@ -156,6 +163,24 @@ impl Client {
     /// As [`Self::register`].
     pub async fn deletion(&self, what: &str) -> Result<DeletionInfo, ClientError> {
         self.send("reading a deletion", self.request(Method::GET, &format!("/v1/deletions/{what}"))).await
+    }
+
+    /// One page of what stays of archived records, newest first. Of the query only kind, status, after and limit may be
+    /// given.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn all_archived(&self, query: &ListQuery) -> Result<Page<ArchivedInfo>, ClientError> {
+        self.send("listing the archive", self.request(Method::GET, "/v1/archived").query(query)).await
+    }
+
+    /// What stays of one archived record. `what` is its id or its resource: then the latest one.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn archived(&self, what: &str) -> Result<ArchivedInfo, ClientError> {
+        let path = format!("/v1/archived/{what}");
+        self.send("looking into the archive", self.request(Method::GET, &path)).await
     }
 
     /// Cancel it: the resource comes back.

@@ -304,6 +304,35 @@ pub struct DeletionInfo {
     pub chain: String,
 }
 
+/// What stays of a record that was archived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArchivedInfo {
+    /// The record.
+    pub id: DeletionId,
+    /// Its resource.
+    pub resource: ResourceId,
+    /// How it ended.
+    pub status: RecordStatus,
+    /// When.
+    pub ended_at: Timestamp,
+    /// When it was archived.
+    pub archived_at: Timestamp,
+    /// The file, relative to the archive's folder.
+    pub file: String,
+    /// SHA-256 of that file, in hexadecimal.
+    pub sha256: String,
+    /// How many events its chain has.
+    pub events: i64,
+    /// Hash of the last one, in hexadecimal.
+    pub head: String,
+    /// The key that this was signed with.
+    pub key_id: String,
+    /// The signature over all of it but the key, with the ledger's name, in base64.
+    pub signature: String,
+    /// `verified`, or why that is not known.
+    pub signed: String,
+}
+
 /// One instance.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceInfo {

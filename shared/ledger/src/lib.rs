@@ -7,6 +7,7 @@
 //!
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
+mod archive;
 pub mod batch;
 mod bounds;
 mod chains;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
@@ -40,6 +42,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 
+pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
@@ -209,7 +212,7 @@ pub trait Ledger: DueReader {
     /// Everything about one deletion, with its audit trail.
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError>;
 
-    /// The live record of a resource, else its latest one.
+    /// The live record of a resource, else its latest one, which may be archived.
     async fn deletion_of(&self, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError>;
 
     /// Deletions, newest first.
@@ -297,6 +300,11 @@ pub trait Ledger: DueReader {
     /// # Errors
     /// [`LedgerError::TooMany`]. Else the store cannot be read.
     async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError>;
+    /// What stays of a record that was archived.
+    async fn stub(&self, id: DeletionId) -> Result<Option<Stub>, LedgerError>;
+
+    /// Stubs, newest record first.
+    async fn stubs(&self, filter: &StubFilter) -> Result<Page<Stub>, LedgerError>;
 }
 
 /// How a ledger is opened.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use async_trait::async_trait;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Intent, Ledger, LedgerError, NotDone, Options};
+use sexton_ledger::{Archive, Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 use sexton_model::decide::Event;
@@ -108,6 +108,19 @@ impl Fixture for OneFile {
 
     async fn execute(&self, sql: &'static str) {
         sqlx::query(sql).execute(&mut self.raw().await).await.unwrap();
+    }
+
+    async fn attempt(&self, sql: &'static str) -> Result<u64, String> {
+        let done = sqlx::query(sql).execute(&mut self.raw().await).await;
+        done.map(|done| done.rows_affected()).map_err(|e| e.to_string())
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.raw().await).await.unwrap()
+    }
+
+    async fn archive(&self) -> Arc<dyn Archive> {
+        self.opened.lock().unwrap().upgrade().unwrap()
     }
 
     async fn copy(&self) {

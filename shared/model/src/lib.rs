@@ -7,8 +7,9 @@
 //! Where to look: ids in [`id`], time and calendars in [`time`], what can be deleted in [`resource`], plans
 //! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
-//! in [`audit`], what is signed of it in [`attest`], a ledger that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since
-//! targets were pinned in [`targets`].
+//! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
+//! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`].
+pub mod archive;
 pub mod attest;
 pub mod audit;
 pub mod beacon;

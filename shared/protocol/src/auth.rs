@@ -41,11 +41,15 @@ pub enum Direction {
     Event,
     /// Coordinators to whoever checks the audit trail. Signed, and no message: it is kept.
     Checkpoint,
+    /// Coordinators to whoever reads a file of the archive. Signed, and no message: it is kept.
+    Archive,
+    /// Coordinators to whoever reads what stays of an archived record. Signed, and no message: it is kept.
+    Stub,
 }
 
 impl Direction {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Order,
         Self::Outcome,
         Self::StageDue,
@@ -54,6 +58,8 @@ impl Direction {
         Self::Rejected,
         Self::Event,
         Self::Checkpoint,
+        Self::Archive,
+        Self::Stub,
     ];
 
     /// The label that is authenticated before the body.
@@ -67,6 +73,8 @@ impl Direction {
             Self::Rejected => "rejected",
             Self::Event => "event",
             Self::Checkpoint => "checkpoint",
+            Self::Archive => "archive",
+            Self::Stub => "stub",
         }
     }
 }

@@ -6,10 +6,11 @@
 //! the coordinators may speak ([`BeaconSigner`]). Nothing here does I/O or reads a clock.
 //!
 //! Where to look: the messages in [`message`], which of them travel together in [`channel`], the envelope in
-//! [`envelope`], MACs in [`auth`], signatures in [`sign`], key files in [`keyfile`], JSON Schema and AsyncAPI
-//! in [`schema`].
+//! [`envelope`], MACs in [`auth`], signatures in [`sign`], what is signed to be kept in [`archive`], key files in
+//! [`keyfile`], JSON Schema and AsyncAPI in [`schema`].
 //!
 //! On the way in, verify first and decode afterwards: nothing is parsed that nobody vouches for.
+pub mod archive;
 pub mod auth;
 pub mod channel;
 pub mod envelope;

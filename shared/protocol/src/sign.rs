@@ -1,5 +1,5 @@
 //! Signatures, for what everyone may read but only the coordinators may say: beacons, extensions, events, and
-//! checkpoints of the audit trail.
+//! what is kept of the audit trail: its signed checkpoints, and the archive.
 //!
 //! Ed25519 over the direction label, a zero byte and the body. Keys rotate as MAC keys do.
 use std::collections::BTreeMap;

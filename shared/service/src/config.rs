@@ -18,6 +18,7 @@ pub const SECTIONS: &[&str] = &[
     "plans",
     "credit",
     "audit",
+    "archive",
     "scheduler",
     "telemetry",
     "health",
@@ -198,6 +199,11 @@ impl Config {
             });
         }
         Ok(Self { file: file.to_owned(), table })
+    }
+
+    /// Whether there is such a section: for what is off unless it is configured.
+    pub fn has(&self, section: &str) -> bool {
+        self.table.contains_key(section)
     }
 
     /// One section; a missing one is empty, so that a missing key is named.

@@ -8,7 +8,7 @@ use sexton_api::{
     Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PauseRequest,
     PauseResponse, Reason, Rescue, Waive,
 };
-use sexton_ledger::{DeletionFilter, Intent, NewDeletion};
+use sexton_ledger::{DeletionFilter, Intent, NewDeletion, NotDone};
 use sexton_model::DeletionId;
 use sexton_model::belts::Pause;
 use sexton_model::decide::Event;
@@ -18,7 +18,7 @@ use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, By, Caller, Shared, views};
+use super::{Api, By, Caller, Shared, archived, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -89,19 +89,16 @@ pub(super) async fn list(
     Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
 }
 
-fn parse(id: &str) -> Result<DeletionId, Refused> {
+pub(super) fn parse(id: &str) -> Result<DeletionId, Refused> {
     id.parse().map_err(|e: sexton_model::InvalidId| Refused::field("deletion", e.to_string()))
 }
 
 async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> {
     let facts = api.engine.ledger.facts().await?;
     let instances = api.engine.ledger.instances().await?;
-    let view = api
-        .engine
-        .ledger
-        .deletion(id)
-        .await?
-        .ok_or_else(|| Refused::absent(format_args!("deletion {id}")))?;
+    let Some(view) = api.engine.ledger.deletion(id).await? else {
+        return Err(archived::missing(api, id).await?);
+    };
     let chain = api.engine.ledger.verify_chain(id).await?;
     let around = views::Around { day: facts.day, now: facts.now, instances: &instances };
     Ok(Json(views::deletion(view, &around, chain)))
@@ -135,7 +132,10 @@ async fn decide(api: &Api, id: &str, caller: Caller, event: Event) -> Result<Jso
     let mut results = running
         .await
         .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;
-    let decided = results.pop().ok_or_else(|| Refused::absent("result"))??;
+    let decided = match results.pop().ok_or_else(|| Refused::absent("result"))? {
+        Err(NotDone::NoSuchDeletion(id)) => return Err(archived::missing(api, id).await?),
+        decided => decided?,
+    };
     Ok(Json(Outcome { status: decided.status }))
 }
 

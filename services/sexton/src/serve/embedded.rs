@@ -6,7 +6,7 @@ use sexton_bus::Topology;
 use sexton_bus::local::Local;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Attester, Ended, Engine, Options as EngineOptions, Witness};
+use sexton_coordinator::{Archiver, Attester, Ended, Engine, Options as EngineOptions, Witness};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -22,6 +22,15 @@ mod tests;
 
 /// The broker user of the scheduler.
 const SCHEDULER: &str = "scheduler";
+
+/// What signs and what archives, if anything does.
+#[derive(Default)]
+pub struct Kept {
+    /// The heads of the audit trail's chains.
+    pub attester: Option<Attester>,
+    /// Records that are over.
+    pub archiver: Option<Archiver>,
+}
 
 /// What runs.
 pub struct Embedded {
@@ -40,9 +49,10 @@ pub struct Embedded {
 
 impl Embedded {
     /// Start a coordinator and a scheduler. Keys are drawn anew: nothing that they prove outlives the process. What is
-    /// signed of the audit trail does, so the `attester`, if there is one, has a key of its own.
+    /// `kept` does, so that has a key of its own.
     pub fn start(
-        (ledger, witness, attester): (Arc<dyn Ledger>, Arc<Witness>, Option<Attester>),
+        (ledger, witness): (Arc<dyn Ledger>, Arc<Witness>),
+        kept: Kept,
         instances: &[Instance],
         unpacked: Vec<Instance>,
         look_every: Duration,
@@ -63,8 +73,12 @@ impl Embedded {
             unpacked,
             witness,
         });
-        let engine = Arc::new(match attester {
+        let engine = match kept.attester {
             Some(attester) => engine.signing(attester),
+            None => engine,
+        };
+        let engine = Arc::new(match kept.archiver {
+            Some(archiver) => engine.archiving(archiver),
             None => engine,
         });
         let tasks = TaskTracker::new();

@@ -14,7 +14,7 @@ use sexton_model::time::{Day, add_days};
 use sexton_model::{DeletionId, JobId};
 use tokio_util::sync::CancellationToken;
 
-use super::embedded::Embedded;
+use super::embedded::{Embedded, Kept};
 use crate::demo::platform::{self, Platform};
 use crate::waiting::wait_for;
 
@@ -33,9 +33,10 @@ async fn start(folder: &Path, platform: &Platform) -> Running {
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
     let witness = Witness::open(&super::beside(&file), ledger.as_ref(), false).await.unwrap();
     let shutdown = CancellationToken::new();
-    let both = (ledger.clone(), Arc::new(witness), None);
+    let both = (ledger.clone(), Arc::new(witness));
     let every = Duration::from_millis(200);
-    let embedded = Embedded::start(both, &platform.instances(), Vec::new(), every, shutdown.clone());
+    let embedded =
+        Embedded::start(both, Kept::default(), &platform.instances(), Vec::new(), every, shutdown.clone());
     for instance in platform.instances() {
         let (actions, driver) = platform.driver(&instance).unwrap();
         let options = sexton_consumer::Options { pulse_ms: 1_000, ..sexton_consumer::Options::default() };

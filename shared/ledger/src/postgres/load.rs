@@ -46,7 +46,9 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
      o.instances, o.restores, o.orders, checkpoints, checkpoint_at, review IS NOT NULL, \
      ARRAY(SELECT k.n FROM unnest($3::bigint[], $4::bigint[], $5::text[]) \
        WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
-       WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash)) FROM ledger, \
+       WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) \
+       AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
+       AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))) FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \

@@ -10,6 +10,7 @@
 //! Why no `SKIP LOCKED`: the finders give hints without locks, and an intent must be answered, not skipped.
 //! Why READ COMMITTED: with locks taken first, each later statement sees what the locks protect; a stricter
 //! level would see the state before the wait for the lock, and fail instead.
+mod archive;
 mod attest;
 mod chain;
 mod codes;
@@ -34,6 +35,7 @@ mod write;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
@@ -45,6 +47,7 @@ use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
 use sqlx::{PgPool, Row as _};
 
+pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
@@ -53,7 +56,7 @@ use crate::round::Round;
 use crate::{
     Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Grown, Health,
     InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter,
-    ResourceView, Verified,
+    ResourceView, StubFilter, Verified,
 };
 use error::doing;
 
@@ -90,7 +93,7 @@ impl PgLedger {
     /// [`Self::migrate`]), or if the ledger was created with another day; [`LedgerError::Store`] if the database
     /// cannot be reached.
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
-        let (pool, standing) = open::open(url, options.day).await?;
+        let (pool, standing) = open::open(url, options.day, open::CONNECTIONS_MAX).await?;
         // Fences of its own this process has not committed yet.
         let known = Known::new(standing.ledger, Mark { fence: 0, ..standing.mark });
         let memory = memory::Memory::new();
@@ -275,5 +278,15 @@ impl Ledger for PgLedger {
     async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError> {
         within("audit events", events.len(), HASHES_MAX)?;
         attest::hashes(self, &events).await
+    }
+
+    async fn stub(&self, id: DeletionId) -> Result<Option<Stub>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading a stub"))?;
+        archive::stub(&mut db, id).await
+    }
+
+    async fn stubs(&self, filter: &StubFilter) -> Result<Page<Stub>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading stubs"))?;
+        archive::stubs(&mut db, filter).await
     }
 }

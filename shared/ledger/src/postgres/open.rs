@@ -27,7 +27,7 @@ const READ: &str = "SELECT day FROM ledger";
 
 /// Connections of one process: a few batches at a time, and people who look. Far below a server's usual hundred,
 /// so that several processes fit.
-const CONNECTIONS_MAX: u32 = 16;
+pub(super) const CONNECTIONS_MAX: u32 = 16;
 
 /// A connection that was used so lately is taken to live; asking first would be a round trip for every batch. If it
 /// does not live, that batch fails and is delivered again.
@@ -89,10 +89,11 @@ pub(super) async fn migrate(url: &str, day: Day) -> Result<Vec<String>, LedgerEr
     Ok(done)
 }
 
-/// Connect and check that the tables are those of this version; the pool, and where the ledger stands.
-pub(super) async fn open(url: &str, day: Day) -> Result<(PgPool, Standing), LedgerError> {
+/// Connect, with at most so many connections, and check that the tables are those of this version; the pool, and where
+/// the ledger stands.
+pub(super) async fn open(url: &str, day: Day, connections: u32) -> Result<(PgPool, Standing), LedgerError> {
     let pool = PgPoolOptions::new()
-        .max_connections(CONNECTIONS_MAX)
+        .max_connections(connections)
         .test_before_acquire(false)
         .before_acquire(|db, meta| {
             Box::pin(async move {

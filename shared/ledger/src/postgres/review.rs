@@ -12,10 +12,13 @@ use crate::known;
 /// A block of fences may have been taken from its first number on.
 const STANDING: &str = "SELECT l.ledger, l.epoch, l.checkpoints, l.checkpoint_at, l.revision, l.review, \
      CASE WHEN f.is_called THEN f.last_value + 1023 ELSE 0 END FROM ledger l, fence f";
-/// Places (from 1) of the landmarks that are not there, or are something else there.
+/// Places (from 1) of the landmarks that are not there, or are something else there. That of a record that was archived
+/// is confirmed by its stub, as far as that reaches; orders, which have no number, are not.
 pub(super) const MISSING: &str = "SELECT k.n FROM unnest($1::bigint[], $2::bigint[], $3::text[]) \
      WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
-     WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) ORDER BY k.n";
+     WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) \
+     AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
+     AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash)) ORDER BY k.n";
 const CHECKPOINT: &str = "UPDATE ledger SET checkpoints = checkpoints + 1, \
      checkpoint_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      RETURNING epoch, checkpoints, checkpoint_at, revision";

@@ -18,7 +18,8 @@ use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Pa
 const TARGETS: &str = "SELECT instance, body FROM targets WHERE deletion_id = $1 ORDER BY instance";
 const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 ORDER BY seq";
 const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
-const OF_RESOURCE: &str = "SELECT id FROM deletions WHERE resource = $1 ORDER BY live DESC, id DESC LIMIT 1";
+const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE resource = $1 \
+     UNION ALL SELECT deletion_id, false FROM stubs WHERE resource = $1) r ORDER BY live DESC, id DESC LIMIT 1";
 const LIST: &str = "SELECT d.id, d.resource, d.scope, d.status FROM deletions d WHERE d.id < ";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
@@ -47,7 +48,10 @@ pub(super) async fn deletion(ledger: &PgLedger, id: DeletionId) -> Result<Option
     Ok(Some(DeletionView { deletion, targets, audit }))
 }
 
-async fn targets(db: &mut PgConnection, id: DeletionId) -> Result<BTreeMap<Instance, Value>, LedgerError> {
+pub(super) async fn targets(
+    db: &mut PgConnection,
+    id: DeletionId,
+) -> Result<BTreeMap<Instance, Value>, LedgerError> {
     let part = || doing("reading targets");
     let rows = sqlx::query(TARGETS).bind(id.0).fetch_all(db).await.map_err(part())?;
     rows.iter()
@@ -91,7 +95,7 @@ pub(super) async fn verify_chain(
     Ok(audit::verify(events.iter().map(|(seq, body, hash)| (*seq, body.as_bytes(), *hash)), head))
 }
 
-/// The live record of a resource, else its latest one.
+/// The live record of a resource, else its latest one, which may be archived.
 pub(super) async fn deletion_of(
     ledger: &PgLedger,
     resource: &ResourceId,

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use sexton_model::job::StateName;
-use sexton_model::{DeletionId, JobId};
+use sexton_model::{DeletionId, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
@@ -13,7 +13,8 @@ use crate::LedgerError;
 use crate::batch::{AuditWrite, Loaded, Writes};
 use crate::rules::text;
 
-const HEADS: &str = "UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live \
+const HEADS: &str = "UPDATE deletions SET audit_seq = v.seq, audit_head = v.head, status = v.status, live = v.live, \
+     ended_at = CASE WHEN v.live THEN NULL ELSE coalesce(ended_at, $6) END \
      FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::smallint[], $5::boolean[]) \
      AS v (id, seq, head, status, live) WHERE deletions.id = v.id AND deletions.audit_seq < v.seq";
 const AUDIT: &str = "INSERT INTO audit (deletion_id, seq, body, hash) \
@@ -47,7 +48,7 @@ pub(super) async fn write(
         return Ok(());
     }
     presence(db, &writes).await?;
-    heads(db, &writes).await?;
+    heads(db, &writes, loaded.now).await?;
     let running = |state: Option<&StateName>| state == Some(&StateName::Running);
     let (known, new): (Vec<_>, Vec<_>) = writes.jobs.values().partition(|row| there.contains_key(&row.id));
     let (steps, others): (Vec<_>, Vec<_>) = known
@@ -67,7 +68,7 @@ pub(super) async fn write(
     audit(db, writes.audit).await
 }
 
-async fn heads(db: &mut PgConnection, writes: &Writes) -> Result<(), LedgerError> {
+async fn heads(db: &mut PgConnection, writes: &Writes, now: Timestamp) -> Result<(), LedgerError> {
     let mut columns = (vec![], vec![], vec![], vec![], vec![]);
     for (id, (seq, head, status)) in &writes.heads {
         columns.0.push(id.0);
@@ -82,6 +83,7 @@ async fn heads(db: &mut PgConnection, writes: &Writes) -> Result<(), LedgerError
         .bind(columns.2)
         .bind(columns.3)
         .bind(columns.4)
+        .bind(now.0)
         .execute(db)
         .await
         .map_err(doing("writing deletions"))?;

@@ -10,7 +10,7 @@ use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Mode;
-use sexton_model::{DeletionId, Instance, JobId};
+use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 
 use super::counts::Counts;
 use super::load::Headed;
@@ -57,6 +57,8 @@ pub(super) struct Outcome {
 /// What the batch found: it decides how a row is written.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// When it was decided.
+    pub(super) now: Timestamp,
     /// Jobs that had an order out and were not being cancelled.
     pub(super) running: HashSet<JobId>,
     restores: HashSet<JobId>,
@@ -84,7 +86,7 @@ impl Batch {
     /// If an event cannot be written down, which would be a defect.
     pub(super) fn decide(self, limits: &Limits) -> Result<(Left, Outcome), LedgerError> {
         let Self { mut loaded, intents, piece, revision } = self;
-        let mut found = Found::default();
+        let mut found = Found { now: loaded.now, ..Found::default() };
         for (deletion, _) in loaded.deletions.values() {
             found.note(deletion);
         }

@@ -9,6 +9,7 @@
 //!
 //! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
 //! [`SqliteLedger::open`] goes on from the last commit.
+mod archive;
 mod attesting;
 mod clock;
 mod codes;
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use sexton_model::archive::{Document, Stub};
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
@@ -43,7 +45,7 @@ use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
+use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use self::clock::Clock;
@@ -54,9 +56,9 @@ use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Grown, Health,
-    InstanceState, Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused, ResourceFilter,
-    ResourceView, Verified,
+    Alive, Archive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Ended, Facts, Grown,
+    Health, InstanceState, Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused,
+    ResourceFilter, ResourceView, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -372,5 +374,38 @@ impl Ledger for SqliteLedger {
     async fn event_hashes(&self, events: Vec<(String, i64)>) -> Result<Vec<Option<Hash>>, LedgerError> {
         within("audit events", events.len(), HASHES_MAX)?;
         self.reads.read(move |db| attesting::hashes(db, &events)).await
+    }
+
+    async fn stub(&self, id: DeletionId) -> Result<Option<Stub>, LedgerError> {
+        self.reads.read(move |db| archive::stub(db, id)).await
+    }
+
+    async fn stubs(&self, filter: &StubFilter) -> Result<Page<Stub>, LedgerError> {
+        let filter = filter.clone();
+        self.reads.read(move |db| archive::stubs(db, &filter)).await
+    }
+}
+
+/// One process writes the file, so its writer archives, too; the triggers hold what a role holds elsewhere.
+#[async_trait]
+impl Archive for SqliteLedger {
+    async fn ended(
+        &self,
+        before: Timestamp,
+        after: Option<Ended>,
+        limit: u32,
+    ) -> Result<Vec<Ended>, LedgerError> {
+        self.reads.read(move |db| archive::ended(db, before, after, limit)).await
+    }
+
+    async fn whole(&self, id: DeletionId) -> Result<Option<Document>, LedgerError> {
+        self.reads.read(move |db| archive::whole(db, id)).await
+    }
+
+    async fn archive(&self, stub: &Stub) -> Result<bool, LedgerError> {
+        match self.ask(Work::Archive(Box::new(stub.clone()))).await? {
+            Answer::Archive(archived) => Ok(archived),
+            other => Err(mixed_up(&other)),
+        }
     }
 }

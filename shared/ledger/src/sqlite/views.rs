@@ -116,12 +116,13 @@ pub(super) fn verify_chain(db: &Db, id: DeletionId) -> Result<Result<(), Broken>
     Ok(audit::verify(chain.iter().map(|(seq, body, hash)| (*seq, body.as_bytes(), *hash)), head))
 }
 
-/// The live record of a resource, else its latest one.
+/// The live record of a resource, else its latest one, which may be archived.
 pub(super) fn deletion_of(db: &Db, resource: &ResourceId) -> Result<Option<DeletionId>, LedgerError> {
     let doing = "reading a resource's records";
     let mut bind = Bind::default();
     bind.add(resource.to_string());
-    let sql = "SELECT id FROM deletions WHERE resource = ? ORDER BY live DESC, id DESC LIMIT 1";
+    let sql = "SELECT id, live FROM deletions WHERE resource = ?1 \
+               UNION ALL SELECT deletion_id, 0 FROM stubs WHERE resource = ?1 ORDER BY 2 DESC, 1 DESC LIMIT 1";
     let found = rows(db, doing, sql, bind)?;
     found.first().map(|row| row.try_get(0).map(DeletionId).map_err(store(doing))).transpose()
 }

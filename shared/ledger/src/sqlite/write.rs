@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::params;
 use serde_json::Value;
-use sexton_model::{DeletionId, JobId};
+use sexton_model::{DeletionId, JobId, Timestamp};
 
 use super::connection::{Bind, Db, change_one, each, execute, rows, store};
 use super::decided::Found;
@@ -12,7 +12,8 @@ use crate::batch::{AuditWrite, Writes};
 use crate::row::JobRow;
 use crate::{LedgerError, rules};
 
-const HEAD: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ?, status = ?, live = ? WHERE id = ?";
+const HEAD: &str =
+    "UPDATE deletions SET audit_seq = ?, audit_head = ?, status = ?, live = ?, ended_at = ? WHERE id = ?";
 
 /// Between two steps only the chain grows: the partial index on `live` is not touched.
 const CHAIN: &str = "UPDATE deletions SET audit_seq = ?, audit_head = ? WHERE id = ?";
@@ -39,7 +40,7 @@ pub(super) fn write(
     statuses: &HashSet<DeletionId>,
 ) -> Result<(), LedgerError> {
     write_jobs(db, &writes, found, begun)?;
-    write_heads(db, &writes, statuses)?;
+    write_heads(db, &writes, (statuses, found.now))?;
     audit(db, writes.audit)?;
     each(db, "writing manifests", MANIFEST, writes.manifests, |statement, (id, slot, step, value)| {
         statement.execute(params![JobId::of(id, slot).0, step, value.to_string()])
@@ -96,11 +97,16 @@ fn write_jobs(
     jobs::insert(db, new)
 }
 
-fn write_heads(db: &Db, writes: &Writes, statuses: &HashSet<DeletionId>) -> Result<(), LedgerError> {
+fn write_heads(
+    db: &Db,
+    writes: &Writes,
+    (statuses, now): (&HashSet<DeletionId>, Timestamp),
+) -> Result<(), LedgerError> {
     let (changed, grown): (Vec<_>, Vec<_>) = writes.heads.iter().partition(|(id, _)| statuses.contains(id));
     let doing = "writing records' heads";
     let mut count = each(db, doing, HEAD, changed, |statement, (id, (seq, head, status))| {
-        statement.execute(params![seq, head, codes::of_status(*status), status.live(), id.0])
+        let ended_at = (!status.live()).then_some(now.0);
+        statement.execute(params![seq, head, codes::of_status(*status), status.live(), ended_at, id.0])
     })?;
     count += each(db, doing, CHAIN, grown, |statement, (id, (seq, head, _))| {
         statement.execute(params![seq, head, id.0])

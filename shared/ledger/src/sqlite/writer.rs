@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
@@ -16,7 +17,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{attesting, inventory, pausing, reviewing, run};
+use super::{archive, attesting, inventory, pausing, reviewing, run};
 use crate::known::Known;
 use crate::{Alive, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
@@ -45,6 +46,7 @@ pub(super) enum Work {
     Confront(Checkpoint),
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
+    Archive(Box<Stub>),
     Compare,
 }
 
@@ -61,6 +63,7 @@ pub(super) enum Answer {
     Confront(Option<Review>, Mark),
     Accept(bool),
     Attest(bool),
+    Archive(bool),
     Compare(Result<(), String>),
 }
 
@@ -201,6 +204,7 @@ fn one(
             Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason))?)
         }
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
+        Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Compare => {
             staged.write_counts(db)?;
             Answer::Compare(memory::compare(db, memory, staged)?)

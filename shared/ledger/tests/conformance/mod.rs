@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps for luck: a rehearsal's day is a few milliseconds, and whoever waits for a moment polls
 //! the ledger's own clock, for a bounded time.
+mod archive;
 mod attested;
 mod belts;
 mod bounds;
@@ -18,10 +19,11 @@ pub mod stage;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_ledger::{Ledger, Options};
+use sexton_ledger::{Archive, Ledger, Options};
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 
+pub use self::archive::*;
 pub use self::attested::*;
 pub use self::belts::*;
 pub use self::bounds::*;
@@ -62,6 +64,15 @@ pub trait Fixture: Send + Sync {
 
     /// Run SQL of one statement, the same in both dialects, through a handle of one's own.
     async fn execute(&self, sql: &'static str);
+
+    /// Run SQL as [`Self::execute`] does: how many rows it changed, or what the database says.
+    async fn attempt(&self, sql: &'static str) -> Result<u64, String>;
+
+    /// The one number that this SQL asks for, the same in both dialects.
+    async fn count(&self, sql: &'static str) -> i64;
+
+    /// The archive's side of the ledger that is open.
+    async fn archive(&self) -> Arc<dyn Archive>;
 
     /// Keep a copy of the whole store as it is now.
     async fn copy(&self);
@@ -128,6 +139,13 @@ macro_rules! conformance_tests {
             what_has_grown_has_pages,
             a_rewritten_chain_holds_and_is_found_by_what_was_signed,
             hashes_are_told_in_order,
+            what_is_over_is_archived_whole_and_leaves_its_stub,
+            what_is_not_over_or_not_as_its_stub_says_stays,
+            rows_go_only_whole_and_with_their_stub,
+            an_archived_decision_is_no_step_back,
+            nothing_is_archived_under_review,
+            what_was_put_back_makes_the_same_document,
+            it_is_archived_once,
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,

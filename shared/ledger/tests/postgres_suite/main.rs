@@ -1,6 +1,7 @@
 //! The job table on PostgreSQL: the conformance suite, and what only this footing has to show.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+mod archive;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod database;
@@ -10,7 +11,8 @@ mod races;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_ledger::{Ledger, LedgerError, Options};
+use sexton_ledger::postgres::PgArchive;
+use sexton_ledger::{Archive, Ledger, LedgerError, Options};
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 
@@ -87,6 +89,19 @@ impl Fixture for Database {
         sqlx::query(sql).execute(&mut self.raw().await).await.unwrap();
     }
 
+    async fn attempt(&self, sql: &'static str) -> Result<u64, String> {
+        let done = sqlx::query(sql).execute(&mut self.raw().await).await;
+        done.map(|done| done.rows_affected()).map_err(|e| e.to_string())
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&mut self.raw().await).await.unwrap()
+    }
+
+    async fn archive(&self) -> Arc<dyn Archive> {
+        Arc::new(PgArchive::open(&self.url(), conformance::stage::options().day).await.unwrap())
+    }
+
     async fn copy(&self) {
         Database::copy(self).await;
     }
@@ -105,7 +120,11 @@ impl Fixture for Database {
 
 async fn tamper(database: &Database, sql: &'static str, deletion: DeletionId, seq: i64) {
     let mut db = database.raw().await;
-    sqlx::query("DROP TRIGGER IF EXISTS append_only ON audit").execute(&mut db).await.unwrap();
+    for guard in
+        ["DROP TRIGGER IF EXISTS append_only ON audit", "DROP TRIGGER IF EXISTS only_archived ON audit"]
+    {
+        sqlx::query(guard).execute(&mut db).await.unwrap();
+    }
     let done = sqlx::query(sql).bind(deletion.0).bind(seq).execute(&mut db).await.unwrap();
     assert_eq!(done.rows_affected(), 1);
 }

@@ -75,12 +75,13 @@ impl Site {
         let file = folder.path().join("sexton.db");
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
         let witness = Witness::open(&crate::serve::beside(&file), ledger.as_ref(), false).await.unwrap();
-        let both = (ledger, Arc::new(witness), None);
+        let both = (ledger, Arc::new(witness));
         let plans = Plans::of(&[("monitoring.toml", sexton_monitoring::ACTIONS)], &[("vm.toml", PLAN)], true)
             .unwrap();
         let shutdown = CancellationToken::new();
         let every = Duration::from_millis(100);
-        let embedded = Embedded::start(both, &instances, Vec::new(), every, shutdown.clone());
+        let embedded =
+            Embedded::start(both, Kept::default(), &instances, Vec::new(), every, shutdown.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token: None };

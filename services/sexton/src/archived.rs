@@ -1,0 +1,231 @@
+//! `sexton archived`: one file of the archive, checked offline, and its story.
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use sexton_api::{DeletionInfo, JobInfo, TrailLine, WaiverInfo};
+use sexton_model::archive::{Document, FILE_MAX_BYTES};
+use sexton_model::audit::hex;
+use sexton_model::deletion::{Deletion, RecordStatus, Waiver};
+use sexton_model::job::{Job, JobKind};
+use sexton_protocol::BeaconVerifier;
+use sexton_protocol::archive::{Opened, open, sha256};
+
+use crate::arguments::Format;
+use crate::output::write;
+use crate::show;
+
+/// Largest file of keys, in bytes: hundreds of keys.
+const KEYS_MAX_BYTES: u64 = 1 << 16;
+
+/// What is found.
+#[derive(Serialize)]
+struct Found {
+    sha256: String,
+    /// `verified`, or why not.
+    signature: String,
+    key_id: String,
+    /// `verified`, or why not.
+    document: String,
+    record: DeletionInfo,
+}
+
+/// Check a file of the archive against a file of public keys, and tell the record's story. Whether it is whole, and
+/// signed by one of the keys.
+///
+/// # Errors
+/// If one of the files cannot be read, or is none of its sort.
+pub fn check((file, key): (&Path, &Path), format: Format, trail: bool) -> anyhow::Result<bool> {
+    let keys = String::from_utf8(read(key, KEYS_MAX_BYTES)?)
+        .with_context(|| format!("{}: expected a file of public keys", key.display()))?;
+    let keys = BeaconVerifier::parse(&key.display().to_string(), &keys)?;
+    let bytes = read(file, FILE_MAX_BYTES)?;
+    let no_file = || format!("{}: it is no file of an archive", file.display());
+    let opened = open(&bytes, &keys).with_context(no_file)?;
+    let good = opened.signed.is_ok() && opened.sound.is_ok();
+    let found = found(&opened, hex(&sha256(&bytes))).with_context(no_file)?;
+    write(format, &found, |found| {
+        show::deletion(&found.record, trail)
+            + &format!(
+                "\nsha256      {}\nsignature   {} (key {})\ndocument    {}\n",
+                found.sha256, found.signature, found.key_id, found.document
+            )
+    })?;
+    Ok(good)
+}
+
+/// A file, as far as it is not longer than any of its sort.
+fn read(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    file.take(most + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
+    anyhow::ensure!(bytes.len() as u64 <= most, "{}: expected at most {most} bytes", path.display());
+    Ok(bytes)
+}
+
+fn found(opened: &Opened, sha256: String) -> Result<Found, serde_json::Error> {
+    fn said<E: std::fmt::Display>(result: &Result<(), E>) -> String {
+        match result {
+            Ok(()) => "verified".to_owned(),
+            Err(error) => format!("NOT VERIFIED: {error}"),
+        }
+    }
+    let document = said(&opened.sound);
+    let record = story(&opened.document, document.clone())?;
+    Ok(Found { sha256, signature: said(&opened.signed), key_id: opened.key_id.clone(), document, record })
+}
+
+/// A record that is over, as `show` shows it.
+fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json::Error> {
+    let d = document.read()?;
+    let record = d.record.clone();
+    let trail = document.trail()?.into_iter();
+    let undo = match d.status {
+        RecordStatus::Cancelled => "it was cancelled and restored",
+        RecordStatus::Rescued => "it was saved by hand",
+        RecordStatus::Recycled => "nothing: nothing is left",
+        RecordStatus::Live | RecordStatus::Restoring => "it was not over when this was written",
+    };
+    Ok(DeletionInfo {
+        id: d.id,
+        resource: record.resource.clone(),
+        status: d.status,
+        due: record.due.date,
+        zone: record.due.zone,
+        gone_by: record.gone_by,
+        requested_by: record.requested_by.to_string(),
+        reason: record.reason.clone(),
+        created_at: record.created_at,
+        jobs: d.jobs.iter().map(|job| job_info(&d, job)).collect(),
+        holds: d.holds.clone(),
+        waivers: d.waivers.iter().filter_map(|waiver| waived(&d, waiver)).collect(),
+        undo: undo.to_owned(),
+        cancel_until: None,
+        targets: document.targets.clone(),
+        trail: trail.map(|(seq, event, hash)| TrailLine { seq, event, hash: hex(&hash) }).collect(),
+        chain,
+    })
+}
+
+fn job_info(d: &Deletion, job: &Job) -> JobInfo {
+    let total = match job.kind {
+        JobKind::Stage(stage) => d.plan.stage(stage).steps.len(),
+        JobKind::Restore => d.undo_list().len(),
+    };
+    JobInfo {
+        job: job.kind,
+        state: job.state.name(),
+        due_at: None,
+        estimated: false,
+        ended_at: job.ended_at,
+        steps: (job.cursor, u16::try_from(total).unwrap_or(u16::MAX)),
+        step: None,
+        why: String::new(),
+    }
+}
+
+fn waived(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
+    let job = JobKind::from_slot(waiver.slot)?;
+    let undone = || d.undo_list().get(usize::from(waiver.step)).copied();
+    let step = match job {
+        JobKind::Stage(_) => d.waived_step(waiver),
+        JobKind::Restore => undone().and_then(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index))),
+    };
+    Some(WaiverInfo {
+        job,
+        step: step.map(|step| step.name.clone()),
+        claim: waiver.claim,
+        by: waiver.by.to_string(),
+        evidence: waiver.evidence.clone(),
+        at: waiver.at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use sexton_model::archive::{FORMAT, Link};
+    use sexton_model::audit::{GENESIS, link};
+    use sexton_model::catalogue::Catalogue;
+    use sexton_model::job::JobState;
+    use sexton_model::plan::Plan;
+    use sexton_model::time::Day;
+    use sexton_model::{DeletionId, Timestamp};
+    use sexton_protocol::BeaconSigner;
+    use sexton_protocol::archive::seal;
+
+    use super::*;
+
+    const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
+        [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
+        [stages.hard]\noffset_days = 1\nsteps = []\n[stages.purge]\noffset_days = 2\nsteps = []\n\
+        [stages.recycle]\noffset_days = 3\nsteps = []\n";
+
+    fn document() -> Document {
+        let record = json!({
+            "resource": {
+                "id": "vm/web01", "scope": "tenants/acme", "identity": {"uuid": "u"}, "criticality": "irreplaceable",
+            },
+            "due": {"date": "2026-12-01", "zone": "UTC", "moment": 0}, "requested_by": "ops",
+            "reason": "no longer needed", "created_at": 0,
+        });
+        let plan = Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap();
+        let day = Day::Rehearsal { length_ms: 1 };
+        let statement = serde_json::from_value(record.clone()).unwrap();
+        let made = Deletion::draw_up(DeletionId(17), statement, Arc::new(plan), day).unwrap();
+        let over = |job: &Job| Job { state: JobState::Done, ended_at: Some(Timestamp(5)), ..job.clone() };
+        let body = json!({"at": 0, "what": "created", "by": "ops", "detail": "no longer needed"}).to_string();
+        let head = link(&GENESIS, 1, body.as_bytes());
+        Document {
+            format: FORMAT,
+            ledger: "l".into(),
+            deletion: made.id,
+            resource: made.record.resource.id.clone(),
+            status: RecordStatus::Recycled,
+            ended_at: Timestamp(5),
+            plan: serde_json::to_value(&*made.plan).unwrap(),
+            record,
+            jobs: made.jobs.iter().map(over).collect(),
+            holds: vec![],
+            waivers: vec![],
+            targets: Default::default(),
+            manifests: vec![],
+            events: vec![Link { seq: 1, body, hash: head }],
+            head,
+        }
+    }
+
+    #[test]
+    fn a_file_tells_its_story_and_whether_it_is_what_was_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("deletion-17.json"), folder.path().join("keys.toml"));
+        let signer = BeaconSigner::generate("k", &mut rand::rng());
+        std::fs::write(&key, signer.verifier().to_file()).unwrap();
+        let check = |bytes: &[u8]| {
+            std::fs::write(&file, bytes).unwrap();
+            check((&file, &key), Format::Json, true).map_err(|e| format!("{e:#}"))
+        };
+        let good = seal(&document(), &signer).unwrap();
+        assert_eq!(check(&good), Ok(true));
+        let text = String::from_utf8(good.clone()).unwrap();
+        assert_eq!(check(text.replace("no longer needed", "no longer wanted").as_bytes()), Ok(false));
+        let mut cut = document();
+        cut.head = [9; 32];
+        assert_eq!(check(&seal(&cut, &signer).unwrap()), Ok(false), "signed, and its chain does not hold");
+        let stranger = BeaconSigner::generate("k", &mut rand::rng());
+        assert_eq!(check(&seal(&document(), &stranger).unwrap()), Ok(false));
+        let refused = check(b"{}").unwrap_err();
+        assert!(refused.contains("it is no file of an archive"), "{refused}");
+
+        let info = story(&document(), "verified".into()).unwrap();
+        let shown = show::deletion(&info, true);
+        for part in
+            ["d-17 deletes vm/web01", "status      recycled", "announce", "no longer needed", "created"]
+        {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+}
