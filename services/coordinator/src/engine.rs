@@ -104,9 +104,9 @@ impl Engine {
         }
     }
 
-    /// Archive what ended long ago, too.
-    pub fn archiving(self, archiver: Archiver) -> Self {
-        Self { archiver: Some(archiver), ..self }
+    /// Archive what ended long ago, too, if there is something that does.
+    pub fn archiving(self, archiver: Option<Archiver>) -> Self {
+        Self { archiver, ..self }
     }
 
     /// What archives, if that is configured.

@@ -63,10 +63,7 @@ impl Embedded {
             unpacked,
             witness,
         });
-        let engine = Arc::new(match archiver {
-            Some(archiver) => engine.archiving(archiver),
-            None => engine,
-        });
+        let engine = Arc::new(engine.archiving(archiver));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());
