@@ -106,9 +106,9 @@ impl Engine {
         }
     }
 
-    /// Sign the audit trail's heads, too.
-    pub fn signing(self, attester: Attester) -> Self {
-        Self { attester: Some(attester), ..self }
+    /// Sign the audit trail's heads, too, if there is something that does.
+    pub fn signing(self, attester: Option<Attester>) -> Self {
+        Self { attester, ..self }
     }
 
     /// What signs the audit trail's heads.
@@ -116,9 +116,9 @@ impl Engine {
         self.attester.as_ref()
     }
 
-    /// Archive what ended long ago, too.
-    pub fn archiving(self, archiver: Archiver) -> Self {
-        Self { archiver: Some(archiver), ..self }
+    /// Archive what ended long ago, too, if there is something that does.
+    pub fn archiving(self, archiver: Option<Archiver>) -> Self {
+        Self { archiver, ..self }
     }
 
     /// What archives, if that is configured.

@@ -12,7 +12,7 @@ use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Engine, Options, Witness};
+use sexton_coordinator::{Archiver, Engine, Options, Witness};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::Instance;
@@ -134,14 +134,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
     })
     .await?;
-    let archiver = match archive {
-        Some(section) => {
-            let url = section.url(config)?;
-            let store = patiently("opening the job table for the archive", || async {
-                Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
-            });
-            Some(section.archiver(config, store.await?, (signer.clone(), older_signers(&keys)?)))
-        }
+    let archiver = match &archive {
+        Some(section) => Some(archiver(config, section, day, (signer.clone(), older_signers(&keys)?)).await?),
         None => None,
     };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
@@ -154,11 +148,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         unpacked: credit.unpacked,
         witness,
     });
-    let engine = engine.signing(attester);
-    let engine = Arc::new(match archiver {
-        Some(archiver) => engine.archiving(archiver),
-        None => engine,
-    });
+    let engine = Arc::new(engine.signing(Some(attester)).archiving(archiver));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));
@@ -178,6 +168,20 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     });
     served?;
     Ok(ran?)
+}
+
+/// What archives, as a user of its own.
+async fn archiver(
+    config: &Config,
+    section: &ArchiveSection,
+    day: Day,
+    keys: (Arc<BeaconSigner>, BeaconVerifier),
+) -> anyhow::Result<Archiver> {
+    let url = section.url(config)?;
+    let store = patiently("opening the job table for the archive", || async {
+        Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
+    });
+    Ok(section.archiver(config, store.await?, keys))
 }
 
 /// The public keys that are handed out with the keys, if they are: after an exchange, older ones among them.

@@ -326,8 +326,8 @@ async fn an_archived_record_says_where_it_is() {
         unpacked: Vec::new(),
         witness: Arc::new(witness),
     });
-    let engine = Arc::new(engine.archiving(site.archiver(site.store())));
-    let plans = Arc::new(Plans::of(&[], &[], true).unwrap());
+    let engine = Arc::new(engine.archiving(Some(site.archiver(site.store()))));
+    let plans = Arc::new(Plans::of(&[], &[("vm.toml", PLAN)], true).unwrap());
     let api = Api { engine: engine.clone(), plans, token: None };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -362,7 +362,12 @@ async fn an_archived_record_says_where_it_is() {
     assert_eq!(client.all_archived(&ListQuery::default()).await.unwrap().items.len(), 1);
     let by_scope = ListQuery { scope: Some("tenants/acme".parse().unwrap()), ..ListQuery::default() };
     assert!(client.all_archived(&by_scope).await.unwrap_err().to_string().starts_with("scope: "));
-    assert!(client.name(&"vm/web01".parse().unwrap()).await.is_ok());
+    let name = client.name(&"vm/web01".parse().unwrap()).await.unwrap();
+    assert_eq!(
+        name.taken_by.as_deref(),
+        Some("a registered resource"),
+        "it came back, and is there as before"
+    );
     serving.abort();
 }
 

@@ -235,7 +235,7 @@ async fn a_coordinator_signs_at_its_start_and_at_its_end() {
         unpacked: Vec::new(),
         witness: Arc::new(witness),
     });
-    let engine = Arc::new(engine.signing(on.attester()));
+    let engine = Arc::new(engine.signing(Some(on.attester())));
     let stop = CancellationToken::new();
     let running = tokio::spawn(sexton_coordinator::run(engine.clone(), bus, stop.clone()));
     while on.stored().await == 0 {

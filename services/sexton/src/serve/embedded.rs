@@ -73,14 +73,7 @@ impl Embedded {
             unpacked,
             witness,
         });
-        let engine = match kept.attester {
-            Some(attester) => engine.signing(attester),
-            None => engine,
-        };
-        let engine = Arc::new(match kept.archiver {
-            Some(archiver) => engine.archiving(archiver),
-            None => engine,
-        });
+        let engine = Arc::new(engine.signing(kept.attester).archiving(kept.archiver));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());
