@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_api::{Client, ClientError, ListQuery};
@@ -10,7 +11,7 @@ use sexton_bus::local::Local;
 use sexton_bus::{Bus as _, Outgoing, Queue, Target, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::archiver::{Options, Round};
-use sexton_coordinator::{Archiver, Engine, Plans, Witness};
+use sexton_coordinator::{Archiver, Attester, Engine, Plans, Witness, attester};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Archive, Ended, Intent, Ledger, LedgerError, Limits, NewDeletion};
 use sexton_model::archive::{Document, Stub};
@@ -130,7 +131,20 @@ impl Site {
         while self.ledger.facts().await.unwrap().now.ms_since(decided.at) < 3 {
             tokio::task::yield_now().await;
         }
+        self.sign().await;
         id
+    }
+
+    /// Have all that has grown signed.
+    async fn sign(&self) {
+        let file = self.folder.path().join("checkpoints");
+        let (every, signer, known) = (Duration::from_secs(1), self.signer.clone(), BeaconVerifier::default());
+        let attester = Attester::new(attester::Options { file, every, signer, known });
+        let mut left = Some(attester::Round::default());
+        while let Some(round) = left {
+            left = attester.go_on(&*self.ledger, round).await;
+        }
+        assert_eq!(attester.trouble(), None);
     }
 
     fn store(&self) -> Store {

@@ -41,6 +41,12 @@ BEGIN
                 RAISE EXCEPTION 'a stub is of a record that is over, and says how it ended'
                     USING ERRCODE = 'restrict_violation';
             END IF;
+            -- What was rewritten since can then be told, whatever becomes of the file.
+            IF NOT EXISTS (SELECT 1 FROM attested a
+                    WHERE a.chain = 'd-' || NEW.deletion_id AND a.seq = NEW.events) THEN
+                RAISE EXCEPTION 'a record is archived once a signed checkpoint holds the end of its chain'
+                    USING ERRCODE = 'restrict_violation';
+            END IF;
             RETURN NEW;
         END
         $$;

@@ -36,6 +36,10 @@ CREATE TRIGGER stubs_are_of_what_is_over BEFORE INSERT ON stubs
             AND d.audit_seq = NEW.events AND d.audit_head = NEW.head)
       OR EXISTS (SELECT 1 FROM jobs WHERE deletion_id = NEW.deletion_id AND ended_at IS NULL)
     BEGIN SELECT RAISE(ABORT, 'a stub is of a record that is over, and says how it ended'); END;
+-- What was rewritten since can then be told, whatever becomes of the file.
+CREATE TRIGGER stubs_are_of_what_is_signed BEFORE INSERT ON stubs
+    WHEN NOT EXISTS (SELECT 1 FROM attested WHERE chain = 'd-' || NEW.deletion_id AND seq = NEW.events)
+    BEGIN SELECT RAISE(ABORT, 'a record is archived once a signed checkpoint holds the end of its chain'); END;
 CREATE TRIGGER no_stubs_under_review BEFORE INSERT ON stubs
     WHEN EXISTS (SELECT 1 FROM ledger WHERE review IS NOT NULL)
     BEGIN SELECT RAISE(ABORT, 'nothing is archived under review'); END;

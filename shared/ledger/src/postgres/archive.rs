@@ -17,6 +17,7 @@ use crate::archive::{Archive, Ended, StubFilter, readable};
 use crate::{LedgerError, Page};
 
 const ENDED: &str = "SELECT ended_at, id FROM deletions WHERE NOT live AND ended_at < $1 AND (ended_at, id) > ($2, $3) \
+     AND EXISTS (SELECT 1 FROM attested a WHERE a.chain = 'd-' || id AND a.seq = audit_seq) \
      ORDER BY ended_at, id LIMIT $4";
 const RECORD: &str = "SELECT d.resource, d.status, d.ended_at, d.audit_seq, d.audit_head, r.body, p.body, l.ledger \
      FROM ledger l, deletions d JOIN records r ON r.deletion_id = d.id JOIN plans p ON p.digest = d.plan \

@@ -33,7 +33,8 @@ const ATTESTED: &str = "INSERT INTO attested (chain, seq) SELECT * FROM unnest($
 const AFTER: &str =
     "SELECT body, key_id, signature FROM signed_checkpoints WHERE number > $1 ORDER BY number LIMIT $2";
 const HASHES: &str = "SELECT k.n, a.hash FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) \
-     AS k (n, deletion, seq) JOIN audit a ON a.deletion_id = k.deletion AND a.seq = k.seq";
+     AS k (n, deletion, seq) JOIN (SELECT deletion_id, seq, hash FROM audit \
+     UNION ALL SELECT deletion_id, events, head FROM stubs) a ON a.deletion_id = k.deletion AND a.seq = k.seq";
 const LEDGER_HASHES: &str = "SELECT k.n, a.hash FROM unnest($1::bigint[], $2::text[], $3::bigint[]) \
      AS k (n, chain, seq) JOIN ledger_audit a ON a.chain = k.chain AND a.seq = k.seq";
 

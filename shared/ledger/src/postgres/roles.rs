@@ -53,7 +53,7 @@ const ROLES: [Role; 3] = [
         name: "sexton_archiver",
         make: MAKE_ARCHIVER,
         grants: &[
-            "GRANT SELECT ON ledger, plans, records, jobs, holds, waivers, targets, manifests, audit, fence \
+            "GRANT SELECT ON ledger, plans, records, jobs, holds, waivers, targets, manifests, audit, attested, fence \
              TO sexton_archiver",
             "GRANT SELECT, INSERT ON stubs TO sexton_archiver",
             "GRANT SELECT, DELETE ON deletions TO sexton_archiver",

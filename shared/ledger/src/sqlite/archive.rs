@@ -28,6 +28,7 @@ pub(super) fn ended(
     let mut bind = Bind::default();
     bind.add(before.0).add(after.at.0).add(after.deletion.0).add(i64::from(limit.clamp(1, PAGE_MAX)));
     let sql = "SELECT ended_at, id FROM deletions WHERE NOT live AND ended_at < ?1 AND (ended_at, id) > (?2, ?3) \
+               AND EXISTS (SELECT 1 FROM attested AS a WHERE a.chain = 'd-' || id AND a.seq = audit_seq) \
                ORDER BY ended_at, id LIMIT ?4";
     rows(db, doing, sql, bind)?
         .iter()

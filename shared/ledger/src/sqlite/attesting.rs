@@ -126,7 +126,8 @@ pub(super) fn hashes(db: &Db, events: &[(String, i64)]) -> Result<Vec<Option<Has
         let sql = match chain.parse::<DeletionId>() {
             Ok(id) => {
                 bind.add(id.0).add(*seq);
-                "SELECT hash FROM audit WHERE deletion_id = ? AND seq = ?"
+                "SELECT hash FROM audit WHERE deletion_id = ?1 AND seq = ?2 \
+                 UNION ALL SELECT head FROM stubs WHERE deletion_id = ?1 AND events = ?2"
             }
             Err(_) => {
                 bind.add(chain.clone()).add(*seq);

@@ -10,10 +10,10 @@ use sexton_model::resource::Presence as Inventory;
 use sexton_model::step::Outcome;
 use sexton_model::{DeletionId, Fence, Timestamp};
 
-use super::Fixture;
 use super::stage::{Stagehand, actor, options, plan, resource};
+use super::{Fixture, keep_all};
 
-/// A record that is over, and has something of everything: targets, manifests, a waiver, a hold.
+/// A record that is over and signed, and has something of everything: targets, manifests, a waiver, a hold.
 pub async fn over(on: &Stagehand, name: &str) -> DeletionId {
     let id = on.doomed(name).await;
     let order = on.play_to(id, |name, _| name == "dns.remove").await.unwrap();
@@ -29,6 +29,7 @@ pub async fn over(on: &Stagehand, name: &str) -> DeletionId {
     on.play(next, &mut Vec::new(), |_, _| false).await;
     on.play_to(id, |_, _| false).await;
     assert_eq!(on.status(id).await, RecordStatus::Recycled);
+    keep_all(&*on.ledger).await;
     id
 }
 
@@ -111,6 +112,26 @@ pub async fn what_is_over_is_archived_whole_and_leaves_its_stub(fixture: &dyn Fi
     assert_ne!(second, id);
     assert_eq!(on.ledger.deletion_of(&name).await.unwrap(), Some(second));
     stubs_are_listed(&on, &stub).await;
+}
+
+pub async fn what_is_not_signed_yet_stays(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    keep_all(&*on.ledger).await;
+    on.one(id, Event::Cancel { by: actor("ops"), reason: "still needed".into() }).await.unwrap();
+    let archive = fixture.archive().await;
+    assert_eq!(on.status(id).await, RecordStatus::Cancelled);
+    assert_eq!(archive.ended(LATER, None, 10).await.unwrap(), [], "its last event is not signed");
+    let stub = stub(&archive.whole(id).await.unwrap().unwrap());
+    archive.archive(&stub).await.unwrap_err();
+    assert!(on.ledger.deletion(id).await.unwrap().is_some());
+    keep_all(&*on.ledger).await;
+    assert_eq!(archive.ended(LATER, None, 10).await.unwrap().len(), 1);
+    assert!(archive.archive(&stub).await.unwrap());
+    // What was signed is still compared with: the end of its chain.
+    let (chain, last) = (id.to_string(), stub.entry.events);
+    let events = vec![(chain.clone(), last), (chain, last - 1)];
+    assert_eq!(on.ledger.event_hashes(events).await.unwrap(), [Some(stub.entry.head), None]);
 }
 
 async fn stubs_are_listed(on: &Stagehand, stub: &Stub) {

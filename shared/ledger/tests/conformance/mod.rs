@@ -141,6 +141,7 @@ macro_rules! conformance_tests {
             hashes_are_told_in_order,
             what_is_over_is_archived_whole_and_leaves_its_stub,
             what_is_not_over_or_not_as_its_stub_says_stays,
+            what_is_not_signed_yet_stays,
             rows_go_only_whole_and_with_their_stub,
             an_archived_decision_is_no_step_back,
             nothing_is_archived_under_review,

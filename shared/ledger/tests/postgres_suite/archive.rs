@@ -9,7 +9,7 @@ use sexton_model::decide::Event;
 use sexton_model::job::Stage;
 
 use crate::conformance::stage::{self, Stagehand};
-use crate::conformance::{over, stub};
+use crate::conformance::{keep_all, over, stub};
 use crate::database::Database;
 use crate::guards::{drop_role, member_of, refused};
 
@@ -145,6 +145,7 @@ async fn what_others_remember_of_an_archived_record_means_nothing() {
     let order = theirs.claim(id, Stage::Announce).await.unwrap().dispatch;
     hand.play(order, &mut Vec::new(), |_, _| false).await;
     hand.play_to(id, |_, _| false).await;
+    keep_all(&*hand.ledger).await;
     let archive = PgArchive::open(&database.url(), stage::options().day).await.unwrap();
     let document = archive.whole(id).await.unwrap().unwrap();
     assert!(archive.archive(&stub(&document)).await.unwrap());
