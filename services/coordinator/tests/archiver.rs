@@ -302,7 +302,7 @@ async fn what_is_broken_or_goes_on_stays_and_stops_nobody_else() {
     // The job table itself is asked to name a live one; it is refused, and the next one goes.
     let also = Some(Ended { at: Timestamp(0), deletion: live });
     let eager = site.archiver(Store { also, ..site.store() });
-    assert_eq!(eager.go_on(&*site.ledger, Round::default()).await.unwrap().is_some(), false);
+    assert!(eager.go_on(&*site.ledger, Round::default()).await.unwrap().is_none());
     let counted = |of: &std::sync::atomic::AtomicU64| of.load(Ordering::Relaxed);
     assert_eq!((counted(&eager.counters.archived), counted(&eager.counters.refused)), (1, 1));
     assert!(site.there(live).await && !site.there(id).await);

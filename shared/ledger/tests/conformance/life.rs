@@ -382,7 +382,7 @@ pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
     let first = on.doomed("web01").await;
     on.claim(first, Stage::Announce).await.unwrap();
     // As if the first were over, though its job is not.
-    fixture.execute("UPDATE deletions SET live = (1 = 0), status = 2").await;
+    fixture.execute("UPDATE deletions SET live = (1 = 0), status = 2, ended_at = 1").await;
     drop(on);
     let on = Stagehand::new(fixture).await;
     let wanted = on.wanted(&"vm/web01".parse().unwrap()).await;
