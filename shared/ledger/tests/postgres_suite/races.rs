@@ -347,3 +347,36 @@ async fn many_sign_at_once_and_the_sequence_does_not_fork() {
         assert_eq!(heads[&id.to_string()], hand.view(*id).await.deletion.audit_seq);
     }
 }
+
+/// Coordinators that have read the same come with the same number at the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_sign_the_same_number_one_is_kept() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 4).await;
+    let ids = records(&hand, 40).await;
+    for round in 1..=30 {
+        let hold = |id: &DeletionId| Intent {
+            deletion: *id,
+            event: Event::PlaceHold { by: actor("ops"), reason: "look".into() },
+        };
+        assert!(ledgers[0].run(ids.iter().map(hold).collect()).await.unwrap().iter().all(Result::is_ok));
+        let (sequence, _) = kept(&*ledgers[0]).await;
+        let heads = ledgers[0].grown(Some("deletions")).await.unwrap().heads;
+        assert_eq!(heads.len(), ids.len());
+        let begin = Arc::new(Barrier::new(ledgers.len()));
+        let mut tasks = Vec::new();
+        for ledger in &ledgers {
+            let (ledger, begin, sequence, heads) =
+                (ledger.clone(), begin.clone(), sequence.clone(), heads.clone());
+            tasks.push(tokio::spawn(async move {
+                begin.wait().await;
+                keep(&*ledger, &sequence, heads).await
+            }));
+        }
+        let mut faster = 0;
+        for task in tasks {
+            faster += usize::from(task.await.unwrap());
+        }
+        assert_eq!((faster, kept(&*ledgers[0]).await.0.number()), (1, round));
+    }
+}
