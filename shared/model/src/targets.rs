@@ -6,9 +6,9 @@
 //!   appeared; a plain value in the place of another one is a change, and nothing that appeared.
 //! - A list is a set. Its elements are of one form, and it names each thing once.
 //! - Two tables in a list are the same thing if they agree in every name that both hold, of which there is at least
-//!   one. A name is a text (path, file, owner, address), or a number under one of [`CALLED`]. Other numbers, and whether
-//!   something is so, are what a thing is like: a size that grew is nothing new. Of a thing that is there already only
-//!   what it contains, lists and tables, can appear.
+//!   one. A name is a text (path, file, owner, address), or a number under `path`, `name`, `id`, `owner` or `address`.
+//!   Other numbers, and whether something is so, are what a thing is like: a size that grew is nothing new. Of a thing
+//!   that is there already only what it contains, lists and tables, can appear.
 //! - What is pinned stands for one thing. Of two that are seen, and differ in nothing but what they are like, one is
 //!   new if only one is pinned, and what is pinned of the other is not overwritten.
 //!
