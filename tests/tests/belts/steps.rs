@@ -122,10 +122,8 @@ async fn a_success_that_left_it_there_is_none() {
 /// An order that no message can hold: given again and again, it would run into one lease after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_cannot_be_written_down_parks() {
-    let soft = "{ do = \"monitoring.silence\" }";
-    let large =
-        format!("{{ do = \"monitoring.silence\", params = {{ reason = \"{}\" }} }}", "x".repeat(1 << 20));
-    let system = System::start_with(soft, &large).await;
+    let large = serde_json::json!({ "reason": "x".repeat(1 << 20) });
+    let system = System::start_on_older("monitoring.silence", large).await;
     let id = system.delete().await;
     let job = system.until_job(id, Stage::Soft, is_parked).await;
     let JobState::Parked { reason } = &job.state else { panic!("{job:?}") };

@@ -168,6 +168,18 @@ impl System {
         system
     }
 
+    /// Everything runs, on a plan that was copied before plans had their bounds: a step has these parameters.
+    pub async fn start_on_older(step: &str, params: serde_json::Value) -> Self {
+        let mut system = Self::stopped(PLAN).await;
+        let mut plan = serde_json::to_value(&*system.plan).unwrap();
+        let steps = plan.pointer_mut("/stages/1/steps").and_then(|steps| steps.as_array_mut()).unwrap();
+        let found = steps.iter_mut().find(|found| found["name"] == step).unwrap();
+        found["params"] = params;
+        system.plan = Arc::new(serde_json::from_value(plan).unwrap());
+        system.start_everything().await;
+        system
+    }
+
     /// `vm/web01` is registered, and nothing runs.
     pub async fn not_started() -> Self {
         Self::stopped(PLAN).await
