@@ -68,6 +68,11 @@ impl Plans {
         self.by_kind.get(kind)
     }
 
+    /// The actions of every subsystem.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
     /// Say in the log which subsystems are needed, but have no instance among `known`: the jobs of resources that name
     /// none would wait for ever, so no record of them is taken.
     pub fn warn_of_the_unknown<'a>(&self, known: impl Iterator<Item = &'a Instance>) {

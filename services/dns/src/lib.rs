@@ -10,6 +10,9 @@
 //! addresses that hold one of its names; nothing else is ever touched. The pinned data are the identity: a name
 //! that says something else by now belongs to somebody else.
 //!
+//! A resource that has no records is registered with `{"none": true}`. Without a statement an inspection is refused:
+//! nothing would be found, and records would be left behind that are called gone.
+//!
 //! Two drivers: [`rfc2136`] talks to an authoritative server by signed queries and updates, [`sandbox`] keeps
 //! JSON files in a folder.
 use std::path::PathBuf;

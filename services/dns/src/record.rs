@@ -10,6 +10,7 @@ use hickory_proto::rr::rdata::PTR;
 use hickory_proto::rr::{Name, RData, RecordType};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sexton_consumer::Stated;
 use sexton_consumer::driver::{Found, Inspection, Obstacle, StepContext};
 use sexton_model::ResourceId;
 
@@ -95,7 +96,7 @@ struct RawAttributes {
     addresses: Vec<IpAddr>,
 }
 
-/// What the platform registered.
+/// What the platform registered; empty only if it stated that there is nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attributes {
     /// The resource's host names.
@@ -116,28 +117,26 @@ pub struct Wanted {
 }
 
 impl Attributes {
-    /// What `Resource::attributes["dns"]` says; nothing if it is `Null`.
+    /// What `Resource::attributes["dns"]` says.
     ///
     /// # Errors
-    /// [`Obstacle::Refuse`], naming the mistake.
+    /// [`Obstacle::Refuse`], naming the mistake. Names without addresses are one, and so are addresses without names:
+    /// only both together tell which records are the resource's own.
     pub fn parse(resource: &ResourceId, attributes: &Value) -> Result<Self, Obstacle> {
-        let wrong = |what: String| {
-            Obstacle::Refuse(format!(
-                "{resource}: dns attributes: {what}; expected {{\"names\": […], \"addresses\": […]}}, at most \
-                 {ATTRIBUTES_MAX} of each"
-            ))
-        };
-        if attributes.is_null() {
+        let form = format!("{{\"names\": […], \"addresses\": […]}} with 1 to {ATTRIBUTES_MAX} of each");
+        let stated = Stated { resource, subsystem: "dns", form: &form };
+        let Some(raw) = stated.read::<RawAttributes>(attributes)? else {
             return Ok(Self::default());
-        }
-        let raw = RawAttributes::deserialize(attributes).map_err(|e| wrong(e.to_string()))?;
-        if raw.names.len() > ATTRIBUTES_MAX || raw.addresses.len() > ATTRIBUTES_MAX {
-            return Err(wrong(format!("{} names, {} addresses", raw.names.len(), raw.addresses.len())));
+        };
+        let fits = 1..=ATTRIBUTES_MAX;
+        if !fits.contains(&raw.names.len()) || !fits.contains(&raw.addresses.len()) {
+            let found = format!("{} names, {} addresses", raw.names.len(), raw.addresses.len());
+            return Err(stated.wrong(found));
         }
         let names = raw
             .names
             .iter()
-            .map(|n| canonical(n).ok_or_else(|| wrong(format!("{n:?} is no host name"))))
+            .map(|n| canonical(n).ok_or_else(|| stated.wrong(format!("{n:?} is no host name"))))
             .collect::<Result<_, _>>()?;
         Ok(Self { names, addresses: raw.addresses })
     }
@@ -340,6 +339,29 @@ mod tests {
         let primaries = json!({ "lab.test.": "ns1.lab.test." });
         let pinned = json!({ "place": "dns 192.0.2.53:53", "primaries": primaries, "rrsets": rrsets });
         Targets::parse(&"vm/web01".parse().unwrap(), &pinned).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_there_only_if_it_is_stated() {
+        let vm: ResourceId = "vm/web01".parse().unwrap();
+        assert_eq!(Attributes::parse(&vm, &json!({ "none": true })), Ok(Attributes::default()));
+        for (bad, says) in [
+            (Value::Null, "missing"),
+            (json!({}), "empty"),
+            (json!({ "names": [], "addresses": [] }), "0 names, 0 addresses"),
+            (json!({ "addresses": ["192.0.2.1"] }), "0 names, 1 addresses"),
+            (json!({ "names": ["a.lab.test"] }), "1 names, 0 addresses"),
+            (json!({ "none": true, "names": ["a.lab.test"] }), "contradicts"),
+            (json!({ "name": "a.lab.test" }), "unknown field"),
+            (json!({ "names": ["*.lab.test"], "addresses": ["192.0.2.1"] }), "no host name"),
+        ] {
+            match Attributes::parse(&vm, &bad) {
+                Err(Obstacle::Refuse(why)) => {
+                    assert!(why.contains("attributes.dns: ") && why.contains(says), "{why}");
+                }
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
     }
 
     #[test]

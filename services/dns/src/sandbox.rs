@@ -159,7 +159,10 @@ impl SandboxDns {
             None if targets.rrsets.is_empty() && !attributes.names.is_empty() => Found::Absent(place.clone()),
             None => Found::Same,
         };
-        let evidence = format!("{}: {}", place.0, targets.summary());
+        let mut evidence = format!("{}: {}", place.0, targets.summary());
+        if attributes.names.is_empty() {
+            evidence.push_str(", as attributes.dns states with none = true");
+        }
         Ok(Inspection { found, targets: json!(targets), protected: None, evidence })
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sexton_consumer::Stated;
 use sexton_consumer::driver::{Found, Inspection, Obstacle, StepContext};
 use sexton_model::ResourceId;
 
@@ -69,25 +70,22 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// What `Resource::attributes["ipam"]` says; `None` if nothing is registered.
+    /// What `Resource::attributes["ipam"]` says; `None` only if it states that there is nothing.
     ///
     /// # Errors
     /// [`Obstacle::Refuse`], naming the mistake.
     pub fn parse(resource: &ResourceId, attributes: &Value) -> Result<Option<Self>, Obstacle> {
-        if attributes.is_null() {
+        let form = format!(
+            "{{\"mac\": …, \"addresses\": […], \"subnet\": NUMBER}} with 1 to {ADDRESSES_MAX} addresses"
+        );
+        let stated = Stated { resource, subsystem: "ipam", form: &form };
+        let Some(mut parsed) = stated.read::<Self>(attributes)? else {
             return Ok(None);
-        }
-        let wrong = |what: String| {
-            Obstacle::Refuse(format!(
-                "{resource}: ipam attributes: {what}; expected {{\"mac\": …, \"addresses\": […], \"subnet\": \
-                 NUMBER}}, at most {ADDRESSES_MAX} addresses"
-            ))
         };
-        let mut parsed = Self::deserialize(attributes).map_err(|e| wrong(e.to_string()))?;
         parsed.addresses.sort_unstable();
         parsed.addresses.dedup();
-        if parsed.addresses.len() > ADDRESSES_MAX {
-            return Err(wrong(format!("{} addresses", parsed.addresses.len())));
+        if !(1..=ADDRESSES_MAX).contains(&parsed.addresses.len()) {
+            return Err(stated.wrong(format!("{} addresses", parsed.addresses.len())));
         }
         Ok(Some(parsed))
     }
@@ -207,14 +205,18 @@ mod tests {
     #[test]
     fn a_mistake_in_the_attributes_is_named() {
         let vm: ResourceId = "vm/web01".parse().unwrap();
-        assert_eq!(Attributes::parse(&vm, &Value::Null), Ok(None));
+        assert_eq!(Attributes::parse(&vm, &json!({ "none": true })), Ok(None));
         for (bad, says) in [
+            (Value::Null, "missing"),
+            (json!({}), "empty"),
+            (json!({ "none": true, "subnet": 1 }), "contradicts"),
+            (json!({ "mac": "52:54:00:00:00:01", "addresses": [], "subnet": 1 }), "0 addresses"),
             (json!({ "mac": "x", "addresses": [], "subnet": 1 }), "no MAC"),
             (json!({ "mac": "52:54:00:00:00:01", "addresses": ["x"], "subnet": 1 }), "IPv4"),
             (json!({ "mac": "52:54:00:00:00:01", "addresses": [] }), "subnet"),
         ] {
             let error = Attributes::parse(&vm, &bad).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            assert!(error.contains("attributes.ipam: ") && error.contains(says), "{error}");
         }
         assert!(Targets::parse(&vm, &Value::Null).is_err());
     }

@@ -9,6 +9,9 @@
 //! reservation is the resource's own if it joins this MAC and one of these addresses; the pair is the identity.
 //! An address that goes with another MAC by now belongs to somebody else.
 //!
+//! A resource that has no address is registered with `{"none": true}`. Without a statement an inspection is refused:
+//! nothing would be found, and addresses would stay held that are called free.
+//!
 //! Two drivers: [`kea`] talks to a Kea DHCPv4 server by its control agent, [`sandbox`] keeps JSON files in a
 //! folder.
 use std::path::PathBuf;

@@ -122,7 +122,10 @@ impl SandboxIpam {
             None if targets.addresses.is_empty() && expected => Found::Absent(place.clone()),
             None => Found::Same,
         };
-        let evidence = format!("{}: {}", place.0, targets.summary());
+        let mut evidence = format!("{}: {}", place.0, targets.summary());
+        if attributes.is_none() {
+            evidence.push_str(", as attributes.ipam states with none = true");
+        }
         Ok(Inspection { found, targets: json!(targets), protected: None, evidence })
     }
 

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use sexton_consumer::Driver;
 use sexton_ipam::{DriverConfig, actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
+use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
-use sexton_testkit::bench::identity;
+use sexton_testkit::bench::{Bench, evidence, identity, refusal};
 use sexton_testkit::consumer::{
     Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
@@ -95,4 +96,21 @@ impl World for Folder {
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
     assert_promises_kept(&Sandboxes).await;
+}
+
+#[tokio::test]
+async fn what_the_platform_does_not_state_is_refused_and_not_taken_for_nothing() {
+    let folder = Folder { root: tempfile::tempdir().unwrap() };
+    folder.create("u1");
+    let mut bench = Bench::new(folder.driver(), actions(), "u1");
+    for attributes in [Value::Null, json!({}), json!({ "addresses": [] })] {
+        bench.attributes = attributes;
+        let outcome = bench.pin().await;
+        assert!(refusal(&outcome).contains("attributes.ipam: "), "{outcome:?}");
+    }
+    assert_eq!(bench.targets, Value::Null);
+    bench.attributes = json!({ "none": true });
+    assert!(evidence(&bench.pin().await, Presence::Present).contains("none = true"));
+    evidence(&bench.perform("release").await, Presence::Absent);
+    assert_ne!(folder.snapshot().await, json!({}), "nothing was stated, and nothing is touched");
 }

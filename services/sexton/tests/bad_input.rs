@@ -257,7 +257,10 @@ impl Drop for Served {
 }
 
 fn resource(name: &str) -> Value {
-    json!({"id": format!("vm/{name}"), "scope": "acme", "identity": {"uuid": name}, "criticality": "irreplaceable"})
+    json!({
+        "id": format!("vm/{name}"), "scope": "acme", "identity": {"uuid": name}, "criticality": "irreplaceable",
+        "attributes": {"dns": {"none": true}, "ipam": {"none": true}},
+    })
 }
 
 fn with(mut value: Value, field: &str, new: Value) -> Value {
@@ -361,6 +364,21 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
     let (_, answer) = served.post("/v1/resources", &body(false));
     assert_eq!(answer["results"][0], Value::Null, "{answer}");
     assert_eq!(served.names(), ["vm/a"]);
+    for (attributes, parts) in [
+        (
+            json!({"dnss": {}, "ipam": {"none": true}}),
+            ["attributes.dnss: no subsystem reads it", "config, dns, "],
+        ),
+        (json!({"ipam": {"none": true}}), ["attributes.dns: missing", "\"none\": true"]),
+        (json!({"dns": {"none": true}, "ipam": null}), ["attributes.ipam: missing", "\"none\": true"]),
+        (json!({}), ["attributes.", "missing"]),
+    ] {
+        let misspelt = with(resource("e"), "attributes", attributes);
+        let (_, answer) = served.post("/v1/resources", &json!({"resources": [misspelt], "whole": true}));
+        let why = answer["results"][0].as_str().unwrap();
+        assert!(parts.iter().all(|part| why.contains(part)), "{answer}");
+        assert_eq!(served.names(), ["vm/a"]);
+    }
     let nested = format!("{{\"resources\":[{{\"attributes\":{{\"dns\":{}", "[".repeat(100_000));
     let (status, problem) = served.ask("POST", "/v1/resources", Some("test"), nested.as_bytes());
     assert!(status == 422 && problem["detail"].as_str().unwrap().contains("recursion"), "{problem}");
@@ -393,7 +411,11 @@ fn an_inventory_is_taken_whole_or_line_by_line() {
     let lines = [resource("a").to_string(), "{\"id\":7}".to_owned(), resource("b").to_string()];
     std::fs::write(&jsonl, lines.join("\n")).unwrap();
     let csv = served.folder.path().join("inventory.csv");
-    let text = "id,scope,criticality,identity.uuid\nvm/c,acme,irreplaceable,c\nvm/d,acme,dear,d\n";
+    let none = r#""{""none"":true}""#;
+    let text = format!(
+        "id,scope,criticality,identity.uuid,attributes.dns,attributes.ipam\n\
+         vm/c,acme,irreplaceable,c,{none},{none}\nvm/d,acme,dear,d,{none},{none}\n"
+    );
     std::fs::write(&csv, text).unwrap();
     for (file, place) in [(&jsonl, "inventory.jsonl:2: id: "), (&csv, "inventory.csv:3: criticality ")] {
         let output = served.sexton(&["import", file.to_str().unwrap()]);

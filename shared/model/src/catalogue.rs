@@ -2,7 +2,7 @@
 //!
 //! One TOML file per subsystem (`deploy/subsystems/*.toml`), embedded by the consumer that performs the
 //! actions, read by the coordinator. So adding a subsystem changes nothing here.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,10 @@ pub struct Action {
 pub struct SubsystemActions {
     /// The subsystem.
     pub subsystem: Subsystem,
+    /// Whether it can find nothing of a resource that its platform says nothing of: a resource whose plan inspects it
+    /// at announce has to state its part under `attributes`, if need be as `none = true`.
+    #[serde(default)]
+    pub attributes_required: bool,
     /// Its actions by name.
     pub actions: BTreeMap<ActionName, Action>,
 }
@@ -79,6 +83,8 @@ pub struct SubsystemActions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalogue {
     subsystems: BTreeMap<Subsystem, BTreeMap<ActionName, Action>>,
+    #[serde(default)]
+    attributes_required: BTreeSet<Subsystem>,
 }
 
 /// Why a catalogue file cannot be used.
@@ -173,6 +179,9 @@ impl Catalogue {
         if self.subsystems.contains_key(&parsed.subsystem) {
             return Err(CatalogueError::Twice { file: file.to_owned(), subsystem: parsed.subsystem });
         }
+        if parsed.attributes_required {
+            self.attributes_required.insert(parsed.subsystem.clone());
+        }
         self.subsystems.insert(parsed.subsystem, parsed.actions);
         Ok(())
     }
@@ -180,6 +189,11 @@ impl Catalogue {
     /// The actions of a subsystem.
     pub fn subsystem(&self, subsystem: &Subsystem) -> Option<&BTreeMap<ActionName, Action>> {
         self.subsystems.get(subsystem)
+    }
+
+    /// Whether a resource has to state its part for it; see [`SubsystemActions::attributes_required`].
+    pub fn requires_attributes(&self, subsystem: &Subsystem) -> bool {
+        self.attributes_required.contains(subsystem)
     }
 
     /// All subsystems, ascending.

@@ -203,7 +203,7 @@ impl Rfc2136 {
     async fn look(&self, attributes: &Attributes, left: Duration) -> Result<Inspection, Obstacle> {
         let mut targets = Targets::default();
         if attributes.names.is_empty() && attributes.addresses.is_empty() {
-            let evidence = "no names and no addresses are registered for dns".to_owned();
+            let evidence = "attributes.dns states none = true: no records".to_owned();
             return Ok(Inspection { found: Found::Same, targets: json!(targets), protected: None, evidence });
         }
         let (mut wanted, mut skipped) = (Vec::new(), Vec::new());

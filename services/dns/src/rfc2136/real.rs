@@ -193,12 +193,16 @@ async fn a_wrong_key_is_refused() {
 #[tokio::test]
 async fn outside_the_zones_is_refused() {
     let vm = vm("rm-zone", 107).await;
-    let attributes = json!({ "names": ["web01.elsewhere.example"], "addresses": [] });
+    let attributes = json!({ "names": ["web01.elsewhere.example"], "addresses": [vm.address] });
     let attributes = Attributes::parse(&resource(), &attributes).unwrap();
     let looked = vm.dns.look(&attributes, LEFT).await;
     assert!(matches!(&looked, Err(Obstacle::Refuse(why)) if why.contains("outside")), "{looked:?}");
     // A zone that is configured here and not served there: the server refuses.
-    let dns = Rfc2136::new(&Config { zones: vec!["elsewhere.example".into()], ..config() }).unwrap();
+    let dns = Rfc2136::new(&Config {
+        zones: [vec!["elsewhere.example".into()], config().zones].concat(),
+        ..config()
+    })
+    .unwrap();
     let looked = dns.look(&attributes, LEFT).await;
     assert!(matches!(looked, Err(Obstacle::Refuse(_))), "{looked:?}");
     // A name of one zone, updated in another: the server says so.

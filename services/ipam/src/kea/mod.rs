@@ -193,8 +193,8 @@ impl Kea {
     /// What the server holds for a resource.
     async fn look(&self, attributes: Option<&Attributes>, left: Duration) -> Result<Inspection, Obstacle> {
         let mut targets = Targets::default();
-        let Some(attributes) = attributes.filter(|a| !a.addresses.is_empty()) else {
-            let evidence = "no addresses are registered for ipam".to_owned();
+        let Some(attributes) = attributes else {
+            let evidence = "attributes.ipam states none = true: no addresses".to_owned();
             return Ok(Inspection { found: Found::Same, targets: json!(targets), protected: None, evidence });
         };
         let budget = self.budget(left);
