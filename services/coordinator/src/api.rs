@@ -1,5 +1,6 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
+mod outlook;
 mod problem;
 mod records;
 mod resources;

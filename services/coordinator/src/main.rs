@@ -122,7 +122,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let signer = Arc::new(signer);
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
-    let options = sexton_ledger::Options { day, limits: credit.limits()? };
+    let options = sexton_ledger::Options { day, limits: credit.limits(config)? };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
     let attester = audit.attester(config, &witness, (signer.clone(), older_signers(&keys)?))?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::plan::Plan;
-use sexton_model::{Instance, Kind};
+use sexton_model::{Instance, Kind, Subsystem};
 
 /// Largest plan or catalogue file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -83,6 +83,11 @@ impl Plans {
                 tracing::warn!(%kind, %subsystem, "the plan needs a subsystem of which no instance is known");
             }
         }
+    }
+
+    /// All subsystems of the catalogue.
+    pub fn subsystems(&self) -> impl Iterator<Item = &Subsystem> {
+        self.catalogue.subsystems()
     }
 
     /// All kinds that have a plan.

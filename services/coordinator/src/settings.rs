@@ -33,11 +33,18 @@ impl ApiSection {
     /// # Errors
     /// If it cannot be read, or without one the API would be open to other machines.
     pub fn token(&self, config: &Config, listen: SocketAddr) -> anyhow::Result<Option<SecretString>> {
-        let token = self.token_file.as_ref().map(|file| secret::read(&config.path(file))).transpose()?;
-        anyhow::ensure!(
-            token.is_some() || listen.ip().is_loopback(),
-            "[api]: listen = {listen} is open to others: expected a token_file, or a loopback address"
-        );
+        let token = match &self.token_file {
+            Some(file) => {
+                let read = secret::read(&config.path(file));
+                Some(read.map_err(|why| config.mistake("api", format!("token_file: {why:#}")))?)
+            }
+            None => None,
+        };
+        if token.is_none() && !listen.ip().is_loopback() {
+            let reason =
+                format!("listen = {listen} is open to others: expected a token_file, or a loopback address");
+            return Err(config.mistake("api", reason).into());
+        }
         Ok(token)
     }
 }
@@ -56,7 +63,13 @@ impl PlansSection {
     /// # Errors
     /// As [`Plans::load`].
     pub fn load(&self, config: &Config, rehearsal: bool) -> anyhow::Result<Plans> {
-        Plans::load(&config.path(&self.folder), &config.path(&self.subsystems), rehearsal)
+        let [folder, subsystems] =
+            [("folder", &self.folder), ("subsystems", &self.subsystems)].map(|(key, path)| {
+                let path = config.path(path);
+                let missing = format!("{key} = {}: expected a folder that exists", path.display());
+                if path.is_dir() { Ok(path) } else { Err(config.mistake("plans", missing)) }
+            });
+        Plans::load(&folder?, &subsystems?, rehearsal)
     }
 }
 
@@ -85,7 +98,7 @@ impl CreditSection {
     ///
     /// # Errors
     /// Naming the key that is out of bounds: without credit an instance would wait for ever.
-    pub fn limits(&self) -> anyhow::Result<Limits> {
+    pub fn limits(&self, config: &Config) -> anyhow::Result<Limits> {
         let defaults = Limits::default();
         let limits = Limits {
             credit: self.per_instance.unwrap_or(defaults.credit),
@@ -97,10 +110,10 @@ impl CreditSection {
         let own =
             [("per_instance".to_owned(), limits.credit), ("restores".to_owned(), limits.restore_credit)];
         for (key, number) in own.into_iter().chain(others) {
-            anyhow::ensure!(
-                (1..=CREDIT_MAX).contains(&number),
-                "[credit]: {key} = {number}: expected 1 to {CREDIT_MAX}"
-            );
+            if !(1..=CREDIT_MAX).contains(&number) {
+                let reason = format!("{key} = {number}: expected 1 to {CREDIT_MAX}");
+                return Err(config.mistake("credit", reason).into());
+            }
         }
         Ok(limits)
     }
@@ -135,10 +148,10 @@ impl AuditSection {
         (signer, known): (Arc<BeaconSigner>, BeaconVerifier),
     ) -> anyhow::Result<Attester> {
         let secs = self.checkpoint_secs.unwrap_or(CHECKPOINT_SECS);
-        anyhow::ensure!(
-            (1..=CHECKPOINT_SECS_MAX).contains(&secs),
-            "[audit]: checkpoint_secs = {secs}: expected 1 to {CHECKPOINT_SECS_MAX}"
-        );
+        if !(1..=CHECKPOINT_SECS_MAX).contains(&secs) {
+            let reason = format!("checkpoint_secs = {secs}: expected 1 to {CHECKPOINT_SECS_MAX}");
+            return Err(config.mistake("audit", reason).into());
+        }
         let file = self.checkpoints.as_ref().map_or_else(|| beside(witness), |file| config.path(file));
         Ok(Attester::new(attester::Options { file, every: Duration::from_secs(secs), signer, known }))
     }
@@ -182,15 +195,14 @@ impl ArchiveSection {
         }
         let section: Self = config.section("archive")?;
         let (days, folder) = (section.after_days, config.path(&section.folder));
-        anyhow::ensure!(
-            (1..=AFTER_DAYS_MAX).contains(&days),
-            "[archive]: after_days = {days}: expected 1 to {AFTER_DAYS_MAX}"
-        );
-        anyhow::ensure!(
-            folder.is_dir(),
-            "[archive]: folder = {}: expected a folder that exists",
-            folder.display()
-        );
+        if !(1..=AFTER_DAYS_MAX).contains(&days) {
+            let reason = format!("after_days = {days}: expected 1 to {AFTER_DAYS_MAX}");
+            return Err(config.mistake("archive", reason).into());
+        }
+        if !folder.is_dir() {
+            let reason = format!("folder = {}: expected a folder that exists", folder.display());
+            return Err(config.mistake("archive", reason).into());
+        }
         Ok(Some(section))
     }
 
@@ -241,7 +253,7 @@ mod tests {
     fn limits(text: &str) -> Result<Limits, String> {
         let config = Config::parse(Path::new("sexton.toml"), text, &["credit"]).unwrap();
         let section: CreditSection = config.section("credit").map_err(|e| e.to_string())?;
-        section.limits().map_err(|e| e.to_string())
+        section.limits(&config).map_err(|e| e.to_string())
     }
 
     #[test]

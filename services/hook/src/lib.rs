@@ -95,7 +95,12 @@ pub fn driver(config: DriverConfig) -> anyhow::Result<Arc<dyn Driver>> {
 fn actions_for(file: Option<&Path>, subsystem: &Subsystem) -> anyhow::Result<SubsystemActions> {
     let Some(file) = file else {
         return delivered_actions(subsystem)
-            .with_context(|| format!("actions: no file is named, and none is delivered for {subsystem}"));
+            .with_context(|| {
+                format!(
+                    "actions is missing: nobody knows the subsystem {subsystem}; if its name is right, name the file of \
+                     its actions"
+                )
+            });
     };
     let found = actions(file)?;
     anyhow::ensure!(
@@ -118,7 +123,10 @@ pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemA
         DriverConfig::Sandbox(part) => part.actions.clone(),
         DriverConfig::Hook(part) => part.actions.clone(),
     };
-    Ok((actions_for(file.as_deref(), &instance.subsystem)?, driver(part)?))
+    let mistake =
+        |why: anyhow::Error| config.mistake(&format!("consumers.\"{instance}\""), format!("{why:#}"));
+    let actions = actions_for(file.as_deref(), &instance.subsystem).map_err(mistake)?;
+    Ok((actions, driver(part).map_err(mistake)?))
 }
 
 #[cfg(test)]

@@ -246,6 +246,9 @@ pub enum Command {
         /// Make nothing: print what the subsystems show of this machine.
         #[arg(long, conflicts_with = "machines")]
         describe: Option<String>,
+        /// Make nothing: end the processes that stand for its running machines. Its files stay.
+        #[arg(long, conflicts_with_all = ["machines", "describe"])]
+        stop: bool,
     },
     /// Make the keys that processes prove themselves with, and the broker's definitions; or add those that are
     /// missing. What is there stays as it is.
@@ -262,6 +265,38 @@ pub enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Whether the coordinator is only asked for something, and writes nothing down.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::List(_)
+            | Self::Show { .. }
+            | Self::Audit
+            | Self::Verify { .. }
+            | Self::Archived { .. }
+            | Self::Watch { .. }
+            | Self::Name { .. }
+            | Self::Health
+            | Self::Completions { .. } => true,
+            Self::Pause { reason, .. } => reason.is_none(),
+            Self::Review { accept, .. } => !accept,
+            Self::Import { dry_run, .. } => *dry_run,
+            Self::Register { .. }
+            | Self::Delete { .. }
+            | Self::Cancel { .. }
+            | Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::Resume { .. }
+            | Self::Park { .. }
+            | Self::Retry { .. }
+            | Self::Waive { .. }
+            | Self::Rescue { .. } => false,
+            #[cfg(feature = "serve")]
+            Self::Serve { .. } | Self::Demo { .. } | Self::Sandbox { .. } | Self::Keys { .. } => false,
+        }
+    }
 }
 
 /// Which keys to make.

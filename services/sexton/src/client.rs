@@ -1,13 +1,13 @@
 //! The commands that speak to a coordinator.
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    AcceptReview, AuditInfo, AuditQuery, Client, Delete, DeletionLine, ListQuery, PAGE_MAX, Page,
-    PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
+    AcceptReview, AuditInfo, AuditQuery, Client, ClientError, Delete, DeletionLine, ListQuery, PAGE_MAX,
+    Page, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
@@ -16,7 +16,7 @@ use sexton_model::{Actor, DeletionId};
 use crate::arguments::{Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{moment, table, write};
+use crate::output::{moment, say, table, write};
 use crate::verify::verify;
 use crate::{import, show};
 
@@ -30,7 +30,9 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "sexton", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sexton", &mut script);
+            say(String::from_utf8(script)?.trim_end())?;
             return Ok(ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
@@ -40,8 +42,9 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "serve")]
         Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
         #[cfg(feature = "serve")]
-        Command::Sandbox { folder, machines, describe } => {
+        Command::Sandbox { folder, machines, describe, stop } => {
             match describe {
+                _ if stop => crate::demo::stop(&folder).await?,
                 Some(name) => crate::demo::describe(&folder, &name)?,
                 None => crate::demo::sandbox(&folder, machines)?,
             }
@@ -53,7 +56,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "serve")]
         Command::Keys { make, command } => {
-            print!("{}", keys(make, command)?);
+            say(keys(make, command)?.trim_end())?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Verify { file, key, offline: true } => {
@@ -61,19 +64,36 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    let actor = match arguments.actor {
+    let actor = match arguments.actor.or_else(login_name) {
         Some(actor) => actor,
-        None => login_name().context("who are you? Give --actor or SEXTON_ACTOR")?,
+        // Only what is changed is written down with a name.
+        None if arguments.command.only_reads() => "unknown".parse()?,
+        None => anyhow::bail!(
+            "who are you? The audit trail needs a name, and your user has none: give --actor or SEXTON_ACTOR"
+        ),
     };
     let token = arguments.token_file.as_deref().map(sexton_service::secret::read).transpose()?;
-    let client = Client::new(&arguments.url, token, actor)?;
-    command(&client, arguments.output, arguments.command).await
+    let client = Client::new(&arguments.url, token, actor).context("--url or SEXTON_URL")?;
+    command(&client, arguments.output, arguments.command).await.map_err(|error| match error.downcast_ref() {
+        Some(ClientError::Unreachable { url, .. }) => {
+            let hint = format!("is it running at {url}? --url or SEXTON_URL says where");
+            error.context(hint)
+        }
+        Some(_) | None => error,
+    })
 }
 
 #[cfg(feature = "serve")]
 fn keys(make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Result<String> {
     match (command, make) {
-        (Some(KeysCommand::Rotate { holder, folder }), _) => crate::serve::keys::rotate(&folder, &holder),
+        (Some(KeysCommand::Rotate { holder, folder }), _) => {
+            anyhow::ensure!(
+                folder.join("mac/coordinator.toml").exists(),
+                "{}: no keys lie in that folder; --folder FOLDER says which one `sexton keys` made",
+                folder.display()
+            );
+            crate::serve::keys::rotate(&folder, &holder)
+        }
         (None, Some(KeysArguments { folder, instances, vhost })) => {
             crate::serve::keys::make(&folder, &instances, vhost.as_deref())
         }
@@ -81,9 +101,15 @@ fn keys(make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Re
     }
 }
 
-fn login_name() -> anyhow::Result<Actor> {
-    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"))?;
-    Ok(name.parse()?)
+/// The name of whoever is logged in: of the environment, or of the user that this process runs as, whom cron and
+/// containers often start without one. `id` asks where the system keeps its users, which need not be a file.
+fn login_name() -> Option<Actor> {
+    let named = ["USER", "LOGNAME"].into_iter().filter_map(|variable| std::env::var(variable).ok());
+    named.filter_map(|name| name.parse().ok()).next().or_else(|| {
+        let answer = std::process::Command::new("id").arg("-un").stderr(Stdio::null()).output().ok()?;
+        let name = String::from_utf8(answer.stdout).ok()?;
+        answer.status.success().then(|| name.trim().parse().ok()).flatten()
+    })
 }
 
 async fn command(client: &Client, format: Format, command: Command) -> anyhow::Result<ExitCode> {
@@ -95,13 +121,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Delete { resource, on, reason, zone, gone_by } => {
             let body = Delete { resource: resource.clone(), on, zone, gone_by, reason };
             let created = client.delete(&body).await?;
-            write(format, &created, |c| {
-                format!(
-                    "{} will delete {resource} on {on}.\nsexton show {0}\nsexton cancel {0} --reason …   (until \
-                     the hard stage begins)",
-                    c.deletion
-                )
-            })?;
+            write(format, &created, |created| show::created(created, &resource))?;
         }
         Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,
@@ -430,7 +450,9 @@ async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow:
             }
         };
         if text != last {
-            println!("{text}");
+            if !say(&text)? {
+                return Ok(());
+            }
             last = text;
         }
         if over {

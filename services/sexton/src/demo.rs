@@ -22,6 +22,7 @@ use sexton_model::time::{Day, add_days};
 use sexton_model::{Actor, DeletionId, ResourceId};
 use tokio_util::sync::CancellationToken;
 
+use crate::output::say;
 use crate::serve;
 use crate::serve::embedded::{Embedded, Kept};
 use platform::Platform;
@@ -78,9 +79,24 @@ pub fn sandbox(folder: &Path, count: u16) -> anyhow::Result<()> {
         folder.display()
     );
     for resource in Platform::of_many(folder, count)?.resources()? {
-        println!("{}", serde_json::to_string(&resource)?);
+        say(&serde_json::to_string(&resource)?)?;
     }
+    let folder = folder.display();
+    eprintln!("{count} machines run, each a process; sexton sandbox {folder} --stop ends them");
     Ok(())
+}
+
+/// End the processes of all machines of a sandbox.
+///
+/// # Errors
+/// If there is no sandbox, or one of them does not end.
+pub async fn stop(folder: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        folder.join("hypervisor/main/vms").exists(),
+        "{}: expected the folder of a sandbox",
+        folder.display()
+    );
+    sexton_hypervisor::sandbox::stop_all(folder, &"hypervisor.main".parse()?).await
 }
 
 /// What a machine of the sandbox is, as all of its subsystems show it.
@@ -88,8 +104,7 @@ pub fn sandbox(folder: &Path, count: u16) -> anyhow::Result<()> {
 /// # Errors
 /// If the sandbox cannot be read.
 pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(&platform::describe_one(folder, name)?)?);
-    Ok(())
+    say(&serde_json::to_string_pretty(&platform::describe_one(folder, name)?)?).map(|_| ())
 }
 
 /// The whole play; returns how many expectations failed.

@@ -12,15 +12,21 @@ pub fn write<T: Serialize>(
     value: &T,
     table: impl FnOnce(&T) -> String,
 ) -> anyhow::Result<()> {
-    use std::io::Write;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(value)?,
         Format::Table => table(value),
     };
-    // A reader that has seen enough (head, less) is no error.
-    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+    say(text.trim_end()).map(|_| ())
+}
+
+/// Write a text and a line end. Whether anybody still reads: one that has seen enough (head, less) is no error.
+pub fn say(text: &str) -> anyhow::Result<bool> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
+        Ok(()) => Ok(true),
     }
 }
 

@@ -61,12 +61,13 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let mut built = Vec::new();
     for instance in &instances {
         let (actions, driver) = consumers::build(instance, &config)?;
+        consumers::warn_of_no_place(instance, &config)?;
         built.push((instance, actions, driver, sexton_consumer::program::options(&config, instance)?));
     }
 
     let shutdown = shutdown_on_signal()?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
-    let options = Options { day, limits: credit.limits()? };
+    let options = Options { day, limits: credit.limits(&config)? };
     let sqlite = config.path(&ledger.sqlite);
     let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));
     let store = Arc::new(SqliteLedger::open(&sqlite, options).await?);

@@ -1,12 +1,12 @@
 //! One record, the health, the pauses: as people read them.
-use sexton_api::{ArchivedInfo, DeletionInfo, HealthInfo, JobInfo};
-use sexton_model::Timestamp;
+use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
+use sexton_model::{ResourceId, Timestamp};
 
 use crate::output::{moment, table};
 
@@ -55,6 +55,21 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     }
     let chain = format!("\naudit       {} events, chain {}\n", info.trail.len(), info.chain);
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+/// A record that was just made.
+pub fn created(created: &Created, resource: &ResourceId) -> String {
+    let id = created.deletion;
+    let mut text = format!("{id} will delete {resource}\n");
+    for late in &created.late {
+        text += &format!("WARNING     {late}\n");
+    }
+    for (what, at) in [("off from", created.soft_at), ("data gone", created.purge_at)] {
+        if at.is_some() {
+            text += &format!("{what:<12}{} UTC at the earliest\n", moment(at));
+        }
+    }
+    text + &format!("sexton show {id}\nsexton cancel {id} --reason …   (until the hard stage begins)")
 }
 
 /// What stays of a record that was archived.
@@ -131,15 +146,18 @@ fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
         None => format!("once somebody has seen that it is gone: {gone}"),
     };
     ways += &match job.job {
-        JobKind::Stage(Stage::Announce | Stage::Soft) => format!(" · sexton cancel {id} --reason …"),
+        JobKind::Stage(Stage::Announce | Stage::Soft) | JobKind::Restore => String::new(),
         JobKind::Stage(Stage::Hard) => format!(
             "\n            cancel is over; once it is saved by hand, until purge begins: sexton rescue {id} --evidence …"
         ),
         JobKind::Stage(Stage::Purge | Stage::Recycle) => {
             "\n            cancel and rescue are over".to_owned()
         }
-        JobKind::Restore => String::new(),
     };
+    // First, since it is the way that loses nothing.
+    if matches!(job.job, JobKind::Stage(Stage::Announce | Stage::Soft)) {
+        ways = format!("sexton cancel {id} --reason … · {ways}");
+    }
     format!("parked      {}\nways out    {ways}\n", job.why)
 }
 

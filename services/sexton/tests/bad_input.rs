@@ -62,10 +62,19 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
         ("[apii]", "", vec!["[apii] is unknown", "known are"]),
         ("[api]", "listen = \"here\"", vec!["[api]", "listen", "socket address"]),
         ("[api]", "listen = \"0.0.0.0:1\"", vec!["[api]", "token_file"]),
-        ("[api]", "listen = \"127.0.0.1:0\"\ntoken_file = \"no.token\"", vec!["no.token"]),
+        (
+            "[api]",
+            "listen = \"127.0.0.1:0\"\ntoken_file = \"no.token\"",
+            vec!["[api]", "token_file", "no.token"],
+        ),
         ("[ledger]", "sqlit = \"x\"", vec!["[ledger]", "sqlit"]),
         ("[ledger]", "", vec!["[ledger]", "missing field `sqlite`"]),
-        ("[plans]", "folder = \"nowhere\"\nsubsystems = \"nowhere\"", vec!["nowhere"]),
+        ("[plans]", "folder = \"nowhere\"\nsubsystems = \"nowhere\"", vec!["[plans]", "folder", "nowhere"]),
+        (
+            "[consumers.\"dsn.main\"]",
+            "driver = \"sandbox\"\nroot = \"x\"",
+            vec!["dsn.main", "actions", "nobody knows"],
+        ),
         ("[credit]", "per_instance = 0", vec!["[credit]", "per_instance", "1 to 65536"]),
         ("[credit]", "instances = { dns = 4 }", vec!["[credit]", "dns"]),
         ("[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
@@ -92,13 +101,90 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
         let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
         let said = said(&output);
         assert!(!output.status.success(), "{heading} {keys}: it was taken");
-        for part in parts {
+        for part in parts.into_iter().chain(["sexton.toml"]) {
             assert!(said.contains(part), "{heading} {keys}: expected {part:?} in: {said}");
         }
     }
     std::fs::write(&file, "[api\n").unwrap();
     assert!(said(&sexton(&["serve", "--config", file.to_str().unwrap()])).contains("line 1"));
-    assert!(said(&sexton(&["serve", "--config", "no/such.toml"])).contains("no/such.toml"));
+    let missing = said(&sexton(&["serve", "--config", "no/such.toml"]));
+    assert!(missing.contains("no/such.toml") && missing.contains("--config"), "{missing}");
+}
+
+#[test]
+fn a_job_table_of_another_day_is_told_from_the_configuration_in_its_words() {
+    let served = Served::start();
+    let file = served.folder.path().join("sexton.toml");
+    let rehearsal = "sqlite = \"sexton.db\"\nrehearsal_day_ms = 60000";
+    std::fs::write(&file, configuration(&[("[ledger]", rehearsal)])).unwrap();
+    let output = served.end_and(&["serve", "--config", file.to_str().unwrap()]);
+    let said = said(&output);
+    assert!(!output.status.success());
+    for part in ["sexton.db", "calendar days", "rehearsal_day_ms = 60000", "[ledger]"] {
+        assert!(said.contains(part), "expected {part:?} in: {said}");
+    }
+    assert!(!said.contains("length_ms"), "{said}");
+}
+
+#[test]
+fn an_address_where_nobody_is_and_one_that_is_none_are_told_apart() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let said_of = |url: &str| said(&sexton(&["--url", url, "health"]));
+    let missing = said_of(&url);
+    assert!(
+        missing.contains(&format!("is it running at {url}?")) && missing.contains("SEXTON_URL"),
+        "{missing}"
+    );
+    for nonsense in ["nonsense", "localhost:8470", "http://", "ftp://127.0.0.1"] {
+        let said = said_of(nonsense);
+        assert!(
+            said.contains("SEXTON_URL") && said.contains("expected one such as http://"),
+            "{nonsense}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    for arguments in [&["completions", "zsh"][..], &["completions", "bash"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sexton"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        assert_eq!(said(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_sandbox_that_is_no_place_yet_is_said_at_the_start() {
+    let served = Served::start();
+    let log = std::fs::read_to_string(served.folder.path().join("log")).unwrap();
+    for instance in ["hypervisor", "ipam", "dns", "backup", "monitoring", "notifier", "accounting", "config"]
+    {
+        let place = format!("platform/{instance}/main/place.json is missing");
+        assert!(log.contains(&place), "expected {place:?} in: {log}");
+    }
+    assert!(!log.contains('\u{1b}'), "colours in a file: {log:?}");
+}
+
+#[test]
+fn what_is_not_there_is_told_apart() {
+    let served = Served::start();
+    served.post("/v1/resources", &json!({"resources": [resource("a")], "whole": true}));
+    for (what, part) in [
+        ("a", "vm/a?"),
+        ("vm/a", "is registered, and there is no deletion record"),
+        ("vm/b", "no such resource was ever registered"),
+    ] {
+        let said = said(&served.sexton(&["show", what]));
+        assert!(said.contains(part), "{what}: {said}");
+    }
 }
 
 #[test]
@@ -191,7 +277,7 @@ impl Served {
         std::fs::write(&file, config).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_sexton"))
             .args(["serve", "--config", file.to_str().unwrap()])
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let this = Self { child, address, folder };
@@ -240,6 +326,13 @@ impl Served {
     fn sexton(&self, arguments: &[&str]) -> Output {
         let url = format!("http://{}", self.address);
         sexton(&[&["--url", url.as_str()], arguments].concat())
+    }
+
+    /// End it, and run `sexton` in its place.
+    fn end_and(mut self, arguments: &[&str]) -> Output {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        sexton(arguments)
     }
 
     fn names(&self) -> Vec<String> {
@@ -344,6 +437,84 @@ fn a_bad_request_names_the_field_and_changes_nothing() {
     }
     assert_eq!(served.get("/v1/deletions").1["items"], json!([]), "a bad request made a record");
     assert_eq!(served.post("/v1/deletions", &good).0, 201, "the good one is taken");
+}
+
+#[test]
+fn who_asks_is_taken_from_the_user_and_asked_for_only_if_something_changes() {
+    let served = Served::start();
+    let (url, nowhere) = (format!("http://{}", served.address), tempfile::tempdir().unwrap());
+    let run = |path: &std::ffi::OsStr, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sexton"));
+        command.env_clear().env("PATH", path).env("SEXTON_URL", &url).args(arguments);
+        command.output().unwrap()
+    };
+    let path = std::env::var_os("PATH").unwrap();
+    let me = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
+    let paused = run(&path, &["pause", "--reason", "x"]);
+    assert!(paused.status.success(), "{}", said(&paused));
+    assert_eq!(served.get("/v1/pauses").1[0]["by"], json!(me.trim()));
+    // Where even `id` is not found.
+    let path = nowhere.path().as_os_str();
+    assert!(run(path, &["health"]).status.success());
+    let refused = run(path, &["resume", "1"]);
+    let refused = (refused.status.success(), said(&refused));
+    assert!(!refused.0 && refused.1.contains("SEXTON_ACTOR"), "{refused:?}");
+    assert!(!refused.1.contains("environment variable not found"), "{refused:?}");
+    assert_eq!(served.get("/v1/pauses").1.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_date_that_cannot_be_met_is_said_when_the_record_is_made() {
+    let served = Served::start();
+    let in_days = |days| {
+        let date = chrono::Utc::now().date_naive() + chrono::Days::new(days);
+        date.to_string()
+    };
+    let resources: Vec<_> = ["a", "b", "c"].map(resource).into();
+    assert_eq!(served.post("/v1/resources", &json!({"resources": resources, "whole": true})).0, 200);
+    let delete = |name: &str, on: u64, gone_by: u64| {
+        let (on, gone_by) = (in_days(on), in_days(gone_by));
+        let arguments = ["delete", name, "--on", &on, "--gone-by", &gone_by, "--reason", "x"];
+        said(&served.sexton(&arguments))
+    };
+    // Announced now, off five days later, its data gone another eight days later (deploy/plans/vm.toml).
+    let (off, gone) = (in_days(5), in_days(13));
+    let late = delete("vm/a", 1, 12);
+    for part in [
+        format!("WARNING     {} cannot be met", in_days(1)),
+        format!("WARNING     gone by {} cannot be met", in_days(12)),
+        format!("off from    {off}"),
+        format!("data gone   {gone}"),
+    ] {
+        assert!(late.contains(&part), "expected {part:?} in {late}");
+    }
+    for (name, on, gone_by) in [("vm/b", 5, 13), ("vm/c", 9, 17)] {
+        let said = delete(name, on, gone_by);
+        assert!(
+            said.contains(&format!("off from    {}", in_days(on))) && !said.contains("WARNING"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_pause_that_would_stop_nothing_is_refused_and_what_is_known_is_named() {
+    let served = Served::start();
+    for (selector, wrong, known) in [("kind", "vmm", "vm"), ("subsystem", "hypervsor", "hypervisor")] {
+        let pause = |name| said(&served.sexton(&["pause", &format!("--{selector}"), name, "--reason", "x"]));
+        let refused = pause(wrong);
+        assert!(
+            refused.contains(&format!("covers.{selector}: nobody knows {wrong}; known are ")),
+            "{refused}"
+        );
+        assert!(refused.contains(known), "{refused}");
+        assert_eq!(served.get("/v1/pauses").1, json!([]), "{selector}");
+        let taken = pause(known);
+        assert!(taken.contains("is in force"), "{taken}");
+        assert!(served.sexton(&["resume", taken.split(' ').nth(1).unwrap()]).status.success(), "{taken}");
+    }
+    // What scopes there are, nobody knows.
+    assert!(served.sexton(&["pause", "--scope", "tenants/acme", "--reason", "x"]).status.success());
 }
 
 #[test]

@@ -23,6 +23,23 @@ pub enum ClientError {
     /// The coordinator refused it.
     #[error("{}", .0.detail)]
     Problem(Problem),
+    /// The address is none.
+    #[error("{url:?} is not the address of a coordinator: expected one such as http://127.0.0.1:8470")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// Nobody is there.
+    #[error("{doing}: nobody answers at {url}; is a coordinator running there?")]
+    Unreachable {
+        /// What was being done.
+        doing: String,
+        /// Where.
+        url: String,
+        /// The cause.
+        #[source]
+        source: reqwest::Error,
+    },
     /// It was not reached, or its answer was no answer.
     #[error("{doing}: the coordinator at {url} did not answer properly")]
     Transport {
@@ -62,10 +79,15 @@ impl Client {
     /// A client of the coordinator at `url`, acting as `actor`.
     ///
     /// # Errors
-    /// If no HTTP client can be made.
+    /// If the address is none, or no HTTP client can be made.
     pub fn new(url: &str, token: Option<SecretString>, actor: Actor) -> Result<Self, ClientError> {
         // Already installed is fine: every part of a program asks for it.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        if !reqwest::Url::parse(url)
+            .is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
+        {
+            return Err(ClientError::Address { url: url.to_owned() });
+        }
         let url = url.trim_end_matches('/').to_owned();
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|source| {
             ClientError::Transport { doing: "making a client".into(), url: url.clone(), source }
@@ -89,8 +111,13 @@ impl Client {
         doing: &str,
         request: RequestBuilder,
     ) -> Result<T, ClientError> {
-        let failed =
-            |source| ClientError::Transport { doing: doing.to_owned(), url: self.url.clone(), source };
+        let failed = |source: reqwest::Error| {
+            let (doing, url) = (doing.to_owned(), self.url.clone());
+            if source.is_connect() {
+                return ClientError::Unreachable { doing, url, source };
+            }
+            ClientError::Transport { doing, url, source }
+        };
         let response = request.send().await.map_err(failed)?;
         let status = response.status();
         if status.is_success() {

@@ -66,6 +66,15 @@ pub struct Delete {
 pub struct Created {
     /// Its id.
     pub deletion: DeletionId,
+    /// When its soft stage is due, with which it is switched off, as far as one can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_at: Option<Timestamp>,
+    /// When its purge is due, with which its data is destroyed, as far as one can say: never earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_at: Option<Timestamp>,
+    /// What was asked for and cannot be met, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<String>,
 }
 
 /// Why something is done: for cancel, hold and pause.

@@ -48,7 +48,7 @@ pub fn options(config: &Config, instance: &Instance) -> anyhow::Result<Options> 
     }
     let options: Options = config.part("workers", &name)?;
     match options.mistake() {
-        Some(mistake) => anyhow::bail!("[workers.\"{name}\"]: {mistake}"),
+        Some(mistake) => Err(config.mistake(&format!("workers.\"{name}\""), mistake).into()),
         None => Ok(options),
     }
 }

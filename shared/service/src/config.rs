@@ -59,6 +59,12 @@ pub struct Keys {
 /// Why the configuration cannot be used. Names file, key and what was expected.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// There is no such file.
+    #[error("there is no configuration file {file}: say where it is with --config FILE or SEXTON_CONFIG")]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
     /// The file cannot be read.
     #[error("{file}: cannot be read")]
     Unreadable {
@@ -169,7 +175,10 @@ impl Config {
     /// # Errors
     /// If it cannot be read, is no TOML, has a section that nobody reads, or holds a secret that everybody may read.
     pub fn load(file: &Path, known: &[&str]) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+        let unreadable = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.to_owned() },
+            _ => ConfigError::Unreadable { file: file.to_owned(), source },
+        };
         if std::fs::metadata(file).map_err(unreadable)?.len() > FILE_MAX_BYTES {
             return Err(ConfigError::TooLarge { file: file.to_owned() });
         }
@@ -199,6 +208,12 @@ impl Config {
             });
         }
         Ok(Self { file: file.to_owned(), table })
+    }
+
+    /// That a section, or a part such as `consumers."dns.main"`, is not what it should be, for a reason that names the
+    /// key and says what was expected.
+    pub fn mistake(&self, section: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Section { file: self.file.clone(), section: section.to_owned(), reason: reason.into() }
     }
 
     /// Whether there is such a section: for what is off unless it is configured.

@@ -1,4 +1,6 @@
 //! Logs as JSON lines or text, and traces over OTLP if an address is configured.
+use std::io::IsTerminal;
+
 use anyhow::Context;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
@@ -64,7 +66,7 @@ impl Telemetry {
         let lines = if options.json {
             fmt::layer().json().with_writer(std::io::stderr).boxed()
         } else {
-            fmt::layer().with_writer(std::io::stderr).boxed()
+            fmt::layer().with_ansi(coloured(&std::io::stderr())).with_writer(std::io::stderr).boxed()
         };
         let share = options.traced.unwrap_or(1.0);
         anyhow::ensure!((0.0..=1.0).contains(&share), "[telemetry]: traced = {share}: expected 0 to 1");
@@ -75,6 +77,11 @@ impl Telemetry {
         }
         Ok(Self(provider))
     }
+}
+
+/// Whether lines may be coloured: never in a file or a journal, where the codes stay as they are.
+fn coloured(out: &impl IsTerminal) -> bool {
+    out.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// Where a collector at `address` takes traces. Some write the whole address, as the exporter itself wants it.

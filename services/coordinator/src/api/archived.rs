@@ -41,7 +41,7 @@ async fn one(api: &Api, id: DeletionId) -> Result<Json<ArchivedInfo>, Refused> {
 }
 
 pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<ArchivedInfo>, Refused> {
-    one(&api, parse(&id)?).await
+    one(&api, parse(&api, &id)?).await
 }
 
 pub(super) async fn show_of(

@@ -1,4 +1,5 @@
 //! Deletion records and pauses.
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use axum::Json;
@@ -9,16 +10,16 @@ use sexton_api::{
     PauseResponse, Reason, Rescue, Waive,
 };
 use sexton_ledger::{DeletionFilter, Intent, NewDeletion, NotDone};
-use sexton_model::DeletionId;
-use sexton_model::belts::Pause;
+use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, REASON_MAX, Zone};
 use sexton_model::time::add_days;
+use sexton_model::{DeletionId, ResourceId};
 use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, By, Caller, Shared, archived, views};
+use super::{Api, By, Caller, Shared, archived, outlook, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -70,7 +71,12 @@ pub(super) async fn create(
     let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
     api.engine.noted();
     api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
-    Ok((StatusCode::CREATED, Json(Created { deletion })))
+    // It is made: that it cannot be read at the moment only leaves out what lies ahead.
+    let made = match api.engine.ledger.deletion(deletion).await {
+        Ok(Some(view)) => outlook::created(&view.deletion, facts.day, facts.now),
+        Ok(None) | Err(_) => Created { deletion, soft_at: None, purge_at: None, late: Vec::new() },
+    };
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 pub(super) async fn list(
@@ -89,8 +95,24 @@ pub(super) async fn list(
     Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
 }
 
-pub(super) fn parse(id: &str) -> Result<DeletionId, Refused> {
-    id.parse().map_err(|e: sexton_model::InvalidId| Refused::field("deletion", e.to_string()))
+pub(super) fn parse(api: &Api, id: &str) -> Result<DeletionId, Refused> {
+    id.parse().map_err(|e: sexton_model::InvalidId| {
+        let named = api.plans.kinds().map(|kind| format!("{kind}/{id}"));
+        let named: Vec<_> = named.filter(|name| name.parse::<ResourceId>().is_ok()).collect();
+        let meant = if named.is_empty() { String::new() } else { format!(": {}?", named.join(" or ")) };
+        Refused::field("deletion", format!("{e}; a resource is named together with its kind{meant}"))
+    })
+}
+
+/// Why there is no record of a resource: nobody asked for one, or nobody knows the resource.
+async fn no_record(api: &Api, resource: &ResourceId) -> Result<Refused, Refused> {
+    let why = match api.engine.ledger.resource(resource).await? {
+        Some(_) => format!("{resource} is registered, and there is no deletion record of it"),
+        None => {
+            format!("there is no deletion record of {resource}, and no such resource was ever registered")
+        }
+    };
+    Ok(Refused::new(StatusCode::NOT_FOUND, why))
 }
 
 async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> {
@@ -105,7 +127,7 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
 }
 
 pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<DeletionInfo>, Refused> {
-    info(&api, parse(&id)?).await
+    info(&api, parse(&api, &id)?).await
 }
 
 pub(super) async fn show_of(
@@ -113,17 +135,14 @@ pub(super) async fn show_of(
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<DeletionInfo>, Refused> {
     let resource = id_of(&kind, &name)?;
-    let id = api
-        .engine
-        .ledger
-        .deletion_of(&resource)
-        .await?
-        .ok_or_else(|| Refused::absent(format_args!("deletion record of {resource}")))?;
-    info(&api, id).await
+    match api.engine.ledger.deletion_of(&resource).await? {
+        Some(id) => info(&api, id).await,
+        None => Err(no_record(&api, &resource).await?),
+    }
 }
 
 async fn decide(api: &Api, id: &str, caller: Caller, event: Event) -> Result<Json<Outcome>, Refused> {
-    let intent = Intent { deletion: parse(id)?, event };
+    let intent = Intent { deletion: parse(api, id)?, event };
     let asked = api.engine.follow.asked(&*api.engine.ledger, &intent, caller.0).await;
     let cause = asked.as_ref().map(Span::at);
     let engine = api.engine.clone();
@@ -221,6 +240,7 @@ pub(super) async fn pause(
     if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
         return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
     }
+    covers_something(&api, &body.covers).await?;
     let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
     api.engine.noted();
     // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
@@ -228,6 +248,33 @@ pub(super) async fn pause(
         tracing::warn!(%error, "the pause is in force, its beacon follows");
     }
     Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
+}
+
+/// Refuse a pause of a kind or a subsystem that nobody knows: somebody who mistyped its name would believe that
+/// everything had stopped. What only records know of counts as known, since their copy of a plan outlives the plan.
+async fn covers_something(api: &Api, covers: &PauseSelector) -> Result<(), Refused> {
+    if let Some(kind) = &covers.kind
+        && api.plans.of_kind(kind).is_none()
+    {
+        let filter = DeletionFilter { kind: Some(kind.clone()), limit: 1, ..DeletionFilter::default() };
+        if api.engine.ledger.deletions(&filter).await?.items.is_empty() {
+            let known: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
+            let detail = format!("covers.kind: nobody knows {kind}; known are {}", known.join(", "));
+            return Err(Refused::field("covers.kind", detail));
+        }
+    }
+    if let Some(subsystem) = &covers.subsystem {
+        let heard = api.engine.ledger.instances().await?;
+        let instances = api.engine.known().chain(heard.keys()).map(|instance| &instance.subsystem);
+        let known: BTreeSet<_> = api.plans.subsystems().chain(instances).collect();
+        if !known.contains(subsystem) {
+            let known: Vec<_> = known.into_iter().map(ToString::to_string).collect();
+            let detail =
+                format!("covers.subsystem: nobody knows {subsystem}; known are {}", known.join(", "));
+            return Err(Refused::field("covers.subsystem", detail));
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn resume(

@@ -13,6 +13,8 @@ use sexton_model::{Instance, Timestamp};
 use crate::engine::Engine;
 use crate::hindrance::Hindrance;
 
+use super::outlook::estimates;
+
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
         Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
@@ -38,10 +40,9 @@ pub(super) struct Around<'a> {
 }
 
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
-    let day = around.day;
     let d = view.deletion;
     let record = d.record.clone();
-    let (undo, cancel_until) = undo(&d, day);
+    let (undo, cancel_until) = undo(&d, around.day, around.now);
     DeletionInfo {
         id: d.id,
         resource: record.resource.clone(),
@@ -87,30 +88,8 @@ fn trail_line(row: AuditRow) -> TrailLine {
     TrailLine { seq: row.seq, event: row.event, hash: sexton_model::audit::hex(&row.hash) }
 }
 
-/// When a stage is due as far as one can say now: from its job, or counted on from its predecessor's estimate.
-fn estimates(d: &Deletion, day: Day) -> BTreeMap<Stage, (Timestamp, bool)> {
-    let mut estimates = BTreeMap::new();
-    let mut before: Option<Timestamp> = None;
-    for stage in Stage::ALL {
-        let known = d.stage_job(stage).and_then(|job| match &job.state {
-            JobState::Scheduled { due_at } => *due_at,
-            JobState::Held { due_at, .. } => Some(*due_at),
-            _ => None,
-        });
-        let ended = d.stage_job(stage).and_then(|job| job.ended_at);
-        let due = match (known, before) {
-            (Some(due), _) => (due, false),
-            (None, Some(before)) => (d.due_after(stage, before, day), true),
-            (None, None) => (d.date_of(stage, day), true),
-        };
-        estimates.insert(stage, due);
-        before = Some(ended.unwrap_or(due.0));
-    }
-    estimates
-}
-
 fn jobs(d: &Deletion, around: &Around<'_>) -> Vec<JobInfo> {
-    let estimates = estimates(d, around.day);
+    let estimates = estimates(d, around.day, around.now);
     d.jobs.iter().map(|job| job_info(d, job, &estimates, around)).collect()
 }
 
@@ -177,7 +156,7 @@ fn job_info(
 }
 
 /// What can still be undone, and until when that is certain.
-fn undo(d: &Deletion, day: Day) -> (String, Option<Timestamp>) {
+fn undo(d: &Deletion, day: Day, now: Timestamp) -> (String, Option<Timestamp>) {
     match d.status {
         RecordStatus::Restoring => ("it is being restored".to_owned(), None),
         RecordStatus::Cancelled => ("it was cancelled and restored".to_owned(), None),
@@ -193,7 +172,7 @@ fn undo(d: &Deletion, day: Day) -> (String, Option<Timestamp>) {
             None,
         ),
         RecordStatus::Live => {
-            let until = estimates(d, day).get(&Stage::Hard).map(|e| e.0);
+            let until = estimates(d, day, now).get(&Stage::Hard).map(|e| e.0);
             let undo = d.undo_list();
             let steps: Vec<_> = undo
                 .iter()

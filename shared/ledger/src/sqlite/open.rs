@@ -38,6 +38,14 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
      PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -24576; PRAGMA temp_store = MEMORY";
 
+/// How long a day is, in the words of the configuration.
+fn described(day: Day) -> String {
+    match day {
+        Day::Calendar => "with calendar days (without rehearsal_day_ms)".to_owned(),
+        Day::Rehearsal { length_ms } => format!("as a rehearsal (rehearsal_day_ms = {length_ms})"),
+    }
+}
+
 impl SqliteLedger {
     /// Open the ledger at `path`, creating it if there is none, and start its writer on a thread of its own.
     ///
@@ -57,8 +65,11 @@ impl SqliteLedger {
         let (ledger, day) = identify(&db, options.day)?;
         if day != options.day {
             return Err(LedgerError::Unfit(format!(
-                "it was created with {day:?}, which cannot be changed to {:?}",
-                options.day
+                "{}: this job table was created {}, and stays so; the configuration asks for one {}: change \
+                 rehearsal_day_ms under [ledger], or name another file there",
+                path.display(),
+                described(day),
+                described(options.day)
             )));
         }
         let memory = Memory::read(&db)?;
