@@ -123,10 +123,8 @@ pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemA
         DriverConfig::Sandbox(part) => part.actions.clone(),
         DriverConfig::Hook(part) => part.actions.clone(),
     };
-    let mistake =
-        |why: anyhow::Error| config.mistake(&format!("consumers.\"{instance}\""), format!("{why:#}"));
-    let actions = actions_for(file.as_deref(), &instance.subsystem).map_err(mistake)?;
-    Ok((actions, driver(part).map_err(mistake)?))
+    let actions = actions_for(file.as_deref(), &instance.subsystem)?;
+    Ok((actions, driver(part)?))
 }
 
 #[cfg(test)]

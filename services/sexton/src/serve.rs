@@ -118,8 +118,13 @@ pub fn beside(sqlite: &Path) -> PathBuf {
 fn instances(config: &Config) -> anyhow::Result<Vec<Instance>> {
     let names = config.parts("consumers");
     if let Some(idle) = config.parts("workers").iter().find(|name| !names.contains(name)) {
-        anyhow::bail!("[workers.{idle:?}]: there is no [consumers.{idle:?}] that it could be about");
+        let why = format!("there is no [consumers.{idle:?}] that it could be about");
+        return Err(config.mistake(&format!("workers.{idle:?}"), why).into());
     }
-    let parse = |name: String| name.parse().with_context(|| format!("[consumers.{name:?}]"));
+    let parse = |name: String| {
+        let wrong =
+            |e: sexton_model::InvalidId| config.mistake(&format!("consumers.{name:?}"), e.to_string());
+        Ok(name.parse().map_err(wrong)?)
+    };
     names.into_iter().map(parse).collect()
 }

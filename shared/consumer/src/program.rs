@@ -66,6 +66,21 @@ pub fn main(service: &'static str, build: Build) -> anyhow::Result<()> {
     runtime.block_on(run(&arguments.instance, &config, build))
 }
 
+/// What `build` makes of an instance's part of the configuration.
+///
+/// # Errors
+/// Those of `build`: whatever they say, file and part are named.
+pub fn built(
+    instance: &Instance,
+    config: &Config,
+    build: Build,
+) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
+    build(instance, config).map_err(|error| match error.downcast_ref::<sexton_service::ConfigError>() {
+        Some(_) => error,
+        None => config.mistake(&format!("consumers.\"{instance}\""), format!("{error:#}")).into(),
+    })
+}
+
 async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Result<()> {
     let shutdown: CancellationToken = shutdown_on_signal()?;
     let health = Health::start(config, &instance.to_string(), shutdown.clone()).await?;
@@ -79,7 +94,7 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let text = std::fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))?;
     let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
     let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
-    let (actions, driver) = build(instance, config)?;
+    let (actions, driver) = built(instance, config, build)?;
     let connecting = patiently("reaching the broker", || async {
         let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
         Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)

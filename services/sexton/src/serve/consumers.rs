@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sexton_consumer::Driver;
+use sexton_consumer::program::built;
 use sexton_consumer::sandbox::Sandbox;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -13,15 +14,16 @@ use sexton_service::Config;
 /// # Errors
 /// If its part of the configuration is wrong.
 pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)> {
-    match instance.subsystem.as_str() {
-        "hypervisor" => sexton_hypervisor::build(instance, config),
-        "ipam" => sexton_ipam::build(instance, config),
-        "dns" => sexton_dns::build(instance, config),
-        "backup" => sexton_backup::build(instance, config),
-        "monitoring" => sexton_monitoring::build(instance, config),
-        "notifier" => sexton_notifier::build(instance, config),
-        _ => sexton_hook::build(instance, config),
-    }
+    let build = match instance.subsystem.as_str() {
+        "hypervisor" => sexton_hypervisor::build,
+        "ipam" => sexton_ipam::build,
+        "dns" => sexton_dns::build,
+        "backup" => sexton_backup::build,
+        "monitoring" => sexton_monitoring::build,
+        "notifier" => sexton_notifier::build,
+        _ => sexton_hook::build,
+    };
+    built(instance, config, build)
 }
 
 /// Where a sandbox lies; other drivers have no such key.
