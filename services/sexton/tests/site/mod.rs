@@ -30,9 +30,14 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // The machines outlive whoever made them.
+        let stopped = sexton().arg("sandbox").arg(self.folder.path().join("platform")).arg("--stop").output();
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             eprintln!("{log}");
+        } else {
+            let stopped = stopped.unwrap();
+            assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
         }
     }
 }
