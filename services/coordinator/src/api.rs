@@ -1,6 +1,5 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
-mod outlook;
 mod problem;
 mod records;
 mod resources;

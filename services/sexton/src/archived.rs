@@ -7,7 +7,7 @@ use serde::Serialize;
 use sexton_api::{DeletionInfo, JobInfo, TrailLine, WaiverInfo};
 use sexton_model::archive::{Document, FILE_MAX_BYTES};
 use sexton_model::audit::hex;
-use sexton_model::deletion::{Deletion, RecordStatus, Waiver};
+use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind};
 use sexton_protocol::BeaconVerifier;
 use sexton_protocol::archive::{Opened, open, sha256};
@@ -99,7 +99,7 @@ fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json:
         created_at: record.created_at,
         jobs: d.jobs.iter().map(|job| job_info(&d, job)).collect(),
         holds: d.holds.clone(),
-        waivers: d.waivers.iter().filter_map(|waiver| waived(&d, waiver)).collect(),
+        waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(&d, waiver)).collect(),
         undo: undo.to_owned(),
         cancel_until: None,
         targets: document.targets.clone(),
@@ -123,23 +123,6 @@ fn job_info(d: &Deletion, job: &Job) -> JobInfo {
         step: None,
         why: String::new(),
     }
-}
-
-fn waived(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
-    let job = JobKind::from_slot(waiver.slot)?;
-    let undone = || d.undo_list().get(usize::from(waiver.step)).copied();
-    let step = match job {
-        JobKind::Stage(_) => d.waived_step(waiver),
-        JobKind::Restore => undone().and_then(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index))),
-    };
-    Some(WaiverInfo {
-        job,
-        step: step.map(|step| step.name.clone()),
-        claim: waiver.claim,
-        by: waiver.by.to_string(),
-        evidence: waiver.evidence.clone(),
-        at: waiver.at,
-    })
 }
 
 #[cfg(test)]

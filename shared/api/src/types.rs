@@ -8,10 +8,11 @@ use serde_json::Value;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
-use sexton_model::deletion::{Hold, RecordStatus, WaiverClaim, Zone};
-use sexton_model::job::{JobKind, StateName};
+use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
+use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::resource::{Presence, Resource};
-use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp};
+use sexton_model::time::Day;
+use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
 
 use crate::date;
 
@@ -75,6 +76,16 @@ pub struct Created {
     /// What was asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<String>,
+}
+
+impl Created {
+    /// The answer to whoever made the record `d`, as far as one can say at `now`.
+    pub fn of(d: &Deletion, day: Day, now: Timestamp) -> Self {
+        let estimates = outlook::estimates(d, day, now);
+        let due = |stage| estimates.get(&stage).map(|estimate| estimate.at);
+        let late = outlook::late(d, day, now).iter().map(ToString::to_string).collect();
+        Self { deletion: d.id, soft_at: due(Stage::Soft), purge_at: due(Stage::Purge), late }
+    }
 }
 
 /// Why something is done: for cancel, hold and pause.
@@ -268,6 +279,20 @@ pub struct WaiverInfo {
     pub evidence: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl WaiverInfo {
+    /// What a waiver of `d` says; none if it is of a job that there is not.
+    pub fn of(d: &Deletion, waiver: &Waiver) -> Option<Self> {
+        Some(Self {
+            job: JobKind::from_slot(waiver.slot)?,
+            step: d.step_of(waiver).map(|step| step.name.clone()),
+            claim: waiver.claim,
+            by: waiver.by.to_string(),
+            evidence: waiver.evidence.clone(),
+            at: waiver.at,
+        })
+    }
 }
 
 /// Everything about a record.

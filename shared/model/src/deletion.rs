@@ -380,8 +380,19 @@ impl Deletion {
         list
     }
 
+    /// The step that a waiver let pass, or whose undo it let pass; none for the end of recycle.
+    pub fn step_of(&self, waiver: &Waiver) -> Option<&Step> {
+        match JobKind::from_slot(waiver.slot)? {
+            JobKind::Stage(_) => self.waived_step(waiver),
+            JobKind::Restore => {
+                let undo = *self.undo_list().get(usize::from(waiver.step))?;
+                self.plan.stage(undo.stage).steps.get(usize::from(undo.index))
+            }
+        }
+    }
+
     /// The step that a waiver let pass; none for one of a restore, or for the end of recycle.
-    pub fn waived_step(&self, waiver: &Waiver) -> Option<&Step> {
+    fn waived_step(&self, waiver: &Waiver) -> Option<&Step> {
         match JobKind::from_slot(waiver.slot)? {
             JobKind::Stage(stage) => self.plan.stage(stage).steps.get(usize::from(waiver.step)),
             JobKind::Restore => None,

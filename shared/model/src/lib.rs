@@ -8,7 +8,8 @@
 //! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
 //! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
-//! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`].
+//! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
+//! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`].
 pub mod archive;
 pub mod attest;
 pub mod audit;
@@ -21,9 +22,11 @@ pub mod decide;
 pub mod deletion;
 pub mod id;
 pub mod job;
+pub mod outlook;
 pub mod plan;
 pub mod resource;
 pub mod retry;
+pub mod statement;
 pub mod step;
 pub mod targets;
 pub mod time;

@@ -19,7 +19,7 @@ use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, By, Caller, Shared, archived, outlook, views};
+use super::{Api, By, Caller, Shared, archived, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -73,7 +73,7 @@ pub(super) async fn create(
     api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
     // It is made: that it cannot be read at the moment only leaves out what lies ahead.
     let made = match api.engine.ledger.deletion(deletion).await {
-        Ok(Some(view)) => outlook::created(&view.deletion, facts.day, facts.now),
+        Ok(Some(view)) => Created::of(&view.deletion, facts.day, facts.now),
         Ok(None) | Err(_) => Created { deletion, soft_at: None, purge_at: None, late: Vec::new() },
     };
     Ok((StatusCode::CREATED, Json(made)))

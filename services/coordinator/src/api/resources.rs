@@ -1,23 +1,14 @@
 //! Resources and names.
-use std::collections::BTreeSet;
-
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{NotDone, ResourceFilter, ResourceView};
-use sexton_model::catalogue::Nature;
-use sexton_model::job::Stage;
-use sexton_model::plan::{Performer, Plan};
 use sexton_model::resource::{Presence, Resource};
-use sexton_model::{ResourceId, Subsystem};
+use sexton_model::{ResourceId, statement};
 
 use super::problem::{Body, Refused};
 use super::{Api, By, Shared};
-use crate::plans::Plans;
-
-/// Most characters of a wrong key that an answer repeats.
-const KEY_SHOWN_MAX: usize = 80;
 
 pub(super) async fn register(
     State(api): Shared,
@@ -54,8 +45,8 @@ fn unfit(api: &Api, resource: &Resource) -> Option<String> {
         let kind = &resource.id.kind;
         return Some(format!("id: there is no plan for {kind}, only for {}", kinds.join(", ")));
     };
-    if let Some(why) = unread(&api.plans, plan, resource).or_else(|| unstated(&api.plans, plan, resource)) {
-        return Some(why);
+    if let Err(why) = statement::check(api.plans.catalogue(), plan, resource) {
+        return Some(why.to_string());
     }
     let subsystem = resource
         .instances
@@ -64,37 +55,6 @@ fn unfit(api: &Api, resource: &Resource) -> Option<String> {
     let known: Vec<_> = api.engine.known().map(ToString::to_string).collect();
     let instance = resource.instance_of(subsystem);
     Some(format!("instances.{subsystem}: nobody knows {instance}; known are {}", known.join(", ")))
-}
-
-/// Which of the attributes no subsystem would ever read.
-fn unread(plans: &Plans, plan: &Plan, resource: &Resource) -> Option<String> {
-    let known: BTreeSet<&str> =
-        plan.subsystems().chain(plans.catalogue().subsystems()).map(Subsystem::as_str).collect();
-    let key = resource.attributes.keys().find(|key| !known.contains(key.as_str()))?;
-    let short: String = key.chars().take(KEY_SHOWN_MAX).collect();
-    let known: Vec<_> = known.into_iter().collect();
-    Some(format!("attributes.{short}: no subsystem reads it; known are {}", known.join(", ")))
-}
-
-/// Which part is not stated, of those that its subsystem could not find by itself.
-fn unstated(plans: &Plans, plan: &Plan, resource: &Resource) -> Option<String> {
-    let stated = |subsystem: &Subsystem| {
-        resource.attributes.get(subsystem.as_str()).is_some_and(|part| !part.is_null())
-    };
-    let missing = inspected(plan).find(|s| plans.catalogue().requires_attributes(s) && !stated(s))?;
-    Some(format!(
-        "attributes.{missing}: missing, and the plan asks {missing}; state its part, or {{\"none\": true}} if {missing} \
-         holds nothing for it"
-    ))
-}
-
-/// The subsystems that are asked at announce what they hold.
-fn inspected(plan: &Plan) -> impl Iterator<Item = &Subsystem> {
-    let steps = &plan.stage(Stage::Announce).steps;
-    steps.iter().filter(|step| step.nature == Nature::Inspect).filter_map(|step| match &step.performer {
-        Performer::Subsystem { subsystem, .. } => Some(subsystem),
-        Performer::Coordinator(_) => None,
-    })
 }
 
 fn info(view: ResourceView) -> ResourceInfo {

@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo};
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
-use sexton_model::deletion::{Deletion, RecordStatus, Waiver};
+use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
+use sexton_model::outlook::{Estimate, estimates};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp};
 
 use crate::engine::Engine;
 use crate::hindrance::Hindrance;
 
-use super::outlook::estimates;
 
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
@@ -55,7 +55,7 @@ pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<()
         created_at: record.created_at,
         jobs: jobs(&d, around),
         holds: d.holds.clone(),
-        waivers: d.waivers.iter().filter_map(|w| waiver(&d, w)).collect(),
+        waivers: d.waivers.iter().filter_map(|w| WaiverInfo::of(&d, w)).collect(),
         undo,
         cancel_until,
         targets: view.targets,
@@ -65,23 +65,6 @@ pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<()
             Err(broken) => format!("BROKEN: {broken}"),
         },
     }
-}
-
-fn waiver(d: &Deletion, waiver: &Waiver) -> Option<WaiverInfo> {
-    let job = JobKind::from_slot(waiver.slot)?;
-    let undone = || d.undo_list().get(usize::from(waiver.step)).copied();
-    let step = match job {
-        JobKind::Stage(_) => d.waived_step(waiver),
-        JobKind::Restore => undone().and_then(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index))),
-    };
-    Some(WaiverInfo {
-        job,
-        step: step.map(|step| step.name.clone()),
-        claim: waiver.claim,
-        by: waiver.by.to_string(),
-        evidence: waiver.evidence.clone(),
-        at: waiver.at,
-    })
 }
 
 fn trail_line(row: AuditRow) -> TrailLine {
@@ -111,7 +94,7 @@ fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
 fn job_info(
     d: &Deletion,
     job: &Job,
-    estimates: &BTreeMap<Stage, (Timestamp, bool)>,
+    estimates: &BTreeMap<Stage, Estimate>,
     around: &Around<'_>,
 ) -> JobInfo {
     let total = match job.kind {
@@ -146,8 +129,8 @@ fn job_info(
     JobInfo {
         job: job.kind,
         state: job.state.name(),
-        due_at: due.map(|d| d.0),
-        estimated: due.is_some_and(|d| d.1),
+        due_at: due.map(|d| d.at),
+        estimated: due.is_some_and(|d| d.can_move),
         ended_at: job.ended_at,
         steps: (job.cursor, u16::try_from(total).unwrap_or(u16::MAX)),
         step: d.step_at(job).filter(|_| !job.state.name().over()).map(|(_, _, step)| step.name.clone()),
@@ -172,7 +155,7 @@ fn undo(d: &Deletion, day: Day, now: Timestamp) -> (String, Option<Timestamp>) {
             None,
         ),
         RecordStatus::Live => {
-            let until = estimates(d, day, now).get(&Stage::Hard).map(|e| e.0);
+            let until = estimates(d, day, now).get(&Stage::Hard).map(|e| e.at);
             let undo = d.undo_list();
             let steps: Vec<_> = undo
                 .iter()

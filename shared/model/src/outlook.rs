@@ -1,0 +1,165 @@
+//! What lies ahead of a record: when its stages are due, and what was asked for that cannot be met.
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+
+use crate::deletion::Deletion;
+use crate::job::{JobState, Stage};
+use crate::time::{Day, Timestamp, add_days};
+
+/// When a stage is due, as far as one can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// The moment; never later than it will be in the end.
+    pub at: Timestamp,
+    /// Whether it can still move: what comes before it is not over.
+    pub can_move: bool,
+}
+
+/// When each stage is due as far as one can say at `now`: from its job, or counted on from its predecessor's estimate.
+/// A stage that is due and not over yet ends now at the earliest.
+pub fn estimates(d: &Deletion, day: Day, now: Timestamp) -> BTreeMap<Stage, Estimate> {
+    let mut estimates = BTreeMap::new();
+    let mut before: Option<Timestamp> = None;
+    for stage in Stage::ALL {
+        let known = d.stage_job(stage).and_then(|job| match &job.state {
+            JobState::Scheduled { due_at } => *due_at,
+            JobState::Held { due_at, .. } => Some(*due_at),
+            _ => None,
+        });
+        let ended = d.stage_job(stage).and_then(|job| job.ended_at);
+        let estimate = match (known, before) {
+            (Some(at), _) => Estimate { at, can_move: false },
+            (None, Some(before)) => Estimate { at: d.due_after(stage, before, day), can_move: true },
+            (None, None) => Estimate { at: d.date_of(stage, day), can_move: true },
+        };
+        estimates.insert(stage, estimate);
+        before = Some(ended.unwrap_or(estimate.at.max(now)));
+    }
+    estimates
+}
+
+/// Something that was asked for and cannot be met.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Late {
+    /// The date on which it is to be switched off.
+    #[error(
+        "{date} cannot be met: it is announced now, and the plan has soft {notice_days} days after that: {soft} at the \
+         earliest"
+    )]
+    Date {
+        /// What was asked for.
+        date: NaiveDate,
+        /// Days between announce and soft.
+        notice_days: i32,
+        /// What can be had.
+        soft: Timestamp,
+    },
+    /// The date by which it must be gone.
+    #[error("gone by {gone_by} cannot be met: its data is destroyed at {purge} at the earliest")]
+    GoneBy {
+        /// What was asked for.
+        gone_by: NaiveDate,
+        /// What can be had.
+        purge: Timestamp,
+    },
+}
+
+/// What was asked for with the record `d` and cannot be met, as far as one can say at `now`.
+pub fn late(d: &Deletion, day: Day, now: Timestamp) -> Vec<Late> {
+    let estimates = estimates(d, day, now);
+    let due = |stage: Stage| estimates.get(&stage).map(|estimate| estimate.at);
+    let offset = |stage: Stage| d.plan.stage(stage).offset_days;
+    let record = &d.record;
+    // The end of the policy day `days` after the record's date.
+    let end = |days: i32| {
+        let days = days.saturating_sub(offset(Stage::Soft)).saturating_add(1);
+        add_days(d.date_of(Stage::Soft, day), days, record.due.zone.0, day)
+    };
+    let mut late = Vec::new();
+    if let Some(soft) = due(Stage::Soft)
+        && soft >= end(offset(Stage::Soft))
+    {
+        let notice_days = offset(Stage::Soft) - offset(Stage::Announce);
+        late.push(Late::Date { date: record.due.date, notice_days, soft });
+    }
+    if let (Some(gone_by), Some(purge)) = (record.gone_by, due(Stage::Purge))
+        && purge >= end(countable((gone_by - record.due.date).num_days()))
+    {
+        late.push(Late::GoneBy { gone_by, purge });
+    }
+    late
+}
+
+/// As many days as every zone's calendar can count on from the date of any record, at most.
+fn countable(days: i64) -> i32 {
+    const MOST: i64 = 1_000_000;
+    i32::try_from(days.min(MOST)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::decide::test_plan;
+    use crate::deletion::{Due, Record};
+    use crate::id::DeletionId;
+    use crate::time::start_of;
+
+    /// Announce 5 days before soft, purge 8 days after it.
+    fn record(made_on: &str, gone_by: Option<&str>) -> Deletion {
+        let resource = json!({
+            "id": "vm/web01", "scope": "tenants/acme", "identity": { "uuid": "1" }, "criticality": "irreplaceable",
+        });
+        let zone: crate::deletion::Zone = "Europe/Berlin".parse().unwrap();
+        let record = Record {
+            resource: serde_json::from_value(resource).unwrap(),
+            due: Due { date: "2026-12-10".parse().unwrap(), zone, moment: None },
+            gone_by: gone_by.map(|date| date.parse().unwrap()),
+            requested_by: "platform".parse().unwrap(),
+            reason: "no longer needed".into(),
+            created_at: start(made_on),
+        };
+        Deletion::draw_up(DeletionId(1), record, Arc::new(test_plan()), Day::Calendar).unwrap()
+    }
+
+    fn start(date: &str) -> Timestamp {
+        start_of(date.parse().unwrap(), chrono_tz::Europe::Berlin)
+    }
+
+    #[test]
+    fn each_stage_counts_on_from_the_one_before() {
+        let d = record("2026-12-01", None);
+        let dates = |now: &str| estimates(&d, Day::Calendar, start(now)).into_values().collect::<Vec<_>>();
+        let on = |date: &str, can_move| Estimate { at: start(date), can_move };
+        let planned = [
+            on("2026-12-05", false),
+            on("2026-12-10", true),
+            on("2026-12-13", true),
+            on("2026-12-18", true),
+            on("2027-01-17", true),
+        ];
+        assert_eq!(dates("2026-12-01"), planned);
+        let late = dates("2026-12-07");
+        assert_eq!(late[0], planned[0], "it was due, whenever one looks");
+        assert_eq!(late[1], on("2026-12-12", true), "an announcement that is late shortens no notice");
+    }
+
+    #[test]
+    fn what_cannot_be_met_is_said() {
+        let said = |made_on: &str, gone_by| late(&record(made_on, gone_by), Day::Calendar, start(made_on));
+        assert_eq!(said("2026-12-01", None), []);
+        assert_eq!(said("2026-12-05", None), [], "announced on the last day");
+        let soft = start("2026-12-11");
+        let date = Late::Date { date: "2026-12-10".parse().unwrap(), notice_days: 5, soft };
+        assert_eq!(said("2026-12-06", None), [date]);
+
+        assert_eq!(said("2026-12-01", Some("2026-12-18")), [], "purged on that very day");
+        let gone_by = Late::GoneBy { gone_by: "2026-12-17".parse().unwrap(), purge: start("2026-12-18") };
+        assert_eq!(said("2026-12-01", Some("2026-12-17")), [gone_by.clone()]);
+        assert!(gone_by.to_string().contains("gone by 2026-12-17 cannot be met"), "{gone_by}");
+    }
+}
