@@ -1,10 +1,11 @@
 //! Deciding a batch, the same on both footings: what was loaded goes in, what is to be written comes out.
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
-use sexton_model::belts::Pause;
+use sexton_model::belts::InForce;
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Lane, OrderSpec, decide};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
@@ -28,8 +29,8 @@ pub struct Loaded {
     pub first_fence: i64,
     /// Deletions of the batch with the head of their audit chain.
     pub deletions: HashMap<DeletionId, (Deletion, Hash)>,
-    /// Pauses in force.
-    pub pauses: Vec<Pause>,
+    /// Pauses and ceilings.
+    pub in_force: Arc<InForce>,
     /// The epoch that a person has to review first, if there is one.
     pub review: Option<u32>,
     /// Orders out by instance and lane.
@@ -151,7 +152,7 @@ pub fn decide_all(
         let context = Context {
             now,
             day: loaded.day,
-            pauses: &loaded.pauses,
+            in_force: &loaded.in_force,
             review: loaded.review,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,

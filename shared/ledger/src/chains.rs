@@ -5,7 +5,7 @@ use sexton_model::audit::{Broken, Checker, Hash};
 
 use crate::Verified;
 
-/// The chain of pauses and reviews; no resource's id is written without a slash.
+/// The chain of pauses, ceilings and reviews; no resource's id is written without a slash.
 pub(crate) const PAUSES: &str = "pauses";
 /// A page's begin: the first resource.
 const RESOURCES: &str = "resources";

@@ -1,4 +1,5 @@
 //! What can go wrong in the ledger.
+use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
@@ -82,6 +83,9 @@ pub enum NotDone {
     /// The record cannot be made.
     #[error(transparent)]
     CannotDelete(#[from] CannotDelete),
+    /// The ceiling cannot be set so.
+    #[error(transparent)]
+    Ceiling(#[from] CannotSet),
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,

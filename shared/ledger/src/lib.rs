@@ -33,6 +33,7 @@ use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
+use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
@@ -226,6 +227,16 @@ pub trait Ledger: DueReader {
 
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
+
+    /// Set a ceiling, or take it back. In force when this returns: no transaction that dispatches overlaps it. What it
+    /// lets go on is looked at soon.
+    ///
+    /// # Errors
+    /// If the store did not do it. That it may not be set so is the inner result.
+    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError>;
+
+    /// How far deletions may go.
+    async fn ceilings(&self) -> Result<Ceilings, LedgerError>;
 
     /// These copies of consumers are alive: at most [`PULSE_MAX`].
     ///

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, What};
+use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, StateName};
 use sexton_model::resource::{Presence, Resource};
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, Timestamp};
 
 use crate::batch::AuditWrite;
@@ -71,16 +73,25 @@ pub fn created(deletion: &Deletion) -> Result<AuditWrite, LedgerError> {
     Ok(AuditWrite { deletion: deletion.id, seq: 1, body, hash })
 }
 
-/// One event of the ledger's own chains: those of its resources and of its pauses.
+/// How far deletions may go in a job table that was just founded at `now`: a rehearsal is there to be run through, and
+/// anything else begins by being observed.
+pub fn ceiling_at_founding(day: Day, now: Timestamp) -> Option<ScopeCeiling> {
+    let by = "sexton".parse().ok()?;
+    let reason = "it was founded as a rehearsal".to_owned();
+    let rehearsal = ScopeCeiling { scope: None, ceiling: Ceiling::Purge, by, reason, since: now };
+    day.is_rehearsal().then_some(rehearsal)
+}
+
+/// One event of the ledger's own chains: those of its resources, and of its pauses, ceilings and reviews.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerEvent {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// `registered`, `updated`, `paused` or `resumed`.
+    /// `registered`, `updated`, `paused`, `resumed` or `ceiling`.
     pub what: String,
     /// Who.
     pub by: String,
-    /// The resource or the pause as it is from then on.
+    /// The resource or the pause as it is from then on, or the ceiling that was asked for.
     pub body: Value,
 }
 

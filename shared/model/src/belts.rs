@@ -1,5 +1,7 @@
 //! Belts: what can stop a deletion. Evaluated in the claiming transaction, before the claim, and again before
 //! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
+pub mod ceiling;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,8 @@ use crate::deletion::Deletion;
 use crate::id::{Actor, Kind, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::Timestamp;
+
+use ceiling::{Ceiling, Ceilings};
 
 /// What a pause covers: everything that matches all that is given; nothing given covers everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +45,15 @@ pub struct Pause {
     pub since: Timestamp,
 }
 
+/// What people have said that holds for many deletions at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// The pauses.
+    pub pauses: Vec<Pause>,
+    /// How far deletions of each scope may go.
+    pub ceilings: Ceilings,
+}
+
 impl PauseSelector {
     /// Whether it covers the next step of `job`.
     pub fn covers(&self, deletion: &Deletion, job: &Job) -> bool {
@@ -60,20 +73,23 @@ fn within(scope: &Scope, outer: &Scope) -> bool {
 }
 
 /// What stops the next step of `job`, if anything does.
-pub fn blocker(deletion: &Deletion, job: &Job, pauses: &[Pause]) -> Option<Blocker> {
-    if job.kind == JobKind::Restore {
-        return None;
-    }
+pub fn blocker(deletion: &Deletion, job: &Job, in_force: &InForce) -> Option<Blocker> {
+    let JobKind::Stage(stage) = job.kind else { return None };
     if deletion.protected {
         return Some(Blocker::Protected);
     }
     if let Some(hold) = deletion.holds.first() {
         return Some(Blocker::Hold { what: format!("{}: {}", hold.origin, hold.reason) });
     }
-    pauses
-        .iter()
-        .find(|pause| pause.covers.covers(deletion, job))
-        .map(|pause| Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) })
+    if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {
+        return Some(Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) });
+    }
+    let scope = &deletion.record.resource.scope;
+    let ceiling = in_force.ceilings.height(scope);
+    (ceiling < Ceiling::needed_for(stage)).then(|| {
+        let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
+        Blocker::Ceiling { stage, of: ceiling::of(of), ceiling }
+    })
 }
 
 #[cfg(test)]

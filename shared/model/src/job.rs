@@ -5,6 +5,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::belts::ceiling::Ceiling;
 use crate::id::{Fence, JobId};
 use crate::time::Timestamp;
 
@@ -198,6 +199,15 @@ pub enum Blocker {
         /// Its reason.
         what: String,
     },
+    /// Deletions of its scope may not go that far yet.
+    Ceiling {
+        /// The stage that would have begun.
+        stage: Stage,
+        /// The scope whose ceiling counts, in words.
+        of: String,
+        /// How far they may go.
+        ceiling: Ceiling,
+    },
     /// The resource is protected.
     Protected,
 }
@@ -207,6 +217,12 @@ impl fmt::Display for Blocker {
         match self {
             Self::Hold { what } => write!(f, "hold: {what}"),
             Self::Pause { what, .. } => write!(f, "paused: {what}"),
+            Self::Ceiling { stage, of, ceiling: Ceiling::Observe } => {
+                write!(f, "would begin {stage}: deletions of {of} are only observed")
+            }
+            Self::Ceiling { stage, of, ceiling } => {
+                write!(f, "would begin {stage}: deletions of {of} may go as far as {ceiling}")
+            }
             Self::Protected => f.write_str("the resource is protected"),
         }
     }

@@ -14,7 +14,6 @@ use sexton_model::{Instance, Timestamp};
 use crate::engine::Engine;
 use crate::hindrance::Hindrance;
 
-
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
         Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
@@ -91,12 +90,7 @@ fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
     state.down.then(|| format!("waits for a consumer of {instance}, of which {heard}"))
 }
 
-fn job_info(
-    d: &Deletion,
-    job: &Job,
-    estimates: &BTreeMap<Stage, Estimate>,
-    around: &Around<'_>,
-) -> JobInfo {
+fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, around: &Around<'_>) -> JobInfo {
     let total = match job.kind {
         JobKind::Stage(stage) => d.plan.stage(stage).steps.len(),
         JobKind::Restore => d.undo_list().len(),

@@ -3,7 +3,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
-use sexton_model::belts::Pause;
 use sexton_model::checkpoint::{self, Checkpoint, Mark};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
@@ -16,7 +15,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::memory::Headed;
 use super::records::Statement;
-use super::{PgLedger, codes, jobs, review};
+use super::{PgLedger, codes, jobs, pause, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError, Pulsed};
 
@@ -37,7 +36,7 @@ const LOCK_RESOURCES: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER B
 const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head, created_at FROM deletions WHERE id = ANY($1) \
      ORDER BY id FOR NO KEY UPDATE";
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
-     revision, ARRAY(SELECT body FROM pauses WHERE NOT lifted ORDER BY id), \
+     revision, pause_head, \
      ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
        LEFT JOIN (SELECT instance, sum(hands) AS hands, max(answered_at) AS answered_at FROM copies \
          WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 GROUP BY instance) c \
@@ -184,6 +183,11 @@ pub(super) async fn load(
     let others: Vec<Head> =
         heads.into_iter().filter(|h| !deletions.contains_key(&DeletionId(h.id))).collect();
     deletions.extend(rest(db, others, &protected, statements).await?);
+    let head: Vec<u8> = facts.try_get(4).map_err(part())?;
+    let in_force = match ledger.memory.in_force(&head) {
+        Some(in_force) => in_force,
+        None => ledger.memory.keep_in_force(head, pause::in_force(db).await?),
+    };
     let loaded = Loaded {
         now: Timestamp(facts.try_get(0).map_err(part())?),
         day: ledger.options.day,
@@ -191,7 +195,7 @@ pub(super) async fn load(
         review: facts.try_get::<bool, _>(12).map_err(part())?.then_some(mark.epoch),
         first_fence: facts.try_get(1).map_err(part())?,
         deletions,
-        pauses: pauses(&facts.try_get::<Vec<String>, _>(4).map_err(part())?)?,
+        in_force,
         out,
         pulses: pulses(&facts.try_get::<Vec<String>, _>(5).map_err(part())?)?,
         pinned: HashMap::new(),
@@ -209,12 +213,6 @@ fn mark(facts: &PgRow) -> Result<Mark, LedgerError> {
         revision: facts.try_get(3).map_err(part())?,
         at: Timestamp(facts.try_get(11).map_err(part())?),
     })
-}
-
-/// Pauses from their bodies.
-pub(super) fn pauses(bodies: &[String]) -> Result<Vec<Pause>, LedgerError> {
-    let parse = |body: &String| serde_json::from_str(body);
-    bodies.iter().map(parse).collect::<Result<_, _>>().map_err(|e| corrupt("pauses", "?", e.to_string()))
 }
 
 /// What is known of an instance, as the database says it.

@@ -8,10 +8,11 @@
 //!
 //! Invariant: whoever writes a deletion's rows moves its head on. [`compare`] looks whether that holds.
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
+use sexton_model::belts::InForce;
 use sexton_model::deletion::Deletion;
 use sqlx::postgres::PgConnection;
 
@@ -32,6 +33,8 @@ const DELETIONS_HALF: usize = 16_384;
 pub(super) struct Memory {
     pub(super) records: Records,
     deletions: Mutex<Recent<DeletionId, Headed>>,
+    /// What was in force under which head of the chain that all of it is written down in.
+    in_force: Mutex<Option<(Vec<u8>, Arc<InForce>)>>,
 }
 
 /// A poisoned memory is still right: entries are put in whole.
@@ -41,7 +44,11 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { records: Records::new(), deletions: Mutex::new(Recent::new(DELETIONS_HALF)) }
+        Self {
+            records: Records::new(),
+            deletions: Mutex::new(Recent::new(DELETIONS_HALF)),
+            in_force: Mutex::new(None),
+        }
     }
 
     /// Those deletions that are as they are remembered, taken out, and not protected as far as this tells. Who decides
@@ -60,6 +67,20 @@ impl Memory {
             }
         }
         found
+    }
+
+    /// What is in force, if it is remembered under this head. The head is read under the gate, and whatever stops
+    /// something is written with the gate taken alone: what is remembered is never older than the head.
+    pub(super) fn in_force(&self, head: &[u8]) -> Option<Arc<InForce>> {
+        let known = lock(&self.in_force);
+        known.as_ref().filter(|(of, _)| of == head).map(|(_, in_force)| in_force.clone())
+    }
+
+    /// Remember what is in force. Read after its head: a pause may have been lifted in between, which the next head tells.
+    pub(super) fn keep_in_force(&self, head: Vec<u8>, in_force: InForce) -> Arc<InForce> {
+        let in_force = Arc::new(in_force);
+        *lock(&self.in_force) = Some((head, in_force.clone()));
+        in_force
     }
 
     /// Remember what was decided on and committed. What is over is forgotten: nobody asks for it often.

@@ -39,6 +39,7 @@ use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
+use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
@@ -200,6 +201,15 @@ impl Ledger for PgLedger {
 
     async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
         pause::resume(self, pause, by).await
+    }
+
+    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError> {
+        pause::set_ceiling(self, &new).await
+    }
+
+    async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading ceilings"))?;
+        pause::ceilings(&mut db).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -3,6 +3,7 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sexton_model::Timestamp;
 use sexton_model::audit::GENESIS;
 use sexton_model::time::Day;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -12,7 +13,7 @@ use super::error::{corrupt, doing};
 use super::review::Standing;
 use super::{review, roles};
 use crate::LedgerError;
-use crate::rules::text;
+use crate::rules::{ceiling_at_founding, text};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -22,7 +23,8 @@ const MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 const APPLIED: &str = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
 const FOUND: &str = "INSERT INTO ledger (ledger, epoch, day, created, pause_head) \
      VALUES (gen_random_uuid()::text, 1, $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, $2) \
-     ON CONFLICT DO NOTHING";
+     ON CONFLICT DO NOTHING RETURNING created";
+const FIRST_CEILING: &str = "INSERT INTO ceilings (scope, body) VALUES ('', $1)";
 const READ: &str = "SELECT day FROM ledger";
 
 /// Connections of one process: a few batches at a time, and people who look. Far below a server's usual hundred,
@@ -187,10 +189,20 @@ fn keeps(synchronous_commit: &str, fsync: &str, full_page_writes: &str) -> Resul
 
 /// Found the ledger if it is new; whether it was.
 async fn found(db: &mut PgConnection, day: Day) -> Result<bool, LedgerError> {
-    let new = sqlx::query(FOUND).bind(text(&day)?).bind(GENESIS).execute(&mut *db).await;
-    let new = new.map_err(doing("founding the ledger"))?.rows_affected() > 0;
+    let part = || doing("founding the ledger");
+    let mut tx = db.begin().await.map_err(part())?;
+    let created: Option<i64> = sqlx::query_scalar(FOUND)
+        .bind(text(&day)?)
+        .bind(GENESIS)
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(part())?;
+    if let Some(ceiling) = created.and_then(|at| ceiling_at_founding(day, Timestamp(at))) {
+        sqlx::query(FIRST_CEILING).bind(text(&ceiling)?).execute(&mut *tx).await.map_err(part())?;
+    }
+    tx.commit().await.map_err(part())?;
     check_day(db, day).await?;
-    Ok(new)
+    Ok(created.is_some())
 }
 
 async fn check_day(db: &mut PgConnection, day: Day) -> Result<(), LedgerError> {

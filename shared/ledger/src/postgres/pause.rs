@@ -1,5 +1,7 @@
-//! Pauses: in force when the call returns, because the gate is taken alone.
-use sexton_model::belts::{Pause, PauseSelector};
+//! Pauses and ceilings: in force when the call returns, because the gate is taken alone.
+use serde::Serialize;
+use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
+use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::checkpoint::Mark;
 use sexton_model::{Actor, JobId, Timestamp};
 use sqlx::Row as _;
@@ -10,7 +12,7 @@ use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, load, review, run};
 use crate::chains::PAUSES;
 use crate::rules::{LedgerEvent, text};
-use crate::{LedgerError, Paused, known};
+use crate::{LedgerError, NotDone, Paused, known};
 
 /// Waits for every transaction that dispatches, and keeps new ones out until the pause is committed.
 const GATE_ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
@@ -24,6 +26,10 @@ const ADVANCE: &str = "UPDATE ledger SET pause_seq = $1, pause_head = $2";
 const IN_FORCE: &str = "SELECT body FROM pauses WHERE NOT lifted ORDER BY id";
 const ONE: &str = "SELECT body FROM pauses WHERE id = $1 AND NOT lifted";
 const LIFT: &str = "UPDATE pauses SET lifted = true WHERE id = $1 AND NOT lifted";
+const CEILINGS: &str = "SELECT scope, body FROM ceilings ORDER BY scope";
+const SET_CEILING: &str = "INSERT INTO ceilings (scope, body) VALUES ($1, $2) \
+     ON CONFLICT (scope) DO UPDATE SET body = excluded.body";
+const TAKE_BACK: &str = "DELETE FROM ceilings WHERE scope = $1";
 const ORDERS_OUT: &str = "SELECT count(*) FROM jobs j JOIN deletions d ON d.id = j.deletion_id \
      WHERE j.locks AND j.out_at IS NOT NULL AND j.rank > 0 \
      AND ($1::bigint IS NULL OR j.id % 8 = $1) AND ($2::text IS NULL OR d.kind = $2) \
@@ -123,8 +129,8 @@ async fn recheck(ledger: &PgLedger, pause: i64) -> Result<(), LedgerError> {
     }
 }
 
-fn event(what: &str, by: &Actor, at: Timestamp, pause: &Pause) -> Result<LedgerEvent, LedgerError> {
-    Ok(LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body: known::value(pause)? })
+fn event<T: Serialize>(what: &str, by: &Actor, at: Timestamp, body: &T) -> Result<LedgerEvent, LedgerError> {
+    Ok(LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body: known::value(body)? })
 }
 
 /// One more event of the ledger's own chain. Whoever calls it has locked the ledger's row.
@@ -151,9 +157,53 @@ async fn orders_out(db: &mut PgConnection, covers: &PauseSelector) -> Result<u64
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
+/// Set a ceiling, or take it back; waits for transactions that dispatch right now.
+pub(super) async fn set_ceiling(
+    ledger: &PgLedger,
+    new: &NewCeiling,
+) -> Result<Result<(), NotDone>, LedgerError> {
+    let part = || doing("setting a ceiling");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    lock(&mut tx).await?;
+    if let Err(why) = ceilings(&mut tx).await?.check(new) {
+        tx.rollback().await.map_err(part())?;
+        return Ok(Err(why.into()));
+    }
+    let now = find::clock(&mut tx).await?;
+    let done = match new.from(now) {
+        Some(ceiling) => {
+            sqlx::query(SET_CEILING).bind(new.key()).bind(text(&ceiling)?).execute(&mut *tx).await
+        }
+        None => sqlx::query(TAKE_BACK).bind(new.key()).execute(&mut *tx).await,
+    };
+    all_there("ceilings", done.map_err(part())?.rows_affected(), 1)?;
+    append(&mut tx, &event("ceiling", &new.by, now, new)?).await?;
+    tx.commit().await.map_err(part())?;
+    // The next round looks at what it lets go on, and begins at once.
+    ledger.held.again();
+    ledger.stuck.again();
+    Ok(Ok(()))
+}
+
+/// How far deletions may go.
+pub(super) async fn ceilings(db: &mut PgConnection) -> Result<Ceilings, LedgerError> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as(CEILINGS).fetch_all(db).await.map_err(doing("reading ceilings"))?;
+    let parse = |(scope, body): (String, String)| {
+        serde_json::from_str::<ScopeCeiling>(&body).map_err(|e| corrupt("ceilings", scope, e.to_string()))
+    };
+    rows.into_iter().map(parse).collect()
+}
+
+/// Pauses and ceilings.
+pub(super) async fn in_force(db: &mut PgConnection) -> Result<InForce, LedgerError> {
+    Ok(InForce { pauses: pauses(db).await?, ceilings: ceilings(db).await? })
+}
+
 /// Pauses in force.
 pub(super) async fn pauses(db: &mut PgConnection) -> Result<Vec<Pause>, LedgerError> {
     let bodies: Vec<String> =
         sqlx::query_scalar(IN_FORCE).fetch_all(db).await.map_err(doing("reading pauses"))?;
-    load::pauses(&bodies)
+    let parse = |body: &String| serde_json::from_str(body);
+    bodies.iter().map(parse).collect::<Result<_, _>>().map_err(|e| corrupt("pauses", "?", e.to_string()))
 }

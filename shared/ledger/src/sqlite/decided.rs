@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use sexton_model::belts::Pause;
 use sexton_model::decide::OrderSpec;
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
@@ -36,7 +35,6 @@ pub(super) struct Batch {
 pub(super) struct Left {
     pub(super) deletions: HashMap<DeletionId, Headed>,
     pub(super) out: OutCounts,
-    pub(super) pauses: Vec<Pause>,
     pub(super) pulses: HashMap<Instance, Pulsed>,
 }
 
@@ -110,8 +108,8 @@ impl Batch {
             .collect();
         let results = settled.into_iter().map(|one| one.and_then(|s| result(&loaded, revision, s))).collect();
         let outcome = Outcome { writes, found, begun, changed, counts: (before, after), results };
-        let Loaded { deletions, out, pauses, pulses, .. } = loaded;
-        Ok((Left { deletions, out, pauses, pulses }, outcome))
+        let Loaded { deletions, out, pulses, .. } = loaded;
+        Ok((Left { deletions, out, pulses }, outcome))
     }
 }
 

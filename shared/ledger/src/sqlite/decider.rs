@@ -86,7 +86,7 @@ mod tests {
             epoch: 1,
             first_fence: 1,
             deletions: HashMap::new(),
-            pauses: Vec::new(),
+            in_force: Arc::default(),
             review: None,
             out: HashMap::new(),
             pulses: HashMap::new(),

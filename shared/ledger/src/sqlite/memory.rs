@@ -5,8 +5,10 @@
 //! that it stands in [`Staged`], and if the transaction fails, what it had loaded is forgotten.
 //! [`compare`] checks it.
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use sexton_model::belts::Pause;
+use sexton_model::belts::ceiling::{Ceilings, ScopeCeiling};
+use sexton_model::belts::{InForce, Pause};
 use sexton_model::decide::Lane;
 use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 
@@ -35,7 +37,7 @@ pub(super) struct Memory {
     /// As it was read last; none after it was written, or after a transaction failed.
     pub(super) standing: Option<Standing>,
     /// As they were read last; none after they were written, or after a transaction failed.
-    pub(super) pauses: Option<Vec<Pause>>,
+    pub(super) in_force: Option<Arc<InForce>>,
     /// The same of the pulses. A copy that has ended counts until any other pulses: seconds.
     pub(super) pulses: Option<HashMap<Instance, Pulsed>>,
 }
@@ -70,7 +72,7 @@ impl Memory {
             last_fence: row.try_get(0).map_err(store(doing))?,
             written_fence: row.try_get(0).map_err(store(doing))?,
             standing: None,
-            pauses: None,
+            in_force: None,
             pulses: None,
         })
     }
@@ -83,7 +85,7 @@ impl Memory {
     /// its [`Staged`]; the records are dropped here, for the numbers it gave to new ones are given again.
     pub(super) fn forget(&mut self) {
         self.bodies = Bodies::new(DELETIONS);
-        self.pauses = None;
+        self.in_force = None;
         self.pulses = None;
         self.standing = None;
     }
@@ -195,6 +197,23 @@ pub(super) fn pauses(db: &Db) -> Result<Vec<Pause>, LedgerError> {
         pauses.push(codes::body("pauses", id, text)?);
     }
     Ok(pauses)
+}
+
+/// How far deletions may go.
+pub(super) fn ceilings(db: &Db) -> Result<Ceilings, LedgerError> {
+    let doing = "reading ceilings";
+    let mut ceilings: Vec<ScopeCeiling> = Vec::new();
+    for row in rows(db, doing, "SELECT scope, body FROM ceilings", Bind::default())? {
+        let scope: &str = row.try_get(0).map_err(store(doing))?;
+        let text: &str = row.try_get(1).map_err(store(doing))?;
+        ceilings.push(codes::body("ceilings", scope, text)?);
+    }
+    Ok(ceilings.into_iter().collect())
+}
+
+/// Pauses and ceilings.
+pub(super) fn in_force(db: &Db) -> Result<InForce, LedgerError> {
+    Ok(InForce { pauses: pauses(db)?, ceilings: ceilings(db)? })
 }
 
 /// Whether memory and table are the same; else what differs first.

@@ -40,6 +40,7 @@ use sexton_model::archive::{Document, Stub};
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
+use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
@@ -267,6 +268,23 @@ impl Ledger for SqliteLedger {
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
         self.reads.read(memory::pauses).await
+    }
+
+    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError> {
+        let done = match self.ask(Work::Ceiling(new)).await? {
+            Answer::Ceiling(done) => done,
+            other => return Err(mixed_up(&other)),
+        };
+        if done.is_ok() {
+            // The next round looks at what it lets go on, and begins at once.
+            self.rounds.held.again();
+            self.rounds.stuck.again();
+        }
+        Ok(done)
+    }
+
+    async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
+        self.reads.read(memory::ceilings).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -2,8 +2,9 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use sexton_model::Timestamp;
 use sexton_model::audit::GENESIS;
 use sexton_model::time::Day;
 use sqlx::ConnectOptions as _;
@@ -168,7 +169,13 @@ fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
     bind.add(uuid::Uuid::new_v4().to_string()).add(rules::text(&day)?).add(GENESIS.to_vec());
     let sql = "INSERT INTO ledger (one, ledger, epoch, day, pause_head) VALUES (1, ?, 1, ?, ?) \
                ON CONFLICT (one) DO NOTHING";
-    execute(db, doing, sql, bind)?;
+    if execute(db, doing, sql, bind)? > 0
+        && let Some(ceiling) = rules::ceiling_at_founding(day, Timestamp::from(SystemTime::now()))
+    {
+        let mut bind = Bind::default();
+        bind.add(rules::text(&ceiling)?);
+        execute(db, doing, "INSERT INTO ceilings (scope, body) VALUES ('', ?)", bind)?;
+    }
     let row = row(db, doing, "SELECT ledger, day FROM ledger", Bind::default())?;
     let text: &str = row.try_get(1).map_err(store(doing))?;
     let day = super::codes::body("ledger", "day", text)?;

@@ -1,6 +1,8 @@
-//! Pauses and pulses.
+//! Pauses, ceilings and pulses.
 use rusqlite::params;
+use serde::Serialize;
 use sexton_model::audit::{self, Hash};
+use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::job::JobKind;
 use sexton_model::{Actor, DeletionId};
@@ -8,10 +10,10 @@ use sexton_model::{Actor, DeletionId};
 use super::codes;
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::inventory::append;
-use super::memory::{Memory, Staged, pauses};
+use super::memory::{Memory, Staged, ceilings, pauses};
 use crate::chains::PAUSES;
 use crate::rules::{self, LedgerEvent};
-use crate::{Alive, LedgerError, Paused, known};
+use crate::{Alive, LedgerError, NotDone, Paused, known};
 
 /// Pause. The writer does one transaction after the other, so nothing that dispatches overlaps it.
 pub(super) fn pause(
@@ -31,7 +33,7 @@ pub(super) fn pause(
     execute(db, doing, "INSERT INTO pauses (id, body) VALUES (?, ?)", bind)?;
     let sql = "UPDATE ledger SET last_pause = last_pause + 1, revision = revision + 1";
     change_one(db, (doing, "ledger"), sql, Bind::default())?;
-    memory.pauses = None;
+    memory.in_force = None;
     memory.standing = None;
     link(db, &event(staged, "paused", by, &pause)?)?;
     let orders_out = orders_out(db, memory, staged, &pause)?;
@@ -49,13 +51,45 @@ pub(super) fn resume(
     let mut bind = Bind::default();
     bind.add(id);
     change_one(db, ("lifting a pause", "pauses"), "DELETE FROM pauses WHERE id = ?", bind)?;
-    memory.pauses = None;
+    memory.in_force = None;
     link(db, &event(staged, "resumed", by, &pause)?)?;
     Ok(Some(pause))
 }
 
-fn event(staged: &Staged, what: &str, by: &Actor, pause: &Pause) -> Result<LedgerEvent, LedgerError> {
-    Ok(LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body: known::value(pause)? })
+fn event<T: Serialize>(
+    staged: &Staged,
+    what: &str,
+    by: &Actor,
+    body: &T,
+) -> Result<LedgerEvent, LedgerError> {
+    Ok(LedgerEvent { at: staged.now, what: what.into(), by: by.to_string(), body: known::value(body)? })
+}
+
+/// Set a ceiling, or take it back.
+pub(super) fn set_ceiling(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &Staged,
+    new: &NewCeiling,
+) -> Result<Result<(), NotDone>, LedgerError> {
+    if let Err(why) = ceilings(db)?.check(new) {
+        return Ok(Err(why.into()));
+    }
+    let doing = "setting a ceiling";
+    let mut bind = Bind::default();
+    bind.add(new.key());
+    let sql = match new.from(staged.now) {
+        Some(ceiling) => {
+            bind.add(rules::text(&ceiling)?);
+            "INSERT INTO ceilings (scope, body) VALUES (?, ?) \
+             ON CONFLICT (scope) DO UPDATE SET body = excluded.body"
+        }
+        None => "DELETE FROM ceilings WHERE scope = ?",
+    };
+    change_one(db, (doing, "ceilings"), sql, bind)?;
+    memory.in_force = None;
+    link(db, &event(staged, "ceiling", &new.by, new)?)?;
+    Ok(Ok(()))
 }
 
 /// One more event of the ledger's own chain.

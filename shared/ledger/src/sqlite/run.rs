@@ -8,7 +8,7 @@ use super::connection::Db;
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::decider::{Decider, decide};
-use super::memory::{Memory, Staged, Standing, manifest_key, pauses, pulses, standing};
+use super::memory::{Memory, Staged, Standing, in_force, manifest_key, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError, fit};
@@ -78,9 +78,9 @@ fn load(
         None => *memory.standing.insert(standing(db)?),
     };
     let deletions = memory.deletions(db, staged, intents.iter().map(|intent| intent.deletion))?;
-    let pauses = match memory.pauses.take() {
-        Some(pauses) => pauses,
-        None => pauses(db)?,
+    let in_force = match &memory.in_force {
+        Some(in_force) => in_force.clone(),
+        None => memory.in_force.insert(Arc::new(in_force(db)?)).clone(),
     };
     let pulses = match memory.pulses.take() {
         Some(pulses) => pulses,
@@ -92,7 +92,7 @@ fn load(
         epoch,
         first_fence: first,
         deletions,
-        pauses,
+        in_force,
         review: review.then_some(epoch),
         out: std::mem::take(&mut staged.out),
         pulses,
@@ -113,7 +113,6 @@ fn load(
 
 fn put_back(memory: &mut Memory, staged: &mut Staged, left: Left, counts: (Counts, Counts)) {
     staged.grown.grow(counts);
-    memory.pauses = Some(left.pauses);
     memory.pulses = Some(left.pulses);
     staged.out = left.out;
     staged.deletions.extend(left.deletions);

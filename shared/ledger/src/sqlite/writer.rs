@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
+use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
@@ -41,6 +42,7 @@ pub(super) enum Work {
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
+    Ceiling(NewCeiling),
     Pulse(Vec<Alive>),
     Checkpoint,
     Confront(Checkpoint),
@@ -58,6 +60,7 @@ pub(super) enum Answer {
     Create(Vec<Result<DeletionId, NotDone>>),
     Pause(Paused),
     Resume(Option<Pause>),
+    Ceiling(Result<(), NotDone>),
     Pulse,
     Checkpoint(Result<Mark, Behind>),
     Confront(Option<Review>, Mark),
@@ -191,6 +194,7 @@ fn one(
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
         }
         Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
+        Work::Ceiling(new) => Answer::Ceiling(pausing::set_ceiling(db, memory, staged, new)?),
         Work::Pulse(alive) => {
             pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us()))?;
             Answer::Pulse

@@ -1,5 +1,5 @@
-//! What a decision needs to know besides the deletion: time, pauses, credit.
-use crate::belts::Pause;
+//! What a decision needs to know besides the deletion: time, what is in force, credit.
+use crate::belts::InForce;
 use crate::credit::Draw;
 use crate::id::{Fence, Instance};
 use crate::time::{Day, Timestamp};
@@ -32,8 +32,8 @@ pub struct Context<'a> {
     pub now: Timestamp,
     /// What a policy's day is here.
     pub day: Day,
-    /// All pauses in force.
-    pub pauses: &'a [Pause],
+    /// Pauses and ceilings.
+    pub in_force: &'a InForce,
     /// The epoch whose ledger a person has to review first: it went back in time, so nothing is dispatched.
     pub review: Option<u32>,
     /// The fence an order given by this decision has.

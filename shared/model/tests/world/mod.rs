@@ -4,6 +4,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
+use sexton_model::belts::InForce;
+use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Event, Lane, Refusal, decide};
@@ -199,6 +201,15 @@ static BASE: LazyLock<Deletion> = LazyLock::new(|| {
     Deletion::draw_up(DeletionId(1), record, Arc::new(plan), DAY).unwrap()
 });
 
+/// Nothing stops it.
+static IN_FORCE: LazyLock<InForce> = LazyLock::new(|| {
+    let by = "ops".parse().unwrap();
+    let (ceiling, reason) = (Ceiling::Purge, "as far as it goes".to_owned());
+    let ceilings =
+        [ScopeCeiling { scope: None, ceiling, by, reason, since: Timestamp(0) }].into_iter().collect();
+    InForce { pauses: Vec::new(), ceilings }
+});
+
 impl World {
     pub fn new(bounds: &Bounds) -> Self {
         Self {
@@ -225,8 +236,15 @@ impl World {
         let answered = |_: &Instance| None;
         let fence = Fence { epoch: 1, number: 1_000 };
         let (now, day) = (Timestamp(0), DAY);
-        let context =
-            Context { now, day, pauses: &[], review: None, fence, capacity: &capacity, answered: &answered };
+        let context = Context {
+            now,
+            day,
+            in_force: &IN_FORCE,
+            review: None,
+            fence,
+            capacity: &capacity,
+            answered: &answered,
+        };
         decide(&self.deletion(), event, &context)
     }
 

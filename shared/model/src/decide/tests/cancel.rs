@@ -145,7 +145,7 @@ fn an_undo_that_does_not_hold_is_done_again_and_parks_in_the_end() {
 fn a_restore_is_stopped_by_no_belt_but_waits_for_credit() {
     let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
     bench.must(&super::kit::place_hold());
-    bench.pauses = vec![super::kit::pause(PauseSelector::default())];
+    bench.in_force.pauses = vec![super::kit::pause(PauseSelector::default())];
     bench.deletion.protected = true;
     bench.must(&cancel());
     bench.comply();

@@ -1,7 +1,8 @@
 //! Claims, and what a held or waiting job does next.
 use super::super::{Capacity, Event, Refusal};
-use super::kit::{Bench, actor, cancel, pause, place_hold, stage};
+use super::kit::{Bench, actor, cancel, ceiling, pause, place_hold, stage};
 use crate::belts::PauseSelector;
+use crate::belts::ceiling::{Ceiling, Ceilings};
 use crate::job::{Blocker, JobState, Stage, StateName};
 use crate::step::Mode;
 
@@ -54,9 +55,18 @@ fn not_before_its_turn() {
 #[test]
 fn each_belt_holds_it_and_lets_it_go() {
     type Do = fn(&mut Bench);
-    let cases: [(&str, Do, Do); 3] = [
+    let cases: [(&str, Do, Do); 4] = [
+        (
+            "ceiling",
+            |b| b.in_force.ceilings = ceiling(Some("tenants"), Ceiling::Announce),
+            |b| b.in_force.ceilings = ceiling(Some("tenants/acme"), Ceiling::Soft),
+        ),
         ("hold", |b| drop(b.must(&place_hold())), |b| b.deletion.holds.clear()),
-        ("pause", |b| b.pauses = vec![pause(PauseSelector::default())], |b| b.pauses.clear()),
+        (
+            "pause",
+            |b| b.in_force.pauses = vec![pause(PauseSelector::default())],
+            |b| b.in_force.pauses.clear(),
+        ),
         ("protected", |b| b.deletion.protected = true, |b| b.deletion.protected = false),
     ];
     for (name, hold, release) in cases {
@@ -80,6 +90,31 @@ fn each_belt_holds_it_and_lets_it_go() {
         assert_eq!(bench.state(job), StateName::Scheduled, "{name}");
         bench.must(&claim(Stage::Soft));
         assert_eq!(bench.state(job), StateName::Running, "{name}");
+    }
+}
+
+/// Nothing of a scope that nobody has raised, and of any other no stage above its ceiling.
+#[test]
+fn no_stage_above_the_ceiling_begins() {
+    for height in Ceiling::ALL {
+        for which in Stage::ALL {
+            let mut bench = Bench::new();
+            for before in Stage::ALL.into_iter().filter(|stage| *stage < which) {
+                bench.complete(before);
+            }
+            bench.in_force.ceilings = match height {
+                Ceiling::Observe => Ceilings::default(),
+                _ => ceiling(Some("tenants"), height),
+            };
+            let decision = bench.claim(which);
+            let may = Ceiling::needed_for(which) <= height;
+            assert_eq!(bench.state(stage(which)) == StateName::Held, !may, "{which} under {height}");
+            let JobState::Held { by, .. } = &bench.job(stage(which)).state else { continue };
+            assert!(decision.effects.is_empty(), "{which} under {height}");
+            let of = if height == Ceiling::Observe { "every scope" } else { "tenants" };
+            let said = by.to_string();
+            assert!(said.contains(&format!("would begin {which}: deletions of {of} ")), "{said}");
+        }
     }
 }
 

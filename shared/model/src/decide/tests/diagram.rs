@@ -86,12 +86,12 @@ fn recycle_in_line() -> Bench {
                 continue;
             }
             if which == Stage::Recycle {
-                bench.pauses = vec![pause(PauseSelector::default())];
+                bench.in_force.pauses = vec![pause(PauseSelector::default())];
             }
             bench.comply();
         }
     }
-    bench.pauses.clear();
+    bench.in_force.pauses.clear();
     assert_eq!(bench.state(stage(Stage::Recycle)), StateName::Ready);
     bench
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, OrderSpec, Refusal, decide};
 use super::watch::Watch;
-use crate::belts::{Pause, PauseSelector};
+use crate::belts::ceiling::{Ceiling, Ceilings, ScopeCeiling};
+use crate::belts::{InForce, Pause, PauseSelector};
 use crate::catalogue::Catalogue;
 use crate::credit::Draw;
 use crate::deletion::{Deletion, Due, Record};
@@ -149,6 +150,13 @@ pub(super) fn record(due: Due) -> Record {
     }
 }
 
+/// How far deletions of a scope may go, or of every scope.
+pub(super) fn ceiling(scope: Option<&str>, ceiling: Ceiling) -> Ceilings {
+    let scope = scope.map(|scope| scope.parse().unwrap());
+    let said = ScopeCeiling { scope, ceiling, by: actor("ops"), reason: "tried".into(), since: Timestamp(0) };
+    [said].into_iter().collect()
+}
+
 pub(super) fn actor(name: &str) -> Actor {
     name.parse().unwrap()
 }
@@ -177,7 +185,7 @@ pub(super) struct Bench {
     pub deletion: Deletion,
     pub now: Timestamp,
     pub day: Day,
-    pub pauses: Vec<Pause>,
+    pub in_force: InForce,
     /// Of the hypervisor.
     pub capacity: Capacity,
     /// Of everybody else.
@@ -223,7 +231,7 @@ impl Bench {
             deletion,
             now,
             day: DAY,
-            pauses: Vec::new(),
+            in_force: InForce { pauses: Vec::new(), ceilings: ceiling(None, Ceiling::Purge) },
             capacity: Capacity::Free,
             elsewhere: Capacity::Free,
             answered: None,
@@ -244,8 +252,8 @@ impl Bench {
         };
         let fence = Fence { epoch: self.epoch, number: self.fence + 1 };
         let answered = |_: &Instance| self.answered;
-        let (now, day, pauses, review) = (self.now, self.day, &self.pauses[..], self.review);
-        let context = Context { now, day, pauses, review, fence, capacity: &capacity, answered: &answered };
+        let (now, day, in_force, review) = (self.now, self.day, &self.in_force, self.review);
+        let context = Context { now, day, in_force, review, fence, capacity: &capacity, answered: &answered };
         decide(&self.deletion, event, &context)
     }
 
@@ -373,7 +381,7 @@ impl Bench {
         };
         match state {
             StateName::Held => {
-                bench.pauses = vec![pause(PauseSelector::default())];
+                bench.in_force.pauses = vec![pause(PauseSelector::default())];
                 bench.must(&Event::Claim { job: soft });
             }
             StateName::Ready => {

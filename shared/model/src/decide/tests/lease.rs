@@ -1,8 +1,9 @@
 //! Progress, extensions, and leases that run out.
 use super::super::{Capacity, Effect, Event, Refusal};
-use super::kit::{Bench, pause, place_hold, stage};
+use super::kit::{Bench, ceiling, pause, place_hold, stage};
 use crate::beacon::SKEW_MS;
 use crate::belts::PauseSelector;
+use crate::belts::ceiling::{Ceiling, Ceilings};
 use crate::job::{JobState, Stage, StateName};
 use crate::retry::{IN_VAIN, SILENT};
 use crate::step::{Mode, Outcome};
@@ -119,9 +120,10 @@ fn two_extensions_may_be_lost() {
 #[test]
 fn a_belt_ends_a_long_step_at_its_deadline() {
     type Do = fn(&mut Bench);
-    let belts: [(&str, Do); 3] = [
+    let belts: [(&str, Do); 4] = [
+        ("ceiling", |b| b.in_force.ceilings = ceiling(None, Ceiling::Announce)),
         ("hold", |b| drop(b.must(&place_hold()))),
-        ("pause", |b| b.pauses = vec![pause(PauseSelector::default())]),
+        ("pause", |b| b.in_force.pauses = vec![pause(PauseSelector::default())]),
         ("protected", |b| b.deletion.protected = true),
     ];
     for (name, stop) in belts {
@@ -148,7 +150,8 @@ fn a_belt_ends_a_long_step_at_its_deadline() {
     bench.now = bench.out().deadline.plus_ms(crate::beacon::SKEW_MS);
     bench.comply();
     assert_eq!(bench.out().mode, Mode::Undo);
-    bench.pauses = vec![pause(PauseSelector::default())];
+    bench.in_force.pauses = vec![pause(PauseSelector::default())];
+    bench.in_force.ceilings = Ceilings::default();
     bench.wait_ms(20_000);
     let event = progress(&bench, 1);
     assert!(matches!(bench.must(&event).effects[..], [Effect::Extend { .. }]), "a belt stopped a restore");

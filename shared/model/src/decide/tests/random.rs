@@ -188,11 +188,11 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
         }
         Op::Rescue => Some(rescue()),
         Op::Pause(stage) => {
-            bench.pauses = vec![pause(PauseSelector { stage: *stage, ..PauseSelector::default() })];
+            bench.in_force.pauses = vec![pause(PauseSelector { stage: *stage, ..PauseSelector::default() })];
             None
         }
         Op::Resume => {
-            bench.pauses.clear();
+            bench.in_force.pauses.clear();
             None
         }
         Op::Protect(protected) => {
@@ -216,7 +216,7 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
 
 /// After any history, with the obstacles gone and a person who retries, the record comes to an end (I13).
 fn ends(bench: &mut Bench) {
-    bench.pauses.clear();
+    bench.in_force.pauses.clear();
     bench.deletion.protected = false;
     (bench.capacity, bench.elsewhere) = (Capacity::Free, Capacity::Free);
     while let Some(hold) = bench.deletion.holds.first().map(|h| h.id) {
