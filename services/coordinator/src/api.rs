@@ -1,5 +1,6 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
+mod in_force;
 mod problem;
 mod records;
 mod resources;
@@ -69,8 +70,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/archived", get(archived::list))
         .route("/v1/archived/{id}", get(archived::show))
         .route("/v1/archived/{kind}/{name}", get(archived::show_of))
-        .route("/v1/pauses", get(records::pauses).post(records::pause))
-        .route("/v1/pauses/{pause}", delete(records::resume))
+        .route("/v1/pauses", get(in_force::pauses).post(in_force::pause))
+        .route("/v1/pauses/{pause}", delete(in_force::resume))
+        .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
         .route("/v1/review", get(review::show))
         .route("/v1/review/accept", post(review::accept))
         .route("/v1/audit", get(review::audit))
@@ -152,7 +154,8 @@ async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let facts = api.engine.ledger.facts().await?;
     let health = api.engine.ledger.health().await?;
     let instances = api.engine.ledger.instances().await?;
-    Ok(Json(views::health(&facts, health, &api.engine, &instances)))
+    let ceilings = api.engine.ledger.ceilings().await?;
+    Ok(Json(views::health(&facts, health, &ceilings, &api.engine, &instances)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sexton_api::CeilingTo;
 use sexton_model::deletion::{RecordStatus, Zone};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Subsystem};
@@ -123,6 +124,21 @@ pub enum Command {
         subsystem: Option<Subsystem>,
         /// Why. Without it: lists the pauses in force.
         #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Say how far deletions of a scope may go: observe, announce, soft, hard, purge. Raised stage by stage.
+    Ceiling {
+        /// Of which scope, with those below it that have none of their own.
+        #[arg(long, conflicts_with = "everywhere")]
+        scope: Option<Scope>,
+        /// Of every scope that has none of its own.
+        #[arg(long)]
+        everywhere: bool,
+        /// How far; `inherit`: as the scope around it. Without it: lists the ceilings.
+        #[arg(long, requires = "reason")]
+        to: Option<CeilingTo>,
+        /// Why.
+        #[arg(long, requires = "to")]
         reason: Option<String>,
     },
     /// Lift a pause.
@@ -281,6 +297,7 @@ impl Command {
             | Self::Health
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
+            Self::Ceiling { to, .. } => to.is_none(),
             Self::Review { accept, .. } => !accept,
             Self::Import { dry_run, .. } => *dry_run,
             Self::Register { .. }

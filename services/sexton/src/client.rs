@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    AcceptReview, AuditInfo, AuditQuery, Client, ClientError, Delete, DeletionLine, ListQuery, PAGE_MAX,
-    Page, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
+    AcceptReview, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError, Delete,
+    DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
-use sexton_model::{Actor, DeletionId};
+use sexton_model::{Actor, DeletionId, Scope};
 
 use crate::arguments::{Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
@@ -152,6 +152,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Pause { stage, kind, scope, subsystem, reason } => {
             let covers = PauseSelector { stage, kind, scope, subsystem };
             pause(client, format, covers, reason).await?;
+        }
+        Command::Ceiling { scope, everywhere, to, reason } => {
+            let asked = to.zip(reason);
+            ceiling(client, format, (scope, everywhere), asked).await?;
         }
         Command::Resume { pause } => {
             let answer = client.resume(pause).await?;
@@ -387,6 +391,25 @@ async fn pause(
         let out = p.orders_out;
         format!("pause {0} is in force; {out} orders are still out. sexton resume {0}", p.pause.id)
     })
+}
+
+async fn ceiling(
+    client: &Client,
+    format: Format,
+    (scope, everywhere): (Option<Scope>, bool),
+    asked: Option<(CeilingTo, String)>,
+) -> anyhow::Result<()> {
+    let ceilings = match asked {
+        Some((to, reason)) => {
+            anyhow::ensure!(scope.is_some() || everywhere, "--scope: say which, or --everywhere");
+            client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason }).await?
+        }
+        None => {
+            anyhow::ensure!(scope.is_none() && !everywhere, "--to: say how far");
+            client.ceilings().await?
+        }
+    };
+    write(format, &ceilings, |ceilings| show::ceilings(ceilings))
 }
 
 async fn review(client: &Client, format: Format, reason: Option<String>) -> anyhow::Result<()> {

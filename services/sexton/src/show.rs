@@ -1,6 +1,7 @@
 //! One record, the health, the pauses: as people read them.
 use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo};
 use sexton_model::audit::AuditEvent;
+use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -68,6 +69,9 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
         if at.is_some() {
             text += &format!("{what:<12}{} UTC at the earliest\n", moment(at));
         }
+    }
+    if let Some(ceiling) = &created.ceiling {
+        text += &format!("ceiling     {ceiling}\n");
     }
     text + &format!("sexton show {id}\nsexton cancel {id} --reason …   (until the hard stage begins)")
 }
@@ -231,6 +235,29 @@ pub fn pauses(pauses: &[Pause]) -> String {
     )
 }
 
+/// How far deletions may go.
+pub fn ceilings(ceilings: &[ScopeCeiling]) -> String {
+    let unsaid = match ceilings.iter().any(|c| c.scope.is_none()) {
+        true => String::new(),
+        false => "every scope that is not listed is only observed\n".to_owned(),
+    };
+    if ceilings.is_empty() {
+        return "every scope is only observed: nothing is done. Raise it: sexton ceiling --everywhere --to announce \
+                --reason …"
+            .to_owned();
+    }
+    let lines = ceilings.iter().map(|c| {
+        [
+            ceiling::of(c.scope.as_ref()),
+            c.ceiling.to_string(),
+            c.by.to_string(),
+            moment(Some(c.since)),
+            c.reason.clone(),
+        ]
+    });
+    unsaid + &table(["deletions of", "go as far as", "said by", "since (UTC)", "reason"], lines)
+}
+
 fn covers(selector: &PauseSelector) -> String {
     let PauseSelector { stage, kind, scope, subsystem } = selector;
     let parts: Vec<String> = [
@@ -300,6 +327,7 @@ pub fn health(health: &HealthInfo) -> String {
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
     }
+    text += &limits(&health.ceilings);
     if let Some(oldest) = health.oldest_due {
         text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
     }
@@ -321,6 +349,24 @@ pub fn health(health: &HealthInfo) -> String {
             ]
         }),
     )
+}
+
+/// How far deletions may go, in a line: nothing to say if all may go all the way.
+fn limits(said: &[ScopeCeiling]) -> String {
+    let ceilings: Ceilings = said.iter().cloned().collect();
+    let (height, below) = (
+        ceilings.everywhere(),
+        said.iter().filter(|c| c.scope.is_some() && c.ceiling < Ceiling::Purge).count(),
+    );
+    let others = match said.iter().filter(|c| c.scope.is_some()).count() {
+        0 => String::new(),
+        n => format!("; {n} of their own: sexton ceiling"),
+    };
+    match height {
+        Ceiling::Purge if below == 0 => String::new(),
+        Ceiling::Observe => format!("deletions of every scope are only OBSERVED{others}\n"),
+        height => format!("deletions of every scope go as far as {height}{others}\n"),
+    }
 }
 
 fn ago(now: Timestamp, then: Timestamp) -> String {

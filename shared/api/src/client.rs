@@ -6,12 +6,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sexton_model::belts::Pause;
+use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::types::{
-    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, Created, Delete, DeletionInfo, DeletionLine, Hashes,
-    HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest, PauseResponse, Problem,
-    Reason, Register, Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
+    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
+    DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
+    PauseResponse, Problem, Reason, Register, Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -293,6 +294,22 @@ impl Client {
     /// As [`Self::register`].
     pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
         self.send("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+    }
+
+    /// How far deletions may go.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn ceilings(&self) -> Result<Vec<ScopeCeiling>, ClientError> {
+        self.send("listing ceilings", self.request(Method::GET, "/v1/ceilings")).await
+    }
+
+    /// Set a ceiling; all of them as they are then.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn set_ceiling(&self, body: &CeilingRequest) -> Result<Vec<ScopeCeiling>, ClientError> {
+        self.post("setting a ceiling", "/v1/ceilings", body).await
     }
 
     /// Whether the ledger has to be reviewed.

@@ -1,11 +1,13 @@
 //! What travels over the API.
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::AuditEvent;
+use sexton_model::belts::ceiling::{Ceiling, Ceilings, NoCeiling, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
@@ -76,15 +78,24 @@ pub struct Created {
     /// What was asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<String>,
+    /// How far it may go as things stand, in a sentence, if not all the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<String>,
 }
 
 impl Created {
     /// The answer to whoever made the record `d`, as far as one can say at `now`.
-    pub fn of(d: &Deletion, day: Day, now: Timestamp) -> Self {
+    pub fn of(d: &Deletion, ceilings: &Ceilings, day: Day, now: Timestamp) -> Self {
         let estimates = outlook::estimates(d, day, now);
         let due = |stage| estimates.get(&stage).map(|estimate| estimate.at);
         let late = outlook::late(d, day, now).iter().map(ToString::to_string).collect();
-        Self { deletion: d.id, soft_at: due(Stage::Soft), purge_at: due(Stage::Purge), late }
+        let ceiling = ceilings.limits(&d.record.resource.scope);
+        Self { deletion: d.id, soft_at: due(Stage::Soft), purge_at: due(Stage::Purge), late, ceiling }
+    }
+
+    /// The answer if nothing can be said of what lies ahead.
+    pub fn unread(deletion: DeletionId) -> Self {
+        Self { deletion, soft_at: None, purge_at: None, late: Vec::new(), ceiling: None }
     }
 }
 
@@ -404,6 +415,8 @@ pub struct HealthInfo {
     pub instances: Vec<InstanceInfo>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// How far deletions may go: of every scope that is not listed, and of those that have a ceiling of their own.
+    pub ceilings: Vec<ScopeCeiling>,
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
@@ -415,6 +428,55 @@ pub struct HealthInfo {
     pub checkpoints: Option<String>,
     /// Counters of this coordinator since its start.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How far deletions of a scope may go from now on, or whether the scope around it says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct CeilingTo(pub Option<Ceiling>);
+
+/// The word for "as the scope around it".
+const INHERIT: &str = "inherit";
+
+impl FromStr for CeilingTo {
+    type Err = String;
+    fn from_str(word: &str) -> Result<Self, String> {
+        if word == INHERIT {
+            return Ok(Self(None));
+        }
+        let ceiling = word.parse().map_err(|e: NoCeiling| format!("{e}, or {INHERIT}"))?;
+        Ok(Self(Some(ceiling)))
+    }
+}
+
+impl TryFrom<String> for CeilingTo {
+    type Error = String;
+    fn try_from(word: String) -> Result<Self, String> {
+        word.parse()
+    }
+}
+
+impl From<CeilingTo> for String {
+    fn from(to: CeilingTo) -> Self {
+        to.0.map_or(INHERIT, Ceiling::word).to_owned()
+    }
+}
+
+/// Say how far deletions of a scope, or of every scope, may go.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CeilingRequest {
+    /// Which scope, with those below it that have no ceiling of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// Instead of a scope: every scope that has no ceiling of its own.
+    #[serde(default)]
+    pub everywhere: bool,
+    /// `observe`, `announce`, `soft`, `hard`, `purge`, or `inherit`: as the scope around it. Raised by one stage at most.
+    pub to: CeilingTo,
+    /// Why. 1 to 1000 characters.
+    pub reason: String,
 }
 
 /// Whether the ledger went back in time and has to be reviewed.

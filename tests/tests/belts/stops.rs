@@ -1,6 +1,8 @@
-//! What people stop a deletion with: holds, protection, pauses.
+//! What people stop a deletion with: holds, protection, pauses, ceilings.
+use sexton_ledger::NotDone;
 use sexton_model::DeletionId;
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
@@ -59,6 +61,59 @@ async fn a_protected_resource_goes_no_further() {
     assert_eq!(blocked(&job.state), Some(&Blocker::Protected));
     system.two_beacons().await;
     assert!(system.monitoring.changes().is_empty());
+}
+
+async fn ceiling(system: &System, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
+    let scope = scope.map(|scope| scope.parse().unwrap());
+    let new = NewCeiling { scope, to, by: ops(), reason: "one step after the other".into() };
+    system.ledger.set_ceiling(new).await.unwrap()
+}
+
+/// From the first observation to the end, as somebody does it who has just begun with a platform.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_above_its_ceiling() {
+    let system = System::start().await;
+    ceiling(&system, Some("tenants"), Some(Ceiling::Observe)).await.unwrap();
+    let before = system.world();
+    let id = system.delete().await;
+    for (stage, next) in [
+        (Stage::Announce, Ceiling::Announce),
+        (Stage::Soft, Ceiling::Soft),
+        (Stage::Hard, Ceiling::Hard),
+        (Stage::Purge, Ceiling::Purge),
+    ] {
+        let job = system.until_job(id, stage, |state| state.name() == StateName::Held).await;
+        assert!(matches!(blocked(&job.state), Some(Blocker::Ceiling { .. })), "{job:?}");
+        system.two_beacons().await;
+        assert_eq!(system.job(id, JobKind::Stage(stage)).await.state.name(), StateName::Held);
+        if stage <= Stage::Soft {
+            assert_eq!(system.world(), before, "before {stage}");
+        }
+        let above = next.above();
+        if let Some(above) = above {
+            let refused = ceiling(&system, Some("tenants"), Some(above)).await.unwrap_err();
+            assert!(refused.to_string().contains("stage by stage"), "{refused}");
+        }
+        ceiling(&system, Some("tenants"), Some(next)).await.unwrap();
+    }
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lower_ceiling_stops_between_two_steps_and_no_restore() {
+    let system = quick().await;
+    let before = system.world();
+    system.monitoring.close_at_change("silence", Point::Found);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    ceiling(&system, None, Some(Ceiling::Observe)).await.unwrap();
+    system.monitoring.open();
+    let job = system.until_job(id, Stage::Soft, |state| blocked(state).is_some()).await;
+    assert!(matches!(job.state, JobState::Ready { blocked: Some(Blocker::Ceiling { .. }), .. }), "{job:?}");
+    assert_ne!(system.world(), before);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
 }
 
 /// Each way to pause, and whether it covers the soft stage of `vm/web01` at a step of monitoring.

@@ -63,7 +63,9 @@ impl From<NotDone> for Refused {
     fn from(why: NotDone) -> Self {
         let status = match &why {
             NotDone::NoSuchDeletion(_) | NotDone::NotRegistered(_) => StatusCode::NOT_FOUND,
-            NotDone::CannotDelete(_) | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
+            NotDone::CannotDelete(_)
+            | NotDone::Ceiling(_)
+            | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             _ => StatusCode::CONFLICT,

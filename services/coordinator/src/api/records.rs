@@ -1,18 +1,15 @@
-//! Deletion records and pauses.
-use std::collections::BTreeSet;
+//! Deletion records.
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PauseRequest,
-    PauseResponse, Reason, Rescue, Waive,
+    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, Reason, Rescue, Waive,
 };
 use sexton_ledger::{DeletionFilter, Intent, NewDeletion, NotDone};
-use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::decide::Event;
-use sexton_model::deletion::{Due, REASON_MAX, Zone};
+use sexton_model::deletion::{Due, Zone};
 use sexton_model::time::add_days;
 use sexton_model::{DeletionId, ResourceId};
 use sexton_service::trace::Span;
@@ -71,10 +68,10 @@ pub(super) async fn create(
     let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
     api.engine.noted();
     api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
-    // It is made: that it cannot be read at the moment only leaves out what lies ahead.
-    let made = match api.engine.ledger.deletion(deletion).await {
-        Ok(Some(view)) => Created::of(&view.deletion, facts.day, facts.now),
-        Ok(None) | Err(_) => Created { deletion, soft_at: None, purge_at: None, late: Vec::new() },
+    // It is made: what cannot be read at the moment is only left out of what lies ahead.
+    let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
+        (Ok(Some(view)), Ok(ceilings)) => Created::of(&view.deletion, &ceilings, facts.day, facts.now),
+        (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -226,66 +223,4 @@ pub(super) async fn rescue(
     Body(Rescue { evidence }): Body<Rescue>,
 ) -> Result<Json<Outcome>, Refused> {
     decide(&api, &id, caller, Event::Rescue { by, evidence }).await
-}
-
-pub(super) async fn pauses(State(api): Shared) -> Result<Json<Vec<Pause>>, Refused> {
-    Ok(Json(api.engine.ledger.pauses().await?))
-}
-
-pub(super) async fn pause(
-    State(api): Shared,
-    By(by): By,
-    Body(body): Body<PauseRequest>,
-) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
-    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
-        return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
-    }
-    covers_something(&api, &body.covers).await?;
-    let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
-    api.engine.noted();
-    // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
-    if let Err(error) = api.engine.beacon().await {
-        tracing::warn!(%error, "the pause is in force, its beacon follows");
-    }
-    Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
-}
-
-/// Refuse a pause of a kind or a subsystem that nobody knows: somebody who mistyped its name would believe that
-/// everything had stopped. What only records know of counts as known, since their copy of a plan outlives the plan.
-async fn covers_something(api: &Api, covers: &PauseSelector) -> Result<(), Refused> {
-    if let Some(kind) = &covers.kind
-        && api.plans.of_kind(kind).is_none()
-    {
-        let filter = DeletionFilter { kind: Some(kind.clone()), limit: 1, ..DeletionFilter::default() };
-        if api.engine.ledger.deletions(&filter).await?.items.is_empty() {
-            let known: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
-            let detail = format!("covers.kind: nobody knows {kind}; known are {}", known.join(", "));
-            return Err(Refused::field("covers.kind", detail));
-        }
-    }
-    if let Some(subsystem) = &covers.subsystem {
-        let heard = api.engine.ledger.instances().await?;
-        let instances = api.engine.known().chain(heard.keys()).map(|instance| &instance.subsystem);
-        let known: BTreeSet<_> = api.plans.subsystems().chain(instances).collect();
-        if !known.contains(subsystem) {
-            let known: Vec<_> = known.into_iter().map(ToString::to_string).collect();
-            let detail =
-                format!("covers.subsystem: nobody knows {subsystem}; known are {}", known.join(", "));
-            return Err(Refused::field("covers.subsystem", detail));
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn resume(
-    State(api): Shared,
-    By(by): By,
-    Path(pause): Path<String>,
-) -> Result<Json<serde_json::Value>, Refused> {
-    let id: i64 =
-        pause.parse().map_err(|_| Refused::field("pause", format!("pause {pause:?}: expected a number")))?;
-    if !api.engine.ledger.resume(id, &by).await? {
-        return Err(Refused::absent(format_args!("pause {id}")));
-    }
-    Ok(Json(serde_json::json!({ "resumed": id })))
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo};
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
+use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 use sexton_model::outlook::{Estimate, estimates};
@@ -187,6 +188,7 @@ fn instances(
 pub(super) fn health(
     facts: &Facts,
     health: Health,
+    ceilings: &Ceilings,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
 ) -> HealthInfo {
@@ -210,6 +212,7 @@ pub(super) fn health(
         oldest_due: health.oldest_due,
         instances: instances(engine.known().cloned(), states, &health.instances),
         pauses: health.pauses,
+        ceilings: ceilings.iter().cloned().collect(),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),

@@ -77,7 +77,7 @@ pub(super) fn set_ceiling(
     }
     let doing = "setting a ceiling";
     let mut bind = Bind::default();
-    bind.add(new.key());
+    bind.add(new.key().to_owned());
     let sql = match new.from(staged.now) {
         Some(ceiling) => {
             bind.add(rules::text(&ceiling)?);

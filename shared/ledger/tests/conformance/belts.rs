@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 
 use sexton_ledger::{Alive, Intent, Limits, NotDone, Options};
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::ceiling::{CannotSet, Ceiling, Ceilings};
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::step::Mode;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId};
 
 use super::Fixture;
@@ -105,6 +107,59 @@ pub async fn a_resume_looks_at_what_it_stopped(fixture: &dyn Fixture) {
     let soft = on.job(midway, JobKind::Stage(Stage::Soft)).await;
     assert!(matches!(soft.state, JobState::Ready { blocked: None, .. }), "{:?}", soft.state);
     assert!(on.one(midway, Event::Proceed { job: soft.id }).await.unwrap().dispatch.is_some());
+}
+
+/// A lower ceiling is in force when its call returns; a higher one is looked at by itself; both are written down.
+pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
+    let limits = Limits { look_again_ms: 60_000, ..options().limits };
+    let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
+    let everywhere = on.ledger.ceilings().await.unwrap();
+    assert_eq!(everywhere.everywhere(), Ceiling::Purge, "a rehearsal is there to be run through");
+    let (early, midway) = (on.doomed("early").await, on.doomed("midway").await);
+    let out = on.play_to(midway, |name, _| name == "hypervisor.stop").await.unwrap();
+    on.ceiling(None, Some(Ceiling::Announce)).await.unwrap();
+    assert!(on.answer(&out, right_answer(&out)).await.unwrap().dispatch.is_none(), "soft goes on");
+    let stopped = on.job(midway, JobKind::Stage(Stage::Soft)).await;
+    assert!(
+        matches!(stopped.state, JobState::Ready { blocked: Some(Blocker::Ceiling { .. }), .. }),
+        "{:?}",
+        stopped.state
+    );
+    on.ceiling(Some("tenants"), Some(Ceiling::Observe)).await.unwrap();
+    assert!(on.claim(early, Stage::Announce).await.unwrap().dispatch.is_none());
+    let held = on.job(early, JobKind::Stage(Stage::Announce)).await;
+    let JobState::Held { by: Blocker::Ceiling { of, ceiling, .. }, .. } = &held.state else {
+        panic!("{:?}", held.state)
+    };
+    assert_eq!((of.as_str(), *ceiling), ("tenants", Ceiling::Observe));
+    let is = on.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap_err();
+    assert!(matches!(is, NotDone::Ceiling(CannotSet::TooFar { next: Ceiling::Announce, .. })), "{is}");
+
+    // A person's word is enough: nobody has to wait for the next round.
+    on.ledger.to_wake(64).await.unwrap();
+    on.ceiling(Some("tenants"), None).await.unwrap();
+    let woken = on.ledger.to_wake(64).await.unwrap();
+    assert!(woken.iter().any(|intent| intent.deletion == early), "{woken:?}");
+    on.ledger.run(woken).await.unwrap();
+    assert_eq!(on.state(early, Stage::Announce).await, StateName::Scheduled);
+    on.ceiling(None, Some(Ceiling::Soft)).await.unwrap();
+    on.ledger.run(on.ledger.to_wake(64).await.unwrap()).await.unwrap();
+    assert!(on.one(midway, Event::Proceed { job: stopped.id }).await.unwrap().dispatch.is_some());
+    let said = on.ledger.ceilings().await.unwrap();
+    assert_eq!(
+        said.iter().map(|c| (c.scope.is_none(), c.ceiling)).collect::<Vec<_>>(),
+        [(true, Ceiling::Soft)]
+    );
+    assert_eq!(on.ledger.verify_chains(None, 1000).await.unwrap().broken, []);
+}
+
+/// Nothing is done for a scope that nobody has raised.
+pub async fn a_new_ledger_only_observes(fixture: &dyn Fixture) {
+    let real = Options { day: Day::Calendar, ..options() };
+    let ledger = fixture.open(real.clone()).await;
+    assert_eq!(ledger.ceilings().await.unwrap(), Ceilings::default());
+    drop(ledger);
+    assert_eq!(fixture.open(real).await.ceilings().await.unwrap(), Ceilings::default(), "opened again");
 }
 
 pub async fn protection_stops_a_live_record(fixture: &dyn Fixture) {

@@ -113,6 +113,8 @@ macro_rules! conformance_tests {
             a_hold_stops_and_its_release_goes_on,
             a_pause_stops_claims_and_dispatch_but_no_restore,
             a_resume_looks_at_what_it_stopped,
+            a_ceiling_stops_what_is_above_it,
+            a_new_ledger_only_observes,
             protection_stops_a_live_record,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,

@@ -6,6 +6,7 @@ use serde_json::json;
 use sexton_ledger::{
     Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options,
 };
+use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::catalogue::{Catalogue, Nature};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
@@ -245,6 +246,13 @@ impl Stagehand {
 
     pub async fn one(&self, deletion: DeletionId, event: Event) -> Result<Decided, NotDone> {
         self.ledger.run(vec![Intent { deletion, event }]).await.unwrap().remove(0)
+    }
+
+    /// Say how far deletions of a scope may go.
+    pub async fn ceiling(&self, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
+        let scope = scope.map(|scope| scope.parse().unwrap());
+        let new = NewCeiling { scope, to, by: actor("ops"), reason: "step by step".into() };
+        self.ledger.set_ceiling(new).await.unwrap()
     }
 
     pub async fn view(&self, id: DeletionId) -> DeletionView {

@@ -165,7 +165,7 @@ impl FromIterator<ScopeCeiling> for Ceilings {
         for said in all {
             match &said.scope {
                 Some(scope) => drop(ceilings.scopes.insert(scope.to_string(), said)),
-                None => ceilings.everywhere = Some(raised),
+                None => ceilings.everywhere = Some(said),
             }
         }
         ceilings
@@ -188,9 +188,29 @@ impl Ceilings {
         self.everywhere.as_ref()
     }
 
+    /// How far deletions of a scope may go of which, and of what is around it, nothing was said.
+    pub fn everywhere(&self) -> Ceiling {
+        self.everywhere.as_ref().map(|said| said.ceiling).unwrap_or_default()
+    }
+
     /// How far deletions of `scope` may go.
     pub fn height(&self, scope: &Scope) -> Ceiling {
         self.of(scope).map(|said| said.ceiling).unwrap_or_default()
+    }
+
+    /// What does not happen to a deletion of `scope` as things stand, in a sentence; none if all of it may.
+    pub fn limits(&self, scope: &Scope) -> Option<String> {
+        let said = self.of(scope);
+        let of = of(said.and_then(|said| said.scope.as_ref()));
+        match self.height(scope) {
+            Ceiling::Purge => None,
+            Ceiling::Observe => Some(format!(
+                "deletions of {of} are only observed: nothing is done before somebody raises that ceiling"
+            )),
+            ceiling => Some(format!(
+                "deletions of {of} may go as far as {ceiling}: it is held there until somebody raises that ceiling"
+            )),
+        }
     }
 
     /// All of them: that of every scope first, then ascending by scope.
@@ -233,7 +253,7 @@ impl Ceilings {
     fn now(&self, scope: Option<&Scope>) -> Ceiling {
         match scope {
             Some(scope) => self.height(scope),
-            None => self.everywhere.as_ref().map(|said| said.ceiling).unwrap_or_default(),
+            None => self.everywhere(),
         }
     }
 }

@@ -1,0 +1,102 @@
+//! What people say that holds for many deletions at once: pauses and ceilings.
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use sexton_api::{CeilingRequest, PauseRequest, PauseResponse};
+use sexton_ledger::DeletionFilter;
+use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
+use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::deletion::REASON_MAX;
+
+use super::problem::{Body, Refused};
+use super::{Api, By, Shared};
+
+pub(super) async fn pauses(State(api): Shared) -> Result<Json<Vec<Pause>>, Refused> {
+    Ok(Json(api.engine.ledger.pauses().await?))
+}
+
+pub(super) async fn pause(
+    State(api): Shared,
+    By(by): By,
+    Body(body): Body<PauseRequest>,
+) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
+    reasonable(&body.reason)?;
+    covers_something(&api, &body.covers).await?;
+    let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
+    api.engine.noted();
+    // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
+    if let Err(error) = api.engine.beacon().await {
+        tracing::warn!(%error, "the pause is in force, its beacon follows");
+    }
+    Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
+}
+
+/// Refuse a pause of a kind or a subsystem that nobody knows: somebody who mistyped its name would believe that
+/// everything had stopped. What only records know of counts as known, since their copy of a plan outlives the plan.
+async fn covers_something(api: &Api, covers: &PauseSelector) -> Result<(), Refused> {
+    if let Some(kind) = &covers.kind
+        && api.plans.of_kind(kind).is_none()
+    {
+        let filter = DeletionFilter { kind: Some(kind.clone()), limit: 1, ..DeletionFilter::default() };
+        if api.engine.ledger.deletions(&filter).await?.items.is_empty() {
+            let known: Vec<_> = api.plans.kinds().map(ToString::to_string).collect();
+            let detail = format!("covers.kind: nobody knows {kind}; known are {}", known.join(", "));
+            return Err(Refused::field("covers.kind", detail));
+        }
+    }
+    if let Some(subsystem) = &covers.subsystem {
+        let heard = api.engine.ledger.instances().await?;
+        let instances = api.engine.known().chain(heard.keys()).map(|instance| &instance.subsystem);
+        let known: BTreeSet<_> = api.plans.subsystems().chain(instances).collect();
+        if !known.contains(subsystem) {
+            let known: Vec<_> = known.into_iter().map(ToString::to_string).collect();
+            let detail =
+                format!("covers.subsystem: nobody knows {subsystem}; known are {}", known.join(", "));
+            return Err(Refused::field("covers.subsystem", detail));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn resume(
+    State(api): Shared,
+    By(by): By,
+    Path(pause): Path<String>,
+) -> Result<Json<serde_json::Value>, Refused> {
+    let id: i64 =
+        pause.parse().map_err(|_| Refused::field("pause", format!("pause {pause:?}: expected a number")))?;
+    if !api.engine.ledger.resume(id, &by).await? {
+        return Err(Refused::absent(format_args!("pause {id}")));
+    }
+    Ok(Json(serde_json::json!({ "resumed": id })))
+}
+
+pub(super) async fn ceilings(State(api): Shared) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+    Ok(Json(api.engine.ledger.ceilings().await?.iter().cloned().collect()))
+}
+
+/// Answers with all ceilings as they are then.
+pub(super) async fn set_ceiling(
+    State(api): Shared,
+    By(by): By,
+    Body(CeilingRequest { scope, everywhere, to, reason }): Body<CeilingRequest>,
+) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+    reasonable(&reason)?;
+    // Whoever forgets the scope must not have meant all of them.
+    if scope.is_some() == everywhere {
+        let detail = "scope: expected a scope, or everywhere = true, and not both";
+        return Err(Refused::field("scope", detail));
+    }
+    api.engine.ledger.set_ceiling(NewCeiling { scope, to: to.0, by, reason }).await??;
+    api.engine.noted();
+    ceilings(State(api)).await
+}
+
+fn reasonable(reason: &str) -> Result<(), Refused> {
+    if reason.trim().is_empty() || reason.chars().count() > REASON_MAX {
+        return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! Ceilings as an operator sets and sees them.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod site;
+mod waiting;
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use site::{Site, get, sexton};
+use waiting::until;
+
+impl Site {
+    /// What the program says, on both channels, and whether it ended well.
+    fn says(&self, arguments: &[&str]) -> (bool, String) {
+        let url = format!("http://{}", self.api);
+        let output = sexton().args(["--url", &url, "--actor", "test"]).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+#[test]
+fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
+    let site = Site::start(1, "");
+    assert!(site.says(&["ceiling"]).1.contains("purge"), "a rehearsal");
+    let inventory = std::fs::read_to_string(site.folder.path().join("inventory.jsonl")).unwrap();
+    let machine: Value = serde_json::from_str(&inventory).unwrap();
+    let scope = machine["scope"].as_str().unwrap();
+    let set = |to: &str| site.says(&["ceiling", "--scope", scope, "--to", to, "--reason", "a test"]);
+    let (done, said) = set("observe");
+    assert!(done && said.contains("observe") && said.contains(scope), "{said}");
+    assert!(site.says(&["health"]).1.contains("1 of their own: sexton ceiling"));
+
+    let date = Command::new("date").args(["-u", "-d", "+5 days", "+%F"]).output().unwrap().stdout;
+    let date = String::from_utf8(date).unwrap();
+    let (done, said) = site.says(&["delete", "vm/vm0001", "--on", date.trim(), "--reason", "a test"]);
+    assert!(done && said.contains(&format!("deletions of {scope} are only observed")), "{said}");
+    let list = || site.says(&["list"]).1;
+    until("it is held", || list().contains("held"));
+    assert!(list().contains("would begin announce"), "{}", list());
+
+    let (done, said) = set("soft");
+    assert!(
+        !done && said.contains("raised stage by stage") && said.contains("the next is announce"),
+        "{said}"
+    );
+    assert!(set("announce").0);
+    until("it is announced, and no more", || {
+        let record: Value =
+            serde_json::from_str(&get(site.api, "/v1/deletions/vm/vm0001").unwrap().1).unwrap();
+        record["jobs"][0]["state"] == json!("done")
+    });
+    let (done, said) = set("inherit");
+    assert!(!done && said.contains("not purge"), "three stages higher: {said}");
+    assert!(site.says(&["audit"]).0, "what was said is in the audit trail");
+}
+
+#[test]
+fn whoever_forgets_the_scope_has_not_meant_all_of_them() {
+    let site = Site::start(1, "");
+    for (body, field) in [
+        (json!({ "to": "observe", "reason": "x" }), "scope"),
+        (json!({ "scope": "tenants", "everywhere": true, "to": "observe", "reason": "x" }), "scope"),
+        (json!({ "everywhere": true, "to": "all", "reason": "x" }), "to"),
+        (json!({ "everywhere": true, "to": "observe", "reason": " " }), "reason"),
+        (json!({ "everywhere": true, "reason": "x" }), "to"),
+        (json!({ "scope": "a//b", "to": "observe", "reason": "x" }), "scope"),
+    ] {
+        let (status, answer) = site.post("/v1/ceilings", "", &body.to_string());
+        let problem: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(status, 422, "{body}: {answer}");
+        assert!(problem["detail"].as_str().unwrap().contains(field), "{body}: {answer}");
+    }
+    for arguments in
+        [&["ceiling", "--to", "observe", "--reason", "x"][..], &["ceiling", "--scope", "tenants"]]
+    {
+        let (done, said) = site.says(arguments);
+        assert!(!done && said.contains("--"), "{arguments:?}: {said}");
+    }
+    assert!(site.says(&["ceiling"]).1.contains("every scope"), "nothing was changed");
+    assert!(!site.says(&["ceiling"]).1.contains("observe"), "nothing was changed");
+}
