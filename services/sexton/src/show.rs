@@ -360,7 +360,8 @@ fn limits(said: &[ScopeCeiling]) -> String {
     );
     let others = match said.iter().filter(|c| c.scope.is_some()).count() {
         0 => String::new(),
-        n => format!("; {n} of their own: sexton ceiling"),
+        1 => "; 1 scope has its own: sexton ceiling".to_owned(),
+        n => format!("; {n} scopes have their own: sexton ceiling"),
     };
     match height {
         Ceiling::Purge if below == 0 => String::new(),

@@ -30,7 +30,7 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     let set = |to: &str| site.says(&["ceiling", "--scope", scope, "--to", to, "--reason", "a test"]);
     let (done, said) = set("observe");
     assert!(done && said.contains("observe") && said.contains(scope), "{said}");
-    assert!(site.says(&["health"]).1.contains("1 of their own: sexton ceiling"));
+    assert!(site.says(&["health"]).1.contains("1 scope has its own: sexton ceiling"));
 
     let date = Command::new("date").args(["-u", "-d", "+5 days", "+%F"]).output().unwrap().stdout;
     let date = String::from_utf8(date).unwrap();

@@ -159,7 +159,7 @@ mod tests {
 
         assert_eq!(said("2026-12-01", Some("2026-12-18")), [], "purged on that very day");
         let gone_by = Late::GoneBy { gone_by: "2026-12-17".parse().unwrap(), purge: start("2026-12-18") };
-        assert_eq!(said("2026-12-01", Some("2026-12-17")), [gone_by.clone()]);
+        assert_eq!(said("2026-12-01", Some("2026-12-17")), std::slice::from_ref(&gone_by));
         assert!(gone_by.to_string().contains("gone by 2026-12-17 cannot be met"), "{gone_by}");
     }
 }
