@@ -150,6 +150,8 @@ pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
         said.iter().map(|c| (c.scope.is_none(), c.ceiling)).collect::<Vec<_>>(),
         [(true, Ceiling::Soft)]
     );
+    // What was refused is not among them.
+    assert_eq!(fixture.count("SELECT pause_seq FROM ledger").await, 4);
     assert_eq!(on.ledger.verify_chains(None, 1000).await.unwrap().broken, []);
 }
 

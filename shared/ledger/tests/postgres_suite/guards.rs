@@ -2,6 +2,7 @@
 use serde_json::Value;
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
 use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
+use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
@@ -75,6 +76,7 @@ async fn the_schedulers_role_reads_its_view_and_nothing_else() {
         "targets",
         "manifests",
         "pauses",
+        "ceilings",
         "instances",
         "audit",
         "ledger_audit",
@@ -164,6 +166,8 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     let covers = sexton_model::belts::PauseSelector::default();
     let paused = hand.ledger.pause(covers, &stage::actor("ops"), "look").await.unwrap();
     assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops")).await.unwrap());
+    hand.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap();
+    hand.ceiling(Some("tenants"), None).await.unwrap();
     let mut known = hand.ledger.checkpoint().await.unwrap();
     known.mark.number += 1000;
     let review = hand.ledger.confront(&known).await.unwrap().unwrap();

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, Dispatch, DueReader, Intent, Ledger, NotDone};
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Stage, StateName};
 use sexton_model::{DeletionId, Fence, JobId, Timestamp};
 use tokio::sync::Barrier;
+use tokio::task::JoinHandle;
 
 use crate::conformance::stage::{self, Stagehand, actor, job_id, right_answer};
 use crate::conformance::{keep, kept};
@@ -173,6 +175,69 @@ async fn a_cancel_and_the_claim_of_hard_never_both_win() {
     println!("the claim won {} times, the cancel {} times", won[0], won[1]);
 }
 
+/// Claimers, each with a part of the jobs, that begin with `barrier`: how many claims that began after `stopped` was set
+/// were given an order, and all orders.
+fn claimers(
+    ledgers: &[Arc<PgLedger>],
+    jobs: &[JobId],
+    stopped: &Arc<AtomicBool>,
+    barrier: &Arc<Barrier>,
+) -> Vec<JoinHandle<(u32, Vec<Dispatch>)>> {
+    let parts = jobs.chunks(jobs.len() / ledgers.len()).map(<[JobId]>::to_vec);
+    let claimer = |(ledger, jobs): (Arc<PgLedger>, Vec<JobId>)| {
+        let (stopped, barrier) = (stopped.clone(), barrier.clone());
+        tokio::spawn(async move {
+            barrier.wait().await;
+            let mut late = 0;
+            let mut given = Vec::new();
+            for job in jobs {
+                let begun_after = stopped.load(Ordering::SeqCst);
+                let decided = ledger.run(vec![claim(job)]).await.unwrap().remove(0);
+                if let Some(order) = decided.ok().and_then(|d| d.dispatch) {
+                    late += u32::from(begun_after);
+                    given.push(order);
+                }
+            }
+            (late, given)
+        })
+    };
+    ledgers.iter().cloned().zip(parts).map(claimer).collect()
+}
+
+/// What other processes remember of ceilings does not outlive a lower one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_ceiling_was_lowered_nothing_above_it_is_dispatched() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 5).await;
+    for round in 0..6 {
+        let mut jobs = Vec::new();
+        for n in 0..60 {
+            jobs.push(job_id(hand.doomed(&format!("r{round}-{n}")).await, Stage::Announce));
+        }
+        let (lowered, barrier) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(5)));
+        let tasks = claimers(&ledgers[1..], &jobs, &lowered, &barrier);
+        barrier.wait().await;
+        hand.ceiling(Some("tenants"), Some(Ceiling::Observe)).await.unwrap();
+        let out = hand.ledger.health().await.unwrap().instances[&stage::instance("hypervisor.main")].1;
+        lowered.store(true, Ordering::SeqCst);
+        let mut all = 0;
+        for task in tasks {
+            let (late, given) = task.await.unwrap();
+            assert_eq!(late, 0, "dispatched after the ceiling was lowered");
+            all += given.len() as u64;
+        }
+        assert_eq!(out, all, "what was under way came before it");
+        for ceiling in [Ceiling::Announce, Ceiling::Soft, Ceiling::Hard, Ceiling::Purge] {
+            hand.ceiling(Some("tenants"), Some(ceiling)).await.unwrap();
+        }
+        for id in jobs.iter().map(|job| job.deletion()) {
+            let event = Event::Cancel { by: actor("ops"), reason: "the round is over".into() };
+            hand.one(id, event).await.unwrap();
+        }
+        finish(&hand).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
     let database = Database::new().await;
@@ -183,26 +248,8 @@ async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
         for name in &names {
             jobs.push(job_id(hand.doomed(name).await, Stage::Announce));
         }
-        let paused = Arc::new(AtomicBool::new(false));
-        let barrier = Arc::new(Barrier::new(5));
-        let mut tasks = Vec::new();
-        for (ledger, jobs) in ledgers[1..].iter().cloned().zip(jobs.chunks(15).map(<[JobId]>::to_vec)) {
-            let (paused, barrier) = (paused.clone(), barrier.clone());
-            tasks.push(tokio::spawn(async move {
-                barrier.wait().await;
-                let mut late = 0;
-                let mut given = Vec::new();
-                for job in jobs {
-                    let begun_after = paused.load(Ordering::SeqCst);
-                    let decided = ledger.run(vec![claim(job)]).await.unwrap().remove(0);
-                    if let Some(order) = decided.ok().and_then(|d| d.dispatch) {
-                        late += u32::from(begun_after);
-                        given.push(order);
-                    }
-                }
-                (late, given)
-            }));
-        }
+        let (paused, barrier) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(5)));
+        let tasks = claimers(&ledgers[1..], &jobs, &paused, &barrier);
         barrier.wait().await;
         let all = PauseSelector::default();
         let held = hand.ledger.pause(all, &actor("ops"), "look first").await.unwrap();
