@@ -184,6 +184,8 @@ fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
 
 #[cfg(test)]
 mod tests {
+    use sexton_model::belts::ceiling::Ceiling;
+
     use super::*;
     use crate::Ledger as _;
 
@@ -224,6 +226,37 @@ mod tests {
         }
         drop(first);
         SqliteLedger::open(&file, options).await.unwrap();
+    }
+
+    /// A job table of before there were ceilings goes on as it was; one that nobody has used yet begins as a new one does.
+    #[tokio::test]
+    async fn an_older_file_with_records_goes_on() {
+        const BEFORE_CEILINGS: i64 = 9;
+        let record = "INSERT INTO deletions (id, resource, plan, live, status, audit_seq, audit_head) \
+                      VALUES (1, 'vm/web01', 1, 0, 3, 1, zeroblob(32))";
+        let rehearsal = Day::Rehearsal { length_ms: 1000 };
+        for (day, record, ceiling) in [
+            (Day::Calendar, None, Ceiling::Observe),
+            (Day::Calendar, Some(record), Ceiling::Purge),
+            (rehearsal, None, Ceiling::Purge),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("ledger.db");
+            let older = MIGRATIONS.iter().filter(|m| m.version <= BEFORE_CEILINGS).cloned().collect();
+            let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+            let mut db = options.foreign_keys(false).connect().await.unwrap();
+            sqlx::migrate::Migrator::with_migrations(older).run_direct(None, &mut db, false).await.unwrap();
+            let ledger = "INSERT INTO ledger (one, ledger, epoch, day, pause_head) VALUES (1, 'x', 1, ?, ?)";
+            let day_text = rules::text(&day).unwrap();
+            sqlx::query(ledger).bind(day_text).bind(GENESIS.to_vec()).execute(&mut db).await.unwrap();
+            if let Some(record) = record {
+                sqlx::query(record).execute(&mut db).await.unwrap();
+            }
+            sqlx::Connection::close(db).await.unwrap();
+            let options = Options { day, limits: crate::Limits::default() };
+            let ledger = SqliteLedger::open(&file, options).await.unwrap();
+            assert_eq!(ledger.ceilings().await.unwrap().everywhere(), ceiling, "{day:?}");
+        }
     }
 
     /// Whether the job table answers is asked of its facts, which are remembered: without the writer they are none.
