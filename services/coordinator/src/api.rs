@@ -58,6 +58,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/resources/{kind}/{name}", get(resources::show))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
+        .route("/v1/preview", post(records::preview))
         .route("/v1/deletions/{id}", get(records::show))
         .route("/v1/deletions/{kind}/{name}", get(records::show_of))
         .route("/v1/deletions/{id}/cancel", post(records::cancel))

@@ -75,6 +75,20 @@ pub enum Command {
         #[arg(long, value_parser = sexton_api::date::parse)]
         gone_by: Option<NaiveDate>,
     },
+    /// Show what deleting a resource would do, step by step, and what would stop it now. Makes nothing.
+    Plan {
+        /// The resource, such as vm/web01.
+        resource: ResourceId,
+        /// The date its soft stage would be due (YYYY-MM-DD). There is no default.
+        #[arg(long, value_parser = sexton_api::date::parse)]
+        on: NaiveDate,
+        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        #[arg(long)]
+        zone: Option<Zone>,
+        /// By when it would have to be gone.
+        #[arg(long, value_parser = sexton_api::date::parse)]
+        gone_by: Option<NaiveDate>,
+    },
     /// List deletion records, newest first.
     List(ListArguments),
     /// Show one record: timeline, next step, what can still be undone and until when.
@@ -289,6 +303,7 @@ impl Command {
         match self {
             Self::List(_)
             | Self::Show { .. }
+            | Self::Plan { .. }
             | Self::Audit
             | Self::Verify { .. }
             | Self::Archived { .. }

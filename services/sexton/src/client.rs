@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
     AcceptReview, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError, Delete,
-    DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, REGISTER_MAX, Register, Rescue, Waive,
+    DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, PreviewRequest, REGISTER_MAX, Register, Rescue,
+    Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
@@ -122,6 +123,11 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let body = Delete { resource: resource.clone(), on, zone, gone_by, reason };
             let created = client.delete(&body).await?;
             write(format, &created, |created| show::created(created, &resource))?;
+        }
+        Command::Plan { resource, on, zone, gone_by } => {
+            let body = PreviewRequest { resource, on, zone, gone_by };
+            let preview = client.preview(&body).await?;
+            write(format, &preview, |preview| show::preview(preview, on))?;
         }
         Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,

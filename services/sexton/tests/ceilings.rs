@@ -7,18 +7,8 @@ mod waiting;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use site::{Site, get, sexton};
+use site::{Site, get};
 use waiting::until;
-
-impl Site {
-    /// What the program says, on both channels, and whether it ended well.
-    fn says(&self, arguments: &[&str]) -> (bool, String) {
-        let url = format!("http://{}", self.api);
-        let output = sexton().args(["--url", &url, "--actor", "test"]).args(arguments).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
-    }
-}
 
 #[test]
 fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {

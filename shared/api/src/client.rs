@@ -12,7 +12,8 @@ use sexton_model::{Actor, DeletionId, ResourceId};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
-    PauseResponse, Problem, Reason, Register, Registered, Rescue, ResourceInfo, ReviewInfo, Waive,
+    PauseResponse, PreviewInfo, PreviewRequest, Problem, Reason, Register, Registered, Rescue, ResourceInfo,
+    ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -175,6 +176,14 @@ impl Client {
     /// As [`Self::register`].
     pub async fn delete(&self, body: &Delete) -> Result<Created, ClientError> {
         self.post("making a deletion record", "/v1/deletions", body).await
+    }
+
+    /// What a record would do. Nothing is made.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn preview(&self, body: &PreviewRequest) -> Result<PreviewInfo, ClientError> {
+        self.post("looking what a deletion would do", "/v1/preview", body).await
     }
 
     /// One page of records, newest first.

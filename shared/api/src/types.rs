@@ -12,7 +12,8 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
 use sexton_model::job::{JobKind, Stage, StateName};
-use sexton_model::resource::{Presence, Resource};
+use sexton_model::preview::StagePreview;
+use sexton_model::resource::{Identity, Presence, Resource};
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
 
@@ -62,6 +63,48 @@ pub struct Delete {
     pub gone_by: Option<NaiveDate>,
     /// Why.
     pub reason: String,
+}
+
+/// What would a record do? Nothing is made.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PreviewRequest {
+    /// What would go.
+    pub resource: ResourceId,
+    /// On which date its soft stage would be due. There is no default.
+    #[serde(deserialize_with = "date::required")]
+    #[schemars(with = "String")]
+    pub on: NaiveDate,
+    /// Whose calendar; UTC if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
+    /// By when it would have to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "date::optional")]
+    #[schemars(with = "Option<String>")]
+    pub gone_by: Option<NaiveDate>,
+}
+
+impl From<Delete> for PreviewRequest {
+    fn from(Delete { resource, on, zone, gone_by, reason: _ }: Delete) -> Self {
+        Self { resource, on, zone, gone_by }
+    }
+}
+
+/// What a record would do.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PreviewInfo {
+    /// What would go.
+    pub resource: ResourceId,
+    /// Which one of that name.
+    pub identity: Identity,
+    /// Its stages, in order. What each subsystem holds of it is looked up at announce, not now.
+    pub stages: Vec<StagePreview>,
+    /// What is asked for and cannot be met, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<String>,
+    /// Instances that it needs and of which no consumer is there at present.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<Instance>,
 }
 
 /// A record was made.

@@ -225,4 +225,4 @@ const COORDINATOR: &str = "coordinator";
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use tests::plan as test_plan;
+pub(crate) use tests::{all_ceilings as test_ceiling, before_anything as test_deletion, plan as test_plan};

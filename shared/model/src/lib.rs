@@ -9,7 +9,8 @@
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
 //! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
-//! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`].
+//! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
+//! deletion would do in [`preview`].
 pub mod archive;
 pub mod attest;
 pub mod audit;
@@ -24,6 +25,7 @@ pub mod id;
 pub mod job;
 pub mod outlook;
 pub mod plan;
+pub mod preview;
 pub mod resource;
 pub mod retry;
 pub mod statement;

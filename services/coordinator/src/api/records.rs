@@ -1,17 +1,22 @@
 //! Deletion records.
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, Reason, Rescue, Waive,
+    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
+    PreviewRequest, Reason, Rescue, Waive,
 };
-use sexton_ledger::{DeletionFilter, Intent, NewDeletion, NotDone};
+use sexton_ledger::{DeletionFilter, Facts, Intent, NewDeletion, NotDone};
+use sexton_model::belts::InForce;
 use sexton_model::decide::Event;
-use sexton_model::deletion::{Due, Zone};
+use sexton_model::deletion::{Deletion, Due, Record, Zone};
+use sexton_model::outlook::late;
+use sexton_model::resource::Presence;
 use sexton_model::time::add_days;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview};
 use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
@@ -28,42 +33,9 @@ pub(super) async fn create(
     Body(body): Body<Delete>,
 ) -> Result<(StatusCode, Json<Created>), Refused> {
     let began = SystemTime::now();
-    let plan = api.plans.of_kind(&body.resource.kind).ok_or_else(|| {
-        Refused::field("resource", format!("resource: there is no plan for {}", body.resource.kind))
-    })?;
     let facts = api.engine.ledger.facts().await?;
-    let zone = body.zone.unwrap_or(Zone(chrono_tz::UTC));
-    let today = facts.now.utc().with_timezone(&zone.0).date_naive();
-    let ahead = (body.on - today).num_days();
-    if ahead < 0 {
-        return Err(Refused::field("on", format!("on: {} is past; today is {today} in {}", body.on, zone.0)));
-    }
-    if ahead > FARTHEST_DAYS {
-        let detail = format!("on: {} is more than {FARTHEST_DAYS} days ahead", body.on);
-        return Err(Refused::field("on", detail));
-    }
-    if body.gone_by.is_some_and(|gone_by| gone_by < body.on) {
-        return Err(Refused::field("gone_by", "gone_by: before the date it is due"));
-    }
-    if let Some(view) = api.engine.ledger.resource(&body.resource).await?
-        && let Some(missing) = plan.needs(&view.resource).find(|i| !api.engine.known().any(|k| k == i))
-    {
-        let detail = format!("resource: its plan needs {missing}, of which nobody knows: it has no key here");
-        return Err(Refused::field("resource", detail));
-    }
-    // In a rehearsal a date so many days ahead is so many of its days ahead.
-    let moment = facts
-        .day
-        .is_rehearsal()
-        .then(|| add_days(facts.now, i32::try_from(ahead).unwrap_or(i32::MAX), zone.0, facts.day));
-    let new = NewDeletion {
-        resource: body.resource,
-        due: Due { date: body.on, zone, moment },
-        gone_by: body.gone_by,
-        by,
-        reason: body.reason,
-        plan: plan.clone(),
-    };
+    let reason = body.reason.clone();
+    let new = wanted(&api, &facts, body.into(), by, reason).await?;
     let mut results = api.engine.ledger.create(vec![new]).await?;
     let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
     api.engine.noted();
@@ -74,6 +46,81 @@ pub(super) async fn create(
         (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// What a record would do; nothing is made. Refused for the reasons for which the record would be.
+pub(super) async fn preview(
+    State(api): Shared,
+    Body(body): Body<PreviewRequest>,
+) -> Result<Json<PreviewInfo>, Refused> {
+    let ledger = &api.engine.ledger;
+    let facts = ledger.facts().await?;
+    let nobody =
+        "preview".parse().map_err(|e: sexton_model::InvalidId| Refused::field("by", e.to_string()))?;
+    let new = wanted(&api, &facts, body, nobody, "a preview".to_owned()).await?;
+    let view = ledger.resource(&new.resource).await?;
+    let view = view.filter(|view| view.presence == Presence::Registered);
+    let view = view.ok_or_else(|| NotDone::NotRegistered(new.resource.clone()))?;
+    if let Some(deletion) = view.live {
+        return Err(NotDone::AlreadyLive { resource: new.resource, deletion }.into());
+    }
+    let record = Record {
+        resource: view.resource,
+        due: new.due,
+        gone_by: new.gone_by,
+        requested_by: new.by,
+        reason: new.reason,
+        created_at: facts.now,
+    };
+    let d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
+    let in_force = InForce { pauses: ledger.pauses().await?, ceilings: ledger.ceilings().await? };
+    let states = ledger.instances().await?;
+    let down = |instance: &Instance| states.get(instance).is_none_or(|state| state.down);
+    let silent: BTreeSet<_> = d.plan.needs(&d.record.resource).filter(down).collect();
+    Ok(Json(PreviewInfo {
+        resource: d.record.resource.id.clone(),
+        identity: d.record.resource.identity.clone(),
+        stages: preview::preview(&d, &in_force, facts.day, facts.now),
+        late: late(&d, facts.day, facts.now).iter().map(ToString::to_string).collect(),
+        silent: silent.into_iter().collect(),
+    }))
+}
+
+/// What is asked of the ledger, if its date can be one and everybody whom the plan needs is known.
+async fn wanted(
+    api: &Api,
+    facts: &Facts,
+    PreviewRequest { resource, on, zone, gone_by }: PreviewRequest,
+    by: Actor,
+    reason: String,
+) -> Result<NewDeletion, Refused> {
+    let plan = api.plans.of_kind(&resource.kind).ok_or_else(|| {
+        Refused::field("resource", format!("resource: there is no plan for {}", resource.kind))
+    })?;
+    let zone = zone.unwrap_or(Zone(chrono_tz::UTC));
+    let today = facts.now.utc().with_timezone(&zone.0).date_naive();
+    let ahead = (on - today).num_days();
+    if ahead < 0 {
+        return Err(Refused::field("on", format!("on: {on} is past; today is {today} in {}", zone.0)));
+    }
+    if ahead > FARTHEST_DAYS {
+        return Err(Refused::field("on", format!("on: {on} is more than {FARTHEST_DAYS} days ahead")));
+    }
+    if gone_by.is_some_and(|gone_by| gone_by < on) {
+        return Err(Refused::field("gone_by", "gone_by: before the date it is due"));
+    }
+    if let Some(view) = api.engine.ledger.resource(&resource).await?
+        && let Some(missing) = plan.needs(&view.resource).find(|i| !api.engine.known().any(|k| k == i))
+    {
+        let detail = format!("resource: its plan needs {missing}, of which nobody knows: it has no key here");
+        return Err(Refused::field("resource", detail));
+    }
+    // In a rehearsal a date so many days ahead is so many of its days ahead.
+    let moment = facts
+        .day
+        .is_rehearsal()
+        .then(|| add_days(facts.now, i32::try_from(ahead).unwrap_or(i32::MAX), zone.0, facts.day));
+    Ok(NewDeletion { resource, due: Due { date: on, zone, moment }, gone_by, by, reason, plan: plan.clone() })
 }
 
 pub(super) async fn list(

@@ -73,18 +73,16 @@ impl Shelf {
         if !month.try_exists().map_err(failed(month))? {
             fs::create_dir(month).map_err(failed(month))?;
         }
-        if !path.try_exists().map_err(failed(&path))? {
-            let aside = self.folder.join(ASIDE);
-            write(&aside, bytes).map_err(failed(&aside))?;
-            // A rename would replace what somebody else put there in the meantime; a link does not.
-            match fs::hard_link(&aside, &path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(ShelfError::Io(path, error));
-                }
-                Ok(()) | Err(_) => {}
+        let aside = self.folder.join(ASIDE);
+        write(&aside, bytes).map_err(failed(&aside))?;
+        // A rename would replace what is there; a link does not.
+        match fs::hard_link(&aside, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ShelfError::Io(path, error));
             }
-            fs::remove_file(&aside).map_err(failed(&aside))?;
+            Ok(()) | Err(_) => {}
         }
+        fs::remove_file(&aside).map_err(failed(&aside))?;
         // Whoever died after it was linked may not have come to this; so it is done for what was found, too.
         File::open(&path).and_then(|file| file.sync_all()).map_err(failed(&path))?;
         sync(month)?;

@@ -95,7 +95,16 @@ impl Site {
     }
 }
 
+#[allow(dead_code, reason = "not every test file needs all of it")]
 impl Site {
+    /// What the program says, on both channels, and whether it ended well.
+    pub fn says(&self, arguments: &[&str]) -> (bool, String) {
+        let url = format!("http://{}", self.api);
+        let output = sexton().args(["--url", &url, "--actor", "test"]).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// Status and body of a POST with these headers more.
     pub fn post(&self, path: &str, headers: &str, body: &str) -> (u16, String) {
         let api = self.api;

@@ -14,4 +14,4 @@ mod settle;
 mod time;
 mod watch;
 
-pub(crate) use kit::plan;
+pub(crate) use kit::{all_ceilings, before_anything, plan};

@@ -157,6 +157,17 @@ pub(super) fn ceiling(scope: Option<&str>, ceiling: Ceiling) -> Ceilings {
     [said].into_iter().collect()
 }
 
+/// How far deletions of every scope may go.
+pub(crate) fn all_ceilings(to: Ceiling) -> Ceilings {
+    ceiling(None, to)
+}
+
+/// A new deletion, a rehearsal's day, its announcement's due time, and nothing that stops it.
+pub(crate) fn before_anything() -> (Deletion, Day, Timestamp, InForce) {
+    let bench = Bench::new();
+    (bench.deletion, bench.day, bench.now, bench.in_force)
+}
+
 pub(super) fn actor(name: &str) -> Actor {
     name.parse().unwrap()
 }
