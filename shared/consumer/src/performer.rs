@@ -1,7 +1,7 @@
 //! What becomes of one order. No bus in here: an order in, a verdict out.
 //!
 //! First everything that can be decided without the subsystem, cheapest and safest first: is it meant for this
-//! instance and known here, is it in time, is it the newest for its resource, do the coordinators still say go.
+//! instance and known here, is it in time, do the coordinators still say go, is it the newest for its resource.
 //! Then the driver looks; then, right before the change, time, fence and beacon are asked once more; and only
 //! then there is a [`Permit`](crate::Permit).
 use std::panic::AssertUnwindSafe;

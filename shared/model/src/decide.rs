@@ -35,7 +35,8 @@ pub use event::Event;
 pub use refusal::Refusal;
 
 impl Event {
-    /// Whether it may be decided while the ledger is under review: what a person says against a deletion. What
+    /// Whether it may be decided while the ledger is under review: what a person says against a deletion, and takes
+    /// back of that, since nothing is dispatched yet. What
     /// a machine says is about another state of the ledger, and what a person says for going on, or about what
     /// was done, presumes a state that can be trusted.
     fn allowed_under_review(&self) -> bool {

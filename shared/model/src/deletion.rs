@@ -354,7 +354,7 @@ impl Deletion {
         })
     }
 
-    /// The latest deadline of any order of the stages: nothing they ordered acts after it.
+    /// The latest moment at which anything that was ordered for it may still change something.
     pub fn quiet_after(&self) -> Timestamp {
         self.jobs.iter().map(|job| job.quiet_after).max().unwrap_or_default()
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::reread::MARK;
 use super::{NAME_MAX, NAMED_MAX, OwnStep, PARAMS_MAX_BYTES, Performer, Problems, Step};
-use crate::catalogue::{Action, Nature};
+use crate::catalogue::{Action, Nature, REVERSIBLE_DEADLINE_MAX_MS};
 use crate::job::Stage;
 use crate::resource::Criticality;
 
@@ -102,6 +102,18 @@ impl Linted {
         }
         if stage.reversible() && step.nature == Nature::Destructive {
             found.at(offset, format!("step {name}: {stage} can be cancelled, but this step has no undo"));
+        }
+        if stage.reversible()
+            && step.nature != Nature::Inspect
+            && step.deadline_ms > REVERSIBLE_DEADLINE_MAX_MS
+        {
+            let most = REVERSIBLE_DEADLINE_MAX_MS;
+            found.at(
+                offset,
+                format!(
+                    "step {name}: deadline_ms: expected at most {most} in {stage}: a restore waits for it"
+                ),
+            );
         }
         if stage == Stage::Recycle {
             found.at(offset, format!("step {name}: recycle only frees the name, it has no steps"));

@@ -15,6 +15,12 @@ earliest = "soft"
 deadline_ms = 60000
 longest_call_ms = 5000
 about = "stop"
+[actions.copy]
+nature = "adds"
+earliest = "soft"
+deadline_ms = 300000
+longest_call_ms = 5000
+about = "copy"
 [actions.undefine]
 nature = "destructive"
 earliest = "hard"
@@ -124,6 +130,7 @@ fn each_rule_names_its_line_and_reason() {
             "is irreplaceable",
         ),
         ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.stop\", name = \"a@b\" }", 9, "in no others"),
+        ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.copy\" }", 9, "a restore waits for it"),
     ];
     for (from, to, line, reason) in cases {
         assert!(GOOD.contains(from), "{from}");
@@ -133,6 +140,12 @@ fn each_rule_names_its_line_and_reason() {
             "{to}: expected line {line} {reason:?}, found {found:?}"
         );
     }
+}
+
+#[test]
+fn a_plan_may_shorten_what_a_restore_would_wait_for() {
+    let short = "{ do = \"hypervisor.copy\", deadline_ms = 60000 }";
+    assert_eq!(problems(&GOOD.replacen("{ do = \"hypervisor.stop\" }", short, 1)), []);
 }
 
 /// Whatever a step says travels with its orders and stands in what people read.
