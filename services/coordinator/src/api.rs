@@ -156,7 +156,8 @@ async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let health = api.engine.ledger.health().await?;
     let instances = api.engine.ledger.instances().await?;
     let ceilings = api.engine.ledger.ceilings().await?;
-    Ok(Json(views::health(&facts, health, &ceilings, &api.engine, &instances)))
+    let unserved = api.plans.unserved(api.engine.known());
+    Ok(Json(views::health(&facts, health, &ceilings, unserved, &api.engine, &instances)))
 }
 
 #[cfg(test)]

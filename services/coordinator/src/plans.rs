@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::plan::Plan;
+use sexton_model::resource::instance_of;
 use sexton_model::{Instance, Kind, Subsystem};
 
 /// Largest plan or catalogue file, in bytes.
@@ -73,15 +74,18 @@ impl Plans {
         &self.catalogue
     }
 
-    /// Say in the log which subsystems are needed, but have no instance among `known`: the jobs of resources that name
-    /// none would wait for ever, so no record of them is taken.
+    /// The subsystems that plans need and of which no instance is among `known`, each as the instance that is meant where
+    /// a resource names none. No record that needs one is taken, since its jobs would wait for ever.
+    pub fn unserved<'a>(&self, known: impl Iterator<Item = &'a Instance>) -> BTreeSet<Instance> {
+        let served: BTreeSet<_> = known.map(|instance| &instance.subsystem).collect();
+        let needed = self.by_kind.values().flat_map(|plan| plan.subsystems());
+        needed.filter(|s| !served.contains(s)).map(|s| instance_of(&BTreeMap::new(), s)).collect()
+    }
+
+    /// Say in the log which subsystems are [unserved](Self::unserved).
     pub fn warn_of_the_unknown<'a>(&self, known: impl Iterator<Item = &'a Instance>) {
-        let known: BTreeSet<_> = known.map(|instance| &instance.subsystem).collect();
-        for (kind, plan) in &self.by_kind {
-            let missing: BTreeSet<_> = plan.subsystems().filter(|s| !known.contains(s)).collect();
-            for subsystem in missing {
-                tracing::warn!(%kind, %subsystem, "the plan needs a subsystem of which no instance is known");
-            }
+        for Instance { subsystem, .. } in self.unserved(known) {
+            tracing::warn!(%subsystem, "a plan needs a subsystem of which no instance is known");
         }
     }
 

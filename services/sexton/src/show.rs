@@ -386,6 +386,9 @@ pub fn health(health: &HealthInfo) -> String {
         text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
     }
     text += &table(["state", "jobs"], health.jobs.iter().map(|(s, n)| [s.to_string(), n.to_string()]));
+    for i in health.instances.iter().filter(|i| !i.known) {
+        text += &format!("\nNO KEY of {}: records that need it are refused", i.instance);
+    }
     for i in health.instances.iter().filter(|i| i.down && i.waiting > 0) {
         let since = i.pulse_at.map_or("ever".to_owned(), |at| format!("since {} UTC", moment(Some(at))));
         text += &format!("\nNO PULSE {since} from {}: {} jobs wait", i.instance, i.waiting);
@@ -397,7 +400,12 @@ pub fn health(health: &HealthInfo) -> String {
             [
                 i.instance.to_string(),
                 i.pulse_at.map_or("never".to_owned(), |at| ago(health.now, at)),
-                if i.down { "down" } else { "" }.to_owned(),
+                match (i.known, i.down) {
+                    (false, _) => "no key",
+                    (true, true) => "down",
+                    (true, false) => "",
+                }
+                .to_owned(),
                 i.orders_out.to_string(),
                 i.waiting.to_string(),
             ]

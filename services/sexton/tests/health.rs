@@ -16,6 +16,20 @@ fn value(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
         .and_then(|value| value.parse().ok())
 }
 
+/// What a plan needs and nobody has configured is what makes records be refused: it is shown before somebody tries.
+#[test]
+fn what_a_plan_needs_and_nobody_has_configured_is_shown() {
+    let mut site = Site::start(1, "");
+    let shown = site.says(&["health"]).1;
+    assert!(shown.contains("dns.main") && !shown.contains("no key") && !shown.contains("NO KEY"), "{shown}");
+    site.restart_without("dns.main");
+    let shown = site.says(&["health"]).1;
+    assert!(shown.contains("NO KEY of dns.main: records that need it are refused"), "{shown}");
+    let in_a_month = (chrono::Utc::now().date_naive() + chrono::Days::new(30)).to_string();
+    let (done, said) = site.says(&["delete", "vm/vm0001", "--on", &in_a_month, "--reason", "a test"]);
+    assert!(!done && said.contains("its plan needs dns.main"), "{said}");
+}
+
 #[test]
 fn a_running_process_shows_how_it_is_doing() {
     let health = free_port();

@@ -435,6 +435,9 @@ pub struct InstanceInfo {
     pub orders_out: u64,
     /// Jobs that are due or in line for it, at most 10,000.
     pub waiting: u64,
+    /// Whether the coordinator that answers has a key of it. What needs one without is refused.
+    #[serde(default)]
+    pub known: bool,
 }
 
 /// How it is going.

@@ -167,20 +167,23 @@ fn undo(d: &Deletion, day: Day, now: Timestamp) -> (String, Option<Timestamp>) {
     }
 }
 
-/// Every instance that anybody knows of: those with a key, those that pulsed, those that a job needs.
+/// Every instance that anybody knows of: those with a key, those that pulsed, those that a job or a plan needs.
 fn instances(
-    known: impl Iterator<Item = Instance>,
+    known: &BTreeSet<Instance>,
+    needed: BTreeSet<Instance>,
     states: &BTreeMap<Instance, InstanceState>,
     out: &BTreeMap<Instance, (Timestamp, u64)>,
 ) -> Vec<InstanceInfo> {
-    let all: BTreeSet<Instance> = known.chain(states.keys().cloned()).chain(out.keys().cloned()).collect();
+    let mut all = needed;
+    all.extend(known.iter().chain(states.keys()).chain(out.keys()).cloned());
     let never = InstanceState { down: true, ..InstanceState::default() };
     all.into_iter()
         .map(|instance| {
             let state = states.get(&instance).copied().unwrap_or(never);
             let orders_out = out.get(&instance).map_or(0, |(_, orders)| *orders);
             let InstanceState { pulse_at, down, waiting } = state;
-            InstanceInfo { instance, pulse_at, down, orders_out, waiting }
+            let known = known.contains(&instance);
+            InstanceInfo { instance, pulse_at, down, orders_out, waiting, known }
         })
         .collect()
 }
@@ -189,6 +192,7 @@ pub(super) fn health(
     facts: &Facts,
     health: Health,
     ceilings: &Ceilings,
+    unserved: BTreeSet<Instance>,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
 ) -> HealthInfo {
@@ -210,7 +214,7 @@ pub(super) fn health(
         now: health.now,
         jobs: health.jobs,
         oldest_due: health.oldest_due,
-        instances: instances(engine.known().cloned(), states, &health.instances),
+        instances: instances(&engine.known().cloned().collect(), unserved, states, &health.instances),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         review: health.review,

@@ -105,6 +105,18 @@ impl Site {
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
+    /// End it, and start it without this instance in its configuration.
+    pub fn restart_without(&mut self, instance: &str) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let file = self.folder.path().join("sexton.toml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        let (before, rest) = config.split_once(&format!("[consumers.\"{instance}\"]")).unwrap();
+        let after = rest.find("\n[").map_or("", |next| &rest[next..]);
+        std::fs::write(&file, format!("{before}{after}")).unwrap();
+        self.process = serve(self.folder.path(), self.api);
+    }
+
     /// Status and body of a POST with these headers more.
     pub fn post(&self, path: &str, headers: &str, body: &str) -> (u16, String) {
         let api = self.api;
