@@ -1,7 +1,10 @@
 //! What a step asks for, parsed once.
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sexton_consumer::Stated;
 use sexton_consumer::driver::{Obstacle, StepContext};
+use sexton_model::ResourceId;
 use sexton_model::resource::Identity;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -16,10 +19,9 @@ const TEXT_MAX_BYTES: usize = 2048;
 const UIDS: Uuid = Uuid::from_u128(0x5e87_0cc4_6f0b_4f6e_9a3c_d1a2_7b04_11e5);
 
 /// What the platform registers: `attributes.notifier`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Attributes {
-    #[serde(default)]
     contacts: Vec<String>,
 }
 
@@ -58,8 +60,9 @@ pub(crate) struct Ask {
     pub(crate) identity: Identity,
     /// What the announcement is known by.
     pub(crate) uid: Uuid,
-    /// Whom the platform names.
-    pub(crate) contacts: Vec<String>,
+    /// What the platform states, which only an inspection reads.
+    attributes: Value,
+    id: ResourceId,
     /// What was pinned, if anything was.
     pub(crate) pinned: Option<Targets>,
     /// What the plan says.
@@ -74,10 +77,6 @@ impl Ask {
         let refuse = |why: String| Obstacle::Refuse(format!("{}: {why}", step.resource));
         let resource = step.resource.to_string();
         let uid = uid(&resource, &step.identity);
-        let attributes: Option<Attributes> = serde_json::from_value(step.attributes.clone())
-            .map_err(|e| refuse(format!("attributes.notifier: {e}")))?;
-        let contacts = attributes.unwrap_or_default().contacts;
-        check_contacts(&contacts).map_err(refuse)?;
         let pinned: Option<Targets> = serde_json::from_value(step.targets.clone())
             .map_err(|e| refuse(format!("its pinned targets are not this subsystem's: {e}")))?;
         if let Some(pinned) = &pinned {
@@ -95,7 +94,21 @@ impl Ask {
             }
         }
         let ends = Instant::now() + step.time_left();
-        Ok(Self { resource, identity: step.identity.clone(), uid, contacts, pinned, params, ends })
+        let (attributes, id) = (step.attributes.clone(), step.resource.clone());
+        Ok(Self { resource, identity: step.identity.clone(), uid, attributes, id, pinned, params, ends })
+    }
+
+    /// Whom the platform names. That there is nobody has to be stated: an owner who is missing there by mistake would not
+    /// be told, and the office alone would.
+    pub(crate) fn contacts(&self) -> Result<Vec<String>, Obstacle> {
+        let form = format!("{{\"contacts\": […]}} with 1 to {CONTACTS_MAX} mail addresses");
+        let stated = Stated { resource: &self.id, subsystem: "notifier", form: &form };
+        let Some(Attributes { contacts }) = stated.read(&self.attributes)? else { return Ok(Vec::new()) };
+        if contacts.is_empty() {
+            return Err(stated.wrong("contacts is empty"));
+        }
+        check_contacts(&contacts).map_err(|why| stated.wrong(why))?;
+        Ok(contacts)
     }
 
     /// The pinned targets, without which nobody is told.

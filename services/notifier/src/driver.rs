@@ -52,14 +52,14 @@ impl<O: Office> Notifier<O> {
 
     fn look(&self, ask: &Ask) -> Result<Inspection, Obstacle> {
         let place = self.office.place()?;
-        let mut to = ask.contacts.clone();
+        let mut to = ask.contacts()?;
         to.extend(self.office.also_tell().iter().cloned());
         let mut seen = std::collections::BTreeSet::new();
         to.retain(|contact| seen.insert(contact.clone()));
         check_contacts(&to).map_err(|why| Obstacle::Refuse(format!("{}: {why}", ask.resource)))?;
         let found = self.standing(ask)?.map_or_else(Found::Different, |_| Found::Same);
         let protected = to.is_empty().then(|| {
-            "nobody would be told: name contacts in attributes.notifier, or somebody in also_tell".to_owned()
+            "nobody would be told: attributes.notifier states nobody, and also_tell names nobody".to_owned()
         });
         let evidence = format!("{}: to be told are {}", place.0, to.join(", "));
         Ok(Inspection {

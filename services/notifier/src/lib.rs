@@ -5,6 +5,10 @@
 //! | `inspect` | lists who will be told, and pins them |
 //! | `announce` | one message to each of them, with a calendar entry that is the maintenance window; its undo sends a retraction and cancels the entry |
 //!
+//! Whom to tell the platform states as `attributes.notifier`: `{"contacts": ["owner@example.org"]}`, or `{"none": true}` if
+//! nobody but those whom the office always tells (`also_tell`). Without a statement an inspection is refused: an owner who
+//! was forgotten would not be told.
+//!
 //! What was sent cannot be unsent, so each message of an announcement has a number, as calendars count: if `n`
 //! was the last one before, announcing is `n + 1` and retracting `n + 2`. The UID follows from resource and
 //! identity, so that a repeat is recognised here, in mailboxes and in calendars.

@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use sexton_consumer::Driver;
 use sexton_consumer::sandbox::{Object, Sandbox};
 use sexton_model::catalogue::SubsystemActions;
+use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence, Instance};
 use sexton_notifier::spool::{Announcement, Spool, State};
 use sexton_notifier::{DriverConfig, actions, driver, sandbox};
+use sexton_testkit::bench::{Bench, evidence, refusal};
 use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 /// What `vm/web01` with the UUID of the template is announced under.
@@ -117,4 +119,30 @@ impl World for Folder {
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
     assert_promises_kept(&Sandboxes).await;
+}
+
+/// The office tells somebody in any case, which must not hide that the owner was forgotten.
+#[tokio::test]
+async fn an_owner_who_is_not_stated_is_refused_and_not_taken_for_nobody() {
+    let folder = Sandboxes.fresh(&"announce".parse().unwrap()).await;
+    let mut bench = Bench::new(folder.driver(), actions(), "1");
+    let before = folder.snapshot().await;
+    for attributes in [
+        Value::Null,
+        json!({}),
+        json!({ "contacts": [] }),
+        json!({ "contact": ["owner@example.org"] }),
+        json!({ "contacts": ["nobody"] }),
+        json!({ "none": true, "contacts": ["owner@example.org"] }),
+    ] {
+        bench.attributes = attributes;
+        let outcome = bench.pin().await;
+        assert!(refusal(&outcome).contains("attributes.notifier: "), "{outcome:?}");
+    }
+    assert_eq!((&bench.targets, folder.snapshot().await), (&Value::Null, before));
+    bench.attributes = json!({ "none": true });
+    assert!(evidence(&bench.pin().await, Presence::Present).ends_with("to be told are ops@example.org"));
+    bench.attributes = json!({ "contacts": ["owner@example.org"] });
+    let both = evidence(&bench.pin().await, Presence::Present);
+    assert!(both.ends_with("to be told are owner@example.org, ops@example.org"), "{both}");
 }

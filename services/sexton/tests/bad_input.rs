@@ -352,7 +352,7 @@ impl Drop for Served {
 fn resource(name: &str) -> Value {
     json!({
         "id": format!("vm/{name}"), "scope": "acme", "identity": {"uuid": name}, "criticality": "irreplaceable",
-        "attributes": {"dns": {"none": true}, "ipam": {"none": true}},
+        "attributes": {"dns": {"none": true}, "ipam": {"none": true}, "notifier": {"none": true}},
     })
 }
 
@@ -584,8 +584,8 @@ fn an_inventory_is_taken_whole_or_line_by_line() {
     let csv = served.folder.path().join("inventory.csv");
     let none = r#""{""none"":true}""#;
     let text = format!(
-        "id,scope,criticality,identity.uuid,attributes.dns,attributes.ipam\n\
-         vm/c,acme,irreplaceable,c,{none},{none}\nvm/d,acme,dear,d,{none},{none}\n"
+        "id,scope,criticality,identity.uuid,attributes.dns,attributes.ipam,attributes.notifier\n\
+         vm/c,acme,irreplaceable,c,{none},{none},{none}\nvm/d,acme,dear,d,{none},{none},{none}\n"
     );
     std::fs::write(&csv, text).unwrap();
     for (file, place) in [(&jsonl, "inventory.jsonl:2: id: "), (&csv, "inventory.csv:3: criticality ")] {
