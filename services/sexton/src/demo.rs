@@ -1,7 +1,9 @@
 //! `sexton demo`: one machine is retired through all five stages, another is cancelled after its soft stage and
-//! comes back exactly as it was, while the consumers are killed and started again. In one process, in a folder,
+//! comes back exactly as it was, a third is refused, and a fourth is paused, while the consumers are killed and started
+//! again. In one process, in a folder,
 //! with a day that lasts a second. Nothing of it is staged: the same handlers as in production, and every
 //! expectation is checked against the sandbox itself.
+mod belts;
 mod chaos;
 pub(crate) mod platform;
 mod screen;
@@ -14,8 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options};
-use sexton_model::decide::Event;
+use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{JobState, Stage};
 use sexton_model::time::{Day, add_days};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::output::say;
 use crate::serve;
 use crate::serve::embedded::{Embedded, Kept};
+use belts::{Belts, PAUSED, STRANGER};
 use platform::Platform;
 use screen::Screen;
 
@@ -117,7 +119,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
     let by: Actor = "demo".parse()?;
     println!("A sandbox platform of {} machines in {}", platform.names().count(), platform.root().display());
-    for result in ledger.register(platform.resources()?, &by, true).await? {
+    for result in ledger.register(belts::registered(platform.resources()?)?, &by, true).await? {
         result?;
     }
     let before = platform.describe()?;
@@ -133,12 +135,14 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
     let mut ids = Vec::new();
-    for name in [RETIRED, CANCELLED] {
+    for name in [RETIRED, CANCELLED, STRANGER, PAUSED] {
         let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?.clone();
         ids.push(announce(ledger.as_ref(), name, plan, &by, day).await?);
     }
     let (retired, cancelled) = (ids[0], ids[1]);
-    let mut screen = Screen::new(&[(RETIRED, retired), (CANCELLED, cancelled)]);
+    let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
+    let mut screen =
+        Screen::new(&[(RETIRED, ids[0]), (CANCELLED, ids[1]), (STRANGER, ids[2]), (PAUSED, ids[3])]);
     let mut soft: Option<serde_json::Value> = None;
     let began = Instant::now();
     loop {
@@ -149,13 +153,11 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
         let soft_done = second.deletion.stage_job(Stage::Soft).is_some_and(|j| j.state == JobState::Done);
         if soft.is_none() && soft_done {
             soft = Some(platform.describe_one(CANCELLED)?);
-            let event = Event::Cancel { by: by.clone(), reason: "the customer paid after all".to_owned() };
-            for result in engine.run(vec![Intent { deletion: cancelled, event }]).await? {
-                result.context("cancelling after the soft stage")?;
-            }
+            belts::cancel(&engine, cancelled, &by, "the customer paid after all").await?;
             screen.say(&format!("{CANCELLED} is off and silenced; cancelled now"));
         }
-        if !first.deletion.status.live() && !second.deletion.status.live() {
+        let stopped = belts.go_on((ledger.as_ref(), &engine), &by, (&mut screen, chaos.kills())).await?;
+        if stopped && !first.deletion.status.live() && !second.deletion.status.live() {
             break;
         }
         anyhow::ensure!(began.elapsed() < PATIENCE, "not over after {} s:\n{first:#?}", PATIENCE.as_secs());
@@ -191,6 +193,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
         let chain = ledger.verify_chain(id).await?;
         checks.expect(chain.is_ok(), &format!("the audit chain of {name} verifies"));
     }
+    belts.check(ledger.as_ref(), &mut checks).await?;
     let free = ledger.resource(&format!("vm/{RETIRED}").parse()?).await?;
     let free =
         free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);
