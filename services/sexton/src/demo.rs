@@ -15,6 +15,7 @@ use anyhow::Context;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Intent, Ledger, Limits, NewDeletion, Options};
+use sexton_model::belts::Policy;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{JobState, Stage};
@@ -110,7 +111,7 @@ pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
 /// The whole play; returns how many expectations failed.
 async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
-    let options = Options { day, limits: Limits::default() };
+    let options = Options { day, limits: Limits::default(), policy: Policy::default() };
     let sqlite = folder.join("sexton.db");
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
     let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);
