@@ -17,6 +17,7 @@ use crate::archiver::Archiver;
 use crate::attester::Attester;
 use crate::follow::Follow;
 use crate::hindrance::Hindrance;
+use crate::hours;
 use crate::intake;
 use crate::outbox::Outbox;
 use crate::watch::Batches;
@@ -145,6 +146,19 @@ impl Engine {
                 let key = self.known().any(|known| *known == instance);
                 tracing::warn!(%instance, last_pulse = last, waiting = state.waiting, key, "jobs wait for a consumer");
             }
+        }
+        Ok(())
+    }
+
+    /// Say in the log that no holiday is known of any more, if so.
+    ///
+    /// # Errors
+    /// If the ledger's clock cannot be read; the next tick tries again.
+    pub async fn warn_of_the_calendar(&self) -> Result<(), LedgerError> {
+        let Some(windows) = &self.ledger.policy().windows else { return Ok(()) };
+        let facts = self.ledger.facts().await?;
+        if let Some(why) = hours::outlived(windows, facts.now).filter(|_| !facts.day.is_rehearsal()) {
+            tracing::warn!("{why}");
         }
         Ok(())
     }

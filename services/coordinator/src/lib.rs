@@ -8,13 +8,14 @@
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
 //! [`engine`], what is kept of the job table outside of it in [`witness`], what is signed of its audit trail in
 //! [`attester`], how records that are over leave the job table in [`archiver`], what keeps it from working in
-//! [`hindrance`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
+//! [`hindrance`], when it may begin what cannot be cancelled in [`hours`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`].
 pub mod api;
 pub mod archiver;
 pub mod attester;
 pub mod engine;
 pub mod follow;
 pub mod hindrance;
+pub mod hours;
 pub mod intake;
 pub mod outbox;
 pub mod plans;

@@ -2,6 +2,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
@@ -12,11 +13,11 @@ use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Archiver, Engine, Options, Witness};
+use sexton_coordinator::{Archiver, Engine, Options, Witness, hours};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
-use sexton_model::Instance;
 use sexton_model::time::Day;
+use sexton_model::{Instance, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
     CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
@@ -122,7 +123,10 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let signer = Arc::new(signer);
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
-    let options = sexton_ledger::Options { day, limits: credit.limits(config)? };
+    let now = Timestamp::from(SystemTime::now());
+    let policy = hours::policy(config, now)?;
+    hours::tell(&policy, day, config.has("windows"), now);
+    let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
     let attester = audit.attester(config, &witness, (signer.clone(), older_signers(&keys)?))?;

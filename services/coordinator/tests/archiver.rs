@@ -15,6 +15,7 @@ use sexton_coordinator::{Archiver, Attester, Engine, Plans, Witness, attester};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Archive, Ended, Intent, Ledger, LedgerError, Limits, NewDeletion};
 use sexton_model::archive::{Document, Stub};
+use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
@@ -95,8 +96,11 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options =
-            sexton_ledger::Options { day: Day::Rehearsal { length_ms: 1 }, limits: Limits::default() };
+        let options = sexton_ledger::Options {
+            day: Day::Rehearsal { length_ms: 1 },
+            limits: Limits::default(),
+            policy: Policy::default(),
+        };
         let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap();
         std::fs::create_dir(folder.path().join("archive")).unwrap();
         let signer = Arc::new(BeaconSigner::generate("audit-1", &mut rand::rng()));

@@ -8,6 +8,7 @@ use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, 
 use sexton_coordinator::{Ended, Engine, Options, Witness};
 use sexton_ledger::Limits;
 use sexton_ledger::sqlite::SqliteLedger;
+use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Keyring};
 use tokio_util::sync::CancellationToken;
@@ -55,7 +56,8 @@ impl Subscription for Defect {
 #[tokio::test]
 async fn a_loop_that_dies_ends_it_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
+    let options =
+        sexton_ledger::Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
     let ledger = SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap();
     let witness = Witness::open(&folder.path().join("witness"), &ledger, false).await.unwrap();
     let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));

@@ -16,6 +16,7 @@ use sexton_coordinator::{Engine, Hindrance, Now, Options, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Alive, Intent, Ledger, Limits, NewDeletion};
 use sexton_model::JobId;
+use sexton_model::belts::Policy;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
 use sexton_model::job::Stage;
@@ -67,8 +68,11 @@ steps = []
 "#;
 
 async fn engine(folder: &Path, bus: Arc<dyn Bus>, now: Now) -> Arc<Engine> {
-    let options =
-        sexton_ledger::Options { day: Day::Rehearsal { length_ms: 1000 }, limits: Limits::default() };
+    let options = sexton_ledger::Options {
+        day: Day::Rehearsal { length_ms: 1000 },
+        limits: Limits::default(),
+        policy: Policy::default(),
+    };
     let ledger = SqliteLedger::open(&folder.join("sexton.db"), options).await.unwrap();
     let ledger: Arc<dyn Ledger> = Arc::new(ledger);
     let witness = Witness::open_at(&folder.join("witness"), ledger.as_ref(), false, now).await.unwrap();

@@ -12,6 +12,7 @@ use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target};
 use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
+use sexton_model::belts::Policy;
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
@@ -45,7 +46,11 @@ struct Sent {
 impl Site {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
+        let options = sexton_ledger::Options {
+            day: Day::Calendar,
+            limits: Limits::default(),
+            policy: Policy::default(),
+        };
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap());
         let witness = folder.path().join("witness");

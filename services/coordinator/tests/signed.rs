@@ -10,6 +10,7 @@ use sexton_coordinator::{Engine, Hindrance, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
 use sexton_model::attest::{Head, Newest, Sequence, SignedCheckpoint};
+use sexton_model::belts::Policy;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
@@ -73,7 +74,8 @@ impl Stage {
 }
 
 async fn open(file: &Path) -> Arc<dyn Ledger> {
-    let options = sexton_ledger::Options { day: Day::Calendar, limits: Limits::default() };
+    let options =
+        sexton_ledger::Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
     Arc::new(SqliteLedger::open(file, options).await.unwrap())
 }
 

@@ -17,6 +17,7 @@ use anyhow::Context;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
+use sexton_model::belts::Policy;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{JobState, Stage};
 use sexton_model::time::{Day, add_days};
@@ -112,7 +113,7 @@ pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
 /// The whole play; returns how many expectations failed.
 async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
-    let options = Options { day, limits: Limits::default() };
+    let options = Options { day, limits: Limits::default(), policy: Policy::default() };
     let sqlite = folder.join("sexton.db");
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
     let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);

@@ -8,18 +8,18 @@ mod went_back;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use serde::Deserialize;
 use sexton_consumer::Metrics;
-use sexton_coordinator::Witness;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
+use sexton_coordinator::{Witness, hours};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
-use sexton_model::Instance;
 use sexton_model::time::Day;
+use sexton_model::{Instance, Timestamp};
 use sexton_service::{Config, Health, Telemetry, config, shutdown_on_signal, telemetry};
 
 use embedded::{Embedded, Kept};
@@ -50,6 +50,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
+    let now = Timestamp::from(SystemTime::now());
+    let policy = hours::policy(&config, now)?;
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = plans.load(&config, day.is_rehearsal())?;
@@ -67,7 +69,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
 
     let shutdown = shutdown_on_signal()?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
-    let options = Options { day, limits: credit.limits(&config)? };
+    hours::tell(&policy, day, config.has("windows"), now);
+    let options = Options { day, limits: credit.limits(&config)?, policy };
     let sqlite = config.path(&ledger.sqlite);
     let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));
     let store = Arc::new(SqliteLedger::open(&sqlite, options).await?);

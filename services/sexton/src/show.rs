@@ -1,6 +1,6 @@
 //! One record, the health, the pauses: as people read them.
 use chrono::NaiveDate;
-use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, PreviewInfo};
+use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, PreviewInfo, WindowsInfo};
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
@@ -378,6 +378,9 @@ pub fn health(health: &HealthInfo) -> String {
     if let Some(why) = &health.checkpoints {
         text += &format!("THE AUDIT TRAIL IS NOT SIGNED any more by the coordinator that answers: {why}\n");
     }
+    if let Some(windows) = &health.windows {
+        text += &hours(windows);
+    }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
     }
@@ -411,6 +414,20 @@ pub fn health(health: &HealthInfo) -> String {
             ]
         }),
     )
+}
+
+fn hours(windows: &WindowsInfo) -> String {
+    let now = match windows.opens {
+        None => "open now".to_owned(),
+        Some(at) => format!("closed, opens {} UTC", moment(Some(at))),
+    };
+    let mut text = format!("hard, purge and recycle begin {}: {now}", windows.hours);
+    match (&windows.outlived, windows.holidays_until) {
+        (Some(why), _) => text += &format!("\nHOLIDAYS ARE NOT KNOWN any more: {why}"),
+        (None, Some(last)) => text += &format!("; holidays are known until {last}"),
+        (None, None) => text += "; no holidays are known",
+    }
+    text + "\n"
 }
 
 /// How far deletions may go, in a line: nothing to say if all may go all the way.

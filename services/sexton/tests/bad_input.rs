@@ -77,6 +77,15 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
         ),
         ("[credit]", "per_instance = 0", vec!["[credit]", "per_instance", "1 to 65536"]),
         ("[credit]", "instances = { dns = 4 }", vec!["[credit]", "dns"]),
+        ("[windows]", "", vec!["[windows]: zone: expected an IANA time zone", "always = true"]),
+        ("[windows]", "zone = \"UTC\"\nto = \"08:00\"", vec!["[windows]: to = \"08:00\"", "after from"]),
+        ("[windows]", "zone = \"UTC\"\ndays = [\"tues\"]", vec!["[windows]: days: expected", "\"tues\""]),
+        ("[windows]", "always = true\nfrom = \"09:00\"", vec!["[windows]: always = true: expected no other"]),
+        (
+            "[windows]",
+            "zone = \"UTC\"\nholidays = \"no.ics\"",
+            vec!["[windows]: holidays = ", "no.ics: cannot be opened"],
+        ),
         ("[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
         ("[consumers.\"dns\"]", "driver = \"sandbox\"", vec!["consumers", "dns"]),
         (dns, "driver = \"fax\"", vec!["dns.main", "fax", "sandbox"]),
@@ -109,6 +118,23 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
     assert!(said(&sexton(&["serve", "--config", file.to_str().unwrap()])).contains("line 1"));
     let missing = said(&sexton(&["serve", "--config", "no/such.toml"]));
     assert!(missing.contains("no/such.toml") && missing.contains("--config"), "{missing}");
+}
+
+#[test]
+fn a_calendar_of_holidays_that_is_over_is_told() {
+    let event = "BEGIN:VEVENT\r\nSUMMARY:Christmas\r\nDTSTART;VALUE=DATE:20191225\r\nEND:VEVENT\r\n";
+    let calendar = format!("BEGIN:VCALENDAR\r\n{event}END:VCALENDAR\r\n");
+    let windows = "zone = \"Europe/Berlin\"\nholidays = \"old.ics\"";
+    let served = Served::start_as("nothing", &[("[windows]", windows)], &[("old.ics", &calendar)]);
+    let over = "the calendar of holidays ended on 2019-12-25";
+    let shown = said(&served.sexton(&["health"]));
+    for part in ["begin tue, wed, thu 09:00 to 15:00 Europe/Berlin, not on holidays: ", over] {
+        assert!(shown.contains(part), "expected {part:?} in: {shown}");
+    }
+    let log = std::fs::read_to_string(served.folder.path().join("log")).unwrap();
+    assert!(log.contains(over), "{log}");
+    let (status, health) = served.ask("GET", "/v1/health", Some("test"), b"");
+    assert_eq!((status, &health["windows"]["holidays_until"]), (200, &json!("2019-12-25")));
 }
 
 #[test]
@@ -267,10 +293,19 @@ impl Served {
     }
 
     fn start_without(instance: &str) -> Self {
+        Self::start_as(instance, &[], &[])
+    }
+
+    /// Without one instance, with further sections, and files beside the configuration.
+    fn start_as(instance: &str, sections: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Free a moment ago; nobody else asks for it by number.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = configuration(&[("[api]", &format!("listen = \"{address}\""))]);
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let listen = format!("listen = \"{address}\"");
+        let config = configuration(&[&[("[api]", listen.as_str())], sections].concat());
         let part = format!("[consumers.\"{instance}\"]\ndriver = \"sandbox\"\nroot = \"platform\"\n");
         let config = config.replace(&part, "");
         let file = folder.path().join("sexton.toml");

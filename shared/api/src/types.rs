@@ -440,6 +440,23 @@ pub struct InstanceInfo {
     pub known: bool,
 }
 
+/// Working hours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WindowsInfo {
+    /// In words.
+    pub hours: String,
+    /// When they begin next; none if they are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<Timestamp>,
+    /// The last holiday that is known of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub holidays_until: Option<NaiveDate>,
+    /// Set if that has passed: what is to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlived: Option<String>,
+}
+
 /// How it is going.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HealthInfo {
@@ -459,6 +476,9 @@ pub struct HealthInfo {
     pub oldest_due: Option<Timestamp>,
     /// Instances.
     pub instances: Vec<InstanceInfo>,
+    /// The hours in which hard, purge and recycle begin; none if they do at any hour, as in a rehearsal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowsInfo>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
     /// How far deletions may go: of every scope that is not listed, and of those that have a ceiling of their own.

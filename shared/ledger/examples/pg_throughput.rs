@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{Alive, Intent, Ledger, Limits, NewDeletion, Options};
+use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
@@ -41,7 +42,7 @@ async fn main() -> Result<()> {
     let limits = Limits { credit: u32::MAX, down_after_ms: u64::MAX / 4, ..Limits::default() };
     let day = Day::Rehearsal { length_ms: 1 };
     PgLedger::migrate(&url, day).await?;
-    let ledger = Arc::new(PgLedger::open(&url, Options { day, limits }).await?);
+    let ledger = Arc::new(PgLedger::open(&url, Options { day, limits, policy: Policy::default() }).await?);
     let alive = |instance| Alive { instance, copy: "one".into(), hands: 65_536, answered: 0 };
     let instances =
         SUBSYSTEMS.iter().map(|s| format!("{s}.main").parse().map(alive)).collect::<Result<_, _>>()?;

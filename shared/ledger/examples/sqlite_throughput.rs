@@ -12,6 +12,7 @@ use std::time::{Duration, Instant as Steady};
 use anyhow::Context as _;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Alive, Dispatch, Intent, Ledger as _, Limits, NewDeletion, Options};
+use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, Zone};
@@ -103,7 +104,7 @@ async fn main() -> anyhow::Result<()> {
         None => tempfile::tempdir()?,
     };
     let limits = Limits { credit: 65_536, down_after_ms: 3_600_000, ..Limits::default() };
-    let options = Options { day: Day::Rehearsal { length_ms: 1 }, limits };
+    let options = Options { day: Day::Rehearsal { length_ms: 1 }, limits, policy: Policy::default() };
     let ledger = Arc::new(SqliteLedger::open(directory.path().join("ledger.db"), options).await?);
     let instance = "hypervisor.main".parse()?;
     ledger.pulse(vec![Alive { instance, copy: "one".into(), hands: 65_536, answered: 0 }]).await?;

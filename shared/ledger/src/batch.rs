@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
-use sexton_model::belts::InForce;
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Lane, OrderSpec, decide};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
@@ -108,6 +108,7 @@ pub fn decide_all(
     loaded: &mut Loaded,
     batch: &[Intent],
     limits: &Limits,
+    policy: &Policy,
 ) -> Result<(Vec<Result<Settled, NotDone>>, Writes), LedgerError> {
     let mut writes = Writes::default();
     let mut results = Vec::with_capacity(batch.len());
@@ -153,6 +154,7 @@ pub fn decide_all(
             now,
             day: loaded.day,
             in_force: &loaded.in_force,
+            policy,
             review: loaded.review,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,

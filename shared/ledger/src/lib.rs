@@ -34,7 +34,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
 use sexton_model::deletion::{Record, RecordStatus};
@@ -163,6 +163,9 @@ pub trait DueReader: Send + Sync + 'static {
 pub trait Ledger: DueReader {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
+
+    /// The policy that it decides by.
+    fn policy(&self) -> &Policy;
 
     /// Decide a batch of at most [`RUN_MAX`] intents; results in its order.
     ///
@@ -325,4 +328,6 @@ pub struct Options {
     pub day: Day,
     /// Credit and pulse limits.
     pub limits: Limits,
+    /// What the configuration says of deletions. Every process on one ledger should say the same; the one that decides counts.
+    pub policy: Policy,
 }

@@ -1,16 +1,19 @@
 //! Belts: what can stop a deletion. Evaluated in the claiming transaction, before the claim, and again before
 //! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
 pub mod ceiling;
+pub mod window;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decide::Context;
 use crate::deletion::Deletion;
 use crate::id::{Actor, Kind, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::Timestamp;
 
 use ceiling::{Ceiling, Ceilings};
+use window::Windows;
 
 /// What a pause covers: everything that matches all that is given; nothing given covers everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +57,20 @@ pub struct InForce {
     pub ceilings: Ceilings,
 }
 
+/// What the configuration says, for all deletions at all times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// When stages past the end of cancel may begin; `None`: always.
+    pub windows: Option<Windows>,
+}
+
+/// Whoever configures nothing has working hours all the same.
+impl Default for Policy {
+    fn default() -> Self {
+        Self { windows: Some(Windows::default()) }
+    }
+}
+
 impl PauseSelector {
     /// Whether it covers the next step of `job`.
     pub fn covers(&self, deletion: &Deletion, job: &Job) -> bool {
@@ -73,7 +90,7 @@ fn within(scope: &Scope, outer: &Scope) -> bool {
 }
 
 /// What stops the next step of `job`, if anything does.
-pub fn blocker(deletion: &Deletion, job: &Job, in_force: &InForce) -> Option<Blocker> {
+pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<Blocker> {
     let JobKind::Stage(stage) = job.kind else { return None };
     if deletion.protected {
         return Some(Blocker::Protected);
@@ -81,14 +98,22 @@ pub fn blocker(deletion: &Deletion, job: &Job, in_force: &InForce) -> Option<Blo
     if let Some(hold) = deletion.holds.first() {
         return Some(Blocker::Hold { what: format!("{}: {}", hold.origin, hold.reason) });
     }
+    let in_force = context.in_force;
     if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {
         return Some(Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) });
     }
     let scope = &deletion.record.resource.scope;
     let ceiling = in_force.ceilings.height(scope);
-    (ceiling < Ceiling::needed_for(stage)).then(|| {
+    if ceiling < Ceiling::needed_for(stage) {
         let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
-        Blocker::Ceiling { stage, of: ceiling::of(of), ceiling }
+        return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
+    }
+    // Last: whoever could do something about one of the others should see that one.
+    let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal())?;
+    (window::bound(stage, job) && !windows.open(context.now)).then(|| Blocker::Window {
+        stage,
+        opens: windows.next_opening(context.now),
+        hours: windows.to_string(),
     })
 }
 

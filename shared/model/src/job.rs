@@ -208,6 +208,15 @@ pub enum Blocker {
         /// How far they may go.
         ceiling: Ceiling,
     },
+    /// Nobody is at work who would notice.
+    Window {
+        /// The stage that may not begin.
+        stage: Stage,
+        /// When it may.
+        opens: Timestamp,
+        /// The working hours, in words.
+        hours: String,
+    },
     /// The resource is protected.
     Protected,
 }
@@ -222,6 +231,9 @@ impl fmt::Display for Blocker {
             }
             Self::Ceiling { stage, of, ceiling } => {
                 write!(f, "would begin {stage}: deletions of {of} may go as far as {ceiling}")
+            }
+            Self::Window { stage, opens, hours } => {
+                write!(f, "outside working hours ({hours}); {stage} may begin at {opens}")
             }
             Self::Protected => f.write_str("the resource is protected"),
         }

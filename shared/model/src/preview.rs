@@ -2,10 +2,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::belts::{InForce, blocker};
+use crate::belts::window::bound;
+use crate::belts::{InForce, Policy, blocker};
 use crate::catalogue::Nature;
+use crate::decide::{Capacity, Context};
 use crate::deletion::Deletion;
-use crate::id::Instance;
+use crate::id::{Fence, Instance};
 use crate::job::{Blocker, Job, Stage};
 use crate::outlook::estimates;
 use crate::plan::Performer;
@@ -37,9 +39,26 @@ pub struct StepPreview {
     pub stopped: Option<Blocker>,
 }
 
-/// All stages of a deletion of which nothing has happened yet.
-pub fn preview(d: &Deletion, in_force: &InForce, day: Day, now: Timestamp) -> Vec<StagePreview> {
+/// All stages of a deletion of which nothing has happened yet. What begins in working hours only is shown with the next
+/// ones, rather than as stopped because now is none of them.
+pub fn preview(
+    d: &Deletion,
+    (in_force, policy): (&InForce, &Policy),
+    day: Day,
+    now: Timestamp,
+) -> Vec<StagePreview> {
     let estimates = estimates(d, day, now);
+    let always = Policy { windows: None };
+    let context = Context {
+        now,
+        day,
+        in_force,
+        policy: &always,
+        review: None,
+        fence: Fence::default(),
+        capacity: &|_, _, _| Capacity::Free,
+        answered: &|_| None,
+    };
     let stage = |stage: Stage| {
         let job = d.stage_job(stage)?;
         let steps = d.plan.stage(stage).steps.iter().zip(0..).map(|(step, cursor)| {
@@ -51,10 +70,12 @@ pub fn preview(d: &Deletion, in_force: &InForce, day: Day, now: Timestamp) -> Ve
                     Performer::Coordinator(_) => None,
                 },
                 nature: step.nature,
-                stopped: blocker(d, &at_it, in_force),
+                stopped: blocker(d, &at_it, &context),
             }
         });
-        let at = estimates.get(&stage)?.at.max(now);
+        let due = estimates.get(&stage)?.at.max(now);
+        let hours = policy.windows.as_ref().filter(|_| !day.is_rehearsal() && bound(stage, job));
+        let at = hours.filter(|hours| !hours.open(due)).map_or(due, |hours| hours.next_opening(due));
         Some(StagePreview { stage, at, steps: steps.collect() })
     };
     Stage::ALL.into_iter().filter_map(stage).collect()
@@ -64,6 +85,7 @@ pub fn preview(d: &Deletion, in_force: &InForce, day: Day, now: Timestamp) -> Ve
 mod tests {
     use super::*;
     use crate::belts::ceiling::Ceiling;
+    use crate::belts::window::Windows;
     use crate::belts::{Pause, PauseSelector};
     use crate::decide::test_deletion;
 
@@ -77,7 +99,7 @@ mod tests {
     fn each_step_says_what_would_stop_it() {
         let (d, day, now, mut in_force) = test_deletion();
         let stopped = |in_force: &InForce| -> Vec<String> {
-            let stages = preview(&d, in_force, day, now);
+            let stages = preview(&d, (in_force, &Policy::default()), day, now);
             stages
                 .iter()
                 .flat_map(|stage| stage.steps.iter().map(move |step| (stage.stage, step)))
@@ -101,12 +123,26 @@ mod tests {
     #[test]
     fn stages_follow_each_other_and_name_who_carries_them_out() {
         let (d, day, now, in_force) = test_deletion();
-        let stages = preview(&d, &in_force, day, now);
+        let stages = preview(&d, (&in_force, &Policy::default()), day, now);
         assert_eq!(stages.iter().map(|stage| stage.stage).collect::<Vec<_>>(), Stage::ALL);
         assert!(stages.windows(2).all(|pair| pair[0].at < pair[1].at));
         assert!(stages.iter().all(|stage| stage.at >= now), "nothing begins in the past");
         let hard = &stages[2];
         assert_eq!(hard.steps[0].instance.as_ref().unwrap().to_string(), "hypervisor.main");
         assert_eq!((hard.steps[2].name.as_str(), &hard.steps[2].instance), ("inventory.remove", &None));
+    }
+
+    #[test]
+    fn what_waits_for_working_hours_says_from_when() {
+        let (d, _, now, in_force) = test_deletion();
+        let hours = Windows::default();
+        let stages = preview(&d, (&in_force, &Policy { windows: Some(hours.clone()) }), Day::Calendar, now);
+        let always = preview(&d, (&in_force, &Policy { windows: None }), Day::Calendar, now);
+        for (stage, always) in stages.iter().zip(&always) {
+            let bound = stage.stage >= Stage::Hard;
+            assert!(!bound || hours.open(stage.at), "{} at {}", stage.stage, stage.at);
+            assert!(stage.at >= always.at && (bound || stage.at == always.at), "{}", stage.stage);
+            assert!(stage.steps.iter().all(|step| step.stopped.is_none()), "{}", stage.stage);
+        }
     }
 }

@@ -17,6 +17,7 @@ pub const SECTIONS: &[&str] = &[
     "api",
     "plans",
     "credit",
+    "windows",
     "audit",
     "archive",
     "scheduler",

@@ -1,5 +1,6 @@
 //! The many-machine footing: PostgreSQL, RabbitMQ, and coordinator, scheduler and consumer as processes of their own,
 //! each the program that runs in production; only the consumer's driver does nothing.
+use sexton_model::belts::Policy;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -75,7 +76,8 @@ impl Drop for Service {
 
 /// Retire `machines` in each of `rounds`.
 pub async fn run(setup: &Setup, machines: usize, rounds: usize) -> anyhow::Result<Report> {
-    let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default() };
+    let options =
+        sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy: Policy::default() };
     PgLedger::migrate(&setup.postgres, machines::DAY).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(PgLedger::open(&setup.postgres, options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;

@@ -12,6 +12,7 @@ use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
 use sexton_model::Instance;
+use sexton_model::belts::Policy;
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_scheduler::Scheduler;
 use tokio::task::JoinSet;
@@ -28,7 +29,8 @@ pub async fn run(folder: Option<PathBuf>, machines: usize, rounds: usize) -> any
         None => tempfile::tempdir(),
     };
     let folder = folder.context("making a folder for the job table")?;
-    let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default() };
+    let options =
+        sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy: Policy::default() };
     let ledger: Arc<dyn Ledger> =
         Arc::new(SqliteLedger::open(folder.path().join("bench.db"), options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod drift;
 mod gate;
+mod hours;
 mod messages;
 mod steps;
 mod stops;

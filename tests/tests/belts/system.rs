@@ -15,6 +15,8 @@ use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Decided, DeletionView, Intent, Ledger, Limits, NewDeletion, NotDone};
 use sexton_model::audit::AuditEvent;
+use sexton_model::belts::Policy;
+use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
@@ -120,12 +122,18 @@ impl Clock for Hands {
     }
 }
 
+fn rehearsal() -> sexton_ledger::Options {
+    let day = Day::Rehearsal { length_ms: DAY_MS };
+    sexton_ledger::Options { day, limits: Limits::default(), policy: Policy::default() }
+}
+
 type Task = (CancellationToken, JoinHandle<()>);
 
 pub struct System {
     /// `None` once it was left behind.
     folder: Option<tempfile::TempDir>,
     plan: Arc<Plan>,
+    options: sexton_ledger::Options,
     pub ledger: Arc<dyn Ledger>,
     pub engine: Arc<Engine>,
     pub bus: Local,
@@ -156,21 +164,21 @@ impl System {
 
     /// With the whole plan being this one.
     pub async fn start_on(plan: &str) -> Self {
-        let mut system = Self::stopped(plan).await;
+        let mut system = Self::stopped(plan, rehearsal()).await;
         system.start_everything().await;
         system
     }
 
     /// As it is delivered, with `instead` in the plan for `part` of it.
     pub async fn start_with(part: &str, instead: &str) -> Self {
-        let mut system = Self::stopped(&PLAN.replacen(part, instead, 1)).await;
+        let mut system = Self::stopped(&PLAN.replacen(part, instead, 1), rehearsal()).await;
         system.start_everything().await;
         system
     }
 
     /// Everything runs, on a plan that was copied before plans had their bounds: a step has these parameters.
     pub async fn start_on_older(step: &str, params: serde_json::Value) -> Self {
-        let mut system = Self::stopped(PLAN).await;
+        let mut system = Self::stopped(PLAN, rehearsal()).await;
         let mut plan = serde_json::to_value(&*system.plan).unwrap();
         let steps = plan.pointer_mut("/stages/1/steps").and_then(|steps| steps.as_array_mut()).unwrap();
         let found = steps.iter_mut().find(|found| found["name"] == step).unwrap();
@@ -182,10 +190,36 @@ impl System {
 
     /// `vm/web01` is registered, and nothing runs.
     pub async fn not_started() -> Self {
-        Self::stopped(PLAN).await
+        Self::stopped(PLAN, rehearsal()).await
     }
 
-    async fn stopped(plan: &str) -> Self {
+    /// In calendar days, of which none has to pass: every stage is due at once. Only this policy may say otherwise. With a
+    /// soft stage of short deadlines: a restore waits for them.
+    pub async fn start_in_calendar_days(policy: Policy) -> Self {
+        let short =
+            |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
+        let plan =
+            ["monitoring.silence", "backup.final"].into_iter().fold(PLAN.to_owned(), |plan, action| {
+                plan.replacen(&format!("{{ do = \"{action}\" }}"), &short(action), 1)
+            });
+        let plan: Vec<_> = plan
+            .lines()
+            .map(|line| if line.starts_with("offset_days") { "offset_days = 0" } else { line })
+            .collect();
+        // What is held is looked at again at once, and not within a minute.
+        let limits = Limits { look_again_ms: 100, ..Limits::default() };
+        let options = sexton_ledger::Options { day: Day::Calendar, limits, policy };
+        let mut system = Self::stopped(&plan.join("\n"), options).await;
+        for ceiling in Ceiling::ALL.into_iter().skip(1) {
+            let (by, reason) = (ops(), "this is about something else".to_owned());
+            let new = NewCeiling { scope: None, to: Some(ceiling), by, reason };
+            system.ledger.set_ceiling(new).await.unwrap().unwrap();
+        }
+        system.start_everything().await;
+        system
+    }
+
+    async fn stopped(plan: &str, options: sexton_ledger::Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root, about, u1) = (folder.path(), web01(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &about, &u1, "192.0.2.10:9100").unwrap();
@@ -199,22 +233,20 @@ impl System {
         ];
         let plans = Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap();
         let plan = plans.of_kind(&"vm".parse().unwrap()).unwrap().clone();
-        let system = Self::on(folder, plan).await;
+        let system = Self::on(folder, plan, options).await;
         system.register(false).await;
         system
     }
 
     /// A new process on what lies in `folder`. Its broker's queues are empty and its keys are new.
-    async fn on(folder: tempfile::TempDir, plan: Arc<Plan>) -> Self {
+    async fn on(folder: tempfile::TempDir, plan: Arc<Plan>, options: sexton_ledger::Options) -> Self {
         let mut rng = rand::rng();
         let holders = instances().map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
         let bus = Local::with_topology(Topology::for_instances(&instances()));
-        let options =
-            sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits: Limits::default() };
-        let ledger: Arc<dyn Ledger> =
-            Arc::new(SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap());
+        let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options.clone()).await.unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let witness = folder.path().join("witness");
         let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), false).await.unwrap());
         let engine = Arc::new(Engine::new(sexton_coordinator::Options {
@@ -242,6 +274,7 @@ impl System {
         Self {
             folder: Some(folder),
             plan,
+            options,
             ledger,
             engine,
             bus,
@@ -265,14 +298,21 @@ impl System {
     }
 
     /// Everything ends, and begins again as another process.
-    pub async fn restarted(mut self) -> Self {
+    pub async fn restarted(self) -> Self {
+        let policy = self.options.policy.clone();
+        self.restarted_with(policy).await
+    }
+
+    /// The same, and its configuration was changed.
+    pub async fn restarted_with(mut self, policy: Policy) -> Self {
         self.stop_coordinator().await;
         for (stop, running) in std::mem::take(&mut self.consumers) {
             stop.cancel();
             running.await.unwrap();
         }
+        let options = sexton_ledger::Options { policy, ..self.options.clone() };
         let (folder, plan) = self.left_behind();
-        let mut next = Self::on(folder, plan).await;
+        let mut next = Self::on(folder, plan, options).await;
         next.start_everything().await;
         next
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, DeletionRow, DeletionView, Ledger, Limits, Options};
+use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 
 use crate::installation::DAY_MS;
@@ -45,7 +46,11 @@ pub fn keep(runtime: &tokio::runtime::Runtime, dev: &Path) -> PathBuf {
 /// A file for each record, and one that lists them all.
 async fn records(dev: &Path, to: &Path) -> Result<(), String> {
     let url = std::fs::read_to_string(dev.join("postgres.url")).map_err(|e| format!("postgres.url: {e}"))?;
-    let options = Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits: Limits::default() };
+    let options = Options {
+        day: Day::Rehearsal { length_ms: DAY_MS },
+        limits: Limits::default(),
+        policy: Policy::default(),
+    };
     let ledger = PgLedger::open(url.trim(), options).await.map_err(|e| format!("{e:?}"))?;
     let all = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
     let rows = ledger.deletions(&all).await.map_err(|e| format!("{e:?}"))?.items;

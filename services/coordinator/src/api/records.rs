@@ -80,7 +80,7 @@ pub(super) async fn preview(
     Ok(Json(PreviewInfo {
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
-        stages: preview::preview(&d, &in_force, facts.day, facts.now),
+        stages: preview::preview(&d, (&in_force, ledger.policy()), facts.day, facts.now),
         late: late(&d, facts.day, facts.now).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
     }))

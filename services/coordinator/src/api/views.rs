@@ -2,9 +2,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use sexton_api::{DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo};
+use sexton_api::{
+    DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo, WindowsInfo,
+};
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
+use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
@@ -14,6 +17,7 @@ use sexton_model::{Instance, Timestamp};
 
 use crate::engine::Engine;
 use crate::hindrance::Hindrance;
+use crate::hours;
 
 pub(super) fn line(row: DeletionRow) -> DeletionLine {
     let (job, state, due_at, why) = match row.at {
@@ -188,6 +192,16 @@ fn instances(
         .collect()
 }
 
+fn windows(policy: &Policy, day: Day, now: Timestamp) -> Option<WindowsInfo> {
+    let windows = policy.windows.as_ref().filter(|_| !day.is_rehearsal())?;
+    Some(WindowsInfo {
+        hours: windows.to_string(),
+        opens: Some(windows.next_opening(now)).filter(|opens| *opens > now),
+        holidays_until: windows.last_holiday(),
+        outlived: hours::outlived(windows, now),
+    })
+}
+
 pub(super) fn health(
     facts: &Facts,
     health: Health,
@@ -215,6 +229,7 @@ pub(super) fn health(
         jobs: health.jobs,
         oldest_due: health.oldest_due,
         instances: instances(&engine.known().cloned().collect(), unserved, states, &health.instances),
+        windows: windows(engine.ledger.policy(), facts.day, health.now),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         review: health.review,

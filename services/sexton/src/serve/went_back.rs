@@ -7,6 +7,7 @@ use std::time::Duration;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Intent, Ledger, Limits, NewDeletion, NotDone, Options};
+use sexton_model::belts::Policy;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{Stage, StateName};
@@ -28,7 +29,7 @@ struct Running {
 }
 
 async fn start(folder: &Path, platform: &Platform) -> Running {
-    let options = Options { day: DAY, limits: Limits::default() };
+    let options = Options { day: DAY, limits: Limits::default(), policy: Policy::default() };
     let file = folder.join("sexton.db");
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
     let witness = Witness::open(&super::beside(&file), ledger.as_ref(), false).await.unwrap();

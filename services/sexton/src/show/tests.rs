@@ -91,3 +91,24 @@ fn the_ways_out_are_those_that_are_left() {
     assert!(text.contains("cancel and rescue are over"), "{text}");
     assert!(!text.contains(cancel) && !text.contains(rescue) && text.contains("--belongs MARK"), "{text}");
 }
+
+#[test]
+fn working_hours_are_told_in_a_line() {
+    let info = |opens, holidays_until: Option<&str>, outlived: Option<&str>| WindowsInfo {
+        hours: "tue, wed 09:00 to 15:00 Europe/Berlin".into(),
+        opens,
+        holidays_until: holidays_until.map(|day| day.parse().unwrap()),
+        outlived: outlived.map(str::to_owned),
+    };
+    let begin = "hard, purge and recycle begin tue, wed 09:00 to 15:00 Europe/Berlin: ";
+    for (info, said) in [
+        (info(None, None, None), "open now; no holidays are known\n"),
+        (info(None, Some("2026-12-26"), None), "open now; holidays are known until 2026-12-26\n"),
+        (
+            info(Some(AT), Some("2025-12-26"), Some("it ended")),
+            &format!("closed, opens {} UTC\nHOLIDAYS ARE NOT KNOWN any more: it ended\n", moment(Some(AT))),
+        ),
+    ] {
+        assert_eq!(hours(&info), format!("{begin}{said}"));
+    }
+}

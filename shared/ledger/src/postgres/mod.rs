@@ -40,7 +40,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
 use sexton_model::resource::Resource;
@@ -126,6 +126,10 @@ impl DueReader for PgLedger {
 
 #[async_trait]
 impl Ledger for PgLedger {
+    fn policy(&self) -> &Policy {
+        &self.options.policy
+    }
+
     async fn facts(&self) -> Result<Facts, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading the ledger"))?;
         let standing = review::standing(&mut db).await?;

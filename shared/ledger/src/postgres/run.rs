@@ -114,7 +114,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
         .values()
         .flat_map(|(d, _)| d.jobs.iter().map(|job| (job.id, job.state.name())))
         .collect();
-    let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits)?;
+    let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits, &ledger.options.policy)?;
     let landmark = known::landmark(&writes.audit);
     write::write(&mut tx, writes, &loaded, &there).await?;
     let orders: Vec<&OrderSpec> =

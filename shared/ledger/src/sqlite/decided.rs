@@ -14,8 +14,9 @@ use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 use super::counts::Counts;
 use super::load::Headed;
 use super::memory::OutCounts;
+use super::run::Setting;
 use crate::batch::{Loaded, Settled, Writes, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, Limits, NotDone, Pulsed};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, Pulsed};
 
 /// What became of each intent.
 pub(super) type Results = Vec<Result<Decided, NotDone>>;
@@ -82,14 +83,14 @@ impl Batch {
     ///
     /// # Errors
     /// If an event cannot be written down, which would be a defect.
-    pub(super) fn decide(self, limits: &Limits) -> Result<(Left, Outcome), LedgerError> {
+    pub(super) fn decide(self, setting: &Setting) -> Result<(Left, Outcome), LedgerError> {
         let Self { mut loaded, intents, piece, revision } = self;
         let mut found = Found { now: loaded.now, ..Found::default() };
         for (deletion, _) in loaded.deletions.values() {
             found.note(deletion);
         }
         let before = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
-        let (settled, writes) = decide_all(&mut loaded, &intents[piece], limits)?;
+        let (settled, writes) = decide_all(&mut loaded, &intents[piece], &setting.limits, &setting.policy)?;
         let after = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
         let changed = found
             .statuses

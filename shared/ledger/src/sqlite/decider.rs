@@ -4,7 +4,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::connection::store;
 use super::decided::{Batch, Left, Outcome};
-use crate::{LedgerError, Limits};
+use super::run::Setting;
+use crate::LedgerError;
 
 /// What was decided, and what the next batch is decided on.
 type Decided = Result<(Left, Outcome), LedgerError>;
@@ -21,13 +22,13 @@ impl Decider {
     ///
     /// # Errors
     /// If the system has no more threads.
-    pub(super) fn start(limits: Limits) -> Result<Self, LedgerError> {
+    pub(super) fn start(setting: Setting) -> Result<Self, LedgerError> {
         // One piece is under way at a time.
         let (batches, waiting) = sync_channel::<Batch>(1);
         let (answers, decided) = sync_channel(1);
         let work = move || {
             for batch in waiting {
-                if answers.send(decide(batch, &limits)).is_err() {
+                if answers.send(decide(batch, &setting)).is_err() {
                     return;
                 }
             }
@@ -58,8 +59,8 @@ impl Decider {
 ///
 /// # Errors
 /// Those of deciding, and if it panicked.
-pub(super) fn decide(batch: Batch, limits: &Limits) -> Decided {
-    let decided = std::panic::catch_unwind(AssertUnwindSafe(|| batch.decide(limits)));
+pub(super) fn decide(batch: Batch, setting: &Setting) -> Decided {
+    let decided = std::panic::catch_unwind(AssertUnwindSafe(|| batch.decide(setting)));
     decided.unwrap_or_else(|_| Err(LedgerError::Unfit("deciding panicked".to_owned())))
 }
 
@@ -76,6 +77,7 @@ mod tests {
     use sexton_model::time::Day;
 
     use super::*;
+    use crate::Limits;
     use crate::batch::Loaded;
 
     /// A batch of no intents that says it has so many: to decide more than none is a defect, and panics.
@@ -101,7 +103,8 @@ mod tests {
 
     #[test]
     fn a_panic_costs_its_own_batch() {
-        let decider = Decider::start(Limits::default()).unwrap();
+        let setting = Setting { day: Day::Calendar, limits: Limits::default(), policy: Arc::default() };
+        let decider = Decider::start(setting.clone()).unwrap();
         for _ in 0..2 {
             decider.begin(batch(1)).unwrap();
             assert!(panicked(decider.end()));
@@ -109,6 +112,6 @@ mod tests {
             decider.end().unwrap();
         }
         // And the same where the writer decides the first piece itself.
-        assert!(panicked(decide(batch(1), &Limits::default())));
+        assert!(panicked(decide(batch(1), &setting)));
     }
 }

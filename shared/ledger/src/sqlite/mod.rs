@@ -41,11 +41,10 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::resource::Resource;
-use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,13 +52,14 @@ use self::clock::Clock;
 use self::connection::{Bind, row, store};
 use self::memory::OutCounts;
 use self::readers::Readers;
+use self::run::Setting;
 use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
     Alive, Archive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Ended, Facts, Grown,
-    Health, InstanceState, Intent, Ledger, LedgerError, Limits, NewDeletion, NotDone, Page, Paused,
-    ResourceFilter, ResourceView, StubFilter, Verified,
+    Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone, Page, Paused, ResourceFilter,
+    ResourceView, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -70,9 +70,8 @@ pub struct SqliteLedger {
     commands: mpsc::Sender<Command>,
     clock: Arc<Clock>,
     out: Arc<Mutex<OutCounts>>,
-    limits: Limits,
+    setting: Setting,
     known: Arc<Known>,
-    day: Day,
     rounds: Arc<find::Rounds>,
 }
 
@@ -140,6 +139,10 @@ impl DueReader for SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn policy(&self) -> &Policy {
+        &self.setting.policy
+    }
+
     async fn facts(&self) -> Result<Facts, LedgerError> {
         // Asked for to know whether the job table answers: without its writer it does not.
         if self.commands.is_closed() {
@@ -149,7 +152,7 @@ impl Ledger for SqliteLedger {
         Ok(Facts {
             ledger: known.ledger,
             epoch: known.mark.epoch,
-            day: self.day,
+            day: self.setting.day,
             now: self.clock.now(),
             decided: known.mark.fence > 0,
         })
@@ -188,12 +191,12 @@ impl Ledger for SqliteLedger {
 
     async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
         let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (now, limits) = (self.clock.now(), self.limits.clone());
+        let (now, limits) = (self.clock.now(), self.setting.limits.clone());
         self.reads.read(move |db| find::free_credit(db, now, &limits, &out)).await
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
-        let (now, limits, rounds) = (self.clock.now(), self.limits.clone(), self.rounds.clone());
+        let (now, limits, rounds) = (self.clock.now(), self.setting.limits.clone(), self.rounds.clone());
         self.reads.read(move |db| find::to_wake(db, now, limit, (&limits, &rounds))).await
     }
 
@@ -296,7 +299,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn instances(&self) -> Result<BTreeMap<Instance, InstanceState>, LedgerError> {
-        let (now, limits) = (self.clock.now(), self.limits.clone());
+        let (now, limits) = (self.clock.now(), self.setting.limits.clone());
         self.reads.read(move |db| find::instances(db, now, &limits)).await
     }
 

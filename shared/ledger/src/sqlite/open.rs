@@ -80,14 +80,14 @@ impl SqliteLedger {
         let out = Arc::new(Mutex::new(memory.out.clone()));
         let reads = Readers::start(path)?;
         let (commands, waiting) = mpsc::channel(WAITING);
-        let setting = Setting { day, limits: options.limits.clone() };
-        let decider = Decider::start(options.limits.clone())?;
+        let setting = Setting { day, limits: options.limits, policy: Arc::new(options.policy) };
+        let decider = Decider::start(setting.clone())?;
         let writer = Writer {
             db,
             decider,
             memory,
             clock: clock.clone(),
-            setting,
+            setting: setting.clone(),
             out: out.clone(),
             known: known.clone(),
             lock,
@@ -97,16 +97,7 @@ impl SqliteLedger {
             .name("ledger-writer".to_owned())
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
-        Ok(Self {
-            reads,
-            commands,
-            clock,
-            out,
-            limits: options.limits,
-            known,
-            day,
-            rounds: Arc::new(Rounds::default()),
-        })
+        Ok(Self { reads, commands, clock, out, setting, known, rounds: Arc::new(Rounds::default()) })
     }
 }
 
@@ -188,6 +179,7 @@ mod tests {
 
     use super::*;
     use crate::Ledger as _;
+    use sexton_model::belts::Policy;
 
     #[tokio::test]
     async fn a_file_that_may_forget_is_refused() {
@@ -205,7 +197,8 @@ mod tests {
             assert!(error.contains(found), "{error}");
             unfit.close();
             // Nor is a ledger opened on it.
-            let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+            let options =
+                Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
             match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options).await {
                 Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
                 other => panic!("{found}: {other:?}"),
@@ -218,7 +211,8 @@ mod tests {
     async fn a_file_that_somebody_else_has_open_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
-        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let options =
+            Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
         let first = SqliteLedger::open(&file, options.clone()).await.unwrap();
         match lock(&file, Duration::ZERO).await {
             Err(LedgerError::Unfit(reason)) => assert!(reason.contains("another process"), "{reason}"),
@@ -253,7 +247,7 @@ mod tests {
                 sqlx::query(record).execute(&mut db).await.unwrap();
             }
             sqlx::Connection::close(db).await.unwrap();
-            let options = Options { day, limits: crate::Limits::default() };
+            let options = Options { day, limits: crate::Limits::default(), policy: Policy::default() };
             let ledger = SqliteLedger::open(&file, options).await.unwrap();
             assert_eq!(ledger.ceilings().await.unwrap().everywhere(), ceiling, "{day:?}");
         }
@@ -263,7 +257,8 @@ mod tests {
     #[tokio::test]
     async fn without_its_writer_it_does_not_answer() {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { day: Day::Calendar, limits: crate::Limits::default() };
+        let options =
+            Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
         let mut ledger = SqliteLedger::open(folder.path().join("ledger.db"), options).await.unwrap();
         ledger.facts().await.unwrap();
         // The writer ends with the last handle that can ask it; this one asks nobody.

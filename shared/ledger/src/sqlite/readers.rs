@@ -116,6 +116,7 @@ fn read<T>(
 
 #[cfg(test)]
 mod tests {
+    use sexton_model::belts::Policy;
     use sexton_model::time::Day;
 
     use super::*;
@@ -123,7 +124,7 @@ mod tests {
     use crate::{DueReader, Ledger, Limits, Options};
 
     fn ledger(folder: &Path) -> impl Future<Output = Result<SqliteLedger, LedgerError>> {
-        let options = Options { day: Day::Calendar, limits: Limits::default() };
+        let options = Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
         SqliteLedger::open(folder.join("ledger.db"), options)
     }
 

@@ -18,6 +18,7 @@ use crate::{Dispatch, Intent, LedgerError, fit};
 pub(super) struct Setting {
     pub(super) day: sexton_model::time::Day,
     pub(super) limits: crate::Limits,
+    pub(super) policy: Arc<sexton_model::belts::Policy>,
 }
 
 /// Intents that are decided, and then written, at once: enough for a hand-over to another thread not to matter, and few
@@ -47,7 +48,7 @@ pub(super) fn run(
     let mut pieces = pieces(batches);
     let Some(first) = pieces.next() else { return Ok(answers) };
     let mut of = first.0;
-    let (left, mut outcome) = decide(load(db, memory, staged, setting, first)?, &setting.limits)?;
+    let (left, mut outcome) = decide(load(db, memory, staged, setting, first)?, setting)?;
     put_back(memory, staged, left, outcome.counts);
     for piece in pieces {
         let next_of = piece.0;

@@ -203,13 +203,18 @@ mod tests {
     use crate::Options;
     use crate::sqlite::SqliteLedger;
     use crate::sqlite::connection::Row;
+    use sexton_model::belts::Policy;
 
     /// A table of its own for each row would cost more than the row: a list in a CHECK is enough to make one.
     #[tokio::test]
     async fn writing_a_row_makes_no_temporary_table() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
-        let options = Options { day: sexton_model::time::Day::Calendar, limits: crate::Limits::default() };
+        let options = Options {
+            day: sexton_model::time::Day::Calendar,
+            limits: crate::Limits::default(),
+            policy: Policy::default(),
+        };
         SqliteLedger::open(&file, options).await.unwrap();
         let db = Db::open(&file, "").unwrap();
         let explained = |sql: &str| -> Vec<String> {

@@ -6,6 +6,7 @@ use serde_json::json;
 use sexton_ledger::{
     Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options,
 };
+use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::catalogue::{Catalogue, Nature};
 use sexton_model::decide::Event;
@@ -149,7 +150,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn options() -> Options {
     // Scenarios never pulse again: what was heard of once stays up.
-    Options { day: DAY, limits: Limits { down_after_ms: 600_000, ..Limits::default() } }
+    Options {
+        day: DAY,
+        limits: Limits { down_after_ms: 600_000, ..Limits::default() },
+        policy: Policy::default(),
+    }
 }
 
 pub fn plan() -> Arc<Plan> {

@@ -2,6 +2,7 @@
 use serde_json::Value;
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
 use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
+use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
@@ -252,7 +253,7 @@ async fn a_database_of_a_later_version_is_refused() {
 async fn a_ledger_that_is_not_durable_or_of_another_day_is_refused() {
     let database = Database::new().await;
     PgLedger::migrate(&database.url(), stage::options().day).await.unwrap();
-    let real = Options { day: Day::Calendar, limits: stage::options().limits };
+    let real = Options { day: Day::Calendar, limits: stage::options().limits, policy: Policy::default() };
     for reason in [
         unfit(PgLedger::open(&database.url(), real.clone()).await.map(drop)),
         unfit(PgLedger::migrate(&database.url(), real.day).await.map(drop)),

@@ -1,5 +1,5 @@
 //! What a decision needs to know besides the deletion: time, what is in force, credit.
-use crate::belts::InForce;
+use crate::belts::{InForce, Policy};
 use crate::credit::Draw;
 use crate::id::{Fence, Instance};
 use crate::time::{Day, Timestamp};
@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub day: Day,
     /// Pauses and ceilings.
     pub in_force: &'a InForce,
+    /// What the configuration says.
+    pub policy: &'a Policy,
     /// The epoch whose ledger a person has to review first: it went back in time, so nothing is dispatched.
     pub review: Option<u32>,
     /// The fence an order given by this decision has.

@@ -36,7 +36,7 @@ pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         return Err(Refusal::NotItsTurn(id));
     }
     let kind = Some(job.kind);
-    if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context.in_force) {
+    if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context) {
         let mut audit = heading(draft.now(), What::Held, COORDINATOR, kind);
         audit.detail = by.to_string();
         draft.record(audit);
@@ -98,7 +98,7 @@ pub(super) fn recheck(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         park(draft, job, reason);
         return Ok(());
     }
-    let blocked = belts::blocker(&draft.deletion, &job, draft.context.in_force);
+    let blocked = belts::blocker(&draft.deletion, &job, draft.context);
     let (state, what) = match (&job.state, blocked) {
         // A hold may stand for months: a look that finds the same leaves no event.
         (JobState::Held { by, .. }, Some(now_by)) if *by == now_by => return Err(Refusal::NotYet(id)),
@@ -148,7 +148,7 @@ pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
             advance(&mut job);
             continue;
         }
-        if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context.in_force) {
+        if let Some(by) = belts::blocker(&draft.deletion, &job, draft.context) {
             let since = draft.now();
             job.state = JobState::Ready { since, blocked: Some(by) };
             return draft.put(job);

@@ -162,7 +162,7 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
     // A long step that was not extended because of a belt has not failed.
     let stopped = step.long
         && draft.now() >= out.deadline
-        && belts::blocker(&draft.deletion, &job, draft.context.in_force).is_some();
+        && belts::blocker(&draft.deletion, &job, draft.context).is_some();
     let class = if stopped { RetryClass::Spared } else { class };
     let delay_ms = match class {
         RetryClass::Spared => {
@@ -228,7 +228,7 @@ pub(super) fn progress(
         return Err(Refusal::Stale { job: id, fence });
     }
     let first = !out.started;
-    let stopped = belts::blocker(&draft.deletion, &job, draft.context.in_force);
+    let stopped = belts::blocker(&draft.deletion, &job, draft.context);
     let extend = step.long
         && stopped.is_none()
         && out.deadline.ms_since(draft.now()) <= step.deadline_ms - step.deadline_ms / 4;

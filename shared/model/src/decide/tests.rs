@@ -5,6 +5,7 @@ mod cancel;
 mod claim;
 mod diagram;
 mod drift;
+mod hours;
 mod kit;
 mod lease;
 mod person;

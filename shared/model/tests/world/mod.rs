@@ -4,8 +4,8 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
-use sexton_model::belts::InForce;
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Event, Lane, Refusal, decide};
@@ -210,6 +210,8 @@ static IN_FORCE: LazyLock<InForce> = LazyLock::new(|| {
     InForce { pauses: Vec::new(), ceilings }
 });
 
+static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
+
 impl World {
     pub fn new(bounds: &Bounds) -> Self {
         Self {
@@ -240,6 +242,7 @@ impl World {
             now,
             day,
             in_force: &IN_FORCE,
+            policy: &POLICY,
             review: None,
             fence,
             capacity: &capacity,

@@ -7,6 +7,7 @@ use sexton_coordinator::Plans;
 use sexton_coordinator::api::{Api, router};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Limits, Options as LedgerOptions};
+use sexton_model::belts::Policy;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::resource::Resource;
@@ -71,7 +72,8 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let instances = [instance("monitoring.main"), instance("monitoring.other")];
         let limits = Limits { down_after_ms: 1_000, ..Limits::default() };
-        let options = LedgerOptions { day: Day::Rehearsal { length_ms: 50 }, limits };
+        let options =
+            LedgerOptions { day: Day::Rehearsal { length_ms: 50 }, limits, policy: Policy::default() };
         let file = folder.path().join("sexton.db");
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
         let witness = Witness::open(&crate::serve::beside(&file), ledger.as_ref(), false).await.unwrap();

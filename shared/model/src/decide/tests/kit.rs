@@ -6,7 +6,7 @@ use serde_json::json;
 use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, OrderSpec, Refusal, decide};
 use super::watch::Watch;
 use crate::belts::ceiling::{Ceiling, Ceilings, ScopeCeiling};
-use crate::belts::{InForce, Pause, PauseSelector};
+use crate::belts::{InForce, Pause, PauseSelector, Policy};
 use crate::catalogue::Catalogue;
 use crate::credit::Draw;
 use crate::deletion::{Deletion, Due, Record};
@@ -197,6 +197,7 @@ pub(super) struct Bench {
     pub now: Timestamp,
     pub day: Day,
     pub in_force: InForce,
+    pub policy: Policy,
     /// Of the hypervisor.
     pub capacity: Capacity,
     /// Of everybody else.
@@ -243,6 +244,7 @@ impl Bench {
             now,
             day: DAY,
             in_force: InForce { pauses: Vec::new(), ceilings: ceiling(None, Ceiling::Purge) },
+            policy: Policy::default(),
             capacity: Capacity::Free,
             elsewhere: Capacity::Free,
             answered: None,
@@ -263,8 +265,16 @@ impl Bench {
         };
         let fence = Fence { epoch: self.epoch, number: self.fence + 1 };
         let answered = |_: &Instance| self.answered;
-        let (now, day, in_force, review) = (self.now, self.day, &self.in_force, self.review);
-        let context = Context { now, day, in_force, review, fence, capacity: &capacity, answered: &answered };
+        let context = Context {
+            now: self.now,
+            day: self.day,
+            in_force: &self.in_force,
+            policy: &self.policy,
+            review: self.review,
+            fence,
+            capacity: &capacity,
+            answered: &answered,
+        };
         decide(&self.deletion, event, &context)
     }
 

@@ -8,11 +8,11 @@ use crate::job::{JobState, Stage, StateName};
 use crate::step::Mode;
 use crate::time::{Day, Timestamp};
 
-fn at(text: &str) -> Timestamp {
+pub(super) fn at(text: &str) -> Timestamp {
     Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc())
 }
 
-fn calendar(date: &str) -> Deletion {
+pub(super) fn calendar(date: &str) -> Deletion {
     let due = Due { date: date.parse().unwrap(), zone: "Europe/Berlin".parse().unwrap(), moment: None };
     Deletion::draw_up(DeletionId(1), record(due), Arc::new(plan()), Day::Calendar).unwrap()
 }
