@@ -12,7 +12,10 @@ use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
-use crate::output::{moment, table};
+use crate::output::{moment, short, table};
+
+/// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
+const DETAIL_MAX: usize = 80;
 
 /// A record: what it is, its timeline, its next step, what can still be undone and until when.
 pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
@@ -259,7 +262,7 @@ pub fn trail(info: &DeletionInfo) -> String {
 
 /// What is said of an event, shortened, and what the coordinator did itself on the way.
 fn detail(event: &AuditEvent) -> String {
-    let mut said: String = event.detail.chars().take(80).collect();
+    let mut said = short(&event.detail, DETAIL_MAX);
     if !event.drift.is_empty() {
         let first: Vec<&str> = event.drift.iter().map(String::as_str).take(NAMED_MAX).collect();
         let more = if event.drift.len() > NAMED_MAX { "; …" } else { "" };
