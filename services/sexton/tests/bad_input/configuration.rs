@@ -1,4 +1,6 @@
 //! Configuration and plans, read when `sexton serve` starts.
+use std::net::TcpListener;
+
 use crate::served::{Served, configuration, deploy, said, sexton};
 
 #[test]
@@ -116,4 +118,18 @@ fn a_sandbox_that_is_no_place_yet_is_said_at_the_start() {
         assert!(log.contains(&place), "expected {place:?} in: {log}");
     }
     assert!(!log.contains('\u{1b}'), "colours in a file: {log:?}");
+}
+
+#[test]
+fn where_something_else_listens_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sexton.toml");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    std::fs::write(&file, configuration(&[("[api]", &format!("listen = \"{address}\""))])).unwrap();
+    let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains(&format!("[api]: listening on {address}")), "{said}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left, ["sexton.toml"]);
 }

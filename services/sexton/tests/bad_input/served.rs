@@ -76,7 +76,10 @@ impl Served {
             .spawn()
             .unwrap();
         let this = Self { child, address, folder };
-        waiting::until("the server listens", || TcpStream::connect(address).is_ok());
+        // It listens before it answers.
+        waiting::until("the server answers", || {
+            TcpStream::connect(address).is_ok() && this.get("/v1/health").0 == 200
+        });
         this
     }
 
