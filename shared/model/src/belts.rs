@@ -79,7 +79,7 @@ pub fn blocker(deletion: &Deletion, job: &Job, in_force: &InForce) -> Option<Blo
         return Some(Blocker::Protected);
     }
     if let Some(hold) = deletion.holds.first() {
-        return Some(Blocker::Hold { what: format!("{}: {}", hold.origin, hold.reason) });
+        return Some(hold.blocker());
     }
     if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {
         return Some(Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) });
