@@ -57,9 +57,25 @@ pub fn short(text: &str, max: usize) -> String {
     }
 }
 
+/// So many of something, whose plural ends with an s.
+pub fn counted(n: impl TryInto<u64>, one: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::short;
+    use super::{counted, short};
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            ["0 holds", "1 hold", "2 holds"],
+            [0_usize, 1, 2].map(|n| counted(n, "hold")).each_ref().map(String::as_str)
+        );
+    }
 
     #[test]
     fn what_was_cut_is_seen_to_be_cut() {

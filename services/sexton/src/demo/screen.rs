@@ -7,7 +7,7 @@ use sexton_ledger::DeletionView;
 use sexton_model::DeletionId;
 use sexton_model::job::{JobKind, JobState};
 
-use crate::output::{short, table};
+use crate::output::{counted, short, table};
 
 /// How much of an event's detail is shown, in characters.
 const DETAIL_MAX: usize = 60;
@@ -99,7 +99,7 @@ impl Screen {
 
 /// The audit trail of one record.
 pub fn trail(name: &str, view: &DeletionView) {
-    println!("\nAudit trail of {name} ({} events)", view.audit.len());
+    println!("\nAudit trail of {name} ({})", counted(view.audit.len(), "event"));
     let start = view.audit.first().map(|row| row.event.at).unwrap_or_default();
     let rows = view.audit.iter().map(|row| {
         let event = &row.event;

@@ -86,3 +86,22 @@ fn listings_go_on_behind_a_page() {
     assert!(text.contains("there are more"), "{text}");
     assert_eq!(said(&served.sexton(&["list", "--limit", "5000"])).matches("vm/m").count(), 1100);
 }
+
+#[test]
+fn what_stands_on_a_record_is_listed_and_what_is_over_is_not_to_be_watched() {
+    let served = Served::start();
+    let said = |arguments: &[&str]| said(&served.sexton(arguments));
+    assert!(said(&["health"]).contains("\nno jobs\n"), "{}", said(&["health"]));
+    assert_eq!(served.post("/v1/resources", &json!({"resources": [resource("a")], "whole": true})).0, 200);
+    let record = json!({"resource": "vm/a", "on": "2030-01-01", "reason": "x"});
+    assert_eq!(served.post("/v1/deletions", &record).0, 201);
+    assert!(!said(&["health"]).contains("no jobs"), "{}", said(&["health"]));
+    let held = said(&["hold", "vm/a", "--reason", "a lawsuit"]);
+    assert!(held.contains("is held (1 hold)"), "{held}");
+    let held = said(&["hold", "vm/a", "--reason", "unpaid"]);
+    assert!(held.contains("is held (2 holds)"), "{held}");
+    let listed = said(&["list"]);
+    assert!(listed.contains("scheduled") && listed.contains("hold: test: a lawsuit"), "{listed}");
+    let cancelled = said(&["cancel", "vm/a", "--reason", "x"]);
+    assert!(cancelled.contains("is cancelled, and over") && !cancelled.contains("watch"), "{cancelled}");
+}
