@@ -84,7 +84,7 @@ fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json:
     let undo = match d.status {
         RecordStatus::Cancelled => "it was cancelled and restored",
         RecordStatus::Rescued => "it was saved by hand",
-        RecordStatus::Recycled => "nothing: nothing is left",
+        RecordStatus::Recycled => "nothing any more: the deletion is complete",
         RecordStatus::Live | RecordStatus::Restoring => "it was not over when this was written",
     };
     Ok(DeletionInfo {

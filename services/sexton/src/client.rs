@@ -17,7 +17,7 @@ use sexton_model::{Actor, DeletionId, Scope};
 use crate::arguments::{Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{moment, say, table, write};
+use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
 use crate::{import, show};
 
@@ -142,7 +142,12 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.cancel(before.id, &reason).await?;
             write(format, &outcome, |o| {
                 let (id, resource) = (before.id, &before.resource.id);
-                format!("{id} of {resource} is {}. sexton watch {id}", o.status.word())
+                let word = o.status.word();
+                match o.status.live() {
+                    true => format!("{id} of {resource} is {word}. sexton watch {id}"),
+                    // Nothing had been done yet that would have to be taken back.
+                    false => format!("{id} of {resource} is {word}, and over"),
+                }
             })?;
         }
         Command::Hold { what, reason } => {
@@ -151,7 +156,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let info = client.deletion(&id.to_string()).await?;
             write(format, &info.holds, |holds| {
                 let last = holds.last().map(|h| h.id).unwrap_or_default();
-                format!("{id} is held ({} holds). sexton release {id} {last}", holds.len())
+                let holds = counted(holds.len(), "hold");
+                format!("{id} is held ({holds}). sexton release {id} {last}")
             })?;
         }
         Command::Release { what, hold } => release(client, format, &what, hold).await?,
@@ -394,8 +400,8 @@ async fn pause(
     };
     let paused = client.pause(&PauseRequest { covers, reason }).await?;
     write(format, &paused, |p| {
-        let out = p.orders_out;
-        format!("pause {0} is in force; {out} orders are still out. sexton resume {0}", p.pause.id)
+        let out = counted(p.orders_out, "order");
+        format!("pause {0} is in force; still out: {out}. sexton resume {0}", p.pause.id)
     })
 }
 
@@ -448,7 +454,7 @@ async fn audit(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         for broken in &all.broken {
             text += &format!("BROKEN {}: {}\n", broken.chain, broken.why);
         }
-        text + &format!("{} chains checked, {} broken", all.checked, all.broken.len())
+        text + &format!("{} checked, {} broken", counted(all.checked, "chain"), all.broken.len())
     })?;
     Ok(if all.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -456,14 +462,14 @@ async fn audit(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
 async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow::Result<()> {
     let mut last = String::new();
     loop {
-        let (text, over) = match &what {
+        let (text, same, over) = match &what {
             Some(what) => {
                 let info = client.deletion(what).await?;
                 let text = match format {
                     Format::Json => serde_json::to_string(&info)?,
                     Format::Table => show::deletion(&info, false),
                 };
-                (text, !info.status.live())
+                (text, serde_json::to_string(&show::without_estimates(&info))?, !info.status.live())
             }
             None => {
                 let mut live = Vec::new();
@@ -475,14 +481,14 @@ async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow:
                     Format::Json => serde_json::to_string(&live)?,
                     Format::Table => lines(&live),
                 };
-                (text, live.is_empty())
+                (text.clone(), text, live.is_empty())
             }
         };
-        if text != last {
+        if same != last {
             if !say(&text)? {
                 return Ok(());
             }
-            last = text;
+            last = same;
         }
         if over {
             return Ok(());

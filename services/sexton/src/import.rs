@@ -9,10 +9,15 @@ use serde_json::Value;
 use sexton_model::resource::{Criticality, Identity, Resource};
 use sexton_model::{ResourceId, Scope};
 
+use crate::output::short;
+
 /// Longest line, in bytes.
 const LINE_MAX_BYTES: usize = 1 << 20;
 /// Most lines of one file.
 const LINES_MAX: usize = 1_000_000;
+/// How much of a column's wrong name is shown, in characters, and of how many columns.
+const COLUMN_SHOWN_MAX: usize = 60;
+const WRONG_SHOWN_MAX: usize = 8;
 
 /// One line of an inventory: its number and what is in it, or why not.
 pub struct Line {
@@ -74,8 +79,13 @@ pub fn resource(json: &[u8]) -> Result<Resource, String> {
     Ok(resource)
 }
 
-/// The columns `id`, `scope`, `criticality`, and any number of `identity.ATTRIBUTE`, `instances.SUBSYSTEM` and
-/// `attributes.SUBSYSTEM`, the last as JSON.
+/// The columns that every inventory has, and those that it may have.
+const NEEDED: [&str; 3] = ["id", "scope", "criticality"];
+const OPTIONAL: [&str; 2] = ["priority", "protected"];
+/// How the other columns begin, of which there may be any number; behind `attributes.` there is JSON.
+const PREFIXES: [&str; 3] = ["identity.", "instances.", "attributes."];
+
+/// A line, by its columns.
 #[derive(Deserialize)]
 struct Row {
     id: String,
@@ -92,6 +102,10 @@ struct Row {
 fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
     let headers = reader.headers().context("the first line: expected the names of the columns")?.clone();
+    if headers.is_empty() {
+        return Ok(Vec::new());
+    }
+    columns(&headers)?;
     let mut lines = Vec::new();
     for record in reader.records() {
         anyhow::ensure!(lines.len() < LINES_MAX, "more than {LINES_MAX} lines");
@@ -107,6 +121,41 @@ fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
         lines.push(Line { number, resource: row.and_then(resource_of) });
     }
     Ok(lines)
+}
+
+/// What is wrong with the names of the columns is wrong with all lines: it is said once, and none is taken.
+fn columns(headers: &csv::StringRecord) -> anyhow::Result<()> {
+    let known = |column: &str| {
+        NEEDED.contains(&column)
+            || OPTIONAL.contains(&column)
+            || PREFIXES.iter().any(|prefix| column.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
+    };
+    let mut wrong = Vec::new();
+    for (n, column) in headers.iter().enumerate() {
+        if !known(column) {
+            wrong.push(format!("column {:?} is unknown", short(column, COLUMN_SHOWN_MAX)));
+        } else if headers.iter().take(n).any(|other| other == column) {
+            wrong.push(format!("column {:?} stands there twice", short(column, COLUMN_SHOWN_MAX)));
+        }
+    }
+    for needed in NEEDED {
+        if !headers.iter().any(|column| column == needed) {
+            wrong.push(format!("column {needed:?} is missing"));
+        }
+    }
+    if let more @ 1.. = wrong.len().saturating_sub(WRONG_SHOWN_MAX) {
+        wrong.truncate(WRONG_SHOWN_MAX);
+        wrong.push(format!("and {more} more"));
+    }
+    anyhow::ensure!(
+        wrong.is_empty(),
+        "the first line: {}; known are {}, {} (which may be left out), identity.ATTRIBUTE, instances.SUBSYSTEM and \
+         attributes.SUBSYSTEM",
+        wrong.join(", "),
+        NEEDED.join(", "),
+        OPTIONAL.join(" and "),
+    );
+    Ok(())
 }
 
 fn resource_of(row: Row) -> Result<Resource, String> {
@@ -127,10 +176,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
             let (subsystem, instance) = (subsystem.parse().map_err(named)?, value.parse().map_err(named)?);
             instances.insert(subsystem, instance);
         } else {
-            return Err(format!(
-                "column {column:?} is unknown: expected id, scope, criticality, priority, protected, identity.…, \
-                 instances.… or attributes.…"
-            ));
+            return Err(format!("column {column:?} is unknown"));
         }
     }
     let criticality =
@@ -210,6 +256,40 @@ mod tests {
         {
             assert!(found[n].as_ref().unwrap_err().contains(part), "{:?}", found[n]);
         }
+    }
+
+    #[test]
+    fn a_wrong_column_is_named_with_those_that_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inventory.csv");
+        let said = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
+        };
+        let known =
+            "known are id, scope, criticality, priority and protected (which may be left out), identity.";
+        for (header, parts) in [
+            (
+                "id,scpoe,criticality,identity.uuid",
+                vec!["column \"scpoe\" is unknown", "column \"scope\" is missing"],
+            ),
+            ("id,scope,criticality,protcted", vec!["column \"protcted\" is unknown"]),
+            ("id,scope,criticality,identity.", vec!["column \"identity.\" is unknown"]),
+            ("id,scope,identity.uuid,protected", vec!["column \"criticality\" is missing"]),
+            ("id,scope,criticality,scope", vec!["column \"scope\" stands there twice"]),
+            // No line with the names at all.
+            ("vm/a,acme,irreplaceable,u1", vec!["column \"vm/a\" is unknown", "column \"id\" is missing"]),
+        ] {
+            // A field under a misspelt name may well be empty: it is no less misspelt.
+            let said = said(&format!("{header}\nvm/b,acme,irreplaceable,\n"));
+            for part in parts.into_iter().chain(["inventory.csv", "the first line: ", known]) {
+                assert!(said.contains(part), "{header}: expected {part:?} in: {said}");
+            }
+            assert!(!said.contains("field"), "{said}");
+        }
+        let many = format!("{}\n", (0..5000).map(|n| format!("x{n},")).collect::<String>());
+        let said = said(&many);
+        assert!(said.len() < 1000 && said.contains("more;"), "{said}");
     }
 
     #[test]

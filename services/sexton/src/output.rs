@@ -45,3 +45,43 @@ pub fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = 
 pub fn moment(at: Option<Timestamp>) -> String {
     at.map(|at| at.utc().format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default()
 }
+
+/// A text for a cell of a table: one that is longer than `max` characters is cut, and ends with `…`.
+pub fn short(text: &str, max: usize) -> String {
+    match text.char_indices().nth(max) {
+        None => text.to_owned(),
+        Some(_) => {
+            let kept: String = text.chars().take(max.saturating_sub(1)).collect();
+            format!("{}…", kept.trim_end())
+        }
+    }
+}
+
+/// So many of something, whose plural ends with an s.
+pub fn counted(n: impl TryInto<u64>, one: &str) -> String {
+    match n.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        n => format!("{n} {one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{counted, short};
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(
+            ["0 holds", "1 hold", "2 holds"],
+            [0_usize, 1, 2].map(|n| counted(n, "hold")).each_ref().map(String::as_str)
+        );
+    }
+
+    #[test]
+    fn what_was_cut_is_seen_to_be_cut() {
+        assert_eq!(short("grün", 4), "grün");
+        assert_eq!(short("grüne", 4), "grü…");
+        assert_eq!(short("so it is", 4), "so…");
+        assert_eq!(short("", 4), "");
+    }
+}

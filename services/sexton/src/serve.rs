@@ -68,6 +68,11 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     }
 
     let shutdown = shutdown_on_signal()?;
+    // Before anything is made: where something else answers already, nothing is left behind. Who connects from now on
+    // waits until all is there.
+    let listener = tokio::net::TcpListener::bind(api.listen)
+        .await
+        .with_context(|| format!("[api]: listening on {}", api.listen))?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
     hours::tell(&policy, day, config.has("windows"), now);
     let options = Options { day, limits: credit.limits(&config)?, policy };
@@ -99,9 +104,6 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     if health.address().is_some() {
         embedded.watch(&health);
     }
-    let listener = tokio::net::TcpListener::bind(api.listen)
-        .await
-        .with_context(|| format!("listening on {}", api.listen))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
     let stop = shutdown.clone();

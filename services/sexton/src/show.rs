@@ -12,7 +12,10 @@ use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
-use crate::output::{moment, table};
+use crate::output::{counted, moment, short, table};
+
+/// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
+const DETAIL_MAX: usize = 80;
 
 /// A record: what it is, its timeline, its next step, what can still be undone and until when.
 pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
@@ -57,8 +60,19 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
             text += &parked(info, next);
         }
     }
-    let chain = format!("\naudit       {} events, chain {}\n", info.trail.len(), info.chain);
+    let chain = format!("\naudit       {}, chain {}\n", counted(info.trail.len(), "event"), info.chain);
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+/// A record without the dates that move with the clock alone, by which one tells whether anything has changed.
+pub fn without_estimates(info: &DeletionInfo) -> DeletionInfo {
+    let mut info = info.clone();
+    // The date of the hard stage: once it is certain, its job has it too.
+    info.cancel_until = None;
+    for job in info.jobs.iter_mut().filter(|job| job.estimated) {
+        job.due_at = None;
+    }
+    info
 }
 
 /// A record that was just made.
@@ -259,7 +273,7 @@ pub fn trail(info: &DeletionInfo) -> String {
 
 /// What is said of an event, shortened, and what the coordinator did itself on the way.
 fn detail(event: &AuditEvent) -> String {
-    let mut said: String = event.detail.chars().take(80).collect();
+    let mut said = short(&event.detail, DETAIL_MAX);
     if !event.drift.is_empty() {
         let first: Vec<&str> = event.drift.iter().map(String::as_str).take(NAMED_MAX).collect();
         let more = if event.drift.len() > NAMED_MAX { "; …" } else { "" };
@@ -388,13 +402,17 @@ pub fn health(health: &HealthInfo) -> String {
     if let Some(oldest) = health.oldest_due {
         text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
     }
-    text += &table(["state", "jobs"], health.jobs.iter().map(|(s, n)| [s.to_string(), n.to_string()]));
+    text += &match health.jobs.values().all(|n| *n == 0) {
+        true => "no jobs".to_owned(),
+        false => table(["state", "jobs"], health.jobs.iter().map(|(s, n)| [s.to_string(), n.to_string()])),
+    };
     for i in health.instances.iter().filter(|i| !i.known) {
         text += &format!("\nNO KEY of {}: records that need it are refused", i.instance);
     }
     for i in health.instances.iter().filter(|i| i.down && i.waiting > 0) {
         let since = i.pulse_at.map_or("ever".to_owned(), |at| format!("since {} UTC", moment(Some(at))));
-        text += &format!("\nNO PULSE {since} from {}: {} jobs wait", i.instance, i.waiting);
+        let wait = if i.waiting == 1 { "waits" } else { "wait" };
+        text += &format!("\nNO PULSE {since} from {}: {} {wait}", i.instance, counted(i.waiting, "job"));
     }
     text += "\n";
     text + &table(

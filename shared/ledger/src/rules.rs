@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, What};
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
-use sexton_model::deletion::Deletion;
+use sexton_model::deletion::{Deletion, Hold};
 use sexton_model::job::{Job, JobKind, JobState, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::time::Day;
@@ -119,14 +119,21 @@ pub fn quarter(limit: u32) -> u32 {
 }
 
 /// Where a deletion stands, for a listing: its first job that is not over, when that is due, and why it does
-/// not go on.
-pub fn stands_at(jobs: &[Job]) -> Option<(JobKind, StateName, Option<Timestamp>, String)> {
+/// not go on. The first `hold` that stands is said before its job is due: held is the job only from then on.
+pub fn stands_at(
+    jobs: &[Job],
+    hold: Option<&Hold>,
+) -> Option<(JobKind, StateName, Option<Timestamp>, String)> {
     // A restore stands behind all stages and is what counts once it exists.
     let open = |job: &&Job| !job.state.name().over();
     let job = jobs.iter().rev().find(|j| j.kind == JobKind::Restore).filter(open);
     let job = job.or_else(|| jobs.iter().find(open))?;
     let (due_at, why) = match &job.state {
-        JobState::Scheduled { due_at } => (*due_at, String::new()),
+        JobState::Scheduled { due_at } => {
+            // Holds do not stop a restore.
+            let hold = hold.filter(|_| job.kind != JobKind::Restore);
+            (*due_at, hold.map_or_else(String::new, |hold| hold.blocker().to_string()))
+        }
         JobState::Held { due_at, by, .. } => (Some(*due_at), by.to_string()),
         JobState::Ready { since, blocked } => {
             (Some(*since), blocked.as_ref().map_or_else(String::new, ToString::to_string))

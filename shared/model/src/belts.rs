@@ -96,7 +96,7 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
         return Some(Blocker::Protected);
     }
     if let Some(hold) = deletion.holds.first() {
-        return Some(Blocker::Hold { what: format!("{}: {}", hold.origin, hold.reason) });
+        return Some(hold.blocker());
     }
     let in_force = context.in_force;
     if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Actor, DeletionId, Instance, JobId};
-use crate::job::{Job, JobKind, JobState, Stage};
+use crate::job::{Blocker, Job, JobKind, JobState, Stage};
 use crate::plan::{Performer, Plan, Step};
 use crate::resource::Resource;
 use crate::time::{self, Day, Timestamp};
@@ -140,6 +140,13 @@ pub struct Hold {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl Hold {
+    /// What it is to a job that it keeps from going on.
+    pub fn blocker(&self) -> Blocker {
+        Blocker::Hold { what: format!("{}: {}", self.origin, self.reason) }
+    }
 }
 
 /// What a person states about a step that is not done.

@@ -143,9 +143,12 @@ fn undo(d: &Deletion, day: Day, now: Timestamp) -> (String, Option<Timestamp>) {
         RecordStatus::Restoring => ("it is being restored".to_owned(), None),
         RecordStatus::Cancelled => ("it was cancelled and restored".to_owned(), None),
         RecordStatus::Rescued => ("it was saved by hand".to_owned(), None),
-        RecordStatus::Recycled => ("nothing: nothing is left".to_owned(), None),
+        RecordStatus::Recycled => ("nothing any more: the deletion is complete".to_owned(), None),
+        RecordStatus::Live if d.stage_job(Stage::Purge).is_some_and(|job| job.state.name().over()) => {
+            ("nothing any more: purge is over, and the name is kept until recycle".to_owned(), None)
+        }
         RecordStatus::Live if d.claimed(Stage::Purge) => {
-            ("nothing: purge has begun, data is being destroyed".to_owned(), None)
+            ("nothing any more: purge has begun, which destroys the data".to_owned(), None)
         }
         RecordStatus::Live if d.claimed(Stage::Hard) => (
             "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
@@ -242,5 +245,58 @@ pub(super) fn health(
             Hindrance::Review | Hindrance::Witness { .. } => None,
         }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+    use sexton_model::DeletionId;
+    use sexton_model::catalogue::Catalogue;
+    use sexton_model::plan::Plan;
+
+    use super::*;
+
+    const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
+        [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
+        [stages.hard]\noffset_days = 1\nsteps = []\n[stages.purge]\noffset_days = 2\nsteps = []\n\
+        [stages.recycle]\noffset_days = 3\nsteps = []\n";
+
+    #[test]
+    fn what_can_be_undone_is_said_as_it_is() {
+        let record = json!({
+            "resource": {
+                "id": "vm/web01", "scope": "acme", "identity": {"uuid": "u"}, "criticality": "irreplaceable",
+            },
+            "due": {"date": "2026-12-01", "zone": "UTC", "moment": 0}, "requested_by": "ops",
+            "reason": "no longer needed", "created_at": 0,
+        });
+        let day = Day::Rehearsal { length_ms: 1 };
+        let plan = Arc::new(Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap());
+        let mut d =
+            Deletion::draw_up(DeletionId(17), serde_json::from_value(record).unwrap(), plan, day).unwrap();
+        let mut all = vec![undo(&d, day, Timestamp(0)).0];
+        for stage in Stage::ALL {
+            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+            job.state = JobState::Ready { since: Timestamp(1), blocked: None };
+            all.push(undo(&d, day, Timestamp(1)).0);
+            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+            (job.state, job.ended_at) = (JobState::Done, Some(Timestamp(2)));
+            all.push(undo(&d, day, Timestamp(2)).0);
+        }
+        d.status = RecordStatus::Recycled;
+        all.push(undo(&d, day, Timestamp(3)).0);
+        all.dedup();
+        let begins = [
+            "everything: ",
+            "it cannot be cancelled any more; its data is there until purge begins",
+            "nothing any more: purge has begun, which destroys the data",
+            "nothing any more: purge is over, and the name is kept until recycle",
+            "nothing any more: the deletion is complete",
+        ];
+        assert_eq!(all.len(), begins.len(), "{all:#?}");
+        assert!(all.iter().zip(begins).all(|(said, begin)| said.starts_with(begin)), "{all:#?}");
     }
 }

@@ -7,7 +7,10 @@ use sexton_ledger::DeletionView;
 use sexton_model::DeletionId;
 use sexton_model::job::{JobKind, JobState};
 
-use crate::output::table;
+use crate::output::{counted, short, table};
+
+/// How much of an event's detail is shown, in characters.
+const DETAIL_MAX: usize = 60;
 
 /// Bars of the records that are followed.
 pub struct Screen {
@@ -96,7 +99,7 @@ impl Screen {
 
 /// The audit trail of one record.
 pub fn trail(name: &str, view: &DeletionView) {
-    println!("\nAudit trail of {name} ({} events)", view.audit.len());
+    println!("\nAudit trail of {name} ({})", counted(view.audit.len(), "event"));
     let start = view.audit.first().map(|row| row.event.at).unwrap_or_default();
     let rows = view.audit.iter().map(|row| {
         let event = &row.event;
@@ -110,7 +113,7 @@ pub fn trail(name: &str, view: &DeletionView) {
             event.job.map(|j| j.to_string()).unwrap_or_default(),
             event.step.clone().unwrap_or_default(),
             event.presence.map(|p| word(serde_json::to_value(p))).unwrap_or_default(),
-            event.detail.chars().take(60).collect(),
+            short(&event.detail, DETAIL_MAX),
         ]
     });
     println!("{}", table(["#", "after", "what", "job", "step", "presence", "detail"], rows));

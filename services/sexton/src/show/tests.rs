@@ -112,3 +112,25 @@ fn working_hours_are_told_in_a_line() {
         assert_eq!(hours(&info), format!("{begin}{said}"));
     }
 }
+
+#[test]
+fn a_date_that_moves_with_the_clock_is_no_change() {
+    let at = |seconds: i64, certain: bool, why: &str| {
+        let mut info = parked_at(Stage::Soft, "hypervisor.stop", Vec::new());
+        let due_at = Some(Timestamp(AT.0 + seconds * 1_000_000));
+        info.cancel_until = due_at;
+        info.jobs[0] = JobInfo { due_at, estimated: !certain, why: why.to_owned(), ..info.jobs[0].clone() };
+        serde_json::to_string(&without_estimates(&info)).unwrap()
+    };
+    assert_eq!(at(0, false, ""), at(1, false, ""));
+    assert_ne!(at(0, true, ""), at(1, true, ""), "a date that is certain has changed");
+    assert_ne!(at(0, false, ""), at(0, false, "hold: legal: a lawsuit"));
+}
+
+#[test]
+fn what_is_cut_in_the_trail_ends_with_an_ellipsis() {
+    let mut info = parked_at(Stage::Soft, "hypervisor.inspect@soft", Vec::new());
+    info.trail[0].event.detail = "x".repeat(81);
+    let trail = trail(&info);
+    assert!(trail.contains(&format!("{}…", "x".repeat(79))) && !trail.contains(&"x".repeat(80)), "{trail}");
+}

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sexton_model::audit::{self, Broken, Hash};
-use sexton_model::deletion::Deletion;
+use sexton_model::deletion::{Deletion, Hold};
 use sexton_model::job::StateName;
 use sexton_model::{DeletionId, Instance, ResourceId};
 use sqlx::postgres::PgConnection;
@@ -20,6 +20,9 @@ const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 OR
 const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
 const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE resource = $1 \
      UNION ALL SELECT deletion_id, false FROM stubs WHERE resource = $1) r ORDER BY live DESC, id DESC LIMIT 1";
+/// The first hold of each.
+const HOLDS: &str = "SELECT DISTINCT ON (deletion_id) deletion_id, body FROM holds WHERE deletion_id = ANY($1) \
+     ORDER BY deletion_id, id";
 const LIST: &str = "SELECT d.id, d.resource, d.scope, d.status FROM deletions d WHERE d.id < ";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
@@ -136,11 +139,26 @@ pub(super) async fn deletions(
     for row in jobs::read(&mut tx, &ids).await? {
         of.entry(row.deletion()).or_default().push(row.job()?);
     }
+    let holds = first_holds(&mut tx, &ids).await?;
     tx.commit().await.map_err(part())?;
     for item in &mut page.items {
-        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs));
+        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs, holds.get(&item.id)));
     }
     Ok(page)
+}
+
+/// One look for the whole page.
+async fn first_holds(db: &mut PgConnection, ids: &[i64]) -> Result<BTreeMap<DeletionId, Hold>, LedgerError> {
+    let part = || doing("reading the holds of a listing");
+    let rows = sqlx::query(HOLDS).bind(ids).fetch_all(db).await.map_err(part())?;
+    rows.iter()
+        .map(|row| {
+            let id: i64 = row.try_get(0).map_err(part())?;
+            let hold = serde_json::from_str(row.try_get(1).map_err(part())?)
+                .map_err(|e| corrupt("holds", id, e.to_string()))?;
+            Ok((DeletionId(id), hold))
+        })
+        .collect()
 }
 
 fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {

@@ -179,7 +179,7 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
             resource: deletion.record.resource.id.clone(),
             scope: deletion.record.resource.scope.clone(),
             status: deletion.status,
-            at: rules::stands_at(&deletion.jobs),
+            at: rules::stands_at(&deletion.jobs, deletion.holds.first()),
         })
         .collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })

@@ -1,6 +1,7 @@
 //! Listings and health.
 use sexton_ledger::{DeletionFilter, InstanceState, Limits, Options, ResourceFilter};
 use sexton_model::belts::PauseSelector;
+use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
@@ -43,6 +44,16 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     let (kind, state, due_at, _) = scheduled[0].at.clone().unwrap();
     assert_eq!((kind, state), (JobKind::Stage(Stage::Announce), StateName::Scheduled));
     assert!(due_at.is_some());
+    let why = async || -> Vec<String> {
+        of(DeletionFilter::default()).await.into_iter().filter_map(|row| row.at).map(|at| at.3).collect()
+    };
+    assert_eq!(why().await, [""; 6]);
+    // A hold is seen before its job is due, and the first one is what is said.
+    for (by, reason) in [("legal", "a lawsuit"), ("billing", "unpaid")] {
+        let hold = Event::PlaceHold { by: actor(by), reason: reason.into() };
+        on.one(ids[5], hold).await.unwrap();
+    }
+    assert_eq!(why().await, ["", "hold: legal: a lawsuit", "", "", "", ""]);
     let scope = |text: &str| DeletionFilter { scope: Some(text.parse().unwrap()), ..Default::default() };
     assert_eq!(of(scope("tenants/acme")).await.len(), 7);
     assert_eq!(of(scope("tenants")).await.len(), 0, "exactly this scope");

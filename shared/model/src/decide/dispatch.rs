@@ -240,7 +240,8 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
         let quiet = stages_quiet_after(draft);
         let from = if mode == Mode::Verify { quiet.plus_ms(step.longest_call_ms) } else { quiet };
         if from > now {
-            job.state = JobState::Waiting { until: from, reason: "an order may still be carried out".into() };
+            let reason = "waits until no order of the stages can be carried out any more".into();
+            job.state = JobState::Waiting { until: from, reason };
             return draft.put(job);
         }
     }

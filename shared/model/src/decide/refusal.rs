@@ -95,7 +95,7 @@ pub enum Refusal {
     #[error("there is no hold {0} on this deletion")]
     NoSuchHold(i64),
     /// A rescue has to wait until the last order can do nothing any more.
-    #[error("an order may still be carried out until {0}: try again after that")]
+    #[error("an order of the stages can still be carried out until {0}: try again after that")]
     OrderMayRun(Timestamp),
     /// Only between the end of cancel and the point of no return.
     #[error("rescue is for records between hard and purge; {0}")]

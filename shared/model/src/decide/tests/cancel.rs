@@ -67,7 +67,10 @@ fn the_order_is_reversed_and_undo_and_verify_wait() {
     let deadline = bench.out().deadline;
     bench.must(&cancel());
     bench.answer(Outcome::failed("who knows"));
-    let JobState::Waiting { until, .. } = bench.job(RESTORE).state else { panic!("it does not wait") };
+    let JobState::Waiting { until, ref reason } = bench.job(RESTORE).state else {
+        panic!("it does not wait")
+    };
+    assert_eq!(reason, "waits until no order of the stages can be carried out any more");
     let quiet = deadline.plus_ms(SKEW_MS);
     assert_eq!(until, quiet, "an undo before the deadline could be undone by the order");
     assert_eq!(bench.go(&Event::Proceed { job: RESTORE }), Err(Refusal::NotYet(RESTORE)));

@@ -1,0 +1,161 @@
+//! Configuration and plans, read when `sexton serve` starts.
+use std::net::TcpListener;
+
+use crate::served::{Served, configuration, deploy, said, sexton};
+
+#[test]
+fn a_bad_configuration_names_section_key_and_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sexton.toml");
+    let dns = "[consumers.\"dns.main\"]";
+    for (heading, keys, parts) in [
+        ("[apii]", "", vec!["[apii] is unknown", "known are"]),
+        ("[api]", "listen = \"here\"", vec!["[api]", "listen", "socket address"]),
+        ("[api]", "listen = \"0.0.0.0:1\"", vec!["[api]", "token_file"]),
+        (
+            "[api]",
+            "listen = \"127.0.0.1:0\"\ntoken_file = \"no.token\"",
+            vec!["[api]", "token_file", "no.token"],
+        ),
+        ("[ledger]", "sqlit = \"x\"", vec!["[ledger]", "sqlit"]),
+        ("[ledger]", "", vec!["[ledger]", "missing field `sqlite`"]),
+        ("[plans]", "folder = \"nowhere\"\nsubsystems = \"nowhere\"", vec!["[plans]", "folder", "nowhere"]),
+        (
+            "[consumers.\"dsn.main\"]",
+            "driver = \"sandbox\"\nroot = \"x\"",
+            vec!["dsn.main", "actions", "nobody knows"],
+        ),
+        ("[credit]", "per_instance = 0", vec!["[credit]", "per_instance", "1 to 65536"]),
+        ("[credit]", "instances = { dns = 4 }", vec!["[credit]", "dns"]),
+        ("[windows]", "", vec!["[windows]: zone: expected an IANA time zone", "always = true"]),
+        ("[windows]", "zone = \"UTC\"\nto = \"08:00\"", vec!["[windows]: to = \"08:00\"", "after from"]),
+        ("[windows]", "zone = \"UTC\"\ndays = [\"tues\"]", vec!["[windows]: days: expected", "\"tues\""]),
+        ("[windows]", "always = true\nfrom = \"09:00\"", vec!["[windows]: always = true: expected no other"]),
+        (
+            "[windows]",
+            "zone = \"UTC\"\nholidays = \"no.ics\"",
+            vec!["[windows]: holidays = ", "no.ics: cannot be opened"],
+        ),
+        ("[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
+        ("[consumers.\"dns\"]", "driver = \"sandbox\"", vec!["consumers", "dns"]),
+        (dns, "driver = \"fax\"", vec!["dns.main", "fax", "sandbox"]),
+        (dns, "driver = \"sandbox\"\nroot = 1", vec!["dns.main", "root", "path"]),
+        (dns, "driver = \"sandbox\"\nroot = \"x\"\nrot = 1", vec!["dns.main", "rot"]),
+        (dns, "driver = \"sandbox\"", vec!["dns.main", "missing field `root`"]),
+        (
+            dns,
+            "driver = \"sandbox\"\nroot = \"x\"\ninstance = \"dns.other\"",
+            vec!["dns.main", "instance", "heading"],
+        ),
+        (
+            dns,
+            "driver = \"rfc2136\"\nserver = \"127.0.0.1:53\"\nkey_name = \"k\"\nzones = []",
+            vec!["key_secret"],
+        ),
+        (dns, "root = \"x\"", vec!["dns.main", "driver"]),
+        ("[workers.\"dns.main\"]", "concurrency = 0", vec!["workers", "dns.main", "concurrency", "1 to 256"]),
+        ("[workers.\"dns.mian\"]", "concurrency = 1", vec!["workers", "dns.mian", "[consumers"]),
+    ] {
+        std::fs::write(&file, configuration(&[(heading, keys)])).unwrap();
+        let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{heading} {keys}: it was taken");
+        for part in parts.into_iter().chain(["sexton.toml"]) {
+            assert!(said.contains(part), "{heading} {keys}: expected {part:?} in: {said}");
+        }
+    }
+    std::fs::write(&file, "[api\n").unwrap();
+    assert!(said(&sexton(&["serve", "--config", file.to_str().unwrap()])).contains("line 1"));
+    let missing = said(&sexton(&["serve", "--config", "no/such.toml"]));
+    assert!(missing.contains("no/such.toml") && missing.contains("--config"), "{missing}");
+}
+
+#[test]
+fn a_calendar_of_holidays_that_is_over_is_told() {
+    let event = "BEGIN:VEVENT\r\nSUMMARY:Christmas\r\nDTSTART;VALUE=DATE:20191225\r\nEND:VEVENT\r\n";
+    let calendar = format!("BEGIN:VCALENDAR\r\n{event}END:VCALENDAR\r\n");
+    let windows = "zone = \"Europe/Berlin\"\nholidays = \"old.ics\"";
+    let served = Served::start_as("nothing", &[("[windows]", windows)], &[("old.ics", &calendar)]);
+    let over = "the calendar of holidays ended on 2019-12-25";
+    let shown = said(&served.sexton(&["health"]));
+    for part in ["begin tue, wed, thu 09:00 to 15:00 Europe/Berlin, not on holidays: ", over] {
+        assert!(shown.contains(part), "expected {part:?} in: {shown}");
+    }
+    let log = std::fs::read_to_string(served.folder.path().join("log")).unwrap();
+    assert!(log.contains(over), "{log}");
+    let (status, health) = served.ask("GET", "/v1/health", Some("test"), b"");
+    assert_eq!((status, &health["windows"]["holidays_until"]), (200, &serde_json::json!("2019-12-25")));
+}
+
+#[test]
+fn a_bad_plan_names_file_line_and_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
+    std::fs::create_dir(&plans).unwrap();
+    let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
+    std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
+    let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+    for (from, to, parts) in [
+        ("kind = \"vm\"", "kind = \"VM!\"", vec!["kind"]),
+        ("version = 2", "version = \"one\"", vec!["vm.toml"]),
+        ("offset_days = 3", "", vec!["offset_days"]),
+        ("offset_days = 3", "offset_days = -9", vec!["hard"]),
+        ("dns.remove", "dns.forget", vec!["dns.forget"]),
+        ("{ do = \"dns.inspect\" }", "{ do = \"dns.inspect\", afterr = [] }", vec!["afterr"]),
+        (
+            ", after = [\"hypervisor.undefine\"] },\n  { do = \"monitoring",
+            " },\n  { do = \"monitoring",
+            vec!["address"],
+        ),
+    ] {
+        assert!(good.contains(from), "{from}");
+        std::fs::write(plans.join("vm.toml"), good.replacen(from, to, 1)).unwrap();
+        let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{to}: it was taken");
+        for part in parts.into_iter().chain(["vm.toml"]) {
+            assert!(said.contains(part), "{to}: expected {part:?} in: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_job_table_of_another_day_is_told_from_the_configuration_in_its_words() {
+    let served = Served::start();
+    let file = served.folder.path().join("sexton.toml");
+    let rehearsal = "sqlite = \"sexton.db\"\nrehearsal_day_ms = 60000";
+    std::fs::write(&file, configuration(&[("[ledger]", rehearsal)])).unwrap();
+    let output = served.end_and(&["serve", "--config", file.to_str().unwrap()]);
+    let said = said(&output);
+    assert!(!output.status.success());
+    for part in ["sexton.db", "calendar days", "rehearsal_day_ms = 60000", "[ledger]"] {
+        assert!(said.contains(part), "expected {part:?} in: {said}");
+    }
+    assert!(!said.contains("length_ms"), "{said}");
+}
+
+#[test]
+fn a_sandbox_that_is_no_place_yet_is_said_at_the_start() {
+    let served = Served::start();
+    let log = std::fs::read_to_string(served.folder.path().join("log")).unwrap();
+    for instance in ["hypervisor", "ipam", "dns", "backup", "monitoring", "notifier", "accounting", "config"]
+    {
+        let place = format!("platform/{instance}/main/place.json is missing");
+        assert!(log.contains(&place), "expected {place:?} in: {log}");
+    }
+    assert!(!log.contains('\u{1b}'), "colours in a file: {log:?}");
+}
+
+#[test]
+fn where_something_else_listens_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sexton.toml");
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    std::fs::write(&file, configuration(&[("[api]", &format!("listen = \"{address}\""))])).unwrap();
+    let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains(&format!("[api]: listening on {address}")), "{said}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left, ["sexton.toml"]);
+}

@@ -1,0 +1,86 @@
+//! What is registered: one by one, and whole inventories.
+use crate::served::{Served, resource, said, with};
+use serde_json::{Value, json};
+
+#[test]
+fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it_or_not() {
+    let served = Served::start();
+    let elsewhere = with(resource("b"), "instances", json!({"dns": "internla"}));
+    let pool = with(resource("c"), "id", json!("pool/c"));
+    let body = |whole: bool| json!({"resources": [resource("a"), elsewhere, pool], "whole": whole});
+    let (status, answer) = served.post("/v1/resources", &body(true));
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!(status, 200);
+    let why = |n: usize| results[n].as_str().unwrap();
+    assert!(why(0).contains("another line") && why(2).contains("no plan for pool, only for vm"), "{answer}");
+    assert!(
+        why(1).contains("instances.dns") && why(1).contains("dns.internla") && why(1).contains("dns.main")
+    );
+    assert!(served.names().is_empty(), "all or nothing");
+    let (_, answer) = served.post("/v1/resources", &body(false));
+    assert_eq!(answer["results"][0], Value::Null, "{answer}");
+    assert_eq!(served.names(), ["vm/a"]);
+    for (attributes, parts) in [
+        (
+            json!({"dnss": {}, "ipam": {"none": true}}),
+            ["attributes.dnss: no subsystem reads it", "config, dns, "],
+        ),
+        (json!({"ipam": {"none": true}}), ["attributes.dns: missing", "\"none\": true"]),
+        (json!({"dns": {"none": true}, "ipam": null}), ["attributes.ipam: missing", "\"none\": true"]),
+        (json!({}), ["attributes.", "missing"]),
+    ] {
+        let misspelt = with(resource("e"), "attributes", attributes);
+        let (_, answer) = served.post("/v1/resources", &json!({"resources": [misspelt], "whole": true}));
+        let why = answer["results"][0].as_str().unwrap();
+        assert!(parts.iter().all(|part| why.contains(part)), "{answer}");
+        assert_eq!(served.names(), ["vm/a"]);
+    }
+    let nested = format!("{{\"resources\":[{{\"attributes\":{{\"dns\":{}", "[".repeat(100_000));
+    let (status, problem) = served.ask("POST", "/v1/resources", Some("test"), nested.as_bytes());
+    assert!(status == 422 && problem["detail"].as_str().unwrap().contains("recursion"), "{problem}");
+    for (wrong, field) in [
+        (json!({"resources": []}), "resources"),
+        (json!({"resources": [with(resource("d"), "identity", json!({}))]}), "resources[0].identity"),
+        (json!({"resources": [with(resource("d"), "scope", json!(""))]}), "resources[0].scope"),
+        (
+            json!({"resources": [with(resource("d"), "criticality", json!("low"))]}),
+            "resources[0].criticality",
+        ),
+        (json!({"resources": [with(resource("d"), "colour", json!("red"))]}), "resources[0].colour"),
+        // It would travel with every order.
+        (
+            json!({"resources": [with(resource("d"), "attributes", json!({"dns": "x".repeat(16_384)}))]}),
+            "resources[0].attributes",
+        ),
+        (json!({"resources": [with(resource("d"), "groups", json!([""]))]}), "resources[0].groups"),
+    ] {
+        let (status, problem) = served.post("/v1/resources", &wrong);
+        assert_eq!((status, &problem["field"]), (422, &json!(field)), "{problem}");
+    }
+    assert_eq!(served.names(), ["vm/a"]);
+}
+
+#[test]
+fn an_inventory_is_taken_whole_or_line_by_line() {
+    let served = Served::start();
+    let jsonl = served.folder.path().join("inventory.jsonl");
+    let lines = [resource("a").to_string(), "{\"id\":7}".to_owned(), resource("b").to_string()];
+    std::fs::write(&jsonl, lines.join("\n")).unwrap();
+    let csv = served.folder.path().join("inventory.csv");
+    let none = r#""{""none"":true}""#;
+    let text = format!(
+        "id,scope,criticality,identity.uuid,attributes.dns,attributes.ipam,attributes.notifier\n\
+         vm/c,acme,irreplaceable,c,{none},{none},{none}\nvm/d,acme,dear,d,{none},{none},{none}\n"
+    );
+    std::fs::write(&csv, text).unwrap();
+    for (file, place) in [(&jsonl, "inventory.jsonl:2: id: "), (&csv, "inventory.csv:3: criticality ")] {
+        let output = served.sexton(&["import", file.to_str().unwrap()]);
+        assert!(!output.status.success() && said(&output).contains(place), "{}", said(&output));
+        assert!(served.names().is_empty(), "a part of a bad file was taken");
+    }
+    for file in [&jsonl, &csv] {
+        let output = served.sexton(&["import", "--skip-bad", file.to_str().unwrap()]);
+        assert!(!output.status.success(), "a line was bad");
+    }
+    assert_eq!(served.names(), ["vm/a", "vm/b", "vm/c"]);
+}
