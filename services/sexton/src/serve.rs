@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use serde::Deserialize;
-use sexton_consumer::Metrics;
+use sexton_consumer::{Metrics, program};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::{Witness, hours};
@@ -63,8 +63,9 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let mut built = Vec::new();
     for instance in &instances {
         let (actions, driver) = consumers::build(instance, &config)?;
-        consumers::warn_of_no_place(instance, &config)?;
-        built.push((instance, actions, driver, sexton_consumer::program::options(&config, instance)?));
+        let sandbox = program::sandbox(instance, &config)?;
+        program::warn_of_no_place(instance, sandbox.as_ref());
+        built.push((instance, actions, driver, sandbox, program::options(&config, instance)?));
     }
 
     let shutdown = shutdown_on_signal()?;
@@ -94,10 +95,10 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
         shutdown.clone(),
     );
     plans.warn_of_the_unknown(embedded.engine.known());
-    for (instance, actions, driver, options) in built {
+    for (instance, actions, driver, sandbox, options) in built {
         let metrics = Arc::<Metrics>::default();
         if health.address().is_some() {
-            embedded.watch_consumer(&health, instance, &metrics);
+            embedded.watch_consumer(&health, instance, sandbox, &metrics);
         }
         drop(embedded.spawn_consumer(instance, actions, driver, options, metrics));
     }

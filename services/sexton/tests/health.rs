@@ -64,6 +64,26 @@ fn a_running_process_shows_how_it_is_doing() {
 }
 
 #[test]
+fn a_sandbox_without_its_mark_is_not_ready() {
+    let health = free_port();
+    let site = Site::start(1, &format!("[health]\nlisten = \"{health}\"\n"));
+    let mut ready = (0, String::new());
+    until("every consumer has heard a beacon", || {
+        ready = get(health, "/readyz").unwrap();
+        ready.0 == 200
+    });
+    let mark = site.folder.path().join("platform/dns/main/place.json");
+    let kept = mark.with_extension("kept");
+    std::fs::rename(&mark, &kept).unwrap();
+    ready = get(health, "/readyz").unwrap();
+    assert_eq!(ready.0, 503, "{ready:?}");
+    assert!(ready.1.contains("dns.main: ") && ready.1.contains("place.json is missing"), "{ready:?}");
+    assert!(!ready.1.contains("ipam.main"), "{ready:?}");
+    std::fs::rename(&kept, &mark).unwrap();
+    assert_eq!(get(health, "/readyz").unwrap().0, 200);
+}
+
+#[test]
 fn an_address_that_is_taken_is_a_mistake_that_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

@@ -8,6 +8,7 @@ use sexton_model::beacon::FRESH_MS;
 use sexton_service::Watched;
 
 use crate::metrics::Metrics;
+use crate::sandbox::Sandbox;
 
 /// One consumer, watched from outside.
 pub struct Condition {
@@ -17,6 +18,8 @@ pub struct Condition {
     pub metrics: Arc<Metrics>,
     /// What it hears and answers through.
     pub bus: Arc<dyn Bus>,
+    /// The sandbox it works on, if it works on one: without its mark nothing can be done there.
+    pub sandbox: Option<Sandbox>,
 }
 
 #[async_trait]
@@ -34,6 +37,9 @@ impl Watched for Condition {
                 reasons.push(format!("{name}: no beacon for {age_s} s, so nothing is done"));
             }
             Some(_) => {}
+        }
+        if let Some(Err(why)) = self.sandbox.as_ref().map(Sandbox::place) {
+            reasons.push(format!("{name}: {why}, so nothing is done there"));
         }
         reasons
     }

@@ -2,6 +2,7 @@
 //!
 //! It reads of the configuration file: `[broker]`, `[keys]`, `[telemetry]`, `[health]`, its own `[consumers."INSTANCE"]`
 //! (the driver's) and, if there is one, `[workers."INSTANCE"]` ([`crate::Options`]).
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -23,6 +24,7 @@ use crate::consumer::Consumer;
 use crate::driver::Driver;
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::sandbox::Sandbox;
 
 /// Builds what reaches an instance, of its part of the configuration.
 pub type Build = fn(&Instance, &Config) -> anyhow::Result<(SubsystemActions, Arc<dyn Driver>)>;
@@ -81,6 +83,30 @@ pub fn built(
     })
 }
 
+/// Where a sandbox lies; other drivers have no such key.
+#[derive(serde::Deserialize)]
+struct Place {
+    driver: String,
+    #[serde(default)]
+    root: PathBuf,
+}
+
+/// The sandbox that an instance works on, if its driver is one.
+///
+/// # Errors
+/// If its part of the configuration is wrong.
+pub fn sandbox(instance: &Instance, config: &Config) -> anyhow::Result<Option<Sandbox>> {
+    let part: Place = config.part("consumers", &instance.to_string())?;
+    Ok((part.driver == "sandbox").then(|| Sandbox::at(&config.path(&part.root), instance)))
+}
+
+/// Say in the log if the sandbox of an instance is no place yet: nothing can be done there until somebody makes it one.
+pub fn warn_of_no_place(instance: &Instance, sandbox: Option<&Sandbox>) {
+    if let Some(Err(why)) = sandbox.map(Sandbox::place) {
+        tracing::warn!(%instance, %why, "nothing can be done there: `sexton sandbox` makes a platform to try it on");
+    }
+}
+
 async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Result<()> {
     let shutdown: CancellationToken = shutdown_on_signal()?;
     let health = Health::start(config, &instance.to_string(), shutdown.clone()).await?;
@@ -95,6 +121,8 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
     let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
     let (actions, driver) = built(instance, config, build)?;
+    let sandbox = sandbox(instance, config)?;
+    warn_of_no_place(instance, sandbox.as_ref());
     let connecting = patiently("reaching the broker", || async {
         let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
         Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
@@ -110,6 +138,7 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
             instance: instance.clone(),
             metrics: metrics.clone(),
             bus: bus.clone(),
+            sandbox,
         }));
     }
     let consumer = Consumer {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sexton_bus::Topology;
 use sexton_bus::local::Local;
+use sexton_consumer::sandbox::Sandbox;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
 use sexton_coordinator::{Archiver, Attester, Ended, Engine, Options as EngineOptions, Witness};
@@ -104,11 +105,17 @@ impl Embedded {
     }
 
     /// Show how a consumer is doing.
-    pub fn watch_consumer(&self, health: &Health, instance: &Instance, metrics: &Arc<Metrics>) {
+    pub fn watch_consumer(
+        &self,
+        health: &Health,
+        instance: &Instance,
+        sandbox: Option<Sandbox>,
+        metrics: &Arc<Metrics>,
+    ) {
         let bus = self.bus.as_user(&instance.to_string());
         metrics.export(instance, &bus);
         let (instance, metrics) = (instance.clone(), metrics.clone());
-        health.watch(Arc::new(ConsumerCondition { instance, metrics, bus }));
+        health.watch(Arc::new(ConsumerCondition { instance, metrics, bus, sandbox }));
     }
 
     /// Start a consumer. It ends with the others, or when its handle is aborted.

@@ -15,7 +15,7 @@ async fn it_is_ready_once_a_beacon_was_heard_and_not_after_the_bus_was_closed() 
     in_time(async {
         let site = Site::new().await;
         let bus: Arc<dyn Bus> = Arc::new(site.local.clone());
-        let condition = Condition { instance: instance(), metrics: site.metrics.clone(), bus };
+        let condition = Condition { instance: instance(), metrics: site.metrics.clone(), bus, sandbox: None };
         let (_, running) = site.start(0).await;
         let unheard = condition.hindered().await;
         assert!(unheard[0].contains("backup.main: no beacon was heard yet"), "{unheard:?}");

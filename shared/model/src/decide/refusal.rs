@@ -67,8 +67,8 @@ pub enum Refusal {
     NotLive(RecordStatus),
     /// Nothing can be parked.
     #[error(
-        "only a job that is in line or backs off can be parked; an order that is out is answered, or its lease \
-         runs out"
+        "no job of this deletion is in line or backs off, and only such a job can be parked. One that is not due yet \
+         is stopped by a hold; an order that is out is answered, or its lease runs out"
     )]
     NothingToPark,
     /// Only what has appeared since the targets were pinned can be stated to belong to the deletion.
