@@ -6,6 +6,7 @@ pub mod signing;
 #[cfg(test)]
 mod went_back;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,7 @@ use sexton_ledger::{Ledger, Options};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp};
 use sexton_service::{Config, Health, Telemetry, config, shutdown_on_signal, telemetry};
+use tokio::net::TcpSocket;
 
 use embedded::{Embedded, Kept};
 
@@ -69,11 +71,10 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     }
 
     let shutdown = shutdown_on_signal()?;
-    // Before anything is made: where something else answers already, nothing is left behind. Who connects from now on
-    // waits until all is there.
-    let listener = tokio::net::TcpListener::bind(api.listen)
-        .await
-        .with_context(|| format!("[api]: listening on {}", api.listen))?;
+    // Before anything is made: where something else answers already, nothing is left behind. It listens only once it can
+    // answer: whoever can connect is served.
+    let listening = || format!("[api]: listening on {}", api.listen);
+    let socket = reserve(api.listen).with_context(listening)?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
     hours::tell(&policy, day, config.has("windows"), now);
     let options = Options { day, limits: credit.limits(&config)?, policy };
@@ -105,6 +106,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     if health.address().is_some() {
         embedded.watch(&health);
     }
+    let listener = socket.listen(BACKLOG).with_context(listening)?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
     let stop = shutdown.clone();
@@ -112,6 +114,18 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     // What ends by a defect must not look like a stop that was wanted: whoever supervises it starts it again.
     embedded.stopped().await?;
     Ok(())
+}
+
+/// Connections that wait to be accepted: a burst of a platform's requests.
+const BACKLOG: u32 = 1024;
+
+/// A socket that has the address, and does not listen yet. Fails if anybody listens there.
+fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart need not wait until the last connections have timed out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// The witness of a job table for which none is configured.
