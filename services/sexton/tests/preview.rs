@@ -34,7 +34,7 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     for to in ["soft", "observe"] {
         assert!(site.says(&["ceiling", "--everywhere", "--to", to, "--reason", "a test"]).0);
         let said = plan(&day(7), &day(30)).1;
-        assert_eq!(said.contains("would begin hard"), true, "{said}");
+        assert!(said.contains("would begin hard"), "{said}");
         assert_eq!(said.contains("would begin soft"), to == "observe", "{said}");
     }
     let pause = ["pause", "--subsystem", "dns", "--reason", "dns is being moved"];
