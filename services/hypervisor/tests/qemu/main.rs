@@ -342,12 +342,19 @@ async fn a_missing_root_is_never_absent() {
     }
 }
 
-/// What has appeared since the targets were pinned.
+/// What has appeared since the targets were pinned. An emulator that was killed may hold its disks for a moment longer,
+/// while its threads end: that is answered `retry`, and asked again as a coordinator would.
 async fn appeared(bench: &Bench) -> Value {
-    match bench.ask(Mode::Reread, "inspect", None).await {
-        Outcome::Done { presence: Presence::Present, finding: Some(appeared), .. } => appeared,
-        other => panic!("the targets were not read again: {other:?}"),
+    let mut last = None;
+    for _ in 0..50 {
+        match bench.ask(Mode::Reread, "inspect", None).await {
+            Outcome::Done { presence: Presence::Present, finding: Some(appeared), .. } => return appeared,
+            Outcome::Retry { reason, .. } if reason.contains(" lock") => last = Some(reason),
+            other => panic!("the targets were not read again: {other:?}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    panic!("somebody holds a disk: {last:?}")
 }
 
 #[tokio::test]
