@@ -105,10 +105,16 @@ impl Site {
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
-    /// End it, and start it without this instance in its configuration.
-    pub fn restart_without(&mut self, instance: &str) {
+    /// End it, and start it on a new job table, which has never heard of this instance, and without it in the
+    /// configuration.
+    pub fn begin_without(&mut self, instance: &str) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        for entry in self.folder.path().read_dir().unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().starts_with("sexton.db") {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
         let file = self.folder.path().join("sexton.toml");
         let config = std::fs::read_to_string(&file).unwrap();
         let (before, rest) = config.split_once(&format!("[consumers.\"{instance}\"]")).unwrap();
