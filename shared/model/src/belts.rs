@@ -1,7 +1,10 @@
 //! Belts: what can stop a deletion. Evaluated in the claiming transaction, before the claim, and again before
 //! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
+pub mod budget;
 pub mod ceiling;
 pub mod window;
+
+use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +13,9 @@ use crate::decide::Context;
 use crate::deletion::Deletion;
 use crate::id::{Actor, Kind, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
-use crate::time::Timestamp;
+use crate::time::{Day, Timestamp};
 
+use budget::{Budgets, Standing};
 use ceiling::{Ceiling, Ceilings};
 use window::Windows;
 
@@ -62,12 +66,33 @@ pub struct InForce {
 pub struct Policy {
     /// When stages past the end of cancel may begin; `None`: always.
     pub windows: Option<Windows>,
+    /// How many may begin within a day; `None`: what [`Budgets::default`] says, and in a rehearsal as many as there are.
+    pub budgets: Option<Budgets>,
 }
 
 /// Whoever configures nothing has working hours all the same.
 impl Default for Policy {
     fn default() -> Self {
-        Self { windows: Some(Windows::default()) }
+        Self { windows: Some(Windows::default()), budgets: None }
+    }
+}
+
+impl Policy {
+    /// How many may begin within a day.
+    pub fn budgets(&self, day: Day) -> Cow<'_, Budgets> {
+        match &self.budgets {
+            Some(budgets) => Cow::Borrowed(budgets),
+            None if day.is_rehearsal() => Cow::Owned(Budgets::none()),
+            None => Cow::Owned(Budgets::default()),
+        }
+    }
+
+    /// Whether a job that has not begun `stage` yet has to be admitted.
+    pub fn counts(&self, stage: Stage, day: Day) -> bool {
+        match &self.budgets {
+            Some(budgets) => budgets.bind(stage),
+            None => !day.is_rehearsal() && Budgets::default().bind(stage),
+        }
     }
 }
 
@@ -108,13 +133,29 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
         let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
         return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
     }
-    // Last: whoever could do something about one of the others should see that one.
-    let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal())?;
-    (window::bound(stage, job) && !windows.open(context.now)).then(|| Blocker::Window {
-        stage,
-        opens: windows.next_opening(context.now),
-        hours: windows.to_string(),
-    })
+    // After those that somebody could do something about: they should be seen first.
+    let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
+    if let Some(windows) = windows.filter(|w| window::bound(stage, job) && !w.open(context.now)) {
+        let opens = windows.next_opening(context.now);
+        return Some(Blocker::Window { stage, opens, hours: windows.to_string() });
+    }
+    // Last: only what nothing else stops is counted.
+    if budget::bound(job) && context.policy.counts(stage, context.day) {
+        return match (context.standing)(job.id) {
+            Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
+            Standing::Unknown | Standing::Admitted => None,
+        };
+    }
+    None
+}
+
+/// Whether nobody has looked yet whether `job` may begin its stage, as far as budgets go. Only what nothing else stops is
+/// asked for.
+pub(crate) fn unadmitted(job: &Job, context: &Context<'_>) -> bool {
+    let JobKind::Stage(stage) = job.kind else { return false };
+    budget::bound(job)
+        && context.policy.counts(stage, context.day)
+        && (context.standing)(job.id) == Standing::Unknown
 }
 
 #[cfg(test)]

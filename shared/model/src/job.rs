@@ -5,6 +5,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::belts::budget::Frozen;
 use crate::belts::ceiling::Ceiling;
 use crate::id::{Fence, JobId};
 use crate::time::Timestamp;
@@ -217,6 +218,14 @@ pub enum Blocker {
         /// The working hours, in words.
         hours: String,
     },
+    /// More would begin than may within a day.
+    Budget {
+        /// The stage that may not begin.
+        stage: Stage,
+        /// The batch that it is one of.
+        #[serde(flatten)]
+        frozen: Frozen,
+    },
     /// The resource is protected.
     Protected,
 }
@@ -234,6 +243,10 @@ impl fmt::Display for Blocker {
             }
             Self::Window { stage, opens, hours } => {
                 write!(f, "outside working hours ({hours}); {stage} may begin at {opens}")
+            }
+            Self::Budget { stage, frozen: Frozen { batch, exceeded } } => {
+                let next = if exceeded.alone() { "needs approval" } else { "waits for its turn" };
+                write!(f, "batch {batch} {next} before {stage}: {exceeded}")
             }
             Self::Protected => f.write_str("the resource is protected"),
         }

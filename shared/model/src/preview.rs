@@ -2,6 +2,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::belts::budget::Standing;
 use crate::belts::window::bound;
 use crate::belts::{InForce, Policy, blocker};
 use crate::catalogue::Nature;
@@ -48,7 +49,7 @@ pub fn preview(
     now: Timestamp,
 ) -> Vec<StagePreview> {
     let estimates = estimates(d, day, now);
-    let always = Policy { windows: None };
+    let always = Policy { windows: None, budgets: policy.budgets.clone() };
     let context = Context {
         now,
         day,
@@ -57,6 +58,7 @@ pub fn preview(
         review: None,
         fence: Fence::default(),
         capacity: &|_, _, _| Capacity::Free,
+        standing: &|_| Standing::Unknown,
         answered: &|_| None,
     };
     let stage = |stage: Stage| {
@@ -136,8 +138,8 @@ mod tests {
     fn what_waits_for_working_hours_says_from_when() {
         let (d, _, now, in_force) = test_deletion();
         let hours = Windows::default();
-        let stages = preview(&d, (&in_force, &Policy { windows: Some(hours.clone()) }), Day::Calendar, now);
-        let always = preview(&d, (&in_force, &Policy { windows: None }), Day::Calendar, now);
+        let stages = preview(&d, (&in_force, &Policy { windows: Some(hours.clone()), budgets: None }), Day::Calendar, now);
+        let always = preview(&d, (&in_force, &Policy { windows: None, budgets: None }), Day::Calendar, now);
         for (stage, always) in stages.iter().zip(&always) {
             let bound = stage.stage >= Stage::Hard;
             assert!(!bound || hours.open(stage.at), "{} at {}", stage.stage, stage.at);

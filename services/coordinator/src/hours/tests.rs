@@ -24,7 +24,7 @@ fn there_are_hours_unless_they_are_switched_off() {
     let folder = tempfile::tempdir().unwrap();
     christmas(folder.path());
     assert_eq!(of(folder.path(), ""), Ok(Policy::default()));
-    assert_eq!(of(folder.path(), "[windows]\nalways = true\n"), Ok(Policy { windows: None }));
+    assert_eq!(of(folder.path(), "[windows]\nalways = true\n"), Ok(Policy { windows: None, budgets: None }));
     let text = "[windows]\nzone = \"Europe/Berlin\"\nholidays = \"holidays.ics\"\n";
     let windows = of(folder.path(), text).unwrap().windows.unwrap();
     assert_eq!(windows.last_holiday(), Some("2026-12-22".parse().unwrap()));

@@ -1,7 +1,8 @@
 //! What a decision needs to know besides the deletion: time, what is in force, credit.
+use crate::belts::budget::Standing;
 use crate::belts::{InForce, Policy};
 use crate::credit::Draw;
-use crate::id::{Fence, Instance};
+use crate::id::{Fence, Instance, JobId};
 use crate::time::{Day, Timestamp};
 
 /// Which credit an order draws on: restores have their own, so that no backlog delays them.
@@ -42,6 +43,8 @@ pub struct Context<'a> {
     pub fence: Fence,
     /// Credit, as counted from the table.
     pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
+    /// Whether a job that has not begun was admitted. Asked only of stages that the policy counts.
+    pub standing: &'a dyn Fn(JobId) -> Standing,
     /// When consumers of an instance last answered or reported anything, as their pulses tell.
     pub answered: &'a dyn Fn(&Instance) -> Option<Timestamp>,
 }

@@ -49,6 +49,10 @@ pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
     {
         return Err(Refusal::NoCredit(instance));
     }
+    // Behind credit: what cannot begin now is not counted yet.
+    if belts::unadmitted(&job, draft.context) {
+        return Err(Refusal::NotAdmitted(id));
+    }
     draft.record(heading(draft.now(), What::Claimed, COORDINATOR, kind));
     go_on(draft, job);
     Ok(())

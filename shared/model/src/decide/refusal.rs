@@ -51,6 +51,9 @@ pub enum Refusal {
     /// The instance that is needed next has no credit or is down.
     #[error("no credit at {0}")]
     NoCredit(Instance),
+    /// Nobody has looked yet whether it may begin, as far as budgets go.
+    #[error("{0} is not admitted yet")]
+    NotAdmitted(JobId),
     /// An earlier job of the deletion is not over.
     #[error("{0} has to wait for an earlier stage")]
     NotItsTurn(JobId),

@@ -1,6 +1,7 @@
 //! Tables of every event in every state, the diagram against the function, and random sequences.
 //!
 //! All of them drive the deletion through [`kit::Bench`], which checks the invariants after every decision.
+mod budget;
 mod cancel;
 mod claim;
 mod diagram;

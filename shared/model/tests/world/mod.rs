@@ -4,6 +4,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
 
+use sexton_model::belts::budget::Standing;
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::catalogue::Catalogue;
@@ -246,6 +247,7 @@ impl World {
             review: None,
             fence,
             capacity: &capacity,
+            standing: &|_| Standing::Unknown,
             answered: &answered,
         };
         decide(&self.deletion(), event, &context)

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, OrderSpec, Refusal, decide};
 use super::watch::Watch;
+use crate::belts::budget::Standing;
 use crate::belts::ceiling::{Ceiling, Ceilings, ScopeCeiling};
 use crate::belts::{InForce, Pause, PauseSelector, Policy};
 use crate::catalogue::Catalogue;
@@ -202,6 +203,8 @@ pub(super) struct Bench {
     pub capacity: Capacity,
     /// Of everybody else.
     pub elsewhere: Capacity,
+    /// Of every job.
+    pub standing: Standing,
     /// When anybody last answered anything.
     pub answered: Option<Timestamp>,
     /// The last order that was given, even if it is not out any more.
@@ -247,6 +250,7 @@ impl Bench {
             policy: Policy::default(),
             capacity: Capacity::Free,
             elsewhere: Capacity::Free,
+            standing: Standing::Admitted,
             answered: None,
             last: None,
             orders: Vec::new(),
@@ -265,6 +269,7 @@ impl Bench {
         };
         let fence = Fence { epoch: self.epoch, number: self.fence + 1 };
         let answered = |_: &Instance| self.answered;
+        let standing = |_: JobId| self.standing.clone();
         let context = Context {
             now: self.now,
             day: self.day,
@@ -273,6 +278,7 @@ impl Bench {
             review: self.review,
             fence,
             capacity: &capacity,
+            standing: &standing,
             answered: &answered,
         };
         decide(&self.deletion, event, &context)

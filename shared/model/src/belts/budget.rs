@@ -1,0 +1,384 @@
+//! Budgets, the breaker: how many deletions may begin a stage within a day. What is more than that is a batch: all of it is
+//! held, and a person who requested none of it approves exactly that set.
+//!
+//! Announcing is budgeted, too. Each later stage follows at the same distance, so as many as are announced within a day
+//! are switched off, removed and destroyed within one: whoever marks five hundred needs the approval before the first
+//! mail.
+//!
+//! *Admission precedes claiming*: under one lock, all that is due of a group is admitted or frozen together. The count
+//! is of admissions, so two coordinators make one decision, and slow drips count.
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use ring::digest::{Context as Digest, SHA256};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{JobId, Kind, ResourceId, Scope};
+use crate::job::{Job, JobState, Stage};
+use crate::time::{Day, Timestamp};
+
+mod written;
+
+pub use written::{Mistake, Written};
+
+/// Most deletions of one kind that may begin a stage within a day in one scope, if nothing is configured.
+pub const A_DAY: u64 = 5;
+/// The same for all scopes together.
+pub const EVERYWHERE: u64 = 50;
+/// Most scopes with a number of their own: each is counted whenever something of it is due.
+pub const SCOPES_MAX: usize = 4096;
+/// Longest span that is counted over, in days.
+pub const DAYS_MAX: u16 = 31;
+/// An approval is good for so many policy days: whoever approves on a Friday means the next working hours, too.
+pub const APPROVED_DAYS: i64 = 7;
+/// Most jobs of one batch: what is due beyond that becomes the next one.
+pub const BATCH_MAX: usize = 50_000;
+
+/// A count is kept by so many parts of a day: it is exact to one of them, and never too low.
+const GRAINS_A_DAY: i64 = 96;
+/// No part is shorter, in microseconds: between admission and claim lies what a slow machine takes. Only a rehearsal's
+/// are as short.
+const GRAIN_LEAST_US: i64 = 5_000_000;
+
+/// How many may begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Budgets {
+    /// In each scope that has no number of its own; none: nothing is limited.
+    each: Option<u64>,
+    /// In all scopes together.
+    everywhere: u64,
+    /// Over how many days, at least 1.
+    days: u16,
+    stages: BTreeSet<Stage>,
+    /// In these scopes and those below them.
+    scopes: BTreeMap<String, (Scope, u64)>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let stages = [Stage::Announce, Stage::Hard, Stage::Purge].into();
+        Self { each: Some(A_DAY), everywhere: EVERYWHERE, days: 1, stages, scopes: BTreeMap::new() }
+    }
+}
+
+/// What is admitted or held together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Their scope.
+    pub scope: Scope,
+    /// Their kind.
+    pub kind: Kind,
+    /// The stage that would begin.
+    pub stage: Stage,
+}
+
+/// Whose admissions are added up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    /// This scope alone.
+    In(Scope),
+    /// This scope and those below it.
+    Within(Scope),
+    /// Every scope.
+    Everywhere,
+}
+
+impl Counted {
+    /// Whether those of `scope` are among them.
+    pub fn has(&self, scope: &Scope) -> bool {
+        match self {
+            Self::In(only) => only == scope,
+            Self::Within(outer) => super::within(scope, outer),
+            Self::Everywhere => true,
+        }
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In(scope) => write!(f, "in {scope}"),
+            Self::Within(scope) => write!(f, "within {scope}"),
+            Self::Everywhere => f.write_str("in all scopes together"),
+        }
+    }
+}
+
+/// A number that may not be exceeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limit {
+    /// Whose admissions count.
+    pub counted: Counted,
+    /// How many there may be.
+    pub most: u64,
+    /// Within how many days.
+    pub days: u16,
+}
+
+/// Why a set may not begin now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Exceeded {
+    /// How many would begin.
+    pub members: u64,
+    /// How many have begun that count.
+    pub used: u64,
+    /// What they would exceed.
+    pub limit: Limit,
+}
+
+impl Exceeded {
+    /// Whether the set alone is too large, so that waiting does not help.
+    pub fn alone(&self) -> bool {
+        self.members > self.limit.most
+    }
+}
+
+impl fmt::Display for Exceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { members, used, limit: Limit { counted, most, days } } = self;
+        let span = if *days == 1 { "a day".to_owned() } else { format!("{days} days") };
+        write!(f, "{members} would begin where {most} may in {span} {counted}")?;
+        if *used > 0 { write!(f, ", and {used} have") } else { Ok(()) }
+    }
+}
+
+impl Budgets {
+    /// What the section says, as it was written down; for whoever reads the configuration.
+    fn new(written: written::Numbers) -> Self {
+        let written::Numbers { each, everywhere, days, stages, scopes } = written;
+        Self { each, everywhere, days, stages, scopes }
+    }
+
+    /// Nothing is limited.
+    pub fn none() -> Self {
+        Self { each: None, stages: BTreeSet::new(), ..Self::default() }
+    }
+
+    /// Whether deletions that begin `stage` are counted.
+    pub fn bind(&self, stage: Stage) -> bool {
+        self.each.is_some() && self.stages.contains(&stage)
+    }
+
+    /// Stages that are counted.
+    pub fn stages(&self) -> impl Iterator<Item = Stage> {
+        self.stages.iter().copied().filter(|_| self.each.is_some())
+    }
+
+    /// What may not be exceeded in `scope`: the number of the narrowest scope around it that has one, else that of each
+    /// scope; and always that of all together.
+    pub fn limits(&self, scope: &Scope) -> Vec<Limit> {
+        let days = self.days;
+        let own = self.own(scope).map(|(scope, most)| (Counted::Within(scope.clone()), *most));
+        let own = own.or_else(|| self.each.map(|most| (Counted::In(scope.clone()), most)));
+        let all = self.each.map(|_| (Counted::Everywhere, self.everywhere));
+        own.into_iter().chain(all).map(|(counted, most)| Limit { counted, most, days }).collect()
+    }
+
+    fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {
+        let mut path = Some(scope.as_str());
+        while let Some(at) = path {
+            if let Some(own) = self.scopes.get(at) {
+                return Some(own);
+            }
+            path = at.rsplit_once('/').map(|(outer, _)| outer);
+        }
+        None
+    }
+
+    /// The part of a day that `now` is in, by its begin: admissions are counted there.
+    pub fn bucket(now: Timestamp, day: Day) -> Timestamp {
+        Timestamp(now.0 - now.0.rem_euclid(grain_us(day)))
+    }
+
+    /// Until when an admission at `now` is good. Whoever has not begun until then asks anew, so that what piled up while
+    /// nothing could begin is no burst afterwards.
+    pub fn good_until(now: Timestamp, day: Day) -> Timestamp {
+        Timestamp(now.0.saturating_add(grain_us(day)))
+    }
+
+    /// Until when an approval at `now` is good.
+    pub fn approved_until(now: Timestamp, day: Day) -> Timestamp {
+        Timestamp(now.0.saturating_add(day_us(day).saturating_mul(APPROVED_DAYS)).max(Self::good_until(now, day).0))
+    }
+
+    /// The first part of a day that counts at `now`: what began in the span was admitted so long before it at most.
+    pub fn counted_from(&self, now: Timestamp, day: Day) -> Timestamp {
+        let span = day_us(day).saturating_mul(i64::from(self.days)).saturating_add(grain_us(day));
+        Self::bucket(Timestamp(now.0.saturating_sub(span)), day)
+    }
+}
+
+fn day_us(day: Day) -> i64 {
+    let ms = match day {
+        Day::Calendar => 24 * 60 * 60 * 1000,
+        Day::Rehearsal { length_ms } => length_ms,
+    };
+    i64::try_from(ms).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
+}
+
+fn grain_us(day: Day) -> i64 {
+    (day_us(day) / GRAINS_A_DAY).max(GRAIN_LEAST_US)
+}
+
+/// Where a job stands that wants to begin a stage that is counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// It may begin.
+    Admitted,
+    /// It is one of a batch that may not begin.
+    Frozen(Frozen),
+}
+
+/// The batch that a job is one of, as it was when it was frozen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Frozen {
+    /// Its number.
+    pub batch: i64,
+    /// Why it may not begin.
+    pub exceeded: Exceeded,
+}
+
+/// Whether a job has to be admitted: only what has not begun.
+pub(crate) fn bound(job: &Job) -> bool {
+    matches!(job.state, JobState::Scheduled { .. } | JobState::Held { .. })
+}
+
+/// A batch that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its number.
+    pub batch: i64,
+    /// What its members have in common.
+    pub group: Group,
+    /// Those that still wait.
+    pub members: Vec<JobId>,
+}
+
+/// What is to become of what is due.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// These may begin, and are charged.
+    pub admitted: BTreeMap<Group, Vec<JobId>>,
+    /// These may not: each becomes a batch.
+    pub frozen: Vec<(Group, Vec<JobId>, Exceeded)>,
+    /// Batches that fit by now; their members are admitted and charged.
+    pub fitting: Vec<Waiting>,
+    /// Batches of which nobody waits any more.
+    pub left: Vec<i64>,
+}
+
+/// Admit what is due, or freeze it: each group as a whole, batches that wait first and the oldest first. Nobody overtakes
+/// a batch of the same group that only waits for its turn.
+pub fn admit(
+    budgets: &Budgets,
+    due: BTreeMap<Group, Vec<JobId>>,
+    mut waiting: Vec<Waiting>,
+    mut used: BTreeMap<Group, u64>,
+) -> Admission {
+    let mut admission = Admission::default();
+    let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
+    waiting.sort_unstable_by_key(|batch| batch.batch);
+    for batch in waiting {
+        if batch.members.is_empty() {
+            admission.left.push(batch.batch);
+            continue;
+        }
+        match exceeded(budgets, &batch.group, batch.members.len(), &used) {
+            Some(why) if why.alone() => {}
+            Some(why) => drop(turn.entry(batch.group).or_insert(why)),
+            None if turn.contains_key(&batch.group) => {}
+            None => {
+                charge(&mut used, &batch.group, batch.members.len());
+                admission.fitting.push(batch);
+            }
+        }
+    }
+    for (group, jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
+        let members = count(jobs.len());
+        let behind = turn.get(&group).map(|first| Exceeded { members, ..first.clone() });
+        match exceeded(budgets, &group, jobs.len(), &used).or(behind) {
+            Some(why) => admission.frozen.push((group, jobs, why)),
+            None => {
+                charge(&mut used, &group, jobs.len());
+                admission.admitted.insert(group, jobs);
+            }
+        }
+    }
+    admission
+}
+
+fn count(members: usize) -> u64 {
+    u64::try_from(members).unwrap_or(u64::MAX)
+}
+
+fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
+    let used = used.entry(group.clone()).or_default();
+    *used = used.saturating_add(count(members));
+}
+
+/// The first number that so many would exceed; one that they exceed alone is named before all others.
+fn exceeded(
+    budgets: &Budgets,
+    group: &Group,
+    members: usize,
+    used: &BTreeMap<Group, u64>,
+) -> Option<Exceeded> {
+    if !budgets.bind(group.stage) {
+        return None;
+    }
+    let mut found: Option<Exceeded> = None;
+    for limit in budgets.limits(&group.scope) {
+        let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
+        let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
+        let used = counted.map(|(_, used)| *used).fold(0, u64::saturating_add);
+        let why = Exceeded { members: count(members), used, limit };
+        let over = why.members.saturating_add(used) > why.limit.most;
+        if over && found.as_ref().is_none_or(|found| why.alone() && !found.alone()) {
+            found = Some(why);
+        }
+    }
+    found
+}
+
+/// What a person approves: exactly this set, for exactly this stage. SHA-256.
+pub fn digest<'a>(stage: Stage, members: impl IntoIterator<Item = (JobId, &'a ResourceId)>) -> String {
+    let members: BTreeMap<JobId, &ResourceId> = members.into_iter().collect();
+    let mut digest = Digest::new(&SHA256);
+    digest.update(format!("sexton batch\n{stage}\n").as_bytes());
+    for (job, resource) in members {
+        digest.update(format!("{} {resource}\n", job.deletion()).as_bytes());
+    }
+    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why a batch cannot be approved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotApprove {
+    /// It was approved, fits by now, or nobody waits any more.
+    #[error("batch: there is no batch {0} that waits")]
+    NoSuchBatch(i64),
+    /// It is another set than the one that was looked at.
+    #[error("digest: batch {batch} is another set by now; look at it again, its digest is {digest}")]
+    OtherSet {
+        /// Which.
+        batch: i64,
+        /// What it is.
+        digest: String,
+    },
+    /// Whoever wants a deletion does not approve it.
+    #[error("{by} requested {resource} of this batch: somebody who requested none of it has to approve it")]
+    Requested {
+        /// Who.
+        by: crate::id::Actor,
+        /// The first of what was requested.
+        resource: ResourceId,
+    },
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::DeletionId;
+
+fn scope(scope: &str) -> Scope {
+    scope.parse().unwrap()
+}
+
+fn group(of: &str, stage: Stage) -> Group {
+    Group { scope: scope(of), kind: "vm".parse().unwrap(), stage }
+}
+
+fn jobs(from: i64, many: i64, stage: Stage) -> Vec<JobId> {
+    (from..from + many).map(|id| JobId::of(DeletionId(id), stage.index())).collect()
+}
+
+fn budgets(text: &str) -> Budgets {
+    toml::from_str::<Written>(text).unwrap().budgets().unwrap()
+}
+
+fn due(of: &str, many: i64) -> BTreeMap<Group, Vec<JobId>> {
+    [(group(of, Stage::Hard), jobs(1, many, Stage::Hard))].into()
+}
+
+fn used(of: &str, many: u64) -> BTreeMap<Group, u64> {
+    [(group(of, Stage::Hard), many)].into()
+}
+
+#[test]
+fn what_fits_is_admitted_and_what_does_not_is_frozen_as_a_whole() {
+    let budgets = Budgets::default();
+    let of = "tenants/acme";
+    let admission = admit(&budgets, due(of, 5), Vec::new(), BTreeMap::new());
+    assert_eq!((admission.admitted.len(), admission.frozen.len()), (1, 0));
+    let admission = admit(&budgets, due(of, 6), Vec::new(), BTreeMap::new());
+    assert!(admission.admitted.is_empty(), "not one of them");
+    let (_, members, why) = &admission.frozen[0];
+    assert_eq!((members.len(), why.alone()), (6, true));
+    assert_eq!(why.to_string(), "6 would begin where 5 may in a day in tenants/acme");
+}
+
+#[test]
+fn slow_drips_count() {
+    let budgets = Budgets::default();
+    let of = "tenants/acme";
+    let admission = admit(&budgets, due(of, 1), Vec::new(), used(of, 5));
+    let (_, _, why) = &admission.frozen[0];
+    assert!(!why.alone(), "tomorrow it fits");
+    assert_eq!(why.to_string(), "1 would begin where 5 may in a day in tenants/acme, and 5 have");
+    for others in [used("tenants/acme/web", 5), used("tenants/umbrella", 5)] {
+        assert_eq!(admit(&budgets, due(of, 5), Vec::new(), others).admitted.len(), 1, "of another scope");
+    }
+    let other_stage = [(group(of, Stage::Purge), 5)].into();
+    assert_eq!(admit(&budgets, due(of, 5), Vec::new(), other_stage).admitted.len(), 1);
+    let other_kind = Group { kind: "image".parse().unwrap(), ..group(of, Stage::Hard) };
+    assert_eq!(admit(&budgets, due(of, 5), Vec::new(), [(other_kind, 5)].into()).admitted.len(), 1);
+}
+
+#[test]
+fn a_scope_with_a_number_of_its_own_counts_all_below_it() {
+    let budgets = budgets("a_day = 2\nscopes = [{ scope = \"tenants/acme\", a_day = 4 }]");
+    let admitted = |of: &str, many, used| admit(&budgets, due(of, many), Vec::new(), used).frozen.is_empty();
+    assert!(admitted("tenants/acme/web", 4, BTreeMap::new()));
+    assert!(!admitted("tenants/acme/web", 4, used("tenants/acme/db", 1)), "they are counted together");
+    assert!(admitted("tenants/acmeX", 2, used("tenants/acme", 4)));
+    assert!(!admitted("tenants/acmeX", 3, BTreeMap::new()), "it is not within tenants/acme");
+}
+
+#[test]
+fn all_scopes_together_have_a_number_too() {
+    let budgets = budgets("a_day = 2\neverywhere = 3");
+    let both: BTreeMap<_, _> = ["tenants/a", "tenants/b"]
+        .iter()
+        .zip([1, 3])
+        .map(|(of, from)| (group(of, Stage::Hard), jobs(from, 2, Stage::Hard)))
+        .collect();
+    let admission = admit(&budgets, both, Vec::new(), BTreeMap::new());
+    assert_eq!((admission.admitted.len(), admission.frozen.len()), (1, 1));
+    assert_eq!(
+        admission.frozen[0].2.to_string(),
+        "2 would begin where 3 may in a day in all scopes together, and 2 have"
+    );
+}
+
+fn waiting(batch: i64, of: &str, members: Vec<JobId>) -> Waiting {
+    Waiting { batch, group: group(of, Stage::Hard), members }
+}
+
+#[test]
+fn a_batch_that_fits_by_now_goes_first_and_the_oldest_before_the_others() {
+    let budgets = Budgets::default();
+    let of = "tenants/acme";
+    let old = waiting(1, of, jobs(10, 4, Stage::Hard));
+    let newer = waiting(2, of, jobs(20, 1, Stage::Hard));
+    let batches = |used| admit(&budgets, due(of, 1), vec![newer.clone(), old.clone()], used);
+    let numbers = |admission: &Admission| admission.fitting.iter().map(|b| b.batch).collect::<Vec<_>>();
+    let free = batches(BTreeMap::new());
+    assert_eq!(numbers(&free), [1, 2]);
+    assert_eq!(free.frozen.len(), 1, "nothing is left for what has come since");
+    let tight = batches(used(of, 2));
+    assert_eq!((numbers(&tight), tight.frozen.len()), (Vec::new(), 1), "nobody overtakes the old one");
+    // One that only an approval can let go keeps nobody from going.
+    let large = waiting(1, of, jobs(10, 6, Stage::Hard));
+    let beside = admit(&budgets, due(of, 1), vec![large], used(of, 4));
+    assert_eq!((beside.admitted.len(), beside.fitting.len()), (1, 0));
+}
+
+#[test]
+fn a_batch_whose_members_have_left_ends() {
+    let gone = waiting(7, "tenants/acme", Vec::new());
+    let admission = admit(&Budgets::default(), BTreeMap::new(), vec![gone], BTreeMap::new());
+    assert_eq!((admission.left, admission.fitting.len()), (vec![7], 0));
+}
+
+#[test]
+fn stages_that_are_not_counted_are_not_limited() {
+    let budgets = Budgets::default();
+    assert!(budgets.bind(Stage::Announce) && budgets.bind(Stage::Hard) && budgets.bind(Stage::Purge));
+    assert!(!budgets.bind(Stage::Soft) && !budgets.bind(Stage::Recycle));
+    let soft = [(group("tenants/acme", Stage::Soft), jobs(1, 100, Stage::Soft))].into();
+    assert!(admit(&budgets, soft, Vec::new(), BTreeMap::new()).frozen.is_empty());
+    let none = Budgets::none();
+    assert!(Stage::ALL.iter().all(|stage| !none.bind(*stage)));
+    assert_eq!(none.stages().count(), 0);
+    assert!(admit(&none, due("tenants/acme", 100), Vec::new(), BTreeMap::new()).frozen.is_empty());
+}
+
+#[test]
+fn what_began_within_the_span_is_always_counted() {
+    let budgets = Budgets::default();
+    let hour = 3_600_000_000;
+    let now = Timestamp(1_000_000 * hour + 17);
+    // Admitted as early as can be, and begun as late as an admission is good.
+    let admitted = Timestamp(now.0 - 24 * hour - 15 * hour / 60 + 1);
+    assert!(Budgets::good_until(admitted, Day::Calendar).0 >= now.0 - 24 * hour);
+    assert!(Budgets::bucket(admitted, Day::Calendar) >= budgets.counted_from(now, Day::Calendar));
+    let later = Timestamp(now.0 + 3 * hour / 4);
+    assert!(Budgets::bucket(admitted, Day::Calendar) < budgets.counted_from(later, Day::Calendar), "not for ever");
+    let rehearsal = Day::Rehearsal { length_ms: 5 };
+    assert_eq!(Budgets::good_until(now, rehearsal).ms_since(now), 5_000, "a slow machine begins, too");
+    assert!(Budgets::approved_until(now, Day::Calendar).ms_since(now) == 7 * 24 * 3_600_000);
+}
+
+#[test]
+fn a_digest_is_of_the_set_and_its_stage() {
+    let (a, b): (ResourceId, ResourceId) = ("vm/a".parse().unwrap(), "vm/b".parse().unwrap());
+    let of = |stage, set: &[(i64, &'static str)]| {
+        let names: Vec<(JobId, ResourceId)> = set
+            .iter()
+            .map(|(id, name)| (JobId::of(DeletionId(*id), 2), name.parse().unwrap()))
+            .collect();
+        digest(stage, names.iter().map(|(job, resource)| (*job, resource)))
+    };
+    let both = of(Stage::Hard, &[(1, "vm/a"), (2, "vm/b")]);
+    assert_eq!(both, of(Stage::Hard, &[(2, "vm/b"), (1, "vm/a")]), "in whatever order");
+    assert_eq!(both.len(), 64);
+    for other in [
+        of(Stage::Purge, &[(1, "vm/a"), (2, "vm/b")]),
+        of(Stage::Hard, &[(1, "vm/a")]),
+        of(Stage::Hard, &[(1, "vm/a"), (3, "vm/b")]),
+        of(Stage::Hard, &[(1, "vm/a"), (2, "vm/c")]),
+    ] {
+        assert_ne!(both, other);
+    }
+    assert_ne!(a, b);
+}
+
+#[test]
+fn a_section_that_cannot_be_meant_is_refused() {
+    let mistake = |text: &str| toml::from_str::<Written>(text).unwrap().budgets().unwrap_err().to_string();
+    assert!(mistake("none = true\na_day = 5").starts_with("none = true"));
+    assert!(mistake("none = true\nscopes = []").starts_with("none = true"));
+    assert!(mistake("days = 0").starts_with("days = 0"));
+    assert!(mistake("days = 32").starts_with("days = 32"));
+    assert!(mistake("stages = []").starts_with("stages"));
+    assert!(mistake("stages = [\"hard\", \"hard\"]").starts_with("stages"));
+    let twice = "scopes = [{ scope = \"a/b\", a_day = 1 }, { scope = \"a/b\", a_day = 2 }]";
+    assert!(mistake(twice).starts_with("scopes: a/b is there twice"));
+    assert!(toml::from_str::<Written>("perday = 5").is_err());
+    assert!(toml::from_str::<Written>("a_day = -1").is_err());
+    assert_eq!(budgets("none = true"), Budgets::none());
+    assert_eq!(budgets(""), Budgets::default());
+}
+
+proptest! {
+    /// I11, over the limit not one step of the batch runs: whatever arrives, in whatever order, nothing is admitted that
+    /// exceeds a number, and a group is never torn apart.
+    #[test]
+    fn no_number_is_ever_exceeded(
+        arrivals in prop::collection::vec((0usize..3, 1i64..8), 1..20),
+        each in 1u64..7, everywhere in 1u64..12,
+    ) {
+        let scopes = ["tenants/a", "tenants/b", "tenants/b/c"];
+        let budgets = budgets(&format!("a_day = {each}\neverywhere = {everywhere}"));
+        let (mut used, mut waiting, mut next, mut batches) = (BTreeMap::new(), Vec::new(), 1, 0);
+        for (of, many) in arrivals {
+            let group = group(scopes[of], Stage::Hard);
+            let arrived = jobs(next, many, Stage::Hard);
+            next += many;
+            let admission = admit(&budgets, [(group.clone(), arrived.clone())].into(), waiting.clone(), used.clone());
+            let admitted = admission.admitted.into_iter().map(|(group, jobs)| (group, jobs.len()));
+            let fitting: Vec<i64> = admission.fitting.iter().map(|batch| batch.batch).collect();
+            for (group, members) in admitted.chain(admission.fitting.into_iter().map(|b| (b.group, b.members.len()))) {
+                *used.entry(group).or_insert(0) += members as u64;
+            }
+            waiting.retain(|batch: &Waiting| !fitting.contains(&batch.batch));
+            for (group, members, _) in admission.frozen {
+                prop_assert_eq!(&members, &arrived, "a group is frozen whole");
+                batches += 1;
+                waiting.push(Waiting { batch: batches, group, members });
+            }
+            prop_assert!(used.values().all(|used| *used <= each));
+            prop_assert!(used.values().sum::<u64>() <= everywhere);
+        }
+    }
+}
