@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
+use sexton_model::belts::budget::Standing;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Lane, OrderSpec, decide};
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub in_force: Arc<InForce>,
     /// The epoch that a person has to review first, if there is one.
     pub review: Option<u32>,
+    /// Where jobs of the batch stand that have to be admitted.
+    pub standing: HashMap<JobId, Standing>,
     /// Orders out by instance and lane.
     pub out: HashMap<(Instance, Lane), u32>,
     /// What is known of each instance.
@@ -150,6 +153,8 @@ pub fn decide_all(
             }
         };
         let answered = |instance: &Instance| pulses.get(instance).and_then(|pulsed| pulsed.answered_at);
+        let known = &loaded.standing;
+        let standing = |job: JobId| known.get(&job).cloned().unwrap_or_default();
         let context = Context {
             now,
             day: loaded.day,
@@ -158,6 +163,7 @@ pub fn decide_all(
             review: loaded.review,
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
+            standing: &standing,
             answered: &answered,
         };
         let event = fit::fitting(deletion, &intent.event, &loaded.pinned);

@@ -1,4 +1,5 @@
 //! What can go wrong in the ledger.
+use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
@@ -86,6 +87,9 @@ pub enum NotDone {
     /// The ceiling cannot be set so.
     #[error(transparent)]
     Ceiling(#[from] CannotSet),
+    /// The batch cannot be approved.
+    #[error(transparent)]
+    Approval(#[from] CannotApprove),
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,

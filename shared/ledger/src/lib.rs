@@ -10,6 +10,7 @@
 mod archive;
 pub mod batch;
 mod bounds;
+mod budget;
 mod chains;
 mod error;
 mod fit;
@@ -45,6 +46,7 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
 
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
+pub use budget::{Admitted, Approval, BatchRow, BatchView, Member};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
@@ -221,6 +223,26 @@ pub trait Ledger: DueReader {
 
     /// Deletions, newest first.
     async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError>;
+
+    /// Admit what is due with these jobs (at most [`RUN_MAX`]), or freeze it as batches: all that is due of each of their
+    /// groups, under one lock. Batches that fit by now are let go, also if no job is named.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError>;
+
+    /// Batches that wait, the oldest first.
+    async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError>;
+
+    /// One that waits, with all its members.
+    async fn batch(&self, batch: i64) -> Result<Option<BatchView>, LedgerError>;
+
+    /// Let a batch go, beside the budget: once, for some days, and for exactly the set that was looked at. Its members
+    /// are to be looked at again.
+    ///
+    /// # Errors
+    /// If the store did not do it. That it may not be approved so is the inner result.
+    async fn approve(&self, approval: Approval) -> Result<Result<Vec<JobId>, NotDone>, LedgerError>;
 
     /// Pause. In force when this returns: no transaction that dispatches overlaps it.
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError>;

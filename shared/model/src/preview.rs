@@ -138,7 +138,12 @@ mod tests {
     fn what_waits_for_working_hours_says_from_when() {
         let (d, _, now, in_force) = test_deletion();
         let hours = Windows::default();
-        let stages = preview(&d, (&in_force, &Policy { windows: Some(hours.clone()), budgets: None }), Day::Calendar, now);
+        let stages = preview(
+            &d,
+            (&in_force, &Policy { windows: Some(hours.clone()), budgets: None }),
+            Day::Calendar,
+            now,
+        );
         let always = preview(&d, (&in_force, &Policy { windows: None, budgets: None }), Day::Calendar, now);
         for (stage, always) in stages.iter().zip(&always) {
             let bound = stage.stage >= Stage::Hard;

@@ -15,7 +15,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::memory::Headed;
 use super::records::Statement;
-use super::{PgLedger, codes, jobs, pause, review};
+use super::{PgLedger, admit, codes, jobs, pause, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError, Pulsed};
 
@@ -142,10 +142,11 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         || plan.stage(stage).steps.iter().any(|step| removes(&step.performer))
 }
 
-/// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began.
+/// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began,
+/// and `asked` are the jobs whose admission has to be known.
 pub(super) async fn load(
     db: &mut PgConnection,
-    ids: &[i64],
+    (ids, asked): (&[i64], &[i64]),
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
@@ -188,8 +189,10 @@ pub(super) async fn load(
         Some(in_force) => in_force,
         None => ledger.memory.keep_in_force(head, pause::in_force(db).await?),
     };
+    let now = Timestamp(facts.try_get(0).map_err(part())?);
     let loaded = Loaded {
-        now: Timestamp(facts.try_get(0).map_err(part())?),
+        now,
+        standing: admit::standing(db, asked, now).await?,
         day: ledger.options.day,
         epoch: mark.epoch,
         review: facts.try_get::<bool, _>(12).map_err(part())?.then_some(mark.epoch),

@@ -10,6 +10,7 @@
 //! Why no `SKIP LOCKED`: the finders give hints without locks, and an intent must be answered, not skipped.
 //! Why READ COMMITTED: with locks taken first, each later statement sees what the locks protect; a stricter
 //! level would see the state before the wait for the lock, and fail instead.
+mod admit;
 mod archive;
 mod attest;
 mod chain;
@@ -55,9 +56,9 @@ use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, wi
 use crate::known::Known;
 use crate::round::Round;
 use crate::{
-    Alive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Facts, Grown, Health,
-    InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone, Options, Page, Paused, ResourceFilter,
-    ResourceView, StubFilter, Verified,
+    Admitted, Alive, Approval, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow, DeletionView,
+    DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone,
+    Options, Page, Paused, ResourceFilter, ResourceView, StubFilter, Verified,
 };
 use error::doing;
 
@@ -197,6 +198,25 @@ impl Ledger for PgLedger {
 
     async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
         views::deletions(self, filter).await
+    }
+
+    async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError> {
+        within("jobs", jobs.len(), RUN_MAX)?;
+        admit::admit(self, &jobs).await
+    }
+
+    async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading batches"))?;
+        admit::waiting(&mut db).await
+    }
+
+    async fn batch(&self, batch: i64) -> Result<Option<BatchView>, LedgerError> {
+        let mut tx = self.pool.begin_with(SNAPSHOT).await.map_err(doing("reading a batch"))?;
+        admit::view(&mut tx, batch).await
+    }
+
+    async fn approve(&self, approval: Approval) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
+        admit::approve(self, &approval).await
     }
 
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {

@@ -145,6 +145,12 @@ pub(super) async fn append(db: &mut PgConnection, event: &LedgerEvent) -> Result
     all_there("ledger", done.rows_affected(), 1)
 }
 
+/// The same, for whoever has not locked the ledger's row.
+pub(super) async fn append_alone(db: &mut PgConnection, event: &LedgerEvent) -> Result<(), LedgerError> {
+    sqlx::query(LOCK).execute(&mut *db).await.map_err(doing("locking the ledger"))?;
+    append(db, event).await
+}
+
 async fn orders_out(db: &mut PgConnection, covers: &PauseSelector) -> Result<u64, LedgerError> {
     let count: i64 = sqlx::query_scalar(ORDERS_OUT)
         .bind(covers.stage.map(|stage| i64::from(stage.index())))

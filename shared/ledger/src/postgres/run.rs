@@ -14,7 +14,7 @@ use super::error::{Collision, collision, corrupt, doing, unfit_value};
 use super::records::Statement;
 use super::{PgLedger, load, write};
 use crate::batch::{Settled, decide_all};
-use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, fit, known};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, budget, fit, known};
 
 const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
      JOIN unnest($1::bigint[], $2::smallint[]) AS v (job_id, step) ON m.job_id = v.job_id AND m.step = v.step";
@@ -101,7 +101,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let statements = ledger.memory.records.of(&mut tx, &ids).await?;
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
-    let (mut loaded, facts) = load::load(&mut tx, &ids, heads, &statements, ledger, &seen).await?;
+    let asked = budget::asked(batch, &ledger.options.policy, ledger.options.day);
+    let (mut loaded, facts) = load::load(&mut tx, (&ids, &asked), heads, &statements, ledger, &seen).await?;
     let joins = fit::joins(&loaded, batch);
     let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
     let mut pinned = write::targets_of(&mut tx, at).await?;

@@ -90,6 +90,7 @@ mod tests {
             deletions: HashMap::new(),
             in_force: Arc::default(),
             review: None,
+            standing: HashMap::new(),
             out: HashMap::new(),
             pulses: HashMap::new(),
             pinned: HashMap::new(),

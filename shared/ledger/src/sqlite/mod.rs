@@ -9,6 +9,7 @@
 //!
 //! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
 //! [`SqliteLedger::open`] goes on from the last commit.
+mod admitting;
 mod archive;
 mod attesting;
 mod clock;
@@ -57,9 +58,9 @@ use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
-    Alive, Archive, Decided, DeletionFilter, DeletionRow, DeletionView, DueReader, Ended, Facts, Grown,
-    Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone, Page, Paused, ResourceFilter,
-    ResourceView, StubFilter, Verified,
+    Admitted, Alive, Approval, Archive, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow,
+    DeletionView, DueReader, Ended, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError,
+    NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -243,6 +244,29 @@ impl Ledger for SqliteLedger {
     async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
         let filter = filter.clone();
         self.reads.read(move |db| views::deletions(db, &filter)).await
+    }
+
+    async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError> {
+        within("jobs", jobs.len(), RUN_MAX)?;
+        match self.ask(Work::Admit(jobs)).await? {
+            Answer::Admit(admitted) => Ok(admitted),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError> {
+        self.reads.read(admitting::waiting).await
+    }
+
+    async fn batch(&self, batch: i64) -> Result<Option<BatchView>, LedgerError> {
+        self.reads.read(move |db| admitting::view(db, batch)).await
+    }
+
+    async fn approve(&self, approval: Approval) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
+        match self.ask(Work::Approve(approval)).await? {
+            Answer::Approve(done) => Ok(done),
+            other => Err(mixed_up(&other)),
+        }
     }
 
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {

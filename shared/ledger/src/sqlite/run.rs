@@ -3,15 +3,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::admitting;
 use super::connection::Db;
-
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::decider::{Decider, decide};
 use super::memory::{Memory, Staged, Standing, in_force, manifest_key, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
 use crate::batch::Loaded;
-use crate::{Dispatch, Intent, LedgerError, fit};
+use crate::{Dispatch, Intent, LedgerError, budget, fit};
 
 /// What a batch is decided with besides the table.
 #[derive(Debug, Clone)]
@@ -87,6 +87,7 @@ fn load(
         Some(pulses) => pulses,
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
+    let asked = budget::asked(intents, &setting.policy, setting.day);
     let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,
@@ -95,6 +96,7 @@ fn load(
         deletions,
         in_force,
         review: review.then_some(epoch),
+        standing: admitting::standing(db, &asked, staged.now)?,
         out: std::mem::take(&mut staged.out),
         pulses,
         pinned: HashMap::new(),

@@ -10,7 +10,7 @@ use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId};
+use sexton_model::{Actor, DeletionId, JobId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -18,9 +18,9 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{archive, attesting, inventory, pausing, reviewing, run};
+use super::{admitting, archive, attesting, inventory, pausing, reviewing, run};
 use crate::known::Known;
-use crate::{Alive, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
 /// their callers.
@@ -43,6 +43,8 @@ pub(super) enum Work {
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
     Ceiling(NewCeiling),
+    Admit(Vec<JobId>),
+    Approve(Approval),
     Pulse(Vec<Alive>),
     Checkpoint,
     Confront(Checkpoint),
@@ -61,6 +63,8 @@ pub(super) enum Answer {
     Pause(Paused),
     Resume(Option<Pause>),
     Ceiling(Result<(), NotDone>),
+    Admit(Admitted),
+    Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
     Checkpoint(Result<Mark, Behind>),
     Confront(Option<Review>, Mark),
@@ -195,6 +199,8 @@ fn one(
         }
         Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
         Work::Ceiling(new) => Answer::Ceiling(pausing::set_ceiling(db, memory, staged, new)?),
+        Work::Admit(jobs) => Answer::Admit(admitting::admit(db, staged, setting, jobs)?),
+        Work::Approve(approval) => Answer::Approve(admitting::approve(db, staged, setting, approval)?),
         Work::Pulse(alive) => {
             pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us()))?;
             Answer::Pulse

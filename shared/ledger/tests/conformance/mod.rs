@@ -7,6 +7,7 @@ mod archive;
 mod attested;
 mod belts;
 mod bounds;
+mod budgets;
 mod cancel;
 mod chains;
 mod inventory;
@@ -27,6 +28,7 @@ pub use self::archive::*;
 pub use self::attested::*;
 pub use self::belts::*;
 pub use self::bounds::*;
+pub use self::budgets::*;
 pub use self::cancel::*;
 pub use self::chains::*;
 pub use self::inventory::*;
@@ -115,6 +117,13 @@ macro_rules! conformance_tests {
             a_resume_looks_at_what_it_stopped,
             a_ceiling_stops_what_is_above_it,
             a_new_ledger_only_observes,
+            over_the_limit_not_one_begins,
+            what_fits_begins_and_slow_drips_count,
+            what_has_not_begun_in_time_asks_anew_and_is_charged_once,
+            an_approval_is_of_exactly_one_set_and_by_somebody_else,
+            an_approval_runs_out,
+            a_batch_that_everybody_left_ends,
+            later_stages_are_counted_by_themselves,
             protection_stops_a_live_record,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, Dispatch, DueReader, Intent, Ledger, NotDone};
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::budget::Written;
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
@@ -425,5 +426,53 @@ async fn of_many_that_sign_the_same_number_one_is_kept() {
             faster += usize::from(task.await.unwrap());
         }
         assert_eq!((faster, kept(&*ledgers[0]).await.0.number()), (1, round));
+    }
+}
+
+/// Each coordinator admits one of another scope, all at once: together they may be five, and no more are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_that_admit_at_once_make_one_decision() {
+    let database = Database::new().await;
+    let written: Written = toml::from_str("a_day = 5\neverywhere = 5").unwrap();
+    let mut options = stage::options();
+    options.policy.budgets = Some(written.budgets().unwrap());
+    let mut ledgers = Vec::new();
+    for _ in 0..8 {
+        ledgers.push(database.open(options.clone()).await.unwrap());
+    }
+    let hand = Stagehand { ledger: ledgers[0].clone(), plan: stage::plan() };
+    for round in 0..10 {
+        let mut ids = Vec::new();
+        for n in 0..ledgers.len() {
+            let mut resource = stage::resource(&format!("vm{round}-{n}"), &format!("{round}-{n}"));
+            resource.scope = format!("tenants/t{round}-{n}").parse().unwrap();
+            let id = resource.id.clone();
+            assert_eq!(hand.ledger.register(vec![resource], &actor("ops"), true).await.unwrap(), [Ok(())]);
+            let wanted = hand.wanted(&id).await;
+            ids.push(hand.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap());
+        }
+        hand.until(hand.now().await.plus_ms(5)).await;
+        let barrier = Arc::new(Barrier::new(ledgers.len()));
+        let tasks: Vec<JoinHandle<usize>> = ledgers
+            .iter()
+            .zip(&ids)
+            .map(|(ledger, id)| {
+                let (ledger, barrier, job) = (ledger.clone(), barrier.clone(), job_id(*id, Stage::Announce));
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    ledger.admit(vec![job]).await.unwrap().frozen.len()
+                })
+            })
+            .collect();
+        let mut frozen = 0;
+        for task in tasks {
+            frozen += task.await.unwrap();
+        }
+        assert_eq!(frozen, ledgers.len() - 5, "in round {round}");
+        let mut db = database.raw().await;
+        sqlx::raw_sql("DELETE FROM admitted; DELETE FROM batch_members; UPDATE batches SET waits = false")
+            .execute(&mut db)
+            .await
+            .unwrap();
     }
 }

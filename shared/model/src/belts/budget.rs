@@ -200,7 +200,9 @@ impl Budgets {
 
     /// Until when an approval at `now` is good.
     pub fn approved_until(now: Timestamp, day: Day) -> Timestamp {
-        Timestamp(now.0.saturating_add(day_us(day).saturating_mul(APPROVED_DAYS)).max(Self::good_until(now, day).0))
+        Timestamp(
+            now.0.saturating_add(day_us(day).saturating_mul(APPROVED_DAYS)).max(Self::good_until(now, day).0),
+        )
     }
 
     /// The first part of a day that counts at `now`: what began in the span was admitted so long before it at most.
@@ -255,8 +257,8 @@ pub struct Waiting {
     pub batch: i64,
     /// What its members have in common.
     pub group: Group,
-    /// Those that still wait.
-    pub members: Vec<JobId>,
+    /// How many of them still wait.
+    pub members: usize,
 }
 
 /// What is to become of what is due.
@@ -284,16 +286,16 @@ pub fn admit(
     let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
     waiting.sort_unstable_by_key(|batch| batch.batch);
     for batch in waiting {
-        if batch.members.is_empty() {
+        if batch.members == 0 {
             admission.left.push(batch.batch);
             continue;
         }
-        match exceeded(budgets, &batch.group, batch.members.len(), &used) {
+        match exceeded(budgets, &batch.group, batch.members, &used) {
             Some(why) if why.alone() => {}
             Some(why) => drop(turn.entry(batch.group).or_insert(why)),
             None if turn.contains_key(&batch.group) => {}
             None => {
-                charge(&mut used, &batch.group, batch.members.len());
+                charge(&mut used, &batch.group, batch.members);
                 admission.fitting.push(batch);
             }
         }

@@ -52,7 +52,9 @@ pub enum Mistake {
     #[error("days = {0}: expected 1 to {DAYS_MAX}")]
     Days(u16),
     /// Nothing would be limited, and it does not say so.
-    #[error("stages: expected one or more of announce, soft, hard, purge and recycle, each once, or none = true alone")]
+    #[error(
+        "stages: expected one or more of announce, soft, hard, purge and recycle, each once, or none = true alone"
+    )]
     Stages,
     /// More scopes than are counted.
     #[error("scopes: {0} of them: expected at most {SCOPES_MAX}")]

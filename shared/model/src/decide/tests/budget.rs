@@ -40,7 +40,10 @@ fn what_nobody_has_looked_at_is_refused_and_nothing_is_written() {
     let mut bench = bench();
     bench.standing = Standing::Unknown;
     bench.policy.budgets = None;
-    assert!(bench.ask(&Event::Claim { job: stage(Stage::Announce) }).is_ok(), "a rehearsal is not limited by default");
+    assert!(
+        bench.ask(&Event::Claim { job: stage(Stage::Announce) }).is_ok(),
+        "a rehearsal is not limited by default"
+    );
 }
 
 #[test]

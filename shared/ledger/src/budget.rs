@@ -1,0 +1,206 @@
+//! Budgets, as both footings keep them: what is read for them, and what is shown of a batch.
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::{self, Budgets, CannotApprove, Exceeded, Group, Waiting};
+use sexton_model::decide::Event;
+use sexton_model::job::{JobKind, Stage};
+use sexton_model::time::Day;
+use sexton_model::{Actor, DeletionId, JobId, ResourceId, Timestamp};
+
+use crate::rules::LedgerEvent;
+use crate::{Intent, LedgerError, known};
+
+/// A batch that may not begin, or that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRow {
+    /// Its number.
+    pub batch: i64,
+    /// What its members have in common.
+    pub group: Group,
+    /// Since when.
+    pub frozen_at: Timestamp,
+    /// Why it may not begin.
+    pub exceeded: Exceeded,
+    /// Members that still wait.
+    pub waiting: u64,
+}
+
+/// One that waits in a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its job.
+    pub job: JobId,
+    /// Its resource.
+    pub resource: ResourceId,
+    /// Who asked for its deletion.
+    pub requested_by: Actor,
+}
+
+/// A batch and all that wait in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchView {
+    /// The batch.
+    pub row: BatchRow,
+    /// Who waits, ascending.
+    pub members: Vec<Member>,
+}
+
+impl BatchView {
+    /// What whoever approves it approves.
+    pub fn digest(&self) -> String {
+        budget::digest(self.row.group.stage, self.members.iter().map(|m| (m.job, &m.resource)))
+    }
+
+    /// May it be approved?
+    ///
+    /// # Errors
+    /// If it is another set, or if whoever approves requested some of it.
+    pub(crate) fn check(&self, approval: &Approval) -> Result<(), CannotApprove> {
+        let (batch, digest) = (self.row.batch, self.digest());
+        if self.members.is_empty() {
+            return Err(CannotApprove::NoSuchBatch(batch));
+        }
+        if digest != approval.digest {
+            return Err(CannotApprove::OtherSet { batch, digest });
+        }
+        match self.members.iter().find(|member| member.requested_by == approval.by) {
+            Some(member) => {
+                Err(CannotApprove::Requested { by: approval.by.clone(), resource: member.resource.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Somebody approves a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Which.
+    pub batch: i64,
+    /// Of the set that was looked at.
+    pub digest: String,
+    /// Who.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+}
+
+/// What became of what is due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// Members of batches that fit by now: look at them again.
+    pub again: Vec<JobId>,
+    /// Batches that were frozen just now.
+    pub frozen: Vec<BatchRow>,
+}
+
+/// What is stored of a batch besides its group.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Body {
+    pub(crate) exceeded: Exceeded,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended: Option<Ended>,
+}
+
+/// How a batch ended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub(crate) enum Ended {
+    /// Somebody approved it.
+    Approved { at: Timestamp, by: Actor, reason: String },
+    /// The budget has room for it.
+    Fits { at: Timestamp },
+    /// Nobody waits any more.
+    Left { at: Timestamp },
+}
+
+impl Ended {
+    pub(crate) fn of(approval: &Approval, at: Timestamp) -> Self {
+        Self::Approved { at, by: approval.by.clone(), reason: approval.reason.clone() }
+    }
+}
+
+/// A job that is due and not admitted, with the part of a day where an admission of it that is over is still counted.
+#[derive(Debug)]
+pub(crate) struct DueJob {
+    pub(crate) job: JobId,
+    pub(crate) group: Group,
+    pub(crate) charged: Option<Timestamp>,
+}
+
+/// All that a decision about budgets is made on, read under their lock.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) due: Vec<DueJob>,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) used: BTreeMap<Group, u64>,
+}
+
+impl Read {
+    /// Decide. What of an admission that is over is still counted is taken back first: nobody is charged twice.
+    pub(crate) fn decide(self, budgets: &Budgets, from: Timestamp) -> budget::Admission {
+        let Self { due, waiting, mut used } = self;
+        let mut groups: BTreeMap<Group, Vec<JobId>> = BTreeMap::new();
+        for DueJob { job, group, charged } in due {
+            if charged.is_some_and(|bucket| bucket >= from)
+                && let Some(used) = used.get_mut(&group)
+            {
+                *used = used.saturating_sub(1);
+            }
+            groups.entry(group).or_default().push(job);
+        }
+        budget::admit(budgets, groups, waiting, used)
+    }
+}
+
+/// The jobs of a batch of intents whose admission has to be known for it.
+pub(crate) fn asked(intents: &[Intent], policy: &Policy, day: Day) -> Vec<i64> {
+    let job = |intent: &Intent| match &intent.event {
+        Event::Claim { job } | Event::Recheck { job } => Some(*job),
+        _ => None,
+    };
+    let jobs = intents.iter().filter_map(job);
+    jobs.filter(|job| stage(*job).is_some_and(|stage| policy.counts(stage, day))).map(|job| job.0).collect()
+}
+
+/// The stage of a job; none of a restore.
+pub(crate) fn stage(job: JobId) -> Option<Stage> {
+    match JobKind::from_slot(job.slot()) {
+        Some(JobKind::Stage(stage)) => Some(stage),
+        Some(JobKind::Restore) | None => None,
+    }
+}
+
+/// The stage of a stored slot.
+pub(crate) fn stage_of_slot(slot: i16) -> Option<Stage> {
+    usize::try_from(slot).ok().and_then(|slot| Stage::ALL.get(slot).copied())
+}
+
+/// Members that are named in the event of a batch that was frozen; its digest is of all.
+const NAMED: usize = 1000;
+
+/// The event of a batch that was frozen.
+pub(crate) fn frozen(row: &BatchRow, jobs: &[JobId], at: Timestamp) -> LedgerEvent {
+    let members: Vec<DeletionId> = jobs.iter().take(NAMED).map(|job| job.deletion()).collect();
+    let body = json!({
+        "batch": row.batch, "group": row.group, "exceeded": row.exceeded, "count": jobs.len(), "members": members,
+    });
+    LedgerEvent { at, what: "frozen".into(), by: "coordinator".into(), body }
+}
+
+/// The event of a batch that ended.
+pub(crate) fn ended(batch: i64, ended: &Ended, digest: Option<&str>) -> Result<LedgerEvent, LedgerError> {
+    let (at, what, by) = match ended {
+        Ended::Approved { at, by, .. } => (*at, "approved", by.to_string()),
+        Ended::Fits { at } => (*at, "fits", "coordinator".to_owned()),
+        Ended::Left { at } => (*at, "left", "coordinator".to_owned()),
+    };
+    let mut body = json!({ "batch": batch, "ended": known::value(ended)? });
+    if let Some(digest) = digest {
+        body["digest"] = digest.into();
+    }
+    Ok(LedgerEvent { at, what: what.to_owned(), by, body })
+}

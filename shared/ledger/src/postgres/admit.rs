@@ -1,0 +1,338 @@
+//! Budgets: what is due is admitted, or frozen as a batch, under one lock, so that any number of coordinators make one
+//! decision.
+use std::collections::{BTreeMap, HashMap};
+
+use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::{JobId, Timestamp};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::error::{all_there, corrupt, doing};
+use super::{PgLedger, find, pause};
+use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
+use crate::rules::text;
+use crate::{LedgerError, NotDone};
+
+/// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
+
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch: line by line, so that what
+/// is not due is not touched.
+const DUE: &str = "WITH RECURSIVE lines AS ( \
+       (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
+       UNION ALL \
+       SELECT (SELECT j.wants FROM jobs j WHERE j.queued AND j.wants > l.wants ORDER BY j.wants LIMIT 1) \
+         FROM lines l WHERE l.wants IS NOT NULL), \
+     groups AS (SELECT DISTINCT d.kind, d.scope, j.id % 8 AS slot FROM jobs j \
+       JOIN deletions d ON d.id = j.deletion_id WHERE j.id = ANY($1)) \
+     SELECT j.id, d.kind, d.scope, (j.id % 8)::smallint, a.bucket FROM lines l \
+     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at <= $2 \
+     JOIN deletions d ON d.id = j.deletion_id AND d.status = 0 \
+     JOIN groups g ON g.kind = d.kind AND g.scope = d.scope AND g.slot = j.id % 8 \
+     LEFT JOIN admissions a ON a.job = j.id \
+     WHERE l.wants IS NOT NULL AND (a.good_until IS NULL OR a.good_until <= $2) \
+       AND NOT EXISTS (SELECT 1 FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
+     ORDER BY j.due_at, j.id LIMIT $3";
+const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
+     (SELECT count(*) FROM batch_members m JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) WHERE m.batch = b.id) \
+     FROM batches b WHERE b.waits ORDER BY b.id";
+const ONE: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, 0::bigint FROM batches b \
+     WHERE b.waits AND b.id = $1";
+const MEMBERS: &str = "SELECT j.id, j.resource, r.body::json ->> 'requested_by' FROM batch_members m \
+     JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) JOIN records r ON r.deletion_id = j.deletion_id \
+     WHERE m.batch = $1 ORDER BY j.id";
+const USED: &str = "SELECT kind, scope, slot, sum(count)::bigint FROM admitted \
+     WHERE slot = ANY($1) AND bucket >= $2 GROUP BY 1, 2, 3";
+/// What is admitted anew is counted there, and no longer where it was.
+const TAKE_BACK: &str = "WITH old AS (DELETE FROM admissions a \
+       USING unnest($1::bigint[], $2::text[], $3::text[], $4::smallint[]) AS k (job, kind, scope, slot) \
+       WHERE a.job = k.job RETURNING k.kind, k.scope, k.slot, a.bucket) \
+     UPDATE admitted s SET count = s.count - o.count FROM \
+       (SELECT kind, scope, slot, bucket, count(*) AS count FROM old WHERE bucket IS NOT NULL GROUP BY 1, 2, 3, 4) o \
+     WHERE s.kind = o.kind AND s.scope = o.scope AND s.slot = o.slot AND s.bucket = o.bucket";
+const ADMIT: &str = "INSERT INTO admissions (job, bucket, good_until) \
+     SELECT k.job, $2, $3 FROM unnest($1::bigint[]) AS k (job) \
+     ON CONFLICT (job) DO UPDATE SET bucket = excluded.bucket, good_until = excluded.good_until";
+const CHARGE: &str = "INSERT INTO admitted (kind, scope, slot, bucket, count) VALUES ($1, $2, $3, $4, $5) \
+     ON CONFLICT (kind, slot, scope, bucket) DO UPDATE SET count = admitted.count + excluded.count";
+const FREEZE: &str = "INSERT INTO batches (id, kind, scope, slot, frozen_at, waits, body) \
+     SELECT coalesce(max(id), 0) + 1, $1, $2, $3, $4, true, $5 FROM batches RETURNING id";
+const JOIN: &str =
+    "INSERT INTO batch_members (job, batch) SELECT k.job, $2 FROM unnest($1::bigint[]) AS k (job)";
+const END: &str = "UPDATE batches SET waits = false, body = $2 WHERE id = $1 AND waits";
+const LEAVE: &str = "DELETE FROM batch_members WHERE batch = $1";
+const STANDING: &str = "SELECT job, NULL::bigint, NULL::text FROM admissions WHERE job = ANY($1) AND good_until > $2 \
+     UNION ALL SELECT m.job, b.id, b.body FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits \
+     WHERE m.job = ANY($1)";
+const FORGET: [&str; 2] =
+    ["DELETE FROM admissions WHERE good_until < $1", "DELETE FROM admitted WHERE bucket < $1"];
+
+/// Admit what is due with these jobs, or freeze it; and let go what fits by now.
+pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted, LedgerError> {
+    let part = || doing("admitting what is due");
+    let (policy, day) = (&ledger.options.policy, ledger.options.day);
+    let budgets = policy.budgets(day);
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    let now = find::clock(&mut tx).await?;
+    let from = budgets.counted_from(now, day);
+    if jobs.is_empty() {
+        for forget in FORGET {
+            sqlx::query(forget).bind(from.0).execute(&mut *tx).await.map_err(part())?;
+        }
+    }
+    let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
+    let due = if ids.is_empty() { Vec::new() } else { due(&mut tx, &ids, now).await? };
+    let rows = waiting(&mut tx).await?;
+    let of_batch = |row: &BatchRow| Waiting {
+        batch: row.batch,
+        group: row.group.clone(),
+        members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
+    };
+    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    let used = used(&mut tx, &slots, from).await?;
+    forget_old(&mut tx, &due).await?;
+    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used };
+    let admission = read.decide(&budgets, from);
+    let mut done = Admitted::default();
+    for (group, jobs) in &admission.admitted {
+        charge(&mut tx, (group, jobs), (now, ledger)).await?;
+    }
+    for batch in admission.fitting {
+        let jobs =
+            members(&mut tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
+        charge(&mut tx, (&batch.group, &jobs), (now, ledger)).await?;
+        end(&mut tx, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None).await?;
+        done.again.extend(jobs);
+    }
+    for batch in admission.left {
+        end(&mut tx, find_row(&rows, batch)?, Ended::Left { at: now }, None).await?;
+    }
+    for (group, jobs, exceeded) in admission.frozen {
+        let mut row = BatchRow { batch: 0, group, frozen_at: now, exceeded, waiting: jobs.len() as u64 };
+        freeze(&mut tx, &mut row, &jobs).await?;
+        done.frozen.push(row);
+    }
+    tx.commit().await.map_err(part())?;
+    Ok(done)
+}
+
+fn find_row(rows: &[BatchRow], batch: i64) -> Result<&BatchRow, LedgerError> {
+    rows.iter().find(|row| row.batch == batch).ok_or_else(|| corrupt("batches", batch, "is missing"))
+}
+
+async fn due(db: &mut PgConnection, ids: &[i64], now: Timestamp) -> Result<Vec<DueJob>, LedgerError> {
+    let part = || doing("reading what is due");
+    let most = i64::try_from(sexton_model::belts::budget::BATCH_MAX).unwrap_or(i64::MAX);
+    let rows = sqlx::query(DUE).bind(ids).bind(now.0).bind(most).fetch_all(db).await.map_err(part())?;
+    let due = |row: &PgRow| {
+        let charged: Option<i64> = row.try_get(4).map_err(part())?;
+        let job = JobId(row.try_get(0).map_err(part())?);
+        Ok(DueJob { job, group: group(row, 1)?, charged: charged.map(Timestamp) })
+    };
+    rows.iter().map(due).collect()
+}
+
+/// Kind, scope and slot, from this column on.
+fn group(row: &PgRow, at: usize) -> Result<Group, LedgerError> {
+    let part = || doing("reading a group");
+    let kind: &str = row.try_get(at).map_err(part())?;
+    let scope: &str = row.try_get(at + 1).map_err(part())?;
+    let slot: i16 = row.try_get(at + 2).map_err(part())?;
+    Ok(Group {
+        kind: kind.parse().map_err(|_| corrupt("batches", kind, "not a kind"))?,
+        scope: scope.parse().map_err(|_| corrupt("batches", scope, "not a scope"))?,
+        stage: budget::stage_of_slot(slot).ok_or_else(|| corrupt("batches", slot, "not a stage"))?,
+    })
+}
+
+async fn used(
+    db: &mut PgConnection,
+    slots: &[i16],
+    from: Timestamp,
+) -> Result<BTreeMap<Group, u64>, LedgerError> {
+    let part = || doing("counting what was admitted");
+    let rows = sqlx::query(USED).bind(slots).bind(from.0).fetch_all(db).await.map_err(part())?;
+    let one = |row: &PgRow| {
+        let count: i64 = row.try_get(3).map_err(part())?;
+        Ok((group(row, 0)?, u64::try_from(count).unwrap_or(0)))
+    };
+    rows.iter().map(one).collect()
+}
+
+/// Admissions that are over.
+async fn forget_old(db: &mut PgConnection, due: &[DueJob]) -> Result<(), LedgerError> {
+    let old: Vec<&DueJob> = due.iter().filter(|due| due.charged.is_some()).collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(TAKE_BACK)
+        .bind(old.iter().map(|due| due.job.0).collect::<Vec<_>>())
+        .bind(old.iter().map(|due| due.group.kind.to_string()).collect::<Vec<_>>())
+        .bind(old.iter().map(|due| due.group.scope.to_string()).collect::<Vec<_>>())
+        .bind(old.iter().map(|due| i16::from(due.group.stage.index())).collect::<Vec<_>>())
+        .execute(db)
+        .await
+        .map(drop)
+        .map_err(doing("taking back admissions that are over"))
+}
+
+async fn charge(
+    db: &mut PgConnection,
+    (group, jobs): (&Group, &[JobId]),
+    (now, ledger): (Timestamp, &PgLedger),
+) -> Result<(), LedgerError> {
+    let day = ledger.options.day;
+    let bucket = Budgets::bucket(now, day);
+    insert(db, jobs, Some(bucket), Budgets::good_until(now, day)).await?;
+    sqlx::query(CHARGE)
+        .bind(group.kind.to_string())
+        .bind(group.scope.to_string())
+        .bind(i16::from(group.stage.index()))
+        .bind(bucket.0)
+        .bind(i64::try_from(jobs.len()).unwrap_or(i64::MAX))
+        .execute(db)
+        .await
+        .map(drop)
+        .map_err(doing("charging a budget"))
+}
+
+async fn insert(
+    db: &mut PgConnection,
+    jobs: &[JobId],
+    bucket: Option<Timestamp>,
+    good_until: Timestamp,
+) -> Result<(), LedgerError> {
+    let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
+    let done =
+        sqlx::query(ADMIT).bind(ids).bind(bucket.map(|bucket| bucket.0)).bind(good_until.0).execute(db);
+    all_there("admissions", done.await.map_err(doing("admitting"))?.rows_affected(), jobs.len())
+}
+
+async fn freeze(db: &mut PgConnection, row: &mut BatchRow, jobs: &[JobId]) -> Result<(), LedgerError> {
+    let part = || doing("freezing a batch");
+    let body = text(&Body { exceeded: row.exceeded.clone(), ended: None })?;
+    row.batch = sqlx::query_scalar(FREEZE)
+        .bind(row.group.kind.to_string())
+        .bind(row.group.scope.to_string())
+        .bind(i16::from(row.group.stage.index()))
+        .bind(row.frozen_at.0)
+        .bind(body)
+        .fetch_one(&mut *db)
+        .await
+        .map_err(part())?;
+    let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
+    let done = sqlx::query(JOIN).bind(ids).bind(row.batch).execute(&mut *db).await.map_err(part())?;
+    all_there("batch_members", done.rows_affected(), jobs.len())?;
+    pause::append_alone(db, &budget::frozen(row, jobs, row.frozen_at)).await
+}
+
+async fn end(
+    db: &mut PgConnection,
+    row: &BatchRow,
+    how: Ended,
+    digest: Option<&str>,
+) -> Result<(), LedgerError> {
+    let part = || doing("ending a batch");
+    let event = budget::ended(row.batch, &how, digest)?;
+    let body = text(&Body { exceeded: row.exceeded.clone(), ended: Some(how) })?;
+    let done = sqlx::query(END).bind(row.batch).bind(body).execute(&mut *db).await.map_err(part())?;
+    all_there("batches", done.rows_affected(), 1)?;
+    sqlx::query(LEAVE).bind(row.batch).execute(&mut *db).await.map_err(part())?;
+    pause::append_alone(db, &event).await
+}
+
+/// Batches that wait.
+pub(super) async fn waiting(db: &mut PgConnection) -> Result<Vec<BatchRow>, LedgerError> {
+    let rows = sqlx::query(WAITING).fetch_all(db).await.map_err(doing("reading batches"))?;
+    rows.iter().map(batch).collect()
+}
+
+fn batch(row: &PgRow) -> Result<BatchRow, LedgerError> {
+    let part = || doing("reading a batch");
+    let id: i64 = row.try_get(0).map_err(part())?;
+    let waiting: i64 = row.try_get(6).map_err(part())?;
+    Ok(BatchRow {
+        batch: id,
+        group: group(row, 1)?,
+        frozen_at: Timestamp(row.try_get(4).map_err(part())?),
+        exceeded: body(id, row.try_get(5).map_err(part())?)?.exceeded,
+        waiting: u64::try_from(waiting).unwrap_or(0),
+    })
+}
+
+fn body(batch: i64, text: &str) -> Result<Body, LedgerError> {
+    serde_json::from_str(text).map_err(|e| corrupt("batches", batch, e.to_string()))
+}
+
+async fn members(db: &mut PgConnection, batch: i64) -> Result<Vec<Member>, LedgerError> {
+    let part = || doing("reading the members of a batch");
+    let rows = sqlx::query(MEMBERS).bind(batch).fetch_all(db).await.map_err(part())?;
+    let member = |row: &PgRow| {
+        let (resource, by): (&str, &str) = (row.try_get(1).map_err(part())?, row.try_get(2).map_err(part())?);
+        Ok(Member {
+            job: JobId(row.try_get(0).map_err(part())?),
+            resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
+            requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
+        })
+    };
+    rows.iter().map(member).collect()
+}
+
+/// One that waits, with its members.
+pub(super) async fn view(db: &mut PgConnection, id: i64) -> Result<Option<BatchView>, LedgerError> {
+    let row = sqlx::query(ONE).bind(id).fetch_optional(&mut *db).await.map_err(doing("reading a batch"))?;
+    let Some(row) = row else { return Ok(None) };
+    let members = members(db, id).await?;
+    let row = BatchRow { waiting: members.len() as u64, ..batch(&row)? };
+    Ok(Some(BatchView { row, members }))
+}
+
+/// Let a batch go, beside the budget; its members are looked at again by whoever asked.
+pub(super) async fn approve(
+    ledger: &PgLedger,
+    approval: &Approval,
+) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
+    let part = || doing("approving a batch");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    let Some(view) = view(&mut tx, approval.batch).await? else {
+        return Ok(Err(CannotApprove::NoSuchBatch(approval.batch).into()));
+    };
+    if let Err(why) = view.check(approval) {
+        return Ok(Err(why.into()));
+    }
+    let now = find::clock(&mut tx).await?;
+    let jobs: Vec<JobId> = view.members.iter().map(|member| member.job).collect();
+    insert(&mut tx, &jobs, None, Budgets::approved_until(now, ledger.options.day)).await?;
+    end(&mut tx, &view.row, Ended::of(approval, now), Some(&approval.digest)).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(Ok(jobs))
+}
+
+/// Where these jobs stand.
+pub(super) async fn standing(
+    db: &mut PgConnection,
+    jobs: &[i64],
+    now: Timestamp,
+) -> Result<HashMap<JobId, Standing>, LedgerError> {
+    let part = || doing("reading admissions");
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = sqlx::query(STANDING).bind(jobs).bind(now.0).fetch_all(db).await.map_err(part())?;
+    let mut found = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let job = JobId(row.try_get(0).map_err(part())?);
+        let batch: Option<i64> = row.try_get(1).map_err(part())?;
+        let standing = match batch {
+            None => Standing::Admitted,
+            Some(batch) => {
+                let exceeded = body(batch, row.try_get(2).map_err(part())?)?.exceeded;
+                Standing::Frozen(Frozen { batch, exceeded })
+            }
+        };
+        found.insert(job, standing);
+    }
+    Ok(found)
+}

@@ -1,0 +1,300 @@
+//! Budgets: what is due is admitted, or frozen as a batch. The one writer makes one decision after the other.
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::params;
+use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::{JobId, Timestamp};
+
+use super::codes::{all_there, body, corrupt};
+use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
+use super::find::LINES_WITH;
+use super::memory::Staged;
+use super::pausing::link;
+use super::run::Setting;
+use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
+use crate::rules::text;
+use crate::{LedgerError, NotDone};
+
+const DOING: &str = "keeping budgets";
+
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch.
+fn due_sql() -> &'static str {
+    static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        format!(
+            "{LINES_WITH}, groups AS (SELECT DISTINCT r.kind, r.scope, n.value % 8 AS slot FROM json_each(?1) AS n \
+               CROSS JOIN records AS r ON r.deletion_id = n.value / 8) \
+             SELECT j.id, r.kind, r.scope, j.id % 8, a.bucket FROM line \
+             CROSS JOIN jobs AS j ON j.queued AND j.wants = line.wants AND j.rank = 2 AND j.due_at <= ?2 \
+             CROSS JOIN records AS r ON r.deletion_id = j.deletion_id \
+             CROSS JOIN groups AS g ON g.kind = r.kind AND g.scope = r.scope AND g.slot = j.id % 8 \
+             CROSS JOIN deletions AS d ON d.id = j.deletion_id AND d.status = 0 \
+             LEFT JOIN admissions AS a ON a.job = j.id \
+             WHERE (a.good_until IS NULL OR a.good_until <= ?2) AND NOT EXISTS (SELECT 1 FROM batch_members AS m \
+               JOIN batches AS b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
+             ORDER BY j.due_at, j.id LIMIT ?3"
+        )
+    });
+    SQL.as_str()
+}
+
+const COLUMNS: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
+     (SELECT count(*) FROM batch_members AS m JOIN jobs AS j ON j.id = m.job AND j.state IN (0, 1) \
+      WHERE m.batch = b.id) FROM batches AS b WHERE b.waits";
+
+/// Admit what is due with these jobs, or freeze it; and let go what fits by now.
+pub(super) fn admit(
+    db: &Db,
+    staged: &Staged,
+    setting: &Setting,
+    jobs: &[JobId],
+) -> Result<Admitted, LedgerError> {
+    let (now, day) = (staged.now, setting.day);
+    let budgets = setting.policy.budgets(day);
+    let from = budgets.counted_from(now, day);
+    if jobs.is_empty() {
+        for sql in ["DELETE FROM admissions WHERE good_until < ?", "DELETE FROM admitted WHERE bucket < ?"] {
+            let mut bind = Bind::default();
+            bind.add(from.0);
+            execute(db, DOING, sql, bind)?;
+        }
+    }
+    let due = if jobs.is_empty() { Vec::new() } else { due(db, jobs, now)? };
+    let rows = waiting(db)?;
+    let of_batch = |row: &BatchRow| Waiting {
+        batch: row.batch,
+        group: row.group.clone(),
+        members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
+    };
+    let used = used(db, &budgets, from)?;
+    forget_old(db, &due)?;
+    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used };
+    let admission = read.decide(&budgets, from);
+    let mut done = Admitted::default();
+    for (group, jobs) in &admission.admitted {
+        charge(db, (group, jobs), (now, setting))?;
+    }
+    for batch in admission.fitting {
+        let jobs: Vec<JobId> = members(db, batch.batch)?.into_iter().map(|member| member.job).collect();
+        charge(db, (&batch.group, &jobs), (now, setting))?;
+        end(db, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None)?;
+        done.again.extend(jobs);
+    }
+    for batch in admission.left {
+        end(db, find_row(&rows, batch)?, Ended::Left { at: now }, None)?;
+    }
+    for (group, jobs, exceeded) in admission.frozen {
+        let mut row = BatchRow { batch: 0, group, frozen_at: now, exceeded, waiting: jobs.len() as u64 };
+        freeze(db, &mut row, &jobs)?;
+        done.frozen.push(row);
+    }
+    Ok(done)
+}
+
+fn find_row(rows: &[BatchRow], batch: i64) -> Result<&BatchRow, LedgerError> {
+    rows.iter().find(|row| row.batch == batch).ok_or_else(|| corrupt("batches", batch, "is missing"))
+}
+
+fn due(db: &Db, jobs: &[JobId], now: Timestamp) -> Result<Vec<DueJob>, LedgerError> {
+    let mut bind = Bind::default();
+    let most = i64::try_from(BATCH_MAX).unwrap_or(i64::MAX);
+    bind.add(list(jobs.iter().map(|job| job.0))).add(now.0).add(most);
+    let due = |row: &Row| {
+        let charged: Option<i64> = row.try_get(4).map_err(store(DOING))?;
+        let job = JobId(row.try_get(0).map_err(store(DOING))?);
+        Ok(DueJob { job, group: group(row, 1)?, charged: charged.map(Timestamp) })
+    };
+    rows(db, DOING, due_sql(), bind)?.iter().map(due).collect()
+}
+
+/// Kind, scope and slot, from this column on.
+fn group(row: &Row, at: usize) -> Result<Group, LedgerError> {
+    let kind: &str = row.try_get(at).map_err(store(DOING))?;
+    let scope: &str = row.try_get(at + 1).map_err(store(DOING))?;
+    let slot: i16 = row.try_get(at + 2).map_err(store(DOING))?;
+    Ok(Group {
+        kind: kind.parse().map_err(|_| corrupt("batches", kind, "not a kind"))?,
+        scope: scope.parse().map_err(|_| corrupt("batches", scope, "not a scope"))?,
+        stage: budget::stage_of_slot(slot).ok_or_else(|| corrupt("batches", slot, "not a stage"))?,
+    })
+}
+
+fn used(db: &Db, budgets: &Budgets, from: Timestamp) -> Result<BTreeMap<Group, u64>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(list(budgets.stages().map(|stage| i64::from(stage.index())))).add(from.0);
+    let sql = "SELECT kind, scope, slot, sum(count) FROM admitted \
+         WHERE slot IN (SELECT n.value FROM json_each(?) AS n) AND bucket >= ? GROUP BY 1, 2, 3";
+    let one = |row: &Row| {
+        let count: i64 = row.try_get(3).map_err(store(DOING))?;
+        Ok((group(row, 0)?, u64::try_from(count).unwrap_or(0)))
+    };
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
+/// Admissions that are over: what is admitted anew is counted there, and no longer where it was.
+fn forget_old(db: &Db, due: &[DueJob]) -> Result<(), LedgerError> {
+    let old = || due.iter().filter_map(|due| Some((due, due.charged?)));
+    let sql =
+        "UPDATE admitted SET count = count - 1 WHERE kind = ? AND slot = ? AND scope = ? AND bucket = ?";
+    each(db, DOING, sql, old(), |statement, (due, bucket)| {
+        let Group { scope, kind, stage } = &due.group;
+        statement.execute(params![kind.to_string(), stage.index(), scope.to_string(), bucket.0])
+    })?;
+    let sql = "DELETE FROM admissions WHERE job = ?";
+    each(db, DOING, sql, old(), |statement, (due, _)| statement.execute([due.job.0])).map(drop)
+}
+
+fn charge(
+    db: &Db,
+    (group, jobs): (&Group, &[JobId]),
+    (now, setting): (Timestamp, &Setting),
+) -> Result<(), LedgerError> {
+    let bucket = Budgets::bucket(now, setting.day);
+    insert(db, jobs, Some(bucket), Budgets::good_until(now, setting.day))?;
+    let mut bind = Bind::default();
+    bind.add(group.kind.to_string()).add(group.scope.to_string()).add(i64::from(group.stage.index()));
+    bind.add(bucket.0).add(i64::try_from(jobs.len()).unwrap_or(i64::MAX));
+    let sql = "INSERT INTO admitted (kind, scope, slot, bucket, count) VALUES (?, ?, ?, ?, ?) \
+         ON CONFLICT (kind, slot, scope, bucket) DO UPDATE SET count = admitted.count + excluded.count";
+    change_one(db, (DOING, "admitted"), sql, bind)
+}
+
+fn insert(
+    db: &Db,
+    jobs: &[JobId],
+    bucket: Option<Timestamp>,
+    good_until: Timestamp,
+) -> Result<(), LedgerError> {
+    let sql = "INSERT INTO admissions (job, bucket, good_until) VALUES (?, ?, ?) \
+         ON CONFLICT (job) DO UPDATE SET bucket = excluded.bucket, good_until = excluded.good_until";
+    let changed = each(db, DOING, sql, jobs, |statement, job| {
+        statement.execute(params![job.0, bucket.map(|bucket| bucket.0), good_until.0])
+    })?;
+    all_there("admissions", changed, jobs.len())
+}
+
+fn freeze(db: &Db, row: &mut BatchRow, jobs: &[JobId]) -> Result<(), LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(row.group.kind.to_string())
+        .add(row.group.scope.to_string())
+        .add(i64::from(row.group.stage.index()))
+        .add(row.frozen_at.0)
+        .add(text(&Body { exceeded: row.exceeded.clone(), ended: None })?);
+    let sql = "INSERT INTO batches (id, kind, scope, slot, frozen_at, waits, body) \
+         SELECT coalesce(max(id), 0) + 1, ?, ?, ?, ?, 1, ? FROM batches RETURNING id";
+    let made = rows(db, DOING, sql, bind)?;
+    let made = made.first().ok_or_else(|| corrupt("batches", "a new one", "is missing"))?;
+    row.batch = made.try_get(0).map_err(store(DOING))?;
+    let batch = row.batch;
+    let sql = "INSERT INTO batch_members (job, batch) VALUES (?, ?)";
+    let joined = each(db, DOING, sql, jobs, |statement, job| statement.execute([job.0, batch]))?;
+    all_there("batch_members", joined, jobs.len())?;
+    link(db, &budget::frozen(row, jobs, row.frozen_at))
+}
+
+fn end(db: &Db, row: &BatchRow, how: Ended, digest: Option<&str>) -> Result<(), LedgerError> {
+    let event = budget::ended(row.batch, &how, digest)?;
+    let mut bind = Bind::default();
+    bind.add(text(&Body { exceeded: row.exceeded.clone(), ended: Some(how) })?).add(row.batch);
+    let sql = "UPDATE batches SET waits = 0, body = ? WHERE id = ? AND waits";
+    change_one(db, (DOING, "batches"), sql, bind)?;
+    let mut bind = Bind::default();
+    bind.add(row.batch);
+    execute(db, DOING, "DELETE FROM batch_members WHERE batch = ?", bind)?;
+    link(db, &event)
+}
+
+/// Batches that wait.
+pub(super) fn waiting(db: &Db) -> Result<Vec<BatchRow>, LedgerError> {
+    static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{COLUMNS} ORDER BY b.id"));
+    rows(db, DOING, SQL.as_str(), Bind::default())?.iter().map(batch).collect()
+}
+
+fn batch(row: &Row) -> Result<BatchRow, LedgerError> {
+    let id: i64 = row.try_get(0).map_err(store(DOING))?;
+    let waiting: i64 = row.try_get(6).map_err(store(DOING))?;
+    let stored: Body = body("batches", id, row.try_get(5).map_err(store(DOING))?)?;
+    Ok(BatchRow {
+        batch: id,
+        group: group(row, 1)?,
+        frozen_at: Timestamp(row.try_get(4).map_err(store(DOING))?),
+        exceeded: stored.exceeded,
+        waiting: u64::try_from(waiting).unwrap_or(0),
+    })
+}
+
+fn members(db: &Db, batch: i64) -> Result<Vec<Member>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(batch);
+    let sql = "SELECT j.id, j.resource, r.body ->> 'requested_by' FROM batch_members AS m \
+         JOIN jobs AS j ON j.id = m.job AND j.state IN (0, 1) \
+         JOIN records AS r ON r.deletion_id = j.deletion_id WHERE m.batch = ? ORDER BY j.id";
+    let member = |row: &Row| {
+        let resource: &str = row.try_get(1).map_err(store(DOING))?;
+        let by: &str = row.try_get(2).map_err(store(DOING))?;
+        Ok(Member {
+            job: JobId(row.try_get(0).map_err(store(DOING))?),
+            resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
+            requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
+        })
+    };
+    rows(db, DOING, sql, bind)?.iter().map(member).collect()
+}
+
+/// One that waits, with its members.
+pub(super) fn view(db: &Db, id: i64) -> Result<Option<BatchView>, LedgerError> {
+    static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{COLUMNS} AND b.id = ?"));
+    let mut bind = Bind::default();
+    bind.add(id);
+    let found = rows(db, DOING, SQL.as_str(), bind)?;
+    let Some(row) = found.first() else { return Ok(None) };
+    Ok(Some(BatchView { row: batch(row)?, members: members(db, id)? }))
+}
+
+/// Let a batch go, beside the budget; its members are looked at again by whoever asked.
+pub(super) fn approve(
+    db: &Db,
+    staged: &Staged,
+    setting: &Setting,
+    approval: &Approval,
+) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
+    let Some(view) = view(db, approval.batch)? else {
+        return Ok(Err(CannotApprove::NoSuchBatch(approval.batch).into()));
+    };
+    if let Err(why) = view.check(approval) {
+        return Ok(Err(why.into()));
+    }
+    let jobs: Vec<JobId> = view.members.iter().map(|member| member.job).collect();
+    insert(db, &jobs, None, Budgets::approved_until(staged.now, setting.day))?;
+    end(db, &view.row, Ended::of(approval, staged.now), Some(&approval.digest))?;
+    Ok(Ok(jobs))
+}
+
+/// Where these jobs stand.
+pub(super) fn standing(
+    db: &Db,
+    jobs: &[i64],
+    now: Timestamp,
+) -> Result<HashMap<JobId, Standing>, LedgerError> {
+    if jobs.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut bind = Bind::default();
+    bind.add(list(jobs.iter().copied())).add(now.0);
+    let sql = "SELECT a.job, NULL, NULL FROM json_each(?1) AS n CROSS JOIN admissions AS a ON a.job = n.value \
+         WHERE a.good_until > ?2 \
+         UNION ALL SELECT m.job, b.id, b.body FROM json_each(?1) AS n CROSS JOIN batch_members AS m ON m.job = n.value \
+         JOIN batches AS b ON b.id = m.batch AND b.waits";
+    let mut found = HashMap::new();
+    for row in rows(db, DOING, sql, bind)? {
+        let batch: Option<i64> = row.try_get(1).map_err(store(DOING))?;
+        let standing = match batch {
+            None => Standing::Admitted,
+            Some(batch) => {
+                let stored: Body = body("batches", batch, row.try_get(2).map_err(store(DOING))?)?;
+                Standing::Frozen(Frozen { batch, exceeded: stored.exceeded })
+            }
+        };
+        found.insert(JobId(row.try_get(0).map_err(store(DOING))?), standing);
+    }
+    Ok(found)
+}

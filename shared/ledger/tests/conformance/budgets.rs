@@ -1,0 +1,221 @@
+//! Budgets: what is due is admitted, or frozen together; and what a person approves goes on.
+use sexton_ledger::{Admitted, Approval, BatchView, NotDone, Options};
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::{CannotApprove, Written};
+use sexton_model::decide::{Event, Refusal};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, JobId};
+
+use super::Fixture;
+use super::cancel::cancel;
+use super::stage::{Stagehand, actor, job_id, options};
+
+fn policy(text: &str) -> Options {
+    let written: Written = toml::from_str(text).unwrap();
+    let policy = Policy { budgets: Some(written.budgets().unwrap()), ..Policy::default() };
+    Options { policy, ..options() }
+}
+
+impl Stagehand {
+    /// So many records whose announcement is due.
+    async fn all_due(&self, names: &[&str]) -> Vec<DeletionId> {
+        let mut ids = Vec::new();
+        for name in names {
+            let id = self.doomed(name).await;
+            let job = self.job(id, JobKind::Stage(Stage::Announce)).await;
+            if let JobState::Scheduled { due_at: Some(due_at) } = job.state {
+                self.until(due_at).await;
+            }
+            ids.push(id);
+        }
+        ids
+    }
+
+    async fn try_to_announce(&self, id: DeletionId) -> Result<bool, NotDone> {
+        let claimed = self.one(id, Event::Claim { job: announce(id) }).await?;
+        Ok(claimed.dispatch.is_some())
+    }
+
+    async fn admit(&self, ids: &[DeletionId]) -> Admitted {
+        self.ledger.admit(ids.iter().map(|id| announce(*id)).collect()).await.unwrap()
+    }
+
+    async fn batch(&self, batch: i64) -> BatchView {
+        self.ledger.batch(batch).await.unwrap().unwrap()
+    }
+
+    async fn approve(&self, batch: i64, digest: &str, by: &str) -> Result<Vec<JobId>, NotDone> {
+        let (digest, by, reason) = (digest.to_owned(), actor(by), "all of them are empty".to_owned());
+        self.ledger.approve(Approval { batch, digest, by, reason }).await.unwrap()
+    }
+
+    async fn frozen_in(&self, id: DeletionId) -> Option<i64> {
+        match self.job(id, JobKind::Stage(Stage::Announce)).await.state {
+            JobState::Held { by: Blocker::Budget { frozen, .. }, .. } => Some(frozen.batch),
+            _ => None,
+        }
+    }
+}
+
+fn announce(id: DeletionId) -> JobId {
+    job_id(id, Stage::Announce)
+}
+
+fn not_admitted(id: DeletionId) -> Result<bool, NotDone> {
+    Err(NotDone::Refused(Refusal::NotAdmitted(announce(id))))
+}
+
+pub async fn over_the_limit_not_one_begins(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let ids = on.all_due(&["web01", "web02", "web03"]).await;
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, not_admitted(*id), "nobody has looked yet");
+    }
+    // Whoever names one is answered for all that are due with it.
+    let admitted = on.admit(&ids[..1]).await;
+    let [row] = admitted.frozen.as_slice() else { panic!("{admitted:?}") };
+    assert_eq!((row.waiting, row.exceeded.members, row.exceeded.alone()), (3, 3, true));
+    assert_eq!(on.ledger.batches().await.unwrap(), std::slice::from_ref(row));
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(false));
+        assert_eq!(on.frozen_in(*id).await, Some(row.batch));
+    }
+    assert!(on.ledger.due(10).await.unwrap().is_empty(), "what is frozen is not due");
+    assert_eq!(on.admit(&ids).await, Admitted::default(), "it is frozen once");
+    assert_eq!(on.admit(&[]).await, Admitted::default(), "and waiting does not help");
+    let chain = on.ledger.verify_chains(None, 10).await.unwrap();
+    assert_eq!(chain.broken, []);
+}
+
+pub async fn what_fits_begins_and_slow_drips_count(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    for name in ["web01", "web02"] {
+        let ids = on.all_due(&[name]).await;
+        assert_eq!(on.admit(&ids).await, Admitted::default());
+        assert_eq!(on.try_to_announce(ids[0]).await, Ok(true), "{name}");
+    }
+    let ids = on.all_due(&["web03", "web04"]).await;
+    let admitted = on.admit(&ids).await;
+    assert_eq!((admitted.frozen.len(), admitted.frozen[0].exceeded.used), (1, 2));
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(false));
+    }
+    let late = on.all_due(&["web05"]).await;
+    assert_eq!(on.admit(&late).await.frozen.len(), 1, "a batch of its own");
+    // A day later there is room for two: the older batch goes, and the newer one waits.
+    fixture.execute("UPDATE admitted SET bucket = bucket - 20000000").await;
+    let admitted = on.admit(&[]).await;
+    assert_eq!(admitted.again, ids.iter().map(|id| announce(*id)).collect::<Vec<_>>());
+    assert_eq!(on.ledger.batches().await.unwrap().len(), 1);
+    for id in &ids {
+        on.one(*id, Event::Recheck { job: announce(*id) }).await.unwrap();
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+    assert_eq!(on.admit(&[]).await, Admitted::default());
+    fixture.execute("DELETE FROM admitted").await;
+    assert_eq!(on.admit(&[]).await.again, [announce(late[0])]);
+}
+
+pub async fn what_has_not_begun_in_time_asks_anew_and_is_charged_once(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let ids = on.all_due(&["web01", "web02"]).await;
+    assert_eq!(on.admit(&ids).await, Admitted::default());
+    fixture.execute("UPDATE admissions SET good_until = 1").await;
+    assert_eq!(on.try_to_announce(ids[0]).await, not_admitted(ids[0]), "it was too long ago");
+    assert_eq!(on.admit(&ids[..1]).await, Admitted::default(), "nobody is charged twice");
+    assert_eq!(fixture.count("SELECT CAST(sum(count) AS BIGINT) FROM admitted").await, 2);
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+}
+
+pub async fn an_approval_is_of_exactly_one_set_and_by_somebody_else(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1")).await;
+    let ids = on.all_due(&["web01", "web02", "web03"]).await;
+    let batch = on.admit(&ids).await.frozen[0].batch;
+    for id in &ids {
+        on.try_to_announce(*id).await.unwrap();
+    }
+    let seen = on.batch(batch).await;
+    assert_eq!(seen.members.iter().map(|member| member.job).collect::<Vec<_>>(), {
+        ids.iter().map(|id| announce(*id)).collect::<Vec<_>>()
+    });
+    let refused = |why: CannotApprove| Err(NotDone::Approval(why));
+    assert_eq!(
+        on.approve(batch, &seen.digest(), "platform").await,
+        refused(CannotApprove::Requested { by: actor("platform"), resource: "vm/web01".parse().unwrap() }),
+        "it requested them"
+    );
+    // One leaves: it is another set.
+    on.one(ids[0], cancel()).await.unwrap();
+    let smaller = on.batch(batch).await;
+    assert_eq!(smaller.row.waiting, 2);
+    assert_eq!(
+        on.approve(batch, &seen.digest(), "boss").await,
+        refused(CannotApprove::OtherSet { batch, digest: smaller.digest() })
+    );
+    assert_eq!(on.frozen_in(ids[1]).await, Some(batch), "nothing was let go");
+    let jobs = on.approve(batch, &smaller.digest(), "boss").await.unwrap();
+    assert_eq!(jobs, [announce(ids[1]), announce(ids[2])]);
+    assert_eq!(
+        on.approve(batch, &smaller.digest(), "boss").await,
+        refused(CannotApprove::NoSuchBatch(batch)),
+        "it is used once"
+    );
+    for id in &ids[1..] {
+        on.one(*id, Event::Recheck { job: announce(*id) }).await.unwrap();
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+    assert_eq!(on.state(ids[0], Stage::Announce).await, StateName::Cancelled);
+    // What was approved is beside the budget.
+    let next = on.all_due(&["web04"]).await;
+    assert_eq!(on.admit(&next).await, Admitted::default());
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn an_approval_runs_out(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1")).await;
+    let ids = on.all_due(&["web01", "web02"]).await;
+    let batch = on.admit(&ids).await.frozen[0].batch;
+    let digest = on.batch(batch).await.digest();
+    on.approve(batch, &digest, "boss").await.unwrap();
+    fixture.execute("UPDATE admissions SET good_until = 1").await;
+    assert_eq!(on.try_to_announce(ids[0]).await, not_admitted(ids[0]));
+    let again = on.admit(&ids).await;
+    assert_eq!(again.frozen.len(), 1, "whoever still wants it approves it anew");
+    assert_ne!(again.frozen[0].batch, batch);
+}
+
+pub async fn a_batch_that_everybody_left_ends(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1")).await;
+    let ids = on.all_due(&["web01", "web02"]).await;
+    let batch = on.admit(&ids).await.frozen[0].batch;
+    for id in &ids {
+        on.one(*id, cancel()).await.unwrap();
+    }
+    assert_eq!(on.admit(&[]).await, Admitted::default());
+    assert_eq!(on.ledger.batches().await.unwrap(), []);
+    assert_eq!(on.ledger.batch(batch).await.unwrap(), None);
+}
+
+pub async fn later_stages_are_counted_by_themselves(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1\nstages = [\"hard\"]")).await;
+    let (one, other) = (on.doomed("web01").await, on.doomed("web02").await);
+    for id in [one, other] {
+        for stage in [Stage::Announce, Stage::Soft] {
+            let first = on.claim(id, stage).await.unwrap().dispatch;
+            on.play(first, &mut Vec::new(), |_, _| false).await;
+        }
+    }
+    let hard = |id| job_id(id, Stage::Hard);
+    for id in [one, other] {
+        let refused = on.claim(id, Stage::Hard).await.unwrap_err();
+        assert_eq!(refused, NotDone::Refused(Refusal::NotAdmitted(hard(id))));
+    }
+    let admitted = on.ledger.admit(vec![hard(one)]).await.unwrap();
+    assert_eq!(admitted.frozen[0].group.stage, Stage::Hard);
+    assert!(on.claim(one, Stage::Hard).await.unwrap().dispatch.is_none());
+    // Until the end of cancel one cancel brings everything back, from a frozen batch too.
+    on.one(one, cancel()).await.unwrap();
+    assert_eq!(on.state(one, Stage::Hard).await, StateName::Cancelled);
+}
