@@ -1,5 +1,6 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
+mod batches;
 mod in_force;
 mod problem;
 mod records;
@@ -74,6 +75,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/pauses", get(in_force::pauses).post(in_force::pause))
         .route("/v1/pauses/{pause}", delete(in_force::resume))
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
+        .route("/v1/batches", get(batches::list))
+        .route("/v1/batches/{batch}", get(batches::show))
+        .route("/v1/batches/{batch}/approve", post(batches::approve))
         .route("/v1/review", get(review::show))
         .route("/v1/review/accept", post(review::accept))
         .route("/v1/audit", get(review::audit))
@@ -157,7 +161,8 @@ async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let instances = api.engine.ledger.instances().await?;
     let ceilings = api.engine.ledger.ceilings().await?;
     let unserved = api.plans.unserved(api.engine.known());
-    Ok(Json(views::health(&facts, health, &ceilings, unserved, &api.engine, &instances)))
+    let batches = batches::waiting(&api).await?;
+    Ok(Json(views::health(&facts, health, (&ceilings, batches), unserved, &api.engine, &instances)))
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::outbox::Outbox;
 use crate::watch::Batches;
 use crate::witness::Witness;
 
+mod admit;
 mod publish;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
@@ -325,14 +326,14 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it; the scheduler will find them again.
     pub async fn on_stage_due(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
-        let mut intents = Vec::new();
+        let mut found = Vec::new();
         for delivery in deliveries {
             match intake::stage_due(&self.keyring, delivery) {
-                Ok(jobs) => intents.extend(jobs.into_iter().map(claim)),
+                Ok(jobs) => found.extend(jobs),
                 Err(why) => self.reject("sexton.stage-due", delivery, &why).await,
             }
         }
-        self.run(intents).await.map(|_| ())
+        self.claim(found).await.map(|_| ())
     }
 
     /// Consumers are alive.
@@ -375,7 +376,7 @@ impl Engine {
                 lines.push((line, begin..found.len()));
             }
         }
-        let results = self.run(found.into_iter().map(claim).collect()).await?;
+        let results = self.claim(found).await?;
         for (line, range) in lines {
             let went_on = results.get(range.clone()).unwrap_or_default().iter().filter(|r| r.is_ok()).count();
             self.sated(line, went_on, range.len());

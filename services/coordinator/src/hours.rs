@@ -14,14 +14,14 @@ pub mod calendar;
 ///
 /// # Errors
 /// Naming the key that is wrong, or the event of the calendar.
-pub fn policy(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
+pub fn windows(config: &Config, now: Timestamp) -> anyhow::Result<Option<Windows>> {
     if !config.has("windows") {
-        return Ok(Policy::default());
+        return Ok(Some(Windows::default()));
     }
     let written: Written = config.section("windows")?;
     let mistake = |why: String| config.mistake("windows", why);
     let windows = written.windows().map_err(|why| mistake(why.to_string()))?;
-    let windows = match (windows, &written.holidays) {
+    Ok(match (windows, &written.holidays) {
         (Some(windows), Some(file)) => {
             let file = config.path(file);
             let wrong = |why: String| mistake(format!("holidays = {}: {why}", file.display()));
@@ -30,8 +30,7 @@ pub fn policy(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
             Some(windows.with_holidays(days).map_err(|why| wrong(why.to_string()))?)
         }
         (windows, _) => windows,
-    };
-    Ok(Policy { windows })
+    })
 }
 
 /// Say in the log when stages past the end of cancel begin.

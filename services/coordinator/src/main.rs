@@ -13,7 +13,7 @@ use sexton_bus::{Bus, Topology};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Archiver, Engine, Options, Witness, hours};
+use sexton_coordinator::{Archiver, Engine, Options, Witness, policy};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::time::Day;
@@ -124,8 +124,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
 
     let url = secret::read(&config.path(&ledger.postgres_url_file))?;
     let now = Timestamp::from(SystemTime::now());
-    let policy = hours::policy(config, now)?;
-    hours::tell(&policy, day, config.has("windows"), now);
+    let policy = policy::read(config, now)?;
+    policy::tell(&policy, day, config, now);
     let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);

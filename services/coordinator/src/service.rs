@@ -31,6 +31,8 @@ const REFILL_EVERY: Duration = Duration::from_millis(200);
 const BEACON_EVERY: Duration = Duration::from_secs(1);
 /// How often the log says for whom jobs wait in vain, and why nothing is ordered: often enough to be seen, too rarely
 /// to fill a disk.
+/// Batches that wait fit again with the budget's parts of a day, minutes in all but rehearsals.
+const ADMIT_EVERY: Duration = Duration::from_secs(2);
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// How often a checkpoint is written: how much of the past a machine that loses power may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -70,6 +72,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
+    tasks.spawn(admit(engine.clone(), shutdown.clone()));
     tasks.spawn(warn(engine.clone(), shutdown.clone()));
     tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
     tasks.spawn(attest(engine.clone(), shutdown.clone()));
@@ -171,6 +174,20 @@ async fn wake(engine: Arc<Engine>, shutdown: CancellationToken) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn admit(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(ADMIT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.admit_what_waits().await {
+            complain("batches that fit by now are let go later", &error);
         }
     }
 }

@@ -155,6 +155,22 @@ pub enum Command {
         #[arg(long, requires = "to")]
         reason: Option<String>,
     },
+    /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
+    Batches {
+        /// Its number. Without it: lists them.
+        batch: Option<i64>,
+    },
+    /// Let a batch that exceeds a budget go: once, within seven days, and exactly the set that you have looked at.
+    Approve {
+        /// Its number.
+        batch: i64,
+        /// The set's digest, as `sexton batches NUMBER` shows it.
+        #[arg(long)]
+        digest: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
     /// Lift a pause.
     Resume {
         /// Its number.
@@ -302,6 +318,7 @@ impl Command {
     pub fn only_reads(&self) -> bool {
         match self {
             Self::List(_)
+            | Self::Batches { .. }
             | Self::Show { .. }
             | Self::Plan { .. }
             | Self::Audit
@@ -321,6 +338,7 @@ impl Command {
             | Self::Hold { .. }
             | Self::Release { .. }
             | Self::Resume { .. }
+            | Self::Approve { .. }
             | Self::Park { .. }
             | Self::Retry { .. }
             | Self::Waive { .. }

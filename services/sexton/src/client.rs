@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
-    AcceptReview, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError, Delete,
-    DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, PreviewRequest, REGISTER_MAX, Register, Rescue,
-    Waive,
+    AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
+    Delete, DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, PreviewRequest, REGISTER_MAX, Register,
+    Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
@@ -19,7 +19,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{import, show};
+use crate::{batches, import, show};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -168,6 +168,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Ceiling { scope, everywhere, to, reason } => {
             let asked = to.zip(reason);
             ceiling(client, format, (scope, everywhere), asked).await?;
+        }
+        Command::Batches { batch } => batches::show(client, format, batch).await?,
+        Command::Approve { batch, digest, reason } => {
+            batches::approve(client, format, batch, ApproveRequest { digest, reason }).await?;
         }
         Command::Resume { pause } => {
             let answer = client.resume(pause).await?;

@@ -1,6 +1,7 @@
 //! `sexton`, the operator's program: client commands, `serve` (everything in one process) and `demo`.
 mod archived;
 mod arguments;
+mod batches;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;

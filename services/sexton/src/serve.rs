@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sexton_consumer::{Metrics, program};
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
-use sexton_coordinator::{Witness, hours};
+use sexton_coordinator::{Witness, policy};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::time::Day;
@@ -53,7 +53,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
     let now = Timestamp::from(SystemTime::now());
-    let policy = hours::policy(&config, now)?;
+    let policy = policy::read(&config, now)?;
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = plans.load(&config, day.is_rehearsal())?;
@@ -76,7 +76,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let listening = || format!("[api]: listening on {}", api.listen);
     let socket = reserve(api.listen).with_context(listening)?;
     let health = Health::start(&config, "sexton", shutdown.clone()).await?;
-    hours::tell(&policy, day, config.has("windows"), now);
+    policy::tell(&policy, day, &config, now);
     let options = Options { day, limits: credit.limits(&config)?, policy };
     let sqlite = config.path(&ledger.sqlite);
     let witness = ledger.witness.map_or_else(|| beside(&sqlite), |file| config.path(&file));

@@ -12,6 +12,7 @@ use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
+use crate::batches;
 use crate::output::{counted, moment, short, table};
 
 /// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
@@ -399,6 +400,12 @@ pub fn health(health: &HealthInfo) -> String {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
     }
     text += &limits(&health.ceilings);
+    if !health.batches.is_empty() {
+        text += &format!("MORE THAN A BUDGET LETS BEGIN\n{}\n", batches::list(&health.batches));
+    }
+    if let Some(budgets) = &health.budgets {
+        text += &format!("of each kind, {budgets}\n");
+    }
     if let Some(oldest) = health.oldest_due {
         text += &format!("oldest due job waits since {}\n", moment(Some(oldest)));
     }

@@ -9,6 +9,7 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
+use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -319,6 +320,30 @@ impl Client {
     /// As [`Self::register`].
     pub async fn set_ceiling(&self, body: &CeilingRequest) -> Result<Vec<ScopeCeiling>, ClientError> {
         self.post("setting a ceiling", "/v1/ceilings", body).await
+    }
+
+    /// Batches that exceed a budget.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn batches(&self) -> Result<Vec<BatchInfo>, ClientError> {
+        self.send("listing batches", self.request(Method::GET, "/v1/batches")).await
+    }
+
+    /// One of them, with its members.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn batch(&self, batch: i64) -> Result<BatchDetails, ClientError> {
+        self.send("reading a batch", self.request(Method::GET, &format!("/v1/batches/{batch}"))).await
+    }
+
+    /// Let a batch go.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn approve(&self, batch: i64, body: &ApproveRequest) -> Result<Approved, ClientError> {
+        self.post("approving a batch", &format!("/v1/batches/{batch}/approve"), body).await
     }
 
     /// Whether the ledger has to be reviewed.

@@ -17,6 +17,7 @@ use sexton_model::resource::{Identity, Presence, Resource};
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
 
+use crate::batches::BatchInfo;
 use crate::date;
 
 /// Most resources in one registration.
@@ -483,6 +484,12 @@ pub struct HealthInfo {
     pub pauses: Vec<Pause>,
     /// How far deletions may go: of every scope that is not listed, and of those that have a ceiling of their own.
     pub ceilings: Vec<ScopeCeiling>,
+    /// Batches that exceed a budget, and wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub batches: Vec<BatchInfo>,
+    /// How many may begin within a day, in a sentence; none if any number may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budgets: Option<String>,
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,

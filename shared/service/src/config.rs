@@ -18,6 +18,7 @@ pub const SECTIONS: &[&str] = &[
     "plans",
     "credit",
     "windows",
+    "budgets",
     "audit",
     "archive",
     "scheduler",

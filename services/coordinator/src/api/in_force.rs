@@ -94,7 +94,7 @@ pub(super) async fn set_ceiling(
     ceilings(State(api)).await
 }
 
-fn reasonable(reason: &str) -> Result<(), Refused> {
+pub(super) fn reasonable(reason: &str) -> Result<(), Refused> {
     if reason.trim().is_empty() || reason.chars().count() > REASON_MAX {
         return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
     }

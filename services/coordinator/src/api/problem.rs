@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use sexton_api::Problem;
 use sexton_ledger::{LedgerError, NotDone};
+use sexton_model::belts::budget::CannotApprove;
 use sexton_model::decide::Refusal;
 
 use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
@@ -62,7 +63,10 @@ impl From<LedgerError> for Refused {
 impl From<NotDone> for Refused {
     fn from(why: NotDone) -> Self {
         let status = match &why {
-            NotDone::NoSuchDeletion(_) | NotDone::NotRegistered(_) => StatusCode::NOT_FOUND,
+            NotDone::NoSuchDeletion(_)
+            | NotDone::NotRegistered(_)
+            | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
+            NotDone::Approval(CannotApprove::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::CannotDelete(_)
             | NotDone::Ceiling(_)
             | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {

@@ -3,7 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use sexton_api::{
-    DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo, WindowsInfo,
+    BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo,
+    WindowsInfo,
 };
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
@@ -205,10 +206,16 @@ fn windows(policy: &Policy, day: Day, now: Timestamp) -> Option<WindowsInfo> {
     })
 }
 
+fn budgets(policy: &Policy, day: Day) -> Option<String> {
+    let budgets = policy.budgets(day);
+    let stages: Vec<&str> = budgets.stages().map(Stage::word).collect();
+    (!stages.is_empty()).then(|| format!("{budgets} may begin {}", stages.join(", ")))
+}
+
 pub(super) fn health(
     facts: &Facts,
     health: Health,
-    ceilings: &Ceilings,
+    (ceilings, batches): (&Ceilings, Vec<BatchInfo>),
     unserved: BTreeSet<Instance>,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
@@ -235,6 +242,8 @@ pub(super) fn health(
         windows: windows(engine.ledger.policy(), facts.day, health.now),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
+        batches,
+        budgets: budgets(engine.ledger.policy(), facts.day),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),

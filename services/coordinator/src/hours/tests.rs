@@ -6,9 +6,9 @@ fn at(text: &str) -> Timestamp {
     Timestamp::from(chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc())
 }
 
-fn of(folder: &Path, text: &str) -> Result<Policy, String> {
+fn of(folder: &Path, text: &str) -> Result<Option<Windows>, String> {
     let config = Config::parse(&folder.join("sexton.toml"), text, &["windows"]).unwrap();
-    policy(&config, at("2026-11-28T12:00:00Z")).map_err(|why| format!("{why:#}"))
+    windows(&config, at("2026-11-28T12:00:00Z")).map_err(|why| format!("{why:#}"))
 }
 
 fn christmas(folder: &Path) {
@@ -23,10 +23,10 @@ fn christmas(folder: &Path) {
 fn there_are_hours_unless_they_are_switched_off() {
     let folder = tempfile::tempdir().unwrap();
     christmas(folder.path());
-    assert_eq!(of(folder.path(), ""), Ok(Policy::default()));
-    assert_eq!(of(folder.path(), "[windows]\nalways = true\n"), Ok(Policy { windows: None, budgets: None }));
+    assert_eq!(of(folder.path(), ""), Ok(Some(Windows::default())));
+    assert_eq!(of(folder.path(), "[windows]\nalways = true\n"), Ok(None));
     let text = "[windows]\nzone = \"Europe/Berlin\"\nholidays = \"holidays.ics\"\n";
-    let windows = of(folder.path(), text).unwrap().windows.unwrap();
+    let windows = of(folder.path(), text).unwrap().unwrap();
     assert_eq!(windows.last_holiday(), Some("2026-12-22".parse().unwrap()));
     assert_eq!(windows.next_opening(at("2026-12-22T10:00:00+01:00")), at("2026-12-23T09:00:00+01:00"));
 }
@@ -58,7 +58,7 @@ fn a_calendar_that_is_over_is_told() {
     let folder = tempfile::tempdir().unwrap();
     christmas(folder.path());
     let text = "[windows]\nzone = \"Europe/Berlin\"\nholidays = \"holidays.ics\"\n";
-    let windows = of(folder.path(), text).unwrap().windows.unwrap();
+    let windows = of(folder.path(), text).unwrap().unwrap();
     assert_eq!(outlived(&windows, at("2026-12-22T10:00:00+01:00")), None);
     let why = outlived(&windows, at("2026-12-23T10:00:00+01:00")).unwrap();
     assert!(why.contains("ended on 2026-12-22"), "{why}");

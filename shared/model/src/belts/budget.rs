@@ -144,6 +144,18 @@ impl fmt::Display for Exceeded {
     }
 }
 
+impl fmt::Display for Budgets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(each) = self.each else { return f.write_str("any number") };
+        let span = if self.days == 1 { "a day".to_owned() } else { format!("{} days", self.days) };
+        write!(f, "{each} in {span} in each scope")?;
+        for (scope, most) in self.scopes.values() {
+            write!(f, ", {most} within {scope}")?;
+        }
+        write!(f, ", {} in all together", self.everywhere)
+    }
+}
+
 impl Budgets {
     /// What the section says, as it was written down; for whoever reads the configuration.
     fn new(written: written::Numbers) -> Self {

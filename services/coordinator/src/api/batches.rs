@@ -1,0 +1,61 @@
+//! Batches that exceed a budget: looked at, and approved.
+use axum::Json;
+use axum::extract::{Path, State};
+use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
+use sexton_ledger::{Approval, BatchRow, BatchView};
+
+use super::in_force::reasonable;
+use super::problem::{Body, Refused};
+use super::{Api, By, Shared};
+
+pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<BatchInfo>>, Refused> {
+    Ok(Json(waiting(&api).await?))
+}
+
+pub(super) async fn waiting(api: &Api) -> Result<Vec<BatchInfo>, Refused> {
+    Ok(api.engine.ledger.batches().await?.into_iter().map(info).collect())
+}
+
+pub(super) async fn show(
+    State(api): Shared,
+    Path(batch): Path<String>,
+) -> Result<Json<BatchDetails>, Refused> {
+    let batch = number(&batch)?;
+    let view = api.engine.ledger.batch(batch).await?;
+    let view = view.ok_or_else(|| Refused::absent(format_args!("batch {batch} that waits")))?;
+    Ok(Json(details(view)))
+}
+
+pub(super) async fn approve(
+    State(api): Shared,
+    By(by): By,
+    Path(batch): Path<String>,
+    Body(ApproveRequest { digest, reason }): Body<ApproveRequest>,
+) -> Result<Json<Approved>, Refused> {
+    let batch = number(&batch)?;
+    reasonable(&reason)?;
+    let members = api.engine.approve(Approval { batch, digest, by, reason }).await??;
+    api.engine.noted();
+    Ok(Json(Approved { batch, members: members as u64 }))
+}
+
+fn number(batch: &str) -> Result<i64, Refused> {
+    batch.parse().map_err(|_| Refused::field("batch", format!("batch {batch:?}: expected a number")))
+}
+
+fn info(row: BatchRow) -> BatchInfo {
+    let BatchRow { batch, group, frozen_at, exceeded, waiting } = row;
+    let (needs_approval, why) = (waiting > exceeded.limit.most, exceeded.to_string());
+    BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
+}
+
+fn details(view: BatchView) -> BatchDetails {
+    let digest = view.digest();
+    let shown = view.members.into_iter().take(MEMBERS_SHOWN);
+    let members = shown.map(|member| BatchMember {
+        deletion: member.job.deletion(),
+        resource: member.resource,
+        requested_by: member.requested_by,
+    });
+    BatchDetails { digest, members: members.collect(), info: info(view.row) }
+}

@@ -1,0 +1,74 @@
+//! What the configuration says of all deletions at all times: working hours and budgets.
+use sexton_model::Timestamp;
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::{Budgets, Written};
+use sexton_model::time::Day;
+use sexton_service::Config;
+
+use crate::hours;
+
+/// What the sections `[windows]` and `[budgets]` come to.
+///
+/// # Errors
+/// Naming the section and the key that is wrong.
+pub fn read(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
+    Ok(Policy { windows: hours::windows(config, now)?, budgets: budgets(config)? })
+}
+
+fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
+    if !config.has("budgets") {
+        return Ok(None);
+    }
+    let written: Written = config.section("budgets")?;
+    let budgets = written.budgets().map_err(|why| config.mistake("budgets", why.to_string()))?;
+    Ok(Some(budgets))
+}
+
+/// Say in the log when stages past the end of cancel begin, and how many.
+pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
+    hours::tell(policy, day, config.has("windows"), now);
+    let budgets = policy.budgets(day);
+    let stages: Vec<&str> = budgets.stages().map(|stage| stage.word()).collect();
+    if stages.is_empty() {
+        let why = if day.is_rehearsal() { "this is a rehearsal" } else { "[budgets] says none = true" };
+        tracing::info!(why, "any number of deletions may begin in a day");
+        return;
+    }
+    let stages = stages.join(", ");
+    tracing::info!(
+        numbers = %budgets,
+        stages,
+        default = !config.has("budgets"),
+        "no more deletions of one kind begin these stages"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Policy, String> {
+        let config = Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets"]).unwrap();
+        read(&config, Timestamp(0)).map_err(|why| format!("{why:#}"))
+    }
+
+    #[test]
+    fn there_are_budgets_unless_they_are_switched_off() {
+        let bind = |policy: &Policy, day| policy.budgets(day).stages().count();
+        let rehearsal = Day::Rehearsal { length_ms: 5 };
+        let default = of("").unwrap();
+        assert_eq!((bind(&default, Day::Calendar), bind(&default, rehearsal)), (3, 0));
+        let none = of("[budgets]\nnone = true").unwrap();
+        assert_eq!((bind(&none, Day::Calendar), bind(&none, rehearsal)), (0, 0));
+        let own = of("[budgets]\na_day = 7").unwrap();
+        assert_eq!((bind(&own, Day::Calendar), bind(&own, rehearsal)), (3, 3), "who says so rehearses them");
+    }
+
+    #[test]
+    fn a_mistake_names_the_file_and_the_key() {
+        let error = of("[budgets]\ndays = 0").unwrap_err();
+        assert!(error.contains("sexton.toml: [budgets]: days = 0: expected 1 to 31"), "{error}");
+        let error = of("[budgets]\na_week = 9").unwrap_err();
+        assert!(error.contains("a_week"), "{error}");
+    }
+}

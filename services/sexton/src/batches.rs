@@ -1,0 +1,74 @@
+//! Batches that exceed a budget: listed, shown, approved.
+use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, MEMBERS_SHOWN};
+
+use crate::arguments::Format;
+use crate::output::{counted, moment, table, write};
+
+/// List them, or show one.
+///
+/// # Errors
+/// If the coordinator refuses or cannot be asked.
+pub async fn show(client: &Client, format: Format, batch: Option<i64>) -> anyhow::Result<()> {
+    match batch {
+        Some(batch) => write(format, &client.batch(batch).await?, details),
+        None => write(format, &client.batches().await?, |batches| list(batches)),
+    }
+}
+
+/// Approve one: exactly the set that was looked at.
+///
+/// # Errors
+/// If the coordinator refuses or cannot be asked.
+pub async fn approve(
+    client: &Client,
+    format: Format,
+    batch: i64,
+    body: ApproveRequest,
+) -> anyhow::Result<()> {
+    let approved = client.approve(batch, &body).await?;
+    write(format, &approved, |approved| {
+        format!("batch {batch} is approved: {} of it go on", counted(approved.members, "deletion"))
+    })
+}
+
+/// All of them, a line each.
+pub fn list(batches: &[BatchInfo]) -> String {
+    if batches.is_empty() {
+        return "nothing exceeds a budget".to_owned();
+    }
+    let lines = batches.iter().map(|b| {
+        let next = if b.needs_approval { "needs approval" } else { "waits for its turn" };
+        [
+            b.batch.to_string(),
+            b.group.scope.to_string(),
+            b.group.kind.to_string(),
+            b.group.stage.to_string(),
+            b.waiting.to_string(),
+            moment(Some(b.since)),
+            next.to_owned(),
+            b.why.clone(),
+        ]
+    });
+    table(["batch", "scope", "kind", "before", "waiting", "since (UTC)", "", "when it was frozen"], lines)
+}
+
+fn details(batch: &BatchDetails) -> String {
+    let BatchDetails { info, digest, members } = batch;
+    let mut text = list(std::slice::from_ref(info)) + "\n\n";
+    text += &table(
+        ["record", "resource", "requested by"],
+        members.iter().map(|m| [m.deletion.to_string(), m.resource.to_string(), m.requested_by.to_string()]),
+    );
+    if info.waiting > MEMBERS_SHOWN as u64 {
+        text += &format!("\nand {} more", info.waiting - MEMBERS_SHOWN as u64);
+    }
+    let number = info.batch;
+    text += &format!("\n\ndigest of all {}: {digest}", info.waiting);
+    if info.needs_approval {
+        text += "\nnothing of it begins before somebody who requested none of it approves exactly this set:";
+    } else {
+        text += "\nit begins by itself when there is room; at once, if somebody who requested none of it approves it:";
+    }
+    text += &format!("\n  sexton approve {number} --digest {digest} --reason …");
+    text + "\nwho does not belong in it leaves it by sexton cancel"
+}

@@ -1,0 +1,68 @@
+//! Batches that exceed a budget.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sexton_model::belts::budget::Group;
+use sexton_model::{Actor, DeletionId, ResourceId, Timestamp};
+
+/// Most members of a batch that are shown; its digest is of all.
+pub const MEMBERS_SHOWN: usize = 1000;
+
+/// A batch that may not begin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchInfo {
+    /// Its number.
+    pub batch: i64,
+    /// What its members have in common: scope, kind and the stage that they would begin.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Since when.
+    pub since: Timestamp,
+    /// Members that still wait.
+    pub waiting: u64,
+    /// Whether somebody has to approve it; otherwise it begins by itself when there is room.
+    pub needs_approval: bool,
+    /// Which budget it exceeds, in a sentence, as it was when it was frozen.
+    pub why: String,
+}
+
+/// One that waits in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchMember {
+    /// Its record.
+    pub deletion: DeletionId,
+    /// What would be deleted.
+    pub resource: ResourceId,
+    /// Who asked for that, and may not approve it.
+    pub requested_by: Actor,
+}
+
+/// A batch, and who waits in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchDetails {
+    /// The batch.
+    #[serde(flatten)]
+    pub info: BatchInfo,
+    /// What is approved: SHA-256 over the stage and all members, hexadecimal.
+    pub digest: String,
+    /// The members, ascending by record; the first thousand.
+    pub members: Vec<BatchMember>,
+}
+
+/// Approve a batch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// Of the set that was looked at.
+    pub digest: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// It was approved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Approved {
+    /// Which.
+    pub batch: i64,
+    /// How many go on.
+    pub members: u64,
+}
