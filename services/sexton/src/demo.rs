@@ -5,6 +5,7 @@
 //! expectation is checked against the sandbox itself.
 mod belts;
 mod chaos;
+mod crowd;
 pub(crate) mod platform;
 mod screen;
 
@@ -17,7 +18,6 @@ use anyhow::Context;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
-use sexton_model::belts::Policy;
 use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::job::{JobState, Stage};
 use sexton_model::time::{Day, add_days};
@@ -28,6 +28,7 @@ use crate::output::say;
 use crate::serve;
 use crate::serve::embedded::{Embedded, Kept};
 use belts::{Belts, PAUSED, STRANGER};
+use crowd::Crowd;
 use platform::Platform;
 use screen::Screen;
 
@@ -113,14 +114,15 @@ pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
 /// The whole play; returns how many expectations failed.
 async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
-    let options = Options { day, limits: Limits::default(), policy: Policy::default() };
+    let options = Options { day, limits: Limits::default(), policy: crowd::policy()? };
     let sqlite = folder.join("sexton.db");
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
     let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);
     let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
     let by: Actor = "demo".parse()?;
     println!("A sandbox platform of {} machines in {}", platform.names().count(), platform.root().display());
-    for result in ledger.register(belts::registered(platform.resources()?)?, &by, true).await? {
+    let resources = crowd::registered(belts::registered(platform.resources()?)?)?;
+    for result in ledger.register(resources, &by, true).await? {
         result?;
     }
     let before = platform.describe()?;
@@ -136,14 +138,15 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
     let mut ids = Vec::new();
-    for name in [RETIRED, CANCELLED, STRANGER, PAUSED] {
+    let names: Vec<&str> = [RETIRED, CANCELLED, STRANGER, PAUSED].into_iter().chain(crowd::CROWD).collect();
+    for name in &names {
         let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?.clone();
         ids.push(announce(ledger.as_ref(), name, plan, &by, day).await?);
     }
     let (retired, cancelled) = (ids[0], ids[1]);
     let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
-    let mut screen =
-        Screen::new(&[(RETIRED, ids[0]), (CANCELLED, ids[1]), (STRANGER, ids[2]), (PAUSED, ids[3])]);
+    let mut crowd = Crowd::new(ids[4..].to_vec());
+    let mut screen = Screen::new(&names.iter().copied().zip(ids.iter().copied()).collect::<Vec<_>>());
     let mut soft: Option<serde_json::Value> = None;
     let began = Instant::now();
     loop {
@@ -158,7 +161,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
             screen.say(&format!("{CANCELLED} is off and silenced; cancelled now"));
         }
         let stopped = belts.go_on((ledger.as_ref(), &engine), &by, (&mut screen, chaos.kills())).await?;
-        if stopped && !first.deletion.status.live() && !second.deletion.status.live() {
+        let parted = crowd.go_on((ledger.as_ref(), &engine), &by, (&mut screen, chaos.kills())).await?;
+        if stopped && parted && !first.deletion.status.live() && !second.deletion.status.live() {
             break;
         }
         anyhow::ensure!(began.elapsed() < PATIENCE, "not over after {} s:\n{first:#?}", PATIENCE.as_secs());
@@ -195,6 +199,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
         checks.expect(chain.is_ok(), &format!("the audit chain of {name} verifies"));
     }
     belts.check(ledger.as_ref(), &mut checks).await?;
+    crowd.check(ledger.as_ref(), &mut checks).await?;
     let free = ledger.resource(&format!("vm/{RETIRED}").parse()?).await?;
     let free =
         free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);

@@ -1,0 +1,88 @@
+//! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
+use sexton_ledger::{Approval, NotDone};
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::{CannotApprove, Written};
+use sexton_model::decide::Event;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Blocker, JobState, Stage, StateName};
+use sexton_model::{DeletionId, Timestamp};
+
+use super::system::{System, ops, until, web01};
+
+fn policy(text: &str) -> Policy {
+    let written: Written = toml::from_str(text).unwrap();
+    Policy { windows: None, budgets: Some(written.budgets().unwrap()) }
+}
+
+fn frozen(state: &JobState) -> bool {
+    matches!(state, JobState::Held { by: Blocker::Budget { .. }, .. })
+}
+
+/// Two records due at the same moment, where one may begin. Only the first machine is there.
+async fn two(system: &System) -> [DeletionId; 2] {
+    let other = "vm/web02".parse().unwrap();
+    system.register_named(&other, false).await;
+    let then = system.ledger.facts().await.unwrap().now.plus_ms(500);
+    let then = Timestamp(then.0);
+    [system.delete_named(web01(), then).await, system.delete_named(other, then).await]
+}
+
+fn approval(batch: i64, digest: String, by: &str) -> Approval {
+    Approval { batch, digest, by: by.parse().unwrap(), reason: "both are empty".into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_budget_nothing_begins_before_somebody_else_approves_it() {
+    let system = System::start_in_calendar_days(policy("a_day = 1\nstages = [\"announce\"]")).await;
+    let before = system.world();
+    let ids = two(&system).await;
+    for id in ids {
+        system.until_job(id, Stage::Announce, frozen).await;
+    }
+    system.two_beacons().await;
+    assert_eq!(system.world(), before);
+    for id in ids {
+        let job = system.until_job(id, Stage::Announce, frozen).await;
+        assert_eq!(job.cursor, 0, "not one step");
+    }
+    let batch = system.ledger.batches().await.unwrap()[0].batch;
+    let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
+    let own = system.engine.approve(approval(batch, digest.clone(), ops().as_str())).await.unwrap();
+    assert!(matches!(own, Err(NotDone::Approval(CannotApprove::Requested { .. }))), "{own:?}");
+    assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(2));
+    system.until_over(ids[0], RecordStatus::Recycled).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_forgets_neither_the_count_nor_the_batch() {
+    let policy = policy("a_day = 1\nstages = [\"announce\"]");
+    let system = System::start_in_calendar_days(policy).await;
+    let id = system.delete().await;
+    system.until_over(id, RecordStatus::Recycled).await;
+
+    let system = system.restarted().await;
+    system.register(false).await;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Announce, frozen).await;
+    let system = system.restarted().await;
+    system.two_beacons().await;
+    system.until_job(id, Stage::Announce, frozen).await;
+    let batch = system.ledger.batches().await.unwrap();
+    assert_eq!((batch.len(), batch[0].exceeded.used, batch[0].exceeded.alone()), (1, 1, false));
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    until("the batch is left", async || system.ledger.batches().await.unwrap().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_frozen_before_hard_comes_back_with_a_cancel() {
+    let system = System::start_in_calendar_days(policy("a_day = 0\nstages = [\"hard\"]")).await;
+    let before = system.world();
+    let id = system.delete().await;
+    let job = system.until_job(id, Stage::Hard, frozen).await;
+    assert_eq!(job.state.name(), StateName::Held);
+    assert_ne!(system.world(), before);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+}
