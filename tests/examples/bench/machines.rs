@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use sexton_ledger::{DeletionFilter, Ledger, NewDeletion};
 use sexton_model::audit::What;
+use sexton_model::belts::budget::{Budgets, Written};
 use sexton_model::deletion::{Due, RecordStatus};
 use sexton_model::job::StateName;
 use sexton_model::plan::Plan;
@@ -31,6 +32,13 @@ const SHOW_EVERY: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Chains that are verified.
 const SAMPLE: usize = 100;
+
+/// Budgets that count everything and stop nothing: a rehearsal has none unless it is told.
+pub fn budgets() -> anyhow::Result<Budgets> {
+    let most = 1_000_000_000;
+    let written: Written = serde_json::from_value(serde_json::json!({ "a_day": most, "everywhere": most }))?;
+    Ok(written.budgets()?)
+}
 
 /// Make `count` machines with a record each, all due at the same moment: the returned one, by the ledger's clock.
 pub async fn make(

@@ -36,6 +36,9 @@ enum What {
         /// Where the job table is made.
         #[arg(long)]
         folder: Option<PathBuf>,
+        /// With no budgets: what they cost is what they make slower.
+        #[arg(long)]
+        no_budgets: bool,
     },
     /// A process for each service, on PostgreSQL and RabbitMQ.
     Many(many::Setup),
@@ -56,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { what, machines, rounds, ceilings } = Arguments::parse();
     let rounds = usize::try_from(rounds)?;
     let report = match what {
-        What::One { folder } => one::run(folder, machines, rounds).await?,
+        What::One { folder, no_budgets } => one::run(folder, no_budgets, machines, rounds).await?,
         What::Many(setup) => many::run(&setup, machines, rounds).await?,
         What::Files { folder } => return noop::write(&folder),
     };

@@ -23,14 +23,20 @@ use crate::report::{Report, Rounds};
 use crate::{machines, noop};
 
 /// Retire `machines` in each of `rounds`, on a new file in `folder`.
-pub async fn run(folder: Option<PathBuf>, machines: usize, rounds: usize) -> anyhow::Result<Report> {
+pub async fn run(
+    folder: Option<PathBuf>,
+    no_budgets: bool,
+    machines: usize,
+    rounds: usize,
+) -> anyhow::Result<Report> {
     let folder = match folder {
         Some(folder) => tempfile::tempdir_in(folder),
         None => tempfile::tempdir(),
     };
     let folder = folder.context("making a folder for the job table")?;
-    let options =
-        sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy: Policy::default() };
+    let budgets = if no_budgets { None } else { Some(machines::budgets()?) };
+    let policy = Policy { budgets, ..Policy::default() };
+    let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy };
     let ledger: Arc<dyn Ledger> =
         Arc::new(SqliteLedger::open(folder.path().join("bench.db"), options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;
