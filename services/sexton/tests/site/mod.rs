@@ -99,8 +99,13 @@ impl Site {
 impl Site {
     /// What the program says, on both channels, and whether it ended well.
     pub fn says(&self, arguments: &[&str]) -> (bool, String) {
+        self.says_to("test", arguments)
+    }
+
+    /// The same, to somebody else.
+    pub fn says_to(&self, actor: &str, arguments: &[&str]) -> (bool, String) {
         let url = format!("http://{}", self.api);
-        let output = sexton().args(["--url", &url, "--actor", "test"]).args(arguments).output().unwrap();
+        let output = sexton().args(["--url", &url, "--actor", actor]).args(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }

@@ -1,0 +1,76 @@
+//! Batches that exceed a budget, as an operator sees and approves them.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod site;
+mod waiting;
+
+use serde_json::{Value, json};
+use site::{Site, get};
+use waiting::until;
+
+fn batches(site: &Site, path: &str) -> Value {
+    serde_json::from_str(&get(site.api, path).unwrap().1).unwrap()
+}
+
+#[test]
+fn a_batch_is_looked_at_and_approved_by_somebody_else() {
+    let site = Site::start(3, "[budgets]\na_day = 2\n");
+    assert!(site.says(&["batches"]).1.contains("nothing exceeds a budget"));
+    assert!(
+        site.says(&["health"])
+            .1
+            .contains("2 in a day in each scope, 50 in all together may begin announce, hard, purge")
+    );
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+        assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
+    }
+    until("they are frozen", || {
+        batches(&site, "/v1/batches").as_array().unwrap().iter().any(|b| b["waiting"] == 3)
+    });
+    let listed = site.says(&["batches"]).1;
+    assert!(
+        listed.contains("needs approval") && listed.contains("3 would begin where 2 may in a day"),
+        "{listed}"
+    );
+    assert!(site.says(&["health"]).1.contains("MORE THAN A BUDGET LETS BEGIN"));
+    until("each of them says so", || {
+        site.says(&["list"]).1.matches("batch 1 needs approval before announce").count() == 3
+    });
+
+    let (seen, said) = site.says(&["batches", "1"]);
+    assert!(seen && said.contains("vm/vm0002") && said.contains("sexton approve 1 --digest "), "{said}");
+    let digest = batches(&site, "/v1/batches/1")["digest"].as_str().unwrap().to_owned();
+    let approve = |by: &str, digest: &str| {
+        site.says_to(by, &["approve", "1", "--digest", digest, "--reason", "all are empty"])
+    };
+    let (done, said) = approve("test", &digest);
+    assert!(!done && said.contains("somebody who requested none of it"), "{said}");
+    let (done, said) = approve("boss", &"0".repeat(64));
+    assert!(!done && said.contains("another set by now"), "{said}");
+    let (done, said) = approve("boss", &digest);
+    assert!(done && said.contains("3 deletions of it go on"), "{said}");
+    let (done, said) = approve("boss", &digest);
+    assert!(!done && said.contains("there is no batch 1 that waits"), "{said}");
+    until("they are announced", || {
+        let list = batches(&site, "/v1/deletions");
+        list["items"].as_array().unwrap().iter().all(|line| line["job"] != json!("announce"))
+    });
+    assert!(site.says(&["audit"]).0, "batch and approval are in the audit trail");
+}
+
+#[test]
+fn what_cannot_be_approved_is_said() {
+    let site = Site::start(1, "");
+    for (path, body, status, part) in [
+        ("/v1/batches/7/approve", json!({ "digest": "x", "reason": "y" }), 404, "there is no batch 7"),
+        ("/v1/batches/x/approve", json!({ "digest": "x", "reason": "y" }), 422, "expected a number"),
+        ("/v1/batches/7/approve", json!({ "digest": "x", "reason": " " }), 422, "reason"),
+        ("/v1/batches/7/approve", json!({ "reason": "y" }), 422, "digest"),
+    ] {
+        let (answered, answer) = site.post(path, "", &body.to_string());
+        assert!(answered == status && answer.contains(part), "{path} {body}: {answered} {answer}");
+    }
+    let (status, answer) = get(site.api, "/v1/batches/7").unwrap();
+    assert!(status == 404 && answer.contains("batch 7"), "{answer}");
+}
