@@ -88,6 +88,10 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
             text += &format!("{what:<12}{} UTC at the earliest\n", moment(at));
         }
     }
+    if let Some(crowd) = &created.crowd {
+        text +=
+            &format!("WARNING     {crowd}: they are held until there is room, or somebody approves them\n");
+    }
     if let Some(ceiling) = &created.ceiling {
         text += &format!("ceiling     {ceiling}\n");
     }
@@ -96,11 +100,16 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
 
 /// What a deletion would do, and what would stop it.
 pub fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
-    let PreviewInfo { resource, identity, stages, late, silent } = preview;
+    let PreviewInfo { resource, identity, stages, late, crowd, silent } = preview;
     let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
     let mut text = format!("{resource} ({}) would be switched off on {on}\n", which.join(", "));
     for late in late {
         text += &format!("WARNING     {late}\n");
+    }
+    if let Some(crowd) = crowd {
+        text += &format!(
+            "WARNING     {crowd}: it would be held until there is room, or somebody approves them\n"
+        );
     }
     for instance in silent {
         text += &format!("WARNING     it needs {instance}, of which no consumer is there\n");

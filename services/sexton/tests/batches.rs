@@ -21,10 +21,14 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
             .1
             .contains("2 in a day in each scope, 50 in all together may begin announce, hard, purge")
     );
+    // All of them are due at once; whoever comes first must not begin before the last one is there.
+    assert!(site.says(&["pause", "--reason", "until all are there"]).0);
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
         assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
     }
+    until("they are held", || site.says(&["list"]).1.matches("until all are there").count() == 3);
+    assert!(site.says(&["resume", "1"]).0);
     until("they are frozen", || {
         batches(&site, "/v1/batches").as_array().unwrap().iter().any(|b| b["waiting"] == 3)
     });
@@ -57,6 +61,20 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
         list["items"].as_array().unwrap().iter().all(|line| line["job"] != json!("announce"))
     });
     assert!(site.says(&["audit"]).0, "batch and approval are in the audit trail");
+}
+
+#[test]
+fn too_many_of_one_day_are_foretold() {
+    let site = Site::start(3, "[budgets]\na_day = 2\n");
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(30)).to_string();
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        let last = machine == "vm/vm0003";
+        let crowd = "WARNING     3 would begin where 2 may in a day in ";
+        let planned = site.says(&["plan", machine, "--on", &on]).1;
+        assert_eq!(planned.contains(crowd), last, "{planned}");
+        let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
+        assert!(made && said.contains(crowd) == last, "{said}");
+    }
 }
 
 #[test]

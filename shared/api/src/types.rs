@@ -103,6 +103,9 @@ pub struct PreviewInfo {
     /// What is asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<String>,
+    /// Set if it would be one of too many that are announced within a day: which budget that exceeds, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<String>,
     /// Instances that it needs and of which no consumer is there at present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<Instance>,
@@ -125,6 +128,9 @@ pub struct Created {
     /// How far it may go as things stand, in a sentence, if not all the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<String>,
+    /// Set if it is one of too many that are announced within a day: which budget that exceeds, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<String>,
 }
 
 impl Created {
@@ -134,12 +140,19 @@ impl Created {
         let due = |stage| estimates.get(&stage).map(|estimate| estimate.at);
         let late = outlook::late(d, day, now).iter().map(ToString::to_string).collect();
         let ceiling = ceilings.limits(&d.record.resource.scope);
-        Self { deletion: d.id, soft_at: due(Stage::Soft), purge_at: due(Stage::Purge), late, ceiling }
+        Self {
+            deletion: d.id,
+            soft_at: due(Stage::Soft),
+            purge_at: due(Stage::Purge),
+            late,
+            ceiling,
+            crowd: None,
+        }
     }
 
     /// The answer if nothing can be said of what lies ahead.
     pub fn unread(deletion: DeletionId) -> Self {
-        Self { deletion, soft_at: None, purge_at: None, late: Vec::new(), ceiling: None }
+        Self { deletion, soft_at: None, purge_at: None, late: Vec::new(), ceiling: None, crowd: None }
     }
 }
 

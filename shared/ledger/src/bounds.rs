@@ -22,3 +22,7 @@ pub const HASHES_MAX: usize = sexton_model::attest::HEADS_MAX;
 pub(crate) fn within(what: &'static str, found: usize, most: usize) -> Result<(), LedgerError> {
     if found <= most { Ok(()) } else { Err(LedgerError::TooMany { what, found, most }) }
 }
+
+/// Most announcements that are read to foretell a crowd, each time a record is made: more than most budgets let begin in a
+/// day. With larger ones a crowd is not always foretold, and held all the same.
+pub const ANNOUNCED_MAX: u32 = 2_000;

@@ -42,10 +42,10 @@ use sexton_model::deletion::{Record, RecordStatus};
 use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId};
+use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 
 pub use archive::{Archive, Ended, StubFilter};
-pub use bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
+pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
@@ -96,7 +96,7 @@ pub struct Decided {
     /// Number of the decision's audit event.
     pub audit_seq: i64,
     /// When it was decided, by the store's clock.
-    pub at: sexton_model::Timestamp,
+    pub at: Timestamp,
 }
 
 /// One copy of a consumer says that it lives.
@@ -116,11 +116,11 @@ pub struct Alive {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulsed {
     /// The last one.
-    pub at: sexton_model::Timestamp,
+    pub at: Timestamp,
     /// Orders that the copies that live carry out at once.
     pub hands: u32,
     /// When one of them was last heard to have answered or reported anything.
-    pub answered_at: Option<sexton_model::Timestamp>,
+    pub answered_at: Option<Timestamp>,
 }
 
 /// A record to be made.
@@ -230,6 +230,15 @@ pub trait Ledger: DueReader {
     /// # Errors
     /// As [`Self::register`].
     async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError>;
+
+    /// Announcements of one kind that are due then and have not begun, by their record, scope and moment: at most
+    /// [`ANNOUNCED_MAX`] of them.
+    async fn announced(
+        &self,
+        kind: &Kind,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError>;
 
     /// Batches that wait, the oldest first.
     async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError>;

@@ -9,10 +9,12 @@ use sexton_api::{
     Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
     PreviewRequest, Reason, Rescue, Waive,
 };
-use sexton_ledger::{DeletionFilter, Facts, Intent, NewDeletion, NotDone};
+use sexton_ledger::{DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone};
 use sexton_model::belts::InForce;
+use sexton_model::belts::budget::{self, Group};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Due, Record, Zone};
+use sexton_model::job::Stage;
 use sexton_model::outlook::late;
 use sexton_model::resource::Presence;
 use sexton_model::time::add_days;
@@ -42,7 +44,10 @@ pub(super) async fn create(
     api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
     let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
-        (Ok(Some(view)), Ok(ceilings)) => Created::of(&view.deletion, &ceilings, facts.day, facts.now),
+        (Ok(Some(view)), Ok(ceilings)) => Created {
+            crowd: crowd(&api, &facts, &view.deletion).await.unwrap_or_default(),
+            ..Created::of(&view.deletion, &ceilings, facts.day, facts.now)
+        },
         (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
     Ok((StatusCode::CREATED, Json(made)))
@@ -83,7 +88,27 @@ pub(super) async fn preview(
         stages: preview::preview(&d, (&in_force, ledger.policy()), facts.day, facts.now),
         late: late(&d, facts.day, facts.now).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
+        crowd: crowd(&api, &facts, &d).await?,
     }))
+}
+
+/// Whether its announcement is one of too many within a day, as far as records are made by now.
+async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>, LedgerError> {
+    let ledger = &api.engine.ledger;
+    let budgets = ledger.policy().budgets(facts.day);
+    let resource = &d.record.resource;
+    let (scope, kind) = (resource.scope.clone(), resource.id.kind.clone());
+    let group = Group { scope, kind, stage: Stage::Announce };
+    if !budgets.bind(group.stage) {
+        return Ok(None);
+    }
+    let at = d.date_of(Stage::Announce, facts.day).max(facts.now);
+    let (from, to) = budget::foretold_span(&budgets, at, facts.day);
+    let announced = ledger.announced(&group.kind, from, to).await?;
+    // Once it is made, it is one of them itself.
+    let others = announced.into_iter().filter(|(id, ..)| *id != d.id);
+    let others: Vec<_> = others.map(|(_, scope, due_at)| (scope, due_at)).collect();
+    Ok(budget::foretell(&budgets, &group, at, &others, facts.day).map(|exceeded| exceeded.to_string()))
 }
 
 /// What is asked of the ledger, if its date can be one and everybody whom the plan needs is known.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
-use sexton_model::{JobId, Timestamp};
+use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -11,7 +11,7 @@ use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, pause};
 use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
 /// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
@@ -33,6 +33,15 @@ const DUE: &str = "WITH RECURSIVE lines AS ( \
      WHERE l.wants IS NOT NULL AND (a.good_until IS NULL OR a.good_until <= $2) \
        AND NOT EXISTS (SELECT 1 FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
      ORDER BY j.due_at, j.id LIMIT $3";
+/// The first job of a deletion is its announcement.
+const ANNOUNCED: &str = "WITH RECURSIVE lines AS ( \
+       (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
+       UNION ALL \
+       SELECT (SELECT j.wants FROM jobs j WHERE j.queued AND j.wants > l.wants ORDER BY j.wants LIMIT 1) \
+         FROM lines l WHERE l.wants IS NOT NULL) \
+     SELECT d.id, d.scope, j.due_at FROM lines l \
+     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at BETWEEN $2 AND $3 AND j.id % 8 = 0 \
+     JOIN deletions d ON d.id = j.deletion_id AND d.kind = $1 WHERE l.wants IS NOT NULL LIMIT $4";
 const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
      (SELECT count(*) FROM batch_members m JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) WHERE m.batch = b.id) \
      FROM batches b WHERE b.waits ORDER BY b.id";
@@ -240,6 +249,27 @@ async fn end(
     all_there("batches", done.rows_affected(), 1)?;
     sqlx::query(LEAVE).bind(row.batch).execute(&mut *db).await.map_err(part())?;
     pause::append_alone(db, &event).await
+}
+
+/// Announcements that are due then.
+pub(super) async fn announced(
+    db: &mut PgConnection,
+    kind: &Kind,
+    (from, to): (Timestamp, Timestamp),
+) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
+    let rows: Vec<(i64, String, i64)> = sqlx::query_as(ANNOUNCED)
+        .bind(kind.to_string())
+        .bind(from.0)
+        .bind(to.0)
+        .bind(i64::from(ANNOUNCED_MAX))
+        .fetch_all(db)
+        .await
+        .map_err(doing("reading what is announced"))?;
+    let one = |(id, scope, at): (i64, String, i64)| {
+        let scope = scope.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?;
+        Ok((DeletionId(id), scope, Timestamp(at)))
+    };
+    rows.into_iter().map(one).collect()
 }
 
 /// Batches that wait.

@@ -46,7 +46,7 @@ use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use sqlx::{PgPool, Row as _};
 
 pub use archive::PgArchive;
@@ -203,6 +203,16 @@ impl Ledger for PgLedger {
     async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError> {
         within("jobs", jobs.len(), RUN_MAX)?;
         admit::admit(self, &jobs).await
+    }
+
+    async fn announced(
+        &self,
+        kind: &Kind,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading what is announced"))?;
+        admit::announced(&mut db, kind, (from, to)).await
     }
 
     async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError> {

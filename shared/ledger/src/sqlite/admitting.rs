@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::params;
 use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
-use sexton_model::{JobId, Timestamp};
+use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 
 use super::codes::{all_there, body, corrupt};
 use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
@@ -13,7 +13,7 @@ use super::pausing::link;
 use super::run::Setting;
 use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
 const DOING: &str = "keeping budgets";
 
@@ -201,6 +201,36 @@ fn end(db: &Db, row: &BatchRow, how: Ended, digest: Option<&str>) -> Result<(), 
     bind.add(row.batch);
     execute(db, DOING, "DELETE FROM batch_members WHERE batch = ?", bind)?;
     link(db, &event)
+}
+
+/// Announcements that are due then: the first job of a deletion.
+fn announced_sql() -> &'static str {
+    static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        format!(
+            "{LINES_WITH} SELECT r.deletion_id, r.scope, j.due_at FROM line \
+             CROSS JOIN jobs AS j ON j.queued AND j.wants = line.wants AND j.rank = 2 AND j.due_at BETWEEN ?2 AND ?3 \
+               AND j.id % 8 = 0 \
+             CROSS JOIN records AS r ON r.deletion_id = j.deletion_id AND r.kind = ?1 LIMIT ?4"
+        )
+    });
+    SQL.as_str()
+}
+
+/// Announcements that are due then.
+pub(super) fn announced(
+    db: &Db,
+    kind: &Kind,
+    (from, to): (Timestamp, Timestamp),
+) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX));
+    let one = |row: &Row| {
+        let id = DeletionId(row.try_get(0).map_err(store(DOING))?);
+        let scope: &str = row.try_get(1).map_err(store(DOING))?;
+        let at = Timestamp(row.try_get(2).map_err(store(DOING))?);
+        Ok((id, scope.parse().map_err(|_| corrupt("records", id, "not a scope"))?, at))
+    };
+    rows(db, DOING, announced_sql(), bind)?.iter().map(one).collect()
 }
 
 /// Batches that wait.

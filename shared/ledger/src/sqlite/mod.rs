@@ -46,7 +46,7 @@ use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use self::clock::Clock;
@@ -252,6 +252,16 @@ impl Ledger for SqliteLedger {
             Answer::Admit(admitted) => Ok(admitted),
             other => Err(mixed_up(&other)),
         }
+    }
+
+    async fn announced(
+        &self,
+        kind: &Kind,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
+        let kind = kind.clone();
+        self.reads.read(move |db| admitting::announced(db, &kind, (from, to))).await
     }
 
     async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError> {

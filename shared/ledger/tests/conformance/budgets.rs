@@ -4,7 +4,7 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{CannotApprove, Written};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
-use sexton_model::{DeletionId, JobId};
+use sexton_model::{DeletionId, JobId, Timestamp};
 
 use super::Fixture;
 use super::cancel::cancel;
@@ -184,6 +184,35 @@ pub async fn an_approval_runs_out(fixture: &dyn Fixture) {
     let again = on.admit(&ids).await;
     assert_eq!(again.frozen.len(), 1, "whoever still wants it approves it anew");
     assert_ne!(again.frozen[0].batch, batch);
+}
+
+pub async fn what_is_announced_is_told_by_scope_and_moment(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1")).await;
+    let ids = on.all_due(&["web01", "web02"]).await;
+    let due = |job: sexton_model::job::Job| match job.state {
+        JobState::Scheduled { due_at: Some(due_at) } => due_at,
+        other => panic!("{other:?}"),
+    };
+    let first = due(on.job(ids[0], JobKind::Stage(Stage::Announce)).await);
+    let second = due(on.job(ids[1], JobKind::Stage(Stage::Announce)).await);
+    let announced = async |from: Timestamp, to: Timestamp| {
+        on.ledger.announced(&"vm".parse().unwrap(), from, to).await.unwrap()
+    };
+    let scope = || "tenants/acme".parse().unwrap();
+    assert_eq!(announced(first, first).await, [(ids[0], scope(), first)]);
+    let mut both = announced(first, second).await;
+    both.sort();
+    assert_eq!(both, [(ids[0], scope(), first), (ids[1], scope(), second)]);
+    assert_eq!(announced(second.plus_ms(1), Timestamp::MAX).await, []);
+    let images = on.ledger.announced(&"image".parse().unwrap(), first, second).await.unwrap();
+    assert_eq!(images, []);
+    on.admit(&ids[..1]).await;
+    on.one(ids[0], cancel()).await.unwrap();
+    assert_eq!(
+        announced(first, second).await,
+        [(ids[1], scope(), second)],
+        "what is cancelled is not announced"
+    );
 }
 
 pub async fn a_batch_that_everybody_left_ends(fixture: &dyn Fixture) {

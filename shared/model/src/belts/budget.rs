@@ -359,6 +359,40 @@ fn exceeded(
     found
 }
 
+/// Foretell whether what begins at `at`, one of `group`, will be one of too many: the most that begin within one span that
+/// it is in. `others` begin the same stage, by their scope and moment. Only [`admit`] decides.
+pub fn foretell(
+    budgets: &Budgets,
+    group: &Group,
+    at: Timestamp,
+    others: &[(Scope, Timestamp)],
+    day: Day,
+) -> Option<Exceeded> {
+    if !budgets.bind(group.stage) {
+        return None;
+    }
+    budgets.limits(&group.scope).into_iter().find_map(|limit| {
+        let span = day_us(day).saturating_mul(i64::from(limit.days));
+        let counted = others.iter().filter(|(scope, _)| limit.counted.has(scope));
+        let mut moments: Vec<i64> = counted.map(|(_, moment)| moment.0).chain([at.0]).collect();
+        moments.sort_unstable();
+        let from_each =
+            moments.iter().enumerate().filter(|(_, from)| (at.0.saturating_sub(span)..=at.0).contains(*from));
+        let within = from_each.map(|(n, from)| {
+            let end = from.saturating_add(span);
+            moments.partition_point(|moment| *moment < end) - n
+        });
+        let members = count(within.max().unwrap_or_default());
+        (members > limit.most).then_some(Exceeded { members, used: 0, limit })
+    })
+}
+
+/// How far before and after a moment [`foretell`] has to know of others.
+pub fn foretold_span(budgets: &Budgets, at: Timestamp, day: Day) -> (Timestamp, Timestamp) {
+    let span = day_us(day).saturating_mul(i64::from(budgets.days));
+    (Timestamp(at.0.saturating_sub(span)), Timestamp(at.0.saturating_add(span)))
+}
+
 /// What a person approves: exactly this set, for exactly this stage. SHA-256.
 pub fn digest<'a>(stage: Stage, members: impl IntoIterator<Item = (JobId, &'a ResourceId)>) -> String {
     let members: BTreeMap<JobId, &ResourceId> = members.into_iter().collect();

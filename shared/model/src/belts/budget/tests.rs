@@ -146,6 +146,35 @@ fn what_began_within_the_span_is_always_counted() {
 }
 
 #[test]
+fn a_crowd_is_foretold_whatever_its_span_begins_with() {
+    let budgets = budgets("a_day = 3\neverywhere = 5");
+    let hour = 3_600_000_000;
+    let told = |at: i64, others: &[(&str, i64)]| {
+        let others: Vec<_> = others.iter().map(|(of, at)| (scope(of), Timestamp(at * hour))).collect();
+        let group = group("a", Stage::Announce);
+        foretell(&budgets, &group, Timestamp(at * hour), &others, Day::Calendar).map(|e| e.to_string())
+    };
+    let many = Some("4 would begin where 3 may in a day in a".to_owned());
+    assert_eq!(told(100, &[("a", 100), ("a", 100)]), None);
+    assert_eq!(told(100, &[("a", 100), ("a", 100), ("a", 100)]), many);
+    assert_eq!(told(100, &[("a", 80), ("a", 90), ("a", 103)]), many, "one day that all of them are in");
+    assert_eq!(told(100, &[("a", 80), ("a", 90), ("a", 104)]), None, "just not");
+    assert_eq!(told(100, &[("a", 123), ("a", 123), ("a", 123)]), many);
+    assert_eq!(told(100, &[("a", 124), ("a", 124), ("a", 124)]), None, "tomorrow's are not its own day's");
+    assert_eq!(told(100, &[("a", 76), ("a", 76), ("a", 76)]), None);
+    assert_eq!(told(100, &[("b", 100), ("b", 100), ("b", 100)]), None, "of another scope");
+    let all = Some("6 would begin where 5 may in a day in all scopes together".to_owned());
+    assert_eq!(told(100, &[("b", 100), ("b", 100), ("b", 100), ("c", 100), ("c", 100)]), all);
+    let soft = Group { stage: Stage::Soft, ..group("a", Stage::Soft) };
+    let others = vec![(scope("a"), Timestamp(0)); 9];
+    assert_eq!(foretell(&budgets, &soft, Timestamp(0), &others, Day::Calendar), None, "not counted");
+    assert_eq!(
+        foretold_span(&budgets, Timestamp(0), Day::Calendar),
+        (Timestamp(-24 * hour), Timestamp(24 * hour))
+    );
+}
+
+#[test]
 fn a_digest_is_of_the_set_and_its_stage() {
     let (a, b): (ResourceId, ResourceId) = ("vm/a".parse().unwrap(), "vm/b".parse().unwrap());
     let of = |stage, set: &[(i64, &'static str)]| {
