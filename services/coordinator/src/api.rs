@@ -74,6 +74,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/archived/{kind}/{name}", get(archived::show_of))
         .route("/v1/pauses", get(in_force::pauses).post(in_force::pause))
         .route("/v1/pauses/{pause}", delete(in_force::resume))
+        .route("/v1/pauses/{pause}/stopped", get(in_force::stopped))
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
         .route("/v1/batches", get(batches::list))
         .route("/v1/batches/{batch}", get(batches::show))

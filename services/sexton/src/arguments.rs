@@ -175,6 +175,9 @@ pub enum Command {
     Resume {
         /// Its number.
         pause: i64,
+        /// Only show what would go on, and what would be held as a batch.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Park a job that is in line or backs off, so that it can be retried or waived.
     Park {
@@ -331,13 +334,12 @@ impl Command {
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
             Self::Review { accept, .. } => !accept,
-            Self::Import { dry_run, .. } => *dry_run,
+            Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } => *dry_run,
             Self::Register { .. }
             | Self::Delete { .. }
             | Self::Cancel { .. }
             | Self::Hold { .. }
             | Self::Release { .. }
-            | Self::Resume { .. }
             | Self::Approve { .. }
             | Self::Park { .. }
             | Self::Retry { .. }

@@ -1,5 +1,5 @@
 //! Batches that exceed a budget: listed, shown, approved.
-use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, MEMBERS_SHOWN};
+use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, MEMBERS_SHOWN, StoppedInfo};
 
 use crate::arguments::Format;
 use crate::output::{counted, moment, table, write};
@@ -50,6 +50,25 @@ pub fn list(batches: &[BatchInfo]) -> String {
         ]
     });
     table(["batch", "scope", "kind", "before", "waiting", "since (UTC)", "", "when it was frozen"], lines)
+}
+
+/// What would go on if a pause were lifted.
+pub fn stopped(stopped: &[StoppedInfo]) -> String {
+    if stopped.is_empty() {
+        return "it stops nothing that is due; nothing would go on by itself".to_owned();
+    }
+    let lines = stopped.iter().map(|s| {
+        let next = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));
+        [
+            s.group.scope.to_string(),
+            s.group.kind.to_string(),
+            s.group.stage.to_string(),
+            s.held.to_string(),
+            s.midway.to_string(),
+            next.unwrap_or_default(),
+        ]
+    });
+    table(["scope", "kind", "stage", "would begin", "would go on", ""], lines)
 }
 
 fn details(batch: &BatchDetails) -> String {

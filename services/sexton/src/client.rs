@@ -173,7 +173,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Approve { batch, digest, reason } => {
             batches::approve(client, format, batch, ApproveRequest { digest, reason }).await?;
         }
-        Command::Resume { pause } => {
+        Command::Resume { pause, dry_run: true } => {
+            write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;
+        }
+        Command::Resume { pause, dry_run: false } => {
             let answer = client.resume(pause).await?;
             write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))?;
         }
@@ -405,7 +408,10 @@ async fn pause(
     let paused = client.pause(&PauseRequest { covers, reason }).await?;
     write(format, &paused, |p| {
         let out = counted(p.orders_out, "order");
-        format!("pause {0} is in force; still out: {out}. sexton resume {0}", p.pause.id)
+        format!(
+            "pause {0} is in force; still out: {out}. sexton resume {0}, with --dry-run to see what it stops",
+            p.pause.id
+        )
     })
 }
 

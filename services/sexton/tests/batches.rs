@@ -28,6 +28,9 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
         assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
     }
     until("they are held", || site.says(&["list"]).1.matches("until all are there").count() == 3);
+    let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
+    assert!(seen && said.contains("held as a batch: 3 would begin where 2 may in a day in demo"), "{said}");
+    assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it was only looked at");
     assert!(site.says(&["resume", "1"]).0);
     until("they are frozen", || {
         batches(&site, "/v1/batches").as_array().unwrap().iter().any(|b| b["waiting"] == 3)

@@ -48,6 +48,21 @@ pub struct BatchDetails {
     pub members: Vec<BatchMember>,
 }
 
+/// What would go on if a pause were lifted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoppedInfo {
+    /// Its scope, kind and stage.
+    #[serde(flatten)]
+    pub group: Group,
+    /// Deletions that would begin that stage.
+    pub held: u64,
+    /// Deletions that have begun it, and would go on with it.
+    pub midway: u64,
+    /// Set if those that would begin are too many: they would be a batch, and this is the budget that it exceeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<String>,
+}
+
 /// Approve a batch.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
-use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo};
+use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, StoppedInfo};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -296,6 +296,15 @@ impl Client {
     /// As [`Self::register`].
     pub async fn pause(&self, body: &PauseRequest) -> Result<PauseResponse, ClientError> {
         self.post("pausing", "/v1/pauses", body).await
+    }
+
+    /// What would go on if a pause were lifted.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn stopped_by(&self, pause: i64) -> Result<Vec<StoppedInfo>, ClientError> {
+        let path = format!("/v1/pauses/{pause}/stopped");
+        self.send("looking what a pause stops", self.request(Method::GET, &path)).await
     }
 
     /// Lift a pause.

@@ -97,6 +97,30 @@ pub struct Admitted {
     pub frozen: Vec<BatchRow>,
 }
 
+/// What a pause stops, of one scope, kind and stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// Which.
+    pub group: Group,
+    /// How many have not begun.
+    pub held: u64,
+    /// How many stand between two steps.
+    pub midway: u64,
+    /// Why those that have not begun would not begin after it either.
+    pub exceeded: Option<Exceeded>,
+}
+
+impl Stopped {
+    pub(crate) fn of(
+        (group, held, midway): (Group, u64, u64),
+        budgets: &Budgets,
+        used: &BTreeMap<Group, u64>,
+    ) -> Self {
+        let exceeded = budget::exceeded(budgets, &group, usize::try_from(held).unwrap_or(usize::MAX), used);
+        Self { group, held, midway, exceeded: exceeded.filter(|_| held > 0) }
+    }
+}
+
 /// What is stored of a batch besides its group.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Body {

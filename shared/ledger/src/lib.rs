@@ -46,7 +46,7 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
-pub use budget::{Admitted, Approval, BatchRow, BatchView, Member};
+pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
@@ -258,6 +258,9 @@ pub trait Ledger: DueReader {
 
     /// Lift a pause; what it stopped is looked at again at once. `false` if there is none of that number.
     async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError>;
+
+    /// What would go on if a pause were lifted, as far as it stops it now and nothing else would.
+    async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError>;
 
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use sexton_api::{CeilingRequest, PauseRequest, PauseResponse};
-use sexton_ledger::DeletionFilter;
+use sexton_api::{CeilingRequest, PauseRequest, PauseResponse, StoppedInfo};
+use sexton_ledger::{DeletionFilter, Stopped};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
@@ -60,13 +60,35 @@ async fn covers_something(api: &Api, covers: &PauseSelector) -> Result<(), Refus
     Ok(())
 }
 
+/// What would go on if it were lifted.
+pub(super) async fn stopped(
+    State(api): Shared,
+    Path(pause): Path<String>,
+) -> Result<Json<Vec<StoppedInfo>>, Refused> {
+    let id = number(&pause)?;
+    let ledger = &api.engine.ledger;
+    if !ledger.pauses().await?.iter().any(|pause| pause.id == id) {
+        return Err(Refused::absent(format_args!("pause {id}")));
+    }
+    let info = |stopped: Stopped| StoppedInfo {
+        group: stopped.group,
+        held: stopped.held,
+        midway: stopped.midway,
+        batch: stopped.exceeded.map(|exceeded| exceeded.to_string()),
+    };
+    Ok(Json(ledger.stopped_by(id).await?.into_iter().map(info).collect()))
+}
+
+fn number(pause: &str) -> Result<i64, Refused> {
+    pause.parse().map_err(|_| Refused::field("pause", format!("pause {pause:?}: expected a number")))
+}
+
 pub(super) async fn resume(
     State(api): Shared,
     By(by): By,
     Path(pause): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refused> {
-    let id: i64 =
-        pause.parse().map_err(|_| Refused::field("pause", format!("pause {pause:?}: expected a number")))?;
+    let id = number(&pause)?;
     if !api.engine.ledger.resume(id, &by).await? {
         return Err(Refused::absent(format_args!("pause {id}")));
     }

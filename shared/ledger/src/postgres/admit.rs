@@ -9,7 +9,9 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, pause};
-use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
+use crate::budget::{
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
+};
 use crate::rules::text;
 use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
@@ -42,6 +44,13 @@ const ANNOUNCED: &str = "WITH RECURSIVE lines AS ( \
      SELECT d.id, d.scope, j.due_at FROM lines l \
      JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at BETWEEN $2 AND $3 AND j.id % 8 = 0 \
      JOIN deletions d ON d.id = j.deletion_id AND d.kind = $1 WHERE l.wants IS NOT NULL LIMIT $4";
+/// By both partial indexes, as where a pause is lifted.
+const STOPPED: &str = "WITH blocked AS MATERIALIZED ( \
+       SELECT id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
+     SELECT d.kind, d.scope, (s.id % 8)::smallint, count(*) FILTER (WHERE s.held), count(*) FILTER (WHERE NOT s.held) \
+     FROM (SELECT id, reason, true AS held FROM jobs WHERE held \
+       UNION ALL SELECT id, reason, false FROM blocked) s JOIN deletions d ON d.id = s.id / 8 \
+     WHERE (s.reason::json ->> 'pause')::bigint = $1 GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
 const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
      (SELECT count(*) FROM batch_members m JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) WHERE m.batch = b.id) \
      FROM batches b WHERE b.waits ORDER BY b.id";
@@ -165,6 +174,23 @@ async fn used(
     let one = |row: &PgRow| {
         let count: i64 = row.try_get(3).map_err(part())?;
         Ok((group(row, 0)?, u64::try_from(count).unwrap_or(0)))
+    };
+    rows.iter().map(one).collect()
+}
+
+/// What a pause stops.
+pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
+    let part = || doing("looking what a pause stops");
+    let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
+    let budgets = ledger.options.policy.budgets(ledger.options.day);
+    let from = budgets.counted_from(find::clock(&mut tx).await?, ledger.options.day);
+    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    let used = used(&mut tx, &slots, from).await?;
+    let rows = sqlx::query(STOPPED).bind(pause).fetch_all(&mut *tx).await.map_err(part())?;
+    let one = |row: &PgRow| {
+        let (held, midway): (i64, i64) = (row.try_get(3).map_err(part())?, row.try_get(4).map_err(part())?);
+        let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
+        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), &budgets, &used))
     };
     rows.iter().map(one).collect()
 }

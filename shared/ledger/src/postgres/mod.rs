@@ -58,7 +58,7 @@ use crate::round::Round;
 use crate::{
     Admitted, Alive, Approval, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow, DeletionView,
     DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone,
-    Options, Page, Paused, ResourceFilter, ResourceView, StubFilter, Verified,
+    Options, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
 };
 use error::doing;
 
@@ -244,6 +244,10 @@ impl Ledger for PgLedger {
     async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading ceilings"))?;
         pause::ceilings(&mut db).await
+    }
+
+    async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
+        admit::stopped_by(self, pause).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -11,7 +11,9 @@ use super::find::LINES_WITH;
 use super::memory::Staged;
 use super::pausing::link;
 use super::run::Setting;
-use crate::budget::{self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read};
+use crate::budget::{
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
+};
 use crate::rules::text;
 use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
@@ -126,6 +128,31 @@ fn used(db: &Db, budgets: &Budgets, from: Timestamp) -> Result<BTreeMap<Group, u
     let one = |row: &Row| {
         let count: i64 = row.try_get(3).map_err(store(DOING))?;
         Ok((group(row, 0)?, u64::try_from(count).unwrap_or(0)))
+    };
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
+/// What a pause stops.
+pub(super) fn stopped_by(
+    db: &Db,
+    setting: &Setting,
+    now: Timestamp,
+    pause: i64,
+) -> Result<Vec<Stopped>, LedgerError> {
+    let budgets = setting.policy.budgets(setting.day);
+    let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
+    let mut bind = Bind::default();
+    bind.add(pause);
+    let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held) FROM ( \
+           SELECT id, reason, 1 AS held FROM jobs WHERE held \
+           UNION ALL SELECT id, reason, 0 FROM jobs WHERE locks AND state = 2 AND queued = 0) AS s \
+         CROSS JOIN records AS r ON r.deletion_id = s.id / 8 \
+         WHERE json_extract(s.reason, '$.pause') = ? GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
+    let one = |row: &Row| {
+        let (held, midway): (i64, i64) =
+            (row.try_get(3).map_err(store(DOING))?, row.try_get(4).map_err(store(DOING))?);
+        let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
+        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), &budgets, &used))
     };
     rows(db, DOING, sql, bind)?.iter().map(one).collect()
 }

@@ -60,7 +60,7 @@ use crate::known::{self, Known};
 use crate::{
     Admitted, Alive, Approval, Archive, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow,
     DeletionView, DueReader, Ended, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError,
-    NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView, StubFilter, Verified,
+    NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -301,6 +301,11 @@ impl Ledger for SqliteLedger {
             }
         }
         Ok(lifted)
+    }
+
+    async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
+        let (now, setting) = (self.clock.now(), self.setting.clone());
+        self.reads.read(move |db| admitting::stopped_by(db, &setting, now, pause)).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

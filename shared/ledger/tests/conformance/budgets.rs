@@ -1,14 +1,14 @@
 //! Budgets: what is due is admitted, or frozen together; and what a person approves goes on.
 use sexton_ledger::{Admitted, Approval, BatchView, NotDone, Options};
-use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{CannotApprove, Written};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::{DeletionId, JobId, Timestamp};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, job_id, options};
+use super::stage::{Stagehand, actor, job_id, options, right_answer};
 
 fn policy(text: &str) -> Options {
     let written: Written = toml::from_str(text).unwrap();
@@ -213,6 +213,23 @@ pub async fn what_is_announced_is_told_by_scope_and_moment(fixture: &dyn Fixture
         [(ids[1], scope(), second)],
         "what is cancelled is not announced"
     );
+}
+
+pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 1")).await;
+    let begun = on.all_due(&["web01"]).await;
+    on.admit(&begun).await;
+    let order = on.one(begun[0], Event::Claim { job: announce(begun[0]) }).await.unwrap().dispatch.unwrap();
+    let pause = on.ledger.pause(PauseSelector::default(), &actor("ops"), "look").await.unwrap().pause.id;
+    assert_eq!(on.ledger.stopped_by(pause).await.unwrap(), [], "an order is out");
+    on.answer(&order, right_answer(&order)).await.unwrap();
+    let ids = on.all_due(&["web02"]).await;
+    on.try_to_announce(ids[0]).await.unwrap();
+    let [stopped] = &on.ledger.stopped_by(pause).await.unwrap()[..] else { panic!("of one group") };
+    assert_eq!((stopped.held, stopped.midway, stopped.group.stage), (1, 1, Stage::Announce));
+    let why = stopped.exceeded.as_ref().unwrap();
+    assert_eq!((why.members, why.used, why.alone()), (1, 1, false));
+    assert_eq!(on.ledger.stopped_by(pause + 1).await.unwrap(), [], "of another pause");
 }
 
 pub async fn a_batch_that_everybody_left_ends(fixture: &dyn Fixture) {

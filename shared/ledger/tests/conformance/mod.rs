@@ -123,6 +123,7 @@ macro_rules! conformance_tests {
             an_approval_is_of_exactly_one_set_and_by_somebody_else,
             an_approval_runs_out,
             a_batch_that_everybody_left_ends,
+            what_a_pause_stops_is_told_before_it_is_lifted,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
             protection_stops_a_live_record,

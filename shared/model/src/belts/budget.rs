@@ -336,7 +336,9 @@ fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
 }
 
 /// The first number that so many would exceed; one that they exceed alone is named before all others.
-fn exceeded(
+///
+/// `used` is what began so far, by its group.
+pub fn exceeded(
     budgets: &Budgets,
     group: &Group,
     members: usize,
