@@ -2,6 +2,7 @@
 mod archived;
 mod batches;
 mod in_force;
+mod overrides;
 mod problem;
 mod records;
 mod resources;
@@ -76,6 +77,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/pauses/{pause}", delete(in_force::resume))
         .route("/v1/pauses/{pause}/stopped", get(in_force::stopped))
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
+        .route("/v1/overrides", get(overrides::list).post(overrides::give))
+        .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/batches", get(batches::list))
         .route("/v1/batches/{batch}", get(batches::show))
         .route("/v1/batches/{batch}/approve", post(batches::approve))
@@ -162,8 +165,15 @@ async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
     let instances = api.engine.ledger.instances().await?;
     let ceilings = api.engine.ledger.ceilings().await?;
     let unserved = api.plans.unserved(api.engine.known());
-    let batches = batches::waiting(&api).await?;
-    Ok(Json(views::health(&facts, health, (&ceilings, batches), unserved, &api.engine, &instances)))
+    let (batches, one_shots) = (batches::waiting(&api).await?, api.engine.ledger.one_shots().await?);
+    Ok(Json(views::health(
+        &facts,
+        health,
+        (&ceilings, batches, one_shots),
+        unserved,
+        &api.engine,
+        &instances,
+    )))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sexton_api::CeilingTo;
+use sexton_model::belts::one_shot::Passable;
 use sexton_model::deletion::{RecordStatus, Zone};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Subsystem};
@@ -171,6 +172,28 @@ pub enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Let one stage of one deletion pass one belt, once, within a day: its scope's ceiling, working hours, or the budget.
+    /// Somebody else than who requested it has to say so. Without WHAT: lists the overrides of the last week.
+    Override {
+        /// A record or its resource.
+        #[arg(requires_all = ["stage", "belt", "reason"], conflicts_with = "take_back")]
+        what: Option<String>,
+        /// Which stage may begin.
+        #[arg(long)]
+        stage: Option<Stage>,
+        /// What it may pass: ceiling, window or budget.
+        #[arg(long)]
+        belt: Option<Passable>,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+        /// You requested the deletion yourself, and nobody else can be asked: it is told everybody who looks at the health.
+        #[arg(long)]
+        break_glass: bool,
+        /// Take back the override of this number.
+        #[arg(long)]
+        take_back: Option<i64>,
+    },
     /// Lift a pause.
     Resume {
         /// Its number.
@@ -333,6 +356,7 @@ impl Command {
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
+            Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
             Self::Review { accept, .. } => !accept,
             Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } => *dry_run,
             Self::Register { .. }

@@ -1,5 +1,6 @@
 //! Batches that exceed a budget: listed, shown, approved.
 use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, MEMBERS_SHOWN, StoppedInfo};
+use sexton_model::belts::one_shot::OneShot;
 
 use crate::arguments::Format;
 use crate::output::{counted, moment, table, write};
@@ -50,6 +51,38 @@ pub fn list(batches: &[BatchInfo]) -> String {
         ]
     });
     table(["batch", "scope", "kind", "before", "waiting", "since (UTC)", "", "when it was frozen"], lines)
+}
+
+/// One that was just given.
+pub fn overridden(given: &OneShot) -> String {
+    let OneShot { id, deletion, stage, belt, until, .. } = given;
+    format!(
+        "{stage} of {deletion} may pass the {belt}, if it begins before {} UTC. sexton override --take-back {id}",
+        moment(Some(*until))
+    )
+}
+
+/// Those of the last week.
+pub fn overrides(all: &[OneShot]) -> String {
+    if all.is_empty() {
+        return "no belt is overridden, and none was within a week".to_owned();
+    }
+    let lines = all.iter().map(|one| {
+        [
+            one.id.to_string(),
+            one.deletion.to_string(),
+            one.stage.to_string(),
+            one.belt.to_string(),
+            one.by.to_string(),
+            moment(Some(one.since)),
+            moment(Some(one.until)),
+            if one.break_glass { "GLASS BROKEN".to_owned() } else { String::new() },
+            one.reason.clone(),
+        ]
+    });
+    let heading =
+        ["override", "record", "stage", "belt", "by", "since (UTC)", "good until (UTC)", "", "reason"];
+    table(heading, lines)
 }
 
 /// What would go on if a pause were lifted.

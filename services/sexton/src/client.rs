@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
-    Delete, DeletionLine, ListQuery, PAGE_MAX, Page, PauseRequest, PreviewRequest, REGISTER_MAX, Register,
-    Rescue, Waive,
+    Delete, DeletionLine, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest,
+    REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
@@ -172,6 +172,25 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Batches { batch } => batches::show(client, format, batch).await?,
         Command::Approve { batch, digest, reason } => {
             batches::approve(client, format, batch, ApproveRequest { digest, reason }).await?;
+        }
+        Command::Override {
+            what: Some(what),
+            stage: Some(stage),
+            belt: Some(belt),
+            reason: Some(reason),
+            break_glass,
+            ..
+        } => {
+            let deletion = id_of(client, &what).await?;
+            let body = OverrideRequest { deletion, stage, belt, reason, break_glass };
+            write(format, &client.override_belt(&body).await?, batches::overridden)?;
+        }
+        Command::Override { take_back: Some(id), .. } => {
+            let answer = client.take_back_override(id).await?;
+            write(format, &answer, |_| format!("override {id} is taken back"))?;
+        }
+        Command::Override { .. } => {
+            write(format, &client.overrides().await?, |all| batches::overrides(all))?;
         }
         Command::Resume { pause, dry_run: true } => {
             write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;

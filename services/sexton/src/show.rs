@@ -412,6 +412,9 @@ pub fn health(health: &HealthInfo) -> String {
     if !health.batches.is_empty() {
         text += &format!("MORE THAN A BUDGET LETS BEGIN\n{}\n", batches::list(&health.batches));
     }
+    if !health.broken_glass.is_empty() {
+        text += &format!("THE GLASS WAS BROKEN\n{}\n", batches::overrides(&health.broken_glass));
+    }
     if let Some(budgets) = &health.budgets {
         text += &format!("of each kind, {budgets}\n");
     }

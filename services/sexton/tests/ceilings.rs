@@ -12,10 +12,10 @@ use waiting::until;
 
 #[test]
 fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
-    let site = Site::start(1, "");
+    let site = Site::start(2, "");
     assert!(site.says(&["ceiling"]).1.contains("purge"), "a rehearsal");
     let inventory = std::fs::read_to_string(site.folder.path().join("inventory.jsonl")).unwrap();
-    let machine: Value = serde_json::from_str(&inventory).unwrap();
+    let machine: Value = serde_json::from_str(inventory.lines().next().unwrap()).unwrap();
     let scope = machine["scope"].as_str().unwrap();
     let set = |to: &str| site.says(&["ceiling", "--scope", scope, "--to", to, "--reason", "a test"]);
     let (done, said) = set("observe");
@@ -29,6 +29,21 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     let list = || site.says(&["list"]).1;
     until("it is held", || list().contains("held"));
     assert!(list().contains("would begin announce"), "{}", list());
+    let ask = ["override", "vm/vm0001", "--stage", "announce", "--belt", "ceiling", "--reason", "tonight"];
+    let (done, said) = site.says(&ask);
+    assert!(!done && said.contains("somebody else has to override the ceiling"), "{said}");
+    let (done, said) = site.says_to("boss", &[&ask[..], &["--break-glass"]].concat());
+    assert!(!done && said.contains("not needed"), "{said}");
+    let (done, said) =
+        site.says(&["override", "vm/vm0001", "--stage", "announce", "--belt", "identity", "--reason", "x"]);
+    assert!(!done && said.contains("expected ceiling, window or budget"), "{said}");
+    let later =
+        ["override", "vm/vm0001", "--stage", "purge", "--belt", "window", "--reason", "x", "--break-glass"];
+    let (done, said) = site.says(&later);
+    assert!(done && said.contains("sexton override --take-back 1"), "{said}");
+    assert!(site.says(&["health"]).1.contains("THE GLASS WAS BROKEN"));
+    assert!(site.says(&["override", "--take-back", "1"]).0);
+    assert!(site.says(&["override"]).1.contains("no belt is overridden"));
 
     let (done, said) = set("soft");
     assert!(
@@ -41,6 +56,20 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
             serde_json::from_str(&get(site.api, "/v1/deletions/vm/vm0001").unwrap().1).unwrap();
         record["jobs"][0]["state"] == json!("done")
     });
+    assert!(set("observe").0);
+    assert!(site.says(&["delete", "vm/vm0002", "--on", date.trim(), "--reason", "a test"]).0);
+    until("the other is held, too", || {
+        list().contains("vm/vm0002") && list().contains("would begin announce")
+    });
+    let ask = ["override", "vm/vm0002", "--stage", "announce", "--belt", "ceiling", "--reason", "tonight"];
+    let (done, said) = site.says_to("boss", &ask);
+    assert!(done && said.contains("announce of d-2 may pass the ceiling"), "{said}");
+    until("it is announced all the same", || {
+        let record: Value =
+            serde_json::from_str(&get(site.api, "/v1/deletions/vm/vm0002").unwrap().1).unwrap();
+        record["jobs"][0]["state"] == json!("done")
+    });
+    assert!(site.says(&["show", "d-2", "--trail"]).1.contains("boss overrode the ceiling"));
     let (done, said) = set("inherit");
     assert!(!done && said.contains("not purge"), "three stages higher: {said}");
     assert!(site.says(&["audit"]).0, "what was said is in the audit trail");

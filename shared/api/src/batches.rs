@@ -1,7 +1,9 @@
-//! Batches that exceed a budget.
+//! Batches that exceed a budget, and overrides of single belts.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sexton_model::belts::budget::Group;
+use sexton_model::belts::one_shot::Passable;
+use sexton_model::job::Stage;
 use sexton_model::{Actor, DeletionId, ResourceId, Timestamp};
 
 /// Most members of a batch that are shown; its digest is of all.
@@ -71,6 +73,23 @@ pub struct ApproveRequest {
     pub digest: String,
     /// Why.
     pub reason: String,
+}
+
+/// Let one stage of one deletion pass one belt.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideRequest {
+    /// Whose.
+    pub deletion: DeletionId,
+    /// Which stage.
+    pub stage: Stage,
+    /// Which belt.
+    pub belt: Passable,
+    /// Why.
+    pub reason: String,
+    /// Whoever asks has requested the deletion, and nobody else can be asked.
+    #[serde(default)]
+    pub break_glass: bool,
 }
 
 /// It was approved.

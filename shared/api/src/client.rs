@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
+use sexton_model::belts::one_shot::OneShot;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
-use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, StoppedInfo};
+use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -353,6 +354,31 @@ impl Client {
     /// As [`Self::register`].
     pub async fn approve(&self, batch: i64, body: &ApproveRequest) -> Result<Approved, ClientError> {
         self.post("approving a batch", &format!("/v1/batches/{batch}/approve"), body).await
+    }
+
+    /// Overrides of the last week.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn overrides(&self) -> Result<Vec<OneShot>, ClientError> {
+        self.send("listing overrides", self.request(Method::GET, "/v1/overrides")).await
+    }
+
+    /// Let one stage of one deletion pass one belt.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn override_belt(&self, body: &OverrideRequest) -> Result<OneShot, ClientError> {
+        self.post("overriding a belt", "/v1/overrides", body).await
+    }
+
+    /// Take an override back.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn take_back_override(&self, id: i64) -> Result<serde_json::Value, ClientError> {
+        self.send("taking back an override", self.request(Method::DELETE, &format!("/v1/overrides/{id}")))
+            .await
     }
 
     /// Whether the ledger has to be reviewed.

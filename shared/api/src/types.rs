@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{Ceiling, Ceilings, NoCeiling, ScopeCeiling};
+use sexton_model::belts::one_shot::OneShot;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
@@ -500,6 +501,9 @@ pub struct HealthInfo {
     /// Batches that exceed a budget, and wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<BatchInfo>,
+    /// Overrides of the last week for which the glass was broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_glass: Vec<OneShot>,
     /// How many may begin within a day, in a sentence; none if any number may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budgets: Option<String>,

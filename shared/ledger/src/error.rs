@@ -1,6 +1,7 @@
 //! What can go wrong in the ledger.
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
+use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
@@ -90,6 +91,9 @@ pub enum NotDone {
     /// The batch cannot be approved.
     #[error(transparent)]
     Approval(#[from] CannotApprove),
+    /// Nothing is let pass.
+    #[error(transparent)]
+    Override(#[from] CannotOverride),
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,

@@ -35,6 +35,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
@@ -274,6 +275,19 @@ pub trait Ledger: DueReader {
 
     /// How far deletions may go.
     async fn ceilings(&self) -> Result<Ceilings, LedgerError>;
+
+    /// Let one stage of one deletion pass one belt.
+    ///
+    /// # Errors
+    /// If the store did not do it. That it may not pass is the inner result.
+    async fn give_one_shot(&self, new: NewOneShot) -> Result<Result<OneShot, NotDone>, LedgerError>;
+
+    /// Take an override back. In force when this returns, for what has not begun and between two steps of what has.
+    /// `false` if there is none of that number.
+    async fn take_back_one_shot(&self, id: i64, by: &Actor) -> Result<bool, LedgerError>;
+
+    /// Overrides: those that are good, and those of the last week.
+    async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError>;
 
     /// These copies of consumers are alive: at most [`PULSE_MAX`].
     ///

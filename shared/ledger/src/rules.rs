@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, What};
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
+use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::{Deletion, Hold};
 use sexton_model::job::{Job, JobKind, JobState, StateName};
 use sexton_model::resource::{Presence, Resource};
@@ -87,12 +88,23 @@ pub fn ceiling_at_founding(day: Day, now: Timestamp) -> Option<ScopeCeiling> {
 pub struct LedgerEvent {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// `registered`, `updated`, `paused`, `resumed` or `ceiling`.
+    /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken` or
+    /// `override_taken_back`.
     pub what: String,
     /// Who.
     pub by: String,
     /// The resource or the pause as it is from then on, or the ceiling that was asked for.
     pub body: Value,
+}
+
+/// Take the overrides out of `all` that are over: nothing can begin by them any more, and by then what began by them has
+/// had another week. Their numbers.
+pub fn one_shots_over(all: &mut Vec<OneShot>, now: Timestamp) -> Vec<i64> {
+    const KEPT_MS: u64 = 7 * 24 * 3_600_000;
+    let over = |one: &OneShot| one.until.plus_ms(KEPT_MS) < now;
+    let ended = all.iter().filter(|one| over(one)).map(|one| one.id).collect();
+    all.retain(|one| !over(one));
+    ended
 }
 
 /// The bytes of an event that are stored and hashed.

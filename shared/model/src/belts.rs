@@ -2,6 +2,7 @@
 //! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
 pub mod budget;
 pub mod ceiling;
+pub mod one_shot;
 pub mod window;
 
 use std::borrow::Cow;
@@ -17,6 +18,7 @@ use crate::time::{Day, Timestamp};
 
 use budget::{Budgets, Standing};
 use ceiling::{Ceiling, Ceilings};
+use one_shot::{OneShot, Passable};
 use window::Windows;
 
 /// What a pause covers: everything that matches all that is given; nothing given covers everything.
@@ -59,6 +61,8 @@ pub struct InForce {
     pub pauses: Vec<Pause>,
     /// How far deletions of each scope may go.
     pub ceilings: Ceilings,
+    /// What single deletions may pass.
+    pub one_shots: Vec<OneShot>,
 }
 
 /// What the configuration says, for all deletions at all times.
@@ -129,18 +133,21 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
     }
     let scope = &deletion.record.resource.scope;
     let ceiling = in_force.ceilings.height(scope);
-    if ceiling < Ceiling::needed_for(stage) {
+    let passes = |belt| one_shot::passing(&in_force.one_shots, (deletion, job), belt, context.now).is_some();
+    if ceiling < Ceiling::needed_for(stage) && !passes(Passable::Ceiling) {
         let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
         return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
     }
     // After those that somebody could do something about: they should be seen first.
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
-    if let Some(windows) = windows.filter(|w| window::bound(stage, job) && !w.open(context.now)) {
+    if let Some(windows) =
+        windows.filter(|w| window::bound(stage, job) && !w.open(context.now) && !passes(Passable::Window))
+    {
         let opens = windows.next_opening(context.now);
         return Some(Blocker::Window { stage, opens, hours: windows.to_string() });
     }
     // Last: only what nothing else stops is counted.
-    if budget::bound(job) && context.policy.counts(stage, context.day) {
+    if budget::bound(job) && context.policy.counts(stage, context.day) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
             Standing::Unknown | Standing::Admitted => None,
@@ -151,11 +158,27 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
 
 /// Whether nobody has looked yet whether `job` may begin its stage, as far as budgets go. Only what nothing else stops is
 /// asked for.
-pub(crate) fn unadmitted(job: &Job, context: &Context<'_>) -> bool {
+pub(crate) fn unadmitted(deletion: &Deletion, job: &Job, context: &Context<'_>) -> bool {
     let JobKind::Stage(stage) = job.kind else { return false };
+    let passes = || {
+        let one_shots = &context.in_force.one_shots;
+        one_shot::passing(one_shots, (deletion, job), Passable::Budget, context.now).is_some()
+    };
     budget::bound(job)
         && context.policy.counts(stage, context.day)
         && (context.standing)(job.id) == Standing::Unknown
+        && !passes()
+}
+
+/// The overrides that stand for `job`, in a sentence; nothing if there are none.
+pub(crate) fn overridden(deletion: &Deletion, job: &Job, context: &Context<'_>) -> String {
+    if context.in_force.one_shots.is_empty() {
+        return String::new();
+    }
+    let passing =
+        |belt: &Passable| one_shot::passing(&context.in_force.one_shots, (deletion, job), *belt, context.now);
+    let used: Vec<String> = Passable::ALL.iter().filter_map(passing).map(ToString::to_string).collect();
+    used.join("; ")
 }
 
 #[cfg(test)]

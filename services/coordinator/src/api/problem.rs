@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sexton_api::Problem;
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::belts::budget::CannotApprove;
+use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::decide::Refusal;
 
 use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
@@ -66,9 +67,11 @@ impl From<NotDone> for Refused {
             NotDone::NoSuchDeletion(_)
             | NotDone::NotRegistered(_)
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
-            NotDone::Approval(CannotApprove::Requested { .. }) => StatusCode::FORBIDDEN,
+            NotDone::Approval(CannotApprove::Requested { .. })
+            | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::CannotDelete(_)
             | NotDone::Ceiling(_)
+            | NotDone::Override(CannotOverride::NotNeeded(_))
             | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }

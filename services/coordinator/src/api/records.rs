@@ -78,7 +78,8 @@ pub(super) async fn preview(
         created_at: facts.now,
     };
     let d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
-    let in_force = InForce { pauses: ledger.pauses().await?, ceilings: ledger.ceilings().await? };
+    let in_force =
+        InForce { pauses: ledger.pauses().await?, ceilings: ledger.ceilings().await?, one_shots: Vec::new() };
     let states = ledger.instances().await?;
     let down = |instance: &Instance| states.get(instance).is_none_or(|state| state.down);
     let silent: BTreeSet<_> = d.plan.needs(&d.record.resource).filter(down).collect();

@@ -10,6 +10,7 @@ use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, Instance
 use sexton_model::audit::Broken;
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceilings;
+use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 use sexton_model::outlook::{Estimate, estimates};
@@ -215,7 +216,7 @@ fn budgets(policy: &Policy, day: Day) -> Option<String> {
 pub(super) fn health(
     facts: &Facts,
     health: Health,
-    (ceilings, batches): (&Ceilings, Vec<BatchInfo>),
+    (ceilings, batches, one_shots): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
     unserved: BTreeSet<Instance>,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
@@ -243,6 +244,7 @@ pub(super) fn health(
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         batches,
+        broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
         budgets: budgets(engine.ledger.policy(), facts.day),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {

@@ -22,6 +22,7 @@ mod find;
 mod jobs;
 mod load;
 mod memory;
+mod one_shots;
 mod open;
 mod pause;
 mod records;
@@ -41,6 +42,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
@@ -253,6 +255,19 @@ impl Ledger for PgLedger {
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading pauses"))?;
         pause::pauses(&mut db).await
+    }
+
+    async fn give_one_shot(&self, new: NewOneShot) -> Result<Result<OneShot, NotDone>, LedgerError> {
+        one_shots::give(self, new).await
+    }
+
+    async fn take_back_one_shot(&self, id: i64, by: &Actor) -> Result<bool, LedgerError> {
+        one_shots::take_back(self, id, by).await
+    }
+
+    async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading overrides"))?;
+        one_shots::good(&mut db).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

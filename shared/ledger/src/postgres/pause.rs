@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, load, review, run};
+use super::{PgLedger, find, load, one_shots, review, run};
 use crate::chains::PAUSES;
 use crate::rules::{LedgerEvent, text};
 use crate::{LedgerError, NotDone, Paused, known};
@@ -129,7 +129,13 @@ async fn recheck(ledger: &PgLedger, pause: i64) -> Result<(), LedgerError> {
     }
 }
 
-fn event<T: Serialize>(what: &str, by: &Actor, at: Timestamp, body: &T) -> Result<LedgerEvent, LedgerError> {
+/// One event of the ledger's own chain.
+pub(super) fn event<T: Serialize>(
+    what: &str,
+    by: &Actor,
+    at: Timestamp,
+    body: &T,
+) -> Result<LedgerEvent, LedgerError> {
     Ok(LedgerEvent { at, what: what.to_owned(), by: by.to_string(), body: known::value(body)? })
 }
 
@@ -203,7 +209,11 @@ pub(super) async fn ceilings(db: &mut PgConnection) -> Result<Ceilings, LedgerEr
 
 /// Pauses and ceilings.
 pub(super) async fn in_force(db: &mut PgConnection) -> Result<InForce, LedgerError> {
-    Ok(InForce { pauses: pauses(db).await?, ceilings: ceilings(db).await? })
+    Ok(InForce {
+        pauses: pauses(db).await?,
+        ceilings: ceilings(db).await?,
+        one_shots: one_shots::good(db).await?,
+    })
 }
 
 /// Pauses in force.

@@ -14,7 +14,7 @@ use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 
 use super::connection::{Bind, Db, change_one, row, rows, store};
 use super::load::{Bodies, Headed, load, moment};
-use super::{codes, counts};
+use super::{codes, counts, one_shots};
 use crate::recent::Recent;
 use crate::{LedgerError, Pulsed};
 
@@ -213,7 +213,7 @@ pub(super) fn ceilings(db: &Db) -> Result<Ceilings, LedgerError> {
 
 /// Pauses and ceilings.
 pub(super) fn in_force(db: &Db) -> Result<InForce, LedgerError> {
-    Ok(InForce { pauses: pauses(db)?, ceilings: ceilings(db)? })
+    Ok(InForce { pauses: pauses(db)?, ceilings: ceilings(db)?, one_shots: one_shots::good(db)? })
 }
 
 /// Whether memory and table are the same; else what differs first.

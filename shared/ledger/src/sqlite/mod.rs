@@ -23,6 +23,7 @@ mod inventory;
 mod jobs;
 mod load;
 mod memory;
+mod one_shots;
 mod open;
 mod pausing;
 mod readers;
@@ -42,6 +43,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
@@ -327,6 +329,24 @@ impl Ledger for SqliteLedger {
 
     async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
         self.reads.read(memory::ceilings).await
+    }
+
+    async fn give_one_shot(&self, new: NewOneShot) -> Result<Result<OneShot, NotDone>, LedgerError> {
+        match self.ask(Work::GiveOneShot(new)).await? {
+            Answer::GiveOneShot(done) => Ok(*done),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn take_back_one_shot(&self, id: i64, by: &Actor) -> Result<bool, LedgerError> {
+        match self.ask(Work::TakeBackOneShot(id, by.clone())).await? {
+            Answer::TakeBackOneShot(done) => Ok(done),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
+        self.reads.read(one_shots::good).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -56,7 +56,8 @@ pub(super) fn resume(
     Ok(Some(pause))
 }
 
-fn event<T: Serialize>(
+/// One event of the ledger's own chain.
+pub(super) fn event<T: Serialize>(
     staged: &Staged,
     what: &str,
     by: &Actor,

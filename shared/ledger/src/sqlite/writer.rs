@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
+use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
@@ -18,7 +19,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, inventory, pausing, reviewing, run};
+use super::{admitting, archive, attesting, inventory, one_shots, pausing, reviewing, run};
 use crate::known::Known;
 use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
@@ -43,6 +44,8 @@ pub(super) enum Work {
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
     Ceiling(NewCeiling),
+    GiveOneShot(NewOneShot),
+    TakeBackOneShot(i64, Actor),
     Admit(Vec<JobId>),
     Approve(Approval),
     Pulse(Vec<Alive>),
@@ -63,6 +66,8 @@ pub(super) enum Answer {
     Pause(Paused),
     Resume(Option<Pause>),
     Ceiling(Result<(), NotDone>),
+    GiveOneShot(Box<Result<OneShot, NotDone>>),
+    TakeBackOneShot(bool),
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
@@ -199,6 +204,12 @@ fn one(
         }
         Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
         Work::Ceiling(new) => Answer::Ceiling(pausing::set_ceiling(db, memory, staged, new)?),
+        Work::GiveOneShot(new) => {
+            Answer::GiveOneShot(Box::new(one_shots::give(db, memory, staged, (setting, new))?))
+        }
+        Work::TakeBackOneShot(id, by) => {
+            Answer::TakeBackOneShot(one_shots::take_back(db, memory, staged, (*id, by))?)
+        }
         Work::Admit(jobs) => Answer::Admit(admitting::admit(db, staged, setting, jobs)?),
         Work::Approve(approval) => Answer::Approve(admitting::approve(db, staged, setting, approval)?),
         Work::Pulse(alive) => {

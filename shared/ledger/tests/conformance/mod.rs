@@ -13,6 +13,7 @@ mod chains;
 mod inventory;
 mod life;
 mod listing;
+mod overrides;
 mod people;
 mod review;
 pub mod stage;
@@ -34,6 +35,7 @@ pub use self::chains::*;
 pub use self::inventory::*;
 pub use self::life::*;
 pub use self::listing::*;
+pub use self::overrides::*;
 pub use self::people::*;
 pub use self::review::*;
 
@@ -123,6 +125,8 @@ macro_rules! conformance_tests {
             an_approval_is_of_exactly_one_set_and_by_somebody_else,
             an_approval_runs_out,
             a_batch_that_everybody_left_ends,
+            an_override_lets_one_deletion_pass,
+            an_override_is_taken_back_and_outlives_a_restart,
             what_a_pause_stops_is_told_before_it_is_lifted,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,

@@ -50,10 +50,12 @@ pub(super) fn claim(draft: &mut Draft<'_>, id: JobId) -> Result<(), Refusal> {
         return Err(Refusal::NoCredit(instance));
     }
     // Behind credit: what cannot begin now is not counted yet.
-    if belts::unadmitted(&job, draft.context) {
+    if belts::unadmitted(&draft.deletion, &job, draft.context) {
         return Err(Refusal::NotAdmitted(id));
     }
-    draft.record(heading(draft.now(), What::Claimed, COORDINATOR, kind));
+    let mut audit = heading(draft.now(), What::Claimed, COORDINATOR, kind);
+    audit.detail = belts::overridden(&draft.deletion, &job, draft.context);
+    draft.record(audit);
     go_on(draft, job);
     Ok(())
 }

@@ -208,7 +208,7 @@ static IN_FORCE: LazyLock<InForce> = LazyLock::new(|| {
     let (ceiling, reason) = (Ceiling::Purge, "as far as it goes".to_owned());
     let ceilings =
         [ScopeCeiling { scope: None, ceiling, by, reason, since: Timestamp(0) }].into_iter().collect();
-    InForce { pauses: Vec::new(), ceilings }
+    InForce { ceilings, ..InForce::default() }
 });
 
 static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);

@@ -246,7 +246,7 @@ impl Bench {
             deletion,
             now,
             day: DAY,
-            in_force: InForce { pauses: Vec::new(), ceilings: ceiling(None, Ceiling::Purge) },
+            in_force: InForce { ceilings: ceiling(None, Ceiling::Purge), ..InForce::default() },
             policy: Policy::default(),
             capacity: Capacity::Free,
             elsewhere: Capacity::Free,

@@ -1,0 +1,48 @@
+//! One-shot overrides: one stage of one deletion passes one belt.
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use sexton_api::OverrideRequest;
+use sexton_ledger::Intent;
+use sexton_model::JobId;
+use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::decide::Event;
+
+use super::in_force::reasonable;
+use super::problem::{Body, Refused};
+use super::{By, Shared};
+
+pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refused> {
+    Ok(Json(api.engine.ledger.one_shots().await?))
+}
+
+pub(super) async fn give(
+    State(api): Shared,
+    By(by): By,
+    Body(OverrideRequest { deletion, stage, belt, reason, break_glass }): Body<OverrideRequest>,
+) -> Result<(StatusCode, Json<OneShot>), Refused> {
+    reasonable(&reason)?;
+    let new = NewOneShot { deletion, stage, belt, by, reason, break_glass };
+    let given = api.engine.ledger.give_one_shot(new).await??;
+    tracing::warn!(override_ = given.id, %deletion, %stage, %belt, by = %given.by, break_glass, "a belt is overridden");
+    // It stands whatever comes of this: what is held is looked at within a minute anyway.
+    let job = JobId::of(deletion, stage.index());
+    if let Err(error) = api.engine.run(vec![Intent { deletion, event: Event::Recheck { job } }]).await {
+        tracing::warn!(%error, %deletion, "overridden; it is looked at later");
+    }
+    api.engine.noted();
+    Ok((StatusCode::CREATED, Json(given)))
+}
+
+pub(super) async fn take_back(
+    State(api): Shared,
+    By(by): By,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Refused> {
+    let wrong = || Refused::field("override", format!("override {id:?}: expected a number"));
+    let number: i64 = id.parse().map_err(|_| wrong())?;
+    if !api.engine.ledger.take_back_one_shot(number, &by).await? {
+        return Err(Refused::absent(format_args!("override {number}")));
+    }
+    Ok(Json(serde_json::json!({ "taken_back": number })))
+}
