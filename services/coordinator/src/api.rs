@@ -1,6 +1,7 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
 mod batches;
+mod censuses;
 mod in_force;
 mod overrides;
 mod problem;
@@ -77,6 +78,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/pauses/{pause}", delete(in_force::resume))
         .route("/v1/pauses/{pause}/stopped", get(in_force::stopped))
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
+        .route("/v1/censuses", post(censuses::take).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
+        .route("/v1/censuses", get(censuses::list))
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/batches", get(batches::list))

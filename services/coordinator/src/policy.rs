@@ -1,18 +1,27 @@
-//! What the configuration says of all deletions at all times: working hours and budgets.
+//! What the configuration says of all deletions at all times: working hours, budgets, and what makes a census complete.
 use sexton_model::Timestamp;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{Budgets, Written};
+use sexton_model::belts::census;
 use sexton_model::time::Day;
 use sexton_service::Config;
 
 use crate::hours;
 
-/// What the sections `[windows]` and `[budgets]` come to.
+/// What the sections `[windows]`, `[budgets]` and `[census]` come to.
 ///
 /// # Errors
 /// Naming the section and the key that is wrong.
 pub fn read(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
-    Ok(Policy { windows: hours::windows(config, now)?, budgets: budgets(config)? })
+    Ok(Policy { windows: hours::windows(config, now)?, budgets: budgets(config)?, census: census(config)? })
+}
+
+fn census(config: &Config) -> anyhow::Result<census::Rules> {
+    if !config.has("census") {
+        return Ok(census::Rules::default());
+    }
+    let written: census::Written = config.section("census")?;
+    Ok(written.rules().map_err(|why| config.mistake("census", why.to_string()))?)
 }
 
 fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
@@ -48,7 +57,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Policy, String> {
-        let config = Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets"]).unwrap();
+        let config = Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets", "census"]).unwrap();
         read(&config, Timestamp(0)).map_err(|why| format!("{why:#}"))
     }
 
@@ -68,6 +77,8 @@ mod tests {
     fn a_mistake_names_the_file_and_the_key() {
         let error = of("[budgets]\ndays = 0").unwrap_err();
         assert!(error.contains("sexton.toml: [budgets]: days = 0: expected 1 to 31"), "{error}");
+        let error = of("[census]\nage_max_minutes = 0").unwrap_err();
+        assert!(error.contains("sexton.toml: [census]: age_max_minutes = 0: expected 1 to 1440"), "{error}");
         let error = of("[budgets]\na_week = 9").unwrap_err();
         assert!(error.contains("a_week"), "{error}");
     }

@@ -194,6 +194,12 @@ pub enum Command {
         #[arg(long)]
         take_back: Option<i64>,
     },
+    /// Hand in a census: a complete listing of what is there, as JSON. Nothing is deleted because it lacks something; what
+    /// does not fit the inventory is found, and budgets by percent are opened. Without FILE: lists them.
+    Census {
+        /// The census (README.md, Censuses).
+        file: Option<PathBuf>,
+    },
     /// Lift a pause.
     Resume {
         /// Its number.
@@ -356,6 +362,7 @@ impl Command {
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
+            Self::Census { file } => file.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
             Self::Review { accept, .. } => !accept,
             Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } => *dry_run,

@@ -19,7 +19,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, import, show};
+use crate::{batches, census, import, show};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -192,6 +192,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Override { .. } => {
             write(format, &client.overrides().await?, |all| batches::overrides(all))?;
         }
+        Command::Census { file } => census::census(client, format, file.as_deref()).await?,
         Command::Resume { pause, dry_run: true } => {
             write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;
         }

@@ -2,6 +2,7 @@
 mod archived;
 mod arguments;
 mod batches;
+mod census;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;

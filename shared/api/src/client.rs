@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
+use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
+use crate::census::{CensusInfo, CensusRequest};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -379,6 +381,22 @@ impl Client {
     pub async fn take_back_override(&self, id: i64) -> Result<serde_json::Value, ClientError> {
         self.send("taking back an override", self.request(Method::DELETE, &format!("/v1/overrides/{id}")))
             .await
+    }
+
+    /// Hand in a census.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn census(&self, body: &CensusRequest) -> Result<CensusInfo, ClientError> {
+        self.post("handing in a census", "/v1/censuses", body).await
+    }
+
+    /// Censuses that were believed, the newest first.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn censuses(&self) -> Result<Vec<Taken>, ClientError> {
+        self.send("listing censuses", self.request(Method::GET, "/v1/censuses")).await
     }
 
     /// Whether the ledger has to be reviewed.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{self, Budgets, CannotApprove, Exceeded, Group, Waiting};
+use sexton_model::belts::census::Population;
 use sexton_model::decide::Event;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::time::Day;
@@ -113,10 +114,10 @@ pub struct Stopped {
 impl Stopped {
     pub(crate) fn of(
         (group, held, midway): (Group, u64, u64),
-        budgets: &Budgets,
+        counted: (&Budgets, &Population),
         used: &BTreeMap<Group, u64>,
     ) -> Self {
-        let exceeded = budget::exceeded(budgets, &group, usize::try_from(held).unwrap_or(usize::MAX), used);
+        let exceeded = budget::exceeded(counted, &group, usize::try_from(held).unwrap_or(usize::MAX), used);
         Self { group, held, midway, exceeded: exceeded.filter(|_| held > 0) }
     }
 }
@@ -161,12 +162,13 @@ pub(crate) struct Read {
     pub(crate) due: Vec<DueJob>,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) used: BTreeMap<Group, u64>,
+    pub(crate) population: Population,
 }
 
 impl Read {
     /// Decide. What of an admission that is over is still counted is taken back first: nobody is charged twice.
     pub(crate) fn decide(self, budgets: &Budgets, from: Timestamp) -> budget::Admission {
-        let Self { due, waiting, mut used } = self;
+        let Self { due, waiting, mut used, population } = self;
         let mut groups: BTreeMap<Group, Vec<JobId>> = BTreeMap::new();
         for DueJob { job, group, charged } in due {
             if charged.is_some_and(|bucket| bucket >= from)
@@ -176,7 +178,7 @@ impl Read {
             }
             groups.entry(group).or_default().push(job);
         }
-        budget::admit(budgets, groups, waiting, used)
+        budget::admit((budgets, &population), groups, waiting, used)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can go wrong in the ledger.
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
+use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
@@ -91,6 +92,9 @@ pub enum NotDone {
     /// The batch cannot be approved.
     #[error(transparent)]
     Approval(#[from] CannotApprove),
+    /// The census is not believed.
+    #[error(transparent)]
+    Census(#[from] NotBelieved),
     /// Nothing is let pass.
     #[error(transparent)]
     Override(#[from] CannotOverride),

@@ -11,6 +11,7 @@ mod archive;
 pub mod batch;
 mod bounds;
 mod budget;
+mod census;
 mod chains;
 mod error;
 mod fit;
@@ -35,6 +36,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
@@ -48,6 +50,7 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
+pub use census::Counted;
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
 pub use view::{
@@ -275,6 +278,16 @@ pub trait Ledger: DueReader {
 
     /// How far deletions may go.
     async fn ceilings(&self) -> Result<Ceilings, LedgerError>;
+
+    /// Take a census: believed if it is complete. It says how many there are, and finds what does not fit the inventory;
+    /// nothing is deleted because it lacks something. If many are gone that had no record, its scope is paused.
+    ///
+    /// # Errors
+    /// If the store did not do it. What it lacks is the inner result.
+    async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError>;
+
+    /// Censuses that were believed and are kept, the oldest first.
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError>;
 
     /// Let one stage of one deletion pass one belt.
     ///

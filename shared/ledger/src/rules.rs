@@ -88,7 +88,7 @@ pub fn ceiling_at_founding(day: Day, now: Timestamp) -> Option<ScopeCeiling> {
 pub struct LedgerEvent {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken` or
+    /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken`, `census`, `census_refused` or
     /// `override_taken_back`.
     pub what: String,
     /// Who.

@@ -2,6 +2,7 @@
 //! every order. The first that says "not now" is the one shown. None of them ever stops a restore.
 pub mod budget;
 pub mod ceiling;
+pub mod census;
 pub mod one_shot;
 pub mod window;
 
@@ -72,12 +73,14 @@ pub struct Policy {
     pub windows: Option<Windows>,
     /// How many may begin within a day; `None`: what [`Budgets::default`] says, and in a rehearsal as many as there are.
     pub budgets: Option<Budgets>,
+    /// What makes a listing complete.
+    pub census: census::Rules,
 }
 
 /// Whoever configures nothing has working hours all the same.
 impl Default for Policy {
     fn default() -> Self {
-        Self { windows: Some(Windows::default()), budgets: None }
+        Self { windows: Some(Windows::default()), budgets: None, census: census::Rules::default() }
     }
 }
 

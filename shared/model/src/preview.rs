@@ -49,7 +49,7 @@ pub fn preview(
     now: Timestamp,
 ) -> Vec<StagePreview> {
     let estimates = estimates(d, day, now);
-    let always = Policy { windows: None, budgets: policy.budgets.clone() };
+    let always = Policy { windows: None, ..policy.clone() };
     let context = Context {
         now,
         day,
@@ -140,11 +140,12 @@ mod tests {
         let hours = Windows::default();
         let stages = preview(
             &d,
-            (&in_force, &Policy { windows: Some(hours.clone()), budgets: None }),
+            (&in_force, &Policy { windows: Some(hours.clone()), ..Policy::default() }),
             Day::Calendar,
             now,
         );
-        let always = preview(&d, (&in_force, &Policy { windows: None, budgets: None }), Day::Calendar, now);
+        let always =
+            preview(&d, (&in_force, &Policy { windows: None, ..Policy::default() }), Day::Calendar, now);
         for (stage, always) in stages.iter().zip(&always) {
             let bound = stage.stage >= Stage::Hard;
             assert!(!bound || hours.open(stage.at), "{} at {}", stage.stage, stage.at);

@@ -19,6 +19,7 @@ pub const SECTIONS: &[&str] = &[
     "credit",
     "windows",
     "budgets",
+    "census",
     "audit",
     "archive",
     "scheduler",

@@ -11,7 +11,7 @@ use super::system::{System, ops, until, web01};
 
 fn policy(text: &str) -> Policy {
     let written: Written = toml::from_str(text).unwrap();
-    Policy { windows: None, budgets: Some(written.budgets().unwrap()) }
+    Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
 }
 
 fn frozen(state: &JobState) -> bool {

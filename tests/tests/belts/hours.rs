@@ -20,7 +20,7 @@ fn only_in(days: u64) -> Policy {
 fn policy(days: &str) -> Policy {
     let text = format!("zone = \"UTC\"\nfrom = \"00:00\"\nto = \"24:00\"\n{days}");
     let written: Written = toml::from_str(&text).unwrap();
-    Policy { windows: written.windows().unwrap(), budgets: None }
+    Policy { windows: written.windows().unwrap(), ..Policy::default() }
 }
 
 fn closed() -> Policy {

@@ -71,6 +71,7 @@ impl From<NotDone> for Refused {
             | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::CannotDelete(_)
             | NotDone::Ceiling(_)
+            | NotDone::Census(_)
             | NotDone::Override(CannotOverride::NotNeeded(_))
             | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY

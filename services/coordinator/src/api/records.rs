@@ -12,6 +12,7 @@ use sexton_api::{
 use sexton_ledger::{DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone};
 use sexton_model::belts::InForce;
 use sexton_model::belts::budget::{self, Group};
+use sexton_model::belts::census::Population;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Due, Record, Zone};
 use sexton_model::job::Stage;
@@ -109,7 +110,12 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
     // Once it is made, it is one of them itself.
     let others = announced.into_iter().filter(|(id, ..)| *id != d.id);
     let others: Vec<_> = others.map(|(_, scope, due_at)| (scope, due_at)).collect();
-    Ok(budget::foretell(&budgets, &group, at, &others, facts.day).map(|exceeded| exceeded.to_string()))
+    let population = match budgets.by_percent() {
+        true => Population::frozen(ledger.censuses().await?, budgets.counted_from(facts.now, facts.day)),
+        false => Population::default(),
+    };
+    Ok(budget::foretell((&budgets, &population), &group, at, &others, facts.day)
+        .map(|exceeded| exceeded.to_string()))
 }
 
 /// What is asked of the ledger, if its date can be one and everybody whom the plan needs is known.

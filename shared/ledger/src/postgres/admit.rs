@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, pause};
+use super::{PgLedger, census, find, pause};
 use crate::budget::{
     self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
 };
@@ -110,7 +110,8 @@ pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted,
     let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
     let used = used(&mut tx, &slots, from).await?;
     forget_old(&mut tx, &due).await?;
-    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used };
+    let population = census::population(&mut tx, ledger, now).await?;
+    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used, population };
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -183,14 +184,16 @@ pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stop
     let part = || doing("looking what a pause stops");
     let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
     let budgets = ledger.options.policy.budgets(ledger.options.day);
-    let from = budgets.counted_from(find::clock(&mut tx).await?, ledger.options.day);
+    let now = find::clock(&mut tx).await?;
+    let population = census::population(&mut tx, ledger, now).await?;
+    let from = budgets.counted_from(now, ledger.options.day);
     let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
     let used = used(&mut tx, &slots, from).await?;
     let rows = sqlx::query(STOPPED).bind(pause).fetch_all(&mut *tx).await.map_err(part())?;
     let one = |row: &PgRow| {
         let (held, midway): (i64, i64) = (row.try_get(3).map_err(part())?, row.try_get(4).map_err(part())?);
         let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
-        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), &budgets, &used))
+        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), (&budgets, &population), &used))
     };
     rows.iter().map(one).collect()
 }

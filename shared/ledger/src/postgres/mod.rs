@@ -13,6 +13,7 @@
 mod admit;
 mod archive;
 mod attest;
+mod census;
 mod chain;
 mod codes;
 mod create;
@@ -42,6 +43,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
@@ -58,9 +60,9 @@ use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, wi
 use crate::known::Known;
 use crate::round::Round;
 use crate::{
-    Admitted, Alive, Approval, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow, DeletionView,
-    DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion, NotDone,
-    Options, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
+    Admitted, Alive, Approval, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
+    DeletionView, DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion,
+    NotDone, Options, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
 };
 use error::doing;
 
@@ -268,6 +270,15 @@ impl Ledger for PgLedger {
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading overrides"))?;
         one_shots::good(&mut db).await
+    }
+
+    async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {
+        census::take(self, &census, by).await
+    }
+
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
+        census::all(&mut db).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -57,17 +57,29 @@ pub(super) async fn pause(
     let part = || doing("pausing");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     lock(&mut tx).await?;
-    let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
-    let since = find::clock(&mut tx).await?;
-    let pause = Pause { id: last + 1, covers, by: by.clone(), reason: reason.to_owned(), since };
-    sqlx::query(INSERT).bind(pause.id).bind(text(&pause)?).execute(&mut *tx).await.map_err(part())?;
-    append(&mut tx, &event("paused", by, since, &pause)?).await?;
-    let row = sqlx::query(REVISE).fetch_one(&mut *tx).await.map_err(part())?;
-    let orders_out = orders_out(&mut tx, &pause.covers).await?;
+    let (paused, mark) = locked(&mut tx, covers, by, reason).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note(mark, None);
+    Ok(paused)
+}
+
+/// The same for whoever has the [`lock`], and what is known of the ledger once it is committed.
+pub(super) async fn locked(
+    db: &mut PgConnection,
+    covers: PauseSelector,
+    by: &Actor,
+    reason: &str,
+) -> Result<(Paused, Mark), LedgerError> {
+    let part = || doing("pausing");
+    let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *db).await.map_err(part())?;
+    let since = find::clock(db).await?;
+    let pause = Pause { id: last + 1, covers, by: by.clone(), reason: reason.to_owned(), since };
+    sqlx::query(INSERT).bind(pause.id).bind(text(&pause)?).execute(&mut *db).await.map_err(part())?;
+    append(db, &event("paused", by, since, &pause)?).await?;
+    let row = sqlx::query(REVISE).fetch_one(&mut *db).await.map_err(part())?;
+    let orders_out = orders_out(db, &pause.covers).await?;
     let (revision, epoch) = (row.try_get(0).map_err(part())?, review::epoch(&row, 1)?);
-    ledger.known.note(Mark { epoch, revision, ..Mark::default() }, None);
-    Ok(Paused { pause, orders_out })
+    Ok((Paused { pause, orders_out }, Mark { epoch, revision, ..Mark::default() }))
 }
 
 /// The gate alone, then the ledger's row.

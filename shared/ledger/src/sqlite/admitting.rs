@@ -5,6 +5,7 @@ use rusqlite::params;
 use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 
+use super::census;
 use super::codes::{all_there, body, corrupt};
 use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
 use super::find::LINES_WITH;
@@ -69,7 +70,8 @@ pub(super) fn admit(
     };
     let used = used(db, &budgets, from)?;
     forget_old(db, &due)?;
-    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used };
+    let population = census::population(db, setting, now)?;
+    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used, population };
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -141,6 +143,7 @@ pub(super) fn stopped_by(
 ) -> Result<Vec<Stopped>, LedgerError> {
     let budgets = setting.policy.budgets(setting.day);
     let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
+    let population = census::population(db, setting, now)?;
     let mut bind = Bind::default();
     bind.add(pause);
     let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held) FROM ( \
@@ -152,7 +155,7 @@ pub(super) fn stopped_by(
         let (held, midway): (i64, i64) =
             (row.try_get(3).map_err(store(DOING))?, row.try_get(4).map_err(store(DOING))?);
         let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
-        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), &budgets, &used))
+        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), (&budgets, &population), &used))
     };
     rows(db, DOING, sql, bind)?.iter().map(one).collect()
 }

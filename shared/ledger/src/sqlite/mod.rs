@@ -12,6 +12,7 @@
 mod admitting;
 mod archive;
 mod attesting;
+mod census;
 mod clock;
 mod codes;
 mod connection;
@@ -43,6 +44,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
+use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
@@ -60,7 +62,7 @@ use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
 use crate::{
-    Admitted, Alive, Approval, Archive, BatchRow, BatchView, Decided, DeletionFilter, DeletionRow,
+    Admitted, Alive, Approval, Archive, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
     DeletionView, DueReader, Ended, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError,
     NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
 };
@@ -347,6 +349,17 @@ impl Ledger for SqliteLedger {
 
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
         self.reads.read(one_shots::good).await
+    }
+
+    async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {
+        match self.ask(Work::Census(Box::new(census), by.clone())).await? {
+            Answer::Census(done) => Ok(*done),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
+        self.reads.read(census::all).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
+use sexton_model::belts::census::Census;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
@@ -19,9 +20,9 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, inventory, one_shots, pausing, reviewing, run};
+use super::{admitting, archive, attesting, census, inventory, one_shots, pausing, reviewing, run};
 use crate::known::Known;
-use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+use crate::{Admitted, Alive, Approval, Counted, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
 /// their callers.
@@ -44,6 +45,7 @@ pub(super) enum Work {
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
     Ceiling(NewCeiling),
+    Census(Box<Census>, Actor),
     GiveOneShot(NewOneShot),
     TakeBackOneShot(i64, Actor),
     Admit(Vec<JobId>),
@@ -66,6 +68,7 @@ pub(super) enum Answer {
     Pause(Paused),
     Resume(Option<Pause>),
     Ceiling(Result<(), NotDone>),
+    Census(Box<Result<Counted, NotDone>>),
     GiveOneShot(Box<Result<OneShot, NotDone>>),
     TakeBackOneShot(bool),
     Admit(Admitted),
@@ -204,6 +207,9 @@ fn one(
         }
         Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
         Work::Ceiling(new) => Answer::Ceiling(pausing::set_ceiling(db, memory, staged, new)?),
+        Work::Census(taken, by) => {
+            Answer::Census(Box::new(census::take(db, memory, staged, (setting, taken, by))?))
+        }
         Work::GiveOneShot(new) => {
             Answer::GiveOneShot(Box::new(one_shots::give(db, memory, staged, (setting, new))?))
         }

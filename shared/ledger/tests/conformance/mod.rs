@@ -9,6 +9,7 @@ mod belts;
 mod bounds;
 mod budgets;
 mod cancel;
+mod censuses;
 mod chains;
 mod inventory;
 mod life;
@@ -31,6 +32,7 @@ pub use self::belts::*;
 pub use self::bounds::*;
 pub use self::budgets::*;
 pub use self::cancel::*;
+pub use self::censuses::*;
 pub use self::chains::*;
 pub use self::inventory::*;
 pub use self::life::*;
@@ -125,6 +127,9 @@ macro_rules! conformance_tests {
             an_approval_is_of_exactly_one_set_and_by_somebody_else,
             an_approval_runs_out,
             a_batch_that_everybody_left_ends,
+            a_census_is_believed_if_it_is_complete,
+            many_deletions_by_others_pause_their_scope,
+            a_budget_by_percent_is_closed_before_a_census,
             an_override_lets_one_deletion_pass,
             an_override_is_taken_back_and_outlives_a_restart,
             what_a_pause_stops_is_told_before_it_is_lifted,

@@ -14,6 +14,7 @@ use ring::digest::{Context as Digest, SHA256};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::census::Population;
 use crate::id::{JobId, Kind, ResourceId, Scope};
 use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
@@ -53,12 +54,15 @@ pub struct Budgets {
     stages: BTreeSet<Stage>,
     /// In these scopes and those below them.
     scopes: BTreeMap<String, (Scope, u64)>,
+    /// And of each number at most so many hundredths of a per cent of those that are there.
+    share: Option<u32>,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
         let stages = [Stage::Announce, Stage::Hard, Stage::Purge].into();
-        Self { each: Some(A_DAY), everywhere: EVERYWHERE, days: 1, stages, scopes: BTreeMap::new() }
+        let scopes = BTreeMap::new();
+        Self { each: Some(A_DAY), everywhere: EVERYWHERE, days: 1, stages, scopes, share: None }
     }
 }
 
@@ -115,6 +119,9 @@ pub struct Limit {
     pub most: u64,
     /// Within how many days.
     pub days: u16,
+    /// Whether it is by percent of those that are there, and nobody has counted them yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncounted: bool,
 }
 
 /// Why a set may not begin now.
@@ -137,7 +144,13 @@ impl Exceeded {
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { members, used, limit: Limit { counted, most, days } } = self;
+        let Self { members, used, limit: Limit { counted, most, days, uncounted } } = self;
+        if *uncounted {
+            return write!(
+                f,
+                "{members} would begin, and no complete census says how many there are {counted}"
+            );
+        }
         let span = if *days == 1 { "a day".to_owned() } else { format!("{days} days") };
         write!(f, "{members} would begin where {most} may in {span} {counted}")?;
         if *used > 0 { write!(f, ", and {used} have") } else { Ok(()) }
@@ -152,15 +165,19 @@ impl fmt::Display for Budgets {
         for (scope, most) in self.scopes.values() {
             write!(f, ", {most} within {scope}")?;
         }
-        write!(f, ", {} in all together", self.everywhere)
+        write!(f, ", {} in all together", self.everywhere)?;
+        match self.share {
+            Some(share) => write!(f, ", and at most {}.{:02} % of those there are", share / 100, share % 100),
+            None => Ok(()),
+        }
     }
 }
 
 impl Budgets {
     /// What the section says, as it was written down; for whoever reads the configuration.
     fn new(written: written::Numbers) -> Self {
-        let written::Numbers { each, everywhere, days, stages, scopes } = written;
-        Self { each, everywhere, days, stages, scopes }
+        let written::Numbers { each, everywhere, days, stages, scopes, share } = written;
+        Self { each, everywhere, days, stages, scopes, share }
     }
 
     /// Nothing is limited.
@@ -173,19 +190,35 @@ impl Budgets {
         self.each.is_some() && self.stages.contains(&stage)
     }
 
+    /// Whether numbers are also by percent of those that are there.
+    pub fn by_percent(&self) -> bool {
+        self.share.is_some()
+    }
+
     /// Stages that are counted.
     pub fn stages(&self) -> impl Iterator<Item = Stage> {
         self.stages.iter().copied().filter(|_| self.each.is_some())
     }
 
     /// What may not be exceeded in `scope`: the number of the narrowest scope around it that has one, else that of each
-    /// scope; and always that of all together.
-    pub fn limits(&self, scope: &Scope) -> Vec<Limit> {
+    /// scope; and always that of all together. Each is no more than its share of those that are there.
+    pub fn limits(&self, scope: &Scope, kind: &Kind, population: &Population) -> Vec<Limit> {
         let days = self.days;
         let own = self.own(scope).map(|(scope, most)| (Counted::Within(scope.clone()), *most));
         let own = own.or_else(|| self.each.map(|most| (Counted::In(scope.clone()), most)));
         let all = self.each.map(|_| (Counted::Everywhere, self.everywhere));
-        own.into_iter().chain(all).map(|(counted, most)| Limit { counted, most, days }).collect()
+        let limit = |(counted, most): (Counted, u64)| match self.share {
+            None => Limit { counted, most, days, uncounted: false },
+            Some(share) => match population.of(kind, &counted) {
+                // A small scope may lose one all the same.
+                Some(there) => {
+                    let share = there.saturating_mul(u64::from(share)).div_ceil(10_000);
+                    Limit { counted, most: most.min(share), days, uncounted: false }
+                }
+                None => Limit { counted, most: 0, days, uncounted: true },
+            },
+        };
+        own.into_iter().chain(all).map(limit).collect()
     }
 
     fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {
@@ -289,7 +322,7 @@ pub struct Admission {
 /// Admit what is due, or freeze it: each group as a whole, batches that wait first and the oldest first. Nobody overtakes
 /// a batch of the same group that only waits for its turn.
 pub fn admit(
-    budgets: &Budgets,
+    (budgets, population): (&Budgets, &Population),
     due: BTreeMap<Group, Vec<JobId>>,
     mut waiting: Vec<Waiting>,
     mut used: BTreeMap<Group, u64>,
@@ -302,7 +335,7 @@ pub fn admit(
             admission.left.push(batch.batch);
             continue;
         }
-        match exceeded(budgets, &batch.group, batch.members, &used) {
+        match exceeded((budgets, population), &batch.group, batch.members, &used) {
             Some(why) if why.alone() => {}
             Some(why) => drop(turn.entry(batch.group).or_insert(why)),
             None if turn.contains_key(&batch.group) => {}
@@ -315,7 +348,7 @@ pub fn admit(
     for (group, jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
         let members = count(jobs.len());
         let behind = turn.get(&group).map(|first| Exceeded { members, ..first.clone() });
-        match exceeded(budgets, &group, jobs.len(), &used).or(behind) {
+        match exceeded((budgets, population), &group, jobs.len(), &used).or(behind) {
             Some(why) => admission.frozen.push((group, jobs, why)),
             None => {
                 charge(&mut used, &group, jobs.len());
@@ -339,7 +372,7 @@ fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
 ///
 /// `used` is what began so far, by its group.
 pub fn exceeded(
-    budgets: &Budgets,
+    (budgets, population): (&Budgets, &Population),
     group: &Group,
     members: usize,
     used: &BTreeMap<Group, u64>,
@@ -348,7 +381,7 @@ pub fn exceeded(
         return None;
     }
     let mut found: Option<Exceeded> = None;
-    for limit in budgets.limits(&group.scope) {
+    for limit in budgets.limits(&group.scope, &group.kind, population) {
         let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
         let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
         let used = counted.map(|(_, used)| *used).fold(0, u64::saturating_add);
@@ -364,7 +397,7 @@ pub fn exceeded(
 /// Foretell whether what begins at `at`, one of `group`, will be one of too many: the most that begin within one span that
 /// it is in. `others` begin the same stage, by their scope and moment. Only [`admit`] decides.
 pub fn foretell(
-    budgets: &Budgets,
+    (budgets, population): (&Budgets, &Population),
     group: &Group,
     at: Timestamp,
     others: &[(Scope, Timestamp)],
@@ -373,7 +406,7 @@ pub fn foretell(
     if !budgets.bind(group.stage) {
         return None;
     }
-    budgets.limits(&group.scope).into_iter().find_map(|limit| {
+    budgets.limits(&group.scope, &group.kind, population).into_iter().find_map(|limit| {
         let span = day_us(day).saturating_mul(i64::from(limit.days));
         let counted = others.iter().filter(|(scope, _)| limit.counted.has(scope));
         let mut moments: Vec<i64> = counted.map(|(_, moment)| moment.0).chain([at.0]).collect();

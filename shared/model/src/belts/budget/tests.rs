@@ -31,9 +31,9 @@ fn used(of: &str, many: u64) -> BTreeMap<Group, u64> {
 fn what_fits_is_admitted_and_what_does_not_is_frozen_as_a_whole() {
     let budgets = Budgets::default();
     let of = "tenants/acme";
-    let admission = admit(&budgets, due(of, 5), Vec::new(), BTreeMap::new());
+    let admission = admit((&budgets, &Population::default()), due(of, 5), Vec::new(), BTreeMap::new());
     assert_eq!((admission.admitted.len(), admission.frozen.len()), (1, 0));
-    let admission = admit(&budgets, due(of, 6), Vec::new(), BTreeMap::new());
+    let admission = admit((&budgets, &Population::default()), due(of, 6), Vec::new(), BTreeMap::new());
     assert!(admission.admitted.is_empty(), "not one of them");
     let (_, members, why) = &admission.frozen[0];
     assert_eq!((members.len(), why.alone()), (6, true));
@@ -44,23 +44,37 @@ fn what_fits_is_admitted_and_what_does_not_is_frozen_as_a_whole() {
 fn slow_drips_count() {
     let budgets = Budgets::default();
     let of = "tenants/acme";
-    let admission = admit(&budgets, due(of, 1), Vec::new(), used(of, 5));
+    let admission = admit((&budgets, &Population::default()), due(of, 1), Vec::new(), used(of, 5));
     let (_, _, why) = &admission.frozen[0];
     assert!(!why.alone(), "tomorrow it fits");
     assert_eq!(why.to_string(), "1 would begin where 5 may in a day in tenants/acme, and 5 have");
     for others in [used("tenants/acme/web", 5), used("tenants/umbrella", 5)] {
-        assert_eq!(admit(&budgets, due(of, 5), Vec::new(), others).admitted.len(), 1, "of another scope");
+        assert_eq!(
+            admit((&budgets, &Population::default()), due(of, 5), Vec::new(), others).admitted.len(),
+            1,
+            "of another scope"
+        );
     }
     let other_stage = [(group(of, Stage::Purge), 5)].into();
-    assert_eq!(admit(&budgets, due(of, 5), Vec::new(), other_stage).admitted.len(), 1);
+    assert_eq!(
+        admit((&budgets, &Population::default()), due(of, 5), Vec::new(), other_stage).admitted.len(),
+        1
+    );
     let other_kind = Group { kind: "image".parse().unwrap(), ..group(of, Stage::Hard) };
-    assert_eq!(admit(&budgets, due(of, 5), Vec::new(), [(other_kind, 5)].into()).admitted.len(), 1);
+    assert_eq!(
+        admit((&budgets, &Population::default()), due(of, 5), Vec::new(), [(other_kind, 5)].into())
+            .admitted
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn a_scope_with_a_number_of_its_own_counts_all_below_it() {
     let budgets = budgets("a_day = 2\nscopes = [{ scope = \"tenants/acme\", a_day = 4 }]");
-    let admitted = |of: &str, many, used| admit(&budgets, due(of, many), Vec::new(), used).frozen.is_empty();
+    let admitted = |of: &str, many, used| {
+        admit((&budgets, &Population::default()), due(of, many), Vec::new(), used).frozen.is_empty()
+    };
     assert!(admitted("tenants/acme/web", 4, BTreeMap::new()));
     assert!(!admitted("tenants/acme/web", 4, used("tenants/acme/db", 1)), "they are counted together");
     assert!(admitted("tenants/acmeX", 2, used("tenants/acme", 4)));
@@ -75,7 +89,7 @@ fn all_scopes_together_have_a_number_too() {
         .zip([1, 3])
         .map(|(of, from)| (group(of, Stage::Hard), jobs(from, 2, Stage::Hard)))
         .collect();
-    let admission = admit(&budgets, both, Vec::new(), BTreeMap::new());
+    let admission = admit((&budgets, &Population::default()), both, Vec::new(), BTreeMap::new());
     assert_eq!((admission.admitted.len(), admission.frozen.len()), (1, 1));
     assert_eq!(
         admission.frozen[0].2.to_string(),
@@ -93,7 +107,8 @@ fn a_batch_that_fits_by_now_goes_first_and_the_oldest_before_the_others() {
     let of = "tenants/acme";
     let old = waiting(1, of, 4);
     let newer = waiting(2, of, 1);
-    let batches = |used| admit(&budgets, due(of, 1), vec![newer.clone(), old.clone()], used);
+    let batches =
+        |used| admit((&budgets, &Population::default()), due(of, 1), vec![newer.clone(), old.clone()], used);
     let numbers = |admission: &Admission| admission.fitting.iter().map(|b| b.batch).collect::<Vec<_>>();
     let free = batches(BTreeMap::new());
     assert_eq!(numbers(&free), [1, 2]);
@@ -102,14 +117,15 @@ fn a_batch_that_fits_by_now_goes_first_and_the_oldest_before_the_others() {
     assert_eq!((numbers(&tight), tight.frozen.len()), (Vec::new(), 1), "nobody overtakes the old one");
     // One that only an approval can let go keeps nobody from going.
     let large = waiting(1, of, 6);
-    let beside = admit(&budgets, due(of, 1), vec![large], used(of, 4));
+    let beside = admit((&budgets, &Population::default()), due(of, 1), vec![large], used(of, 4));
     assert_eq!((beside.admitted.len(), beside.fitting.len()), (1, 0));
 }
 
 #[test]
 fn a_batch_whose_members_have_left_ends() {
     let gone = waiting(7, "tenants/acme", 0);
-    let admission = admit(&Budgets::default(), BTreeMap::new(), vec![gone], BTreeMap::new());
+    let admission =
+        admit((&Budgets::default(), &Population::default()), BTreeMap::new(), vec![gone], BTreeMap::new());
     assert_eq!((admission.left, admission.fitting.len()), (vec![7], 0));
 }
 
@@ -119,11 +135,15 @@ fn stages_that_are_not_counted_are_not_limited() {
     assert!(budgets.bind(Stage::Announce) && budgets.bind(Stage::Hard) && budgets.bind(Stage::Purge));
     assert!(!budgets.bind(Stage::Soft) && !budgets.bind(Stage::Recycle));
     let soft = [(group("tenants/acme", Stage::Soft), jobs(1, 100, Stage::Soft))].into();
-    assert!(admit(&budgets, soft, Vec::new(), BTreeMap::new()).frozen.is_empty());
+    assert!(admit((&budgets, &Population::default()), soft, Vec::new(), BTreeMap::new()).frozen.is_empty());
     let none = Budgets::none();
     assert!(Stage::ALL.iter().all(|stage| !none.bind(*stage)));
     assert_eq!(none.stages().count(), 0);
-    assert!(admit(&none, due("tenants/acme", 100), Vec::new(), BTreeMap::new()).frozen.is_empty());
+    assert!(
+        admit((&none, &Population::default()), due("tenants/acme", 100), Vec::new(), BTreeMap::new())
+            .frozen
+            .is_empty()
+    );
 }
 
 #[test]
@@ -152,7 +172,8 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     let told = |at: i64, others: &[(&str, i64)]| {
         let others: Vec<_> = others.iter().map(|(of, at)| (scope(of), Timestamp(at * hour))).collect();
         let group = group("a", Stage::Announce);
-        foretell(&budgets, &group, Timestamp(at * hour), &others, Day::Calendar).map(|e| e.to_string())
+        foretell((&budgets, &Population::default()), &group, Timestamp(at * hour), &others, Day::Calendar)
+            .map(|e| e.to_string())
     };
     let many = Some("4 would begin where 3 may in a day in a".to_owned());
     assert_eq!(told(100, &[("a", 100), ("a", 100)]), None);
@@ -167,11 +188,45 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     assert_eq!(told(100, &[("b", 100), ("b", 100), ("b", 100), ("c", 100), ("c", 100)]), all);
     let soft = Group { stage: Stage::Soft, ..group("a", Stage::Soft) };
     let others = vec![(scope("a"), Timestamp(0)); 9];
-    assert_eq!(foretell(&budgets, &soft, Timestamp(0), &others, Day::Calendar), None, "not counted");
+    assert_eq!(
+        foretell((&budgets, &Population::default()), &soft, Timestamp(0), &others, Day::Calendar),
+        None,
+        "not counted"
+    );
     assert_eq!(
         foretold_span(&budgets, Timestamp(0), Day::Calendar),
         (Timestamp(-24 * hour), Timestamp(24 * hour))
     );
+}
+
+#[test]
+fn a_share_is_closed_before_anybody_has_counted() {
+    let budgets = budgets("a_day = 5\npercent = 1");
+    let admitted = |population: &Population, many| {
+        let admission = admit((&budgets, population), due("tenants/acme", many), Vec::new(), BTreeMap::new());
+        admission.frozen.first().map(|(_, _, why)| why.to_string())
+    };
+    let none = Population::default();
+    assert_eq!(
+        admitted(&none, 1).unwrap(),
+        "1 would begin, and no complete census says how many there are in tenants/acme"
+    );
+    let counted = |many: u64| {
+        let taken = serde_json::json!({
+            "census": 1, "kind": "vm", "scope": "tenants", "credential": "c", "taken_at": 1, "accepted_at": 1,
+            "counts": { "tenants/acme": many }, "missing": 0, "missing_named": [], "newly_missing": 0, "unknown": 0,
+            "unknown_named": [],
+        });
+        Population::frozen([serde_json::from_value(taken).unwrap()], Timestamp(9))
+    };
+    assert_eq!(admitted(&counted(200), 2), None);
+    assert_eq!(admitted(&counted(200), 3).unwrap(), "3 would begin where 2 may in a day in tenants/acme");
+    assert_eq!(admitted(&counted(3), 1), None, "a small scope may lose one");
+    assert!(admitted(&counted(3), 2).is_some());
+    assert!(admitted(&counted(100_000), 6).unwrap().contains("where 5 may"), "the lower number counts");
+    for percent in ["0", "0.001", "100.01", "-1", "\"1\""] {
+        assert!(toml::from_str::<Written>(&format!("percent = {percent}")).is_err(), "{percent}");
+    }
 }
 
 #[test]
@@ -228,7 +283,7 @@ proptest! {
             let group = group(scopes[of], Stage::Hard);
             let arrived = jobs(next, many, Stage::Hard);
             next += many;
-            let admission = admit(&budgets, [(group.clone(), arrived.clone())].into(), waiting.clone(), used.clone());
+            let admission = admit((&budgets, &Population::default()), [(group.clone(), arrived.clone())].into(), waiting.clone(), used.clone());
             let admitted = admission.admitted.into_iter().map(|(group, jobs)| (group, jobs.len()));
             let fitting: Vec<i64> = admission.fitting.iter().map(|batch| batch.batch).collect();
             for (group, members) in admitted.chain(admission.fitting.into_iter().map(|b| (b.group, b.members))) {

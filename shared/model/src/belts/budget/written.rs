@@ -24,6 +24,23 @@ pub struct Written {
     stages: Option<Vec<Stage>>,
     #[serde(default)]
     scopes: Option<Vec<OfScope>>,
+    /// Hundredths count, and no more of it.
+    #[serde(default)]
+    percent: Option<Percent>,
+}
+
+/// A number of per cent, in hundredths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+struct Percent(u32);
+
+impl TryFrom<f64> for Percent {
+    type Error = String;
+    fn try_from(percent: f64) -> Result<Self, String> {
+        let hundredths = (percent * 100.0).round();
+        let found = (1..=10_000).find(|n| f64::from(*n) == hundredths);
+        found.map(Self).ok_or_else(|| format!("percent = {percent}: expected 0.01 to 100"))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -40,6 +57,7 @@ pub(super) struct Numbers {
     pub(super) days: u16,
     pub(super) stages: BTreeSet<Stage>,
     pub(super) scopes: BTreeMap<String, (Scope, u64)>,
+    pub(super) share: Option<u32>,
 }
 
 /// Why a section cannot be used. Each names its key.
@@ -70,7 +88,8 @@ impl Written {
     /// # Errors
     /// Naming the key and what was expected.
     pub fn budgets(&self) -> Result<Budgets, Mistake> {
-        let Self { none, a_day, everywhere, days, stages, scopes } = self;
+        let Self { none, a_day, everywhere, days, stages, scopes, percent } = self;
+        let share = percent.map(|percent| percent.0);
         if *none {
             return if *self == (Self { none: true, ..Self::default() }) {
                 Ok(Budgets::none())
@@ -105,6 +124,6 @@ impl Written {
         }
         let each = a_day.or(default.each);
         let everywhere = everywhere.unwrap_or(default.everywhere);
-        Ok(Budgets::new(Numbers { each, everywhere, days, stages, scopes }))
+        Ok(Budgets::new(Numbers { each, everywhere, days, stages, scopes, share }))
     }
 }

@@ -1,0 +1,74 @@
+//! Censuses: handed in and listed.
+use std::path::Path;
+
+use anyhow::Context;
+use sexton_api::{CensusInfo, CensusRequest, Client};
+use sexton_model::belts::census::Taken;
+
+use crate::arguments::Format;
+use crate::output::{counted, moment, table, write};
+
+/// Hand one in, or list them.
+///
+/// # Errors
+/// If the file is none, or the coordinator refuses or cannot be asked.
+pub async fn census(client: &Client, format: Format, file: Option<&Path>) -> anyhow::Result<()> {
+    let Some(file) = file else {
+        return write(format, &client.censuses().await?, |all| list(all));
+    };
+    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    let request: CensusRequest = serde_path_to_error::deserialize(&mut json)
+        .map_err(|e| anyhow::anyhow!("{}: {}: {}", file.display(), e.path(), e.inner()))?;
+    write(format, &client.census(&request).await?, taken)
+}
+
+fn taken(info: &CensusInfo) -> String {
+    let CensusInfo { taken, paused } = info;
+    let there: u64 = taken.counts.values().sum();
+    let mut text = format!(
+        "census {} is believed: {} of {} in {}\n",
+        taken.census,
+        counted(there, "resource"),
+        taken.kind,
+        taken.scope
+    );
+    for (many, named, what) in [
+        (taken.missing, &taken.missing_named, "registered, without a record, and not there"),
+        (taken.unknown, &taken.unknown_named, "there, and not registered"),
+    ] {
+        if many > 0 {
+            let named: Vec<String> = named.iter().take(10).map(ToString::to_string).collect();
+            let more = if many > 10 { format!(", and {} more", many - 10) } else { String::new() };
+            text += &format!("{many:<8} {what}: {}{more}\n", named.join(", "));
+        }
+    }
+    match paused {
+        Some(pause) => {
+            text + &format!(
+                "PAUSED      {} are gone since the last census: pause {pause}",
+                taken.newly_missing
+            )
+        }
+        None => text + "nothing is deleted because a census lacks it",
+    }
+}
+
+fn list(all: &[Taken]) -> String {
+    if all.is_empty() {
+        return "no census was taken".to_owned();
+    }
+    let lines = all.iter().map(|taken| {
+        [
+            taken.census.to_string(),
+            taken.kind.to_string(),
+            taken.scope.to_string(),
+            moment(Some(taken.taken_at)),
+            taken.credential.clone(),
+            taken.counts.values().sum::<u64>().to_string(),
+            taken.missing.to_string(),
+            taken.unknown.to_string(),
+        ]
+    });
+    table(["census", "kind", "scope", "begun (UTC)", "credential", "there", "missing", "unknown"], lines)
+}

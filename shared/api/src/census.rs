@@ -1,0 +1,42 @@
+//! Censuses: complete listings of what is there.
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sexton_model::belts::census::{Listed, Taken};
+use sexton_model::{Kind, Scope};
+
+/// A listing of all resources of a kind in a scope and those below it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CensusRequest {
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope, with those below it.
+    pub scope: Scope,
+    /// The name of the credential that it was listed with; never the credential itself.
+    pub credential: String,
+    /// That another credential than last time is meant.
+    #[serde(default)]
+    pub new_credential: bool,
+    /// That so many fewer than last time is meant.
+    #[serde(default)]
+    pub fewer: bool,
+    /// When it was begun.
+    #[schemars(with = "String")]
+    pub taken_at: DateTime<Utc>,
+    /// How many there are, as the platform counts them itself, and not how many were listed.
+    pub total: u64,
+    /// All of them, ascending by id, as pages that are cut by that key give them.
+    pub listed: Vec<Listed>,
+}
+
+/// A census was believed.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CensusInfo {
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub taken: Taken,
+    /// The pause that so many deletions by others led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<i64>,
+}

@@ -1,0 +1,98 @@
+//! Censuses, as both footings keep them.
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use sexton_model::belts::budget::Budgets;
+use sexton_model::belts::census::{Census, NotBelieved, Population, Taken};
+use sexton_model::belts::{PauseSelector, Policy};
+use sexton_model::job::Stage;
+use sexton_model::time::Day;
+use sexton_model::{Actor, ResourceId, Timestamp};
+
+use crate::rules::LedgerEvent;
+use crate::{LedgerError, known};
+
+/// A census that was believed, and what followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// What is kept of it.
+    pub taken: Taken,
+    /// The pause that so many foreign deletions led to.
+    pub paused: Option<i64>,
+}
+
+/// How long censuses are kept that newer ones have followed, in policy days of the longest span and a day: as long as a
+/// budget may count by them.
+pub(crate) const KEPT_DAYS: i64 = sexton_model::belts::budget::DAYS_MAX as i64 + 1;
+
+/// What one that was read is decided on.
+pub(crate) struct Beside<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) day: Day,
+    pub(crate) now: Timestamp,
+    /// The census before it, of the same kind and scope.
+    pub(crate) last: Option<Taken>,
+    /// What is registered of its kind and scope, and whether it has a live record.
+    pub(crate) registered: BTreeMap<ResourceId, bool>,
+    /// What counts of all censuses so far.
+    pub(crate) population: Population,
+}
+
+/// What follows from a census.
+pub(crate) struct Decided {
+    pub(crate) taken: Taken,
+    /// What is to be paused, and why.
+    pub(crate) pause: Option<(PauseSelector, String)>,
+}
+
+impl Beside<'_> {
+    /// Believe it, under this number, or not. More that others have deleted than a budget lets begin pauses its scope.
+    pub(crate) fn decide(&self, number: i64, census: &Census) -> Result<Decided, NotBelieved> {
+        census.check(&self.policy.census, self.last.as_ref(), self.now)?;
+        let taken = census.taken(number, &self.registered, self.last.as_ref(), self.now);
+        let budgets = self.policy.budgets(self.day);
+        let most = bound(&budgets, &taken, &self.population);
+        let pause = most.filter(|most| taken.newly_missing > *most).map(|most| {
+            let covers = PauseSelector {
+                kind: Some(taken.kind.clone()),
+                scope: Some(taken.scope.clone()),
+                ..PauseSelector::default()
+            };
+            let reason = format!(
+                "census {number}: {} of {} are gone that had no record, where {most} may go in a day: somebody else deletes",
+                taken.newly_missing, taken.kind
+            );
+            (covers, reason)
+        });
+        Ok(Decided { taken, pause })
+    }
+}
+
+/// As many as may begin hard in its scope within a day; none if any number may.
+fn bound(budgets: &Budgets, taken: &Taken, population: &Population) -> Option<u64> {
+    if !budgets.bind(Stage::Hard) {
+        return None;
+    }
+    budgets.limits(&taken.scope, &taken.kind, population).iter().map(|limit| limit.most).min()
+}
+
+/// Who pauses.
+pub(crate) fn coordinator() -> Result<Actor, LedgerError> {
+    "coordinator".parse().map_err(|e: sexton_model::InvalidId| LedgerError::Unfit(e.to_string()))
+}
+
+/// The event of a census that was believed.
+pub(crate) fn event(taken: &Taken, by: &Actor) -> Result<LedgerEvent, LedgerError> {
+    let body = known::value(taken)?;
+    Ok(LedgerEvent { at: taken.accepted_at, what: "census".into(), by: by.to_string(), body })
+}
+
+/// The event of one that was not.
+pub(crate) fn refused(census: &Census, why: &NotBelieved, by: &Actor, at: Timestamp) -> LedgerEvent {
+    let credential: String = census.credential.chars().take(200).collect();
+    let body = json!({
+        "kind": census.kind, "scope": census.scope, "credential": credential, "listed": census.listed.len(),
+        "why": why.to_string(),
+    });
+    LedgerEvent { at, what: "census_refused".into(), by: by.to_string(), body }
+}

@@ -1,0 +1,103 @@
+//! Censuses: believed or refused.
+use std::collections::BTreeMap;
+
+use sexton_model::belts::census::{Census, Population, Taken};
+use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
+
+use super::codes;
+use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
+use super::memory::{Memory, Staged};
+use super::pausing::{self, link};
+use super::run::Setting;
+use crate::census::{self, Beside, Counted};
+use crate::rules::text;
+use crate::{LedgerError, NotDone};
+
+const DOING: &str = "taking a census";
+
+/// Believe a census, or say what it lacks.
+pub(super) fn take(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (setting, census, by): (&Setting, &Census, &Actor),
+) -> Result<Result<Counted, NotDone>, LedgerError> {
+    let now = staged.now;
+    let last: i64 = row(db, DOING, "SELECT coalesce(max(id), 0) FROM censuses", Bind::default())?
+        .try_get(0)
+        .map_err(store(DOING))?;
+    let beside = Beside {
+        policy: &setting.policy,
+        day: setting.day,
+        now,
+        last: last_of(db, census)?,
+        registered: registered(db, &census.kind, &census.scope)?,
+        population: population(db, setting, now)?,
+    };
+    let decided = match beside.decide(last + 1, census) {
+        Ok(decided) => decided,
+        Err(why) => {
+            link(db, &census::refused(census, &why, by, now))?;
+            return Ok(Err(why.into()));
+        }
+    };
+    let taken = decided.taken;
+    let mut bind = Bind::default();
+    bind.add(taken.census).add(taken.kind.to_string()).add(taken.scope.to_string());
+    bind.add(now.0).add(text(&taken)?);
+    let sql = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES (?, ?, ?, ?, ?)";
+    change_one(db, (DOING, "censuses"), sql, bind)?;
+    let mut bind = Bind::default();
+    bind.add(now.0.saturating_sub(census::KEPT_DAYS.saturating_mul(86_400_000_000)));
+    let sql = "DELETE FROM censuses WHERE accepted_at < ?1 AND EXISTS (SELECT 1 FROM censuses AS n \
+         WHERE n.kind = censuses.kind AND n.scope = censuses.scope AND n.id > censuses.id AND n.accepted_at < ?1)";
+    execute(db, DOING, sql, bind)?;
+    link(db, &census::event(&taken, by)?)?;
+    let mut paused = None;
+    if let Some((covers, reason)) = decided.pause {
+        let by = census::coordinator()?;
+        paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
+    }
+    Ok(Ok(Counted { taken, paused }))
+}
+
+fn last_of(db: &Db, census: &Census) -> Result<Option<Taken>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(census.kind.to_string()).add(census.scope.to_string());
+    let sql = "SELECT id, body FROM censuses WHERE kind = ? AND scope = ? ORDER BY id DESC LIMIT 1";
+    rows(db, DOING, sql, bind)?.first().map(taken).transpose()
+}
+
+fn taken(row: &Row) -> Result<Taken, LedgerError> {
+    let id: i64 = row.try_get(0).map_err(store(DOING))?;
+    codes::body("censuses", id, row.try_get(1).map_err(store(DOING))?)
+}
+
+fn registered(db: &Db, kind: &Kind, scope: &Scope) -> Result<BTreeMap<ResourceId, bool>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(kind.to_string()).add(scope.to_string());
+    let sql = "SELECT r.id, EXISTS (SELECT 1 FROM deletions AS d WHERE d.resource = r.id AND d.live) \
+         FROM resources AS r WHERE r.kind = ?1 AND r.presence = 0 \
+           AND (r.scope = ?2 OR substr(r.scope, 1, length(?2) + 1) = ?2 || '/')";
+    let one = |row: &Row| {
+        let id: &str = row.try_get(0).map_err(store(DOING))?;
+        let id = id.parse().map_err(|_| codes::corrupt("resources", id, "not a resource"))?;
+        Ok((id, row.try_get(1).map_err(store(DOING))?))
+    };
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
+/// All of them that are kept.
+pub(super) fn all(db: &Db) -> Result<Vec<Taken>, LedgerError> {
+    let sql = "SELECT id, body FROM censuses ORDER BY id";
+    rows(db, DOING, sql, Bind::default())?.iter().map(taken).collect()
+}
+
+/// How many there are; nothing is read if no budget asks for it.
+pub(super) fn population(db: &Db, setting: &Setting, now: Timestamp) -> Result<Population, LedgerError> {
+    let budgets = setting.policy.budgets(setting.day);
+    if !budgets.by_percent() {
+        return Ok(Population::default());
+    }
+    Ok(Population::frozen(all(db)?, budgets.counted_from(now, setting.day)))
+}

@@ -1,0 +1,125 @@
+//! Censuses: believed if complete, refused and written down if not; budgets by percent open with them, and many deletions by
+//! others pause.
+use sexton_ledger::{Admitted, Counted, NotDone, Options};
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::Written;
+use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel};
+use sexton_model::decide::Event;
+use sexton_model::job::{Blocker, JobKind, JobState, Stage};
+
+use super::Fixture;
+use super::stage::{Stagehand, actor, job_id, options};
+
+fn policy(budgets: &str) -> Options {
+    let written: Written = toml::from_str(budgets).unwrap();
+    let sentinel =
+        Sentinel { scope: "tenants/acme".parse().unwrap(), resource: "vm/sentinel".parse().unwrap() };
+    let policy = Policy {
+        budgets: Some(written.budgets().unwrap()),
+        census: Rules { sentinels: vec![sentinel], ..Rules::default() },
+        ..Policy::default()
+    };
+    Options { policy, ..options() }
+}
+
+impl Stagehand {
+    async fn census(&self, names: &[&str]) -> Census {
+        let mut names: Vec<&str> = names.iter().copied().chain(["sentinel"]).collect();
+        names.sort_unstable();
+        let listed = |name: &&str| Listed {
+            id: format!("vm/{name}").parse().unwrap(),
+            scope: "tenants/acme".parse().unwrap(),
+        };
+        Census {
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: true,
+            taken_at: self.now().await,
+            total: names.len() as u64,
+            listed: names.iter().map(listed).collect(),
+        }
+    }
+
+    async fn count(&self, census: Census) -> Result<Counted, NotDone> {
+        self.ledger.take_census(census, &actor("platform")).await.unwrap()
+    }
+
+    async fn counted(&self, names: &[&str]) -> Counted {
+        let census = self.census(names).await;
+        self.count(census).await.unwrap()
+    }
+}
+
+pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 5")).await;
+    for name in ["web01", "web02", "sentinel"] {
+        on.register(name).await;
+    }
+    let whole = on.census(&["web01", "web02", "web03"]).await;
+    let cut = Census { listed: whole.listed[1..].to_vec(), ..whole.clone() };
+    assert_eq!(
+        on.count(cut).await,
+        Err(NotDone::Census(NotBelieved::Total { said: 4, listed: 3 })),
+        "a page is missing"
+    );
+    assert_eq!(on.ledger.censuses().await.unwrap(), []);
+    let counted = on.count(whole.clone()).await.unwrap();
+    assert_eq!(counted.paused, None);
+    assert_eq!((counted.taken.census, counted.taken.missing, counted.taken.unknown), (1, 0, 1));
+    assert_eq!(counted.taken.counts.get("tenants/acme"), Some(&4));
+    assert_eq!(on.ledger.censuses().await.unwrap(), std::slice::from_ref(&counted.taken));
+    assert_eq!(on.count(whole).await, Err(NotDone::Census(NotBelieved::Overtaken(1))), "it comes twice");
+    let one = on.counted(&["web01", "web03"]).await.taken;
+    assert!(one.missing_named.contains(&"vm/web02".parse().unwrap()), "{one:?}");
+    // Nothing is deleted because a listing lacked it.
+    let there = on.ledger.resource(&"vm/web02".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((there.live, there.presence), (None, sexton_model::resource::Presence::Registered));
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    for name in ["web01", "web02", "web03", "web04", "sentinel"] {
+        on.register(name).await;
+    }
+    let all = ["web01", "web02", "web03", "web04"];
+    let doomed = on.wanted(&"vm/web04".parse().unwrap()).await;
+    let id = on.ledger.create(vec![doomed]).await.unwrap().remove(0).unwrap();
+    assert_eq!(on.counted(&all).await.paused, None);
+    assert_eq!(
+        on.counted(&["web01"]).await.paused,
+        None,
+        "two without a record are gone, which is no more than may go"
+    );
+    let on_paused = on.counted(&[]).await;
+    assert_eq!((on_paused.taken.newly_missing, on_paused.paused), (1, None), "slowly");
+    on.counted(&all).await;
+    let counted = on.counted(&[]).await;
+    assert_eq!((counted.taken.newly_missing, counted.taken.missing), (3, 3));
+    let pauses = on.ledger.pauses().await.unwrap();
+    assert_eq!((pauses.len(), Some(pauses[0].id)), (1, counted.paused));
+    assert_eq!(pauses[0].covers.scope, Some("tenants".parse().unwrap()));
+    assert!(pauses[0].reason.contains("3 of vm are gone that had no record, where 2 may go"), "{pauses:?}");
+    on.ledger.admit(vec![job_id(id, Stage::Announce)]).await.unwrap();
+    assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
+    let held = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    assert!(matches!(held.state, JobState::Held { by: Blocker::Pause { .. }, .. }), "{held:?}");
+}
+
+pub async fn a_budget_by_percent_is_closed_before_a_census(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 5\npercent = 50\nstages = [\"announce\"]")).await;
+    on.register("sentinel").await;
+    let id = on.doomed("web01").await;
+    let job = job_id(id, Stage::Announce);
+    assert!(on.claim(id, Stage::Announce).await.is_err(), "not admitted yet");
+    let frozen = on.ledger.admit(vec![job]).await.unwrap().frozen;
+    assert!(frozen[0].exceeded.limit.uncounted, "{frozen:?}");
+    on.one(id, Event::Claim { job }).await.unwrap();
+    assert_eq!(on.ledger.admit(Vec::new()).await.unwrap(), Admitted::default());
+    on.counted(&["web01"]).await;
+    assert_eq!(on.ledger.admit(Vec::new()).await.unwrap().again, [job]);
+    on.one(id, Event::Recheck { job }).await.unwrap();
+    assert!(on.one(id, Event::Claim { job }).await.unwrap().dispatch.is_some());
+}

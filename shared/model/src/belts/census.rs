@@ -1,0 +1,383 @@
+//! Complete listings only: a census is believed if it proves that nothing is left out. Absence in it is a finding for a
+//! person, and never a reason to delete.
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::budget::Counted;
+use super::within;
+use crate::id::{Kind, ResourceId, Scope};
+use crate::time::Timestamp;
+
+mod written;
+
+pub use written::{Mistake, Written};
+
+/// Most resources of one census.
+pub const LISTED_MAX: usize = 200_000;
+/// Most scopes that they may be in: each is counted.
+pub const SCOPES_MAX: usize = 4096;
+/// Longest name of a credential, in characters.
+pub const CREDENTIAL_MAX: usize = 200;
+/// Most resources that are named of those that are missing, or unknown; all are counted.
+pub const NAMED_MAX: usize = 1000;
+
+/// One that is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Kind and name.
+    pub id: ResourceId,
+    /// Its scope, as the platform says.
+    pub scope: Scope,
+}
+
+/// A listing of all resources of a kind in a scope and those below it, and what makes it complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Census {
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope, with those below it.
+    pub scope: Scope,
+    /// What it was listed with, by name: another one may see another part.
+    pub credential: String,
+    /// That another credential than last time is meant.
+    pub new_credential: bool,
+    /// That so many fewer than last time is meant.
+    pub fewer: bool,
+    /// When it was begun.
+    pub taken_at: Timestamp,
+    /// How many there are, as the platform counts them itself.
+    pub total: u64,
+    /// All of them, ascending by id, as they come when pages are cut by that key.
+    pub listed: Vec<Listed>,
+}
+
+/// One that must be in each census of its scope, or of one around it: somebody put it there for that.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sentinel {
+    /// Its scope.
+    pub scope: Scope,
+    /// Which.
+    pub resource: ResourceId,
+}
+
+/// What the configuration asks of censuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Oldest that is believed, in milliseconds since it was begun.
+    pub age_max_ms: u64,
+    /// How many per cent fewer than last time it may list.
+    pub shrinks_percent: u8,
+    /// What must be in them.
+    pub sentinels: Vec<Sentinel>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { age_max_ms: 3_600_000, shrinks_percent: 10, sentinels: Vec::new() }
+    }
+}
+
+/// What is kept of one that was believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Taken {
+    /// Its number.
+    pub census: i64,
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope, with those below it.
+    pub scope: Scope,
+    /// What it was listed with.
+    pub credential: String,
+    /// When it was begun.
+    pub taken_at: Timestamp,
+    /// When it was believed, by the store's clock.
+    pub accepted_at: Timestamp,
+    /// How many there are in each scope.
+    pub counts: BTreeMap<String, u64>,
+    /// Registered, without a record, and not listed: somebody else has deleted them, or the inventory is wrong. How many.
+    pub missing: u64,
+    /// The first of them.
+    pub missing_named: BTreeSet<ResourceId>,
+    /// Of these, how many the census before had not missed; none if there was none before.
+    pub newly_missing: u64,
+    /// Listed, and not registered: how many.
+    pub unknown: u64,
+    /// The first of them.
+    pub unknown_named: BTreeSet<ResourceId>,
+}
+
+impl Taken {
+    fn listed(&self) -> u64 {
+        self.counts.values().copied().fold(0, u64::saturating_add)
+    }
+}
+
+/// Why a census is not believed. Each names its field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotBelieved {
+    /// Absence of everything is no evidence of anything.
+    #[error("listed: nothing is listed; an empty listing is not believed")]
+    Empty,
+    /// More than one call takes.
+    #[error("listed: {0} are listed: expected at most {LISTED_MAX}; take it by scope")]
+    TooMany(usize),
+    /// Another number than the platform's own.
+    #[error(
+        "total: the platform counts {said}, and {listed} are listed: pages are missing, or it changed meanwhile"
+    )]
+    Total {
+        /// What it says.
+        said: u64,
+        /// What came.
+        listed: usize,
+    },
+    /// Pages overlap, or were cut by something else than the key.
+    #[error("listed: {0} does not come after the one before it: expected each once, ascending by id")]
+    Order(ResourceId),
+    /// It is not about that.
+    #[error("listed: {0} is not of {1}")]
+    Elsewhere(ResourceId, String),
+    /// More scopes than are counted.
+    #[error("listed: they are in {0} scopes: expected at most {SCOPES_MAX}")]
+    Scopes(usize),
+    /// Nothing proves that this scope was seen.
+    #[error(
+        "scope: no sentinel is known within {0}: name a resource of each scope that is always there under [census] sentinels"
+    )]
+    NoSentinel(Scope),
+    /// A part was not seen.
+    #[error("listed: the sentinel {0} is missing: {1} sees only a part")]
+    SentinelMissing(ResourceId, String),
+    /// The world has gone on.
+    #[error("taken_at: it was begun at {taken_at}, and it is {now}: expected at most {} minutes ago", most_ms / 60_000)]
+    Old {
+        /// When it was begun.
+        taken_at: Timestamp,
+        /// The store's clock.
+        now: Timestamp,
+        /// What is believed.
+        most_ms: u64,
+    },
+    /// A clock is wrong.
+    #[error("taken_at: {taken_at} is to come; it is {now}")]
+    Ahead {
+        /// When it was begun.
+        taken_at: Timestamp,
+        /// The store's clock.
+        now: Timestamp,
+    },
+    /// It is older than the last one.
+    #[error("taken_at: census {0} was begun later, and was believed")]
+    Overtaken(i64),
+    /// Another token may see another part.
+    #[error(
+        "credential: {now}, and census {census} was taken with {before}: state new_credential if that is meant"
+    )]
+    Credential {
+        /// The last one.
+        census: i64,
+        /// With which.
+        before: String,
+        /// With which it is now.
+        now: String,
+    },
+    /// A cut listing looks like this.
+    #[error("listed: {listed}, and census {census} listed {before}: state fewer if that is meant")]
+    Fewer {
+        /// The last one.
+        census: i64,
+        /// How many it listed.
+        before: u64,
+        /// How many there are now.
+        listed: usize,
+    },
+    /// Neither name nor length of one.
+    #[error("credential: expected 1 to {CREDENTIAL_MAX} characters")]
+    CredentialName,
+}
+
+/// How far a platform's clock may be ahead, in milliseconds.
+const AHEAD_MS: u64 = 60_000;
+
+impl Census {
+    /// Whether it is complete, after `last`, the one before it of the same kind and scope.
+    ///
+    /// # Errors
+    /// Saying what it lacks.
+    pub fn check(&self, rules: &Rules, last: Option<&Taken>, now: Timestamp) -> Result<(), NotBelieved> {
+        if self.credential.trim().is_empty() || self.credential.chars().count() > CREDENTIAL_MAX {
+            return Err(NotBelieved::CredentialName);
+        }
+        self.complete()?;
+        self.sees_all(&rules.sentinels)?;
+        let taken_at = self.taken_at;
+        if taken_at > now.plus_ms(AHEAD_MS) {
+            return Err(NotBelieved::Ahead { taken_at, now });
+        }
+        if now.ms_since(taken_at) > rules.age_max_ms {
+            return Err(NotBelieved::Old { taken_at, now, most_ms: rules.age_max_ms });
+        }
+        let Some(last) = last else { return Ok(()) };
+        if taken_at <= last.taken_at {
+            return Err(NotBelieved::Overtaken(last.census));
+        }
+        if self.credential != last.credential && !self.new_credential {
+            let (before, now) = (last.credential.clone(), self.credential.clone());
+            return Err(NotBelieved::Credential { census: last.census, before, now });
+        }
+        let (before, listed) = (last.listed(), self.listed.len());
+        let least =
+            before.saturating_mul(u64::from(100u8.saturating_sub(rules.shrinks_percent))).div_ceil(100);
+        if u64::try_from(listed).unwrap_or(u64::MAX) < least && !self.fewer {
+            return Err(NotBelieved::Fewer { census: last.census, before, listed });
+        }
+        Ok(())
+    }
+
+    fn complete(&self) -> Result<(), NotBelieved> {
+        let listed = self.listed.len();
+        if listed == 0 {
+            return Err(NotBelieved::Empty);
+        }
+        if listed > LISTED_MAX {
+            return Err(NotBelieved::TooMany(listed));
+        }
+        if u64::try_from(listed) != Ok(self.total) {
+            return Err(NotBelieved::Total { said: self.total, listed });
+        }
+        let overlap = self.listed.windows(2).find_map(|pair| match pair {
+            [one, next] if one.id >= next.id => Some(next.id.clone()),
+            _ => None,
+        });
+        if let Some(id) = overlap {
+            return Err(NotBelieved::Order(id));
+        }
+        for one in &self.listed {
+            if one.id.kind != self.kind {
+                return Err(NotBelieved::Elsewhere(one.id.clone(), format!("kind {}", self.kind)));
+            }
+            if !within(&one.scope, &self.scope) {
+                return Err(NotBelieved::Elsewhere(one.id.clone(), format!("scope {}", self.scope)));
+            }
+        }
+        let scopes: BTreeSet<&str> = self.listed.iter().map(|one| one.scope.as_str()).collect();
+        if scopes.len() > SCOPES_MAX { Err(NotBelieved::Scopes(scopes.len())) } else { Ok(()) }
+    }
+
+    fn sees_all(&self, sentinels: &[Sentinel]) -> Result<(), NotBelieved> {
+        let mut own = sentinels
+            .iter()
+            .filter(|s| s.resource.kind == self.kind && within(&s.scope, &self.scope))
+            .peekable();
+        if own.peek().is_none() {
+            return Err(NotBelieved::NoSentinel(self.scope.clone()));
+        }
+        let there = |id: &ResourceId| self.listed.binary_search_by(|one| one.id.cmp(id)).is_ok();
+        match own.find(|sentinel| !there(&sentinel.resource)) {
+            Some(sentinel) => {
+                Err(NotBelieved::SentinelMissing(sentinel.resource.clone(), self.credential.clone()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether each has
+    /// a live record: what is about to go may be gone.
+    pub fn taken(
+        &self,
+        census: i64,
+        registered: &BTreeMap<ResourceId, bool>,
+        last: Option<&Taken>,
+        now: Timestamp,
+    ) -> Taken {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for one in &self.listed {
+            *counts.entry(one.scope.to_string()).or_default() += 1;
+        }
+        let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
+        let missing =
+            || registered.iter().filter(|(id, live)| !**live && !listed.contains(id)).map(|(id, _)| id);
+        let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
+        let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
+        let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        Taken {
+            census,
+            kind: self.kind.clone(),
+            scope: self.scope.clone(),
+            credential: self.credential.clone(),
+            taken_at: self.taken_at,
+            accepted_at: now,
+            counts,
+            missing: many(missing().count()),
+            missing_named: missing().take(NAMED_MAX).cloned().collect(),
+            // Of more than are named, those beyond count as new: rather a pause too many.
+            newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
+            unknown: many(unknown().count()),
+            unknown_named: unknown().take(NAMED_MAX).cloned().collect(),
+        }
+    }
+}
+
+/// How many there are, as censuses say that were believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Population(Vec<Taken>);
+
+impl Population {
+    /// What counts at `now`: of each kind and scope the newest census of before the span that began at `from`, else the
+    /// oldest one. So a number does not change while it is counted.
+    pub fn frozen(all: impl IntoIterator<Item = Taken>, from: Timestamp) -> Self {
+        let mut kept: BTreeMap<(Kind, String), Taken> = BTreeMap::new();
+        let mut all: Vec<Taken> = all.into_iter().collect();
+        all.sort_by_key(|taken| taken.accepted_at);
+        for taken in all {
+            let key = (taken.kind.clone(), taken.scope.to_string());
+            if taken.accepted_at <= from || !kept.contains_key(&key) {
+                kept.insert(key, taken);
+            }
+        }
+        Self(kept.into_values().collect())
+    }
+
+    /// How many of a kind there are where is counted; none if no census says so. For all scopes together it is what is
+    /// known, which is never too much.
+    pub fn of(&self, kind: &Kind, counted: &Counted) -> Option<u64> {
+        let covers = |taken: &&Taken| {
+            taken.kind == *kind
+                && match counted {
+                    Counted::In(scope) | Counted::Within(scope) => within(scope, &taken.scope),
+                    Counted::Everywhere => true,
+                }
+        };
+        // Censuses of a scope and of one around it both count what is below: the narrowest is taken for one scope, and for
+        // all together each resource once, by the census of the widest scope.
+        let mut covering: Vec<&Taken> = self.0.iter().filter(covers).collect();
+        covering.sort_by_key(|taken| taken.scope.as_str().len());
+        match counted {
+            Counted::In(_) | Counted::Within(_) => {
+                let narrowest = covering.last()?;
+                let inside = narrowest
+                    .counts
+                    .iter()
+                    .filter(|(scope, _)| scope.parse::<Scope>().is_ok_and(|scope| counted.has(&scope)));
+                Some(inside.map(|(_, count)| *count).fold(0, u64::saturating_add))
+            }
+            Counted::Everywhere => {
+                let mut widest: Vec<&Taken> = Vec::new();
+                for taken in covering {
+                    if !widest.iter().any(|wider| within(&taken.scope, &wider.scope)) {
+                        widest.push(taken);
+                    }
+                }
+                (!widest.is_empty())
+                    .then(|| widest.iter().map(|taken| taken.listed()).fold(0, u64::saturating_add))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+
+fn scope(scope: &str) -> Scope {
+    scope.parse().unwrap()
+}
+
+fn vm(name: &str) -> ResourceId {
+    format!("vm/{name}").parse().unwrap()
+}
+
+fn rules() -> Rules {
+    let sentinel = Sentinel { scope: scope("tenants/acme"), resource: vm("sentinel") };
+    Rules { sentinels: vec![sentinel], ..Rules::default() }
+}
+
+fn census(names: &[&str]) -> Census {
+    let mut names: Vec<&str> = names.iter().copied().chain(["sentinel"]).collect();
+    names.sort_unstable();
+    Census {
+        kind: "vm".parse().unwrap(),
+        scope: scope("tenants"),
+        credential: "census-ro".to_owned(),
+        new_credential: false,
+        fewer: false,
+        taken_at: NOW,
+        total: names.len() as u64,
+        listed: names.iter().map(|name| Listed { id: vm(name), scope: scope("tenants/acme") }).collect(),
+    }
+}
+
+fn believed(census: &Census, last: Option<&Taken>) -> Result<(), String> {
+    census.check(&rules(), last, NOW).map_err(|why| why.to_string())
+}
+
+fn refused(census: &Census, last: Option<&Taken>, part: &str) {
+    let why = believed(census, last).unwrap_err();
+    assert!(why.contains(part), "{why}");
+}
+
+#[test]
+fn a_complete_one_is_believed() {
+    assert_eq!(believed(&census(&["a", "b"]), None), Ok(()));
+}
+
+#[test]
+fn one_that_was_cut_is_not() {
+    let whole = census(&["a", "b", "c"]);
+    let mut cut = whole.clone();
+    cut.listed.pop();
+    refused(&cut, None, "total: the platform counts 4, and 3 are listed");
+    cut.total = 3;
+    refused(&cut, None, "the sentinel vm/sentinel is missing: census-ro sees only a part");
+    let empty = Census { total: 0, listed: Vec::new(), ..whole.clone() };
+    refused(&empty, None, "nothing is listed");
+    let mut twice = whole.clone();
+    twice.listed[1] = twice.listed[0].clone();
+    refused(&twice, None, "vm/a does not come after the one before it");
+    let mut newest_first = whole.clone();
+    newest_first.listed.reverse();
+    refused(&newest_first, None, "ascending by id");
+    let many = Census { listed: vec![whole.listed[0].clone(); LISTED_MAX + 1], ..whole };
+    refused(&many, None, "take it by scope");
+}
+
+#[test]
+fn one_of_another_place_or_another_time_is_not() {
+    let mut other = census(&["a"]);
+    other.listed[0].scope = scope("lab");
+    refused(&other, None, "vm/a is not of scope tenants");
+    let mut other = census(&["a"]);
+    other.kind = "image".parse().unwrap();
+    refused(&other, None, "vm/a is not of kind image");
+    let nowhere = Census { scope: scope("tenants/acme/web"), ..census(&[]) };
+    refused(&nowhere, None, "is not of scope");
+    let mut unguarded = census(&["a"]);
+    unguarded.listed.iter_mut().for_each(|one| one.scope = scope("lab"));
+    unguarded.scope = scope("lab");
+    refused(&unguarded, None, "no sentinel is known within lab");
+    let old = Census { taken_at: Timestamp(NOW.0 - 3_600_001_000), ..census(&["a"]) };
+    refused(&old, None, "expected at most 60 minutes ago");
+    let ahead = Census { taken_at: NOW.plus_ms(AHEAD_MS + 1), ..census(&["a"]) };
+    refused(&ahead, None, "is to come");
+    let unnamed = Census { credential: " ".to_owned(), ..census(&["a"]) };
+    refused(&unnamed, None, "credential: expected 1 to 200 characters");
+}
+
+fn last(names: &[&str]) -> Taken {
+    let census = Census { taken_at: Timestamp(NOW.0 - 1_000_000), ..census(names) };
+    census.taken(7, &BTreeMap::new(), None, Timestamp(NOW.0 - 1))
+}
+
+#[test]
+fn one_that_differs_from_the_last_has_to_be_meant() {
+    let ten: Vec<String> = (0..19).map(|n| format!("m{n:02}")).collect();
+    let ten: Vec<&str> = ten.iter().map(String::as_str).collect();
+    let before = last(&ten);
+    assert_eq!(believed(&census(&ten[..17]), Some(&before)), Ok(()), "a tenth fewer");
+    refused(&census(&ten[..16]), Some(&before), "listed: 17, and census 7 listed 20: state fewer");
+    assert_eq!(believed(&Census { fewer: true, ..census(&ten[..16]) }, Some(&before)), Ok(()));
+    let other = Census { credential: "other".to_owned(), ..census(&ten) };
+    refused(&other, Some(&before), "credential: other, and census 7 was taken with census-ro");
+    assert_eq!(believed(&Census { new_credential: true, ..other }, Some(&before)), Ok(()));
+    let overtaken = Census { taken_at: before.taken_at, ..census(&ten) };
+    refused(&overtaken, Some(&before), "census 7 was begun later");
+}
+
+#[test]
+fn what_is_missing_without_a_record_and_what_nobody_registered_is_found() {
+    let registered: BTreeMap<ResourceId, bool> =
+        [("a", false), ("b", true), ("c", false)].map(|(name, live)| (vm(name), live)).into();
+    let first = census(&["a", "x"]).taken(1, &registered, None, NOW);
+    assert_eq!((first.missing, first.newly_missing, first.unknown), (1, 0, 2));
+    assert!(first.missing_named.contains(&vm("c")), "b has a record");
+    assert!(first.unknown_named.contains(&vm("x")) && first.unknown_named.contains(&vm("sentinel")));
+    let second = census(&["x"]).taken(2, &registered, Some(&first), NOW);
+    assert_eq!((second.missing, second.newly_missing), (2, 1), "one of them was missing before");
+}
+
+#[test]
+fn a_population_is_what_was_there_before_the_span_began() {
+    let taken = |census: i64, of: &str, at: i64, count: u64| Taken {
+        scope: scope(of),
+        accepted_at: Timestamp(at),
+        counts: [(format!("{of}/x"), count)].into(),
+        ..last(&["a"]).clone_with(census)
+    };
+    let all = [taken(1, "tenants", 10, 100), taken(2, "tenants", 20, 200), taken(3, "tenants", 30, 300)];
+    let of = |from, counted: &Counted| {
+        Population::frozen(all.clone(), Timestamp(from)).of(&"vm".parse().unwrap(), counted)
+    };
+    let x = Counted::In(scope("tenants/x"));
+    assert_eq!([of(5, &x), of(10, &x), of(25, &x), of(99, &x)], [Some(100), Some(100), Some(200), Some(300)]);
+    assert_eq!(of(99, &Counted::In(scope("tenants/y"))), Some(0));
+    assert_eq!(of(99, &Counted::In(scope("lab"))), None, "nobody has counted there");
+    assert_eq!(of(99, &Counted::Within(scope("tenants"))), Some(300));
+    assert_eq!(of(99, &Counted::Everywhere), Some(300));
+    let image =
+        Population::frozen(all.clone(), Timestamp(99)).of(&"image".parse().unwrap(), &Counted::Everywhere);
+    assert_eq!(image, None);
+    // A census of a part does not count it twice.
+    let parts = all.iter().cloned().chain([taken(4, "tenants/x", 30, 40), taken(5, "lab", 30, 7)]);
+    let both = Population::frozen(parts, Timestamp(99));
+    assert_eq!(both.of(&"vm".parse().unwrap(), &Counted::Everywhere), Some(307));
+}
+
+impl Taken {
+    fn clone_with(self, census: i64) -> Self {
+        Self { census, ..self }
+    }
+}
+
+#[test]
+fn a_section_that_cannot_be_meant_is_refused() {
+    let rules = |text: &str| toml::from_str::<Written>(text).unwrap().rules().map_err(|e| e.to_string());
+    assert_eq!(rules(""), Ok(Rules::default()));
+    assert!(rules("age_max_minutes = 0").unwrap_err().starts_with("age_max_minutes = 0"));
+    assert!(rules("age_max_minutes = 1441").unwrap_err().starts_with("age_max_minutes"));
+    assert!(rules("shrinks_percent = 100").unwrap_err().starts_with("shrinks_percent"));
+    assert!(toml::from_str::<Written>("sentinels = [\"vm/a\"]").is_err());
+}
