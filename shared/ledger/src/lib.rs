@@ -7,6 +7,7 @@
 //!
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
+mod access;
 mod archive;
 pub mod batch;
 mod bounds;
@@ -44,6 +45,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 
+pub use access::{ACCESS_MAX, Access, Revocation};
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member};
@@ -162,7 +164,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader {
+pub trait Ledger: DueReader + Access {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

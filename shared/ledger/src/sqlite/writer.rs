@@ -50,6 +50,7 @@ pub(super) enum Work {
     Confront(Checkpoint),
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
+    Access(access::Ask),
     Archive(Box<Stub>),
     Compare,
 }
@@ -70,6 +71,7 @@ pub(super) enum Answer {
     Confront(Option<Review>, Mark),
     Accept(bool),
     Attest(bool),
+    Access(access::Done),
     Archive(bool),
     Compare(Result<(), String>),
 }
@@ -214,6 +216,7 @@ fn one(
             Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason))?)
         }
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
+        Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Compare => {
             staged.write_counts(db)?;
