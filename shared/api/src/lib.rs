@@ -3,11 +3,13 @@
 //!
 //! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
+mod access;
 mod batches;
 mod client;
 pub mod date;
 mod types;
 
+pub use access::*;
 pub use batches::*;
 pub use client::{Client, ClientError};
 pub use types::*;

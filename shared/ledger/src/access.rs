@@ -32,11 +32,8 @@ pub trait Access: Send + Sync {
     ///
     /// # Errors
     /// If the store did not do it. That it may not be issued so is the inner result.
-    async fn issue_token(
-        &self,
-        new: NewToken,
-        hash: Hash,
-    ) -> Result<Result<Token, CannotIssue>, LedgerError>;
+    async fn issue_token(&self, new: NewToken, hash: Hash)
+    -> Result<Result<Token, CannotIssue>, LedgerError>;
 
     /// Take a token back. Exactly one event says so.
     async fn revoke_token(&self, name: &Actor, by: &Actor) -> Result<Revocation, LedgerError>;

@@ -161,7 +161,11 @@ mod tests {
         let mut access = ends(&[EVENTS_MAX, 1]);
         access[0].chain = ACCESS.to_owned();
         let behind = next(&from(true), access, false).unwrap();
-        assert_eq!(From::parse(Some(&behind)), from(false), "every resource, also those before the word access");
+        assert_eq!(
+            From::parse(Some(&behind)),
+            from(false),
+            "every resource, also those before the word access"
+        );
     }
 
     #[test]

@@ -319,7 +319,7 @@ pub trait Ledger: DueReader + Access {
         id: DeletionId,
     ) -> Result<Result<(), sexton_model::audit::Broken>, LedgerError>;
 
-    /// Check up to `limit` (1 to 1000) chains against their heads: the one of pauses and reviews, then those of
+    /// Check up to `limit` (1 to 1000) chains against their heads: those of pauses and reviews and of tokens and refusals, then those of
     /// resources, then those of deletions. `after` is the `next` of the call before. Fewer if they have more than
     /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;

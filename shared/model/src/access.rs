@@ -140,7 +140,9 @@ impl Permission {
     pub fn needs(self) -> Role {
         match self {
             Self::See | Self::SeeAll => Role::Viewer,
-            Self::Register | Self::Request | Self::CancelOwn | Self::Hold | Self::ReleaseOwn => Role::Requester,
+            Self::Register | Self::Request | Self::CancelOwn | Self::Hold | Self::ReleaseOwn => {
+                Role::Requester
+            }
             Self::Cancel | Self::Release | Self::Pause | Self::Steer => Role::Operator,
             Self::Waive | Self::Rescue | Self::Approve | Self::Ceiling | Self::Review => Role::Approver,
             Self::Unprotect | Self::Tokens => Role::Admin,
@@ -301,16 +303,16 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
 pub const PREFIX: &str = "sxt_";
 /// Random bytes of a token.
 pub const SECRET_BYTES: usize = 32;
+/// A day, in seconds: real time, in rehearsals, too.
+pub const DAY_S: u64 = 86_400;
 /// How long a token is good if nobody says, in days.
-pub const DAYS_DEFAULT: u32 = 90;
+pub const DAYS_DEFAULT: u64 = 90;
 /// How long it may be good, in days: a year and a day, so that one that is exchanged once a year never runs out.
-pub const DAYS_MAX: u32 = 366;
+pub const DAYS_MAX: u64 = 366;
 /// Most tokens that are good at the same time.
 pub const TOKENS_MAX: usize = 1024;
 /// Names that decide by themselves in the audit trail.
 const RESERVED: [&str; 3] = ["coordinator", "sexton", "scheduler"];
-
-const DAY_MS: u64 = 86_400_000;
 
 /// The text of a token made of these random bytes.
 pub fn token_text(secret: &[u8; SECRET_BYTES]) -> String {
@@ -404,8 +406,8 @@ pub struct NewToken {
     pub role: Role,
     /// Where.
     pub extent: Extent,
-    /// How long it is to be good, in days of 24 hours.
-    pub days: u32,
+    /// How long it is to be good, in seconds.
+    pub good_for_s: u64,
     /// Who issues it.
     pub by: Actor,
 }
@@ -414,7 +416,9 @@ pub struct NewToken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotIssue {
     /// It stands in addresses and tables.
-    #[error("name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}")]
+    #[error(
+        "name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}"
+    )]
     Name(Actor),
     /// The name was given before.
     #[error("name: {0} was given to a token before; names are not given again")]
@@ -423,8 +427,8 @@ pub enum CannotIssue {
     #[error("scopes: expected 1 to {SCOPES_MAX}, found {0}; one that is limited to none says everywhere")]
     Scopes(usize),
     /// Good for too long, or not at all.
-    #[error("days: expected 1 to {DAYS_MAX}, found {0}")]
-    Days(u32),
+    #[error("good_for_s: expected 1 to {max} seconds, which are {DAYS_MAX} days; found {0}", max = DAYS_MAX * DAY_S)]
+    Lifetime(u64),
     /// There are too many.
     #[error("{TOKENS_MAX} tokens are good at the moment, and there may not be more: revoke some")]
     TooMany,
@@ -446,8 +450,8 @@ impl NewToken {
         {
             return Err(CannotIssue::Scopes(scopes.len()));
         }
-        if !(1..=DAYS_MAX).contains(&self.days) {
-            return Err(CannotIssue::Days(self.days));
+        if !(1..=DAYS_MAX * DAY_S).contains(&self.good_for_s) {
+            return Err(CannotIssue::Lifetime(self.good_for_s));
         }
         Ok(())
     }
@@ -461,8 +465,8 @@ impl NewToken {
         if good >= TOKENS_MAX {
             return Err(CannotIssue::TooMany);
         }
-        let Self { name, role, extent, days, by } = self;
-        let expires_at = now.plus_ms(u64::from(days) * DAY_MS);
+        let Self { name, role, extent, good_for_s, by } = self;
+        let expires_at = now.plus_ms(good_for_s.saturating_mul(1000));
         Ok(Token { name, role, extent, created_at: now, created_by: by, expires_at, revoked: None })
     }
 }

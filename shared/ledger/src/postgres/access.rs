@@ -1,18 +1,18 @@
 //! Tokens, and the chain of tokens and refusals. Its row is the lock of both: what is counted cannot grow meanwhile.
 use async_trait::async_trait;
+use sexton_model::Actor;
 use sexton_model::access::{CannotIssue, NewToken, Refusal, Token};
 use sexton_model::audit::Hash;
-use sexton_model::Actor;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find};
+use crate::LedgerError;
 use crate::access::{ACCESS_MAX, Access, Revocation, event};
 use crate::chains::ACCESS;
 use crate::rules::{LedgerEvent, text};
-use crate::LedgerError;
 
 const LOCK: &str = "SELECT seq, head FROM access FOR UPDATE";
 const ADVANCE: &str = "UPDATE access SET seq = $1, head = $2";
@@ -23,8 +23,7 @@ const ONE: &str = "SELECT body FROM tokens WHERE name = $1";
 const REVOKE: &str = "UPDATE tokens SET revoked = true, body = $2 WHERE name = $1 AND NOT revoked";
 const BY_HASH: &str = "SELECT body FROM tokens WHERE hash = $1";
 const LIST: &str = "SELECT body FROM tokens WHERE name > $1 ORDER BY name LIMIT $2";
-const EVENTS: &str =
-    "SELECT seq, body FROM ledger_audit WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+const EVENTS: &str = "SELECT seq, body FROM ledger_audit WHERE chain = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 const LAST: &str = "SELECT seq FROM access";
 
 #[async_trait]

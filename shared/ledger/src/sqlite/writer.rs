@@ -18,7 +18,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, inventory, pausing, reviewing, run};
+use super::{access, admitting, archive, attesting, inventory, pausing, reviewing, run};
 use crate::known::Known;
 use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 

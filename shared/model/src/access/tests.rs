@@ -52,7 +52,11 @@ fn every_permission_is_for_those_roles() {
                 (limited(&["tenants/acme"]), Reach::Filtered, true),
             ] {
                 let said = may(&bearer(role, extent.clone()), permission, reach);
-                assert_eq!(said.is_ok(), allowed && inside, "{permission:?} {role} {extent} {reach:?}: {said:?}");
+                assert_eq!(
+                    said.is_ok(),
+                    allowed && inside,
+                    "{permission:?} {role} {extent} {reach:?}: {said:?}"
+                );
             }
         }
     }
@@ -90,8 +94,15 @@ fn what_is_said_of_a_scope_around_it_matters_too() {
     assert!(Extent::Everywhere.meets(&scope("x")));
 }
 
-fn new(name: &str, extent: Extent, days: u32) -> NewToken {
-    NewToken { name: name.parse().unwrap(), role: Role::Viewer, extent, days, by: "root".parse().unwrap() }
+fn new(name: &str, extent: Extent, days: u64) -> NewToken {
+    let good_for_s = days * DAY_S;
+    NewToken {
+        name: name.parse().unwrap(),
+        role: Role::Viewer,
+        extent,
+        good_for_s,
+        by: "root".parse().unwrap(),
+    }
 }
 
 #[test]
@@ -116,8 +127,8 @@ fn what_is_no_token_is_not_issued() {
         (new("coordinator", Extent::Everywhere, 1), "name"),
         (new("ci", limited(&[]), 1), "scopes"),
         (new("ci", limited(&many), 1), "scopes"),
-        (new("ci", Extent::Everywhere, 0), "days"),
-        (new("ci", Extent::Everywhere, DAYS_MAX + 1), "days"),
+        (new("ci", Extent::Everywhere, 0), "good_for_s"),
+        (new("ci", Extent::Everywhere, DAYS_MAX + 1), "good_for_s"),
     ] {
         let why = new.issue(Timestamp(0), 0).unwrap_err();
         assert!(why.to_string().starts_with(part), "{why}");
