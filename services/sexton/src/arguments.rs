@@ -415,8 +415,11 @@ pub enum TokenCommand {
         #[arg(long, group = "where")]
         everywhere: bool,
         /// How many days it is good.
-        #[arg(long, default_value_t = DAYS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX)))]
-        days: u32,
+        #[arg(long, default_value_t = DAYS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+        days: u64,
+        /// Instead, how many hours: for something that is soon over.
+        #[arg(long, conflicts_with = "days", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX * 24))]
+        hours: Option<u64>,
     },
     /// List them, with those that were revoked or have expired.
     List,

@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use sexton_api::{AccessEvent, AccessEvents, AccessQuery, Client, Issued, Page, TokenQuery, TokenRequest};
-use sexton_model::access::{Refusal, Token};
+use sexton_model::access::{DAY_S, Refusal, Token};
 
 use crate::arguments::{Format, TokenCommand};
 use crate::output::{moment, short, table, write};
@@ -10,14 +10,18 @@ use crate::output::{moment, short, table, write};
 /// Longest text in a cell.
 const CELL: usize = 100;
 
+/// An hour, in seconds.
+const HOUR_S: u64 = 3600;
+
 /// Carry out `sexton token …`.
 ///
 /// # Errors
 /// If the coordinator refuses or cannot be asked.
 pub async fn command(client: &Client, format: Format, command: TokenCommand) -> anyhow::Result<()> {
     match command {
-        TokenCommand::New { name, role, scope, everywhere, days } => {
-            let body = TokenRequest { name, role, scopes: scope, everywhere, days: Some(days) };
+        TokenCommand::New { name, role, scope, everywhere, days, hours } => {
+            let good_for_s = Some(hours.map_or(days * DAY_S, |hours| hours * HOUR_S));
+            let body = TokenRequest { name, role, scopes: scope, everywhere, good_for_s };
             write(format, &client.issue_token(&body).await?, issued)
         }
         TokenCommand::List => {

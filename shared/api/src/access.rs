@@ -18,9 +18,9 @@ pub struct TokenRequest {
     /// Instead: to none.
     #[serde(default)]
     pub everywhere: bool,
-    /// How long it is good, in days of 24 hours, at most 366; 90 if this is not given.
+    /// How long it is good, in seconds: at most 366 days; 90 days if this is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub days: Option<u32>,
+    pub good_for_s: Option<u64>,
 }
 
 /// It was issued. Not printed for debugging, because of the secret.

@@ -1,7 +1,7 @@
 //! Resources and names.
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{NotDone, ResourceFilter, ResourceView};
 use sexton_model::access::{Permission, Reach, may};
@@ -9,15 +9,18 @@ use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
 use super::access::Sieve;
-use super::problem::{Body, Refused};
+use super::problem::{Body, Denial, Refused};
 use super::{Api, Asker, By, Shared};
+
+/// What is said of each line; and that some were refused because of who asks, to be written down.
+type Lines = (Option<Extension<Denial>>, Json<Registered>);
 
 pub(super) async fn register(
     State(api): Shared,
     asker: Asker,
     By(by): By,
     Body(body): Body<Register>,
-) -> Result<Json<Registered>, Refused> {
+) -> Result<Lines, Refused> {
     let count = body.resources.len();
     if count == 0 || count > REGISTER_MAX {
         return Err(Refused::field(
@@ -25,18 +28,22 @@ pub(super) async fn register(
             format!("resources: expected 1 to {REGISTER_MAX}, found {count}"),
         ));
     }
-    let mut refused = Vec::with_capacity(count);
+    let (mut refused, mut denied) = (Vec::with_capacity(count), Vec::new());
     for resource in &body.resources {
-        refused.push(match unfit(&api, resource) {
-            Some(why) => Some(why),
-            None => not_by(&api, &asker, resource).await?,
-        });
+        let mut why = unfit(&api, resource);
+        if why.is_none() {
+            why = not_by(&api, &asker, resource).await?;
+            denied.extend(why.as_ref().map(|why| format!("{}: {why}", resource.id)));
+        }
+        refused.push(why);
     }
-    let unfit = refused;
+    let (unfit, lines) = (refused, denied.len());
+    let denial =
+        denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))));
     if body.whole && unfit.iter().any(Option::is_some) {
         let rest = || NotDone::WithTheRest.to_string();
         let results = unfit.into_iter().map(|why| Some(why.unwrap_or_else(rest))).collect();
-        return Ok(Json(Registered { results }));
+        return Ok((denial, Json(Registered { results })));
     }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
@@ -44,7 +51,7 @@ pub(super) async fn register(
         if fit.is_empty() { Vec::new() } else { api.engine.ledger.register(fit, &by, body.whole).await? };
     let mut registered = registered.into_iter().map(|result| result.err().map(|e| e.to_string()));
     let results = unfit.into_iter().map(|why| why.or_else(|| registered.next().flatten())).collect();
-    Ok(Json(Registered { results }))
+    Ok((denial, Json(Registered { results })))
 }
 
 /// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into

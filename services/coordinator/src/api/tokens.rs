@@ -7,7 +7,7 @@ use sexton_api::{AccessEvent, AccessEvents, AccessQuery, Issued, Page, TokenQuer
 use sexton_ledger::{ACCESS_MAX, Revocation};
 use sexton_model::Actor;
 use sexton_model::access::{
-    CannotIssue, DAYS_DEFAULT, Extent, NewToken, Role, SECRET_BYTES, Token, token_hash, token_text,
+    CannotIssue, DAY_S, DAYS_DEFAULT, Extent, NewToken, Role, SECRET_BYTES, Token, token_hash, token_text,
 };
 
 use super::problem::{Body, Refused};
@@ -18,7 +18,7 @@ pub(super) async fn issue(
     By(by): By,
     Body(body): Body<TokenRequest>,
 ) -> Result<(StatusCode, Json<Issued>), Refused> {
-    let TokenRequest { name, role, scopes, everywhere, days } = body;
+    let TokenRequest { name, role, scopes, everywhere, good_for_s } = body;
     // Whoever forgets the scopes must not have meant all of them.
     if scopes.is_empty() != everywhere {
         let detail = "scopes: expected at least one, or everywhere = true, and not both";
@@ -30,7 +30,7 @@ pub(super) async fn issue(
         .fill(&mut random)
         .map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the system gives no random bytes"))?;
     let secret = token_text(&random);
-    let new = NewToken { name, role, extent, days: days.unwrap_or(DAYS_DEFAULT), by };
+    let new = NewToken { name, role, extent, good_for_s: good_for_s.unwrap_or(DAYS_DEFAULT * DAY_S), by };
     let token = api.engine.ledger.issue_token(new, token_hash(&secret)).await?.map_err(refused)?;
     tracing::info!(name = %token.name, role = %token.role, by = %token.created_by, "a token is issued");
     Ok((StatusCode::CREATED, Json(Issued { token, secret })))
@@ -41,7 +41,7 @@ fn refused(why: CannotIssue) -> Refused {
     match why {
         CannotIssue::Name(_) => Refused::field("name", detail),
         CannotIssue::Scopes(_) => Refused::field("scopes", detail),
-        CannotIssue::Days(_) => Refused::field("days", detail),
+        CannotIssue::Lifetime(_) => Refused::field("good_for_s", detail),
         CannotIssue::Taken(_) | CannotIssue::TooMany => Refused::new(StatusCode::CONFLICT, detail),
     }
 }
