@@ -1,4 +1,5 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
+mod access;
 mod archived;
 mod batches;
 mod censuses;
@@ -8,22 +9,20 @@ mod problem;
 mod records;
 mod resources;
 mod review;
+mod tokens;
 mod views;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::middleware;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sexton_api::HealthInfo;
 use sexton_model::Actor;
 use sexton_service::trace::SpanRef;
@@ -32,6 +31,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use crate::engine::Engine;
 use crate::plans::Plans;
+use access::{Asker, Guard};
 use problem::Refused;
 
 /// Largest request body, in bytes.
@@ -47,7 +47,7 @@ pub struct Api {
     pub engine: Arc<Engine>,
     /// Plans by kind.
     pub plans: Arc<Plans>,
-    /// Demanded of every caller, if set. Without one, listen on loopback only.
+    /// If set, every caller has to show it, or a token of the job table. Without one, listen on loopback only.
     pub token: Option<SecretString>,
 }
 
@@ -89,8 +89,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/review/accept", post(review::accept))
         .route("/v1/audit", get(review::audit))
         .route("/v1/audit/hashes", post(review::hashes))
+        .route("/v1/audit/access", get(tokens::events))
+        .route("/v1/tokens", get(tokens::list).post(tokens::issue))
+        .route("/v1/tokens/{token}", delete(tokens::revoke))
+        .route("/v1/whoami", get(tokens::whoami))
         .route("/v1/health", get(health))
-        .route_layer(middleware::from_fn_with_state(api.clone(), authenticate))
+        .route_layer(middleware::from_fn_with_state(Guard::new(api.clone()), access::guard))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
@@ -101,44 +105,20 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(middleware::map_response(problem::as_problem))
 }
 
-async fn authenticate(State(api): Shared, request: Request, next: Next) -> Result<Response, Refused> {
-    let Some(token) = &api.token else {
-        // Whoever reaches a loopback address may speak; a browser does so for any page whose name leads to it.
-        let host = request.headers().get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if !names_this_machine(host) {
-            let why = "without a token this API answers under a loopback address or localhost only: see the header Host";
-            return Err(Refused::new(StatusCode::MISDIRECTED_REQUEST, why));
-        }
-        return Ok(next.run(request).await);
-    };
-    let given = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let given = given.and_then(|v| v.strip_prefix("Bearer "));
-    if !given.is_some_and(|g| same(g.as_bytes(), token.expose_secret().as_bytes())) {
-        return Err(Refused::new(
-            StatusCode::UNAUTHORIZED,
-            "expected the header Authorization: Bearer TOKEN",
-        ));
-    }
-    Ok(next.run(request).await)
-}
-
-fn names_this_machine(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 /// Compares without telling by its time where the first difference is.
 fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |different, (x, y)| different | (x ^ y)) == 0
 }
 
-/// Who asks: the header `sexton-actor`, which the audit trail names.
+/// Who asks, as the audit trail names them: the token's name, or what a trusted caller says in the header `sexton-actor`.
 struct By(Actor);
 
 impl<S: Sync> FromRequestParts<S> for By {
     type Rejection = Refused;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        if let Some(Asker::Known(bearer)) = parts.extensions.get() {
+            return Ok(Self(bearer.name.clone()));
+        }
         let given = parts.headers.get("sexton-actor").and_then(|v| v.to_str().ok()).unwrap_or_default();
         given.parse().map(By).map_err(|e: sexton_model::InvalidId| {
             Refused::field("sexton-actor", format!("header sexton-actor: {e}"))
@@ -162,42 +142,19 @@ async fn ready(State(api): Shared) -> Result<&'static str, Refused> {
     Ok("ready\n")
 }
 
-async fn health(State(api): Shared) -> Result<Json<HealthInfo>, Refused> {
+async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Refused> {
     let facts = api.engine.ledger.facts().await?;
     let health = api.engine.ledger.health().await?;
     let instances = api.engine.ledger.instances().await?;
     let ceilings = api.engine.ledger.ceilings().await?;
     let unserved = api.plans.unserved(api.engine.known());
-    let (batches, one_shots) = (batches::waiting(&api).await?, api.engine.ledger.one_shots().await?);
-    Ok(Json(views::health(
-        &facts,
-        health,
-        (&ceilings, batches, one_shots),
-        unserved,
-        &api.engine,
-        &instances,
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_this_machine() {
-        for host in ["127.0.0.1:8080", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:8080"] {
-            assert!(names_this_machine(host), "{host}");
-        }
-        for host in [
-            "",
-            "x",
-            "evil.example:8080",
-            "localhost.evil.example",
-            "10.0.0.1:8080",
-            "[::2]:1",
-            "127.0.0.1.evil.example",
-        ] {
-            assert!(!names_this_machine(host), "{host}");
-        }
-    }
+    let batches = batches::waiting(&api, &asker).await?;
+    let mut one_shots = api.engine.ledger.one_shots().await?;
+    // Of which scope a record is stands in it.
+    one_shots.retain(|_| asker.extent().is_everywhere());
+    let said = (&ceilings, batches, one_shots);
+    let mut info = views::health(&facts, health, said, unserved, &api.engine, &instances);
+    info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
+    info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
+    Ok(Json(info))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sexton_api::CeilingTo;
+use sexton_model::access::{DAYS_DEFAULT, DAYS_MAX, Role};
 use sexton_model::belts::one_shot::Passable;
 use sexton_model::deletion::{RecordStatus, Zone};
 use sexton_model::job::{Stage, StateName};
@@ -17,10 +18,10 @@ pub struct Arguments {
     /// Where the coordinator's API is.
     #[arg(long, global = true, env = "SEXTON_URL", default_value = "http://127.0.0.1:8470")]
     pub url: String,
-    /// A file with the API's token.
+    /// A file with a token: your own, or the one that the coordinator is configured with.
     #[arg(long, global = true, env = "SEXTON_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// Who you are, for the audit trail.
+    /// Who you are, for the audit trail. With a token of your own you are the one it is of.
     #[arg(long, global = true, env = "SEXTON_ACTOR")]
     pub actor: Option<Actor>,
     /// How answers are written.
@@ -225,8 +226,20 @@ pub enum Command {
         #[arg(long, requires = "accept")]
         reason: Option<String>,
     },
-    /// Check all chains of the audit trail: of records, resources and pauses.
-    Audit,
+    /// Check all chains of the audit trail: of records, resources, pauses, tokens and refusals.
+    Audit {
+        /// Instead, list the latest tokens that were issued or revoked, and who was refused what.
+        #[arg(long)]
+        access: bool,
+    },
+    /// Tokens that others show to the API: issue, list, revoke.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Who you are to the coordinator, and what you may do there.
+    Whoami,
     /// Check a file of signed checkpoints, kept outside the job table: that each is signed and follows from the one
     /// before; and that the job table's chains still hold, and still say what was signed.
     Verify {
@@ -353,7 +366,9 @@ impl Command {
             | Self::Batches { .. }
             | Self::Show { .. }
             | Self::Plan { .. }
-            | Self::Audit
+            | Self::Audit { .. }
+            | Self::Token { command: TokenCommand::List }
+            | Self::Whoami
             | Self::Verify { .. }
             | Self::Archived { .. }
             | Self::Watch { .. }
@@ -371,6 +386,7 @@ impl Command {
             | Self::Cancel { .. }
             | Self::Hold { .. }
             | Self::Release { .. }
+            | Self::Token { .. }
             | Self::Approve { .. }
             | Self::Park { .. }
             | Self::Retry { .. }
@@ -410,6 +426,45 @@ pub enum KeysCommand {
         #[arg(long, default_value = "keys")]
         folder: PathBuf,
     },
+}
+
+/// What can be done with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Issue one, and show it: this once.
+    #[command(group = clap::ArgGroup::new("where").required(true))]
+    New {
+        /// Whose, such as ci or eva@example.org: what it does is written down under this name, which is given once.
+        name: Actor,
+        /// What for. viewer looks; requester also registers, asks for deletions, takes back its own, and holds; operator
+        /// also cancels, releases, pauses, parks and retries; approver also sets ceilings, approves, waives, rescues and
+        /// accepts reviews; admin also issues tokens and takes protection off.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// Limited to this scope and those below it; may be given several times.
+        #[arg(long, group = "where")]
+        scope: Vec<Scope>,
+        /// Limited to no scope.
+        #[arg(long, group = "where")]
+        everywhere: bool,
+        /// How many days it is good.
+        #[arg(long, default_value_t = DAYS_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX))]
+        days: u64,
+        /// Instead, how many hours: for something that is soon over.
+        #[arg(long, conflicts_with = "days", value_parser = clap::value_parser!(u64).range(1..=DAYS_MAX * 24))]
+        hours: Option<u64>,
+    },
+    /// List them, with those that were revoked or have expired.
+    List,
+    /// Take one back: it is good for nothing from the moment at which this returns.
+    Revoke {
+        /// Its name.
+        name: Actor,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    text.parse().map_err(|e: sexton_model::access::NoRole| e.to_string())
 }
 
 /// Which records to list.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::CommandFactory;
+use secrecy::ExposeSecret;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
     Delete, DeletionLine, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest,
     REGISTER_MAX, Register, Rescue, Waive,
 };
+use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::{Actor, DeletionId, Scope};
@@ -19,7 +21,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, census, import, show};
+use crate::{batches, census, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -65,15 +67,18 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
-    let actor = match arguments.actor.or_else(login_name) {
-        Some(actor) => actor,
+    let token = arguments.token_file.as_deref().map(sexton_service::secret::read).transpose()?;
+    let own = token.as_ref().is_some_and(|token| token.expose_secret().starts_with(PREFIX));
+    let actor = match arguments.actor.or_else(|| if own { None } else { login_name() }) {
+        Some(actor) => Some(actor),
+        // The coordinator knows whose token that is.
+        None if own => None,
         // Only what is changed is written down with a name.
-        None if arguments.command.only_reads() => "unknown".parse()?,
+        None if arguments.command.only_reads() => Some("unknown".parse()?),
         None => anyhow::bail!(
             "who are you? The audit trail needs a name, and your user has none: give --actor or SEXTON_ACTOR"
         ),
     };
-    let token = arguments.token_file.as_deref().map(sexton_service::secret::read).transpose()?;
     let client = Client::new(&arguments.url, token, actor).context("--url or SEXTON_URL")?;
     command(&client, arguments.output, arguments.command).await.map_err(|error| match error.downcast_ref() {
         Some(ClientError::Unreachable { url, .. }) => {
@@ -206,7 +211,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             write(format, &outcome, |_| format!("{id} is parked. sexton retry {id}, or sexton waive {id}"))?;
         }
         Command::Review { accept, reason } => review(client, format, reason.filter(|_| accept)).await?,
-        Command::Audit => return audit(client, format).await,
+        Command::Audit { access: true } => return tokens::log(client, format).await,
+        Command::Audit { access: false } => return audit(client, format).await,
+        Command::Token { command } => tokens::command(client, format, command).await?,
+        Command::Whoami => tokens::whoami(client, format).await?,
         Command::Verify { file, key, .. } => return verify(Some(client), format, (&file, &key)).await,
         Command::Retry { what } => {
             let id = id_of(client, &what).await?;

@@ -11,6 +11,7 @@ mod output;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;
+mod tokens;
 mod verify;
 #[cfg(all(test, feature = "serve"))]
 mod waiting;

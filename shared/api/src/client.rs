@@ -5,12 +5,14 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sexton_model::access::Token;
 use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
+use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest, WhoAmI};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::census::{CensusInfo, CensusRequest};
 use crate::types::{
@@ -71,7 +73,8 @@ impl ClientError {
 pub struct Client {
     url: String,
     token: Option<SecretString>,
-    actor: Actor,
+    /// None: whoever the token is of.
+    actor: Option<Actor>,
     http: reqwest::Client,
 }
 
@@ -82,11 +85,15 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the coordinator at `url`, acting as `actor`.
+    /// A client of the coordinator at `url`, acting as `actor`, or as whoever the token is of.
     ///
     /// # Errors
     /// If the address is none, or no HTTP client can be made.
-    pub fn new(url: &str, token: Option<SecretString>, actor: Actor) -> Result<Self, ClientError> {
+    pub fn new(
+        url: &str,
+        token: Option<SecretString>,
+        actor: impl Into<Option<Actor>>,
+    ) -> Result<Self, ClientError> {
         // Already installed is fine: every part of a program asks for it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if !reqwest::Url::parse(url)
@@ -98,14 +105,15 @@ impl Client {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|source| {
             ClientError::Transport { doing: "making a client".into(), url: url.clone(), source }
         })?;
-        Ok(Self { url, token, actor, http })
+        Ok(Self { url, token, actor: actor.into(), http })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self
-            .http
-            .request(method, format!("{}{path}", self.url))
-            .header("sexton-actor", self.actor.as_str());
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        let request = match &self.actor {
+            Some(actor) => request.header("sexton-actor", actor.as_str()),
+            None => request,
+        };
         match &self.token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
@@ -429,6 +437,47 @@ impl Client {
     /// As [`Self::register`].
     pub async fn hashes(&self, body: &HashesQuery) -> Result<Hashes, ClientError> {
         self.post("reading hashes of the audit trail", "/v1/audit/hashes", body).await
+    }
+
+    /// Issue a token.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn issue_token(&self, body: &TokenRequest) -> Result<Issued, ClientError> {
+        self.post("issuing a token", "/v1/tokens", body).await
+    }
+
+    /// One page of tokens, by their names.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn tokens(&self, query: &TokenQuery) -> Result<Page<Token>, ClientError> {
+        self.send("listing tokens", self.request(Method::GET, "/v1/tokens").query(query)).await
+    }
+
+    /// Take a token back.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn revoke_token(&self, name: &Actor) -> Result<Token, ClientError> {
+        self.send("revoking a token", self.request(Method::DELETE, &format!("/v1/tokens/{name}"))).await
+    }
+
+    /// Who one is.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn whoami(&self) -> Result<WhoAmI, ClientError> {
+        self.send("asking who one is", self.request(Method::GET, "/v1/whoami")).await
+    }
+
+    /// Tokens that were issued or revoked, and who was refused.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn access_events(&self, query: &AccessQuery) -> Result<AccessEvents, ClientError> {
+        let request = self.request(Method::GET, "/v1/audit/access").query(query);
+        self.send("reading who was refused", request).await
     }
 
     /// How it is going.

@@ -3,12 +3,14 @@
 //!
 //! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
+mod access;
 mod batches;
 mod census;
 mod client;
 pub mod date;
 mod types;
 
+pub use access::*;
 pub use batches::*;
 pub use census::*;
 pub use client::{Client, ClientError};

@@ -7,6 +7,8 @@ use crate::Verified;
 
 /// The chain of pauses, ceilings and reviews; no resource's id is written without a slash.
 pub(crate) const PAUSES: &str = "pauses";
+/// The chain of tokens and refusals. A page may begin with it.
+pub(crate) const ACCESS: &str = "access";
 /// A page's begin: the first resource.
 const RESOURCES: &str = "resources";
 /// A page's begin: the first deletion.
@@ -17,8 +19,8 @@ const EVENTS_MAX: i64 = 50_000;
 /// Where a page begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum From {
-    /// With the chain of pauses, then resources behind this id.
-    Ledger { pauses: bool, after: String },
+    /// With the chain of pauses, then that of tokens and refusals, then resources behind this id.
+    Ledger { pauses: bool, access: bool, after: String },
     /// With deletions behind this one.
     Deletions(i64),
 }
@@ -27,12 +29,13 @@ impl From {
     /// What `after` means; what is nobody's `next` is taken for a resource's id.
     pub(crate) fn parse(after: Option<&str>) -> Self {
         match after {
-            None => Self::Ledger { pauses: true, after: String::new() },
+            None => Self::Ledger { pauses: true, access: true, after: String::new() },
+            Some(ACCESS) => Self::Ledger { pauses: false, access: true, after: String::new() },
             Some(DELETIONS) => Self::Deletions(0),
-            Some(RESOURCES) => Self::Ledger { pauses: false, after: String::new() },
+            Some(RESOURCES) => Self::Ledger { pauses: false, access: false, after: String::new() },
             Some(text) => match text.parse::<DeletionId>() {
                 Ok(id) => Self::Deletions(id.0),
-                Err(_) => Self::Ledger { pauses: false, after: text.to_owned() },
+                Err(_) => Self::Ledger { pauses: false, access: false, after: text.to_owned() },
             },
         }
     }
@@ -65,7 +68,8 @@ impl Checked {
         ends.truncate(fitting);
         let next = match (from, full || cut) {
             (_, true) => ends.last().map(|end| match end.chain.as_str() {
-                PAUSES => RESOURCES.to_owned(),
+                PAUSES => ACCESS.to_owned(),
+                ACCESS => RESOURCES.to_owned(),
                 chain => chain.to_owned(),
             }),
             (From::Ledger { .. }, false) => Some(DELETIONS.to_owned()),
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_was_left_out_is_next() {
-        let from = |pauses| From::Ledger { pauses, after: String::new() };
+        let from = |pauses| From::Ledger { pauses, access: pauses, after: String::new() };
         let next = |from: &From, ends, full| Checked::new(from, ends, full).verified().next;
         let long = ends(&[EVENTS_MAX, 1]);
         assert_eq!(next(&from(false), long.clone(), false).as_deref(), Some("vm/0"));
@@ -152,10 +156,15 @@ mod tests {
         let mut pauses = ends(&[EVENTS_MAX, 1]);
         pauses[0].chain = PAUSES.to_owned();
         let behind = next(&from(true), pauses, false).unwrap();
+        let access = From::Ledger { pauses: false, access: true, after: String::new() };
+        assert_eq!(From::parse(Some(&behind)), access, "tokens and refusals");
+        let mut access = ends(&[EVENTS_MAX, 1]);
+        access[0].chain = ACCESS.to_owned();
+        let behind = next(&from(true), access, false).unwrap();
         assert_eq!(
             From::parse(Some(&behind)),
             from(false),
-            "every resource, also those before the word pauses"
+            "every resource, also those before the word access"
         );
     }
 

@@ -8,8 +8,8 @@ use crate::chains::{DELETIONS, From};
 
 /// Chains looked at for one page: some milliseconds, however few of them have grown.
 pub(crate) const LOOK: i64 = 4096;
-/// Chains of one section on one page. The chain of pauses comes on top.
-pub(crate) const FIND: usize = HEADS_MAX - 1;
+/// Chains of one section on one page. Those of pauses, and of tokens and refusals, come on top.
+pub(crate) const FIND: usize = HEADS_MAX - 2;
 
 /// A page that is filled.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Growing {
         Self { found: 0, last: None, page: Grown::default() }
     }
 
-    /// The chain of pauses.
+    /// A chain that is of no section.
     pub(crate) fn see_pauses(&mut self, (chain, seq, hash): (String, i64, Hash), signed: i64) {
         if seq > signed {
             self.page.heads.push(Head { chain, seq, hash });
@@ -68,7 +68,7 @@ mod tests {
             }
             growing.end(from, looked.map(str::to_owned)).next
         };
-        let resources = From::Ledger { pauses: true, after: String::new() };
+        let resources = From::Ledger { pauses: true, access: true, after: String::new() };
         assert_eq!(page(&resources, 1, None).as_deref(), Some(DELETIONS));
         assert_eq!(page(&From::Deletions(0), 1, None), None);
         assert_eq!(page(&From::Deletions(0), 1, Some("d-4096")).as_deref(), Some("d-4096"));

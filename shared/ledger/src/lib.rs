@@ -7,6 +7,7 @@
 //!
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
+mod access;
 mod archive;
 pub mod batch;
 mod bounds;
@@ -47,6 +48,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 
+pub use access::{ACCESS_MAX, Access, Revocation};
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
@@ -166,7 +168,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader {
+pub trait Ledger: DueReader + Access {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
@@ -347,7 +349,7 @@ pub trait Ledger: DueReader {
         id: DeletionId,
     ) -> Result<Result<(), sexton_model::audit::Broken>, LedgerError>;
 
-    /// Check up to `limit` (1 to 1000) chains against their heads: the one of pauses and reviews, then those of
+    /// Check up to `limit` (1 to 1000) chains against their heads: those of pauses and reviews and of tokens and refusals, then those of
     /// resources, then those of deletions. `after` is the `next` of the call before. Fewer if they have more than
     /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;

@@ -117,7 +117,7 @@ impl PauseSelector {
 
 /// Whether `scope` is `outer` or below it: by whole path segments, so `tenants/ac` does not contain
 /// `tenants/acme`.
-fn within(scope: &Scope, outer: &Scope) -> bool {
+pub fn within(scope: &Scope, outer: &Scope) -> bool {
     scope.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 

@@ -10,7 +10,8 @@
 //! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
-//! deletion would do in [`preview`].
+//! deletion would do in [`preview`], who may do what in [`access`].
+pub mod access;
 pub mod archive;
 pub mod attest;
 pub mod audit;

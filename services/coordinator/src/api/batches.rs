@@ -6,14 +6,15 @@ use sexton_ledger::{Approval, BatchRow, BatchView};
 
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{Api, By, Shared};
+use super::{Api, Asker, By, Shared};
 
-pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<BatchInfo>>, Refused> {
-    Ok(Json(waiting(&api).await?))
+pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<BatchInfo>>, Refused> {
+    Ok(Json(waiting(&api, &asker).await?))
 }
 
-pub(super) async fn waiting(api: &Api) -> Result<Vec<BatchInfo>, Refused> {
-    Ok(api.engine.ledger.batches().await?.into_iter().map(info).collect())
+pub(super) async fn waiting(api: &Api, asker: &Asker) -> Result<Vec<BatchInfo>, Refused> {
+    let batches = api.engine.ledger.batches().await?.into_iter();
+    Ok(batches.filter(|row| asker.extent().contains(&row.group.scope)).map(info).collect())
 }
 
 pub(super) async fn show(

@@ -4,24 +4,28 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest};
 use sexton_model::Timestamp;
+use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::{Census, Taken};
 
 use super::problem::{Body, Refused};
-use super::{By, Shared};
+use super::{Asker, By, Shared};
 
 /// Those that are kept, the newest first.
-pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<Taken>>, Refused> {
+pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Taken>>, Refused> {
     let mut all = api.engine.ledger.censuses().await?;
+    all.retain(|taken| asker.extent().contains(&taken.scope));
     all.reverse();
     Ok(Json(all))
 }
 
 pub(super) async fn take(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Body(body): Body<CensusRequest>,
 ) -> Result<(StatusCode, Json<CensusInfo>), Refused> {
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
+    asker.may(Permission::Register, Reach::Scope(&scope))?;
     let taken_at = Timestamp::from(taken_at);
     let census = Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed };
     let (kind, scope) = (census.kind.clone(), census.scope.clone());

@@ -6,22 +6,38 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::{CeilingRequest, PauseRequest, PauseResponse, StoppedInfo};
 use sexton_ledger::{DeletionFilter, Stopped};
+use sexton_model::Scope;
+use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
-use super::{Api, By, Shared};
+use super::{Api, Asker, By, Shared};
 
-pub(super) async fn pauses(State(api): Shared) -> Result<Json<Vec<Pause>>, Refused> {
-    Ok(Json(api.engine.ledger.pauses().await?))
+pub(super) async fn pauses(State(api): Shared, asker: Asker) -> Result<Json<Vec<Pause>>, Refused> {
+    let mut pauses = api.engine.ledger.pauses().await?;
+    pauses.retain(|pause| matters(&asker, pause.covers.scope.as_ref()));
+    Ok(Json(pauses))
+}
+
+/// Whether what is said of a scope, or of all, matters to anything that the caller sees.
+pub(super) fn matters(asker: &Asker, scope: Option<&Scope>) -> bool {
+    scope.is_none_or(|scope| asker.extent().meets(scope))
+}
+
+/// What is done to a scope, or to all of them.
+fn reach(scope: Option<&Scope>) -> Reach<'_> {
+    scope.map_or(Reach::Everything, Reach::Scope)
 }
 
 pub(super) async fn pause(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Body(body): Body<PauseRequest>,
 ) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
+    asker.may(Permission::Pause, reach(body.covers.scope.as_ref()))?;
     reasonable(&body.reason)?;
     covers_something(&api, &body.covers).await?;
     let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
@@ -95,13 +111,16 @@ pub(super) async fn resume(
     Ok(Json(serde_json::json!({ "resumed": id })))
 }
 
-pub(super) async fn ceilings(State(api): Shared) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
-    Ok(Json(api.engine.ledger.ceilings().await?.iter().cloned().collect()))
+pub(super) async fn ceilings(State(api): Shared, asker: Asker) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+    let ceilings = api.engine.ledger.ceilings().await?;
+    let matters = |ceiling: &&ScopeCeiling| matters(&asker, ceiling.scope.as_ref());
+    Ok(Json(ceilings.iter().filter(matters).cloned().collect()))
 }
 
 /// Answers with all ceilings as they are then.
 pub(super) async fn set_ceiling(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Body(CeilingRequest { scope, everywhere, to, reason }): Body<CeilingRequest>,
 ) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
@@ -111,9 +130,10 @@ pub(super) async fn set_ceiling(
         let detail = "scope: expected a scope, or everywhere = true, and not both";
         return Err(Refused::field("scope", detail));
     }
+    asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
     api.engine.ledger.set_ceiling(NewCeiling { scope, to: to.0, by, reason }).await??;
     api.engine.noted();
-    ceilings(State(api)).await
+    ceilings(State(api), asker).await
 }
 
 pub(super) fn reasonable(reason: &str) -> Result<(), Refused> {

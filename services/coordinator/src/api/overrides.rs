@@ -5,12 +5,14 @@ use axum::http::StatusCode;
 use sexton_api::OverrideRequest;
 use sexton_ledger::Intent;
 use sexton_model::JobId;
+use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::decide::Event;
 
+use super::access::hidden;
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{By, Shared};
+use super::{Asker, By, Shared};
 
 pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refused> {
     Ok(Json(api.engine.ledger.one_shots().await?))
@@ -18,10 +20,16 @@ pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refus
 
 pub(super) async fn give(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Body(OverrideRequest { deletion, stage, belt, reason, break_glass }): Body<OverrideRequest>,
 ) -> Result<(StatusCode, Json<OneShot>), Refused> {
     reasonable(&reason)?;
+    let what = if break_glass { Permission::BreakGlass } else { Permission::Override };
+    asker.may(what, Reach::Filtered)?;
+    let scope =
+        api.engine.ledger.deletion(deletion).await?.map(|view| view.deletion.record.resource.scope.clone());
+    hidden(asker.extent(), scope.as_ref(), &deletion)?;
     let new = NewOneShot { deletion, stage, belt, by, reason, break_glass };
     let given = api.engine.ledger.give_one_shot(new).await??;
     tracing::warn!(override_ = given.id, %deletion, %stage, %belt, by = %given.by, break_glass, "a belt is overridden");

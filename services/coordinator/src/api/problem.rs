@@ -2,7 +2,7 @@
 use axum::Json;
 use axum::extract::FromRequest;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use sexton_api::Problem;
@@ -18,23 +18,47 @@ const TEXT_MAX_BYTES: usize = 4096;
 
 /// Why a request is refused.
 #[derive(Debug)]
-pub(super) struct Refused(Box<Problem>);
+pub(super) struct Refused {
+    problem: Box<Problem>,
+    /// Whether it is so because of who asks: then it is written down.
+    denied: bool,
+}
+
+/// What an answer carries that refuses somebody: why.
+#[derive(Debug, Clone)]
+pub(super) struct Denial(pub(super) String);
 
 impl Refused {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem {
+        let problem = Box::new(Problem {
             status: status.as_u16(),
             title: status.canonical_reason().unwrap_or("error").to_owned(),
             detail: detail.into(),
             field: None,
-        }))
+        });
+        Self { problem, denied: false }
     }
 
     /// A field of the request is wrong.
     pub(super) fn field(field: &str, detail: impl Into<String>) -> Self {
         let mut refused = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        refused.0.field = Some(field.to_owned());
+        refused.problem.field = Some(field.to_owned());
         refused
+    }
+
+    /// Whoever asks may not.
+    pub(super) fn denied(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::FORBIDDEN, why.to_string()).noted()
+    }
+
+    /// Nobody is known by what was shown.
+    pub(super) fn unknown(why: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, why.to_string()).noted()
+    }
+
+    /// To be written down.
+    pub(super) fn noted(self) -> Self {
+        Self { denied: true, ..self }
     }
 
     /// There is no such thing.
@@ -45,8 +69,18 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self.0)).into_response()
+        let Self { problem, denied } = self;
+        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let denial = denied.then(|| Denial(problem.detail.clone()));
+        let mut response =
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(denial) = denial {
+            response.extensions_mut().insert(denial);
+        }
+        response
     }
 }
 

@@ -22,19 +22,22 @@ use sexton_model::time::add_days;
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview};
 use sexton_service::trace::Span;
 
+use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, By, Caller, Shared, archived, views};
+use super::{Api, Asker, By, Caller, Shared, archived, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
 
 pub(super) async fn create(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Caller(caller): Caller,
     Body(body): Body<Delete>,
 ) -> Result<(StatusCode, Json<Created>), Refused> {
+    asker.sees(&api, &body.resource).await?;
     let began = SystemTime::now();
     let facts = api.engine.ledger.facts().await?;
     let reason = body.reason.clone();
@@ -57,8 +60,10 @@ pub(super) async fn create(
 /// What a record would do; nothing is made. Refused for the reasons for which the record would be.
 pub(super) async fn preview(
     State(api): Shared,
+    asker: Asker,
     Body(body): Body<PreviewRequest>,
 ) -> Result<Json<PreviewInfo>, Refused> {
+    asker.sees(&api, &body.resource).await?;
     let ledger = &api.engine.ledger;
     let facts = ledger.facts().await?;
     let nobody =
@@ -157,9 +162,10 @@ async fn wanted(
 
 pub(super) async fn list(
     State(api): Shared,
+    asker: Asker,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<DeletionLine>>, Refused> {
-    let filter = DeletionFilter {
+    let mut filter = DeletionFilter {
         status: query.status,
         state: query.state,
         scope: query.scope,
@@ -167,7 +173,14 @@ pub(super) async fn list(
         after: query.after,
         limit: query.limit.unwrap_or(100).clamp(1, PAGE_MAX),
     };
-    let page = api.engine.ledger.deletions(&filter).await?;
+    let mut sieve = Sieve::new(asker.extent(), filter.limit);
+    let page = loop {
+        let page = api.engine.ledger.deletions(&filter).await?;
+        match sieve.take(page, |row| &row.scope) {
+            Some(after) => filter.after = Some(after),
+            None => break sieve.end(|row| row.id.to_string())?,
+        }
+    };
     Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
 }
 

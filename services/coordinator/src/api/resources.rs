@@ -1,20 +1,26 @@
 //! Resources and names.
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{NotDone, ResourceFilter, ResourceView};
+use sexton_model::access::{Permission, Reach, may};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
-use super::problem::{Body, Refused};
-use super::{Api, By, Shared};
+use super::access::Sieve;
+use super::problem::{Body, Denial, Refused};
+use super::{Api, Asker, By, Shared};
+
+/// What is said of each line; and that some were refused because of who asks, to be written down.
+type Lines = (Option<Extension<Denial>>, Json<Registered>);
 
 pub(super) async fn register(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     Body(body): Body<Register>,
-) -> Result<Json<Registered>, Refused> {
+) -> Result<Lines, Refused> {
     let count = body.resources.len();
     if count == 0 || count > REGISTER_MAX {
         return Err(Refused::field(
@@ -22,11 +28,22 @@ pub(super) async fn register(
             format!("resources: expected 1 to {REGISTER_MAX}, found {count}"),
         ));
     }
-    let unfit: Vec<Option<String>> = body.resources.iter().map(|resource| unfit(&api, resource)).collect();
+    let (mut refused, mut denied) = (Vec::with_capacity(count), Vec::new());
+    for resource in &body.resources {
+        let mut why = unfit(&api, resource);
+        if why.is_none() {
+            why = not_by(&api, &asker, resource).await?;
+            denied.extend(why.as_ref().map(|why| format!("{}: {why}", resource.id)));
+        }
+        refused.push(why);
+    }
+    let (unfit, lines) = (refused, denied.len());
+    let denial =
+        denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))));
     if body.whole && unfit.iter().any(Option::is_some) {
         let rest = || NotDone::WithTheRest.to_string();
         let results = unfit.into_iter().map(|why| Some(why.unwrap_or_else(rest))).collect();
-        return Ok(Json(Registered { results }));
+        return Ok((denial, Json(Registered { results })));
     }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
@@ -34,7 +51,23 @@ pub(super) async fn register(
         if fit.is_empty() { Vec::new() } else { api.engine.ledger.register(fit, &by, body.whole).await? };
     let mut registered = registered.into_iter().map(|result| result.err().map(|e| e.to_string()));
     let results = unfit.into_iter().map(|why| why.or_else(|| registered.next().flatten())).collect();
-    Ok(Json(Registered { results }))
+    Ok((denial, Json(Registered { results })))
+}
+
+/// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into
+/// them that is of another one; and it takes an admin to take the protection off.
+async fn not_by(api: &Api, asker: &Asker, new: &Resource) -> Result<Option<String>, Refused> {
+    let Asker::Known(bearer) = asker else { return Ok(None) };
+    let there = api.engine.ledger.resource(&new.id).await?.map(|view| view.resource);
+    let mut scopes = vec![&new.scope];
+    scopes.extend(there.as_ref().map(|there| &there.scope));
+    let inside = scopes.into_iter().try_for_each(|s| may(bearer, Permission::Register, Reach::Scope(s)));
+    let unprotects = there.is_some_and(|there| there.protected) && !new.protected;
+    let verdict = match unprotects {
+        true => inside.and_then(|()| may(bearer, Permission::Unprotect, Reach::Filtered)),
+        false => inside,
+    };
+    Ok(verdict.err().map(|why| why.to_string()))
 }
 
 /// Why nothing could ever be done about a resource: no plan, a part of it at an instance that nobody knows, or a part
@@ -63,11 +96,19 @@ fn info(view: ResourceView) -> ResourceInfo {
 
 pub(super) async fn list(
     State(api): Shared,
+    asker: Asker,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<ResourceInfo>>, Refused> {
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
-    let filter = ResourceFilter { kind: query.kind, scope: query.scope, after: query.after, limit };
-    let page = api.engine.ledger.resources(&filter).await?;
+    let mut filter = ResourceFilter { kind: query.kind, scope: query.scope, after: query.after, limit };
+    let mut sieve = Sieve::new(asker.extent(), limit);
+    let page = loop {
+        let page = api.engine.ledger.resources(&filter).await?;
+        match sieve.take(page, |view| &view.resource.scope) {
+            Some(after) => filter.after = Some(after),
+            None => break sieve.end(|view| view.resource.id.to_string())?,
+        }
+    };
     Ok(Json(Page { items: page.items.into_iter().map(info).collect(), next: page.next }))
 }
 

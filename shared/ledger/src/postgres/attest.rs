@@ -17,6 +17,8 @@ use crate::{Grown, LedgerError};
 // A look-up for each chain, rather than a join: joined, all that was ever signed would be read for every page.
 const PAUSES_GROWN: &str = "SELECT 'pauses', pause_seq, pause_head, \
      coalesce((SELECT seq FROM attested WHERE chain = 'pauses'), 0) FROM ledger";
+const ACCESS_GROWN: &str = "SELECT 'access', seq, head, \
+     coalesce((SELECT a.seq FROM attested a WHERE a.chain = 'access'), 0) FROM access";
 const RESOURCES_GROWN: &str = "SELECT id, audit_seq, audit_head, signed FROM (SELECT id, audit_seq, audit_head, \
      coalesce((SELECT a.seq FROM attested a WHERE a.chain = r.id), 0) AS signed \
      FROM resources r WHERE id > $1 ORDER BY id LIMIT $2) looked WHERE audit_seq <> signed ORDER BY id LIMIT $3";
@@ -48,9 +50,9 @@ pub(super) async fn grown(ledger: &PgLedger, after: Option<&str>) -> Result<Grow
     let mut growing = Growing::new();
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
     let (rows, looked) = match &from {
-        From::Ledger { pauses, after } => {
-            if *pauses {
-                let row = sqlx::query(PAUSES_GROWN).fetch_one(&mut *tx).await.map_err(part())?;
+        From::Ledger { pauses, access, after } => {
+            for sql in pauses.then_some(PAUSES_GROWN).into_iter().chain(access.then_some(ACCESS_GROWN)) {
+                let row = sqlx::query(sql).fetch_one(&mut *tx).await.map_err(part())?;
                 let (head, signed) = head(&row)?;
                 growing.see_pauses(head, signed);
             }

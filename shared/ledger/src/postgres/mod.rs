@@ -10,6 +10,7 @@
 //! Why no `SKIP LOCKED`: the finders give hints without locks, and an intent must be answered, not skipped.
 //! Why READ COMMITTED: with locks taken first, each later statement sees what the locks protect; a stricter
 //! level would see the state before the wait for the lock, and fail instead.
+mod access;
 mod admit;
 mod archive;
 mod attest;

@@ -7,10 +7,13 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, SNAPSHOT};
-use crate::chains::{Checked, End, From, PAUSES};
+use crate::chains::{ACCESS, Checked, End, From, PAUSES};
 use crate::{LedgerError, Verified};
 
 const PAUSE_END: &str = "SELECT $1::text, pause_seq, pause_head FROM ledger";
+/// Left out as long as nothing was ever written down in it.
+const ACCESS_END: &str = "SELECT $1::text, seq, head FROM access \
+     WHERE seq > 0 OR EXISTS (SELECT 1 FROM ledger_audit WHERE chain = $1)";
 const RESOURCES: &str = "SELECT id, audit_seq, audit_head FROM resources WHERE id > $1 ORDER BY id LIMIT $2";
 const DELETIONS: &str = "SELECT id, audit_seq, audit_head FROM deletions WHERE id > $1 ORDER BY id LIMIT $2";
 const OF_LEDGER: &str = "SELECT seq, body, hash FROM ledger_audit WHERE chain = $1 ORDER BY seq";
@@ -29,11 +32,17 @@ pub(super) async fn chains(
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(doing(DOING))?;
     let mut ends = Vec::new();
     let found = match &from {
-        From::Ledger { pauses, after } => {
+        From::Ledger { pauses, access, after } => {
             if *pauses {
                 let row =
                     sqlx::query(PAUSE_END).bind(PAUSES).fetch_one(&mut *tx).await.map_err(doing(DOING))?;
                 ends.push(end(&row, row.try_get(0).map_err(doing(DOING))?)?);
+            }
+            if *access {
+                let row = sqlx::query(ACCESS_END).bind(ACCESS).fetch_optional(&mut *tx).await;
+                if let Some(row) = row.map_err(doing(DOING))? {
+                    ends.push(end(&row, ACCESS.to_owned())?);
+                }
             }
             let rows = sqlx::query(RESOURCES).bind(after).bind(i64::from(limit)).fetch_all(&mut *tx).await;
             let rows = rows.map_err(doing(DOING))?;

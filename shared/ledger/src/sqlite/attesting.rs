@@ -13,6 +13,8 @@ const LOOKING: &str = "looking for chains that have grown";
 
 const PAUSES_GROWN: &str = "SELECT 'pauses', pause_seq, pause_head, \
      coalesce((SELECT seq FROM attested WHERE chain = 'pauses'), 0) FROM ledger";
+const ACCESS_GROWN: &str = "SELECT 'access', seq, head, \
+     coalesce((SELECT a.seq FROM attested a WHERE a.chain = 'access'), 0) FROM access";
 const RESOURCES_GROWN: &str = "SELECT id, audit_seq, audit_head, signed FROM (SELECT id, audit_seq, audit_head, \
      coalesce((SELECT seq FROM attested WHERE chain = id), 0) AS signed \
      FROM resources WHERE id > ?1 ORDER BY id LIMIT ?2) WHERE audit_seq <> signed ORDER BY id LIMIT ?3";
@@ -29,9 +31,9 @@ pub(super) fn grown(db: &Db, after: Option<&str>) -> Result<Grown, LedgerError> 
     let mut growing = Growing::new();
     let mut bind = Bind::default();
     let (sql, looked) = match &from {
-        From::Ledger { pauses, after } => {
-            if *pauses {
-                for row in rows(db, LOOKING, PAUSES_GROWN, Bind::default())? {
+        From::Ledger { pauses, access, after } => {
+            for sql in pauses.then_some(PAUSES_GROWN).into_iter().chain(access.then_some(ACCESS_GROWN)) {
+                for row in rows(db, LOOKING, sql, Bind::default())? {
                     let (head, signed) = head(&row)?;
                     growing.see_pauses(head, signed);
                 }

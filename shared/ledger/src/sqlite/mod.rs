@@ -9,6 +9,7 @@
 //!
 //! Dropping the handle is as good as a crash: the writer ends when nobody can ask it any more, and the next
 //! [`SqliteLedger::open`] goes on from the last commit.
+mod access;
 mod admitting;
 mod archive;
 mod attesting;

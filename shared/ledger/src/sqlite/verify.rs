@@ -4,7 +4,7 @@ use sexton_model::DeletionId;
 
 use super::codes;
 use super::connection::{Bind, Db, Row, read, rows, store};
-use crate::chains::{Checked, End, From, PAUSES};
+use crate::chains::{ACCESS, Checked, End, From, PAUSES};
 use crate::{LedgerError, Verified};
 
 const DOING: &str = "checking the audit trail";
@@ -15,11 +15,19 @@ pub(super) fn chains(db: &Db, after: Option<&str>, limit: u32) -> Result<Verifie
     let from = From::parse(after);
     let mut ends = Vec::new();
     let (found, sql) = match &from {
-        From::Ledger { pauses, after } => {
+        From::Ledger { pauses, access, after } => {
             if *pauses {
                 let sql = "SELECT 'pauses', pause_seq, pause_head FROM ledger";
                 for row in rows(db, DOING, sql, Bind::default())? {
                     ends.push(end(&row, PAUSES.to_owned())?);
+                }
+            }
+            if *access {
+                // Left out as long as nothing was ever written down in it.
+                let sql = "SELECT 'access', seq, head FROM access \
+                     WHERE seq > 0 OR EXISTS (SELECT 1 FROM ledger_audit WHERE chain = 'access')";
+                for row in rows(db, DOING, sql, Bind::default())? {
+                    ends.push(end(&row, ACCESS.to_owned())?);
                 }
             }
             let mut bind = Bind::default();

@@ -20,7 +20,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, census, inventory, one_shots, pausing, reviewing, run};
+use super::{access, admitting, archive, attesting, census, inventory, one_shots, pausing, reviewing, run};
 use crate::known::Known;
 use crate::{Admitted, Alive, Approval, Counted, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
@@ -55,6 +55,7 @@ pub(super) enum Work {
     Confront(Checkpoint),
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
+    Access(access::Ask),
     Archive(Box<Stub>),
     Compare,
 }
@@ -78,6 +79,7 @@ pub(super) enum Answer {
     Confront(Option<Review>, Mark),
     Accept(bool),
     Attest(bool),
+    Access(access::Done),
     Archive(bool),
     Compare(Result<(), String>),
 }
@@ -231,6 +233,7 @@ fn one(
             Answer::Accept(reviewing::accept(db, memory, staged, (*epoch, by, reason))?)
         }
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
+        Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Compare => {
             staged.write_counts(db)?;

@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps for luck: a rehearsal's day is a few milliseconds, and whoever waits for a moment polls
 //! the ledger's own clock, for a bounded time.
+mod access;
 mod archive;
 mod attested;
 mod belts;
@@ -26,6 +27,7 @@ use sexton_ledger::{Archive, Ledger, Options};
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 
+pub use self::access::*;
 pub use self::archive::*;
 pub use self::attested::*;
 pub use self::belts::*;
@@ -181,6 +183,10 @@ macro_rules! conformance_tests {
             listings_have_pages,
             health_counts,
             instances_and_what_waits,
+            a_token_is_issued_once_and_revoked_once,
+            a_token_is_found_by_its_hash_and_kept_without_its_secret,
+            only_so_many_tokens_are_good,
+            refusals_are_written_down_in_a_chain_that_is_checked_and_signed,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -1,0 +1,308 @@
+//! Who asks, and whether they may: found out before any handler sees the request.
+//!
+//! Contract: whoever shows a token of the job table is that token's name, whatever else the request says, and does what
+//! `sexton_model::access::may` lets it. What a request is about is known from its path ([`need`]), and is looked up here;
+//! only what stands in a body is left to its handler, and what is listed is sifted by it. What is of another scope answers
+//! as if it were not there. A path that [`need`] does not know is refused to every such token.
+//!
+//! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
+//! others, in the name that the header `sexton-actor` says.
+mod need;
+mod refusals;
+mod sieve;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use secrecy::ExposeSecret;
+use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, token_hash};
+use sexton_model::{Actor, ResourceId, Scope};
+
+use super::problem::{Denial, Refused};
+use super::records::parse;
+use super::resources::id_of;
+use super::{Api, same};
+use need::{Subject, need};
+use refusals::{NOBODY, Refusals};
+pub(super) use sieve::Sieve;
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) enum Asker {
+    /// An admin of every scope, who acts for whoever is named in the header `sexton-actor`.
+    Trusted,
+    /// Whoever shows a token of the job table.
+    Known(Arc<Bearer>),
+}
+
+impl Asker {
+    /// Whether it may.
+    ///
+    /// # Errors
+    /// A refusal that names what it takes, and is written down.
+    pub(super) fn may(&self, what: Permission, reach: Reach<'_>) -> Result<(), Refused> {
+        match self {
+            Self::Trusted => Ok(()),
+            Self::Known(bearer) => may(bearer, what, reach).map_err(Refused::denied),
+        }
+    }
+
+    /// Which scopes it sees.
+    pub(super) fn extent(&self) -> &Extent {
+        match self {
+            Self::Trusted => &Extent::Everywhere,
+            Self::Known(bearer) => &bearer.extent,
+        }
+    }
+
+    /// That it sees this resource.
+    ///
+    /// # Errors
+    /// If the resource is of another scope or is not there, without saying which.
+    pub(super) async fn sees(&self, api: &Api, resource: &ResourceId) -> Result<(), Refused> {
+        let extent = self.extent();
+        if extent.is_everywhere() {
+            return Ok(());
+        }
+        let view = api.engine.ledger.resource(resource).await?;
+        hidden(extent, view.map(|view| view.resource.scope).as_ref(), resource)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Refused;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let asker = parts.extensions.get::<Self>().cloned();
+        asker.ok_or_else(|| {
+            Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: nobody looked who asks")
+        })
+    }
+}
+
+/// What the guard needs.
+#[derive(Clone)]
+pub(super) struct Guard {
+    api: Arc<Api>,
+    refusals: Arc<Refusals>,
+}
+
+impl Guard {
+    pub(super) fn new(api: Arc<Api>) -> Self {
+        let refusals = Arc::new(Refusals::new(api.engine.ledger.clone()));
+        Self { api, refusals }
+    }
+}
+
+/// Let a request through, or refuse it and write that down. What a handler refuses is written down here, too.
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let asked = format!("{} {}", request.method(), request.uri().path());
+    let (mut parts, body) = request.into_parts();
+    let (by, answer) = match identify(&guard.api, &parts.headers).await {
+        Err((by, refused)) => (by, refused.into_response()),
+        Ok(asker) => {
+            let by = match &asker {
+                Asker::Trusted => NOBODY.to_owned(),
+                Asker::Known(bearer) => bearer.name.to_string(),
+            };
+            match permitted(&guard.api, &asker, &mut parts).await {
+                Err(refused) => (by, refused.into_response()),
+                Ok(()) => {
+                    parts.extensions.insert(asker);
+                    (by, next.run(Request::from_parts(parts, body)).await)
+                }
+            }
+        }
+    };
+    if let Some(Denial(why)) = answer.extensions().get() {
+        guard.refusals.note(&by, &asked, why, answer.status().as_u16()).await;
+    }
+    answer
+}
+
+/// Who asks; or whose token it is that is good for nothing, and the answer to that.
+async fn identify(api: &Api, headers: &HeaderMap) -> Result<Asker, (String, Refused)> {
+    let unknown = |refused: Refused| (NOBODY.to_owned(), refused);
+    let given = headers.get(header::AUTHORIZATION).map(|v| v.to_str().ok());
+    let Some(given) = given else {
+        if api.token.is_some() {
+            let why = "expected the header Authorization: Bearer TOKEN";
+            return Err(unknown(Refused::unknown(why)));
+        }
+        // Whoever reaches a loopback address may speak; a browser does so for any page whose name leads to it.
+        let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !names_this_machine(host) {
+            let why = "without a token this API answers under a loopback address or localhost only: see the header Host";
+            return Err(unknown(Refused::new(StatusCode::MISDIRECTED_REQUEST, why)));
+        }
+        return Ok(Asker::Trusted);
+    };
+    let text = given.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default();
+    if api.token.as_ref().is_some_and(|token| same(text.as_bytes(), token.expose_secret().as_bytes())) {
+        return Ok(Asker::Trusted);
+    }
+    let ledger = &api.engine.ledger;
+    // Found by its hash, so how long it takes says nothing about the secrets that are there.
+    let token = match text.starts_with(PREFIX) {
+        true => ledger.token(&token_hash(text)).await.map_err(|e| unknown(e.into()))?,
+        false => None,
+    };
+    let Some(token) = token else {
+        let why = "expected the header Authorization: Bearer TOKEN; nobody knows the token that was sent";
+        return Err(unknown(Refused::unknown(why)));
+    };
+    let name = token.name.to_string();
+    let now = ledger.facts().await.map_err(|e| unknown(e.into()))?.now;
+    let bearer = token.bearer(now).map_err(|why| (name.clone(), Refused::unknown(why)))?;
+    if let Some(said) = headers.get("sexton-actor")
+        && said.as_bytes() != name.as_bytes()
+    {
+        let why = format!("the token is that of {name}, so the header sexton-actor may name nobody else");
+        return Err((name, Refused::denied(why)));
+    }
+    Ok(Asker::Known(Arc::new(bearer)))
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether it may ask so, as far as the path says.
+async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Refused> {
+    let Asker::Known(bearer) = asker else { return Ok(()) };
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let Some((what, of)) = need(&parts.method, path) else {
+        return Err(Refused::denied("no token may do this"));
+    };
+    let named = Named::read(parts).await;
+    let what = own(api, bearer, what, &named).await?;
+    if of == Subject::Everything {
+        return asker.may(what, Reach::Everything);
+    }
+    asker.may(what, Reach::Filtered)?;
+    if bearer.extent.is_everywhere() {
+        return Ok(());
+    }
+    let extent = &bearer.extent;
+    match of {
+        Subject::Everything | Subject::Handled => Ok(()),
+        Subject::Deletion => {
+            let Ok(id) = parse(api, named.get("id")) else { return Ok(()) };
+            let view = api.engine.ledger.deletion(id).await?;
+            hidden(extent, view.map(|view| view.deletion.record.resource.scope.clone()).as_ref(), &id)
+        }
+        Subject::DeletionOf => {
+            let Ok(resource) = id_of(named.get("kind"), named.get("name")) else { return Ok(()) };
+            let record = api.engine.ledger.deletion_of(&resource).await?;
+            let view = match record {
+                Some(id) => api.engine.ledger.deletion(id).await?,
+                None => None,
+            };
+            let scope = view.map(|view| view.deletion.record.resource.scope.clone());
+            hidden(extent, scope.as_ref(), &format!("deletion record of {resource}"))
+        }
+        Subject::Resource => match id_of(named.get("kind"), named.get("name")) {
+            Ok(resource) => asker.sees(api, &resource).await,
+            Err(_) => Ok(()),
+        },
+        Subject::Pause => {
+            let Ok(id) = named.get("pause").parse::<i64>() else { return Ok(()) };
+            let pauses = api.engine.ledger.pauses().await?;
+            let pause = pauses.into_iter().find(|pause| pause.id == id);
+            match pause.map(|pause| pause.covers.scope) {
+                // It matters here, and so it is shown; whoever is limited does not lift it.
+                Some(None) => asker.may(what, Reach::Everything),
+                Some(Some(scope)) if extent.meets(&scope) => asker.may(what, Reach::Scope(&scope)),
+                Some(Some(scope)) => hidden(extent, Some(&scope), &format!("pause {id}")),
+                None => hidden(extent, None, &format!("pause {id}")),
+            }
+        }
+        Subject::Batch => {
+            let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };
+            let view = api.engine.ledger.batch(id).await?;
+            hidden(extent, view.map(|view| view.row.group.scope).as_ref(), &format!("batch {id} that waits"))
+        }
+    }
+}
+
+/// The same answer for what is of another scope and for what is not there. Only the first is a refusal to be written down.
+pub(super) fn hidden(
+    extent: &Extent,
+    scope: Option<&Scope>,
+    what: &impl std::fmt::Display,
+) -> Result<(), Refused> {
+    let absent = Refused::absent(format_args!("{what} within {extent}"));
+    match scope {
+        Some(scope) if extent.contains(scope) => Ok(()),
+        Some(_) => Err(absent.noted()),
+        None => Err(absent),
+    }
+}
+
+/// What it is to somebody whose role is too low for what others have asked for, if it is its own.
+async fn own(api: &Api, bearer: &Bearer, what: Permission, named: &Named) -> Result<Permission, Refused> {
+    let less = match what {
+        Permission::Cancel => Permission::CancelOwn,
+        Permission::Release => Permission::ReleaseOwn,
+        _ => return Ok(what),
+    };
+    if bearer.role >= what.needs() {
+        return Ok(what);
+    }
+    let Ok(id) = parse(api, named.get("id")) else { return Ok(what) };
+    let Some(view) = api.engine.ledger.deletion(id).await? else { return Ok(what) };
+    let whose: Option<&Actor> = match what {
+        Permission::Release => {
+            let hold = named.get("hold").parse::<i64>().ok();
+            view.deletion.holds.iter().find(|h| Some(h.id) == hold).map(|h| &h.origin)
+        }
+        _ => Some(&view.deletion.record.requested_by),
+    };
+    Ok(if whose == Some(&bearer.name) { less } else { what })
+}
+
+/// What the path names.
+struct Named(Vec<(String, String)>);
+
+impl Named {
+    async fn read(parts: &mut Parts) -> Self {
+        // What cannot be read names nothing, and its handler says so.
+        let params = RawPathParams::from_request_parts(parts, &()).await;
+        let named = params.map(|params| params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect());
+        Self(named.unwrap_or_default())
+    }
+
+    fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_names_this_machine() {
+        for host in ["127.0.0.1:8080", "127.0.0.1", "localhost", "LOCALHOST:1", "[::1]:8080"] {
+            assert!(names_this_machine(host), "{host}");
+        }
+        for host in [
+            "",
+            "x",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1:8080",
+            "[::2]:1",
+            "127.0.0.1.evil.example",
+        ] {
+            assert!(!names_this_machine(host), "{host}");
+        }
+    }
+}

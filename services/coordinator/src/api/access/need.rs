@@ -1,0 +1,122 @@
+//! What each request takes: one table.
+use axum::http::Method;
+use sexton_model::access::Permission;
+
+/// What a request is about, as far as scopes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Something of no scope, or of all.
+    Everything,
+    /// The deletion `id`.
+    Deletion,
+    /// The latest deletion of `kind`/`name`.
+    DeletionOf,
+    /// The resource `kind`/`name`.
+    Resource,
+    /// The pause `pause`.
+    Pause,
+    /// The batch `batch`.
+    Batch,
+    /// The handler sees to it: it stands in the body, or what is listed is sifted.
+    Handled,
+}
+
+/// What it takes to ask `method` of the route `path`; nothing for a route that is not here.
+pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)> {
+    use Permission::{
+        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Review, See,
+        SeeAll, Steer, Tokens, Waive,
+    };
+    // Whoever may read may look at the headers alone.
+    let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+    Some(match (method, path) {
+        ("POST", "/v1/resources") => (Register, Subject::Handled),
+        ("GET", "/v1/resources" | "/v1/deletions") => (See, Subject::Handled),
+        ("GET", "/v1/resources/{kind}/{name}") => (See, Subject::Resource),
+        // A name is taken or free for everybody.
+        ("GET", "/v1/names/{kind}/{name}") => (See, Subject::Handled),
+        ("POST", "/v1/deletions") => (Request, Subject::Handled),
+        ("POST", "/v1/preview") => (See, Subject::Handled),
+        ("GET", "/v1/deletions/{id}") => (See, Subject::Deletion),
+        ("GET", "/v1/deletions/{kind}/{name}") => (See, Subject::DeletionOf),
+        ("POST", "/v1/deletions/{id}/cancel") => (Cancel, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/holds") => (Hold, Subject::Deletion),
+        ("DELETE", "/v1/deletions/{id}/holds/{hold}") => (Release, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/park" | "/v1/deletions/{id}/retry") => (Steer, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/waive") => (Waive, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/rescue") => (Rescue, Subject::Deletion),
+        // A stub does not say of which scope its resource was.
+        ("GET", "/v1/archived" | "/v1/archived/{id}" | "/v1/archived/{kind}/{name}") => {
+            (SeeAll, Subject::Everything)
+        }
+        (
+            "GET",
+            "/v1/pauses" | "/v1/ceilings" | "/v1/batches" | "/v1/review" | "/v1/health" | "/v1/whoami",
+        ) => (See, Subject::Handled),
+        ("POST", "/v1/pauses") => (Pause, Subject::Handled),
+        ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
+        ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
+        ("GET", "/v1/censuses") => (See, Subject::Handled),
+        ("POST", "/v1/censuses") => (Register, Subject::Handled),
+        ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),
+        ("POST", "/v1/overrides") => (Override, Subject::Handled),
+        ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Everything),
+        ("POST", "/v1/ceilings") => (Ceiling, Subject::Handled),
+        ("GET", "/v1/batches/{batch}") => (See, Subject::Batch),
+        ("POST", "/v1/batches/{batch}/approve") => (Approve, Subject::Batch),
+        ("POST", "/v1/review/accept") => (Review, Subject::Everything),
+        ("GET", "/v1/audit" | "/v1/audit/access") | ("POST", "/v1/audit/hashes") => {
+            (SeeAll, Subject::Everything)
+        }
+        ("GET" | "POST", "/v1/tokens") | ("DELETE", "/v1/tokens/{token}") => (Tokens, Subject::Everything),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each route, with its methods, as the router's text has it.
+    fn routes() -> Vec<(Method, String)> {
+        let text = include_str!("../../api.rs");
+        let mut all = Vec::new();
+        for route in text.split(".route(\"").skip(1) {
+            let (path, rest) = route.split_once('"').unwrap();
+            let rest = rest.split('\n').next().unwrap();
+            for (method, call) in
+                [(Method::GET, "get("), (Method::POST, "post("), (Method::DELETE, "delete(")]
+            {
+                if rest.contains(call) {
+                    all.push((method, path.to_owned()));
+                }
+            }
+        }
+        all.retain(|(_, path)| path.starts_with("/v1/"));
+        all
+    }
+
+    #[test]
+    fn every_route_says_what_it_takes() {
+        let routes = routes();
+        assert!(routes.len() > 30, "{routes:?}");
+        for (method, path) in routes {
+            let needed = need(&method, &path);
+            let Some((what, of)) = needed else { panic!("{method} {path} takes nothing that is known") };
+            assert!(
+                method == Method::GET || what != Permission::See || path == "/v1/preview",
+                "{method} {path}"
+            );
+            let named = match of {
+                Subject::Deletion => path.contains("{id}"),
+                Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
+                Subject::Pause => path.contains("{pause}"),
+                Subject::Batch => path.contains("{batch}"),
+                Subject::Everything | Subject::Handled => true,
+            };
+            assert!(named, "{method} {path}: {of:?}");
+        }
+        assert_eq!(need(&Method::PUT, "/v1/deletions"), None);
+        assert_eq!(need(&Method::GET, "/v1/else"), None);
+    }
+}

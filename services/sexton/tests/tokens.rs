@@ -1,0 +1,521 @@
+//! Tokens, roles and scopes on a served program: what each may, what nobody else sees, and what is written down.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[allow(dead_code, reason = "a site of machines is not needed here")]
+mod site;
+mod waiting;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Output};
+
+use serde_json::{Value, json};
+
+const CONFIGURED: &str = "the-configured-token-of-32-letters";
+
+/// A running `sexton serve` that nobody else talks to.
+struct Served {
+    api: SocketAddr,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Served {
+    /// With a configured token, or without one.
+    fn start(configured: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let api = site::free_port();
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").canonicalize().unwrap();
+        let token = if configured { "token_file = \"api.token\"\n" } else { "" };
+        let mut config = format!(
+            "[ledger]\nsqlite = \"sexton.db\"\n[api]\nlisten = \"{api}\"\n{token}[plans]\nfolder = \"{0}/plans\"\n\
+             subsystems = \"{0}/subsystems\"\n",
+            deploy.display()
+        );
+        for name in ["hypervisor", "ipam", "dns", "backup", "monitoring", "notifier", "accounting", "config"]
+        {
+            config.push_str(&format!(
+                "[consumers.\"{name}.main\"]\ndriver = \"sandbox\"\nroot = \"platform\"\n"
+            ));
+        }
+        std::fs::write(folder.path().join("sexton.toml"), config).unwrap();
+        private(&folder.path().join("api.token"), CONFIGURED);
+        let process = site::serve(folder.path(), api);
+        Self { api, folder, process }
+    }
+
+    /// Kill it, and start it again.
+    fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = site::serve(self.folder.path(), self.api);
+    }
+
+    /// Status and answer of a request with these headers more.
+    fn ask(&self, headers: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(self.api).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            self.api,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    /// With a token.
+    fn with(&self, secret: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.ask(&format!("authorization: Bearer {secret}\r\n"), method, path, body)
+    }
+
+    /// As whoever is trusted because of the loopback address.
+    fn trusted(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.ask("sexton-actor: root\r\n", method, path, body)
+    }
+
+    /// A new token's secret; everywhere, if no scope is given.
+    fn token(&self, name: &str, role: &str, scopes: &[&str]) -> String {
+        let body = json!({ "name": name, "role": role, "scopes": scopes, "everywhere": scopes.is_empty() });
+        let (status, issued) = self.trusted("POST", "/v1/tokens", &body);
+        assert_eq!(status, 201, "{issued}");
+        issued["secret"].as_str().unwrap().to_owned()
+    }
+
+    fn register(&self, name: &str, scope: &str) {
+        let body = json!({ "resources": [resource(name, scope)], "whole": true });
+        let (status, answer) = self.trusted("POST", "/v1/resources", &body);
+        assert_eq!((status, &answer["results"]), (200, &json!([null])), "{answer}");
+    }
+
+    /// The number of a new record.
+    fn delete(&self, secret: &str, name: &str) -> String {
+        let (status, made) = self.with(secret, "POST", "/v1/deletions", &deletion(name));
+        assert_eq!(status, 201, "{made}");
+        made["deletion"].as_str().unwrap().to_owned()
+    }
+
+    /// What is written down of tokens and refusals.
+    fn events(&self) -> Vec<Value> {
+        self.trusted("GET", "/v1/audit/access", &Value::Null).1["events"].as_array().unwrap().clone()
+    }
+
+    /// Who was refused what, and why.
+    fn refusals(&self) -> Vec<(String, String, String)> {
+        let events = self.events().into_iter().filter(|event| event["what"] == "refused");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        events.map(|e| (text(&e["by"]), text(&e["body"]["request"]), text(&e["body"]["why"]))).collect()
+    }
+
+    /// The program, with a token of its own.
+    fn sexton(&self, secret: &str, arguments: &[&str]) -> Output {
+        let file = self.folder.path().join("own.token");
+        private(&file, secret);
+        let url = format!("http://{}", self.api);
+        let mut sexton = site::sexton();
+        sexton.env_remove("SEXTON_ACTOR").args(["--url", &url, "--token-file"]).arg(file);
+        sexton.args(arguments).output().unwrap()
+    }
+}
+
+/// A file that only its owner reads.
+fn private(file: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(file, text).unwrap();
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn resource(name: &str, scope: &str) -> Value {
+    json!({
+        "id": format!("vm/{name}"), "scope": scope, "identity": {"uuid": name}, "criticality": "irreplaceable",
+        "attributes": {"dns": {"none": true}, "ipam": {"none": true}, "notifier": {"none": true}},
+    })
+}
+
+fn deletion(name: &str) -> Value {
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(300)).to_string();
+    json!({ "resource": format!("vm/{name}"), "on": on, "reason": "a test" })
+}
+
+fn detail(answer: &Value) -> &str {
+    answer["detail"].as_str().unwrap_or_default()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn each_role_is_refused_what_is_above_it() {
+    let served = Served::start(false);
+    let roles = ["viewer", "requester", "operator", "approver", "admin"];
+    let secrets = roles.map(|role| served.token(role, role, &[]));
+    served.register("a", "tenants/acme");
+    let root = served.token("root2", "admin", &[]);
+    let id = served.delete(&root, "a");
+    let of = |what: &str| format!("/v1/deletions/{id}/{what}");
+    let reason = json!({ "reason": "a test" });
+    let ceiling = json!({ "scope": "tenants/acme", "to": "observe", "reason": "a test" });
+    let waive = json!({ "claim": "absent", "evidence": "seen" });
+    let digest = json!({ "digest": "x", "reason": "a test" });
+    let none = Value::Null;
+    let mut refused = 0;
+    for (lowest, method, path, body) in [
+        ("viewer", "GET", "/v1/deletions".to_owned(), &none),
+        ("viewer", "GET", "/v1/audit".to_owned(), &none),
+        ("viewer", "GET", "/v1/archived".to_owned(), &none),
+        ("viewer", "POST", "/v1/preview".to_owned(), &json!({"resource": "vm/a", "on": "2020-01-01"})),
+        (
+            "requester",
+            "POST",
+            "/v1/deletions".to_owned(),
+            &json!({"resource": "vm/a", "on": "x", "reason": "x"}),
+        ),
+        ("requester", "POST", "/v1/resources".to_owned(), &json!({"resources": [], "whole": true})),
+        ("requester", "POST", of("holds"), &reason),
+        ("operator", "DELETE", of("holds/99"), &none),
+        ("operator", "POST", of("park"), &reason),
+        ("operator", "POST", of("retry"), &json!({})),
+        ("operator", "POST", "/v1/pauses".to_owned(), &reason),
+        ("operator", "DELETE", "/v1/pauses/99".to_owned(), &none),
+        ("approver", "POST", "/v1/ceilings".to_owned(), &ceiling),
+        ("approver", "POST", of("waive"), &waive),
+        ("approver", "POST", of("rescue"), &json!({ "evidence": "seen" })),
+        ("approver", "POST", "/v1/batches/99/approve".to_owned(), &digest),
+        ("approver", "POST", "/v1/review/accept".to_owned(), &json!({ "epoch": 9, "reason": "x" })),
+        ("admin", "GET", "/v1/tokens".to_owned(), &none),
+        ("admin", "DELETE", "/v1/tokens/nobody".to_owned(), &none),
+        ("admin", "POST", "/v1/tokens".to_owned(), &json!({ "name": "x", "role": "viewer" })),
+        ("operator", "POST", of("cancel"), &reason),
+    ] {
+        let least = roles.iter().position(|role| *role == lowest).unwrap();
+        for (n, secret) in secrets.iter().enumerate() {
+            let (status, answer) = served.with(secret, method, &path, body);
+            if n < least {
+                refused += 1;
+                let needs = format!("needs the role {lowest}, and {0} is {0}", roles[n]);
+                assert!(
+                    status == 403 && detail(&answer).contains(&needs),
+                    "{method} {path}: {status} {answer}"
+                );
+            } else {
+                assert!(
+                    ![0, 401, 403, 500].contains(&status),
+                    "{} {method} {path}: {status} {answer}",
+                    roles[n]
+                );
+            }
+        }
+    }
+    let refusals = served.refusals();
+    assert_eq!(refusals.len(), refused, "each refusal is one event, and nothing else is: {refusals:#?}");
+    assert!(refusals.contains(&(
+        "viewer".into(),
+        "POST /v1/pauses".into(),
+        "pausing, and lifting a pause, needs the role operator, and viewer is viewer".into()
+    )));
+    let (_, record) = served.trusted("GET", &format!("/v1/deletions/{id}"), &none);
+    assert_eq!(record["status"], "cancelled", "the operator has cancelled it: {record}");
+    let trail = record["trail"].as_array().unwrap();
+    assert_eq!(
+        trail.last().unwrap()["event"]["by"],
+        "operator",
+        "who has a token is who is written down: {record}"
+    );
+    let audit = served.sexton(&secrets[0], &["audit"]);
+    assert!(audit.status.success(), "the chain holds: {}", said(&audit));
+    let log = said(&served.sexton(&secrets[0], &["audit", "--access"]));
+    assert!(log.contains("403 POST /v1/pauses") && log.contains("token_issued"), "{log}");
+}
+
+#[test]
+fn one_takes_back_only_what_is_ones_own() {
+    let served = Served::start(false);
+    served.register("a", "acme");
+    served.register("b", "acme");
+    let (mine, theirs) = (served.token("me", "requester", &[]), served.token("other", "requester", &[]));
+    let (own, other) = (served.delete(&mine, "a"), served.delete(&theirs, "b"));
+    let reason = json!({ "reason": "a test" });
+    let cancel = |id: &str| served.with(&mine, "POST", &format!("/v1/deletions/{id}/cancel"), &reason);
+    let hold = |secret: &str| served.with(secret, "POST", &format!("/v1/deletions/{other}/holds"), &reason);
+    assert_eq!((hold(&mine).0, hold(&theirs).0), (200, 200));
+    let (_, record) = served.with(&mine, "GET", &format!("/v1/deletions/{other}"), &Value::Null);
+    let release = |origin: &str| {
+        let holds = record["holds"].as_array().unwrap();
+        let hold = holds.iter().find(|hold| hold["origin"] == origin).unwrap()["id"].clone();
+        served.with(&mine, "DELETE", &format!("/v1/deletions/{other}/holds/{hold}"), &Value::Null)
+    };
+    let (status, answer) = release("other");
+    assert!(status == 403 && detail(&answer).contains("operator"), "{answer}");
+    assert_eq!(release("me").0, 200);
+    let (status, answer) = cancel(&other);
+    assert!(
+        status == 403 && detail(&answer).contains("somebody else asked for needs the role operator"),
+        "{answer}"
+    );
+    assert_eq!(cancel(&own).0, 200);
+}
+
+#[test]
+fn what_is_of_another_scope_is_not_there() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    served.register("theirs", "tenants/other");
+    let all = served.token("all", "approver", &[]);
+    let acme = served.token("acme", "approver", &["tenants/acme"]);
+    let (mine, theirs) = (served.delete(&all, "mine"), served.delete(&all, "theirs"));
+    let ask = |method: &str, path: &str, body: &Value| served.with(&acme, method, path, body);
+    let get = |path: &str| ask("GET", path, &Value::Null);
+    let reason = json!({ "reason": "a test" });
+
+    for path in ["/v1/deletions", "/v1/resources"] {
+        let text = get(path).1.to_string();
+        assert!(text.contains("vm/mine") && !text.contains("theirs"), "{path}: {text}");
+        assert_eq!(get(&format!("{path}?scope=tenants/other")).1["items"], json!([]));
+        // Not even where the next page begins is said by what is not shown.
+        let text = get(&format!("{path}?limit=1")).1.to_string();
+        assert!(text.contains("vm/mine") && !text.contains("theirs") && !text.contains(&theirs), "{text}");
+    }
+    assert_eq!(get(&format!("/v1/deletions/{mine}")).0, 200);
+    assert_eq!(get("/v1/deletions/vm/mine").0, 200);
+    assert_eq!(get("/v1/resources/vm/mine").0, 200);
+    for (method, path, body) in [
+        ("GET", format!("/v1/deletions/{theirs}"), &Value::Null),
+        ("GET", "/v1/deletions/vm/theirs".to_owned(), &Value::Null),
+        ("GET", "/v1/resources/vm/theirs".to_owned(), &Value::Null),
+        ("POST", format!("/v1/deletions/{theirs}/cancel"), &reason),
+        ("POST", format!("/v1/deletions/{theirs}/holds"), &reason),
+        ("POST", format!("/v1/deletions/{theirs}/rescue"), &json!({ "evidence": "x" })),
+        ("POST", "/v1/deletions".to_owned(), &deletion("theirs")),
+        ("POST", "/v1/preview".to_owned(), &json!({ "resource": "vm/theirs", "on": "2035-01-01" })),
+    ] {
+        let (status, answer) = ask(method, &path, body);
+        assert_eq!(status, 404, "{method} {path}: {answer}");
+        // Word by word what is said of something that nobody knows.
+        let nothing = path.replace("theirs", "nothing").replace(&theirs, "d-999");
+        let body: Value = serde_json::from_str(&body.to_string().replace("theirs", "nothing")).unwrap();
+        let (other, unknown) = ask(method, &nothing, &body);
+        let same = detail(&unknown).replace("nothing", "theirs").replace("d-999", &theirs);
+        assert_eq!((status, detail(&answer)), (other, same.as_str()), "{method} {path}");
+    }
+    let (_, record) = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null);
+    assert_eq!((&record["status"], &record["holds"]), (&json!("live"), &json!([])), "nothing was done to it");
+
+    // What has no scope takes a token that is limited to none.
+    for (method, path, body) in [
+        ("POST", "/v1/pauses", &reason),
+        ("POST", "/v1/pauses", &json!({ "covers": { "scope": "tenants" }, "reason": "x" })),
+        ("POST", "/v1/pauses", &json!({ "covers": { "scope": "tenants/acme2" }, "reason": "x" })),
+        ("POST", "/v1/ceilings", &json!({ "everywhere": true, "to": "observe", "reason": "x" })),
+        ("POST", "/v1/ceilings", &json!({ "scope": "tenants/other", "to": "observe", "reason": "x" })),
+        ("POST", "/v1/review/accept", &json!({ "epoch": 1, "reason": "x" })),
+        ("GET", "/v1/audit", &Value::Null),
+        ("GET", "/v1/audit/access", &Value::Null),
+        ("GET", "/v1/archived", &Value::Null),
+    ] {
+        let (status, answer) = ask(method, path, body);
+        assert!(
+            status == 403 && detail(&answer).contains("limited to"),
+            "{method} {path}: {status} {answer}"
+        );
+    }
+    let covers = |scope: &str| json!({ "covers": { "scope": scope }, "reason": "x" });
+    assert_eq!(ask("POST", "/v1/pauses", &covers("tenants/acme/web")).0, 201);
+    for scope in ["tenants", "tenants/other"] {
+        assert_eq!(served.trusted("POST", "/v1/pauses", &covers(scope)).0, 201);
+    }
+    let pauses = get("/v1/pauses").1;
+    let shown: Vec<_> = pauses.as_array().unwrap().iter().map(|pause| pause["id"].clone()).collect();
+    assert_eq!(shown, [json!(1), json!(2)], "its own, and the one around it: {pauses}");
+    assert_eq!(get("/v1/health").1["pauses"].as_array().unwrap().len(), 2);
+    let resume = |n: u8| ask("DELETE", &format!("/v1/pauses/{n}"), &Value::Null).0;
+    assert_eq!([resume(1), resume(2), resume(3), resume(4)], [200, 403, 404, 404]);
+
+    let theirs = served.refusals().into_iter().filter(|(by, ..)| by == "acme");
+    assert_eq!(
+        theirs.count(),
+        8 + 9 + 2,
+        "what was of another scope is written down, and what is not there is not"
+    );
+}
+
+#[test]
+fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
+    let served = Served::start(false);
+    served.register("theirs", "tenants/other");
+    let secret = served.token("acme", "requester", &["tenants/acme"]);
+    let register = |resource: Value| {
+        let (status, answer) = served.with(
+            &secret,
+            "POST",
+            "/v1/resources",
+            &json!({ "resources": [resource], "whole": false }),
+        );
+        assert_eq!(status, 200, "{answer}");
+        answer["results"][0].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(register(resource("mine", "tenants/acme")), "");
+    let outside = "is outside of what acme is limited to: tenants/acme";
+    assert!(register(resource("new", "tenants/other")).contains(outside));
+    assert!(register(resource("theirs", "tenants/acme")).contains(outside), "another's machine, moved");
+    assert!(register(resource("mine", "tenants/other")).contains(outside), "one's own, moved away");
+    let mut protected = resource("mine", "tenants/acme");
+    protected["protected"] = json!(true);
+    assert_eq!(register(protected), "", "whoever registers it may protect it");
+    let unprotect = register(resource("mine", "tenants/acme"));
+    assert!(unprotect.contains("taking the protection off a resource needs the role admin"), "{unprotect}");
+    let (_, theirs) = served.trusted("GET", "/v1/resources/vm/theirs", &Value::Null);
+    assert_eq!(theirs["resource"]["scope"], "tenants/other");
+    let refusals = served.refusals();
+    assert_eq!(refusals.len(), 4, "also what is refused line by line is written down: {refusals:?}");
+    assert!(refusals[1].2.starts_with("1 refused: vm/theirs: tenants/other is outside"), "{refusals:?}");
+    let (_, mine) = served.trusted("GET", "/v1/resources/vm/mine", &Value::Null);
+    assert_eq!(mine["resource"]["protected"], true);
+}
+
+#[test]
+fn a_token_that_is_unknown_revoked_or_expired_is_good_for_nothing() {
+    let mut served = Served::start(true);
+    let configured = format!("authorization: Bearer {CONFIGURED}\r\nsexton-actor: root\r\n");
+    let issue = |name: &str, good_for_s: u64| {
+        let body = json!({ "name": name, "role": "viewer", "everywhere": true, "good_for_s": good_for_s });
+        let (status, issued) = served.ask(&configured, "POST", "/v1/tokens", &body);
+        assert_eq!(status, 201, "{issued}");
+        issued["secret"].as_str().unwrap().to_owned()
+    };
+    let (stays, revoked, expired) = (issue("stays", 3600), issue("goes", 3600), issue("ends", 8));
+    let none = Value::Null;
+    for secret in [&stays, &revoked, &expired] {
+        assert_eq!(served.with(secret, "GET", "/v1/health", &none).0, 200);
+    }
+    assert_eq!(served.with(&stays, "GET", "/v1/whoami", &none).1["name"], "stays");
+    assert_eq!(served.ask("", "GET", "/v1/health", &none).0, 401, "no token");
+    assert_eq!(served.ask(&configured, "DELETE", "/v1/tokens/goes", &none).0, 200);
+    let (status, answer) = served.with(&revoked, "GET", "/v1/health", &none);
+    assert!(status == 401 && detail(&answer).contains("the token goes was revoked"), "{answer}");
+    let unknown = format!("sxt_{}", "0".repeat(64));
+    for wrong in [unknown.as_str(), "", "x", &CONFIGURED[1..], &format!("{stays}0")] {
+        let (status, answer) = served.with(wrong, "GET", "/v1/health", &none);
+        assert!(status == 401 && !detail(&answer).contains("stays"), "{wrong}: {answer}");
+    }
+    // A token says who one is, and nothing else does.
+    let both = |actor: &str| {
+        let headers = format!("authorization: Bearer {stays}\r\nsexton-actor: {actor}\r\n");
+        served.ask(&headers, "GET", "/v1/health", &none).0
+    };
+    assert_eq!((both("stays"), both("root")), (200, 403));
+    let refusals = |served: &Served| {
+        let (_, found) = served.ask(&configured, "GET", "/v1/audit/access", &Value::Null);
+        let events = found["events"].as_array().unwrap().iter().filter(|e| e["what"] == "refused");
+        events.map(|e| e["by"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals(&served), ["(nobody)", "goes", "stays"], "of six unknown ones one is written down");
+
+    // It is good for a few seconds, and was seen to be.
+    waiting::until("it has expired", || served.with(&expired, "GET", "/v1/health", &none).0 == 401);
+    let (_, answer) = served.with(&expired, "GET", "/v1/health", &none);
+    assert!(detail(&answer).contains("the token ends has expired"), "{answer}");
+    served.restart();
+    assert_eq!(served.with(&stays, "GET", "/v1/health", &none).0, 200);
+    assert_eq!(served.with(&revoked, "GET", "/v1/health", &none).0, 401, "a restart forgets no revocation");
+}
+
+#[test]
+fn whoever_is_refused_again_and_again_does_not_fill_the_job_table() {
+    let served = Served::start(false);
+    let secret = served.token("ci", "viewer", &[]);
+    for _ in 0..40 {
+        assert_eq!(served.with(&secret, "GET", "/v1/tokens", &Value::Null).0, 403);
+        assert_eq!(served.with("sxt_x", "GET", "/v1/tokens", &Value::Null).0, 401);
+    }
+    let refusals = served.refusals();
+    let of = |name: &str| refusals.iter().filter(|(by, ..)| by == name).count();
+    assert_eq!((of("ci"), of("(nobody)")), (30, 1));
+}
+
+#[test]
+fn a_secret_is_shown_once_and_kept_nowhere() {
+    let served = Served::start(false);
+    let url = format!("http://{}", served.api);
+    let sexton = |arguments: &[&str]| {
+        let output =
+            site::sexton().args(["--url", &url, "--actor", "root"]).args(arguments).output().unwrap();
+        (output.status.success(), said(&output))
+    };
+    let (done, shown) = sexton(&["token", "new", "ci", "--role", "operator", "--scope", "tenants/acme"]);
+    let secret = shown.split_whitespace().next().unwrap().to_owned();
+    assert!(done && secret.starts_with("sxt_") && secret.len() == 68, "{shown}");
+    assert!(shown.contains("operator in tenants/acme") && shown.contains("shown this once"), "{shown}");
+    assert_eq!(served.with(&secret, "GET", "/v1/health", &Value::Null).0, 200);
+    let whoami = served.sexton(&secret, &["whoami"]);
+    assert_eq!(said(&whoami).trim(), "ci: operator in tenants/acme");
+    let refused = served.sexton(&secret, &["--actor", "root", "whoami"]);
+    assert!(
+        !refused.status.success() && said(&refused).contains("may name nobody else"),
+        "{}",
+        said(&refused)
+    );
+
+    let (done, listed) = sexton(&["token", "list"]);
+    assert!(
+        done && listed.contains("ci") && listed.contains("operator") && listed.contains("root"),
+        "{listed}"
+    );
+    let everything =
+        [listed, sexton(&["-o", "json", "token", "list"]).1, sexton(&["audit", "--access"]).1].concat();
+    assert!(!everything.contains(&secret[4..]), "{everything}");
+    for file in served.folder.path().read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+        if file.is_file() && file.file_name().unwrap() != "own.token" {
+            let bytes = std::fs::read(&file).unwrap();
+            let found = bytes.windows(64).any(|window| window == &secret.as_bytes()[4..]);
+            assert!(!found, "the secret stands in {}", file.display());
+        }
+    }
+    let (done, said) = sexton(&["token", "new", "ci", "--role", "viewer", "--everywhere"]);
+    assert!(!done && said.contains("names are not given again"), "{said}");
+    let (done, said) = sexton(&["token", "new", "x", "--role", "viewer"]);
+    assert!(!done && said.contains("--scope"), "whoever forgets the scope has not meant all of them: {said}");
+    assert!(sexton(&["token", "revoke", "ci"]).0);
+    assert_eq!(served.with(&secret, "GET", "/v1/health", &Value::Null).0, 401);
+    assert!(sexton(&["token", "list"]).1.contains("by root"));
+    let (done, said) = sexton(&["token", "revoke", "nobody"]);
+    assert!(!done && said.contains("there is no token nobody"), "{said}");
+}
+
+#[test]
+fn what_is_no_request_for_a_token_names_the_field() {
+    let served = Served::start(false);
+    let good = json!({ "name": "x", "role": "viewer", "scopes": ["a"] });
+    for (field, wrong) in [
+        ("name", json!("a b")),
+        ("name", json!("a/b")),
+        ("name", json!("coordinator")),
+        ("role", json!("king")),
+        ("scopes", json!([])),
+        ("scopes", json!((0..65).map(|n| format!("s{n}")).collect::<Vec<_>>())),
+        ("everywhere", json!(true)),
+        ("good_for_s", json!(0)),
+        ("good_for_s", json!(366 * 86_400 + 1)),
+        ("colour", json!("red")),
+    ] {
+        let mut body = good.clone();
+        body[field] = wrong;
+        let (status, answer) = served.trusted("POST", "/v1/tokens", &body);
+        let named = answer["field"].as_str().unwrap_or_default();
+        let fits = named == field || (field == "everywhere" && named == "scopes");
+        assert!(status == 422 && fits, "{body}: {status} {answer}");
+    }
+    assert_eq!(served.trusted("GET", "/v1/tokens", &Value::Null).1["items"], json!([]));
+}

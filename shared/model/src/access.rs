@@ -1,0 +1,512 @@
+//! Who may do what: roles, permissions, the scopes that a token is limited to, and tokens themselves.
+//!
+//! Contract: [`may`] is the one place that says whether something may be done. Roles are ordered: each may do what the
+//! ones below it may. A token that is limited to scopes does nothing, and sees nothing, outside of them; what has no
+//! scope (a pause of everything, the audit trail, tokens) takes one that is limited to none.
+//!
+//! A token is 256 random bits, so a plain hash of it is as good as any: there is nothing that could be guessed and tried,
+//! as with a password. The hash is all that is stored.
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use ring::digest::{SHA256, digest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::Hash;
+use crate::belts::within;
+use crate::id::{Actor, Scope};
+use crate::time::Timestamp;
+
+#[cfg(test)]
+mod tests;
+
+/// What somebody is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Looks, and changes nothing.
+    Viewer,
+    /// Registers resources, asks for deletions and takes back what it asked for, places holds.
+    Requester,
+    /// Cancels, holds, pauses, parks and retries whatever there is.
+    Operator,
+    /// Says what may go on: ceilings, batches, waivers, rescues, a ledger that went back in time.
+    Approver,
+    /// Gives out tokens, and takes protection off a resource.
+    Admin,
+}
+
+impl Role {
+    /// All, lowest first.
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::Requester, Self::Operator, Self::Approver, Self::Admin];
+
+    /// Its word, as it is written and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Requester => "requester",
+            Self::Operator => "operator",
+            Self::Approver => "approver",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// A word that is no role.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected viewer, requester, operator, approver or admin")]
+pub struct NoRole;
+
+impl FromStr for Role {
+    type Err = NoRole;
+    fn from_str(word: &str) -> Result<Self, NoRole> {
+        Self::ALL.into_iter().find(|role| role.word() == word).ok_or(NoRole)
+    }
+}
+
+/// What may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// Look at it, and ask what would be.
+    See,
+    /// Look at what is of no scope: the audit trail, the archive.
+    SeeAll,
+    /// Register and update resources.
+    Register,
+    /// Make a deletion record.
+    Request,
+    /// Cancel a deletion that one has asked for oneself.
+    CancelOwn,
+    /// Place a hold.
+    Hold,
+    /// Release a hold that one has placed oneself.
+    ReleaseOwn,
+    /// Cancel whatever deletion.
+    Cancel,
+    /// Release whatever hold.
+    Release,
+    /// Pause, and lift a pause.
+    Pause,
+    /// Park a job, and have it tried again.
+    Steer,
+    /// Let a step pass, or say what belongs to a deletion.
+    Waive,
+    /// End a record whose resource was saved by hand.
+    Rescue,
+    /// Let a batch that exceeds a budget go.
+    Approve,
+    /// Let a stage of a deletion that somebody else asked for pass a belt.
+    Override,
+    /// Let a stage of a deletion that one has asked for oneself pass a belt.
+    BreakGlass,
+    /// Say how far deletions of a scope may go.
+    Ceiling,
+    /// Accept a ledger that went back in time.
+    Review,
+    /// Take the protection off a resource.
+    Unprotect,
+    /// Issue, list and revoke tokens.
+    Tokens,
+}
+
+impl Permission {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::See,
+        Self::SeeAll,
+        Self::Register,
+        Self::Request,
+        Self::CancelOwn,
+        Self::Hold,
+        Self::ReleaseOwn,
+        Self::Cancel,
+        Self::Release,
+        Self::Pause,
+        Self::Steer,
+        Self::Waive,
+        Self::Rescue,
+        Self::Approve,
+        Self::Override,
+        Self::BreakGlass,
+        Self::Ceiling,
+        Self::Review,
+        Self::Unprotect,
+        Self::Tokens,
+    ];
+
+    /// The lowest role that has it.
+    pub fn needs(self) -> Role {
+        match self {
+            Self::See | Self::SeeAll => Role::Viewer,
+            Self::Register | Self::Request | Self::CancelOwn | Self::Hold | Self::ReleaseOwn => {
+                Role::Requester
+            }
+            Self::Cancel | Self::Release | Self::Pause | Self::Steer => Role::Operator,
+            Self::Waive | Self::Rescue | Self::Approve | Self::Override | Self::Ceiling | Self::Review => {
+                Role::Approver
+            }
+            Self::Unprotect | Self::Tokens | Self::BreakGlass => Role::Admin,
+        }
+    }
+
+    /// What it is, as in "… needs the role operator".
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::See => "looking",
+            Self::SeeAll => "looking at what is of no scope",
+            Self::Register => "registering resources",
+            Self::Request => "asking for a deletion",
+            Self::CancelOwn => "cancelling a deletion of one's own",
+            Self::Hold => "placing a hold",
+            Self::ReleaseOwn => "releasing a hold of one's own",
+            Self::Cancel => "cancelling a deletion that somebody else asked for",
+            Self::Release => "releasing a hold that somebody else placed",
+            Self::Pause => "pausing, and lifting a pause,",
+            Self::Steer => "parking and retrying",
+            Self::Waive => "waiving a step",
+            Self::Rescue => "rescuing a resource",
+            Self::Approve => "approving a batch",
+            Self::Override => "letting a deletion pass a belt",
+            Self::BreakGlass => "breaking the glass",
+            Self::Ceiling => "setting a ceiling",
+            Self::Review => "accepting the ledger as it is",
+            Self::Unprotect => "taking the protection off a resource",
+            Self::Tokens => "issuing, listing and revoking tokens",
+        }
+    }
+}
+
+/// Most scopes that one token is limited to: whoever needs more is meant to see everything.
+pub const SCOPES_MAX: usize = 64;
+
+/// Which scopes somebody is limited to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// To none.
+    Everywhere,
+    /// To these, and those below them.
+    Scopes(BTreeSet<Scope>),
+}
+
+impl Extent {
+    /// Whether it is limited to no scope.
+    pub fn is_everywhere(&self) -> bool {
+        *self == Self::Everywhere
+    }
+
+    /// Whether `scope` is inside.
+    pub fn contains(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Scopes(scopes) => scopes.iter().any(|outer| within(scope, outer)),
+        }
+    }
+
+    /// Whether something that is said of `scope` and those below it matters to anything inside.
+    pub fn meets(&self, scope: &Scope) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Scopes(scopes) => scopes.iter().any(|own| within(scope, own) || within(own, scope)),
+        }
+    }
+}
+
+impl fmt::Display for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everywhere => f.write_str("every scope"),
+            Self::Scopes(scopes) => {
+                f.write_str(&scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// Somebody who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// Who, for the audit trail.
+    pub name: Actor,
+    /// What it is there for.
+    pub role: Role,
+    /// Where.
+    pub extent: Extent,
+}
+
+/// What something is done to, as far as scopes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach<'a> {
+    /// Something of this scope.
+    Scope(&'a Scope),
+    /// Something that is of no scope, or of all.
+    Everything,
+    /// What is shown is left out where it is outside.
+    Filtered,
+}
+
+/// Why somebody may not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The role is too low.
+    #[error("{} needs the role {needed}, and {name} is {has}", .what.what())]
+    Role {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+        /// The lowest role that may.
+        needed: Role,
+        /// What they are.
+        has: Role,
+    },
+    /// It is of another scope.
+    #[error("{scope} is outside of what {name} is limited to: {extent}")]
+    Outside {
+        /// Who.
+        name: Actor,
+        /// Whose scope.
+        scope: Scope,
+        /// Where they may.
+        extent: Extent,
+    },
+    /// It is of every scope.
+    #[error("{} of every scope takes a token that is limited to none, and {name} is limited to {extent}", .what.what())]
+    Limited {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+        /// Where they may.
+        extent: Extent,
+    },
+}
+
+/// Whether `bearer` may.
+///
+/// # Errors
+/// Why not: first the role, then the scope.
+pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), Denied> {
+    let (name, needed, has) = (bearer.name.clone(), what.needs(), bearer.role);
+    if has < needed {
+        return Err(Denied::Role { name, what, needed, has });
+    }
+    let extent = bearer.extent.clone();
+    match reach {
+        Reach::Scope(scope) if !extent.contains(scope) => {
+            Err(Denied::Outside { name, scope: scope.clone(), extent })
+        }
+        Reach::Everything if !extent.is_everywhere() => Err(Denied::Limited { name, what, extent }),
+        Reach::Scope(_) | Reach::Everything | Reach::Filtered => Ok(()),
+    }
+}
+
+/// What a token begins with, so that one that leaked is found by whoever looks for such.
+pub const PREFIX: &str = "sxt_";
+/// Random bytes of a token.
+pub const SECRET_BYTES: usize = 32;
+/// A day, in seconds: real time, in rehearsals, too.
+pub const DAY_S: u64 = 86_400;
+/// How long a token is good if nobody says, in days.
+pub const DAYS_DEFAULT: u64 = 90;
+/// How long it may be good, in days: a year and a day, so that one that is exchanged once a year never runs out.
+pub const DAYS_MAX: u64 = 366;
+/// Most tokens that are good at the same time.
+pub const TOKENS_MAX: usize = 1024;
+/// Names that decide by themselves in the audit trail.
+const RESERVED: [&str; 3] = ["coordinator", "sexton", "scheduler"];
+
+/// The text of a token made of these random bytes.
+pub fn token_text(secret: &[u8; SECRET_BYTES]) -> String {
+    format!("{PREFIX}{}", crate::audit::hex(secret))
+}
+
+/// What is stored of a token, and what it is found by.
+pub fn token_hash(text: &str) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    hash
+}
+
+/// Somebody took a token back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revoked {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: Actor,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Token {
+    /// Whose. A name is given once, and never again: the audit trail names its bearer by it.
+    pub name: Actor,
+    /// What its bearer is there for.
+    pub role: Role,
+    /// Where.
+    pub extent: Extent,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Who issued it.
+    pub created_by: Actor,
+    /// Until when it is good: real time, in rehearsals, too.
+    pub expires_at: Timestamp,
+    /// Whether it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<Revoked>,
+}
+
+/// Why a token is good for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotGood {
+    /// Somebody took it back.
+    #[error("the token {name} was revoked at {at}")]
+    Revoked {
+        /// Whose.
+        name: Actor,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its time is over.
+    #[error("the token {name} has expired at {at}")]
+    Expired {
+        /// Whose.
+        name: Actor,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl Token {
+    /// Who shows it at `now`.
+    ///
+    /// # Errors
+    /// If it was revoked or has expired.
+    pub fn bearer(&self, now: Timestamp) -> Result<Bearer, NotGood> {
+        let Self { name, role, extent, expires_at, revoked, .. } = self.clone();
+        match revoked {
+            Some(Revoked { at, .. }) => Err(NotGood::Revoked { name, at }),
+            None if expires_at <= now => Err(NotGood::Expired { name, at: expires_at }),
+            None => Ok(Bearer { name, role, extent }),
+        }
+    }
+
+    /// The same one, taken back.
+    #[must_use]
+    pub fn revoked(self, at: Timestamp, by: Actor) -> Self {
+        Self { revoked: Some(Revoked { at, by }), ..self }
+    }
+}
+
+/// A token that somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// Whose.
+    pub name: Actor,
+    /// What for.
+    pub role: Role,
+    /// Where.
+    pub extent: Extent,
+    /// How long it is to be good, in seconds.
+    pub good_for_s: u64,
+    /// Who issues it.
+    pub by: Actor,
+}
+
+/// Why a token cannot be issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotIssue {
+    /// It stands in addresses and tables.
+    #[error(
+        "name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}"
+    )]
+    Name(Actor),
+    /// The name was given before.
+    #[error("name: {0} was given to a token before; names are not given again")]
+    Taken(Actor),
+    /// No scope, or too many.
+    #[error("scopes: expected 1 to {SCOPES_MAX}, found {0}; one that is limited to none says everywhere")]
+    Scopes(usize),
+    /// Good for too long, or not at all.
+    #[error("good_for_s: expected 1 to {max} seconds, which are {DAYS_MAX} days; found {0}", max = DAYS_MAX * DAY_S)]
+    Lifetime(u64),
+    /// There are too many.
+    #[error("{TOKENS_MAX} tokens are good at the moment, and there may not be more: revoke some")]
+    TooMany,
+}
+
+impl NewToken {
+    /// Whether it may be issued, whoever else has one.
+    ///
+    /// # Errors
+    /// If it is not what a token can be.
+    pub fn check(&self) -> Result<(), CannotIssue> {
+        let name = self.name.as_str();
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+        if !name.chars().all(fits) || name.starts_with('.') || RESERVED.contains(&name) {
+            return Err(CannotIssue::Name(self.name.clone()));
+        }
+        if let Extent::Scopes(scopes) = &self.extent
+            && !(1..=SCOPES_MAX).contains(&scopes.len())
+        {
+            return Err(CannotIssue::Scopes(scopes.len()));
+        }
+        if !(1..=DAYS_MAX * DAY_S).contains(&self.good_for_s) {
+            return Err(CannotIssue::Lifetime(self.good_for_s));
+        }
+        Ok(())
+    }
+
+    /// The token that is issued at `now`, while `good` others are.
+    ///
+    /// # Errors
+    /// As [`Self::check`], and if there are too many.
+    pub fn issue(self, now: Timestamp, good: usize) -> Result<Token, CannotIssue> {
+        self.check()?;
+        if good >= TOKENS_MAX {
+            return Err(CannotIssue::TooMany);
+        }
+        let Self { name, role, extent, good_for_s, by } = self;
+        let expires_at = now.plus_ms(good_for_s.saturating_mul(1000));
+        Ok(Token { name, role, extent, created_at: now, created_by: by, expires_at, revoked: None })
+    }
+}
+
+/// Longest text of a refusal that is written down, in characters.
+pub const REFUSAL_MAX: usize = 300;
+
+/// Somebody was refused, as the audit trail has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// What was asked for: method and path, cut.
+    pub request: String,
+    /// Why it was refused.
+    pub why: String,
+    /// The status that was answered.
+    pub status: u16,
+    /// How many more like this were refused within the same minute, and are not written down one by one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Refusal {
+    /// Cut to what is written down.
+    pub fn new(request: &str, why: &str, status: u16, more: u64) -> Self {
+        let cut = |text: &str| text.chars().take(REFUSAL_MAX).collect();
+        Self { request: cut(request), why: cut(why), status, more }
+    }
+}
