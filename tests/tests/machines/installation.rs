@@ -31,7 +31,8 @@ impl Installation {
     pub fn start(folder: &Path, sections: &str, variables: &[(&'static str, &'static str)]) -> Self {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let nowhere = Client::new("http://127.0.0.1:1", None, "test".parse().unwrap()).unwrap();
+        let nowhere =
+            Client::new("http://127.0.0.1:1", None, "test".parse::<sexton_model::Actor>().unwrap()).unwrap();
         std::fs::write(folder.join("consumers.toml"), sections).unwrap();
         let (folder, variables) = (folder.join("dev"), variables.to_vec());
         let mut this = Self { top, folder, variables, url: String::new(), client: nowhere, runtime };

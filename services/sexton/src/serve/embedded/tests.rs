@@ -90,7 +90,7 @@ impl Site {
         let stop = shutdown.clone();
         let server = serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned());
         tokio::spawn(async move { server.await });
-        let client = Client::new(&url, None, "test".parse().unwrap()).unwrap();
+        let client = Client::new(&url, None, "test".parse::<sexton_model::Actor>().unwrap()).unwrap();
         Self { embedded, client, folder, shutdown }
     }
 
