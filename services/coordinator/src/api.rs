@@ -1,8 +1,10 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
 mod batches;
+mod cancellations;
 mod in_force;
 mod problem;
+mod receipts;
 mod records;
 mod resources;
 mod review;
@@ -19,7 +21,7 @@ use axum::http::uri::Authority;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use secrecy::{ExposeSecret, SecretString};
 use sexton_api::HealthInfo;
@@ -57,11 +59,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/resources", get(resources::list))
         .route("/v1/resources/{kind}/{name}", get(resources::show))
+        .route("/v1/resources/{kind}/{name}/priority", put(cancellations::prioritize))
+        .route("/v1/cancellations", post(cancellations::cancel))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
         .route("/v1/preview", post(records::preview))
         .route("/v1/deletions/{id}", get(records::show))
         .route("/v1/deletions/{kind}/{name}", get(records::show_of))
+        .route("/v1/deletions/{id}/receipt", get(receipts::show))
         .route("/v1/deletions/{id}/cancel", post(records::cancel))
         .route("/v1/deletions/{id}/holds", post(records::hold))
         .route("/v1/deletions/{id}/holds/{hold}", delete(records::release))

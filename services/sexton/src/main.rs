@@ -2,11 +2,13 @@
 mod archived;
 mod arguments;
 mod batches;
+mod cancel;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;
 mod import;
 mod output;
+mod receipt;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;

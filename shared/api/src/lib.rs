@@ -4,10 +4,12 @@
 //! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod batches;
+mod cancellations;
 mod client;
 pub mod date;
 mod types;
 
 pub use batches::*;
+pub use cancellations::*;
 pub use client::{Client, ClientError};
 pub use types::*;

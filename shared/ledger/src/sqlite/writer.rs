@@ -10,7 +10,7 @@ use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, JobId};
+use sexton_model::{Actor, DeletionId, JobId, ResourceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -18,9 +18,11 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, inventory, pausing, reviewing, run};
+use super::{admitting, archive, attesting, inventory, pausing, receipts, restores, reviewing, run};
 use crate::known::Known;
-use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+use crate::{
+    Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NewReceipt, NotDone, Paused,
+};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
 /// their callers.
@@ -51,6 +53,8 @@ pub(super) enum Work {
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
     Archive(Box<Stub>),
+    Receipts(Vec<NewReceipt>),
+    Prioritize(ResourceId, i16, Actor),
     Compare,
 }
 
@@ -71,6 +75,8 @@ pub(super) enum Answer {
     Accept(bool),
     Attest(bool),
     Archive(bool),
+    Receipts(u64),
+    Prioritize(Result<(), NotDone>),
     Compare(Result<(), String>),
 }
 
@@ -215,6 +221,10 @@ fn one(
         }
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
+        Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
+        Work::Prioritize(resource, priority, by) => {
+            Answer::Prioritize(restores::prioritize(db, memory, staged, (resource, *priority, by))?)
+        }
         Work::Compare => {
             staged.write_counts(db)?;
             Answer::Compare(memory::compare(db, memory, staged)?)
