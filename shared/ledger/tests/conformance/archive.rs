@@ -203,6 +203,7 @@ pub async fn rows_go_only_whole_and_with_their_stub(fixture: &dyn Fixture) {
         "DELETE FROM targets",
         "DELETE FROM manifests",
         "DELETE FROM audit",
+        "DELETE FROM receipts",
     ] {
         let answer = fixture.attempt(sql).await;
         assert!(answer.is_err(), "{sql}: {answer:?}");
