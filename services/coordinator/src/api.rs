@@ -2,10 +2,12 @@
 mod access;
 mod archived;
 mod batches;
+mod cancellations;
 mod censuses;
 mod in_force;
 mod overrides;
 mod problem;
+mod receipts;
 mod records;
 mod resources;
 mod review;
@@ -20,7 +22,7 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use secrecy::SecretString;
 use sexton_api::HealthInfo;
@@ -59,11 +61,14 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/resources", get(resources::list))
         .route("/v1/resources/{kind}/{name}", get(resources::show))
+        .route("/v1/resources/{kind}/{name}/priority", put(cancellations::prioritize))
+        .route("/v1/cancellations", post(cancellations::cancel))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
         .route("/v1/preview", post(records::preview))
         .route("/v1/deletions/{id}", get(records::show))
         .route("/v1/deletions/{kind}/{name}", get(records::show_of))
+        .route("/v1/deletions/{id}/receipt", get(receipts::show))
         .route("/v1/deletions/{id}/cancel", post(records::cancel))
         .route("/v1/deletions/{id}/holds", post(records::hold))
         .route("/v1/deletions/{id}/holds/{hold}", delete(records::release))

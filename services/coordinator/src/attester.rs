@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use sexton_ledger::{Ledger, LedgerError};
 use sexton_model::attest::{Sequence, SignedCheckpoint, Unlinked};
+use sexton_model::receipt::{Receipt, SignedReceipt};
 use sexton_protocol::{AuthError, BeaconSigner, BeaconVerifier};
 
 use file::{FileError, Open};
@@ -114,6 +115,14 @@ impl Attester {
     /// How often a round is begun.
     pub fn every(&self) -> Duration {
         self.every
+    }
+
+    /// Sign a receipt, under the same key.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON, which would be a defect.
+    pub fn receipt(&self, receipt: &Receipt) -> Result<SignedReceipt, serde_json::Error> {
+        sexton_protocol::receipt::sign(receipt, &self.signer)
     }
 
     /// Why nothing more was signed the last time, if so.

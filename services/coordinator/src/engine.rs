@@ -19,6 +19,7 @@ use crate::follow::Follow;
 use crate::hindrance::Hindrance;
 use crate::hours;
 use crate::intake;
+use crate::notary;
 use crate::outbox::Outbox;
 use crate::watch::Batches;
 use crate::witness::Witness;
@@ -76,6 +77,8 @@ pub struct Engine {
     witness: Arc<Witness>,
     attester: Option<Attester>,
     archiver: Option<Archiver>,
+    /// Records whose purge has ended: their receipts are due.
+    pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
     reviewing: AtomicBool,
     batches: OnceLock<Batches>,
@@ -100,6 +103,7 @@ impl Engine {
             witness: options.witness,
             attester: None,
             archiver: None,
+            receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
             follow: Follow::default(),

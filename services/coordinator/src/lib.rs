@@ -17,6 +17,7 @@ pub mod follow;
 pub mod hindrance;
 pub mod hours;
 pub mod intake;
+pub mod notary;
 pub mod outbox;
 pub mod plans;
 pub mod policy;

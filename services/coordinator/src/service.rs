@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use sexton_bus::{Bus, BusError, Queue};
 use sexton_ledger::LedgerError;
+use sexton_model::DeletionId;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
-use crate::{archiver, attester};
+use crate::{archiver, attester, notary};
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
 /// decided.
@@ -77,6 +78,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(checkpoint(engine.clone(), shutdown.clone()));
     tasks.spawn(attest(engine.clone(), shutdown.clone()));
     tasks.spawn(archive(engine.clone(), shutdown.clone()));
+    tasks.spawn(receipts(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -246,6 +248,37 @@ async fn round(engine: &Engine, shutdown: &CancellationToken) {
     let mut left = Some(attester::Round::default());
     while let Some(round) = left.take().filter(|_| !shutdown.is_cancelled()) {
         left = attester.go_on(&*engine.ledger, round).await;
+    }
+}
+
+/// Sign receipts as purges end; and, as often as heads are signed, look for those that were missed.
+async fn receipts(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let Some(attester) = engine.attester() else { return };
+    let mut tick = interval(attester.every());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // The first round comes at once: whoever was killed has left something unsigned.
+        let mut left = tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => Some(DeletionId(0)),
+            () = engine.receipts.some.notified() => None,
+        };
+        loop {
+            match notary::sign_noted(&engine.receipts, attester, &*engine.ledger).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    complain("receipts are signed later", &error);
+                    break;
+                }
+            }
+        }
+        while let Some(after) = left.take().filter(|_| !shutdown.is_cancelled()) {
+            match notary::go_on(attester, &*engine.ledger, after).await {
+                Ok(next) => left = next,
+                Err(error) => complain("receipts are signed later", &error),
+            }
+        }
     }
 }
 

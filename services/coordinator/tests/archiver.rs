@@ -350,7 +350,7 @@ async fn an_archived_record_says_where_it_is() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, router(Arc::new(api))).await });
-    let client = Client::new(&url, None, "ops".parse().unwrap()).unwrap();
+    let client = Client::new(&url, None, "ops".parse::<sexton_model::Actor>().unwrap()).unwrap();
 
     assert_eq!(client.deletion(&id.to_string()).await.unwrap().id, id);
     assert!(

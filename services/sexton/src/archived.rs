@@ -14,10 +14,10 @@ use sexton_protocol::archive::{Opened, open, sha256};
 
 use crate::arguments::Format;
 use crate::output::write;
-use crate::show;
+use crate::{receipt, show};
 
 /// Largest file of keys, in bytes: hundreds of keys.
-const KEYS_MAX_BYTES: u64 = 1 << 16;
+pub(crate) const KEYS_MAX_BYTES: u64 = 1 << 16;
 
 /// What is found.
 #[derive(Serialize)]
@@ -28,6 +28,9 @@ struct Found {
     key_id: String,
     /// `verified`, or why not.
     document: String,
+    /// `verified` and what it says, or why not; none if the record was not purged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<String>,
     record: DeletionInfo,
 }
 
@@ -43,20 +46,27 @@ pub fn check((file, key): (&Path, &Path), format: Format, trail: bool) -> anyhow
     let bytes = read(file, FILE_MAX_BYTES)?;
     let no_file = || format!("{}: it is no file of an archive", file.display());
     let opened = open(&bytes, &keys).with_context(no_file)?;
-    let good = opened.signed.is_ok() && opened.sound.is_ok();
-    let found = found(&opened, hex(&sha256(&bytes))).with_context(no_file)?;
+    let receipt =
+        opened.document.receipt.as_ref().map(|signed| receipt::verdict(signed, &opened.document, &keys));
+    let good = opened.signed.is_ok() && opened.sound.is_ok() && !matches!(receipt, Some(Err(_)));
+    let receipt = receipt.map(|said| match said {
+        Ok(said) => format!("verified: {said}"),
+        Err(why) => format!("NOT VERIFIED: {why}"),
+    });
+    let found = Found { receipt, ..found(&opened, hex(&sha256(&bytes))).with_context(no_file)? };
     write(format, &found, |found| {
         show::deletion(&found.record, trail)
             + &format!(
                 "\nsha256      {}\nsignature   {} (key {})\ndocument    {}\n",
                 found.sha256, found.signature, found.key_id, found.document
             )
+            + &found.receipt.as_ref().map(|said| format!("receipt     {said}\n")).unwrap_or_default()
     })?;
     Ok(good)
 }
 
 /// A file, as far as it is not longer than any of its sort.
-fn read(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, most: u64) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
     file.take(most + 1).read_to_end(&mut bytes).with_context(|| format!("reading {}", path.display()))?;
@@ -73,7 +83,14 @@ fn found(opened: &Opened, sha256: String) -> Result<Found, serde_json::Error> {
     }
     let document = said(&opened.sound);
     let record = story(&opened.document, document.clone())?;
-    Ok(Found { sha256, signature: said(&opened.signed), key_id: opened.key_id.clone(), document, record })
+    Ok(Found {
+        sha256,
+        signature: said(&opened.signed),
+        key_id: opened.key_id.clone(),
+        document,
+        receipt: None,
+        record,
+    })
 }
 
 /// A record that is over, as `show` shows it.
@@ -102,6 +119,7 @@ fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json:
         waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(&d, waiver)).collect(),
         undo: undo.to_owned(),
         cancel_until: None,
+        receipt: None,
         targets: document.targets.clone(),
         trail: trail.map(|(seq, event, hash)| TrailLine { seq, event, hash: hex(&hash) }).collect(),
         chain,
@@ -178,6 +196,7 @@ mod tests {
             manifests: vec![],
             events: vec![Link { seq: 1, body, hash: head }],
             head,
+            receipt: None,
         }
     }
 

@@ -101,13 +101,38 @@ pub enum Command {
         #[arg(long)]
         trail: bool,
     },
-    /// Bring the resource back. Until the hard stage begins.
-    Cancel {
+    /// Show the receipt of a record whose purge is over: what was seen of each subsystem, when, and what remains. With
+    /// -o json: signed, as `sexton verify --receipt` checks it.
+    Receipt {
         /// A record or its resource.
         what: String,
-        /// Why.
+    },
+    /// Bring the resource back. Until the hard stage begins. Or all of a scope, in the order of their priority.
+    Cancel {
+        /// A record or its resource.
+        #[arg(required_unless_present = "scope")]
+        what: Option<String>,
+        /// Instead, all live records of this scope and of those below it. What is too late, or fails, is listed; it may be
+        /// repeated.
+        #[arg(long, conflicts_with = "what")]
+        scope: Option<Scope>,
+        /// Only show what would come back, in which order, and until when.
         #[arg(long)]
-        reason: String,
+        dry_run: bool,
+        /// Do not ask before a scope is cancelled.
+        #[arg(long, requires = "scope")]
+        yes: bool,
+        /// Why.
+        #[arg(long, required_unless_present = "dry_run")]
+        reason: Option<String>,
+    },
+    /// Say when a resource is restored: lower goes first. Also while restores wait for their turn.
+    #[command(allow_negative_numbers = true)]
+    Priority {
+        /// The resource, such as vm/web01.
+        resource: ResourceId,
+        /// From -32768 to 32767; 100 unless it was registered with another.
+        priority: i16,
     },
     /// Place a hold: a reason not to go on. Any number may stand.
     Hold {
@@ -244,7 +269,11 @@ pub enum Command {
     /// before; and that the job table's chains still hold, and still say what was signed.
     Verify {
         /// The file: a coordinator's, or a copy of it.
-        file: PathBuf,
+        #[arg(required_unless_present = "receipt")]
+        file: Option<PathBuf>,
+        /// Instead, check a receipt, as `sexton receipt -o json` writes it, without asking anybody.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "offline"])]
+        receipt: Option<PathBuf>,
         /// The public keys that may have signed it: keys/beacon.public.toml, or of `sexton serve`
         /// FILE.audit.public.toml beside the job table. Better a copy that was kept elsewhere.
         #[arg(long)]
@@ -370,6 +399,7 @@ impl Command {
             | Self::Token { command: TokenCommand::List }
             | Self::Whoami
             | Self::Verify { .. }
+            | Self::Receipt { .. }
             | Self::Archived { .. }
             | Self::Watch { .. }
             | Self::Name { .. }
@@ -380,10 +410,12 @@ impl Command {
             Self::Census { file } => file.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
             Self::Review { accept, .. } => !accept,
-            Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } => *dry_run,
+            Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } | Self::Cancel { dry_run, .. } => {
+                *dry_run
+            }
             Self::Register { .. }
             | Self::Delete { .. }
-            | Self::Cancel { .. }
+            | Self::Priority { .. }
             | Self::Hold { .. }
             | Self::Release { .. }
             | Self::Token { .. }

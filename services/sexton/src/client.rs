@@ -21,7 +21,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, census, import, show, tokens};
+use crate::{batches, cancel, census, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -62,7 +62,11 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             say(keys(make, command)?.trim_end())?;
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Verify { file, key, offline: true } => {
+        Command::Verify { receipt: Some(receipt), key, .. } => {
+            let good = crate::receipt::check((&receipt, &key), arguments.output)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Verify { file: Some(file), key, offline: true, .. } => {
             return verify(None, arguments.output, (&file, &key)).await;
         }
         _ => {}
@@ -142,17 +146,17 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             }
             info => write(format, &info?, |info| show::deletion(info, trail))?,
         },
-        Command::Cancel { what, reason } => {
-            let before = client.deletion(&what).await?;
-            let outcome = client.cancel(before.id, &reason).await?;
-            write(format, &outcome, |o| {
-                let (id, resource) = (before.id, &before.resource.id);
-                let word = o.status.word();
-                match o.status.live() {
-                    true => format!("{id} of {resource} is {word}. sexton watch {id}"),
-                    // Nothing had been done yet that would have to be taken back.
-                    false => format!("{id} of {resource} is {word}, and over"),
-                }
+        Command::Cancel { what: None, scope, dry_run, yes, reason } => {
+            let scope = scope.context("expected a record, a resource, or --scope")?;
+            return cancel::scope(client, format, &scope, (dry_run, yes), reason).await;
+        }
+        Command::Cancel { what: Some(what), dry_run, reason, .. } => {
+            cancel::one(client, format, &what, reason.filter(|_| !dry_run)).await?;
+        }
+        Command::Priority { resource, priority } => {
+            let info = client.prioritize(&resource, priority).await?;
+            write(format, &info, |info| {
+                format!("{resource} has priority {}: lower is restored first", info.resource.priority)
             })?;
         }
         Command::Hold { what, reason } => {
@@ -215,7 +219,14 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Audit { access: false } => return audit(client, format).await,
         Command::Token { command } => tokens::command(client, format, command).await?,
         Command::Whoami => tokens::whoami(client, format).await?,
-        Command::Verify { file, key, .. } => return verify(Some(client), format, (&file, &key)).await,
+        Command::Verify { file, key, .. } => {
+            let file = file.context("expected a file of signed checkpoints")?;
+            return verify(Some(client), format, (&file, &key)).await;
+        }
+        Command::Receipt { what } => {
+            let id = id_of(client, &what).await?;
+            crate::receipt::show(&client.receipt(id).await?, format)?;
+        }
         Command::Retry { what } => {
             let id = id_of(client, &what).await?;
             let outcome = client.retry(id).await?;
@@ -388,7 +399,7 @@ async fn pages(client: &Client, mut query: ListQuery, limit: usize) -> anyhow::R
 
 fn lines(items: &[DeletionLine]) -> String {
     table(
-        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "why"],
+        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "cancel", "why"],
         items.iter().map(|d| {
             [
                 d.id.to_string(),
@@ -398,6 +409,7 @@ fn lines(items: &[DeletionLine]) -> String {
                 d.job.map(|j| j.to_string()).unwrap_or_default(),
                 d.state.map(|s| s.to_string()).unwrap_or_default(),
                 moment(d.due_at),
+                if d.cancel { "possible" } else { "" }.to_owned(),
                 d.why.clone(),
             ]
         }),

@@ -2,12 +2,14 @@
 mod archived;
 mod arguments;
 mod batches;
+mod cancel;
 mod census;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;
 mod import;
 mod output;
+mod receipt;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;

@@ -52,7 +52,15 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     text += &drift(info);
     text += &format!("undo        {}\n", info.undo);
     if let Some(until) = info.cancel_until {
-        text += &format!("cancel      at least until {}\n", moment(Some(until)));
+        let hard = info.jobs.iter().find(|job| job.job == JobKind::Stage(Stage::Hard)).map(|job| job.state);
+        let word = match hard {
+            Some(StateName::Scheduled | StateName::Held) | None => "cancel",
+            Some(_) => "rescue",
+        };
+        text += &format!("{word:<12}at least until {} UTC\n", moment(Some(until)));
+    }
+    if let Some(receipt) = &info.receipt {
+        text += &format!("receipt     {receipt}\n");
     }
     text += &timeline(info);
     if let Some(next) = info.jobs.iter().find(|job| !job.state.over()) {
@@ -95,7 +103,13 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
     if let Some(ceiling) = &created.ceiling {
         text += &format!("ceiling     {ceiling}\n");
     }
-    text + &format!("sexton show {id}\nsexton cancel {id} --reason …   (until the hard stage begins)")
+    let until = match created.cancel_until {
+        Some(at) => {
+            format!("brings it back until the hard stage begins: {} UTC at the earliest", moment(Some(at)))
+        }
+        None => "brings it back until the hard stage begins".to_owned(),
+    };
+    text + &format!("sexton show {id}\nsexton cancel {id} --reason …   ({until})")
 }
 
 /// What a deletion would do, and what would stop it.

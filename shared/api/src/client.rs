@@ -10,10 +10,12 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
+use sexton_model::receipt::SignedReceipt;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest, WhoAmI};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
+use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
@@ -232,6 +234,15 @@ impl Client {
         self.send("looking into the archive", self.request(Method::GET, &path)).await
     }
 
+    /// The signed receipt of a record whose purge is over.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn receipt(&self, id: DeletionId) -> Result<SignedReceipt, ClientError> {
+        let path = format!("/v1/deletions/{id}/receipt");
+        self.send("reading a receipt", self.request(Method::GET, &path)).await
+    }
+
     /// Cancel it: the resource comes back.
     ///
     /// # Errors
@@ -239,6 +250,27 @@ impl Client {
     pub async fn cancel(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
         let body = Reason { reason: reason.to_owned() };
         self.post("cancelling a deletion", &format!("/v1/deletions/{id}/cancel"), &body).await
+    }
+
+    /// Cancel one page of a scope's live records, or show what that would restore.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn cancel_scope(&self, body: &CancelScope) -> Result<Cancellations, ClientError> {
+        self.post("cancelling a scope", "/v1/cancellations", body).await
+    }
+
+    /// Say when a resource is restored: lower goes first.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn prioritize(
+        &self,
+        resource: &ResourceId,
+        priority: i16,
+    ) -> Result<ResourceInfo, ClientError> {
+        let request = self.request(Method::PUT, &format!("/v1/resources/{resource}/priority"));
+        self.send("changing a priority", request.json(&Prioritize { priority })).await
     }
 
     /// Place a hold.

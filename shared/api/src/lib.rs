@@ -5,6 +5,7 @@
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod access;
 mod batches;
+mod cancellations;
 mod census;
 mod client;
 pub mod date;
@@ -12,6 +13,7 @@ mod types;
 
 pub use access::*;
 pub use batches::*;
+pub use cancellations::*;
 pub use census::*;
 pub use client::{Client, ClientError};
 pub use types::*;

@@ -123,6 +123,9 @@ pub struct Created {
     /// When its purge is due, with which its data is destroyed, as far as one can say: never earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purge_at: Option<Timestamp>,
+    /// Until when a cancel is certain to be taken: when its hard stage is due, as far as one can say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
     /// What was asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<String>,
@@ -145,6 +148,7 @@ impl Created {
             deletion: d.id,
             soft_at: due(Stage::Soft),
             purge_at: due(Stage::Purge),
+            cancel_until: due(Stage::Hard),
             late,
             ceiling,
             crowd: None,
@@ -153,7 +157,15 @@ impl Created {
 
     /// The answer if nothing can be said of what lies ahead.
     pub fn unread(deletion: DeletionId) -> Self {
-        Self { deletion, soft_at: None, purge_at: None, late: Vec::new(), ceiling: None, crowd: None }
+        Self {
+            deletion,
+            soft_at: None,
+            purge_at: None,
+            cancel_until: None,
+            late: Vec::new(),
+            ceiling: None,
+            crowd: None,
+        }
     }
 }
 
@@ -294,6 +306,9 @@ pub struct DeletionLine {
     /// Why it does not go on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// Whether a cancel would still be taken; [`DeletionInfo`] says what it would take back, and until when.
+    #[serde(default)]
+    pub cancel: bool,
 }
 
 /// One job of a record.
@@ -396,9 +411,13 @@ pub struct DeletionInfo {
     pub waivers: Vec<WaiverInfo>,
     /// What can still be undone, in a sentence.
     pub undo: String,
-    /// Until when a cancel is certain to be taken: the earliest the hard stage can begin.
+    /// Until when a cancel is certain to be taken: the earliest the hard stage can begin. Once it has begun: the earliest
+    /// that purge can, until which the data is there to be rescued by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
+    /// What its receipt says, in a sentence; none before purge is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
     /// Pinned targets.
     pub targets: BTreeMap<Instance, Value>,
     /// The audit trail.

@@ -35,6 +35,7 @@ pub struct StubFilter {
 #[async_trait]
 pub trait Archive: Send + Sync + 'static {
     /// Records that ended before `before`, those that ended first first: behind `after`, at most `limit` (1 to 1000).
+    /// What was purged waits for its receipt.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -20,7 +20,9 @@ mod grown;
 mod known;
 mod limits;
 pub mod postgres;
+mod receipts;
 mod recent;
+mod restores;
 mod round;
 pub mod row;
 pub mod rules;
@@ -55,6 +57,8 @@ pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use census::Counted;
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
+pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
+pub use restores::{LiveRecord, Restores, WITHIN_MAX};
 pub use view::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Grown, Health, InstanceState, Page,
     ResourceFilter, ResourceView, Verified, WAITING_MAX,
@@ -168,7 +172,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access {
+pub trait Ledger: DueReader + Access + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
@@ -183,7 +187,8 @@ pub trait Ledger: DueReader + Access {
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError>;
 
     /// Jobs in line or due for one instance (`None`: those that need nobody but the coordinator), at most
-    /// `limit`: what freed credit is given to. Restores come from both lanes' own lines.
+    /// `limit`: what freed credit is given to. Restores come from both lanes' own lines, in the order of their
+    /// resources' priority as it is now.
     async fn next_for(
         &self,
         instance: Option<&Instance>,

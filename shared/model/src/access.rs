@@ -95,7 +95,7 @@ pub enum Permission {
     Release,
     /// Pause, and lift a pause.
     Pause,
-    /// Park a job, and have it tried again.
+    /// Park a job, have it tried again, and say who is restored first.
     Steer,
     /// Let a step pass, or say what belongs to a deletion.
     Waive,
@@ -170,7 +170,7 @@ impl Permission {
             Self::Cancel => "cancelling a deletion that somebody else asked for",
             Self::Release => "releasing a hold that somebody else placed",
             Self::Pause => "pausing, and lifting a pause,",
-            Self::Steer => "parking and retrying",
+            Self::Steer => "parking, retrying and setting priorities",
             Self::Waive => "waiving a step",
             Self::Rescue => "rescuing a resource",
             Self::Approve => "approving a batch",

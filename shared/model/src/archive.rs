@@ -17,6 +17,7 @@ use crate::audit::{self, AuditEvent, Broken, Hash};
 use crate::deletion::{Deletion, Record, RecordStatus};
 use crate::id::{DeletionId, Instance, JobId, ResourceId};
 use crate::job::Job;
+use crate::receipt::SignedReceipt;
 use crate::time::Timestamp;
 
 /// How a document is written. Whoever changes that counts on.
@@ -64,6 +65,9 @@ pub struct Document {
     /// Hash of the last event, as the job table had it beside the trail.
     #[serde(with = "audit::hex_form")]
     pub head: Hash,
+    /// What proves that its purge is over; a record that was not purged has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<SignedReceipt>,
 }
 
 /// One step's manifest.
@@ -279,6 +283,7 @@ mod tests {
                 Link { seq: 2, body: "b".into(), hash: two },
             ],
             head: two,
+            receipt: None,
         }
     }
 

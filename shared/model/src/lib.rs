@@ -10,7 +10,8 @@
 //! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
-//! deletion would do in [`preview`], who may do what in [`access`].
+//! deletion would do in [`preview`], what proves that it is done in [`receipt`],
+//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`].
 pub mod access;
 pub mod archive;
 pub mod attest;
@@ -27,12 +28,14 @@ pub mod job;
 pub mod outlook;
 pub mod plan;
 pub mod preview;
+pub mod receipt;
 pub mod resource;
 pub mod retry;
 pub mod statement;
 pub mod step;
 pub mod targets;
 pub mod time;
+pub mod undo;
 
 pub use id::{
     ActionName, Actor, DeletionId, Fence, Instance, InvalidId, JobId, Kind, ResourceId, Scope, Subsystem,

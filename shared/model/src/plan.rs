@@ -70,7 +70,8 @@ pub enum Performer {
 pub enum OwnStep {
     /// `inventory.remove`: the resource leaves a tombstone until recycle.
     RemoveFromInventory,
-    /// `receipt`: the per-subsystem proof can be drawn up from here on.
+    /// `receipt`: says on the event channel that all before it is done. The receipt itself is drawn up and signed once
+    /// purge is over, whether a plan has this step or not.
     Receipt,
 }
 

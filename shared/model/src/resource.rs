@@ -105,7 +105,7 @@ pub struct Resource {
     pub identity: Identity,
     /// How dangerous it is to delete or to forget.
     pub criticality: Criticality,
-    /// Who is to be restored first: lower goes first. Kept and shown; restores do not go by it yet.
+    /// Who is restored first: lower goes first. As it is registered now, also of what has a record.
     #[serde(default = "default_priority")]
     pub priority: i16,
     /// Redundancy groups it belongs to. Kept and shown; no belt goes by them yet.

@@ -45,11 +45,13 @@ pub enum Direction {
     Archive,
     /// Coordinators to whoever reads what stays of an archived record. Signed, and no message: it is kept.
     Stub,
+    /// Coordinators to whoever wants to know that a purge is complete. Signed, and no message: it is kept.
+    Receipt,
 }
 
 impl Direction {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Order,
         Self::Outcome,
         Self::StageDue,
@@ -60,6 +62,7 @@ impl Direction {
         Self::Checkpoint,
         Self::Archive,
         Self::Stub,
+        Self::Receipt,
     ];
 
     /// The label that is authenticated before the body.
@@ -75,6 +78,7 @@ impl Direction {
             Self::Checkpoint => "checkpoint",
             Self::Archive => "archive",
             Self::Stub => "stub",
+            Self::Receipt => "receipt",
         }
     }
 }

@@ -6,7 +6,7 @@
 //! the coordinators may speak ([`BeaconSigner`]). Nothing here does I/O or reads a clock.
 //!
 //! Where to look: the messages in [`message`], which of them travel together in [`channel`], the envelope in
-//! [`envelope`], MACs in [`auth`], signatures in [`sign`], what is signed to be kept in [`archive`], key files in
+//! [`envelope`], MACs in [`auth`], signatures in [`sign`], what is signed to be kept in [`archive`] and [`receipt`], key files in
 //! [`keyfile`], JSON Schema and AsyncAPI in [`schema`].
 //!
 //! On the way in, verify first and decode afterwards: nothing is parsed that nobody vouches for.
@@ -16,6 +16,7 @@ pub mod channel;
 pub mod envelope;
 pub mod keyfile;
 pub mod message;
+pub mod receipt;
 pub mod rotate;
 pub mod schema;
 pub mod sign;

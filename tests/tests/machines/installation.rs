@@ -40,7 +40,7 @@ impl Installation {
         let config = std::fs::read_to_string(this.folder.join("sexton.toml")).unwrap();
         let listen = config.lines().find_map(|l| l.strip_prefix("listen = ")).unwrap();
         this.url = format!("http://{}", listen.trim_matches('"'));
-        this.client = Client::new(&this.url, None, "test".parse().unwrap()).unwrap();
+        this.client = Client::new(&this.url, None, "test".parse::<sexton_model::Actor>().unwrap()).unwrap();
         this
     }
 

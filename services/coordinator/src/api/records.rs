@@ -25,7 +25,7 @@ use sexton_service::trace::Span;
 use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, Asker, By, Caller, Shared, archived, views};
+use super::{Api, Asker, By, Caller, Shared, archived, receipts, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -211,8 +211,9 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
         return Err(archived::missing(api, id).await?);
     };
     let chain = api.engine.ledger.verify_chain(id).await?;
+    let receipt = receipts::sentence(api, &view.deletion).await?;
     let around = views::Around { day: facts.day, now: facts.now, instances: &instances };
-    Ok(Json(views::deletion(view, &around, chain)))
+    Ok(Json(DeletionInfo { receipt, ..views::deletion(view, &around, chain) }))
 }
 
 pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<DeletionInfo>, Refused> {

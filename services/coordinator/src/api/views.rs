@@ -11,11 +11,11 @@ use sexton_model::audit::Broken;
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::belts::one_shot::OneShot;
-use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 use sexton_model::outlook::{Estimate, estimates};
 use sexton_model::time::Day;
-use sexton_model::{Instance, Timestamp};
+use sexton_model::{Instance, Timestamp, undo};
 
 use crate::engine::Engine;
 use crate::hindrance::Hindrance;
@@ -35,6 +35,7 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
         state,
         due_at,
         why,
+        cancel: undo::by_line(row.status, job.zip(state)),
     }
 }
 
@@ -48,7 +49,7 @@ pub(super) struct Around<'a> {
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
     let d = view.deletion;
     let record = d.record.clone();
-    let (undo, cancel_until) = undo(&d, around.day, around.now);
+    let undo::Undo { words, until, .. } = undo::undo(&d, around.day, around.now);
     DeletionInfo {
         id: d.id,
         resource: record.resource.clone(),
@@ -62,8 +63,9 @@ pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<()
         jobs: jobs(&d, around),
         holds: d.holds.clone(),
         waivers: d.waivers.iter().filter_map(|w| WaiverInfo::of(&d, w)).collect(),
-        undo,
-        cancel_until,
+        undo: words,
+        cancel_until: until,
+        receipt: None,
         targets: view.targets,
         trail: view.audit.into_iter().map(trail_line).collect(),
         chain: match chain {
@@ -136,43 +138,6 @@ fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, arou
         steps: (job.cursor, u16::try_from(total).unwrap_or(u16::MAX)),
         step: d.step_at(job).filter(|_| !job.state.name().over()).map(|(_, _, step)| step.name.clone()),
         why,
-    }
-}
-
-/// What can still be undone, and until when that is certain.
-fn undo(d: &Deletion, day: Day, now: Timestamp) -> (String, Option<Timestamp>) {
-    match d.status {
-        RecordStatus::Restoring => ("it is being restored".to_owned(), None),
-        RecordStatus::Cancelled => ("it was cancelled and restored".to_owned(), None),
-        RecordStatus::Rescued => ("it was saved by hand".to_owned(), None),
-        RecordStatus::Recycled => ("nothing any more: the deletion is complete".to_owned(), None),
-        RecordStatus::Live if d.stage_job(Stage::Purge).is_some_and(|job| job.state.name().over()) => {
-            ("nothing any more: purge is over, and the name is kept until recycle".to_owned(), None)
-        }
-        RecordStatus::Live if d.claimed(Stage::Purge) => {
-            ("nothing any more: purge has begun, which destroys the data".to_owned(), None)
-        }
-        RecordStatus::Live if d.claimed(Stage::Hard) => (
-            "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
-             hand, then `sexton rescue`"
-                .to_owned(),
-            None,
-        ),
-        RecordStatus::Live => {
-            let until = estimates(d, day, now).get(&Stage::Hard).map(|e| e.at);
-            let undo = d.undo_list();
-            let steps: Vec<_> = undo
-                .iter()
-                .filter_map(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index)))
-                .map(|step| step.name.as_str())
-                .collect();
-            let text = if steps.is_empty() {
-                "everything: nothing was changed yet; `sexton cancel` ends it".to_owned()
-            } else {
-                format!("everything: `sexton cancel` takes back {}", steps.join(", "))
-            };
-            (text, until)
-        }
     }
 }
 
@@ -256,58 +221,5 @@ pub(super) fn health(
             Hindrance::Review | Hindrance::Witness { .. } => None,
         }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-    use sexton_model::DeletionId;
-    use sexton_model::catalogue::Catalogue;
-    use sexton_model::plan::Plan;
-
-    use super::*;
-
-    const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
-        [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
-        [stages.hard]\noffset_days = 1\nsteps = []\n[stages.purge]\noffset_days = 2\nsteps = []\n\
-        [stages.recycle]\noffset_days = 3\nsteps = []\n";
-
-    #[test]
-    fn what_can_be_undone_is_said_as_it_is() {
-        let record = json!({
-            "resource": {
-                "id": "vm/web01", "scope": "acme", "identity": {"uuid": "u"}, "criticality": "irreplaceable",
-            },
-            "due": {"date": "2026-12-01", "zone": "UTC", "moment": 0}, "requested_by": "ops",
-            "reason": "no longer needed", "created_at": 0,
-        });
-        let day = Day::Rehearsal { length_ms: 1 };
-        let plan = Arc::new(Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap());
-        let mut d =
-            Deletion::draw_up(DeletionId(17), serde_json::from_value(record).unwrap(), plan, day).unwrap();
-        let mut all = vec![undo(&d, day, Timestamp(0)).0];
-        for stage in Stage::ALL {
-            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
-            job.state = JobState::Ready { since: Timestamp(1), blocked: None };
-            all.push(undo(&d, day, Timestamp(1)).0);
-            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
-            (job.state, job.ended_at) = (JobState::Done, Some(Timestamp(2)));
-            all.push(undo(&d, day, Timestamp(2)).0);
-        }
-        d.status = RecordStatus::Recycled;
-        all.push(undo(&d, day, Timestamp(3)).0);
-        all.dedup();
-        let begins = [
-            "everything: ",
-            "it cannot be cancelled any more; its data is there until purge begins",
-            "nothing any more: purge has begun, which destroys the data",
-            "nothing any more: purge is over, and the name is kept until recycle",
-            "nothing any more: the deletion is complete",
-        ];
-        assert_eq!(all.len(), begins.len(), "{all:#?}");
-        assert!(all.iter().zip(begins).all(|(said, begin)| said.starts_with(begin)), "{all:#?}");
     }
 }

@@ -34,6 +34,7 @@ impl Engine {
             }
         }
         let Some(now) = decided.iter().map(|d| d.at).max() else { return Vec::new() };
+        self.receipts.note(&decided);
         let ordered = decided.iter().filter(|d| d.dispatch.is_some()).count();
         self.counters.decided.fetch_add(decided.len() as u64, Ordering::Relaxed);
         self.counters.ordered.fetch_add(ordered as u64, Ordering::Relaxed);

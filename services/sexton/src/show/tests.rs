@@ -55,6 +55,7 @@ fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
         waivers: Vec::new(),
         undo: String::new(),
         cancel_until: None,
+        receipt: None,
         targets: BTreeMap::new(),
         trail: vec![TrailLine { seq: 1, event, hash: String::new() }],
         chain: "verified".into(),

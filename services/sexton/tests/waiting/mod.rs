@@ -6,10 +6,15 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Look again and again until `seen`.
-pub fn until(what: &str, mut seen: impl FnMut() -> bool) {
+pub fn until(what: &str, seen: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, seen);
+}
+
+/// The same, of what takes longer.
+pub fn until_within(patience: Duration, what: &str, mut seen: impl FnMut() -> bool) {
     let began = Instant::now();
     while !seen() {
-        assert!(began.elapsed() < PATIENCE, "not seen within {PATIENCE:?}: {what}");
+        assert!(began.elapsed() < patience, "not seen within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -12,12 +12,14 @@ use sqlx::{PgPool, Row as _};
 
 use super::error::{all_there, corrupt, doing};
 use super::resources::page;
-use super::{SNAPSHOT, codes, jobs, open, views};
+use super::{SNAPSHOT, codes, jobs, open, receipts, views};
 use crate::archive::{Archive, Ended, StubFilter, readable};
 use crate::{LedgerError, Page};
 
 const ENDED: &str = "SELECT ended_at, id FROM deletions WHERE NOT live AND ended_at < $1 AND (ended_at, id) > ($2, $3) \
      AND EXISTS (SELECT 1 FROM attested a WHERE a.chain = 'd-' || id AND a.seq = audit_seq) \
+     AND (EXISTS (SELECT 1 FROM receipts r WHERE r.deletion_id = id) \
+     OR NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = deletions.id * 8 + 3 AND j.state = 7)) \
      ORDER BY ended_at, id LIMIT $4";
 const RECORD: &str = "SELECT d.resource, d.status, d.ended_at, d.audit_seq, d.audit_head, r.body, p.body, l.ledger \
      FROM ledger l, deletions d JOIN records r ON r.deletion_id = d.id JOIN plans p ON p.digest = d.plan \
@@ -173,6 +175,7 @@ async fn document(db: &mut PgConnection, id: DeletionId, head: &PgRow) -> Result
         manifests: manifests(db, id).await?,
         events: events(db, id).await?,
         head: head.try_get(4).map_err(part())?,
+        receipt: receipts::read(db, id).await?,
     })
 }
 

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use super::error::doing;
-use super::open;
+use super::{open, restores};
 use crate::{DueReader, LedgerError};
 
 /// Line by line (a skip scan over the queue index), and in each the due of every rank: nothing that is not due
@@ -27,9 +27,6 @@ const DUE: &str = "WITH RECURSIVE lines AS ( \
             AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY due_at, id LIMIT $1) \
        ) q ORDER BY q.rank, q.due_at, q.id LIMIT $1) j \
      WHERE l.wants IS NOT NULL ORDER BY j.rank, j.due_at, j.id";
-
-const NEXT_RESTORES: &str = "SELECT id FROM due_jobs WHERE wants = $1 AND rank = 0 \
-     AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY due_at, id LIMIT $2";
 
 const NEXT_STAGES: &str = "SELECT q.id FROM ( \
          (SELECT id, rank, due_at FROM due_jobs WHERE wants = $1 AND rank = 1 \
@@ -96,7 +93,7 @@ pub(super) async fn next_for(
     limit: u32,
 ) -> Result<Vec<JobId>, LedgerError> {
     let statement = match lane {
-        Lane::Restores => NEXT_RESTORES,
+        Lane::Restores => return restores::in_line(pool, instance, limit.clamp(1, LIMIT_MAX)).await,
         Lane::Stages => NEXT_STAGES,
     };
     let ids: Vec<i64> = sqlx::query_scalar(statement)

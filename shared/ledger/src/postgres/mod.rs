@@ -27,8 +27,10 @@ mod memory;
 mod one_shots;
 mod open;
 mod pause;
+mod receipts;
 mod records;
 mod resources;
+mod restores;
 mod review;
 mod roles;
 mod run;
@@ -49,6 +51,7 @@ use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
+use sexton_model::receipt::SignedReceipt;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
@@ -62,8 +65,9 @@ use crate::known::Known;
 use crate::round::Round;
 use crate::{
     Admitted, Alive, Approval, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
-    DeletionView, DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion,
-    NotDone, Options, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
+    DeletionView, DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, LiveRecord,
+    NewDeletion, NewReceipt, NotDone, Options, Page, Paused, RECEIPTS_MAX, Receipts, ReceiptsDue,
+    ResourceFilter, ResourceView, Restores, Stopped, StubFilter, Verified,
 };
 use error::doing;
 
@@ -363,5 +367,38 @@ impl Ledger for PgLedger {
     async fn stubs(&self, filter: &StubFilter) -> Result<Page<Stub>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading stubs"))?;
         archive::stubs(&mut db, filter).await
+    }
+}
+
+#[async_trait]
+impl Receipts for PgLedger {
+    async fn receipts_due(&self, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+        receipts::due(self, after).await
+    }
+
+    async fn keep_receipts(&self, new: Vec<NewReceipt>) -> Result<u64, LedgerError> {
+        within("receipts", new.len(), RECEIPTS_MAX)?;
+        receipts::keep(self, &new).await
+    }
+
+    async fn receipt(&self, id: DeletionId) -> Result<Option<SignedReceipt>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading a receipt"))?;
+        receipts::read(&mut db, id).await
+    }
+}
+
+#[async_trait]
+impl Restores for PgLedger {
+    async fn live_within(&self, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+        restores::within(&self.pool, scope).await
+    }
+
+    async fn prioritize(
+        &self,
+        resource: &ResourceId,
+        priority: i16,
+        by: &Actor,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        resources::prioritize(self, resource, priority, by).await
     }
 }

@@ -103,6 +103,29 @@ async fn attempt(
     Ok(results)
 }
 
+/// Change the priority of one that is registered, as it is found under its lock.
+pub(super) async fn prioritize(
+    ledger: &PgLedger,
+    id: &ResourceId,
+    priority: i16,
+    by: &Actor,
+) -> Result<Result<(), NotDone>, LedgerError> {
+    let mut tx = ledger.pool.begin().await.map_err(doing("beginning to change a priority"))?;
+    let ids = [id.to_string()];
+    sqlx::query(LOCK).bind(&ids[..]).execute(&mut *tx).await.map_err(doing("locking a resource"))?;
+    let mut there = read(&mut tx, &ids).await?;
+    let found = there.get(id).filter(|there| there.presence == Presence::Registered);
+    let Some(found) = found else { return Ok(Err(NotDone::NotRegistered(id.clone()))) };
+    let resource = Resource { priority, ..found.resource.clone() };
+    let now = super::find::clock(&mut tx).await?;
+    let mut events = Appended::default();
+    let done = one(&resource, by, now, &mut there, &mut events)?;
+    write(&mut tx, &there, false).await?;
+    events.write(&mut tx).await?;
+    tx.commit().await.map_err(doing("committing a priority"))?;
+    Ok(done)
+}
+
 fn one(
     resource: &Resource,
     by: &Actor,

@@ -44,7 +44,7 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses \
              TO sexton_coordinator",
             "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
-            "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints TO sexton_coordinator",
+            "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints, receipts TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON attested, tokens TO sexton_coordinator",
             "GRANT SELECT, UPDATE ON access TO sexton_coordinator",
             "GRANT SELECT ON due_jobs, stubs, _sqlx_migrations TO sexton_coordinator",
@@ -56,8 +56,8 @@ const ROLES: [Role; 3] = [
         name: "sexton_archiver",
         make: MAKE_ARCHIVER,
         grants: &[
-            "GRANT SELECT ON ledger, plans, records, jobs, holds, waivers, targets, manifests, audit, attested, fence \
-             TO sexton_archiver",
+            "GRANT SELECT ON ledger, plans, records, jobs, holds, waivers, targets, manifests, audit, attested, fence, \
+             receipts TO sexton_archiver",
             "GRANT SELECT, INSERT ON stubs TO sexton_archiver",
             "GRANT SELECT, DELETE ON deletions TO sexton_archiver",
             "GRANT SELECT ON _sqlx_migrations TO sexton_archiver",

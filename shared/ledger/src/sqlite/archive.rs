@@ -5,11 +5,11 @@ use serde_json::Value;
 use sexton_model::archive::{Document, EVENTS_MAX, Entry, FORMAT, Link, Manifest, Stub};
 use sexton_model::{DeletionId, JobId, ResourceId, Timestamp};
 
-use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
 use super::counts::Counts;
 use super::load::{Bodies, load, moment};
 use super::memory::{Memory, Staged};
+use super::{codes, receipts};
 use crate::archive::{Ended, StubFilter, readable};
 use crate::{LedgerError, Page};
 
@@ -29,6 +29,8 @@ pub(super) fn ended(
     bind.add(before.0).add(after.at.0).add(after.deletion.0).add(i64::from(limit.clamp(1, PAGE_MAX)));
     let sql = "SELECT ended_at, id FROM deletions WHERE NOT live AND ended_at < ?1 AND (ended_at, id) > (?2, ?3) \
                AND EXISTS (SELECT 1 FROM attested AS a WHERE a.chain = 'd-' || id AND a.seq = audit_seq) \
+               AND (EXISTS (SELECT 1 FROM receipts AS r WHERE r.deletion_id = deletions.id) \
+               OR NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = deletions.id * 8 + 3 AND j.state = 7)) \
                ORDER BY ended_at, id LIMIT ?4";
     rows(db, doing, sql, bind)?
         .iter()
@@ -69,6 +71,7 @@ pub(super) fn whole(db: &Db, id: DeletionId) -> Result<Option<Document>, LedgerE
         manifests: manifests(db, id)?,
         events: events(db, id)?,
         head: codes::hash("deletions", id, head.try_get(4).map_err(store(doing))?)?,
+        receipt: receipts::read(db, id)?,
     }))
 }
 

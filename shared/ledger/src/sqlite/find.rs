@@ -9,6 +9,7 @@ use sexton_model::{Fence, Instance, JobId, Timestamp};
 use super::codes::corrupt;
 use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
 use super::memory::{OutCounts, pulses};
+use super::restores;
 use crate::round::Round;
 use crate::row::code;
 use crate::view::WAITING_MAX;
@@ -76,7 +77,7 @@ pub(super) fn next_for(
 ) -> Result<Vec<JobId>, LedgerError> {
     let wants = instance.map_or_else(String::new, ToString::to_string);
     let ranks = match lane {
-        Lane::Restores => 0..=0,
+        Lane::Restores => return restores::in_line(db, now, instance, limit),
         Lane::Stages => 1..=2,
     };
     let mut found = Vec::new();

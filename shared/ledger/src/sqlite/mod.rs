@@ -29,6 +29,8 @@ mod one_shots;
 mod open;
 mod pausing;
 mod readers;
+mod receipts;
+mod restores;
 mod reviewing;
 mod run;
 mod verify;
@@ -50,6 +52,7 @@ use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
+use sexton_model::receipt::SignedReceipt;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -65,7 +68,8 @@ use crate::known::{self, Known};
 use crate::{
     Admitted, Alive, Approval, Archive, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
     DeletionView, DueReader, Ended, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError,
-    NewDeletion, NotDone, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
+    LiveRecord, NewDeletion, NewReceipt, NotDone, Page, Paused, RECEIPTS_MAX, Receipts, ReceiptsDue,
+    ResourceFilter, ResourceView, Restores, Stopped, StubFilter, Verified,
 };
 
 /// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
@@ -499,6 +503,45 @@ impl Archive for SqliteLedger {
     async fn archive(&self, stub: &Stub) -> Result<bool, LedgerError> {
         match self.ask(Work::Archive(Box::new(stub.clone()))).await? {
             Answer::Archive(archived) => Ok(archived),
+            other => Err(mixed_up(&other)),
+        }
+    }
+}
+
+#[async_trait]
+impl Receipts for SqliteLedger {
+    async fn receipts_due(&self, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+        self.reads.read(move |db| receipts::due(db, after)).await
+    }
+
+    async fn keep_receipts(&self, new: Vec<NewReceipt>) -> Result<u64, LedgerError> {
+        within("receipts", new.len(), RECEIPTS_MAX)?;
+        match self.ask(Work::Receipts(new)).await? {
+            Answer::Receipts(kept) => Ok(kept),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn receipt(&self, id: DeletionId) -> Result<Option<SignedReceipt>, LedgerError> {
+        self.reads.read(move |db| receipts::read(db, id)).await
+    }
+}
+
+#[async_trait]
+impl Restores for SqliteLedger {
+    async fn live_within(&self, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+        let scope = scope.clone();
+        self.reads.read(move |db| restores::within(db, &scope)).await
+    }
+
+    async fn prioritize(
+        &self,
+        resource: &ResourceId,
+        priority: i16,
+        by: &Actor,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        match self.ask(Work::Prioritize(resource.clone(), priority, by.clone())).await? {
+            Answer::Prioritize(done) => Ok(done),
             other => Err(mixed_up(&other)),
         }
     }

@@ -12,7 +12,7 @@ use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, JobId};
+use sexton_model::{Actor, DeletionId, JobId, ResourceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -20,9 +20,15 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{access, admitting, archive, attesting, census, inventory, one_shots, pausing, reviewing, run};
+use super::{
+    access, admitting, archive, attesting, census, inventory, one_shots, pausing, receipts, restores,
+    reviewing, run,
+};
 use crate::known::Known;
-use crate::{Admitted, Alive, Approval, Counted, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
+use crate::{
+    Admitted, Alive, Approval, Counted, Decided, Intent, LedgerError, NewDeletion, NewReceipt, NotDone,
+    Paused,
+};
 
 /// Commands that may wait: as many as there are callers at once in a busy coordinator; more of them wait in
 /// their callers.
@@ -57,6 +63,8 @@ pub(super) enum Work {
     Attest(i64, SignedCheckpoint, Vec<Head>),
     Access(access::Ask),
     Archive(Box<Stub>),
+    Receipts(Vec<NewReceipt>),
+    Prioritize(ResourceId, i16, Actor),
     Compare,
 }
 
@@ -81,6 +89,8 @@ pub(super) enum Answer {
     Attest(bool),
     Access(access::Done),
     Archive(bool),
+    Receipts(u64),
+    Prioritize(Result<(), NotDone>),
     Compare(Result<(), String>),
 }
 
@@ -235,6 +245,10 @@ fn one(
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
         Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
+        Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
+        Work::Prioritize(resource, priority, by) => {
+            Answer::Prioritize(restores::prioritize(db, memory, staged, (resource, *priority, by))?)
+        }
         Work::Compare => {
             staged.write_counts(db)?;
             Answer::Compare(memory::compare(db, memory, staged)?)

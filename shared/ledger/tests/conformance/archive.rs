@@ -11,7 +11,7 @@ use sexton_model::step::Outcome;
 use sexton_model::{DeletionId, Fence, Timestamp};
 
 use super::stage::{Stagehand, actor, options, plan, resource};
-use super::{Fixture, keep_all};
+use super::{Fixture, keep_all, keep_receipt};
 
 /// A record that is over and signed, and has something of everything: targets, manifests, a waiver, a hold.
 pub async fn over(on: &Stagehand, name: &str) -> DeletionId {
@@ -29,6 +29,7 @@ pub async fn over(on: &Stagehand, name: &str) -> DeletionId {
     on.play(next, &mut Vec::new(), |_, _| false).await;
     on.play_to(id, |_, _| false).await;
     assert_eq!(on.status(id).await, RecordStatus::Recycled);
+    keep_receipt(&*on.ledger, id).await;
     keep_all(&*on.ledger).await;
     id
 }
@@ -202,6 +203,7 @@ pub async fn rows_go_only_whole_and_with_their_stub(fixture: &dyn Fixture) {
         "DELETE FROM targets",
         "DELETE FROM manifests",
         "DELETE FROM audit",
+        "DELETE FROM receipts",
     ] {
         let answer = fixture.attempt(sql).await;
         assert!(answer.is_err(), "{sql}: {answer:?}");

@@ -17,6 +17,8 @@ mod life;
 mod listing;
 mod overrides;
 mod people;
+mod receipts;
+mod restores;
 mod review;
 pub mod stage;
 
@@ -41,6 +43,8 @@ pub use self::life::*;
 pub use self::listing::*;
 pub use self::overrides::*;
 pub use self::people::*;
+pub use self::receipts::*;
+pub use self::restores::*;
 pub use self::review::*;
 
 /// One store, which can be opened again and tampered with.
@@ -171,6 +175,12 @@ macro_rules! conformance_tests {
             nothing_is_archived_under_review,
             what_was_put_back_makes_the_same_document,
             it_is_archived_once,
+            a_receipt_is_due_when_purge_is_over_and_kept_once,
+            a_receipt_rests_on_the_chain_and_is_never_changed,
+            what_was_purged_is_archived_with_its_receipt,
+            a_thousand_are_restored_in_parallel,
+            who_waits_for_credit_is_restored_by_priority,
+            a_scope_ends_where_another_begins,
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,

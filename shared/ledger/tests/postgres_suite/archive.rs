@@ -9,12 +9,12 @@ use sexton_model::decide::Event;
 use sexton_model::job::Stage;
 
 use crate::conformance::stage::{self, Stagehand};
-use crate::conformance::{keep_all, over, stub};
+use crate::conformance::{keep_all, keep_receipt, over, stub};
 use crate::database::Database;
 use crate::guards::{drop_role, member_of, refused};
 
-const TABLES: [&str; 8] =
-    ["deletions", "records", "jobs", "holds", "waivers", "targets", "manifests", "audit"];
+const TABLES: [&str; 9] =
+    ["deletions", "records", "jobs", "holds", "waivers", "targets", "manifests", "audit", "receipts"];
 
 /// The whole of an archiving with the rights of its role, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -58,6 +58,8 @@ async fn the_archivers_role_removes_what_has_a_stub_and_writes_nothing_else() {
         "TRUNCATE deletions CASCADE",
         "INSERT INTO audit VALUES (1, 100, '', decode(repeat('00', 32), 'hex'))",
         "INSERT INTO holds VALUES (1, 1, '{}')",
+        "INSERT INTO receipts SELECT * FROM receipts",
+        "UPDATE receipts SET body = ''",
         "UPDATE ledger SET review = NULL",
         "DELETE FROM resources",
         "DELETE FROM plans",
@@ -95,7 +97,7 @@ async fn tables_of_records_cannot_be_emptied() {
     let hand = Stagehand::with(&database, stage::options()).await;
     hand.doomed("web01").await;
     let mut db = database.raw().await;
-    for table in ["audit", "records", "jobs", "waivers", "targets", "manifests", "stubs"] {
+    for table in ["audit", "records", "jobs", "waivers", "targets", "manifests", "stubs", "receipts"] {
         let answer = refused(&mut db, &format!("TRUNCATE {table}")).await;
         assert_eq!(answer, format!("{table} is append-only"));
     }
@@ -145,6 +147,7 @@ async fn what_others_remember_of_an_archived_record_means_nothing() {
     let order = theirs.claim(id, Stage::Announce).await.unwrap().dispatch;
     hand.play(order, &mut Vec::new(), |_, _| false).await;
     hand.play_to(id, |_, _| false).await;
+    keep_receipt(&*hand.ledger, id).await;
     keep_all(&*hand.ledger).await;
     let archive = PgArchive::open(&database.url(), stage::options().day).await.unwrap();
     let document = archive.whole(id).await.unwrap().unwrap();

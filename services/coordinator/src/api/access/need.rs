@@ -55,6 +55,9 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ) => (See, Subject::Handled),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
         ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
+        ("GET", "/v1/deletions/{id}/receipt") => (See, Subject::Deletion),
+        ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
+        ("POST", "/v1/cancellations") => (Cancel, Subject::Handled),
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
         ("GET", "/v1/censuses") => (See, Subject::Handled),
         ("POST", "/v1/censuses") => (Register, Subject::Handled),
@@ -84,9 +87,12 @@ mod tests {
         for route in text.split(".route(\"").skip(1) {
             let (path, rest) = route.split_once('"').unwrap();
             let rest = rest.split('\n').next().unwrap();
-            for (method, call) in
-                [(Method::GET, "get("), (Method::POST, "post("), (Method::DELETE, "delete(")]
-            {
+            for (method, call) in [
+                (Method::GET, "get("),
+                (Method::POST, "post("),
+                (Method::PUT, "put("),
+                (Method::DELETE, "delete("),
+            ] {
                 if rest.contains(call) {
                     all.push((method, path.to_owned()));
                 }

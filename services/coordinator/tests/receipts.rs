@@ -1,0 +1,205 @@
+//! Receipts in the running coordinator: who gets one, when, and that losing the hint loses nothing.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use sexton_bus::Topology;
+use sexton_bus::local::Local;
+use sexton_coordinator::attester::Options;
+use sexton_coordinator::{Archiver, Attester, Engine, Witness, archiver, attester, notary};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Archive as _, Intent, Ledger as _, Limits, NewDeletion, Receipts as _};
+use sexton_model::belts::Policy;
+use sexton_model::catalogue::Catalogue;
+use sexton_model::decide::Event;
+use sexton_model::deletion::Due;
+use sexton_model::job::Stage;
+use sexton_model::plan::Plan;
+use sexton_model::resource::Resource;
+use sexton_model::time::Day;
+use sexton_model::{DeletionId, JobId};
+use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring, archive, receipt};
+use tokio_util::sync::CancellationToken;
+
+const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
+    [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
+    [stages.hard]\noffset_days = 1\nsteps = [{ do = \"inventory.remove\" }]\n\
+    [stages.purge]\noffset_days = 2\nsteps = [{ do = \"receipt\" }]\n[stages.recycle]\noffset_days = 3\nsteps = []\n";
+
+struct Site {
+    folder: tempfile::TempDir,
+    ledger: Arc<SqliteLedger>,
+    signer: Arc<BeaconSigner>,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (day, limits, policy) = (Day::Rehearsal { length_ms: 1 }, Limits::default(), Policy::default());
+        let options = sexton_ledger::Options { day, limits, policy };
+        let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap();
+        let signer = Arc::new(BeaconSigner::generate("audit-1", &mut rand::rng()));
+        Self { folder, ledger: Arc::new(ledger), signer }
+    }
+
+    fn attester(&self) -> Attester {
+        let (file, every) = (self.folder.path().join("checkpoints"), Duration::from_secs(3600));
+        Attester::new(Options { file, every, signer: self.signer.clone(), known: BeaconVerifier::default() })
+    }
+
+    async fn engine(&self) -> Arc<Engine> {
+        static ENGINES: AtomicU32 = AtomicU32::new(0);
+        let file = self.folder.path().join(format!("{}.witness", ENGINES.fetch_add(1, Ordering::Relaxed)));
+        let witness = Arc::new(Witness::open(&file, &*self.ledger, true).await.unwrap());
+        let engine = Engine::new(sexton_coordinator::Options {
+            ledger: self.ledger.clone(),
+            bus: Arc::new(Local::with_topology(Topology::for_instances(&[]))),
+            keyring: Arc::new(Keyring::generate([Holder::Scheduler], &mut rand::rng())),
+            signer: self.signer.clone(),
+            unpacked: vec![],
+            witness,
+        });
+        Arc::new(engine.signing(Some(self.attester())))
+    }
+
+    async fn made(&self, name: &str) -> DeletionId {
+        let text = format!(
+            r#"{{"id": "vm/{name}", "scope": "lab", "identity": {{"uuid": "{name}"}}, "criticality": "reproducible"}}"#
+        );
+        let resource: Resource = serde_json::from_str(&text).unwrap();
+        let (id, by) = (resource.id.clone(), "ops".parse::<sexton_model::Actor>().unwrap());
+        assert_eq!(self.ledger.register(vec![resource], &by, true).await.unwrap(), [Ok(())]);
+        let now = self.ledger.facts().await.unwrap().now;
+        let due = Due { date: now.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(now) };
+        let plan = Arc::new(Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap());
+        let new = NewDeletion { resource: id, due, gone_by: None, by, reason: "old".to_owned(), plan };
+        self.ledger.create(vec![new]).await.unwrap().remove(0).unwrap()
+    }
+
+    /// Go through the stages, up to this one.
+    async fn to(&self, engine: &Engine, id: DeletionId, last: Stage) {
+        for stage in Stage::ALL.into_iter().filter(|stage| *stage <= last) {
+            let claim = || Intent { deletion: id, event: Event::Claim { job: JobId::of(id, stage.index()) } };
+            while engine.run(vec![claim()]).await.unwrap().remove(0).is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// One round over all records.
+    async fn round(&self) {
+        let (attester, mut left) = (self.attester(), Some(DeletionId(0)));
+        while let Some(after) = left {
+            left = notary::go_on(&attester, &*self.ledger, after).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn whose_purge_ends_gets_its_receipt_and_a_lost_hint_loses_nothing() {
+    let site = Site::new().await;
+    let engine = site.engine().await;
+    let (one, two) = (site.made("one").await, site.made("two").await);
+    site.to(&engine, one, Stage::Hard).await;
+    assert!(!notary::sign_noted(&engine.receipts, &site.attester(), &*site.ledger).await.unwrap());
+    site.round().await;
+    assert_eq!(site.ledger.receipt(one).await.unwrap(), None, "its purge is not over");
+    site.to(&engine, two, Stage::Purge).await;
+    assert!(!notary::sign_noted(&engine.receipts, &site.attester(), &*site.ledger).await.unwrap());
+    let kept = site.ledger.receipt(two).await.unwrap().unwrap();
+    let opened = receipt::open(&kept, &site.signer.verifier()).unwrap();
+    assert_eq!((&opened.signed, &opened.sound), (&Ok(()), &Ok(())));
+    assert_eq!((opened.receipt.deletion, opened.receipt.steps.len()), (two, 2));
+    let ledger = site.ledger.facts().await.unwrap().ledger;
+    assert_eq!((opened.receipt.ledger, opened.receipt.complete), (ledger, true));
+
+    // Another coordinator ended this one, and died.
+    let other = site.engine().await;
+    let third = site.made("three").await;
+    site.to(&other, third, Stage::Purge).await;
+    drop(other);
+    assert!(!notary::sign_noted(&engine.receipts, &site.attester(), &*site.ledger).await.unwrap());
+    assert_eq!(site.ledger.receipt(third).await.unwrap(), None);
+    site.round().await;
+    let signed = site.ledger.receipt(third).await.unwrap().unwrap();
+    site.round().await;
+    assert_eq!(site.ledger.receipt(third).await.unwrap().unwrap(), signed, "once");
+    assert_eq!(site.ledger.receipt(two).await.unwrap().unwrap(), kept);
+    assert_eq!(site.ledger.receipt(one).await.unwrap(), None);
+}
+
+/// The loop of a running coordinator, which nobody told anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_coordinator_signs_what_it_finds() {
+    let site = Site::new().await;
+    let id = site.made("one").await;
+    site.to(&*site.engine().await, id, Stage::Purge).await;
+    assert_eq!(site.ledger.receipt(id).await.unwrap(), None);
+    let (engine, shutdown) = (site.engine().await, CancellationToken::new());
+    let bus = Arc::new(Local::with_topology(Topology::for_instances(&[])));
+    let running = tokio::spawn(sexton_coordinator::run(engine.clone(), bus, shutdown.clone()));
+    let signed = async |id: DeletionId| {
+        while site.ledger.receipt(id).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), signed(id)).await.unwrap();
+    // The next round is an hour away: this one is signed because its end was noted.
+    let next = site.made("two").await;
+    tokio::time::timeout(Duration::from_secs(30), signed(next)).await.unwrap();
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn under_review_nothing_is_signed() {
+    let site = Site::new().await;
+    let (id, engine) = (site.made("one").await, site.engine().await);
+    site.to(&engine, id, Stage::Purge).await;
+    let mut later = site.ledger.known();
+    later.mark.number += 1000;
+    let review = site.ledger.confront(&later).await.unwrap().unwrap();
+    site.round().await;
+    assert!(!notary::sign_noted(&engine.receipts, &site.attester(), &*site.ledger).await.unwrap());
+    assert_eq!(site.ledger.receipt(id).await.unwrap(), None);
+    assert!(site.ledger.accept_review(review.epoch, &"ops".parse().unwrap(), "compared").await.unwrap());
+    site.round().await;
+    assert!(site.ledger.receipt(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_archives_file_holds_it() {
+    let site = Site::new().await;
+    let (id, engine) = (site.made("one").await, site.engine().await);
+    site.to(&engine, id, Stage::Recycle).await;
+    let folder = site.folder.path().join("archive");
+    std::fs::create_dir(&folder).unwrap();
+    let attester = site.attester();
+    let mut left = Some(attester::Round::default());
+    while let Some(round) = left {
+        left = attester.go_on(&*site.ledger, round).await;
+    }
+    let (signer, known) = (site.signer.clone(), BeaconVerifier::default());
+    let options = archiver::Options {
+        store: site.ledger.clone(),
+        folder: folder.clone(),
+        after_days: 1,
+        signer,
+        known,
+    };
+    let archiver = Archiver::new(options);
+    while site.ledger.ended(sexton_model::Timestamp::MAX, None, 1).await.unwrap().is_empty() {
+        archiver.go_on(&*site.ledger, archiver::Round::default()).await.unwrap();
+        assert!(site.ledger.stub(id).await.unwrap().is_none(), "it leaves with its receipt only");
+        site.round().await;
+    }
+    let kept = site.ledger.receipt(id).await.unwrap();
+    let name = site.ledger.whole(id).await.unwrap().unwrap().file_name();
+    while site.ledger.stub(id).await.unwrap().is_none() {
+        archiver.go_on(&*site.ledger, archiver::Round::default()).await.unwrap();
+    }
+    let opened = archive::open(&std::fs::read(folder.join(name)).unwrap(), &site.signer.verifier()).unwrap();
+    assert_eq!((opened.document.receipt, opened.signed), (kept, Ok(())));
+    assert_eq!(site.ledger.receipt(id).await.unwrap(), None, "its row is gone with the record");
+}

@@ -1,0 +1,188 @@
+//! What proves that a purge is complete, and a scope that is cancelled, in a served program.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod site;
+mod waiting;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use sexton_protocol::BeaconSigner;
+use site::Site;
+use waiting::{until, until_within};
+
+/// Purge is over thirteen days after a record was made, and the name is free thirty days later.
+const DAY_MS: u32 = 1000;
+/// Nothing is undone before the last order of a stage can be carried out no more, which takes a minute, and what is undone
+/// is looked at once more.
+const RESTORED: Duration = Duration::from_secs(300);
+
+fn json(site: &Site, arguments: &[&str]) -> Value {
+    let (_, said) = site.says(&[&["-o", "json"], arguments].concat());
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// Whether it holds, and what is said of it.
+fn verify(site: &Site, receipt: &Path, key: &Path) -> (bool, Value) {
+    let (receipt, key) = (receipt.display().to_string(), key.display().to_string());
+    let (holds, said) = site.says(&["-o", "json", "verify", "--receipt", &receipt, "--key", &key]);
+    (holds, serde_json::from_str(&said).unwrap_or(Value::String(said)))
+}
+
+#[test]
+fn a_purge_ends_with_a_receipt_that_anybody_can_verify() {
+    let site = Site::start_with_days_of(DAY_MS, 2, "[audit]\ncheckpoint_secs = 1\n");
+    let path = |name: &str| -> PathBuf { site.folder.path().join(name) };
+    let id = site.delete("vm/vm0001", None);
+    let (there, said) = site.says(&["receipt", &id]);
+    assert!(!there && said.contains("its purge is not over"), "{said}");
+    assert!(!site.says(&["show", &id]).1.contains("receipt "), "nothing is said of it yet");
+    until("it has a receipt", || site.says(&["receipt", "vm/vm0001"]).0);
+
+    let (_, said) = site.says(&["receipt", &id]);
+    for part in
+        ["deleted vm/vm0001", "all of it is gone", "hypervisor.delete_volumes", "hypervisor.main", "absent"]
+    {
+        assert!(said.contains(part), "expected {part:?} in {said}");
+    }
+    assert!(site.says(&["show", &id]).1.contains("receipt     all of it is gone"));
+    let signed = json(&site, &["receipt", &id]);
+    std::fs::write(path("receipt.json"), signed.to_string()).unwrap();
+    let key = path("sexton.db.audit.public.toml");
+    let (holds, found) = verify(&site, &path("receipt.json"), &key);
+    assert!(holds && found["signature"] == "verified" && found["contents"] == "verified", "{found}");
+    let steps = found["receipt"]["steps"].as_array().unwrap();
+    let wiped = steps.iter().find(|step| step["step"] == "hypervisor.delete_volumes").unwrap();
+    assert_eq!(wiped["proof"]["presence"], "absent", "{wiped}");
+    assert!(!wiped["proof"]["evidence"].as_str().unwrap().is_empty(), "{wiped}");
+    assert!(found["receipt"]["targets"]["hypervisor.main"].is_object(), "{found}");
+    // It rests on the chain that the trail shows.
+    let shown = json(&site, &["show", &id]);
+    let rests_on = &found["receipt"]["rests_on"];
+    let event =
+        shown["trail"].as_array().unwrap().iter().find(|line| line["seq"] == rests_on["seq"]).unwrap();
+    assert_eq!(event["hash"], rests_on["hash"]);
+
+    // What was changed, and what somebody else has signed.
+    let body = signed["body"].as_str().unwrap();
+    let mut changed = signed.clone();
+    changed["body"] = body.replace("a test", "a tent").into();
+    std::fs::write(path("changed.json"), changed.to_string()).unwrap();
+    let (holds, found) = verify(&site, &path("changed.json"), &key);
+    assert!(!holds && found["signature"].as_str().unwrap().starts_with("NOT VERIFIED"), "{found}");
+    let stranger = BeaconSigner::generate(signed["key_id"].as_str().unwrap(), &mut rand::rng());
+    std::fs::write(path("stranger.toml"), stranger.verifier().to_file()).unwrap();
+    assert!(!verify(&site, &path("receipt.json"), &path("stranger.toml")).0);
+    std::fs::write(path("no.json"), "{}").unwrap();
+    let (holds, said) = verify(&site, &path("no.json"), &key);
+    assert!(!holds && said.to_string().contains("it is no receipt"), "{said}");
+}
+
+#[test]
+fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed() {
+    let site = Site::start_with_days_of(DAY_MS, 4, "[audit]\ncheckpoint_secs = 1\n");
+    let late = site.delete("vm/vm0001", None);
+    until("the first one cannot be cancelled any more", || {
+        site.says(&["show", &late]).1.contains("cannot be cancelled any more")
+            || site.says(&["show", &late]).1.contains("nothing any more")
+    });
+    let ids: Vec<String> = (2..=4).map(|n| site.delete(&format!("vm/vm000{n}"), None)).collect();
+    let scope = json(&site, &["show", &late])["resource"]["scope"].as_str().unwrap().to_owned();
+    let top = scope.split('/').next().unwrap().to_owned();
+    let (done, said) = site.says(&["priority", "vm/vm0004", "-5"]);
+    assert!(done && said.contains("priority -5"), "{said}");
+    assert!(site.says(&["list"]).1.contains("possible"));
+
+    let preview = json(&site, &["cancel", "--scope", &top, "--dry-run"]);
+    let order = |report: &Value| -> Vec<String> {
+        let items = report["items"].as_array().unwrap();
+        items.iter().map(|item| item["deletion"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(order(&preview), [&ids[2], &late, &ids[0], &ids[1]].map(String::clone), "{preview}");
+    let first = &preview["items"][0];
+    assert!(first["cancelled"] == true && first["until"].is_i64(), "{first}");
+    assert!(preview["items"][1]["cancelled"] == false, "{preview}");
+    assert_eq!(json(&site, &["show", &ids[0]])["status"], "live", "a preview changes nothing");
+    // Nobody is there to confirm it.
+    let (done, said) = site.says(&["cancel", "--scope", &top, "--reason", "wanted"]);
+    assert!(!done && said.contains("--yes") && said.contains("3 deletions"), "{said}");
+
+    let (done, said) = site.says(&["cancel", "--scope", &top, "--reason", "wanted", "--yes"]);
+    assert!(!done, "one of them was too late: {said}");
+    assert!(said.contains("3 deletions cancelled, 1 cannot be"), "{said}");
+    assert_eq!(said.matches("NOT CANCELLED").count(), 1, "{said}");
+    for id in &ids {
+        let shown = json(&site, &["show", id]);
+        assert!(["restoring", "cancelled"].contains(&shown["status"].as_str().unwrap()), "{shown}");
+        let trail = shown["trail"].as_array().unwrap();
+        assert_eq!(trail.iter().filter(|line| line["event"]["what"] == "cancelled").count(), 1, "{shown}");
+    }
+    // Once more: what comes back already is left alone, and says so.
+    let again = json(&site, &["cancel", "--scope", &top, "--reason", "wanted", "--yes"]);
+    assert!(order(&again).contains(&late), "{again}");
+    for item in again["items"].as_array().unwrap().iter().filter(|item| item["deletion"] != late.as_str()) {
+        assert!(item["cancelled"] == false && item["why"] == "it is being restored", "{item}");
+    }
+    let (done, said) = site.says(&["cancel", "--scope", "nowhere", "--reason", "wanted", "--yes"]);
+    assert!(done && said.contains("no deletion of nowhere is live"), "{said}");
+}
+
+/// The file that describes a machine on the sandbox's host.
+fn described(under: &Path, name: &str) -> Option<PathBuf> {
+    let entries: Vec<PathBuf> = std::fs::read_dir(under).ok()?.map(|entry| entry.unwrap().path()).collect();
+    let wanted = format!("{name}.json");
+    let here = |path: &&PathBuf| {
+        path.ends_with(&wanted) && std::fs::read_to_string(path).unwrap().contains("\"disks\"")
+    };
+    let found = entries.iter().find(here).cloned();
+    found.or_else(|| entries.iter().filter(|path| path.is_dir()).find_map(|folder| described(folder, name)))
+}
+
+/// An undo goes by the manifest that was captured: what somebody has changed since is not overwritten.
+#[test]
+fn what_others_changed_parks_a_restore_until_a_person_has_looked() {
+    let site = Site::start_with_days_of(DAY_MS, 1, "");
+    // Days are short: it is to stay where it can be cancelled.
+    assert!(site.says(&["ceiling", "--everywhere", "--to", "soft", "--reason", "a test"]).0);
+    let id = site.delete("vm/vm0001", None);
+    let job = |name: &str| {
+        let shown = json(&site, &["show", &id]);
+        let jobs = shown["jobs"].as_array().unwrap().iter();
+        jobs.filter(|job| job["job"] == name || job["job"]["stage"] == name)
+            .map(|job| job["state"].as_str().unwrap().to_owned())
+            .next()
+    };
+    until("it is off", || job("soft").as_deref() == Some("done"));
+    let file = described(&site.folder.path().join("platform"), "vm0001").unwrap();
+    let as_it_was = std::fs::read_to_string(&file).unwrap();
+    let mut changed: Value = serde_json::from_str(&as_it_was).unwrap();
+    assert_eq!(changed["power"], "off", "{changed}");
+    changed["disks"].as_array_mut().unwrap().push("somebody-elses".into());
+    std::fs::write(&file, changed.to_string()).unwrap();
+
+    let (_, said) = site.says(&["cancel", &id, "--dry-run"]);
+    assert!(
+        said.contains("takes back") && said.contains("hypervisor.stop") && said.contains("at least until"),
+        "{said}"
+    );
+    assert!(site.says(&["cancel", &id, "--reason", "wanted"]).0);
+    until_within(RESTORED, "its restore is parked", || job("restore").as_deref() == Some("parked"));
+    let (_, said) = site.says(&["show", &id]);
+    assert!(said.contains("hypervisor.stop refused"), "{said}");
+    let now: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!((&now["power"], &now["disks"]), (&changed["power"], &changed["disks"]), "nothing was touched");
+    assert_eq!(json(&site, &["show", &id])["status"], "restoring");
+
+    // The change is taken back by whoever made it; then it goes on.
+    let mut again = now.clone();
+    again["disks"] = serde_json::from_str::<Value>(&as_it_was).unwrap()["disks"].clone();
+    std::fs::write(&file, again.to_string()).unwrap();
+    assert!(site.says(&["retry", &id]).0);
+    until_within(RESTORED, "it is back", || json(&site, &["show", &id])["status"] == "cancelled");
+    let now: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(now["power"], "on", "{now}");
+    // Once more: it says so.
+    let (done, said) = site.says(&["cancel", &id, "--reason", "wanted"]);
+    assert!(!done && said.contains("cancelled"), "{said}");
+}

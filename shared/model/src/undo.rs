@@ -1,0 +1,125 @@
+//! What a cancel would take back now, and until when; said wherever a deletion is shown.
+//!
+//! Contract: says what [`crate::decide::decide`] would answer to a cancel at that moment, and decides nothing itself.
+use crate::deletion::{Deletion, RecordStatus};
+use crate::job::{JobKind, Stage, StateName};
+use crate::outlook::estimates;
+use crate::time::{Day, Timestamp};
+
+/// What can still be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// Whether a cancel would be taken.
+    pub possible: bool,
+    /// The steps that it would take back, by their names in the plan, in that order; none if nothing was changed yet.
+    pub steps: Vec<String>,
+    /// Until when a cancel, or, after the end of cancel, a rescue by hand is certain to be possible.
+    pub until: Option<Timestamp>,
+    /// It in a sentence.
+    pub words: String,
+}
+
+impl Undo {
+    fn no(words: &str) -> Self {
+        Self { possible: false, steps: Vec::new(), until: None, words: words.to_owned() }
+    }
+}
+
+/// What a cancel would take back at `now`.
+pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
+    match d.status {
+        RecordStatus::Restoring => Undo::no("it is being restored"),
+        RecordStatus::Cancelled => Undo::no("it was cancelled and restored"),
+        RecordStatus::Rescued => Undo::no("it was saved by hand"),
+        RecordStatus::Recycled => Undo::no("nothing any more: the deletion is complete"),
+        RecordStatus::Live if d.stage_job(Stage::Purge).is_some_and(|job| job.state.name().over()) => {
+            Undo::no("nothing any more: purge is over, and the name is kept until recycle")
+        }
+        RecordStatus::Live if d.claimed(Stage::Purge) => {
+            Undo::no("nothing any more: purge has begun, which destroys the data")
+        }
+        RecordStatus::Live if d.claimed(Stage::Hard) => Undo {
+            until: estimates(d, day, now).get(&Stage::Purge).map(|estimate| estimate.at),
+            ..Undo::no(
+                "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
+                 hand, then `sexton rescue`",
+            )
+        },
+        RecordStatus::Live => {
+            let steps: Vec<String> = d
+                .undo_list()
+                .iter()
+                .filter_map(|u| d.plan.stage(u.stage).steps.get(usize::from(u.index)))
+                .map(|step| step.name.clone())
+                .collect();
+            let words = if steps.is_empty() {
+                "everything: nothing was changed yet; `sexton cancel` ends it".to_owned()
+            } else {
+                format!("everything: `sexton cancel` takes back {}", steps.join(", "))
+            };
+            let until = estimates(d, day, now).get(&Stage::Hard).map(|estimate| estimate.at);
+            Undo { possible: true, steps, until, words }
+        }
+    }
+}
+
+/// Whether a cancel would be taken of a record in this status, whose first job that is not over stands so.
+pub fn by_line(status: RecordStatus, first: Option<(JobKind, StateName)>) -> bool {
+    let Some((JobKind::Stage(stage), state)) = first else { return false };
+    let unclaimed = matches!(state, StateName::Scheduled | StateName::Held);
+    status == RecordStatus::Live && (stage < Stage::Hard || (stage == Stage::Hard && unclaimed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::test_deletion;
+    use crate::job::JobState;
+
+    #[test]
+    fn what_can_be_undone_is_said_as_it_is() {
+        let (mut d, day, ..) = test_deletion();
+        let mut all = vec![undo(&d, day, Timestamp(0))];
+        let mut lines = vec![true];
+        for stage in Stage::ALL {
+            for done in [false, true] {
+                let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+                (job.state, job.ended_at) = match done {
+                    false => (JobState::Ready { since: Timestamp(1), blocked: None }, None),
+                    true => (JobState::Done, Some(Timestamp(2))),
+                };
+                all.push(undo(&d, day, Timestamp(2)));
+                let first = d.jobs.iter().find(|job| !job.state.name().over());
+                lines.push(by_line(d.status, first.map(|job| (job.kind, job.state.name()))));
+            }
+        }
+        assert_eq!(all.iter().map(|undo| undo.possible).collect::<Vec<_>>(), lines, "both say the same");
+        d.status = RecordStatus::Recycled;
+        all.push(undo(&d, day, Timestamp(3)));
+        all.dedup_by(|a, b| a.words == b.words);
+        let begins = [
+            "everything: ",
+            "it cannot be cancelled any more; its data is there until purge begins",
+            "nothing any more: purge has begun, which destroys the data",
+            "nothing any more: purge is over, and the name is kept until recycle",
+            "nothing any more: the deletion is complete",
+        ];
+        assert_eq!(all.len(), begins.len(), "{all:#?}");
+        assert!(all.iter().zip(begins).all(|(said, begin)| said.words.starts_with(begin)), "{all:#?}");
+        assert!(all[0].until.is_some() && all[1].until > all[0].until, "{all:#?}");
+        assert!(all[2..].iter().all(|said| said.until.is_none()), "{all:#?}");
+    }
+
+    #[test]
+    fn it_names_what_would_be_taken_back_the_last_step_first() {
+        let (mut d, day, now, _) = test_deletion();
+        for (stage, cursor) in [(Stage::Announce, 2), (Stage::Soft, 1)] {
+            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+            job.cursor = cursor;
+        }
+        let said = undo(&d, day, now);
+        assert_eq!(said.steps, ["hypervisor.stop", "hypervisor.tell"]);
+        assert!(said.words.ends_with("takes back hypervisor.stop, hypervisor.tell"), "{}", said.words);
+        assert_eq!(said.until, Some(d.date_of(Stage::Hard, day)));
+    }
+}
