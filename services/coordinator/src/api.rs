@@ -1,6 +1,7 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod archived;
 mod batches;
+mod holds;
 mod in_force;
 mod overrides;
 mod problem;
@@ -58,6 +59,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/resources", get(resources::list))
         .route("/v1/resources/{kind}/{name}", get(resources::show))
+        .route("/v1/resources/{kind}/{name}/holds", post(holds::place).delete(holds::release_of))
+        .route("/v1/resources/{kind}/{name}/holds/{hold}", delete(holds::release))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
         .route("/v1/preview", post(records::preview))

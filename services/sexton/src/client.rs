@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::CommandFactory;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
-    Delete, DeletionLine, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest,
-    REGISTER_MAX, Register, Rescue, Waive,
+    Delete, DeletionLine, HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest,
+    PreviewRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
@@ -19,7 +19,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, import, show};
+use crate::{batches, holds, import, show};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -150,7 +150,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 }
             })?;
         }
-        Command::Hold { what, reason } => {
+        Command::Hold { what, resource: true, origin, reason } => {
+            holds::hold(client, format, &what, HoldRequest { origin, reason }).await?;
+        }
+        Command::Hold { what, resource: false, reason, .. } => {
             let id = id_of(client, &what).await?;
             client.hold(id, &reason).await?;
             let info = client.deletion(&id.to_string()).await?;
@@ -160,7 +163,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 format!("{id} is held ({holds}). sexton release {id} {last}")
             })?;
         }
-        Command::Release { what, hold } => release(client, format, &what, hold).await?,
+        Command::Release { what, hold, resource: true, origin } => {
+            holds::release(client, format, &what, (hold, origin)).await?;
+        }
+        Command::Release { what, hold, resource: false, .. } => release(client, format, &what, hold).await?,
         Command::Pause { stage, kind, scope, subsystem, reason } => {
             let covers = PauseSelector { stage, kind, scope, subsystem };
             pause(client, format, covers, reason).await?;

@@ -5,6 +5,7 @@ mod batches;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;
+mod holds;
 mod import;
 mod output;
 #[cfg(feature = "serve")]

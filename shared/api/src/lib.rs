@@ -6,8 +6,10 @@
 mod batches;
 mod client;
 pub mod date;
+mod holds;
 mod types;
 
 pub use batches::*;
 pub use client::{Client, ClientError};
+pub use holds::*;
 pub use types::*;

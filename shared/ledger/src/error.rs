@@ -2,6 +2,7 @@
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::one_shot::CannotOverride;
+use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
@@ -91,6 +92,9 @@ pub enum NotDone {
     /// The batch cannot be approved.
     #[error(transparent)]
     Approval(#[from] CannotApprove),
+    /// The resource cannot be held so.
+    #[error(transparent)]
+    Hold(#[from] CannotHold),
     /// Nothing is let pass.
     #[error(transparent)]
     Override(#[from] CannotOverride),

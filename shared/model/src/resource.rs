@@ -108,7 +108,7 @@ pub struct Resource {
     /// Who is to be restored first: lower goes first. Kept and shown; restores do not go by it yet.
     #[serde(default = "default_priority")]
     pub priority: i16,
-    /// Redundancy groups it belongs to. Kept and shown; no belt goes by them yet.
+    /// Redundancy groups it belongs to, such as `db-main`: see [`crate::belts::redundancy`].
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few_groups")]
     pub groups: Vec<String>,
     /// Which instance of each subsystem holds its parts; `main` where it is not named.

@@ -8,10 +8,12 @@ use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
+use sexton_model::deletion::Hold;
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, JobId};
+use sexton_model::{Actor, DeletionId, JobId, ResourceId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::clock::Clock;
@@ -19,7 +21,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
-use super::{admitting, archive, attesting, inventory, one_shots, pausing, reviewing, run};
+use super::{admitting, archive, attesting, inventory, one_shots, pausing, resource_holds, reviewing, run};
 use crate::known::Known;
 use crate::{Admitted, Alive, Approval, Decided, Intent, LedgerError, NewDeletion, NotDone, Paused};
 
@@ -46,6 +48,8 @@ pub(super) enum Work {
     Ceiling(NewCeiling),
     GiveOneShot(NewOneShot),
     TakeBackOneShot(i64, Actor),
+    HoldResource(NewHold),
+    ReleaseResource(ResourceId, Which, Actor),
     Admit(Vec<JobId>),
     Approve(Approval),
     Pulse(Vec<Alive>),
@@ -68,6 +72,8 @@ pub(super) enum Answer {
     Ceiling(Result<(), NotDone>),
     GiveOneShot(Box<Result<OneShot, NotDone>>),
     TakeBackOneShot(bool),
+    HoldResource(Box<Result<Hold, NotDone>>),
+    ReleaseResource(Vec<Hold>, Option<DeletionId>),
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
@@ -209,6 +215,13 @@ fn one(
         }
         Work::TakeBackOneShot(id, by) => {
             Answer::TakeBackOneShot(one_shots::take_back(db, memory, staged, (*id, by))?)
+        }
+        Work::HoldResource(new) => {
+            Answer::HoldResource(Box::new(resource_holds::place(db, memory, staged, new)?))
+        }
+        Work::ReleaseResource(resource, which, by) => {
+            let (released, live) = resource_holds::release(db, memory, staged, (resource, which, by))?;
+            Answer::ReleaseResource(released, live)
         }
         Work::Admit(jobs) => Answer::Admit(admitting::admit(db, staged, setting, jobs)?),
         Work::Approve(approval) => Answer::Approve(admitting::approve(db, staged, setting, approval)?),
