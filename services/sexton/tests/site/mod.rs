@@ -50,12 +50,17 @@ pub fn free_port() -> SocketAddr {
 impl Site {
     /// Start it, with these lines more in its configuration, and wait until it answers.
     pub fn start(machines: u16, further: &str) -> Self {
+        Self::start_in_days_of(60_000, machines, further)
+    }
+
+    /// The same, with days of so many milliseconds.
+    pub fn start_in_days_of(day_ms: u64, machines: u16, further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = free_port();
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let (deploy, platform) = (top.join("deploy"), folder.path().join("platform"));
         let mut config = format!(
-            "[ledger]\nsqlite = \"sexton.db\"\nrehearsal_day_ms = 60000\n[api]\nlisten = \"{api}\"\n\
+            "[ledger]\nsqlite = \"sexton.db\"\nrehearsal_day_ms = {day_ms}\n[api]\nlisten = \"{api}\"\n\
              [plans]\nfolder = \"{0}/plans\"\nsubsystems = \"{0}/subsystems\"\n{further}\n",
             deploy.display()
         );

@@ -44,6 +44,7 @@ fn what_has_begun_is_not_stopped_midway_and_never_a_restore() {
     bench.comply();
     assert_eq!(bench.state(stage(Stage::Soft)), StateName::Running, "its next order");
     bench.must(&cancel());
+    bench.comply();
     bench.restore();
     assert_eq!(bench.state(RESTORE), StateName::Done);
 }
