@@ -4,6 +4,7 @@ mod archived;
 mod batches;
 mod cancellations;
 mod censuses;
+mod holds;
 mod in_force;
 mod overrides;
 mod problem;
@@ -63,6 +64,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/resources/{kind}/{name}", get(resources::show))
         .route("/v1/resources/{kind}/{name}/priority", put(cancellations::prioritize))
         .route("/v1/cancellations", post(cancellations::cancel))
+        .route("/v1/resources/{kind}/{name}/holds", post(holds::place).delete(holds::release_of))
+        .route("/v1/resources/{kind}/{name}/holds/{hold}", delete(holds::release))
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
         .route("/v1/preview", post(records::preview))

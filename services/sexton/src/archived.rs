@@ -116,6 +116,7 @@ fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json:
         created_at: record.created_at,
         jobs: d.jobs.iter().map(|job| job_info(&d, job)).collect(),
         holds: d.holds.clone(),
+        resource_holds: d.resource_holds.clone(),
         waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(&d, waiver)).collect(),
         undo: undo.to_owned(),
         cancel_until: None,

@@ -134,20 +134,35 @@ pub enum Command {
         /// From -32768 to 32767; 100 unless it was registered with another.
         priority: i16,
     },
-    /// Place a hold: a reason not to go on. Any number may stand.
+    /// Place a hold: a reason not to go on. Any number may stand. On the record that a resource has now, and no longer
+    /// than that; or with --resource on the resource itself, whatever record it has or gets.
     Hold {
         /// A record or its resource.
         what: String,
+        /// Hold the resource itself: there need be no record, every deletion of it is stopped, and the hold stands
+        /// until it is released.
+        #[arg(long)]
+        resource: bool,
+        /// With --resource: who or what holds, such as legal; you, if it is left out. All of an origin can be released
+        /// together.
+        #[arg(long, requires = "resource")]
+        origin: Option<Actor>,
         /// Why.
         #[arg(long)]
         reason: String,
     },
-    /// Release a hold.
+    /// Release a hold: of a record, or with --resource of the resource itself.
     Release {
         /// A record or its resource.
         what: String,
         /// Its number, as `show` names it; may be left out if there is only one.
         hold: Option<i64>,
+        /// A hold on the resource itself, as `hold --resource` places them.
+        #[arg(long)]
+        resource: bool,
+        /// With --resource: all of this origin, such as legal.
+        #[arg(long, requires = "resource", conflicts_with = "hold")]
+        origin: Option<Actor>,
     },
     /// Stop: by stage, kind, scope, subsystem, or everything. In force when this returns.
     Pause {

@@ -8,8 +8,8 @@ use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
-    Delete, DeletionLine, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest,
-    REGISTER_MAX, Register, Rescue, Waive,
+    Delete, DeletionLine, HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest,
+    PreviewRequest, REGISTER_MAX, Register, Rescue, Waive,
 };
 use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
@@ -21,7 +21,7 @@ use crate::arguments::{Arguments, Command, Format, ListArguments};
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, cancel, census, import, show, tokens};
+use crate::{batches, cancel, census, holds, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -159,7 +159,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 format!("{resource} has priority {}: lower is restored first", info.resource.priority)
             })?;
         }
-        Command::Hold { what, reason } => {
+        Command::Hold { what, resource: true, origin, reason } => {
+            holds::hold(client, format, &what, HoldRequest { origin, reason }).await?;
+        }
+        Command::Hold { what, resource: false, reason, .. } => {
             let id = id_of(client, &what).await?;
             client.hold(id, &reason).await?;
             let info = client.deletion(&id.to_string()).await?;
@@ -169,7 +172,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 format!("{id} is held ({holds}). sexton release {id} {last}")
             })?;
         }
-        Command::Release { what, hold } => release(client, format, &what, hold).await?,
+        Command::Release { what, hold, resource: true, origin } => {
+            holds::release(client, format, &what, (hold, origin)).await?;
+        }
+        Command::Release { what, hold, resource: false, .. } => release(client, format, &what, hold).await?,
         Command::Pause { stage, kind, scope, subsystem, reason } => {
             let covers = PauseSelector { stage, kind, scope, subsystem };
             pause(client, format, covers, reason).await?;

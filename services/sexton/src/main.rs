@@ -7,6 +7,7 @@ mod census;
 mod client;
 #[cfg(feature = "serve")]
 mod demo;
+mod holds;
 mod import;
 mod output;
 mod receipt;

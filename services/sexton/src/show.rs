@@ -44,6 +44,7 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
             moment(Some(hold.since))
         );
     }
+    text += &crate::holds::lines(&info.resource_holds);
     for waiver in &info.waivers {
         let step = waiver.step.as_deref().unwrap_or("all that was waived");
         let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);

@@ -10,6 +10,7 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
+use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
@@ -17,6 +18,7 @@ use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest,
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
+use crate::holds::{HoldRequest, ReleaseQuery, Released};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -174,6 +176,33 @@ impl Client {
     /// As [`Self::register`].
     pub async fn resource(&self, id: &ResourceId) -> Result<ResourceInfo, ClientError> {
         self.send("reading a resource", self.request(Method::GET, &format!("/v1/resources/{id}"))).await
+    }
+
+    /// Hold a resource, whether or not it has a record.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn hold_resource(&self, id: &ResourceId, body: &HoldRequest) -> Result<Hold, ClientError> {
+        self.post("holding a resource", &format!("/v1/resources/{id}/holds"), body).await
+    }
+
+    /// Release one hold of a resource.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn release_resource(&self, id: &ResourceId, hold: i64) -> Result<Released, ClientError> {
+        let path = format!("/v1/resources/{id}/holds/{hold}");
+        self.send("releasing a resource", self.request(Method::DELETE, &path)).await
+    }
+
+    /// Release all holds of an origin.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn release_origin(&self, id: &ResourceId, origin: &Actor) -> Result<Released, ClientError> {
+        let query = ReleaseQuery { origin: origin.clone() };
+        let request = self.request(Method::DELETE, &format!("/v1/resources/{id}/holds")).query(&query);
+        self.send("releasing a resource", request).await
     }
 
     /// Whether a name is free.

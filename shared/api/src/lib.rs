@@ -9,6 +9,7 @@ mod cancellations;
 mod census;
 mod client;
 pub mod date;
+mod holds;
 mod types;
 
 pub use access::*;
@@ -16,4 +17,5 @@ pub use batches::*;
 pub use cancellations::*;
 pub use census::*;
 pub use client::{Client, ClientError};
+pub use holds::*;
 pub use types::*;

@@ -269,6 +269,9 @@ pub struct ResourceInfo {
     /// Its live record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<DeletionId>,
+    /// Holds on it: they stop any deletion of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
 }
 
 /// Whether a name may be used.
@@ -407,6 +410,9 @@ pub struct DeletionInfo {
     pub jobs: Vec<JobInfo>,
     /// Holds that stand.
     pub holds: Vec<Hold>,
+    /// Holds on the resource, whatever record it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_holds: Vec<Hold>,
     /// Steps that were let pass.
     pub waivers: Vec<WaiverInfo>,
     /// What can still be undone, in a sentence.

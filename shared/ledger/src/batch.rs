@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
 use sexton_model::belts::budget::Standing;
+use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::credit::Draw;
 use sexton_model::decide::{Capacity, Change, Context, Decision, Effect, Lane, OrderSpec, decide};
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub review: Option<u32>,
     /// Where jobs of the batch stand that have to be admitted.
     pub standing: HashMap<JobId, Standing>,
+    /// Redundancy groups of what of the batch may begin a stage that is bound by them.
+    pub groups: Groups,
     /// Orders out by instance and lane.
     pub out: HashMap<(Instance, Lane), u32>,
     /// What is known of each instance.
@@ -164,6 +167,7 @@ pub fn decide_all(
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
             standing: &standing,
+            groups: &loaded.groups,
             answered: &answered,
         };
         let event = fit::fitting(deletion, &intent.event, &loaded.pinned);
@@ -172,6 +176,8 @@ pub fn decide_all(
             Ok(decision) => {
                 let before = orders_out(deletion);
                 let settled = take_over(deletion, head, decision, &mut writes)?;
+                // Whoever of its groups comes later in the batch sees what it has begun.
+                loaded.groups.note(deletion);
                 let mut out = out.borrow_mut();
                 for key in before {
                     if let Some(n) = out.get_mut(&key) {

@@ -3,6 +3,7 @@ use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::one_shot::CannotOverride;
+use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
@@ -95,6 +96,9 @@ pub enum NotDone {
     /// The census is not believed.
     #[error(transparent)]
     Census(#[from] NotBelieved),
+    /// The resource cannot be held so.
+    #[error(transparent)]
+    Hold(#[from] CannotHold),
     /// Nothing is let pass.
     #[error(transparent)]
     Override(#[from] CannotOverride),

@@ -16,6 +16,7 @@ mod census;
 mod chains;
 mod error;
 mod fit;
+mod groups;
 mod grown;
 mod known;
 mod limits;
@@ -41,10 +42,12 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::redundancy::Groups;
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
-use sexton_model::deletion::{Record, RecordStatus};
+use sexton_model::deletion::{Hold, Record, RecordStatus};
 use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -107,6 +110,8 @@ pub struct Decided {
     pub audit_seq: i64,
     /// When it was decided, by the store's clock.
     pub at: Timestamp,
+    /// Its record has ended, and others of its redundancy groups may have waited for that.
+    pub leaves_groups: bool,
 }
 
 /// One copy of a consumer says that it lives.
@@ -225,6 +230,24 @@ pub trait Ledger: DueReader + Access + Receipts + Restores {
 
     /// Resources, ascending by id.
     async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError>;
+
+    /// Hold a resource, whether or not it has a record. In force when this returns: no transaction that dispatches
+    /// overlaps it.
+    ///
+    /// # Errors
+    /// If the store did not do it. That it may not be held so is the inner result.
+    async fn hold_resource(&self, new: NewHold) -> Result<Result<Hold, NotDone>, LedgerError>;
+
+    /// Release holds of a resource; what they stopped is looked at again at once. Those that were released.
+    async fn release_resource(
+        &self,
+        resource: &ResourceId,
+        which: Which,
+        by: &Actor,
+    ) -> Result<Vec<Hold>, LedgerError>;
+
+    /// The redundancy groups that a resource states to belong to, with all of their members.
+    async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError>;
 
     /// Everything about one deletion, with its audit trail.
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError>;

@@ -5,11 +5,12 @@ use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, What};
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::belts::one_shot::OneShot;
-use sexton_model::deletion::{Deletion, Hold};
-use sexton_model::job::{Job, JobKind, JobState, StateName};
+use sexton_model::decide::Event;
+use sexton_model::deletion::Deletion;
+use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::time::Day;
-use sexton_model::{DeletionId, Timestamp};
+use sexton_model::{DeletionId, JobId, Timestamp};
 
 use crate::batch::AuditWrite;
 use crate::{Intent, LedgerError, NotDone};
@@ -46,6 +47,16 @@ pub fn registering(
         }
         (Presence::Registered | Presence::Tombstone, None) => Err(NotDone::OtherIdentity(new.id.clone())),
     }
+}
+
+/// Look again at every stage of a deletion: a refusal means that something else has moved it on, or that nothing stopped
+/// it.
+pub fn look_again(deletion: DeletionId) -> Vec<Intent> {
+    let recheck = |stage: Stage| {
+        let job = JobId::of(deletion, stage.index());
+        Intent { deletion, event: Event::Recheck { job } }
+    };
+    Stage::ALL.into_iter().map(recheck).collect()
 }
 
 /// The first link of a new record's chain.
@@ -88,12 +99,13 @@ pub fn ceiling_at_founding(day: Day, now: Timestamp) -> Option<ScopeCeiling> {
 pub struct LedgerEvent {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken`, `census`, `census_refused` or
+    /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken`,
+    /// `census`, `census_refused`, `hold_placed`, `hold_released` or
     /// `override_taken_back`.
     pub what: String,
     /// Who.
     pub by: String,
-    /// The resource or the pause as it is from then on, or the ceiling that was asked for.
+    /// The resource or the pause as it is from then on, the hold, or the ceiling that was asked for.
     pub body: Value,
 }
 
@@ -134,7 +146,7 @@ pub fn quarter(limit: u32) -> u32 {
 /// not go on. The first `hold` that stands is said before its job is due: held is the job only from then on.
 pub fn stands_at(
     jobs: &[Job],
-    hold: Option<&Hold>,
+    hold: Option<Blocker>,
 ) -> Option<(JobKind, StateName, Option<Timestamp>, String)> {
     // A restore stands behind all stages and is what counts once it exists.
     let open = |job: &&Job| !job.state.name().over();
@@ -144,7 +156,7 @@ pub fn stands_at(
         JobState::Scheduled { due_at } => {
             // Holds do not stop a restore.
             let hold = hold.filter(|_| job.kind != JobKind::Restore);
-            (*due_at, hold.map_or_else(String::new, |hold| hold.blocker().to_string()))
+            (*due_at, hold.map_or_else(String::new, |hold| hold.to_string()))
         }
         JobState::Held { due_at, by, .. } => (Some(*due_at), by.to_string()),
         JobState::Ready { since, blocked } => {

@@ -6,7 +6,7 @@ use sexton_model::attest::{Head, Shrunk};
 use sexton_model::audit::{AuditEvent, Broken, Hash};
 use sexton_model::belts::Pause;
 use sexton_model::checkpoint::Review;
-use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::deletion::{Deletion, Hold, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::time::Day;
@@ -45,6 +45,8 @@ pub struct ResourceView {
     pub presence: Presence,
     /// Its live record.
     pub live: Option<DeletionId>,
+    /// Holds on it, ascending.
+    pub holds: Vec<Hold>,
 }
 
 /// Which resources.

@@ -194,6 +194,7 @@ impl Document {
             plan: Arc::new(Deserialize::deserialize(&self.plan)?),
             status: self.status,
             protected: false,
+            resource_holds: Vec::new(),
             audit_seq: self.events.last().map_or(0, |link| link.seq),
             jobs: self.jobs.clone(),
             holds: parts(&self.holds)?,

@@ -4,6 +4,8 @@ pub mod budget;
 pub mod ceiling;
 pub mod census;
 pub mod one_shot;
+pub mod redundancy;
+pub mod resource_hold;
 pub mod window;
 
 use std::borrow::Cow;
@@ -127,6 +129,9 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
     if deletion.protected {
         return Some(Blocker::Protected);
     }
+    if let Some(hold) = deletion.resource_holds.first() {
+        return Some(resource_hold::blocker(hold));
+    }
     if let Some(hold) = deletion.holds.first() {
         return Some(hold.blocker());
     }
@@ -140,6 +145,9 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
     if ceiling < Ceiling::needed_for(stage) && !passes(Passable::Ceiling) {
         let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
         return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
+    }
+    if let Some(redundancy) = redundancy::blocker(deletion, job, context.groups) {
+        return Some(redundancy);
     }
     // After those that somebody could do something about: they should be seen first.
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());

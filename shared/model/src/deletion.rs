@@ -132,7 +132,7 @@ impl RecordStatus {
 /// A named reason not to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hold {
-    /// Unique within its deletion.
+    /// Unique within its deletion, or its resource.
     pub id: i64,
     /// Who or what holds: `legal`, `billing`, a person.
     pub origin: Actor,
@@ -219,6 +219,8 @@ pub struct Deletion {
     pub status: RecordStatus,
     /// The resource's protection flag as it is now.
     pub protected: bool,
+    /// Those that stand on the resource as it is now, ascending.
+    pub resource_holds: Vec<Hold>,
     /// Number of its last audit event.
     pub audit_seq: i64,
     /// Ascending by slot; one per stage, and the restore if there is one.
@@ -310,6 +312,7 @@ impl Deletion {
             plan,
             status: RecordStatus::Live,
             protected: false,
+            resource_holds: Vec::new(),
             audit_seq: 0,
             jobs,
             holds: Vec::new(),

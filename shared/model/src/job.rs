@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::belts::budget::Frozen;
 use crate::belts::ceiling::Ceiling;
-use crate::id::{Fence, JobId};
+use crate::id::{Fence, JobId, ResourceId};
 use crate::time::Timestamp;
 
 /// The stages, in order; each later and less reversible than the one before.
@@ -226,6 +226,13 @@ pub enum Blocker {
         #[serde(flatten)]
         frozen: Frozen,
     },
+    /// Another member of a redundancy group of the resource goes.
+    Redundancy {
+        /// The group.
+        group: String,
+        /// The one that goes.
+        other: ResourceId,
+    },
     /// The resource is protected.
     Protected,
 }
@@ -247,6 +254,12 @@ impl fmt::Display for Blocker {
             Self::Budget { stage, frozen: Frozen { batch, exceeded } } => {
                 let next = if exceeded.alone() { "needs approval" } else { "waits for its turn" };
                 write!(f, "batch {batch} {next} before {stage}: {exceeded}")
+            }
+            Self::Redundancy { group, other } => {
+                write!(
+                    f,
+                    "{other} of the redundancy group {group} goes first: until its deletion is over, or all of the group go"
+                )
             }
             Self::Protected => f.write_str("the resource is protected"),
         }

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::belts::budget::Standing;
+use crate::belts::redundancy::Groups;
 use crate::belts::window::bound;
 use crate::belts::{InForce, Policy, blocker};
 use crate::catalogue::Nature;
@@ -44,7 +45,7 @@ pub struct StepPreview {
 /// ones, rather than as stopped because now is none of them.
 pub fn preview(
     d: &Deletion,
-    (in_force, policy): (&InForce, &Policy),
+    (in_force, policy, groups): (&InForce, &Policy, &Groups),
     day: Day,
     now: Timestamp,
 ) -> Vec<StagePreview> {
@@ -59,6 +60,7 @@ pub fn preview(
         fence: Fence::default(),
         capacity: &|_, _, _| Capacity::Free,
         standing: &|_| Standing::Unknown,
+        groups,
         answered: &|_| None,
     };
     let stage = |stage: Stage| {
@@ -101,7 +103,7 @@ mod tests {
     fn each_step_says_what_would_stop_it() {
         let (d, day, now, mut in_force) = test_deletion();
         let stopped = |in_force: &InForce| -> Vec<String> {
-            let stages = preview(&d, (in_force, &Policy::default()), day, now);
+            let stages = preview(&d, (in_force, &Policy::default(), &Groups::default()), day, now);
             stages
                 .iter()
                 .flat_map(|stage| stage.steps.iter().map(move |step| (stage.stage, step)))
@@ -125,7 +127,7 @@ mod tests {
     #[test]
     fn stages_follow_each_other_and_name_who_carries_them_out() {
         let (d, day, now, in_force) = test_deletion();
-        let stages = preview(&d, (&in_force, &Policy::default()), day, now);
+        let stages = preview(&d, (&in_force, &Policy::default(), &Groups::default()), day, now);
         assert_eq!(stages.iter().map(|stage| stage.stage).collect::<Vec<_>>(), Stage::ALL);
         assert!(stages.windows(2).all(|pair| pair[0].at < pair[1].at));
         assert!(stages.iter().all(|stage| stage.at >= now), "nothing begins in the past");
@@ -140,12 +142,16 @@ mod tests {
         let hours = Windows::default();
         let stages = preview(
             &d,
-            (&in_force, &Policy { windows: Some(hours.clone()), ..Policy::default() }),
+            (&in_force, &Policy { windows: Some(hours.clone()), ..Policy::default() }, &Groups::default()),
             Day::Calendar,
             now,
         );
-        let always =
-            preview(&d, (&in_force, &Policy { windows: None, ..Policy::default() }), Day::Calendar, now);
+        let always = preview(
+            &d,
+            (&in_force, &Policy { windows: None, ..Policy::default() }, &Groups::default()),
+            Day::Calendar,
+            now,
+        );
         for (stage, always) in stages.iter().zip(&always) {
             let bound = stage.stage >= Stage::Hard;
             assert!(!bound || hours.open(stage.at), "{} at {}", stage.stage, stage.at);

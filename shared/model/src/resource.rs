@@ -108,7 +108,7 @@ pub struct Resource {
     /// Who is restored first: lower goes first. As it is registered now, also of what has a record.
     #[serde(default = "default_priority")]
     pub priority: i16,
-    /// Redundancy groups it belongs to. Kept and shown; no belt goes by them yet.
+    /// Redundancy groups it belongs to, such as `db-main`: see [`crate::belts::redundancy`].
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few_groups")]
     pub groups: Vec<String>,
     /// Which instance of each subsystem holds its parts; `main` where it is not named.

@@ -9,6 +9,7 @@ use sexton_api::Problem;
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::one_shot::CannotOverride;
+use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::decide::Refusal;
 
 use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
@@ -106,6 +107,7 @@ impl From<NotDone> for Refused {
             NotDone::CannotDelete(_)
             | NotDone::Ceiling(_)
             | NotDone::Census(_)
+            | NotDone::Hold(CannotHold::Reason)
             | NotDone::Override(CannotOverride::NotNeeded(_))
             | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {
                 StatusCode::UNPROCESSABLE_ENTITY

@@ -83,7 +83,11 @@ pub(super) async fn preview(
         reason: new.reason,
         created_at: facts.now,
     };
-    let d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
+    let mut d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
+    d.resource_holds = view.holds;
+    let mut groups = ledger.groups_of(&d.record.resource.id).await?;
+    // As if there were a record: it may be the one that the rest of a group has waited for.
+    groups.note(&d);
     let in_force =
         InForce { pauses: ledger.pauses().await?, ceilings: ledger.ceilings().await?, one_shots: Vec::new() };
     let states = ledger.instances().await?;
@@ -92,7 +96,7 @@ pub(super) async fn preview(
     Ok(Json(PreviewInfo {
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
-        stages: preview::preview(&d, (&in_force, ledger.policy()), facts.day, facts.now),
+        stages: preview::preview(&d, (&in_force, ledger.policy(), &groups), facts.day, facts.now),
         late: late(&d, facts.day, facts.now).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, &d).await?,

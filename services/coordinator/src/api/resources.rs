@@ -91,7 +91,7 @@ fn unfit(api: &Api, resource: &Resource) -> Option<String> {
 }
 
 fn info(view: ResourceView) -> ResourceInfo {
-    ResourceInfo { resource: view.resource, presence: view.presence, live: view.live }
+    ResourceInfo { resource: view.resource, presence: view.presence, live: view.live, holds: view.holds }
 }
 
 pub(super) async fn list(

@@ -62,6 +62,7 @@ pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<()
         created_at: record.created_at,
         jobs: jobs(&d, around),
         holds: d.holds.clone(),
+        resource_holds: d.resource_holds.clone(),
         waivers: d.waivers.iter().filter_map(|w| WaiverInfo::of(&d, w)).collect(),
         undo: words,
         cancel_until: until,

@@ -52,6 +52,7 @@ fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
         created_at: AT,
         jobs: vec![job],
         holds: Vec::new(),
+        resource_holds: Vec::new(),
         waivers: Vec::new(),
         undo: String::new(),
         cancel_until: None,

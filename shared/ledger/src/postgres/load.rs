@@ -15,7 +15,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::memory::Headed;
 use super::records::Statement;
-use super::{PgLedger, admit, codes, jobs, pause, review};
+use super::{PgLedger, admit, codes, groups, jobs, pause, resource_holds, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError, Pulsed};
 
@@ -47,7 +47,9 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
        WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
        WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) \
        AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
-       AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))) FROM ledger, \
+       AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))), \
+     ARRAY(SELECT d.id || ' ' || h.body FROM resource_holds h JOIN deletions d ON d.resource = h.resource \
+       WHERE d.id = ANY($1) ORDER BY d.id, h.id) FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -143,10 +145,10 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
 }
 
 /// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began,
-/// and `asked` are the jobs whose admission has to be known.
+/// `asked` are the jobs whose admission has to be known, and `names` the redundancy groups that are locked.
 pub(super) async fn load(
     db: &mut PgConnection,
-    (ids, asked): (&[i64], &[i64]),
+    (ids, asked, names): (&[i64], &[i64], &[String]),
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
@@ -184,6 +186,11 @@ pub(super) async fn load(
     let others: Vec<Head> =
         heads.into_iter().filter(|h| !deletions.contains_key(&DeletionId(h.id))).collect();
     deletions.extend(rest(db, others, &protected, statements).await?);
+    let holds: Vec<String> = facts.try_get(14).map_err(part())?;
+    let mut holds = resource_holds::from_facts(&holds)?;
+    for (id, (deletion, _)) in &mut deletions {
+        deletion.resource_holds = holds.remove(&id.0).unwrap_or_default();
+    }
     let head: Vec<u8> = facts.try_get(4).map_err(part())?;
     let in_force = match ledger.memory.in_force(&head) {
         Some(in_force) => in_force,
@@ -193,6 +200,7 @@ pub(super) async fn load(
     let loaded = Loaded {
         now,
         standing: admit::standing(db, asked, now).await?,
+        groups: groups::members(db, names).await?,
         day: ledger.options.day,
         epoch: mark.epoch,
         review: facts.try_get::<bool, _>(12).map_err(part())?.then_some(mark.epoch),
@@ -278,7 +286,12 @@ pub(super) async fn deletions(
             protected.push(head.id);
         }
     }
-    rest(db, heads, &protected, statements).await
+    let mut found = rest(db, heads, &protected, statements).await?;
+    let mut holds = resource_holds::of_deletions(db, ids).await?;
+    for (id, (deletion, _)) in &mut found {
+        deletion.resource_holds = holds.remove(&id.0).unwrap_or_default();
+    }
+    Ok(found)
 }
 
 /// What belongs to these heads: jobs, holds, waivers.
@@ -325,6 +338,7 @@ fn deletion(
         plan,
         status,
         protected: protected.contains(&id),
+        resource_holds: Vec::new(),
         audit_seq: seq,
         jobs: Vec::with_capacity(6),
         holds: Vec::new(),

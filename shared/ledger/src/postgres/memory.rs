@@ -3,8 +3,8 @@
 //! Records and plans never change. A deletion with its jobs, holds and waivers changes only together with the head of
 //! its audit chain, because every decision appends to it in the same transaction, and the head is a hash over all of
 //! them. So what was decided on under a head is right as long as the head, read under the lock, is the same; whoever
-//! else writes to the database, a remembered deletion is then passed over. Only the resource's protection flag is not
-//! covered by the chain: it is read anew every time.
+//! else writes to the database, a remembered deletion is then passed over. Only the resource's protection flag and
+//! its holds are not covered by the chain: they are read anew every time.
 //!
 //! Invariant: whoever writes a deletion's rows moves its head on. [`compare`] looks whether that holds.
 use std::collections::HashMap;
@@ -51,7 +51,7 @@ impl Memory {
         }
     }
 
-    /// Those deletions that are as they are remembered, taken out, and not protected as far as this tells. Who decides
+    /// Those deletions that are as they are remembered, taken out, and neither protected nor held as far as this tells. Who decides
     /// on them gives them back by [`Self::keep`] after the commit; what is lost in between is read again next time.
     pub(super) fn unchanged(&self, heads: &[Head]) -> HashMap<DeletionId, Headed> {
         let mut known = lock(&self.deletions);
@@ -63,6 +63,7 @@ impl Memory {
                 && hash == head.hash
             {
                 deletion.protected = false;
+                deletion.resource_holds.clear();
                 found.insert(id, (deletion, hash));
             }
         }
@@ -110,7 +111,11 @@ impl Memory {
                     }
                     return Ok(Err(format!("{id} is remembered and not stored")));
                 };
-                let same = Deletion { protected: deletion.protected, ..there.clone() };
+                let same = Deletion {
+                    protected: deletion.protected,
+                    resource_holds: deletion.resource_holds.clone(),
+                    ..there.clone()
+                };
                 if head == hash && same != *deletion {
                     return Ok(Err(format!("{id}: remembered {deletion:?}, stored {there:?}")));
                 }

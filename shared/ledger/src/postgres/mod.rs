@@ -21,6 +21,7 @@ mod create;
 mod due;
 mod error;
 mod find;
+mod groups;
 mod jobs;
 mod load;
 mod memory;
@@ -29,6 +30,7 @@ mod open;
 mod pause;
 mod receipts;
 mod records;
+mod resource_holds;
 mod resources;
 mod restores;
 mod review;
@@ -48,9 +50,12 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::redundancy::Groups;
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
+use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -195,6 +200,31 @@ impl Ledger for PgLedger {
 
     async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
         resources::resources(self, filter).await
+    }
+
+    async fn hold_resource(&self, new: NewHold) -> Result<Result<Hold, NotDone>, LedgerError> {
+        resource_holds::place(self, &new).await
+    }
+
+    async fn release_resource(
+        &self,
+        resource: &ResourceId,
+        which: Which,
+        by: &Actor,
+    ) -> Result<Vec<Hold>, LedgerError> {
+        let (released, live) = resource_holds::release(self, (resource, &which, by)).await?;
+        // They are released whatever comes of this: what is held is looked at within a minute anyway.
+        if let Some(live) = live
+            && let Err(error) = self.run(crate::rules::look_again(live)).await
+        {
+            tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
+        }
+        Ok(released)
+    }
+
+    async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading redundancy groups"))?;
+        groups::of_resource(&mut db, resource).await
     }
 
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {

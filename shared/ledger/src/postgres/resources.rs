@@ -9,7 +9,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, codes, pause};
+use super::{PgLedger, codes, groups, pause, resource_holds};
 use crate::rules::{LedgerEvent, Registering, registering, text};
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -79,8 +79,9 @@ async fn attempt(
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to register"))?;
     let ids: BTreeSet<String> = resources.iter().map(|r| r.id.to_string()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
-    if resources.iter().any(|resource| resource.protected) {
-        // As with a pause: once this has returned, nothing that did not see the protection is still to be claimed.
+    if resources.iter().any(|resource| resource.protected || !resource.groups.is_empty()) {
+        // As with a pause: once this has returned, nothing that did not see the protection, or the groups, is still to
+        // be claimed.
         pause::gate_alone(&mut tx).await?;
     }
     sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
@@ -98,6 +99,7 @@ async fn attempt(
     }
     write(&mut tx, &there, true).await?;
     write(&mut tx, &there, false).await?;
+    write_groups(&mut tx, &there).await?;
     events.write(&mut tx).await?;
     tx.commit().await.map_err(doing("committing resources"))?;
     Ok(results)
@@ -208,8 +210,27 @@ async fn write(
     all_there("resources", done.rows_affected(), rows.len())
 }
 
+async fn write_groups(db: &mut PgConnection, there: &BTreeMap<ResourceId, There>) -> Result<(), LedgerError> {
+    let changed: Vec<&Resource> = there.values().filter(|t| t.changed).map(|t| &t.resource).collect();
+    let ids: Vec<String> = changed.iter().map(|resource| resource.id.to_string()).collect();
+    let stated = |resource: &&Resource| {
+        let id = resource.id.to_string();
+        resource.groups.iter().map(|name| (id.clone(), name.clone())).collect::<Vec<_>>()
+    };
+    groups::write(db, &ids, changed.iter().flat_map(stated).collect()).await
+}
+
 fn view(there: There) -> ResourceView {
-    ResourceView { resource: there.resource, presence: there.presence, live: there.live }
+    let There { resource, presence, live, .. } = there;
+    ResourceView { resource, presence, live, holds: Vec::new() }
+}
+
+/// With their holds.
+async fn views(db: &mut PgConnection, all: Vec<There>) -> Result<Vec<ResourceView>, LedgerError> {
+    let ids: Vec<String> = all.iter().map(|there| there.resource.id.to_string()).collect();
+    let mut holds = resource_holds::of_resources(db, &ids).await?;
+    let with = |(there, id)| ResourceView { holds: holds.remove(&id).unwrap_or_default(), ..view(there) };
+    Ok(all.into_iter().zip(ids).map(with).collect())
 }
 
 /// One resource.
@@ -218,7 +239,8 @@ pub(super) async fn resource(
     id: &ResourceId,
 ) -> Result<Option<ResourceView>, LedgerError> {
     let mut db = ledger.pool.acquire().await.map_err(doing("reading a resource"))?;
-    Ok(read(&mut db, &[id.to_string()]).await?.into_values().next().map(view))
+    let found = read(&mut db, &[id.to_string()]).await?.into_values().collect();
+    Ok(views(&mut db, found).await?.pop())
 }
 
 /// A page of resources.
@@ -236,8 +258,11 @@ pub(super) async fn resources(
         query.push(" AND r.scope = ").push_bind(scope.to_string());
     }
     query.push(" ORDER BY r.id LIMIT ").push_bind(i64::from(limit) + 1);
-    let rows = query.build().fetch_all(&ledger.pool).await.map_err(doing("listing resources"))?;
-    let items = rows.iter().map(|row| parse(row).map(view)).collect::<Result<Vec<_>, _>>()?;
+    let part = || doing("listing resources");
+    let mut db = ledger.pool.acquire().await.map_err(part())?;
+    let rows = query.build().fetch_all(&mut *db).await.map_err(part())?;
+    let items = rows.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let items = views(&mut db, items).await?;
     Ok(page(items, limit, |item| item.resource.id.to_string()))
 }
 

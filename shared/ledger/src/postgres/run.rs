@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 
 use super::error::{Collision, collision, corrupt, doing, unfit_value};
 use super::records::Statement;
-use super::{PgLedger, load, write};
+use super::{PgLedger, groups, load, write};
 use crate::batch::{Settled, decide_all};
 use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, budget, fit, known};
 
@@ -99,10 +99,12 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
         .map_err(doing("beginning a batch and passing the gate"))?;
     // Records never change: read before the locks on rows, which they help to choose.
     let statements = ledger.memory.records.of(&mut tx, &ids).await?;
+    let names = groups::lock(&mut tx, &crate::groups::asked(batch)).await?;
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
     let asked = budget::asked(batch, &ledger.options.policy, ledger.options.day);
-    let (mut loaded, facts) = load::load(&mut tx, (&ids, &asked), heads, &statements, ledger, &seen).await?;
+    let (mut loaded, facts) =
+        load::load(&mut tx, (&ids, &asked, &names), heads, &statements, ledger, &seen).await?;
     let joins = fit::joins(&loaded, batch);
     let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
     let mut pinned = write::targets_of(&mut tx, at).await?;
@@ -147,9 +149,17 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             status: settled.status,
             audit_seq: settled.audit_seq,
             at: now,
+            leaves_groups: crate::groups::ends(record, settled.status),
         })
     };
-    settled.into_iter().map(|one| one.map(&mut finish).map_or_else(|e| Ok(Err(e)), |d| d.map(Ok))).collect()
+    let results: Results = settled
+        .into_iter()
+        .map(|one| one.map(&mut finish).map_or_else(|e| Ok(Err(e)), |d| d.map(Ok)))
+        .collect::<Result<_, LedgerError>>()?;
+    if results.iter().flatten().any(|decided| decided.leaves_groups) {
+        ledger.held.again();
+    }
+    Ok(results)
 }
 
 /// What travels with orders and is too large for the job table.

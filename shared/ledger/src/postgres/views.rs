@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sexton_model::audit::{self, Broken, Hash};
+use sexton_model::belts::resource_hold;
 use sexton_model::deletion::{Deletion, Hold};
 use sexton_model::job::StateName;
 use sexton_model::{DeletionId, Instance, ResourceId};
@@ -11,7 +12,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::error::{corrupt, doing};
 use super::resources::page;
-use super::{PgLedger, SNAPSHOT, codes, jobs, load};
+use super::{PgLedger, SNAPSHOT, codes, jobs, load, resource_holds};
 use crate::rules::stands_at;
 use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Page};
 
@@ -140,9 +141,13 @@ pub(super) async fn deletions(
         of.entry(row.deletion()).or_default().push(row.job()?);
     }
     let holds = first_holds(&mut tx, &ids).await?;
+    let on_resources = resource_holds::of_deletions(&mut tx, &ids).await?;
     tx.commit().await.map_err(part())?;
     for item in &mut page.items {
-        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs, holds.get(&item.id)));
+        let on_resource = on_resources.get(&item.id.0).and_then(|holds| holds.first());
+        let hold = on_resource.map(resource_hold::blocker);
+        let hold = hold.or_else(|| holds.get(&item.id).map(Hold::blocker));
+        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs, hold));
     }
     Ok(page)
 }

@@ -126,7 +126,17 @@ fn result(loaded: &Loaded, revision: i64, settled: Settled) -> Result<Decided, N
         spec,
     });
     let resource = deletion.record.resource.id.clone();
-    Ok(Decided { deletion: id, resource, dispatch, effects, status, audit_seq, at: loaded.now })
+    let leaves_groups = crate::groups::ends(&deletion.record, status);
+    Ok(Decided {
+        deletion: id,
+        resource,
+        dispatch,
+        effects,
+        status,
+        audit_seq,
+        at: loaded.now,
+        leaves_groups,
+    })
 }
 
 /// Whether an order carries a manifest: a perform of what is reversible, its undo, and the look at that.

@@ -74,6 +74,7 @@ mod tests {
     use std::sync::Arc;
 
     use sexton_model::Timestamp;
+    use sexton_model::belts::redundancy::Groups;
     use sexton_model::time::Day;
 
     use super::*;
@@ -94,6 +95,7 @@ mod tests {
             out: HashMap::new(),
             pulses: HashMap::new(),
             pinned: HashMap::new(),
+            groups: Groups::default(),
         };
         Batch { loaded, intents: Arc::default(), piece: 0..intents, revision: 1 }
     }

@@ -3,14 +3,14 @@ use std::collections::HashMap;
 
 use rusqlite::params;
 use sexton_model::audit::{self, Hash};
-use sexton_model::deletion::{Deletion, Record};
+use sexton_model::deletion::{Deletion, Hold, Record};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId};
 
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
-use super::{codes, jobs, write};
+use super::{codes, groups, jobs, resource_holds, write};
 use crate::row::JobRow;
 use crate::rules::{self, LedgerEvent, Registering};
 use crate::{LedgerError, NewDeletion, NotDone};
@@ -21,8 +21,9 @@ pub(super) struct Standing {
     pub(super) resource: Resource,
     pub(super) presence: Presence,
     pub(super) live: Option<DeletionId>,
-    seq: i64,
-    head: Hash,
+    pub(super) holds: Vec<Hold>,
+    pub(super) seq: i64,
+    pub(super) head: Hash,
 }
 
 const DOING: &str = "reading resources";
@@ -38,6 +39,7 @@ pub(super) fn standing<'a>(
     let sql = "SELECT r.id, r.body, r.presence, r.audit_seq, r.audit_head, d.id FROM json_each(?) AS n \
                CROSS JOIN resources AS r ON r.id = n.value \
                LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
+    let mut holds = resource_holds::of_resources(db, &ids)?;
     let mut found = HashMap::with_capacity(ids.len());
     for row in rows(db, DOING, sql, bind)? {
         let id: String = row.try_get(0).map_err(store(DOING))?;
@@ -48,6 +50,7 @@ pub(super) fn standing<'a>(
             resource: codes::body("resources", &id, text)?,
             presence: codes::presence(row.try_get(2).map_err(store(DOING))?)?,
             live: live.map(DeletionId),
+            holds: holds.remove(&id).unwrap_or_default(),
             seq: row.try_get(3).map_err(store(DOING))?,
             head: codes::hash("resources", &id, head)?,
         };
@@ -109,8 +112,8 @@ pub(super) fn register(
         let (seq, head, live) = old.map_or((0, audit::GENESIS, None), |o| (o.seq, o.head, o.live));
         let head = audit::link(&head, seq + 1, text.as_bytes());
         events.push((key.clone(), seq + 1, text, head));
-        let standing =
-            Standing { resource: new.clone(), presence: Presence::Registered, live, seq: seq + 1, head };
+        let (resource, presence) = (new.clone(), Presence::Registered);
+        let standing = Standing { resource, presence, live, holds: Vec::new(), seq: seq + 1, head };
         there.insert(key.clone(), standing);
         changed.push(key);
         results.push(Ok(()));
@@ -130,6 +133,7 @@ pub(super) fn register(
             memory.deletions.take(&live);
         }
     }
+    let resources: Vec<&Resource> = written.iter().map(|(standing, _)| &standing.resource).collect();
     let wanted = written.len();
     let done = each(db, "writing resources", RESOURCE, written, |statement, (standing, body)| {
         let resource = &standing.resource;
@@ -145,6 +149,7 @@ pub(super) fn register(
         ])
     })?;
     codes::all_there("resources", done, wanted)?;
+    groups::write(db, &resources)?;
     append(db, events)?;
     Ok(results)
 }

@@ -61,6 +61,7 @@ pub(super) fn load(
             plan,
             status: codes::status(head.status)?,
             protected: head.protected,
+            resource_holds: Vec::new(),
             audit_seq: head.audit_seq,
             jobs: Vec::new(),
             holds: Vec::new(),
@@ -141,6 +142,14 @@ fn fill(db: &Db, wanted: &str, found: &mut HashMap<DeletionId, Headed>) -> Resul
         let (id, text) = text(&row)?;
         if let Some((deletion, _)) = found.get_mut(&DeletionId(id)) {
             deletion.holds.push(codes::body("holds", id, text)?);
+        }
+    }
+    let sql = "SELECT d.id, h.body FROM json_each(?) AS n CROSS JOIN deletions AS d ON d.id = n.value \
+               CROSS JOIN resource_holds AS h ON h.resource = d.resource ORDER BY d.id, h.id";
+    for row in by_list(db, sql, wanted)? {
+        let (id, text) = text(&row)?;
+        if let Some((deletion, _)) = found.get_mut(&DeletionId(id)) {
+            deletion.resource_holds.push(codes::body("resource_holds", id, text)?);
         }
     }
     let sql = "SELECT w.deletion_id, w.body FROM json_each(?) AS n CROSS JOIN waivers AS w \

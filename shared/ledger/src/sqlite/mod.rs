@@ -21,6 +21,7 @@ mod counts;
 mod decided;
 mod decider;
 mod find;
+mod groups;
 mod inventory;
 mod jobs;
 mod load;
@@ -30,6 +31,7 @@ mod open;
 mod pausing;
 mod readers;
 mod receipts;
+mod resource_holds;
 mod restores;
 mod reviewing;
 mod run;
@@ -49,9 +51,12 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::redundancy::Groups;
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
+use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
@@ -103,7 +108,12 @@ impl SqliteLedger {
 
     async fn run_whole(&self, batch: Arc<Vec<Intent>>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         match self.ask(Work::Run(batch)).await? {
-            Answer::Run(results) => Ok(results),
+            Answer::Run(results) => {
+                if results.iter().flatten().any(|decided| decided.leaves_groups) {
+                    self.rounds.held.again();
+                }
+                Ok(results)
+            }
             other => Err(mixed_up(&other)),
         }
     }
@@ -239,6 +249,38 @@ impl Ledger for SqliteLedger {
     async fn resources(&self, filter: &ResourceFilter) -> Result<Page<ResourceView>, LedgerError> {
         let filter = filter.clone();
         self.reads.read(move |db| views::resources(db, &filter)).await
+    }
+
+    async fn hold_resource(&self, new: NewHold) -> Result<Result<Hold, NotDone>, LedgerError> {
+        match self.ask(Work::HoldResource(new)).await? {
+            Answer::HoldResource(done) => Ok(*done),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn release_resource(
+        &self,
+        resource: &ResourceId,
+        which: Which,
+        by: &Actor,
+    ) -> Result<Vec<Hold>, LedgerError> {
+        let (released, live) =
+            match self.ask(Work::ReleaseResource(resource.clone(), which, by.clone())).await? {
+                Answer::ReleaseResource(released, live) => (released, live),
+                other => return Err(mixed_up(&other)),
+            };
+        // They are released whatever comes of this: what is held is looked at within a minute anyway.
+        if let Some(live) = live
+            && let Err(error) = self.run(crate::rules::look_again(live)).await
+        {
+            tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
+        }
+        Ok(released)
+    }
+
+    async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError> {
+        let resource = resource.to_string();
+        self.reads.read(move |db| groups::of_resource(db, &resource)).await
     }
 
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {

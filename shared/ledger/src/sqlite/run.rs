@@ -3,13 +3,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::admitting;
 use super::connection::Db;
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::decider::{Decider, decide};
 use super::memory::{Memory, Staged, Standing, in_force, manifest_key, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
+use super::{admitting, groups};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError, budget, fit};
 
@@ -88,6 +88,9 @@ fn load(
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
     let asked = budget::asked(intents, &setting.policy, setting.day);
+    let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
+    // What was decided and is being written is not in the table yet.
+    groups.note_all(staged.deletions.values().chain(deletions.values()).map(|(deletion, _)| deletion));
     let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,
@@ -97,6 +100,7 @@ fn load(
         in_force,
         review: review.then_some(epoch),
         standing: admitting::standing(db, &asked, staged.now)?,
+        groups,
         out: std::mem::take(&mut staged.out),
         pulses,
         pinned: HashMap::new(),

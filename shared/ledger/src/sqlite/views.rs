@@ -3,6 +3,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
+use sexton_model::belts::resource_hold;
+use sexton_model::deletion::{Deletion, Hold};
+use sexton_model::job::Blocker;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 
 use super::connection::{Bind, Db, row, rows, store};
@@ -20,7 +23,8 @@ use crate::{
 const PAGE_MAX: u32 = 1000;
 
 fn view(standing: Standing) -> ResourceView {
-    ResourceView { resource: standing.resource, presence: standing.presence, live: standing.live }
+    let Standing { resource, presence, live, holds, .. } = standing;
+    ResourceView { resource, presence, live, holds }
 }
 
 /// One resource.
@@ -127,6 +131,12 @@ pub(super) fn deletion_of(db: &Db, resource: &ResourceId) -> Result<Option<Delet
     found.first().map(|row| row.try_get(0).map(DeletionId).map_err(store(doing))).transpose()
 }
 
+/// The first hold that stops a deletion.
+fn first_hold(deletion: &Deletion) -> Option<Blocker> {
+    let on_resource = deletion.resource_holds.first().map(resource_hold::blocker);
+    on_resource.or_else(|| deletion.holds.first().map(Hold::blocker))
+}
+
 /// Deletions, newest first.
 pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
     let doing = "listing deletions";
@@ -179,7 +189,7 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
             resource: deletion.record.resource.id.clone(),
             scope: deletion.record.resource.scope.clone(),
             status: deletion.status,
-            at: rules::stands_at(&deletion.jobs, deletion.holds.first()),
+            at: rules::stands_at(&deletion.jobs, first_hold(&deletion)),
         })
         .collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })

@@ -9,8 +9,10 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::census::Census;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
+use sexton_model::deletion::Hold;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, JobId, ResourceId};
 use tokio::sync::{mpsc, oneshot};
@@ -21,8 +23,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, archive, attesting, census, inventory, one_shots, pausing, receipts, restores,
-    reviewing, run,
+    access, admitting, archive, attesting, census, inventory, one_shots, pausing, receipts, resource_holds,
+    restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -54,6 +56,8 @@ pub(super) enum Work {
     Census(Box<Census>, Actor),
     GiveOneShot(NewOneShot),
     TakeBackOneShot(i64, Actor),
+    HoldResource(NewHold),
+    ReleaseResource(ResourceId, Which, Actor),
     Admit(Vec<JobId>),
     Approve(Approval),
     Pulse(Vec<Alive>),
@@ -80,6 +84,8 @@ pub(super) enum Answer {
     Census(Box<Result<Counted, NotDone>>),
     GiveOneShot(Box<Result<OneShot, NotDone>>),
     TakeBackOneShot(bool),
+    HoldResource(Box<Result<Hold, NotDone>>),
+    ReleaseResource(Vec<Hold>, Option<DeletionId>),
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
@@ -227,6 +233,13 @@ fn one(
         }
         Work::TakeBackOneShot(id, by) => {
             Answer::TakeBackOneShot(one_shots::take_back(db, memory, staged, (*id, by))?)
+        }
+        Work::HoldResource(new) => {
+            Answer::HoldResource(Box::new(resource_holds::place(db, memory, staged, new)?))
+        }
+        Work::ReleaseResource(resource, which, by) => {
+            let (released, live) = resource_holds::release(db, memory, staged, (resource, which, by))?;
+            Answer::ReleaseResource(released, live)
         }
         Work::Admit(jobs) => Answer::Admit(admitting::admit(db, staged, setting, jobs)?),
         Work::Approve(approval) => Answer::Approve(admitting::approve(db, staged, setting, approval)?),

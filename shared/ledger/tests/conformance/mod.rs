@@ -12,6 +12,7 @@ mod budgets;
 mod cancel;
 mod censuses;
 mod chains;
+mod in_use;
 mod inventory;
 mod life;
 mod listing;
@@ -38,6 +39,7 @@ pub use self::budgets::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::in_use::*;
 pub use self::inventory::*;
 pub use self::life::*;
 pub use self::listing::*;
@@ -142,6 +144,10 @@ macro_rules! conformance_tests {
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
             protection_stops_a_live_record,
+            a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
+            holds_on_a_resource_are_bounded,
+            one_of_a_redundancy_group_goes_at_a_time,
+            what_is_registered_later_is_a_member_at_once,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,
             what_is_in_line_at_an_instance_that_is_gone_parks,

@@ -6,6 +6,7 @@ mod archive;
 mod conformance;
 mod database;
 mod guards;
+mod in_use;
 mod races;
 
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use crate::conformance::{keep, kept};
 use crate::database::Database;
 
 /// A handle of its own for each task, as if each were a process.
-async fn handles(database: &Database, count: usize) -> (Vec<Arc<PgLedger>>, Stagehand) {
+pub(super) async fn handles(database: &Database, count: usize) -> (Vec<Arc<PgLedger>>, Stagehand) {
     let mut all = Vec::new();
     for _ in 0..count {
         all.push(database.open(stage::options()).await.unwrap());
@@ -113,7 +113,7 @@ async fn many_claim_and_settle_the_same_and_each_step_is_settled_once() {
     }
 }
 
-fn claim(job: JobId) -> Intent {
+pub(super) fn claim(job: JobId) -> Intent {
     Intent { deletion: job.deletion(), event: Event::Claim { job } }
 }
 

@@ -12,6 +12,7 @@ mod lease;
 mod one_shot;
 mod person;
 mod random;
+mod redundancy;
 mod review;
 mod settle;
 mod time;

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use sexton_model::belts::budget::Standing;
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
+use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::catalogue::Catalogue;
 use sexton_model::credit::Draw;
@@ -248,6 +249,7 @@ impl World {
             fence,
             capacity: &capacity,
             standing: &|_| Standing::Unknown,
+            groups: &Groups::default(),
             answered: &answered,
         };
         decide(&self.deletion(), event, &context)

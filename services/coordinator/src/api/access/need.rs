@@ -57,6 +57,11 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
         ("GET", "/v1/deletions/{id}/receipt") => (See, Subject::Deletion),
         ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
+        ("POST", "/v1/resources/{kind}/{name}/holds") => (Hold, Subject::Resource),
+        // Whoever asks for deletions does not take away what others hold against them.
+        ("DELETE", "/v1/resources/{kind}/{name}/holds" | "/v1/resources/{kind}/{name}/holds/{hold}") => {
+            (Release, Subject::Resource)
+        }
         ("POST", "/v1/cancellations") => (Cancel, Subject::Handled),
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
         ("GET", "/v1/censuses") => (See, Subject::Handled),

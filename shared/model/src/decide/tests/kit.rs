@@ -7,6 +7,7 @@ use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, Ord
 use super::watch::Watch;
 use crate::belts::budget::Standing;
 use crate::belts::ceiling::{Ceiling, Ceilings, ScopeCeiling};
+use crate::belts::redundancy::Groups;
 use crate::belts::{InForce, Pause, PauseSelector, Policy};
 use crate::catalogue::Catalogue;
 use crate::credit::Draw;
@@ -215,6 +216,7 @@ pub(super) struct Bench {
     /// Set while the ledger is under review.
     pub review: Option<u32>,
     watch: Watch,
+    pub(super) groups: Groups,
 }
 
 impl Bench {
@@ -258,6 +260,7 @@ impl Bench {
             epoch: 1,
             review: None,
             watch: Watch::default(),
+            groups: Groups::default(),
         }
     }
 
@@ -279,6 +282,7 @@ impl Bench {
             fence,
             capacity: &capacity,
             standing: &standing,
+            groups: &self.groups,
             answered: &answered,
         };
         decide(&self.deletion, event, &context)

@@ -1,0 +1,65 @@
+//! Redundancy groups, as both footings read them.
+use sexton_model::belts::redundancy::{Going, Groups, Member, binds};
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Record, RecordStatus};
+use sexton_model::job::{JobKind, Stage};
+use sexton_model::resource::Presence;
+use sexton_model::{DeletionId, ResourceId};
+
+use crate::Intent;
+
+/// The deletions of a batch of intents whose groups have to be known for it, ascending.
+pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
+    let bound = |intent: &&Intent| match &intent.event {
+        Event::Claim { job } | Event::Recheck { job } => match JobKind::from_slot(job.slot()) {
+            Some(JobKind::Stage(stage)) => binds(stage),
+            Some(JobKind::Restore) | None => false,
+        },
+        Event::Proceed { .. }
+        | Event::Outcome { .. }
+        | Event::Progress { .. }
+        | Event::LeaseOver { .. }
+        | Event::Cancel { .. }
+        | Event::PlaceHold { .. }
+        | Event::ReleaseHold { .. }
+        | Event::Park { .. }
+        | Event::Retry { .. }
+        | Event::Waive { .. }
+        | Event::Rescue { .. } => false,
+    };
+    let mut asked: Vec<i64> = intents.iter().filter(bound).map(|intent| intent.deletion.0).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    asked
+}
+
+/// One member as it was read: the slot of the last stage of which anything was or may have been done, if it has a live
+/// record.
+pub(crate) struct MemberRow {
+    pub(crate) group: String,
+    pub(crate) resource: ResourceId,
+    pub(crate) presence: Presence,
+    pub(crate) live: Option<(DeletionId, RecordStatus, Option<i64>)>,
+}
+
+/// What was read. One that is in no inventory and has no record is no member any more.
+pub(crate) fn groups(rows: impl IntoIterator<Item = MemberRow>) -> Groups {
+    let there = |row: &MemberRow| row.live.is_some() || row.presence == Presence::Registered;
+    Groups::of(rows.into_iter().filter(there).map(|row| {
+        let going = row.live.map(|(deletion, status, slot)| Going {
+            deletion,
+            reached: slot.and_then(stage).filter(|stage| binds(*stage)),
+            restoring: status == RecordStatus::Restoring,
+        });
+        (row.group, Member { resource: row.resource, going })
+    }))
+}
+
+fn stage(slot: i64) -> Option<Stage> {
+    usize::try_from(slot).ok().and_then(|slot| Stage::ALL.get(slot).copied())
+}
+
+/// Whether a record has ended that others of its groups may have waited for.
+pub(crate) fn ends(record: &Record, status: RecordStatus) -> bool {
+    !status.live() && !record.resource.groups.is_empty()
+}

@@ -1,0 +1,88 @@
+//! Redundancy groups and their members. One thread writes, so nothing has to be locked.
+use rusqlite::params;
+use sexton_model::DeletionId;
+use sexton_model::belts::redundancy::Groups;
+use sexton_model::resource::Resource;
+
+use super::codes;
+use super::connection::{Bind, Db, each, list, rows, store};
+use crate::LedgerError;
+use crate::groups::{MemberRow, groups};
+use crate::rules::text;
+
+const DOING: &str = "reading redundancy groups";
+
+/// The groups that these deletions' resources state to belong to, with all members, as the table has them.
+pub(super) fn of_deletions(db: &Db, deletions: &[i64]) -> Result<Groups, LedgerError> {
+    if deletions.is_empty() {
+        return Ok(Groups::default());
+    }
+    let sql = "SELECT DISTINCT g.name FROM json_each(?) AS n CROSS JOIN deletions AS d ON d.id = n.value \
+               CROSS JOIN redundancy_groups AS g ON g.resource = d.resource";
+    named(db, sql, list(deletions.iter().copied()))
+}
+
+/// The groups of one resource.
+pub(super) fn of_resource(db: &Db, resource: &str) -> Result<Groups, LedgerError> {
+    named(db, "SELECT name FROM redundancy_groups WHERE resource = ?", resource.to_owned())
+}
+
+fn named(db: &Db, sql: &'static str, of: String) -> Result<Groups, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(of);
+    let mut names: Vec<String> = Vec::new();
+    for row in rows(db, DOING, sql, bind)? {
+        names.push(row.try_get(0).map_err(store(DOING))?);
+    }
+    if names.is_empty() {
+        return Ok(Groups::default());
+    }
+    members(db, &names)
+}
+
+/// What has begun is neither scheduled nor held, nor cancelled before anything of it was done.
+fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
+    let sql = "SELECT g.name, r.id, r.presence, d.id, d.status, \
+               (SELECT max(j.id % 8) FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 5 \
+               AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)) \
+               FROM json_each(?) AS n CROSS JOIN redundancy_groups AS g ON g.name = n.value \
+               JOIN resources AS r ON r.id = g.resource LEFT JOIN deletions AS d ON d.resource = r.id AND d.live \
+               ORDER BY g.name, r.id";
+    let mut bind = Bind::default();
+    bind.add(text(&names)?);
+    let mut members = Vec::new();
+    for row in rows(db, DOING, sql, bind)? {
+        let resource: &str = row.try_get(1).map_err(store(DOING))?;
+        let deletion: Option<i64> = row.try_get(3).map_err(store(DOING))?;
+        let live = match deletion {
+            None => None,
+            Some(id) => {
+                let status = codes::status(row.try_get(4).map_err(store(DOING))?)?;
+                Some((DeletionId(id), status, row.try_get(5).map_err(store(DOING))?))
+            }
+        };
+        members.push(MemberRow {
+            group: row.try_get(0).map_err(store(DOING))?,
+            resource: resource.parse().map_err(|e| codes::corrupt("resources", resource, e))?,
+            presence: codes::presence(row.try_get(2).map_err(store(DOING))?)?,
+            live,
+        });
+    }
+    Ok(groups(members))
+}
+
+/// Write down what these resources state.
+pub(super) fn write(db: &Db, resources: &[&Resource]) -> Result<(), LedgerError> {
+    let doing = "writing redundancy groups";
+    let forget = "DELETE FROM redundancy_groups WHERE resource = ?";
+    each(db, doing, forget, resources, |statement, resource| {
+        statement.execute(params![resource.id.to_string()])
+    })?;
+    let stated =
+        resources.iter().flat_map(|resource| resource.groups.iter().map(move |name| (resource, name)));
+    let insert = "INSERT INTO redundancy_groups (resource, name) VALUES (?, ?) ON CONFLICT DO NOTHING";
+    each(db, doing, insert, stated, |statement, (resource, name)| {
+        statement.execute(params![resource.id.to_string(), name])
+    })?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! Holds on resources and redundancy groups, and several coordinators at once.
+use std::sync::Arc;
+
+use sexton_ledger::Ledger as _;
+use sexton_model::Timestamp;
+use sexton_model::belts::resource_hold::NewHold;
+use sexton_model::decide::Event;
+use sexton_model::job::Stage;
+use tokio::sync::Barrier;
+
+use crate::conformance::stage::{self, actor, job_id};
+use crate::database::Database;
+use crate::races::{claim, handles};
+
+/// Two coordinators claim two members of one group at the same instant, of a hundred groups: in each exactly one goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_coordinators_let_one_member_of_a_group_go() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let resources: Vec<_> = (0..300)
+        .map(|n| {
+            let mut member = stage::resource(&format!("vm{n}"), &n.to_string());
+            member.groups = vec![format!("group-{}", n / 3)];
+            member
+        })
+        .collect();
+    let ids: Vec<_> = resources.iter().map(|r| r.id.clone()).collect();
+    assert!(hand.ledger.register(resources, &actor("ops"), true).await.unwrap().iter().all(Result::is_ok));
+    let mut made = Vec::new();
+    for id in ids.chunks(3).flat_map(|group| &group[..2]) {
+        made.push(hand.wanted(id).await);
+    }
+    let made: Vec<_> = hand.ledger.create(made).await.unwrap().into_iter().map(Result::unwrap).collect();
+    let mut last = Timestamp::default();
+    for id in &made {
+        let first = hand.claim(*id, Stage::Announce).await.unwrap().dispatch;
+        hand.play(first, &mut Vec::new(), |_, _| false).await;
+        last = hand.now().await;
+    }
+    hand.until(last.plus_ms(50)).await;
+    for pair in made.chunks(2) {
+        let barrier = Arc::new(Barrier::new(2));
+        let mut tasks = Vec::new();
+        for (ledger, id) in ledgers.iter().cloned().zip(pair.to_vec()) {
+            let barrier = barrier.clone();
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                ledger.run(vec![claim(job_id(id, Stage::Soft))]).await.unwrap().remove(0).unwrap().dispatch
+            }));
+        }
+        let mut given = 0;
+        for task in tasks {
+            given += usize::from(task.await.unwrap().is_some());
+        }
+        assert_eq!(given, 1, "{pair:?}");
+    }
+}
+
+/// Whoever holds a resource is told so only when nothing that did not see it is still to be claimed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_claim_that_did_not_see_the_hold_came_before_it() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let mut won = [0, 0];
+    for round in 0..60 {
+        let name = format!("vm{round}");
+        let id = hand.doomed(&name).await;
+        let (origin, by) = (actor("legal"), actor("ops"));
+        let resource = format!("vm/{name}").parse().unwrap();
+        let new = NewHold { resource, origin, reason: "a lawsuit".into(), by };
+        let barrier = Arc::new(Barrier::new(2));
+        let (ledger, waits) = (ledgers[1].clone(), barrier.clone());
+        let holding = tokio::spawn(async move {
+            waits.wait().await;
+            ledger.hold_resource(new).await.unwrap().unwrap().since
+        });
+        barrier.wait().await;
+        let claimed = hand.one(id, Event::Claim { job: job_id(id, Stage::Announce) }).await.unwrap();
+        let (held_at, dispatched) = (holding.await.unwrap(), claimed.dispatch.is_some());
+        won[usize::from(!dispatched)] += 1;
+        assert_eq!(dispatched, claimed.at < held_at, "{:?} {held_at:?}", claimed.at);
+    }
+    println!("the claim won {} times, the hold {} times", won[0], won[1]);
+}
