@@ -178,6 +178,7 @@ pub(super) async fn list(
         limit: query.limit.unwrap_or(100).clamp(1, PAGE_MAX),
     };
     let mut sieve = Sieve::new(asker.extent(), filter.limit);
+    filter.limit = sieve.ask_for();
     let page = loop {
         let page = api.engine.ledger.deletions(&filter).await?;
         match sieve.take(page, |row| &row.scope) {

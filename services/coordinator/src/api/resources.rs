@@ -102,6 +102,7 @@ pub(super) async fn list(
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
     let mut filter = ResourceFilter { kind: query.kind, scope: query.scope, after: query.after, limit };
     let mut sieve = Sieve::new(asker.extent(), limit);
+    filter.limit = sieve.ask_for();
     let page = loop {
         let page = api.engine.ledger.resources(&filter).await?;
         match sieve.take(page, |view| &view.resource.scope) {

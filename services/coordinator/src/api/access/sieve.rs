@@ -1,45 +1,58 @@
 //! Listings for whoever is limited to scopes: page by page, without what is outside.
+use sexton_api::PAGE_MAX;
 use sexton_ledger::Page;
 use sexton_model::Scope;
 use sexton_model::access::Extent;
 
 use crate::api::problem::Refused;
 
-/// Items looked at for one page: whoever is limited to one scope of many is asked to name it.
-const LOOK: usize = 16_000;
+/// The job table's pages looked at for one page: whoever is limited to one scope of many is asked to name it.
+const LOOK_PAGES: usize = 16;
 
 /// A page that is filled.
 pub(in crate::api) struct Sieve<'a, T> {
     extent: &'a Extent,
-    limit: usize,
+    limit: u32,
     looked: usize,
     kept: Vec<T>,
-    /// Whether there is more behind what was kept.
-    more: bool,
+    /// What the job table says of where it goes on.
+    next: Option<String>,
 }
 
 impl<'a, T> Sieve<'a, T> {
     pub(in crate::api) fn new(extent: &'a Extent, limit: u32) -> Self {
-        Self { extent, limit: limit as usize, looked: 0, kept: Vec::new(), more: false }
+        Self { extent, limit, looked: 0, kept: Vec::new(), next: None }
+    }
+
+    /// How many items to ask the job table for at once.
+    pub(in crate::api) fn ask_for(&self) -> u32 {
+        if self.extent.is_everywhere() { self.limit } else { PAGE_MAX }
     }
 
     /// Keep what is inside; where to look on, if the page is not full yet.
     pub(in crate::api) fn take(&mut self, page: Page<T>, scope: impl Fn(&T) -> &Scope) -> Option<String> {
-        self.looked += page.items.len();
-        let inside = page.items.into_iter().filter(|item| self.extent.contains(scope(item)));
-        self.kept.extend(inside);
-        self.more = page.next.is_some() || self.kept.len() > self.limit;
-        self.kept.truncate(self.limit);
-        page.next.filter(|_| self.kept.len() < self.limit && self.looked < LOOK)
+        self.next = page.next;
+        if self.extent.is_everywhere() {
+            self.kept = page.items;
+            return None;
+        }
+        self.looked += 1;
+        self.kept.extend(page.items.into_iter().filter(|item| self.extent.contains(scope(item))));
+        self.next.clone().filter(|_| self.kept.len() < self.limit as usize && self.looked < LOOK_PAGES)
     }
 
     /// The page. Where the next one begins is said by the last item that is shown: what is not shown is not named.
     ///
     /// # Errors
     /// If nothing was found among very many of other scopes.
-    pub(in crate::api) fn end(self, key: impl Fn(&T) -> String) -> Result<Page<T>, Refused> {
-        let next = self.kept.last().filter(|_| self.more).map(key);
-        if self.more && next.is_none() {
+    pub(in crate::api) fn end(mut self, key: impl Fn(&T) -> String) -> Result<Page<T>, Refused> {
+        if self.extent.is_everywhere() {
+            return Ok(Page { items: self.kept, next: self.next });
+        }
+        let more = self.next.is_some() || self.kept.len() > self.limit as usize;
+        self.kept.truncate(self.limit as usize);
+        let next = self.kept.last().filter(|_| more).map(key);
+        if more && next.is_none() {
             let extent = self.extent;
             let detail =
                 format!("scope: there are too many of other scopes to look through: name one of {extent}");
@@ -54,7 +67,7 @@ mod tests {
     use super::*;
 
     fn page(scopes: &[&str], next: Option<&str>) -> Page<(u8, Scope)> {
-        let items = scopes.iter().zip(0..).map(|(scope, n)| (n, scope.parse().unwrap())).collect();
+        let items = (0_u8..).zip(scopes).map(|(n, scope)| (n, scope.parse().unwrap())).collect();
         Page { items, next: next.map(str::to_owned) }
     }
 
@@ -81,10 +94,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_sees_everything_has_the_job_tables_own_page() {
+        let mut sieve = Sieve::new(&Extent::Everywhere, 9);
+        assert_eq!((sieve.ask_for(), sieve.take(page(&["a"], Some("x")), |item| &item.1)), (9, None));
+        let page = sieve.end(|item| item.0.to_string()).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!((page.items.len(), page.next.as_deref()), (1, Some("x")));
+    }
+
+    #[test]
     fn whoever_looks_through_too_much_is_asked_to_name_a_scope() {
         let extent = Extent::Scopes(["a".parse().unwrap()].into());
         let mut sieve = Sieve::new(&extent, 1);
-        assert!(sieve.take(page(&vec!["b"; LOOK], Some("x")), |item| &item.1).is_none());
+        let more = (0..LOOK_PAGES).map(|_| sieve.take(page(&["b"], Some("x")), |item| &item.1).is_some());
+        assert_eq!(more.filter(|more| *more).count(), LOOK_PAGES - 1);
         assert!(sieve.end(|item| item.0.to_string()).is_err());
     }
 }
