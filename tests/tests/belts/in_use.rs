@@ -2,6 +2,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use sexton_model::belts::PauseSelector;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
@@ -83,15 +84,16 @@ fn start(system: &System) -> Started {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_runs_again_parks_at_hard() {
     let system = System::start_on(PLAN).await;
-    system.hypervisor.close("check_off", Point::Look);
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
     let id = system.delete().await;
-    system.hypervisor.reached().await;
+    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
     let running = start(&system);
-    system.hypervisor.open();
+    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
     let job = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
     let JobState::Parked { reason } = job.state else { panic!("{job:?}") };
     assert!(reason.contains("was stopped, but"), "{reason}");
-    assert_eq!(system.hypervisor.changes(), ["perform stop"], "nothing else was done to it");
+    assert!(!system.hypervisor.changes().contains(&"perform undefine".to_owned()));
     assert!(system.host().join("vms/web01.json").exists());
     drop(running);
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
