@@ -5,6 +5,7 @@ mod budgets;
 mod drift;
 mod gate;
 mod hours;
+mod in_use;
 mod messages;
 mod steps;
 mod stops;

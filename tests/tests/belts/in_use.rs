@@ -1,0 +1,101 @@
+//! It was in use: holds on the resource, and a machine that somebody has started again.
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+
+use sexton_model::belts::PauseSelector;
+use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::decide::Event;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Blocker, JobState, Stage, StateName};
+
+use super::gate::Point;
+use super::system::{System, U1, ops, web01};
+
+/// The machine itself.
+const PLAN: &str = r#"
+kind = "vm"
+version = 1
+criticality = "reproducible"
+rehearsal = true
+[stages.announce]
+offset_days = 0
+steps = [{ do = "hypervisor.inspect" }]
+[stages.soft]
+offset_days = 0
+steps = [{ do = "hypervisor.stop" }]
+[stages.hard]
+offset_days = 1
+steps = [{ do = "hypervisor.check_off" }, { do = "hypervisor.undefine", after = ["hypervisor.check_off"] }]
+[stages.purge]
+offset_days = 2
+steps = [{ do = "hypervisor.delete_volumes" }]
+[stages.recycle]
+offset_days = 3
+steps = []
+"#;
+
+fn hold(origin: &str) -> NewHold {
+    let origin = origin.parse().unwrap();
+    NewHold { resource: web01(), origin, reason: "a lawsuit".into(), by: ops() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_resource_is_not_touched_and_goes_on_when_it_is_released() {
+    let system = System::start().await;
+    system.ledger.hold_resource(hold("legal")).await.unwrap().unwrap();
+    let before = system.world();
+    let id = system.delete().await;
+    let job = system.until_job(id, Stage::Announce, |state| state.name() == StateName::Held).await;
+    assert!(matches!(job.state, JobState::Held { by: Blocker::Hold { .. }, .. }), "{job:?}");
+    system.two_beacons().await;
+    assert_eq!(system.world(), before);
+    system.monitoring.close("silence", Point::Look);
+    let origin = Which::Origin("legal".parse().unwrap());
+    assert_eq!(system.ledger.release_resource(&web01(), origin.clone(), &ops()).await.unwrap().len(), 1);
+    system.monitoring.reached().await;
+
+    // The order that is out is carried out (it was only to capture); the next one is not given.
+    system.ledger.hold_resource(hold("legal")).await.unwrap().unwrap();
+    system.monitoring.open();
+    let stopped = |state: &JobState| matches!(state, JobState::Ready { blocked: Some(_), .. });
+    system.until_job(id, Stage::Soft, stopped).await;
+    system.two_beacons().await;
+    assert!(system.monitoring.changes().is_empty());
+    system.ledger.release_resource(&web01(), origin, &ops()).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Ends however the test went.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Somebody starts the machine, and tells nobody.
+fn start(system: &System) -> Started {
+    let called = format!("{}/vms/web01/{U1}/sleep", system.host().display());
+    Started(Command::new("sleep").arg0(called).arg("600").spawn().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_runs_again_parks_at_hard() {
+    let system = System::start_on(PLAN).await;
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
+    let running = start(&system);
+    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    let job = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
+    let JobState::Parked { reason } = job.state else { panic!("{job:?}") };
+    assert!(reason.contains("was stopped, but"), "{reason}");
+    assert!(!system.hypervisor.changes().contains(&"perform undefine".to_owned()));
+    assert!(system.host().join("vms/web01.json").exists());
+    drop(running);
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+}
