@@ -1,6 +1,6 @@
 //! Draws up and signs receipts: what proves that a purge is complete (the form is [`sexton_model::receipt`]).
 //!
-//! Contract: the decision that ends a purge only tells that one is due ([`Due::note`], which may be lost); a round over
+//! Contract: the decision that ends a purge only tells that one is due (`Due::note`, which may be lost); a round over
 //! the job table finds whatever has none. Each is drawn up of what the job table holds, after the record's chain was
 //! checked against its head, and kept once: whoever comes second finds that it is there. One may die between any two
 //! lines. Under review nothing is signed, because the job table may be put back yet.

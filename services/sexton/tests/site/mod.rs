@@ -50,6 +50,7 @@ pub fn free_port() -> SocketAddr {
 #[allow(dead_code, reason = "not every test file needs all of it")]
 impl Site {
     /// Start it, with these lines more in its configuration, and wait until it answers.
+    #[allow(dead_code, reason = "not every test file has days of a minute")]
     pub fn start(machines: u16, further: &str) -> Self {
         Self::start_with_days_of(60_000, machines, further)
     }
