@@ -207,6 +207,7 @@ fn freed_by(deletion: &Deletion, intent: &Intent) -> Option<(Instance, Lane)> {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
+        | Event::Acknowledge { .. }
         | Event::Rescue { .. } => None,
     }
 }

@@ -13,6 +13,7 @@ mod chains;
 mod inventory;
 mod life;
 mod listing;
+mod notice;
 mod people;
 mod review;
 pub mod stage;
@@ -34,6 +35,7 @@ pub use self::chains::*;
 pub use self::inventory::*;
 pub use self::life::*;
 pub use self::listing::*;
+pub use self::notice::*;
 pub use self::people::*;
 pub use self::review::*;
 
@@ -138,6 +140,8 @@ macro_rules! conformance_tests {
             waived_as_remaining_waives_dependents,
             what_may_remain_keeps_its_name,
             what_belongs_joins_the_targets,
+            a_notice_is_tried_for_days_and_soft_waits_for_it,
+            an_acknowledgement_replaces_a_notice_after_three_days,
             rescue_has_its_rules,
             refused_parks,
             unknown_or_present_is_never_done,
