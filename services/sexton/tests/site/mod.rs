@@ -49,17 +49,29 @@ pub fn free_port() -> SocketAddr {
 
 impl Site {
     /// Start it, with these lines more in its configuration, and wait until it answers.
+    #[allow(dead_code, reason = "not every test file starts it as it is")]
     pub fn start(machines: u16, further: &str) -> Self {
+        Self::start_in_days_of(60_000, machines, None, further)
+    }
+
+    /// The same in days of `day_ms`, with another driver for the notifier, as it is configured.
+    pub fn start_in_days_of(day_ms: u64, machines: u16, notifier: Option<&str>, further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = free_port();
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
         let (deploy, platform) = (top.join("deploy"), folder.path().join("platform"));
         let mut config = format!(
-            "[ledger]\nsqlite = \"sexton.db\"\nrehearsal_day_ms = 60000\n[api]\nlisten = \"{api}\"\n\
+            "[ledger]\nsqlite = \"sexton.db\"\nrehearsal_day_ms = {day_ms}\n[api]\nlisten = \"{api}\"\n\
              [plans]\nfolder = \"{0}/plans\"\nsubsystems = \"{0}/subsystems\"\n{further}\n",
             deploy.display()
         );
         for instance in INSTANCES {
+            if let Some(notifier) = notifier.filter(|_| instance == "notifier.main") {
+                config.push_str(&format!(
+                    "[consumers.\"{instance}\"]\ninstance = \"{instance}\"\n{notifier}\n"
+                ));
+                continue;
+            }
             config.push_str(&format!(
                 "[consumers.\"{instance}\"]\ndriver = \"sandbox\"\nroot = \"{}\"\ninstance = \"{instance}\"\n",
                 platform.display()
