@@ -434,6 +434,7 @@ fn answered(intent: &Intent) -> Option<(DeletionId, Fence)> {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
+        | Event::Acknowledge { .. }
         | Event::Rescue { .. } => None,
     }
 }

@@ -200,6 +200,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::Park { .. } => "park",
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
+        Event::Acknowledge { .. } => "acknowledge",
         Event::Rescue { .. } => "rescue",
     }
 }

@@ -333,6 +333,15 @@ pub enum Command {
         #[arg(long)]
         evidence: String,
     },
+    /// State that everybody was told otherwise, after the notice could not be delivered for three days. The notice period
+    /// begins now.
+    Acknowledge {
+        /// A record or its resource.
+        what: String,
+        /// Who was told, and how.
+        #[arg(long)]
+        reason: String,
+    },
     /// End a record whose resource you saved by hand, between hard and purge.
     Rescue {
         /// A record or its resource.
@@ -438,6 +447,7 @@ impl Command {
             | Self::Park { .. }
             | Self::Retry { .. }
             | Self::Waive { .. }
+            | Self::Acknowledge { .. }
             | Self::Rescue { .. } => false,
             #[cfg(feature = "serve")]
             Self::Serve { .. } | Self::Demo { .. } | Self::Sandbox { .. } | Self::Keys { .. } => false,

@@ -248,6 +248,13 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.waive(id, &Waive { claim, mark: belongs, evidence }).await?;
             write(format, &outcome, |_| format!("{id}: {done}"))?;
         }
+        Command::Acknowledge { what, reason } => {
+            let id = id_of(client, &what).await?;
+            let outcome = client.acknowledge(id, &reason).await?;
+            write(format, &outcome, |_| {
+                format!("{id}: the notice counts as delivered; its period begins now")
+            })?;
+        }
         Command::Rescue { what, evidence } => {
             let id = id_of(client, &what).await?;
             let outcome = client.rescue(id, &Rescue { evidence }).await?;

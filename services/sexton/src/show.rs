@@ -6,6 +6,7 @@ use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::catalogue::Nature;
 use sexton_model::checkpoint::Review;
+use sexton_model::deletion::WaiverClaim;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::preview::{StagePreview, StepPreview};
 use sexton_model::step::Mode;
@@ -48,6 +49,11 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     for waiver in &info.waivers {
         let step = waiver.step.as_deref().unwrap_or("all that was waived");
         let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
+        if waiver.claim == WaiverClaim::Untold {
+            let (since, why) = (moment(Some(waiver.at)), &waiver.evidence);
+            text += &format!("untold      {step} ({job}): failed first at {since}: {why}\n");
+            continue;
+        }
         text += &format!("waived      {step} ({job}) as \"{claim}\" by {by}: {}\n", waiver.evidence);
     }
     text += &drift(info);
@@ -234,7 +240,13 @@ fn next(job: &JobInfo) -> String {
 /// What a person can do about a parked job.
 fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
     let (id, gone) = (info.id, format!("sexton waive {} --absent --evidence …", info.id));
+    let untold = |step: &String| {
+        info.waivers.iter().any(|w| w.claim == WaiverClaim::Untold && w.step.as_ref() == Some(step))
+    };
     let mut ways = match &job.step {
+        Some(step) if job.job == JobKind::Stage(Stage::Announce) && untold(step) => format!(
+            "sexton retry {id} · after three days, once everybody was told otherwise: sexton acknowledge {id} --reason …"
+        ),
         // Which steps read targets again is written in their names.
         Some(step) if step.contains('@') => format!(
             "sexton retry {id} · sexton waive {id} --belongs MARK --evidence … · sexton waive {id} --may-remain --evidence …"

@@ -346,6 +346,15 @@ impl Client {
         self.post("waiving a step", &format!("/v1/deletions/{id}/waive"), body).await
     }
 
+    /// Everybody was told otherwise, after the notice could not be delivered for days.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn acknowledge(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("acknowledging a notice", &format!("/v1/deletions/{id}/acknowledge"), &body).await
+    }
+
     /// End a record whose resource was saved by hand.
     ///
     /// # Errors

@@ -213,6 +213,7 @@ fn freed_by(deletion: &Deletion, intent: &Intent) -> Option<(Instance, Lane)> {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
+        | Event::Acknowledge { .. }
         | Event::Rescue { .. } => None,
     }
 }

@@ -24,6 +24,7 @@ pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
         | Event::ReleaseHold { .. }
         | Event::Park { .. }
         | Event::Retry { .. }
+        | Event::Acknowledge { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => false,
     };

@@ -95,7 +95,7 @@ pub enum Permission {
     Release,
     /// Pause, and lift a pause.
     Pause,
-    /// Park a job, have it tried again, and say who is restored first.
+    /// Park a job, have it tried again, say who is restored first, and that somebody was told.
     Steer,
     /// Let a step pass, or say what belongs to a deletion.
     Waive,

@@ -40,6 +40,8 @@ pub enum What {
     Retried,
     /// A person let a step pass.
     Waived,
+    /// A person told everybody otherwise, since the notice could not be delivered for days.
+    Acknowledged,
     /// A person saved the resource by hand.
     Rescued,
 }

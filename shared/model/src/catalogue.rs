@@ -61,6 +61,10 @@ pub struct Action {
     /// are read again before a later stage, since it would be lost for ever (a volume).
     #[serde(default)]
     pub irreplaceable: Vec<String>,
+    /// Whether it is the notice: whom it tells can still say no before anything happens. It is delivered, or after days
+    /// in vain acknowledged by a person, and never waived.
+    #[serde(default)]
+    pub notice: bool,
     /// What it does, for people.
     pub about: String,
 }
@@ -151,6 +155,9 @@ impl Action {
         }
         if self.nature != Nature::Inspect && !self.irreplaceable.is_empty() {
             return Some("irreplaceable: only an action that inspects pins anything");
+        }
+        if self.notice && !matches!(self.nature, Nature::Reversible | Nature::Adds) {
+            return Some("notice: only a reversible action, or one that adds, tells people");
         }
         match self.nature {
             Nature::Reversible if self.deadline_ms > REVERSIBLE_DEADLINE_MAX_MS => {

@@ -13,6 +13,7 @@ mod decision;
 mod dispatch;
 mod drift;
 mod event;
+mod notice;
 mod person;
 mod refusal;
 mod settle;
@@ -52,6 +53,7 @@ impl Event {
             | Self::LeaseOver { .. }
             | Self::Retry { .. }
             | Self::Waive { .. }
+            | Self::Acknowledge { .. }
             | Self::Rescue { .. } => false,
         }
     }
@@ -102,6 +104,7 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
         Event::Waive { by, claim, mark, evidence } => {
             person::waive(&mut draft, by, (*claim, mark.as_deref()), evidence)?
         }
+        Event::Acknowledge { by, reason } => notice::acknowledge(&mut draft, by, reason)?,
         Event::Rescue { by, evidence } => person::rescue(&mut draft, by, evidence)?,
     }
     draft.finish()

@@ -160,6 +160,11 @@ pub enum WaiverClaim {
     /// What has appeared since the targets were pinned belongs to the deletion: it joins them, if it is still exactly
     /// what the person was shown when they are read again.
     Belongs,
+    /// Not everybody could be told: the coordinator states it of a notice, once, when it fails for the first time. It
+    /// lets nothing pass.
+    Untold,
+    /// Everybody was told otherwise, after the notice had failed for days: it counts as delivered from then on.
+    Told,
 }
 
 impl WaiverClaim {
@@ -169,6 +174,8 @@ impl WaiverClaim {
             Self::Absent => "absent",
             Self::MayRemain => "may remain",
             Self::Belongs => "belongs to it",
+            Self::Untold => "untold",
+            Self::Told => "told otherwise",
         }
     }
 }
@@ -200,8 +207,8 @@ impl Waiver {
     /// Whether the step is let pass by it.
     pub fn passes(&self) -> bool {
         match self.claim {
-            WaiverClaim::Absent | WaiverClaim::MayRemain => true,
-            WaiverClaim::Belongs => false,
+            WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Told => true,
+            WaiverClaim::Belongs | WaiverClaim::Untold => false,
         }
     }
 }
@@ -461,7 +468,12 @@ impl Deletion {
                 for (index, step) in (job.cursor..).zip(steps) {
                     match self.waived(job.kind.slot(), index, step, &remaining) {
                         Some(WaiverClaim::MayRemain) => remaining.push(&step.name),
-                        Some(WaiverClaim::Absent | WaiverClaim::Belongs) => {}
+                        Some(
+                            WaiverClaim::Absent
+                            | WaiverClaim::Belongs
+                            | WaiverClaim::Untold
+                            | WaiverClaim::Told,
+                        ) => {}
                         None => {
                             if let Some(instance) = self.instance_for(step) {
                                 return Some((step, instance));

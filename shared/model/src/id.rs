@@ -155,6 +155,13 @@ text_id!(
     "at most 128 printable characters without spaces, such as ops@example.org"
 );
 
+impl Actor {
+    /// What the coordinator itself is called in the audit trail.
+    pub fn coordinator() -> Self {
+        Self("coordinator".into())
+    }
+}
+
 /// A resource: its kind and its name, written `vm/web01`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]

@@ -117,6 +117,9 @@ pub struct Step {
     /// backups, snapshots). They are pinned anew when targets are read again before hard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rolling: Vec<String>,
+    /// See [`Action::notice`]. A record that is older than this has none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub notice: bool,
 }
 
 impl Plan {
@@ -363,6 +366,7 @@ fn build_step<'c>(
         params,
         irreplaceable: facts.irreplaceable.clone(),
         rolling: raw.rolling,
+        notice: facts.notice,
     };
     Some((step, Some(facts)))
 }
@@ -386,6 +390,7 @@ fn own_step(
         params,
         irreplaceable: Vec::new(),
         rolling,
+        notice: false,
     }
 }
 

@@ -17,6 +17,8 @@ const BRIEF_LONGEST_MS: u64 = 5_000;
 const BRIEF: u16 = 60;
 /// Longest such delay of a restore, in milliseconds: somebody waits for it.
 const RESTORE_LONGEST_MS: u64 = 60_000;
+/// No notice is tried more often than this, in milliseconds, however short a rehearsal's day is.
+const NOTICE_SHORTEST_MS: u64 = 100;
 /// Attempts a step has before its job parks, if the plan says nothing.
 pub const ATTEMPTS: u16 = 8;
 /// Orders in a row that came to nothing without spending an attempt before the job parks. With the longest delays a
@@ -44,6 +46,15 @@ pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
     let longest = if in_vain <= BRIEF { BRIEF_LONGEST_MS } else { longest };
     let base = SPARED_MS.saturating_mul(1 << in_vain.saturating_sub(1).min(20)).min(longest);
     base + jitter(job, in_vain) % (base / 4)
+}
+
+/// Milliseconds to wait before a notice is tried again, in a policy's day of `day_ms`: doubling from a second to an
+/// hour of it, plus up to a quarter. It is tried for days: a mail server that is down over a night or a weekend is found
+/// within the hour once it is back, and nobody has to do anything.
+pub fn notice_delay_ms(job: JobId, attempts: u16, day_ms: u64) -> u64 {
+    let longest = (day_ms / 24).max(NOTICE_SHORTEST_MS);
+    let base = FIRST_MS.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(longest);
+    base + jitter(job, attempts) % (base / 4)
 }
 
 fn jitter(job: JobId, attempts: u16) -> u64 {

@@ -75,6 +75,14 @@ pub enum Day {
 }
 
 impl Day {
+    /// How long it is, but for the clock changes of a calendar; milliseconds.
+    pub fn length_ms(self) -> u64 {
+        match self {
+            Self::Calendar => 86_400_000,
+            Self::Rehearsal { length_ms } => length_ms,
+        }
+    }
+
     /// Whether this is a rehearsal.
     pub fn is_rehearsal(self) -> bool {
         matches!(self, Self::Rehearsal { .. })

@@ -313,6 +313,16 @@ pub(super) async fn waive(
     decide(&api, &id, caller, Event::Waive { by, claim, mark, evidence }).await
 }
 
+pub(super) async fn acknowledge(
+    State(api): Shared,
+    By(by): By,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(Reason { reason }): Body<Reason>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, caller, Event::Acknowledge { by, reason }).await
+}
+
 pub(super) async fn rescue(
     State(api): Shared,
     By(by): By,

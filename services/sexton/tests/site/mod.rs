@@ -50,13 +50,17 @@ pub fn free_port() -> SocketAddr {
 #[allow(dead_code, reason = "not every test file needs all of it")]
 impl Site {
     /// Start it, with these lines more in its configuration, and wait until it answers.
-    #[allow(dead_code, reason = "not every test file has days of a minute")]
     pub fn start(machines: u16, further: &str) -> Self {
         Self::start_with_days_of(60_000, machines, further)
     }
 
     /// The same, where a day lasts so many milliseconds.
     pub fn start_with_days_of(day_ms: u32, machines: u16, further: &str) -> Self {
+        Self::start_in_days_of(day_ms, machines, None, further)
+    }
+
+    /// The same, with another driver for the notifier, as it is configured.
+    pub fn start_in_days_of(day_ms: u32, machines: u16, notifier: Option<&str>, further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = free_port();
         let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -67,6 +71,12 @@ impl Site {
             deploy.display()
         );
         for instance in INSTANCES {
+            if let Some(notifier) = notifier.filter(|_| instance == "notifier.main") {
+                config.push_str(&format!(
+                    "[consumers.\"{instance}\"]\ninstance = \"{instance}\"\n{notifier}\n"
+                ));
+                continue;
+            }
             config.push_str(&format!(
                 "[consumers.\"{instance}\"]\ndriver = \"sandbox\"\nroot = \"{}\"\ninstance = \"{instance}\"\n",
                 platform.display()

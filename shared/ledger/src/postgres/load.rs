@@ -127,7 +127,9 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         | Event::Proceed { job }
         | Event::Outcome { job, .. }
         | Event::LeaseOver { job, .. } => *job,
-        Event::Retry { .. } | Event::Waive { .. } | Event::Rescue { .. } => return true,
+        Event::Retry { .. } | Event::Waive { .. } | Event::Acknowledge { .. } | Event::Rescue { .. } => {
+            return true;
+        }
         Event::Recheck { .. }
         | Event::Progress { .. }
         | Event::Cancel { .. }

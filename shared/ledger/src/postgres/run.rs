@@ -82,6 +82,7 @@ fn job_of(intent: &Intent) -> JobId {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Waive { .. }
+        | Event::Acknowledge { .. }
         | Event::Rescue { .. } => JobId::of(intent.deletion, sexton_model::job::JobKind::RESTORE_SLOT),
     }
 }

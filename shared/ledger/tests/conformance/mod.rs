@@ -16,6 +16,7 @@ mod in_use;
 mod inventory;
 mod life;
 mod listing;
+mod notice;
 mod overrides;
 mod people;
 mod receipts;
@@ -43,6 +44,7 @@ pub use self::in_use::*;
 pub use self::inventory::*;
 pub use self::life::*;
 pub use self::listing::*;
+pub use self::notice::*;
 pub use self::overrides::*;
 pub use self::people::*;
 pub use self::receipts::*;
@@ -159,6 +161,8 @@ macro_rules! conformance_tests {
             waived_as_remaining_waives_dependents,
             what_may_remain_keeps_its_name,
             what_belongs_joins_the_targets,
+            a_notice_is_tried_for_days_and_soft_waits_for_it,
+            an_acknowledgement_replaces_a_notice_after_three_days,
             rescue_has_its_rules,
             refused_parks,
             unknown_or_present_is_never_done,

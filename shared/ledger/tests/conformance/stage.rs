@@ -91,6 +91,7 @@ subsystem = "notifier"
 [actions.announce]
 nature = "reversible"
 earliest = "announce"
+notice = true
 deadline_ms = 150
 longest_call_ms = 1
 about = "tell"

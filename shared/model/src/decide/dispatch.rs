@@ -1,5 +1,5 @@
 //! How a job takes the lock, goes from step to step, and ends.
-use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading};
+use super::{COORDINATOR, Capacity, Change, Draft, Effect, Lane, OrderSpec, Refusal, heading, notice};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
@@ -358,6 +358,7 @@ pub(super) fn lane(kind: JobKind) -> Lane {
 /// A person has to look.
 pub(super) fn park(draft: &mut Draft<'_>, mut job: Job, reason: String) {
     draft.happened("parked", format!("{}: {reason}", job.kind));
+    notice::failed(draft, &job, &reason);
     job.state = JobState::Parked { reason };
     draft.put(job);
 }

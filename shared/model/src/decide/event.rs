@@ -94,6 +94,13 @@ pub enum Event {
         /// On what evidence.
         evidence: String,
     },
+    /// A person told everybody otherwise, since the notice could not be delivered for days.
+    Acknowledge {
+        /// Who.
+        by: Actor,
+        /// Who was told, and how.
+        reason: String,
+    },
     /// A person saved the resource by hand.
     Rescue {
         /// Who.

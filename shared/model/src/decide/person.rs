@@ -1,7 +1,7 @@
 //! What people decide: cancel, hold, park, retry, waive, rescue.
 use super::dispatch::{self, advance, begin_restore, go_on, mode};
 use super::drift::marked;
-use super::{Change, Draft, Refusal, heading};
+use super::{Change, Draft, Refusal, heading, notice};
 use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
@@ -9,7 +9,7 @@ use crate::job::{Blocker, Job, JobState, Phase, Stage};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
 
-fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
+pub(super) fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > REASON_MAX {
         return Err(Refusal::Missing(what));
     }
@@ -173,6 +173,9 @@ pub(super) fn waive(
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
     let mut job = parked(draft)?;
+    if matches!(claim, WaiverClaim::Untold | WaiverClaim::Told) || notice::at(&draft.deletion, &job) {
+        return Err(Refusal::NotWaived);
+    }
     if claim == WaiverClaim::Belongs {
         return belongs(draft, by, mark, evidence, job);
     }

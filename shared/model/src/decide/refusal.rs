@@ -85,6 +85,21 @@ pub enum Refusal {
         /// The mark of what is shown.
         mark: String,
     },
+    /// There is no notice that could not be delivered.
+    #[error(
+        "nothing to acknowledge: the record is not at a notice that could not be delivered. What cannot be done of other \
+         steps is waived"
+    )]
+    NothingToAcknowledge,
+    /// A notice has not failed for long enough.
+    #[error("the notice is still tried: it can be acknowledged from {0} on, if it was not delivered by then")]
+    StillTried(Timestamp),
+    /// A notice is not let pass by a waiver, and nothing else is stated to have been told.
+    #[error(
+        "a notice is not waived: it is tried again (retry), or, once it could not be delivered for three days, \
+         acknowledged by whoever told everybody otherwise"
+    )]
+    NotWaived,
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,

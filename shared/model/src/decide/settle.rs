@@ -1,7 +1,7 @@
 //! What answers, progress and leases that ran out mean.
 use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, lane, mode, park};
-use super::drift;
 use super::{COORDINATOR, Capacity, Change, Draft, Effect, PlanStep, Refusal, heading};
+use super::{drift, notice};
 use crate::audit::What;
 use crate::belts;
 use crate::catalogue::Nature;
@@ -159,6 +159,9 @@ fn unbelievable(
 
 fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &str) {
     let Asked { mut job, out, step, .. } = asked;
+    if let Some(since) = notice::failed(draft, &job, reason) {
+        return notice::try_again(draft, job, since, reason);
+    }
     // A long step that was not extended because of a belt has not failed.
     let stopped = step.long
         && draft.now() >= out.deadline

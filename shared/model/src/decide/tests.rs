@@ -9,6 +9,7 @@ mod drift;
 mod hours;
 mod kit;
 mod lease;
+mod notice;
 mod one_shot;
 mod person;
 mod random;

@@ -42,7 +42,10 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/deletions/{id}/cancel") => (Cancel, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/holds") => (Hold, Subject::Deletion),
         ("DELETE", "/v1/deletions/{id}/holds/{hold}") => (Release, Subject::Deletion),
-        ("POST", "/v1/deletions/{id}/park" | "/v1/deletions/{id}/retry") => (Steer, Subject::Deletion),
+        (
+            "POST",
+            "/v1/deletions/{id}/park" | "/v1/deletions/{id}/retry" | "/v1/deletions/{id}/acknowledge",
+        ) => (Steer, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/waive") => (Waive, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/rescue") => (Rescue, Subject::Deletion),
         // A stub does not say of which scope its resource was.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::super::Event;
+use super::super::{Capacity, Event};
 use super::kit::{Bench, actor, cancel, pause, plan, stage};
 use super::random::{event, ops, plans};
 use crate::belts::PauseSelector;
@@ -47,6 +47,7 @@ fn word(event: &Event) -> &'static str {
         Event::Park { .. } => "park",
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
+        Event::Acknowledge { .. } => "acknowledge",
         Event::Rescue { .. } => "rescue",
     }
 }
@@ -116,6 +117,22 @@ fn walked() -> BTreeSet<Arrow> {
         let before = bench.clone();
         bench.must(&event);
         seen(&before, &bench, &event, &mut arrows);
+    }
+    // Too rare for chance: a stage that was stopped before a last step of the coordinator's own is claimed anew.
+    let mut bench = Bench::at(Stage::Purge, 1, Mode::Perform);
+    bench.in_force.pauses = vec![pause(PauseSelector::default())];
+    bench.comply();
+    bench.in_force.pauses.clear();
+    let (before, again) = (bench.clone(), Event::Claim { job: stage(Stage::Purge) });
+    bench.must(&again);
+    seen(&before, &bench, &again, &mut arrows);
+    // Too rare for chance: what follows on a notice that a person's acknowledgement replaces.
+    for (last, capacity) in [(true, Capacity::Free), (false, Capacity::Free), (false, Capacity::Full)] {
+        let mut bench = super::notice::given_up(last);
+        bench.capacity = capacity;
+        let (before, told) = (bench.clone(), super::notice::acknowledge());
+        bench.must(&told);
+        seen(&before, &bench, &told, &mut arrows);
     }
     // Too rare for chance: a restore that waits for the stages' last deadline is parked, and tried again before it.
     let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);

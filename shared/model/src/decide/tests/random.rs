@@ -30,6 +30,7 @@ pub(super) enum Op {
     Park,
     Retry,
     Waive(WaiverClaim),
+    Acknowledge,
     Rescue,
     Pause(Option<Stage>),
     Resume,
@@ -75,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Park),
         3 => Just(Op::Retry),
         2 => claim.prop_map(Op::Waive),
+        2 => Just(Op::Acknowledge),
         1 => Just(Op::Rescue),
         1 => stage.prop_map(Op::Pause),
         2 => Just(Op::Resume),
@@ -92,9 +94,13 @@ pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 /// The plan of the kit, with some of its steps and few attempts.
 pub(super) fn plans() -> impl Strategy<Value = Plan> {
-    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, prop::bool::weighted(0.25));
-    parts.prop_map(|(keep, attempts, rereads)| {
+    let quarter = || prop::bool::weighted(0.25);
+    let parts = (prop::collection::vec(prop::bool::weighted(0.7), 16), 1..4u16, quarter(), quarter());
+    parts.prop_map(|(keep, attempts, rereads, notice)| {
         let mut plan = if rereads { plan_that_rereads() } else { plan() };
+        for step in plan.stages[0].steps.iter_mut().filter(|step| step.name == "hypervisor.tell") {
+            step.notice = notice;
+        }
         let mut keep = keep.into_iter().cycle();
         for stage in &mut plan.stages {
             stage.steps.retain(|_| keep.next() == Some(true));
@@ -186,6 +192,7 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
         Op::Waive(claim) => {
             Some(Event::Waive { by: ops, claim: *claim, mark: bench.mark(), evidence: "seen".into() })
         }
+        Op::Acknowledge => Some(super::notice::acknowledge()),
         Op::Rescue => Some(rescue()),
         Op::Pause(stage) => {
             bench.in_force.pauses = vec![pause(PauseSelector { stage: *stage, ..PauseSelector::default() })];

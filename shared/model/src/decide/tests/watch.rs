@@ -232,7 +232,7 @@ impl Watch {
                 let steps = before.plan.stage(Stage::Recycle).steps.len();
                 self.remains &= usize::from(parked.cursor) < steps;
             }
-            WaiverClaim::Absent | WaiverClaim::Belongs => {}
+            WaiverClaim::Absent | WaiverClaim::Belongs | WaiverClaim::Untold | WaiverClaim::Told => {}
         }
     }
 

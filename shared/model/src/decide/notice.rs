@@ -1,0 +1,110 @@
+//! The notice, which starts the clock: soft waits until everybody was told, and the notice period after that.
+//!
+//! So it is not given up after a few attempts. It is tried for [`PATIENCE_DAYS`], and the deletion waits; then a person
+//! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass.
+use super::dispatch::{advance, go_on, park};
+use super::person::given;
+use super::{Change, Draft, Refusal, heading};
+use crate::audit::What;
+use crate::deletion::{Deletion, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
+use crate::id::Actor;
+use crate::job::{Job, JobKind, JobState, Stage};
+use crate::retry;
+use crate::time::{self, Timestamp};
+
+/// Policy days for which a notice is tried before a person's acknowledgement may replace it: a weekend without a mail
+/// server needs nobody.
+const PATIENCE_DAYS: i32 = 3;
+
+/// Whether the step of a job is the notice. What tells people in a later stage does not start any clock.
+pub(super) fn at(deletion: &Deletion, job: &Job) -> bool {
+    job.kind == JobKind::Stage(Stage::Announce)
+        && deletion.step_at(job).is_some_and(|(_, _, step)| step.notice)
+}
+
+/// If the step of the job is the notice: since when not everybody could be told. The first time this is written down.
+pub(super) fn failed(draft: &mut Draft<'_>, job: &Job, reason: &str) -> Option<Timestamp> {
+    if !at(&draft.deletion, job) {
+        return None;
+    }
+    if let Some(since) = untold_since(&draft.deletion, job) {
+        return Some(since);
+    }
+    let at = draft.now();
+    draft.change(Change::Waived(Waiver {
+        slot: job.kind.slot(),
+        step: job.cursor,
+        claim: WaiverClaim::Untold,
+        by: Actor::coordinator(),
+        evidence: reason.chars().take(REASON_MAX).collect(),
+        at,
+        untouched: !job.touched,
+        shown: None,
+    }));
+    draft.happened("untold", reason);
+    Some(at)
+}
+
+/// The notice was not delivered: it is tried again, until patience is over.
+pub(super) fn try_again(draft: &mut Draft<'_>, mut job: Job, since: Timestamp, reason: &str) {
+    let until = replaceable_from(draft, since);
+    if draft.now() >= until {
+        let reason = format!(
+            "not everybody could be told since {since}: {reason}. Retry, or tell them otherwise and acknowledge it"
+        );
+        return park(draft, job, reason);
+    }
+    job.attempts = job.attempts.saturating_add(1);
+    job.in_vain = 0;
+    let delay_ms = retry::notice_delay_ms(job.id, job.attempts, draft.context.day.length_ms());
+    let until = draft.now().plus_ms(delay_ms).min(until);
+    job.state =
+        JobState::Waiting { until, reason: format!("not everybody could be told since {since}: {reason}") };
+    draft.put(job);
+}
+
+/// Everybody was told otherwise. The notice period begins with this decision: the announcement ends, and soft is due
+/// that long after its end.
+pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+    given("reason", reason)?;
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    let job = draft.deletion.stage_job(Stage::Announce).filter(|job| at(&draft.deletion, job)).cloned();
+    let mut job = job.ok_or(Refusal::NothingToAcknowledge)?;
+    let since = untold_since(&draft.deletion, &job).ok_or(Refusal::NothingToAcknowledge)?;
+    let from = replaceable_from(draft, since);
+    if draft.now() < from {
+        return Err(Refusal::StillTried(from));
+    }
+    if !matches!(job.state, JobState::Parked { .. }) {
+        return Err(Refusal::NothingParked);
+    }
+    let mut audit = heading(draft.now(), What::Acknowledged, by.as_str(), Some(job.kind));
+    audit.step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    draft.change(Change::Waived(Waiver {
+        slot: job.kind.slot(),
+        step: job.cursor,
+        claim: WaiverClaim::Told,
+        by: by.clone(),
+        evidence: reason.to_owned(),
+        at: draft.now(),
+        untouched: !job.touched,
+        shown: None,
+    }));
+    advance(&mut job);
+    go_on(draft, job);
+    Ok(())
+}
+
+fn untold_since(deletion: &Deletion, job: &Job) -> Option<Timestamp> {
+    let about = |w: &&Waiver| w.slot == job.kind.slot() && w.step == job.cursor;
+    deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold).map(|w| w.at)
+}
+
+/// From when on a person's acknowledgement replaces the notice.
+fn replaceable_from(draft: &Draft<'_>, since: Timestamp) -> Timestamp {
+    time::add_days(since, PATIENCE_DAYS, draft.deletion.record.due.zone.0, draft.context.day)
+}
