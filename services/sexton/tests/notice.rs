@@ -41,7 +41,7 @@ fn soft_waits(site: &Site) {
     let seen = record(site);
     let ended = moment(&seen["jobs"][0]["ended_at"]);
     let due = moment(&seen["jobs"][1]["due_at"]);
-    assert!(due - ended >= 5 * i64::try_from(DAY_MS).unwrap() * 1000, "{seen}");
+    assert!(due - ended >= 5 * i64::from(DAY_MS) * 1000, "{seen}");
 }
 
 /// As much of a mail server as a client needs that has nothing to hide: it takes every message.
@@ -93,7 +93,7 @@ fn after_three_days_somebody_acknowledges_that_everybody_was_told_otherwise() {
     let seen = record(&site);
     let untold = moment(&seen["waivers"][0]["at"]);
     let parked = moment(&seen["trail"].as_array().unwrap().last().unwrap()["event"]["at"]);
-    assert!(parked - untold >= 3 * i64::try_from(DAY_MS).unwrap() * 1000, "{seen}");
+    assert!(parked - untold >= 3 * i64::from(DAY_MS) * 1000, "{seen}");
     let (done, said) = site.says(&["waive", "vm/vm0001", "--absent", "--evidence", "in a hurry"]);
     assert!(!done && said.contains("a notice is not waived"), "{said}");
     let (status, answer) =
