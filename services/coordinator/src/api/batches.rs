@@ -46,7 +46,7 @@ fn number(batch: &str) -> Result<i64, Refused> {
 
 fn info(row: BatchRow) -> BatchInfo {
     let BatchRow { batch, group, frozen_at, exceeded, waiting } = row;
-    let (needs_approval, why) = (waiting > exceeded.limit.most, exceeded.to_string());
+    let (needs_approval, why) = (exceeded.alone_with(waiting), exceeded.to_string());
     BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
 }
 

@@ -138,7 +138,12 @@ pub struct Exceeded {
 impl Exceeded {
     /// Whether the set alone is too large, so that waiting does not help.
     pub fn alone(&self) -> bool {
-        self.members > self.limit.most
+        self.alone_with(self.members)
+    }
+
+    /// The same of a set of which so many are left: only then a person has to approve it.
+    pub fn alone_with(&self, members: u64) -> bool {
+        members > self.limit.most
     }
 }
 
