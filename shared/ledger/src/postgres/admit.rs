@@ -1,6 +1,6 @@
 //! Budgets: what is due is admitted, or frozen as a batch, under one lock, so that any number of coordinators make one
 //! decision.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
@@ -19,7 +19,7 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
 
 /// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch: line by line, so that what
-/// is not due is not touched.
+/// is not due is not touched, and of other stages only the job, so that a backlog of them costs little.
 const DUE: &str = "WITH RECURSIVE lines AS ( \
        (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
        UNION ALL \
@@ -28,7 +28,7 @@ const DUE: &str = "WITH RECURSIVE lines AS ( \
      groups AS (SELECT DISTINCT d.kind, d.scope, j.id % 8 AS slot FROM jobs j \
        JOIN deletions d ON d.id = j.deletion_id WHERE j.id = ANY($1)) \
      SELECT j.id, d.kind, d.scope, (j.id % 8)::smallint, a.bucket FROM lines l \
-     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at <= $2 \
+     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at <= $2 AND j.id % 8 = ANY($4) \
      JOIN deletions d ON d.id = j.deletion_id AND d.status = 0 \
      JOIN groups g ON g.kind = d.kind AND g.scope = d.scope AND g.slot = j.id % 8 \
      LEFT JOIN admissions a ON a.job = j.id \
@@ -143,7 +143,10 @@ fn find_row(rows: &[BatchRow], batch: i64) -> Result<&BatchRow, LedgerError> {
 async fn due(db: &mut PgConnection, ids: &[i64], now: Timestamp) -> Result<Vec<DueJob>, LedgerError> {
     let part = || doing("reading what is due");
     let most = i64::try_from(sexton_model::belts::budget::BATCH_MAX).unwrap_or(i64::MAX);
-    let rows = sqlx::query(DUE).bind(ids).bind(now.0).bind(most).fetch_all(db).await.map_err(part())?;
+    let slots: BTreeSet<i64> = ids.iter().map(|id| id.rem_euclid(JobId::SLOTS)).collect();
+    let slots: Vec<i64> = slots.into_iter().collect();
+    let rows = sqlx::query(DUE).bind(ids).bind(now.0).bind(most).bind(slots);
+    let rows = rows.fetch_all(db).await.map_err(part())?;
     let due = |row: &PgRow| {
         let charged: Option<i64> = row.try_get(4).map_err(part())?;
         let job = JobId(row.try_get(0).map_err(part())?);

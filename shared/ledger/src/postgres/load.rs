@@ -1,5 +1,5 @@
 //! Locking a batch's rows in the one order, and reading what is decided on afterwards.
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
@@ -35,21 +35,23 @@ const LOCK_RESOURCES: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER B
 /// row is its newest version, even if it had to be waited for.
 const LOCK_DELETIONS: &str = "SELECT id, status, audit_seq, audit_head, created_at FROM deletions WHERE id = ANY($1) \
      ORDER BY id FOR NO KEY UPDATE";
+/// `$1` are names of resources, which are known of records that never change: a way to them by the deletions would read each
+/// of those once more.
 const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, nextval('fence'), epoch, \
      revision, pause_head, \
      ARRAY(SELECT to_json(p)::text FROM (SELECT i.instance, i.pulsed_at, c.hands, c.answered_at FROM instances i \
        LEFT JOIN (SELECT instance, sum(hands) AS hands, max(answered_at) AS answered_at FROM copies \
          WHERE pulsed_at >= (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - $2 GROUP BY instance) c \
        ON c.instance = i.instance) p), \
-     ARRAY(SELECT d.id FROM deletions d JOIN resources r ON r.id = d.resource WHERE d.id = ANY($1) AND r.protected), \
+     ARRAY(SELECT r.id FROM resources r WHERE r.protected AND r.id = ANY($1)), \
      o.instances, o.restores, o.orders, checkpoints, checkpoint_at, review IS NOT NULL, \
      ARRAY(SELECT k.n FROM unnest($3::bigint[], $4::bigint[], $5::text[]) \
        WITH ORDINALITY AS k (deletion, seq, hash, n) WHERE NOT EXISTS (SELECT 1 FROM audit a \
        WHERE a.deletion_id = k.deletion AND a.seq = k.seq AND encode(a.hash, 'hex') = k.hash) \
        AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
        AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))), \
-     ARRAY(SELECT d.id || ' ' || h.body FROM resource_holds h JOIN deletions d ON d.resource = h.resource \
-       WHERE d.id = ANY($1) ORDER BY d.id, h.id) FROM ledger, \
+     ARRAY(SELECT h.resource || ' ' || h.body FROM resource_holds h WHERE h.resource = ANY($1) \
+       ORDER BY h.resource, h.id) FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -150,15 +152,19 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
 /// `asked` are the jobs whose admission has to be known, and `names` the redundancy groups that are locked.
 pub(super) async fn load(
     db: &mut PgConnection,
-    (ids, asked, names): (&[i64], &[i64], &[String]),
+    (asked, names): (&[i64], &[String]),
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
     seen: &Checkpoint,
 ) -> Result<(Loaded, Facts), LedgerError> {
     let (of, seqs, hashes) = review::columns(&seen.landmarks);
+    let named = |head: &Head| statements.get(&head.id).map(|(record, _)| record.resource.id.to_string());
+    let mut resources: Vec<String> = heads.iter().filter_map(named).collect();
+    resources.sort_unstable();
+    resources.dedup();
     let facts = sqlx::query(FACTS)
-        .bind(ids)
+        .bind(resources)
         .bind(ledger.options.limits.down_after_us())
         .bind(of)
         .bind(seqs)
@@ -178,20 +184,19 @@ pub(super) async fn load(
     let counts: Vec<i64> = facts.try_get(9).map_err(part())?;
     let counted = instances.iter().zip(restores).zip(counts);
     let out = counted.map(|((at, restores), count)| orders(at, restores, count)).collect::<Result<_, _>>()?;
-    let protected: Vec<i64> = facts.try_get(6).map_err(part())?;
+    let protected: HashSet<String> =
+        facts.try_get::<Vec<String>, _>(6).map_err(part())?.into_iter().collect();
+    let holds: Vec<String> = facts.try_get(14).map_err(part())?;
+    let holds = resource_holds::from_facts(&holds)?;
     let mut deletions = ledger.memory.unchanged(&heads);
-    for id in &protected {
-        if let Some((deletion, _)) = deletions.get_mut(&DeletionId(*id)) {
-            deletion.protected = true;
-        }
-    }
     let others: Vec<Head> =
         heads.into_iter().filter(|h| !deletions.contains_key(&DeletionId(h.id))).collect();
-    deletions.extend(rest(db, others, &protected, statements).await?);
-    let holds: Vec<String> = facts.try_get(14).map_err(part())?;
-    let mut holds = resource_holds::from_facts(&holds)?;
-    for (id, (deletion, _)) in &mut deletions {
-        deletion.resource_holds = holds.remove(&id.0).unwrap_or_default();
+    deletions.extend(rest(db, others, statements).await?);
+    for (deletion, _) in deletions.values_mut() {
+        let none = protected.is_empty() && holds.is_empty();
+        let resource = if none { String::new() } else { deletion.record.resource.id.to_string() };
+        deletion.protected = protected.contains(&resource);
+        deletion.resource_holds = holds.get(&resource).cloned().unwrap_or_default();
     }
     let head: Vec<u8> = facts.try_get(4).map_err(part())?;
     let in_force = match ledger.memory.in_force(&head) {
@@ -288,19 +293,19 @@ pub(super) async fn deletions(
             protected.push(head.id);
         }
     }
-    let mut found = rest(db, heads, &protected, statements).await?;
+    let mut found = rest(db, heads, statements).await?;
     let mut holds = resource_holds::of_deletions(db, ids).await?;
     for (id, (deletion, _)) in &mut found {
+        deletion.protected = protected.contains(&id.0);
         deletion.resource_holds = holds.remove(&id.0).unwrap_or_default();
     }
     Ok(found)
 }
 
-/// What belongs to these heads: jobs, holds, waivers.
+/// What belongs to these heads: jobs, holds, waivers. What stands on their resources is not among it.
 async fn rest(
     db: &mut PgConnection,
     heads: Vec<Head>,
-    protected: &[i64],
     statements: &HashMap<i64, Statement>,
 ) -> Result<HashMap<DeletionId, Headed>, LedgerError> {
     let mut found = HashMap::with_capacity(heads.len());
@@ -309,7 +314,7 @@ async fn rest(
     }
     let ids: Vec<i64> = heads.iter().map(|head| head.id).collect();
     for head in heads {
-        let headed = deletion(head, protected, statements)?;
+        let headed = deletion(head, statements)?;
         found.insert(headed.0.id, headed);
     }
     for row in jobs::read(db, &ids).await? {
@@ -326,11 +331,7 @@ async fn rest(
     Ok(found)
 }
 
-fn deletion(
-    head: Head,
-    protected: &[i64],
-    statements: &HashMap<i64, Statement>,
-) -> Result<Headed, LedgerError> {
+fn deletion(head: Head, statements: &HashMap<i64, Statement>) -> Result<Headed, LedgerError> {
     let Head { id, status, seq, hash, .. } = head;
     let missing = || corrupt("deletions", id, "its record is missing");
     let (record, plan) = statements.get(&id).cloned().ok_or_else(missing)?;
@@ -339,7 +340,7 @@ fn deletion(
         record,
         plan,
         status,
-        protected: protected.contains(&id),
+        protected: false,
         resource_holds: Vec::new(),
         audit_seq: seq,
         jobs: Vec::with_capacity(6),

@@ -127,13 +127,13 @@ pub(super) async fn of_resources(
 }
 
 /// The same of a batch's deletions, as its facts have them: the deletion, a space, and the hold.
-pub(super) fn from_facts(rows: &[String]) -> Result<HashMap<i64, Vec<Hold>>, LedgerError> {
-    let mut holds: HashMap<i64, Vec<Hold>> = HashMap::new();
+pub(super) fn from_facts(rows: &[String]) -> Result<HashMap<String, Vec<Hold>>, LedgerError> {
+    let mut holds: HashMap<String, Vec<Hold>> = HashMap::new();
     for row in rows {
-        let bad = || corrupt("resource_holds", row.as_str(), "expected a deletion and a hold");
-        let (deletion, body) = row.split_once(' ').ok_or_else(bad)?;
-        let deletion = deletion.parse().map_err(|_| bad())?;
-        holds.entry(deletion).or_default().push(parse("of a deletion", body)?);
+        let bad = || corrupt("resource_holds", row.as_str(), "expected a resource and a hold");
+        // No name of a resource has a space in it.
+        let (resource, body) = row.split_once(' ').ok_or_else(bad)?;
+        holds.entry(resource.to_owned()).or_default().push(parse(resource, body)?);
     }
     Ok(holds)
 }

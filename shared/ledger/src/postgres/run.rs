@@ -105,7 +105,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     ledger.memory.records.confirm(&heads, &statements)?;
     let asked = budget::asked(batch, &ledger.options.policy, ledger.options.day);
     let (mut loaded, facts) =
-        load::load(&mut tx, (&ids, &asked, &names), heads, &statements, ledger, &seen).await?;
+        load::load(&mut tx, (&asked, &names), heads, &statements, ledger, &seen).await?;
     let joins = fit::joins(&loaded, batch);
     let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
     let mut pinned = write::targets_of(&mut tx, at).await?;

@@ -28,6 +28,7 @@ fn due_sql() -> &'static str {
                CROSS JOIN records AS r ON r.deletion_id = n.value / 8) \
              SELECT j.id, r.kind, r.scope, j.id % 8, a.bucket FROM line \
              CROSS JOIN jobs AS j ON j.queued AND j.wants = line.wants AND j.rank = 2 AND j.due_at <= ?2 \
+               AND j.id % 8 IN (SELECT n.value % 8 FROM json_each(?1) AS n) \
              CROSS JOIN records AS r ON r.deletion_id = j.deletion_id \
              CROSS JOIN groups AS g ON g.kind = r.kind AND g.scope = r.scope AND g.slot = j.id % 8 \
              CROSS JOIN deletions AS d ON d.id = j.deletion_id AND d.status = 0 \
