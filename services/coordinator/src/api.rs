@@ -79,6 +79,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/deletions/{id}/retry", post(records::retry))
         .route("/v1/deletions/{id}/waive", post(records::waive))
         .route("/v1/deletions/{id}/acknowledge", post(records::acknowledge))
+        .route("/v1/deletions/{id}/bounced", post(records::bounced))
         .route("/v1/deletions/{id}/rescue", post(records::rescue))
         .route("/v1/archived", get(archived::list))
         .route("/v1/archived/{id}", get(archived::show))

@@ -435,6 +435,7 @@ fn answered(intent: &Intent) -> Option<(DeletionId, Fence)> {
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Acknowledge { .. }
+        | Event::Bounced { .. }
         | Event::Rescue { .. } => None,
     }
 }

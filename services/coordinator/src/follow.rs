@@ -201,6 +201,7 @@ fn name_of(event: &Event) -> &'static str {
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
         Event::Acknowledge { .. } => "acknowledge",
+        Event::Bounced { .. } => "bounced",
         Event::Rescue { .. } => "rescue",
     }
 }

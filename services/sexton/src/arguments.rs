@@ -342,6 +342,15 @@ pub enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// State that a notice came back after it was sent, as a mail that bounced: soft waits until somebody acknowledges
+    /// that everybody was told otherwise. For people, and for what reads the mail that comes back.
+    Bounced {
+        /// A record or its resource.
+        what: String,
+        /// Whom it did not reach, and why.
+        #[arg(long)]
+        reason: String,
+    },
     /// End a record whose resource you saved by hand, between hard and purge.
     Rescue {
         /// A record or its resource.
@@ -448,6 +457,7 @@ impl Command {
             | Self::Retry { .. }
             | Self::Waive { .. }
             | Self::Acknowledge { .. }
+            | Self::Bounced { .. }
             | Self::Rescue { .. } => false,
             #[cfg(feature = "serve")]
             Self::Serve { .. } | Self::Demo { .. } | Self::Sandbox { .. } | Self::Keys { .. } => false,

@@ -255,6 +255,13 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
                 format!("{id}: the notice counts as delivered; its period begins now")
             })?;
         }
+        Command::Bounced { what, reason } => {
+            let id = id_of(client, &what).await?;
+            let outcome = client.bounced(id, &reason).await?;
+            write(format, &outcome, |_| {
+                format!("{id}: the notice does not count as delivered; soft waits for an acknowledgement")
+            })?;
+        }
         Command::Rescue { what, evidence } => {
             let id = id_of(client, &what).await?;
             let outcome = client.rescue(id, &Rescue { evidence }).await?;

@@ -49,12 +49,14 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
     for waiver in &info.waivers {
         let step = waiver.step.as_deref().unwrap_or("all that was waived");
         let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
-        if waiver.claim == WaiverClaim::Untold {
-            let (since, why) = (moment(Some(waiver.at)), &waiver.evidence);
-            text += &format!("untold      {step} ({job}): failed first at {since}: {why}\n");
-            continue;
-        }
-        text += &format!("waived      {step} ({job}) as \"{claim}\" by {by}: {}\n", waiver.evidence);
+        let (at, why) = (moment(Some(waiver.at)), &waiver.evidence);
+        text += &match waiver.claim {
+            WaiverClaim::Untold => format!("untold      {step} ({job}): failed first at {at}: {why}\n"),
+            WaiverClaim::Bounced => format!("came back   {step} ({job}) at {at}, says {by}: {why}\n"),
+            WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Belongs | WaiverClaim::Told => {
+                format!("waived      {step} ({job}) as \"{claim}\" by {by}: {why}\n")
+            }
+        };
     }
     text += &drift(info);
     text += &format!("undo        {}\n", info.undo);

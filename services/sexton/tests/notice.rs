@@ -111,3 +111,28 @@ fn after_three_days_somebody_acknowledges_that_everybody_was_told_otherwise() {
     assert!(!done && said.contains("nothing to acknowledge"), "{said}");
     assert!(site.says(&["audit"]).0);
 }
+
+#[test]
+fn a_mail_that_comes_back_holds_soft_until_somebody_acknowledges() {
+    let (site, relay) = announcing();
+    take_mail(relay);
+    let bounced = || site.says(&["bounced", "vm/vm0001", "--reason", "owner@example.org: no such box"]);
+    until("it is delivered", || record(&site)["jobs"][0]["state"] == json!("done"));
+    let (done, said) = bounced();
+    assert!(done && said.contains("does not count as delivered"), "{said}");
+    until("soft is due, and held", || record(&site)["jobs"][1]["state"] == json!("held"));
+    let shown = site.says(&["show", "vm/vm0001"]).1;
+    assert!(shown.contains("came back   notifier.announce (announce) at "), "{shown}");
+    assert!(shown.contains("the notice came back at"), "{shown}");
+    until("three days have passed", || {
+        let (done, said) = site.says(&["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"]);
+        assert!(done || said.contains("the notice came back: it can be acknowledged from"), "{said}");
+        done
+    });
+    let acknowledged = record(&site);
+    let told = acknowledged["waivers"].as_array().unwrap().last().unwrap().clone();
+    let bounced_at = moment(&acknowledged["waivers"][0]["at"]);
+    assert!(moment(&told["at"]) - bounced_at >= 3 * i64::from(DAY_MS) * 1000, "{acknowledged}");
+    let due = moment(&acknowledged["jobs"][1]["due_at"]);
+    assert!(due - moment(&told["at"]) >= 5 * i64::from(DAY_MS) * 1000, "{acknowledged}");
+}

@@ -355,6 +355,15 @@ impl Client {
         self.post("acknowledging a notice", &format!("/v1/deletions/{id}/acknowledge"), &body).await
     }
 
+    /// A notice that was sent came back: it does not count as delivered.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn bounced(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("saying that a notice came back", &format!("/v1/deletions/{id}/bounced"), &body).await
+    }
+
     /// End a record whose resource was saved by hand.
     ///
     /// # Errors

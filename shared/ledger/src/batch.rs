@@ -214,6 +214,7 @@ fn freed_by(deletion: &Deletion, intent: &Intent) -> Option<(Instance, Lane)> {
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Acknowledge { .. }
+        | Event::Bounced { .. }
         | Event::Rescue { .. } => None,
     }
 }

@@ -25,6 +25,7 @@ pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Acknowledge { .. }
+        | Event::Bounced { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => false,
     };

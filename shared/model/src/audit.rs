@@ -42,6 +42,8 @@ pub enum What {
     Waived,
     /// A person told everybody otherwise, since the notice could not be delivered for days.
     Acknowledged,
+    /// A notice that was sent came back.
+    Bounced,
     /// A person saved the resource by hand.
     Rescued,
 }

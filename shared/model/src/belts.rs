@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::Context;
+use crate::decide::{Context, notice};
 use crate::deletion::Deletion;
 use crate::id::{Actor, Kind, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
@@ -134,6 +134,12 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
     }
     if let Some(hold) = deletion.holds.first() {
         return Some(hold.blocker());
+    }
+    if stage == Stage::Soft
+        && let Some(since) = notice::came_back_since(deletion)
+    {
+        let from = notice::patience_ends(deletion, since, context.day);
+        return Some(Blocker::Untold { since, from });
     }
     let in_force = context.in_force;
     if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {

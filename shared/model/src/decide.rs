@@ -13,7 +13,7 @@ mod decision;
 mod dispatch;
 mod drift;
 mod event;
-mod notice;
+pub(crate) mod notice;
 mod person;
 mod refusal;
 mod settle;
@@ -42,9 +42,11 @@ impl Event {
     /// was done, presumes a state that can be trusted.
     fn allowed_under_review(&self) -> bool {
         match self {
-            Self::Cancel { .. } | Self::PlaceHold { .. } | Self::ReleaseHold { .. } | Self::Park { .. } => {
-                true
-            }
+            Self::Cancel { .. }
+            | Self::PlaceHold { .. }
+            | Self::ReleaseHold { .. }
+            | Self::Park { .. }
+            | Self::Bounced { .. } => true,
             Self::Claim { .. }
             | Self::Proceed { .. }
             | Self::Recheck { .. }
@@ -105,6 +107,7 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
             person::waive(&mut draft, by, (*claim, mark.as_deref()), evidence)?
         }
         Event::Acknowledge { by, reason } => notice::acknowledge(&mut draft, by, reason)?,
+        Event::Bounced { by, reason } => notice::bounced(&mut draft, by, reason)?,
         Event::Rescue { by, evidence } => person::rescue(&mut draft, by, evidence)?,
     }
     draft.finish()

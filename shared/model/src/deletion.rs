@@ -165,6 +165,9 @@ pub enum WaiverClaim {
     Untold,
     /// Everybody was told otherwise, after the notice had failed for days: it counts as delivered from then on.
     Told,
+    /// A notice that was sent came back: it does not count as delivered until [`WaiverClaim::Told`] is stated. It lets
+    /// nothing pass.
+    Bounced,
 }
 
 impl WaiverClaim {
@@ -176,6 +179,7 @@ impl WaiverClaim {
             Self::Belongs => "belongs to it",
             Self::Untold => "untold",
             Self::Told => "told otherwise",
+            Self::Bounced => "came back",
         }
     }
 }
@@ -208,7 +212,7 @@ impl Waiver {
     pub fn passes(&self) -> bool {
         match self.claim {
             WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Told => true,
-            WaiverClaim::Belongs | WaiverClaim::Untold => false,
+            WaiverClaim::Belongs | WaiverClaim::Untold | WaiverClaim::Bounced => false,
         }
     }
 }
@@ -472,7 +476,8 @@ impl Deletion {
                             WaiverClaim::Absent
                             | WaiverClaim::Belongs
                             | WaiverClaim::Untold
-                            | WaiverClaim::Told,
+                            | WaiverClaim::Told
+                            | WaiverClaim::Bounced,
                         ) => {}
                         None => {
                             if let Some(instance) = self.instance_for(step) {

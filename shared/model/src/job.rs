@@ -233,6 +233,13 @@ pub enum Blocker {
         /// The one that goes.
         other: ResourceId,
     },
+    /// The notice came back after it was sent: not everybody was told.
+    Untold {
+        /// When it did.
+        since: Timestamp,
+        /// From when on an acknowledgement replaces it.
+        from: Timestamp,
+    },
     /// The resource is protected.
     Protected,
 }
@@ -261,6 +268,11 @@ impl fmt::Display for Blocker {
                     "{other} of the redundancy group {group} goes first: until its deletion is over, or all of the group go"
                 )
             }
+            Self::Untold { since, from } => write!(
+                f,
+                "the notice came back at {since}: soft waits until somebody who told everybody otherwise acknowledges it, \
+                 which is possible from {from} on"
+            ),
             Self::Protected => f.write_str("the resource is protected"),
         }
     }

@@ -323,6 +323,16 @@ pub(super) async fn acknowledge(
     decide(&api, &id, caller, Event::Acknowledge { by, reason }).await
 }
 
+pub(super) async fn bounced(
+    State(api): Shared,
+    By(by): By,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(Reason { reason }): Body<Reason>,
+) -> Result<Json<Outcome>, Refused> {
+    decide(&api, &id, caller, Event::Bounced { by, reason }).await
+}
+
 pub(super) async fn rescue(
     State(api): Shared,
     By(by): By,

@@ -137,6 +137,7 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         | Event::Cancel { .. }
         | Event::PlaceHold { .. }
         | Event::Park { .. }
+        | Event::Bounced { .. }
         | Event::ReleaseHold { .. } => return false,
     };
     let Some(JobKind::Stage(stage)) = JobKind::from_slot(job.slot()) else { return false };

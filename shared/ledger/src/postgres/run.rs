@@ -83,6 +83,7 @@ fn job_of(intent: &Intent) -> JobId {
         | Event::Retry { .. }
         | Event::Waive { .. }
         | Event::Acknowledge { .. }
+        | Event::Bounced { .. }
         | Event::Rescue { .. } => JobId::of(intent.deletion, sexton_model::job::JobKind::RESTORE_SLOT),
     }
 }

@@ -163,6 +163,7 @@ macro_rules! conformance_tests {
             what_belongs_joins_the_targets,
             a_notice_is_tried_for_days_and_soft_waits_for_it,
             an_acknowledgement_replaces_a_notice_after_three_days,
+            a_notice_that_comes_back_holds_soft,
             rescue_has_its_rules,
             refused_parks,
             unknown_or_present_is_never_done,

@@ -5,7 +5,7 @@ use sexton_model::Timestamp;
 use sexton_model::audit::What;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::WaiverClaim;
-use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::step::{Mode, Outcome};
 use sexton_model::time::Day;
 
@@ -103,5 +103,37 @@ pub async fn an_acknowledgement_replaces_a_notice_after_three_days(fixture: &dyn
     let view = on.view(id).await;
     let event = &view.audit.iter().find(|row| row.event.what == What::Acknowledged).unwrap().event;
     assert_eq!((&*event.by, &*event.detail), ("ops", "called the owner by phone"));
+    assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
+}
+
+pub async fn a_notice_that_comes_back_holds_soft(fixture: &dyn Fixture) {
+    let on = patient(fixture).await;
+    let id = on.doomed("web01").await;
+    let order = telling(&on, id).await;
+    let bounced = || Event::Bounced { by: actor("postmaster"), reason: "no such box".into() };
+    assert_eq!(on.one(id, bounced()).await.unwrap_err(), NotDone::Refused(Refusal::NothingBounced));
+    on.answer(&order, super::stage::right_answer(&order)).await.unwrap();
+    let since = on.one(id, bounced()).await.unwrap().at;
+    drop(on);
+    // Another process knows it, and soft, whose date passed long ago, is not begun.
+    let on = patient(fixture).await;
+    let soft = job_id(id, Stage::Soft);
+    while on.now().await < since.plus_ms(2 * DAY_MS) {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    on.one(id, Event::Claim { job: soft }).await.unwrap();
+    let JobState::Held { by, .. } = on.job(id, JobKind::Stage(Stage::Soft)).await.state else { panic!() };
+    assert_eq!(by, Blocker::Untold { since, from: since.plus_ms(3 * DAY_MS) });
+    let told = loop {
+        match on.one(id, acknowledge()).await {
+            Ok(decided) => break decided.at,
+            Err(NotDone::Refused(Refusal::CameBack(_))) => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert!(told >= since.plus_ms(3 * DAY_MS));
+    soft_waits(&on, id, told).await;
     assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
 }

@@ -101,6 +101,13 @@ pub enum Event {
         /// Who was told, and how.
         reason: String,
     },
+    /// A notice that was sent came back.
+    Bounced {
+        /// Who says so: a person, or what reads the mail that comes back.
+        by: Actor,
+        /// Whom it did not reach, and why.
+        reason: String,
+    },
     /// A person saved the resource by hand.
     Rescue {
         /// Who.

@@ -1,7 +1,8 @@
 //! The notice, which starts the clock: soft waits until everybody was told, and the notice period after that.
 //!
 //! So it is not given up after a few attempts. It is tried for [`PATIENCE_DAYS`], and the deletion waits; then a person
-//! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass.
+//! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass. One that comes back after
+//! it was sent ([`bounced`]) was not delivered: soft is held, and the same acknowledgement lets it go on.
 use super::dispatch::{advance, go_on, park};
 use super::person::given;
 use super::{Change, Draft, Refusal, heading};
@@ -10,7 +11,7 @@ use crate::deletion::{Deletion, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
 use crate::job::{Job, JobKind, JobState, Stage};
 use crate::retry;
-use crate::time::{self, Timestamp};
+use crate::time::{self, Day, Timestamp};
 
 /// Policy days for which a notice is tried before a person's acknowledgement may replace it: a weekend without a mail
 /// server needs nobody.
@@ -70,6 +71,9 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Re
     if draft.deletion.status != RecordStatus::Live {
         return Err(Refusal::NotLive(draft.deletion.status));
     }
+    if let Some(since) = came_back_since(&draft.deletion) {
+        return acknowledge_what_came_back(draft, by, (reason, since));
+    }
     let job = draft.deletion.stage_job(Stage::Announce).filter(|job| at(&draft.deletion, job)).cloned();
     let mut job = job.ok_or(Refusal::NothingToAcknowledge)?;
     let since = untold_since(&draft.deletion, &job).ok_or(Refusal::NothingToAcknowledge)?;
@@ -99,6 +103,85 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Re
     Ok(())
 }
 
+/// A notice that was sent came back: it does not count as delivered. Later ones of the same notice are only written down.
+pub(super) fn bounced(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+    given("reason", reason)?;
+    if draft.deletion.status != RecordStatus::Live {
+        return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    let sent = draft.deletion.stage_job(Stage::Announce).is_some_and(|job| job.state == JobState::Done);
+    let step = sent_step(&draft.deletion).filter(|_| sent && !draft.deletion.claimed(Stage::Soft));
+    let step = step.ok_or(Refusal::NothingBounced)?;
+    let mut audit = heading(draft.now(), What::Bounced, by.as_str(), Some(JobKind::Stage(Stage::Announce)));
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    if came_back_since(&draft.deletion).is_none() {
+        state(draft, step, WaiverClaim::Bounced, by, reason);
+        draft.happened("bounced", reason);
+    }
+    Ok(())
+}
+
+/// Since when the notice, which was sent, does not count as delivered, because it came back.
+pub(crate) fn came_back_since(deletion: &Deletion) -> Option<Timestamp> {
+    let step = sent_step(deletion)?;
+    let about = |w: &&Waiver| w.slot == JobKind::Stage(Stage::Announce).slot() && w.step == step;
+    let stated = |w: &&Waiver| matches!(w.claim, WaiverClaim::Bounced | WaiverClaim::Told);
+    let last = deletion.waivers.iter().rev().filter(about).find(stated)?;
+    (last.claim == WaiverClaim::Bounced).then_some(last.at)
+}
+
+/// From when on an acknowledgement replaces a notice that came back then.
+pub(crate) fn patience_ends(deletion: &Deletion, since: Timestamp, day: Day) -> Timestamp {
+    time::add_days(since, PATIENCE_DAYS, deletion.record.due.zone.0, day)
+}
+
+/// The step of the announcement that tells people.
+fn sent_step(deletion: &Deletion) -> Option<u16> {
+    let step = deletion.plan.stage(Stage::Announce).steps.iter().position(|step| step.notice)?;
+    u16::try_from(step).ok()
+}
+
+/// The notice period begins with this decision, as if the announcement had ended now.
+fn acknowledge_what_came_back(
+    draft: &mut Draft<'_>,
+    by: &Actor,
+    (reason, since): (&str, Timestamp),
+) -> Result<(), Refusal> {
+    let from = patience_ends(&draft.deletion, since, draft.context.day);
+    if draft.now() < from {
+        return Err(Refusal::CameBack(from));
+    }
+    let step = sent_step(&draft.deletion).ok_or(Refusal::NothingToAcknowledge)?;
+    let soft = draft.deletion.stage_job(Stage::Soft).cloned().ok_or(Refusal::NothingToAcknowledge)?;
+    let due = draft.deletion.due_after(Stage::Soft, draft.now(), draft.context.day);
+    let due = match soft.state {
+        JobState::Scheduled { due_at: Some(at) } | JobState::Held { due_at: at, .. } => at.max(due),
+        _ => due,
+    };
+    let announce = JobKind::Stage(Stage::Announce);
+    let mut audit = heading(draft.now(), What::Acknowledged, by.as_str(), Some(announce));
+    audit.detail = reason.to_owned();
+    draft.record(audit);
+    state(draft, step, WaiverClaim::Told, by, reason);
+    draft.put(Job { state: JobState::Scheduled { due_at: Some(due) }, ..soft });
+    Ok(())
+}
+
+/// State something of the notice after it was sent. A cancel takes it back all the same.
+fn state(draft: &mut Draft<'_>, step: u16, claim: WaiverClaim, by: &Actor, reason: &str) {
+    draft.change(Change::Waived(Waiver {
+        slot: JobKind::Stage(Stage::Announce).slot(),
+        step,
+        claim,
+        by: by.clone(),
+        evidence: reason.to_owned(),
+        at: draft.now(),
+        untouched: false,
+        shown: None,
+    }));
+}
+
 fn untold_since(deletion: &Deletion, job: &Job) -> Option<Timestamp> {
     let about = |w: &&Waiver| w.slot == job.kind.slot() && w.step == job.cursor;
     deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold).map(|w| w.at)
@@ -106,5 +189,5 @@ fn untold_since(deletion: &Deletion, job: &Job) -> Option<Timestamp> {
 
 /// From when on a person's acknowledgement replaces the notice.
 fn replaceable_from(draft: &Draft<'_>, since: Timestamp) -> Timestamp {
-    time::add_days(since, PATIENCE_DAYS, draft.deletion.record.due.zone.0, draft.context.day)
+    patience_ends(&draft.deletion, since, draft.context.day)
 }

@@ -94,6 +94,15 @@ pub enum Refusal {
     /// A notice has not failed for long enough.
     #[error("the notice is still tried: it can be acknowledged from {0} on, if it was not delivered by then")]
     StillTried(Timestamp),
+    /// A notice came back not long ago.
+    #[error("the notice came back: it can be acknowledged from {0} on, by whoever told everybody otherwise")]
+    CameBack(Timestamp),
+    /// No notice was sent that could come back, or what it announced has begun.
+    #[error(
+        "no notice of this record could come back now: it was not sent, or soft has begun. Whoever was not told can be \
+         heard all the same: place a hold, or cancel"
+    )]
+    NothingBounced,
     /// A notice is not let pass by a waiver, and nothing else is stated to have been told.
     #[error(
         "a notice is not waived: it is tried again (retry), or, once it could not be delivered for three days, \

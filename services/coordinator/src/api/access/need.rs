@@ -44,7 +44,10 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("DELETE", "/v1/deletions/{id}/holds/{hold}") => (Release, Subject::Deletion),
         (
             "POST",
-            "/v1/deletions/{id}/park" | "/v1/deletions/{id}/retry" | "/v1/deletions/{id}/acknowledge",
+            "/v1/deletions/{id}/park"
+            | "/v1/deletions/{id}/retry"
+            | "/v1/deletions/{id}/acknowledge"
+            | "/v1/deletions/{id}/bounced",
         ) => (Steer, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/waive") => (Waive, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/rescue") => (Rescue, Subject::Deletion),

@@ -48,6 +48,7 @@ fn word(event: &Event) -> &'static str {
         Event::Retry { .. } => "retry",
         Event::Waive { .. } => "waive",
         Event::Acknowledge { .. } => "acknowledge",
+        Event::Bounced { .. } => "bounced",
         Event::Rescue { .. } => "rescue",
     }
 }
@@ -130,6 +131,12 @@ fn walked() -> BTreeSet<Arrow> {
     for (last, capacity) in [(true, Capacity::Free), (false, Capacity::Free), (false, Capacity::Full)] {
         let mut bench = super::notice::given_up(last);
         bench.capacity = capacity;
+        let (before, told) = (bench.clone(), super::notice::acknowledge());
+        bench.must(&told);
+        seen(&before, &bench, &told, &mut arrows);
+    }
+    for held in [true, false] {
+        let mut bench = super::notice::come_back(held);
         let (before, told) = (bench.clone(), super::notice::acknowledge());
         bench.must(&told);
         seen(&before, &bench, &told, &mut arrows);

@@ -1,8 +1,9 @@
 //! The notice: tried for days, never waived, and in the end acknowledged by a person.
 use super::super::{Change, Event, Refusal};
 use super::kit::{Bench, DAY, DAY_MS, actor, cancel, plan, stage};
+use crate::audit::What;
 use crate::deletion::WaiverClaim;
-use crate::job::{JobState, Stage, StateName};
+use crate::job::{Blocker, JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
 use crate::time::Timestamp;
 
@@ -40,6 +41,90 @@ pub(super) fn given_up(last: bool) -> Bench {
     let mut bench = telling(last);
     in_vain(&mut bench, &Outcome::spared("no route to the relay"));
     bench
+}
+
+pub(super) fn bounced() -> Event {
+    Event::Bounced { by: actor("postmaster"), reason: "owner@example.org: no such box".into() }
+}
+
+/// The notice was sent, and came back; three days have passed since. Soft is due, and `held` or not yet looked at.
+pub(super) fn come_back(held: bool) -> Bench {
+    let mut bench = telling(true);
+    bench.comply();
+    bench.wait_ms(4 * DAY_MS);
+    bench.must(&bounced());
+    bench.wait_ms(DAYS_MS);
+    if held {
+        bench.must(&Event::Claim { job: stage(Stage::Soft) });
+    }
+    bench
+}
+
+#[test]
+fn a_notice_that_comes_back_was_not_delivered() {
+    let mut bench = telling(true);
+    assert_eq!(bench.go(&bounced()), Err(Refusal::NothingBounced), "nobody was told yet");
+    bench.comply();
+    let silent = Event::Bounced { by: actor("postmaster"), reason: " ".into() };
+    assert_eq!(bench.go(&silent), Err(Refusal::Missing("reason")));
+    bench.wait_ms(4 * DAY_MS);
+    let since = bench.now;
+    let decision = bench.must(&bounced());
+    assert_eq!((decision.audit.by.as_str(), decision.audit.what), ("postmaster", What::Bounced));
+    // The next address of the same notice is written down, and changes nothing.
+    bench.wait_ms(DAY_MS / 2);
+    assert!(bench.must(&bounced()).changes.is_empty());
+    bench.wait_ms(DAY_MS / 2);
+    // Soft is due by now, and does not begin, today or ever.
+    for _ in 0..3 {
+        let event = match bench.state(stage(Stage::Soft)) {
+            StateName::Held => Event::Recheck { job: stage(Stage::Soft) },
+            _ => Event::Claim { job: stage(Stage::Soft) },
+        };
+        drop(bench.go(&event));
+        let by = Blocker::Untold { since, from: since.plus_ms(DAYS_MS) };
+        let JobState::Held { by: held, .. } = &bench.job(stage(Stage::Soft)).state else { panic!() };
+        assert_eq!(*held, by);
+        assert_eq!(bench.go(&acknowledge()), Err(Refusal::CameBack(since.plus_ms(DAYS_MS))));
+        bench.wait_ms(DAY_MS / 2);
+    }
+    bench.now = since.plus_ms(DAYS_MS);
+    let decision = bench.must(&acknowledge());
+    assert_eq!(&*decision.audit.detail, "called the owner by phone");
+    // The whole notice period, from the acknowledgement on.
+    let due = bench.now.plus_ms(5 * DAY_MS);
+    assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(due) });
+    assert_eq!(bench.go(&Event::Claim { job: stage(Stage::Soft) }), Err(Refusal::NotYet(stage(Stage::Soft))));
+    assert_eq!(bench.go(&acknowledge()), Err(Refusal::NothingToAcknowledge), "once");
+    bench.now = due;
+    bench.claim(Stage::Soft);
+    assert_eq!(bench.go(&bounced()), Err(Refusal::NothingBounced), "soft has begun");
+    bench.must(&cancel());
+    assert_eq!(bench.go(&bounced()), Err(Refusal::NotLive(bench.deletion.status)));
+}
+
+#[test]
+fn what_comes_back_after_an_acknowledgement_counts_again_and_a_late_date_stays() {
+    let mut bench = come_back(false);
+    bench.must(&acknowledge());
+    let since = bench.now;
+    bench.must(&bounced());
+    assert_eq!(bench.go(&acknowledge()), Err(Refusal::CameBack(since.plus_ms(DAYS_MS))));
+    bench.wait_ms(DAYS_MS);
+    bench.must(&acknowledge());
+    let due = bench.now.plus_ms(5 * DAY_MS);
+    assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(due) });
+    // One that a person had moved behind that stays there.
+    let mut bench = come_back(false);
+    let far = bench.now.plus_ms(90 * DAY_MS);
+    let soft = bench.deletion.jobs.iter_mut().find(|job| job.id == stage(Stage::Soft)).unwrap();
+    soft.state = JobState::Scheduled { due_at: Some(far) };
+    bench.must(&acknowledge());
+    assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(far) });
+    // Without a notice in the plan nothing comes back.
+    let mut silent = Bench::new();
+    silent.complete(Stage::Announce);
+    assert_eq!(silent.go(&bounced()), Err(Refusal::NothingBounced));
 }
 
 #[test]

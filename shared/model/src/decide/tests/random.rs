@@ -31,6 +31,7 @@ pub(super) enum Op {
     Retry,
     Waive(WaiverClaim),
     Acknowledge,
+    Bounced,
     Rescue,
     Pause(Option<Stage>),
     Resume,
@@ -77,6 +78,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Retry),
         2 => claim.prop_map(Op::Waive),
         2 => Just(Op::Acknowledge),
+        1 => Just(Op::Bounced),
         1 => Just(Op::Rescue),
         1 => stage.prop_map(Op::Pause),
         2 => Just(Op::Resume),
@@ -193,6 +195,7 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
             Some(Event::Waive { by: ops, claim: *claim, mark: bench.mark(), evidence: "seen".into() })
         }
         Op::Acknowledge => Some(super::notice::acknowledge()),
+        Op::Bounced => Some(super::notice::bounced()),
         Op::Rescue => Some(rescue()),
         Op::Pause(stage) => {
             bench.in_force.pauses = vec![pause(PauseSelector { stage: *stage, ..PauseSelector::default() })];
