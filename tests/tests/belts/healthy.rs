@@ -61,7 +61,8 @@ async fn hard_begins_as_much_later_as_nobody_could_have_cancelled() {
     system.until_over(id, RecordStatus::Recycled).await;
 
     let trail = system.view(id).await.audit.into_iter().map(|row| row.event);
-    let claimed = trail.rev().find(|event| event.job == Some(HARD) && event.what == What::Claimed).unwrap().at;
+    let claimed =
+        trail.rev().find(|event| event.job == Some(HARD) && event.what == What::Claimed).unwrap().at;
     let soft = system.job(id, JobKind::Stage(Stage::Soft)).await.ended_at.unwrap();
     let lost = system.ledger.healthy().await.unwrap().lost_us(soft, claimed);
     assert!(claimed.0 >= due_at.0 + lost, "{claimed}: due at {due_at}, and {lost} us were lost");

@@ -179,9 +179,8 @@ impl System {
     /// The same with several parts of the plan, and with other limits.
     pub async fn start_within(limits: Limits, changes: &[(&str, &str)]) -> Self {
         let options = sexton_ledger::Options { limits, ..rehearsal() };
-        let plan = changes
-            .iter()
-            .fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
+        let plan =
+            changes.iter().fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
         let mut system = Self::stopped(&plan, options).await;
         system.start_everything().await;
         system

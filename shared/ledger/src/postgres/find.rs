@@ -85,8 +85,7 @@ pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>
     let mut again = Vec::new();
     for (round, sql) in [(&ledger.held, HELD), (&ledger.stuck, STUCK)] {
         let Some(look) = round.next() else { continue };
-        let mut query =
-            sqlx::query(sql).bind(look.after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
+        let mut query = sqlx::query(sql).bind(look.after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
         if sql == STUCK {
             query = query.bind(us(limits.gone_after_ms)).bind(us(limits.look_again_ms));
         }

@@ -245,8 +245,7 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
 }
 
 pub async fn what_is_in_line_at_an_instance_that_is_gone_parks(fixture: &dyn Fixture) {
-    let limits =
-        Limits { down_after_ms: 1_000, gone_after_ms: 2_000, look_again_ms: 10, ..options().limits };
+    let limits = Limits { down_after_ms: 1_000, gone_after_ms: 2_000, look_again_ms: 10, ..options().limits };
     let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
     let id = on.doomed("web01").await;
     let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();

@@ -129,7 +129,8 @@ impl Healthy {
 /// As many as are kept: those that were closest to each other become one, with the time between them.
 fn merge(outages: &mut Vec<Outage>) {
     while outages.len() > OUTAGES_MAX {
-        let between = outages.iter().zip(outages.iter().skip(1)).map(|(a, b)| b.began.0.saturating_sub(a.ended.0));
+        let between =
+            outages.iter().zip(outages.iter().skip(1)).map(|(a, b)| b.began.0.saturating_sub(a.ended.0));
         let Some((closest, _)) = between.enumerate().min_by_key(|(_, apart)| *apart) else { return };
         let later = outages.remove(closest + 1);
         if let Some(outage) = outages.get_mut(closest) {
