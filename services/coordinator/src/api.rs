@@ -163,7 +163,8 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     // Of which scope a record is stands in it.
     one_shots.retain(|_| asker.extent().is_everywhere());
     let said = (&ceilings, batches, one_shots);
-    let mut info = views::health(&facts, health, said, unserved, &api.engine, &instances);
+    let healthy = api.engine.ledger.healthy().await?;
+    let mut info = views::health(&facts, health, said, &healthy, unserved, &api.engine, &instances);
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))

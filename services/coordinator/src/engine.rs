@@ -300,16 +300,16 @@ impl Engine {
         self.ledger.confront(&known).await.map(|_| ())
     }
 
-    /// Write a checkpoint and keep it outside the job table. If the table turns out to be an older one, it is put
+    /// Write a checkpoint, with the heartbeat of whoever serves the API, and keep it outside the job table. If the table turns out to be an older one, it is put
     /// under review.
     ///
     /// # Errors
     /// If the ledger or the witness cannot be written; the next tick tries again.
     pub async fn checkpoint(&self) -> Result<(), LedgerError> {
-        let known = match self.ledger.checkpoint().await {
+        let known = match self.ledger.heartbeat().await {
             Err(LedgerError::WentBack(_)) => {
                 self.ledger.confront(&self.ledger.known()).await?;
-                self.ledger.checkpoint().await?
+                self.ledger.heartbeat().await?
             }
             other => other?,
         };

@@ -3,6 +3,7 @@ use chrono::NaiveDate;
 use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, PreviewInfo, WindowsInfo};
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
+use sexton_model::belts::healthy::Length;
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::catalogue::Nature;
 use sexton_model::checkpoint::Review;
@@ -433,6 +434,14 @@ pub fn health(health: &HealthInfo) -> String {
     }
     if let Some(windows) = &health.windows {
         text += &hours(windows);
+    }
+    if let Some(outage) = &health.outage {
+        text += &format!(
+            "nobody could have cancelled from {} to {} UTC ({}): graces that were under way end as much later\n",
+            moment(Some(outage.began)),
+            moment(Some(outage.ended)),
+            Length(outage.ended.ms_since(outage.began)),
+        );
     }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));

@@ -519,6 +519,9 @@ pub struct HealthInfo {
     /// The hours in which hard, purge and recycle begin; none if they do at any hour, as in a rehearsal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<WindowsInfo>,
+    /// The last time in which nobody could have cancelled, if that was within a week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage: Option<OutageInfo>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
     /// How far deletions may go: of every scope that is not listed, and of those that have a ceiling of their own.
@@ -543,6 +546,15 @@ pub struct HealthInfo {
     pub checkpoints: Option<String>,
     /// Counters of this coordinator since its start.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A time in which nobody could have cancelled: graces that it was a part of end as much later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OutageInfo {
+    /// The last heartbeat before it.
+    pub began: Timestamp,
+    /// The first one after it.
+    pub ended: Timestamp,
 }
 
 /// How far deletions of a scope may go from now on, or whether the scope around it says so.

@@ -39,7 +39,12 @@ async fn main() -> Result<()> {
     let server = parent(backend)?;
     let options: sqlx::postgres::PgConnectOptions = admin.parse()?;
     let url = sqlx::ConnectOptions::to_url_lossy(&options.database(&name)).to_string();
-    let limits = Limits { credit: u32::MAX, down_after_ms: u64::MAX / 4, ..Limits::default() };
+    let limits = Limits {
+        credit: u32::MAX,
+        down_after_ms: u64::MAX / 4,
+        outage_after_ms: Some(u64::MAX / 4),
+        ..Limits::default()
+    };
     let day = Day::Rehearsal { length_ms: 1 };
     PgLedger::migrate(&url, day).await?;
     let ledger = Arc::new(PgLedger::open(&url, Options { day, limits, policy: Policy::default() }).await?);

@@ -103,7 +103,12 @@ async fn main() -> anyhow::Result<()> {
         Some(at) => tempfile::tempdir_in(at)?,
         None => tempfile::tempdir()?,
     };
-    let limits = Limits { credit: 65_536, down_after_ms: 3_600_000, ..Limits::default() };
+    let limits = Limits {
+        credit: 65_536,
+        down_after_ms: 3_600_000,
+        outage_after_ms: Some(3_600_000),
+        ..Limits::default()
+    };
     let options = Options { day: Day::Rehearsal { length_ms: 1 }, limits, policy: Policy::default() };
     let ledger = Arc::new(SqliteLedger::open(directory.path().join("ledger.db"), options).await?);
     let instance = "hypervisor.main".parse()?;

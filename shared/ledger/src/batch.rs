@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use sexton_model::audit::{self, AuditEvent, Hash};
 use sexton_model::belts::budget::Standing;
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::credit::Draw;
@@ -37,6 +38,9 @@ pub struct Loaded {
     pub review: Option<u32>,
     /// Where jobs of the batch stand that have to be admitted.
     pub standing: HashMap<JobId, Standing>,
+    /// When people could have cancelled, if something of the batch may begin a stage that has a grace; else nothing is
+    /// known, by which none would begin.
+    pub healthy: Healthy,
     /// Redundancy groups of what of the batch may begin a stage that is bound by them.
     pub groups: Groups,
     /// Orders out by instance and lane.
@@ -96,6 +100,8 @@ pub struct Settled {
     pub status: RecordStatus,
     /// Number of its audit event.
     pub audit_seq: i64,
+    /// When a job that it changed is to be looked at again, if something that ends by itself holds it.
+    pub again_at: Option<Timestamp>,
 }
 
 /// The lane of a job's orders.
@@ -167,6 +173,7 @@ pub fn decide_all(
             fence: Fence { epoch: loaded.epoch, number },
             capacity: &capacity,
             standing: &standing,
+            healthy: &loaded.healthy,
             groups: &loaded.groups,
             answered: &answered,
         };
@@ -253,6 +260,7 @@ fn take_over(
     }
     // Rows are made from what the deletion is after all of its changes: what a job wants next depends on its
     // siblings.
+    let again_at = changed.iter().filter_map(|id| deletion.job(*id)?.state.again_at()).min();
     for job in changed.iter().filter_map(|id| deletion.job(*id)) {
         writes.jobs.insert(job.id, crate::row::JobRow::of(deletion, job));
     }
@@ -265,7 +273,8 @@ fn take_over(
             Effect::Extend { .. } | Effect::Happened { .. } => effects.push(effect),
         }
     }
-    Ok(Settled { deletion: id, order, effects, status: deletion.status, audit_seq: deletion.audit_seq })
+    let (status, audit_seq) = (deletion.status, deletion.audit_seq);
+    Ok(Settled { deletion: id, order, effects, status, audit_seq, again_at })
 }
 
 fn append(

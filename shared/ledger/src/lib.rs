@@ -18,6 +18,7 @@ mod error;
 mod fit;
 mod groups;
 mod grown;
+mod healthy;
 mod known;
 mod limits;
 pub mod postgres;
@@ -41,6 +42,7 @@ use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
@@ -110,6 +112,8 @@ pub struct Decided {
     pub audit_seq: i64,
     /// When it was decided, by the store's clock.
     pub at: Timestamp,
+    /// When a job that it is held by something that ends by itself is to be looked at again.
+    pub again_at: Option<Timestamp>,
     /// Its record has ended, and others of its redundancy groups may have waited for that.
     pub leaves_groups: bool,
 }
@@ -353,6 +357,15 @@ pub trait Ledger: DueReader + Access + Receipts + Restores {
     /// # Errors
     /// [`LedgerError::WentBack`] if the ledger is older than what is known; then nothing is written.
     async fn checkpoint(&self) -> Result<Checkpoint, LedgerError>;
+
+    /// The same, with a heartbeat: whoever calls it serves the API, so people can cancel now.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    async fn heartbeat(&self) -> Result<Checkpoint, LedgerError>;
+
+    /// When people could have cancelled, as far as heartbeats tell.
+    async fn healthy(&self) -> Result<Healthy, LedgerError>;
 
     /// Compare the ledger with what was `known` of it (which from then on every batch is compared with). If it
     /// is behind, it enters a new epoch in which nothing is dispatched before the review that is returned is

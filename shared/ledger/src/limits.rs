@@ -24,6 +24,9 @@ pub struct Limits {
     /// How long the rounds over jobs that are held, blocked or stuck in line rest (milliseconds), and so how late a
     /// protection that was lifted is seen. What lifts a hold or a pause looks at once.
     pub look_again_ms: u64,
+    /// No heartbeat of a coordinator that serves the API for this long (protocol time, milliseconds): nobody could have
+    /// cancelled. `None`: as long as [`sexton_model::belts::healthy::tolerance_ms`] says of the ledger's day.
+    pub outage_after_ms: Option<u64>,
 }
 
 impl Default for Limits {
@@ -35,6 +38,7 @@ impl Default for Limits {
             down_after_ms: 9_000,
             gone_after_ms: 86_400_000,
             look_again_ms: 60_000,
+            outage_after_ms: None,
         }
     }
 }

@@ -6,6 +6,11 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::{Decided, NotDone};
+
+/// The furthest moment that is remembered, in milliseconds from now: rounds come much more often.
+const LONGEST_MS: u64 = 86_400_000;
+
 /// Where a round stands.
 #[derive(Debug, Default)]
 pub struct Round(Mutex<Standing>);
@@ -16,6 +21,8 @@ struct Standing {
     after: i64,
     /// The next round begins then.
     rests_until: Option<Instant>,
+    /// Something is to be looked at then: the next round begins no later.
+    wanted_at: Option<Instant>,
     /// Grows when it is begun anew: what a look that was under way found then says nothing about the new round.
     round: u64,
 }
@@ -32,8 +39,13 @@ impl Round {
     /// The next look; none while it rests.
     pub fn next(&self) -> Option<Look> {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if standing.rests_until.is_some_and(|until| Instant::now() < until) {
-            return None;
+        if let Some(until) = standing.rests_until {
+            let now = Instant::now();
+            if now < standing.wanted_at.map_or(until, |wanted| wanted.min(until)) {
+                return None;
+            }
+            // This round finds it. One that was under way may have been past it: that one leaves the moment as it is.
+            standing.wanted_at = standing.wanted_at.filter(|wanted| *wanted > now);
         }
         standing.rests_until = None;
         Some(Look { after: standing.after, round: standing.round })
@@ -54,10 +66,34 @@ impl Round {
         }
     }
 
+    /// Something is to be looked at in so many milliseconds, and not only when the round comes by.
+    pub fn wanted_in(&self, ms: u64) {
+        let at = Instant::now() + Duration::from_millis(ms.min(LONGEST_MS));
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.wanted_at = Some(standing.wanted_at.map_or(at, |wanted| wanted.min(at)));
+    }
+
+    /// The same of what was found, and will have ended in so many microseconds; if it has by now, it is looked at anyway.
+    pub fn wanted_after(&self, us: Option<i64>) {
+        if let Some(us) = us.and_then(|us| u64::try_from(us).ok()).filter(|us| *us > 0) {
+            self.wanted_in(us.div_ceil(1000));
+        }
+    }
+
+    /// The same of all that a batch has held and that is to be looked at again at a known moment.
+    pub(crate) fn wanted_by(&self, decided: &[Result<Decided, NotDone>]) {
+        let waits = decided.iter().flatten().filter_map(|one| Some(one.again_at?.ms_since(one.at)));
+        // A millisecond more: what is looked at before its moment would have to be found once more.
+        if let Some(ms) = waits.min() {
+            self.wanted_in(ms.saturating_add(1));
+        }
+    }
+
     /// Begin anew at once: something was lifted.
     pub fn again(&self) {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *standing = Standing { round: standing.round + 1, ..Standing::default() };
+        let (round, wanted_at) = (standing.round + 1, standing.wanted_at);
+        *standing = Standing { round, wanted_at, ..Standing::default() };
     }
 }
 
@@ -79,6 +115,29 @@ mod tests {
         round.again();
         assert_eq!(look(&[], 2, 0), 0, "woken");
         assert_eq!(look(&[], 2, 0), 0, "after its rest it begins anew");
+    }
+
+    #[test]
+    fn what_is_wanted_at_a_moment_ends_the_rest() {
+        let round = Round::default();
+        let look = round.next().unwrap();
+        round.wanted_in(3_600_000);
+        round.found(look, &[], 2, 7_200_000);
+        assert_eq!(round.next(), None, "not yet");
+        round.wanted_in(0);
+        let look = round.next().unwrap();
+        // What is wanted while a round is under way may lie behind where that stands.
+        round.wanted_in(0);
+        round.found(look, &[7], 1, 7_200_000);
+        let look = round.next().unwrap();
+        assert_eq!(look.after, 7, "it goes on");
+        round.found(look, &[], 1, 7_200_000);
+        let look = round.next().unwrap();
+        assert_eq!(look.after, 0, "and begins anew");
+        round.found(look, &[], 1, 7_200_000);
+        assert_eq!(round.next(), None);
+        round.again();
+        assert!(round.next().is_some());
     }
 
     #[test]

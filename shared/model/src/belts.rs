@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod ceiling;
 pub mod census;
+pub mod healthy;
 pub mod one_shot;
 pub mod redundancy;
 pub mod resource_hold;
@@ -156,6 +157,9 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
         return Some(redundancy);
     }
     // After those that somebody could do something about: they should be seen first.
+    if let Some(outage) = healthy::blocker(deletion, (stage, job), context.healthy, context.now) {
+        return Some(outage);
+    }
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
     if let Some(windows) =
         windows.filter(|w| window::bound(stage, job) && !w.open(context.now) && !passes(Passable::Window))

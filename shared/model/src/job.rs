@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::belts::budget::Frozen;
 use crate::belts::ceiling::Ceiling;
+use crate::belts::healthy::Length;
 use crate::id::{Fence, JobId, ResourceId};
 use crate::time::Timestamp;
 
@@ -209,6 +210,15 @@ pub enum Blocker {
         /// How far they may go.
         ceiling: Ceiling,
     },
+    /// Part of its grace does not count: nobody could have cancelled then.
+    Outage {
+        /// The stage that may not begin.
+        stage: Stage,
+        /// How much of it, in milliseconds.
+        lost_ms: u64,
+        /// When it may begin, if nothing more is lost.
+        until: Timestamp,
+    },
     /// Nobody is at work who would notice.
     Window {
         /// The stage that may not begin.
@@ -254,6 +264,10 @@ impl fmt::Display for Blocker {
             }
             Self::Ceiling { stage, of, ceiling } => {
                 write!(f, "would begin {stage}: deletions of {of} may go as far as {ceiling}")
+            }
+            Self::Outage { stage, lost_ms, until } => {
+                let lost = Length(*lost_ms);
+                write!(f, "for {lost} of its grace nobody could have cancelled; {stage} may begin at {until}")
             }
             Self::Window { stage, opens, hours } => {
                 write!(f, "outside working hours ({hours}); {stage} may begin at {opens}")
@@ -365,6 +379,24 @@ impl fmt::Display for StateName {
 }
 
 impl JobState {
+    /// When the job is to be looked at again, if it is held by something that ends by itself at a known moment.
+    pub fn again_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Held { by: Blocker::Outage { until, .. }, .. } => Some(*until),
+            // Working hours too, but nobody is in a hurry there: the round over what is held finds it within a minute.
+            Self::Held { .. }
+            | Self::Scheduled { .. }
+            | Self::Ready { .. }
+            | Self::Running(_)
+            | Self::Waiting { .. }
+            | Self::Cancelling(_)
+            | Self::Parked { .. }
+            | Self::Done
+            | Self::Cancelled
+            | Self::Rescued => None,
+        }
+    }
+
     /// Its bare name.
     pub fn name(&self) -> StateName {
         match self {

@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::belts::budget::Standing;
+use crate::belts::healthy::Healthy;
 use crate::belts::redundancy::Groups;
 use crate::belts::window::bound;
 use crate::belts::{InForce, Policy, blocker};
@@ -60,6 +61,8 @@ pub fn preview(
         fence: Fence::default(),
         capacity: &|_, _, _| Capacity::Free,
         standing: &|_| Standing::Unknown,
+        // It has no grace yet that anything could have been lost of.
+        healthy: &Healthy::always(),
         groups,
         answered: &|_| None,
     };

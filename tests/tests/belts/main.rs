@@ -4,6 +4,7 @@
 mod budgets;
 mod drift;
 mod gate;
+mod healthy;
 mod hours;
 mod in_use;
 mod messages;

@@ -176,6 +176,16 @@ impl System {
         system
     }
 
+    /// The same with several parts of the plan, and with other limits.
+    pub async fn start_within(limits: Limits, changes: &[(&str, &str)]) -> Self {
+        let options = sexton_ledger::Options { limits, ..rehearsal() };
+        let plan =
+            changes.iter().fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
+        let mut system = Self::stopped(&plan, options).await;
+        system.start_everything().await;
+        system
+    }
+
     /// Everything runs, on a plan that was copied before plans had their bounds: a step has these parameters.
     pub async fn start_on_older(step: &str, params: serde_json::Value) -> Self {
         let mut system = Self::stopped(PLAN, rehearsal()).await;
@@ -305,7 +315,9 @@ impl System {
 
     /// The same, and its configuration was changed.
     pub async fn restarted_with(mut self, policy: Policy) -> Self {
-        self.stop_coordinator().await;
+        if self.coordinator.is_some() {
+            self.stop_coordinator().await;
+        }
         for (stop, running) in std::mem::take(&mut self.consumers) {
             stop.cancel();
             running.await.unwrap();

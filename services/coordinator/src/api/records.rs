@@ -217,7 +217,8 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
     };
     let chain = api.engine.ledger.verify_chain(id).await?;
     let receipt = receipts::sentence(api, &view.deletion).await?;
-    let around = views::Around { day: facts.day, now: facts.now, instances: &instances };
+    let healthy = api.engine.ledger.healthy().await?;
+    let around = views::Around { day: facts.day, now: facts.now, instances: &instances, healthy: &healthy };
     Ok(Json(DeletionInfo { receipt, ..views::deletion(view, &around, chain) }))
 }
 

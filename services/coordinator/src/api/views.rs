@@ -3,13 +3,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use sexton_api::{
-    BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, TrailLine, WaiverInfo,
-    WindowsInfo,
+    BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, OutageInfo, TrailLine,
+    WaiverInfo, WindowsInfo,
 };
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceilings;
+use sexton_model::belts::healthy::{self, Healthy};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
@@ -44,6 +45,7 @@ pub(super) struct Around<'a> {
     pub(super) day: Day,
     pub(super) now: Timestamp,
     pub(super) instances: &'a BTreeMap<Instance, InstanceState>,
+    pub(super) healthy: &'a Healthy,
 }
 
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
@@ -100,6 +102,12 @@ fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
     state.down.then(|| format!("waits for a consumer of {instance}, of which {heard}"))
 }
 
+/// What of a job's grace does not count, as far as one can say before it is due.
+fn lost(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
+    let JobKind::Stage(stage) = job.kind else { return None };
+    healthy::blocker(d, (stage, job), around.healthy, around.now).map(|by| by.to_string())
+}
+
 fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, around: &Around<'_>) -> JobInfo {
     let total = match job.kind {
         JobKind::Stage(stage) => d.plan.stage(stage).steps.len(),
@@ -117,14 +125,15 @@ fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, arou
             missing(d, job, around).unwrap_or_else(|| "in line for its next subsystem".to_owned())
         }
         JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.now => {
-            missing(d, job, around).unwrap_or_default()
+            missing(d, job, around).or_else(|| lost(d, job, around)).unwrap_or_default()
         }
+        JobState::Scheduled { due_at: Some(_) } => lost(d, job, around).unwrap_or_default(),
         JobState::Waiting { until, reason } => format!("again at {until}: {reason}"),
         JobState::Parked { reason } => reason.clone(),
         JobState::Cancelling(out) => {
             format!("waits for the order that is out, at most until {}", out.lease_until)
         }
-        JobState::Scheduled { .. }
+        JobState::Scheduled { due_at: None }
         | JobState::Running(_)
         | JobState::Done
         | JobState::Cancelled
@@ -173,6 +182,13 @@ fn windows(policy: &Policy, day: Day, now: Timestamp) -> Option<WindowsInfo> {
     })
 }
 
+/// The last outage, for as long as graces that it was a part of are common.
+fn outage(healthy: &Healthy, now: Timestamp) -> Option<OutageInfo> {
+    const SHOWN_MS: u64 = 7 * 86_400_000;
+    let last = healthy.last().filter(|last| now.ms_since(last.ended) < SHOWN_MS)?;
+    Some(OutageInfo { began: last.began, ended: last.ended })
+}
+
 fn budgets(policy: &Policy, day: Day) -> Option<String> {
     let budgets = policy.budgets(day);
     let stages: Vec<&str> = budgets.stages().map(Stage::word).collect();
@@ -183,6 +199,7 @@ pub(super) fn health(
     facts: &Facts,
     health: Health,
     (ceilings, batches, one_shots): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
+    healthy: &Healthy,
     unserved: BTreeSet<Instance>,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
@@ -207,6 +224,7 @@ pub(super) fn health(
         oldest_due: health.oldest_due,
         instances: instances(&engine.known().cloned().collect(), unserved, states, &health.instances),
         windows: windows(engine.ledger.policy(), facts.day, health.now),
+        outage: outage(healthy, health.now),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         batches,

@@ -16,14 +16,15 @@ const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
 /// Leases and back-offs that are over. Found among the locked ones, which are few.
 const LOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs WHERE locks AND state IN (3, 4, 5) \
      AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
-/// By id, in the order of the index on what is held.
-const HELD: &str = "SELECT id FROM jobs WHERE held AND id > $1 ORDER BY id LIMIT $2";
+/// By id, in the order of the index on what is held; and in how many microseconds what ends by itself will have ended.
+const HELD: &str = "SELECT id, CASE WHEN reason::json ->> 'by' = 'outage' THEN (reason::json ->> 'until')::bigint \
+     - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END FROM jobs WHERE held AND id > $1 ORDER BY id LIMIT $2";
 /// Those that were blocked between two steps, and those that have been in line for so long that their instance may be
 /// gone. The locked ones are read first, through the lock's index: in the order of their ids the planner would walk
 /// over all jobs there ever were.
 const STUCK: &str = "WITH stuck AS MATERIALIZED (SELECT id FROM jobs WHERE locks AND state = 2 \
      AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint - CASE WHEN queued THEN $3::bigint ELSE $4::bigint END) \
-     SELECT id FROM stuck WHERE id > $1 ORDER BY id LIMIT $2";
+     SELECT id, NULL::bigint FROM stuck WHERE id > $1 ORDER BY id LIMIT $2";
 const PULSES: &str = "SELECT instance, pulsed_at FROM instances ORDER BY instance";
 const PULSE: &str = "INSERT INTO instances (instance, pulsed_at) \
      SELECT v.instance, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
@@ -84,12 +85,15 @@ pub(super) async fn to_wake(ledger: &PgLedger, limit: u32) -> Result<Vec<Intent>
     let mut again = Vec::new();
     for (round, sql) in [(&ledger.held, HELD), (&ledger.stuck, STUCK)] {
         let Some(look) = round.next() else { continue };
-        let mut query =
-            sqlx::query_scalar(sql).bind(look.after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
+        let mut query = sqlx::query(sql).bind(look.after).bind(i64::try_from(quarter).unwrap_or(i64::MAX));
         if sql == STUCK {
             query = query.bind(us(limits.gone_after_ms)).bind(us(limits.look_again_ms));
         }
-        let ids: Vec<i64> = query.fetch_all(&mut *db).await.map_err(part())?;
+        let mut ids: Vec<i64> = Vec::with_capacity(quarter);
+        for row in query.fetch_all(&mut *db).await.map_err(part())? {
+            ids.push(row.try_get(0).map_err(part())?);
+            round.wanted_after(row.try_get(1).map_err(part())?);
+        }
         round.found(look, &ids, quarter, limits.look_again_ms);
         again.extend(ids.into_iter().map(|id| recheck(JobId(id))));
     }

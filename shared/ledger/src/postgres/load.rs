@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::checkpoint::{self, Checkpoint, Mark};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver};
@@ -15,7 +16,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::memory::Headed;
 use super::records::Statement;
-use super::{PgLedger, admit, codes, groups, jobs, pause, resource_holds, review};
+use super::{PgLedger, admit, codes, groups, healthy, jobs, pause, resource_holds, review};
 use crate::batch::Loaded;
 use crate::{Intent, LedgerError, Pulsed};
 
@@ -51,7 +52,7 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
        AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
        AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))), \
      ARRAY(SELECT h.resource || ' ' || h.body FROM resource_holds h WHERE h.resource = ANY($1) \
-       ORDER BY h.resource, h.id) FROM ledger, \
+       ORDER BY h.resource, h.id), beat_at, outages_change FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -150,10 +151,11 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
 }
 
 /// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began,
-/// `asked` are the jobs whose admission has to be known, and `names` the redundancy groups that are locked.
+/// `asked` are the jobs whose admission has to be known, `names` the redundancy groups that are locked, and `graces` says
+/// whether something may begin a stage that has a grace.
 pub(super) async fn load(
     db: &mut PgConnection,
-    (asked, names): (&[i64], &[String]),
+    (asked, names, graces): (&[i64], &[String], bool),
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
@@ -205,10 +207,16 @@ pub(super) async fn load(
         None => ledger.memory.keep_in_force(head, pause::in_force(db).await?),
     };
     let now = Timestamp(facts.try_get(0).map_err(part())?);
+    let (beat, outages) = (facts.try_get(15).map_err(part())?, facts.try_get(16).map_err(part())?);
+    let healthy = match graces {
+        true => healthy::of(db, ledger, Timestamp(beat), (mark.epoch, outages)).await?,
+        false => Healthy::default(),
+    };
     let loaded = Loaded {
         now,
         standing: admit::standing(db, asked, now).await?,
         groups: groups::members(db, names).await?,
+        healthy,
         day: ledger.options.day,
         epoch: mark.epoch,
         review: facts.try_get::<bool, _>(12).map_err(part())?.then_some(mark.epoch),

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 use sexton_model::belts::InForce;
+use sexton_model::belts::healthy::Outage;
 use sexton_model::deletion::Deletion;
 use sqlx::postgres::PgConnection;
 
 use super::archive;
+use super::healthy::Change;
 use super::load::{self, Head};
 use super::records::Records;
 use crate::LedgerError;
@@ -35,6 +37,8 @@ pub(super) struct Memory {
     deletions: Mutex<Recent<DeletionId, Headed>>,
     /// What was in force under which head of the chain that all of it is written down in.
     in_force: Mutex<Option<(Vec<u8>, Arc<InForce>)>>,
+    /// The outages as they were after a change of them, or later.
+    outages: Mutex<Option<(Change, Arc<Vec<Outage>>)>>,
 }
 
 /// A poisoned memory is still right: entries are put in whole.
@@ -48,6 +52,7 @@ impl Memory {
             records: Records::new(),
             deletions: Mutex::new(Recent::new(DELETIONS_HALF)),
             in_force: Mutex::new(None),
+            outages: Mutex::new(None),
         }
     }
 
@@ -82,6 +87,19 @@ impl Memory {
         let in_force = Arc::new(in_force);
         *lock(&self.in_force) = Some((head, in_force.clone()));
         in_force
+    }
+
+    /// The outages, if they are remembered as they are after this change.
+    pub(super) fn outages(&self, change: Change) -> Option<Arc<Vec<Outage>>> {
+        let known = lock(&self.outages);
+        known.as_ref().filter(|(of, _)| *of == change).map(|(_, outages)| outages.clone())
+    }
+
+    /// Remember the outages. Read after the number of their last change, they may be later ones, which the next number
+    /// tells.
+    pub(super) fn keep_outages(&self, change: Change, outages: Arc<Vec<Outage>>) -> Arc<Vec<Outage>> {
+        *lock(&self.outages) = Some((change, outages.clone()));
+        outages
     }
 
     /// Remember what was decided on and committed. What is over is forgotten: nobody asks for it often.

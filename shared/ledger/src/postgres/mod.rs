@@ -22,6 +22,7 @@ mod due;
 mod error;
 mod find;
 mod groups;
+mod healthy;
 mod jobs;
 mod load;
 mod memory;
@@ -49,6 +50,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
@@ -340,7 +342,16 @@ impl Ledger for PgLedger {
     }
 
     async fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
-        review::checkpoint(self).await
+        review::checkpoint(self, false).await
+    }
+
+    async fn heartbeat(&self) -> Result<Checkpoint, LedgerError> {
+        review::checkpoint(self, true).await
+    }
+
+    async fn healthy(&self) -> Result<Healthy, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading heartbeats"))?;
+        healthy::known(&mut db, self).await
     }
 
     async fn confront(&self, known: &Checkpoint) -> Result<Option<Review>, LedgerError> {

@@ -21,8 +21,10 @@ const DURABILITY: &str = "SELECT current_setting('synchronous_commit'), current_
      current_setting('full_page_writes')";
 const MIGRATED: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
 const APPLIED: &str = "SELECT version, checksum, success FROM _sqlx_migrations ORDER BY version";
-const FOUND: &str = "INSERT INTO ledger (ledger, epoch, day, created, pause_head) \
-     VALUES (gen_random_uuid()::text, 1, $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, $2) \
+/// Whoever founds it was there: that is its first heartbeat.
+const FOUND: &str = "INSERT INTO ledger (ledger, epoch, day, created, beat_at, pause_head) \
+     SELECT gen_random_uuid()::text, 1, $1, n.at, n.at, $2 \
+     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS at) n \
      ON CONFLICT DO NOTHING RETURNING created";
 const FIRST_CEILING: &str = "INSERT INTO ceilings (scope, body) VALUES ('', $1)";
 const READ: &str = "SELECT day FROM ledger";

@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, doing};
-use super::{PgLedger, find, pause};
+use super::{PgLedger, find, healthy, pause};
 use crate::LedgerError;
 use crate::known;
 
@@ -76,8 +76,8 @@ async fn missing(db: &mut PgConnection, known: &Checkpoint) -> Result<Vec<Landma
     Ok(at_places(&known.landmarks, &places))
 }
 
-/// Write a checkpoint. Its commit is synchronous, so all that was committed before is as durable.
-pub(super) async fn checkpoint(ledger: &PgLedger) -> Result<Checkpoint, LedgerError> {
+/// Write a checkpoint, with a heartbeat if the API is served. Its commit is synchronous, so all that was committed before is as durable.
+pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkpoint, LedgerError> {
     let part = || doing("writing a checkpoint");
     let seen = ledger.known.seen();
     let mut tx = ledger.pool.begin().await.map_err(part())?;
@@ -86,6 +86,9 @@ pub(super) async fn checkpoint(ledger: &PgLedger) -> Result<Checkpoint, LedgerEr
     let missing = missing(&mut tx, &seen).await?;
     if let Some(behind) = behind(&seen, found.mark, missing) {
         return Err(LedgerError::WentBack(Box::new(behind)));
+    }
+    if serves {
+        healthy::beat(&mut tx, ledger).await?;
     }
     let row = sqlx::query(CHECKPOINT).fetch_one(&mut *tx).await.map_err(part())?;
     tx.commit().await.map_err(part())?;

@@ -39,7 +39,7 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT, UPDATE ON ledger, resources, deletions, jobs, targets, pauses, instances \
              TO sexton_coordinator",
             "GRANT SELECT, INSERT ON plans, records, manifests, waivers TO sexton_coordinator",
-            "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups TO sexton_coordinator",
+            "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups, outages TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON batches, one_shots TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses \
              TO sexton_coordinator",

@@ -105,8 +105,9 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
     let asked = budget::asked(batch, &ledger.options.policy, ledger.options.day);
+    let graces = crate::healthy::asked(batch);
     let (mut loaded, facts) =
-        load::load(&mut tx, (&asked, &names), heads, &statements, ledger, &seen).await?;
+        load::load(&mut tx, (&asked, &names, graces), heads, &statements, ledger, &seen).await?;
     let joins = fit::joins(&loaded, batch);
     let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
     let mut pinned = write::targets_of(&mut tx, at).await?;
@@ -151,6 +152,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             status: settled.status,
             audit_seq: settled.audit_seq,
             at: now,
+            again_at: settled.again_at,
             leaves_groups: crate::groups::ends(record, settled.status),
         })
     };
@@ -161,6 +163,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     if results.iter().flatten().any(|decided| decided.leaves_groups) {
         ledger.held.again();
     }
+    ledger.held.wanted_by(&results);
     Ok(results)
 }
 

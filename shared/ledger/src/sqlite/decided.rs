@@ -115,7 +115,7 @@ impl Batch {
 }
 
 fn result(loaded: &Loaded, revision: i64, settled: Settled) -> Result<Decided, NotDone> {
-    let Settled { deletion: id, order, effects, status, audit_seq } = settled;
+    let Settled { deletion: id, order, effects, status, audit_seq, again_at } = settled;
     let (deletion, _) = loaded.deletions.get(&id).ok_or(NotDone::NoSuchDeletion(id))?;
     let dispatch = order.map(|spec| Dispatch {
         record: deletion.record.clone(),
@@ -135,6 +135,7 @@ fn result(loaded: &Loaded, revision: i64, settled: Settled) -> Result<Decided, N
         status,
         audit_seq,
         at: loaded.now,
+        again_at,
         leaves_groups,
     })
 }

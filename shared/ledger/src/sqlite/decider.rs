@@ -74,6 +74,7 @@ mod tests {
     use std::sync::Arc;
 
     use sexton_model::Timestamp;
+    use sexton_model::belts::healthy::Healthy;
     use sexton_model::belts::redundancy::Groups;
     use sexton_model::time::Day;
 
@@ -96,6 +97,7 @@ mod tests {
             pulses: HashMap::new(),
             pinned: HashMap::new(),
             groups: Groups::default(),
+            healthy: Healthy::always(),
         };
         Batch { loaded, intents: Arc::default(), piece: 0..intents, revision: 1 }
     }

@@ -152,12 +152,13 @@ pub(super) fn instances(
 const OVER: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
      WHERE locks AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
 
-/// Held jobs that are to be looked at again, by id.
-const HELD: &str = "SELECT id FROM jobs WHERE held AND id > ?1 ORDER BY id LIMIT ?2";
+/// Held jobs that are to be looked at again, by id; and when what ends by itself will have ended.
+const HELD: &str = "SELECT id, iif(json_extract(reason, '$.by') = 'outage', json_extract(reason, '$.until'), NULL) \
+     FROM jobs WHERE held AND id > ?1 ORDER BY id LIMIT ?2";
 
 /// Jobs that were blocked between two steps long ago, and those that have been in line for so long that their instance
 /// may be gone; by id.
-const STUCK: &str = "SELECT id FROM jobs WHERE locks AND state = 2 AND due_at <= iif(queued, ?3, ?4) AND id > ?1 \
+const STUCK: &str = "SELECT id, NULL FROM jobs WHERE locks AND state = 2 AND due_at <= iif(queued, ?3, ?4) AND id > ?1 \
      ORDER BY id LIMIT ?2";
 
 /// The rounds over what stays as it is.
@@ -196,6 +197,8 @@ pub(super) fn to_wake(
         let mut ids = Vec::new();
         for row in rows(db, doing, sql, bind)? {
             ids.push(row.try_get(0).map_err(store(doing))?);
+            let until: Option<i64> = row.try_get(1).map_err(store(doing))?;
+            round.wanted_after(until.map(|until| until.saturating_sub(now.0)));
         }
         round.found(look, &ids, quarter, limits.look_again_ms);
         again.extend(ids.into_iter().map(JobId).map(recheck));

@@ -8,13 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sexton_model::belts::ceiling::{Ceilings, ScopeCeiling};
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::{InForce, Pause};
 use sexton_model::decide::Lane;
 use sexton_model::{DeletionId, Instance, JobId, Timestamp};
 
 use super::connection::{Bind, Db, change_one, row, rows, store};
 use super::load::{Bodies, Headed, load, moment};
-use super::{codes, counts, one_shots};
+use super::run::Setting;
+use super::{codes, counts, healthy, one_shots};
 use crate::recent::Recent;
 use crate::{LedgerError, Pulsed};
 
@@ -38,6 +40,8 @@ pub(super) struct Memory {
     pub(super) standing: Option<Standing>,
     /// As they were read last; none after they were written, or after a transaction failed.
     pub(super) in_force: Option<Arc<InForce>>,
+    /// The same of heartbeats and outages.
+    pub(super) healthy: Option<Healthy>,
     /// The same of the pulses. A copy that has ended counts until any other pulses: seconds.
     pub(super) pulses: Option<HashMap<Instance, Pulsed>>,
 }
@@ -73,6 +77,7 @@ impl Memory {
             written_fence: row.try_get(0).map_err(store(doing))?,
             standing: None,
             in_force: None,
+            healthy: None,
             pulses: None,
         })
     }
@@ -86,6 +91,7 @@ impl Memory {
     pub(super) fn forget(&mut self) {
         self.bodies = Bodies::new(DELETIONS);
         self.in_force = None;
+        self.healthy = None;
         self.pulses = None;
         self.standing = None;
     }
@@ -217,7 +223,16 @@ pub(super) fn in_force(db: &Db) -> Result<InForce, LedgerError> {
 }
 
 /// Whether memory and table are the same; else what differs first.
-pub(super) fn compare(db: &Db, memory: &Memory, staged: &Staged) -> Result<Result<(), String>, LedgerError> {
+pub(super) fn compare(
+    db: &Db,
+    memory: &Memory,
+    staged: &Staged,
+    setting: &Setting,
+) -> Result<Result<(), String>, LedgerError> {
+    let healthy = healthy::read(db, setting)?;
+    if memory.healthy.as_ref().is_some_and(|remembered| *remembered != healthy) {
+        return Ok(Err(format!("heartbeats: remembered {:?}, in the table {healthy:?}", memory.healthy)));
+    }
     let mut out = staged.out.clone();
     out.retain(|_, n| *n > 0);
     let table = count_out(db)?;

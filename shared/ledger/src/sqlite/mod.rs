@@ -22,6 +22,7 @@ mod decided;
 mod decider;
 mod find;
 mod groups;
+mod healthy;
 mod inventory;
 mod jobs;
 mod load;
@@ -50,6 +51,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
@@ -112,6 +114,7 @@ impl SqliteLedger {
                 if results.iter().flatten().any(|decided| decided.leaves_groups) {
                     self.rounds.held.again();
                 }
+                self.rounds.held.wanted_by(&results);
                 Ok(results)
             }
             other => Err(mixed_up(&other)),
@@ -123,6 +126,18 @@ impl SqliteLedger {
         let command = Command { work, reply };
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Write a checkpoint, with a heartbeat if whoever asks serves the API.
+    async fn checkpoint_by(&self, serves: bool) -> Result<Checkpoint, LedgerError> {
+        match self.ask(Work::Checkpoint { serves }).await? {
+            Answer::Checkpoint(Ok(mark)) => {
+                self.known.note(mark, None);
+                Ok(self.known.seen())
+            }
+            Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),
+            other => Err(mixed_up(&other)),
+        }
     }
 
     async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
@@ -442,14 +457,16 @@ impl Ledger for SqliteLedger {
     }
 
     async fn checkpoint(&self) -> Result<Checkpoint, LedgerError> {
-        match self.ask(Work::Checkpoint).await? {
-            Answer::Checkpoint(Ok(mark)) => {
-                self.known.note(mark, None);
-                Ok(self.known.seen())
-            }
-            Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),
-            other => Err(mixed_up(&other)),
-        }
+        self.checkpoint_by(false).await
+    }
+
+    async fn heartbeat(&self) -> Result<Checkpoint, LedgerError> {
+        self.checkpoint_by(true).await
+    }
+
+    async fn healthy(&self) -> Result<Healthy, LedgerError> {
+        let setting = self.setting.clone();
+        self.reads.read(move |db| healthy::read(db, &setting)).await
     }
 
     async fn confront(&self, known: &Checkpoint) -> Result<Option<Review>, LedgerError> {

@@ -156,12 +156,14 @@ fn check_durable(db: &Db) -> Result<(), LedgerError> {
 /// What this ledger is; it is made if the file is new.
 fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
     let doing = "identifying the ledger";
+    let now = Timestamp::from(SystemTime::now());
     let mut bind = Bind::default();
-    bind.add(uuid::Uuid::new_v4().to_string()).add(rules::text(&day)?).add(GENESIS.to_vec());
-    let sql = "INSERT INTO ledger (one, ledger, epoch, day, pause_head) VALUES (1, ?, 1, ?, ?) \
+    // Whoever founds it was there: that is its first heartbeat.
+    bind.add(uuid::Uuid::new_v4().to_string()).add(rules::text(&day)?).add(now.0).add(GENESIS.to_vec());
+    let sql = "INSERT INTO ledger (one, ledger, epoch, day, beat_at, pause_head) VALUES (1, ?, 1, ?, ?, ?) \
                ON CONFLICT (one) DO NOTHING";
     if execute(db, doing, sql, bind)? > 0
-        && let Some(ceiling) = rules::ceiling_at_founding(day, Timestamp::from(SystemTime::now()))
+        && let Some(ceiling) = rules::ceiling_at_founding(day, now)
     {
         let mut bind = Bind::default();
         bind.add(rules::text(&ceiling)?);
@@ -250,6 +252,33 @@ mod tests {
             let options = Options { day, limits: crate::Limits::default(), policy: Policy::default() };
             let ledger = SqliteLedger::open(&file, options).await.unwrap();
             assert_eq!(ledger.ceilings().await.unwrap().everywhere(), ceiling, "{day:?}");
+        }
+    }
+
+    /// Of an older file it is known when somebody was last there: what came after that was an outage, and nothing before.
+    #[tokio::test]
+    async fn an_older_file_was_healthy_until_its_last_checkpoint() {
+        const BEFORE_HEARTBEATS: i64 = 20;
+        let an_hour_ago = Timestamp(Timestamp::from(SystemTime::now()).0 - 3_600_000_000);
+        for (checkpoint, outages) in [(an_hour_ago, 1), (Timestamp(0), 0)] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("ledger.db");
+            let older = MIGRATIONS.iter().filter(|m| m.version <= BEFORE_HEARTBEATS).cloned().collect();
+            let mut db =
+                SqliteConnectOptions::new().filename(&file).create_if_missing(true).connect().await.unwrap();
+            sqlx::migrate::Migrator::with_migrations(older).run_direct(None, &mut db, false).await.unwrap();
+            let ledger = "INSERT INTO ledger (one, ledger, epoch, day, checkpoint_at, pause_head) \
+                          VALUES (1, 'x', 1, ?, ?, ?)";
+            let bound = sqlx::query(ledger).bind(rules::text(&Day::Calendar).unwrap()).bind(checkpoint.0);
+            bound.bind(GENESIS.to_vec()).execute(&mut db).await.unwrap();
+            sqlx::Connection::close(db).await.unwrap();
+            let options =
+                Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
+            let ledger = SqliteLedger::open(&file, options).await.unwrap();
+            ledger.heartbeat().await.unwrap();
+            let healthy = ledger.healthy().await.unwrap();
+            let began = healthy.last().map(|last| last.began);
+            assert_eq!((healthy.outages.len(), began), (outages, (outages > 0).then_some(checkpoint)));
         }
     }
 

@@ -3,13 +3,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use sexton_model::belts::healthy::Healthy;
+
 use super::connection::Db;
 use super::counts::Counts;
 use super::decided::{Batch, Left, Outcome, Results, needs_manifest};
 use super::decider::{Decider, decide};
 use super::memory::{Memory, Staged, Standing, in_force, manifest_key, pulses, standing};
 use super::write::{read_manifests, read_targets, write};
-use super::{admitting, groups};
+use super::{admitting, groups, healthy};
 use crate::batch::Loaded;
 use crate::{Dispatch, Intent, LedgerError, budget, fit};
 
@@ -89,6 +91,10 @@ fn load(
     };
     let asked = budget::asked(intents, &setting.policy, setting.day);
     let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
+    let healthy = match crate::healthy::asked(intents) {
+        true => healthy::known(db, memory, setting)?,
+        false => Healthy::default(),
+    };
     // What was decided and is being written is not in the table yet.
     groups.note_all(staged.deletions.values().chain(deletions.values()).map(|(deletion, _)| deletion));
     let mut loaded = Loaded {
@@ -100,6 +106,7 @@ fn load(
         in_force,
         review: review.then_some(epoch),
         standing: admitting::standing(db, &asked, staged.now)?,
+        healthy,
         groups,
         out: std::mem::take(&mut staged.out),
         pulses,

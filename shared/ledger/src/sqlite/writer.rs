@@ -23,8 +23,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, archive, attesting, census, inventory, one_shots, pausing, receipts, resource_holds,
-    restores, reviewing, run,
+    access, admitting, archive, attesting, census, healthy, inventory, one_shots, pausing, receipts,
+    resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -61,7 +61,7 @@ pub(super) enum Work {
     Admit(Vec<JobId>),
     Approve(Approval),
     Pulse(Vec<Alive>),
-    Checkpoint,
+    Checkpoint { serves: bool },
     Confront(Checkpoint),
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
@@ -247,7 +247,13 @@ fn one(
             pausing::pulse(db, memory, staged, (alive, setting.limits.down_after_us()))?;
             Answer::Pulse
         }
-        Work::Checkpoint => Answer::Checkpoint(reviewing::checkpoint(db, staged, &known.seen())?),
+        Work::Checkpoint { serves } => {
+            let written = reviewing::checkpoint(db, staged, &known.seen())?;
+            if *serves && written.is_ok() {
+                healthy::beat(db, memory, staged, setting)?;
+            }
+            Answer::Checkpoint(written)
+        }
         Work::Confront(seen) => {
             let (review, mark) = reviewing::confront(db, memory, staged, seen)?;
             Answer::Confront(review, mark)
@@ -264,7 +270,7 @@ fn one(
         }
         Work::Compare => {
             staged.write_counts(db)?;
-            Answer::Compare(memory::compare(db, memory, staged)?)
+            Answer::Compare(memory::compare(db, memory, staged, setting)?)
         }
     })
 }

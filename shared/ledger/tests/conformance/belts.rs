@@ -184,7 +184,7 @@ pub async fn protection_stops_a_live_record(fixture: &dyn Fixture) {
 }
 
 pub async fn nothing_is_claimed_for_what_is_down(fixture: &dyn Fixture) {
-    let limits = Limits { down_after_ms: 300, ..Limits::default() };
+    let limits = Limits { down_after_ms: 300, ..options().limits };
     let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
     let id = on.doomed("web01").await;
     let pulsed = on.ledger.health().await.unwrap().instances[&instance("hypervisor.main")].0;
@@ -245,8 +245,7 @@ pub async fn credit_is_never_exceeded(fixture: &dyn Fixture) {
 }
 
 pub async fn what_is_in_line_at_an_instance_that_is_gone_parks(fixture: &dyn Fixture) {
-    let limits =
-        Limits { down_after_ms: 1_000, gone_after_ms: 2_000, look_again_ms: 10, ..Limits::default() };
+    let limits = Limits { down_after_ms: 1_000, gone_after_ms: 2_000, look_again_ms: 10, ..options().limits };
     let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
     let id = on.doomed("web01").await;
     let order = on.claim(id, Stage::Announce).await.unwrap().dispatch.unwrap();

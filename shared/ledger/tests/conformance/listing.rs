@@ -83,7 +83,7 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
 
 /// What waits for whom, and which of them were ever heard of.
 pub async fn instances_and_what_waits(fixture: &dyn Fixture) {
-    let limits = Limits { down_after_ms: 300, ..Limits::default() };
+    let limits = Limits { down_after_ms: 300, ..options().limits };
     let on = Stagehand::with(fixture, Options { limits, ..options() }).await;
     let other = instance("hypervisor.other");
     for name in ["one", "two"] {

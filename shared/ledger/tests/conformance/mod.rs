@@ -12,6 +12,7 @@ mod budgets;
 mod cancel;
 mod censuses;
 mod chains;
+mod healthy;
 mod in_use;
 mod inventory;
 mod life;
@@ -40,6 +41,7 @@ pub use self::budgets::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::healthy::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
 pub use self::life::*;
@@ -145,6 +147,10 @@ macro_rules! conformance_tests {
             what_a_pause_stops_is_told_before_it_is_lifted,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
+            what_nobody_could_have_cancelled_in_is_no_grace,
+            without_a_heartbeat_no_stage_with_a_grace_begins,
+            outages_are_kept_over_a_restart,
+            after_an_outage_nothing_bursts,
             protection_stops_a_live_record,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,

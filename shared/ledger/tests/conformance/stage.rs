@@ -150,12 +150,9 @@ pub const DAY: Day = Day::Rehearsal { length_ms: 5 };
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn options() -> Options {
-    // Scenarios never pulse again: what was heard of once stays up.
-    Options {
-        day: DAY,
-        limits: Limits { down_after_ms: 600_000, ..Limits::default() },
-        policy: Policy::default(),
-    }
+    // Scenarios never pulse again: what was heard of once stays up. Nor are there heartbeats, but for the first one.
+    let limits = Limits { down_after_ms: 600_000, outage_after_ms: Some(600_000), ..Limits::default() };
+    Options { day: DAY, limits, policy: Policy::default() }
 }
 
 pub fn plan() -> Arc<Plan> {

@@ -1,5 +1,6 @@
 //! What a decision needs to know besides the deletion: time, what is in force, credit.
 use crate::belts::budget::Standing;
+use crate::belts::healthy::Healthy;
 use crate::belts::redundancy::Groups;
 use crate::belts::{InForce, Policy};
 use crate::credit::Draw;
@@ -46,6 +47,8 @@ pub struct Context<'a> {
     pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
     /// Whether a job that has not begun was admitted. Asked only of stages that the policy counts.
     pub standing: &'a dyn Fn(JobId) -> Standing,
+    /// When people could have cancelled. Asked only of stages that have a grace and have not begun.
+    pub healthy: &'a Healthy,
     /// Redundancy groups of what may begin a stage that is bound by them.
     pub groups: &'a Groups,
     /// When consumers of an instance last answered or reported anything, as their pulses tell.

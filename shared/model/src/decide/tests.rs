@@ -6,6 +6,7 @@ mod cancel;
 mod claim;
 mod diagram;
 mod drift;
+mod healthy;
 mod hours;
 mod kit;
 mod lease;

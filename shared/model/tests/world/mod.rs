@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use sexton_model::belts::budget::Standing;
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
+use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::catalogue::Catalogue;
@@ -250,6 +251,7 @@ impl World {
             capacity: &capacity,
             standing: &|_| Standing::Unknown,
             groups: &Groups::default(),
+            healthy: &Healthy::always(),
             answered: &answered,
         };
         decide(&self.deletion(), event, &context)

@@ -7,6 +7,7 @@ use super::super::{Capacity, Change, Context, Decision, Effect, Event, Lane, Ord
 use super::watch::Watch;
 use crate::belts::budget::Standing;
 use crate::belts::ceiling::{Ceiling, Ceilings, ScopeCeiling};
+use crate::belts::healthy::Healthy;
 use crate::belts::redundancy::Groups;
 use crate::belts::{InForce, Pause, PauseSelector, Policy};
 use crate::catalogue::Catalogue;
@@ -217,6 +218,7 @@ pub(super) struct Bench {
     pub review: Option<u32>,
     watch: Watch,
     pub(super) groups: Groups,
+    pub(super) healthy: Healthy,
 }
 
 impl Bench {
@@ -261,6 +263,7 @@ impl Bench {
             review: None,
             watch: Watch::default(),
             groups: Groups::default(),
+            healthy: Healthy::always(),
         }
     }
 
@@ -283,6 +286,7 @@ impl Bench {
             capacity: &capacity,
             standing: &standing,
             groups: &self.groups,
+            healthy: &self.healthy,
             answered: &answered,
         };
         decide(&self.deletion, event, &context)
