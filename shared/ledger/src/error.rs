@@ -45,6 +45,10 @@ pub enum LedgerError {
         /// How many there may be.
         most: usize,
     },
+    /// Nothing was done: the attempt at a request that would have done it was taken for dead, and another one has begun
+    /// since, or has done it.
+    #[error("another attempt at this request has begun since: nothing was done by this one")]
+    Overtaken,
     /// The ledger cannot be used as it is.
     #[error("the job table cannot be used: {0}")]
     Unfit(String),

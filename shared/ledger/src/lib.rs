@@ -18,6 +18,7 @@ mod error;
 mod fit;
 mod groups;
 mod grown;
+mod keys;
 mod known;
 mod limits;
 pub mod postgres;
@@ -59,6 +60,7 @@ pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX,
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use census::Counted;
 pub use error::{LedgerError, NotDone};
+pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
@@ -177,7 +179,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Keys + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

@@ -10,6 +10,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
 use super::{PgLedger, codes, groups, pause, resource_holds};
+use crate::keys::Note;
 use crate::rules::{LedgerEvent, Registering, registering, text};
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -41,7 +42,8 @@ pub(super) async fn register(
     by: &Actor,
     whole: bool,
 ) -> Result<Results, LedgerError> {
-    let chunk = if whole { resources.len().max(1) } else { CHUNK };
+    // What a request's key is noted with is one transaction, too.
+    let chunk = if whole || ledger.attempt.is_some() { resources.len().max(1) } else { CHUNK };
     let mut results = Vec::with_capacity(resources.len());
     for chunk in resources.chunks(chunk) {
         let mut tried = 1;
@@ -101,6 +103,7 @@ async fn attempt(
     write(&mut tx, &there, false).await?;
     write_groups(&mut tx, &there).await?;
     events.write(&mut tx).await?;
+    ledger.note(&mut tx, || Note::of_register(&results)).await?;
     tx.commit().await.map_err(doing("committing resources"))?;
     Ok(results)
 }
@@ -124,6 +127,7 @@ pub(super) async fn prioritize(
     let done = one(&resource, by, now, &mut there, &mut events)?;
     write(&mut tx, &there, false).await?;
     events.write(&mut tx).await?;
+    ledger.note(&mut tx, || done.is_ok().then_some(Note::Prioritized)).await?;
     tx.commit().await.map_err(doing("committing a priority"))?;
     Ok(done)
 }

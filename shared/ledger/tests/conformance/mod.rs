@@ -14,6 +14,7 @@ mod censuses;
 mod chains;
 mod in_use;
 mod inventory;
+mod keys;
 mod life;
 mod listing;
 mod notice;
@@ -42,6 +43,7 @@ pub use self::censuses::*;
 pub use self::chains::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
+pub use self::keys::*;
 pub use self::life::*;
 pub use self::listing::*;
 pub use self::notice::*;
@@ -207,6 +209,12 @@ macro_rules! conformance_tests {
             a_token_is_found_by_its_hash_and_kept_without_its_secret,
             only_so_many_tokens_are_good,
             refusals_are_written_down_in_a_chain_that_is_checked_and_signed,
+            a_key_is_held_answered_and_forgotten,
+            keys_are_bounded_and_swept_in_pieces,
+            of_many_at_one_instant_one_changes,
+            an_attempt_that_was_overtaken_changes_nothing,
+            each_change_is_noted_with_itself,
+            a_refusal_notes_nothing,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {
