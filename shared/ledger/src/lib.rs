@@ -15,6 +15,7 @@ mod budget;
 mod census;
 mod chains;
 mod error;
+mod exclusive;
 mod fit;
 mod groups;
 mod grown;

@@ -12,7 +12,7 @@
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
 //! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
-//! that is sent again in [`request_key`].
+//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`].
 pub mod access;
 pub mod archive;
 pub mod attest;
@@ -24,6 +24,7 @@ pub mod checkpoint;
 pub mod credit;
 pub mod decide;
 pub mod deletion;
+pub mod exclusive;
 pub mod id;
 pub mod job;
 pub mod outlook;

@@ -20,6 +20,7 @@ mod codes;
 mod create;
 mod due;
 mod error;
+mod exclusive;
 mod find;
 mod groups;
 mod jobs;

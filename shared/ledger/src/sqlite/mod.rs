@@ -20,6 +20,7 @@ mod connection;
 mod counts;
 mod decided;
 mod decider;
+mod exclusive;
 mod find;
 mod groups;
 mod inventory;

@@ -12,6 +12,7 @@ mod budgets;
 mod cancel;
 mod censuses;
 mod chains;
+mod exclusive;
 mod in_use;
 mod inventory;
 mod keys;
@@ -41,6 +42,7 @@ pub use self::budgets::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::exclusive::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
 pub use self::keys::*;
@@ -215,6 +217,10 @@ macro_rules! conformance_tests {
             an_attempt_that_was_overtaken_changes_nothing,
             each_change_is_noted_with_itself,
             a_refusal_notes_nothing,
+            one_at_a_time_is_registered_for_what_is_exclusive,
+            what_may_remain_keeps_its_place,
+            a_list_is_gone_through_in_order,
+            of_two_that_join_at_one_instant_one_does,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -20,3 +20,9 @@ CREATE TABLE request_actors (
     actor text COLLATE "C" PRIMARY KEY,
     keys  bigint NOT NULL CHECK (keys >= 0)
 );
+
+-- What only one resource at a time may be registered for, and which one was so last. Its row is the lock on that.
+CREATE TABLE exclusives (
+    name     text COLLATE "C" PRIMARY KEY,
+    resource text COLLATE "C" NOT NULL REFERENCES resources (id)
+);

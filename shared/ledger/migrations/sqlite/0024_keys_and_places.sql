@@ -20,3 +20,9 @@ CREATE TABLE request_actors (
     actor TEXT    NOT NULL PRIMARY KEY,
     keys  INTEGER NOT NULL CHECK (keys >= 0)
 ) STRICT, WITHOUT ROWID;
+
+-- What only one resource at a time may be registered for, and which one was so last.
+CREATE TABLE exclusives (
+    name     TEXT NOT NULL PRIMARY KEY,
+    resource TEXT NOT NULL REFERENCES resources (id)
+) STRICT, WITHOUT ROWID;
