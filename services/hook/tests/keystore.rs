@@ -79,7 +79,8 @@ async fn a_key_is_disabled_enabled_again_and_revoked() {
         for _ in 0..2 {
             evidence(&bench.perform(hard).await, Presence::Absent);
         }
-        let left: Vec<_> = std::fs::read_dir(store.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(store.path("")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["id"], "nothing of the key is left");
     }
 }

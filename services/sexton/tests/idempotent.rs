@@ -161,7 +161,8 @@ fn each_change(served: &mut Served, mut after: impl FnMut(&mut Served, &Change, 
     let change = |key, method, path: &str, body| Change { key, method, path: path.to_owned(), body };
     served.register("web01");
     served.register("other");
-    let other = served.post("/v1/deletions", &deletion("other")).body["deletion"].as_str().unwrap().to_owned();
+    let other =
+        served.post("/v1/deletions", &deletion("other")).body["deletion"].as_str().unwrap().to_owned();
     let whole = json!({ "resources": [resource("web02"), resource("web03")], "whole": true });
     let half = json!({ "resources": [resource("web04"), { "id": "vm/web05", "scope": "x", "identity": {"uuid": "x"},
         "criticality": "reproducible" }], "whole": false });
@@ -177,18 +178,33 @@ fn each_change(served: &mut Served, mut after: impl FnMut(&mut Served, &Change, 
         change("create-again", "POST", "/v1/deletions", deletion("web01")),
         change("hold", "POST", &format!("/v1/deletions/{other}/holds"), reason()),
         change("retry", "POST", &format!("/v1/deletions/{other}/retry"), json!({})),
-        change("waive", "POST", &format!("/v1/deletions/{other}/waive"), json!({ "claim": "absent", "evidence": "x" })),
+        change(
+            "waive",
+            "POST",
+            &format!("/v1/deletions/{other}/waive"),
+            json!({ "claim": "absent", "evidence": "x" }),
+        ),
         change("override", "POST", "/v1/overrides", shot),
         change("take-back", "DELETE", "/v1/overrides/1", Value::Null),
         change("pause", "POST", "/v1/pauses", reason()),
         change("resume", "DELETE", "/v1/pauses/1", Value::Null),
-        change("ceiling", "POST", "/v1/ceilings", json!({ "everywhere": true, "to": "announce", "reason": "a test" })),
+        change(
+            "ceiling",
+            "POST",
+            "/v1/ceilings",
+            json!({ "everywhere": true, "to": "announce", "reason": "a test" }),
+        ),
         change("approve", "POST", "/v1/batches/99/approve", digest),
         change("review", "POST", "/v1/review/accept", json!({ "epoch": 9, "reason": "x" })),
         change("token", "POST", "/v1/tokens", token),
         change("revoke", "DELETE", "/v1/tokens/ci", Value::Null),
         change("cancel", "POST", &format!("/v1/deletions/{other}/cancel"), reason()),
-        change("cancel-all", "POST", "/v1/cancellations", json!({ "scope": "tenants/acme", "reason": "a test" })),
+        change(
+            "cancel-all",
+            "POST",
+            "/v1/cancellations",
+            json!({ "scope": "tenants/acme", "reason": "a test" }),
+        ),
     ];
     for change in &changes {
         let answer = served.under(change.key, change.method, &change.path, &change.body);
@@ -373,7 +389,9 @@ fn the_program_takes_a_key_and_sends_again_what_was_lost() {
         for lose in [true, false] {
             let (mut from, _) = between.accept().unwrap();
             let request = read_request(&mut from);
-            keys.extend(request.lines().find(|line| line.starts_with("idempotency-key: ")).map(str::to_owned));
+            keys.extend(
+                request.lines().find(|line| line.starts_with("idempotency-key: ")).map(str::to_owned),
+            );
             let mut to = TcpStream::connect(api).unwrap();
             let closing = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
             to.write_all(closing.as_bytes()).unwrap();

@@ -1,9 +1,9 @@
 //! What only one resource at a time may be registered for, as both footings go through a list.
 use std::collections::{BTreeMap, BTreeSet};
 
+use sexton_model::ResourceId;
 use sexton_model::exclusive::{self, Holder};
 use sexton_model::resource::{Presence, Resource};
-use sexton_model::ResourceId;
 
 use crate::NotDone;
 
@@ -53,7 +53,8 @@ pub(crate) fn stated(resources: &[Resource]) -> Vec<String> {
 /// Of what was read (what is stated, and who has it): those of whom it matters how far their deletion is, since somebody
 /// else states the same. Ascending.
 pub(crate) fn contested(resources: &[Resource], read: &[(String, ResourceId)]) -> Vec<String> {
-    let holders: BTreeMap<&String, &ResourceId> = read.iter().map(|(place, holder)| (place, holder)).collect();
+    let holders: BTreeMap<&String, &ResourceId> =
+        read.iter().map(|(place, holder)| (place, holder)).collect();
     let contested = |new: &Resource| {
         let holder = holders.get(new.exclusive.as_ref()?)?;
         (**holder != new.id).then(|| holder.to_string())

@@ -51,11 +51,7 @@ pub(super) async fn cancel(
 }
 
 /// What a cancel would do to one.
-async fn preview(
-    api: &Api,
-    one: LiveRecord,
-    first_sent: Option<Timestamp>,
-) -> Result<Cancellation, Refused> {
+async fn preview(api: &Api, one: LiveRecord, first_sent: Option<Timestamp>) -> Result<Cancellation, Refused> {
     let ledger = &api.engine.ledger;
     let mut item = Cancellation {
         deletion: one.deletion,

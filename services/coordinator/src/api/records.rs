@@ -259,8 +259,7 @@ async fn decide(
     let cause = asked.as_ref().map(Span::at);
     let engine = api.engine.clone();
     // Of its own: a caller who hangs up between decision and publishing does not end it there.
-    let running =
-        tokio::spawn(async move { engine.run_by(&*once.ledger, vec![intent], vec![cause]).await });
+    let running = tokio::spawn(async move { engine.run_by(&*once.ledger, vec![intent], vec![cause]).await });
     let mut results = running
         .await
         .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;

@@ -1,15 +1,15 @@
 //! Tokens: issued, listed, revoked. And what is written down of them and of refusals.
-use axum::{Extension, Json};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use ring::rand::{SecureRandom, SystemRandom};
 use sexton_api::{AccessEvent, AccessEvents, AccessQuery, Issued, Page, TokenQuery, TokenRequest, WhoAmI};
 use sexton_ledger::{ACCESS_MAX, Note, Revocation};
 use sexton_model::Actor;
-use sexton_model::request_key::KeptAnswer;
 use sexton_model::access::{
     CannotIssue, DAY_S, DAYS_DEFAULT, Extent, NewToken, Role, SECRET_BYTES, Token, token_hash, token_text,
 };
+use sexton_model::request_key::KeptAnswer;
 
 use super::once::KeptInstead;
 use super::problem::{Body, Refused};

@@ -98,7 +98,8 @@ async fn leaving(
     let signed: Vec<i64> =
         sqlx::query_scalar(RECEIPTS).bind(live).fetch_all(&mut *db).await.map_err(part())?;
     let signed: HashSet<i64> = signed.into_iter().collect();
-    let leaving = |(id, (deletion, _)): (DeletionId, _)| (id.0, Leaving::of(&deletion, signed.contains(&id.0)));
+    let leaving =
+        |(id, (deletion, _)): (DeletionId, _)| (id.0, Leaving::of(&deletion, signed.contains(&id.0)));
     Ok(deletions.into_iter().map(leaving).collect())
 }
 

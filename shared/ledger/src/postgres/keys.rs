@@ -139,10 +139,9 @@ fn parse(row: &PgRow) -> Result<(Standing, Option<Note>), LedgerError> {
         attempt: row.try_get(1).map_err(part())?,
         first_sent: Timestamp(row.try_get(2).map_err(part())?),
         held_until: Timestamp(row.try_get(3).map_err(part())?),
-        answer: status.zip(body).map(|(status, body)| KeptAnswer {
-            status: u16::try_from(status).unwrap_or(500),
-            body,
-        }),
+        answer: status
+            .zip(body)
+            .map(|(status, body)| KeptAnswer { status: u16::try_from(status).unwrap_or(500), body }),
     };
     let bad = |e: serde_json::Error| corrupt("request_keys", "?", e.to_string());
     Ok((standing, note.map(|note| serde_json::from_str(&note).map_err(bad)).transpose()?))

@@ -60,7 +60,8 @@ pub(super) async fn register(
 
 /// Somebody else was faster: a lock, or a name that was free a moment ago.
 fn collided(error: &LedgerError) -> bool {
-    collision(error).is_some() || matches!(error, LedgerError::Corrupt { table: "resources" | "exclusives", .. })
+    collision(error).is_some()
+        || matches!(error, LedgerError::Corrupt { table: "resources" | "exclusives", .. })
 }
 
 /// A resource as it is found under its lock, and as the list leaves it.

@@ -28,7 +28,8 @@ pub(super) fn holders(
     }
     let mut bind = Bind::default();
     bind.add(text(&names)?);
-    let sql = "SELECT x.name, x.resource FROM json_each(?) AS n CROSS JOIN exclusives AS x ON x.name = n.value";
+    let sql =
+        "SELECT x.name, x.resource FROM json_each(?) AS n CROSS JOIN exclusives AS x ON x.name = n.value";
     let mut read: Vec<(String, ResourceId)> = Vec::new();
     for row in rows(db, DOING, sql, bind)? {
         let resource: &str = row.try_get(1).map_err(store(DOING))?;
@@ -69,7 +70,8 @@ fn found(
     let mut leaving: HashMap<DeletionId, Leaving> = HashMap::new();
     if !live.is_empty() {
         let mut signed = Vec::new();
-        let sql = "SELECT r.deletion_id FROM json_each(?) AS n CROSS JOIN receipts AS r ON r.deletion_id = n.value";
+        let sql =
+            "SELECT r.deletion_id FROM json_each(?) AS n CROSS JOIN receipts AS r ON r.deletion_id = n.value";
         let mut bind = Bind::default();
         bind.add(list(live.iter().map(|id| id.0)));
         for row in rows(db, DOING, sql, bind)? {
@@ -83,9 +85,8 @@ fn found(
     }
     let mut all = HashMap::with_capacity(found.len());
     for (id, presence, live) in found {
-        let of = live.map(|live| {
-            leaving.remove(&live).ok_or_else(|| codes::corrupt("deletions", live, "is missing"))
-        });
+        let of = live
+            .map(|live| leaving.remove(&live).ok_or_else(|| codes::corrupt("deletions", live, "is missing")));
         all.insert(id, (presence, of.transpose()?));
     }
     Ok(all)

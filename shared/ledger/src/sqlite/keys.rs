@@ -197,10 +197,9 @@ fn parse(row: &Row) -> Result<(Standing, Option<Note>), LedgerError> {
         attempt: row.try_get(1).map_err(part())?,
         first_sent: Timestamp(row.try_get(2).map_err(part())?),
         held_until: Timestamp(row.try_get(3).map_err(part())?),
-        answer: status.zip(body).map(|(status, body)| KeptAnswer {
-            status: u16::try_from(status).unwrap_or(500),
-            body,
-        }),
+        answer: status
+            .zip(body)
+            .map(|(status, body)| KeptAnswer { status: u16::try_from(status).unwrap_or(500), body }),
     };
     Ok((standing, note.map(|note| codes::body("request_keys", "note", &note)).transpose()?))
 }

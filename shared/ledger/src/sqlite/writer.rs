@@ -24,8 +24,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, archive, attesting, census, inventory, keys, one_shots, pausing, receipts, resource_holds,
-    restores, reviewing, run,
+    access, admitting, archive, attesting, census, inventory, keys, one_shots, pausing, receipts,
+    resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{

@@ -98,7 +98,8 @@ pub async fn what_may_remain_keeps_its_place(fixture: &dyn Fixture) {
 
 pub async fn a_list_is_gone_through_in_order(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
-    let list = vec![member("a", Some(PLACE)), member("b", Some(PLACE)), member("c", Some("machine/storage08"))];
+    let list =
+        vec![member("a", Some(PLACE)), member("b", Some(PLACE)), member("c", Some("machine/storage08"))];
     let results = on.ledger.register(list.clone(), &actor("ops"), true).await.unwrap();
     assert_eq!(results[1], taken("a", None, Lacks::Record));
     assert_eq!((&results[0], &results[2]), (&Err(NotDone::WithTheRest), &Err(NotDone::WithTheRest)));
@@ -115,7 +116,9 @@ pub async fn of_two_that_join_at_one_instant_one_does(fixture: &dyn Fixture) {
         let place = format!("machine/m{round}");
         let ask = |side: &str| {
             let (ledger, new) = (on.ledger.clone(), member(&format!("{side}{round}"), Some(&place)));
-            tokio::spawn(async move { ledger.register(vec![new], &actor("ops"), false).await.unwrap().remove(0) })
+            tokio::spawn(
+                async move { ledger.register(vec![new], &actor("ops"), false).await.unwrap().remove(0) },
+            )
         };
         let (left, right) = (ask("left"), ask("right"));
         let results = [left.await.unwrap(), right.await.unwrap()];

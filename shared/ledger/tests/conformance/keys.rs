@@ -242,8 +242,7 @@ async fn inventory(lost: &mut Lost<'_>) {
         .await;
     let Note::Registered(results) = note else { panic!("{note:?}") };
     assert!(results[0].is_none() && results[1].as_ref().is_some_and(|why| why.contains("another identity")));
-    let note =
-        lost.twice("priority", async |l| Ok(l.prioritize(&web01(), 7, &ops()).await?.is_ok())).await;
+    let note = lost.twice("priority", async |l| Ok(l.prioritize(&web01(), 7, &ops()).await?.is_ok())).await;
     assert_eq!(note, Note::Prioritized);
     let hold = || NewHold { resource: web01(), origin: ops(), reason: "a test".into(), by: ops() };
     let note = lost.twice("hold", async |l| Ok(l.hold_resource(hold()).await?.is_ok())).await;

@@ -48,7 +48,10 @@ fn another_may_be_registered_when_the_one_before_is_proved_gone() {
             None => assert_eq!(verdict, Ok(()), "{holder:?}"),
             Some(expected) => match verdict {
                 Err(CannotShare::Taken { place, by, deletion, lacks }) => {
-                    assert_eq!((place.as_str(), by, lacks), ("machine/storage07", holder.resource.clone(), expected));
+                    assert_eq!(
+                        (place.as_str(), by, lacks),
+                        ("machine/storage07", holder.resource.clone(), expected)
+                    );
                     assert_eq!(deletion, leaving.map(|_| DeletionId(7)));
                 }
                 other => panic!("{holder:?}: {other:?}"),
@@ -103,5 +106,7 @@ fn what_is_stated_is_bounded() {
         serde_json::from_value::<Resource>(resource).is_ok()
     };
     assert!(stated("m") && stated(&"m".repeat(EXCLUSIVE_MAX)));
-    assert!(!stated("") && !stated(&"m".repeat(EXCLUSIVE_MAX + 1)) && !stated(" machine/x") && !stated("a\nb"));
+    assert!(
+        !stated("") && !stated(&"m".repeat(EXCLUSIVE_MAX + 1)) && !stated(" machine/x") && !stated("a\nb")
+    );
 }
