@@ -156,7 +156,7 @@ async fn work(
 /// The answer, once it is kept. That it could not be kept changes nothing: what was done is noted.
 async fn kept(api: &Api, attempt: &Attempt, answer: Response) -> Response {
     let status = answer.status().as_u16();
-    let instead = answer.extensions().get().cloned();
+    let instead: Option<KeptInstead> = answer.extensions().get().cloned();
     let (parts, body) = answer.into_parts();
     let Ok(body) = to_bytes(body, usize::MAX).await else {
         return Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: an answer without an end")

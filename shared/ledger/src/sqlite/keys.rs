@@ -8,7 +8,7 @@ use sexton_model::request_key::{
     judge,
 };
 
-use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
+use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::writer::{Answer, Work};
 use super::{SqliteLedger, access, codes, mixed_up};
 use crate::bounds::within;
