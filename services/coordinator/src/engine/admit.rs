@@ -1,7 +1,7 @@
 //! Budgets: what is refused because nobody has looked at it is admitted, or frozen, and tried again at once.
 use std::sync::atomic::Ordering;
 
-use sexton_ledger::{Approval, BatchRow, Decided, Intent, LedgerError, NotDone};
+use sexton_ledger::{Approval, BatchRow, Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::JobId;
 use sexton_model::decide::{Event, Refusal};
 
