@@ -6,6 +6,7 @@ mod cancellations;
 mod censuses;
 mod holds;
 mod in_force;
+mod once;
 mod overrides;
 mod problem;
 mod receipts;
@@ -35,6 +36,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::engine::Engine;
 use crate::plans::Plans;
 use access::{Asker, Guard};
+use once::Once;
 use problem::Refused;
 
 /// Largest request body, in bytes.
@@ -104,6 +106,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/tokens/{token}", delete(tokens::revoke))
         .route("/v1/whoami", get(tokens::whoami))
         .route("/v1/health", get(health))
+        .route_layer(middleware::from_fn_with_state(api.clone(), once::once))
         .route_layer(middleware::from_fn_with_state(Guard::new(api.clone()), access::guard))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))

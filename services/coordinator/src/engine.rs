@@ -191,6 +191,19 @@ impl Engine {
         batch: Vec<Intent>,
         causes: Vec<Option<SpanRef>>,
     ) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
+        self.run_by(&*self.ledger, batch, causes).await
+    }
+
+    /// The same, by this handle of the job table: for the one change of an attempt at a request.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_by(
+        &self,
+        ledger: &dyn Ledger,
+        batch: Vec<Intent>,
+        causes: Vec<Option<SpanRef>>,
+    ) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         let mut results = Vec::with_capacity(batch.len());
         let mut rest = batch.into_iter().peekable();
         let mut causes = causes.into_iter();
@@ -198,7 +211,7 @@ impl Engine {
             let part: Vec<Intent> = rest.by_ref().take(BATCH_MAX).collect();
             let followed = self.follow.batch(&*self.ledger, &part, causes.by_ref().take(part.len())).await;
             let (size, began) = (part.len(), Instant::now());
-            let done = self.ledger.run(part).await?;
+            let done = ledger.run(part).await?;
             if let Some(batches) = self.batches.get() {
                 batches.decided(size, began.elapsed());
             }

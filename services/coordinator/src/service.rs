@@ -5,6 +5,7 @@ use std::time::Duration;
 use sexton_bus::{Bus, BusError, Queue};
 use sexton_ledger::LedgerError;
 use sexton_model::DeletionId;
+use sexton_model::request_key::SWEPT_MAX;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
@@ -42,6 +43,8 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 const LAST_ROUND: Duration = Duration::from_secs(5);
 /// How often records that ended long ago are looked for. They have waited for days.
 const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
+/// How often keys of requests are forgotten that were kept long enough: that is days, so it does not matter.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// Pause after the ledger could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
@@ -79,6 +82,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(attest(engine.clone(), shutdown.clone()));
     tasks.spawn(archive(engine.clone(), shutdown.clone()));
     tasks.spawn(receipts(engine.clone(), shutdown.clone()));
+    tasks.spawn(forget(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -210,6 +214,28 @@ async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         if let Err(error) = engine.warn_of_the_calendar().await {
             complain("nobody knows whether the calendar of holidays is over", &error);
+        }
+    }
+}
+
+/// Forget what was sent under keys long ago, a bounded piece at a time.
+async fn forget(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(FORGET_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        loop {
+            match engine.ledger.forget_keys().await {
+                Ok(gone) if gone >= u64::from(SWEPT_MAX) && !shutdown.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    complain("keys of requests are forgotten later", &error);
+                    break;
+                }
+            }
         }
     }
 }

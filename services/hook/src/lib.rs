@@ -2,7 +2,8 @@
 //!
 //! No code is written for such a subsystem. Two files describe it: its actions (as every subsystem's, under
 //! `deploy/subsystems`), and for each action what to send and how to read the answer (under `deploy/hooks`,
-//! see [`definition`]). Delivered are `accounting` and `config`, as examples to adapt.
+//! see [`definition`]). Delivered are `accounting`, `config`, and `cluster` and `machine` (the keys of a membership), as
+//! examples to adapt.
 //!
 //! A resource without an object is refused at announce (somebody may look at the wrong instance), unless the
 //! platform registers it with the attribute `none = true`.
@@ -28,9 +29,11 @@ mod send;
 pub mod template;
 
 /// The delivered files of actions: name, text.
-pub const ACTIONS: [(&str, &str); 2] = [
+pub const ACTIONS: [(&str, &str); 4] = [
     ("accounting.toml", include_str!("../../../deploy/subsystems/accounting.toml")),
+    ("cluster.toml", include_str!("../../../deploy/subsystems/cluster.toml")),
     ("config.toml", include_str!("../../../deploy/subsystems/config.toml")),
+    ("machine.toml", include_str!("../../../deploy/subsystems/machine.toml")),
 ];
 
 /// What the actions of the hooked subsystem that `file` describes may do.
@@ -43,7 +46,7 @@ pub fn actions(file: &Path) -> anyhow::Result<SubsystemActions> {
     Ok(SubsystemActions::parse(&file.display().to_string(), &text)?)
 }
 
-/// The delivered actions of `subsystem`; `None` for any but `accounting` and `config`.
+/// The delivered actions of `subsystem`; `None` for any but `accounting`, `cluster`, `config` and `machine`.
 pub fn delivered_actions(subsystem: &Subsystem) -> Option<SubsystemActions> {
     ACTIONS
         .into_iter()
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_delivered_actions_are_well_formed() {
-        for name in ["accounting", "config"] {
+        for name in ["accounting", "cluster", "config", "machine"] {
             assert_eq!(delivered_actions(&name.parse().unwrap()).unwrap().subsystem.as_str(), name);
         }
         assert!(delivered_actions(&"dns".parse().unwrap()).is_none());

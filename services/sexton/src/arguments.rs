@@ -8,6 +8,7 @@ use sexton_model::access::{DAYS_DEFAULT, DAYS_MAX, Role};
 use sexton_model::belts::one_shot::Passable;
 use sexton_model::deletion::{RecordStatus, Zone};
 use sexton_model::job::{Stage, StateName};
+use sexton_model::request_key::RequestKey;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Subsystem};
 
 /// Deletes infrastructure safely: announce, soft, hard, purge, recycle; one cancel brings everything back
@@ -24,6 +25,10 @@ pub struct Arguments {
     /// Who you are, for the audit trail. With a token of your own you are the one it is of.
     #[arg(long, global = true, env = "SEXTON_ACTOR")]
     pub actor: Option<Actor>,
+    /// Names what a command changes: sent again under the same key, within seven days, it is answered as before and
+    /// changes nothing twice. A command that sends several requests gives each a key that follows from this one.
+    #[arg(long, global = true, value_name = "KEY")]
+    pub idempotency_key: Option<RequestKey>,
     /// How answers are written.
     #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,

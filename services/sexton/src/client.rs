@@ -84,6 +84,10 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ),
     };
     let client = Client::new(&arguments.url, token, actor).context("--url or SEXTON_URL")?;
+    let client = match arguments.idempotency_key {
+        Some(key) => client.with_key(key),
+        None => client,
+    };
     command(&client, arguments.output, arguments.command).await.map_err(|error| match error.downcast_ref() {
         Some(ClientError::Unreachable { url, .. }) => {
             let hint = format!("is it running at {url}? --url or SEXTON_URL says where");

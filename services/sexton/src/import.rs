@@ -201,6 +201,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         criticality,
         priority,
         groups: Vec::new(),
+        exclusive: None,
         instances,
         protected,
         attributes,

@@ -1,6 +1,7 @@
 //! A typed client of the API.
 use std::time::Duration;
 
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -12,9 +13,11 @@ use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
+use sexton_model::request_key::RequestKey;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest, WhoAmI};
+use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
@@ -72,6 +75,12 @@ impl ClientError {
     }
 }
 
+/// Why one attempt failed, and why another one may fare better.
+struct Failure {
+    error: ClientError,
+    again: Option<Why>,
+}
+
 /// Speaks to one coordinator.
 #[derive(Clone)]
 pub struct Client {
@@ -80,6 +89,7 @@ pub struct Client {
     /// None: whoever the token is of.
     actor: Option<Actor>,
     http: reqwest::Client,
+    keys: Keys,
 }
 
 impl std::fmt::Debug for Client {
@@ -109,7 +119,14 @@ impl Client {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|source| {
             ClientError::Transport { doing: "making a client".into(), url: url.clone(), source }
         })?;
-        Ok(Self { url, token, actor: actor.into(), http })
+        Ok(Self { url, token, actor: actor.into(), http, keys: Keys::default() })
+    }
+
+    /// The same, whose requests that change something have this key, the first one, and keys that follow from it, the
+    /// others in turn: so that whoever sends the same ones again does nothing twice. Without one each has a random key.
+    #[must_use]
+    pub fn with_key(self, key: RequestKey) -> Self {
+        Self { keys: Keys::of(key), ..self }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -124,28 +141,89 @@ impl Client {
         }
     }
 
+    /// Send what changes nothing.
     async fn send<T: DeserializeOwned>(
         &self,
         doing: &str,
         request: RequestBuilder,
     ) -> Result<T, ClientError> {
+        let request = request.build().map_err(|source| self.failed(doing, source))?;
+        self.attempt(doing, request, true).await.map_err(|failure| failure.error)
+    }
+
+    /// Send what changes something, under a key of its own: so that it may be sent again if the answer is lost, or if
+    /// somebody was still at work on it.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        request: RequestBuilder,
+    ) -> Result<T, ClientError> {
+        let mut request = request.build().map_err(|source| self.failed(doing, source))?;
+        if let Some(key) = self.keys.next() {
+            request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        }
+        let mut patience = Patience::default();
+        loop {
+            let again = request.try_clone();
+            let failure = match self.attempt(doing, request, patience.is_fresh()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            let wait = failure.again.and_then(|why| patience.wait(why));
+            let (Some(wait), Some(next)) = (wait, again) else { return Err(failure.error) };
+            tokio::time::sleep(wait).await;
+            request = next;
+        }
+    }
+
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        request: reqwest::Request,
+        first: bool,
+    ) -> Result<T, Failure> {
         let failed = |source: reqwest::Error| {
-            let (doing, url) = (doing.to_owned(), self.url.clone());
-            if source.is_connect() {
-                return ClientError::Unreachable { doing, url, source };
-            }
-            ClientError::Transport { doing, url, source }
+            // Nobody was there at all: that is said at once. Nobody is there any more: somebody may start it anew.
+            let lost = !source.is_timeout() && !source.is_decode() && !(source.is_connect() && first);
+            Failure { again: lost.then_some(Why::Lost), error: self.failed(doing, source) }
         };
-        let response = request.send().await.map_err(failed)?;
+        let response = self.http.execute(request).await.map_err(failed)?;
         let status = response.status();
         if status.is_success() {
             return response.json().await.map_err(failed);
         }
+        let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+        let again = match (status, after) {
+            (StatusCode::CONFLICT, Some(seconds)) => Some(Why::Busy(Duration::from_secs(seconds))),
+            (StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT, _) => {
+                Some(Why::Lost)
+            }
+            _ => None,
+        };
         let text = response.text().await.map_err(failed)?;
-        Err(ClientError::Problem(serde_json::from_str(&text).unwrap_or_else(|_| problem_of(status, &text))))
+        let problem = serde_json::from_str(&text).unwrap_or_else(|_| problem_of(status, &text));
+        Err(Failure { error: ClientError::Problem(problem), again })
+    }
+
+    fn failed(&self, doing: &str, source: reqwest::Error) -> ClientError {
+        let (doing, url) = (doing.to_owned(), self.url.clone());
+        if source.is_connect() {
+            return ClientError::Unreachable { doing, url, source };
+        }
+        ClientError::Transport { doing, url, source }
     }
 
     async fn post<T: DeserializeOwned>(
+        &self,
+        doing: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.change(doing, self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The same, for what changes nothing.
+    async fn ask<T: DeserializeOwned>(
         &self,
         doing: &str,
         path: &str,
@@ -192,7 +270,7 @@ impl Client {
     /// As [`Self::register`].
     pub async fn release_resource(&self, id: &ResourceId, hold: i64) -> Result<Released, ClientError> {
         let path = format!("/v1/resources/{id}/holds/{hold}");
-        self.send("releasing a resource", self.request(Method::DELETE, &path)).await
+        self.change("releasing a resource", self.request(Method::DELETE, &path)).await
     }
 
     /// Release all holds of an origin.
@@ -202,7 +280,7 @@ impl Client {
     pub async fn release_origin(&self, id: &ResourceId, origin: &Actor) -> Result<Released, ClientError> {
         let query = ReleaseQuery { origin: origin.clone() };
         let request = self.request(Method::DELETE, &format!("/v1/resources/{id}/holds")).query(&query);
-        self.send("releasing a resource", request).await
+        self.change("releasing a resource", request).await
     }
 
     /// Whether a name is free.
@@ -226,7 +304,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn preview(&self, body: &PreviewRequest) -> Result<PreviewInfo, ClientError> {
-        self.post("looking what a deletion would do", "/v1/preview", body).await
+        self.ask("looking what a deletion would do", "/v1/preview", body).await
     }
 
     /// One page of records, newest first.
@@ -286,7 +364,8 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn cancel_scope(&self, body: &CancelScope) -> Result<Cancellations, ClientError> {
-        self.post("cancelling a scope", "/v1/cancellations", body).await
+        let (doing, path) = ("cancelling a scope", "/v1/cancellations");
+        if body.dry_run { self.ask(doing, path, body).await } else { self.post(doing, path, body).await }
     }
 
     /// Say when a resource is restored: lower goes first.
@@ -299,7 +378,7 @@ impl Client {
         priority: i16,
     ) -> Result<ResourceInfo, ClientError> {
         let request = self.request(Method::PUT, &format!("/v1/resources/{resource}/priority"));
-        self.send("changing a priority", request.json(&Prioritize { priority })).await
+        self.change("changing a priority", request.json(&Prioritize { priority })).await
     }
 
     /// Place a hold.
@@ -317,7 +396,7 @@ impl Client {
     /// As [`Self::register`].
     pub async fn release(&self, id: DeletionId, hold: i64) -> Result<Outcome, ClientError> {
         let path = format!("/v1/deletions/{id}/holds/{hold}");
-        self.send("releasing a hold", self.request(Method::DELETE, &path)).await
+        self.change("releasing a hold", self.request(Method::DELETE, &path)).await
     }
 
     /// Park a job that is in line or backs off, so that a person decides about it.
@@ -402,7 +481,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
-        self.send("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+        self.change("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
     }
 
     /// How far deletions may go.
@@ -466,7 +545,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn take_back_override(&self, id: i64) -> Result<serde_json::Value, ClientError> {
-        self.send("taking back an override", self.request(Method::DELETE, &format!("/v1/overrides/{id}")))
+        self.change("taking back an override", self.request(Method::DELETE, &format!("/v1/overrides/{id}")))
             .await
     }
 
@@ -515,7 +594,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn hashes(&self, body: &HashesQuery) -> Result<Hashes, ClientError> {
-        self.post("reading hashes of the audit trail", "/v1/audit/hashes", body).await
+        self.ask("reading hashes of the audit trail", "/v1/audit/hashes", body).await
     }
 
     /// Issue a token.
@@ -539,7 +618,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn revoke_token(&self, name: &Actor) -> Result<Token, ClientError> {
-        self.send("revoking a token", self.request(Method::DELETE, &format!("/v1/tokens/{name}"))).await
+        self.change("revoking a token", self.request(Method::DELETE, &format!("/v1/tokens/{name}"))).await
     }
 
     /// Who one is.

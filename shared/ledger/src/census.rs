@@ -1,6 +1,7 @@
 //! Censuses, as both footings keep them.
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::budget::Budgets;
 use sexton_model::belts::census::{Census, NotBelieved, Population, Taken};
@@ -13,7 +14,7 @@ use crate::rules::LedgerEvent;
 use crate::{LedgerError, known};
 
 /// A census that was believed, and what followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// What is kept of it.
     pub taken: Taken,

@@ -7,6 +7,7 @@ use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
+use sexton_model::exclusive::CannotShare;
 use sexton_model::{DeletionId, ResourceId};
 
 /// The store did not do it; nothing of the batch is written.
@@ -45,6 +46,10 @@ pub enum LedgerError {
         /// How many there may be.
         most: usize,
     },
+    /// Nothing was done: the attempt at a request that would have done it was taken for dead, and another one has begun
+    /// since, or has done it.
+    #[error("another attempt at this request has begun since: nothing was done by this one")]
+    Overtaken,
     /// The ledger cannot be used as it is.
     #[error("the job table cannot be used: {0}")]
     Unfit(String),
@@ -84,6 +89,9 @@ pub enum NotDone {
     /// Something else of that name is registered, and nothing says that it is gone.
     #[error("{0} is registered with another identity: delete that one first")]
     OtherIdentity(ResourceId),
+    /// Another one is registered for what it states, or not seen to be gone from there.
+    #[error(transparent)]
+    Exclusive(#[from] CannotShare),
     /// The record cannot be made.
     #[error(transparent)]
     CannotDelete(#[from] CannotDelete),

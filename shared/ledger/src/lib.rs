@@ -15,10 +15,12 @@ mod budget;
 mod census;
 mod chains;
 mod error;
+mod exclusive;
 mod fit;
 mod groups;
 mod grown;
 mod healthy;
+mod keys;
 mod known;
 mod limits;
 pub mod postgres;
@@ -61,6 +63,7 @@ pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX,
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use census::Counted;
 pub use error::{LedgerError, NotDone};
+pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
@@ -181,7 +184,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Keys + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

@@ -11,7 +11,8 @@
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
-//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`].
+//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
+//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`].
 pub mod access;
 pub mod archive;
 pub mod attest;
@@ -23,12 +24,14 @@ pub mod checkpoint;
 pub mod credit;
 pub mod decide;
 pub mod deletion;
+pub mod exclusive;
 pub mod id;
 pub mod job;
 pub mod outlook;
 pub mod plan;
 pub mod preview;
 pub mod receipt;
+pub mod request_key;
 pub mod resource;
 pub mod retry;
 pub mod statement;

@@ -36,6 +36,9 @@ pub struct Plan {
     pub criticality: Criticality,
     /// It only loads in a ledger that is a rehearsal.
     pub rehearsal: bool,
+    /// Each resource has to state what no other one may be registered for at the same time ([`Resource::exclusive`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exclusive: bool,
     /// Announce, soft, hard, purge, recycle.
     pub stages: [PlanStage; 5],
 }
@@ -220,6 +223,8 @@ struct RawPlan {
     criticality: Criticality,
     #[serde(default)]
     rehearsal: Option<Spanned<bool>>,
+    #[serde(default)]
+    exclusive: bool,
     stages: RawStages,
 }
 
@@ -304,6 +309,7 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
         version: raw.version,
         criticality: raw.criticality,
         rehearsal: only_rehearsal,
+        exclusive: raw.exclusive,
         stages,
     })
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::exclusive::EXCLUSIVE_MAX;
 use crate::id::{Instance, ResourceId, Scope, Subsystem};
 
 /// How dangerous it is to delete a resource, or to forget it.
@@ -111,6 +112,10 @@ pub struct Resource {
     /// Redundancy groups it belongs to, such as `db-main`: see [`crate::belts::redundancy`].
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "few_groups")]
     pub groups: Vec<String>,
+    /// What no other resource may be registered for at the same time, such as `machine/storage07`: see
+    /// [`crate::exclusive`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "plain_exclusive")]
+    pub exclusive: Option<String>,
     /// Which instance of each subsystem holds its parts; `main` where it is not named.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "few_instances")]
     pub instances: BTreeMap<Subsystem, Subsystem>,
@@ -138,6 +143,16 @@ fn few_groups<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Erro
         return Err(D::Error::custom(expected));
     }
     Ok(groups)
+}
+
+fn plain_exclusive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let Some(place) = Option::<String>::deserialize(from)? else { return Ok(None) };
+    let plain = place.trim() == place && !place.chars().any(char::is_control);
+    if !plain || !(1..=EXCLUSIVE_MAX).contains(&place.chars().count()) {
+        let expected = format!("expected 1 to {EXCLUSIVE_MAX} characters, such as machine/storage07");
+        return Err(D::Error::custom(expected));
+    }
+    Ok(Some(place))
 }
 
 fn few_instances<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Subsystem, Subsystem>, D::Error> {

@@ -22,6 +22,12 @@ pub enum Misstated {
         /// The subsystems that could read one.
         known: String,
     },
+    /// What no other resource may be registered for at the same time.
+    #[error(
+        "exclusive: missing, and the plan wants it: what no other resource may be registered for at the same time, such \
+         as machine/NAME"
+    )]
+    Exclusive,
     /// A part that its subsystem could not find out by itself.
     #[error(
         "attributes.{subsystem}: missing, and the plan asks {subsystem}; state its part, or {{\"none\": true}} if \
@@ -43,6 +49,9 @@ pub fn check(catalogue: &Catalogue, plan: &Plan, resource: &Resource) -> Result<
     if let Some(key) = resource.attributes.keys().find(|key| !known.contains(key.as_str())) {
         let key = key.chars().take(KEY_SHOWN_MAX).collect();
         return Err(Misstated::Unread { key, known: Vec::from_iter(known).join(", ") });
+    }
+    if plan.exclusive && resource.exclusive.is_none() {
+        return Err(Misstated::Exclusive);
     }
     let stated = |subsystem: &Subsystem| {
         resource.attributes.get(subsystem.as_str()).is_some_and(|part| !part.is_null())
@@ -121,6 +130,29 @@ steps = []
             let why = checked(missing.clone()).unwrap_err();
             assert!(why.starts_with("attributes.ipam: missing"), "{missing}: {why}");
         }
+    }
+
+    #[test]
+    fn what_is_exclusive_has_to_be_stated_where_the_plan_wants_it() {
+        let mut catalogue = Catalogue::default();
+        catalogue.add("ipam.toml", &IPAM.replace("attributes_required = true\n", "")).unwrap();
+        let mut plan = Plan::parse("vm.toml", PLAN, &catalogue, false).unwrap();
+        assert!(!plan.exclusive);
+        let wanting = PLAN.replace("[stages.announce]", "exclusive = true\n[stages.announce]");
+        let exclusive = Plan::parse("vm.toml", &wanting, &catalogue, false).unwrap();
+        assert!(exclusive.exclusive);
+        let mut resource: Resource = serde_json::from_value(json!({
+            "id": "vm/web01", "identity": { "uuid": "2f1c" }, "scope": "tenants/acme",
+            "criticality": "reproducible",
+        }))
+        .unwrap();
+        assert_eq!(check(&catalogue, &plan, &resource), Ok(()));
+        assert_eq!(check(&catalogue, &exclusive, &resource), Err(Misstated::Exclusive));
+        resource.exclusive = Some("machine/storage07".to_owned());
+        assert_eq!(check(&catalogue, &exclusive, &resource), Ok(()));
+        plan = exclusive;
+        let copy: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+        assert_eq!(copy, plan);
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn resource(id: &ResourceId) -> anyhow::Result<Resource> {
         criticality: Criticality::Reproducible,
         priority: 100,
         groups: Vec::new(),
+        exclusive: None,
         instances: BTreeMap::new(),
         protected: false,
         attributes: BTreeMap::new(),

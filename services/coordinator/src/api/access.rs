@@ -17,7 +17,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
@@ -172,6 +172,12 @@ fn names_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a request changes something.
+pub(super) fn changes(method: &Method, path: &str) -> bool {
+    let looks = matches!(need(method, path), Some((Permission::See | Permission::SeeAll, _)));
+    !looks && *method != Method::GET && *method != Method::HEAD
 }
 
 /// Whether it may ask so, as far as the path says.

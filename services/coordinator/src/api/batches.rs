@@ -2,11 +2,11 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
-use sexton_ledger::{Approval, BatchRow, BatchView};
+use sexton_ledger::{Approval, BatchRow, BatchView, Note};
 
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{Api, Asker, By, Shared};
+use super::{Api, Asker, By, Once, Shared};
 
 pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<BatchInfo>>, Refused> {
     Ok(Json(waiting(&api, &asker).await?))
@@ -30,12 +30,19 @@ pub(super) async fn show(
 pub(super) async fn approve(
     State(api): Shared,
     By(by): By,
+    once: Once,
     Path(batch): Path<String>,
     Body(ApproveRequest { digest, reason }): Body<ApproveRequest>,
 ) -> Result<Json<Approved>, Refused> {
     let batch = number(&batch)?;
+    if let Some(members) =
+        once.noted(|note| if let Note::Approved(members) = note { Some(members) } else { None })?
+    {
+        return Ok(Json(Approved { batch, members }));
+    }
     reasonable(&reason)?;
-    let members = api.engine.approve(Approval { batch, digest, by, reason }).await??;
+    let approval = Approval { batch, digest, by, reason };
+    let members = api.engine.approve_by(&*once.ledger, approval).await??;
     api.engine.noted();
     Ok(Json(Approved { batch, members: members as u64 }))
 }

@@ -1,26 +1,28 @@
 //! Cancelling all of a scope, and who is restored first.
 //!
 //! A request takes one page, so that it may be repeated: what was cancelled before is being restored and says so, and
-//! what fails fails alone. The order is that of the restores: by priority, then by number.
+//! what fails fails alone. So a key of such a request has nothing noted: what is cancelled twice is cancelled once, and
+//! what was made since it was first sent is left alone. The order is that of the restores: by priority, then by number.
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::{
     CANCEL_MAX, CancelCursor, CancelScope, Cancellation, Cancellations, Prioritize, ResourceInfo,
 };
-use sexton_ledger::{Intent, LedgerError, LiveRecord, WITHIN_MAX};
+use sexton_ledger::{Intent, LedgerError, LiveRecord, Note, WITHIN_MAX};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::decide::Event;
-use sexton_model::{Actor, undo};
+use sexton_model::{Actor, Timestamp, undo};
 
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{Api, Asker, By, Shared, resources};
+use super::{Api, Asker, By, Once, Shared, resources};
 
 pub(super) async fn cancel(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(CancelScope { scope, reason, dry_run, after }): Body<CancelScope>,
 ) -> Result<Json<Cancellations>, Refused> {
     asker.may(Permission::Cancel, Reach::Scope(&scope))?;
@@ -40,7 +42,7 @@ pub(super) async fn cancel(
     let next = page.last().map(cursor).filter(|_| left.next().is_some());
     let mut items = Vec::with_capacity(page.len());
     for one in page {
-        items.push(preview(&api, one).await?);
+        items.push(preview(&api, one, once.first_sent()).await?);
     }
     if !dry_run {
         items = decide(&api, items, &by, &reason).await?;
@@ -49,7 +51,7 @@ pub(super) async fn cancel(
 }
 
 /// What a cancel would do to one.
-async fn preview(api: &Api, one: LiveRecord) -> Result<Cancellation, Refused> {
+async fn preview(api: &Api, one: LiveRecord, first_sent: Option<Timestamp>) -> Result<Cancellation, Refused> {
     let ledger = &api.engine.ledger;
     let mut item = Cancellation {
         deletion: one.deletion,
@@ -69,6 +71,11 @@ async fn preview(api: &Api, one: LiveRecord) -> Result<Cancellation, Refused> {
             (item.cancelled, item.restores, item.until) = (said.possible, said.steps, said.until);
             if !said.possible {
                 item.why = said.words;
+            }
+            // Whoever asked did not mean what was made while the answer was lost.
+            if first_sent.is_some_and(|sent| view.deletion.record.created_at > sent) {
+                item.cancelled = false;
+                item.why = "it was made after this was first asked for under its key".to_owned();
             }
         }
         Ok(None) => item.why = "it is over, and was archived".to_owned(),
@@ -115,11 +122,14 @@ async fn decide(
 pub(super) async fn prioritize(
     State(api): Shared,
     By(by): By,
+    once: Once,
     Path((kind, name)): Path<(String, String)>,
     Body(Prioritize { priority }): Body<Prioritize>,
 ) -> Result<Json<ResourceInfo>, Refused> {
     let id = resources::id_of(&kind, &name)?;
-    api.engine.ledger.prioritize(&id, priority, &by).await??;
-    api.engine.noted();
+    if once.noted(|note| (note == Note::Prioritized).then_some(()))?.is_none() {
+        once.ledger.prioritize(&id, priority, &by).await??;
+        api.engine.noted();
+    }
     resources::show(State(api), Path((kind, name))).await
 }

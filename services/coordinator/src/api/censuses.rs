@@ -3,12 +3,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest};
+use sexton_ledger::{Counted, Note};
 use sexton_model::Timestamp;
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::{Census, Taken};
 
 use super::problem::{Body, Refused};
-use super::{Asker, By, Shared};
+use super::{Asker, By, Once, Shared};
 
 /// Those that are kept, the newest first.
 pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Taken>>, Refused> {
@@ -22,14 +23,19 @@ pub(super) async fn take(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(body): Body<CensusRequest>,
 ) -> Result<(StatusCode, Json<CensusInfo>), Refused> {
+    let noted = |note| if let Note::CensusTaken(counted) = note { Some(counted) } else { None };
+    if let Some(Counted { taken, paused }) = once.noted(noted)? {
+        return Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused })));
+    }
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
     asker.may(Permission::Register, Reach::Scope(&scope))?;
     let taken_at = Timestamp::from(taken_at);
     let census = Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed };
     let (kind, scope) = (census.kind.clone(), census.scope.clone());
-    let counted = match api.engine.ledger.take_census(census, &by).await? {
+    let counted = match once.ledger.take_census(census, &by).await? {
         Ok(counted) => counted,
         Err(why) => {
             tracing::warn!(%kind, %scope, %by, %why, "a census is not believed");

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::{CeilingRequest, PauseRequest, PauseResponse, StoppedInfo};
-use sexton_ledger::{DeletionFilter, Stopped};
+use sexton_ledger::{DeletionFilter, Note, Stopped};
 use sexton_model::Scope;
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
@@ -13,7 +13,7 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
-use super::{Api, Asker, By, Shared};
+use super::{Api, Asker, By, Once, Shared};
 
 pub(super) async fn pauses(State(api): Shared, asker: Asker) -> Result<Json<Vec<Pause>>, Refused> {
     let mut pauses = api.engine.ledger.pauses().await?;
@@ -35,12 +35,17 @@ pub(super) async fn pause(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(body): Body<PauseRequest>,
 ) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
+    let noted = |note| if let Note::Paused(pause, out) = note { Some((pause, out)) } else { None };
+    if let Some((pause, orders_out)) = once.noted(noted)? {
+        return Ok((StatusCode::CREATED, Json(PauseResponse { pause, orders_out })));
+    }
     asker.may(Permission::Pause, reach(body.covers.scope.as_ref()))?;
     reasonable(&body.reason)?;
     covers_something(&api, &body.covers).await?;
-    let paused = api.engine.ledger.pause(body.covers, &by, &body.reason).await?;
+    let paused = once.ledger.pause(body.covers, &by, &body.reason).await?;
     api.engine.noted();
     // Consumers hear of it at once rather than with the next tick; the ledger holds it either way.
     if let Err(error) = api.engine.beacon().await {
@@ -100,12 +105,13 @@ fn number(pause: &str) -> Result<i64, Refused> {
 }
 
 pub(super) async fn resume(
-    State(api): Shared,
     By(by): By,
+    once: Once,
     Path(pause): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refused> {
     let id = number(&pause)?;
-    if !api.engine.ledger.resume(id, &by).await? {
+    let lifted = once.noted(|note| (note == Note::Resumed).then_some(()))?.is_some();
+    if !lifted && !once.ledger.resume(id, &by).await? {
         return Err(Refused::absent(format_args!("pause {id}")));
     }
     Ok(Json(serde_json::json!({ "resumed": id })))
@@ -122,8 +128,12 @@ pub(super) async fn set_ceiling(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(CeilingRequest { scope, everywhere, to, reason }): Body<CeilingRequest>,
 ) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+    if once.noted(|note| (note == Note::CeilingSet).then_some(()))?.is_some() {
+        return ceilings(State(api), asker).await;
+    }
     reasonable(&reason)?;
     // Whoever forgets the scope must not have meant all of them.
     if scope.is_some() == everywhere {
@@ -131,7 +141,7 @@ pub(super) async fn set_ceiling(
         return Err(Refused::field("scope", detail));
     }
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
-    api.engine.ledger.set_ceiling(NewCeiling { scope, to: to.0, by, reason }).await??;
+    once.ledger.set_ceiling(NewCeiling { scope, to: to.0, by, reason }).await??;
     api.engine.noted();
     ceilings(State(api), asker).await
 }

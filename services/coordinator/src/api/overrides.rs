@@ -3,7 +3,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::OverrideRequest;
-use sexton_ledger::Intent;
+use sexton_ledger::{Intent, Note};
 use sexton_model::JobId;
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
@@ -12,7 +12,7 @@ use sexton_model::decide::Event;
 use super::access::hidden;
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{Asker, By, Shared};
+use super::{Asker, By, Once, Shared};
 
 pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refused> {
     Ok(Json(api.engine.ledger.one_shots().await?))
@@ -22,8 +22,14 @@ pub(super) async fn give(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(OverrideRequest { deletion, stage, belt, reason, break_glass }): Body<OverrideRequest>,
 ) -> Result<(StatusCode, Json<OneShot>), Refused> {
+    if let Some(given) =
+        once.noted(|note| if let Note::Overridden(given) = note { Some(given) } else { None })?
+    {
+        return Ok((StatusCode::CREATED, Json(given)));
+    }
     reasonable(&reason)?;
     let what = if break_glass { Permission::BreakGlass } else { Permission::Override };
     asker.may(what, Reach::Filtered)?;
@@ -31,7 +37,7 @@ pub(super) async fn give(
         api.engine.ledger.deletion(deletion).await?.map(|view| view.deletion.record.resource.scope.clone());
     hidden(asker.extent(), scope.as_ref(), &deletion)?;
     let new = NewOneShot { deletion, stage, belt, by, reason, break_glass };
-    let given = api.engine.ledger.give_one_shot(new).await??;
+    let given = once.ledger.give_one_shot(new).await??;
     tracing::warn!(override_ = given.id, %deletion, %stage, %belt, by = %given.by, break_glass, "a belt is overridden");
     // It stands whatever comes of this: what is held is looked at within a minute anyway.
     let job = JobId::of(deletion, stage.index());
@@ -43,13 +49,14 @@ pub(super) async fn give(
 }
 
 pub(super) async fn take_back(
-    State(api): Shared,
     By(by): By,
+    once: Once,
     Path(id): Path<String>,
 ) -> Result<Json<serde_json::Value>, Refused> {
     let wrong = || Refused::field("override", format!("override {id:?}: expected a number"));
     let number: i64 = id.parse().map_err(|_| wrong())?;
-    if !api.engine.ledger.take_back_one_shot(number, &by).await? {
+    let done = once.noted(|note| (note == Note::TakenBack).then_some(()))?.is_some();
+    if !done && !once.ledger.take_back_one_shot(number, &by).await? {
         return Err(Refused::absent(format_args!("override {number}")));
     }
     Ok(Json(serde_json::json!({ "taken_back": number })))

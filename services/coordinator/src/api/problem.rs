@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use sexton_api::Problem;
+use sexton_api::{IDEMPOTENCY_KEY, Problem};
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::one_shot::CannotOverride;
@@ -23,6 +23,8 @@ pub(super) struct Refused {
     problem: Box<Problem>,
     /// Whether it is so because of who asks: then it is written down.
     denied: bool,
+    /// In how many seconds it may be asked again, if that is known.
+    again_in_s: Option<u32>,
 }
 
 /// What an answer carries that refuses somebody: why.
@@ -37,7 +39,24 @@ impl Refused {
             detail: detail.into(),
             field: None,
         });
-        Self { problem, denied: false }
+        Self { problem, denied: false, again_in_s: None }
+    }
+
+    /// Because of the key that it was sent under.
+    pub(super) fn key(status: StatusCode, why: impl std::fmt::Display) -> Self {
+        let mut refused = Self::new(status, format!("header {IDEMPOTENCY_KEY}: {why}"));
+        refused.problem.field = Some(IDEMPOTENCY_KEY.to_owned());
+        refused
+    }
+
+    /// In so many seconds it may be asked again.
+    pub(super) fn again_in(self, seconds: u32) -> Self {
+        Self { again_in_s: Some(seconds), ..self }
+    }
+
+    /// What is said, for whoever keeps it.
+    pub(super) fn body(&self) -> String {
+        serde_json::to_string(&self.problem).unwrap_or_default()
     }
 
     /// A field of the request is wrong.
@@ -70,13 +89,16 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self { problem, denied } = self;
+        let Self { problem, denied, again_in_s } = self;
         let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let denial = denied.then(|| Denial(problem.detail.clone()));
         let mut response =
             (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response();
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = again_in_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(denial) = denial {
             response.extensions_mut().insert(denial);
@@ -87,6 +109,9 @@ impl IntoResponse for Refused {
 
 impl From<LedgerError> for Refused {
     fn from(error: LedgerError) -> Self {
+        if matches!(error, LedgerError::Overtaken) {
+            return Self::key(StatusCode::CONFLICT, error).again_in(1);
+        }
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(%error, source, "a request could not be answered");
         Self::new(

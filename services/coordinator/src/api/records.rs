@@ -9,7 +9,7 @@ use sexton_api::{
     Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
     PreviewRequest, Reason, Rescue, Waive,
 };
-use sexton_ledger::{DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone};
+use sexton_ledger::{DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone, Note};
 use sexton_model::belts::InForce;
 use sexton_model::belts::budget::{self, Group};
 use sexton_model::belts::census::Population;
@@ -25,7 +25,7 @@ use sexton_service::trace::Span;
 use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, Asker, By, Caller, Shared, archived, receipts, views};
+use super::{Api, Asker, By, Caller, Once, Shared, archived, receipts, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -35,17 +35,25 @@ pub(super) async fn create(
     asker: Asker,
     By(by): By,
     Caller(caller): Caller,
+    once: Once,
     Body(body): Body<Delete>,
 ) -> Result<(StatusCode, Json<Created>), Refused> {
-    asker.sees(&api, &body.resource).await?;
-    let began = SystemTime::now();
     let facts = api.engine.ledger.facts().await?;
-    let reason = body.reason.clone();
-    let new = wanted(&api, &facts, body.into(), by, reason).await?;
-    let mut results = api.engine.ledger.create(vec![new]).await?;
-    let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
-    api.engine.noted();
-    api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
+    let made = once.noted(|note| if let Note::Created(id) = note { Some(id) } else { None })?;
+    let deletion = match made {
+        Some(deletion) => deletion,
+        None => {
+            asker.sees(&api, &body.resource).await?;
+            let began = SystemTime::now();
+            let reason = body.reason.clone();
+            let new = wanted(&api, &facts, body.into(), by, reason).await?;
+            let mut results = once.ledger.create(vec![new]).await?;
+            let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
+            api.engine.noted();
+            api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
+            deletion
+        }
+    };
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
     let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
         (Ok(Some(view)), Ok(ceilings)) => Created {
@@ -237,13 +245,22 @@ pub(super) async fn show_of(
     }
 }
 
-async fn decide(api: &Api, id: &str, caller: Caller, event: Event) -> Result<Json<Outcome>, Refused> {
+async fn decide(
+    api: &Api,
+    id: &str,
+    (caller, once): (Caller, Once),
+    event: Event,
+) -> Result<Json<Outcome>, Refused> {
+    let decided = once.noted(|note| if let Note::Decided(status) = note { Some(status) } else { None })?;
+    if let Some(status) = decided {
+        return Ok(Json(Outcome { status }));
+    }
     let intent = Intent { deletion: parse(api, id)?, event };
     let asked = api.engine.follow.asked(&*api.engine.ledger, &intent, caller.0).await;
     let cause = asked.as_ref().map(Span::at);
     let engine = api.engine.clone();
     // Of its own: a caller who hangs up between decision and publishing does not end it there.
-    let running = tokio::spawn(async move { engine.run_because(vec![intent], vec![cause]).await });
+    let running = tokio::spawn(async move { engine.run_by(&*once.ledger, vec![intent], vec![cause]).await });
     let mut results = running
         .await
         .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;
@@ -258,70 +275,77 @@ pub(super) async fn cancel(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Cancel { by, reason }).await
+    decide(&api, &id, (caller, once), Event::Cancel { by, reason }).await
 }
 
 pub(super) async fn hold(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::PlaceHold { by, reason }).await
+    decide(&api, &id, (caller, once), Event::PlaceHold { by, reason }).await
 }
 
 pub(super) async fn release(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path((id, hold)): Path<(String, String)>,
 ) -> Result<Json<Outcome>, Refused> {
     let hold =
         hold.parse().map_err(|_| Refused::field("hold", format!("hold {hold:?}: expected a number")))?;
-    decide(&api, &id, caller, Event::ReleaseHold { hold, by }).await
+    decide(&api, &id, (caller, once), Event::ReleaseHold { hold, by }).await
 }
 
 pub(super) async fn park(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Park { by, reason }).await
+    decide(&api, &id, (caller, once), Event::Park { by, reason }).await
 }
 
 pub(super) async fn retry(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Retry { by }).await
+    decide(&api, &id, (caller, once), Event::Retry { by }).await
 }
 
 pub(super) async fn waive(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Waive { claim, mark, evidence }): Body<Waive>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Waive { by, claim, mark, evidence }).await
+    decide(&api, &id, (caller, once), Event::Waive { by, claim, mark, evidence }).await
 }
 
 pub(super) async fn acknowledge(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Acknowledge { by, reason }).await
+    decide(&api, &id, (caller, once), Event::Acknowledge { by, reason }).await
 }
 
 pub(super) async fn bounced(
@@ -338,8 +362,9 @@ pub(super) async fn rescue(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Rescue { evidence }): Body<Rescue>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Rescue { by, evidence }).await
+    decide(&api, &id, (caller, once), Event::Rescue { by, evidence }).await
 }

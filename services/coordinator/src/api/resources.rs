@@ -3,14 +3,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
-use sexton_ledger::{NotDone, ResourceFilter, ResourceView};
+use sexton_ledger::{NotDone, Note, ResourceFilter, ResourceView};
 use sexton_model::access::{Permission, Reach, may};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
 use super::access::Sieve;
 use super::problem::{Body, Denial, Refused};
-use super::{Api, Asker, By, Shared};
+use super::{Api, Asker, By, Once, Shared};
 
 /// What is said of each line; and that some were refused because of who asks, to be written down.
 type Lines = (Option<Extension<Denial>>, Json<Registered>);
@@ -19,6 +19,7 @@ pub(super) async fn register(
     State(api): Shared,
     asker: Asker,
     By(by): By,
+    once: Once,
     Body(body): Body<Register>,
 ) -> Result<Lines, Refused> {
     let count = body.resources.len();
@@ -45,13 +46,29 @@ pub(super) async fn register(
         let results = unfit.into_iter().map(|why| Some(why.unwrap_or_else(rest))).collect();
         return Ok((denial, Json(Registered { results })));
     }
+    if let Some(results) = done_before(&once, &unfit)? {
+        return Ok((denial, Json(Registered { results })));
+    }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
     let registered =
-        if fit.is_empty() { Vec::new() } else { api.engine.ledger.register(fit, &by, body.whole).await? };
+        if fit.is_empty() { Vec::new() } else { once.ledger.register(fit, &by, body.whole).await? };
     let mut registered = registered.into_iter().map(|result| result.err().map(|e| e.to_string()));
     let results = unfit.into_iter().map(|why| why.or_else(|| registered.next().flatten())).collect();
     Ok((denial, Json(Registered { results })))
+}
+
+/// What became of each line before, if that is noted: of those that fitted, of which the others are known.
+fn done_before(once: &Once, unfit: &[Option<String>]) -> Result<Option<Vec<Option<String>>>, Refused> {
+    let noted = once.noted(|note| if let Note::Registered(results) = note { Some(results) } else { None })?;
+    let Some(noted) = noted else { return Ok(None) };
+    if noted.len() != unfit.iter().filter(|why| why.is_none()).count() {
+        let why = "this was registered under this key, and its answer lost; meanwhile other lines are fit than were \
+                   then, so which is which is not known any more: look, and send what is missing under another key";
+        return Err(Refused::key(StatusCode::CONFLICT, why));
+    }
+    let mut noted = noted.into_iter();
+    Ok(Some(unfit.iter().map(|why| why.clone().or_else(|| noted.next().flatten())).collect()))
 }
 
 /// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into

@@ -5,11 +5,12 @@ use axum::http::StatusCode;
 use sexton_api::{
     AcceptReview, AuditInfo, AuditQuery, BrokenChain, HASHES_MAX, Hashes, HashesQuery, ReviewInfo,
 };
+use sexton_ledger::Note;
 use sexton_model::audit::hex;
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
-use super::{By, Shared};
+use super::{By, Once, Shared};
 
 /// Chains checked in one request: the job table ends the page before that if they are long.
 const CHAINS: u32 = 256;
@@ -21,12 +22,16 @@ pub(super) async fn show(State(api): Shared) -> Result<Json<ReviewInfo>, Refused
 pub(super) async fn accept(
     State(api): Shared,
     By(by): By,
+    once: Once,
     Body(body): Body<AcceptReview>,
 ) -> Result<Json<ReviewInfo>, Refused> {
+    if once.noted(|note| (note == Note::Accepted).then_some(()))?.is_some() {
+        return show(State(api)).await;
+    }
     if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
         return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
     }
-    if !api.engine.ledger.accept_review(body.epoch, &by, &body.reason).await? {
+    if !once.ledger.accept_review(body.epoch, &by, &body.reason).await? {
         let detail = format!("there is no review of epoch {}: look at it again", body.epoch);
         return Err(Refused::new(StatusCode::CONFLICT, detail));
     }

@@ -1,23 +1,31 @@
 //! Tokens: issued, listed, revoked. And what is written down of them and of refusals.
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use ring::rand::{SecureRandom, SystemRandom};
 use sexton_api::{AccessEvent, AccessEvents, AccessQuery, Issued, Page, TokenQuery, TokenRequest, WhoAmI};
-use sexton_ledger::{ACCESS_MAX, Revocation};
+use sexton_ledger::{ACCESS_MAX, Note, Revocation};
 use sexton_model::Actor;
 use sexton_model::access::{
     CannotIssue, DAY_S, DAYS_DEFAULT, Extent, NewToken, Role, SECRET_BYTES, Token, token_hash, token_text,
 };
+use sexton_model::request_key::KeptAnswer;
 
+use super::once::KeptInstead;
 use super::problem::{Body, Refused};
-use super::{Asker, By, Shared};
+use super::{Asker, By, Once, Shared};
 
+/// Its secret is shown once: what is kept of the answer is that it was.
 pub(super) async fn issue(
-    State(api): Shared,
     By(by): By,
+    once: Once,
     Body(body): Body<TokenRequest>,
-) -> Result<(StatusCode, Json<Issued>), Refused> {
+) -> Result<(StatusCode, Extension<KeptInstead>, Json<Issued>), Refused> {
+    if let Some(name) =
+        once.noted(|note| if let Note::TokenIssued(name) = note { Some(name) } else { None })?
+    {
+        return Err(shown(&name));
+    }
     let TokenRequest { name, role, scopes, everywhere, good_for_s } = body;
     // Whoever forgets the scopes must not have meant all of them.
     if scopes.is_empty() != everywhere {
@@ -31,9 +39,21 @@ pub(super) async fn issue(
         .map_err(|_| Refused::new(StatusCode::SERVICE_UNAVAILABLE, "the system gives no random bytes"))?;
     let secret = token_text(&random);
     let new = NewToken { name, role, extent, good_for_s: good_for_s.unwrap_or(DAYS_DEFAULT * DAY_S), by };
-    let token = api.engine.ledger.issue_token(new, token_hash(&secret)).await?.map_err(refused)?;
+    let token = once.ledger.issue_token(new, token_hash(&secret)).await?.map_err(refused)?;
     tracing::info!(name = %token.name, role = %token.role, by = %token.created_by, "a token is issued");
-    Ok((StatusCode::CREATED, Json(Issued { token, secret })))
+    let shown = shown(&token.name);
+    let status = StatusCode::CONFLICT.as_u16();
+    let instead = KeptInstead(KeptAnswer { status, body: shown.body() });
+    Ok((StatusCode::CREATED, Extension(instead), Json(Issued { token, secret })))
+}
+
+/// What somebody is told who asks again for what is shown once.
+fn shown(name: &Actor) -> Refused {
+    let why = format!(
+        "the token {name} was issued under this key, and its secret was in that answer alone: if it was lost, revoke \
+         the token and issue another one, of another name"
+    );
+    Refused::key(StatusCode::CONFLICT, why)
 }
 
 fn refused(why: CannotIssue) -> Refused {
@@ -57,13 +77,18 @@ pub(super) async fn list(
 }
 
 pub(super) async fn revoke(
-    State(api): Shared,
     By(by): By,
+    once: Once,
     Path(token): Path<String>,
 ) -> Result<Json<Token>, Refused> {
     let name: Actor =
         token.parse().map_err(|e: sexton_model::InvalidId| Refused::field("token", format!("token: {e}")))?;
-    match api.engine.ledger.revoke_token(&name, &by).await? {
+    if let Some(token) =
+        once.noted(|note| if let Note::TokenRevoked(token) = note { Some(token) } else { None })?
+    {
+        return Ok(Json(*token));
+    }
+    match once.ledger.revoke_token(&name, &by).await? {
         Revocation::Done(token) => {
             tracing::info!(%name, %by, "a token is revoked");
             Ok(Json(token))

@@ -1,7 +1,7 @@
 //! Budgets: what is refused because nobody has looked at it is admitted, or frozen, and tried again at once.
 use std::sync::atomic::Ordering;
 
-use sexton_ledger::{Approval, BatchRow, Decided, Intent, LedgerError, NotDone};
+use sexton_ledger::{Approval, BatchRow, Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::JobId;
 use sexton_model::decide::{Event, Refusal};
 
@@ -53,8 +53,20 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it. That it may not be approved so is the inner result.
     pub async fn approve(&self, approval: Approval) -> Result<Result<usize, NotDone>, LedgerError> {
+        self.approve_by(&*self.ledger, approval).await
+    }
+
+    /// The same, by this handle of the job table: for the one change of an attempt at a request.
+    ///
+    /// # Errors
+    /// As [`Self::approve`].
+    pub async fn approve_by(
+        &self,
+        ledger: &dyn Ledger,
+        approval: Approval,
+    ) -> Result<Result<usize, NotDone>, LedgerError> {
         let (batch, by) = (approval.batch, approval.by.clone());
-        let members = match self.ledger.approve(approval).await? {
+        let members = match ledger.approve(approval).await? {
             Ok(members) => members,
             Err(why) => return Ok(Err(why)),
         };

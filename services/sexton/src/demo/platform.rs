@@ -209,6 +209,10 @@ fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {
     for hooked in ["accounting.main", "config.main"] {
         sexton_hook::sandbox::create(root, &at(hooked)?, &id, &identity)?;
     }
+    // Places for keys of memberships, of which there are none at first.
+    for keys in ["cluster.main", "machine.main"] {
+        sexton_consumer::sandbox::Sandbox::create(root, &at(keys)?)?;
+    }
     Ok(())
 }
 
@@ -227,6 +231,7 @@ fn resource(machine: &Machine) -> anyhow::Result<Resource> {
         criticality: Criticality::Irreplaceable,
         priority: 100,
         groups: Vec::new(),
+        exclusive: None,
         instances: BTreeMap::new(),
         protected: false,
         attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),

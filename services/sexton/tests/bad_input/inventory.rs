@@ -12,7 +12,10 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
     let results = answer["results"].as_array().unwrap();
     assert_eq!(status, 200);
     let why = |n: usize| results[n].as_str().unwrap();
-    assert!(why(0).contains("another line") && why(2).contains("no plan for pool, only for vm"), "{answer}");
+    assert!(
+        why(0).contains("another line") && why(2).contains("no plan for pool, only for membership, vm"),
+        "{answer}"
+    );
     assert!(
         why(1).contains("instances.dns") && why(1).contains("dns.internla") && why(1).contains("dns.main")
     );

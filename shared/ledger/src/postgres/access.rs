@@ -12,6 +12,7 @@ use super::{PgLedger, find};
 use crate::LedgerError;
 use crate::access::{ACCESS_MAX, Access, Revocation, event};
 use crate::chains::ACCESS;
+use crate::keys::Note;
 use crate::rules::{LedgerEvent, text};
 
 const LOCK: &str = "SELECT seq, head FROM access FOR UPDATE";
@@ -60,6 +61,7 @@ impl Access for PgLedger {
             .await
             .map_err(part())?;
         append(&mut tx, head, &event("token_issued", token.created_by.as_str(), now, &token)?).await?;
+        self.note(&mut tx, || Some(Note::TokenIssued(token.name.clone()))).await?;
         tx.commit().await.map_err(part())?;
         Ok(Ok(token))
     }
@@ -81,6 +83,7 @@ impl Access for PgLedger {
         let done = sqlx::query(REVOKE).bind(name.as_str()).bind(text(&token)?).execute(&mut *tx).await;
         all_there("tokens", done.map_err(part())?.rows_affected(), 1)?;
         append(&mut tx, head, &event("token_revoked", by.as_str(), now, &token)?).await?;
+        self.note(&mut tx, || Some(Note::TokenRevoked(Box::new(token.clone())))).await?;
         tx.commit().await.map_err(part())?;
         Ok(Revocation::Done(token))
     }

@@ -12,6 +12,7 @@ use super::{PgLedger, census, find, pause};
 use crate::budget::{
     self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
 };
+use crate::keys::Note;
 use crate::rules::text;
 use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
@@ -368,6 +369,7 @@ pub(super) async fn approve(
     let jobs: Vec<JobId> = view.members.iter().map(|member| member.job).collect();
     insert(&mut tx, &jobs, None, Budgets::approved_until(now, ledger.options.day)).await?;
     end(&mut tx, &view.row, Ended::of(approval, now), Some(&approval.digest)).await?;
+    ledger.note(&mut tx, || Some(Note::Approved(jobs.len() as u64))).await?;
     tx.commit().await.map_err(part())?;
     Ok(Ok(jobs))
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::{PgLedger, find, pause};
 use crate::census::{self, Beside, Counted};
+use crate::keys::Note;
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -66,11 +67,13 @@ pub(super) async fn take(
         let done = pause::locked(&mut tx, covers, &census::coordinator()?, &reason).await?;
         paused = Some((done.0.pause.id, done.1));
     }
+    let counted = Counted { taken, paused: paused.as_ref().map(|(id, _)| *id) };
+    ledger.note(&mut tx, || Some(Note::CensusTaken(counted.clone()))).await?;
     tx.commit().await.map_err(part())?;
     if let Some((_, mark)) = paused {
         ledger.known.note(mark, None);
     }
-    Ok(Ok(Counted { taken, paused: paused.map(|(id, _)| id) }))
+    Ok(Ok(counted))
 }
 
 async fn last_of(db: &mut PgConnection, census: &Census) -> Result<Option<Taken>, LedgerError> {

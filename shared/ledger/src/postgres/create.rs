@@ -14,6 +14,7 @@ use super::error::{Collision, collision, corrupt, doing};
 use super::records::Digest;
 use super::{PgLedger, codes, jobs, write};
 use crate::batch::AuditWrite;
+use crate::keys::Note;
 use crate::row::JobRow;
 use crate::rules::{created, text};
 use crate::{LedgerError, NewDeletion, NotDone, known};
@@ -76,6 +77,7 @@ async fn attempt(ledger: &PgLedger, new: &[NewDeletion]) -> Result<Results, Ledg
         made.extend(drawn);
     }
     let landmark = insert(&mut tx, &made).await?;
+    ledger.note(&mut tx, || Note::of_create(&results)).await?;
     tx.commit().await.map_err(doing("committing records"))?;
     ledger.known.note_landmark(landmark);
     for deletion in made {

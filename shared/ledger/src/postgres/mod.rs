@@ -20,10 +20,12 @@ mod codes;
 mod create;
 mod due;
 mod error;
+mod exclusive;
 mod find;
 mod groups;
 mod healthy;
 mod jobs;
+mod keys;
 mod load;
 mod memory;
 mod one_shots;
@@ -42,6 +44,7 @@ mod views;
 mod write;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sexton_model::archive::Stub;
@@ -59,6 +62,7 @@ use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
 use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
+use sexton_model::request_key::Attempt;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
@@ -84,13 +88,16 @@ const BEACON: &str =
     "SELECT epoch, revision, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM ledger";
 
 /// The job table in a PostgreSQL database.
+#[derive(Clone)]
 pub struct PgLedger {
     pool: PgPool,
-    options: Options,
-    known: Known,
-    memory: memory::Memory,
-    held: Round,
-    stuck: Round,
+    options: Arc<Options>,
+    known: Arc<Known>,
+    memory: Arc<memory::Memory>,
+    held: Arc<Round>,
+    stuck: Arc<Round>,
+    /// Whose one change this handle is for, if it is.
+    attempt: Option<Attempt>,
 }
 
 impl PgLedger {
@@ -114,8 +121,15 @@ impl PgLedger {
         let (pool, standing) = open::open(url, options.day, open::CONNECTIONS_MAX).await?;
         // Fences of its own this process has not committed yet.
         let known = Known::new(standing.ledger, Mark { fence: 0, ..standing.mark });
-        let memory = memory::Memory::new();
-        Ok(Self { pool, options, known, memory, held: Round::default(), stuck: Round::default() })
+        Ok(Self {
+            pool,
+            options: Arc::new(options),
+            known: Arc::new(known),
+            memory: Arc::new(memory::Memory::new()),
+            held: Arc::default(),
+            stuck: Arc::default(),
+            attempt: None,
+        })
     }
 
     /// Compare what this process remembers with the database, and say what differs. It never should; this reads all
@@ -217,7 +231,7 @@ impl Ledger for PgLedger {
         let (released, live) = resource_holds::release(self, (resource, &which, by)).await?;
         // They are released whatever comes of this: what is held is looked at within a minute anyway.
         if let Some(live) = live
-            && let Err(error) = self.run(crate::rules::look_again(live)).await
+            && let Err(error) = self.itself().run(crate::rules::look_again(live)).await
         {
             tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
         }

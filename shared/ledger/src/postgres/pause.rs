@@ -11,6 +11,7 @@ use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, load, one_shots, review, run};
 use crate::chains::PAUSES;
+use crate::keys::Note;
 use crate::rules::{LedgerEvent, text};
 use crate::{LedgerError, NotDone, Paused, known};
 
@@ -58,6 +59,7 @@ pub(super) async fn pause(
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     lock(&mut tx).await?;
     let (paused, mark) = locked(&mut tx, covers, by, reason).await?;
+    ledger.note(&mut tx, || Some(Note::Paused(paused.pause.clone(), paused.orders_out))).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note(mark, None);
     Ok(paused)
@@ -112,12 +114,13 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     let done = sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
     all_there("pauses", done.rows_affected(), 1)?;
     append(&mut tx, &event("resumed", by, now, &pause)?).await?;
+    ledger.note(&mut tx, || Some(Note::Resumed)).await?;
     tx.commit().await.map_err(part())?;
     // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
     // at once.
     ledger.held.again();
     ledger.stuck.again();
-    if let Err(error) = recheck(ledger, id).await {
+    if let Err(error) = recheck(&ledger.itself(), id).await {
         tracing::warn!(error = %error, pause = id, "lifted; what it stopped is looked at later");
     }
     Ok(true)
@@ -202,6 +205,7 @@ pub(super) async fn set_ceiling(
     };
     all_there("ceilings", done.map_err(part())?.rows_affected(), 1)?;
     append(&mut tx, &event("ceiling", &new.by, now, new)?).await?;
+    ledger.note(&mut tx, || Some(Note::CeilingSet)).await?;
     tx.commit().await.map_err(part())?;
     // The next round looks at what it lets go on, and begins at once.
     ledger.held.again();

@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, pause};
+use crate::keys::Note;
 use crate::rules::{LedgerEvent, text};
 use crate::{LedgerError, NotDone, known};
 
@@ -56,6 +57,7 @@ pub(super) async fn place(ledger: &PgLedger, new: &NewHold) -> Result<Result<Hol
     let body = known::value(&hold)?;
     let event = LedgerEvent { at: now, what: "hold_placed".into(), by: new.by.to_string(), body };
     append(&mut tx, resource, head, &event).await?;
+    ledger.note(&mut tx, || Some(Note::Held(hold.clone()))).await?;
     tx.commit().await.map_err(part())?;
     Ok(Ok(hold))
 }
@@ -82,6 +84,7 @@ pub(super) async fn release(
     let (at, body) = (find::clock(&mut tx).await?, json!({ "holds": known::value(&released)? }));
     let event = LedgerEvent { at, what: "hold_released".into(), by: by.to_string(), body };
     append(&mut tx, resource, head, &event).await?;
+    ledger.note(&mut tx, || Some(Note::Released(released.clone()))).await?;
     tx.commit().await.map_err(part())?;
     Ok((released, live.map(DeletionId)))
 }

@@ -9,7 +9,9 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, codes, groups, pause, resource_holds};
+use super::{PgLedger, codes, exclusive, groups, pause, resource_holds};
+use crate::exclusive::Holders;
+use crate::keys::Note;
 use crate::rules::{LedgerEvent, Registering, registering, text};
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -41,7 +43,8 @@ pub(super) async fn register(
     by: &Actor,
     whole: bool,
 ) -> Result<Results, LedgerError> {
-    let chunk = if whole { resources.len().max(1) } else { CHUNK };
+    // What a request's key is noted with is one transaction, too.
+    let chunk = if whole || ledger.attempt.is_some() { resources.len().max(1) } else { CHUNK };
     let mut results = Vec::with_capacity(resources.len());
     for chunk in resources.chunks(chunk) {
         let mut tried = 1;
@@ -57,7 +60,8 @@ pub(super) async fn register(
 
 /// Somebody else was faster: a lock, or a name that was free a moment ago.
 fn collided(error: &LedgerError) -> bool {
-    collision(error).is_some() || matches!(error, LedgerError::Corrupt { table: "resources", .. })
+    collision(error).is_some()
+        || matches!(error, LedgerError::Corrupt { table: "resources" | "exclusives", .. })
 }
 
 /// A resource as it is found under its lock, and as the list leaves it.
@@ -85,12 +89,13 @@ async fn attempt(
         pause::gate_alone(&mut tx).await?;
     }
     sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
+    let (mut holders, known) = exclusive::holders(&mut tx, ledger, resources).await?;
     let mut there = read(&mut tx, &ids).await?;
     let now = super::find::clock(&mut tx).await?;
     let mut events = Appended::default();
     let mut results = Vec::with_capacity(resources.len());
     for resource in resources {
-        results.push(one(resource, by, now, &mut there, &mut events)?);
+        results.push(one(resource, by, now, (&mut there, &mut holders), &mut events)?);
     }
     if whole && results.iter().any(Result::is_err) {
         tx.rollback().await.map_err(doing("undoing a list"))?;
@@ -100,7 +105,9 @@ async fn attempt(
     write(&mut tx, &there, true).await?;
     write(&mut tx, &there, false).await?;
     write_groups(&mut tx, &there).await?;
+    exclusive::write(&mut tx, &holders, &known).await?;
     events.write(&mut tx).await?;
+    ledger.note(&mut tx, || Note::of_register(&results)).await?;
     tx.commit().await.map_err(doing("committing resources"))?;
     Ok(results)
 }
@@ -121,9 +128,10 @@ pub(super) async fn prioritize(
     let resource = Resource { priority, ..found.resource.clone() };
     let now = super::find::clock(&mut tx).await?;
     let mut events = Appended::default();
-    let done = one(&resource, by, now, &mut there, &mut events)?;
+    let done = one(&resource, by, now, (&mut there, &mut Holders::default()), &mut events)?;
     write(&mut tx, &there, false).await?;
     events.write(&mut tx).await?;
+    ledger.note(&mut tx, || done.is_ok().then_some(Note::Prioritized)).await?;
     tx.commit().await.map_err(doing("committing a priority"))?;
     Ok(done)
 }
@@ -132,12 +140,13 @@ fn one(
     resource: &Resource,
     by: &Actor,
     now: Timestamp,
-    there: &mut BTreeMap<ResourceId, There>,
+    (there, holders): (&mut BTreeMap<ResourceId, There>, &mut Holders),
     events: &mut Appended,
 ) -> Result<Result<(), NotDone>, LedgerError> {
     let old = there.get(&resource.id);
     let known = old.map(|t| (&t.resource, t.presence));
-    let what = match registering(known, old.and_then(|t| t.live), resource) {
+    let verdict = registering(known, old.and_then(|t| t.live), resource);
+    let what = match verdict.and_then(|what| holders.check(known, resource).map(|()| what)) {
         Err(refused) => return Ok(Err(refused)),
         Ok(Registering::Same) => return Ok(Ok(())),
         Ok(Registering::Anew) => "registered",
@@ -156,6 +165,7 @@ fn one(
         changed: true,
     };
     there.insert(resource.id.clone(), after);
+    holders.note(resource);
     Ok(Ok(()))
 }
 

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{all_there, doing};
 use super::{PgLedger, find, healthy, pause};
 use crate::LedgerError;
+use crate::keys::Note;
 use crate::known;
 
 /// A block of fences may have been taken from its first number on.
@@ -155,6 +156,7 @@ pub(super) async fn accept(
     let done = sqlx::query(ACCEPT).execute(&mut *tx).await.map_err(part())?;
     all_there("ledger", done.rows_affected(), 1)?;
     pause::append(&mut tx, &known::accepted(&review, by, reason, now)?).await?;
+    ledger.note(&mut tx, || Some(Note::Accepted)).await?;
     tx.commit().await.map_err(part())?;
     Ok(true)
 }

@@ -14,6 +14,7 @@ use super::error::{Collision, collision, corrupt, doing, unfit_value};
 use super::records::Statement;
 use super::{PgLedger, groups, load, write};
 use crate::batch::{Settled, decide_all};
+use crate::keys::Note;
 use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, budget, fit, known};
 
 const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
@@ -126,6 +127,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let orders: Vec<&OrderSpec> =
         settled.iter().flatten().filter_map(|settled| settled.order.as_ref()).collect();
     let mut large = Large::read(&mut tx, &orders, &statements).await?;
+    let status = |settled: &Settled| Note::Decided(settled.status);
+    ledger.note(&mut tx, || settled.iter().flatten().next().map(status)).await?;
     tx.commit().await.map_err(doing("committing a batch"))?;
     let now = loaded.now;
     ledger.memory.keep(loaded.deletions);

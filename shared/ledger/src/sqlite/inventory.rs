@@ -10,7 +10,7 @@ use sexton_model::{Actor, DeletionId};
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
-use super::{codes, groups, jobs, resource_holds, write};
+use super::{codes, exclusive, groups, jobs, resource_holds, write};
 use crate::row::JobRow;
 use crate::rules::{self, LedgerEvent, Registering};
 use crate::{LedgerError, NewDeletion, NotDone};
@@ -86,15 +86,16 @@ pub(super) fn register(
     (resources, by, whole): (&[Resource], &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
+    let mut holders = exclusive::holders(db, memory, staged, resources)?;
     let mut results = Vec::with_capacity(resources.len());
     let mut events = Vec::new();
     let mut changed = Vec::new();
     for new in resources {
         let key = new.id.to_string();
         let old = there.get(&key);
-        let verdict =
-            rules::registering(old.map(|o| (&o.resource, o.presence)), old.and_then(|o| o.live), new);
-        let what = match verdict {
+        let known = old.map(|o| (&o.resource, o.presence));
+        let verdict = rules::registering(known, old.and_then(|o| o.live), new);
+        let what = match verdict.and_then(|what| holders.check(known, new).map(|()| what)) {
             Err(refused) => {
                 results.push(Err(refused));
                 continue;
@@ -115,6 +116,7 @@ pub(super) fn register(
         let (resource, presence) = (new.clone(), Presence::Registered);
         let standing = Standing { resource, presence, live, holds: Vec::new(), seq: seq + 1, head };
         there.insert(key.clone(), standing);
+        holders.note(new);
         changed.push(key);
         results.push(Ok(()));
     }
@@ -150,6 +152,7 @@ pub(super) fn register(
     })?;
     codes::all_there("resources", done, wanted)?;
     groups::write(db, &resources)?;
+    exclusive::write(db, &holders)?;
     append(db, events)?;
     Ok(results)
 }

@@ -20,11 +20,13 @@ mod connection;
 mod counts;
 mod decided;
 mod decider;
+mod exclusive;
 mod find;
 mod groups;
 mod healthy;
 mod inventory;
 mod jobs;
+mod keys;
 mod load;
 mod memory;
 mod one_shots;
@@ -60,6 +62,7 @@ use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::Hold;
 use sexton_model::receipt::SignedReceipt;
+use sexton_model::request_key::Attempt;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use tokio::sync::{mpsc, oneshot};
@@ -79,17 +82,19 @@ use crate::{
     ResourceFilter, ResourceView, Restores, Stopped, StubFilter, Verified,
 };
 
-/// A ledger in a SQLite file. Cheap to share behind an [`Arc`]; the writer ends with the last handle.
-#[derive(Debug)]
+/// A ledger in a SQLite file. Cheap to share; the writer ends with the last handle.
+#[derive(Debug, Clone)]
 pub struct SqliteLedger {
     /// Before the writer, whose end others wait for: then nobody has the file open.
-    reads: Readers,
+    reads: Arc<Readers>,
     commands: mpsc::Sender<Command>,
     clock: Arc<Clock>,
     out: Arc<Mutex<OutCounts>>,
     setting: Setting,
     known: Arc<Known>,
     rounds: Arc<find::Rounds>,
+    /// Whose one change this handle is for, if it is.
+    attempt: Option<Attempt>,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -123,7 +128,7 @@ impl SqliteLedger {
 
     async fn ask(&self, work: Work) -> Result<Answer, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { work, reply };
+        let command = Command { work, attempt: self.attempt.clone(), reply };
         self.commands.send(command).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
@@ -286,7 +291,7 @@ impl Ledger for SqliteLedger {
             };
         // They are released whatever comes of this: what is held is looked at within a minute anyway.
         if let Some(live) = live
-            && let Err(error) = self.run(crate::rules::look_again(live)).await
+            && let Err(error) = self.itself().run(crate::rules::look_again(live)).await
         {
             tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
         }
@@ -362,7 +367,7 @@ impl Ledger for SqliteLedger {
             // this; what a crash or an error leaves out is found by the next round, which begins at once.
             self.rounds.held.again();
             self.rounds.stuck.again();
-            if let Err(error) = self.look_again(pause).await {
+            if let Err(error) = self.itself().look_again(pause).await {
                 tracing::warn!(error = %error, pause, "lifted; what it stopped is looked at later");
             }
         }

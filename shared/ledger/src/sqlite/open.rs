@@ -73,12 +73,13 @@ impl SqliteLedger {
                 described(options.day)
             )));
         }
+        super::keys::let_all_go(&db)?;
         let memory = Memory::read(&db)?;
         let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));
         let clock = Arc::new(Clock::default());
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = Readers::start(path)?;
+        let reads = Arc::new(Readers::start(path)?);
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits, policy: Arc::new(options.policy) };
         let decider = Decider::start(setting.clone())?;
@@ -97,7 +98,8 @@ impl SqliteLedger {
             .name("ledger-writer".to_owned())
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
-        Ok(Self { reads, commands, clock, out, setting, known, rounds: Arc::new(Rounds::default()) })
+        let rounds = Arc::new(Rounds::default());
+        Ok(Self { reads, commands, clock, out, setting, known, rounds, attempt: None })
     }
 }
 

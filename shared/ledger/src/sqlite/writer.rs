@@ -13,6 +13,7 @@ use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::deletion::Hold;
+use sexton_model::request_key::Attempt;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, JobId, ResourceId};
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +24,7 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, archive, attesting, census, healthy, inventory, one_shots, pausing, receipts,
+    access, admitting, archive, attesting, census, healthy, inventory, keys, one_shots, pausing, receipts,
     resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
@@ -69,6 +70,7 @@ pub(super) enum Work {
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
+    Keys(keys::Ask),
     Compare,
 }
 
@@ -97,6 +99,7 @@ pub(super) enum Answer {
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
+    Keys(keys::Done),
     Compare(Result<(), String>),
 }
 
@@ -106,6 +109,8 @@ type Reply = oneshot::Sender<Result<Answer, LedgerError>>;
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) work: Work,
+    /// The attempt at a request whose change it is.
+    pub(super) attempt: Option<Attempt>,
     pub(super) reply: Reply,
 }
 
@@ -189,13 +194,16 @@ fn all(
     let mut answers = Vec::with_capacity(group.len());
     let mut batches: Vec<&Arc<Vec<Intent>>> = Vec::new();
     for command in group {
-        if let Work::Run(batch) = &command.work {
+        // A batch whose change is noted is one of a single intent, and few are.
+        if let (Work::Run(batch), None) = (&command.work, &command.attempt) {
             batches.push(batch);
             continue;
         }
         let before = run::run(db, memory, staged, (setting, decider), &std::mem::take(&mut batches))?;
         answers.extend(before.into_iter().map(Answer::Run));
-        answers.push(one(db, memory, staged, with, &command.work)?);
+        let answer = one(db, memory, staged, with, &command.work)?;
+        keys::note(db, command.attempt.as_ref(), &answer)?;
+        answers.push(answer);
     }
     let rest = run::run(db, memory, staged, (setting, decider), &batches)?;
     answers.extend(rest.into_iter().map(Answer::Run));
@@ -268,6 +276,7 @@ fn one(
         Work::Prioritize(resource, priority, by) => {
             Answer::Prioritize(restores::prioritize(db, memory, staged, (resource, *priority, by))?)
         }
+        Work::Keys(ask) => Answer::Keys(keys::carry_out(db, staged.now, ask)?),
         Work::Compare => {
             staged.write_counts(db)?;
             Answer::Compare(memory::compare(db, memory, staged, setting)?)

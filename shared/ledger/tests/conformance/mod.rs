@@ -12,9 +12,11 @@ mod budgets;
 mod cancel;
 mod censuses;
 mod chains;
+mod exclusive;
 mod healthy;
 mod in_use;
 mod inventory;
+mod keys;
 mod life;
 mod listing;
 mod notice;
@@ -41,9 +43,11 @@ pub use self::budgets::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::exclusive::*;
 pub use self::healthy::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
+pub use self::keys::*;
 pub use self::life::*;
 pub use self::listing::*;
 pub use self::notice::*;
@@ -214,6 +218,16 @@ macro_rules! conformance_tests {
             a_token_is_found_by_its_hash_and_kept_without_its_secret,
             only_so_many_tokens_are_good,
             refusals_are_written_down_in_a_chain_that_is_checked_and_signed,
+            a_key_is_held_answered_and_forgotten,
+            keys_are_bounded_and_swept_in_pieces,
+            of_many_at_one_instant_one_changes,
+            an_attempt_that_was_overtaken_changes_nothing,
+            each_change_is_noted_with_itself,
+            a_refusal_notes_nothing,
+            one_at_a_time_is_registered_for_what_is_exclusive,
+            what_may_remain_keeps_its_place,
+            a_list_is_gone_through_in_order,
+            of_two_that_join_at_one_instant_one_does,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -1,0 +1,202 @@
+//! Keys of requests. A key's row is locked last in every transaction, so that nobody who holds one waits for anything.
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sexton_model::Timestamp;
+use sexton_model::audit::Hash;
+use sexton_model::request_key::{
+    ANSWER_MAX_BYTES, Attempt, HELD_US, KEPT_US, KEYS_MAX, KeptAnswer, Keyed, SWEPT_MAX, Standing, Verdict,
+    judge,
+};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
+
+use super::error::{corrupt, doing};
+use super::{PgLedger, find};
+use crate::bounds::within;
+use crate::keys::{Held, Keys, Note, stored};
+use crate::{Ledger, LedgerError};
+
+const STANDING: &str = "SELECT request, attempt, first_sent, held_until, note, status, answer FROM request_keys \
+     WHERE actor = $1 AND key = $2 FOR UPDATE";
+const INSERT: &str = "INSERT INTO request_keys (actor, key, request, attempt, first_sent, held_until) \
+     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (actor, key) DO NOTHING";
+const ANEW: &str = "UPDATE request_keys SET request = $3, attempt = $4, first_sent = $5, held_until = $6, \
+     note = NULL, status = NULL, answer = NULL WHERE actor = $1 AND key = $2";
+const AGAIN: &str =
+    "UPDATE request_keys SET attempt = $3, held_until = $4 WHERE actor = $1 AND key = $2 AND answer IS NULL";
+const COUNT: &str = "INSERT INTO request_actors AS a (actor, keys) VALUES ($1, 1) \
+     ON CONFLICT (actor) DO UPDATE SET keys = a.keys + 1 RETURNING keys";
+/// Not by a time limit: whoever is overtaken is so by an attempt that exists.
+const NOTE: &str = "UPDATE request_keys SET note = $4 \
+     WHERE actor = $1 AND key = $2 AND attempt = $3 AND note IS NULL AND answer IS NULL";
+const ANSWER: &str = "UPDATE request_keys SET status = $4, answer = $5 \
+     WHERE actor = $1 AND key = $2 AND attempt = $3 AND answer IS NULL";
+const LET_GO: &str = "UPDATE request_keys SET held_until = 0 \
+     WHERE actor = $1 AND key = $2 AND attempt = $3 AND answer IS NULL";
+/// What is locked is at work on, or is being forgotten by somebody else.
+const FORGET: &str = "WITH old AS (SELECT actor, key FROM request_keys \
+       WHERE first_sent <= $1 AND (answer IS NOT NULL OR held_until <= $2) \
+       ORDER BY first_sent LIMIT $3 FOR UPDATE SKIP LOCKED), \
+     gone AS (DELETE FROM request_keys k USING old WHERE k.actor = old.actor AND k.key = old.key RETURNING k.actor), \
+     fewer AS (SELECT actor, count(*) AS keys FROM gone GROUP BY actor) \
+     UPDATE request_actors a SET keys = a.keys - fewer.keys FROM fewer WHERE a.actor = fewer.actor \
+     RETURNING fewer.keys";
+const FORGET_ACTORS: &str = "DELETE FROM request_actors WHERE keys = 0";
+
+/// Tries of one key that others ask for at the same moment.
+const TRIES: u32 = 5;
+
+impl PgLedger {
+    /// Note at the key of the attempt that this handle is under what its transaction does; last, right before it is
+    /// committed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Overtaken`] if it may not be committed.
+    pub(super) async fn note(
+        &self,
+        db: &mut PgConnection,
+        note: impl FnOnce() -> Option<Note>,
+    ) -> Result<(), LedgerError> {
+        let Some(attempt) = &self.attempt else { return Ok(()) };
+        let Some(note) = note() else { return Ok(()) };
+        let done = sqlx::query(NOTE)
+            .bind(attempt.actor.as_str())
+            .bind(attempt.key.as_str())
+            .bind(attempt.number)
+            .bind(stored(&note)?)
+            .execute(db)
+            .await
+            .map_err(doing("noting a change at its request's key"))?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(LedgerError::Overtaken) }
+    }
+
+    /// The ledger itself: for what follows from the change that an attempt has made.
+    pub(super) fn itself(&self) -> Self {
+        Self { attempt: None, ..self.clone() }
+    }
+
+    async fn hold(&self, keyed: &Keyed) -> Result<Option<Held>, LedgerError> {
+        let part = || doing("holding a request's key");
+        let mut tx = self.pool.begin().await.map_err(part())?;
+        let (actor, key) = (keyed.actor.as_str(), keyed.key.as_str());
+        let row = sqlx::query(STANDING).bind(actor).bind(key).fetch_optional(&mut *tx).await;
+        let found = row.map_err(part())?.map(|row| parse(&row)).transpose()?;
+        let now = find::clock(&mut tx).await?;
+        let (standing, note) = found.map_or((None, None), |(standing, note)| (Some(standing), note));
+        let (known, sent) = (standing.is_some(), standing.as_ref().map_or(now, |there| there.first_sent));
+        let until = Timestamp(now.0.saturating_add(HELD_US));
+        let (actor_, key_) = (keyed.actor.clone(), keyed.key.clone());
+        let attempt = |number, first_sent| Attempt { actor: actor_, key: key_, number, first_sent };
+        let held = match judge(standing, &keyed.request, now) {
+            Verdict::Answered(answer) => Held::Answered(answer),
+            Verdict::Busy => Held::Busy,
+            Verdict::Other => Held::Other,
+            Verdict::Again { attempt: number } => {
+                let query = sqlx::query(AGAIN).bind(actor).bind(key).bind(number).bind(until.0);
+                query.execute(&mut *tx).await.map_err(part())?;
+                Held::By(attempt(number, sent), note)
+            }
+            Verdict::First { attempt: number } => {
+                let done = sqlx::query(if known { ANEW } else { INSERT })
+                    .bind(actor)
+                    .bind(key)
+                    .bind(keyed.request)
+                    .bind(number)
+                    .bind(now.0)
+                    .bind(until.0)
+                    .execute(&mut *tx)
+                    .await
+                    .map_err(part())?;
+                if done.rows_affected() == 0 {
+                    // Somebody else asked for it at the same moment.
+                    return Ok(None);
+                }
+                if !known {
+                    let keys: i64 =
+                        sqlx::query_scalar(COUNT).bind(actor).fetch_one(&mut *tx).await.map_err(part())?;
+                    if keys > KEYS_MAX {
+                        tx.rollback().await.map_err(part())?;
+                        return Ok(Some(Held::TooMany));
+                    }
+                }
+                Held::By(attempt(number, now), None)
+            }
+        };
+        tx.commit().await.map_err(part())?;
+        Ok(Some(held))
+    }
+}
+
+fn parse(row: &PgRow) -> Result<(Standing, Option<Note>), LedgerError> {
+    let part = || doing("reading a request's key");
+    let request: Hash = row.try_get(0).map_err(part())?;
+    let note: Option<String> = row.try_get(4).map_err(part())?;
+    let status: Option<i16> = row.try_get(5).map_err(part())?;
+    let body: Option<String> = row.try_get(6).map_err(part())?;
+    let standing = Standing {
+        request,
+        attempt: row.try_get(1).map_err(part())?,
+        first_sent: Timestamp(row.try_get(2).map_err(part())?),
+        held_until: Timestamp(row.try_get(3).map_err(part())?),
+        answer: status
+            .zip(body)
+            .map(|(status, body)| KeptAnswer { status: u16::try_from(status).unwrap_or(500), body }),
+    };
+    let bad = |e: serde_json::Error| corrupt("request_keys", "?", e.to_string());
+    Ok((standing, note.map(|note| serde_json::from_str(&note).map_err(bad)).transpose()?))
+}
+
+#[async_trait]
+impl Keys for PgLedger {
+    async fn hold_key(&self, keyed: Keyed) -> Result<Held, LedgerError> {
+        for _ in 0..TRIES {
+            if let Some(held) = self.hold(&keyed).await? {
+                return Ok(held);
+            }
+        }
+        Ok(Held::Busy)
+    }
+
+    fn under(&self, attempt: Attempt) -> Arc<dyn Ledger> {
+        Arc::new(Self { attempt: Some(attempt), ..self.clone() })
+    }
+
+    async fn keep_answer(&self, attempt: &Attempt, answer: KeptAnswer) -> Result<bool, LedgerError> {
+        within("bytes of an answer", answer.body.len(), ANSWER_MAX_BYTES)?;
+        let done = sqlx::query(ANSWER)
+            .bind(attempt.actor.as_str())
+            .bind(attempt.key.as_str())
+            .bind(attempt.number)
+            .bind(i16::try_from(answer.status).unwrap_or(i16::MAX))
+            .bind(answer.body)
+            .execute(&self.pool)
+            .await
+            .map_err(doing("keeping the answer to a request"))?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn let_go(&self, attempt: &Attempt) -> Result<(), LedgerError> {
+        let query = sqlx::query(LET_GO).bind(attempt.actor.as_str()).bind(attempt.key.as_str());
+        let done = query.bind(attempt.number).execute(&self.pool).await;
+        done.map(drop).map_err(doing("letting go of a request's key"))
+    }
+
+    async fn forget_keys(&self) -> Result<u64, LedgerError> {
+        let part = || doing("forgetting keys of requests");
+        let mut tx = self.pool.begin().await.map_err(part())?;
+        let now = find::clock(&mut tx).await?;
+        let gone: Vec<i64> = sqlx::query_scalar(FORGET)
+            .bind(now.0.saturating_sub(KEPT_US))
+            .bind(now.0)
+            .bind(i64::from(SWEPT_MAX))
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(part())?;
+        if !gone.is_empty() {
+            sqlx::query(FORGET_ACTORS).execute(&mut *tx).await.map_err(part())?;
+        }
+        tx.commit().await.map_err(part())?;
+        Ok(gone.into_iter().map(|keys| u64::try_from(keys).unwrap_or(0)).sum())
+    }
+}
