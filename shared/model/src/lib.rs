@@ -11,8 +11,10 @@
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
-//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`].
+//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what a person has to know of
+//! now in [`alarm`], and each day in [`digest`].
 pub mod access;
+pub mod alarm;
 pub mod archive;
 pub mod attest;
 pub mod audit;
@@ -23,6 +25,7 @@ pub mod checkpoint;
 pub mod credit;
 pub mod decide;
 pub mod deletion;
+pub mod digest;
 pub mod id;
 pub mod job;
 pub mod outlook;
