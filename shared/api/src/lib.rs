@@ -4,6 +4,7 @@
 //! Contract: every request is bounded and closed (an unknown field is an error that names it); every error is
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod access;
+mod alarms;
 mod batches;
 mod cancellations;
 mod census;
@@ -13,6 +14,7 @@ mod holds;
 mod types;
 
 pub use access::*;
+pub use alarms::*;
 pub use batches::*;
 pub use cancellations::*;
 pub use census::*;
