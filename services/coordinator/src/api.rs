@@ -1,5 +1,6 @@
 //! The HTTP API. Thin: parse, ask the ledger or the engine, say it.
 mod access;
+mod alarms;
 mod archived;
 mod batches;
 mod cancellations;
@@ -86,6 +87,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/archived", get(archived::list))
         .route("/v1/archived/{id}", get(archived::show))
         .route("/v1/archived/{kind}/{name}", get(archived::show_of))
+        .route("/v1/alarms", get(alarms::list))
+        .route("/v1/alarms/{id}/acknowledge", post(alarms::acknowledge))
+        .route("/v1/digest", get(alarms::digest))
         .route("/v1/pauses", get(in_force::pauses).post(in_force::pause))
         .route("/v1/pauses/{pause}", delete(in_force::resume))
         .route("/v1/pauses/{pause}/stopped", get(in_force::stopped))
@@ -168,6 +172,7 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     let said = (&ceilings, batches, one_shots);
     let healthy = api.engine.ledger.healthy().await?;
     let mut info = views::health(&facts, health, said, &healthy, unserved, &api.engine, &instances);
+    info.alarms = alarms::summary(&api, &asker).await?;
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))

@@ -13,6 +13,7 @@ use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::trace::SpanRef;
 
+use crate::alarms::Alarmer;
 use crate::archiver::Archiver;
 use crate::attester::Attester;
 use crate::follow::Follow;
@@ -77,6 +78,7 @@ pub struct Engine {
     witness: Arc<Witness>,
     attester: Option<Attester>,
     archiver: Option<Archiver>,
+    alarmer: Alarmer,
     /// Records whose purge has ended: their receipts are due.
     pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
@@ -103,6 +105,7 @@ impl Engine {
             witness: options.witness,
             attester: None,
             archiver: None,
+            alarmer: Alarmer::default(),
             receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
@@ -130,6 +133,24 @@ impl Engine {
     /// What archives, if that is configured.
     pub fn archiver(&self) -> Option<&Archiver> {
         self.archiver.as_ref()
+    }
+
+    /// Tell alarms so, rather than only keep and log them.
+    pub fn alarming(self, alarmer: Alarmer) -> Self {
+        Self { alarmer, ..self }
+    }
+
+    /// What finds and tells alarms.
+    pub fn alarmer(&self) -> &Alarmer {
+        &self.alarmer
+    }
+
+    /// Look for alarms, and tell what is to be told.
+    ///
+    /// # Errors
+    /// The first error of the job table; the next tick tries again.
+    pub async fn alarm(&self) -> Result<(), LedgerError> {
+        self.alarmer.tick(&*self.ledger, &self.hindrances()).await
     }
 
     /// Instances that have a key: no other can ever answer an order.

@@ -10,10 +10,11 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, Topology};
+use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Archiver, Engine, Options, Witness, policy};
+use sexton_coordinator::{Alarmer, Archiver, Engine, Options, Witness, policy};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::time::Day;
@@ -108,6 +109,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let plans: PlansSection = config.section("plans")?;
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
+    let alarms: AlarmsSection = config.section("alarms")?;
     let archive = ArchiveSection::read(config)?;
     let day = ledger.day();
     let plans = plans.load(config, day.is_rehearsal())?;
@@ -129,6 +131,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
+    let alarmer = Alarmer::new(alarms.options(config, &witness)?);
     let attester = audit.attester(config, &witness, (signer.clone(), older_signers(&keys)?))?;
     let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
         if migrate_at_start {
@@ -152,7 +155,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         unpacked: credit.unpacked,
         witness,
     });
-    let engine = Arc::new(engine.signing(Some(attester)).archiving(archiver));
+    let engine = Arc::new(engine.signing(Some(attester)).archiving(archiver).alarming(alarmer));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));

@@ -83,6 +83,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(archive(engine.clone(), shutdown.clone()));
     tasks.spawn(receipts(engine.clone(), shutdown.clone()));
     tasks.spawn(forget(engine.clone(), shutdown.clone()));
+    tasks.spawn(alarms(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -236,6 +237,25 @@ async fn forget(engine: Arc<Engine>, shutdown: CancellationToken) {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn alarms(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let alarmer = engine.alarmer();
+    if let Some(why) = alarmer.lacks() {
+        tracing::warn!("{why}");
+    }
+    let mut tick = interval(alarmer.every());
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // A route may take a minute: whoever is stopped leaves what it tells to its lease.
+        let done = tokio::select! {
+            () = shutdown.cancelled() => return,
+            done = async { tick.tick().await; engine.alarm().await } => done,
+        };
+        if let Err(error) = done {
+            complain("alarms are looked for, and told, later", &error);
         }
     }
 }

@@ -374,6 +374,21 @@ pub enum Command {
         /// The name, such as vm/web01.
         resource: ResourceId,
     },
+    /// What a person has to know of now: alarms that hold, the newest first. Or say that you have seen one.
+    #[command(args_conflicts_with_subcommands = true)]
+    Alarms {
+        /// With those of the last month that are over.
+        #[arg(long)]
+        all: bool,
+        /// At most so many.
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        #[command(subcommand)]
+        command: Option<AlarmsCommand>,
+    },
+    /// The daily digest, as it would be now: what is due in the next 7 days, what stands out, what stands still and why,
+    /// and what is overdue.
+    Digest,
     /// How it is going: jobs by state, instances, pauses, review.
     Health,
     /// Run everything in one process, on SQLite.
@@ -442,6 +457,8 @@ impl Command {
             | Self::Watch { .. }
             | Self::Name { .. }
             | Self::Health
+            | Self::Alarms { command: None, .. }
+            | Self::Digest
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
@@ -463,6 +480,7 @@ impl Command {
             | Self::Waive { .. }
             | Self::Acknowledge { .. }
             | Self::Bounced { .. }
+            | Self::Alarms { command: Some(_), .. }
             | Self::Rescue { .. } => false,
             #[cfg(feature = "serve")]
             Self::Serve { .. } | Self::Demo { .. } | Self::Sandbox { .. } | Self::Keys { .. } => false,
@@ -532,6 +550,19 @@ pub enum TokenCommand {
     Revoke {
         /// Its name.
         name: Actor,
+    },
+}
+
+/// What can be done with alarms.
+#[derive(Debug, Subcommand)]
+pub enum AlarmsCommand {
+    /// You have seen it: it is told no more for a week, and stays open as long as it holds.
+    Acknowledge {
+        /// Its number.
+        id: i64,
+        /// What is being done about it.
+        #[arg(long)]
+        reason: String,
     },
 }
 

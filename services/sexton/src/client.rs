@@ -16,12 +16,12 @@ use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::{Actor, DeletionId, Scope};
 
-use crate::arguments::{Arguments, Command, Format, ListArguments};
+use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{batches, cancel, census, holds, import, show, tokens};
+use crate::{alarms, batches, cancel, census, holds, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -280,6 +280,11 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             })?;
             return Ok(if info.free { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Alarms { command: Some(AlarmsCommand::Acknowledge { id, reason }), .. } => {
+            alarms::acknowledge(client, format, id, &reason).await?;
+        }
+        Command::Alarms { all, limit, command: None } => alarms::list(client, format, (all, limit)).await?,
+        Command::Digest => write(format, &client.digest().await?, ToString::to_string)?,
         Command::Health => {
             let health = client.health().await?;
             write(format, &health, show::health)?;

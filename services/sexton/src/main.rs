@@ -1,4 +1,5 @@
 //! `sexton`, the operator's program: client commands, `serve` (everything in one process) and `demo`.
+mod alarms;
 mod archived;
 mod arguments;
 mod batches;

@@ -14,9 +14,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use serde::Deserialize;
 use sexton_consumer::{Metrics, program};
+use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
-use sexton_coordinator::{Witness, policy};
+use sexton_coordinator::{Alarmer, Witness, policy};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::time::Day;
@@ -52,6 +53,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let day = ledger.rehearsal_day_ms.map_or(Day::Calendar, |length_ms| Day::Rehearsal { length_ms });
     let credit: CreditSection = config.section("credit")?;
     let audit: AuditSection = config.section("audit")?;
+    let alarms: AlarmsSection = config.section("alarms")?;
     let now = Timestamp::from(SystemTime::now());
     let policy = policy::read(&config, now)?;
     let archive = ArchiveSection::read(&config)?;
@@ -84,12 +86,13 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let ledger: Arc<dyn Ledger> = store.clone();
     // With the job table's lock: two processes would each make a key.
     let (signer, known) = signing::keys(&sqlite)?;
+    let alarmer = Alarmer::new(alarms.options(&config, &witness)?);
     let attester = audit.attester(&config, &witness, (signer.clone(), known.clone()))?;
     let archiver = archive.map(|section| section.archiver(&config, store, (signer, known)));
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
         (ledger, witness),
-        Kept { attester: Some(attester), archiver },
+        Kept { attester: Some(attester), archiver, alarmer },
         &instances,
         credit.unpacked,
         Duration::from_secs(1),

@@ -14,8 +14,8 @@ use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
-use crate::batches;
 use crate::output::{counted, moment, short, table};
+use crate::{alarms, batches};
 
 /// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
 const DETAIL_MAX: usize = 80;
@@ -432,6 +432,7 @@ pub fn health(health: &HealthInfo) -> String {
     if let Some(why) = &health.checkpoints {
         text += &format!("THE AUDIT TRAIL IS NOT SIGNED any more by the coordinator that answers: {why}\n");
     }
+    text += &alarms::summary(&health.alarms);
     if let Some(windows) = &health.windows {
         text += &hours(windows);
     }

@@ -12,12 +12,14 @@ use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::Hold;
+use sexton_model::digest::Digest;
 use sexton_model::receipt::SignedReceipt;
 use sexton_model::request_key::RequestKey;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
 use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest, WhoAmI};
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
+use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
@@ -636,6 +638,31 @@ impl Client {
     pub async fn access_events(&self, query: &AccessQuery) -> Result<AccessEvents, ClientError> {
         let request = self.request(Method::GET, "/v1/audit/access").query(query);
         self.send("reading who was refused", request).await
+    }
+
+    /// One page of alarms, newest first.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn alarms(&self, query: &AlarmQuery) -> Result<Page<AlarmInfo>, ClientError> {
+        self.send("listing alarms", self.request(Method::GET, "/v1/alarms").query(query)).await
+    }
+
+    /// Say that one has seen an alarm.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn acknowledge_alarm(&self, id: i64, reason: &str) -> Result<AlarmInfo, ClientError> {
+        let body = Reason { reason: reason.to_owned() };
+        self.post("acknowledging an alarm", &format!("/v1/alarms/{id}/acknowledge"), &body).await
+    }
+
+    /// The digest as it would be now.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn digest(&self) -> Result<Digest, ClientError> {
+        self.send("composing the digest", self.request(Method::GET, "/v1/digest")).await
     }
 
     /// How it is going.

@@ -5,6 +5,7 @@
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod access;
 mod again;
+mod alarms;
 mod batches;
 mod cancellations;
 mod census;
@@ -15,6 +16,7 @@ mod types;
 
 pub use access::*;
 pub use again::IDEMPOTENCY_KEY;
+pub use alarms::*;
 pub use batches::*;
 pub use cancellations::*;
 pub use census::*;

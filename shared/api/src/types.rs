@@ -18,6 +18,7 @@ use sexton_model::resource::{Identity, Presence, Resource};
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
 
+use crate::alarms::AlarmsInfo;
 use crate::batches::BatchInfo;
 use crate::date;
 
@@ -529,6 +530,9 @@ pub struct HealthInfo {
     /// Batches that exceed a budget, and wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<BatchInfo>,
+    /// Alarms that are open, and whether anybody hears of them.
+    #[serde(default)]
+    pub alarms: AlarmsInfo,
     /// Overrides of the last week for which the glass was broken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken_glass: Vec<OneShot>,

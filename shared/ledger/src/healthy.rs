@@ -20,6 +20,7 @@ pub(crate) fn asked(intents: &[Intent]) -> bool {
         | Event::Park { .. }
         | Event::Retry { .. }
         | Event::Acknowledge { .. }
+        | Event::Bounced { .. }
         | Event::Waive { .. }
         | Event::Rescue { .. } => false,
     })

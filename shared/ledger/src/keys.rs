@@ -49,6 +49,8 @@ pub enum Note {
     Approved(u64),
     /// A review is accepted.
     Accepted,
+    /// An alarm is acknowledged.
+    AlarmSeen,
     /// A token is issued. Its secret is nowhere.
     TokenIssued(Actor),
     /// A token is revoked.

@@ -8,6 +8,7 @@
 //! What finders ([`DueReader::due`], [`Ledger::to_wake`]) return are hints: whoever acts on them goes through
 //! `run`, which looks again.
 mod access;
+mod alarms;
 mod archive;
 pub mod batch;
 mod bounds;
@@ -58,6 +59,10 @@ use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 
 pub use access::{ACCESS_MAX, Access, Revocation};
+pub use alarms::{
+    ALARMS_PAGE, AlarmFilter, AlarmSeen, AlarmView, Alarms, Found, HELD_READ, HeldJobs, Noted, WATCHED_MAX,
+    WatchedPage, WatchedRecord, telling_of_alarm, telling_of_digest,
+};
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
@@ -184,7 +189,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Keys + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Alarms + Keys + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

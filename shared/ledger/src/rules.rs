@@ -100,7 +100,7 @@ pub struct LedgerEvent {
     /// When, by the store's clock.
     pub at: Timestamp,
     /// `registered`, `updated`, `paused`, `resumed`, `ceiling`, `frozen`, `approved`, `fits`, `left`, `overridden`, `glass_broken`,
-    /// `census`, `census_refused`, `hold_placed`, `hold_released` or
+    /// `census`, `census_refused`, `hold_placed`, `hold_released`, `alarm_acknowledged` or
     /// `override_taken_back`.
     pub what: String,
     /// Who.

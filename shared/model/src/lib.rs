@@ -12,8 +12,10 @@
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
 //! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
-//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`].
+//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`], what a
+//! person has to know of now in [`alarm`], and each day in [`digest`].
 pub mod access;
+pub mod alarm;
 pub mod archive;
 pub mod attest;
 pub mod audit;
@@ -24,6 +26,7 @@ pub mod checkpoint;
 pub mod credit;
 pub mod decide;
 pub mod deletion;
+pub mod digest;
 pub mod exclusive;
 pub mod id;
 pub mod job;

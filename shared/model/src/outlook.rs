@@ -71,11 +71,7 @@ pub fn late(d: &Deletion, day: Day, now: Timestamp) -> Vec<Late> {
     let due = |stage: Stage| estimates.get(&stage).map(|estimate| estimate.at);
     let offset = |stage: Stage| d.plan.stage(stage).offset_days;
     let record = &d.record;
-    // The end of the policy day `days` after the record's date.
-    let end = |days: i32| {
-        let days = days.saturating_sub(offset(Stage::Soft)).saturating_add(1);
-        add_days(d.date_of(Stage::Soft, day), days, record.due.zone.0, day)
-    };
+    let end = |days: i32| end_of_day(d, days, day);
     let mut late = Vec::new();
     if let Some(soft) = due(Stage::Soft)
         && soft >= end(offset(Stage::Soft))
@@ -84,11 +80,22 @@ pub fn late(d: &Deletion, day: Day, now: Timestamp) -> Vec<Late> {
         late.push(Late::Date { date: record.due.date, notice_days, soft });
     }
     if let (Some(gone_by), Some(purge)) = (record.gone_by, due(Stage::Purge))
-        && purge >= end(countable((gone_by - record.due.date).num_days()))
+        && purge >= end_of(d, gone_by, day)
     {
         late.push(Late::GoneBy { gone_by, purge });
     }
     late
+}
+
+/// The end of the policy day `days` after the record's date.
+fn end_of_day(d: &Deletion, days: i32, day: Day) -> Timestamp {
+    let days = days.saturating_sub(d.plan.stage(Stage::Soft).offset_days).saturating_add(1);
+    add_days(d.date_of(Stage::Soft, day), days, d.record.due.zone.0, day)
+}
+
+/// The end of `date` in the record's zone; in a rehearsal, of the day that is as far from its due date.
+pub fn end_of(d: &Deletion, date: NaiveDate, day: Day) -> Timestamp {
+    end_of_day(d, countable((date - d.record.due.date).num_days()), day)
 }
 
 /// As many days as every zone's calendar can count on from the date of any record, at most.

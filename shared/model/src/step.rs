@@ -201,6 +201,16 @@ fn cut(mut text: String) -> String {
     text
 }
 
+/// Why a job is parked whose step was refused.
+pub fn refusal(step: &str, reason: &str) -> String {
+    format!("{step} refused: {reason}")
+}
+
+/// Whether a job is parked for this reason because its step was refused.
+pub fn is_refusal(step: &str, parked: &str) -> bool {
+    parked.strip_prefix(step).is_some_and(|rest| rest.starts_with(" refused: "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Each safety belt, tripped in a running system: job table, coordinator, bus and consumers as `sexton serve` has
 //! them. Every test here was seen to fail with its belt taken out.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod alarms;
 mod budgets;
 mod drift;
 mod gate;

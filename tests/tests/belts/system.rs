@@ -11,7 +11,7 @@ use sexton_backup::sandbox::SandboxBackup;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target, Topology};
 use sexton_consumer::{Clock, Consumer, Driver, Options, SystemClock};
-use sexton_coordinator::{Engine, Plans, Witness};
+use sexton_coordinator::{Alarmer, Engine, Plans, Witness, alarms};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Decided, DeletionView, Intent, Ledger, Limits, NewDeletion, NotDone};
 use sexton_model::audit::AuditEvent;
@@ -134,6 +134,7 @@ pub struct System {
     folder: Option<tempfile::TempDir>,
     plan: Arc<Plan>,
     options: sexton_ledger::Options,
+    telling: alarms::Options,
     pub ledger: Arc<dyn Ledger>,
     pub engine: Arc<Engine>,
     pub bus: Local,
@@ -206,6 +207,11 @@ impl System {
     /// In calendar days, of which none has to pass: every stage is due at once. Only this policy may say otherwise. With a
     /// soft stage of short deadlines: a restore waits for them.
     pub async fn start_in_calendar_days(policy: Policy) -> Self {
+        Self::start_telling(policy, alarms::Options::default()).await
+    }
+
+    /// The same, and alarms are told so.
+    pub async fn start_telling(policy: Policy, telling: alarms::Options) -> Self {
         let short =
             |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
         let plan =
@@ -219,7 +225,7 @@ impl System {
         // What is held is looked at again at once, and not within a minute.
         let limits = Limits { look_again_ms: 100, ..Limits::default() };
         let options = sexton_ledger::Options { day: Day::Calendar, limits, policy };
-        let mut system = Self::stopped(&plan.join("\n"), options).await;
+        let mut system = Self::stopped_telling(&plan.join("\n"), options, telling).await;
         for ceiling in Ceiling::ALL.into_iter().skip(1) {
             let (by, reason) = (ops(), "this is about something else".to_owned());
             let new = NewCeiling { scope: None, to: Some(ceiling), by, reason };
@@ -230,6 +236,10 @@ impl System {
     }
 
     async fn stopped(plan: &str, options: sexton_ledger::Options) -> Self {
+        Self::stopped_telling(plan, options, alarms::Options::default()).await
+    }
+
+    async fn stopped_telling(plan: &str, options: sexton_ledger::Options, telling: alarms::Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root, about, u1) = (folder.path(), web01(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &about, &u1, "192.0.2.10:9100").unwrap();
@@ -243,13 +253,17 @@ impl System {
         ];
         let plans = Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap();
         let plan = plans.of_kind(&"vm".parse().unwrap()).unwrap().clone();
-        let system = Self::on(folder, plan, options).await;
+        let system = Self::on(folder, plan, (options, telling)).await;
         system.register(false).await;
         system
     }
 
     /// A new process on what lies in `folder`. Its broker's queues are empty and its keys are new.
-    async fn on(folder: tempfile::TempDir, plan: Arc<Plan>, options: sexton_ledger::Options) -> Self {
+    async fn on(
+        folder: tempfile::TempDir,
+        plan: Arc<Plan>,
+        (options, telling): (sexton_ledger::Options, alarms::Options),
+    ) -> Self {
         let mut rng = rand::rng();
         let holders = instances().map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
@@ -259,14 +273,15 @@ impl System {
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let witness = folder.path().join("witness");
         let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), false).await.unwrap());
-        let engine = Arc::new(Engine::new(sexton_coordinator::Options {
+        let engine = Engine::new(sexton_coordinator::Options {
             ledger: ledger.clone(),
             bus: Arc::new(bus.clone()),
             keyring: keyring.clone(),
             signer: signer.clone(),
             unpacked: Vec::new(),
             witness,
-        }));
+        });
+        let engine = Arc::new(engine.alarming(Alarmer::new(telling.clone())));
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let root = folder.path().to_owned();
         let monitoring = Gate::new(Arc::new(SandboxMonitoring::new(&sexton_monitoring::sandbox::Config {
@@ -285,6 +300,7 @@ impl System {
             folder: Some(folder),
             plan,
             options,
+            telling,
             ledger,
             engine,
             bus,
@@ -323,8 +339,9 @@ impl System {
             running.await.unwrap();
         }
         let options = sexton_ledger::Options { policy, ..self.options.clone() };
+        let telling = self.telling.clone();
         let (folder, plan) = self.left_behind();
-        let mut next = Self::on(folder, plan, options).await;
+        let mut next = Self::on(folder, plan, (options, telling)).await;
         next.start_everything().await;
         next
     }
@@ -414,11 +431,21 @@ impl System {
 
     /// A record about `resource`, due then.
     pub async fn delete_named(&self, resource: ResourceId, moment: Timestamp) -> DeletionId {
+        self.delete_by(resource, moment, None).await
+    }
+
+    /// The same, to be gone by that date.
+    pub async fn delete_by(
+        &self,
+        resource: ResourceId,
+        moment: Timestamp,
+        gone_by: Option<chrono::NaiveDate>,
+    ) -> DeletionId {
         let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
         let wanted = NewDeletion {
             resource,
             due,
-            gone_by: None,
+            gone_by,
             by: ops(),
             reason: "no longer needed".into(),
             plan: self.plan.clone(),
@@ -508,6 +535,11 @@ impl System {
             sexton_backup::sandbox::describe(root, &backup(), &web01()).unwrap(),
             sexton_hypervisor::sandbox::describe_vm(root, &hypervisor(), "web01").unwrap(),
         ])
+    }
+
+    /// The job table's file.
+    pub fn file(&self) -> std::path::PathBuf {
+        self.folder.as_ref().unwrap().path().join("sexton.db")
     }
 
     /// The folder of the hypervisor's sandbox.

@@ -230,6 +230,17 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
                 None => hidden(extent, None, &format!("pause {id}")),
             }
         }
+        Subject::Alarm => {
+            let Ok(id) = named.get("id").parse::<i64>() else { return Ok(()) };
+            let view = api.engine.ledger.alarm(id).await?;
+            let what = format!("alarm {id}");
+            match view.map(|view| view.standing.alarm.scope) {
+                // It is of no scope, and shown to nobody who is limited to some.
+                Some(None) => Err(Refused::absent(format_args!("{what} within {extent}")).noted()),
+                Some(Some(scope)) => hidden(extent, Some(&scope), &what),
+                None => hidden(extent, None, &what),
+            }
+        }
         Subject::Batch => {
             let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };
             let view = api.engine.ledger.batch(id).await?;

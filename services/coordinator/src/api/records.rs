@@ -352,10 +352,11 @@ pub(super) async fn bounced(
     State(api): Shared,
     By(by): By,
     caller: Caller,
+    once: Once,
     Path(id): Path<String>,
     Body(Reason { reason }): Body<Reason>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, caller, Event::Bounced { by, reason }).await
+    decide(&api, &id, (caller, once), Event::Bounced { by, reason }).await
 }
 
 pub(super) async fn rescue(

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use sexton_api::{
-    BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, OutageInfo, TrailLine,
-    WaiverInfo, WindowsInfo,
+    AlarmsInfo, BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, OutageInfo,
+    TrailLine, WaiverInfo, WindowsInfo,
 };
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
@@ -228,6 +228,7 @@ pub(super) fn health(
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         batches,
+        alarms: AlarmsInfo::default(),
         broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
         budgets: budgets(engine.ledger.policy(), facts.day),
         review: health.review,

@@ -12,6 +12,7 @@
 //! level would see the state before the wait for the lock, and fail instead.
 mod access;
 mod admit;
+mod alarms;
 mod archive;
 mod attest;
 mod census;
@@ -41,6 +42,7 @@ mod roles;
 mod run;
 mod verify;
 mod views;
+mod watched;
 mod write;
 
 use std::collections::BTreeMap;

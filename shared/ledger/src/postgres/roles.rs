@@ -43,10 +43,11 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT, UPDATE ON batches, one_shots, exclusives TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses, \
              request_keys, request_actors TO sexton_coordinator",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON alarms, tellings, digests TO sexton_coordinator",
             "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
             "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints, receipts TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON attested, tokens TO sexton_coordinator",
-            "GRANT SELECT, UPDATE ON access TO sexton_coordinator",
+            "GRANT SELECT, UPDATE ON access, alarm_rounds TO sexton_coordinator",
             "GRANT SELECT ON due_jobs, stubs, _sqlx_migrations TO sexton_coordinator",
         ],
         last: "_sqlx_migrations",

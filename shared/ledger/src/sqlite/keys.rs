@@ -10,10 +10,10 @@ use sexton_model::request_key::{
 
 use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::writer::{Answer, Work};
-use super::{SqliteLedger, access, codes, mixed_up};
+use super::{SqliteLedger, access, alarms, codes, mixed_up};
 use crate::bounds::within;
 use crate::keys::{Held, Keys, Note, stored};
-use crate::{Ledger, LedgerError, Revocation};
+use crate::{AlarmSeen, Ledger, LedgerError, Revocation};
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -128,7 +128,9 @@ fn note_of(answer: &Answer) -> Option<Note> {
             Some(Note::TokenRevoked(Box::new(token.clone())))
         }
         Answer::Prioritize(done) => done.as_ref().ok().map(|()| Note::Prioritized),
+        Answer::Alarms(alarms::Done::Acknowledged(AlarmSeen::Done(_))) => Some(Note::AlarmSeen),
         Answer::Access(access::Done::Revoke(_) | access::Done::Refused)
+        | Answer::Alarms(_)
         | Answer::Admit(_)
         | Answer::Pulse
         | Answer::Checkpoint(_)

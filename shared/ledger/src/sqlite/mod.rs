@@ -11,6 +11,7 @@
 //! [`SqliteLedger::open`] goes on from the last commit.
 mod access;
 mod admitting;
+mod alarms;
 mod archive;
 mod attesting;
 mod census;
@@ -40,6 +41,7 @@ mod reviewing;
 mod run;
 mod verify;
 mod views;
+mod watched;
 mod write;
 mod writer;
 

@@ -4,6 +4,7 @@
 //! Nothing here sleeps for luck: a rehearsal's day is a few milliseconds, and whoever waits for a moment polls
 //! the ledger's own clock, for a bounded time.
 mod access;
+mod alarms;
 mod archive;
 mod attested;
 mod belts;
@@ -35,6 +36,7 @@ use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 
 pub use self::access::*;
+pub use self::alarms::*;
 pub use self::archive::*;
 pub use self::attested::*;
 pub use self::belts::*;
@@ -228,6 +230,17 @@ macro_rules! conformance_tests {
             what_may_remain_keeps_its_place,
             a_list_is_gone_through_in_order,
             of_two_that_join_at_one_instant_one_does,
+            an_alarm_is_raised_once_and_ends,
+            what_was_seen_earlier_changes_nothing,
+            one_looks_at_a_time,
+            an_alarm_is_told_once_by_each_route,
+            what_could_not_be_told_is_told_again,
+            an_acknowledgement_is_written_down,
+            what_ended_long_ago_is_forgotten_and_its_number_is_not_given_again,
+            a_digest_is_kept_once_a_day_and_told_once,
+            what_may_alarm_is_found_by_the_page,
+            one_that_cannot_be_read_keeps_no_other_from_alarming,
+            what_is_ahead_and_what_is_held_is_counted,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -174,6 +174,7 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     let review = hand.ledger.confront(&known).await.unwrap().unwrap();
     assert!(hand.ledger.accept_review(review.epoch, &stage::actor("ops"), "a trial").await.unwrap());
     hand.ledger.health().await.unwrap();
+    alarms(&*hand.ledger).await;
     assert_eq!(hand.ledger.verify_chains(None, 1000).await.unwrap().broken, []);
     keep_all(&*hand.ledger).await;
     // Some chains grow on: what was noted of them is updated.
@@ -204,6 +205,24 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     }
     drop((hand, db));
     drop_role(&database, &user).await;
+}
+
+/// All that a coordinator does about alarms and digests.
+async fn alarms(ledger: &dyn Ledger) {
+    let since = ledger.begin_alarm_round(1).await.unwrap().unwrap();
+    let alarm = sexton_model::alarm::hold::orders_stopped("here", 60);
+    for hold in [vec![alarm], Vec::new()] {
+        let found = sexton_ledger::Found { owner: String::new(), since, hold };
+        ledger.note_alarms(found).await.unwrap();
+    }
+    assert!(ledger.claim_telling("alarm/1", "mail", 0, 1).await.unwrap());
+    let told = Ok(sexton_model::alarm::Phase::Raised);
+    assert!(ledger.note_telling("alarm/1", "mail", 1, told).await.unwrap());
+    ledger.acknowledge_alarm(1, &stage::actor("ops"), "seen").await.unwrap();
+    ledger.watched(sexton_model::DeletionId(0)).await.unwrap();
+    ledger.ahead(7).await.unwrap();
+    ledger.held().await.unwrap();
+    assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());
 }
 
 fn unfit<T>(answer: Result<T, LedgerError>) -> String {

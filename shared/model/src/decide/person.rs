@@ -173,7 +173,9 @@ pub(super) fn waive(
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
     let mut job = parked(draft)?;
-    if matches!(claim, WaiverClaim::Untold | WaiverClaim::Told | WaiverClaim::Bounced) || notice::at(&draft.deletion, &job) {
+    if matches!(claim, WaiverClaim::Untold | WaiverClaim::Told | WaiverClaim::Bounced)
+        || notice::at(&draft.deletion, &job)
+    {
         return Err(Refusal::NotWaived);
     }
     if claim == WaiverClaim::Belongs {

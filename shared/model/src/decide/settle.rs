@@ -9,7 +9,7 @@ use crate::credit::Draw;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Job, JobState, Out, Phase, Stage};
 use crate::retry;
-use crate::step::{Mode, Outcome, Presence, RetryClass};
+use crate::step::{self, Mode, Outcome, Presence, RetryClass};
 use crate::time::Timestamp;
 
 /// The step an order is out for.
@@ -81,8 +81,7 @@ pub(super) fn outcome(
         Outcome::Done { presence, finding, .. } => done(draft, asked, *presence, finding.as_ref()),
         Outcome::Retry { class, reason } => try_again(draft, asked, *class, reason),
         Outcome::Refused { reason } => {
-            let name = &asked.step.name;
-            let reason = format!("{name} refused: {reason}");
+            let reason = step::refusal(&asked.step.name, reason);
             park(draft, asked.job, reason);
         }
     }

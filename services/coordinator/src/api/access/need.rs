@@ -17,6 +17,8 @@ pub(super) enum Subject {
     Pause,
     /// The batch `batch`.
     Batch,
+    /// The alarm `id`.
+    Alarm,
     /// The handler sees to it: it stands in the body, or what is listed is sifted.
     Handled,
 }
@@ -59,6 +61,8 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
             "GET",
             "/v1/pauses" | "/v1/ceilings" | "/v1/batches" | "/v1/review" | "/v1/health" | "/v1/whoami",
         ) => (See, Subject::Handled),
+        ("GET", "/v1/alarms" | "/v1/digest") => (See, Subject::Handled),
+        ("POST", "/v1/alarms/{id}/acknowledge") => (Steer, Subject::Alarm),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
         ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
         ("GET", "/v1/deletions/{id}/receipt") => (See, Subject::Deletion),
@@ -125,7 +129,7 @@ mod tests {
                 "{method} {path}"
             );
             let named = match of {
-                Subject::Deletion => path.contains("{id}"),
+                Subject::Deletion | Subject::Alarm => path.contains("{id}"),
                 Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
                 Subject::Pause => path.contains("{pause}"),
                 Subject::Batch => path.contains("{batch}"),

@@ -232,7 +232,11 @@ impl Watch {
                 let steps = before.plan.stage(Stage::Recycle).steps.len();
                 self.remains &= usize::from(parked.cursor) < steps;
             }
-            WaiverClaim::Absent | WaiverClaim::Belongs | WaiverClaim::Untold | WaiverClaim::Told => {}
+            WaiverClaim::Absent
+            | WaiverClaim::Belongs
+            | WaiverClaim::Untold
+            | WaiverClaim::Told
+            | WaiverClaim::Bounced => {}
         }
     }
 

@@ -1,0 +1,109 @@
+//! Reading the job table for alarms and digests. Decides nothing.
+use chrono::NaiveDate;
+use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, WatchedRecord};
+use sexton_model::DeletionId;
+use sexton_model::access::Extent;
+use sexton_model::alarm::hold::BatchFact;
+use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
+use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, Material, compose};
+
+use super::answered;
+
+/// All alarms that hold in the job table. Goes through what is watched by the page, however much that is.
+///
+/// # Errors
+/// If it cannot be read: then nothing is known, and nothing is to be ended.
+pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, LedgerError> {
+    let at = moment(ledger, rules).await?;
+    let facts = Facts {
+        batches: batches(ledger).await?,
+        pauses: answered(ledger.pauses()).await?,
+        one_shots: answered(ledger.one_shots()).await?,
+        review: answered(ledger.review()).await?,
+    };
+    let mut holding = Holding::default();
+    facts.alarms(at.now, &mut holding);
+    watched(ledger, |record| {
+        for alarm in of_deletion(&record.deletion, record.parked_at, &at) {
+            holding.add(alarm);
+        }
+    })
+    .await?;
+    Ok(holding.finish())
+}
+
+/// The digest of a day as it would be now, for whoever sees so much.
+///
+/// # Errors
+/// If the job table cannot be read.
+pub async fn digest(
+    ledger: &dyn Ledger,
+    (day, daily): (NaiveDate, Daily),
+    rules: Rules,
+    extent: &Extent,
+) -> Result<Digest, LedgerError> {
+    let at = moment(ledger, rules).await?;
+    let held = answered(ledger.held()).await?;
+    let mut material = Material {
+        ahead: answered(ledger.ahead(AHEAD_DAYS)).await?,
+        weeks: weeks(ledger, day).await?,
+        held: held.longest,
+        held_by: held.by,
+        batches: batches(ledger).await?,
+        alarms: open(ledger).await?,
+        ..Material::default()
+    };
+    material.keep(extent);
+    watched(ledger, |record| {
+        if extent.contains(&record.deletion.record.resource.scope) {
+            material.watched.see(&record.deletion, record.parked_at, &at);
+        }
+    })
+    .await?;
+    Ok(compose(material, (day, daily.zone), &at))
+}
+
+async fn moment(ledger: &dyn Ledger, rules: Rules) -> Result<Moment, LedgerError> {
+    let facts = answered(ledger.facts()).await?;
+    Ok(Moment { now: facts.now, day: facts.day, rules })
+}
+
+async fn watched(ledger: &dyn Ledger, mut see: impl FnMut(&WatchedRecord)) -> Result<(), LedgerError> {
+    let mut after = DeletionId(0);
+    loop {
+        let page = answered(ledger.watched(after)).await?;
+        page.records.iter().for_each(&mut see);
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+async fn batches(ledger: &dyn Ledger) -> Result<Vec<BatchFact>, LedgerError> {
+    let fact = |row: BatchRow| {
+        let BatchRow { batch, group, frozen_at, exceeded, waiting } = row;
+        BatchFact { batch, group, frozen_at, exceeded, waiting }
+    };
+    Ok(answered(ledger.batches()).await?.into_iter().map(fact).collect())
+}
+
+async fn open(ledger: &dyn Ledger) -> Result<Vec<sexton_model::alarm::Standing>, LedgerError> {
+    let filter = AlarmFilter { ended: false, before: None, limit: ALARMS_PAGE };
+    let page = answered(ledger.alarms(filter)).await?;
+    Ok(page.items.into_iter().map(|view| view.standing).collect())
+}
+
+/// What the digests of the last weeks said was coming, as far as they are there.
+async fn weeks(ledger: &dyn Ledger, day: NaiveDate) -> Result<Vec<Vec<Coming>>, LedgerError> {
+    let mut weeks = Vec::new();
+    for day in Daily::weeks_before(day) {
+        let Some(body) = answered(ledger.digest(day)).await? else { continue };
+        match serde_json::from_str::<Digest>(&body) {
+            Ok(digest) => weeks.push(digest.coming.items),
+            // Of a version that wrote it otherwise: one week less to compare with.
+            Err(error) => tracing::warn!(%day, %error, "an earlier digest cannot be read"),
+        }
+    }
+    Ok(weeks)
+}

@@ -1,0 +1,338 @@
+//! The alarms' side of the job table: finding what may be one, keeping those that hold, and who tells them.
+//!
+//! What follows from what is found is decided by `sexton_model::alarm`; here it is written so that any number of
+//! coordinators raise an alarm once, and tell it once by each route. *At least* once: whoever has it to tell has a lease,
+//! and if it dies, somebody else tells it when that is over.
+use async_trait::async_trait;
+use serde_json::json;
+use sexton_model::alarm::telling::Open;
+use sexton_model::alarm::{Acknowledged, Alarm, Change, Phase, Standing, Telling, compare};
+use sexton_model::deletion::Deletion;
+use sexton_model::digest::{Ahead, HeldBy, Still};
+use sexton_model::job::StateName;
+use sexton_model::{Actor, DeletionId, Timestamp};
+
+use crate::row::code;
+use crate::rules::LedgerEvent;
+use crate::{LedgerError, Page};
+
+/// Live records that one call looks at.
+pub const WATCHED_MAX: usize = 256;
+/// Held jobs that one call reads: the longest ones.
+pub const HELD_READ: usize = 1000;
+/// Most groups that jobs ahead, or held ones, are counted in.
+pub(crate) const GROUPS_MAX: i64 = 20_000;
+/// Most alarms of one page.
+pub const ALARMS_PAGE: u32 = 1000;
+/// Ended alarms are looked at for so long, in milliseconds, lest their end was not told: a week.
+pub(crate) const ENDED_TOLD_MS: u64 = 7 * 24 * 3_600_000;
+/// Ended alarms that are kept, at most.
+pub(crate) const ENDED_KEPT: i64 = 50_000;
+/// Longest error of a route that is kept, in characters.
+const ERROR_MAX: usize = 300;
+
+/// A live record that has a date by which it must be gone, is of a credential, or is parked.
+#[derive(Debug, Clone)]
+pub struct WatchedRecord {
+    /// All of it.
+    pub deletion: Deletion,
+    /// Since when its job is parked, if it is.
+    pub parked_at: Option<Timestamp>,
+}
+
+/// Some of them.
+#[derive(Debug, Clone, Default)]
+pub struct WatchedPage {
+    /// Ascending.
+    pub records: Vec<WatchedRecord>,
+    /// Give this as `after` for the next ones; none if these were the last.
+    pub next: Option<DeletionId>,
+}
+
+/// Jobs that are held.
+#[derive(Debug, Clone, Default)]
+pub struct HeldJobs {
+    /// The longest of them, at most [`HELD_READ`].
+    pub longest: Vec<Still>,
+    /// All of them, by scope and belt.
+    pub by: Vec<HeldBy>,
+}
+
+/// What somebody finds to hold.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The process that says it of itself; empty: what is seen in the job table.
+    pub owner: String,
+    /// Since when it has looked: what [`Alarms::begin_alarm_round`] said; for itself, now.
+    pub since: Timestamp,
+    /// What holds.
+    pub hold: Vec<Alarm>,
+}
+
+/// What has changed because of that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Alarms that were raised.
+    pub raised: Vec<Standing>,
+    /// Alarms that ended.
+    pub ended: Vec<Standing>,
+}
+
+/// An alarm, and what was told of it by which route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlarmView {
+    /// The alarm.
+    pub standing: Standing,
+    /// What was told, by route.
+    pub told: Vec<(String, Telling)>,
+}
+
+/// Which alarms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AlarmFilter {
+    /// Those that have ended, too.
+    pub ended: bool,
+    /// Before this number.
+    pub before: Option<i64>,
+    /// At most so many, 1 to [`ALARMS_PAGE`].
+    pub limit: u32,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlarmSeen {
+    /// It is told no more for a while.
+    Done(Box<Standing>),
+    /// It has ended already; nothing is written.
+    Ended,
+    /// There is none of that number.
+    Unknown,
+}
+
+/// See the module.
+#[async_trait]
+pub trait Alarms: Send + Sync + 'static {
+    /// Live records behind `after` that may alarm, ascending: at most [`WATCHED_MAX`].
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn watched(&self, after: DeletionId) -> Result<WatchedPage, LedgerError>;
+
+    /// Jobs of stages that are due within so many policy days, or under way, counted by scope, stage, plan and day. Looks
+    /// at every job that is not over: for a digest.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError>;
+
+    /// Jobs that are held.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn held(&self) -> Result<HeldJobs, LedgerError>;
+
+    /// Begin to look for alarms, unless somebody has begun within `every_ms`: the moment, by the store's clock.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn begin_alarm_round(&self, every_ms: u64) -> Result<Option<Timestamp>, LedgerError>;
+
+    /// Note what holds: raise what is new, end what does not hold any more. Nothing happens if somebody else has looked
+    /// later, and noted that.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn note_alarms(&self, found: Found) -> Result<Noted, LedgerError>;
+
+    /// Alarms, newest first, with what was told of them.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn alarms(&self, filter: AlarmFilter) -> Result<Page<AlarmView>, LedgerError>;
+
+    /// One alarm.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn alarm(&self, id: i64) -> Result<Option<AlarmView>, LedgerError>;
+
+    /// Alarms of which something may have to be told, behind this number, ascending: those that are open, and those that
+    /// ended within a week. At most [`ALARMS_PAGE`].
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn alarms_to_tell(&self, after: i64) -> Result<Vec<AlarmView>, LedgerError>;
+
+    /// Somebody has seen an alarm: one event of the ledger's own chain.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn acknowledge_alarm(&self, id: i64, by: &Actor, reason: &str) -> Result<AlarmSeen, LedgerError>;
+
+    /// What was told of something.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn tellings(&self, what: &str) -> Result<Vec<(String, Telling)>, LedgerError>;
+
+    /// Take it upon oneself to tell something by a route, if nobody has done so since `seen`: the number of tries there
+    /// was then. Whoever gets `true` has `lease_ms` to say what became of it.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn claim_telling(
+        &self,
+        what: &str,
+        route: &str,
+        seen: i64,
+        lease_ms: u64,
+    ) -> Result<bool, LedgerError>;
+
+    /// Say what became of it: what was told, or why that failed. `tries` is one more than was seen. `false` if somebody
+    /// else has it meanwhile.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn note_telling(
+        &self,
+        what: &str,
+        route: &str,
+        tries: i64,
+        told: Result<Phase, String>,
+    ) -> Result<bool, LedgerError>;
+
+    /// Keep the digest of a day, unless there is one; those that are older than some weeks are forgotten. `false` if there
+    /// was one.
+    ///
+    /// # Errors
+    /// If the store did not do it.
+    async fn keep_digest(&self, day: chrono::NaiveDate, body: &str) -> Result<bool, LedgerError>;
+
+    /// The digest of a day, as it was kept.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn digest(&self, day: chrono::NaiveDate) -> Result<Option<String>, LedgerError>;
+}
+
+/// What a telling of an alarm is kept under.
+pub fn telling_of_alarm(id: i64) -> String {
+    format!("alarm/{id}")
+}
+
+/// What a telling of a digest is kept under.
+pub fn telling_of_digest(day: chrono::NaiveDate) -> String {
+    format!("digest/{day}")
+}
+
+/// A row of the table of alarms.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) standing: Standing,
+    pub(crate) owner: String,
+    pub(crate) seen_at: Timestamp,
+}
+
+impl Row {
+    pub(crate) fn read(
+        (id, owner, raised_at, seen_at, ended_at): (i64, String, i64, i64, Option<i64>),
+        body: &str,
+        seen_by: Option<&str>,
+    ) -> Result<Self, LedgerError> {
+        let corrupt = |e: serde_json::Error| LedgerError::Corrupt {
+            table: "alarms",
+            key: id.to_string(),
+            reason: e.to_string(),
+        };
+        let alarm: Alarm = serde_json::from_str(body).map_err(corrupt)?;
+        let acknowledged: Option<Acknowledged> =
+            seen_by.map(serde_json::from_str).transpose().map_err(corrupt)?;
+        let (raised_at, ended_at) = (Timestamp(raised_at), ended_at.map(Timestamp));
+        let standing = Standing { id, alarm, raised_at, ended_at, acknowledged };
+        Ok(Self { standing, owner, seen_at: Timestamp(seen_at) })
+    }
+}
+
+/// What is to be written of what was found, beside those that are open.
+pub(crate) fn change(open: &[Row], found: &Found, now: Timestamp) -> Change {
+    let open: Vec<Open> = open
+        .iter()
+        .map(|row| Open {
+            id: row.standing.id,
+            alarm: row.standing.alarm.clone(),
+            owner: row.owner.clone(),
+            seen_at: row.seen_at,
+        })
+        .collect();
+    compare(&open, found.hold.clone(), &found.owner, now)
+}
+
+/// An alarm that was just raised.
+pub(crate) fn raised(id: i64, alarm: Alarm, now: Timestamp) -> Standing {
+    Standing { id, alarm, raised_at: now, ended_at: None, acknowledged: None }
+}
+
+/// The open ones of these numbers, ended now.
+pub(crate) fn ended(open: Vec<Row>, ids: &[i64], now: Timestamp) -> Vec<Standing> {
+    let ended = |row: Row| Standing { ended_at: Some(now), ..row.standing };
+    open.into_iter().filter(|row| ids.contains(&row.standing.id)).map(ended).collect()
+}
+
+/// The event of an acknowledgement.
+pub(crate) fn acknowledged(standing: &Standing, seen: &Acknowledged) -> LedgerEvent {
+    let body = json!({ "alarm": standing.id, "key": standing.alarm.key(), "reason": seen.reason });
+    LedgerEvent { at: seen.at, what: "alarm_acknowledged".into(), by: seen.by.to_string(), body }
+}
+
+/// The text of a phase, as it is stored.
+pub(crate) fn phase_text(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Raised => "raised",
+        Phase::Again => "again",
+        Phase::Ended => "ended",
+    }
+}
+
+/// What was told, from what is stored.
+pub(crate) fn told(
+    what: &str,
+    phase: Option<&str>,
+    at: Option<i64>,
+) -> Result<Option<(Phase, Timestamp)>, LedgerError> {
+    let (Some(phase), Some(at)) = (phase, at) else { return Ok(None) };
+    let known = [Phase::Raised, Phase::Again, Phase::Ended];
+    let phase = known.into_iter().find(|known| phase_text(*known) == phase);
+    let phase = phase.ok_or_else(|| LedgerError::Corrupt {
+        table: "tellings",
+        key: what.to_owned(),
+        reason: "no phase".to_owned(),
+    })?;
+    Ok(Some((phase, Timestamp(at))))
+}
+
+/// An error as it is kept.
+pub(crate) fn error_text(error: &str) -> String {
+    error.chars().take(ERROR_MAX).collect()
+}
+
+/// The code of a parked job.
+pub(crate) fn parked() -> i16 {
+    code(StateName::Parked)
+}
+
+/// What stands in an event after which a job is parked, and in no other.
+pub(crate) const PARKED_EVENT: &str = "\"state\":\"parked\"";
+
+/// The page that these make.
+pub(crate) fn page(records: Vec<WatchedRecord>, ids: &[i64]) -> WatchedPage {
+    let next = ids.last().filter(|_| ids.len() >= WATCHED_MAX).map(|id| DeletionId(*id));
+    WatchedPage { records, next }
+}
+
+/// A page of alarms, newest first, of which one more than asked for was read.
+pub(crate) fn alarm_page(mut items: Vec<AlarmView>, limit: u32) -> Page<AlarmView> {
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(|view| view.standing.id.to_string());
+    Page { items, next }
+}

@@ -1,0 +1,174 @@
+//! Finding what may alarm, and what is ahead. All of it are hints: nothing is decided on it.
+use std::collections::BTreeMap;
+
+use sexton_model::alarm::hold;
+use sexton_model::audit::AuditEvent;
+use sexton_model::deletion::Deletion;
+use sexton_model::digest::{Ahead, HeldBy, Still};
+use sexton_model::job::{Blocker, JobKind, Stage};
+use sexton_model::plan::Plan;
+use sexton_model::time::Day;
+use sexton_model::{DeletionId, JobId, Timestamp};
+
+use super::codes::{self, corrupt};
+use super::connection::{Bind, Db, Row, rows, store};
+use super::load::{Bodies, load};
+use crate::alarms::{self, WATCHED_MAX};
+use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
+
+/// The first half by the index of what is watched: without its name the planner would read every live record.
+const WATCHED: &str = "SELECT id FROM ( \
+       SELECT id FROM (SELECT r.deletion_id AS id FROM records AS r INDEXED BY records_watched \
+         CROSS JOIN deletions AS d ON d.id = r.deletion_id AND d.live WHERE r.deletion_id > ?1 \
+         AND (instr(r.body, '\"gone_by\":\"') > 0 OR instr(r.body, '\"criticality\":\"credential\"') > 0) \
+         ORDER BY r.deletion_id LIMIT ?2) \
+       UNION SELECT id FROM (SELECT deletion_id AS id FROM jobs WHERE locks AND state = ?3 AND deletion_id > ?1 \
+         ORDER BY deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
+const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
+     ORDER BY seq DESC LIMIT 1";
+/// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
+/// are over there are many.
+const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
+       CASE WHEN j.locks THEN 0 ELSE max(0, (j.due_at - ?1) / ?2) END, count(*) \
+     FROM (SELECT id, deletion_id, locks, rank, due_at FROM jobs WHERE queued AND due_at < ?1 + ?2 * ?3 \
+       UNION ALL SELECT id, deletion_id, locks, rank, due_at FROM jobs WHERE held \
+       UNION ALL SELECT id, deletion_id, locks, rank, due_at FROM jobs \
+         WHERE locks AND NOT queued AND state IN (2, 3, 4)) AS j \
+     JOIN deletions AS d ON d.id = j.deletion_id JOIN records AS r ON r.deletion_id = d.id WHERE j.rank > 0 \
+     GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT ?4";
+const HELD: &str = "SELECT j.id, j.resource, r.scope, j.due_at, j.reason FROM jobs AS j \
+     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held ORDER BY j.due_at, j.id LIMIT ?";
+const HELD_BY: &str = "SELECT r.scope, json_extract(j.reason, '$.by'), count(*) FROM jobs AS j \
+     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
+
+/// Live records that may alarm, behind `after`.
+pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerError> {
+    let doing = "looking for what may alarm";
+    let mut bind = Bind::default();
+    bind.add(after.0).add(WATCHED_MAX as i64).add(i64::from(alarms::parked()));
+    let mut ids: Vec<i64> = Vec::new();
+    for row in rows(db, doing, WATCHED, bind)? {
+        ids.push(row.try_get(0).map_err(store(doing))?);
+    }
+    let all: Vec<DeletionId> = ids.iter().copied().map(DeletionId).collect();
+    let found = match deletions(db, &all) {
+        Err(error) if error.spoilt() => one_by_one(db, &all)?,
+        other => other?,
+    };
+    let mut records = Vec::with_capacity(found.len());
+    for deletion in found.into_values() {
+        let parked = hold::parked(&deletion).is_some();
+        let parked_at = if parked { parked_at(db, deletion.id)? } else { None };
+        records.push(WatchedRecord { deletion, parked_at });
+    }
+    Ok(alarms::page(records, &ids))
+}
+
+fn deletions(db: &Db, ids: &[DeletionId]) -> Result<BTreeMap<DeletionId, Deletion>, LedgerError> {
+    let found = load(db, ids, &mut Bodies::new(ids.len()))?;
+    Ok(found.into_iter().map(|(id, (deletion, _))| (id, deletion)).collect())
+}
+
+/// What cannot be read fails alone: the others alarm all the same.
+fn one_by_one(db: &Db, ids: &[DeletionId]) -> Result<BTreeMap<DeletionId, Deletion>, LedgerError> {
+    let mut found = BTreeMap::new();
+    for id in ids {
+        match deletions(db, std::slice::from_ref(id)) {
+            Err(error) if error.spoilt() => {
+                tracing::error!(deletion = %id, %error, "nobody knows whether it alarms");
+            }
+            other => found.extend(other?),
+        }
+    }
+    Ok(found)
+}
+
+/// When it was parked last.
+fn parked_at(db: &Db, id: DeletionId) -> Result<Option<Timestamp>, LedgerError> {
+    let doing = "reading since when a job is parked";
+    let mut bind = Bind::default();
+    bind.add(id.0).add(alarms::PARKED_EVENT.to_owned());
+    let event = |row: &Row| {
+        let text: &str = row.try_get(0).map_err(store(doing))?;
+        codes::body::<AuditEvent>("audit", id, text).map(|event| event.at)
+    };
+    rows(db, doing, PARKED_AT, bind)?.first().map(event).transpose()
+}
+
+/// What is due within so many days, or under way.
+pub(super) fn ahead(db: &Db, now: Timestamp, (day, days): (Day, u8)) -> Result<Vec<Ahead>, LedgerError> {
+    let doing = "counting what is ahead";
+    let mut bind = Bind::default();
+    bind.add(now.0).add(i64::try_from(day.length_ms().saturating_mul(1000)).unwrap_or(i64::MAX));
+    bind.add(i64::from(days)).add(alarms::GROUPS_MAX);
+    let mut plans: BTreeMap<i64, [i32; 5]> = BTreeMap::new();
+    let mut found = Vec::new();
+    for row in rows(db, doing, AHEAD, bind)? {
+        let plan: i64 = row.try_get(1).map_err(store(doing))?;
+        let offsets = match plans.get(&plan) {
+            Some(offsets) => *offsets,
+            None => *plans.entry(plan).or_insert(offsets(db, plan)?),
+        };
+        let scope: &str = row.try_get(0).map_err(store(doing))?;
+        let slot: i64 = row.try_get(2).map_err(store(doing))?;
+        let stage = usize::try_from(slot).ok().and_then(|slot| Stage::ALL.get(slot).copied());
+        let (day, count): (i64, i64) =
+            (row.try_get(4).map_err(store(doing))?, row.try_get(5).map_err(store(doing))?);
+        found.push(Ahead {
+            scope: scope.parse().map_err(|_| corrupt("records", scope, "not a scope"))?,
+            stage: stage.ok_or_else(|| corrupt("jobs", slot, "not a stage"))?,
+            begun: row.try_get(3).map_err(store(doing))?,
+            day: u8::try_from(day).unwrap_or(u8::MAX),
+            offsets,
+            count: u64::try_from(count).unwrap_or(0),
+        });
+    }
+    Ok(found)
+}
+
+fn offsets(db: &Db, plan: i64) -> Result<[i32; 5], LedgerError> {
+    let doing = "reading a plan";
+    let mut bind = Bind::default();
+    bind.add(plan);
+    let row = super::connection::row(db, doing, "SELECT body FROM plans WHERE number = ?", bind)?;
+    let plan: Plan = codes::body("plans", plan, row.try_get(0).map_err(store(doing))?)?;
+    Ok(plan.stages.map(|stage| stage.offset_days))
+}
+
+/// What is held.
+pub(super) fn held(db: &Db) -> Result<HeldJobs, LedgerError> {
+    let doing = "reading what is held";
+    let mut bind = Bind::default();
+    bind.add(HELD_READ as i64);
+    let longest = rows(db, doing, HELD, bind)?.iter().map(still).collect::<Result<_, _>>()?;
+    let mut bind = Bind::default();
+    bind.add(alarms::GROUPS_MAX);
+    let held_by = |row: &Row| {
+        let scope: &str = row.try_get(0).map_err(store(doing))?;
+        let by: Option<String> = row.try_get(1).map_err(store(doing))?;
+        let count: i64 = row.try_get(2).map_err(store(doing))?;
+        Ok(HeldBy {
+            scope: scope.parse().map_err(|_| corrupt("records", scope, "not a scope"))?,
+            by: by.unwrap_or_default(),
+            count: u64::try_from(count).unwrap_or(0),
+        })
+    };
+    let by = rows(db, doing, HELD_BY, bind)?.iter().map(held_by).collect::<Result<_, LedgerError>>()?;
+    Ok(HeldJobs { longest, by })
+}
+
+fn still(row: &Row) -> Result<Still, LedgerError> {
+    let doing = "reading what is held";
+    let job = JobId(row.try_get(0).map_err(store(doing))?);
+    let resource: &str = row.try_get(1).map_err(store(doing))?;
+    let scope: &str = row.try_get(2).map_err(store(doing))?;
+    let why: Blocker = codes::body("jobs", job, row.try_get(4).map_err(store(doing))?)?;
+    Ok(Still {
+        deletion: job.deletion(),
+        resource: resource.parse().map_err(|_| corrupt("jobs", job, "not a resource"))?,
+        scope: scope.parse().map_err(|_| corrupt("records", job, "not a scope"))?,
+        job: JobKind::from_slot(job.slot()).ok_or_else(|| corrupt("jobs", job, "not a job"))?,
+        since: row.try_get::<Option<i64>>(3).map_err(store(doing))?.map(Timestamp),
+        why: why.to_string(),
+    })
+}

@@ -1,0 +1,258 @@
+//! Which alarms hold: from facts, by rules, at a moment.
+use crate::alarm::{Alarm, AlarmKind, Holding, Subject};
+use crate::belts::Pause;
+use crate::belts::budget::{Exceeded, Group};
+use crate::belts::one_shot::OneShot;
+use crate::checkpoint::Review;
+use crate::deletion::{Deletion, RecordStatus};
+use crate::job::{Job, JobState, Stage};
+use crate::outlook;
+use crate::resource::Criticality;
+use crate::step;
+use crate::time::{Day, Timestamp, add_days};
+
+/// Who pauses without being asked.
+const COORDINATOR: &str = "coordinator";
+/// A job that is parked for longer alarms, in milliseconds: somebody looks at what is parked each day.
+pub const PARKED_MS: u64 = 24 * 3_600_000;
+/// Policy days after its due date before which no credential is overdue, unless configured.
+pub const CREDENTIAL_DAYS: u16 = 1;
+
+/// What the configuration says of alarms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A credential is overdue so many policy days after its due date, but not before its plan would have it gone.
+    pub credential_days: u16,
+    /// A job that is parked for longer alarms, in milliseconds.
+    pub parked_ms: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { credential_days: CREDENTIAL_DAYS, parked_ms: PARKED_MS }
+    }
+}
+
+/// When one looks, and by which rules.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// What a day is.
+    pub day: Day,
+    /// The configuration's.
+    pub rules: Rules,
+}
+
+/// A batch that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchFact {
+    /// Its number.
+    pub batch: i64,
+    /// What its members have in common.
+    pub group: Group,
+    /// Since when.
+    pub frozen_at: Timestamp,
+    /// Why it may not begin.
+    pub exceeded: Exceeded,
+    /// How many wait.
+    pub waiting: u64,
+}
+
+impl BatchFact {
+    /// Whether somebody has to approve it: by itself it never fits.
+    pub fn needs_approval(&self) -> bool {
+        self.waiting > self.exceeded.limit.most
+    }
+}
+
+/// What the job table says of all deletions together.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Batches that wait.
+    pub batches: Vec<BatchFact>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
+    /// Overrides.
+    pub one_shots: Vec<OneShot>,
+    /// A review that is open.
+    pub review: Option<Review>,
+}
+
+impl Facts {
+    /// The alarms that hold because of them.
+    pub fn alarms(&self, now: Timestamp, holding: &mut Holding) {
+        if let Some(review) = &self.review {
+            holding.add(Alarm::new(
+                AlarmKind::Review,
+                None,
+                Subject::Ledger,
+                format!("nothing is ordered: the job table went back in time ({})", review.behind),
+                "sexton review shows what it may have forgotten; compare, then sexton review --accept",
+            ));
+        }
+        for batch in self.batches.iter().filter(|batch| batch.needs_approval()) {
+            let BatchFact { batch: number, group, exceeded, waiting, .. } = batch;
+            let text = format!(
+                "{waiting} of {} in {} wait before {}: {exceeded}",
+                group.kind, group.scope, group.stage
+            );
+            holding.add(Alarm::new(
+                AlarmKind::FrozenBatch,
+                Some(group.scope.clone()),
+                Subject::Batch { batch: *number },
+                text,
+                format!(
+                    "sexton batches {number} shows who is in it; cancel what does not belong, or have somebody who \
+                     requested none of it approve it"
+                ),
+            ));
+        }
+        // Nobody else is called so: see the reserved names of tokens.
+        let by_itself = |pause: &&Pause| pause.by.as_str() == COORDINATOR && pause.covers.scope.is_some();
+        for pause in self.pauses.iter().filter(by_itself) {
+            holding.add(Alarm::new(
+                AlarmKind::ForeignDeletions,
+                pause.covers.scope.clone(),
+                Subject::Pause { pause: pause.id },
+                format!("paused: {}", pause.reason),
+                format!(
+                    "find out who deletes (sexton census lists what is missing); sexton resume {} once it is known",
+                    pause.id
+                ),
+            ));
+        }
+        for one in self.one_shots.iter().filter(|one| one.break_glass && one.until > now) {
+            holding.add(Alarm::new(
+                AlarmKind::BrokenGlass,
+                None,
+                Subject::Override { id: one.id },
+                format!("{one}; {} of {} may begin until {}", one.stage, one.deletion, one.until),
+                format!("ask {} whether it is meant; sexton override --take-back {} if not", one.by, one.id),
+            ));
+        }
+    }
+}
+
+/// That a coordinator orders nothing because its witness could not be kept for so many seconds.
+pub fn orders_stopped(name: &str, stale_s: u64) -> Alarm {
+    // The number of seconds would make it another text each time.
+    let minutes = stale_s / 60;
+    Alarm::new(
+        AlarmKind::OrdersStopped,
+        None,
+        Subject::Coordinator { name: name.to_owned() },
+        format!(
+            "the coordinator {name} orders nothing: its witness could not be kept for more than {minutes} min"
+        ),
+        "look whether the disk of the witness is full or gone; it goes on by itself",
+    )
+}
+
+/// That a process cannot reach the job table.
+pub fn job_table(name: &str, why: &str) -> Alarm {
+    Alarm::new(
+        AlarmKind::JobTable,
+        None,
+        Subject::Coordinator { name: name.to_owned() },
+        format!("the coordinator {name} cannot reach the job table: {why}"),
+        "look at the database and at the way to it; nothing is deleted meanwhile, and it goes on by itself",
+    )
+}
+
+/// Whether nothing of it is left: its data is destroyed, and nothing was let pass that may remain.
+pub fn gone(d: &Deletion) -> bool {
+    let done = |stage: Stage| d.stage_job(stage).is_some_and(|job| matches!(job.state, JobState::Done));
+    let last = if d.plan.stage(Stage::Purge).steps.is_empty() { Stage::Hard } else { Stage::Purge };
+    done(last) && d.may_remain().is_empty()
+}
+
+/// The end of the day by which it has to be gone, if that was asked for.
+pub fn gone_by_end(d: &Deletion, day: Day) -> Option<Timestamp> {
+    d.record.gone_by.map(|date| outlook::end_of(d, date, day))
+}
+
+/// From when on it is overdue, if it is a credential: the configured days after its due date, but not before its plan
+/// would have had it gone.
+pub fn overdue_from(d: &Deletion, at: &Moment) -> Option<Timestamp> {
+    if d.record.resource.criticality != Criticality::Credential {
+        return None;
+    }
+    let zone = d.record.due.zone.0;
+    let due = add_days(d.date_of(Stage::Soft, at.day), i32::from(at.rules.credential_days), zone, at.day);
+    let planned = add_days(d.date_of(Stage::Purge, at.day), 1, zone, at.day);
+    Some(due.max(planned))
+}
+
+/// The job that is parked, and why.
+pub fn parked(d: &Deletion) -> Option<(&Job, &str)> {
+    d.jobs.iter().find_map(|job| match &job.state {
+        JobState::Parked { reason } => Some((job, reason.as_str())),
+        _ => None,
+    })
+}
+
+/// Why it is not gone, in some words.
+pub fn standstill(d: &Deletion) -> String {
+    let job = d.jobs.iter().find(|job| !job.state.name().over());
+    let Some(job) = job else { return "every stage is over".to_owned() };
+    let why = match &job.state {
+        JobState::Held { by, .. } | JobState::Ready { blocked: Some(by), .. } => format!(": {by}"),
+        JobState::Waiting { reason, .. } | JobState::Parked { reason } => format!(": {reason}"),
+        JobState::Scheduled { due_at: Some(due_at) } => format!(", due {due_at}"),
+        _ => String::new(),
+    };
+    format!("{} is {}{why}", job.kind, job.state.name())
+}
+
+/// The alarms that hold because of one live deletion; `parked_at`: since when its job is parked, as far as that is known.
+pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> Vec<Alarm> {
+    let mut alarms = Vec::new();
+    let (resource, scope) = (&d.record.resource.id, &d.record.resource.scope);
+    let mut add = |kind, text: String, todo: String| {
+        let subject = Subject::Deletion { deletion: d.id, resource: resource.clone() };
+        alarms.push(Alarm::new(kind, Some(scope.clone()), subject, text, todo));
+    };
+    // Whoever cancels does not want it gone any more.
+    let wanted = d.status == RecordStatus::Live && !gone(d);
+    if let Some(date) = d.record.gone_by.filter(|_| wanted)
+        && gone_by_end(d, at.day).is_some_and(|end| at.now >= end)
+    {
+        let text = format!("{resource} should be gone by {date} and is not: {}", standstill(d));
+        add(AlarmKind::MissedGoneBy, text, way_on(d));
+    }
+    if wanted && overdue_from(d, at).is_some_and(|from| at.now >= from) {
+        let due = d.record.due.date;
+        let text =
+            format!("the credential {resource} was due on {due}, and may still be good: {}", standstill(d));
+        add(AlarmKind::OverdueCredential, text, way_on(d));
+    }
+    if let Some((job, reason)) = parked(d) {
+        let refused = d.step_at(job).is_some_and(|(_, _, step)| step::is_refusal(&step.name, reason));
+        let long = parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
+        if refused {
+            let text = format!("{} of {resource} is parked: {reason}", job.kind);
+            add(AlarmKind::Refused, text, refusal_way_on(d));
+        } else if long {
+            let text = format!(
+                "{} of {resource} is parked since {}: {reason}",
+                job.kind,
+                parked_at.unwrap_or_default()
+            );
+            add(AlarmKind::Parked, text, way_on(d));
+        }
+    }
+    alarms
+}
+
+fn way_on(d: &Deletion) -> String {
+    format!("sexton show {} says what it waits for, and which ways there are on", d.id)
+}
+
+fn refusal_way_on(d: &Deletion) -> String {
+    let id = d.id;
+    format!(
+        "look whether it is still the same one (sexton show {id}); if somebody else's is there, sexton cancel {id}; \
+         sexton retry {id} once it is put right"
+    )
+}

@@ -1,0 +1,354 @@
+//! Which alarms hold, what changes, and what is told: tables.
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::hold::BatchFact;
+use super::telling::{AGAIN_MS, OWNER_SILENT_MS, Open, back_off_ms};
+use super::*;
+use crate::belts::budget::{Counted, Exceeded, Group, Limit};
+use crate::belts::one_shot::{OneShot, Passable};
+use crate::belts::{Pause, PauseSelector};
+use crate::checkpoint::{Behind, Mark, Review};
+use crate::decide::test_plan;
+use crate::deletion::{Deletion, Due, Record, RecordStatus, Waiver, WaiverClaim};
+use crate::job::{Blocker, JobState, Stage};
+use crate::time::{Day, start_of};
+
+pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
+
+pub(crate) fn on(date: &str) -> Timestamp {
+    start_of(date.parse().unwrap(), chrono_tz::Europe::Berlin)
+}
+
+/// Due on 10 December; its plan would have it gone on the 18th.
+pub(crate) fn record(id: i64, criticality: &str, gone_by: Option<&str>) -> Deletion {
+    let resource = json!({
+        "id": format!("vm/web{id:02}"), "scope": "tenants/acme", "identity": { "uuid": "1" },
+        "criticality": criticality,
+    });
+    let record = Record {
+        resource: serde_json::from_value(resource).unwrap(),
+        due: Due {
+            date: "2026-12-10".parse().unwrap(),
+            zone: "Europe/Berlin".parse().unwrap(),
+            moment: None,
+        },
+        gone_by: gone_by.map(|date| date.parse().unwrap()),
+        requested_by: "platform".parse().unwrap(),
+        reason: "no longer needed".into(),
+        created_at: on("2026-11-20"),
+    };
+    Deletion::draw_up(DeletionId(id), record, Arc::new(test_plan()), Day::Calendar).unwrap()
+}
+
+pub(crate) fn at(now: Timestamp) -> Moment {
+    Moment { now, day: Day::Calendar, rules: Rules::default() }
+}
+
+fn set(d: &mut Deletion, stage: Stage, state: JobState) {
+    let job = d.jobs.iter_mut().find(|job| job.id.slot() == stage.index()).unwrap();
+    job.state = state;
+}
+
+pub(crate) fn park(d: &mut Deletion, stage: Stage, reason: &str) {
+    for before in Stage::ALL.into_iter().filter(|before| *before < stage) {
+        set(d, before, JobState::Done);
+    }
+    set(d, stage, JobState::Parked { reason: reason.into() });
+}
+
+fn kinds(d: &Deletion, parked_at: Option<Timestamp>, now: Timestamp) -> Vec<AlarmKind> {
+    of_deletion(d, parked_at, &at(now)).into_iter().map(|alarm| alarm.kind).collect()
+}
+
+#[test]
+fn names_are_the_ones_that_are_stored() {
+    for kind in AlarmKind::ALL {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
+    }
+    let words: BTreeSet<&str> = AlarmKind::ALL.iter().map(|kind| kind.word()).collect();
+    assert_eq!(words.len(), AlarmKind::ALL.len());
+}
+
+#[test]
+fn a_date_that_has_passed_alarms_whatever_the_reason() {
+    let mut d = record(1, "reproducible", Some("2026-12-20"));
+    let (before, after) = (Timestamp(on("2026-12-21").0 - 1), on("2026-12-21"));
+    assert_eq!(kinds(&d, None, before), [], "it has until the end of that day");
+    for state in [
+        JobState::Scheduled { due_at: Some(after) },
+        JobState::Held { due_at: after, by: Blocker::Hold { what: "legal: kept".into() } },
+        JobState::Held { due_at: after, by: Blocker::Pause { pause: 1, what: "ops: stop".into() } },
+        JobState::Ready { since: after, blocked: None },
+        JobState::Waiting { until: after, reason: "no answer".into() },
+        JobState::Parked { reason: "ops: I look at it".into() },
+    ] {
+        set(&mut d, Stage::Announce, state.clone());
+        assert_eq!(kinds(&d, None, after), [AlarmKind::MissedGoneBy], "{state:?}");
+    }
+    let alarm = of_deletion(&d, None, &at(after)).remove(0);
+    assert!(alarm.text.contains("gone by 2026-12-20") && alarm.text.contains("I look at it"), "{alarm:?}");
+    assert_eq!((alarm.key().as_str(), alarm.scope.unwrap().as_str()), ("missed_gone_by/d-1", "tenants/acme"));
+    d.status = RecordStatus::Restoring;
+    assert_eq!(kinds(&d, None, after), [], "whoever cancels does not want it gone");
+}
+
+#[test]
+fn what_is_gone_alarms_no_more_unless_something_may_remain() {
+    let mut d = record(1, "credential", Some("2026-12-20"));
+    let late = on("2027-02-01");
+    assert_eq!(kinds(&d, None, late), [AlarmKind::MissedGoneBy, AlarmKind::OverdueCredential]);
+    for stage in [Stage::Announce, Stage::Soft, Stage::Hard] {
+        set(&mut d, stage, JobState::Done);
+        assert_eq!(kinds(&d, None, late).len(), 2, "{stage}");
+    }
+    set(&mut d, Stage::Purge, JobState::Done);
+    assert_eq!(kinds(&d, None, late), []);
+    d.waivers.push(Waiver {
+        slot: Stage::Hard.index(),
+        step: 0,
+        claim: WaiverClaim::MayRemain,
+        by: "ops".parse().unwrap(),
+        evidence: "the server is gone".into(),
+        at: late,
+        untouched: false,
+        shown: None,
+    });
+    assert!(!d.may_remain().is_empty());
+    assert_eq!(kinds(&d, None, late).len(), 2, "a key that may be good is not gone");
+}
+
+#[test]
+fn a_credential_is_overdue_when_its_plan_would_have_had_it_gone() {
+    let d = record(1, "credential", None);
+    let overdue = on("2026-12-19");
+    assert_eq!(kinds(&d, None, Timestamp(overdue.0 - 1)), []);
+    assert_eq!(kinds(&d, None, overdue), [AlarmKind::OverdueCredential]);
+    assert_eq!(kinds(&record(1, "reproducible", None), None, on("2027-12-01")), [], "others may wait");
+    // Or later, if that is configured.
+    let rules = Rules { credential_days: 30, ..Rules::default() };
+    let then = |date: &str| of_deletion(&d, None, &Moment { rules, ..at(on(date)) }).len();
+    assert_eq!((then("2027-01-08"), then("2027-01-09")), (0, 1));
+}
+
+#[test]
+fn a_refusal_alarms_at_once_and_what_is_parked_after_a_day() {
+    let mut d = record(1, "reproducible", None);
+    let (step, now) = (d.plan.stage(Stage::Soft).steps[0].name.clone(), on("2026-12-10"));
+    let ago = |ms: u64| Some(Timestamp(now.0 - i64::try_from(ms * 1000).unwrap()));
+    park(&mut d, Stage::Soft, &crate::step::refusal(&step, "another uuid is there"));
+    assert_eq!(kinds(&d, ago(0), now), [AlarmKind::Refused]);
+    assert_eq!(kinds(&d, ago(DAY_MS), now), [AlarmKind::Refused], "once");
+    park(&mut d, Stage::Soft, "another.step refused: it says so");
+    assert_eq!(kinds(&d, ago(0), now), [], "that is not what its own step was answered");
+    assert_eq!(kinds(&d, ago(DAY_MS - 1), now), []);
+    assert_eq!(kinds(&d, ago(DAY_MS), now), [AlarmKind::Parked]);
+    assert_eq!(kinds(&d, None, now), [], "nobody knows since when");
+}
+
+fn batch(number: i64, waiting: u64, most: u64) -> BatchFact {
+    let group =
+        Group { scope: "tenants/acme".parse().unwrap(), kind: "vm".parse().unwrap(), stage: Stage::Announce };
+    let limit = Limit { counted: Counted::Everywhere, most, days: 1, uncounted: false };
+    BatchFact {
+        batch: number,
+        group,
+        frozen_at: Timestamp(0),
+        exceeded: Exceeded { members: waiting, used: 0, limit },
+        waiting,
+    }
+}
+
+fn pause(id: i64, by: &str, scope: Option<&str>) -> Pause {
+    let scope = scope.map(|scope| scope.parse().unwrap());
+    let covers = PauseSelector { scope, ..PauseSelector::default() };
+    Pause { id, covers, by: by.parse().unwrap(), reason: "3 are gone".into(), since: Timestamp(0) }
+}
+
+fn one_shot(id: i64, break_glass: bool, until: i64) -> OneShot {
+    OneShot {
+        id,
+        deletion: DeletionId(1),
+        stage: Stage::Hard,
+        belt: Passable::Window,
+        by: "eva".parse().unwrap(),
+        reason: "fire".into(),
+        since: Timestamp(0),
+        until: Timestamp(until),
+        break_glass,
+    }
+}
+
+#[test]
+fn what_holds_for_all_alarms() {
+    let mark = Mark::default();
+    let behind = Behind { known: Mark { number: 9, ..mark }, found: mark, missing: Vec::new() };
+    let facts = Facts {
+        batches: vec![batch(1, 6, 5), batch(2, 5, 5)],
+        pauses: vec![pause(1, "coordinator", Some("tenants/acme")), pause(2, "ops", Some("tenants/acme"))],
+        one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
+        review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
+    };
+    let mut holding = Holding::default();
+    facts.alarms(Timestamp(10), &mut holding);
+    let keys: Vec<String> = holding.finish().iter().map(Alarm::key).collect();
+    let expected =
+        ["review/ledger", "foreign_deletions/pause/1", "broken_glass/override/1", "frozen_batch/batch/1"];
+    assert_eq!(
+        keys, expected,
+        "the worst first; a batch that will fit, and what people pause, is nobody's alarm"
+    );
+    let mut nothing = Holding::default();
+    Facts::default().alarms(Timestamp(10), &mut nothing);
+    assert_eq!(nothing.finish(), []);
+}
+
+fn alarm(kind: AlarmKind, id: i64, scope: &str, text: &str) -> Alarm {
+    let resource = format!("vm/web{id:02}").parse().unwrap();
+    let subject = Subject::Deletion { deletion: DeletionId(id), resource };
+    Alarm::new(kind, Some(scope.parse().unwrap()), subject, text, "look")
+}
+
+#[test]
+fn many_of_one_kind_in_one_scope_are_told_as_one() {
+    let most = i64::try_from(TOGETHER).unwrap();
+    let of = |count: i64| {
+        let mut holding = Holding::default();
+        (1..=count).for_each(|id| holding.add(alarm(AlarmKind::Parked, id, "a", "x")));
+        holding.add(alarm(AlarmKind::Parked, 9999, "b", "x"));
+        holding.finish()
+    };
+    assert_eq!(of(most).len(), TOGETHER + 1);
+    let many = of(most + 1);
+    assert_eq!(many.iter().map(Alarm::key).collect::<Vec<_>>(), ["parked/scope/a", "parked/d-9999"]);
+    assert!(
+        many[0]
+            .text
+            .starts_with("21 deletions have been parked for more than a day in a: d-1 (vm/web01), d-2"),
+        "{}",
+        many[0].text
+    );
+    assert!(many[0].text.ends_with("and 16 more"), "{}", many[0].text);
+}
+
+#[test]
+fn there_are_never_more_than_so_many_and_the_last_one_says_so() {
+    let mut holding = Holding::default();
+    for scope in 0..OPEN_MAX + 10 {
+        holding.add(alarm(AlarmKind::Parked, 1, &format!("s{scope}"), "x"));
+    }
+    holding.add(alarm(AlarmKind::Refused, 2, "z", "x"));
+    let all = holding.finish();
+    assert_eq!(all.len(), OPEN_MAX);
+    assert_eq!(all[0].kind, AlarmKind::Refused, "the worst is not left out");
+    let last = all.last().unwrap();
+    assert_eq!(last.kind, AlarmKind::TooMany);
+    assert!(last.text.starts_with("12 more alarms hold"), "{}", last.text);
+}
+
+fn open(id: i64, alarm: Alarm, owner: &str, seen_at: Timestamp) -> Open {
+    Open { id, alarm, owner: owner.into(), seen_at }
+}
+
+#[test]
+fn what_is_new_is_raised_once_and_what_does_not_hold_ends() {
+    let (now, zero) = (Timestamp(0).plus_ms(OWNER_SILENT_MS), Timestamp(0));
+    let [one, two, three] = [1, 2, 3].map(|id| alarm(AlarmKind::Parked, id, "a", "x"));
+    let there = [open(11, one.clone(), "", zero), open(12, two.clone(), "", zero)];
+    let change = compare(&there, vec![two.clone(), three.clone(), three.clone()], "", now);
+    assert_eq!((change.raise, change.again, change.end), (vec![three], vec![], vec![11]));
+    // In other words it is still the same.
+    let worse = Alarm { text: "y".into(), ..two.clone() };
+    let change = compare(&there, vec![one, worse.clone()], "", now);
+    assert_eq!(change, Change { again: vec![(12, worse)], ..Change::default() });
+}
+
+#[test]
+fn what_a_process_says_of_itself_is_ended_by_itself_or_when_it_is_silent() {
+    let mine = hold::orders_stopped("a", 60);
+    let there =
+        [open(1, mine.clone(), "a", Timestamp(0)), open(2, hold::orders_stopped("b", 60), "b", Timestamp(0))];
+    let soon = Timestamp(0).plus_ms(OWNER_SILENT_MS - 1);
+    let late = Timestamp(0).plus_ms(OWNER_SILENT_MS);
+    assert_eq!(compare(&there, vec![], "", soon), Change::default(), "others do not know");
+    assert_eq!(compare(&there, vec![], "a", soon).end, [1], "of itself alone");
+    assert_eq!(compare(&there, vec![mine.clone()], "a", late).again, [(1, mine)], "it says that it lives");
+    assert_eq!(compare(&there, vec![], "", late).end, [1, 2]);
+}
+
+fn standing(ended: bool, seen: Option<u64>) -> Standing {
+    Standing {
+        id: 1,
+        alarm: alarm(AlarmKind::Parked, 1, "a", "x"),
+        raised_at: Timestamp(0),
+        ended_at: ended.then_some(Timestamp(0)),
+        acknowledged: seen.map(|ms| Acknowledged {
+            by: "eva".parse().unwrap(),
+            at: Timestamp(0).plus_ms(ms),
+            reason: "on it".into(),
+        }),
+    }
+}
+
+#[test]
+fn what_is_told_when() {
+    let told = |phase, ms: u64| Telling {
+        tries: 1,
+        tried_at: Some(Timestamp(0)),
+        told: Some((phase, Timestamp(0).plus_ms(ms))),
+        ..Telling::default()
+    };
+    let new = Telling::default();
+    let (raised, again, ended) = (Some(Phase::Raised), Some(Phase::Again), Some(Phase::Ended));
+    for (what, standing, telling, after_ms, expected) in [
+        ("it is new", standing(false, None), new.clone(), 0, raised),
+        ("it was told", standing(false, None), told(Phase::Raised, 0), AGAIN_MS - 1, None),
+        ("a day has passed", standing(false, None), told(Phase::Raised, 0), AGAIN_MS, again),
+        ("and another one", standing(false, None), told(Phase::Again, AGAIN_MS), 2 * AGAIN_MS, again),
+        ("somebody has seen it", standing(false, Some(0)), new.clone(), 0, None),
+        ("and again after a week", standing(false, Some(0)), told(Phase::Raised, 0), ACKNOWLEDGED_MS, again),
+        ("its end is told", standing(true, None), told(Phase::Raised, 0), 0, ended),
+        ("also of what was seen", standing(true, Some(0)), told(Phase::Raised, 0), 0, ended),
+        ("once", standing(true, None), told(Phase::Ended, 0), AGAIN_MS, None),
+        ("it was over before anybody was told", standing(true, None), new, 0, ended),
+    ] {
+        assert_eq!(due(&standing, &telling, Timestamp(0).plus_ms(after_ms)), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_route_that_fails_is_tried_again_with_back_off_and_by_one_at_a_time() {
+    let now = Timestamp(0).plus_ms(1000);
+    let failed = |failures| Telling { tries: 1, failures, tried_at: Some(now), ..Telling::default() };
+    for failures in [1, 2, 7, u16::MAX] {
+        let wait = back_off_ms(failures);
+        let early = now.plus_ms(wait - 1);
+        assert_eq!(due(&standing(false, None), &failed(failures), early), None, "{failures}");
+        assert_eq!(
+            due(&standing(false, None), &failed(failures), now.plus_ms(wait)),
+            Some(Phase::Raised),
+            "{failures}"
+        );
+        assert!(due_once(&failed(failures), now.plus_ms(wait)) && !due_once(&failed(failures), early));
+    }
+    assert_eq!([1, 2, 3, 99].map(back_off_ms), [10_000, 20_000, 40_000, 900_000]);
+    let leased = Telling { tries: 1, lease_until: Some(now), ..Telling::default() };
+    assert_eq!(due(&standing(false, None), &leased, Timestamp(now.0 - 1)), None);
+    assert_eq!(due(&standing(false, None), &leased, now), Some(Phase::Raised), "whoever had it has died");
+    let told = Telling { told: Some((Phase::Raised, now)), ..Telling::default() };
+    assert!(!due_once(&told, Timestamp::MAX));
+}
+
+#[test]
+fn a_notice_says_what_to_do_and_reads_as_it_was_written() {
+    for (phase, ended) in [(Phase::Raised, false), (Phase::Again, false), (Phase::Ended, true)] {
+        let notice = Notice::of_alarm("l1", phase, standing(ended, None));
+        let text = serde_json::to_string(&notice).unwrap();
+        assert_eq!(serde_json::from_str::<Notice>(&text).unwrap(), notice);
+        assert_eq!(notice.text().contains("What to do now: look"), !ended);
+        assert_eq!(notice.text().contains("sexton alarms acknowledge 1"), !ended);
+        assert!(text.starts_with(r#"{"what":"alarm","ledger":"l1""#), "{text}");
+    }
+}

@@ -1,0 +1,120 @@
+//! What a digest is composed of.
+use crate::access::Extent;
+use crate::alarm::Standing;
+use crate::alarm::hold::{self, BatchFact, Moment};
+use crate::deletion::{Deletion, RecordStatus};
+use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
+use crate::time::Timestamp;
+
+/// A list that grows, of which the first are kept: those that stand longest.
+#[derive(Debug, Clone)]
+pub struct Longest<T> {
+    kept: Vec<(Timestamp, T)>,
+    count: u64,
+}
+
+impl<T> Default for Longest<T> {
+    fn default() -> Self {
+        Self { kept: Vec::new(), count: 0 }
+    }
+}
+
+impl<T> Longest<T> {
+    /// One more that stands since then.
+    pub fn add(&mut self, since: Timestamp, item: T) {
+        self.count += 1;
+        self.kept.push((since, item));
+        if self.kept.len() > LINES_MAX * 2 {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        self.kept.sort_by_key(|(since, _)| *since);
+        self.kept.truncate(LINES_MAX);
+    }
+
+    pub(super) fn finish(mut self) -> Listed<T> {
+        self.cut();
+        let items: Vec<T> = self.kept.into_iter().map(|(_, item)| item).collect();
+        Listed { more: self.count - items.len() as u64, items }
+    }
+}
+
+/// What a digest is composed of: only what whoever reads it may see is added.
+#[derive(Debug, Clone, Default)]
+pub struct Material {
+    /// What the job table counts.
+    pub ahead: Vec<Ahead>,
+    /// What earlier digests said was coming, one for each week that there is one for.
+    pub weeks: Vec<Vec<Coming>>,
+    /// Jobs that are held, the longest first: the first ones.
+    pub held: Vec<Still>,
+    /// How many are held, by what.
+    pub held_by: Vec<HeldBy>,
+    /// Batches that wait.
+    pub batches: Vec<BatchFact>,
+    /// Alarms that are open.
+    pub alarms: Vec<Standing>,
+    /// What was seen of the deletions that are watched.
+    pub watched: Watched,
+}
+
+/// What stands still or is overdue, of deletions that are looked at one by one.
+#[derive(Debug, Clone, Default)]
+pub struct Watched {
+    pub(super) parked: Longest<Still>,
+    pub(super) credentials: Longest<Overdue>,
+    pub(super) gone_by: Longest<Overdue>,
+}
+
+impl Watched {
+    /// Look at one deletion that is watched; `parked_at`: since when its job is parked, as far as that is known.
+    pub fn see(&mut self, d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) {
+        let resource = &d.record.resource;
+        let overdue = |since| Overdue {
+            deletion: d.id,
+            resource: resource.id.clone(),
+            scope: resource.scope.clone(),
+            since,
+            why: short(&hold::standstill(d)),
+        };
+        if d.status == RecordStatus::Live && !hold::gone(d) {
+            if let Some(since) = hold::overdue_from(d, at).filter(|since| at.now >= *since) {
+                self.credentials.add(since, overdue(since));
+            }
+            if let Some(since) = hold::gone_by_end(d, at.day).filter(|since| at.now >= *since) {
+                self.gone_by.add(since, overdue(since));
+            }
+        }
+        if let Some((job, reason)) = hold::parked(d) {
+            let still = Still {
+                deletion: d.id,
+                resource: resource.id.clone(),
+                scope: resource.scope.clone(),
+                job: job.kind,
+                since: parked_at,
+                why: short(reason),
+            };
+            // Of what nobody knows since when it stands, it is said first.
+            self.parked.add(parked_at.unwrap_or_default(), still);
+        }
+    }
+}
+
+impl Material {
+    /// Leave out what is outside, of all that is not added one by one.
+    pub fn keep(&mut self, extent: &Extent) {
+        if extent.is_everywhere() {
+            return;
+        }
+        self.ahead.retain(|ahead| extent.contains(&ahead.scope));
+        for week in &mut self.weeks {
+            week.retain(|coming| extent.contains(&coming.scope));
+        }
+        self.held.retain(|still| extent.contains(&still.scope));
+        self.held_by.retain(|held| extent.contains(&held.scope));
+        self.batches.retain(|batch| extent.contains(&batch.group.scope));
+        self.alarms.retain(|one| one.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope)));
+    }
+}

@@ -1,0 +1,130 @@
+//! A digest as people read it, in mail and on a terminal.
+use std::fmt::{self, Formatter, Write as _};
+
+use crate::digest::{AHEAD_DAYS, Coming, Digest, Listed, Outstanding, Overdue, Still};
+use crate::job::Stage;
+use crate::time::Timestamp;
+
+/// Lines of one list: a digest that nobody reads to its end is none. All that is kept is in its JSON.
+const SHOWN: usize = 20;
+
+impl Digest {
+    /// It in a line.
+    pub fn headline(&self) -> String {
+        let due: u64 = self.coming_stages.values().sum();
+        let mut parts = vec![format!("{due} stages due in {AHEAD_DAYS} days")];
+        let counted = |list: usize, more: u64| list as u64 + more;
+        for (count, what) in [
+            (counted(self.alarms.items.len(), self.alarms.more), "open alarms"),
+            (counted(self.credentials.items.len(), self.credentials.more), "overdue credentials"),
+            (counted(self.gone_by.items.len(), self.gone_by.more), "missed dates"),
+            (counted(self.parked.items.len(), self.parked.more), "parked"),
+            (counted(self.held.items.len(), self.held.more), "held"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        parts.join(", ")
+    }
+}
+
+pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Digest of {} ({}), made at {}", digest.day, digest.zone, minute(digest.made_at))?;
+    if let Some(length) = digest.rehearsal_day_ms {
+        writeln!(f, "REHEARSAL: a day lasts {length} ms")?;
+    }
+    writeln!(f, "{}", digest.headline())?;
+
+    list(f, "Open alarms, the worst first", &digest.alarms, |one| {
+        let seen =
+            one.acknowledged.as_ref().map(|seen| format!(" (seen by {})", seen.by)).unwrap_or_default();
+        format!("{}: {} {} since {}{seen}: {}", one.id, one.severity, one.kind, minute(one.since), one.text)
+    })?;
+    list(f, "Credentials that should be gone", &digest.credentials, overdue)?;
+    list(f, "Dates that were missed", &digest.gone_by, overdue)?;
+    list(f, "Batches that exceed a budget", &digest.batches, |one| {
+        let next = if one.needs_approval { "needs approval" } else { "waits for its turn" };
+        format!(
+            "batch {} {next} since {}: {} of {} in {} before {}: {}",
+            one.batch,
+            minute(one.since),
+            one.waiting,
+            one.kind,
+            one.scope,
+            one.stage,
+            one.why
+        )
+    })?;
+    ahead(digest, f)?;
+    list(f, "Parked, the longest first", &digest.parked, still)?;
+    let by: Vec<String> = digest.held_by.iter().map(|(by, count)| format!("{count} by {by}")).collect();
+    let title = match by.is_empty() {
+        true => "Held".to_owned(),
+        false => format!("Held ({}), the longest first", by.join(", ")),
+    };
+    list(f, &title, &digest.held, still)
+}
+
+fn ahead(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
+    writeln!(f, "\nDue in the next {AHEAD_DAYS} days, by scope and stage:")?;
+    if digest.coming.items.is_empty() {
+        return writeln!(f, "  nothing");
+    }
+    let mut scopes: Vec<(&str, String)> = Vec::new();
+    for Coming { scope, stage, count } in &digest.coming.items {
+        match scopes.last_mut() {
+            Some((last, line)) if *last == scope.as_str() => write!(line, ", {count} {stage}")?,
+            _ => scopes.push((scope.as_str(), format!("{count} {stage}"))),
+        }
+    }
+    for (scope, line) in scopes.iter().take(SHOWN) {
+        writeln!(f, "  {scope}: {line}")?;
+    }
+    let left = scopes.len().saturating_sub(SHOWN);
+    if left > 0 || digest.coming.more > 0 {
+        writeln!(f, "  and more: {left} scopes and {} lines", digest.coming.more)?;
+    }
+    let count = |stage: &Stage| digest.coming_stages.get(stage).map(|count| format!("{count} {stage}"));
+    let stages: Vec<String> = Stage::ALL.iter().filter_map(count).collect();
+    writeln!(f, "  in all: {}", stages.join(", "))?;
+    match digest.compared_weeks {
+        0 => writeln!(f, "\nThere is no digest of a week ago yet to compare that with."),
+        weeks => {
+            let title = format!("Stands out against {weeks} of the last weeks");
+            list(f, &title, &digest.stands_out, |one| {
+                let Outstanding { scope, stage, count, average_tenths } = one;
+                let place = scope.as_ref().map_or("all scopes".to_owned(), ToString::to_string);
+                let (whole, tenth) = (average_tenths / 10, average_tenths % 10);
+                format!("{place}: {count} {stage}, where a week has {whole}.{tenth}")
+            })
+        }
+    }
+}
+
+fn overdue(one: &Overdue) -> String {
+    format!("{} {} in {} since {}: {}", one.deletion, one.resource, one.scope, minute(one.since), one.why)
+}
+
+fn still(one: &Still) -> String {
+    let since = one.since.map(|since| format!(" since {}", minute(since))).unwrap_or_default();
+    format!("{} {} of {} in {}{since}: {}", one.deletion, one.job, one.resource, one.scope, one.why)
+}
+
+fn list<T>(f: &mut Formatter<'_>, title: &str, of: &Listed<T>, line: impl Fn(&T) -> String) -> fmt::Result {
+    if of.items.is_empty() && of.more == 0 {
+        return Ok(());
+    }
+    writeln!(f, "\n{title}:")?;
+    for one in of.items.iter().take(SHOWN) {
+        writeln!(f, "  {}", line(one))?;
+    }
+    match of.items.len().saturating_sub(SHOWN) as u64 + of.more {
+        0 => Ok(()),
+        more => writeln!(f, "  and {more} more"),
+    }
+}
+
+fn minute(at: Timestamp) -> String {
+    at.utc().format("%Y-%m-%d %H:%M UTC").to_string()
+}
