@@ -276,7 +276,7 @@ async fn records(lost: &mut Lost<'_>) {
     lost.on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
     let give = async |l: &dyn Ledger| Ok(l.give_one_shot(shot.clone()).await?.is_ok());
     let Note::Overridden(given) = lost.twice("override", give).await else { panic!("no override") };
-    let back = lost.twice("take back", async |l| l.take_back_one_shot(given.id, &ops()).await).await;
+    let back = lost.twice("take-back", async |l| l.take_back_one_shot(given.id, &ops()).await).await;
     assert_eq!(back, Note::TakenBack);
     for ceiling in Ceiling::ALL.into_iter().skip(1) {
         lost.on.ceiling(None, Some(ceiling)).await.unwrap();
