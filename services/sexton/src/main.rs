@@ -2,6 +2,7 @@
 mod archived;
 mod arguments;
 mod batches;
+mod canaries;
 mod cancel;
 mod census;
 mod client;

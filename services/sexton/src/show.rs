@@ -14,6 +14,7 @@ use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
 use crate::batches;
+use crate::canaries;
 use crate::output::{counted, moment, short, table};
 
 /// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
@@ -434,6 +435,12 @@ pub fn health(health: &HealthInfo) -> String {
     }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
+    }
+    if let Some(why) = &health.canaries_off {
+        text += &format!("NO CANARIES ARE SENT: {why}\n");
+    }
+    if !health.canaries.is_empty() {
+        text += &format!("CANARIES\n{}\n", canaries::lines(&health.canaries));
     }
     text += &limits(&health.ceilings);
     if !health.batches.is_empty() {

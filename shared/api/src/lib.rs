@@ -5,6 +5,7 @@
 //! a [`Problem`] (RFC 9457) that says what was wrong with which field and what was expected.
 mod access;
 mod batches;
+mod canaries;
 mod cancellations;
 mod census;
 mod client;
@@ -14,6 +15,7 @@ mod types;
 
 pub use access::*;
 pub use batches::*;
+pub use canaries::*;
 pub use cancellations::*;
 pub use census::*;
 pub use client::{Client, ClientError};

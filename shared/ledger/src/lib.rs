@@ -12,6 +12,7 @@ mod archive;
 pub mod batch;
 mod bounds;
 mod budget;
+mod canary;
 mod census;
 mod chains;
 mod error;
@@ -57,6 +58,7 @@ pub use access::{ACCESS_MAX, Access, Revocation};
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
+pub use canary::{Canaries, NewRun};
 pub use census::Counted;
 pub use error::{LedgerError, NotDone};
 pub use limits::Limits;
@@ -177,7 +179,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Receipts + Restores + Canaries {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

@@ -11,13 +11,15 @@
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
-//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`].
+//! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what must be refused
+//! every day in [`canary`].
 pub mod access;
 pub mod archive;
 pub mod attest;
 pub mod audit;
 pub mod beacon;
 pub mod belts;
+pub mod canary;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod credit;

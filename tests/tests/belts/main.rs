@@ -2,6 +2,7 @@
 //! them. Every test here was seen to fail with its belt taken out.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod budgets;
+mod canaries;
 mod drift;
 mod gate;
 mod hours;

@@ -7,7 +7,7 @@ use sexton_bus::local::Local;
 use sexton_consumer::sandbox::Sandbox;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Archiver, Attester, Ended, Engine, Options as EngineOptions, Witness};
+use sexton_coordinator::{Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Witness};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -24,13 +24,15 @@ mod tests;
 /// The broker user of the scheduler.
 const SCHEDULER: &str = "scheduler";
 
-/// What signs and what archives, if anything does.
+/// What signs, what archives and what is asked every day, if anything is.
 #[derive(Default)]
 pub struct Kept {
     /// The heads of the audit trail's chains.
     pub attester: Option<Attester>,
     /// Records that are over.
     pub archiver: Option<Archiver>,
+    /// What must be refused.
+    pub canaries: Option<Canaries>,
 }
 
 /// What runs.
@@ -74,7 +76,8 @@ impl Embedded {
             unpacked,
             witness,
         });
-        let engine = Arc::new(engine.signing(kept.attester).archiving(kept.archiver));
+        let engine =
+            Arc::new(engine.signing(kept.attester).archiving(kept.archiver).with_canaries(kept.canaries));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());

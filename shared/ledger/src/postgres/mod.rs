@@ -14,6 +14,7 @@ mod access;
 mod admit;
 mod archive;
 mod attest;
+mod canary;
 mod census;
 mod chain;
 mod codes;

@@ -41,8 +41,8 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT ON plans, records, manifests, waivers TO sexton_coordinator",
             "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON batches, one_shots TO sexton_coordinator",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses \
-             TO sexton_coordinator",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses, \
+             canaries TO sexton_coordinator",
             "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
             "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints, receipts TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON attested, tokens TO sexton_coordinator",

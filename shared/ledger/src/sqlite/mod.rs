@@ -13,6 +13,7 @@ mod access;
 mod admitting;
 mod archive;
 mod attesting;
+mod canary;
 mod census;
 mod clock;
 mod codes;

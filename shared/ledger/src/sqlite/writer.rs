@@ -23,8 +23,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, archive, attesting, census, inventory, one_shots, pausing, receipts, resource_holds,
-    restores, reviewing, run,
+    access, admitting, archive, attesting, canary, census, inventory, one_shots, pausing, receipts,
+    resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -66,6 +66,7 @@ pub(super) enum Work {
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),
     Access(access::Ask),
+    Canary(canary::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -94,6 +95,7 @@ pub(super) enum Answer {
     Accept(bool),
     Attest(bool),
     Access(access::Done),
+    Canary(canary::Done),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -257,6 +259,7 @@ fn one(
         }
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
         Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
+        Work::Canary(ask) => Answer::Canary(canary::carry_out(db, memory, staged, (setting, ask))?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {
