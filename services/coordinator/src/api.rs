@@ -3,6 +3,7 @@ mod access;
 mod alarms;
 mod archived;
 mod batches;
+mod canaries;
 mod cancellations;
 mod censuses;
 mod holds;
@@ -98,6 +99,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/censuses", get(censuses::list))
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
+        .route("/v1/canaries", get(canaries::list).post(canaries::run))
         .route("/v1/batches", get(batches::list))
         .route("/v1/batches/{batch}", get(batches::show))
         .route("/v1/batches/{batch}/approve", post(batches::approve))
@@ -173,6 +175,8 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     let healthy = api.engine.ledger.healthy().await?;
     let mut info = views::health(&facts, health, said, &healthy, unserved, &api.engine, &instances);
     info.alarms = alarms::summary(&api, &asker).await?;
+    info.canaries_off = canaries::off(&api);
+    info.canaries = canaries::alarming(&api, &asker).await?;
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use sexton_bus::{Bus, Delivery};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
+use sexton_model::canary;
 use sexton_model::checkpoint::{EPOCHS_AHEAD, Landmark};
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::{DeletionId, Fence, Instance, JobId};
@@ -16,6 +17,7 @@ use sexton_service::trace::SpanRef;
 use crate::alarms::Alarmer;
 use crate::archiver::Archiver;
 use crate::attester::Attester;
+use crate::canaries::Canaries;
 use crate::follow::Follow;
 use crate::hindrance::Hindrance;
 use crate::hours;
@@ -26,6 +28,7 @@ use crate::watch::Batches;
 use crate::witness::Witness;
 
 mod admit;
+mod canaries;
 mod publish;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
@@ -36,6 +39,9 @@ const TASTE: u32 = 16;
 const BATCH_MAX: usize = 512;
 /// Most leases, back-offs and rechecks handled in one tick.
 const WAKE_MAX: u32 = 512;
+
+pub use canaries::Heard;
+pub(crate) use canaries::TEND_EVERY;
 
 /// What an engine needs.
 pub struct Options {
@@ -79,6 +85,7 @@ pub struct Engine {
     attester: Option<Attester>,
     archiver: Option<Archiver>,
     alarmer: Alarmer,
+    canaries: Option<Canaries>,
     /// Records whose purge has ended: their receipts are due.
     pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
@@ -106,6 +113,7 @@ impl Engine {
             attester: None,
             archiver: None,
             alarmer: Alarmer::default(),
+            canaries: None,
             receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
@@ -269,10 +277,16 @@ impl Engine {
     pub async fn on_reports(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
         let mut intents = Vec::with_capacity(deliveries.len());
         let mut causes = Vec::new();
+        let mut heard = Vec::new();
         for delivery in deliveries {
             match intake::reports(&self.keyring, delivery) {
                 Ok(found) => {
                     for (intent, cause) in found {
+                        // No deletion has that number, so no decision is made about it.
+                        if intent.deletion == canary::DELETION {
+                            heard.extend(Heard::of(&intent.event));
+                            continue;
+                        }
                         intents.push(intent);
                         causes.push(cause);
                     }
@@ -280,6 +294,7 @@ impl Engine {
                 Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
             }
         }
+        self.hear_canaries(heard).await?;
         let answered: Vec<Option<(DeletionId, Fence)>> = intents.iter().map(answered).collect();
         let results = self.run_because(intents, causes).await?;
         let mut doubted = BTreeSet::new();

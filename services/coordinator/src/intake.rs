@@ -2,10 +2,15 @@
 //! Pure: whoever calls it publishes the rejection.
 use sexton_bus::Delivery;
 use sexton_ledger::{Alive, Intent};
+use sexton_model::canary::Came;
 use sexton_model::decide::Event;
-use sexton_model::{Instance, JobId};
-use sexton_protocol::{DecodeError, Holder, Keyring, Message, Pack, Pulse, Report, StageDue};
+use sexton_model::{Fence, Instance, JobId};
+use sexton_protocol::{
+    Check, DecodeError, Holder, Keyring, Message, Pack, Pulse, Rejected, Report, StageDue,
+};
 use sexton_service::trace::SpanRef;
+
+use crate::engine::Heard;
 
 /// Why a message is not accepted; goes to `sexton.rejected` in these words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,4 +127,48 @@ pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Alive>, NotAc
             same(&instance, holder).map(|()| Alive { instance, copy, hands, answered })
         })
         .collect()
+}
+
+/// Which orders consumers have rejected, and at which check. What is not authentic says nothing: it is not rejected in its
+/// turn, for that would come back here.
+pub fn rejections(keyring: &Keyring, delivery: &Delivery) -> Vec<Heard> {
+    let Ok(Holder::Instance(from)) = sender::<Rejected>(keyring, delivery) else { return Vec::new() };
+    let events = Pack::<Rejected>::decode(&delivery.body).map(|pack| pack.events).unwrap_or_default();
+    let heard = |rejected: Rejected| {
+        let fence = order_of(rejected.message_id.as_deref()?)?;
+        let reason = rejected.reason;
+        let came = match rejected.check {
+            Some(Check::Unauthenticated) => Came::NotBelieved(reason),
+            Some(Check::Malformed | Check::Expired | Check::Stale) => Came::Dropped(reason),
+            Some(Check::Oversized) | None => Came::Rejected(reason),
+        };
+        Some(Heard { from: from.clone(), fence, came })
+    };
+    events.into_iter().filter_map(|event| heard(event.data)).collect()
+}
+
+/// The number of the first order in a message of this id, or of the order of this id.
+fn order_of(id: &str) -> Option<Fence> {
+    let (epoch, number) = id.strip_prefix("order-")?.split('+').next()?.split_once(':')?;
+    Some(Fence { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_known_by_the_id_of_its_message() {
+        let fence = Some(Fence { epoch: 3, number: 17 });
+        for (id, found) in [
+            ("order-3:17", fence),
+            ("order-3:17+1", fence),
+            ("outcome-3:17", None),
+            ("order-3", None),
+            ("order-3:x", None),
+            ("order-99999999999:1", None),
+        ] {
+            assert_eq!(order_of(id), found, "{id}");
+        }
+    }
 }

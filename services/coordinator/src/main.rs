@@ -14,7 +14,7 @@ use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Alarmer, Archiver, Engine, Options, Witness, policy};
+use sexton_coordinator::{Alarmer, Archiver, Canaries, Engine, Options, Witness, policy};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::time::Day;
@@ -112,7 +112,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let alarms: AlarmsSection = config.section("alarms")?;
     let archive = ArchiveSection::read(config)?;
     let day = ledger.day();
-    let plans = plans.load(config, day.is_rehearsal())?;
+    let plans = Arc::new(plans.load(config, day.is_rehearsal())?);
+    let canaries = Canaries::read(config, plans.clone())?;
     let listen = listen.unwrap_or(api.listen);
     let token = api.token(config, listen)?;
 
@@ -155,7 +156,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         unpacked: credit.unpacked,
         witness,
     });
-    let engine = Arc::new(engine.signing(Some(attester)).archiving(archiver).alarming(alarmer));
+    let engine = engine.signing(Some(attester)).archiving(archiver).alarming(alarmer);
+    let engine = Arc::new(engine.with_canaries(Some(canaries)));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));
@@ -163,7 +165,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let listener =
         tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
-    let served = Api { engine: engine.clone(), plans: Arc::new(plans), token };
+    let served = Api { engine: engine.clone(), plans, token };
     let stop = shutdown.clone();
     let server =
         axum::serve(listener, router(Arc::new(served))).with_graceful_shutdown(stop.cancelled_owned());

@@ -11,7 +11,7 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, TEND_EVERY};
 use crate::{archiver, attester, notary};
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
@@ -74,6 +74,8 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     let pulses = bus.consume(&Queue::Pulses, 256).await?;
     tasks.spawn(consume(engine.clone(), due, What::StageDue, freed.clone(), shutdown.clone()));
     tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
+    let rejections = bus.consume(&Queue::Canaries, 256).await?;
+    tasks.spawn(consume(engine.clone(), rejections, What::Rejections, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(admit(engine.clone(), shutdown.clone()));
@@ -84,6 +86,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(receipts(engine.clone(), shutdown.clone()));
     tasks.spawn(forget(engine.clone(), shutdown.clone()));
     tasks.spawn(alarms(engine.clone(), shutdown.clone()));
+    tasks.spawn(canaries(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -106,6 +109,7 @@ enum What {
     Reports,
     StageDue,
     Pulses,
+    Rejections,
 }
 
 async fn consume(
@@ -127,6 +131,7 @@ async fn consume(
             What::Reports => engine.on_reports(&deliveries).await,
             What::StageDue => engine.on_stage_due(&deliveries).await,
             What::Pulses => engine.on_pulses(&deliveries).await,
+            What::Rejections => engine.on_rejections(&deliveries).await,
         };
         let tags = deliveries.into_iter().map(|d| d.tag).collect();
         match done {
@@ -343,6 +348,22 @@ async fn archive(engine: Arc<Engine>, shutdown: CancellationToken) {
                 Ok(next) => left = next,
                 Err(error) => complain("nothing is archived for now", &error),
             }
+        }
+    }
+}
+
+async fn canaries(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(TEND_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, before consumers that are started with this can have heard a beacon.
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.tend_canaries().await {
+            complain("canaries are looked after later", &error);
         }
     }
 }

@@ -246,6 +246,12 @@ pub enum Command {
         /// The census (README.md, Censuses).
         file: Option<PathBuf>,
     },
+    /// What must be refused, asked of every consumer once a day, and whether it is. Fails if a person has to look.
+    Canaries {
+        /// What to do; without it the last run is shown.
+        #[command(subcommand)]
+        command: Option<CanariesCommand>,
+    },
     /// Lift a pause.
     Resume {
         /// Its number.
@@ -463,6 +469,7 @@ impl Command {
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
             Self::Census { file } => file.is_none(),
+            Self::Canaries { command } => command.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
             Self::Review { accept, .. } => !accept,
             Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } | Self::Cancel { dry_run, .. } => {
@@ -515,6 +522,17 @@ pub enum KeysCommand {
         /// The folder of keys.
         #[arg(long, default_value = "keys")]
         folder: PathBuf,
+    },
+}
+
+/// What can be done with canaries.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum CanariesCommand {
+    /// Ask now, and wait for what comes of it.
+    Run {
+        /// Do not wait.
+        #[arg(long)]
+        no_wait: bool,
     },
 }
 

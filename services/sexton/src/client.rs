@@ -21,7 +21,7 @@ use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments}
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{alarms, batches, cancel, census, holds, import, show, tokens};
+use crate::{alarms, batches, canaries, cancel, census, holds, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -211,6 +211,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Override { .. } => {
             write(format, &client.overrides().await?, |all| batches::overrides(all))?;
         }
+        Command::Canaries { command } => return canaries::canaries(client, format, command).await,
         Command::Census { file } => census::census(client, format, file.as_deref()).await?,
         Command::Resume { pause, dry_run: true } => {
             write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;

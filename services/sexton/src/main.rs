@@ -3,6 +3,7 @@ mod alarms;
 mod archived;
 mod arguments;
 mod batches;
+mod canaries;
 mod cancel;
 mod census;
 mod client;

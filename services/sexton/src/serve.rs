@@ -17,7 +17,7 @@ use sexton_consumer::{Metrics, program};
 use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
-use sexton_coordinator::{Alarmer, Witness, policy};
+use sexton_coordinator::{Alarmer, Canaries, Witness, policy};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::time::Day;
@@ -58,7 +58,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let policy = policy::read(&config, now)?;
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
-    let plans = plans.load(&config, day.is_rehearsal())?;
+    let plans = Arc::new(plans.load(&config, day.is_rehearsal())?);
+    let canaries = Canaries::read(&config, plans.clone())?;
     let token = api.token(&config, api.listen)?;
     let instances = instances(&config)?;
     anyhow::ensure!(!instances.is_empty(), "{}: expected at least one [consumers.\"…\"]", file.display());
@@ -92,7 +93,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
         (ledger, witness),
-        Kept { attester: Some(attester), archiver, alarmer },
+        Kept { attester: Some(attester), archiver, alarmer, canaries: Some(canaries) },
         &instances,
         credit.unpacked,
         Duration::from_secs(1),
@@ -111,7 +112,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     }
     let listener = socket.listen(BACKLOG).with_context(listening)?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
-    let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token };
+    let api = Api { engine: embedded.engine.clone(), plans, token };
     let stop = shutdown.clone();
     axum::serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned()).await?;
     // What ends by a defect must not look like a stop that was wanted: whoever supervises it starts it again.

@@ -15,7 +15,7 @@ use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
 
 use crate::output::{counted, moment, short, table};
-use crate::{alarms, batches};
+use crate::{alarms, batches, canaries};
 
 /// How much of an event's detail the trail shows, in characters: `-o json` has all of it.
 const DETAIL_MAX: usize = 80;
@@ -446,6 +446,12 @@ pub fn health(health: &HealthInfo) -> String {
     }
     if !health.pauses.is_empty() {
         text += &format!("PAUSED\n{}\n", pauses(&health.pauses));
+    }
+    if let Some(why) = &health.canaries_off {
+        text += &format!("NO CANARIES ARE SENT: {why}\n");
+    }
+    if !health.canaries.is_empty() {
+        text += &format!("CANARIES\n{}\n", canaries::lines(&health.canaries));
     }
     text += &limits(&health.ceilings);
     if !health.batches.is_empty() {

@@ -21,6 +21,7 @@ use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest,
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
+use crate::canaries::CanariesInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
 use crate::holds::{HoldRequest, ReleaseQuery, Released};
@@ -549,6 +550,22 @@ impl Client {
     pub async fn take_back_override(&self, id: i64) -> Result<serde_json::Value, ClientError> {
         self.change("taking back an override", self.request(Method::DELETE, &format!("/v1/overrides/{id}")))
             .await
+    }
+
+    /// The last run of canaries.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn canaries(&self) -> Result<CanariesInfo, ClientError> {
+        self.send("listing canaries", self.request(Method::GET, "/v1/canaries")).await
+    }
+
+    /// Have a run of canaries now; if the last one is still open, that one is told.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn run_canaries(&self) -> Result<CanariesInfo, ClientError> {
+        self.send("sending canaries", self.request(Method::POST, "/v1/canaries")).await
     }
 
     /// Hand in a census.

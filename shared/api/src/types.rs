@@ -10,6 +10,7 @@ use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{Ceiling, Ceilings, NoCeiling, ScopeCeiling};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::canary::Canary;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -539,6 +540,12 @@ pub struct HealthInfo {
     /// How many may begin within a day, in a sentence; none if any number may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budgets: Option<String>,
+    /// Set if the coordinator that answers sends no canaries: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries_off: Option<String>,
+    /// Canaries that were accepted, that nobody answered, or that prove nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Canary>,
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,

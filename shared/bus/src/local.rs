@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::message::Settle;
-use crate::topology::{COORDINATOR, Limits};
+use crate::topology::{COORDINATOR, Limits, copied};
 use crate::{
     Acker, Bus, BusError, Delivery, MAX_LINGER, MAX_PREFETCH, Outgoing, PublishError, Queue, Subscription,
     Tag, Target, Topology,
@@ -117,7 +117,14 @@ impl Core {
         let messages = run.into_iter().map(|message| Message::new(message, user, now));
         match &target {
             Target::Queue(name) => match self.queue(name) {
-                Some(queue) => queue.push(messages, name, results),
+                Some(queue) => match copied(name).and_then(|copy| Some((self.queue(&copy)?, copy))) {
+                    None => queue.push(messages, name, results),
+                    Some((copies, copy)) => {
+                        let messages: Vec<Message> = messages.collect();
+                        copies.push(messages.iter().cloned(), &copy, &mut Vec::new());
+                        queue.push(messages.into_iter(), name, results);
+                    }
+                },
                 None => {
                     results.extend(messages.map(|_| Err(PublishError::Unroutable { to: name.to_string() })))
                 }

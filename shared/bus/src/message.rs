@@ -62,7 +62,7 @@ impl Outgoing {
             }
         }
         match &self.target {
-            Target::Queue(queue @ (Queue::Beacon | Queue::Events { .. })) => {
+            Target::Queue(queue @ (Queue::Beacon | Queue::Events { .. } | Queue::Canaries)) => {
                 Err(PublishError::Unroutable { to: queue.to_string() })
             }
             Target::Queue(_) | Target::Beacon | Target::Event { .. } => Ok(()),
@@ -74,7 +74,8 @@ impl Outgoing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One queue; without it the message is [`PublishError::Unroutable`]. The queues of one subscriber
-    /// ([`Queue::Beacon`], [`Queue::Events`]) cannot be named here.
+    /// ([`Queue::Beacon`], [`Queue::Events`]) cannot be named here, nor can the one that gets copies
+    /// ([`Queue::Canaries`]).
     Queue(Queue),
     /// Everyone who listens to the beacon; nobody is fine too.
     Beacon,
@@ -108,6 +109,9 @@ pub enum Queue {
     Pulses,
     /// `sexton.rejected`: orders that were refused, with the reason, for people.
     Rejected,
+    /// `sexton.canaries`: the same once more, for the coordinators, who look for canaries among them. Nothing is published
+    /// to it by itself: whatever goes to [`Queue::Rejected`] arrives here, too.
+    Canaries,
     /// A queue of this subscription alone that gets every beacon, in order. Needs no acks; the oldest are
     /// dropped when it is not read.
     Beacon,
@@ -134,6 +138,7 @@ impl fmt::Display for Queue {
             Queue::StageDue => f.write_str("sexton.stage-due"),
             Queue::Pulses => f.write_str("sexton.pulses"),
             Queue::Rejected => f.write_str("sexton.rejected"),
+            Queue::Canaries => f.write_str("sexton.canaries"),
             Queue::Beacon => f.write_str("sexton.beacon"),
             Queue::Events { pattern } => write!(f, "sexton.events {pattern}"),
         }

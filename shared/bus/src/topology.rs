@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Nobody publishes through the default exchange, on which rights cannot be limited: every queue has an
 //!   exchange of its own, [`Exchange::SEND`] and the queue's last name, and a right to publish is a right to
-//!   write to that exchange. An exchange never bears the name of a queue, since the broker's rights do not
+//!   write to that exchange. One queue has none and gets a copy of what another one gets ([`copied`]). An exchange never bears the name of a queue, since the broker's rights do not
 //!   tell the two apart, and to write to a *queue* is to bind it.
 //! - Durable queues are quorum queues: the loss of one node stops nobody. That includes the pulses: with their
 //!   queue away, every subsystem would count as down.
@@ -122,6 +122,13 @@ impl Limits {
     /// For people to read. A flood of forged orders must not fill the disk.
     const REJECTED: Limits =
         Limits { length: 10_000, bytes: 64 << 20, overflow: Overflow::DropOldest, ttl: None };
+    /// Whoever sent a canary sends it again within seconds, as long as nobody has seen it rejected.
+    const CANARIES: Limits = Limits {
+        length: 1024,
+        bytes: 64 << 20,
+        overflow: Overflow::DropOldest,
+        ttl: Some(Duration::from_secs(60)),
+    };
     /// A subscriber that reads no beacons for so long learns nothing from the old ones.
     pub const BEACON: Limits = Limits {
         length: 1024,
@@ -145,6 +152,7 @@ impl Limits {
             Queue::StageDue => Self::STAGE_DUE,
             Queue::Pulses => Self::PULSES,
             Queue::Rejected => Self::REJECTED,
+            Queue::Canaries => Self::CANARIES,
             Queue::Beacon => Self::BEACON,
             Queue::Events { .. } => Self::EVENTS,
         }
@@ -184,7 +192,21 @@ pub fn route(target: &Target) -> (String, String) {
         Target::Queue(Queue::Outcomes) => (send("outcomes"), String::new()),
         Target::Queue(Queue::StageDue) => (send("stage-due"), String::new()),
         Target::Queue(Queue::Pulses) => (send("pulses"), String::new()),
-        Target::Queue(Queue::Rejected) => (send("rejected"), String::new()),
+        Target::Queue(Queue::Rejected | Queue::Canaries) => (send("rejected"), String::new()),
+    }
+}
+
+/// The durable queue that gets a copy of whatever is published to `queue`.
+pub fn copied(queue: &Queue) -> Option<Queue> {
+    match queue {
+        Queue::Rejected => Some(Queue::Canaries),
+        Queue::Orders(_)
+        | Queue::Outcomes
+        | Queue::StageDue
+        | Queue::Pulses
+        | Queue::Canaries
+        | Queue::Beacon
+        | Queue::Events { .. } => None,
     }
 }
 
@@ -287,7 +309,8 @@ impl Topology {
             .iter()
             .cloned()
             .map(Queue::Orders)
-            .chain(singles)
+            .chain(singles.iter().cloned())
+            .chain(singles.iter().filter_map(copied))
             .map(|queue| DurableQueue { limits: Limits::of(&queue), queue })
             .collect();
         let users = [User::coordinator(), User::scheduler()]

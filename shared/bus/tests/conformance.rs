@@ -34,6 +34,7 @@ macro_rules! conformance {
             everyone_hears_the_beacon_in_order,
             events_go_to_whoever_asked_for_them,
             what_has_expired_is_not_delivered,
+            what_is_rejected_is_copied_for_the_coordinators,
             what_cannot_be_routed_is_reported_among_its_neighbours,
             what_is_too_large_is_refused_among_its_neighbours,
             a_batch_takes_what_is_there_and_waits_no_longer_than_it_may,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use sexton_bus::{Bus, Outgoing, Queue, Target};
 use sexton_model::Instance;
-use sexton_protocol::{Event, Holder, Keyring, Message, Pack, Packed, Packer, Rejected, Report};
+use sexton_protocol::{Check, Event, Holder, Keyring, Message, Pack, Packed, Packer, Rejected, Report};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -89,9 +89,10 @@ impl Post {
     }
 
     /// Show people what was not accepted. False if the consumer was halted before that was confirmed.
-    pub(crate) async fn reject(&self, why: &'static str, rejected: Rejected) -> bool {
-        tracing::warn!(why, reason = rejected.reason, "rejected a message");
-        self.metrics.rejected(why);
+    pub(crate) async fn reject(&self, check: Check, rejected: Rejected) -> bool {
+        tracing::warn!(why = check.word(), reason = rejected.reason, "rejected a message");
+        self.metrics.rejected(check.word());
+        let rejected = Rejected { check: Some(check), ..rejected };
         let sealed = match Pack::one(self.event(rejected)).encode() {
             Ok(packed) => self.seal::<Rejected>(Queue::Rejected, packed),
             Err(error) => {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sexton_bus::{Acker, Delivery, Queue};
-use sexton_protocol::{DecodeError, Event, Extension, Message, Order, OutcomeReport, Pack, Rejected, Report};
+use sexton_protocol::{
+    Check, DecodeError, Event, Extension, Message, Order, OutcomeReport, Pack, Rejected, Report,
+};
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -51,19 +53,22 @@ impl Intake {
         }
     }
 
-    fn open(&self, delivery: &Delivery) -> Result<Pack<Order>, (&'static str, String)> {
+    fn open(&self, delivery: &Delivery) -> Result<Pack<Order>, (Check, String)> {
         // Size before proof: an endless body must not cost the time to authenticate it.
         if delivery.body.len() > Order::PACK_MAX_BYTES {
-            return Err(("oversized", format!("{} bytes, more than orders may have", delivery.body.len())));
+            return Err((
+                Check::Oversized,
+                format!("{} bytes, more than orders may have", delivery.body.len()),
+            ));
         }
         let (key_id, mac) = (delivery.key_id.as_deref(), delivery.mac.as_deref());
         self.post
             .keyring
             .verify(&self.post.holder, Order::DIRECTION, &delivery.body, key_id, mac)
-            .map_err(|error| ("unauthenticated", error.to_string()))?;
+            .map_err(|error| (Check::Unauthenticated, error.to_string()))?;
         Pack::decode(&delivery.body).map_err(|error| match error {
-            DecodeError::TooLarge { .. } => ("oversized", error.to_string()),
-            DecodeError::Form(_) | DecodeError::Event { .. } => ("malformed", error.to_string()),
+            DecodeError::TooLarge { .. } => (Check::Oversized, error.to_string()),
+            DecodeError::Form(_) | DecodeError::Event { .. } => (Check::Malformed, error.to_string()),
         })
     }
 
@@ -131,12 +136,12 @@ impl Intake {
             Verdict::Expired(reason) => {
                 traced.dropped(&reason);
                 self.post.metrics.ended(order, "expired", took_ms);
-                self.drop_one("expired", &reason, event).await
+                self.drop_one(Check::Expired, &reason, event).await
             }
             Verdict::Stale(reason) => {
                 traced.dropped(&reason);
                 self.post.metrics.ended(order, "stale", took_ms);
-                self.drop_one("stale", &reason, event).await
+                self.drop_one(Check::Stale, &reason, event).await
             }
         };
         if settled {
@@ -147,7 +152,7 @@ impl Intake {
         }
     }
 
-    async fn drop_one(&self, why: &'static str, reason: &str, event: &Event<Order>) -> bool {
+    async fn drop_one(&self, why: Check, reason: &str, event: &Event<Order>) -> bool {
         let queue = Queue::Orders(self.post.instance.clone()).to_string();
         let body = serde_json::to_vec(&event.data).unwrap_or_default();
         self.post.reject(why, Rejected::new(reason, &queue, Some(&event.id), None, &body)).await

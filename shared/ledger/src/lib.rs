@@ -13,6 +13,7 @@ mod archive;
 pub mod batch;
 mod bounds;
 mod budget;
+mod canary;
 mod census;
 mod chains;
 mod error;
@@ -66,6 +67,7 @@ pub use alarms::{
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
+pub use canary::{Canaries, NewRun};
 pub use census::Counted;
 pub use error::{LedgerError, NotDone};
 pub use keys::{Held, Keys, Note};
@@ -189,7 +191,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Alarms + Keys + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Alarms + Canaries + Keys + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

@@ -80,6 +80,10 @@ pub enum AlarmKind {
     OverdueCredential,
     /// A resource should be gone by a date that has passed.
     MissedGoneBy,
+    /// What must be refused every day was not.
+    CanaryAccepted,
+    /// Whether what must be refused is refused is not known.
+    CanaryUnproved,
     /// A step was refused: something else is there than was pinned, or others have changed it.
     Refused,
     /// Many were deleted by others, and their scope is paused.
@@ -96,12 +100,14 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
         Self::OverdueCredential,
         Self::MissedGoneBy,
+        Self::CanaryAccepted,
+        Self::CanaryUnproved,
         Self::Refused,
         Self::ForeignDeletions,
         Self::BrokenGlass,
@@ -118,6 +124,8 @@ impl AlarmKind {
             Self::JobTable => "job_table",
             Self::OverdueCredential => "overdue_credential",
             Self::MissedGoneBy => "missed_gone_by",
+            Self::CanaryAccepted => "canary_accepted",
+            Self::CanaryUnproved => "canary_unproved",
             Self::Refused => "refused",
             Self::ForeignDeletions => "foreign_deletions",
             Self::BrokenGlass => "broken_glass",
@@ -134,10 +142,15 @@ impl AlarmKind {
             | Self::OrdersStopped
             | Self::JobTable
             | Self::OverdueCredential
+            | Self::CanaryAccepted
             | Self::Refused
             | Self::ForeignDeletions
             | Self::TooMany => Severity::Critical,
-            Self::MissedGoneBy | Self::BrokenGlass | Self::FrozenBatch | Self::Parked => Severity::Warning,
+            Self::MissedGoneBy
+            | Self::CanaryUnproved
+            | Self::BrokenGlass
+            | Self::FrozenBatch
+            | Self::Parked => Severity::Warning,
         }
     }
 
@@ -149,6 +162,8 @@ impl AlarmKind {
             Self::JobTable => "job tables cannot be reached",
             Self::OverdueCredential => "credentials are overdue",
             Self::MissedGoneBy => "resources are not gone by their date",
+            Self::CanaryAccepted => "consumers accepted what must be refused",
+            Self::CanaryUnproved => "consumers have not shown that they refuse what must be refused",
             Self::Refused => "deletions were refused a step",
             Self::ForeignDeletions => "pauses because of deletions by others",
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
@@ -166,6 +181,7 @@ impl AlarmKind {
             Self::BrokenGlass => "sexton override",
             Self::Parked | Self::Refused => "sexton list --state parked",
             Self::OverdueCredential | Self::MissedGoneBy => "sexton digest",
+            Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Review | Self::OrdersStopped | Self::JobTable | Self::TooMany => "sexton health",
         }
     }

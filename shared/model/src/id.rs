@@ -160,6 +160,11 @@ impl Actor {
     pub fn coordinator() -> Self {
         Self("coordinator".into())
     }
+
+    /// What sends canaries, and pauses if one is accepted.
+    pub fn canary() -> Self {
+        Self("canary".into())
+    }
 }
 
 /// A resource: its kind and its name, written `vm/web01`.

@@ -13,7 +13,7 @@
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
 //! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
 //! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`], what a
-//! person has to know of now in [`alarm`], and each day in [`digest`].
+//! person has to know of now in [`alarm`], and each day in [`digest`], and what must be refused every day in [`canary`].
 pub mod access;
 pub mod alarm;
 pub mod archive;
@@ -21,6 +21,7 @@ pub mod attest;
 pub mod audit;
 pub mod beacon;
 pub mod belts;
+pub mod canary;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod credit;

@@ -25,6 +25,6 @@ pub use auth::{AuthError, Direction, Holder, Keyring, Seal};
 pub use channel::{Broadcast, Message, Report};
 pub use envelope::{CONTENT_TYPE, DecodeError, EncodeError, Event, Pack, Packed, Packer};
 pub use keyfile::KeyFileError;
-pub use message::{Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, StageDue};
+pub use message::{Check, Extension, Happened, Order, OutcomeReport, Progress, Pulse, Rejected, StageDue};
 pub use rotate::Rotation;
 pub use sign::{BeaconSigner, BeaconVerifier};

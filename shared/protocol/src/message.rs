@@ -150,12 +150,44 @@ pub struct Pulse {
 /// The state of a ledger read, once a second. Signed by a coordinator.
 pub type BeaconMessage = Beacon;
 
-/// A message that was not accepted, and why. For people.
+/// At which check a consumer rejected a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Before anything else: it has more bytes than such messages may have.
+    Oversized,
+    /// Its proof is missing or wrong, so it was not read.
+    Unauthenticated,
+    /// It is authentic, and not what such messages are.
+    Malformed,
+    /// It is authentic, and came after its deadline.
+    Expired,
+    /// It is authentic, and a later one for the same resource is known.
+    Stale,
+}
+
+impl Check {
+    /// Its word, as metrics have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Oversized => "oversized",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// A message that was not accepted, and why. For people, and for coordinators who look for canaries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rejected {
     /// Why.
     pub reason: String,
+    /// At which check, if a consumer rejected it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
     /// Where it came from.
     pub queue: String,
     /// The id it carried.
@@ -175,6 +207,7 @@ impl Rejected {
         let kept = &body[..body.len().min(REJECTED_BODY_MAX_BYTES)];
         Self {
             reason: cut(reason, TEXT_MAX_BYTES),
+            check: None,
             queue: cut(queue, 256),
             message_id: message_id.map(|id| cut(id, 128)),
             user: user.map(|user| cut(user, 256)),

@@ -21,6 +21,7 @@ pub const SECTIONS: &[&str] = &[
     "budgets",
     "census",
     "alarms",
+    "canaries",
     "audit",
     "archive",
     "scheduler",

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod alarms;
 mod budgets;
+mod canaries;
 mod drift;
 mod gate;
 mod healthy;

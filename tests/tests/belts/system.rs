@@ -11,7 +11,7 @@ use sexton_backup::sandbox::SandboxBackup;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target, Topology};
 use sexton_consumer::{Clock, Consumer, Driver, Options, SystemClock};
-use sexton_coordinator::{Alarmer, Engine, Plans, Witness, alarms};
+use sexton_coordinator::{Alarmer, Canaries, Engine, Plans, Witness, alarms};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Decided, DeletionView, Intent, Ledger, Limits, NewDeletion, NotDone};
 use sexton_model::audit::AuditEvent;
@@ -127,6 +127,15 @@ fn rehearsal() -> sexton_ledger::Options {
     sexton_ledger::Options { day, limits: Limits::default(), policy: Policy::default() }
 }
 
+fn plans(plan: &str) -> Plans {
+    let catalogue = [
+        ("monitoring.toml", sexton_monitoring::ACTIONS),
+        ("backup.toml", sexton_backup::ACTIONS),
+        ("hypervisor.toml", sexton_hypervisor::ACTIONS),
+    ];
+    Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap()
+}
+
 type Task = (CancellationToken, JoinHandle<()>);
 
 pub struct System {
@@ -204,6 +213,20 @@ impl System {
         Self::stopped(PLAN, rehearsal()).await
     }
 
+    /// Nothing runs, and a machine is there for canaries, which have to be answered within so many milliseconds.
+    pub async fn with_canaries(within_ms: u64) -> Self {
+        let canary = "vm/canary01".parse().unwrap();
+        let canaries = Canaries::new(Arc::new(plans(PLAN)), vec![canary], within_ms);
+        let system =
+            Self::stopped_with(PLAN, rehearsal(), (alarms::Options::default(), Some(canaries))).await;
+        let canary: ResourceId = "vm/canary01".parse().unwrap();
+        let (root, u1) = (system.folder.as_ref().unwrap().path(), identity(U1));
+        sexton_monitoring::sandbox::create(root, &monitoring(), &canary, &u1, "192.0.2.11:9100").unwrap();
+        sexton_backup::sandbox::create(root, &backup(), &canary, &u1, &["a"]).unwrap();
+        system.register_named(&canary, false).await;
+        system
+    }
+
     /// In calendar days, of which none has to pass: every stage is due at once. Only this policy may say otherwise. With a
     /// soft stage of short deadlines: a restore waits for them.
     pub async fn start_in_calendar_days(policy: Policy) -> Self {
@@ -225,7 +248,7 @@ impl System {
         // What is held is looked at again at once, and not within a minute.
         let limits = Limits { look_again_ms: 100, ..Limits::default() };
         let options = sexton_ledger::Options { day: Day::Calendar, limits, policy };
-        let mut system = Self::stopped_telling(&plan.join("\n"), options, telling).await;
+        let mut system = Self::stopped_with(&plan.join("\n"), options, (telling, None)).await;
         for ceiling in Ceiling::ALL.into_iter().skip(1) {
             let (by, reason) = (ops(), "this is about something else".to_owned());
             let new = NewCeiling { scope: None, to: Some(ceiling), by, reason };
@@ -236,24 +259,22 @@ impl System {
     }
 
     async fn stopped(plan: &str, options: sexton_ledger::Options) -> Self {
-        Self::stopped_telling(plan, options, alarms::Options::default()).await
+        Self::stopped_with(plan, options, (alarms::Options::default(), None)).await
     }
 
-    async fn stopped_telling(plan: &str, options: sexton_ledger::Options, telling: alarms::Options) -> Self {
+    async fn stopped_with(
+        plan: &str,
+        options: sexton_ledger::Options,
+        asked: (alarms::Options, Option<Canaries>),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (root, about, u1) = (folder.path(), web01(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &about, &u1, "192.0.2.10:9100").unwrap();
         sexton_backup::sandbox::create(root, &backup(), &about, &u1, &["a"]).unwrap();
         let uuid = U1.parse().unwrap();
         sexton_hypervisor::sandbox::create_vm(root, &hypervisor(), "web01", uuid, false).unwrap();
-        let catalogue = [
-            ("monitoring.toml", sexton_monitoring::ACTIONS),
-            ("backup.toml", sexton_backup::ACTIONS),
-            ("hypervisor.toml", sexton_hypervisor::ACTIONS),
-        ];
-        let plans = Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap();
-        let plan = plans.of_kind(&"vm".parse().unwrap()).unwrap().clone();
-        let system = Self::on(folder, plan, (options, telling)).await;
+        let plan = plans(plan).of_kind(&"vm".parse().unwrap()).unwrap().clone();
+        let system = Self::on(folder, plan, options, asked).await;
         system.register(false).await;
         system
     }
@@ -262,7 +283,8 @@ impl System {
     async fn on(
         folder: tempfile::TempDir,
         plan: Arc<Plan>,
-        (options, telling): (sexton_ledger::Options, alarms::Options),
+        options: sexton_ledger::Options,
+        (telling, canaries): (alarms::Options, Option<Canaries>),
     ) -> Self {
         let mut rng = rand::rng();
         let holders = instances().map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
@@ -281,7 +303,8 @@ impl System {
             unpacked: Vec::new(),
             witness,
         });
-        let engine = Arc::new(engine.alarming(Alarmer::new(telling.clone())));
+        let engine = engine.alarming(Alarmer::new(telling.clone()));
+        let engine = Arc::new(engine.with_canaries(canaries));
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let root = folder.path().to_owned();
         let monitoring = Gate::new(Arc::new(SandboxMonitoring::new(&sexton_monitoring::sandbox::Config {
@@ -341,7 +364,7 @@ impl System {
         let options = sexton_ledger::Options { policy, ..self.options.clone() };
         let telling = self.telling.clone();
         let (folder, plan) = self.left_behind();
-        let mut next = Self::on(folder, plan, (options, telling)).await;
+        let mut next = Self::on(folder, plan, options, (telling, None)).await;
         next.start_everything().await;
         next
     }
@@ -503,15 +526,7 @@ impl System {
 
     /// Publish as `user`.
     pub async fn send(&self, user: &str, to: Queue, packed: Packed, seal: Seal) {
-        let message = Outgoing {
-            target: Target::Queue(to),
-            body: packed.body,
-            key_id: seal.key_id,
-            mac: seal.mac,
-            message_id: packed.message_id,
-            ttl: None,
-        };
-        self.bus.as_user(user).publish(vec![message]).await.remove(0).unwrap();
+        publish(&*self.bus.as_user(user), to, packed, seal).await;
     }
 
     /// Until a message is rejected for a reason that contains `text`.
@@ -566,4 +581,17 @@ pub async fn until(what: &str, so: impl AsyncFn() -> bool) {
         }
     })
     .await;
+}
+
+/// Publish, as the user whose bus it is.
+pub async fn publish(bus: &dyn Bus, to: Queue, packed: Packed, seal: Seal) {
+    let message = Outgoing {
+        target: Target::Queue(to),
+        body: packed.body,
+        key_id: seal.key_id,
+        mac: seal.mac,
+        message_id: packed.message_id,
+        ttl: None,
+    };
+    bus.publish(vec![message]).await.remove(0).unwrap();
 }

@@ -20,6 +20,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         pauses: answered(ledger.pauses()).await?,
         one_shots: answered(ledger.one_shots()).await?,
         review: answered(ledger.review()).await?,
+        canaries: answered(ledger.canaries()).await?,
     };
     let mut holding = Holding::default();
     facts.alarms(at.now, &mut holding);

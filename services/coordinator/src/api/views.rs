@@ -231,6 +231,8 @@ pub(super) fn health(
         alarms: AlarmsInfo::default(),
         broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
         budgets: budgets(engine.ledger.policy(), facts.day),
+        canaries_off: None,
+        canaries: Vec::new(),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),

@@ -103,7 +103,7 @@ impl Engine {
         self.send(vec![message]).await;
     }
 
-    async fn send(&self, messages: Vec<Outgoing>) {
+    pub(super) async fn send(&self, messages: Vec<Outgoing>) {
         if messages.is_empty() {
             return;
         }

@@ -7,7 +7,9 @@ use sexton_bus::local::Local;
 use sexton_consumer::sandbox::Sandbox;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
-use sexton_coordinator::{Alarmer, Archiver, Attester, Ended, Engine, Options as EngineOptions, Witness};
+use sexton_coordinator::{
+    Alarmer, Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Witness,
+};
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
@@ -24,7 +26,7 @@ mod tests;
 /// The broker user of the scheduler.
 const SCHEDULER: &str = "scheduler";
 
-/// What signs, what archives, and what tells, if anything does.
+/// What signs, what archives, what tells, and what is asked every day, if anything is.
 #[derive(Default)]
 pub struct Kept {
     /// The heads of the audit trail's chains.
@@ -33,6 +35,8 @@ pub struct Kept {
     pub archiver: Option<Archiver>,
     /// Alarms and the digest.
     pub alarmer: Alarmer,
+    /// What must be refused.
+    pub canaries: Option<Canaries>,
 }
 
 /// What runs.
@@ -76,7 +80,8 @@ impl Embedded {
             unpacked,
             witness,
         });
-        let engine = Arc::new(engine.signing(kept.attester).archiving(kept.archiver).alarming(kept.alarmer));
+        let engine = engine.signing(kept.attester).archiving(kept.archiver).alarming(kept.alarmer);
+        let engine = Arc::new(engine.with_canaries(kept.canaries));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());

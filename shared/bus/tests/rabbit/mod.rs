@@ -27,7 +27,14 @@ fn is_refused(result: &Result<(), PublishError>) -> bool {
 #[tokio::test]
 async fn an_instance_reads_its_own_orders_only() {
     let (keeper, setup) = begin().await;
-    let others = [orders("dns.main"), Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected];
+    let others = [
+        orders("dns.main"),
+        Queue::Outcomes,
+        Queue::StageDue,
+        Queue::Pulses,
+        Queue::Rejected,
+        Queue::Canaries,
+    ];
     for queue in others.into_iter().chain([Queue::Events { pattern: "#".to_owned() }]) {
         let error = setup.hypervisor.consume(&queue, 1).await.err();
         assert!(matches!(error, Some(BusError::Refused { .. })), "{queue}: {error:?}");

@@ -337,3 +337,22 @@ pub async fn waiting_can_be_cancelled(setup: &Setup) {
     publishing.await.unwrap();
     assert_eq!(seen, (0..50).map(|number| number.to_string()).collect::<Vec<_>>());
 }
+
+/// People read the one queue, coordinators the other: neither takes anything from the other.
+pub async fn what_is_rejected_is_copied_for_the_coordinators(setup: &Setup) {
+    let mut rejected = setup.coordinator.consume(&Queue::Rejected, 10).await.unwrap();
+    let mut canaries = setup.coordinator.consume(&Queue::Canaries, 10).await.unwrap();
+    publish(&setup.hypervisor, messages(&Queue::Rejected, 0..2)).await;
+    for from in [&mut rejected, &mut canaries] {
+        for expected in ["0", "1"] {
+            let delivery = next(from).await;
+            assert_eq!(
+                (text(&delivery).as_str(), delivery.user_id.as_deref()),
+                (expected, Some("hypervisor.main"))
+            );
+            from.ack(vec![delivery.tag]).await;
+        }
+    }
+    let results = setup.coordinator.publish(vec![message(Queue::Canaries, "x")]).await;
+    assert!(matches!(results[0], Err(PublishError::Unroutable { .. })), "{results:?}");
+}

@@ -15,6 +15,7 @@ mod admit;
 mod alarms;
 mod archive;
 mod attest;
+mod canary;
 mod census;
 mod chain;
 mod codes;

@@ -139,6 +139,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::Archive(_)
         | Answer::Receipts(_)
         | Answer::Keys(_)
+        | Answer::Canary(_)
         | Answer::Compare(_) => None,
     }
 }

@@ -24,8 +24,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, alarms, archive, attesting, census, healthy, inventory, keys, one_shots, pausing,
-    receipts, resource_holds, restores, reviewing, run,
+    access, admitting, alarms, archive, attesting, canary, census, healthy, inventory, keys, one_shots,
+    pausing, receipts, resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -68,6 +68,7 @@ pub(super) enum Work {
     Attest(i64, SignedCheckpoint, Vec<Head>),
     Access(access::Ask),
     Alarms(alarms::Ask),
+    Canary(canary::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -98,6 +99,7 @@ pub(super) enum Answer {
     Attest(bool),
     Access(access::Done),
     Alarms(alarms::Done),
+    Canary(canary::Done),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -274,6 +276,7 @@ fn one(
         Work::Attest(number, signed, heads) => Answer::Attest(attesting::attest(db, *number, signed, heads)?),
         Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Alarms(ask) => Answer::Alarms(alarms::carry_out(db, staged.now, ask)?),
+        Work::Canary(ask) => Answer::Canary(canary::carry_out(db, memory, staged, (setting, ask))?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {

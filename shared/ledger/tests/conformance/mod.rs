@@ -10,6 +10,7 @@ mod attested;
 mod belts;
 mod bounds;
 mod budgets;
+mod canaries;
 mod cancel;
 mod censuses;
 mod chains;
@@ -42,6 +43,7 @@ pub use self::attested::*;
 pub use self::belts::*;
 pub use self::bounds::*;
 pub use self::budgets::*;
+pub use self::canaries::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
@@ -213,6 +215,9 @@ macro_rules! conformance_tests {
             targets_that_grow_too_large_park_the_job,
             a_finding_that_is_too_large_parks_the_job,
             what_a_cancelled_step_created_is_kept_though_it_is_too_large,
+            a_run_of_canaries_is_begun_once_and_each_is_judged_once,
+            a_canary_that_is_accepted_pauses_everything_with_its_verdict,
+            a_canary_that_nobody_answers_is_told_once,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

@@ -1,8 +1,11 @@
 //! Which alarms hold: from facts, by rules, at a moment.
+use std::collections::BTreeMap;
+
 use crate::alarm::{Alarm, AlarmKind, Holding, Subject};
 use crate::belts::Pause;
 use crate::belts::budget::{Exceeded, Group};
 use crate::belts::one_shot::OneShot;
+use crate::canary::{Canary, Judged, Verdict};
 use crate::checkpoint::Review;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::job::{Job, JobState, Stage};
@@ -62,7 +65,7 @@ pub struct BatchFact {
 impl BatchFact {
     /// Whether somebody has to approve it: by itself it never fits.
     pub fn needs_approval(&self) -> bool {
-        self.waiting > self.exceeded.limit.most
+        self.exceeded.alone_with(self.waiting)
     }
 }
 
@@ -77,6 +80,8 @@ pub struct Facts {
     pub one_shots: Vec<OneShot>,
     /// A review that is open.
     pub review: Option<Review>,
+    /// The last canaries.
+    pub canaries: Vec<Canary>,
 }
 
 impl Facts {
@@ -91,6 +96,7 @@ impl Facts {
                 "sexton review shows what it may have forgotten; compare, then sexton review --accept",
             ));
         }
+        self.canaries(holding);
         for batch in self.batches.iter().filter(|batch| batch.needs_approval()) {
             let BatchFact { batch: number, group, exceeded, waiting, .. } = batch;
             let text = format!(
@@ -131,6 +137,39 @@ impl Facts {
                 format!("ask {} whether it is meant; sexton override --take-back {} if not", one.by, one.id),
             ));
         }
+    }
+}
+
+impl Facts {
+    /// One for each consumer and kind, whatever it was asked.
+    fn canaries(&self, holding: &mut Holding) {
+        let mut found = BTreeMap::new();
+        for canary in &self.canaries {
+            let Some(Judged { verdict, at, .. }) = canary.standing().filter(|judged| judged.verdict.alarms())
+            else {
+                continue;
+            };
+            let (instance, asked) = (canary.probe.instance(), canary.probe.word());
+            let (kind, todo) = match verdict {
+                Verdict::Accepted { .. } => (
+                    AlarmKind::CanaryAccepted,
+                    "everything is paused: find out who answers for it, and only then sexton resume",
+                ),
+                Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. } => {
+                    (AlarmKind::CanaryUnproved, "see whether it runs, and ask again: sexton canaries run")
+                }
+            };
+            let text = format!(
+                "{instance}: {asked}, which must be {}: {}, {} ({at})",
+                canary.probe.must(),
+                verdict.word(),
+                verdict.text()
+            );
+            let alarm =
+                || Alarm::new(kind, None, Subject::Instance { instance: instance.clone() }, text, todo);
+            found.entry((kind, instance)).or_insert_with(alarm);
+        }
+        found.into_values().for_each(|alarm| holding.add(alarm));
     }
 }
 

@@ -10,9 +10,11 @@ use super::*;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::one_shot::{OneShot, Passable};
 use crate::belts::{Pause, PauseSelector};
+use crate::canary::{self, Canary, Judged, Probe, Verdict};
 use crate::checkpoint::{Behind, Mark, Review};
 use crate::decide::test_plan;
 use crate::deletion::{Deletion, Due, Record, RecordStatus, Waiver, WaiverClaim};
+use crate::id::Fence;
 use crate::job::{Blocker, JobState, Stage};
 use crate::time::{Day, start_of};
 
@@ -190,6 +192,7 @@ fn what_holds_for_all_alarms() {
         pauses: vec![pause(1, "coordinator", Some("tenants/acme")), pause(2, "ops", Some("tenants/acme"))],
         one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
+        canaries: Vec::new(),
     };
     let mut holding = Holding::default();
     facts.alarms(Timestamp(10), &mut holding);
@@ -203,6 +206,43 @@ fn what_holds_for_all_alarms() {
     let mut nothing = Holding::default();
     Facts::default().alarms(Timestamp(10), &mut nothing);
     assert_eq!(nothing.finish(), []);
+}
+
+fn canary(id: i64, instance: &str, verdict: Option<Verdict>) -> Canary {
+    let at = Timestamp(5);
+    Canary {
+        id,
+        run: 1,
+        by: canary::actor(),
+        before: None,
+        probe: Probe::ForgedOrder { instance: instance.parse().unwrap() },
+        fence: Fence { epoch: 1, number: id },
+        begun_at: at,
+        answer_by: at,
+        judged: verdict.map(|verdict| Judged { verdict, at, pause: None }),
+    }
+}
+
+#[test]
+fn a_canary_alarms_unless_it_was_refused() {
+    let canaries = vec![
+        canary(1, "dns.main", Some(Verdict::Holds { how: "rejected".into() })),
+        canary(2, "ipam.main", None),
+        canary(3, "backup.main", Some(Verdict::Unanswered)),
+        canary(4, "backup.main", Some(Verdict::Unclear { why: "of an older version".into() })),
+        canary(5, "hypervisor.main", Some(Verdict::Accepted { how: "done".into() })),
+    ];
+    let mut holding = Holding::default();
+    Facts { canaries, ..Facts::default() }.alarms(Timestamp(10), &mut holding);
+    let alarms = holding.finish();
+    let keys: Vec<String> = alarms.iter().map(Alarm::key).collect();
+    assert_eq!(
+        keys,
+        ["canary_accepted/instance/hypervisor.main", "canary_unproved/instance/backup.main"],
+        "the worst first, and each consumer once"
+    );
+    assert_eq!(alarms[0].severity, Severity::Critical);
+    assert!(alarms[0].text.contains("rejected as not authentic: ACCEPTED, done"), "{}", alarms[0].text);
 }
 
 fn alarm(kind: AlarmKind, id: i64, scope: &str, text: &str) -> Alarm {

@@ -1,0 +1,50 @@
+//! Canaries: what stands, and a run of them now.
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use sexton_api::CanariesInfo;
+use sexton_model::canary::{Canary, Judged};
+
+use super::problem::Refused;
+use super::{Api, Asker, By, Shared};
+
+/// The last run.
+pub(super) async fn list(State(api): Shared) -> Result<Json<CanariesInfo>, Refused> {
+    Ok(Json(info(&api).await?))
+}
+
+/// Begin a run, unless the last one is still open: that one is told then.
+pub(super) async fn run(State(api): Shared, By(by): By) -> Result<(StatusCode, Json<CanariesInfo>), Refused> {
+    match api.engine.run_canaries(&by).await? {
+        Some(begun) => {
+            let status = if begun { StatusCode::CREATED } else { StatusCode::OK };
+            Ok((status, Json(info(&api).await?)))
+        }
+        None => {
+            let off = off(&api).unwrap_or_else(|| "the job table is under review".to_owned());
+            Err(Refused::new(StatusCode::CONFLICT, format!("no canaries are sent: {off}")))
+        }
+    }
+}
+
+async fn info(api: &Api) -> Result<CanariesInfo, Refused> {
+    Ok(CanariesInfo { off: off(api), canaries: api.engine.ledger.canaries().await? })
+}
+
+/// Why none are sent by the coordinator that answers.
+pub(super) fn off(api: &Api) -> Option<String> {
+    match api.engine.canaries() {
+        Some(canaries) => canaries.off().map(str::to_owned),
+        None => Some("this coordinator has none".to_owned()),
+    }
+}
+
+/// Those that a person has to look at.
+pub(super) async fn alarming(api: &Api, asker: &Asker) -> Result<Vec<Canary>, Refused> {
+    if !asker.extent().is_everywhere() {
+        return Ok(Vec::new());
+    }
+    let mut all = api.engine.ledger.canaries().await?;
+    all.retain(|canary| canary.standing().is_some_and(|Judged { verdict, .. }| verdict.alarms()));
+    Ok(all)
+}

@@ -1,0 +1,210 @@
+//! Canaries as they are configured: whom to ask what. When, and what follows, is the engine's (`engine/canaries`).
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use sexton_ledger::ResourceView;
+use sexton_model::canary::{Probe, Verdict, another};
+use sexton_model::catalogue::Nature;
+use sexton_model::job::Stage;
+use sexton_model::plan::{Performer, Step};
+use sexton_model::resource::{Presence, instance_of};
+use sexton_model::{ActionName, Instance, Kind, ResourceId};
+use sexton_service::Config;
+
+use crate::Plans;
+
+/// Most resources that are kept for canaries: each is looked at twice a day by every instance that has a part of it.
+const RESOURCES_MAX: usize = 64;
+/// How long a canary may take to be answered unless configured, and at the most, in seconds: longer than a busy consumer
+/// takes to get to it, and as long as nobody minds to wait for the alarm.
+const ANSWER_SECS: u64 = 300;
+const ANSWER_SECS_MAX: u64 = 3_600;
+/// Longest reason why there are none, in bytes.
+const REASON_MAX_BYTES: usize = 500;
+
+/// The section `[canaries]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    /// Why there are none.
+    #[serde(default)]
+    off: Option<String>,
+    /// Resources that are there for nothing else.
+    #[serde(default)]
+    resources: Vec<ResourceId>,
+    #[serde(default)]
+    answer_within_secs: Option<u64>,
+}
+
+/// Whom to ask what.
+#[derive(Debug, Clone)]
+pub struct Canaries {
+    /// Why nobody is asked, if so.
+    off: Option<String>,
+    resources: Vec<ResourceId>,
+    within_ms: u64,
+    plans: Arc<Plans>,
+}
+
+impl Canaries {
+    /// What the section says; without one every instance is asked about a forged order.
+    ///
+    /// # Errors
+    /// Naming the key that is wrong.
+    pub fn read(config: &Config, plans: Arc<Plans>) -> anyhow::Result<Self> {
+        let Section { off, resources, answer_within_secs } = config.section("canaries")?;
+        let wrong = |reason: String| Err(config.mistake("canaries", reason).into());
+        if off.as_ref().is_some_and(|why| why.trim().is_empty() || why.len() > REASON_MAX_BYTES) {
+            return wrong(format!("off: expected a reason of 1 to {REASON_MAX_BYTES} bytes"));
+        }
+        if resources.len() > RESOURCES_MAX {
+            let found = resources.len();
+            return wrong(format!("resources: {found} are named: expected at most {RESOURCES_MAX}"));
+        }
+        let secs = answer_within_secs.unwrap_or(ANSWER_SECS);
+        if !(1..=ANSWER_SECS_MAX).contains(&secs) {
+            return wrong(format!("answer_within_secs = {secs}: expected 1 to {ANSWER_SECS_MAX}"));
+        }
+        let canaries = Self { off, resources, within_ms: secs * 1000, plans };
+        for resource in &canaries.resources {
+            if canaries.inspections(&resource.kind).next().is_none() {
+                let kind = &resource.kind;
+                return wrong(format!(
+                    "resources: {resource}: no plan for {kind} inspects anything at announce"
+                ));
+            }
+        }
+        Ok(canaries)
+    }
+
+    /// These, and answers within so many milliseconds.
+    pub fn new(plans: Arc<Plans>, resources: Vec<ResourceId>, within_ms: u64) -> Self {
+        Self { off: None, resources, within_ms, plans }
+    }
+
+    /// Why nobody is asked, if so.
+    pub fn off(&self) -> Option<&str> {
+        self.off.as_deref()
+    }
+
+    /// Resources that are there for canaries.
+    pub(crate) fn resources(&self) -> &[ResourceId] {
+        &self.resources
+    }
+
+    /// How long an answer may take, in milliseconds.
+    pub(crate) fn within_ms(&self) -> u64 {
+        self.within_ms
+    }
+
+    /// The steps of a kind's plan that look before anything else happens.
+    fn inspections(&self, kind: &Kind) -> impl Iterator<Item = (&Step, &Performer)> {
+        let steps = self.plans.of_kind(kind).map(|plan| plan.stage(Stage::Announce).steps.as_slice());
+        let steps = steps.unwrap_or_default().iter().filter(|step| step.nature == Nature::Inspect);
+        steps.map(|step| (step, &step.performer))
+    }
+
+    /// The step that has `instance` look at what is registered.
+    pub(crate) fn inspection(&self, view: &ResourceView, instance: &Instance) -> Option<(&Step, ActionName)> {
+        self.inspections(&view.resource.id.kind).find_map(|(step, performer)| match performer {
+            Performer::Subsystem { subsystem, action } => {
+                (view.resource.instance_of(subsystem) == *instance).then(|| (step, action.clone()))
+            }
+            Performer::Coordinator(_) => None,
+        })
+    }
+
+    /// What to ask: of each instance that is known, and of each that looks at a resource. With a verdict where it cannot be
+    /// asked.
+    pub(crate) fn probes<'a>(
+        &self,
+        known: impl Iterator<Item = &'a Instance>,
+        views: &[(ResourceId, Option<ResourceView>)],
+    ) -> Vec<(Probe, Option<Verdict>)> {
+        let known: BTreeSet<&Instance> = known.collect();
+        let mut probes: Vec<_> = known
+            .iter()
+            .map(|instance| (Probe::ForgedOrder { instance: (*instance).clone() }, None))
+            .collect();
+        for (resource, view) in views {
+            let unfit = unfit(resource, view.as_ref());
+            for instance in self.lookers(resource, view.as_ref()) {
+                let unfit = match known.contains(&instance) {
+                    true => unfit.clone(),
+                    false => Some(format!("there is no key of {instance}")),
+                };
+                let verdict = unfit.map(|why| Verdict::Unclear { why });
+                let (instance, resource) = (instance.clone(), resource.clone());
+                probes.push((
+                    Probe::RightIdentity { instance: instance.clone(), resource: resource.clone() },
+                    verdict.clone(),
+                ));
+                probes.push((Probe::WrongIdentity { instance, resource }, verdict));
+            }
+        }
+        probes
+    }
+
+    /// The instances that would look at a resource.
+    fn lookers(&self, resource: &ResourceId, view: Option<&ResourceView>) -> BTreeSet<Instance> {
+        let instances = view.map(|view| view.resource.instances.clone()).unwrap_or_default();
+        let looks = |(_, performer): (&Step, &Performer)| match performer {
+            Performer::Subsystem { subsystem, .. } => Some(instance_of(&instances, subsystem)),
+            Performer::Coordinator(_) => None,
+        };
+        self.inspections(&resource.kind).filter_map(looks).collect()
+    }
+}
+
+/// Why nobody can be asked about a resource.
+fn unfit(id: &ResourceId, view: Option<&ResourceView>) -> Option<String> {
+    let Some(view) = view.filter(|view| view.presence == Presence::Registered) else {
+        return Some(format!("{id} is not registered"));
+    };
+    if let Some(record) = view.live {
+        return Some(format!("{id} has a deletion record, {record}: its orders must not be disturbed"));
+    }
+    another(&view.resource.identity)
+        .is_none()
+        .then(|| format!("nothing in the identity of {id} can be changed: it has neither letters nor digits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Canaries, String> {
+        let config = Config::parse(Path::new("sexton.toml"), text, &["canaries"]).unwrap();
+        Canaries::read(&config, Arc::default()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn forged_orders_are_sent_unless_it_is_said_why_not() {
+        let canaries = read("").unwrap();
+        assert_eq!((canaries.off(), canaries.within_ms()), (None, 300_000));
+        let known = ["dns.main", "ipam.main"].map(|name| name.parse::<Instance>().unwrap());
+        let probes = canaries.probes(known.iter(), &[]);
+        let forged = known.map(|instance| (Probe::ForgedOrder { instance }, None));
+        assert_eq!(probes, forged);
+        assert_eq!(read("[canaries]\noff = \"a test\"").unwrap().off(), Some("a test"));
+    }
+
+    #[test]
+    fn a_mistake_names_the_key() {
+        let many = format!("resources = [{}]", "\"vm/a\", ".repeat(65));
+        for (text, part) in [
+            ("off = \"\"", "[canaries]: off: expected a reason"),
+            ("answer_within_secs = 0", "[canaries]: answer_within_secs = 0: expected 1 to 3600"),
+            ("resources = [\"vm/canary01\"]", "[canaries]: resources: vm/canary01: no plan for vm"),
+            ("resources = [\"canary01\"]", "canary01"),
+            (many.as_str(), "[canaries]: resources: 65 are named: expected at most 64"),
+            ("of = \"why\"", "of"),
+        ] {
+            let error = read(&format!("[canaries]\n{text}\n")).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

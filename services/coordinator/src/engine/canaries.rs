@@ -1,0 +1,310 @@
+//! Canaries: sent once a day, and again until they are answered; what comes back is judged in the job table.
+//!
+//! Nothing of it is remembered here: which are open stands in the table, so any coordinator goes on with what another one
+//! has begun, and a message that is lost is sent again.
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde_json::Value;
+use sexton_bus::{Delivery, Outgoing, Queue, Target};
+use sexton_ledger::{LedgerError, NewRun, ResourceView};
+use sexton_model::beacon::Beacon;
+use sexton_model::canary::{self, Came, Canary, Probe, Verdict, another};
+use sexton_model::catalogue::Nature;
+use sexton_model::decide::Event;
+use sexton_model::job::{JobKind, Stage};
+use sexton_model::resource::Identity;
+use sexton_model::step::Mode;
+use sexton_model::{ActionName, Actor, Fence, Instance, JobId, ResourceId};
+use sexton_protocol::{Direction, Event as Envelope, Holder, Keyring, Order, Pack, Packed, Seal};
+
+use super::Engine;
+use crate::canaries::Canaries;
+use crate::intake;
+
+/// How often canaries are looked after, and those that are open sent again. So long each stays in a queue.
+pub(crate) const TEND_EVERY: Duration = Duration::from_secs(10);
+/// Longest call that a forged order would take, if somebody believed it, in milliseconds.
+const FORGED_CALL_MS: u64 = 1_000;
+
+/// What came of an order that may be a canary's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Who says it, proved by its key and its broker user.
+    pub from: Instance,
+    /// The order's number.
+    pub fence: Fence,
+    /// What came.
+    pub came: Came,
+}
+
+impl Heard {
+    /// What an event about the canaries' own deletion means; nothing for any other. A report that one was begun says no
+    /// more than its answer will.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        match event {
+            Event::Outcome { from, fence, outcome, .. } => {
+                Some(Self { from: from.clone(), fence: *fence, came: Came::Answered(outcome.clone()) })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Send canaries, too, if that is configured.
+    pub fn with_canaries(self, canaries: Option<Canaries>) -> Self {
+        Self { canaries, ..self }
+    }
+
+    /// What is configured of canaries.
+    pub fn canaries(&self) -> Option<&Canaries> {
+        self.canaries.as_ref()
+    }
+
+    /// Tell which nobody has answered, begin a run if it is time, and send again what is open.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; the next tick tries again.
+    pub async fn tend_canaries(&self) -> Result<(), LedgerError> {
+        let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) else {
+            return Ok(());
+        };
+        if self.reviewing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (last, facts) = (self.ledger.canaries().await?, self.ledger.facts().await?);
+        if last.iter().any(|canary| canary.nobody_answered(facts.epoch, facts.now).is_some()) {
+            for missed in self.ledger.miss_canaries().await? {
+                tell(&missed);
+            }
+        }
+        let begun = last.first().map(|canary| canary.begun_at);
+        if canary::due(begun, facts.now, facts.day) {
+            self.begin_canaries(canaries, None).await?;
+        }
+        let open: Vec<Canary> = self.ledger.canaries().await?.into_iter().filter(Canary::is_open).collect();
+        self.send_canaries(canaries, &open).await
+    }
+
+    /// Begin a run because somebody asks for it: whether it was, or the last one is still open. Nothing if nobody is asked
+    /// at all, or not now.
+    ///
+    /// # Errors
+    /// If the ledger did not do it.
+    pub async fn run_canaries(&self, by: &Actor) -> Result<Option<bool>, LedgerError> {
+        let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) else {
+            return Ok(None);
+        };
+        if self.reviewing.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let begun = self.begin_canaries(canaries, Some(by.clone())).await?;
+        let open: Vec<Canary> = self.ledger.canaries().await?.into_iter().filter(Canary::is_open).collect();
+        self.send_canaries(canaries, &open).await?;
+        Ok(Some(begun))
+    }
+
+    async fn begin_canaries(&self, canaries: &Canaries, by: Option<Actor>) -> Result<bool, LedgerError> {
+        let mut views = Vec::new();
+        for resource in canaries.resources() {
+            views.push((resource.clone(), self.ledger.resource(resource).await?));
+        }
+        let mut probes = canaries.probes(self.known(), &views);
+        if probes.len() > canary::CANARIES_MAX {
+            tracing::error!(wanted = probes.len(), most = canary::CANARIES_MAX, "not all canaries are sent");
+            probes.truncate(canary::CANARIES_MAX);
+        }
+        let new = NewRun { asked_by: by, within_ms: canaries.within_ms(), probes };
+        let begun = self.ledger.begin_canaries(new).await?;
+        for unclear in begun.iter().flatten().filter(|canary| !canary.is_open()) {
+            tell(unclear);
+        }
+        Ok(begun.is_some())
+    }
+
+    async fn send_canaries(&self, canaries: &Canaries, open: &[Canary]) -> Result<(), LedgerError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let beacon = self.ledger.beacon().await?;
+        let mut views: BTreeMap<&ResourceId, Option<ResourceView>> = BTreeMap::new();
+        let mut messages = Vec::new();
+        for canary in open.iter().filter(|canary| canary.answer_by > beacon.read_at) {
+            let view = match canary.probe.resource() {
+                None => None,
+                Some(id) => {
+                    if !views.contains_key(id) {
+                        views.insert(id, self.ledger.resource(id).await?);
+                    }
+                    views.get(id).and_then(Option::as_ref)
+                }
+            };
+            // Without one the resource is gone, or not of that instance any more: nobody answers, and that is told.
+            if let Some(asked) = asked(canary, canaries, view) {
+                messages.extend(self.canary_message(canary, &beacon, asked));
+            }
+        }
+        self.send(messages).await;
+        Ok(())
+    }
+
+    fn canary_message(&self, canary: &Canary, beacon: &Beacon, asked: Asked) -> Option<Outgoing> {
+        let instance = canary.probe.instance();
+        let order = order(canary, beacon, asked);
+        let packed = match Pack::one(Envelope::new("/coordinator", beacon.read_at, order)).encode() {
+            Ok(packed) => packed,
+            Err(error) => {
+                tracing::error!(canary = canary.id, %error, "a canary cannot be written down");
+                return None;
+            }
+        };
+        let holder = Holder::Instance(instance.clone());
+        let own = match self.keyring.sign(&holder, Direction::Order, &packed.body) {
+            Ok(seal) => seal,
+            Err(error) => {
+                tracing::error!(canary = canary.id, %error, "a canary cannot be sealed");
+                return None;
+            }
+        };
+        let seal = match canary.probe {
+            Probe::ForgedOrder { .. } => forged(&holder, own, &packed)?,
+            Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => own,
+        };
+        Some(Outgoing {
+            target: Target::Queue(Queue::Orders(instance.clone())),
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            ttl: Some(TEND_EVERY),
+        })
+    }
+
+    /// Messages were rejected. Most of them are no canaries, and none of this concerns them.
+    ///
+    /// # Errors
+    /// If the ledger did not do it; then they are to be delivered again.
+    pub async fn on_rejections(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
+        let heard =
+            deliveries.iter().flat_map(|delivery| intake::rejections(&self.keyring, delivery)).collect();
+        self.hear_canaries(heard).await
+    }
+
+    /// Answers to orders of canaries have come. What is no canary's is left alone.
+    pub(super) async fn hear_canaries(&self, heard: Vec<Heard>) -> Result<(), LedgerError> {
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let sent = self.ledger.canaries().await?;
+        for Heard { from, fence, came } in heard {
+            let of = sent.iter().find(|canary| canary.fence == fence && *canary.probe.instance() == from);
+            let Some(canary) = of.filter(|canary| canary.hear(&came).is_some()) else {
+                tracing::debug!(%from, %fence, ?came, "changes nothing that is known of a canary");
+                continue;
+            };
+            let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
+            tell(&judged);
+            if judged.judged.is_some_and(|judged| judged.pause.is_some()) {
+                self.noted();
+                // Consumers hear of the pause at once rather than with the next tick; the ledger holds it either way.
+                if let Err(error) = self.beacon().await {
+                    tracing::warn!(%error, "the pause is in force, its beacon follows");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an order of a canary asks.
+struct Asked {
+    resource: ResourceId,
+    identity: Identity,
+    attributes: Value,
+    action: ActionName,
+    params: BTreeMap<String, Value>,
+    longest_call_ms: u64,
+}
+
+fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> Option<Asked> {
+    let instance = canary.probe.instance();
+    let of = |identity: fn(&Identity) -> Option<Identity>| {
+        let view = view?;
+        let (step, action) = canaries.inspection(view, instance)?;
+        let resource = &view.resource;
+        Some(Asked {
+            resource: resource.id.clone(),
+            identity: identity(&resource.identity)?,
+            attributes: resource.attributes.get(instance.subsystem.as_str()).cloned().unwrap_or_default(),
+            action,
+            params: step.params.clone(),
+            longest_call_ms: step.longest_call_ms,
+        })
+    };
+    match &canary.probe {
+        // About nothing that is there: whoever believes it does no harm with it.
+        Probe::ForgedOrder { .. } => Some(Asked {
+            resource: "canary/forged".parse().ok()?,
+            identity: Identity::try_from(BTreeMap::from([("canary".to_owned(), "forged".to_owned())]))
+                .ok()?,
+            attributes: Value::Null,
+            action: "inspect".parse().ok()?,
+            params: BTreeMap::new(),
+            longest_call_ms: FORGED_CALL_MS,
+        }),
+        Probe::WrongIdentity { .. } => of(another),
+        Probe::RightIdentity { .. } => of(|identity| Some(identity.clone())),
+    }
+}
+
+/// An order that changes nothing, whatever becomes of it.
+fn order(canary: &Canary, beacon: &Beacon, asked: Asked) -> Order {
+    Order {
+        job: JobId::of(canary::DELETION, Stage::Announce.index()),
+        deletion: canary::DELETION,
+        resource: asked.resource,
+        kind: JobKind::Stage(Stage::Announce),
+        step: 0,
+        instance: canary.probe.instance().clone(),
+        action: asked.action,
+        mode: Mode::Inspect,
+        nature: Nature::Inspect,
+        identity: asked.identity,
+        attributes: asked.attributes,
+        targets: Value::Null,
+        manifest: None,
+        params: asked.params,
+        fence: canary.fence,
+        // That of now: an order of before a pause would not be carried out.
+        revision: beacon.revision,
+        issued_at: beacon.read_at,
+        deadline: canary.answer_by,
+        longest_call_ms: asked.longest_call_ms,
+        long: false,
+        attempt: 0,
+    }
+}
+
+/// A proof with a key that is drawn now and forgotten at once, by the name of the holder's own.
+fn forged(holder: &Holder, own: Seal, packed: &Packed) -> Option<Seal> {
+    let nobodys = Keyring::generate([holder.clone()], &mut rand::rng());
+    let seal = nobodys.sign(holder, Direction::Order, &packed.body).ok()?;
+    Some(Seal { key_id: own.key_id, ..seal })
+}
+
+fn tell(canary: &Canary) {
+    let Some(judged) = &canary.judged else { return };
+    let (id, probe, text) = (canary.id, &canary.probe, judged.verdict.text());
+    match &judged.verdict {
+        Verdict::Holds { .. } => {
+            tracing::debug!(canary = id, %probe, text, "a canary is refused as it must be")
+        }
+        Verdict::Accepted { .. } => {
+            tracing::error!(canary = id, %probe, text, pause = judged.pause, "A CANARY WAS ACCEPTED: everything is paused");
+        }
+        Verdict::Unanswered => tracing::error!(canary = id, %probe, "nobody answers a canary"),
+        Verdict::Unclear { .. } => tracing::warn!(canary = id, %probe, text, "a canary proves nothing"),
+    }
+}

@@ -1,0 +1,122 @@
+//! Canaries. What is written is written with the gate taken alone, as a pause is: a verdict may pause everything. That is a
+//! few times a day.
+use async_trait::async_trait;
+use sexton_model::belts::PauseSelector;
+use sexton_model::canary::{Came, Canary, Judged, RUNS_KEPT, actor};
+use sexton_model::checkpoint::Mark;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use super::error::{all_there, corrupt, doing};
+use super::{PgLedger, find, pause, review};
+use crate::LedgerError;
+use crate::canary::{self, Canaries, NewRun, Numbers};
+use crate::rules::text;
+
+const LAST: &str = "SELECT body FROM canaries WHERE run = (SELECT max(run) FROM canaries) ORDER BY id";
+const ONE: &str = "SELECT body FROM canaries WHERE id = $1";
+const NUMBERS: &str = "SELECT nextval('fence'), epoch FROM ledger";
+const INSERT: &str = "INSERT INTO canaries (id, run, body) \
+     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])";
+const FORGET: &str = "DELETE FROM canaries WHERE run <= (SELECT max(run) FROM canaries) - $1";
+const JUDGE: &str = "UPDATE canaries SET body = $2 WHERE id = $1";
+
+#[async_trait]
+impl Canaries for PgLedger {
+    async fn begin_canaries(&self, new: NewRun) -> Result<Option<Vec<Canary>>, LedgerError> {
+        new.bounded()?;
+        let part = || doing("beginning a run of canaries");
+        let mut tx = self.pool.begin().await.map_err(part())?;
+        pause::lock(&mut tx).await?;
+        let last = last_run(&mut tx).await?;
+        let now = find::clock(&mut tx).await?;
+        if new.probes.is_empty() || !new.begins(&last, now, self.options.day) {
+            return Ok(None);
+        }
+        let row = sqlx::query(NUMBERS).fetch_one(&mut *tx).await.map_err(part())?;
+        let numbers =
+            Numbers { now, first_fence: row.try_get(0).map_err(part())?, epoch: review::epoch(&row, 1)? };
+        let canaries = new.number(&last, &numbers);
+        let bodies = canaries.iter().map(text).collect::<Result<Vec<String>, _>>()?;
+        let done = sqlx::query(INSERT)
+            .bind(canaries.iter().map(|canary| canary.id).collect::<Vec<_>>())
+            .bind(canaries.iter().map(|canary| canary.run).collect::<Vec<_>>())
+            .bind(bodies)
+            .execute(&mut *tx)
+            .await
+            .map_err(part())?;
+        all_there("canaries", done.rows_affected(), canaries.len())?;
+        sqlx::query(FORGET).bind(RUNS_KEPT).execute(&mut *tx).await.map_err(part())?;
+        let by = new.asked_by.unwrap_or_else(actor);
+        pause::append(&mut tx, &canary::begun(&canaries, &by, now)).await?;
+        tx.commit().await.map_err(part())?;
+        let fence = canaries.last().map_or(0, |canary| canary.fence.number);
+        self.known.note(Mark { epoch: numbers.epoch, fence, ..Mark::default() }, None);
+        Ok(Some(canaries))
+    }
+
+    async fn hear_canary(&self, id: i64, came: &Came) -> Result<Option<Canary>, LedgerError> {
+        let part = || doing("hearing the answer to a canary");
+        let mut tx = self.pool.begin().await.map_err(part())?;
+        pause::lock(&mut tx).await?;
+        let found: Option<String> =
+            sqlx::query_scalar(ONE).bind(id).fetch_optional(&mut *tx).await.map_err(part())?;
+        let Some(mut canary) = found.as_deref().map(parse).transpose()? else { return Ok(None) };
+        let Some(verdict) = canary.hear(came) else { return Ok(None) };
+        let at = find::clock(&mut tx).await?;
+        let mut marked = None;
+        let mut paused = None;
+        if let Some(reason) = canary.pauses(&verdict, &pause::pauses(&mut tx).await?) {
+            let (done, mark) = pause::locked(&mut tx, PauseSelector::default(), &actor(), &reason).await?;
+            paused = Some(done.pause.id);
+            marked = Some(mark);
+        }
+        canary.judged = Some(Judged { verdict, at, pause: paused });
+        judge(&mut tx, &canary).await?;
+        tx.commit().await.map_err(part())?;
+        if let Some(mark) = marked {
+            self.known.note(mark, None);
+        }
+        Ok(Some(canary))
+    }
+
+    async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError> {
+        let part = || doing("looking which canaries nobody answers");
+        let mut tx = self.pool.begin().await.map_err(part())?;
+        pause::lock(&mut tx).await?;
+        let at = find::clock(&mut tx).await?;
+        let epoch = review::standing(&mut tx).await?.mark.epoch;
+        let mut missed = Vec::new();
+        for mut canary in last_run(&mut tx).await? {
+            let Some(verdict) = canary.nobody_answered(epoch, at) else { continue };
+            canary.judged = Some(Judged { verdict, at, pause: None });
+            judge(&mut tx, &canary).await?;
+            missed.push(canary);
+        }
+        tx.commit().await.map_err(part())?;
+        Ok(missed)
+    }
+
+    async fn canaries(&self) -> Result<Vec<Canary>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading canaries"))?;
+        last_run(&mut db).await
+    }
+}
+
+/// Write a verdict down.
+async fn judge(db: &mut PgConnection, canary: &Canary) -> Result<(), LedgerError> {
+    let done = sqlx::query(JUDGE).bind(canary.id).bind(text(canary)?).execute(&mut *db).await;
+    all_there("canaries", done.map_err(doing("writing what came of a canary"))?.rows_affected(), 1)?;
+    let at = canary.judged.as_ref().map_or(canary.begun_at, |judged| judged.at);
+    pause::append(db, &canary::judged(canary, at)?).await
+}
+
+async fn last_run(db: &mut PgConnection) -> Result<Vec<Canary>, LedgerError> {
+    let bodies: Vec<String> =
+        sqlx::query_scalar(LAST).fetch_all(db).await.map_err(doing("reading canaries"))?;
+    bodies.iter().map(|body| parse(body)).collect()
+}
+
+fn parse(body: &str) -> Result<Canary, LedgerError> {
+    serde_json::from_str(body).map_err(|e| corrupt("canaries", "?", e.to_string()))
+}

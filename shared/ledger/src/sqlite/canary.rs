@@ -1,0 +1,158 @@
+//! Canaries.
+use async_trait::async_trait;
+use sexton_model::belts::PauseSelector;
+use sexton_model::canary::{Came, Canary, Judged, RUNS_KEPT, actor};
+
+use super::codes;
+use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
+use super::memory::{self, Memory, Staged};
+use super::pausing::{self, link};
+use super::run::Setting;
+use super::writer::{Answer, Work};
+use super::{SqliteLedger, mixed_up};
+use crate::LedgerError;
+use crate::canary::{self, Canaries, NewRun, Numbers};
+use crate::rules::text;
+
+const DOING: &str = "keeping canaries";
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Begin(NewRun),
+    Hear(i64, Came),
+    Miss,
+}
+
+/// What it answers, in the same order.
+#[derive(Debug)]
+pub(super) enum Done {
+    Begin(Option<Vec<Canary>>),
+    Hear(Option<Box<Canary>>),
+    Miss(Vec<Canary>),
+}
+
+/// Do it.
+pub(super) fn carry_out(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (setting, ask): (&Setting, &Ask),
+) -> Result<Done, LedgerError> {
+    Ok(match ask {
+        Ask::Begin(new) => Done::Begin(begin(db, memory, staged, (setting, new))?),
+        Ask::Hear(id, came) => Done::Hear(hear(db, memory, staged, (*id, came))?.map(Box::new)),
+        Ask::Miss => Done::Miss(miss(db, staged)?),
+    })
+}
+
+fn begin(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &Staged,
+    (setting, new): (&Setting, &NewRun),
+) -> Result<Option<Vec<Canary>>, LedgerError> {
+    let last = last_run(db)?;
+    let now = staged.now;
+    if new.probes.is_empty() || !new.begins(&last, now, setting.day) {
+        return Ok(None);
+    }
+    let numbers = Numbers { now, epoch: epoch(db)?, first_fence: memory.fences(new.probes.len()) };
+    let canaries = new.number(&last, &numbers);
+    for canary in &canaries {
+        let mut bind = Bind::default();
+        bind.add(canary.id).add(canary.run).add(text(canary)?);
+        change_one(db, (DOING, "canaries"), "INSERT INTO canaries (id, run, body) VALUES (?, ?, ?)", bind)?;
+    }
+    let mut bind = Bind::default();
+    bind.add(RUNS_KEPT);
+    execute(db, DOING, "DELETE FROM canaries WHERE run <= (SELECT max(run) FROM canaries) - ?", bind)?;
+    let by = new.asked_by.clone().unwrap_or_else(actor);
+    link(db, &canary::begun(&canaries, &by, now))?;
+    Ok(Some(canaries))
+}
+
+fn hear(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (id, came): (i64, &Came),
+) -> Result<Option<Canary>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(id);
+    let found = rows(db, DOING, "SELECT id, body FROM canaries WHERE id = ?", bind)?;
+    let Some(mut canary) = found.first().map(parse).transpose()? else { return Ok(None) };
+    let Some(verdict) = canary.hear(came) else { return Ok(None) };
+    let mut pause = None;
+    if let Some(reason) = canary.pauses(&verdict, &memory::pauses(db)?) {
+        let everything = PauseSelector::default();
+        pause = Some(pausing::pause(db, memory, staged, (&everything, &actor(), &reason))?.pause.id);
+    }
+    canary.judged = Some(Judged { verdict, at: staged.now, pause });
+    judge(db, staged, &canary)?;
+    Ok(Some(canary))
+}
+
+fn miss(db: &Db, staged: &Staged) -> Result<Vec<Canary>, LedgerError> {
+    let epoch = epoch(db)?;
+    let mut missed = Vec::new();
+    for mut canary in last_run(db)? {
+        let Some(verdict) = canary.nobody_answered(epoch, staged.now) else { continue };
+        canary.judged = Some(Judged { verdict, at: staged.now, pause: None });
+        judge(db, staged, &canary)?;
+        missed.push(canary);
+    }
+    Ok(missed)
+}
+
+/// Write a verdict down.
+fn judge(db: &Db, staged: &Staged, canary: &Canary) -> Result<(), LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(text(canary)?).add(canary.id);
+    change_one(db, (DOING, "canaries"), "UPDATE canaries SET body = ? WHERE id = ?", bind)?;
+    link(db, &canary::judged(canary, staged.now)?)
+}
+
+/// The last run.
+fn last_run(db: &Db) -> Result<Vec<Canary>, LedgerError> {
+    let sql = "SELECT id, body FROM canaries WHERE run = (SELECT max(run) FROM canaries) ORDER BY id";
+    rows(db, DOING, sql, Bind::default())?.iter().map(parse).collect()
+}
+
+fn parse(row: &Row) -> Result<Canary, LedgerError> {
+    let id: i64 = row.try_get(0).map_err(store(DOING))?;
+    codes::body("canaries", id, row.try_get(1).map_err(store(DOING))?)
+}
+
+fn epoch(db: &Db) -> Result<u32, LedgerError> {
+    row(db, DOING, "SELECT epoch FROM ledger", Bind::default())?.try_get(0).map_err(store(DOING))
+}
+
+#[async_trait]
+impl Canaries for SqliteLedger {
+    async fn begin_canaries(&self, new: NewRun) -> Result<Option<Vec<Canary>>, LedgerError> {
+        new.bounded()?;
+        match self.ask(Work::Canary(Ask::Begin(new))).await? {
+            Answer::Canary(Done::Begin(begun)) => Ok(begun),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn hear_canary(&self, id: i64, came: &Came) -> Result<Option<Canary>, LedgerError> {
+        match self.ask(Work::Canary(Ask::Hear(id, came.clone()))).await? {
+            Answer::Canary(Done::Hear(canary)) => Ok(canary.map(|canary| *canary)),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError> {
+        match self.ask(Work::Canary(Ask::Miss)).await? {
+            Answer::Canary(Done::Miss(missed)) => Ok(missed),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn canaries(&self) -> Result<Vec<Canary>, LedgerError> {
+        self.reads.read(last_run).await
+    }
+}

@@ -1,0 +1,333 @@
+//! Canaries: what has to be refused, asked of every consumer once in a policy day, and what an answer to it proves.
+//!
+//! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and
+//! [`Canary::nobody_answered`], and writes down what they say in the same transaction that pauses.
+//!
+//! A refusal proves something only if the right thing is not refused, too: so each order with a wrong identity has one
+//! with the right identity beside it ([`Probe::RightIdentity`]).
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono_tz::UTC;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::belts::{Pause, PauseSelector};
+use crate::id::{Actor, DeletionId, Fence, Instance, ResourceId};
+use crate::resource::Identity;
+use crate::step::Outcome;
+use crate::time::{Day, Timestamp, add_days};
+
+/// The deletion that orders of canaries name: no ledger gives its number to a record.
+pub const DELETION: DeletionId = DeletionId(0);
+/// Most canaries of one run: as many as one block of fences numbers.
+pub const CANARIES_MAX: usize = 1000;
+/// Shortest time between two runs that nobody asks for, in milliseconds: a rehearsal's day may be over before anybody has
+/// answered.
+pub const EVERY_LEAST_MS: u64 = 60_000;
+/// Runs that are kept to be read: a month of days.
+pub const RUNS_KEPT: i64 = 31;
+/// Longest text that is kept of an answer, in characters.
+const TEXT_MAX: usize = 300;
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Probe {
+    /// An order under a key that nobody has, by the name of the instance's own: must be rejected as not authentic.
+    ForgedOrder {
+        /// Who is asked.
+        instance: Instance,
+    },
+    /// An authentic order to look at a resource that is another one: must be refused.
+    WrongIdentity {
+        /// Who is asked.
+        instance: Instance,
+        /// About what.
+        resource: ResourceId,
+    },
+    /// The same as it is: must be done, or the refusal of the other one proves nothing.
+    RightIdentity {
+        /// Who is asked.
+        instance: Instance,
+        /// About what.
+        resource: ResourceId,
+    },
+}
+
+impl Probe {
+    /// Its word, as it is shown.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::ForgedOrder { .. } => "forged order",
+            Self::WrongIdentity { .. } => "wrong identity",
+            Self::RightIdentity { .. } => "right identity",
+        }
+    }
+
+    /// Who is asked.
+    pub fn instance(&self) -> &Instance {
+        match self {
+            Self::ForgedOrder { instance }
+            | Self::WrongIdentity { instance, .. }
+            | Self::RightIdentity { instance, .. } => instance,
+        }
+    }
+
+    /// About which resource.
+    pub fn resource(&self) -> Option<&ResourceId> {
+        match self {
+            Self::ForgedOrder { .. } => None,
+            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => Some(resource),
+        }
+    }
+
+    /// What has to come, in words.
+    pub fn must(&self) -> &'static str {
+        match self {
+            Self::ForgedOrder { .. } => "rejected as not authentic",
+            Self::WrongIdentity { .. } => "refused",
+            Self::RightIdentity { .. } => "done",
+        }
+    }
+
+    /// What this answer to it proves; nothing if it is to be asked again.
+    pub fn judge(&self, came: &Came) -> Option<Verdict> {
+        let unclear = |why: &str| Some(Verdict::Unclear { why: cut(why) });
+        match (self, came) {
+            // Whatever is answered: it was believed.
+            (Self::ForgedOrder { .. }, Came::Answered(outcome)) => {
+                Some(Verdict::Accepted { how: format!("it was believed, and answered: {}", said(outcome)) })
+            }
+            (Self::ForgedOrder { .. }, Came::Dropped(why)) => Some(Verdict::Accepted {
+                how: format!("it was believed, and dropped for another reason: {}", cut(why)),
+            }),
+            (Self::ForgedOrder { .. }, Came::NotBelieved(how)) => Some(Verdict::Holds { how: cut(how) }),
+            (Self::WrongIdentity { .. }, Came::Answered(outcome)) => match outcome {
+                Outcome::Refused { reason } => Some(Verdict::Holds { how: cut(reason) }),
+                Outcome::Done { .. } => Some(Verdict::Accepted { how: said(outcome) }),
+                Outcome::Retry { .. } => None,
+            },
+            (Self::RightIdentity { .. }, Came::Answered(outcome)) => match outcome {
+                Outcome::Done { .. } => Some(Verdict::Holds { how: said(outcome) }),
+                Outcome::Refused { reason } => unclear(&format!(
+                    "it is refused as it is, so that a wrong identity is refused proves nothing: {reason}"
+                )),
+                Outcome::Retry { .. } => None,
+            },
+            (Self::WrongIdentity { .. } | Self::RightIdentity { .. }, Came::NotBelieved(why)) => {
+                unclear(&format!("an authentic order was not believed: {why}"))
+            }
+            (Self::WrongIdentity { .. } | Self::RightIdentity { .. }, Came::Dropped(why)) => {
+                unclear(&format!("it was not looked at: {why}"))
+            }
+            (_, Came::Rejected(why)) => {
+                unclear(&format!("rejected, and it is not said at which check: {why}"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.word(), self.instance())?;
+        self.resource().map_or(Ok(()), |resource| write!(f, " about {resource}"))
+    }
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// An answer to the order.
+    Answered(Outcome),
+    /// It was rejected before it was read: it is not authentic.
+    NotBelieved(String),
+    /// It was rejected after it was found authentic.
+    Dropped(String),
+    /// It was rejected, and who did does not say at which check.
+    Rejected(String),
+}
+
+/// What a canary has shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Verdict {
+    /// What had to come has come.
+    Holds {
+        /// What was said.
+        how: String,
+    },
+    /// What must be refused was not: everything is paused.
+    Accepted {
+        /// What was said.
+        how: String,
+    },
+    /// Nothing came in time.
+    Unanswered,
+    /// It proves neither.
+    Unclear {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// Its word, as it is shown.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Holds { .. } => "holds",
+            Self::Accepted { .. } => "ACCEPTED",
+            Self::Unanswered => "unanswered",
+            Self::Unclear { .. } => "unclear",
+        }
+    }
+
+    /// What was said.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Holds { how } | Self::Accepted { how } => how,
+            Self::Unanswered => "nobody answered in time",
+            Self::Unclear { why } => why,
+        }
+    }
+
+    /// Whether a person has to look.
+    pub fn alarms(&self) -> bool {
+        match self {
+            Self::Holds { .. } => false,
+            Self::Accepted { .. } | Self::Unanswered | Self::Unclear { .. } => true,
+        }
+    }
+}
+
+/// One that was sent, or is about to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// Its number.
+    pub id: i64,
+    /// Which run.
+    pub run: i64,
+    /// Who asked for the run; `canary` if it was time.
+    pub by: Actor,
+    /// What is asked.
+    pub probe: Probe,
+    /// What its order is numbered with: greater than any before it, so that it is told from all others.
+    pub fence: Fence,
+    /// Since when it is asked.
+    pub begun_at: Timestamp,
+    /// Until when it has to be answered; nothing is begun for it after this.
+    pub answer_by: Timestamp,
+    /// What came of it; nothing yet while it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<Judged>,
+    /// What came of the one before it, of the same instance and sort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Judged>,
+}
+
+/// What came of one, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judged {
+    /// What it shows.
+    pub verdict: Verdict,
+    /// When that was decided.
+    pub at: Timestamp,
+    /// The pause that it led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<i64>,
+}
+
+impl Canary {
+    /// Whether an answer is waited for.
+    pub fn is_open(&self) -> bool {
+        self.judged.is_none()
+    }
+
+    /// What is known by now: what came of it, or else of the one before it.
+    pub fn standing(&self) -> Option<&Judged> {
+        self.judged.as_ref().or(self.before.as_ref())
+    }
+
+    /// What an answer changes; nothing if it proves no more than what is known. What was accepted once stays so, and one
+    /// that is accepted late is accepted all the same.
+    pub fn hear(&self, came: &Came) -> Option<Verdict> {
+        let verdict = self.probe.judge(came)?;
+        let accepted = |verdict: &Verdict| matches!(verdict, Verdict::Accepted { .. });
+        match &self.judged {
+            None => Some(verdict),
+            Some(judged) => (accepted(&verdict) && !accepted(&judged.verdict)).then_some(verdict),
+        }
+    }
+
+    /// What it means that nothing has come by `now`, in this epoch; nothing while there is time.
+    pub fn nobody_answered(&self, epoch: u32, now: Timestamp) -> Option<Verdict> {
+        if !self.is_open() {
+            return None;
+        }
+        if self.fence.epoch != epoch {
+            let why =
+                "the job table went back in time meanwhile: no order of before is carried out".to_owned();
+            return Some(Verdict::Unclear { why });
+        }
+        (now >= self.answer_by).then_some(Verdict::Unanswered)
+    }
+
+    /// Why everything is to be paused, if it is: one was accepted, and no canary has paused everything yet.
+    pub fn pauses(&self, verdict: &Verdict, in_force: &[Pause]) -> Option<String> {
+        let Verdict::Accepted { how } = verdict else { return None };
+        let paused =
+            in_force.iter().any(|pause| pause.by == actor() && pause.covers == PauseSelector::default());
+        (!paused).then(|| format!("{} (canary {}) was accepted: {how}", self.probe, self.id))
+    }
+}
+
+/// Who sends canaries, and pauses because of them.
+pub fn actor() -> Actor {
+    Actor::canary()
+}
+
+/// Whether a run is due at `now`: a policy day after the last one began. A run that was missed is not made up for.
+pub fn due(last_begun: Option<Timestamp>, now: Timestamp, day: Day) -> bool {
+    last_begun.is_none_or(|last| now >= add_days(last, 1, UTC, day).max(last.plus_ms(EVERY_LEAST_MS)))
+}
+
+/// An identity of the same form that is another one: each attribute differs in its last letter or digit, and one that is
+/// hexadecimal stays so.
+pub fn another(identity: &Identity) -> Option<Identity> {
+    let differing: BTreeMap<String, String> = identity
+        .attributes()
+        .map(|(name, value)| Some((name.to_owned(), changed(value)?)))
+        .collect::<Option<_>>()?;
+    Identity::try_from(differing).ok()
+}
+
+fn changed(value: &str) -> Option<String> {
+    let at = value.rfind(|c: char| c.is_ascii_alphanumeric())?;
+    let hexadecimal = value.chars().all(|c| !c.is_ascii_alphabetic() || c.is_ascii_hexdigit());
+    let next = match value.as_bytes()[at] {
+        b'9' => '0',
+        b'f' if hexadecimal => 'a',
+        b'F' if hexadecimal => 'A',
+        b'z' => 'a',
+        b'Z' => 'A',
+        byte => char::from(byte + 1),
+    };
+    Some(format!("{}{next}{}", &value[..at], &value[at + 1..]))
+}
+
+fn said(outcome: &Outcome) -> String {
+    cut(match outcome {
+        Outcome::Done { evidence, .. } if evidence.is_empty() => "done",
+        Outcome::Done { evidence, .. } => evidence,
+        Outcome::Retry { reason, .. } | Outcome::Refused { reason } => reason,
+    })
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! What each answer to each canary means.
+use super::*;
+use crate::step::Presence;
+
+const DAY_US: i64 = 86_400_000_000;
+
+fn instance() -> Instance {
+    "dns.main".parse().unwrap()
+}
+
+fn vm() -> ResourceId {
+    "vm/canary01".parse().unwrap()
+}
+
+fn forged() -> Probe {
+    Probe::ForgedOrder { instance: instance() }
+}
+
+fn wrong() -> Probe {
+    Probe::WrongIdentity { instance: instance(), resource: vm() }
+}
+
+fn right() -> Probe {
+    Probe::RightIdentity { instance: instance(), resource: vm() }
+}
+
+fn canary(probe: Probe) -> Canary {
+    Canary {
+        id: 7,
+        run: 2,
+        by: actor(),
+        probe,
+        fence: Fence { epoch: 1, number: 100 },
+        begun_at: Timestamp(0),
+        answer_by: Timestamp(1_000),
+        judged: None,
+        before: None,
+    }
+}
+
+fn judged(verdict: Verdict) -> Option<Judged> {
+    Some(Judged { verdict, at: Timestamp(5), pause: None })
+}
+
+fn word(probe: &Probe, came: Came) -> &'static str {
+    probe.judge(&came).map_or("again", |verdict| verdict.word())
+}
+
+#[test]
+fn each_answer_to_each_canary_means_one_thing() {
+    let answers = || {
+        [
+            Came::Answered(Outcome::done(Presence::Present, "seen")),
+            Came::Answered(Outcome::refused("is not the one")),
+            Came::Answered(Outcome::spared("not now")),
+            Came::Answered(Outcome::failed("no answer")),
+            Came::NotBelieved("the proof does not fit".into()),
+            Came::Dropped("too late".into()),
+            Came::Rejected("by an older consumer".into()),
+        ]
+    };
+    for (probe, words) in [
+        // Whoever reads a forged order has believed it.
+        (forged(), ["ACCEPTED", "ACCEPTED", "ACCEPTED", "ACCEPTED", "holds", "ACCEPTED", "unclear"]),
+        (wrong(), ["ACCEPTED", "holds", "again", "again", "unclear", "unclear", "unclear"]),
+        (right(), ["holds", "unclear", "again", "again", "unclear", "unclear", "unclear"]),
+    ] {
+        assert_eq!(answers().map(|came| word(&probe, came)), words, "{probe}");
+    }
+}
+
+#[test]
+fn only_what_holds_alarms_nobody() {
+    let text = String::new;
+    for (verdict, alarms) in [
+        (Verdict::Holds { how: text() }, false),
+        (Verdict::Accepted { how: text() }, true),
+        (Verdict::Unanswered, true),
+        (Verdict::Unclear { why: text() }, true),
+    ] {
+        assert_eq!(verdict.alarms(), alarms, "{verdict:?}");
+    }
+}
+
+#[test]
+fn the_first_answer_counts_unless_a_later_one_accepts() {
+    let (believed, refused) = (
+        Came::Answered(Outcome::refused("no such thing")),
+        Came::NotBelieved("the proof does not fit".into()),
+    );
+    let mut asked = canary(forged());
+    assert_eq!(asked.hear(&refused).map(|verdict| verdict.word()), Some("holds"));
+    for known in [Verdict::Holds { how: "rejected".into() }, Verdict::Unanswered] {
+        asked.judged = judged(known);
+        assert_eq!(asked.hear(&refused), None);
+        assert_eq!(asked.hear(&believed).map(|verdict| verdict.word()), Some("ACCEPTED"));
+    }
+    asked.judged = judged(Verdict::Accepted { how: "believed".into() });
+    assert_eq!((asked.hear(&refused), asked.hear(&believed)), (None, None));
+}
+
+#[test]
+fn nobody_answered_once_its_time_is_over() {
+    let mut asked = canary(wrong());
+    assert_eq!(asked.nobody_answered(1, Timestamp(999)), None);
+    assert_eq!(asked.nobody_answered(1, Timestamp(1_000)), Some(Verdict::Unanswered));
+    let other_epoch = asked.nobody_answered(2, Timestamp(1)).map(|verdict| verdict.word());
+    assert_eq!(other_epoch, Some("unclear"), "nobody may answer any more");
+    asked.judged = judged(Verdict::Holds { how: "refused".into() });
+    assert_eq!(asked.nobody_answered(2, Timestamp(2_000)), None);
+}
+
+#[test]
+fn what_is_known_is_the_last_that_came() {
+    let mut asked = canary(forged());
+    assert_eq!(asked.standing(), None);
+    asked.before = judged(Verdict::Unanswered);
+    assert_eq!(asked.standing().map(|judged| judged.verdict.word()), Some("unanswered"));
+    asked.judged = judged(Verdict::Holds { how: "rejected".into() });
+    assert_eq!(asked.standing().map(|judged| judged.verdict.word()), Some("holds"));
+}
+
+#[test]
+fn one_that_is_accepted_pauses_everything_once() {
+    let asked = canary(forged());
+    let accepted = Verdict::Accepted { how: "it was believed".into() };
+    let reason = asked.pauses(&accepted, &[]).unwrap();
+    assert_eq!(reason, "forged order to dns.main (canary 7) was accepted: it was believed");
+    for verdict in
+        [Verdict::Holds { how: String::new() }, Verdict::Unanswered, Verdict::Unclear { why: String::new() }]
+    {
+        assert_eq!(asked.pauses(&verdict, &[]), None, "{verdict:?}");
+    }
+    let pause = |by: Actor, covers| Pause { id: 1, covers, by, reason: String::new(), since: Timestamp(0) };
+    let narrow = PauseSelector { kind: Some("vm".parse().unwrap()), ..PauseSelector::default() };
+    // Somebody else's may be lifted by whoever knows nothing of this.
+    for other in [pause("ops".parse().unwrap(), PauseSelector::default()), pause(actor(), narrow)] {
+        assert!(asked.pauses(&accepted, &[other]).is_some());
+    }
+    assert_eq!(asked.pauses(&accepted, &[pause(actor(), PauseSelector::default())]), None);
+}
+
+#[test]
+fn a_run_is_due_a_day_after_the_last_one_and_none_is_made_up_for() {
+    let last = Some(Timestamp(0));
+    assert!(due(None, Timestamp(0), Day::Calendar));
+    assert!(!due(last, Timestamp(DAY_US - 1), Day::Calendar));
+    assert!(due(last, Timestamp(DAY_US), Day::Calendar));
+    // After ten days it is one run: the next is due a day after that.
+    assert!(!due(Some(Timestamp(10 * DAY_US)), Timestamp(10 * DAY_US + 1), Day::Calendar));
+    let short = Day::Rehearsal { length_ms: 200 };
+    assert!(!due(last, Timestamp(59_999_999), short), "a rehearsal's day is over at once");
+    assert!(due(last, Timestamp(60_000_000), short));
+}
+
+#[test]
+fn another_identity_has_the_same_form() {
+    let of = |name: &str, value: &str| {
+        Identity::try_from(BTreeMap::from([(name.to_owned(), value.to_owned())])).unwrap()
+    };
+    for (value, differs) in [
+        ("6f0c1d8e-1111-4a7b-9c55-0a4f0e2b7c01", "6f0c1d8e-1111-4a7b-9c55-0a4f0e2b7c02"),
+        ("6f0c1d8e-1111-4a7b-9c55-0a4f0e2b7c0f", "6f0c1d8e-1111-4a7b-9c55-0a4f0e2b7c0a"),
+        ("52:54:00:AB:CD:EF", "52:54:00:AB:CD:EA"),
+        ("192.0.2.19", "192.0.2.10"),
+        ("serial-f", "serial-g"),
+        ("web01.example.org.", "web01.example.orh."),
+        ("zzz", "zza"),
+    ] {
+        let other = another(&of("it", value)).unwrap();
+        assert_eq!(other.get("it"), Some(differs));
+    }
+    assert_eq!(another(&of("it", "…")), None, "there is nothing to change");
+    let two =
+        Identity::try_from(BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())])).unwrap();
+    let other = another(&two).unwrap();
+    assert_eq!((other.get("a"), other.get("b")), (Some("2"), Some("3")));
+}
+
+#[test]
+fn it_is_read_as_it_was_written() {
+    for probe in [forged(), wrong(), right()] {
+        let written = Canary { judged: judged(Verdict::Unanswered), ..canary(probe) };
+        let text = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<Canary>(&text).unwrap(), written, "{text}");
+    }
+}

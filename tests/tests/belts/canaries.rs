@@ -1,0 +1,152 @@
+//! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
+use sexton_bus::{Bus, Queue};
+use sexton_model::belts::PauseSelector;
+use sexton_model::canary::{Canary, Probe, Verdict, actor};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage};
+use sexton_model::step::{Outcome, Presence};
+use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
+
+use super::system::{System, backup, hypervisor, monitoring, ops, until};
+
+/// Longer than any test may take: nobody is in a hurry.
+const LONG_MS: u64 = 600_000;
+
+impl System {
+    async fn canaries(&self) -> Vec<Canary> {
+        self.ledger.canaries().await.unwrap()
+    }
+
+    async fn until_judged(&self) -> Vec<Canary> {
+        until("every canary is judged", async || {
+            // As the coordinator's own tick does, only that this one waits for none.
+            self.engine.tend_canaries().await.unwrap();
+            !self.canaries().await.iter().any(Canary::is_open)
+        })
+        .await;
+        self.canaries().await
+    }
+}
+
+fn verdicts(canaries: &[Canary]) -> Vec<(&'static str, String, &'static str)> {
+    let verdict = |canary: &Canary| canary.judged.as_ref().map_or("open", |judged| judged.verdict.word());
+    let one = |canary: &Canary| (canary.probe.word(), canary.probe.instance().to_string(), verdict(canary));
+    canaries.iter().map(one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_consumer_refuses_what_it_must_every_day() {
+    let mut system = System::with_canaries(LONG_MS).await;
+    system.start_coordinator();
+    for instance in [monitoring(), backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    let before = system.world();
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    let all = system.until_judged().await;
+    let forged = ["backup.main", "hypervisor.main", "monitoring.main"].map(|of| ("forged order", of));
+    let looked = ["backup.main", "monitoring.main"]
+        .into_iter()
+        .flat_map(|of| [("right identity", of), ("wrong identity", of)]);
+    let expected: Vec<_> =
+        forged.into_iter().chain(looked).map(|(what, of)| (what, of.to_owned(), "holds")).collect();
+    assert_eq!(verdicts(&all), expected, "{all:#?}");
+    for canary in &all {
+        let said = canary.judged.as_ref().unwrap().verdict.text();
+        match canary.probe {
+            Probe::ForgedOrder { .. } => assert!(said.contains("proof does not fit"), "{said}"),
+            Probe::WrongIdentity { .. } => assert!(said.contains("vm/canary01 is not the one"), "{said}"),
+            Probe::RightIdentity { .. } => {}
+        }
+    }
+    // Nothing was changed, nobody is stopped, and no answer was taken for one to an order that was lost.
+    assert_eq!(system.world(), before);
+    for gate in [&system.monitoring, &system.backup, &system.hypervisor] {
+        assert!(gate.changes().is_empty());
+    }
+    assert_eq!(
+        (system.ledger.pauses().await.unwrap(), system.ledger.review().await.unwrap()),
+        (vec![], None)
+    );
+
+    // A deletion of the canaries' resource goes before them: its orders are not disturbed, and that is told.
+    let soon = system.ledger.facts().await.unwrap().now.plus_ms(LONG_MS);
+    system.delete_named("vm/canary01".parse().unwrap(), soon).await;
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    for canary in system.until_judged().await {
+        let (verdict, forged) = (canary.judged.unwrap().verdict, canary.probe.resource().is_none());
+        assert_eq!(verdict.word(), if forged { "holds" } else { "unclear" }, "{verdict:?}");
+    }
+}
+
+/// A consumer that asks for no proof. The real one has no such fault to show, so this one only reads and answers.
+async fn believe_everything(system: &System) {
+    let holder = Holder::Instance(monitoring());
+    let mut orders =
+        system.bus.as_user("monitoring.main").consume(&Queue::Orders(monitoring()), 16).await.unwrap();
+    let (bus, keyring) = (system.bus.as_user("monitoring.main"), system.keyring.clone());
+    tokio::spawn(async move {
+        while let Some(delivery) = orders.next().await {
+            for Event { data: order, time, .. } in Pack::<Order>::decode(&delivery.body).unwrap().events {
+                let outcome = Outcome::done(Presence::Present, "whatever you say");
+                let report =
+                    OutcomeReport { job: order.job, fence: order.fence, instance: monitoring(), outcome };
+                let report = Event::new("/double", time, Report::Outcome(report));
+                let packed = Pack::one(report).encode().unwrap();
+                let seal = keyring.sign(&holder, Direction::Outcome, &packed.body).unwrap();
+                super::system::publish(&*bus, Queue::Outcomes, packed, seal).await;
+            }
+            orders.ack(vec![delivery.tag]).await;
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_believes_a_forged_order_stops_everything() {
+    let mut system = System::with_canaries(LONG_MS).await;
+    system.start_coordinator();
+    for instance in [backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    believe_everything(&system).await;
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    let all = system.until_judged().await;
+    let forged = |of: &Canary| of.probe == Probe::ForgedOrder { instance: monitoring() };
+    let believed = all.iter().find(|canary| forged(canary)).unwrap().judged.clone().unwrap();
+    assert!(matches!(believed.verdict, Verdict::Accepted { .. }), "{believed:?}");
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    assert_eq!((&pause.covers, &pause.by), (&PauseSelector::default(), &actor()));
+    assert_eq!(system.ledger.review().await.unwrap(), None);
+    // It looks at whatever it is told to look at, too, and finds it to be the one.
+    let wrong =
+        |of: &Canary| matches!(&of.probe, Probe::WrongIdentity { instance, .. } if *instance == monitoring());
+    let wrong = all.iter().find(|canary| wrong(canary)).unwrap().judged.clone().unwrap();
+    assert_eq!(wrong.verdict.word(), "ACCEPTED");
+
+    let id = system.delete().await;
+    let job = system.until_job(id, Stage::Announce, |state| matches!(state, JobState::Held { .. })).await;
+    let JobState::Held { by: Blocker::Pause { pause: by, what }, .. } = job.state else { panic!("{job:?}") };
+    assert_eq!(by, pause.id);
+    assert!(what.starts_with("canary: "), "{what}");
+    assert_eq!(job.kind, JobKind::Stage(Stage::Announce));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_does_not_answer_a_canary_is_told() {
+    let mut system = System::with_canaries(2_000).await;
+    system.start_coordinator();
+    for instance in [backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    for canary in system.until_judged().await {
+        let verdict = canary.judged.unwrap().verdict;
+        if *canary.probe.instance() == monitoring() {
+            assert_eq!(verdict, Verdict::Unanswered, "{}", canary.probe);
+        } else {
+            // A busy machine may be too late; what it says in time has to be right.
+            assert!(matches!(verdict, Verdict::Holds { .. } | Verdict::Unanswered), "{verdict:?}");
+        }
+    }
+    assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
+}
