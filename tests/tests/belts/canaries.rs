@@ -1,5 +1,5 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
-use sexton_bus::{Bus, Queue};
+use sexton_bus::Queue;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
