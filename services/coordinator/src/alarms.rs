@@ -3,7 +3,7 @@
 //! Contract: [`Alarmer::tick`] looks ([`gather`]), notes what begins and ceases to hold, and tells what is to be told
 //! ([`tell`]). What an alarm is, when it is told again and how long a route that failed is left alone is decided by
 //! `sexton_model::alarm`; that it is told once, however many coordinators there are, by leases in the job table. Where the
-//! job table itself cannot be reached, nobody can have a lease: then each process tells that by itself, once ([`outage`]).
+//! job table itself cannot be reached, nobody can have a lease: then each process tells that by itself, once (`outage`).
 //!
 //! Two routes of different kinds are wanted, since one of them may be what is broken. Whoever has fewer is told so by the
 //! log and by `sexton health`.

@@ -187,7 +187,7 @@ impl Client {
     ) -> Result<T, Failure> {
         let failed = |source: reqwest::Error| {
             // Nobody was there at all: that is said at once. Nobody is there any more: somebody may start it anew.
-            let lost = !source.is_timeout() && !source.is_decode() && !(source.is_connect() && first);
+            let lost = !(source.is_timeout() || source.is_decode() || source.is_connect() && first);
             Failure { again: lost.then_some(Why::Lost), error: self.failed(doing, source) }
         };
         let response = self.http.execute(request).await.map_err(failed)?;

@@ -76,6 +76,7 @@ impl Note {
 }
 
 /// What becomes of a request under a key.
+#[expect(clippy::large_enum_variant, reason = "there is one of a request, and it is taken apart at once")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
     /// This attempt holds the key. If one before it has changed something, then what: nothing is to be changed any more.

@@ -25,6 +25,7 @@ pub(super) enum Ask {
 }
 
 /// What it answers, in the same order.
+#[expect(clippy::large_enum_variant, reason = "there is one of a request, and it is taken apart at once")]
 #[derive(Debug)]
 pub(super) enum Done {
     Hold(Held),
