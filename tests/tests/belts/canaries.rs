@@ -1,5 +1,5 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
-use sexton_bus::{Bus, Queue};
+use sexton_bus::Queue;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
@@ -17,12 +17,8 @@ impl System {
     }
 
     async fn until_judged(&self) -> Vec<Canary> {
-        until("every canary is judged", async || {
-            // As the coordinator's own tick does, only that this one waits for none.
-            self.engine.tend_canaries().await.unwrap();
-            !self.canaries().await.iter().any(Canary::is_open)
-        })
-        .await;
+        let judged = async || !self.canaries().await.iter().any(Canary::is_open);
+        until("every canary is judged", judged).await;
         self.canaries().await
     }
 }
