@@ -9,7 +9,8 @@ use site::Site;
 
 #[test]
 fn every_consumer_that_is_served_refuses_what_it_must() {
-    let site = Site::start(2, "[canaries]\nresources = [\"vm/vm0002\", \"vm/gone\"]\nanswer_within_secs = 120\n");
+    let site =
+        Site::start(2, "[canaries]\nresources = [\"vm/vm0002\", \"vm/gone\"]\nanswer_within_secs = 120\n");
     let (_, said) = site.says(&["canaries", "run", "-o", "json"]);
     let info: Value = serde_json::from_str(&said).unwrap();
     let canaries = info["canaries"].as_array().unwrap();
@@ -25,7 +26,10 @@ fn every_consumer_that_is_served_refuses_what_it_must() {
         let there = verdicts(kind, Some("vm/vm0002"));
         assert!(there.len() >= 5 && there.iter().all(|verdict| verdict == "holds"), "{kind}: {said}");
         let gone = verdicts(kind, Some("vm/gone"));
-        assert!(gone.len() == there.len() && gone.iter().all(|verdict| verdict == "unclear"), "{kind}: {said}");
+        assert!(
+            gone.len() == there.len() && gone.iter().all(|verdict| verdict == "unclear"),
+            "{kind}: {said}"
+        );
     }
     // What proves nothing is shown wherever one looks, and what holds is not.
     let (held, shown) = site.says(&["canaries"]);
