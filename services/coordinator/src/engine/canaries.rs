@@ -43,12 +43,8 @@ impl Heard {
     /// What an event about the canaries' own deletion means; nothing for any other. A report that one was begun says no
     /// more than its answer will.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        match event {
-            Event::Outcome { from, fence, outcome, .. } => {
-                Some(Self { from: from.clone(), fence: *fence, came: Came::Answered(outcome.clone()) })
-            }
-            _ => None,
-        }
+        let Event::Outcome { from, fence, outcome, .. } = event else { return None };
+        Some(Self { from: from.clone(), fence: *fence, came: Came::Answered(outcome.clone()) })
     }
 }
 

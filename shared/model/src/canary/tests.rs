@@ -1,5 +1,6 @@
 //! What each answer to each canary means.
 use super::*;
+use crate::id::JobId;
 use crate::step::Presence;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -175,6 +176,12 @@ fn another_identity_has_the_same_form() {
         Identity::try_from(BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())])).unwrap();
     let other = another(&two).unwrap();
     assert_eq!((other.get("a"), other.get("b")), (Some("2"), Some("3")));
+}
+
+#[test]
+fn its_deletion_can_be_written_and_its_jobs_numbered() {
+    assert_eq!(DELETION.to_string().parse(), Ok(DELETION));
+    assert_eq!(JobId::of(DELETION, 7).deletion(), DELETION);
 }
 
 #[test]

@@ -1,0 +1,51 @@
+//! Canaries as an operator sees them: asked of every consumer of a served program, off with a reason.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod site;
+mod waiting;
+
+use serde_json::Value;
+use site::Site;
+
+#[test]
+fn every_consumer_that_is_served_refuses_what_it_must() {
+    let site =
+        Site::start(2, "[canaries]\nresources = [\"vm/vm0002\", \"vm/gone\"]\nanswer_within_secs = 120\n");
+    let (_, said) = site.says(&["canaries", "run", "-o", "json"]);
+    let info: Value = serde_json::from_str(&said).unwrap();
+    let canaries = info["canaries"].as_array().unwrap();
+    let verdicts = |kind: &str, resource: Option<&str>| -> Vec<String> {
+        let of = |canary: &&Value| {
+            canary["probe"]["kind"] == kind && canary["probe"]["resource"].as_str() == resource
+        };
+        let verdict = |canary: &Value| canary["judged"]["verdict"]["verdict"].as_str().unwrap().to_owned();
+        canaries.iter().filter(of).map(verdict).collect()
+    };
+    assert_eq!(verdicts("forged_order", None), ["holds"; 8], "{said}");
+    for kind in ["wrong_identity", "right_identity"] {
+        let there = verdicts(kind, Some("vm/vm0002"));
+        assert!(there.len() >= 5 && there.iter().all(|verdict| verdict == "holds"), "{kind}: {said}");
+        let gone = verdicts(kind, Some("vm/gone"));
+        assert!(
+            gone.len() == there.len() && gone.iter().all(|verdict| verdict == "unclear"),
+            "{kind}: {said}"
+        );
+    }
+    // What proves nothing is shown wherever one looks, and what holds is not.
+    let (held, shown) = site.says(&["canaries"]);
+    assert!(!held && shown.contains("vm/gone is not registered"), "{shown}");
+    let shown = site.says(&["health"]).1;
+    assert!(shown.contains("CANARIES") && shown.contains("vm/gone is not registered"), "{shown}");
+    assert!(!shown.contains("forged order") && !shown.contains("PAUSED"), "{shown}");
+    assert!(site.says(&["audit"]).0, "all of it is in the audit trail");
+}
+
+#[test]
+fn where_there_are_none_it_is_said_why() {
+    let site = Site::start(1, "[canaries]\noff = \"the broker is being moved\"\n");
+    let (_, shown) = site.says(&["health"]);
+    assert!(shown.contains("NO CANARIES ARE SENT: the broker is being moved"), "{shown}");
+    let (done, said) = site.says(&["canaries", "run"]);
+    assert!(!done && said.contains("no canaries are sent: the broker is being moved"), "{said}");
+    assert!(site.says(&["canaries"]).1.contains("no canary was ever sent"));
+}
