@@ -89,7 +89,6 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
     use super::*;
 
     #[test]

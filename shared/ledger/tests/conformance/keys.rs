@@ -293,7 +293,7 @@ async fn records(lost: &mut Lost<'_>) {
 async fn in_force(lost: &mut Lost<'_>) {
     let paused = lost.twice("pause", async |l| pause(l).await.map(|()| true)).await;
     let Note::Paused(pause, 0) = paused else { panic!("{paused:?}") };
-    assert_eq!(lost.on.ledger.pauses().await.unwrap(), [pause.clone()]);
+    assert_eq!(lost.on.ledger.pauses().await.unwrap(), std::slice::from_ref(&pause));
     let note = lost.twice("resume", async |l| l.resume(pause.id, &ops()).await).await;
     assert_eq!(note, Note::Resumed);
     let ceiling = || NewCeiling {
