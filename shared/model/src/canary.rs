@@ -13,13 +13,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::belts::{Pause, PauseSelector};
-use crate::id::{Actor, DeletionId, Fence, Instance, ResourceId};
+use crate::id::{Actor, DeletionId, Fence, Instance, JobId, ResourceId};
 use crate::resource::Identity;
 use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
 
-/// The deletion that orders of canaries name: the last one whose jobs can be numbered, which no ledger comes to.
-pub const DELETION: DeletionId = DeletionId(i64::MAX >> 3);
+/// The deletion that orders of canaries name: the last one that can be written, which no ledger comes to.
+pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);
 /// Most canaries of one run: as many as one block of fences numbers.
 pub const CANARIES_MAX: usize = 1000;
 /// Shortest time between two runs that nobody asks for, in milliseconds: a rehearsal's day may be over before anybody has

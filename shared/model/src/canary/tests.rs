@@ -1,6 +1,5 @@
 //! What each answer to each canary means.
 use super::*;
-use crate::id::JobId;
 use crate::step::Presence;
 
 const DAY_US: i64 = 86_400_000_000;
