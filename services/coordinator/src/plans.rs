@@ -75,10 +75,13 @@ impl Plans {
     }
 
     /// The subsystems that plans need and of which no instance is among `known`, each as the instance that is meant where
-    /// a resource names none. No record that needs one is taken, since its jobs would wait for ever.
+    /// a resource names none. No record that needs one is taken, since its jobs would wait for ever. A plan of which none
+    /// of the subsystems is there is for a kind that is not dealt with here: its subsystems are not missed.
     pub fn unserved<'a>(&self, known: impl Iterator<Item = &'a Instance>) -> BTreeSet<Instance> {
         let served: BTreeSet<_> = known.map(|instance| &instance.subsystem).collect();
-        let needed = self.by_kind.values().flat_map(|plan| plan.subsystems());
+        let plans = self.by_kind.values().map(|plan| plan.subsystems().collect::<Vec<_>>());
+        let dealt_with = plans.filter(|needed| needed.iter().any(|s| served.contains(s)));
+        let needed = dealt_with.flatten();
         needed.filter(|s| !served.contains(s)).map(|s| instance_of(&BTreeMap::new(), s)).collect()
     }
 
