@@ -174,13 +174,17 @@ impl AlarmsSection {
     }
 }
 
+/// Longest name of a process, in characters.
+const NAME_MAX: usize = 200;
+
 /// What this process is called: its machine, and the witness that it has there alone.
 fn name(witness: &Path) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    let witness = witness.file_name().unwrap_or_default().to_string_lossy();
-    let name = if host.is_empty() { witness.into_owned() } else { format!("{host}/{witness}") };
-    name.chars().take(200).collect()
+    let name = format!("{host}:{}", witness.display());
+    // The end of a long path tells more than its begin.
+    let too_many = name.chars().count().saturating_sub(NAME_MAX);
+    name.chars().skip(too_many).collect()
 }
 
 #[cfg(test)]

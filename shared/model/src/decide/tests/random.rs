@@ -232,6 +232,12 @@ fn ends(bench: &mut Bench) {
     while let Some(hold) = bench.deletion.holds.first().map(|h| h.id) {
         bench.must(&Event::ReleaseHold { hold, by: actor("ops") });
     }
+    // Somebody tells everybody otherwise.
+    let came_back = crate::decide::notice::came_back_since(&bench.deletion);
+    if let Some(since) = came_back.filter(|_| bench.deletion.status == RecordStatus::Live) {
+        bench.now = bench.now.max(crate::decide::notice::patience_ends(&bench.deletion, since, bench.day));
+        bench.must(&super::notice::acknowledge());
+    }
     for _ in 0..200 {
         if !bench.deletion.status.live() {
             break;
