@@ -98,11 +98,20 @@ impl Canaries {
         self.within_ms
     }
 
-    /// The steps of a kind's plan that look before anything else happens.
+    /// The steps of a kind's plan that look before anything else happens. Whoever tells people has nothing of the resource
+    /// that it could compare, so nobody asks it.
     fn inspections(&self, kind: &Kind) -> impl Iterator<Item = (&Step, &Performer)> {
         let steps = self.plans.of_kind(kind).map(|plan| plan.stage(Stage::Announce).steps.as_slice());
-        let steps = steps.unwrap_or_default().iter().filter(|step| step.nature == Nature::Inspect);
-        steps.map(|step| (step, &step.performer))
+        let steps = steps.unwrap_or_default();
+        let of = |step: &Step| match &step.performer {
+            Performer::Subsystem { subsystem, .. } => Some(subsystem.clone()),
+            Performer::Coordinator(_) => None,
+        };
+        let tell: BTreeSet<_> = steps.iter().filter(|step| step.notice).filter_map(of).collect();
+        let looks = steps.iter().filter(|step| step.nature == Nature::Inspect);
+        looks
+            .filter(move |step| of(step).is_some_and(|s| !tell.contains(&s)))
+            .map(|step| (step, &step.performer))
     }
 
     /// The step that has `instance` look at what is registered.

@@ -283,6 +283,25 @@ impl Canary {
     }
 }
 
+/// Those of a run that are to be sent now: a consumer works on several orders at once, and one that has begun the later of
+/// two about a resource does not look at the earlier one. So a wrong identity waits for what comes of the right one.
+pub fn to_send(run: Vec<Canary>) -> Vec<Canary> {
+    let behind = |canary: &Canary| run.iter().any(|before| before.is_open() && follows(canary, before));
+    let now: Vec<bool> = run.iter().map(|canary| canary.is_open() && !behind(canary)).collect();
+    run.into_iter().zip(now).filter_map(|(canary, now)| now.then_some(canary)).collect()
+}
+
+/// Whether one is sent only once something has come of the other one.
+pub fn follows(canary: &Canary, before: &Canary) -> bool {
+    match (&canary.probe, &before.probe) {
+        (
+            Probe::WrongIdentity { instance, resource },
+            Probe::RightIdentity { instance: at, resource: about },
+        ) => canary.run == before.run && canary.is_open() && (instance, resource) == (at, about),
+        _ => false,
+    }
+}
+
 /// Who sends canaries, and pauses because of them.
 pub fn actor() -> Actor {
     Actor::canary()

@@ -1,7 +1,10 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
 use sexton_bus::Queue;
+use sexton_ledger::Intent;
+use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
+use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
@@ -119,7 +122,10 @@ async fn who_believes_a_forged_order_stops_everything() {
     let wrong = all.iter().find(|canary| wrong(canary)).unwrap().judged.clone().unwrap();
     assert_eq!(wrong.verdict.word(), "ACCEPTED");
 
+    // Nobody pulses for the double, so nothing would be tried for it by itself.
     let id = system.delete().await;
+    let claim = Intent { deletion: id, event: SaidEvent::Claim { job: JobId::of(id, 0) } };
+    system.engine.run(vec![claim]).await.unwrap();
     let job = system.until_job(id, Stage::Announce, |state| matches!(state, JobState::Held { .. })).await;
     let JobState::Held { by: Blocker::Pause { pause: by, what }, .. } = job.state else { panic!("{job:?}") };
     assert_eq!(by, pause.id);

@@ -80,8 +80,7 @@ impl Engine {
         if canary::due(begun, facts.now, facts.day) {
             self.begin_canaries(canaries, None).await?;
         }
-        let open: Vec<Canary> = self.ledger.canaries().await?.into_iter().filter(Canary::is_open).collect();
-        self.send_canaries(canaries, &open).await
+        self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await
     }
 
     /// Begin a run because somebody asks for it: whether it was, or the last one is still open. Nothing if nobody is asked
@@ -97,8 +96,7 @@ impl Engine {
             return Ok(None);
         }
         let begun = self.begin_canaries(canaries, Some(by.clone())).await?;
-        let open: Vec<Canary> = self.ledger.canaries().await?.into_iter().filter(Canary::is_open).collect();
-        self.send_canaries(canaries, &open).await?;
+        self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await?;
         Ok(Some(begun))
     }
 
@@ -194,6 +192,7 @@ impl Engine {
             return Ok(());
         }
         let sent = self.ledger.canaries().await?;
+        let mut next = Vec::new();
         for Heard { from, fence, came } in heard {
             let of = sent.iter().find(|canary| canary.fence == fence && *canary.probe.instance() == from);
             let Some(canary) = of.filter(|canary| canary.hear(&came).is_some()) else {
@@ -202,6 +201,7 @@ impl Engine {
             };
             let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
             tell(&judged);
+            next.extend(sent.iter().filter(|other| canary::follows(other, &judged)).cloned());
             if judged.judged.is_some_and(|judged| judged.pause.is_some()) {
                 self.noted();
                 // Consumers hear of the pause at once rather than with the next tick; the ledger holds it either way.
@@ -209,6 +209,9 @@ impl Engine {
                     tracing::warn!(%error, "the pause is in force, its beacon follows");
                 }
             }
+        }
+        if let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
+            self.send_canaries(canaries, &next).await?;
         }
         Ok(())
     }

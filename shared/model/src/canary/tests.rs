@@ -184,6 +184,20 @@ fn its_deletion_can_be_written_and_its_jobs_numbered() {
 }
 
 #[test]
+fn a_wrong_identity_is_sent_once_something_has_come_of_the_right_one() {
+    let of = |probe: Probe, id: i64| Canary { id, ..canary(probe) };
+    let run = vec![of(forged(), 1), of(right(), 2), of(wrong(), 3)];
+    let ids = |run: Vec<Canary>| to_send(run).into_iter().map(|canary| canary.id).collect::<Vec<_>>();
+    assert_eq!(ids(run.clone()), [1, 2]);
+    assert!(follows(&run[2], &run[1]) && !follows(&run[1], &run[2]) && !follows(&run[0], &run[1]));
+    let mut heard = run;
+    heard[1].judged = judged(Verdict::Unanswered);
+    assert_eq!(ids(heard.clone()), [1, 3]);
+    heard[2].judged = judged(Verdict::Unanswered);
+    assert_eq!(ids(heard), [1]);
+}
+
+#[test]
 fn it_is_read_as_it_was_written() {
     for probe in [forged(), wrong(), right()] {
         let written = Canary { judged: judged(Verdict::Unanswered), ..canary(probe) };
