@@ -71,7 +71,7 @@ impl Canaries {
             if canaries.inspections(&resource.kind).next().is_none() {
                 let kind = &resource.kind;
                 return wrong(format!(
-                    "resources: {resource}: no plan for {kind} inspects anything at announce"
+                    "resources: {resource}: no plan for {kind} has it inspected by whoever compares identities"
                 ));
             }
         }
@@ -98,20 +98,17 @@ impl Canaries {
         self.within_ms
     }
 
-    /// The steps of a kind's plan that look before anything else happens. Whoever tells people has nothing of the resource
-    /// that it could compare, so nobody asks it.
+    /// The steps of a kind's plan that look before anything else happens, of subsystems that tell by the identity whether
+    /// it is the one: to others, which go by an address or by whom to tell, a wrong one is none.
     fn inspections(&self, kind: &Kind) -> impl Iterator<Item = (&Step, &Performer)> {
         let steps = self.plans.of_kind(kind).map(|plan| plan.stage(Stage::Announce).steps.as_slice());
         let steps = steps.unwrap_or_default();
-        let of = |step: &Step| match &step.performer {
-            Performer::Subsystem { subsystem, .. } => Some(subsystem.clone()),
-            Performer::Coordinator(_) => None,
+        let compares = |by: &Performer| match by {
+            Performer::Subsystem { subsystem, .. } => self.plans.catalogue().compares_identity(subsystem),
+            Performer::Coordinator(_) => false,
         };
-        let tell: BTreeSet<_> = steps.iter().filter(|step| step.notice).filter_map(of).collect();
         let looks = steps.iter().filter(|step| step.nature == Nature::Inspect);
-        looks
-            .filter(move |step| of(step).is_some_and(|s| !tell.contains(&s)))
-            .map(|step| (step, &step.performer))
+        looks.filter(move |step| compares(&step.performer)).map(|step| (step, &step.performer))
     }
 
     /// The step that has `instance` look at what is registered.

@@ -245,6 +245,11 @@ impl Canary {
         self.judged.is_none()
     }
 
+    /// Whether what had to come has come.
+    pub fn holds(&self) -> bool {
+        matches!(&self.judged, Some(Judged { verdict: Verdict::Holds { .. }, .. }))
+    }
+
     /// What is known by now: what came of it, or else of the one before it.
     pub fn standing(&self) -> Option<&Judged> {
         self.judged.as_ref().or(self.before.as_ref())
@@ -284,9 +289,10 @@ impl Canary {
 }
 
 /// Those of a run that are to be sent now: a consumer works on several orders at once, and one that has begun the later of
-/// two about a resource does not look at the earlier one. So a wrong identity waits for what comes of the right one.
+/// two about a resource does not look at the earlier one. So a wrong identity waits for what comes of the right one,
+/// and is not asked at all unless that one was found: then it would prove nothing.
 pub fn to_send(run: Vec<Canary>) -> Vec<Canary> {
-    let behind = |canary: &Canary| run.iter().any(|before| before.is_open() && follows(canary, before));
+    let behind = |canary: &Canary| run.iter().any(|before| !before.holds() && follows(canary, before));
     let now: Vec<bool> = run.iter().map(|canary| canary.is_open() && !behind(canary)).collect();
     run.into_iter().zip(now).filter_map(|(canary, now)| now.then_some(canary)).collect()
 }

@@ -79,6 +79,10 @@ pub struct SubsystemActions {
     /// at announce has to state its part under `attributes`, if need be as `none = true`.
     #[serde(default)]
     pub attributes_required: bool,
+    /// Whether every driver of it compares what it finds with the resource's identity when it inspects. Only these are
+    /// asked about a wrong one: to others it is none.
+    #[serde(default)]
+    pub compares_identity: bool,
     /// Its actions by name.
     pub actions: BTreeMap<ActionName, Action>,
 }
@@ -89,6 +93,8 @@ pub struct Catalogue {
     subsystems: BTreeMap<Subsystem, BTreeMap<ActionName, Action>>,
     #[serde(default)]
     attributes_required: BTreeSet<Subsystem>,
+    #[serde(default)]
+    compares_identity: BTreeSet<Subsystem>,
 }
 
 /// Why a catalogue file cannot be used.
@@ -189,6 +195,9 @@ impl Catalogue {
         if parsed.attributes_required {
             self.attributes_required.insert(parsed.subsystem.clone());
         }
+        if parsed.compares_identity {
+            self.compares_identity.insert(parsed.subsystem.clone());
+        }
         self.subsystems.insert(parsed.subsystem, parsed.actions);
         Ok(())
     }
@@ -201,6 +210,11 @@ impl Catalogue {
     /// Whether a resource has to state its part for it; see [`SubsystemActions::attributes_required`].
     pub fn requires_attributes(&self, subsystem: &Subsystem) -> bool {
         self.attributes_required.contains(subsystem)
+    }
+
+    /// Whether its inspections tell one resource from another one; see [`SubsystemActions::compares_identity`].
+    pub fn compares_identity(&self, subsystem: &Subsystem) -> bool {
+        self.compares_identity.contains(subsystem)
     }
 
     /// All subsystems, ascending.

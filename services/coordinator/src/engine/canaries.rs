@@ -201,7 +201,9 @@ impl Engine {
             };
             let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
             tell(&judged);
-            next.extend(sent.iter().filter(|other| canary::follows(other, &judged)).cloned());
+            if judged.holds() {
+                next.extend(sent.iter().filter(|other| canary::follows(other, &judged)).cloned());
+            }
             if judged.judged.is_some_and(|judged| judged.pause.is_some()) {
                 self.noted();
                 // Consumers hear of the pause at once rather than with the next tick; the ledger holds it either way.

@@ -22,7 +22,7 @@ use crate::{
 /// A clock that was set back must not keep everybody from looking.
 const BEGIN: &str = "UPDATE alarm_rounds SET begun_at = c.now, noted_at = least(noted_at, c.now) \
      FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) c \
-     WHERE begun_at + $1 <= c.now OR begun_at > c.now RETURNING begun_at";
+     WHERE begun_at + $1 <= c.now OR begun_at - $1 > c.now RETURNING begun_at";
 const LOCK: &str = "SELECT noted_at FROM alarm_rounds FOR UPDATE";
 const NOTE: &str = "UPDATE alarm_rounds SET noted_at = $1";
 const COLUMNS_OPEN: &str = "SELECT id, owner, raised_at, seen_at, ended_at, body, seen_by FROM alarms \

@@ -25,7 +25,7 @@ const TO_TELL: &str = "SELECT id, owner, raised_at, seen_at, ended_at, body, see
      WHERE id > ?1 AND (ended_at IS NULL OR ended_at >= ?2) ORDER BY id LIMIT ?3";
 /// A clock that was set back must not keep everybody from looking.
 const BEGIN: &str = "UPDATE alarm_rounds SET begun_at = ?1, noted_at = min(noted_at, ?1) \
-     WHERE begun_at + ?2 <= ?1 OR begun_at > ?1";
+     WHERE begun_at + ?2 <= ?1 OR begun_at - ?2 > ?1";
 const RAISE: &str =
     "INSERT INTO alarms (id, key, owner, raised_at, seen_at, body) VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
 /// The last one stays, so that numbers are not given again.

@@ -191,7 +191,9 @@ fn a_wrong_identity_is_sent_once_something_has_come_of_the_right_one() {
     assert_eq!(ids(run.clone()), [1, 2]);
     assert!(follows(&run[2], &run[1]) && !follows(&run[1], &run[2]) && !follows(&run[0], &run[1]));
     let mut heard = run;
-    heard[1].judged = judged(Verdict::Unanswered);
+    heard[1].judged = judged(Verdict::Unclear { why: "refused as it is".into() });
+    assert_eq!(ids(heard.clone()), [1], "it would prove nothing");
+    heard[1].judged = judged(Verdict::Holds { how: "found".into() });
     assert_eq!(ids(heard.clone()), [1, 3]);
     heard[2].judged = judged(Verdict::Unanswered);
     assert_eq!(ids(heard), [1]);
