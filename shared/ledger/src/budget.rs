@@ -6,7 +6,6 @@ use serde_json::json;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{self, Budgets, CannotApprove, Exceeded, Group, Waiting};
 use sexton_model::belts::census::Population;
-use sexton_model::decide::Event;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, JobId, ResourceId, Timestamp};
@@ -184,11 +183,7 @@ impl Read {
 
 /// The jobs of a batch of intents whose admission has to be known for it.
 pub(crate) fn asked(intents: &[Intent], policy: &Policy, day: Day) -> Vec<i64> {
-    let job = |intent: &Intent| match &intent.event {
-        Event::Claim { job } | Event::Recheck { job } => Some(*job),
-        _ => None,
-    };
-    let jobs = intents.iter().filter_map(job);
+    let jobs = intents.iter().filter_map(|intent| intent.event.begins());
     jobs.filter(|job| stage(*job).is_some_and(|stage| policy.counts(stage, day))).map(|job| job.0).collect()
 }
 

@@ -1,35 +1,17 @@
 //! Redundancy groups, as both footings read them.
 use sexton_model::belts::redundancy::{Going, Groups, Member, binds};
-use sexton_model::decide::Event;
 use sexton_model::deletion::{Record, RecordStatus};
-use sexton_model::job::{JobKind, Stage};
+use sexton_model::job::Stage;
 use sexton_model::resource::Presence;
 use sexton_model::{DeletionId, ResourceId};
 
-use crate::Intent;
+use crate::{Intent, budget};
 
 /// The deletions of a batch of intents whose groups have to be known for it, ascending.
 pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
-    let bound = |intent: &&Intent| match &intent.event {
-        Event::Claim { job } | Event::Recheck { job } => match JobKind::from_slot(job.slot()) {
-            Some(JobKind::Stage(stage)) => binds(stage),
-            Some(JobKind::Restore) | None => false,
-        },
-        Event::Proceed { .. }
-        | Event::Outcome { .. }
-        | Event::Progress { .. }
-        | Event::LeaseOver { .. }
-        | Event::Cancel { .. }
-        | Event::PlaceHold { .. }
-        | Event::ReleaseHold { .. }
-        | Event::Park { .. }
-        | Event::Retry { .. }
-        | Event::Acknowledge { .. }
-        | Event::Bounced { .. }
-        | Event::Waive { .. }
-        | Event::Rescue { .. } => false,
-    };
-    let mut asked: Vec<i64> = intents.iter().filter(bound).map(|intent| intent.deletion.0).collect();
+    let beginning = intents.iter().filter_map(|intent| intent.event.begins());
+    let bound = beginning.filter(|job| budget::stage(*job).is_some_and(binds));
+    let mut asked: Vec<i64> = bound.map(|job| job.deletion().0).collect();
     asked.sort_unstable();
     asked.dedup();
     asked

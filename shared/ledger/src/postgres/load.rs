@@ -162,8 +162,12 @@ pub(super) async fn load(
     seen: &Checkpoint,
 ) -> Result<(Loaded, Facts), LedgerError> {
     let (of, seqs, hashes) = review::columns(&seen.landmarks);
-    let named = |head: &Head| statements.get(&head.id).map(|(record, _)| record.resource.id.to_string());
-    let mut resources: Vec<String> = heads.iter().filter_map(named).collect();
+    // One that is left out would read as neither protected nor held.
+    let named = |head: &Head| match statements.get(&head.id) {
+        Some((record, _)) => Ok(record.resource.id.to_string()),
+        None => Err(corrupt("deletions", head.id, "its record is missing")),
+    };
+    let mut resources: Vec<String> = heads.iter().map(named).collect::<Result<_, _>>()?;
     resources.sort_unstable();
     resources.dedup();
     let facts = sqlx::query(FACTS)

@@ -376,6 +376,8 @@ async fn many_sign_at_once_and_the_sequence_does_not_fork() {
                     let event = Event::PlaceHold { by: actor("ops"), reason: "look".into() };
                     ledger.run(vec![Intent { deletion: *id, event }]).await.unwrap().remove(0).unwrap();
                 }
+                // However long each took, they sign at one moment.
+                begin.wait().await;
                 slower += sign(&ledger).await.1;
             }
             slower

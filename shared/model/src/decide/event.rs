@@ -116,3 +116,25 @@ pub enum Event {
         evidence: String,
     },
 }
+
+impl Event {
+    /// The job that may begin with it.
+    pub fn begins(&self) -> Option<JobId> {
+        match self {
+            Self::Claim { job } | Self::Recheck { job } => Some(*job),
+            Self::Proceed { .. }
+            | Self::Outcome { .. }
+            | Self::Progress { .. }
+            | Self::LeaseOver { .. }
+            | Self::Cancel { .. }
+            | Self::PlaceHold { .. }
+            | Self::ReleaseHold { .. }
+            | Self::Park { .. }
+            | Self::Retry { .. }
+            | Self::Acknowledge { .. }
+            | Self::Bounced { .. }
+            | Self::Waive { .. }
+            | Self::Rescue { .. } => None,
+        }
+    }
+}
