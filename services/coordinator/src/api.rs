@@ -4,6 +4,7 @@ mod alarms;
 mod archived;
 mod batches;
 mod canaries;
+mod drills;
 mod cancellations;
 mod censuses;
 mod holds;
@@ -100,6 +101,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/canaries", get(canaries::list).post(canaries::run))
+        .route("/v1/drills", get(drills::list).post(drills::run))
         .route("/v1/batches", get(batches::list))
         .route("/v1/batches/{batch}", get(batches::show))
         .route("/v1/batches/{batch}/approve", post(batches::approve))

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use sexton_ledger::ResourceView;
-use sexton_model::canary::{Probe, Verdict, another};
+use sexton_model::belts::budget::Budgets;
+use sexton_model::canary::{Probe, Verdict, another, rehearsal};
 use sexton_model::catalogue::Nature;
+use sexton_model::drill;
 use sexton_model::job::Stage;
-use sexton_model::plan::{Performer, Step};
+use sexton_model::plan::{Performer, Plan, Step};
 use sexton_model::resource::{Presence, instance_of};
 use sexton_model::{ActionName, Instance, Kind, ResourceId};
 use sexton_service::Config;
@@ -35,6 +37,9 @@ struct Section {
     resources: Vec<ResourceId>,
     #[serde(default)]
     answer_within_secs: Option<u64>,
+    /// Resources that are there for drills, and for nothing else.
+    #[serde(default)]
+    drill: Vec<ResourceId>,
 }
 
 /// Whom to ask what.
@@ -44,6 +49,7 @@ pub struct Canaries {
     off: Option<String>,
     resources: Vec<ResourceId>,
     within_ms: u64,
+    drill: Vec<ResourceId>,
     plans: Arc<Plans>,
 }
 
@@ -53,7 +59,7 @@ impl Canaries {
     /// # Errors
     /// Naming the key that is wrong.
     pub fn read(config: &Config, plans: Arc<Plans>) -> anyhow::Result<Self> {
-        let Section { off, resources, answer_within_secs } = config.section("canaries")?;
+        let Section { off, resources, answer_within_secs, drill } = config.section("canaries")?;
         let wrong = |reason: String| Err(config.mistake("canaries", reason).into());
         if off.as_ref().is_some_and(|why| why.trim().is_empty() || why.len() > REASON_MAX_BYTES) {
             return wrong(format!("off: expected a reason of 1 to {REASON_MAX_BYTES} bytes"));
@@ -66,7 +72,21 @@ impl Canaries {
         if !(1..=ANSWER_SECS_MAX).contains(&secs) {
             return wrong(format!("answer_within_secs = {secs}: expected 1 to {ANSWER_SECS_MAX}"));
         }
-        let canaries = Self { off, resources, within_ms: secs * 1000, plans };
+        if drill.len() > drill::RESOURCES_MAX {
+            let (found, most) = (drill.len(), drill::RESOURCES_MAX);
+            return wrong(format!("drill: {found} are named: expected at most {most}"));
+        }
+        let canaries = Self { off, resources, within_ms: secs * 1000, drill, plans };
+        for resource in &canaries.drill {
+            if canaries.resources.contains(resource) {
+                return wrong(format!("drill: {resource} is among the resources, which must have no record"));
+            }
+            let plan = canaries.plan(&resource.kind);
+            if !plan.is_some_and(|plan| plan.stage(Stage::Soft).steps.iter().any(|step| step.nature.captures())) {
+                let kind = &resource.kind;
+                return wrong(format!("drill: {resource}: no plan for {kind} has anything in soft to be taken back"));
+            }
+        }
         for resource in &canaries.resources {
             if canaries.inspections(&resource.kind).next().is_none() {
                 let kind = &resource.kind;
@@ -80,7 +100,12 @@ impl Canaries {
 
     /// These, and answers within so many milliseconds.
     pub fn new(plans: Arc<Plans>, resources: Vec<ResourceId>, within_ms: u64) -> Self {
-        Self { off: None, resources, within_ms, plans }
+        Self { off: None, resources, within_ms, drill: Vec::new(), plans }
+    }
+
+    /// And drills with these.
+    pub fn drilling(self, drill: Vec<ResourceId>) -> Self {
+        Self { drill, ..self }
     }
 
     /// Why nobody is asked, if so.
@@ -91,6 +116,11 @@ impl Canaries {
     /// Resources that are there for canaries.
     pub(crate) fn resources(&self) -> &[ResourceId] {
         &self.resources
+    }
+
+    /// Resources that drills are held with.
+    pub(crate) fn drills(&self) -> &[ResourceId] {
+        &self.drill
     }
 
     /// How long an answer may take, in milliseconds.
@@ -152,6 +182,22 @@ impl Canaries {
         probes
     }
 
+    /// What to try in the job table, which counts by these budgets: of each kind that has a plan. Where no stage is
+    /// counted there is no budget to be over: whoever has switched it off is not told each day that it is off.
+    pub(crate) fn tried(&self, budgets: &Budgets) -> Vec<(Probe, Option<Verdict>)> {
+        let stage = rehearsal::counted_stage(budgets);
+        let of_kind = |of: &Kind| {
+            let over = stage.map(|stage| Probe::OverBudget { of: of.clone(), stage });
+            [Some(Probe::Protected { of: of.clone() }), over]
+        };
+        self.plans.kinds().flat_map(of_kind).flatten().map(|probe| (probe, None)).collect()
+    }
+
+    /// The plan of a kind.
+    pub(crate) fn plan(&self, of: &Kind) -> Option<&Arc<Plan>> {
+        self.plans.of_kind(of)
+    }
+
     /// The instances that would look at a resource.
     fn lookers(&self, resource: &ResourceId, view: Option<&ResourceView>) -> BTreeSet<Instance> {
         let instances = view.map(|view| view.resource.instances.clone()).unwrap_or_default();
@@ -206,6 +252,7 @@ mod tests {
             ("answer_within_secs = 0", "[canaries]: answer_within_secs = 0: expected 1 to 3600"),
             ("resources = [\"vm/canary01\"]", "[canaries]: resources: vm/canary01: no plan for vm"),
             ("resources = [\"canary01\"]", "canary01"),
+            ("drill = [\"vm/drill01\"]", "[canaries]: drill: vm/drill01: no plan for vm"),
             (many.as_str(), "[canaries]: resources: 65 are named: expected at most 64"),
             ("of = \"why\"", "of"),
         ] {

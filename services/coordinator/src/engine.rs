@@ -29,6 +29,7 @@ use crate::witness::Witness;
 
 mod admit;
 mod canaries;
+mod drills;
 mod publish;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.

@@ -365,6 +365,9 @@ async fn canaries(engine: Arc<Engine>, shutdown: CancellationToken) {
         if let Err(error) = engine.tend_canaries().await {
             complain("canaries are looked after later", &error);
         }
+        if let Err(error) = engine.tend_drills().await {
+            complain("drills are looked after later", &error);
+        }
     }
 }
 

@@ -252,6 +252,13 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<CanariesCommand>,
     },
+    /// Whether a cancel brings back what was switched off: seen once a week of resources that are there for nothing else
+    /// (README.md, Drills). Fails if a person has to look.
+    Drill {
+        /// What to do; without it the last ones are shown.
+        #[command(subcommand)]
+        command: Option<DrillCommand>,
+    },
     /// Lift a pause.
     Resume {
         /// Its number.
@@ -470,6 +477,7 @@ impl Command {
             Self::Ceiling { to, .. } => to.is_none(),
             Self::Census { file } => file.is_none(),
             Self::Canaries { command } => command.is_none(),
+            Self::Drill { command } => command.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
             Self::Review { accept, .. } => !accept,
             Self::Import { dry_run, .. } | Self::Resume { dry_run, .. } | Self::Cancel { dry_run, .. } => {
@@ -534,6 +542,13 @@ pub enum CanariesCommand {
         #[arg(long)]
         no_wait: bool,
     },
+}
+
+/// What can be done with drills.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum DrillCommand {
+    /// Begin one with each resource now. It is over a notice period later.
+    Run,
 }
 
 /// What can be done with tokens.

@@ -65,14 +65,14 @@ pub fn lines(canaries: &[Canary]) -> String {
         };
         [
             canary.probe.word().to_owned(),
-            canary.probe.instance().to_string(),
-            canary.probe.resource().map(ToString::to_string).unwrap_or_default(),
+            canary.probe.asked(),
+            canary.probe.about(),
             canary.probe.must().to_owned(),
             verdict,
             moment(standing.map(|judged| judged.at)),
             short(standing.map_or("", |judged| judged.verdict.text()), 80),
         ]
     };
-    let heading = ["canary", "instance", "about", "must be", "verdict", "since (UTC)", ""];
+    let heading = ["canary", "asked", "about", "must be", "verdict", "since (UTC)", ""];
     table(heading, canaries.iter().map(line))
 }

@@ -21,7 +21,7 @@ use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments}
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{alarms, batches, canaries, cancel, census, holds, import, show, tokens};
+use crate::{alarms, batches, canaries, cancel, census, drills, holds, import, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -212,6 +212,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             write(format, &client.overrides().await?, |all| batches::overrides(all))?;
         }
         Command::Canaries { command } => return canaries::canaries(client, format, command).await,
+        Command::Drill { command } => return drills::drills(client, format, command).await,
         Command::Census { file } => census::census(client, format, file.as_deref()).await?,
         Command::Resume { pause, dry_run: true } => {
             write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;

@@ -7,6 +7,7 @@ mod canaries;
 mod cancel;
 mod census;
 mod client;
+mod drills;
 #[cfg(feature = "serve")]
 mod demo;
 mod holds;

@@ -22,6 +22,7 @@ use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::canaries::CanariesInfo;
+use crate::drills::DrillsInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
 use crate::holds::{HoldRequest, ReleaseQuery, Released};
@@ -566,6 +567,22 @@ impl Client {
     /// As [`Self::register`].
     pub async fn run_canaries(&self) -> Result<CanariesInfo, ClientError> {
         self.send("sending canaries", self.request(Method::POST, "/v1/canaries")).await
+    }
+
+    /// The last drill with each resource.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn drills(&self) -> Result<DrillsInfo, ClientError> {
+        self.send("listing drills", self.request(Method::GET, "/v1/drills")).await
+    }
+
+    /// Have a drill with each resource now; of one that is not over, that one is told.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn run_drills(&self) -> Result<DrillsInfo, ClientError> {
+        self.send("beginning drills", self.request(Method::POST, "/v1/drills")).await
     }
 
     /// Hand in a census.

@@ -2,9 +2,12 @@
 //!
 //! A trait of its own, since nothing of it decides about a deletion. One run is open at a time, over all coordinators; a
 //! verdict is written down once, with its event, and with the pause that it leads to.
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::json;
-use sexton_model::canary::{self, CANARIES_MAX, Came, Canary, Judged, Probe, Verdict};
+use sexton_model::canary::{self, CANARIES_MAX, Came, Canary, Judged, Probe, Rehearsed, Verdict};
+use sexton_model::plan::Plan;
 use sexton_model::time::Day;
 use sexton_model::{Actor, Fence, Timestamp};
 
@@ -33,12 +36,23 @@ pub trait Canaries: Send + Sync {
     /// [`LedgerError::TooMany`] if there are more than [`CANARIES_MAX`]. Else the store did not do it.
     async fn begin_canaries(&self, new: NewRun) -> Result<Option<Vec<Canary>>, LedgerError>;
 
-    /// An answer to one has come: what it is known to show now, if that changes it. If it was accepted, everything is
-    /// paused when this returns.
+    /// An answer to one has come, or it was tried: what it is known to show now, if that changes it. If it was accepted,
+    /// everything is paused when this returns, and if it is of a run before the last one, the same of the last one is known
+    /// to be accepted, too ([`Canary::hear_of`]).
     async fn hear_canary(&self, id: i64, came: &Came) -> Result<Option<Canary>, LedgerError>;
+
+    /// Try what the job table itself has to refuse ([`Probe::Protected`], [`Probe::OverBudget`]), with this plan of its
+    /// kind. Nothing is left of it: it is rolled back, whatever came of it. On PostgreSQL nothing is dispatched meanwhile.
+    ///
+    /// # Errors
+    /// If the store could not try it. What could not be tried for another reason is [`Rehearsed::Failed`].
+    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError>;
 
     /// Those of the last run that nobody has answered in time, and that were not told before.
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError>;
+
+    /// The one of this fence, of any run that is kept.
+    async fn canary_of(&self, fence: Fence) -> Result<Option<Canary>, LedgerError>;
 
     /// The last run, ascending by number; each says what stands ([`Canary::standing`]). At most [`CANARIES_MAX`].
     async fn canaries(&self) -> Result<Vec<Canary>, LedgerError>;
@@ -82,6 +96,15 @@ impl NewRun {
         };
         self.probes.iter().zip(ids).zip(numbers.first_fence..).map(one).collect()
     }
+}
+
+/// What of the last run is judged with one that was judged just now.
+pub(crate) fn judged_with(judged: &Canary, last: Vec<Canary>) -> Vec<Canary> {
+    let with = |canary: Canary| {
+        let heard = canary.hear_of(judged)?;
+        Some(Canary { judged: Some(heard), ..canary })
+    };
+    last.into_iter().filter_map(with).collect()
 }
 
 /// The event of a run that was begun.

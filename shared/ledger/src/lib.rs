@@ -16,6 +16,7 @@ mod budget;
 mod canary;
 mod census;
 mod chains;
+mod drill;
 mod error;
 mod exclusive;
 mod fit;
@@ -28,6 +29,7 @@ mod limits;
 pub mod postgres;
 mod receipts;
 mod recent;
+mod rehearsal;
 mod restores;
 mod round;
 pub mod row;
@@ -69,6 +71,7 @@ pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX,
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use canary::{Canaries, NewRun};
 pub use census::Counted;
+pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
@@ -191,7 +194,7 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Alarms + Canaries + Keys + Receipts + Restores {
+pub trait Ledger: DueReader + Access + Alarms + Canaries + Drills + Keys + Receipts + Restores {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

@@ -322,7 +322,7 @@ pub const DAYS_MAX: u64 = 366;
 /// Most tokens that are good at the same time.
 pub const TOKENS_MAX: usize = 1024;
 /// Names that decide by themselves in the audit trail.
-const RESERVED: [&str; 4] = ["coordinator", "sexton", "scheduler", "canary"];
+const RESERVED: [&str; 5] = ["coordinator", "sexton", "scheduler", "canary", "drill"];
 
 /// The text of a token made of these random bytes.
 pub fn token_text(secret: &[u8; SECRET_BYTES]) -> String {

@@ -84,6 +84,8 @@ pub enum AlarmKind {
     CanaryAccepted,
     /// Whether what must be refused is refused is not known.
     CanaryUnproved,
+    /// What a cancel promises was not seen lately: a drill has failed, or shows nothing.
+    Drill,
     /// A step was refused: something else is there than was pinned, or others have changed it.
     Refused,
     /// Many were deleted by others, and their scope is paused.
@@ -108,6 +110,7 @@ impl AlarmKind {
         Self::MissedGoneBy,
         Self::CanaryAccepted,
         Self::CanaryUnproved,
+        Self::Drill,
         Self::Refused,
         Self::ForeignDeletions,
         Self::BrokenGlass,
@@ -126,6 +129,7 @@ impl AlarmKind {
             Self::MissedGoneBy => "missed_gone_by",
             Self::CanaryAccepted => "canary_accepted",
             Self::CanaryUnproved => "canary_unproved",
+            Self::Drill => "drill",
             Self::Refused => "refused",
             Self::ForeignDeletions => "foreign_deletions",
             Self::BrokenGlass => "broken_glass",
@@ -148,6 +152,7 @@ impl AlarmKind {
             | Self::TooMany => Severity::Critical,
             Self::MissedGoneBy
             | Self::CanaryUnproved
+            | Self::Drill
             | Self::BrokenGlass
             | Self::FrozenBatch
             | Self::Parked => Severity::Warning,
@@ -162,8 +167,9 @@ impl AlarmKind {
             Self::JobTable => "job tables cannot be reached",
             Self::OverdueCredential => "credentials are overdue",
             Self::MissedGoneBy => "resources are not gone by their date",
-            Self::CanaryAccepted => "consumers accepted what must be refused",
-            Self::CanaryUnproved => "consumers have not shown that they refuse what must be refused",
+            Self::CanaryAccepted => "canaries were accepted that must be refused",
+            Self::CanaryUnproved => "canaries have not shown that what must be refused is",
+            Self::Drill => "drills have failed, or show nothing",
             Self::Refused => "deletions were refused a step",
             Self::ForeignDeletions => "pauses because of deletions by others",
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
@@ -182,6 +188,7 @@ impl AlarmKind {
             Self::Parked | Self::Refused => "sexton list --state parked",
             Self::OverdueCredential | Self::MissedGoneBy => "sexton digest",
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
+            Self::Drill => "sexton drill",
             Self::Review | Self::OrdersStopped | Self::JobTable | Self::TooMany => "sexton health",
         }
     }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decide::{Context, notice};
 use crate::deletion::Deletion;
+use crate::drill;
 use crate::id::{Actor, Kind, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::{Day, Timestamp};
@@ -129,6 +130,10 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
     let JobKind::Stage(stage) = job.kind else { return None };
     if deletion.protected {
         return Some(Blocker::Protected);
+    }
+    // Whatever its date, and whoever lets it pass anything else.
+    if !stage.reversible() && drill::is_drill(deletion) {
+        return Some(Blocker::Drill);
     }
     if let Some(hold) = deletion.resource_holds.first() {
         return Some(resource_hold::blocker(hold));

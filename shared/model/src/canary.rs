@@ -1,10 +1,15 @@
-//! Canaries: what has to be refused, asked of every consumer once in a policy day, and what an answer to it proves.
+//! Canaries: what has to be refused, asked of every consumer and of the job table once in a policy day, and what an answer
+//! to it proves.
 //!
 //! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and
 //! [`Canary::nobody_answered`], and writes down what they say in the same transaction that pauses.
 //!
 //! A refusal proves something only if the right thing is not refused, too: so each order with a wrong identity has one
 //! with the right identity beside it ([`Probe::RightIdentity`]).
+//!
+//! What the job table itself has to refuse is tried there, in a transaction that is always rolled back ([`rehearsal`]).
+pub mod rehearsal;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -13,7 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::belts::{Pause, PauseSelector};
-use crate::id::{Actor, DeletionId, Fence, Instance, JobId, ResourceId};
+use crate::id::{Actor, DeletionId, Fence, Instance, JobId, Kind, ResourceId};
+use crate::job::Stage;
 use crate::resource::Identity;
 use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
@@ -53,6 +59,19 @@ pub enum Probe {
         /// About what.
         resource: ResourceId,
     },
+    /// A record for what is protected, and the claim of one whose resource has been protected since: the job table must
+    /// refuse the one and hold the other.
+    Protected {
+        /// Of which kind.
+        of: Kind,
+    },
+    /// More that is due than the budget in force lets begin: the job table must hold all of it.
+    OverBudget {
+        /// Of which kind.
+        of: Kind,
+        /// What would begin.
+        stage: Stage,
+    },
 }
 
 impl Probe {
@@ -62,22 +81,48 @@ impl Probe {
             Self::ForgedOrder { .. } => "forged order",
             Self::WrongIdentity { .. } => "wrong identity",
             Self::RightIdentity { .. } => "right identity",
+            Self::Protected { .. } => "protected",
+            Self::OverBudget { .. } => "over budget",
         }
     }
 
-    /// Who is asked.
-    pub fn instance(&self) -> &Instance {
+    /// Who is asked; none: it is tried in the job table itself.
+    pub fn instance(&self) -> Option<&Instance> {
         match self {
             Self::ForgedOrder { instance }
             | Self::WrongIdentity { instance, .. }
-            | Self::RightIdentity { instance, .. } => instance,
+            | Self::RightIdentity { instance, .. } => Some(instance),
+            Self::Protected { .. } | Self::OverBudget { .. } => None,
+        }
+    }
+
+    /// Of which kind, if it is tried in the job table.
+    pub fn tried_of(&self) -> Option<&Kind> {
+        match self {
+            Self::ForgedOrder { .. } | Self::WrongIdentity { .. } | Self::RightIdentity { .. } => None,
+            Self::Protected { of } | Self::OverBudget { of, .. } => Some(of),
+        }
+    }
+
+    /// Who is asked, in words.
+    pub fn asked(&self) -> String {
+        self.instance().map_or_else(|| "the job table".to_owned(), ToString::to_string)
+    }
+
+    /// About what, in words; nothing if it is about nothing that is there.
+    pub fn about(&self) -> String {
+        match self {
+            Self::ForgedOrder { .. } => String::new(),
+            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => resource.to_string(),
+            Self::Protected { of } => format!("a {of}"),
+            Self::OverBudget { of, stage } => format!("{stage} of a {of}"),
         }
     }
 
     /// About which resource.
     pub fn resource(&self) -> Option<&ResourceId> {
         match self {
-            Self::ForgedOrder { .. } => None,
+            Self::ForgedOrder { .. } | Self::Protected { .. } | Self::OverBudget { .. } => None,
             Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => Some(resource),
         }
     }
@@ -86,8 +131,9 @@ impl Probe {
     pub fn must(&self) -> &'static str {
         match self {
             Self::ForgedOrder { .. } => "rejected as not authentic",
-            Self::WrongIdentity { .. } => "refused",
+            Self::WrongIdentity { .. } | Self::Protected { .. } => "refused",
             Self::RightIdentity { .. } => "done",
+            Self::OverBudget { .. } => "held",
         }
     }
 
@@ -121,17 +167,28 @@ impl Probe {
             (Self::WrongIdentity { .. } | Self::RightIdentity { .. }, Came::Dropped(why)) => {
                 unclear(&format!("it was not looked at: {why}"))
             }
-            (_, Came::Rejected(why)) => {
-                unclear(&format!("rejected, and it is not said at which check: {why}"))
+            (
+                Self::ForgedOrder { .. } | Self::WrongIdentity { .. } | Self::RightIdentity { .. },
+                Came::Rejected(why),
+            ) => unclear(&format!("rejected, and it is not said at which check: {why}")),
+            (Self::Protected { .. } | Self::OverBudget { .. }, Came::Rehearsed(rehearsed)) => {
+                Some(match rehearsed {
+                    Rehearsed::Stopped(how) => Verdict::Holds { how: cut(how) },
+                    Rehearsed::Passed(how) => Verdict::Accepted { how: cut(how) },
+                    Rehearsed::Failed(why) => Verdict::Unclear { why: cut(why) },
+                })
             }
+            // Nobody is sent the one, and the other is not rehearsed.
+            (Self::Protected { .. } | Self::OverBudget { .. }, _) | (_, Came::Rehearsed(_)) => None,
         }
     }
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.word(), self.instance())?;
-        self.resource().map_or(Ok(()), |resource| write!(f, " about {resource}"))
+        write!(f, "{} to {}", self.word(), self.asked())?;
+        let about = self.about();
+        if about.is_empty() { Ok(()) } else { write!(f, " about {about}") }
     }
 }
 
@@ -146,6 +203,19 @@ pub enum Came {
     Dropped(String),
     /// It was rejected, and who did does not say at which check.
     Rejected(String),
+    /// It was tried in the job table.
+    Rehearsed(Rehearsed),
+}
+
+/// What came of something that was tried in the job table, and rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rehearsed {
+    /// It was stopped, and by what.
+    Stopped(String),
+    /// It went through.
+    Passed(String),
+    /// It could not be tried, and why.
+    Failed(String),
 }
 
 /// What a canary has shown.
@@ -212,7 +282,8 @@ pub struct Canary {
     pub by: Actor,
     /// What is asked.
     pub probe: Probe,
-    /// What its order is numbered with: greater than any before it, so that it is told from all others.
+    /// What its order is numbered with: greater than any before it, so that it is told from all others. What is tried in
+    /// the job table has a number, too, and no order.
     pub fence: Fence,
     /// Since when it is asked.
     pub begun_at: Timestamp,
@@ -264,6 +335,18 @@ impl Canary {
             None => Some(verdict),
             Some(judged) => (accepted(&verdict) && !accepted(&judged.verdict)).then_some(verdict),
         }
+    }
+
+    /// What one of a run before this one changes about it, which asked the same: an acceptance that comes late is not over
+    /// because something newer was asked since.
+    pub fn hear_of(&self, earlier: &Self) -> Option<Judged> {
+        let Some(Judged { verdict: Verdict::Accepted { how }, at, pause }) = &earlier.judged else { return None };
+        let known = self.judged.as_ref().is_some_and(|judged| matches!(judged.verdict, Verdict::Accepted { .. }));
+        if known || earlier.run >= self.run || earlier.probe != self.probe {
+            return None;
+        }
+        let verdict = Verdict::Accepted { how: cut(&format!("in run {}: {how}", earlier.run)) };
+        Some(Judged { verdict, at: *at, pause: *pause })
     }
 
     /// What it means that nothing has come by `now`, in this epoch; nothing while there is time.

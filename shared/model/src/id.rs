@@ -165,6 +165,11 @@ impl Actor {
     pub fn canary() -> Self {
         Self("canary".into())
     }
+
+    /// What asks for the records of drills, and cancels them.
+    pub fn drill() -> Self {
+        Self("drill".into())
+    }
 }
 
 /// A resource: its kind and its name, written `vm/web01`.

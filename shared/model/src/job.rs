@@ -252,6 +252,8 @@ pub enum Blocker {
     },
     /// The resource is protected.
     Protected,
+    /// It is a drill, which ends before this.
+    Drill,
 }
 
 impl fmt::Display for Blocker {
@@ -288,6 +290,7 @@ impl fmt::Display for Blocker {
                  which is possible from {from} on"
             ),
             Self::Protected => f.write_str("the resource is protected"),
+            Self::Drill => f.write_str("a drill never goes beyond soft: it is cancelled"),
         }
     }
 }

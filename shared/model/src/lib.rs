@@ -28,6 +28,7 @@ pub mod credit;
 pub mod decide;
 pub mod deletion;
 pub mod digest;
+pub mod drill;
 pub mod exclusive;
 pub mod id;
 pub mod job;

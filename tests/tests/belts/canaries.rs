@@ -1,8 +1,10 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
+use serde_json::json;
 use sexton_bus::Queue;
-use sexton_ledger::Intent;
+use sexton_ledger::{DeletionFilter, Intent};
 use sexton_model::JobId;
-use sexton_model::belts::PauseSelector;
+use sexton_model::belts::budget::Written;
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
 use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
@@ -28,7 +30,7 @@ impl System {
 
 fn verdicts(canaries: &[Canary]) -> Vec<(&'static str, String, &'static str)> {
     let verdict = |canary: &Canary| canary.judged.as_ref().map_or("open", |judged| judged.verdict.word());
-    let one = |canary: &Canary| (canary.probe.word(), canary.probe.instance().to_string(), verdict(canary));
+    let one = |canary: &Canary| (canary.probe.word(), canary.probe.asked(), verdict(canary));
     canaries.iter().map(one).collect()
 }
 
@@ -46,8 +48,9 @@ async fn every_consumer_refuses_what_it_must_every_day() {
     let looked = ["backup.main", "monitoring.main"]
         .into_iter()
         .flat_map(|of| [("right identity", of), ("wrong identity", of)]);
-    let expected: Vec<_> =
-        forged.into_iter().chain(looked).map(|(what, of)| (what, of.to_owned(), "holds")).collect();
+    let tried = [("protected", "the job table")];
+    let expected = forged.into_iter().chain(looked).chain(tried);
+    let expected: Vec<_> = expected.map(|(what, of)| (what, of.to_owned(), "holds")).collect();
     assert_eq!(verdicts(&all), expected, "{all:#?}");
     for canary in &all {
         let said = canary.judged.as_ref().unwrap().verdict.text();
@@ -55,6 +58,8 @@ async fn every_consumer_refuses_what_it_must_every_day() {
             Probe::ForgedOrder { .. } => assert!(said.contains("proof does not fit"), "{said}"),
             Probe::WrongIdentity { .. } => assert!(said.contains("vm/canary01 is not the one"), "{said}"),
             Probe::RightIdentity { .. } => {}
+            // There are no budgets in a rehearsal.
+            Probe::Protected { .. } | Probe::OverBudget { .. } => assert!(said.contains("protected"), "{said}"),
         }
     }
     // Nothing was changed, nobody is stopped, and no answer was taken for one to an order that was lost.
@@ -75,6 +80,32 @@ async fn every_consumer_refuses_what_it_must_every_day() {
         let (verdict, forged) = (canary.judged.unwrap().verdict, canary.probe.resource().is_none());
         assert_eq!(verdict.word(), if forged { "holds" } else { "unclear" }, "{verdict:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_job_table_must_refuse_is_refused_at_once() {
+    let budgets: Written = serde_json::from_value(json!({ "a_day": 2 })).unwrap();
+    let policy = Policy { budgets: Some(budgets.budgets().unwrap()), ..Policy::default() };
+    let system = System::with_canaries_by(LONG_MS, policy).await;
+    let (before, deletions) = (system.world(), system.ledger.deletions(&all()).await.unwrap().items.len());
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    let tried: Vec<_> =
+        system.canaries().await.into_iter().filter(|canary| canary.probe.instance().is_none()).collect();
+    let holds = |what| (what, "the job table".to_owned(), "holds");
+    assert_eq!(verdicts(&tried), [holds("protected"), holds("over budget")], "{tried:#?}");
+    assert!(matches!(&tried[1].probe, Probe::OverBudget { stage: Stage::Hard, .. }));
+    let said = tried[1].judged.as_ref().unwrap().verdict.text();
+    assert!(said.contains("2 would begin where 2 may in a day"), "{said}");
+    // Nothing of it is left, and nobody is stopped.
+    assert_eq!(system.world(), before);
+    assert_eq!(system.ledger.deletions(&all()).await.unwrap().items.len(), deletions);
+    assert_eq!(system.ledger.batches().await.unwrap(), vec![]);
+    assert_eq!(system.ledger.resource(&"vm/sexton-canary-1".parse().unwrap()).await.unwrap().map(drop), None);
+    assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
+}
+
+fn all() -> DeletionFilter {
+    DeletionFilter { limit: 100, ..DeletionFilter::default() }
 }
 
 /// A consumer that asks for no proof. The real one has no such fault to show, so this one only reads and answers.
@@ -143,7 +174,7 @@ async fn a_consumer_that_does_not_answer_a_canary_is_told() {
     assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
     for canary in system.until_judged().await {
         let verdict = canary.judged.unwrap().verdict;
-        if *canary.probe.instance() == monitoring() {
+        if canary.probe.instance() == Some(&monitoring()) {
             assert_eq!(verdict, Verdict::Unanswered, "{}", canary.probe);
         } else {
             // A busy machine may be too late; what it says in time has to be right.

@@ -5,6 +5,7 @@ mod alarms;
 mod budgets;
 mod canaries;
 mod drift;
+mod drills;
 mod gate;
 mod healthy;
 mod hours;

@@ -139,6 +139,14 @@ fn plans(plan: &str) -> Plans {
     Plans::of(&catalogue, &[("plan.toml", plan)], true).unwrap()
 }
 
+/// The plan with a soft stage of short deadlines.
+fn quick_soft() -> String {
+    let short = |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
+    ["monitoring.silence", "backup.final"].into_iter().fold(PLAN.to_owned(), |plan, action| {
+        plan.replacen(&format!("{{ do = \"{action}\" }}"), &short(action), 1)
+    })
+}
+
 type Task = (CancellationToken, JoinHandle<()>);
 
 pub struct System {
@@ -218,15 +226,30 @@ impl System {
 
     /// Nothing runs, and a machine is there for canaries, which have to be answered within so many milliseconds.
     pub async fn with_canaries(within_ms: u64) -> Self {
+        Self::with_canaries_by(within_ms, Policy::default()).await
+    }
+
+    /// The same, by this policy.
+    pub async fn with_canaries_by(within_ms: u64, policy: Policy) -> Self {
         let canary = "vm/canary01".parse().unwrap();
         let canaries = Canaries::new(Arc::new(plans(PLAN)), vec![canary], within_ms);
-        let system =
-            Self::stopped_with(PLAN, rehearsal(), (alarms::Options::default(), Some(canaries))).await;
+        let options = sexton_ledger::Options { policy, ..rehearsal() };
+        let system = Self::stopped_with(PLAN, options, (alarms::Options::default(), Some(canaries))).await;
         let canary: ResourceId = "vm/canary01".parse().unwrap();
         let (root, u1) = (system.folder.as_ref().unwrap().path(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &canary, &u1, "192.0.2.11:9100").unwrap();
         sexton_backup::sandbox::create(root, &backup(), &canary, &u1, &["a"]).unwrap();
         system.register_named(&canary, false).await;
+        system
+    }
+
+    /// Everything runs, and drills are held with `vm/web01`. With a soft stage of short deadlines: a restore waits for them.
+    pub async fn start_drilling() -> Self {
+        let plan = quick_soft();
+        let canaries = Canaries::new(Arc::new(plans(&plan)), Vec::new(), 1_000).drilling(vec![web01()]);
+        let asked = (alarms::Options::default(), Some(canaries));
+        let mut system = Self::stopped_with(&plan, rehearsal(), asked).await;
+        system.start_everything().await;
         system
     }
 
@@ -238,12 +261,7 @@ impl System {
 
     /// The same, and alarms are told so.
     pub async fn start_telling(policy: Policy, telling: alarms::Options) -> Self {
-        let short =
-            |action: &str| format!("{{ do = \"{action}\", deadline_ms = 2000, longest_call_ms = 200 }}");
-        let plan =
-            ["monitoring.silence", "backup.final"].into_iter().fold(PLAN.to_owned(), |plan, action| {
-                plan.replacen(&format!("{{ do = \"{action}\" }}"), &short(action), 1)
-            });
+        let plan = quick_soft();
         let plan: Vec<_> = plan
             .lines()
             .map(|line| if line.starts_with("offset_days") { "offset_days = 0" } else { line })

@@ -21,6 +21,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         one_shots: answered(ledger.one_shots()).await?,
         review: answered(ledger.review()).await?,
         canaries: answered(ledger.canaries()).await?,
+        drills: answered(ledger.drills()).await?,
     };
     let mut holding = Holding::default();
     facts.alarms(at.now, &mut holding);

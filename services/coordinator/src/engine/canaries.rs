@@ -1,8 +1,10 @@
-//! Canaries: sent once a day, and again until they are answered; what comes back is judged in the job table.
+//! Canaries: sent once a day, and again until they are answered; what comes back is judged in the job table. What the job
+//! table itself has to refuse is tried there as soon as a run begins.
 //!
 //! Nothing of it is remembered here: which are open stands in the table, so any coordinator goes on with what another one
 //! has begun, and a message that is lost is sent again.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,16 +12,19 @@ use serde_json::Value;
 use sexton_bus::{Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{LedgerError, NewRun, ResourceView};
 use sexton_model::beacon::Beacon;
-use sexton_model::canary::{self, Came, Canary, Probe, Verdict, another};
+use sexton_model::canary::{self, Came, Canary, Probe, Rehearsed, Verdict, another};
 use sexton_model::catalogue::Nature;
 use sexton_model::decide::Event;
 use sexton_model::job::{JobKind, Stage};
+use sexton_model::plan::Plan;
 use sexton_model::resource::Identity;
 use sexton_model::step::Mode;
+use sexton_model::time::Day;
 use sexton_model::{ActionName, Actor, Fence, Instance, JobId, ResourceId};
 use sexton_protocol::{Direction, Event as Envelope, Holder, Keyring, Order, Pack, Packed, Seal};
 
 use super::Engine;
+use crate::alarms::route::chain;
 use crate::canaries::Canaries;
 use crate::intake;
 
@@ -78,7 +83,7 @@ impl Engine {
         }
         let begun = last.first().map(|canary| canary.begun_at);
         if canary::due(begun, facts.now, facts.day) {
-            self.begin_canaries(canaries, None).await?;
+            self.begin_canaries(canaries, facts.day, None).await?;
         }
         self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await
     }
@@ -95,17 +100,24 @@ impl Engine {
         if self.reviewing.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let begun = self.begin_canaries(canaries, Some(by.clone())).await?;
+        let day = self.ledger.facts().await?.day;
+        let begun = self.begin_canaries(canaries, day, Some(by.clone())).await?;
         self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await?;
         Ok(Some(begun))
     }
 
-    async fn begin_canaries(&self, canaries: &Canaries, by: Option<Actor>) -> Result<bool, LedgerError> {
+    async fn begin_canaries(
+        &self,
+        canaries: &Canaries,
+        day: Day,
+        by: Option<Actor>,
+    ) -> Result<bool, LedgerError> {
         let mut views = Vec::new();
         for resource in canaries.resources() {
             views.push((resource.clone(), self.ledger.resource(resource).await?));
         }
         let mut probes = canaries.probes(self.known(), &views);
+        probes.extend(canaries.tried(&self.ledger.policy().budgets(day)));
         if probes.len() > canary::CANARIES_MAX {
             tracing::error!(wanted = probes.len(), most = canary::CANARIES_MAX, "not all canaries are sent");
             probes.truncate(canary::CANARIES_MAX);
@@ -126,6 +138,10 @@ impl Engine {
         let mut views: BTreeMap<&ResourceId, Option<ResourceView>> = BTreeMap::new();
         let mut messages = Vec::new();
         for canary in open.iter().filter(|canary| canary.answer_by > beacon.read_at) {
+            if let Some(of) = canary.probe.tried_of() {
+                self.try_canary(canary, canaries.plan(of)).await?;
+                continue;
+            }
             let view = match canary.probe.resource() {
                 None => None,
                 Some(id) => {
@@ -144,9 +160,27 @@ impl Engine {
         Ok(())
     }
 
+    /// Try in the job table what it must refuse, and have it judged at once.
+    async fn try_canary(&self, canary: &Canary, plan: Option<&Arc<Plan>>) -> Result<(), LedgerError> {
+        let came = match plan {
+            None => Rehearsed::Failed("there is no plan of that kind any more".into()),
+            Some(plan) => match self.ledger.rehearse_canary(&canary.probe, plan).await {
+                Ok(came) => came,
+                // That is dealt with at the next checkpoint, and then it is asked again.
+                Err(error @ LedgerError::WentBack(_)) => return Err(error),
+                Err(error) => Rehearsed::Failed(chain(&error)),
+            },
+        };
+        match self.ledger.hear_canary(canary.id, &Came::Rehearsed(came)).await? {
+            Some(judged) => self.heard(&judged).await,
+            None => tracing::debug!(canary = canary.id, "somebody else has tried it meanwhile"),
+        }
+        Ok(())
+    }
+
     fn canary_message(&self, canary: &Canary, beacon: &Beacon, asked: Asked) -> Option<Outgoing> {
-        let instance = canary.probe.instance();
-        let order = order(canary, beacon, asked);
+        let instance = canary.probe.instance()?;
+        let order = order(canary, instance, beacon, asked);
         let packed = match Pack::one(Envelope::new("/coordinator", beacon.read_at, order)).encode() {
             Ok(packed) => packed,
             Err(error) => {
@@ -165,6 +199,7 @@ impl Engine {
         let seal = match canary.probe {
             Probe::ForgedOrder { .. } => forged(&holder, own, &packed)?,
             Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => own,
+            Probe::Protected { .. } | Probe::OverBudget { .. } => return None,
         };
         Some(Outgoing {
             target: Target::Queue(Queue::Orders(instance.clone())),
@@ -194,28 +229,40 @@ impl Engine {
         let sent = self.ledger.canaries().await?;
         let mut next = Vec::new();
         for Heard { from, fence, came } in heard {
-            let of = sent.iter().find(|canary| canary.fence == fence && *canary.probe.instance() == from);
+            let of = match sent.iter().find(|canary| canary.fence == fence) {
+                Some(canary) => Some(canary.clone()),
+                // Of a run before that, as long as it is kept: an acceptance is one, however late.
+                None => self.ledger.canary_of(fence).await?,
+            };
+            let of = of.filter(|canary| canary.probe.instance() == Some(&from));
             let Some(canary) = of.filter(|canary| canary.hear(&came).is_some()) else {
                 tracing::debug!(%from, %fence, ?came, "changes nothing that is known of a canary");
                 continue;
             };
             let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
-            tell(&judged);
             if judged.holds() {
                 next.extend(sent.iter().filter(|other| canary::follows(other, &judged)).cloned());
             }
-            if judged.judged.is_some_and(|judged| judged.pause.is_some()) {
-                self.noted();
-                // Consumers hear of the pause at once rather than with the next tick; the ledger holds it either way.
-                if let Err(error) = self.beacon().await {
-                    tracing::warn!(%error, "the pause is in force, its beacon follows");
-                }
-            }
+            self.heard(&judged).await;
         }
         if let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
             self.send_canaries(canaries, &next).await?;
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// One was judged just now.
+    async fn heard(&self, canary: &Canary) {
+        tell(canary);
+        if canary.judged.as_ref().is_some_and(|judged| judged.pause.is_some()) {
+            self.noted();
+            // Consumers hear of the pause at once rather than with the next tick; the ledger holds it either way.
+            if let Err(error) = self.beacon().await {
+                tracing::warn!(%error, "the pause is in force, its beacon follows");
+            }
+        }
     }
 }
 
@@ -230,7 +277,7 @@ struct Asked {
 }
 
 fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> Option<Asked> {
-    let instance = canary.probe.instance();
+    let instance = canary.probe.instance()?;
     let of = |identity: fn(&Identity) -> Option<Identity>| {
         let view = view?;
         let (step, action) = canaries.inspection(view, instance)?;
@@ -257,18 +304,19 @@ fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> O
         }),
         Probe::WrongIdentity { .. } => of(another),
         Probe::RightIdentity { .. } => of(|identity| Some(identity.clone())),
+        Probe::Protected { .. } | Probe::OverBudget { .. } => None,
     }
 }
 
 /// An order that changes nothing, whatever becomes of it.
-fn order(canary: &Canary, beacon: &Beacon, asked: Asked) -> Order {
+fn order(canary: &Canary, instance: &Instance, beacon: &Beacon, asked: Asked) -> Order {
     Order {
         job: JobId::of(canary::DELETION, Stage::Announce.index()),
         deletion: canary::DELETION,
         resource: asked.resource,
         kind: JobKind::Stage(Stage::Announce),
         step: 0,
-        instance: canary.probe.instance().clone(),
+        instance: instance.clone(),
         action: asked.action,
         mode: Mode::Inspect,
         nature: Nature::Inspect,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::canary::rehearsal;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -89,11 +90,29 @@ const FORGET: [&str; 2] =
 /// Admit what is due with these jobs, or freeze it; and let go what fits by now.
 pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted, LedgerError> {
     let part = || doing("admitting what is due");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    let done = decide(&mut tx, ledger, jobs).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(done)
+}
+
+/// Take the lock of all budgets.
+pub(super) async fn lock(db: &mut PgConnection) -> Result<(), LedgerError> {
+    let taken = sqlx::query(LOCK).execute(db).await;
+    taken.map(drop).map_err(doing("taking the lock of all budgets"))
+}
+
+/// Admit in this transaction.
+pub(super) async fn decide(
+    tx: &mut PgConnection,
+    ledger: &PgLedger,
+    jobs: &[JobId],
+) -> Result<Admitted, LedgerError> {
+    let part = || doing("admitting what is due");
     let (policy, day) = (&ledger.options.policy, ledger.options.day);
     let budgets = policy.budgets(day);
-    let mut tx = ledger.pool.begin().await.map_err(part())?;
-    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
-    let now = find::clock(&mut tx).await?;
+    lock(tx).await?;
+    let now = find::clock(tx).await?;
     let from = budgets.counted_from(now, day);
     if jobs.is_empty() {
         for forget in FORGET {
@@ -101,39 +120,38 @@ pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted,
         }
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    let due = if ids.is_empty() { Vec::new() } else { due(&mut tx, &ids, now).await? };
-    let rows = waiting(&mut tx).await?;
+    let due = if ids.is_empty() { Vec::new() } else { due(tx, &ids, now).await? };
+    let rows = waiting(tx).await?;
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
         group: row.group.clone(),
         members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
     };
     let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
-    let used = used(&mut tx, &slots, from).await?;
-    forget_old(&mut tx, &due).await?;
-    let population = census::population(&mut tx, ledger, now).await?;
+    let used = used(tx, &slots, from).await?;
+    forget_old(tx, &due).await?;
+    let population = census::population(tx, ledger, now).await?;
     let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used, population };
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
-        charge(&mut tx, (group, jobs), (now, ledger)).await?;
+        charge(tx, (group, jobs), (now, ledger)).await?;
     }
     for batch in admission.fitting {
         let jobs =
-            members(&mut tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
-        charge(&mut tx, (&batch.group, &jobs), (now, ledger)).await?;
-        end(&mut tx, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None).await?;
+            members(tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
+        charge(tx, (&batch.group, &jobs), (now, ledger)).await?;
+        end(tx, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None).await?;
         done.again.extend(jobs);
     }
     for batch in admission.left {
-        end(&mut tx, find_row(&rows, batch)?, Ended::Left { at: now }, None).await?;
+        end(tx, find_row(&rows, batch)?, Ended::Left { at: now }, None).await?;
     }
     for (group, jobs, exceeded) in admission.frozen {
         let mut row = BatchRow { batch: 0, group, frozen_at: now, exceeded, waiting: jobs.len() as u64 };
-        freeze(&mut tx, &mut row, &jobs).await?;
+        freeze(tx, &mut row, &jobs).await?;
         done.frozen.push(row);
     }
-    tx.commit().await.map_err(part())?;
     Ok(done)
 }
 
@@ -227,12 +245,34 @@ async fn charge(
     let day = ledger.options.day;
     let bucket = Budgets::bucket(now, day);
     insert(db, jobs, Some(bucket), Budgets::good_until(now, day)).await?;
+    count(db, group, bucket, u64::try_from(jobs.len()).unwrap_or(u64::MAX)).await
+}
+
+/// Count as many as may begin in this group, of each number that it has, as admitted: then not one more is.
+pub(super) async fn spend(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    group: &Group,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let day = ledger.options.day;
+    let population = census::population(db, ledger, now).await?;
+    let limits = ledger.options.policy.budgets(day).limits(&group.scope, &group.kind, &population);
+    count(db, group, Budgets::bucket(now, day), rehearsal::spent(&limits)).await
+}
+
+async fn count(
+    db: &mut PgConnection,
+    group: &Group,
+    bucket: Timestamp,
+    many: u64,
+) -> Result<(), LedgerError> {
     sqlx::query(CHARGE)
         .bind(group.kind.to_string())
         .bind(group.scope.to_string())
         .bind(i16::from(group.stage.index()))
         .bind(bucket.0)
-        .bind(i64::try_from(jobs.len()).unwrap_or(i64::MAX))
+        .bind(i64::try_from(many).unwrap_or(i64::MAX))
         .execute(db)
         .await
         .map(drop)
@@ -358,7 +398,7 @@ pub(super) async fn approve(
 ) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
     let part = || doing("approving a batch");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
-    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    lock(&mut tx).await?;
     let Some(view) = view(&mut tx, approval.batch).await? else {
         return Ok(Err(CannotApprove::NoSuchBatch(approval.batch).into()));
     };

@@ -1,20 +1,26 @@
 //! Canaries. What is written is written with the gate taken alone, as a pause is: a verdict may pause everything. That is a
 //! few times a day.
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, RUNS_KEPT, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
 use sexton_model::checkpoint::Mark;
+use sexton_model::plan::Plan;
+use sexton_model::Fence;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, pause, review};
+use super::{PgLedger, find, pause, rehearsal, review};
 use crate::LedgerError;
 use crate::canary::{self, Canaries, NewRun, Numbers};
 use crate::rules::text;
 
 const LAST: &str = "SELECT body FROM canaries WHERE run = (SELECT max(run) FROM canaries) ORDER BY id";
 const ONE: &str = "SELECT body FROM canaries WHERE id = $1";
+/// As its index has it. Numbers are of one sequence, but one that has gone back gives some of them again.
+const OF_FENCE: &str = "SELECT body FROM canaries WHERE (body::json -> 'fence' ->> 'number')::bigint = $1";
 const NUMBERS: &str = "SELECT nextval('fence'), epoch FROM ledger";
 const INSERT: &str = "INSERT INTO canaries (id, run, body) \
      SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[])";
@@ -73,11 +79,18 @@ impl Canaries for PgLedger {
         }
         canary.judged = Some(Judged { verdict, at, pause: paused });
         judge(&mut tx, &canary).await?;
+        for newer in canary::judged_with(&canary, last_run(&mut tx).await?) {
+            judge(&mut tx, &newer).await?;
+        }
         tx.commit().await.map_err(part())?;
         if let Some(mark) = marked {
             self.known.note(mark, None);
         }
         Ok(Some(canary))
+    }
+
+    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
+        rehearsal::rehearse(self, probe, plan).await
     }
 
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError> {
@@ -95,6 +108,17 @@ impl Canaries for PgLedger {
         }
         tx.commit().await.map_err(part())?;
         Ok(missed)
+    }
+
+    async fn canary_of(&self, fence: Fence) -> Result<Option<Canary>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading canaries"))?;
+        let bodies: Vec<String> = sqlx::query_scalar(OF_FENCE)
+            .bind(fence.number)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(doing("reading canaries"))?;
+        let found: Vec<Canary> = bodies.iter().map(|body| parse(body)).collect::<Result<_, _>>()?;
+        Ok(found.into_iter().find(|canary| canary.fence == fence))
     }
 
     async fn canaries(&self) -> Result<Vec<Canary>, LedgerError> {

@@ -64,19 +64,7 @@ struct There {
 
 async fn attempt(ledger: &PgLedger, new: &[NewDeletion]) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to make records"))?;
-    let ids: BTreeSet<String> = new.iter().map(|n| n.resource.to_string()).collect();
-    let ids: Vec<String> = ids.into_iter().collect();
-    sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
-    let mut there = there(&mut tx, &ids).await?;
-    let (now, numbers) = draw(&mut tx, new.len()).await?;
-    let mut made = Vec::new();
-    let mut results = Vec::with_capacity(new.len());
-    for (new, number) in new.iter().zip(numbers) {
-        let drawn = draw_up(ledger, new, DeletionId(number), now, &mut there);
-        results.push(drawn.as_ref().map(|deletion| deletion.id).map_err(Clone::clone));
-        made.extend(drawn);
-    }
-    let landmark = insert(&mut tx, &made).await?;
+    let Made { results, made, landmark } = make(&mut tx, ledger, new).await?;
     ledger.note(&mut tx, || Note::of_create(&results)).await?;
     tx.commit().await.map_err(doing("committing records"))?;
     ledger.known.note_landmark(landmark);
@@ -84,6 +72,35 @@ async fn attempt(ledger: &PgLedger, new: &[NewDeletion]) -> Result<Results, Ledg
         ledger.memory.records.remember(deletion.id.0, deletion.record, deletion.plan);
     }
     Ok(results)
+}
+
+/// Records that were written down, and are not committed yet.
+pub(super) struct Made {
+    pub(super) results: Results,
+    pub(super) made: Vec<Deletion>,
+    landmark: Option<Landmark>,
+}
+
+/// Make records in this transaction.
+pub(super) async fn make(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    new: &[NewDeletion],
+) -> Result<Made, LedgerError> {
+    let ids: BTreeSet<String> = new.iter().map(|n| n.resource.to_string()).collect();
+    let ids: Vec<String> = ids.into_iter().collect();
+    sqlx::query(LOCK).bind(&ids).execute(&mut *db).await.map_err(doing("locking resources"))?;
+    let mut there = there(db, &ids).await?;
+    let (now, numbers) = draw(db, new.len()).await?;
+    let mut made = Vec::new();
+    let mut results = Vec::with_capacity(new.len());
+    for (new, number) in new.iter().zip(numbers) {
+        let drawn = draw_up(ledger, new, DeletionId(number), now, &mut there);
+        results.push(drawn.as_ref().map(|deletion| deletion.id).map_err(Clone::clone));
+        made.extend(drawn);
+    }
+    let landmark = insert(db, &made).await?;
+    Ok(Made { results, made, landmark })
 }
 
 async fn there(db: &mut PgConnection, ids: &[String]) -> Result<HashMap<ResourceId, There>, LedgerError> {

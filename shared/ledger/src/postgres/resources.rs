@@ -81,34 +81,49 @@ async fn attempt(
     whole: bool,
 ) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to register"))?;
+    let results = write_down(&mut tx, ledger, resources, by, whole).await?;
+    if whole && results.iter().any(Result::is_err) {
+        tx.rollback().await.map_err(doing("undoing a list"))?;
+        let unless_refused = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
+        return Ok(results.into_iter().map(unless_refused).collect());
+    }
+    ledger.note(&mut tx, || Note::of_register(&results)).await?;
+    tx.commit().await.map_err(doing("committing resources"))?;
+    Ok(results)
+}
+
+/// Register in this transaction. If `whole`, one that is refused means that nothing is written.
+pub(super) async fn write_down(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    resources: &[Resource],
+    by: &Actor,
+    whole: bool,
+) -> Result<Results, LedgerError> {
     let ids: BTreeSet<String> = resources.iter().map(|r| r.id.to_string()).collect();
     let ids: Vec<String> = ids.into_iter().collect();
     if resources.iter().any(|resource| resource.protected || !resource.groups.is_empty()) {
         // As with a pause: once this has returned, nothing that did not see the protection, or the groups, is still to
         // be claimed.
-        pause::gate_alone(&mut tx).await?;
+        pause::gate_alone(db).await?;
     }
-    sqlx::query(LOCK).bind(&ids).execute(&mut *tx).await.map_err(doing("locking resources"))?;
-    let (mut holders, known) = exclusive::holders(&mut tx, ledger, resources).await?;
-    let mut there = read(&mut tx, &ids).await?;
-    let now = super::find::clock(&mut tx).await?;
+    sqlx::query(LOCK).bind(&ids).execute(&mut *db).await.map_err(doing("locking resources"))?;
+    let (mut holders, known) = exclusive::holders(db, ledger, resources).await?;
+    let mut there = read(db, &ids).await?;
+    let now = super::find::clock(db).await?;
     let mut events = Appended::default();
     let mut results = Vec::with_capacity(resources.len());
     for resource in resources {
         results.push(one(resource, by, now, (&mut there, &mut holders), &mut events)?);
     }
     if whole && results.iter().any(Result::is_err) {
-        tx.rollback().await.map_err(doing("undoing a list"))?;
-        let unless_refused = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
-        return Ok(results.into_iter().map(unless_refused).collect());
+        return Ok(results);
     }
-    write(&mut tx, &there, true).await?;
-    write(&mut tx, &there, false).await?;
-    write_groups(&mut tx, &there).await?;
-    exclusive::write(&mut tx, &holders, &known).await?;
-    events.write(&mut tx).await?;
-    ledger.note(&mut tx, || Note::of_register(&results)).await?;
-    tx.commit().await.map_err(doing("committing resources"))?;
+    write(db, &there, true).await?;
+    write(db, &there, false).await?;
+    write_groups(db, &there).await?;
+    exclusive::write(db, &holders, &known).await?;
+    events.write(db).await?;
     Ok(results)
 }
 

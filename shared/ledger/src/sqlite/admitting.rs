@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::params;
 use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::canary::rehearsal;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 
 use super::census;
@@ -181,9 +182,20 @@ fn charge(
 ) -> Result<(), LedgerError> {
     let bucket = Budgets::bucket(now, setting.day);
     insert(db, jobs, Some(bucket), Budgets::good_until(now, setting.day))?;
+    count(db, group, bucket, u64::try_from(jobs.len()).unwrap_or(u64::MAX))
+}
+
+/// Count as many as may begin in this group, of each number that it has, as admitted: then not one more is.
+pub(super) fn spend(db: &Db, setting: &Setting, group: &Group, now: Timestamp) -> Result<(), LedgerError> {
+    let population = census::population(db, setting, now)?;
+    let limits = setting.policy.budgets(setting.day).limits(&group.scope, &group.kind, &population);
+    count(db, group, Budgets::bucket(now, setting.day), rehearsal::spent(&limits))
+}
+
+fn count(db: &Db, group: &Group, bucket: Timestamp, many: u64) -> Result<(), LedgerError> {
     let mut bind = Bind::default();
     bind.add(group.kind.to_string()).add(group.scope.to_string()).add(i64::from(group.stage.index()));
-    bind.add(bucket.0).add(i64::try_from(jobs.len()).unwrap_or(i64::MAX));
+    bind.add(bucket.0).add(i64::try_from(many).unwrap_or(i64::MAX));
     let sql = "INSERT INTO admitted (kind, scope, slot, bucket, count) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT (kind, slot, scope, bucket) DO UPDATE SET count = admitted.count + excluded.count";
     change_one(db, (DOING, "admitted"), sql, bind)

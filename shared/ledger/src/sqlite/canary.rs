@@ -1,7 +1,11 @@
 //! Canaries.
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, RUNS_KEPT, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
+use sexton_model::plan::Plan;
+use sexton_model::Fence;
 
 use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
@@ -90,6 +94,9 @@ fn hear(
     }
     canary.judged = Some(Judged { verdict, at: staged.now, pause });
     judge(db, staged, &canary)?;
+    for newer in canary::judged_with(&canary, last_run(db)?) {
+        judge(db, staged, &newer)?;
+    }
     Ok(Some(canary))
 }
 
@@ -119,6 +126,15 @@ fn last_run(db: &Db) -> Result<Vec<Canary>, LedgerError> {
     rows(db, DOING, sql, Bind::default())?.iter().map(parse).collect()
 }
 
+/// As its index has it. A file that has gone back gives numbers again.
+fn of_fence(db: &Db, fence: Fence) -> Result<Option<Canary>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(fence.number);
+    let sql = "SELECT id, body FROM canaries WHERE body ->> '$.fence.number' = ?";
+    let found: Vec<Canary> = rows(db, DOING, sql, bind)?.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(found.into_iter().find(|canary| canary.fence == fence))
+}
+
 fn parse(row: &Row) -> Result<Canary, LedgerError> {
     let id: i64 = row.try_get(0).map_err(store(DOING))?;
     codes::body("canaries", id, row.try_get(1).map_err(store(DOING))?)
@@ -145,11 +161,22 @@ impl Canaries for SqliteLedger {
         }
     }
 
+    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
+        match self.ask(Work::Rehearse(probe.clone(), plan.clone())).await? {
+            Answer::Rehearse(came) => Ok(came),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError> {
         match self.ask(Work::Canary(Ask::Miss)).await? {
             Answer::Canary(Done::Miss(missed)) => Ok(missed),
             other => Err(mixed_up(&other)),
         }
+    }
+
+    async fn canary_of(&self, fence: Fence) -> Result<Option<Canary>, LedgerError> {
+        self.reads.read(move |db| of_fence(db, fence)).await
     }
 
     async fn canaries(&self) -> Result<Vec<Canary>, LedgerError> {

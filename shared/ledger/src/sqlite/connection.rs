@@ -63,6 +63,18 @@ impl Db {
         Ok(done)
     }
 
+    /// Run `work` in a transaction that begins with `begin`, and is rolled back whatever comes of it.
+    pub(super) fn rehearsal<T>(
+        &self,
+        begin: &'static str,
+        work: impl FnOnce() -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        self.simple("beginning a transaction", begin)?;
+        let done = work();
+        self.roll_back();
+        done
+    }
+
     /// If that fails, the next BEGIN does, too, and says so.
     fn roll_back(&self) {
         // Some errors have rolled back already.

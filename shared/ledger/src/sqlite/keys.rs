@@ -141,6 +141,8 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::Receipts(_)
         | Answer::Keys(_)
         | Answer::Canary(_)
+        | Answer::Rehearse(_)
+        | Answer::Drill(_)
         | Answer::Compare(_) => None,
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Setting {
 const PIECE: usize = 128;
 
 /// A piece of a batch: of which one, and which of its intents.
-type Piece<'a> = (usize, &'a Arc<Vec<Intent>>, Range<usize>);
+pub(super) type Piece<'a> = (usize, &'a Arc<Vec<Intent>>, Range<usize>);
 
 fn pieces<'a>(batches: &[&'a Arc<Vec<Intent>>]) -> impl Iterator<Item = Piece<'a>> {
     batches.iter().enumerate().flat_map(|(number, &batch)| {
@@ -67,7 +67,7 @@ pub(super) fn run(
     Ok(answers)
 }
 
-fn load(
+pub(super) fn load(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,

@@ -11,8 +11,11 @@ use sexton_model::belts::census::Census;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::canary::{Probe, Rehearsed};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::deletion::Hold;
+use sexton_model::drill::Drill;
+use sexton_model::plan::Plan;
 use sexton_model::request_key::Attempt;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, JobId, ResourceId};
@@ -24,8 +27,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, alarms, archive, attesting, canary, census, healthy, inventory, keys, one_shots,
-    pausing, receipts, resource_holds, restores, reviewing, run,
+    access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys, one_shots,
+    pausing, receipts, rehearsal, resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -69,6 +72,10 @@ pub(super) enum Work {
     Access(access::Ask),
     Alarms(alarms::Ask),
     Canary(canary::Ask),
+    /// What was read before, and what is to stand.
+    Drill(Option<Box<Drill>>, Box<Drill>),
+    /// Tried alone, and rolled back.
+    Rehearse(Probe, Arc<Plan>),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -100,6 +107,8 @@ pub(super) enum Answer {
     Access(access::Done),
     Alarms(alarms::Done),
     Canary(canary::Done),
+    Drill(bool),
+    Rehearse(Rehearsed),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -171,6 +180,9 @@ impl Writer {
     }
 
     fn transaction(&mut self, group: &[Command]) -> Result<Vec<Answer>, LedgerError> {
+        if let [Command { work: Work::Rehearse(probe, plan), .. }] = group {
+            return Ok(vec![Answer::Rehearse(self.rehearse(probe, plan)?)]);
+        }
         let mut staged = self.memory.stage(self.clock.now());
         let (memory, with) = (&mut self.memory, (&self.setting, &self.decider, &*self.known));
         // What was loaded for a transaction that fails is dropped with `staged`.
@@ -180,6 +192,19 @@ impl Writer {
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
         Ok(answers)
+    }
+}
+
+impl Writer {
+    /// Try something, and leave nothing of it: neither in the file nor in memory.
+    fn rehearse(&mut self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
+        let mut staged = self.memory.stage(self.clock.now());
+        let (memory, setting) = (&mut self.memory, &self.setting);
+        let tried = self.db.rehearsal("BEGIN IMMEDIATE", || {
+            rehearsal::carry_out(&self.db, memory, &mut staged, (setting, probe, plan))
+        });
+        self.memory.forget();
+        tried
     }
 }
 
@@ -277,6 +302,11 @@ fn one(
         Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Alarms(ask) => Answer::Alarms(alarms::carry_out(db, staged.now, ask)?),
         Work::Canary(ask) => Answer::Canary(canary::carry_out(db, memory, staged, (setting, ask))?),
+        Work::Drill(before, new) => Answer::Drill(drill::keep(db, staged, (before.as_deref(), new))?),
+        // In a group of its own (`groups`), which `Writer::transaction` rolls back.
+        Work::Rehearse(..) => {
+            return Err(LedgerError::Unfit("a rehearsal was about to be committed with other work".into()));
+        }
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {
@@ -296,11 +326,13 @@ fn groups(commands: impl Iterator<Item = Command>) -> VecDeque<Vec<Command>> {
     let (mut group, mut intents) = (Vec::new(), 0);
     for command in commands {
         let more = if let Work::Run(batch) = &command.work { batch.len() } else { 0 };
-        if !group.is_empty() && intents + more > INTENTS {
+        // What is rolled back is alone.
+        let alone = matches!(command.work, Work::Rehearse(..));
+        if !group.is_empty() && (alone || intents + more > INTENTS) {
             groups.push_back(std::mem::take(&mut group));
             intents = 0;
         }
-        intents += more;
+        intents += if alone { INTENTS + 1 } else { more };
         group.push(command);
     }
     groups.push_back(group);

@@ -10,7 +10,7 @@ use super::Fixture;
 use super::cancel::cancel;
 use super::stage::{Stagehand, actor, job_id, options, right_answer};
 
-fn policy(text: &str) -> Options {
+pub fn policy(text: &str) -> Options {
     let written: Written = toml::from_str(text).unwrap();
     let policy = Policy { budgets: Some(written.budgets().unwrap()), ..Policy::default() };
     Options { policy, ..options() }

@@ -1,11 +1,16 @@
 //! Canaries: one run at a time, each judged once, and one that is accepted pauses in the same transaction.
 use sexton_ledger::NewRun;
+use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Probe, Verdict, actor as canary_actor};
+use sexton_model::belts::ceiling::Ceiling;
+use sexton_model::canary::{Came, Canary, Probe, Rehearsed, Verdict, actor as canary_actor};
+use sexton_model::decide::Event;
+use sexton_model::job::{JobKind, JobState, Stage};
 use sexton_model::step::Outcome;
 
 use super::Fixture;
-use super::stage::{Stagehand, actor, options};
+use super::budgets::policy;
+use super::stage::{Stagehand, actor, job_id, options};
 
 /// Longer than any of this takes.
 const LONG_MS: u64 = 3_600_000;
@@ -104,4 +109,116 @@ pub async fn a_canary_that_nobody_answers_is_told_once(fixture: &dyn Fixture) {
     // While there is time nothing is told.
     on.ledger.begin_canaries(run(Some("ops"), LONG_MS)).await.unwrap().unwrap();
     assert_eq!(on.ledger.miss_canaries().await.unwrap(), []);
+}
+
+pub async fn an_acceptance_counts_after_a_newer_run_was_begun(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let rejected = Came::NotBelieved("the proof does not fit".into());
+    let first = on.ledger.begin_canaries(run(None, LONG_MS)).await.unwrap().unwrap();
+    for canary in &first[..2] {
+        on.ledger.hear_canary(canary.id, &rejected).await.unwrap().unwrap();
+    }
+    let second = on.ledger.begin_canaries(run(Some("ops"), LONG_MS)).await.unwrap().unwrap();
+    let found = on.ledger.canary_of(first[0].fence).await.unwrap().unwrap();
+    assert_eq!((found.id, found.run), (first[0].id, 1));
+    let never = Fence { number: first[0].fence.number, epoch: 99 };
+    assert_eq!(on.ledger.canary_of(never).await.unwrap(), None);
+    // Another copy of its consumer believes the older order.
+    let believed = Came::Answered(Outcome::refused("there is no such thing"));
+    let accepted = on.ledger.hear_canary(found.id, &believed).await.unwrap().unwrap();
+    assert_eq!(accepted.judged.and_then(|judged| judged.pause), Some(1));
+    // What stands knows it, too, whatever comes of the newer order; the other one is still open.
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["ACCEPTED", "open", "unclear"]);
+    assert_eq!(on.ledger.hear_canary(second[0].id, &rejected).await.unwrap(), None);
+    let standing = on.ledger.canaries().await.unwrap().remove(0).judged.unwrap();
+    assert!(standing.verdict.text().starts_with("in run 1: "), "{standing:?}");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+const EVERYTHING: [&str; 16] = [
+    "SELECT count(*) FROM resources",
+    "SELECT count(*) FROM deletions",
+    "SELECT count(*) FROM records",
+    "SELECT count(*) FROM plans",
+    "SELECT count(*) FROM jobs",
+    "SELECT count(*) FROM jobs WHERE held",
+    "SELECT count(*) FROM audit",
+    "SELECT count(*) FROM ledger_audit",
+    "SELECT count(*) FROM admissions",
+    "SELECT count(*) FROM admitted",
+    "SELECT count(*) FROM batches",
+    "SELECT count(*) FROM batch_members",
+    "SELECT count(*) FROM canaries",
+    "SELECT count(*) FROM pauses",
+    "SELECT max(pause_seq) FROM ledger",
+    "SELECT max(revision) FROM ledger",
+];
+
+async fn everything(fixture: &dyn Fixture) -> Vec<i64> {
+    let mut counts = Vec::new();
+    for sql in EVERYTHING {
+        counts.push(fixture.count(sql).await);
+    }
+    counts
+}
+
+pub async fn what_the_job_table_must_refuse_is_tried_and_leaves_nothing(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let there = on.doomed("web01").await;
+    let of = || "vm".parse().unwrap();
+    let over = |stage| Probe::OverBudget { of: of(), stage };
+    let tried = [Probe::Protected { of: of() }, over(Stage::Announce), over(Stage::Hard), over(Stage::Purge)];
+    let (before, view) = (everything(fixture).await, on.view(there).await);
+    for probe in &tried {
+        let came = on.ledger.rehearse_canary(probe, &on.plan).await.unwrap();
+        let Rehearsed::Stopped(how) = &came else { panic!("{probe}: {came:?}") };
+        let by = if probe.word() == "protected" { "protected" } else { "may in a day" };
+        assert!(how.contains(by), "{probe}: {how}");
+        assert_eq!(everything(fixture).await, before, "{probe}");
+    }
+    // Neither a pause nor a scope that is only observed is what stops it.
+    let paused = on.ledger.pause(PauseSelector::default(), &actor("ops"), "nothing goes on").await.unwrap();
+    on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
+    let before = everything(fixture).await;
+    for probe in &tried {
+        let came = on.ledger.rehearse_canary(probe, &on.plan).await.unwrap();
+        assert!(matches!(came, Rehearsed::Stopped(_)), "{probe}: {came:?}");
+    }
+    assert_eq!(everything(fixture).await, before);
+    assert!(on.ledger.resume(paused.pause.id, &actor("ops")).await.unwrap());
+    for ceiling in Ceiling::ALL.into_iter().skip(1) {
+        on.ceiling(None, Some(ceiling)).await.unwrap();
+    }
+    assert_eq!(on.view(there).await.deletion, view.deletion);
+    assert_eq!(fixture.compare().await, Ok(()));
+    // Numbers that were given in a rehearsal may be given again: nothing remembered is in their way.
+    let next = on.doomed("web02").await;
+    assert_eq!(on.view(next).await.deletion.record.resource.id.to_string(), "vm/web02");
+    let announce = job_id(next, Stage::Announce);
+    let JobState::Scheduled { due_at: Some(due) } = on.job(next, JobKind::Stage(Stage::Announce)).await.state else {
+        panic!()
+    };
+    on.until(due).await;
+    assert_eq!(on.ledger.admit(vec![announce]).await.unwrap().frozen, [], "its budget was not spent");
+    assert!(on.one(next, Event::Claim { job: announce }).await.unwrap().dispatch.is_some());
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn what_cannot_be_tried_is_told(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    // Its name is somebody else's: another identity.
+    on.register("sexton-canary-1").await;
+    let probe = Probe::Protected { of: "vm".parse().unwrap() };
+    let came = on.ledger.rehearse_canary(&probe, &on.plan).await.unwrap();
+    assert!(matches!(&came, Rehearsed::Failed(why) if why.contains("another identity")), "{came:?}");
+    let run = |probes| NewRun { asked_by: None, within_ms: LONG_MS, probes };
+    let sent = on.ledger.begin_canaries(run(vec![(probe, None)])).await.unwrap().unwrap();
+    let heard = on.ledger.hear_canary(sent[0].id, &Came::Rehearsed(came)).await.unwrap().unwrap();
+    assert_eq!((words(&[heard]), on.ledger.pauses().await.unwrap()), (vec!["unclear"], vec![]));
+    // And one that goes through pauses everything.
+    let passed = Came::Rehearsed(Rehearsed::Passed("a record for what is protected was made".into()));
+    let heard = on.ledger.hear_canary(sent[0].id, &passed).await.unwrap().unwrap();
+    assert_eq!(heard.judged.and_then(|judged| judged.pause), Some(1));
+    let reason = on.ledger.pauses().await.unwrap().remove(0).reason;
+    assert!(reason.starts_with("protected to the job table about a vm (canary 1) was accepted"), "{reason}");
 }

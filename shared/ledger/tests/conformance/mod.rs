@@ -11,6 +11,7 @@ mod belts;
 mod bounds;
 mod budgets;
 mod canaries;
+mod drills;
 mod cancel;
 mod censuses;
 mod chains;
@@ -44,6 +45,7 @@ pub use self::belts::*;
 pub use self::bounds::*;
 pub use self::budgets::*;
 pub use self::canaries::*;
+pub use self::drills::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
@@ -218,6 +220,10 @@ macro_rules! conformance_tests {
             a_run_of_canaries_is_begun_once_and_each_is_judged_once,
             a_canary_that_is_accepted_pauses_everything_with_its_verdict,
             a_canary_that_nobody_answers_is_told_once,
+            an_acceptance_counts_after_a_newer_run_was_begun,
+            what_the_job_table_must_refuse_is_tried_and_leaves_nothing,
+            what_cannot_be_tried_is_told,
+            a_drill_is_kept_by_who_has_seen_what_stands,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

@@ -8,6 +8,7 @@ use crate::belts::one_shot::OneShot;
 use crate::canary::{Canary, Judged, Verdict};
 use crate::checkpoint::Review;
 use crate::deletion::{Deletion, RecordStatus};
+use crate::drill::{self, Drill};
 use crate::job::{Job, JobState, Stage};
 use crate::outlook;
 use crate::resource::Criticality;
@@ -82,6 +83,8 @@ pub struct Facts {
     pub review: Option<Review>,
     /// The last canaries.
     pub canaries: Vec<Canary>,
+    /// The last drill with each resource.
+    pub drills: Vec<Drill>,
 }
 
 impl Facts {
@@ -97,6 +100,7 @@ impl Facts {
             ));
         }
         self.canaries(holding);
+        self.drills(now, holding);
         for batch in self.batches.iter().filter(|batch| batch.needs_approval()) {
             let BatchFact { batch: number, group, exceeded, waiting, .. } = batch;
             let text = format!(
@@ -141,7 +145,27 @@ impl Facts {
 }
 
 impl Facts {
-    /// One for each consumer and kind, whatever it was asked.
+    /// One for each resource.
+    fn drills(&self, now: Timestamp, holding: &mut Holding) {
+        for drill in &self.drills {
+            let resource = &drill.resource;
+            let overdue = drill.is_open() && now >= drill.finish_by.plus_ms(drill::LEAST_MS);
+            let text = match drill.standing().filter(|judged| judged.verdict.alarms()) {
+                _ if overdue => {
+                    format!("the drill with {resource} should be over by {}, and nobody says what came of it", drill.finish_by)
+                }
+                Some(drill::Judged { verdict, at }) => {
+                    format!("the drill with {resource}: {}, {} ({at})", verdict.word(), verdict.text())
+                }
+                None => continue,
+            };
+            let subject = Subject::Resource { resource: resource.clone() };
+            let todo = "what a cancel promises may not hold: find out why, then sexton drill run";
+            holding.add(Alarm::new(AlarmKind::Drill, None, subject, text, todo));
+        }
+    }
+
+    /// One for each consumer and kind, whatever it was asked; and one for what is tried in the job table.
     fn canaries(&self, holding: &mut Holding) {
         let mut found = BTreeMap::new();
         for canary in &self.canaries {
@@ -149,24 +173,32 @@ impl Facts {
             else {
                 continue;
             };
-            let (instance, asked) = (canary.probe.instance(), canary.probe.word());
+            let (instance, probe) = (canary.probe.instance(), &canary.probe);
+            let asked = match probe.tried_of() {
+                None => probe.word().to_owned(),
+                Some(_) => format!("{}, {}", probe.word(), probe.about()),
+            };
             let (kind, todo) = match verdict {
                 Verdict::Accepted { .. } => (
                     AlarmKind::CanaryAccepted,
                     "everything is paused: find out who answers for it, and only then sexton resume",
                 ),
+                Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. } if instance.is_none() => {
+                    (AlarmKind::CanaryUnproved, "see what it says, and have it tried again: sexton canaries run")
+                }
                 Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. } => {
                     (AlarmKind::CanaryUnproved, "see whether it runs, and ask again: sexton canaries run")
                 }
             };
             let text = format!(
-                "{instance}: {asked}, which must be {}: {}, {} ({at})",
-                canary.probe.must(),
+                "{}: {asked}, which must be {}: {}, {} ({at})",
+                probe.asked(),
+                probe.must(),
                 verdict.word(),
                 verdict.text()
             );
-            let alarm =
-                || Alarm::new(kind, None, Subject::Instance { instance: instance.clone() }, text, todo);
+            let subject = instance.map_or(Subject::Ledger, |of| Subject::Instance { instance: of.clone() });
+            let alarm = || Alarm::new(kind, None, subject, text, todo);
             found.entry((kind, instance)).or_insert_with(alarm);
         }
         found.into_values().for_each(|alarm| holding.add(alarm));
@@ -252,8 +284,8 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
         let subject = Subject::Deletion { deletion: d.id, resource: resource.clone() };
         alarms.push(Alarm::new(kind, Some(scope.clone()), subject, text, todo));
     };
-    // Whoever cancels does not want it gone any more.
-    let wanted = d.status == RecordStatus::Live && !gone(d);
+    // Whoever cancels does not want it gone any more, and nobody wants what a drill is held with to go.
+    let wanted = d.status == RecordStatus::Live && !gone(d) && !drill::is_drill(d);
     if let Some(date) = d.record.gone_by.filter(|_| wanted)
         && gone_by_end(d, at.day).is_some_and(|end| at.now >= end)
     {

@@ -17,6 +17,10 @@ use crate::time::{self, Day, Timestamp};
 /// server needs nobody.
 const PATIENCE_DAYS: i32 = 3;
 
+/// Most that is written down of one notice having come back: it is held from the first on, and whoever reads mail by a
+/// program may read the same mail again and again.
+const BOUNCES_MAX: usize = 16;
+
 /// Whether the step of a job is the notice. What tells people in a later stage does not start any clock.
 pub(super) fn at(deletion: &Deletion, job: &Job) -> bool {
     job.kind == JobKind::Stage(Stage::Announce)
@@ -103,7 +107,8 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Re
     Ok(())
 }
 
-/// A notice that was sent came back: it does not count as delivered. Later ones of the same notice are only written down.
+/// A notice that was sent came back: it does not count as delivered. What is said again of the same notice changes nothing,
+/// and is not written down again; whom else it did not reach is.
 pub(super) fn bounced(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
@@ -112,11 +117,16 @@ pub(super) fn bounced(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result
     let sent = draft.deletion.stage_job(Stage::Announce).is_some_and(|job| job.state == JobState::Done);
     let step = sent_step(&draft.deletion).filter(|_| sent && !draft.deletion.claimed(Stage::Soft));
     let step = step.ok_or(Refusal::NothingBounced)?;
+    let known: Vec<&Waiver> = bounces(&draft.deletion, step).collect();
+    if known.len() >= BOUNCES_MAX || known.iter().any(|bounce| bounce.evidence == reason) {
+        return Err(Refusal::KnownToBeBack);
+    }
+    let first = known.is_empty();
     let mut audit = heading(draft.now(), What::Bounced, by.as_str(), Some(JobKind::Stage(Stage::Announce)));
     audit.detail = reason.to_owned();
     draft.record(audit);
-    if came_back_since(&draft.deletion).is_none() {
-        state(draft, step, WaiverClaim::Bounced, by, reason);
+    state(draft, step, WaiverClaim::Bounced, by, reason);
+    if first {
         draft.happened("bounced", reason);
     }
     Ok(())
@@ -124,11 +134,14 @@ pub(super) fn bounced(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result
 
 /// Since when the notice, which was sent, does not count as delivered, because it came back.
 pub(crate) fn came_back_since(deletion: &Deletion) -> Option<Timestamp> {
-    let step = sent_step(deletion)?;
-    let about = |w: &&Waiver| w.slot == JobKind::Stage(Stage::Announce).slot() && w.step == step;
-    let stated = |w: &&Waiver| matches!(w.claim, WaiverClaim::Bounced | WaiverClaim::Told);
-    let last = deletion.waivers.iter().rev().filter(about).find(stated)?;
-    (last.claim == WaiverClaim::Bounced).then_some(last.at)
+    bounces(deletion, sent_step(deletion)?).last().map(|first| first.at)
+}
+
+/// What was said of this notice having come back since everybody was told otherwise, the last first.
+fn bounces(deletion: &Deletion, step: u16) -> impl Iterator<Item = &Waiver> {
+    let about = move |w: &&Waiver| w.slot == JobKind::Stage(Stage::Announce).slot() && w.step == step;
+    let since = deletion.waivers.iter().rev().filter(about).take_while(|w| w.claim != WaiverClaim::Told);
+    since.filter(|w| w.claim == WaiverClaim::Bounced)
 }
 
 /// From when on an acknowledgement replaces a notice that came back then.

@@ -103,6 +103,9 @@ pub enum Refusal {
          heard all the same: place a hold, or cancel"
     )]
     NothingBounced,
+    /// It was said already that the notice came back, for this reason or for as many others as are kept.
+    #[error("it is known that the notice came back: nothing changes by saying so again")]
+    KnownToBeBack,
     /// A notice is not let pass by a waiver, and nothing else is stated to have been told.
     #[error(
         "a notice is not waived: it is tried again (retry), or, once it could not be delivered for three days, \

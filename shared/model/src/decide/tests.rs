@@ -6,6 +6,7 @@ mod cancel;
 mod claim;
 mod diagram;
 mod drift;
+mod drill;
 mod healthy;
 mod hours;
 mod kit;

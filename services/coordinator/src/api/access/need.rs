@@ -76,6 +76,8 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
         ("GET", "/v1/censuses") => (See, Subject::Handled),
         ("POST", "/v1/censuses") => (Register, Subject::Handled),
+        ("GET", "/v1/drills") => (SeeAll, Subject::Everything),
+        ("POST", "/v1/drills") => (Steer, Subject::Everything),
         ("GET", "/v1/canaries") => (SeeAll, Subject::Everything),
         ("POST", "/v1/canaries") => (Steer, Subject::Everything),
         ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),

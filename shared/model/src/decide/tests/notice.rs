@@ -71,9 +71,18 @@ fn a_notice_that_comes_back_was_not_delivered() {
     let since = bench.now;
     let decision = bench.must(&bounced());
     assert_eq!((decision.audit.by.as_str(), decision.audit.what), ("postmaster", What::Bounced));
-    // The next address of the same notice is written down, and changes nothing.
+    // The same again is not even written down. The next address of the same notice is, and changes nothing else.
     bench.wait_ms(DAY_MS / 2);
-    assert!(bench.must(&bounced()).changes.is_empty());
+    assert_eq!(bench.go(&bounced()), Err(Refusal::KnownToBeBack));
+    let other = |n: usize| {
+        let reason = format!("owner{n}@example.org: no such box");
+        Event::Bounced { by: actor("postmaster"), reason }
+    };
+    assert!(matches!(bench.must(&other(1)).changes.as_slice(), [Change::Waived(_)]));
+    assert_eq!(bench.go(&other(1)), Err(Refusal::KnownToBeBack));
+    // However many there are, what is written down of them ends.
+    let written = (2..1000).filter(|n| bench.go(&other(*n)).is_ok()).count();
+    assert_eq!(written, 14);
     bench.wait_ms(DAY_MS / 2);
     // Soft is due by now, and does not begin, today or ever.
     for _ in 0..3 {

@@ -1,0 +1,37 @@
+//! Drills: what came of the last ones, and one now.
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use sexton_api::DrillsInfo;
+
+use super::problem::Refused;
+use super::{Api, By, Shared, canaries};
+
+/// The last one with each resource.
+pub(super) async fn list(State(api): Shared) -> Result<Json<DrillsInfo>, Refused> {
+    Ok(Json(info(&api).await?))
+}
+
+/// Begin one with each resource, unless the last one with it is not over: that one is told then.
+pub(super) async fn run(State(api): Shared, By(by): By) -> Result<(StatusCode, Json<DrillsInfo>), Refused> {
+    match api.engine.run_drills(&by).await? {
+        Some(begun) => {
+            let status = if begun > 0 { StatusCode::CREATED } else { StatusCode::OK };
+            Ok((status, Json(info(&api).await?)))
+        }
+        None => {
+            let off = off(&api).unwrap_or_else(|| "the job table is under review".to_owned());
+            Err(Refused::new(StatusCode::CONFLICT, format!("no drills are held: {off}")))
+        }
+    }
+}
+
+async fn info(api: &Api) -> Result<DrillsInfo, Refused> {
+    Ok(DrillsInfo { off: off(api), drills: api.engine.ledger.drills().await? })
+}
+
+/// Why none are begun by the coordinator that answers.
+fn off(api: &Api) -> Option<String> {
+    let none = || api.engine.canaries().is_none_or(|canaries| canaries.drills().is_empty());
+    canaries::off(api).or_else(|| none().then(|| "[canaries] drill names no resource".to_owned()))
+}

@@ -1,0 +1,140 @@
+//! What the job table has to refuse, tried in it, in a transaction that is rolled back.
+//!
+//! It takes the gate alone, as whoever protects a resource does, then the lock of all budgets, and so keeps every
+//! coordinator from dispatching while it lasts: some ten statements. It never waits long for a lock, and never holds one
+//! for long ([`PATIENCE`], [`WITHIN`]): then it is tried again later, or not proved.
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sexton_model::canary::{Probe, Rehearsed, actor};
+use sexton_model::deletion::Deletion;
+use sexton_model::job::Stage;
+use sexton_model::plan::Plan;
+use sexton_model::{DeletionId, JobId};
+use sqlx::postgres::PgConnection;
+
+use super::error::{collision, doing};
+use super::records::Statement;
+use super::{PgLedger, admit, create, find, jobs, load, pause, resources};
+use crate::rehearsal::{self, Done, Next, Op, Script};
+use crate::{LedgerError, budget};
+
+/// For how long it waits for a lock, behind which others wait for it, and for how long one statement may take: about as
+/// long as a pause that somebody places may keep everybody waiting.
+const PATIENCE: &str =
+    "SELECT set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '1s', true)";
+/// How long all of it may take.
+const WITHIN: Duration = Duration::from_secs(3);
+/// Tries of one that collides with other transactions, or comes to no lock.
+const TRIES: u32 = 3;
+
+/// Try it.
+pub(super) async fn rehearse(
+    ledger: &PgLedger,
+    probe: &Probe,
+    plan: &Arc<Plan>,
+) -> Result<Rehearsed, LedgerError> {
+    let mut tried = 1;
+    loop {
+        // A transaction that is let go of is rolled back before its connection is used again.
+        match tokio::time::timeout(WITHIN, attempt(ledger, probe, plan)).await {
+            Err(_) if tried < TRIES => {}
+            Err(_) => return Ok(Rehearsed::Failed(format!("not over within {} s", WITHIN.as_secs()))),
+            Ok(Err(error)) if tried < TRIES && passing(&error) => {}
+            Ok(other) => return other,
+        }
+        tried += 1;
+    }
+}
+
+/// Whether it is likely to go through when it is tried again: others were in the way.
+fn passing(error: &LedgerError) -> bool {
+    let LedgerError::Store { source, .. } = error else { return false };
+    let code =
+        source.downcast_ref::<sqlx::Error>().and_then(|e| e.as_database_error()).and_then(|e| e.code());
+    // No lock in time, or no answer.
+    collision(error).is_some() || code.is_some_and(|code| code == "55P03" || code == "57014")
+}
+
+/// What is not committed is known nowhere else.
+type Statements = HashMap<i64, Statement>;
+
+async fn attempt(ledger: &PgLedger, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
+    let mut tx = ledger.pool.begin().await.map_err(doing("beginning a rehearsal"))?;
+    sqlx::query(PATIENCE).execute(&mut *tx).await.map_err(doing("bounding a rehearsal"))?;
+    pause::gate_alone(&mut tx).await?;
+    admit::lock(&mut tx).await?;
+    let came = carry_out(&mut tx, ledger, probe, plan).await;
+    tx.rollback().await.map_err(doing("rolling a rehearsal back"))?;
+    came
+}
+
+async fn carry_out(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    probe: &Probe,
+    plan: &Arc<Plan>,
+) -> Result<Rehearsed, LedgerError> {
+    let mut script = Script::new(probe.clone(), plan.clone(), find::clock(db).await?);
+    let mut statements = Statements::new();
+    let mut done = Done::Quietly;
+    loop {
+        done = match script.next(done) {
+            Next::Over(came) => return Ok(came),
+            Next::Do(Op::Register(resources)) => Done::Registered(
+                resources::write_down(db, ledger, &resources, &actor(), false).await?,
+            ),
+            Next::Do(Op::Create(new)) => {
+                let made = create::make(db, ledger, &new).await?;
+                let statement = |deletion: Deletion| (deletion.id.0, (deletion.record, deletion.plan));
+                statements.extend(made.made.into_iter().map(statement));
+                Done::Created(made.results)
+            }
+            Next::Do(Op::Arrive(deletions, stage)) => {
+                arrive(db, &statements, (&deletions, stage)).await?;
+                Done::Quietly
+            }
+            Next::Do(Op::Spend(group)) => {
+                let now = find::clock(db).await?;
+                admit::spend(db, ledger, &group, now).await?;
+                Done::Quietly
+            }
+            Next::Do(Op::Admit(jobs)) => {
+                admit::decide(db, ledger, &jobs).await?;
+                Done::Quietly
+            }
+            Next::Do(Op::Claim(jobs)) => claim(db, ledger, &statements, (&script, &jobs)).await?,
+        };
+    }
+}
+
+async fn arrive(
+    db: &mut PgConnection,
+    statements: &Statements,
+    (deletions, stage): (&[DeletionId], Stage),
+) -> Result<(), LedgerError> {
+    let now = find::clock(db).await?;
+    let ids: Vec<i64> = deletions.iter().map(|deletion| deletion.0).collect();
+    let mut found = load::deletions(db, &ids, statements).await?;
+    let rows: Vec<_> =
+        found.values_mut().flat_map(|(deletion, _)| rehearsal::rows(deletion, stage, now)).collect();
+    jobs::update(db, &rows.iter().collect::<Vec<_>>()).await
+}
+
+async fn claim(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    statements: &Statements,
+    (script, jobs): (&Script, &[JobId]),
+) -> Result<Done, LedgerError> {
+    let batch = rehearsal::intents(jobs);
+    let mut ids: Vec<i64> = jobs.iter().map(|job| job.deletion().0).collect();
+    ids.sort_unstable();
+    let options = &ledger.options;
+    let asked = budget::asked(&batch, &options.policy, options.day);
+    let seen = ledger.known.seen();
+    let heads = load::lock(db, &batch, &ids, statements).await?;
+    let (loaded, _) = load::load(db, (&asked, &[], false), heads, statements, ledger, &seen).await?;
+    script.claims(loaded, jobs, (&options.limits, &options.policy))
+}
