@@ -9,7 +9,7 @@ use sexton_model::{DeletionId, Timestamp};
 
 use super::system::{System, ops, until, web01};
 
-fn policy(text: &str) -> Policy {
+pub fn policy(text: &str) -> Policy {
     let written: Written = toml::from_str(text).unwrap();
     Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
 }

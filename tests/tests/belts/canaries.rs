@@ -1,16 +1,15 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
-use serde_json::json;
 use sexton_bus::Queue;
 use sexton_ledger::{DeletionFilter, Intent};
 use sexton_model::JobId;
-use sexton_model::belts::budget::Written;
-use sexton_model::belts::{PauseSelector, Policy};
+use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
 use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
 
+use super::budgets::policy;
 use super::system::{System, backup, hypervisor, monitoring, ops, until};
 
 /// Longer than any test may take: nobody is in a hurry.
@@ -84,9 +83,7 @@ async fn every_consumer_refuses_what_it_must_every_day() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_job_table_must_refuse_is_refused_at_once() {
-    let budgets: Written = serde_json::from_value(json!({ "a_day": 2 })).unwrap();
-    let policy = Policy { budgets: Some(budgets.budgets().unwrap()), ..Policy::default() };
-    let system = System::with_canaries_by(LONG_MS, policy).await;
+    let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
     let (before, deletions) = (system.world(), system.ledger.deletions(&all()).await.unwrap().items.len());
     assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
     let tried: Vec<_> =
