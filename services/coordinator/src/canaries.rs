@@ -82,9 +82,13 @@ impl Canaries {
                 return wrong(format!("drill: {resource} is among the resources, which must have no record"));
             }
             let plan = canaries.plan(&resource.kind);
-            if !plan.is_some_and(|plan| plan.stage(Stage::Soft).steps.iter().any(|step| step.nature.captures())) {
+            if !plan
+                .is_some_and(|plan| plan.stage(Stage::Soft).steps.iter().any(|step| step.nature.captures()))
+            {
                 let kind = &resource.kind;
-                return wrong(format!("drill: {resource}: no plan for {kind} has anything in soft to be taken back"));
+                return wrong(format!(
+                    "drill: {resource}: no plan for {kind} has anything in soft to be taken back"
+                ));
             }
         }
         for resource in &canaries.resources {

@@ -7,9 +7,9 @@ mod canaries;
 mod cancel;
 mod census;
 mod client;
-mod drills;
 #[cfg(feature = "serve")]
 mod demo;
+mod drills;
 mod holds;
 mod import;
 mod output;

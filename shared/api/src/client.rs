@@ -22,9 +22,9 @@ use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::canaries::CanariesInfo;
-use crate::drills::DrillsInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
+use crate::drills::DrillsInfo;
 use crate::holds::{HoldRequest, ReleaseQuery, Released};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,

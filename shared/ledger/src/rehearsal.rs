@@ -112,7 +112,9 @@ impl Script {
                 Ok(Op::Register(vec![resource(of, 2, true)?]))
             }
             (3, Done::Registered(results)) => all(results).map(|()| Op::Claim(self.jobs(Stage::Announce))),
-            (_, Done::Registered(_) | Done::Created(_) | Done::Quietly | Done::Claimed(_)) => Err(unexpected()),
+            (_, Done::Registered(_) | Done::Created(_) | Done::Quietly | Done::Claimed(_)) => {
+                Err(unexpected())
+            }
         }
     }
 
@@ -133,7 +135,9 @@ impl Script {
             }
             (4, Done::Quietly) => Ok(Op::Admit(self.jobs(stage))),
             (5, Done::Quietly) => Ok(Op::Claim(self.jobs(stage))),
-            (_, Done::Registered(_) | Done::Created(_) | Done::Quietly | Done::Claimed(_)) => Err(unexpected()),
+            (_, Done::Registered(_) | Done::Created(_) | Done::Quietly | Done::Claimed(_)) => {
+                Err(unexpected())
+            }
         }
     }
 
@@ -178,7 +182,8 @@ impl Script {
             deletion.jobs.iter().filter_map(|job| deletion.wants(job)).collect::<Vec<_>>()
         };
         let living = Pulsed { at: loaded.now, hands: HANDS, answered_at: Some(loaded.now) };
-        loaded.pulses = loaded.deletions.values().flat_map(wants).map(|instance| (instance, living)).collect();
+        loaded.pulses =
+            loaded.deletions.values().flat_map(wants).map(|instance| (instance, living)).collect();
         loaded.out.clear();
         loaded.in_force = Arc::new(rehearsal::allowing());
         loaded.healthy = Healthy::always();

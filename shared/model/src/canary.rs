@@ -113,7 +113,9 @@ impl Probe {
     pub fn about(&self) -> String {
         match self {
             Self::ForgedOrder { .. } => String::new(),
-            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => resource.to_string(),
+            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => {
+                resource.to_string()
+            }
             Self::Protected { of } => format!("a {of}"),
             Self::OverBudget { of, stage } => format!("{stage} of a {of}"),
         }
@@ -340,8 +342,11 @@ impl Canary {
     /// What one of a run before this one changes about it, which asked the same: an acceptance that comes late is not over
     /// because something newer was asked since.
     pub fn hear_of(&self, earlier: &Self) -> Option<Judged> {
-        let Some(Judged { verdict: Verdict::Accepted { how }, at, pause }) = &earlier.judged else { return None };
-        let known = self.judged.as_ref().is_some_and(|judged| matches!(judged.verdict, Verdict::Accepted { .. }));
+        let Some(Judged { verdict: Verdict::Accepted { how }, at, pause }) = &earlier.judged else {
+            return None;
+        };
+        let known =
+            self.judged.as_ref().is_some_and(|judged| matches!(judged.verdict, Verdict::Accepted { .. }));
         if known || earlier.run >= self.run || earlier.probe != self.probe {
             return None;
         }

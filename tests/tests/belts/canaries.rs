@@ -58,7 +58,9 @@ async fn every_consumer_refuses_what_it_must_every_day() {
             Probe::WrongIdentity { .. } => assert!(said.contains("vm/canary01 is not the one"), "{said}"),
             Probe::RightIdentity { .. } => {}
             // There are no budgets in a rehearsal.
-            Probe::Protected { .. } | Probe::OverBudget { .. } => assert!(said.contains("protected"), "{said}"),
+            Probe::Protected { .. } | Probe::OverBudget { .. } => {
+                assert!(said.contains("protected"), "{said}")
+            }
         }
     }
     // Nothing was changed, nobody is stopped, and no answer was taken for one to an order that was lost.

@@ -1,7 +1,7 @@
 //! A drill in a running system: what is there for it is switched off and brought back, and goes no further.
+use sexton_model::deletion::RecordStatus;
 use sexton_model::drill::{self, Drill, Verdict};
 use sexton_model::job::{Blocker, JobState, Stage};
-use sexton_model::deletion::RecordStatus;
 
 use super::system::{System, ops, until, web01};
 

@@ -111,7 +111,9 @@ impl Engine {
         let alarms = verdict.alarms();
         if self.ledger.keep_drill(Some(drill), &drill.clone().judged(verdict, facts.now)).await? {
             match alarms {
-                true => tracing::error!(%resource, verdict = word, text, "a drill does not show that a cancel holds"),
+                true => {
+                    tracing::error!(%resource, verdict = word, text, "a drill does not show that a cancel holds")
+                }
                 false => tracing::info!(%resource, verdict = word, text, "a drill is over"),
             }
         }
@@ -174,7 +176,8 @@ impl Engine {
         if let Some(hold) = view.holds.first() {
             return Ok(Err(format!("{resource} is held: {}: {}", hold.origin, hold.reason)));
         }
-        if let Some(missing) = plan.needs(&view.resource).find(|needed| !self.known().any(|of| of == needed)) {
+        if let Some(missing) = plan.needs(&view.resource).find(|needed| !self.known().any(|of| of == needed))
+        {
             return Ok(Err(format!("the plan of {resource} needs {missing}, of which there is no key here")));
         }
         let scope = &view.resource.scope;

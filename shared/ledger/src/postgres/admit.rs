@@ -138,8 +138,7 @@ pub(super) async fn decide(
         charge(tx, (group, jobs), (now, ledger)).await?;
     }
     for batch in admission.fitting {
-        let jobs =
-            members(tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
+        let jobs = members(tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
         charge(tx, (&batch.group, &jobs), (now, ledger)).await?;
         end(tx, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None).await?;
         done.again.extend(jobs);

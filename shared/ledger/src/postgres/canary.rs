@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
 use sexton_model::checkpoint::Mark;
 use sexton_model::plan::Plan;
-use sexton_model::Fence;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 

@@ -82,9 +82,9 @@ async fn carry_out(
     loop {
         done = match script.next(done) {
             Next::Over(came) => return Ok(came),
-            Next::Do(Op::Register(resources)) => Done::Registered(
-                resources::write_down(db, ledger, &resources, &actor(), false).await?,
-            ),
+            Next::Do(Op::Register(resources)) => {
+                Done::Registered(resources::write_down(db, ledger, &resources, &actor(), false).await?)
+            }
             Next::Do(Op::Create(new)) => {
                 let made = create::make(db, ledger, &new).await?;
                 let statement = |deletion: Deletion| (deletion.id.0, (deletion.record, deletion.plan));

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
 use sexton_model::plan::Plan;
-use sexton_model::Fence;
 
 use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};

@@ -47,17 +47,11 @@ pub(super) fn carry_out(
     }
 }
 
-fn arrive(
-    db: &Db,
-    staged: &Staged,
-    (deletions, stage): (&[DeletionId], Stage),
-) -> Result<(), LedgerError> {
+fn arrive(db: &Db, staged: &Staged, (deletions, stage): (&[DeletionId], Stage)) -> Result<(), LedgerError> {
     let mut bodies = Bodies::new(deletions.len());
     let mut found = load(db, deletions, &mut bodies)?;
-    let rows: Vec<_> = found
-        .values_mut()
-        .flat_map(|(deletion, _)| rehearsal::rows(deletion, stage, staged.now))
-        .collect();
+    let rows: Vec<_> =
+        found.values_mut().flat_map(|(deletion, _)| rehearsal::rows(deletion, stage, staged.now)).collect();
     jobs::update(db, &rows.iter().collect::<Vec<_>>())
 }
 

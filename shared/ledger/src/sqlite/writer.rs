@@ -27,8 +27,8 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys, one_shots,
-    pausing, receipts, rehearsal, resource_holds, restores, reviewing, run,
+    access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys,
+    one_shots, pausing, receipts, rehearsal, resource_holds, restores, reviewing, run,
 };
 use crate::known::Known;
 use crate::{
@@ -65,7 +65,9 @@ pub(super) enum Work {
     Admit(Vec<JobId>),
     Approve(Approval),
     Pulse(Vec<Alive>),
-    Checkpoint { serves: bool },
+    Checkpoint {
+        serves: bool,
+    },
     Confront(Checkpoint),
     Accept(u32, Actor, String),
     Attest(i64, SignedCheckpoint, Vec<Head>),

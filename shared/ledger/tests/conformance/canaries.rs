@@ -195,7 +195,8 @@ pub async fn what_the_job_table_must_refuse_is_tried_and_leaves_nothing(fixture:
     let next = on.doomed("web02").await;
     assert_eq!(on.view(next).await.deletion.record.resource.id.to_string(), "vm/web02");
     let announce = job_id(next, Stage::Announce);
-    let JobState::Scheduled { due_at: Some(due) } = on.job(next, JobKind::Stage(Stage::Announce)).await.state else {
+    let JobState::Scheduled { due_at: Some(due) } = on.job(next, JobKind::Stage(Stage::Announce)).await.state
+    else {
         panic!()
     };
     on.until(due).await;

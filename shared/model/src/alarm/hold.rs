@@ -152,7 +152,10 @@ impl Facts {
             let overdue = drill.is_open() && now >= drill.finish_by.plus_ms(drill::LEAST_MS);
             let text = match drill.standing().filter(|judged| judged.verdict.alarms()) {
                 _ if overdue => {
-                    format!("the drill with {resource} should be over by {}, and nobody says what came of it", drill.finish_by)
+                    format!(
+                        "the drill with {resource} should be over by {}, and nobody says what came of it",
+                        drill.finish_by
+                    )
                 }
                 Some(drill::Judged { verdict, at }) => {
                     format!("the drill with {resource}: {}, {} ({at})", verdict.word(), verdict.text())
@@ -183,8 +186,13 @@ impl Facts {
                     AlarmKind::CanaryAccepted,
                     "everything is paused: find out who answers for it, and only then sexton resume",
                 ),
-                Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. } if instance.is_none() => {
-                    (AlarmKind::CanaryUnproved, "see what it says, and have it tried again: sexton canaries run")
+                Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. }
+                    if instance.is_none() =>
+                {
+                    (
+                        AlarmKind::CanaryUnproved,
+                        "see what it says, and have it tried again: sexton canaries run",
+                    )
                 }
                 Verdict::Unanswered | Verdict::Unclear { .. } | Verdict::Holds { .. } => {
                     (AlarmKind::CanaryUnproved, "see whether it runs, and ask again: sexton canaries run")

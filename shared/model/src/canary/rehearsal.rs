@@ -186,9 +186,8 @@ mod tests {
 
     #[test]
     fn one_that_goes_through_is_enough() {
-        let of = |came: &[Rehearsed]| {
-            together((0..).map(JobId).zip(came.iter().cloned()).collect::<Vec<_>>())
-        };
+        let of =
+            |came: &[Rehearsed]| together((0..).map(JobId).zip(came.iter().cloned()).collect::<Vec<_>>());
         let (stopped, passed, failed) = (
             Rehearsed::Stopped("held".into()),
             Rehearsed::Passed("claimed".into()),

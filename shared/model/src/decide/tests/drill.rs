@@ -36,7 +36,10 @@ fn a_drill_is_held_before_hard_whatever_its_date() {
     let held = |bench: &Bench| matches!(&bench.job(stage(Stage::Hard)).state, JobState::Held { by, .. } if *by == Blocker::Drill);
     assert!(held(&bench), "{:?}", bench.job(stage(Stage::Hard)));
     bench.wait_ms(90 * 86_400_000);
-    assert_eq!(bench.go(&Event::Recheck { job: stage(Stage::Hard) }), Err(Refusal::NotYet(stage(Stage::Hard))));
+    assert_eq!(
+        bench.go(&Event::Recheck { job: stage(Stage::Hard) }),
+        Err(Refusal::NotYet(stage(Stage::Hard)))
+    );
     assert!(held(&bench));
     // Somebody else's goes on.
     let mut other = Bench::new();
