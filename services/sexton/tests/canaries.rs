@@ -31,6 +31,10 @@ fn every_consumer_that_is_served_refuses_what_it_must() {
             "{kind}: {said}"
         );
     }
+    // A rehearsal has no budgets, and its kinds are protected.
+    assert!(verdicts("over_budget", None).is_empty(), "{said}");
+    let protected = verdicts("protected", None);
+    assert!(!protected.is_empty() && protected.iter().all(|verdict| verdict == "holds"), "{said}");
     // What proves nothing is shown wherever one looks, and what holds is not.
     let (held, shown) = site.says(&["canaries"]);
     assert!(!held && shown.contains("vm/gone is not registered"), "{shown}");
@@ -41,6 +45,24 @@ fn every_consumer_that_is_served_refuses_what_it_must() {
 }
 
 #[test]
+fn a_drill_is_begun_and_shown() {
+    let site = Site::start(2, "[canaries]\ndrill = [\"vm/vm0002\", \"vm/gone\"]\n");
+    // One of them cannot be held, which a person has to look at.
+    let (held, said) = site.says(&["drill", "run", "-o", "json"]);
+    let info: Value = serde_json::from_str(&said).unwrap();
+    let of = |resource: &str| -> Value {
+        let drills = info["drills"].as_array().unwrap();
+        drills.iter().find(|drill| drill["resource"] == resource).unwrap().clone()
+    };
+    assert!(!held && of("vm/gone")["judged"]["verdict"]["verdict"] == "unclear", "{said}");
+    let record = of("vm/vm0002")["deletion"].as_str().unwrap().to_owned();
+    let shown = site.says(&["show", &record]).1;
+    assert!(shown.contains("vm/vm0002") && shown.contains("drill"), "{shown}");
+    let shown = site.says(&["drill"]).1;
+    assert!(shown.contains(&record) && shown.contains("vm/gone is not registered"), "{shown}");
+}
+
+#[test]
 fn where_there_are_none_it_is_said_why() {
     let site = Site::start(1, "[canaries]\noff = \"the broker is being moved\"\n");
     let (_, shown) = site.says(&["health"]);
@@ -48,4 +70,7 @@ fn where_there_are_none_it_is_said_why() {
     let (done, said) = site.says(&["canaries", "run"]);
     assert!(!done && said.contains("no canaries are sent: the broker is being moved"), "{said}");
     assert!(site.says(&["canaries"]).1.contains("no canary was ever sent"));
+    let (done, said) = site.says(&["drill", "run"]);
+    assert!(!done && said.contains("no drills are held: the broker is being moved"), "{said}");
+    assert!(site.says(&["drill"]).1.contains("no drill was ever held"));
 }

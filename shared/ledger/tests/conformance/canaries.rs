@@ -201,7 +201,9 @@ pub async fn what_the_job_table_must_refuse_is_tried_and_leaves_nothing(fixture:
     };
     on.until(due).await;
     assert_eq!(on.ledger.admit(vec![announce]).await.unwrap().frozen, [], "its budget was not spent");
-    assert!(on.one(next, Event::Claim { job: announce }).await.unwrap().dispatch.is_some());
+    let order = on.one(next, Event::Claim { job: announce }).await.unwrap().dispatch.unwrap();
+    assert_eq!(order.record.resource.id.to_string(), "vm/web02");
+    assert_eq!(fixture.compare().await, Ok(()));
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
