@@ -12,6 +12,7 @@ mod demo;
 mod holds;
 mod import;
 mod output;
+mod plan;
 mod receipt;
 #[cfg(feature = "serve")]
 mod serve;

@@ -13,6 +13,7 @@ mod census;
 mod client;
 pub mod date;
 mod holds;
+mod surveys;
 mod types;
 
 pub use access::*;
@@ -24,4 +25,5 @@ pub use cancellations::*;
 pub use census::*;
 pub use client::{Client, ClientError};
 pub use holds::*;
+pub use surveys::*;
 pub use types::*;

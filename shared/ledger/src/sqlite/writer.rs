@@ -25,7 +25,7 @@ use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
     access, admitting, alarms, archive, attesting, canary, census, healthy, inventory, keys, one_shots,
-    pausing, receipts, resource_holds, restores, reviewing, run,
+    pausing, receipts, resource_holds, restores, reviewing, run, survey,
 };
 use crate::known::Known;
 use crate::{
@@ -69,6 +69,7 @@ pub(super) enum Work {
     Access(access::Ask),
     Alarms(alarms::Ask),
     Canary(canary::Ask),
+    Survey(survey::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -100,6 +101,7 @@ pub(super) enum Answer {
     Access(access::Done),
     Alarms(alarms::Done),
     Canary(canary::Done),
+    Survey(survey::Done),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -277,6 +279,7 @@ fn one(
         Work::Access(ask) => Answer::Access(access::carry_out(db, staged.now, ask)?),
         Work::Alarms(ask) => Answer::Alarms(alarms::carry_out(db, staged.now, ask)?),
         Work::Canary(ask) => Answer::Canary(canary::carry_out(db, memory, staged, (setting, ask))?),
+        Work::Survey(ask) => Answer::Survey(survey::carry_out(db, memory, staged, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {

@@ -28,6 +28,7 @@ mod receipts;
 mod restores;
 mod review;
 pub mod stage;
+mod surveys;
 
 use std::sync::Arc;
 
@@ -60,6 +61,7 @@ pub use self::people::*;
 pub use self::receipts::*;
 pub use self::restores::*;
 pub use self::review::*;
+pub use self::surveys::*;
 
 /// One store, which can be opened again and tampered with.
 #[async_trait]
@@ -218,6 +220,11 @@ macro_rules! conformance_tests {
             a_run_of_canaries_is_begun_once_and_each_is_judged_once,
             a_canary_that_is_accepted_pauses_everything_with_its_verdict,
             a_canary_that_nobody_answers_is_told_once,
+            a_survey_is_begun_once_and_each_answer_counts_once,
+            what_has_a_record_is_not_surveyed_and_a_record_goes_before_a_survey,
+            a_survey_that_nobody_answers_is_sent_again_and_ends,
+            surveys_are_bounded_and_forgotten,
+            nothing_is_surveyed_under_review,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,
