@@ -16,6 +16,7 @@ mod receipts;
 mod records;
 mod resources;
 mod review;
+mod surveys;
 mod tokens;
 mod views;
 
@@ -74,6 +75,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/names/{kind}/{name}", get(resources::name))
         .route("/v1/deletions", get(records::list).post(records::create))
         .route("/v1/preview", post(records::preview))
+        .route("/v1/surveys", post(surveys::begin))
+        .route("/v1/surveys/{survey}", get(surveys::show))
         .route("/v1/deletions/{id}", get(records::show))
         .route("/v1/deletions/{kind}/{name}", get(records::show_of))
         .route("/v1/deletions/{id}/receipt", get(receipts::show))

@@ -28,9 +28,11 @@ use crate::watch::Batches;
 use crate::witness::Witness;
 
 mod admit;
+mod asides;
 mod canaries;
 mod drills;
 mod publish;
+mod surveys;
 
 /// Most jobs claimed for one instance at once: one batch of the ledger.
 const CLAIM_MAX: u32 = 256;
@@ -43,6 +45,7 @@ const WAKE_MAX: u32 = 512;
 
 pub use canaries::Heard;
 pub(crate) use canaries::TEND_EVERY;
+pub(crate) use surveys::TEND_EVERY as TEND_SURVEYS_EVERY;
 
 /// What an engine needs.
 pub struct Options {
@@ -87,6 +90,7 @@ pub struct Engine {
     archiver: Option<Archiver>,
     alarmer: Alarmer,
     canaries: Option<Canaries>,
+    surveys: surveys::BegunHere,
     /// Records whose purge has ended: their receipts are due.
     pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
@@ -115,6 +119,7 @@ impl Engine {
             archiver: None,
             alarmer: Alarmer::default(),
             canaries: None,
+            surveys: surveys::BegunHere::default(),
             receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
@@ -295,7 +300,7 @@ impl Engine {
                 Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
             }
         }
-        self.hear_canaries(heard).await?;
+        self.hear_asides(heard).await?;
         let answered: Vec<Option<(DeletionId, Fence)>> = intents.iter().map(answered).collect();
         let results = self.run_because(intents, causes).await?;
         let mut doubted = BTreeSet::new();

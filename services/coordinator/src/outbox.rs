@@ -228,7 +228,7 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
 
 /// A plan's parameters, with the record's due date where the plan says `"{due}"`: a date, or in a rehearsal the
 /// moment that stands for it.
-fn filled(params: &BTreeMap<String, Value>, due: &Due) -> BTreeMap<String, Value> {
+pub(crate) fn filled(params: &BTreeMap<String, Value>, due: &Due) -> BTreeMap<String, Value> {
     let fill = |value: &Value| match value {
         Value::String(text) if text == "{due}" => {
             Value::String(due.moment.map_or_else(|| due.date.to_string(), |moment| moment.rfc3339()))

@@ -11,7 +11,7 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, TEND_EVERY};
+use crate::engine::{Engine, TEND_EVERY, TEND_SURVEYS_EVERY};
 use crate::{archiver, attester, notary};
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
@@ -87,6 +87,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(forget(engine.clone(), shutdown.clone()));
     tasks.spawn(alarms(engine.clone(), shutdown.clone()));
     tasks.spawn(canaries(engine.clone(), shutdown.clone()));
+    tasks.spawn(surveys(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
     while let Some(ended) = tasks.join_next().await {
@@ -224,7 +225,7 @@ async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
     }
 }
 
-/// Forget what was sent under keys long ago, a bounded piece at a time.
+/// Forget what was sent under keys long ago, a bounded piece at a time, and surveys that are old.
 async fn forget(engine: Arc<Engine>, shutdown: CancellationToken) {
     let mut tick = interval(FORGET_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,6 +233,9 @@ async fn forget(engine: Arc<Engine>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.ledger.forget_surveys().await {
+            complain("surveys are forgotten later", &error);
         }
         loop {
             match engine.ledger.forget_keys().await {
@@ -367,6 +371,20 @@ async fn canaries(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         if let Err(error) = engine.tend_drills().await {
             complain("drills are looked after later", &error);
+        }
+    }
+}
+
+async fn surveys(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(TEND_SURVEYS_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = engine.tend_surveys().await {
+            complain("surveys are sent again later", &error);
         }
     }
 }

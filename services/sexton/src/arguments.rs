@@ -82,7 +82,8 @@ pub enum Command {
         #[arg(long, value_parser = sexton_api::date::parse)]
         gone_by: Option<NaiveDate>,
     },
-    /// Show what deleting a resource would do, step by step, and what would stop it now. Makes nothing.
+    /// Show what deleting a resource would do, step by step, what would stop it now, and exactly what each subsystem would
+    /// delete: they are asked, and only look. Makes nothing.
     Plan {
         /// The resource, such as vm/web01.
         resource: ResourceId,
@@ -95,6 +96,12 @@ pub enum Command {
         /// By when it would have to be gone.
         #[arg(long, value_parser = sexton_api::date::parse)]
         gone_by: Option<NaiveDate>,
+        /// Do not ask the subsystems what they hold of it.
+        #[arg(long)]
+        no_look: bool,
+        /// How many seconds to wait for them: 1 to 120, and 20 if not given.
+        #[arg(long, value_name = "SECONDS", conflicts_with = "no_look")]
+        within: Option<u64>,
     },
     /// List deletion records, newest first.
     List(ListArguments),

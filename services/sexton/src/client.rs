@@ -21,7 +21,7 @@ use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments}
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{alarms, batches, canaries, cancel, census, drills, holds, import, show, tokens};
+use crate::{alarms, batches, canaries, cancel, census, drills, holds, import, plan, show, tokens};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -137,10 +137,9 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let created = client.delete(&body).await?;
             write(format, &created, |created| show::created(created, &resource))?;
         }
-        Command::Plan { resource, on, zone, gone_by } => {
-            let body = PreviewRequest { resource, on, zone, gone_by };
-            let preview = client.preview(&body).await?;
-            write(format, &preview, |preview| show::preview(preview, on))?;
+        Command::Plan { resource, on, zone, gone_by, no_look, within } => {
+            let request = PreviewRequest { resource, on, zone, gone_by };
+            plan::plan(client, format, request, (!no_look, within)).await?;
         }
         Command::List(which) if which.archived => list_archived(client, format, which).await?,
         Command::List(which) => list(client, format, which).await?,

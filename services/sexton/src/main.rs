@@ -13,6 +13,7 @@ mod drills;
 mod holds;
 mod import;
 mod output;
+mod plan;
 mod receipt;
 #[cfg(feature = "serve")]
 mod serve;

@@ -1,15 +1,12 @@
 //! One record, the health, the pauses: as people read them.
-use chrono::NaiveDate;
-use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, PreviewInfo, WindowsInfo};
+use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, WindowsInfo};
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::healthy::Length;
 use sexton_model::belts::{Pause, PauseSelector};
-use sexton_model::catalogue::Nature;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::WaiverClaim;
 use sexton_model::job::{JobKind, Stage, StateName};
-use sexton_model::preview::{StagePreview, StepPreview};
 use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
 use sexton_model::{ResourceId, Timestamp};
@@ -120,62 +117,6 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
         None => "brings it back until the hard stage begins".to_owned(),
     };
     text + &format!("sexton show {id}\nsexton cancel {id} --reason …   ({until})")
-}
-
-/// What a deletion would do, and what would stop it.
-pub fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
-    let PreviewInfo { resource, identity, stages, late, crowd, silent } = preview;
-    let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
-    let mut text = format!("{resource} ({}) would be switched off on {on}\n", which.join(", "));
-    for late in late {
-        text += &format!("WARNING     {late}\n");
-    }
-    if let Some(crowd) = crowd {
-        text += &format!(
-            "WARNING     {crowd}: it would be held until there is room, or somebody approves them\n"
-        );
-    }
-    for instance in silent {
-        text += &format!("WARNING     it needs {instance}, of which no consumer is there\n");
-    }
-    let rows = stages.iter().flat_map(|stage| {
-        let empty = stage.steps.is_empty().then(|| row(stage, None));
-        stage.steps.iter().enumerate().map(|(n, step)| row(stage, Some((n, step)))).chain(empty)
-    });
-    text += &table(["", "from (UTC), at the earliest", "step", "by", "", "stopped now by"], rows);
-    let from = |wanted| stages.iter().find(|stage| stage.stage == wanted).map(|stage| stage.at);
-    text += &format!(
-        "\ncancel      takes everything back until hard begins: {} UTC at the earliest\n\
-         rescue      its data is there until purge begins: {} UTC at the earliest\n\
-         targets     are looked up at announce and shown by `sexton show`; nothing was made now",
-        moment(from(Stage::Hard)),
-        moment(from(Stage::Purge)),
-    );
-    text
-}
-
-fn row(stage: &StagePreview, step: Option<(usize, &StepPreview)>) -> [String; 6] {
-    let first = step.is_none_or(|(n, _)| n == 0);
-    let once = |text: String| if first { text } else { String::new() };
-    let step = step.map(|(_, step)| step);
-    [
-        once(stage.stage.to_string()),
-        once(moment(Some(stage.at))),
-        step.map(|step| step.name.clone()).unwrap_or_default(),
-        step.and_then(|step| step.instance.as_ref()).map(ToString::to_string).unwrap_or_default(),
-        step.map(|step| does(step.nature)).unwrap_or_default().to_owned(),
-        step.and_then(|step| step.stopped.as_ref()).map(ToString::to_string).unwrap_or_default(),
-    ]
-}
-
-/// What a step does to the world, in a word or two.
-fn does(nature: Nature) -> &'static str {
-    match nature {
-        Nature::Inspect | Nature::Check => "looks",
-        Nature::Adds => "only adds",
-        Nature::Reversible => "can be undone",
-        Nature::Destructive => "DESTROYS",
-    }
 }
 
 /// What stays of a record that was archived.

@@ -19,7 +19,9 @@ fn day(ahead: i32) -> String {
 #[test]
 fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     let site = Site::start(1, "");
-    let plan = |on: &str, gone_by: &str| site.says(&["plan", "vm/vm0001", "--on", on, "--gone-by", gone_by]);
+    let plan = |on: &str, gone_by: &str| {
+        site.says(&["plan", "vm/vm0001", "--on", on, "--gone-by", gone_by, "--no-look"])
+    };
     until("every consumer is there", || !plan(&day(7), &day(30)).1.contains("no consumer is there"));
     let (done, said) = plan(&day(7), &day(30));
     assert!(done, "{said}");
@@ -29,6 +31,7 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
         assert!(said.contains(part), "expected {part:?} in {said}");
     }
     assert!(!said.contains("WARNING") && !said.contains("would begin"), "{said}");
+    assert!(said.contains("NOT LOOKED AT: --no-look"), "{said}");
     assert!(plan(&day(1), &day(2)).1.contains("gone by"), "a date that cannot be met");
 
     for to in ["soft", "observe"] {
@@ -46,9 +49,86 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     assert_eq!(of("dns.remove")["stopped"]["by"], "pause", "{preview}");
     assert_eq!(of("hypervisor.undefine")["stopped"]["by"], "ceiling", "{preview}");
 
-    let records: Value = serde_json::from_str(&get(site.api, "/v1/deletions").unwrap().1).unwrap();
-    assert_eq!(records["items"], json!([]), "nothing was made");
+    assert_eq!(records(&site), json!([]), "nothing was made");
     assert!(site.says(&["name", "vm/vm0001"]).1.contains("registered"));
+}
+
+/// All records.
+fn records(site: &Site) -> Value {
+    let records: Value = serde_json::from_str(&get(site.api, "/v1/deletions").unwrap().1).unwrap();
+    records["items"].clone()
+}
+
+#[test]
+fn it_shows_exactly_what_a_record_pins_afterwards() {
+    let site = Site::start(2, "");
+    let no_look = || site.says(&["plan", "vm/vm0001", "--on", &day(5), "--no-look"]).1;
+    until("every consumer is there", || !no_look().contains("no consumer is there"));
+    let platform = site.folder.path().join("platform");
+    let world = || site.says(&["sandbox", platform.to_str().unwrap(), "--describe", "vm0001"]);
+    let before = world();
+    assert!(before.0, "{before:?}");
+    let (done, said) = site.says(&["plan", "vm/vm0001", "--on", &day(5)]);
+    assert!(done, "{said}");
+    assert!(!said.contains("NOT KNOWN") && !said.contains("NOT LOOKED AT"), "{said}");
+    for part in [
+        "targets     as seen now (survey ",
+        "  hypervisor.main:\n",
+        "      for hypervisor.stop (soft), hypervisor.check_off (hard), hypervisor.undefine (hard), \
+         hypervisor.delete_volumes (purge)\n",
+        "volumes ",
+        "nothing was made",
+    ] {
+        assert!(said.contains(part), "expected {part:?} in {said}");
+    }
+    let (done, json) = site.says(&["-o", "json", "plan", "vm/vm0001", "--on", &day(5)]);
+    assert!(done, "{json}");
+    let planned: Value = serde_json::from_str(&json).unwrap();
+    let survey = &planned["survey"];
+    assert_eq!((&survey["open"], &survey["resource"]), (&json!(false), &json!("vm/vm0001")));
+    let undefine = survey["steps"].as_array().unwrap().iter().find(|step| step["step"] == "hypervisor.undefine");
+    assert_eq!(undefine.unwrap()["about"]["known"], "exact", "{survey}");
+    assert_eq!(planned["stages"][2]["stage"], "hard", "the preview stands beside it");
+    let kept = get(site.api, &format!("/v1/surveys/{}", survey["survey"])).unwrap();
+    assert_eq!((kept.0, &serde_json::from_str::<Value>(&kept.1).unwrap()), (200, survey));
+    assert_eq!(get(site.api, "/v1/surveys/999999").unwrap().0, 404);
+
+    // Nothing was made, nothing was changed, and no decision was written down.
+    assert_eq!(records(&site), json!([]));
+    assert_eq!(world(), before);
+    let id = site.delete("vm/vm0001", None);
+    let pinned = || {
+        let (status, text) = get(site.api, &format!("/v1/deletions/{id}")).unwrap();
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["targets"].clone()
+    };
+    let all = survey["targets"].as_object().unwrap().len();
+    until("announce has looked at all", || pinned().as_object().unwrap().len() == all);
+    assert_eq!(pinned(), survey["targets"]);
+
+    // Now there is a record: its orders are not disturbed.
+    let body = json!({ "resource": "vm/vm0001", "on": day(5) }).to_string();
+    let (status, answer) = site.post("/v1/surveys", "", &body);
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer.contains("live deletion record") && answer.contains(&id), "{answer}");
+}
+
+#[test]
+fn what_is_not_looked_at_says_why() {
+    let site = Site::start(1, "");
+    let plan = || site.says(&["plan", "vm/vm0001", "--on", &day(7), "--within", "5"]);
+    let body = |within: i32| json!({ "resource": "vm/vm0001", "on": day(7), "within_secs": within }).to_string();
+    for within in [0, 121] {
+        let (status, answer) = site.post("/v1/surveys", "", &body(within));
+        assert!(status == 422 && answer.contains("within_secs") && answer.contains("1 to 120"), "{answer}");
+    }
+    assert!(site.says(&["pause", "--subsystem", "dns", "--reason", "it is moved"]).0);
+    let said = plan().1;
+    assert!(said.contains("dns.main: NOT KNOWN, not looked at: pause 1: test: it is moved\n"), "{said}");
+    assert!(said.contains("      for dns.remove (hard)\n"), "{said}");
+    assert!(site.says(&["pause", "--reason", "everything"]).0);
+    let (done, said) = plan();
+    assert!(done && said.contains("NOT LOOKED AT: nobody is asked: pause "), "{said}");
 }
 
 #[test]

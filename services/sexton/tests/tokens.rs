@@ -177,6 +177,8 @@ fn each_role_is_refused_what_is_above_it() {
         ("viewer", "GET", "/v1/audit".to_owned(), &none),
         ("viewer", "GET", "/v1/archived".to_owned(), &none),
         ("viewer", "POST", "/v1/preview".to_owned(), &json!({"resource": "vm/a", "on": "2020-01-01"})),
+        ("viewer", "GET", "/v1/surveys/99".to_owned(), &none),
+        ("requester", "POST", "/v1/surveys".to_owned(), &json!({"resource": "vm/a", "on": "2020-01-01"})),
         (
             "requester",
             "POST",
@@ -300,6 +302,7 @@ fn what_is_of_another_scope_is_not_there() {
         ("POST", format!("/v1/deletions/{theirs}/rescue"), &json!({ "evidence": "x" })),
         ("POST", "/v1/deletions".to_owned(), &deletion("theirs")),
         ("POST", "/v1/preview".to_owned(), &json!({ "resource": "vm/theirs", "on": "2035-01-01" })),
+        ("POST", "/v1/surveys".to_owned(), &json!({ "resource": "vm/theirs", "on": "2035-01-01" })),
     ] {
         let (status, answer) = ask(method, &path, body);
         assert_eq!(status, 404, "{method} {path}: {answer}");

@@ -26,6 +26,7 @@ use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
 use crate::drills::DrillsInfo;
 use crate::holds::{HoldRequest, ReleaseQuery, Released};
+use crate::surveys::{SurveyInfo, SurveyRequest};
 use crate::types::{
     AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
     DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
@@ -309,6 +310,22 @@ impl Client {
     /// As [`Self::register`].
     pub async fn preview(&self, body: &PreviewRequest) -> Result<PreviewInfo, ClientError> {
         self.ask("looking what a deletion would do", "/v1/preview", body).await
+    }
+
+    /// Have the subsystems of a resource looked at; if that is under way for the very same, that one is told.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn begin_survey(&self, body: &SurveyRequest) -> Result<SurveyInfo, ClientError> {
+        self.ask("having subsystems looked at", "/v1/surveys", body).await
+    }
+
+    /// What is known by a survey by now.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn survey(&self, survey: i64) -> Result<SurveyInfo, ClientError> {
+        self.send("reading a survey", self.request(Method::GET, &format!("/v1/surveys/{survey}"))).await
     }
 
     /// One page of records, newest first.

@@ -14,6 +14,7 @@ mod client;
 pub mod date;
 mod drills;
 mod holds;
+mod surveys;
 mod types;
 
 pub use access::*;
@@ -26,4 +27,5 @@ pub use census::*;
 pub use client::{Client, ClientError};
 pub use drills::*;
 pub use holds::*;
+pub use surveys::*;
 pub use types::*;

@@ -101,7 +101,7 @@ pub struct PreviewInfo {
     pub resource: ResourceId,
     /// Which one of that name.
     pub identity: Identity,
-    /// Its stages, in order. What each subsystem holds of it is looked up at announce, not now.
+    /// Its stages, in order. What each subsystem holds of it is not looked up for this: a survey does.
     pub stages: Vec<StagePreview>,
     /// What is asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,7 +1,7 @@
 //! One admitted step: what the driver is asked, in which order, and what its answers mean.
 use serde_json::{Map, Value};
 use sexton_model::catalogue::Nature;
-use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence, TARGETS_MAX_BYTES};
+use sexton_model::step::{Mode, Outcome, Presence, TARGETS_MAX_BYTES, too_large};
 use sexton_model::targets;
 use sexton_protocol::Order;
 
@@ -170,18 +170,8 @@ fn joined(did: &str, seen: &str) -> String {
 
 fn done(presence: Presence, evidence: String, finding: Option<Value>) -> Ended {
     // Null says that there is nothing: for created objects as good as none.
-    if let Some(finding) = &finding {
-        within(finding)?;
+    if let Some(reason) = finding.as_ref().and_then(too_large) {
+        return Err(Outcome::refused(reason));
     }
     Ok(Outcome::Done { presence, evidence, finding })
-}
-
-fn within(finding: &Value) -> Result<(), Outcome> {
-    let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
-    if bytes > FINDING_MAX_BYTES {
-        return Err(Outcome::refused(format!(
-            "what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order"
-        )));
-    }
-    Ok(())
 }

@@ -8,6 +8,7 @@ use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::exclusive::CannotShare;
+use sexton_model::survey::CannotSurvey;
 use sexton_model::{DeletionId, ResourceId};
 
 /// The store did not do it; nothing of the batch is written.
@@ -110,6 +111,9 @@ pub enum NotDone {
     /// Nothing is let pass.
     #[error(transparent)]
     Override(#[from] CannotOverride),
+    /// Nobody is asked for a survey.
+    #[error(transparent)]
+    Survey(#[from] CannotSurvey),
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use sexton_model::decide::{Event, mode_of};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::JobState;
-use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, TARGETS_MAX_BYTES};
-use sexton_model::{DeletionId, Instance, targets};
+use sexton_model::step::{Mode, Outcome, TARGETS_MAX_BYTES};
+use sexton_model::{DeletionId, Instance, step, targets};
 
 use crate::Intent;
 use crate::batch::Loaded;
@@ -59,12 +59,7 @@ fn too_large(deletion: &Deletion, event: &Event, pinned: &Pinned) -> Option<Stri
         return None;
     }
     match mode {
-        Mode::Inspect | Mode::Capture => {
-            let bytes = size(value);
-            (bytes > FINDING_MAX_BYTES).then(|| {
-                format!("what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order")
-            })
-        }
+        Mode::Inspect | Mode::Capture => step::too_large(value),
         // Of what has appeared only a part joins, mostly nothing: that all of it would fit is enough, and more is a flood.
         Mode::Perform | Mode::Reread => {
             let bytes = match pinned.get(&(deletion.id, at.clone())) {

@@ -35,6 +35,7 @@ mod round;
 pub mod row;
 pub mod rules;
 pub mod sqlite;
+mod survey;
 mod view;
 
 use std::collections::BTreeMap;
@@ -77,6 +78,7 @@ pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
+pub use survey::{Begun, Surveys};
 pub use view::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Grown, Health, InstanceState, Page,
     ResourceFilter, ResourceView, Verified, WAITING_MAX,
@@ -194,7 +196,9 @@ pub trait DueReader: Send + Sync + 'static {
 
 /// The job table.
 #[async_trait]
-pub trait Ledger: DueReader + Access + Alarms + Canaries + Drills + Keys + Receipts + Restores {
+pub trait Ledger:
+    DueReader + Access + Alarms + Canaries + Drills + Keys + Receipts + Restores + Surveys
+{
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 

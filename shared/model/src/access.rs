@@ -83,6 +83,8 @@ pub enum Permission {
     Register,
     /// Make a deletion record.
     Request,
+    /// Have the subsystems of a resource looked at, as a record would.
+    Survey,
     /// Cancel a deletion that one has asked for oneself.
     CancelOwn,
     /// Place a hold.
@@ -119,11 +121,12 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
         Self::Request,
+        Self::Survey,
         Self::CancelOwn,
         Self::Hold,
         Self::ReleaseOwn,
@@ -146,9 +149,12 @@ impl Permission {
     pub fn needs(self) -> Role {
         match self {
             Self::See | Self::SeeAll => Role::Viewer,
-            Self::Register | Self::Request | Self::CancelOwn | Self::Hold | Self::ReleaseOwn => {
-                Role::Requester
-            }
+            Self::Register
+            | Self::Request
+            | Self::Survey
+            | Self::CancelOwn
+            | Self::Hold
+            | Self::ReleaseOwn => Role::Requester,
             Self::Cancel | Self::Release | Self::Pause | Self::Steer => Role::Operator,
             Self::Waive | Self::Rescue | Self::Approve | Self::Override | Self::Ceiling | Self::Review => {
                 Role::Approver
@@ -164,6 +170,7 @@ impl Permission {
             Self::SeeAll => "looking at what is of no scope",
             Self::Register => "registering resources",
             Self::Request => "asking for a deletion",
+            Self::Survey => "having subsystems looked at",
             Self::CancelOwn => "cancelling a deletion of one's own",
             Self::Hold => "placing a hold",
             Self::ReleaseOwn => "releasing a hold of one's own",

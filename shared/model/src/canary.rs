@@ -24,7 +24,7 @@ use crate::resource::Identity;
 use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
 
-/// The deletion that orders of canaries name: the last one that can be written, which no ledger comes to.
+/// The deletion that orders of canaries, and of surveys, name: the last one that can be written, which no ledger comes to.
 pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);
 /// Most canaries of one run: as many as one block of fences numbers.
 pub const CANARIES_MAX: usize = 1000;

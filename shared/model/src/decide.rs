@@ -19,6 +19,7 @@ mod refusal;
 mod settle;
 
 pub use dispatch::mode_of;
+pub(crate) use settle::unbelievable;
 
 use std::ops::Deref;
 use std::sync::Arc;

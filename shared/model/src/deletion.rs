@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Actor, DeletionId, Instance, JobId};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage};
-use crate::plan::{Performer, Plan, Step};
+use crate::plan::{Plan, Step};
 use crate::resource::Resource;
 use crate::time::{self, Day, Timestamp};
 
@@ -449,10 +449,7 @@ impl Deletion {
 
     /// The instance that carries out a step; none for the coordinator's own.
     pub fn instance_for(&self, step: &Step) -> Option<Instance> {
-        match &step.performer {
-            Performer::Subsystem { subsystem, .. } => Some(self.record.resource.instance_of(subsystem)),
-            Performer::Coordinator(_) => None,
-        }
+        step.instance_at(&self.record.resource)
     }
 
     /// The instance a job needs next, behind the coordinator's own steps; none if it needs no other.

@@ -41,6 +41,7 @@ pub mod resource;
 pub mod retry;
 pub mod statement;
 pub mod step;
+pub mod survey;
 pub mod targets;
 pub mod time;
 pub mod undo;

@@ -125,6 +125,16 @@ pub struct Step {
     pub notice: bool,
 }
 
+impl Step {
+    /// The instance that carries it out for `resource`; none if it is the coordinator's own.
+    pub fn instance_at(&self, resource: &Resource) -> Option<Instance> {
+        match &self.performer {
+            Performer::Subsystem { subsystem, .. } => Some(resource.instance_of(subsystem)),
+            Performer::Coordinator(_) => None,
+        }
+    }
+}
+
 impl Plan {
     /// One stage.
     pub fn stage(&self, stage: Stage) -> &PlanStage {

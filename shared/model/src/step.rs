@@ -153,6 +153,14 @@ pub const FINDING_MAX_BYTES: usize = 65_536;
 /// a manifest and the resource's attributes it fills a third of the largest order.
 pub const TARGETS_MAX_BYTES: usize = 4 * FINDING_MAX_BYTES;
 
+/// Why something that was found cannot travel with orders, if it cannot.
+pub fn too_large(finding: &serde_json::Value) -> Option<String> {
+    let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
+    (bytes > FINDING_MAX_BYTES).then(|| {
+        format!("what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order")
+    })
+}
+
 impl Outcome {
     /// A short `done` without a finding.
     pub fn done(presence: Presence, evidence: impl Into<String>) -> Self {

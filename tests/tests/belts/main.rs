@@ -13,4 +13,5 @@ mod in_use;
 mod messages;
 mod steps;
 mod stops;
+mod surveys;
 mod system;

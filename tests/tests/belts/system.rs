@@ -152,14 +152,14 @@ type Task = (CancellationToken, JoinHandle<()>);
 pub struct System {
     /// `None` once it was left behind.
     folder: Option<tempfile::TempDir>,
-    plan: Arc<Plan>,
+    pub plan: Arc<Plan>,
     options: sexton_ledger::Options,
     telling: alarms::Options,
     pub ledger: Arc<dyn Ledger>,
     pub engine: Arc<Engine>,
     pub bus: Local,
     pub keyring: Arc<Keyring>,
-    signer: Arc<BeaconSigner>,
+    pub signer: Arc<BeaconSigner>,
     pub monitoring: Arc<Gate>,
     pub backup: Arc<Gate>,
     pub hypervisor: Arc<Gate>,

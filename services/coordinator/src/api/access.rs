@@ -241,6 +241,12 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
                 None => hidden(extent, None, &what),
             }
         }
+        Subject::Survey => {
+            let Ok(id) = named.get("survey").parse::<i64>() else { return Ok(()) };
+            let survey = api.engine.ledger.survey(id).await?;
+            let scope = survey.map(|survey| survey.about.resource.scope);
+            hidden(extent, scope.as_ref(), &format!("survey {id}"))
+        }
         Subject::Batch => {
             let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };
             let view = api.engine.ledger.batch(id).await?;

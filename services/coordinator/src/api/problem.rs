@@ -11,6 +11,7 @@ use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::decide::Refusal;
+use sexton_model::survey::CannotSurvey;
 
 use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
 
@@ -81,6 +82,11 @@ impl Refused {
         Self { denied: true, ..self }
     }
 
+    /// Whether it is answered with this status.
+    pub(super) fn is(&self, status: StatusCode) -> bool {
+        self.problem.status == status.as_u16()
+    }
+
     /// There is no such thing.
     pub(super) fn absent(what: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))
@@ -129,7 +135,11 @@ impl From<NotDone> for Refused {
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
+            NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             NotDone::CannotDelete(_)
+            | NotDone::Survey(CannotSurvey::Nothing(_))
             | NotDone::Ceiling(_)
             | NotDone::Census(_)
             | NotDone::Hold(CannotHold::Reason)

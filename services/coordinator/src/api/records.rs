@@ -71,28 +71,8 @@ pub(super) async fn preview(
     asker: Asker,
     Body(body): Body<PreviewRequest>,
 ) -> Result<Json<PreviewInfo>, Refused> {
-    asker.sees(&api, &body.resource).await?;
+    let (d, facts) = would_be(&api, &asker, body).await?;
     let ledger = &api.engine.ledger;
-    let facts = ledger.facts().await?;
-    let nobody =
-        "preview".parse().map_err(|e: sexton_model::InvalidId| Refused::field("by", e.to_string()))?;
-    let new = wanted(&api, &facts, body, nobody, "a preview".to_owned()).await?;
-    let view = ledger.resource(&new.resource).await?;
-    let view = view.filter(|view| view.presence == Presence::Registered);
-    let view = view.ok_or_else(|| NotDone::NotRegistered(new.resource.clone()))?;
-    if let Some(deletion) = view.live {
-        return Err(NotDone::AlreadyLive { resource: new.resource, deletion }.into());
-    }
-    let record = Record {
-        resource: view.resource,
-        due: new.due,
-        gone_by: new.gone_by,
-        requested_by: new.by,
-        reason: new.reason,
-        created_at: facts.now,
-    };
-    let mut d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
-    d.resource_holds = view.holds;
     let mut groups = ledger.groups_of(&d.record.resource.id).await?;
     // As if there were a record: it may be the one that the rest of a group has waited for.
     groups.note(&d);
@@ -109,6 +89,37 @@ pub(super) async fn preview(
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, &d).await?,
     }))
+}
+
+/// The record that would be made, drawn up and kept nowhere.
+pub(super) async fn would_be(
+    api: &Api,
+    asker: &Asker,
+    body: PreviewRequest,
+) -> Result<(Deletion, Facts), Refused> {
+    asker.sees(api, &body.resource).await?;
+    let ledger = &api.engine.ledger;
+    let facts = ledger.facts().await?;
+    let nobody =
+        "preview".parse().map_err(|e: sexton_model::InvalidId| Refused::field("by", e.to_string()))?;
+    let new = wanted(api, &facts, body, nobody, "a preview".to_owned()).await?;
+    let view = ledger.resource(&new.resource).await?;
+    let view = view.filter(|view| view.presence == Presence::Registered);
+    let view = view.ok_or_else(|| NotDone::NotRegistered(new.resource.clone()))?;
+    if let Some(deletion) = view.live {
+        return Err(NotDone::AlreadyLive { resource: new.resource, deletion }.into());
+    }
+    let record = Record {
+        resource: view.resource,
+        due: new.due,
+        gone_by: new.gone_by,
+        requested_by: new.by,
+        reason: new.reason,
+        created_at: facts.now,
+    };
+    let mut d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
+    d.resource_holds = view.holds;
+    Ok((d, facts))
 }
 
 /// Whether its announcement is one of too many within a day, as far as records are made by now.

@@ -9,21 +9,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
-use sexton_bus::{Delivery, Outgoing, Queue, Target};
+use sexton_bus::{Delivery, Outgoing};
 use sexton_ledger::{LedgerError, NewRun, ResourceView};
 use sexton_model::beacon::Beacon;
 use sexton_model::canary::{self, Came, Canary, Probe, Rehearsed, Verdict, another};
-use sexton_model::catalogue::Nature;
 use sexton_model::decide::Event;
-use sexton_model::job::{JobKind, Stage};
 use sexton_model::plan::Plan;
 use sexton_model::resource::Identity;
-use sexton_model::step::Mode;
 use sexton_model::time::Day;
-use sexton_model::{ActionName, Actor, Fence, Instance, JobId, ResourceId};
-use sexton_protocol::{Direction, Event as Envelope, Holder, Keyring, Order, Pack, Packed, Seal};
+use sexton_model::{Actor, Fence, Instance, ResourceId};
+use sexton_protocol::{Direction, Holder, Keyring, Packed, Seal};
 
 use super::Engine;
+use super::asides::{Asked, Numbered, order};
 use crate::alarms::route::chain;
 use crate::canaries::Canaries;
 use crate::intake;
@@ -180,34 +178,19 @@ impl Engine {
 
     fn canary_message(&self, canary: &Canary, beacon: &Beacon, asked: Asked) -> Option<Outgoing> {
         let instance = canary.probe.instance()?;
-        let order = order(canary, instance, beacon, asked);
-        let packed = match Pack::one(Envelope::new("/coordinator", beacon.read_at, order)).encode() {
-            Ok(packed) => packed,
-            Err(error) => {
-                tracing::error!(canary = canary.id, %error, "a canary cannot be written down");
-                return None;
-            }
+        let numbered = Numbered {
+            instance,
+            step: 0,
+            fence: canary.fence,
+            // That of now: an order of before a pause would not be carried out.
+            revision: beacon.revision,
+            issued_at: beacon.read_at,
+            deadline: canary.answer_by,
         };
-        let holder = Holder::Instance(instance.clone());
-        let own = match self.keyring.sign(&holder, Direction::Order, &packed.body) {
-            Ok(seal) => seal,
-            Err(error) => {
-                tracing::error!(canary = canary.id, %error, "a canary cannot be sealed");
-                return None;
-            }
-        };
-        let seal = match canary.probe {
-            Probe::ForgedOrder { .. } => forged(&holder, own, &packed)?,
-            Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => own,
-            Probe::Protected { .. } | Probe::OverBudget { .. } => return None,
-        };
-        Some(Outgoing {
-            target: Target::Queue(Queue::Orders(instance.clone())),
-            body: packed.body,
-            key_id: seal.key_id,
-            mac: seal.mac,
-            message_id: packed.message_id,
-            ttl: Some(TEND_EVERY),
+        self.aside(order(asked, &numbered), TEND_EVERY, |holder, own, packed| match canary.probe {
+            Probe::ForgedOrder { .. } => forged(holder, own, packed),
+            Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => Some(own),
+            Probe::Protected { .. } | Probe::OverBudget { .. } => None,
         })
     }
 
@@ -218,7 +201,7 @@ impl Engine {
     pub async fn on_rejections(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
         let heard =
             deliveries.iter().flat_map(|delivery| intake::rejections(&self.keyring, delivery)).collect();
-        self.hear_canaries(heard).await
+        self.hear_asides(heard).await
     }
 
     /// Answers to orders of canaries have come. What is no canary's is left alone.
@@ -266,16 +249,6 @@ impl Engine {
     }
 }
 
-/// What an order of a canary asks.
-struct Asked {
-    resource: ResourceId,
-    identity: Identity,
-    attributes: Value,
-    action: ActionName,
-    params: BTreeMap<String, Value>,
-    longest_call_ms: u64,
-}
-
 fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> Option<Asked> {
     let instance = canary.probe.instance()?;
     let of = |identity: fn(&Identity) -> Option<Identity>| {
@@ -305,34 +278,6 @@ fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> O
         Probe::WrongIdentity { .. } => of(another),
         Probe::RightIdentity { .. } => of(|identity| Some(identity.clone())),
         Probe::Protected { .. } | Probe::OverBudget { .. } => None,
-    }
-}
-
-/// An order that changes nothing, whatever becomes of it.
-fn order(canary: &Canary, instance: &Instance, beacon: &Beacon, asked: Asked) -> Order {
-    Order {
-        job: JobId::of(canary::DELETION, Stage::Announce.index()),
-        deletion: canary::DELETION,
-        resource: asked.resource,
-        kind: JobKind::Stage(Stage::Announce),
-        step: 0,
-        instance: instance.clone(),
-        action: asked.action,
-        mode: Mode::Inspect,
-        nature: Nature::Inspect,
-        identity: asked.identity,
-        attributes: asked.attributes,
-        targets: Value::Null,
-        manifest: None,
-        params: asked.params,
-        fence: canary.fence,
-        // That of now: an order of before a pause would not be carried out.
-        revision: beacon.revision,
-        issued_at: beacon.read_at,
-        deadline: canary.answer_by,
-        longest_call_ms: asked.longest_call_ms,
-        long: false,
-        attempt: 0,
     }
 }
 

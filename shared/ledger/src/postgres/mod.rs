@@ -43,6 +43,7 @@ mod restores;
 mod review;
 mod roles;
 mod run;
+mod survey;
 mod verify;
 mod views;
 mod watched;

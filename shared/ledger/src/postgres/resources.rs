@@ -264,8 +264,13 @@ pub(super) async fn resource(
     id: &ResourceId,
 ) -> Result<Option<ResourceView>, LedgerError> {
     let mut db = ledger.pool.acquire().await.map_err(doing("reading a resource"))?;
-    let found = read(&mut db, &[id.to_string()]).await?.into_values().collect();
-    Ok(views(&mut db, found).await?.pop())
+    one(&mut db, id).await
+}
+
+/// The same, as a transaction sees it.
+pub(super) async fn one(db: &mut PgConnection, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
+    let found = read(db, &[id.to_string()]).await?.into_values().collect();
+    Ok(views(db, found).await?.pop())
 }
 
 /// A page of resources.

@@ -143,6 +143,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::Canary(_)
         | Answer::Rehearse(_)
         | Answer::Drill(_)
+        | Answer::Survey(_)
         | Answer::Compare(_) => None,
     }
 }

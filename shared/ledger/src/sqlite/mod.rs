@@ -42,6 +42,7 @@ mod resource_holds;
 mod restores;
 mod reviewing;
 mod run;
+mod survey;
 mod verify;
 mod views;
 mod watched;

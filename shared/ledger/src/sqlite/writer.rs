@@ -28,7 +28,7 @@ use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
     access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys,
-    one_shots, pausing, receipts, rehearsal, resource_holds, restores, reviewing, run,
+    one_shots, pausing, receipts, rehearsal, resource_holds, restores, reviewing, run, survey,
 };
 use crate::known::Known;
 use crate::{
@@ -78,6 +78,7 @@ pub(super) enum Work {
     Drill(Option<Box<Drill>>, Box<Drill>),
     /// Tried alone, and rolled back.
     Rehearse(Probe, Arc<Plan>),
+    Survey(survey::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -111,6 +112,7 @@ pub(super) enum Answer {
     Canary(canary::Done),
     Drill(bool),
     Rehearse(Rehearsed),
+    Survey(survey::Done),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -309,6 +311,7 @@ fn one(
         Work::Rehearse(..) => {
             return Err(LedgerError::Unfit("a rehearsal was about to be committed with other work".into()));
         }
+        Work::Survey(ask) => Answer::Survey(survey::carry_out(db, memory, staged, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {

@@ -29,6 +29,7 @@ mod receipts;
 mod restores;
 mod review;
 pub mod stage;
+mod surveys;
 
 use std::sync::Arc;
 
@@ -62,6 +63,7 @@ pub use self::people::*;
 pub use self::receipts::*;
 pub use self::restores::*;
 pub use self::review::*;
+pub use self::surveys::*;
 
 /// One store, which can be opened again and tampered with.
 #[async_trait]
@@ -224,6 +226,11 @@ macro_rules! conformance_tests {
             what_the_job_table_must_refuse_is_tried_and_leaves_nothing,
             what_cannot_be_tried_is_told,
             a_drill_is_kept_by_who_has_seen_what_stands,
+            a_survey_is_begun_once_and_each_answer_counts_once,
+            what_has_a_record_is_not_surveyed_and_a_record_goes_before_a_survey,
+            a_survey_that_nobody_answers_is_sent_again_and_ends,
+            surveys_are_bounded_and_forgotten,
+            nothing_is_surveyed_under_review,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

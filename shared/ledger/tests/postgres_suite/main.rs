@@ -8,6 +8,7 @@ mod database;
 mod guards;
 mod in_use;
 mod races;
+mod surveys;
 
 use std::sync::Arc;
 

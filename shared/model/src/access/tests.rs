@@ -14,11 +14,12 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 20] = [
+const TABLE: [(Permission, &str); 21] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
     (Permission::Request, "requester operator approver admin"),
+    (Permission::Survey, "requester operator approver admin"),
     (Permission::CancelOwn, "requester operator approver admin"),
     (Permission::Hold, "requester operator approver admin"),
     (Permission::ReleaseOwn, "requester operator approver admin"),

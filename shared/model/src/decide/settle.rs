@@ -130,7 +130,7 @@ fn done(draft: &mut Draft<'_>, asked: Asked, presence: Presence, finding: Option
 
 /// Why a `done` does not count, if it does not. The SDK never says such a thing; whoever holds the key of an
 /// instance may.
-fn unbelievable(
+pub(crate) fn unbelievable(
     mode: Mode,
     nature: Nature,
     presence: Presence,

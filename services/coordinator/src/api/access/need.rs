@@ -19,6 +19,8 @@ pub(super) enum Subject {
     Batch,
     /// The alarm `id`.
     Alarm,
+    /// The survey `survey`.
+    Survey,
     /// The handler sees to it: it stands in the body, or what is listed is sifted.
     Handled,
 }
@@ -27,7 +29,7 @@ pub(super) enum Subject {
 pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)> {
     use Permission::{
         Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Review, See,
-        SeeAll, Steer, Tokens, Waive,
+        SeeAll, Steer, Survey, Tokens, Waive,
     };
     // Whoever may read may look at the headers alone.
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -39,6 +41,9 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/names/{kind}/{name}") => (See, Subject::Handled),
         ("POST", "/v1/deletions") => (Request, Subject::Handled),
         ("POST", "/v1/preview") => (See, Subject::Handled),
+        // It makes work for consumers, so it takes who could make the record.
+        ("POST", "/v1/surveys") => (Survey, Subject::Handled),
+        ("GET", "/v1/surveys/{survey}") => (See, Subject::Survey),
         ("GET", "/v1/deletions/{id}") => (See, Subject::Deletion),
         ("GET", "/v1/deletions/{kind}/{name}") => (See, Subject::DeletionOf),
         ("POST", "/v1/deletions/{id}/cancel") => (Cancel, Subject::Deletion),
@@ -137,6 +142,7 @@ mod tests {
                 Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
                 Subject::Pause => path.contains("{pause}"),
                 Subject::Batch => path.contains("{batch}"),
+                Subject::Survey => path.contains("{survey}"),
                 Subject::Everything | Subject::Handled => true,
             };
             assert!(named, "{method} {path}: {of:?}");

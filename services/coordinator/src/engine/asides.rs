@@ -1,0 +1,108 @@
+//! Orders beside the job table: of canaries and surveys, which belong to no record, and change nothing.
+//!
+//! Contract: they name the deletion that no record has, so no decision is made about what comes back. They are numbered in
+//! the one sequence of all orders, sealed like all of them, and counted by nobody.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use sexton_bus::{Outgoing, Queue, Target};
+use sexton_ledger::LedgerError;
+use sexton_model::canary;
+use sexton_model::catalogue::Nature;
+use sexton_model::job::{JobKind, Stage};
+use sexton_model::resource::Identity;
+use sexton_model::step::Mode;
+use sexton_model::{ActionName, Fence, Instance, JobId, ResourceId, Timestamp};
+use sexton_protocol::{Direction, Event as Envelope, Holder, Order, Pack, Packed, Seal};
+
+use super::{Engine, Heard};
+
+/// What such an order asks.
+pub(super) struct Asked {
+    pub(super) resource: ResourceId,
+    pub(super) identity: Identity,
+    pub(super) attributes: Value,
+    pub(super) action: ActionName,
+    pub(super) params: BTreeMap<String, Value>,
+    pub(super) longest_call_ms: u64,
+}
+
+/// Whom it asks, under which number, and until when.
+pub(super) struct Numbered<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) step: u16,
+    pub(super) fence: Fence,
+    pub(super) revision: i64,
+    pub(super) issued_at: Timestamp,
+    pub(super) deadline: Timestamp,
+}
+
+/// An order that changes nothing, whatever becomes of it.
+pub(super) fn order(asked: Asked, numbered: &Numbered<'_>) -> Order {
+    Order {
+        job: JobId::of(canary::DELETION, Stage::Announce.index()),
+        deletion: canary::DELETION,
+        resource: asked.resource,
+        kind: JobKind::Stage(Stage::Announce),
+        step: numbered.step,
+        instance: numbered.instance.clone(),
+        action: asked.action,
+        mode: Mode::Inspect,
+        nature: Nature::Inspect,
+        identity: asked.identity,
+        attributes: asked.attributes,
+        targets: Value::Null,
+        manifest: None,
+        params: asked.params,
+        fence: numbered.fence,
+        revision: numbered.revision,
+        issued_at: numbered.issued_at,
+        deadline: numbered.deadline,
+        longest_call_ms: asked.longest_call_ms,
+        long: false,
+        attempt: 0,
+    }
+}
+
+impl Engine {
+    /// The message that carries it, waiting for so long in its queue; its proof may be exchanged.
+    pub(super) fn aside(
+        &self,
+        order: Order,
+        ttl: Duration,
+        prove: impl FnOnce(&Holder, Seal, &Packed) -> Option<Seal>,
+    ) -> Option<Outgoing> {
+        let (instance, fence, issued_at) = (order.instance.clone(), order.fence, order.issued_at);
+        let packed = match Pack::one(Envelope::new("/coordinator", issued_at, order)).encode() {
+            Ok(packed) => packed,
+            Err(error) => {
+                tracing::error!(%instance, %fence, %error, "an order of no record cannot be written down");
+                return None;
+            }
+        };
+        let holder = Holder::Instance(instance.clone());
+        let own = match self.keyring.sign(&holder, Direction::Order, &packed.body) {
+            Ok(seal) => seal,
+            Err(error) => {
+                tracing::error!(%instance, %fence, %error, "an order of no record cannot be sealed");
+                return None;
+            }
+        };
+        let seal = prove(&holder, own, &packed)?;
+        Some(Outgoing {
+            target: Target::Queue(Queue::Orders(instance)),
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            ttl: Some(ttl),
+        })
+    }
+
+    /// Answers to such orders have come: each finds whose it is by its number.
+    pub(super) async fn hear_asides(&self, heard: Vec<Heard>) -> Result<(), LedgerError> {
+        self.hear_surveys(&heard).await?;
+        self.hear_canaries(heard).await
+    }
+}

@@ -1,0 +1,81 @@
+//! Surveys that many coordinators begin and hear at once.
+use std::sync::Arc;
+
+use sexton_ledger::{Begun, Ledger, Surveys};
+use sexton_model::decide::Event;
+use sexton_model::job::Stage;
+use tokio::sync::Barrier;
+
+use crate::conformance::saw;
+use crate::conformance::stage::job_id;
+use crate::database::Database;
+use crate::races::handles;
+
+/// Longer than any of this takes.
+const LONG_MS: u64 = 3_600_000;
+
+/// All ask for the same at one instant, and all hear its answer: it is begun once, and heard once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_at_one_instant_one_begins_and_one_hears() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 8).await;
+    for round in 0..10 {
+        let id = hand.register(&format!("vm{round}")).await;
+        let new = hand.asked(&id, LONG_MS).await;
+        let barrier = Arc::new(Barrier::new(ledgers.len()));
+        let mut tasks = Vec::new();
+        for ledger in &ledgers {
+            let (ledger, barrier, new) = (ledger.clone(), barrier.clone(), new.clone());
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                let begun = ledger.begin_survey(new).await.unwrap().unwrap();
+                let (now, survey) = match begun {
+                    Begun::Now(survey) => (1, survey),
+                    Begun::Before(survey) => (0, survey),
+                };
+                barrier.wait().await;
+                let look = &survey.looks[0];
+                let heard = ledger.hear_survey(&look.instance, look.fence, &saw()).await.unwrap();
+                (now, usize::from(heard.is_some()), survey.id)
+            }));
+        }
+        let mut all = Vec::new();
+        for task in tasks {
+            all.push(task.await.unwrap());
+        }
+        let (begun, heard): (usize, usize) = (all.iter().map(|one| one.0).sum(), all.iter().map(|one| one.1).sum());
+        assert_eq!((begun, heard), (1, 1), "in round {round}: {all:?}");
+        assert!(all.iter().all(|one| one.2 == all[0].2), "{all:?}");
+    }
+}
+
+/// A record is made and its first order given while a survey is begun: either the survey sees it and is refused, or all of
+/// its orders have lower numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_survey_goes_before_a_record() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    for round in 0..40 {
+        let id = hand.register(&format!("vm{round}")).await;
+        let (new, wanted) = (hand.asked(&id, LONG_MS).await, hand.wanted(&id).await);
+        let barrier = Arc::new(Barrier::new(2));
+        let (surveyor, at) = (ledgers[0].clone(), barrier.clone());
+        let begins = tokio::spawn(async move {
+            at.wait().await;
+            surveyor.begin_survey(new).await.unwrap()
+        });
+        barrier.wait().await;
+        let deletion = ledgers[1].create(vec![wanted]).await.unwrap().remove(0).unwrap();
+        let claim = Event::Claim { job: job_id(deletion, Stage::Announce) };
+        let order = hand.one(deletion, claim).await.unwrap().dispatch.unwrap();
+        match begins.await.unwrap() {
+            Ok(Begun::Now(survey)) => {
+                assert!(survey.looks[0].fence < order.spec.fence, "in round {round}: {survey:?}");
+                let look = &survey.looks[0];
+                ledgers[1].hear_survey(&look.instance, look.fence, &saw()).await.unwrap().unwrap();
+            }
+            Ok(Begun::Before(survey)) => panic!("{survey:?}"),
+            Err(why) => assert!(why.to_string().contains("live deletion record"), "{why}"),
+        }
+    }
+}
