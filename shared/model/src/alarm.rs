@@ -23,7 +23,7 @@ pub mod telling;
 
 pub use hold::{Facts, Moment, Rules, of_deletion};
 pub use notice::Notice;
-pub use telling::{Change, Phase, Telling, compare, due, due_once};
+pub use telling::{BackOff, Change, Phase, Telling, compare, due, due_once};
 
 /// More than so many alarms of one kind in one scope are told as one: whoever is called by a hundred reads none.
 pub const TOGETHER: usize = 20;

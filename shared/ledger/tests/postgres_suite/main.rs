@@ -7,6 +7,7 @@ mod conformance;
 mod database;
 mod guards;
 mod in_use;
+mod keys;
 mod races;
 
 use std::sync::Arc;
