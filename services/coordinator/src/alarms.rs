@@ -93,7 +93,7 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, Default)]
 struct Said {
     at: Option<Instant>,
-    holds: bool,
+    holds: BTreeSet<String>,
 }
 
 /// See the module.
@@ -176,16 +176,16 @@ impl Alarmer {
     /// What holds of this process alone.
     async fn say(&self, ledger: &dyn Ledger, hindrances: &[Hindrance]) -> Result<(), LedgerError> {
         let hold: Vec<Alarm> = hindrances.iter().filter_map(|why| self.own(why)).collect();
+        let holds: BTreeSet<String> = hold.iter().map(Alarm::key).collect();
         {
             let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             let lately = said.at.is_some_and(|at| at.elapsed() < OWN_EVERY);
             // What it said before a restart is not known, so the first tick says it in any case.
-            let same = said.at.is_some() && said.holds != hold.is_empty();
+            let same = said.at.is_some() && said.holds == holds;
             if same && (lately || hold.is_empty()) {
                 return Ok(());
             }
         }
-        let holds = !hold.is_empty();
         let since = answered(ledger.facts()).await?.now;
         let found = Found { owner: self.options.name.clone(), since, hold };
         log(&answered(ledger.note_alarms(found)).await?);
@@ -200,6 +200,7 @@ impl Alarmer {
             Hindrance::Review => None,
             // Orders are given all the same; the log and `sexton health` say so.
             Hindrance::Checkpoints { .. } => None,
+            Hindrance::Calendar { why } => Some(hold::calendar(&self.options.name, why)),
         }
     }
 }

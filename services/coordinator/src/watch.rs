@@ -187,7 +187,7 @@ fn show_hindrances(meter: &Meter, engine: &Arc<Engine>) {
         .u64_observable_gauge("sexton.coordinator.hindered")
         .with_description(
             "1 if nothing is ordered for this reason: review (sexton review), witness (it cannot be kept); \
-             or nothing more signed of the audit trail: checkpoints (sexton health says why)",
+             nothing more signed of the audit trail: checkpoints; or older holidays count: calendar (sexton health says why)",
         )
         .with_callback(move |gauge| {
             let Some(engine) = engine.upgrade() else { return };

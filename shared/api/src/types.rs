@@ -497,6 +497,9 @@ pub struct WindowsInfo {
     /// Set if that has passed: what is to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlived: Option<String>,
+    /// Set if the calendar was changed and cannot be used, so that the one before it still counts: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// How it is going.

@@ -25,6 +25,7 @@ mod healthy;
 mod keys;
 mod known;
 mod limits;
+mod policy;
 pub mod postgres;
 mod receipts;
 mod recent;
@@ -50,6 +51,7 @@ use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
@@ -195,8 +197,12 @@ pub trait Ledger: DueReader + Access + Alarms + Canaries + Keys + Receipts + Res
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
-    /// The policy that it decides by.
-    fn policy(&self) -> &Policy;
+    /// The policy that it decides by now.
+    fn policy(&self) -> Arc<Policy>;
+
+    /// Go by these working hours from now on: this process alone, and all of its handles. What they hold is looked at
+    /// again when the older ones would have opened, or within a day.
+    fn keep_hours(&self, windows: Windows);
 
     /// Decide a batch of at most [`RUN_MAX`] intents; results in its order.
     ///

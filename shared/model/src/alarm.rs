@@ -94,13 +94,15 @@ pub enum AlarmKind {
     FrozenBatch,
     /// A job has been parked for more than a day.
     Parked,
+    /// A coordinator cannot read its calendar of holidays, and goes by what it has read before.
+    Calendar,
     /// More alarms hold than are kept.
     TooMany,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -113,6 +115,7 @@ impl AlarmKind {
         Self::BrokenGlass,
         Self::FrozenBatch,
         Self::Parked,
+        Self::Calendar,
         Self::TooMany,
     ];
 
@@ -131,6 +134,7 @@ impl AlarmKind {
             Self::BrokenGlass => "broken_glass",
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
+            Self::Calendar => "calendar",
             Self::TooMany => "too_many",
         }
     }
@@ -150,7 +154,8 @@ impl AlarmKind {
             | Self::CanaryUnproved
             | Self::BrokenGlass
             | Self::FrozenBatch
-            | Self::Parked => Severity::Warning,
+            | Self::Parked
+            | Self::Calendar => Severity::Warning,
         }
     }
 
@@ -169,6 +174,7 @@ impl AlarmKind {
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
+            Self::Calendar => "coordinators cannot read their calendar",
             Self::TooMany => "kinds of alarm are too many",
         }
     }

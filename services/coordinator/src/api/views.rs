@@ -172,13 +172,14 @@ fn instances(
         .collect()
 }
 
-fn windows(policy: &Policy, day: Day, now: Timestamp) -> Option<WindowsInfo> {
+fn windows(policy: &Policy, broken: Option<String>, day: Day, now: Timestamp) -> Option<WindowsInfo> {
     let windows = policy.windows.as_ref().filter(|_| !day.is_rehearsal())?;
     Some(WindowsInfo {
         hours: windows.to_string(),
         opens: Some(windows.next_opening(now)).filter(|opens| *opens > now),
         holidays_until: windows.last_holiday(),
         outlived: hours::outlived(windows, now),
+        broken,
     })
 }
 
@@ -205,6 +206,11 @@ pub(super) fn health(
     states: &BTreeMap<Instance, InstanceState>,
 ) -> HealthInfo {
     let (counters, hindrances) = (&engine.counters, engine.hindrances());
+    let policy = engine.ledger.policy();
+    let broken = hindrances.iter().find_map(|hindrance| match hindrance {
+        Hindrance::Calendar { why } => Some(why.clone()),
+        Hindrance::Review | Hindrance::Witness { .. } | Hindrance::Checkpoints { .. } => None,
+    });
     let counted = [
         ("decided", &counters.decided),
         ("refused", &counters.refused),
@@ -223,24 +229,24 @@ pub(super) fn health(
         jobs: health.jobs,
         oldest_due: health.oldest_due,
         instances: instances(&engine.known().cloned().collect(), unserved, states, &health.instances),
-        windows: windows(engine.ledger.policy(), facts.day, health.now),
+        windows: windows(&policy, broken, facts.day, health.now),
         outage: outage(healthy, health.now),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         batches,
         alarms: AlarmsInfo::default(),
         broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
-        budgets: budgets(engine.ledger.policy(), facts.day),
+        budgets: budgets(&policy, facts.day),
         canaries_off: None,
         canaries: Vec::new(),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),
-            Hindrance::Review | Hindrance::Checkpoints { .. } => None,
+            Hindrance::Review | Hindrance::Checkpoints { .. } | Hindrance::Calendar { .. } => None,
         }),
         checkpoints: hindrances.into_iter().find_map(|hindrance| match hindrance {
             Hindrance::Checkpoints { why } => Some(why),
-            Hindrance::Review | Hindrance::Witness { .. } => None,
+            Hindrance::Review | Hindrance::Witness { .. } | Hindrance::Calendar { .. } => None,
         }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }

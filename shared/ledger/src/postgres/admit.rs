@@ -89,7 +89,7 @@ const FORGET: [&str; 2] =
 /// Admit what is due with these jobs, or freeze it; and let go what fits by now.
 pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted, LedgerError> {
     let part = || doing("admitting what is due");
-    let (policy, day) = (&ledger.options.policy, ledger.options.day);
+    let (policy, day) = (ledger.policy.get(), ledger.options.day);
     let budgets = policy.budgets(day);
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
@@ -187,7 +187,8 @@ async fn used(
 pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
     let part = || doing("looking what a pause stops");
     let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
-    let budgets = ledger.options.policy.budgets(ledger.options.day);
+    let policy = ledger.policy.get();
+    let budgets = policy.budgets(ledger.options.day);
     let now = find::clock(&mut tx).await?;
     let population = census::population(&mut tx, ledger, now).await?;
     let from = budgets.counted_from(now, ledger.options.day);

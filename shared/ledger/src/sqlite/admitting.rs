@@ -53,7 +53,8 @@ pub(super) fn admit(
     jobs: &[JobId],
 ) -> Result<Admitted, LedgerError> {
     let (now, day) = (staged.now, setting.day);
-    let budgets = setting.policy.budgets(day);
+    let policy = setting.policy.get();
+    let budgets = policy.budgets(day);
     let from = budgets.counted_from(now, day);
     if jobs.is_empty() {
         for sql in ["DELETE FROM admissions WHERE good_until < ?", "DELETE FROM admitted WHERE bucket < ?"] {
@@ -142,7 +143,8 @@ pub(super) fn stopped_by(
     now: Timestamp,
     pause: i64,
 ) -> Result<Vec<Stopped>, LedgerError> {
-    let budgets = setting.policy.budgets(setting.day);
+    let policy = setting.policy.get();
+    let budgets = policy.budgets(setting.day);
     let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
     let population = census::population(db, setting, now)?;
     let mut bind = Bind::default();
