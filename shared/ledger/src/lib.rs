@@ -286,7 +286,7 @@ pub trait Ledger: DueReader + Access + Alarms + Canaries + Keys + Receipts + Res
     async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError>;
 
     /// Announcements of one kind that are due then and have not begun, by their record, scope and moment: at most
-    /// [`ANNOUNCED_MAX`] of them.
+    /// [`ANNOUNCED_MAX`] of them, and one more for whoever has to know that there are more.
     async fn announced(
         &self,
         kind: &Kind,

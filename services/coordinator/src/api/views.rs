@@ -14,7 +14,7 @@ use sexton_model::belts::healthy::{self, Healthy};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
-use sexton_model::outlook::{Estimate, estimates};
+use sexton_model::outlook::{Estimate, Foresight, estimates};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp, undo};
 
@@ -42,8 +42,7 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
 
 /// What surrounds a deletion when it is shown.
 pub(super) struct Around<'a> {
-    pub(super) day: Day,
-    pub(super) now: Timestamp,
+    pub(super) by: Foresight<'a>,
     pub(super) instances: &'a BTreeMap<Instance, InstanceState>,
     pub(super) healthy: &'a Healthy,
 }
@@ -51,7 +50,7 @@ pub(super) struct Around<'a> {
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
     let d = view.deletion;
     let record = d.record.clone();
-    let undo::Undo { words, until, .. } = undo::undo(&d, around.day, around.now);
+    let undo::Undo { words, until, .. } = undo::undo(&d, around.by.day, around.by.now);
     DeletionInfo {
         id: d.id,
         resource: record.resource.clone(),
@@ -83,7 +82,7 @@ fn trail_line(row: AuditRow) -> TrailLine {
 }
 
 fn jobs(d: &Deletion, around: &Around<'_>) -> Vec<JobInfo> {
-    let estimates = estimates(d, around.day, around.now);
+    let estimates = estimates(d, &around.by);
     d.jobs.iter().map(|job| job_info(d, job, &estimates, around)).collect()
 }
 
@@ -105,7 +104,7 @@ fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
 /// What of a job's grace does not count, as far as one can say before it is due.
 fn lost(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
     let JobKind::Stage(stage) = job.kind else { return None };
-    healthy::blocker(d, (stage, job), around.healthy, around.now).map(|by| by.to_string())
+    healthy::blocker(d, (stage, job), around.healthy, around.by.now).map(|by| by.to_string())
 }
 
 fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, around: &Around<'_>) -> JobInfo {
@@ -124,7 +123,7 @@ fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, arou
         JobState::Ready { blocked: None, .. } => {
             missing(d, job, around).unwrap_or_else(|| "in line for its next subsystem".to_owned())
         }
-        JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.now => {
+        JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.by.now => {
             missing(d, job, around).or_else(|| lost(d, job, around)).unwrap_or_default()
         }
         JobState::Scheduled { due_at: Some(_) } => lost(d, job, around).unwrap_or_default(),
@@ -199,7 +198,7 @@ fn budgets(policy: &Policy, day: Day) -> Option<String> {
 pub(super) fn health(
     facts: &Facts,
     health: Health,
-    (ceilings, batches, one_shots): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
+    (ceilings, batches, broken_glass): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
     healthy: &Healthy,
     unserved: BTreeSet<Instance>,
     engine: &Engine,
@@ -235,7 +234,7 @@ pub(super) fn health(
         ceilings: ceilings.iter().cloned().collect(),
         batches,
         alarms: AlarmsInfo::default(),
-        broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
+        broken_glass,
         budgets: budgets(&policy, facts.day),
         canaries_off: None,
         canaries: Vec::new(),

@@ -295,7 +295,7 @@ pub(super) async fn announced(
         .bind(kind.to_string())
         .bind(from.0)
         .bind(to.0)
-        .bind(i64::from(ANNOUNCED_MAX))
+        .bind(i64::from(ANNOUNCED_MAX) + 1)
         .fetch_all(db)
         .await
         .map_err(doing("reading what is announced"))?;

@@ -256,7 +256,7 @@ pub(super) fn announced(
     (from, to): (Timestamp, Timestamp),
 ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
     let mut bind = Bind::default();
-    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX));
+    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX) + 1);
     let one = |row: &Row| {
         let id = DeletionId(row.try_get(0).map_err(store(DOING))?);
         let scope: &str = row.try_get(1).map_err(store(DOING))?;
