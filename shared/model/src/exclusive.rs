@@ -21,6 +21,21 @@ mod tests;
 /// Longest text of it, in characters.
 pub const EXCLUSIVE_MAX: usize = 256;
 
+/// Not a text that a resource may state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to {EXCLUSIVE_MAX} characters, such as machine/storage07")]
+pub struct NoPlace;
+
+/// The text, if a resource may state it.
+///
+/// # Errors
+/// If it is empty or too long, or holds what is no plain text.
+pub fn place(text: String) -> Result<String, NoPlace> {
+    let plain = text.trim() == text && !text.chars().any(char::is_control);
+    let fits = plain && (1..=EXCLUSIVE_MAX).contains(&text.chars().count());
+    if fits { Ok(text) } else { Err(NoPlace) }
+}
+
 /// The resource that was registered for it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
