@@ -43,7 +43,7 @@ pub struct Holder {
     pub resource: ResourceId,
     /// Whether it is in the inventory.
     pub presence: Presence,
-    /// How far its deletion is, if it has a live record.
+    /// How far its deletion is: its live record, or the one by which it was recycled, until that is archived.
     pub leaving: Option<Leaving>,
 }
 
@@ -61,7 +61,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// Of a live record, of which there is a receipt or not.
+    /// Of a record of which there is a receipt or not.
     pub fn of(deletion: &Deletion, receipt: bool) -> Self {
         let over = |stage: Stage| {
             let job = deletion.jobs.iter().find(|job| job.kind == JobKind::Stage(stage));
@@ -163,7 +163,7 @@ fn lacks(holder: &Holder) -> Option<Lacks> {
         (Presence::Registered, None) => Some(Lacks::Record),
         (Presence::Registered, Some(_)) => Some(Lacks::Hard),
         (Presence::Tombstone, None) => Some(Lacks::Proof),
-        // Its name was given free by the end of its deletion.
+        // Its record was archived, and what was purged is archived with its receipt only.
         (Presence::Recycled, None) => None,
         (Presence::Tombstone | Presence::Recycled, Some(leaving)) => {
             let Leaving { deletion: _, purged, may_remain, receipt } = *leaving;
