@@ -16,7 +16,7 @@ use chrono::NaiveTime;
 use chrono_tz::Tz;
 use sexton_ledger::{Found, Ledger, LedgerError, Noted};
 use sexton_model::Timestamp;
-use sexton_model::alarm::{Alarm, Rules, hold};
+use sexton_model::alarm::{Alarm, BackOff, Rules, hold};
 use sexton_model::digest::Daily;
 
 use crate::hindrance::Hindrance;
@@ -36,6 +36,10 @@ pub use section::AlarmsSection;
 
 /// Longest wait for one answer of the job table: then it counts as one that cannot be reached.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// How often a process ticks: whoever is called hears of it within seconds.
+const EVERY: Duration = Duration::from_secs(5);
+/// How often somebody looks for alarms unless configured, in milliseconds.
+const ROUND_MS: u64 = 30_000;
 /// What a process says of itself is said again so often while it holds: well before nobody believes it any more.
 const OWN_EVERY: Duration = Duration::from_secs(60);
 
@@ -56,6 +60,10 @@ pub struct Options {
     pub round_ms: u64,
     /// How long the job table has to be out of reach before that is told.
     pub outage: Duration,
+    /// How long the first answer of a tick may take before the job table counts as out of reach.
+    pub answer: Duration,
+    /// How long a route that has failed is left alone.
+    pub back_off: BackOff,
 }
 
 impl Default for Options {
@@ -65,9 +73,11 @@ impl Default for Options {
             daily: Daily { at: NaiveTime::from_hms_opt(8, 0, 0).unwrap_or_default(), zone: Tz::UTC },
             rules: Rules::default(),
             name: "coordinator".to_owned(),
-            every: Duration::from_secs(5),
-            round_ms: 30_000,
+            every: EVERY,
+            round_ms: ROUND_MS,
             outage: Duration::from_secs(60),
+            answer: ANSWER_MAX,
+            back_off: BackOff::default(),
         }
     }
 }
@@ -83,7 +93,7 @@ impl std::fmt::Debug for Options {
 #[derive(Debug, Default)]
 struct Said {
     at: Option<Instant>,
-    holds: bool,
+    holds: BTreeSet<String>,
 }
 
 /// See the module.
@@ -142,7 +152,8 @@ impl Alarmer {
     /// The first error of the job table.
     pub async fn tick(&self, ledger: &dyn Ledger, hindrances: &[Hindrance]) -> Result<(), LedgerError> {
         // Writes, so that a job table which only answers readers does not count as one that is there.
-        let begun = answered(ledger.begin_alarm_round(self.options.round_ms)).await;
+        let begin = ledger.begin_alarm_round(self.options.round_ms);
+        let begun = answered_within(self.options.answer, begin).await;
         self.note_outage(begun.as_ref().err()).await;
         let looked = match begun? {
             Some(since) => self.look(ledger, since).await,
@@ -165,16 +176,16 @@ impl Alarmer {
     /// What holds of this process alone.
     async fn say(&self, ledger: &dyn Ledger, hindrances: &[Hindrance]) -> Result<(), LedgerError> {
         let hold: Vec<Alarm> = hindrances.iter().filter_map(|why| self.own(why)).collect();
+        let holds: BTreeSet<String> = hold.iter().map(Alarm::key).collect();
         {
             let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
             let lately = said.at.is_some_and(|at| at.elapsed() < OWN_EVERY);
             // What it said before a restart is not known, so the first tick says it in any case.
-            let same = said.at.is_some() && said.holds != hold.is_empty();
+            let same = said.at.is_some() && said.holds == holds;
             if same && (lately || hold.is_empty()) {
                 return Ok(());
             }
         }
-        let holds = !hold.is_empty();
         let since = answered(ledger.facts()).await?.now;
         let found = Found { owner: self.options.name.clone(), since, hold };
         log(&answered(ledger.note_alarms(found)).await?);
@@ -189,6 +200,7 @@ impl Alarmer {
             Hindrance::Review => None,
             // Orders are given all the same; the log and `sexton health` say so.
             Hindrance::Checkpoints { .. } => None,
+            Hindrance::Calendar { why } => Some(hold::calendar(&self.options.name, why)),
         }
     }
 }
@@ -197,7 +209,14 @@ impl Alarmer {
 pub(crate) async fn answered<T>(
     asked: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<T, LedgerError> {
-    match tokio::time::timeout(ANSWER_MAX, asked).await {
+    answered_within(ANSWER_MAX, asked).await
+}
+
+async fn answered_within<T>(
+    most: Duration,
+    asked: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, LedgerError> {
+    match tokio::time::timeout(most, asked).await {
         Ok(answer) => answer,
         Err(late) => Err(LedgerError::Store { doing: "waiting for an answer", source: Box::new(late) }),
     }

@@ -173,10 +173,8 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     let ceilings = api.engine.ledger.ceilings().await?;
     let unserved = api.plans.unserved(api.engine.known());
     let batches = batches::waiting(&api, &asker).await?;
-    let mut one_shots = api.engine.ledger.one_shots().await?;
-    // Of which scope a record is stands in it.
-    one_shots.retain(|_| asker.extent().is_everywhere());
-    let said = (&ceilings, batches, one_shots);
+    let broken_glass = overrides::broken_glass(&api, &asker).await?;
+    let said = (&ceilings, batches, broken_glass);
     let healthy = api.engine.ledger.healthy().await?;
     let mut info = views::health(&facts, health, said, &healthy, unserved, &api.engine, &instances);
     info.alarms = alarms::summary(&api, &asker).await?;

@@ -29,6 +29,7 @@ use crate::witness::Witness;
 
 mod admit;
 mod asides;
+mod calendar;
 mod canaries;
 mod drills;
 mod publish;
@@ -91,6 +92,7 @@ pub struct Engine {
     alarmer: Alarmer,
     canaries: Option<Canaries>,
     surveys: surveys::BegunHere,
+    calendar: Option<Arc<hours::Calendar>>,
     /// Records whose purge has ended: their receipts are due.
     pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
@@ -120,6 +122,7 @@ impl Engine {
             alarmer: Alarmer::default(),
             canaries: None,
             surveys: surveys::BegunHere::default(),
+            calendar: None,
             receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
             batches: OnceLock::new(),
@@ -159,6 +162,11 @@ impl Engine {
         &self.alarmer
     }
 
+    /// Read this calendar of holidays again when it has changed.
+    pub fn with_calendar(self, calendar: Option<hours::Calendar>) -> Self {
+        Self { calendar: calendar.map(Arc::new), ..self }
+    }
+
     /// Look for alarms, and tell what is to be told.
     ///
     /// # Errors
@@ -186,19 +194,6 @@ impl Engine {
                 let key = self.known().any(|known| *known == instance);
                 tracing::warn!(%instance, last_pulse = last, waiting = state.waiting, key, "jobs wait for a consumer");
             }
-        }
-        Ok(())
-    }
-
-    /// Say in the log that no holiday is known of any more, if so.
-    ///
-    /// # Errors
-    /// If the ledger's clock cannot be read; the next tick tries again.
-    pub async fn warn_of_the_calendar(&self) -> Result<(), LedgerError> {
-        let Some(windows) = &self.ledger.policy().windows else { return Ok(()) };
-        let facts = self.ledger.facts().await?;
-        if let Some(why) = hours::outlived(windows, facts.now).filter(|_| !facts.day.is_rehearsal()) {
-            tracing::warn!("{why}");
         }
         Ok(())
     }
@@ -266,7 +261,9 @@ impl Engine {
         let witness = self.witness.stale().map(|stale| Hindrance::Witness { stale });
         let trouble = self.attester.as_ref().and_then(Attester::trouble);
         let checkpoints = trouble.map(|why| Hindrance::Checkpoints { why });
-        review.into_iter().chain(witness).chain(checkpoints).collect()
+        let broken = self.calendar.as_ref().and_then(|calendar| calendar.broken());
+        let calendar = broken.map(|why| Hindrance::Calendar { why });
+        review.into_iter().chain(witness).chain(checkpoints).chain(calendar).collect()
     }
 
     /// Say in the log why nothing is ordered, or signed, if so.

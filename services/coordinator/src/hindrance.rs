@@ -1,4 +1,5 @@
-//! What keeps a coordinator from ordering anything, or from signing the audit trail, although everything answers.
+//! What keeps a coordinator from ordering anything, from signing the audit trail, or from going by the calendar that it was
+//! given, although everything answers.
 //!
 //! It is ready all the same: it takes messages and answers requests, and the request that ends a review has to reach
 //! it. So this is told by the log, `sexton health` and a metric of its own, and not by readiness.
@@ -20,11 +21,16 @@ pub enum Hindrance {
         /// Why.
         why: String,
     },
+    /// The calendar of holidays was changed, and cannot be used. Orders are given all the same, by the one before it.
+    Calendar {
+        /// Why.
+        why: String,
+    },
 }
 
 impl Hindrance {
     /// The labels of all reasons.
-    pub const LABELS: [&str; 3] = ["review", "witness", "checkpoints"];
+    pub const LABELS: [&str; 4] = ["review", "witness", "checkpoints", "calendar"];
 
     /// What the metric calls it.
     pub fn label(&self) -> &'static str {
@@ -32,6 +38,7 @@ impl Hindrance {
             Self::Review => Self::LABELS[0],
             Self::Witness { .. } => Self::LABELS[1],
             Self::Checkpoints { .. } => Self::LABELS[2],
+            Self::Calendar { .. } => Self::LABELS[3],
         }
     }
 
@@ -40,6 +47,7 @@ impl Hindrance {
         match self {
             Self::Review | Self::Witness { .. } => "nothing is ordered",
             Self::Checkpoints { .. } => "nothing more is signed of the audit trail",
+            Self::Calendar { .. } => "the holidays that were read before still count",
         }
     }
 }
@@ -54,7 +62,7 @@ impl fmt::Display for Hindrance {
                 let seconds = stale.as_secs();
                 write!(f, "the witness could not be kept for {seconds} s: is its disk full?")
             }
-            Self::Checkpoints { why } => f.write_str(why),
+            Self::Checkpoints { why } | Self::Calendar { why } => f.write_str(why),
         }
     }
 }

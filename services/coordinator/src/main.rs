@@ -14,7 +14,7 @@ use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Alarmer, Archiver, Canaries, Engine, Options, Witness, policy};
+use sexton_coordinator::{Alarmer, Archiver, Canaries, Engine, Options, Witness, hours, policy};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::time::Day;
@@ -129,6 +129,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let now = Timestamp::from(SystemTime::now());
     let policy = policy::read(config, now)?;
     policy::tell(&policy, day, config, now);
+    let calendar = hours::Calendar::of(config)?;
     let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
@@ -157,7 +158,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         witness,
     });
     let engine = engine.signing(Some(attester)).archiving(archiver).alarming(alarmer);
-    let engine = Arc::new(engine.with_canaries(Some(canaries)));
+    let engine = Arc::new(engine.with_canaries(Some(canaries)).with_calendar(calendar));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));

@@ -219,8 +219,8 @@ async fn warn(engine: Arc<Engine>, shutdown: CancellationToken) {
         if let Err(error) = engine.warn_of_the_missing().await {
             complain("nobody knows who is missing", &error);
         }
-        if let Err(error) = engine.warn_of_the_calendar().await {
-            complain("nobody knows whether the calendar of holidays is over", &error);
+        if let Err(error) = engine.tend_calendar().await {
+            complain("nobody knows whether the calendar of holidays has changed, or is over", &error);
         }
     }
 }

@@ -1,4 +1,5 @@
 //! How a coordinator is doing: whether it can work, and what it has counted, for whoever watches it.
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,7 +8,8 @@ use async_trait::async_trait;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, Meter};
 use sexton_bus::Bus;
-use sexton_ledger::Health;
+use sexton_ledger::{ALARMS_PAGE, AlarmFilter, Health, Ledger, LedgerError};
+use sexton_model::alarm::AlarmKind;
 use sexton_model::job::StateName;
 use sexton_service::Watched;
 
@@ -61,7 +63,14 @@ pub struct Condition {
 
 /// What the job table last said.
 #[derive(Debug, Default)]
-struct Figures(Mutex<Option<(Instant, Health)>>);
+struct Figures(Mutex<Option<(Instant, Figure)>>);
+
+#[derive(Debug)]
+struct Figure {
+    health: Health,
+    /// Alarms that are open.
+    alarms: BTreeMap<AlarmKind, u64>,
+}
 
 impl Figures {
     fn fresh(&self) -> bool {
@@ -69,13 +78,17 @@ impl Figures {
         held.as_ref().is_some_and(|(at, _)| at.elapsed() < FIGURES_EVERY)
     }
 
-    fn set(&self, health: Option<Health>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = health.map(|h| (Instant::now(), h));
+    fn set(&self, figure: Option<Figure>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = figure.map(|f| (Instant::now(), f));
     }
 
     fn show(&self, show: impl FnOnce(&Health)) {
-        if let Some((_, health)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            show(health);
+        self.show_all(|figure| show(&figure.health));
+    }
+
+    fn show_all(&self, show: impl FnOnce(&Figure)) {
+        if let Some((_, figure)) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            show(figure);
         }
     }
 }
@@ -122,9 +135,20 @@ impl Watched for Condition {
     async fn about_to_be_read(&self) {
         if !self.figures.fresh() {
             // Figures of a job table that does not answer are missing rather than old.
-            self.figures.set(self.engine.ledger.health().await.ok());
+            self.figures.set(figure(&*self.engine.ledger).await.ok());
         }
     }
+}
+
+async fn figure(ledger: &dyn Ledger) -> Result<Figure, LedgerError> {
+    let health = ledger.health().await?;
+    // No more are ever open than one page has.
+    let open = ledger.alarms(AlarmFilter { ended: false, before: None, limit: ALARMS_PAGE }).await?;
+    let mut alarms = AlarmKind::ALL.map(|kind| (kind, 0)).into_iter().collect::<BTreeMap<_, _>>();
+    for view in open.items {
+        *alarms.entry(view.standing.alarm.kind).or_default() += 1;
+    }
+    Ok(Figure { health, alarms })
 }
 
 fn show_counters(meter: &Meter, engine: &Arc<Engine>) {
@@ -187,7 +211,7 @@ fn show_hindrances(meter: &Meter, engine: &Arc<Engine>) {
         .u64_observable_gauge("sexton.coordinator.hindered")
         .with_description(
             "1 if nothing is ordered for this reason: review (sexton review), witness (it cannot be kept); \
-             or nothing more signed of the audit trail: checkpoints (sexton health says why)",
+             nothing more signed of the audit trail: checkpoints; or older holidays count: calendar (sexton health says why)",
         )
         .with_callback(move |gauge| {
             let Some(engine) = engine.upgrade() else { return };
@@ -257,5 +281,17 @@ fn show_figures(meter: &Meter, figures: &Arc<Figures>) {
         .u64_observable_gauge("sexton.pauses")
         .with_description("Pauses in force")
         .with_callback(move |gauge| of.show(|health| gauge.observe(health.pauses.len() as u64, &[])))
+        .build();
+    let of = figures.clone();
+    meter
+        .u64_observable_gauge("sexton.alarms")
+        .with_description("Alarms that are open, by kind; sexton alarms says what they are about")
+        .with_callback(move |gauge| {
+            of.show_all(|figure| {
+                for (kind, open) in &figure.alarms {
+                    gauge.observe(*open, &[KeyValue::new("kind", kind.word())]);
+                }
+            });
+        })
         .build();
 }

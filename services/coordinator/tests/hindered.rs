@@ -125,6 +125,25 @@ async fn under_review_it_is_ready_and_says_what_is_hindered() {
     stop.cancel();
 }
 
+#[tokio::test]
+async fn open_alarms_are_counted_by_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus: Arc<dyn Bus> = Arc::new(Local::new());
+    let engine = engine(folder.path(), bus.clone(), Arc::new(Instant::now)).await;
+    let stop = CancellationToken::new();
+    let health = health(&engine, bus, &stop).await;
+    engine.checkpoint().await.unwrap();
+    let mut later = engine.ledger.known();
+    later.mark.number += 1;
+    engine.ledger.confront(&later).await.unwrap().unwrap();
+    engine.alarm().await.unwrap();
+    let metrics = get(health.address().unwrap(), "/metrics").await;
+    for line in ["sexton_alarms{kind=\"review\"} 1", "sexton_alarms{kind=\"frozen_batch\"} 0"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    stop.cancel();
+}
+
 /// A record of `name`, due at once, and the event that claims its first job.
 async fn due(engine: &Engine, plans: &Plans, name: &str) -> Intent {
     let resource = serde_json::from_value(json!({

@@ -7,7 +7,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
 use sexton_model::resource::{Criticality, Identity, Resource};
-use sexton_model::{ResourceId, Scope};
+use sexton_model::{ResourceId, Scope, exclusive};
 
 use crate::output::short;
 
@@ -81,7 +81,7 @@ pub fn resource(json: &[u8]) -> Result<Resource, String> {
 
 /// The columns that every inventory has, and those that it may have.
 const NEEDED: [&str; 3] = ["id", "scope", "criticality"];
-const OPTIONAL: [&str; 2] = ["priority", "protected"];
+const OPTIONAL: [&str; 3] = ["priority", "protected", "exclusive"];
 /// How the other columns begin, of which there may be any number; behind `attributes.` there is JSON.
 const PREFIXES: [&str; 3] = ["identity.", "instances.", "attributes."];
 
@@ -95,6 +95,8 @@ struct Row {
     priority: Option<String>,
     #[serde(default)]
     protected: Option<String>,
+    #[serde(default)]
+    exclusive: Option<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, String>,
 }
@@ -147,13 +149,15 @@ fn columns(headers: &csv::StringRecord) -> anyhow::Result<()> {
         wrong.truncate(WRONG_SHOWN_MAX);
         wrong.push(format!("and {more} more"));
     }
+    let [rest @ .., last] = OPTIONAL;
+    let optional = format!("{} and {last}", rest.join(", "));
     anyhow::ensure!(
         wrong.is_empty(),
         "the first line: {}; known are {}, {} (which may be left out), identity.ATTRIBUTE, instances.SUBSYSTEM and \
          attributes.SUBSYSTEM",
         wrong.join(", "),
         NEEDED.join(", "),
-        OPTIONAL.join(" and "),
+        optional,
     );
     Ok(())
 }
@@ -194,6 +198,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         Some("true" | "yes" | "1") => true,
         Some(text) => return Err(format!("protected {text:?}: expected true or false")),
     };
+    let stated = row.exclusive.filter(|place| !place.is_empty()).map(exclusive::place);
     Ok(Resource {
         id: row.id.parse::<ResourceId>().map_err(|e| e.to_string())?,
         scope: row.scope.parse::<Scope>().map_err(|e| e.to_string())?,
@@ -201,7 +206,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         criticality,
         priority,
         groups: Vec::new(),
-        exclusive: None,
+        exclusive: stated.transpose().map_err(|e| format!("exclusive: {e}"))?,
         instances,
         protected,
         attributes,
@@ -260,6 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_at_a_time_is_registered_for_has_a_column() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inventory.csv");
+        let text = format!(
+            "id,scope,criticality,identity.key,exclusive\nmembership/a,storage,credential,k1,machine/storage07\n\
+             vm/b,acme,irreplaceable,u1,\nvm/c,acme,irreplaceable,u2,{}\n",
+            "x".repeat(257)
+        );
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> =
+            read(&file).unwrap().into_iter().map(|line| line.resource.map(|r| r.exclusive)).collect();
+        assert_eq!(found[..2], [Ok(Some("machine/storage07".to_owned())), Ok(None)]);
+        assert!(found[2].as_ref().unwrap_err().starts_with("exclusive: expected "), "{:?}", found[2]);
+    }
+
+    #[test]
     fn a_wrong_column_is_named_with_those_that_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("inventory.csv");
@@ -268,7 +289,7 @@ mod tests {
             format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
         };
         let known =
-            "known are id, scope, criticality, priority and protected (which may be left out), identity.";
+            "known are id, scope, criticality, priority, protected and exclusive (which may be left out), identity.";
         for (header, parts) in [
             (
                 "id,scpoe,criticality,identity.uuid",

@@ -17,7 +17,7 @@ use sexton_consumer::{Metrics, program};
 use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
-use sexton_coordinator::{Alarmer, Canaries, Witness, policy};
+use sexton_coordinator::{Alarmer, Canaries, Witness, hours, policy};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Options};
 use sexton_model::time::Day;
@@ -56,6 +56,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let alarms: AlarmsSection = config.section("alarms")?;
     let now = Timestamp::from(SystemTime::now());
     let policy = policy::read(&config, now)?;
+    let calendar = hours::Calendar::of(&config)?;
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = Arc::new(plans.load(&config, day.is_rehearsal())?);
@@ -93,7 +94,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
         (ledger, witness),
-        Kept { attester: Some(attester), archiver, alarmer, canaries: Some(canaries) },
+        Kept { attester: Some(attester), archiver, alarmer, canaries: Some(canaries), calendar },
         &instances,
         credit.unpacked,
         Duration::from_secs(1),

@@ -450,6 +450,9 @@ fn hours(windows: &WindowsInfo) -> String {
         (None, Some(last)) => text += &format!("; holidays are known until {last}"),
         (None, None) => text += "; no holidays are known",
     }
+    if let Some(why) = &windows.broken {
+        text += &format!("\nTHE CALENDAR OF HOLIDAYS CANNOT BE USED, so what was read before still counts: {why}");
+    }
     text + "\n"
 }
 

@@ -14,9 +14,10 @@ use sexton_model::canary::Canary;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
 use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::outlook::Foresight;
 use sexton_model::preview::StagePreview;
 use sexton_model::resource::{Identity, Presence, Resource};
-use sexton_model::time::Day;
+use sexton_model::undo::undo;
 use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
 
 use crate::alarms::AlarmsInfo;
@@ -140,17 +141,17 @@ pub struct Created {
 }
 
 impl Created {
-    /// The answer to whoever made the record `d`, as far as one can say at `now`.
-    pub fn of(d: &Deletion, ceilings: &Ceilings, day: Day, now: Timestamp) -> Self {
-        let estimates = outlook::estimates(d, day, now);
+    /// The answer to whoever made the record `d`, as far as one can say.
+    pub fn of(d: &Deletion, ceilings: &Ceilings, by: &Foresight<'_>) -> Self {
+        let estimates = outlook::estimates(d, by);
         let due = |stage| estimates.get(&stage).map(|estimate| estimate.at);
-        let late = outlook::late(d, day, now).iter().map(ToString::to_string).collect();
+        let late = outlook::late(d, by).iter().map(ToString::to_string).collect();
         let ceiling = ceilings.limits(&d.record.resource.scope);
         Self {
             deletion: d.id,
             soft_at: due(Stage::Soft),
             purge_at: due(Stage::Purge),
-            cancel_until: due(Stage::Hard),
+            cancel_until: undo(d, by.day, by.now).until,
             late,
             ceiling,
             crowd: None,
@@ -497,6 +498,9 @@ pub struct WindowsInfo {
     /// Set if that has passed: what is to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlived: Option<String>,
+    /// Set if the calendar was changed and cannot be used, so that the one before it still counts: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// How it is going.

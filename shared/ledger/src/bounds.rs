@@ -24,5 +24,5 @@ pub(crate) fn within(what: &'static str, found: usize, most: usize) -> Result<()
 }
 
 /// Most announcements that are read to foretell a crowd, each time a record is made: more than most budgets let begin in a
-/// day. With larger ones a crowd is not always foretold, and held all the same.
+/// day. Of more than that it is said that there are more; a crowd is held all the same.
 pub const ANNOUNCED_MAX: u32 = 2_000;

@@ -26,6 +26,7 @@ mod healthy;
 mod keys;
 mod known;
 mod limits;
+mod policy;
 pub mod postgres;
 mod receipts;
 mod recent;
@@ -53,6 +54,7 @@ use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
@@ -202,8 +204,12 @@ pub trait Ledger:
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
-    /// The policy that it decides by.
-    fn policy(&self) -> &Policy;
+    /// The policy that it decides by now.
+    fn policy(&self) -> Arc<Policy>;
+
+    /// Go by these working hours from now on: this process alone, and all of its handles. What they hold is looked at
+    /// again when the older ones would have opened, or within a day.
+    fn keep_hours(&self, windows: Windows);
 
     /// Decide a batch of at most [`RUN_MAX`] intents; results in its order.
     ///
@@ -287,7 +293,7 @@ pub trait Ledger:
     async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError>;
 
     /// Announcements of one kind that are due then and have not begun, by their record, scope and moment: at most
-    /// [`ANNOUNCED_MAX`] of them.
+    /// [`ANNOUNCED_MAX`] of them, and one more for whoever has to know that there are more.
     async fn announced(
         &self,
         kind: &Kind,

@@ -23,7 +23,7 @@ pub mod telling;
 
 pub use hold::{Facts, Moment, Rules, of_deletion};
 pub use notice::Notice;
-pub use telling::{Change, Phase, Telling, compare, due, due_once};
+pub use telling::{BackOff, Change, Phase, Telling, compare, due, due_once};
 
 /// More than so many alarms of one kind in one scope are told as one: whoever is called by a hundred reads none.
 pub const TOGETHER: usize = 20;
@@ -96,13 +96,15 @@ pub enum AlarmKind {
     FrozenBatch,
     /// A job has been parked for more than a day.
     Parked,
+    /// A coordinator cannot read its calendar of holidays, and goes by what it has read before.
+    Calendar,
     /// More alarms hold than are kept.
     TooMany,
 }
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -116,6 +118,7 @@ impl AlarmKind {
         Self::BrokenGlass,
         Self::FrozenBatch,
         Self::Parked,
+        Self::Calendar,
         Self::TooMany,
     ];
 
@@ -135,6 +138,7 @@ impl AlarmKind {
             Self::BrokenGlass => "broken_glass",
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
+            Self::Calendar => "calendar",
             Self::TooMany => "too_many",
         }
     }
@@ -155,7 +159,8 @@ impl AlarmKind {
             | Self::Drill
             | Self::BrokenGlass
             | Self::FrozenBatch
-            | Self::Parked => Severity::Warning,
+            | Self::Parked
+            | Self::Calendar => Severity::Warning,
         }
     }
 
@@ -175,6 +180,7 @@ impl AlarmKind {
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
+            Self::Calendar => "coordinators cannot read their calendar",
             Self::TooMany => "kinds of alarm are too many",
         }
     }

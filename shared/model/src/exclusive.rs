@@ -21,6 +21,21 @@ mod tests;
 /// Longest text of it, in characters.
 pub const EXCLUSIVE_MAX: usize = 256;
 
+/// Not a text that a resource may state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 1 to {EXCLUSIVE_MAX} characters, such as machine/storage07")]
+pub struct NoPlace;
+
+/// The text, if a resource may state it.
+///
+/// # Errors
+/// If it is empty or too long, or holds what is no plain text.
+pub fn place(text: String) -> Result<String, NoPlace> {
+    let plain = text.trim() == text && !text.chars().any(char::is_control);
+    let fits = plain && (1..=EXCLUSIVE_MAX).contains(&text.chars().count());
+    if fits { Ok(text) } else { Err(NoPlace) }
+}
+
 /// The resource that was registered for it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -28,7 +43,7 @@ pub struct Holder {
     pub resource: ResourceId,
     /// Whether it is in the inventory.
     pub presence: Presence,
-    /// How far its deletion is, if it has a live record.
+    /// How far its deletion is: its live record, or the one by which it was recycled, until that is archived.
     pub leaving: Option<Leaving>,
 }
 
@@ -46,7 +61,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// Of a live record, of which there is a receipt or not.
+    /// Of a record of which there is a receipt or not.
     pub fn of(deletion: &Deletion, receipt: bool) -> Self {
         let over = |stage: Stage| {
             let job = deletion.jobs.iter().find(|job| job.kind == JobKind::Stage(stage));
@@ -148,7 +163,7 @@ fn lacks(holder: &Holder) -> Option<Lacks> {
         (Presence::Registered, None) => Some(Lacks::Record),
         (Presence::Registered, Some(_)) => Some(Lacks::Hard),
         (Presence::Tombstone, None) => Some(Lacks::Proof),
-        // Its name was given free by the end of its deletion.
+        // Its record was archived, and what was purged is archived with its receipt only.
         (Presence::Recycled, None) => None,
         (Presence::Tombstone | Presence::Recycled, Some(leaving)) => {
             let Leaving { deletion: _, purged, may_remain, receipt } = *leaving;

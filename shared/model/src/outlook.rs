@@ -3,22 +3,50 @@ use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 
+use crate::belts::window::{Windows, bound};
 use crate::deletion::Deletion;
 use crate::job::{JobState, Stage};
 use crate::time::{Day, Timestamp, add_days};
 
-/// When a stage is due, as far as one can say.
+/// By what one foretells.
+#[derive(Debug, Clone, Copy)]
+pub struct Foresight<'a> {
+    /// What a day is.
+    pub day: Day,
+    /// The hours in which stages past the end of cancel begin, as they are now; none if they begin whenever they are due. A
+    /// rehearsal has none, whatever stands here.
+    pub hours: Option<&'a Windows>,
+    /// When one looks.
+    pub now: Timestamp,
+}
+
+impl<'a> Foresight<'a> {
+    /// When stages are due, whatever the hours.
+    pub fn of_dates(day: Day, now: Timestamp) -> Self {
+        Self { day, hours: None, now }
+    }
+
+    /// When what is due at `due` may begin, if the hours keep it from beginning then.
+    fn opening(&self, due: Timestamp) -> Option<Timestamp> {
+        let hours: &'a Windows = self.hours.filter(|_| !self.day.is_rehearsal())?;
+        let due = due.max(self.now);
+        (!hours.open(due)).then(|| hours.next_opening(due))
+    }
+}
+
+/// When a stage is due, and may begin, as far as one can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// The moment; never later than it will be in the end.
+    /// The moment; never later than it will be in the end, as long as the hours stay as they are.
     pub at: Timestamp,
-    /// Whether it can still move: what comes before it is not over.
+    /// Whether it can still move: what comes before it is not over, or it waits for hours, which may be changed.
     pub can_move: bool,
 }
 
-/// When each stage is due as far as one can say at `now`: from its job, or counted on from its predecessor's estimate.
-/// A stage that is due and not over yet ends now at the earliest.
-pub fn estimates(d: &Deletion, day: Day, now: Timestamp) -> BTreeMap<Stage, Estimate> {
+/// When each stage is due as far as one can say: from its job, or counted on from its predecessor's estimate; and if it is
+/// not to begin then, when the hours let it. A stage that is due and not over yet ends now at the earliest.
+pub fn estimates(d: &Deletion, by: &Foresight<'_>) -> BTreeMap<Stage, Estimate> {
+    let Foresight { day, now, .. } = *by;
     let mut estimates = BTreeMap::new();
     let mut before: Option<Timestamp> = None;
     for stage in Stage::ALL {
@@ -32,6 +60,11 @@ pub fn estimates(d: &Deletion, day: Day, now: Timestamp) -> BTreeMap<Stage, Esti
             (Some(at), _) => Estimate { at, can_move: false },
             (None, Some(before)) => Estimate { at: d.due_after(stage, before, day), can_move: true },
             (None, None) => Estimate { at: d.date_of(stage, day), can_move: true },
+        };
+        let waits = d.stage_job(stage).is_some_and(|job| bound(stage, job));
+        let estimate = match by.opening(estimate.at).filter(|_| waits) {
+            Some(at) => Estimate { at, can_move: true },
+            None => estimate,
         };
         estimates.insert(stage, estimate);
         before = Some(ended.unwrap_or(estimate.at.max(now)));
@@ -65,9 +98,9 @@ pub enum Late {
     },
 }
 
-/// What was asked for with the record `d` and cannot be met, as far as one can say at `now`.
-pub fn late(d: &Deletion, day: Day, now: Timestamp) -> Vec<Late> {
-    let estimates = estimates(d, day, now);
+/// What was asked for with the record `d` and cannot be met, as far as one can say.
+pub fn late(d: &Deletion, by: &Foresight<'_>) -> Vec<Late> {
+    let (estimates, day) = (estimates(d, by), by.day);
     let due = |stage: Stage| estimates.get(&stage).map(|estimate| estimate.at);
     let offset = |stage: Stage| d.plan.stage(stage).offset_days;
     let record = &d.record;
@@ -140,7 +173,7 @@ mod tests {
     #[test]
     fn each_stage_counts_on_from_the_one_before() {
         let d = record("2026-12-01", None);
-        let dates = |now: &str| estimates(&d, Day::Calendar, start(now)).into_values().collect::<Vec<_>>();
+        let dates = |now: &str| estimates(&d, &Foresight::of_dates(Day::Calendar, start(now))).into_values().collect::<Vec<_>>();
         let on = |date: &str, can_move| Estimate { at: start(date), can_move };
         let planned = [
             on("2026-12-05", false),
@@ -155,9 +188,65 @@ mod tests {
         assert_eq!(late[1], on("2026-12-12", true), "an announcement that is late shortens no notice");
     }
 
+    /// Of an afternoon's hour each Wednesday.
+    fn wednesdays(zone: &str) -> Windows {
+        let text = format!(r#"{{ "zone": "{zone}", "days": ["wed"], "from": "14:00", "to": "15:00" }}"#);
+        let written: crate::belts::window::Written = serde_json::from_str(&text).unwrap();
+        written.windows().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_begins_in_working_hours_only_is_foretold_for_them() {
+        let d = record("2026-12-01", Some("2026-12-18"));
+        let hours = wednesdays("Europe/Berlin");
+        let now = start("2026-12-01");
+        let by = Foresight { day: Day::Calendar, hours: Some(&hours), now };
+        let at_two = |date: &str| start(date).plus_ms(14 * 3_600_000);
+        let found: Vec<Estimate> = estimates(&d, &by).into_values().collect();
+        let on = |at, can_move| Estimate { at, can_move };
+        assert_eq!(found[..2], [on(start("2026-12-05"), false), on(start("2026-12-10"), true)], "not bound");
+        assert_eq!(found[2], on(at_two("2026-12-16"), true), "the 13th is a Sunday");
+        // Five days after the hour at which hard begins, and so a Wednesday later again.
+        assert_eq!(found[3], on(at_two("2026-12-23"), true));
+        let Some(Late::GoneBy { purge, .. }) = late(&d, &by).pop() else { panic!("it is met without hours only") };
+        assert_eq!(purge, at_two("2026-12-23"));
+        assert_eq!(late(&d, &Foresight::of_dates(Day::Calendar, now)), []);
+        // In a rehearsal there are no hours.
+        let rehearsal = Day::Rehearsal { length_ms: 1000 };
+        let (with, without) =
+            (Foresight { day: rehearsal, ..by }, Foresight::of_dates(rehearsal, now));
+        assert_eq!(estimates(&d, &with), estimates(&d, &without));
+    }
+
+    #[test]
+    fn what_is_due_and_waits_for_hours_says_when_it_may_begin() {
+        let mut d = record("2026-12-01", None);
+        let due_at = start("2026-12-13");
+        let hours = wednesdays("UTC");
+        let at = |d: &Deletion, now| {
+            let by = Foresight { day: Day::Calendar, hours: Some(&hours), now };
+            estimates(d, &by).get(&Stage::Hard).copied().unwrap()
+        };
+        let set = |d: &mut Deletion, state| {
+            d.jobs.iter_mut().find(|job| job.kind == crate::job::JobKind::Stage(Stage::Hard)).unwrap().state = state;
+        };
+        set(&mut d, JobState::Scheduled { due_at: Some(due_at) });
+        let opens = hours.next_opening(due_at);
+        assert_eq!(at(&d, due_at), Estimate { at: opens, can_move: true });
+        assert_eq!(at(&d, opens), Estimate { at: due_at, can_move: false }, "it is open, and was due before");
+        let closed = opens.plus_ms(3 * 3_600_000);
+        assert_eq!(at(&d, closed), Estimate { at: hours.next_opening(closed), can_move: true });
+        // What has begun goes on.
+        set(&mut d, JobState::Parked { reason: "look".into() });
+        let dates = Foresight::of_dates(Day::Calendar, closed);
+        assert_eq!(at(&d, closed), estimates(&d, &dates)[&Stage::Hard]);
+    }
+
     #[test]
     fn what_cannot_be_met_is_said() {
-        let said = |made_on: &str, gone_by| late(&record(made_on, gone_by), Day::Calendar, start(made_on));
+        let said = |made_on: &str, gone_by| {
+            late(&record(made_on, gone_by), &Foresight::of_dates(Day::Calendar, start(made_on)))
+        };
         assert_eq!(said("2026-12-01", None), []);
         assert_eq!(said("2026-12-05", None), [], "announced on the last day");
         let soft = start("2026-12-11");

@@ -5,14 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::belts::budget::Standing;
 use crate::belts::healthy::Healthy;
 use crate::belts::redundancy::Groups;
-use crate::belts::window::bound;
 use crate::belts::{InForce, Policy, blocker};
 use crate::catalogue::Nature;
 use crate::decide::{Capacity, Context};
 use crate::deletion::Deletion;
 use crate::id::{Fence, Instance};
 use crate::job::{Blocker, Job, Stage};
-use crate::outlook::estimates;
+use crate::outlook::{Foresight, estimates};
 use crate::plan::Performer;
 use crate::time::{Day, Timestamp};
 
@@ -50,7 +49,7 @@ pub fn preview(
     day: Day,
     now: Timestamp,
 ) -> Vec<StagePreview> {
-    let estimates = estimates(d, day, now);
+    let estimates = estimates(d, &Foresight { day, hours: policy.windows.as_ref(), now });
     let always = Policy { windows: None, ..policy.clone() };
     let context = Context {
         now,
@@ -80,9 +79,7 @@ pub fn preview(
                 stopped: blocker(d, &at_it, &context),
             }
         });
-        let due = estimates.get(&stage)?.at.max(now);
-        let hours = policy.windows.as_ref().filter(|_| !day.is_rehearsal() && bound(stage, job));
-        let at = hours.filter(|hours| !hours.open(due)).map_or(due, |hours| hours.next_opening(due));
+        let at = estimates.get(&stage)?.at.max(now);
         Some(StagePreview { stage, at, steps: steps.collect() })
     };
     Stage::ALL.into_iter().filter_map(stage).collect()

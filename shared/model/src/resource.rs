@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::exclusive::EXCLUSIVE_MAX;
+use crate::exclusive;
 use crate::id::{Instance, ResourceId, Scope, Subsystem};
 
 /// How dangerous it is to delete a resource, or to forget it.
@@ -146,13 +146,8 @@ fn few_groups<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Erro
 }
 
 fn plain_exclusive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    let Some(place) = Option::<String>::deserialize(from)? else { return Ok(None) };
-    let plain = place.trim() == place && !place.chars().any(char::is_control);
-    if !plain || !(1..=EXCLUSIVE_MAX).contains(&place.chars().count()) {
-        let expected = format!("expected 1 to {EXCLUSIVE_MAX} characters, such as machine/storage07");
-        return Err(D::Error::custom(expected));
-    }
-    Ok(Some(place))
+    let stated = Option::<String>::deserialize(from)?;
+    stated.map(exclusive::place).transpose().map_err(D::Error::custom)
 }
 
 fn few_instances<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Subsystem, Subsystem>, D::Error> {

@@ -3,7 +3,7 @@
 //! Contract: says what [`crate::decide::decide`] would answer to a cancel at that moment, and decides nothing itself.
 use crate::deletion::{Deletion, RecordStatus};
 use crate::job::{JobKind, Stage, StateName};
-use crate::outlook::estimates;
+use crate::outlook::{Foresight, estimates};
 use crate::time::{Day, Timestamp};
 
 /// What can still be undone.
@@ -27,6 +27,8 @@ impl Undo {
 
 /// What a cancel would take back at `now`.
 pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
+    // What is promised holds also if the hours change, or somebody lets it pass them.
+    let due = Foresight::of_dates(day, now);
     match d.status {
         RecordStatus::Restoring => Undo::no("it is being restored"),
         RecordStatus::Cancelled => Undo::no("it was cancelled and restored"),
@@ -39,7 +41,7 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             Undo::no("nothing any more: purge has begun, which destroys the data")
         }
         RecordStatus::Live if d.claimed(Stage::Hard) => Undo {
-            until: estimates(d, day, now).get(&Stage::Purge).map(|estimate| estimate.at),
+            until: estimates(d, &due).get(&Stage::Purge).map(|estimate| estimate.at),
             ..Undo::no(
                 "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
                  hand, then `sexton rescue`",
@@ -57,7 +59,7 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             } else {
                 format!("everything: `sexton cancel` takes back {}", steps.join(", "))
             };
-            let until = estimates(d, day, now).get(&Stage::Hard).map(|estimate| estimate.at);
+            let until = estimates(d, &due).get(&Stage::Hard).map(|estimate| estimate.at);
             Undo { possible: true, steps, until, words }
         }
     }

@@ -15,7 +15,7 @@ use sexton_coordinator::alarms::command::Command;
 use sexton_coordinator::alarms::webhook::{Webhook, address};
 use sexton_coordinator::alarms::{Alarmer, Options};
 use sexton_ledger::{AlarmFilter, AlarmSeen, AlarmView};
-use sexton_model::alarm::{AlarmKind, Notice, Phase, Subject};
+use sexton_model::alarm::{AlarmKind, BackOff, Notice, Phase, Subject};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::resource_hold::{NewHold, Which};
@@ -89,6 +89,9 @@ impl OnCall {
             every: Duration::from_millis(50),
             round_ms: 100,
             outage: Duration::from_millis(100),
+            // The job table's file is waited for much longer: a lock in it is no reason to give up a change.
+            answer: Duration::from_secs(2),
+            back_off: BackOff { first_ms: 500, longest_ms: 2_000 },
             ..Options::default()
         }
     }

@@ -86,3 +86,14 @@ async fn a_restore_keeps_no_hours() {
     system.until_over(id, RecordStatus::Cancelled).await;
     assert_eq!(system.world(), before);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_that_change_meanwhile_count_at_once() {
+    let system = System::start_in_calendar_days(open()).await;
+    system.backup.close("final", Point::Look);
+    let id = delete(&system).await;
+    system.backup.reached().await;
+    system.ledger.keep_hours(closed().windows.unwrap());
+    system.backup.open();
+    system.until_job(id, Stage::Hard, by_hours).await;
+}

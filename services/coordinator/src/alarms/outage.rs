@@ -7,8 +7,7 @@ use std::time::{Instant, SystemTime};
 use futures_util::future::join_all;
 use sexton_ledger::LedgerError;
 use sexton_model::Timestamp;
-use sexton_model::alarm::telling::back_off_ms;
-use sexton_model::alarm::{Notice, Phase, Standing, hold};
+use sexton_model::alarm::{BackOff, Notice, Phase, Standing, hold};
 
 use super::Alarmer;
 use super::route::{Route, RouteKind, chain};
@@ -31,11 +30,13 @@ enum Tried {
 
 impl Outage {
     /// Whether a route is to be tried now.
-    fn waits(&self, kind: RouteKind) -> bool {
+    fn waits(&self, kind: RouteKind, back_off: BackOff) -> bool {
         match self.routes.get(&kind) {
             None => true,
             Some(Tried::Told) => false,
-            Some(Tried::Failed { times, at }) => at.elapsed().as_millis() >= u128::from(back_off_ms(*times)),
+            Some(Tried::Failed { times, at }) => {
+                at.elapsed().as_millis() >= u128::from(back_off.after_ms(*times))
+            }
         }
     }
 
@@ -61,7 +62,9 @@ impl Alarmer {
                     if begun.elapsed() < self.options.outage {
                         return;
                     }
-                    let kinds: Vec<RouteKind> = self.routes().filter(|kind| outage.waits(*kind)).collect();
+                    let back_off = self.options.back_off;
+                    let kinds: Vec<RouteKind> =
+                        self.routes().filter(|kind| outage.waits(*kind, back_off)).collect();
                     (Phase::Raised, since, kinds)
                 }
                 None => {

@@ -11,7 +11,7 @@ use sexton_model::deletion::Zone;
 use sexton_model::digest::Daily;
 use sexton_service::{Config, secret};
 
-use super::Options;
+use super::{EVERY, Options};
 use super::command::Command;
 use super::mail::{self, Mail};
 use super::route::{Route, TIMEOUT_MAX_MS, TIMEOUT_MS};
@@ -19,6 +19,10 @@ use super::webhook::{self, Webhook};
 
 /// Longest time until a credential is overdue, in days: a year.
 const CREDENTIAL_DAYS_MAX: u16 = 366;
+/// Shortest and longest time between two looks for alarms, in milliseconds: each look reads every record that may alarm, and
+/// who is called an hour late was not called.
+const LOOK_EVERY_MIN_MS: u64 = 100;
+const LOOK_EVERY_MAX_MS: u64 = 3_600_000;
 /// Most arguments of a command, and longest of them in bytes: what any system takes.
 const ARGUMENTS_MAX: usize = 64;
 const ARGUMENT_MAX_BYTES: usize = 4096;
@@ -35,6 +39,9 @@ pub struct AlarmsSection {
     zone: Option<Zone>,
     #[serde(default)]
     credential_days: Option<u16>,
+    /// How often somebody looks for alarms, of all coordinators, in milliseconds.
+    #[serde(default)]
+    look_every_ms: Option<u64>,
     #[serde(default)]
     webhook: Option<WebhookPart>,
     #[serde(default)]
@@ -160,6 +167,13 @@ impl AlarmsSection {
             let why = format!("credential_days = {credential_days}: expected 0 to {CREDENTIAL_DAYS_MAX}");
             return Err(mistake(why).into());
         }
+        let round_ms = self.look_every_ms.unwrap_or(defaults.round_ms);
+        if !(LOOK_EVERY_MIN_MS..=LOOK_EVERY_MAX_MS).contains(&round_ms) {
+            let why = format!(
+                "look_every_ms = {round_ms}: expected {LOOK_EVERY_MIN_MS} to {LOOK_EVERY_MAX_MS} milliseconds"
+            );
+            return Err(mistake(why).into());
+        }
         let webhook = self.webhook.map(|part| part.route(config));
         let command = self.command.map(|part| part.route(config));
         let mail = self.mail.map(|part| part.route(config));
@@ -169,6 +183,8 @@ impl AlarmsSection {
             daily: Daily { at, zone },
             rules: Rules { credential_days, ..defaults.rules },
             name: name(witness),
+            every: EVERY.min(Duration::from_millis(round_ms)),
+            round_ms,
             ..defaults
         })
     }
@@ -220,12 +236,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn somebody_looks_as_often_as_configured() {
+        let looks = |text: &str| read(text).map(|options| (options.every.as_millis(), options.round_ms));
+        assert_eq!(looks(""), Ok((5_000, 30_000)));
+        assert_eq!(looks("[alarms]\nlook_every_ms = 60000"), Ok((5_000, 60_000)), "it tells all the same");
+        assert_eq!(looks("[alarms]\nlook_every_ms = 200"), Ok((200, 200)));
+    }
+
+    #[tokio::test]
     async fn a_mistake_names_the_key() {
         for (text, part) in [
             ("[alarms]\ndigest_at = \"8\"", "[alarms]: digest_at = \"8\": expected hours and minutes"),
             ("[alarms]\ndigest_at = \"24:00\"", "digest_at"),
             ("[alarms]\nzone = \"Mars\"", "zone"),
             ("[alarms]\ncredential_days = 400", "credential_days = 400: expected 0 to 366"),
+            ("[alarms]\nlook_every_ms = 99", "look_every_ms = 99: expected 100 to 3600000 milliseconds"),
             ("[alarms]\nfax = 1", "fax"),
             ("[alarms.webhook]\nurl = \"http://page.example.org/\"", "webhook.url: expected https"),
             ("[alarms.webhook]\nurl = \"http://127.0.0.1/\"\ntoken_file = \"gone\"", "webhook.token_file"),

@@ -6,7 +6,7 @@ use sexton_ledger::{
     ALARMS_PAGE, AlarmView, Facts, Ledger, LedgerError, telling_of_alarm, telling_of_digest,
 };
 use sexton_model::access::Extent;
-use sexton_model::alarm::{Notice, Phase, Telling, due, due_once};
+use sexton_model::alarm::{BackOff, Notice, Phase, Telling, due, due_once};
 use sexton_model::digest::Digest;
 
 use super::route::Route;
@@ -39,7 +39,7 @@ impl Alarmer {
         views.sort_by_key(|view| (Reverse(view.standing.alarm.severity), view.standing.id));
         let facts = answered(ledger.facts()).await?;
         let routes = self.options.routes.iter();
-        let told = join_all(routes.map(|route| tell_by(&**route, ledger, &facts, &views))).await;
+        let told = join_all(routes.map(|route| tell_by(&**route, ledger, (&facts, self.options.back_off), &views))).await;
         told.into_iter().collect()
     }
 
@@ -65,7 +65,9 @@ impl Alarmer {
         }
         let what = telling_of_digest(day);
         let told = answered(ledger.tellings(&what)).await?;
-        let waits = |route: &&dyn Route| due_once(&of_route(&told, *route), facts.now);
+        let waits = |route: &&dyn Route| {
+            due_once(&of_route(&told, *route), facts.now, self.options.back_off)
+        };
         let routes: Vec<&dyn Route> =
             self.options.routes.iter().map(|route| &**route).filter(waits).collect();
         if routes.is_empty() {
@@ -94,13 +96,13 @@ fn of_route(told: &[(String, Telling)], route: &dyn Route) -> Telling {
 async fn tell_by(
     route: &dyn Route,
     ledger: &dyn Ledger,
-    facts: &Facts,
+    (facts, back_off): (&Facts, BackOff),
     views: &[AlarmView],
 ) -> Result<(), LedgerError> {
     let mut tried = 0;
     for view in views {
         let telling = of_route(&view.told, route);
-        let Some(phase) = due(&view.standing, &telling, facts.now) else { continue };
+        let Some(phase) = due(&view.standing, &telling, facts.now, back_off) else { continue };
         if tried >= AT_ONCE {
             break;
         }

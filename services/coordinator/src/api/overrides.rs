@@ -12,10 +12,28 @@ use sexton_model::decide::Event;
 use super::access::hidden;
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
-use super::{Asker, By, Once, Shared};
+use super::{Api, Asker, By, Once, Shared};
 
 pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refused> {
     Ok(Json(api.engine.ledger.one_shots().await?))
+}
+
+/// Those for which the glass was broken, of records that the caller sees. There are few: see `ONE_SHOTS_MAX`.
+pub(super) async fn broken_glass(api: &Api, asker: &Asker) -> Result<Vec<OneShot>, Refused> {
+    let ledger = &api.engine.ledger;
+    let mut seen = Vec::new();
+    for one in ledger.one_shots().await?.into_iter().filter(|one| one.break_glass) {
+        // Of which scope a record is stands in it. One that was archived is of none any more.
+        let inside = asker.extent().is_everywhere()
+            || ledger
+                .deletion(one.deletion)
+                .await?
+                .is_some_and(|view| asker.extent().contains(&view.deletion.record.resource.scope));
+        if inside {
+            seen.push(one);
+        }
+    }
+    Ok(seen)
 }
 
 pub(super) async fn give(

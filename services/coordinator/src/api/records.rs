@@ -9,14 +9,14 @@ use sexton_api::{
     Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
     PreviewRequest, Reason, Rescue, Waive,
 };
-use sexton_ledger::{DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone, Note};
-use sexton_model::belts::InForce;
+use sexton_ledger::{ANNOUNCED_MAX, DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone, Note};
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::belts::budget::{self, Group};
 use sexton_model::belts::census::Population;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Due, Record, Zone};
 use sexton_model::job::Stage;
-use sexton_model::outlook::late;
+use sexton_model::outlook::{Foresight, late};
 use sexton_model::resource::Presence;
 use sexton_model::time::add_days;
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview};
@@ -54,11 +54,12 @@ pub(super) async fn create(
             deletion
         }
     };
+    let policy = api.engine.ledger.policy();
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
     let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
         (Ok(Some(view)), Ok(ceilings)) => Created {
             crowd: crowd(&api, &facts, &view.deletion).await.unwrap_or_default(),
-            ..Created::of(&view.deletion, &ceilings, facts.day, facts.now)
+            ..Created::of(&view.deletion, &ceilings, &foresight(&policy, &facts))
         },
         (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
@@ -81,11 +82,12 @@ pub(super) async fn preview(
     let states = ledger.instances().await?;
     let down = |instance: &Instance| states.get(instance).is_none_or(|state| state.down);
     let silent: BTreeSet<_> = d.plan.needs(&d.record.resource).filter(down).collect();
+    let policy = ledger.policy();
     Ok(Json(PreviewInfo {
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
-        stages: preview::preview(&d, (&in_force, ledger.policy(), &groups), facts.day, facts.now),
-        late: late(&d, facts.day, facts.now).iter().map(ToString::to_string).collect(),
+        stages: preview::preview(&d, (&in_force, &policy, &groups), facts.day, facts.now),
+        late: late(&d, &foresight(&policy, &facts)).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, &d).await?,
     }))
@@ -122,10 +124,16 @@ pub(super) async fn would_be(
     Ok((d, facts))
 }
 
+/// By what it is said when something is due.
+fn foresight<'a>(policy: &'a Policy, facts: &Facts) -> Foresight<'a> {
+    Foresight { day: facts.day, hours: policy.windows.as_ref(), now: facts.now }
+}
+
 /// Whether its announcement is one of too many within a day, as far as records are made by now.
 async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>, LedgerError> {
     let ledger = &api.engine.ledger;
-    let budgets = ledger.policy().budgets(facts.day);
+    let policy = ledger.policy();
+    let budgets = policy.budgets(facts.day);
     let resource = &d.record.resource;
     let (scope, kind) = (resource.scope.clone(), resource.id.kind.clone());
     let group = Group { scope, kind, stage: Stage::Announce };
@@ -135,6 +143,7 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
     let at = d.date_of(Stage::Announce, facts.day).max(facts.now);
     let (from, to) = budget::foretold_span(&budgets, at, facts.day);
     let announced = ledger.announced(&group.kind, from, to).await?;
+    let more = announced.len() > ANNOUNCED_MAX as usize;
     // Once it is made, it is one of them itself.
     let others = announced.into_iter().filter(|(id, ..)| *id != d.id);
     let others: Vec<_> = others.map(|(_, scope, due_at)| (scope, due_at)).collect();
@@ -142,8 +151,22 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
         true => Population::frozen(ledger.censuses().await?, budgets.counted_from(facts.now, facts.day)),
         false => Population::default(),
     };
-    Ok(budget::foretell((&budgets, &population), &group, at, &others, facts.day)
-        .map(|exceeded| exceeded.to_string()))
+    let found = budget::foretell((&budgets, &population), &group, at, &others, facts.day);
+    Ok(foretold(found.map(|exceeded| exceeded.to_string()), more))
+}
+
+/// What is said of a crowd, of which there may be more than were read.
+fn foretold(found: Option<String>, more: bool) -> Option<String> {
+    match found {
+        found if !more => found,
+        Some(found) => {
+            Some(format!("{found}; at least so many: more than {ANNOUNCED_MAX} are announced around that day"))
+        }
+        None => Some(format!(
+            "more than {ANNOUNCED_MAX} of its kind are announced around that day, and not all were looked at: it may be \
+             one of too many"
+        )),
+    }
 }
 
 /// What is asked of the ledger, if its date can be one and everybody whom the plan needs is known.
@@ -237,7 +260,8 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
     let chain = api.engine.ledger.verify_chain(id).await?;
     let receipt = receipts::sentence(api, &view.deletion).await?;
     let healthy = api.engine.ledger.healthy().await?;
-    let around = views::Around { day: facts.day, now: facts.now, instances: &instances, healthy: &healthy };
+    let policy = api.engine.ledger.policy();
+    let around = views::Around { by: foresight(&policy, &facts), instances: &instances, healthy: &healthy };
     Ok(Json(DeletionInfo { receipt, ..views::deletion(view, &around, chain) }))
 }
 
@@ -379,4 +403,19 @@ pub(super) async fn rescue(
     Body(Rescue { evidence }): Body<Rescue>,
 ) -> Result<Json<Outcome>, Refused> {
     decide(&api, &id, (caller, once), Event::Rescue { by, evidence }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_looked_at_is_said() {
+        assert_eq!(foretold(None, false), None);
+        assert_eq!(foretold(Some("x".into()), false).as_deref(), Some("x"));
+        let more = foretold(Some("x".into()), true).unwrap();
+        assert!(more.starts_with("x; ") && more.contains("more than 2000"), "{more}");
+        let unknown = foretold(None, true).unwrap();
+        assert!(unknown.contains("more than 2000") && unknown.contains("may be one of too many"), "{unknown}");
+    }
 }

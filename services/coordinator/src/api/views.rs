@@ -14,7 +14,7 @@ use sexton_model::belts::healthy::{self, Healthy};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
-use sexton_model::outlook::{Estimate, estimates};
+use sexton_model::outlook::{Estimate, Foresight, estimates};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp, undo};
 
@@ -42,8 +42,7 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
 
 /// What surrounds a deletion when it is shown.
 pub(super) struct Around<'a> {
-    pub(super) day: Day,
-    pub(super) now: Timestamp,
+    pub(super) by: Foresight<'a>,
     pub(super) instances: &'a BTreeMap<Instance, InstanceState>,
     pub(super) healthy: &'a Healthy,
 }
@@ -51,7 +50,7 @@ pub(super) struct Around<'a> {
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
     let d = view.deletion;
     let record = d.record.clone();
-    let undo::Undo { words, until, .. } = undo::undo(&d, around.day, around.now);
+    let undo::Undo { words, until, .. } = undo::undo(&d, around.by.day, around.by.now);
     DeletionInfo {
         id: d.id,
         resource: record.resource.clone(),
@@ -83,7 +82,7 @@ fn trail_line(row: AuditRow) -> TrailLine {
 }
 
 fn jobs(d: &Deletion, around: &Around<'_>) -> Vec<JobInfo> {
-    let estimates = estimates(d, around.day, around.now);
+    let estimates = estimates(d, &around.by);
     d.jobs.iter().map(|job| job_info(d, job, &estimates, around)).collect()
 }
 
@@ -105,7 +104,7 @@ fn missing(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
 /// What of a job's grace does not count, as far as one can say before it is due.
 fn lost(d: &Deletion, job: &Job, around: &Around<'_>) -> Option<String> {
     let JobKind::Stage(stage) = job.kind else { return None };
-    healthy::blocker(d, (stage, job), around.healthy, around.now).map(|by| by.to_string())
+    healthy::blocker(d, (stage, job), around.healthy, around.by.now).map(|by| by.to_string())
 }
 
 fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, around: &Around<'_>) -> JobInfo {
@@ -124,7 +123,7 @@ fn job_info(d: &Deletion, job: &Job, estimates: &BTreeMap<Stage, Estimate>, arou
         JobState::Ready { blocked: None, .. } => {
             missing(d, job, around).unwrap_or_else(|| "in line for its next subsystem".to_owned())
         }
-        JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.now => {
+        JobState::Scheduled { due_at: Some(due_at) } if *due_at <= around.by.now => {
             missing(d, job, around).or_else(|| lost(d, job, around)).unwrap_or_default()
         }
         JobState::Scheduled { due_at: Some(_) } => lost(d, job, around).unwrap_or_default(),
@@ -172,13 +171,14 @@ fn instances(
         .collect()
 }
 
-fn windows(policy: &Policy, day: Day, now: Timestamp) -> Option<WindowsInfo> {
+fn windows(policy: &Policy, broken: Option<String>, day: Day, now: Timestamp) -> Option<WindowsInfo> {
     let windows = policy.windows.as_ref().filter(|_| !day.is_rehearsal())?;
     Some(WindowsInfo {
         hours: windows.to_string(),
         opens: Some(windows.next_opening(now)).filter(|opens| *opens > now),
         holidays_until: windows.last_holiday(),
         outlived: hours::outlived(windows, now),
+        broken,
     })
 }
 
@@ -198,13 +198,18 @@ fn budgets(policy: &Policy, day: Day) -> Option<String> {
 pub(super) fn health(
     facts: &Facts,
     health: Health,
-    (ceilings, batches, one_shots): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
+    (ceilings, batches, broken_glass): (&Ceilings, Vec<BatchInfo>, Vec<OneShot>),
     healthy: &Healthy,
     unserved: BTreeSet<Instance>,
     engine: &Engine,
     states: &BTreeMap<Instance, InstanceState>,
 ) -> HealthInfo {
     let (counters, hindrances) = (&engine.counters, engine.hindrances());
+    let policy = engine.ledger.policy();
+    let broken = hindrances.iter().find_map(|hindrance| match hindrance {
+        Hindrance::Calendar { why } => Some(why.clone()),
+        Hindrance::Review | Hindrance::Witness { .. } | Hindrance::Checkpoints { .. } => None,
+    });
     let counted = [
         ("decided", &counters.decided),
         ("refused", &counters.refused),
@@ -223,24 +228,24 @@ pub(super) fn health(
         jobs: health.jobs,
         oldest_due: health.oldest_due,
         instances: instances(&engine.known().cloned().collect(), unserved, states, &health.instances),
-        windows: windows(engine.ledger.policy(), facts.day, health.now),
+        windows: windows(&policy, broken, facts.day, health.now),
         outage: outage(healthy, health.now),
         pauses: health.pauses,
         ceilings: ceilings.iter().cloned().collect(),
         batches,
         alarms: AlarmsInfo::default(),
-        broken_glass: one_shots.into_iter().filter(|one| one.break_glass).collect(),
-        budgets: budgets(engine.ledger.policy(), facts.day),
+        broken_glass,
+        budgets: budgets(&policy, facts.day),
         canaries_off: None,
         canaries: Vec::new(),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),
-            Hindrance::Review | Hindrance::Checkpoints { .. } => None,
+            Hindrance::Review | Hindrance::Checkpoints { .. } | Hindrance::Calendar { .. } => None,
         }),
         checkpoints: hindrances.into_iter().find_map(|hindrance| match hindrance {
             Hindrance::Checkpoints { why } => Some(why),
-            Hindrance::Review | Hindrance::Witness { .. } => None,
+            Hindrance::Review | Hindrance::Witness { .. } | Hindrance::Calendar { .. } => None,
         }),
         counters: counted.into_iter().map(|(name, n)| (name.to_owned(), n.load(Ordering::Relaxed))).collect(),
     }

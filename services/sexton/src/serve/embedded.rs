@@ -37,6 +37,8 @@ pub struct Kept {
     pub alarmer: Alarmer,
     /// What must be refused.
     pub canaries: Option<Canaries>,
+    /// Holidays.
+    pub calendar: Option<hours::Calendar>,
 }
 
 /// What runs.
@@ -81,7 +83,7 @@ impl Embedded {
             witness,
         });
         let engine = engine.signing(kept.attester).archiving(kept.archiver).alarming(kept.alarmer);
-        let engine = Arc::new(engine.with_canaries(kept.canaries));
+        let engine = Arc::new(engine.with_canaries(kept.canaries).with_calendar(kept.calendar));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());

@@ -101,6 +101,7 @@ fn working_hours_are_told_in_a_line() {
         opens,
         holidays_until: holidays_until.map(|day| day.parse().unwrap()),
         outlived: outlived.map(str::to_owned),
+        broken: None,
     };
     let begin = "hard, purge and recycle begin tue, wed 09:00 to 15:00 Europe/Berlin: ";
     for (info, said) in [
@@ -109,6 +110,11 @@ fn working_hours_are_told_in_a_line() {
         (
             info(Some(AT), Some("2025-12-26"), Some("it ended")),
             &format!("closed, opens {} UTC\nHOLIDAYS ARE NOT KNOWN any more: it ended\n", moment(Some(AT))),
+        ),
+        (
+            WindowsInfo { broken: Some("a.ics: no".into()), ..info(None, None, None) },
+            "open now; no holidays are known\nTHE CALENDAR OF HOLIDAYS CANNOT BE USED, so what was read before still \
+             counts: a.ics: no\n",
         ),
     ] {
         assert_eq!(hours(&info), format!("{begin}{said}"));

@@ -109,7 +109,7 @@ pub(super) async fn decide(
     jobs: &[JobId],
 ) -> Result<Admitted, LedgerError> {
     let part = || doing("admitting what is due");
-    let (policy, day) = (&ledger.options.policy, ledger.options.day);
+    let (policy, day) = (ledger.policy.get(), ledger.options.day);
     let budgets = policy.budgets(day);
     lock(tx).await?;
     let now = find::clock(tx).await?;
@@ -204,7 +204,8 @@ async fn used(
 pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
     let part = || doing("looking what a pause stops");
     let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
-    let budgets = ledger.options.policy.budgets(ledger.options.day);
+    let policy = ledger.policy.get();
+    let budgets = policy.budgets(ledger.options.day);
     let now = find::clock(&mut tx).await?;
     let population = census::population(&mut tx, ledger, now).await?;
     let from = budgets.counted_from(now, ledger.options.day);
@@ -333,7 +334,7 @@ pub(super) async fn announced(
         .bind(kind.to_string())
         .bind(from.0)
         .bind(to.0)
-        .bind(i64::from(ANNOUNCED_MAX))
+        .bind(i64::from(ANNOUNCED_MAX) + 1)
         .fetch_all(db)
         .await
         .map_err(doing("reading what is announced"))?;

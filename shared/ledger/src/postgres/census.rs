@@ -34,7 +34,7 @@ pub(super) async fn take(
     let now = find::clock(&mut tx).await?;
     let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
     let beside = Beside {
-        policy: &ledger.options.policy,
+        policy: &ledger.policy.get(),
         day: ledger.options.day,
         now,
         last: last_of(&mut tx, census).await?,
@@ -119,7 +119,8 @@ pub(super) async fn population(
     ledger: &PgLedger,
     now: Timestamp,
 ) -> Result<Population, LedgerError> {
-    let budgets = ledger.options.policy.budgets(ledger.options.day);
+    let policy = ledger.policy.get();
+    let budgets = policy.budgets(ledger.options.day);
     if !budgets.by_percent() {
         return Ok(Population::default());
     }

@@ -13,7 +13,9 @@ use crate::LedgerError;
 use crate::exclusive::{Holders, contested, stated};
 
 const LOCK: &str = "SELECT name, resource FROM exclusives WHERE name = ANY($1) ORDER BY name FOR UPDATE";
-const FOUND: &str = "SELECT r.id, r.presence, d.id FROM resources r \
+/// Of what was recycled, the record that says so, as long as it was not archived: its receipt may not be signed yet.
+const FOUND: &str = "SELECT r.id, r.presence, \
+     coalesce(d.id, (SELECT max(o.id) FROM deletions o WHERE o.resource = r.id AND r.presence = $2)) FROM resources r \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE r.id = ANY($1)";
 /// What is read of a deletion is of one moment.
 const STILL: &str = "SELECT id FROM deletions WHERE id = ANY($1) ORDER BY id FOR SHARE";
@@ -61,22 +63,23 @@ async fn found(
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let rows = sqlx::query(FOUND).bind(ids).fetch_all(&mut *db).await.map_err(part())?;
+    let recycled = codes::of_presence(Presence::Recycled);
+    let rows = sqlx::query(FOUND).bind(ids).bind(recycled).fetch_all(&mut *db).await.map_err(part())?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         let id: String = row.try_get(0).map_err(part())?;
         let presence = codes::presence(row.try_get(1).map_err(part())?)
             .ok_or_else(|| corrupt("resources", &id, "unknown presence"))?;
-        let live: Option<i64> = row.try_get(2).map_err(part())?;
-        found.push((id, presence, live));
+        let record: Option<i64> = row.try_get(2).map_err(part())?;
+        found.push((id, presence, record));
     }
-    let live: Vec<i64> = found.iter().filter_map(|(_, _, live)| *live).collect();
-    let mut leaving = leaving(db, ledger, &live).await?;
+    let records: Vec<i64> = found.iter().filter_map(|(_, _, record)| *record).collect();
+    let mut leaving = leaving(db, ledger, &records).await?;
     let mut all = HashMap::with_capacity(found.len());
-    for (id, presence, live) in found {
-        // One whose record ended meanwhile is asked for again.
-        let of = live.map(|live| {
-            leaving.remove(&live).ok_or_else(|| corrupt("exclusives", &id, "its record ended meanwhile"))
+    for (id, presence, record) in found {
+        // One whose record was archived meanwhile is asked for again.
+        let of = record.map(|record| {
+            leaving.remove(&record).ok_or_else(|| corrupt("exclusives", &id, "its record left meanwhile"))
         });
         all.insert(id, (presence, of.transpose()?));
     }

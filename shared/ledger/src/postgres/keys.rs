@@ -1,4 +1,6 @@
-//! Keys of requests. A key's row is locked last in every transaction, so that nobody who holds one waits for anything.
+//! Keys of requests. A key's row is locked last in every transaction that changes something else, so that nobody who holds
+//! one keeps such a transaction waiting. Behind keys come the rows of their actors, ascending: whoever holds a key takes its
+//! own actor's, and who forgets many takes all of theirs in one statement, before it changes any.
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +13,7 @@ use sexton_model::request_key::{
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::error::{corrupt, doing};
+use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find};
 use crate::bounds::within;
 use crate::keys::{Held, Keys, Note, stored};
@@ -35,14 +37,17 @@ const ANSWER: &str = "UPDATE request_keys SET status = $4, answer = $5 \
 const LET_GO: &str = "UPDATE request_keys SET held_until = 0 \
      WHERE actor = $1 AND key = $2 AND attempt = $3 AND answer IS NULL";
 /// What is locked is at work on, or is being forgotten by somebody else.
-const FORGET: &str = "WITH old AS (SELECT actor, key FROM request_keys \
-       WHERE first_sent <= $1 AND (answer IS NOT NULL OR held_until <= $2) \
-       ORDER BY first_sent LIMIT $3 FOR UPDATE SKIP LOCKED), \
-     gone AS (DELETE FROM request_keys k USING old WHERE k.actor = old.actor AND k.key = old.key RETURNING k.actor), \
-     fewer AS (SELECT actor, count(*) AS keys FROM gone GROUP BY actor) \
-     UPDATE request_actors a SET keys = a.keys - fewer.keys FROM fewer WHERE a.actor = fewer.actor \
-     RETURNING fewer.keys";
-const FORGET_ACTORS: &str = "DELETE FROM request_actors WHERE keys = 0";
+const LOCK_OLD: &str = "SELECT actor, key FROM request_keys \
+     WHERE first_sent <= $1 AND (answer IS NOT NULL OR held_until <= $2) \
+     ORDER BY first_sent LIMIT $3 FOR UPDATE SKIP LOCKED";
+const LOCK_ACTORS: &str = "SELECT FROM request_actors WHERE actor = ANY($1) ORDER BY actor FOR UPDATE";
+const FORGET: &str = "DELETE FROM request_keys k USING unnest($1::text[], $2::text[]) AS old (actor, key) \
+     WHERE k.actor = old.actor AND k.key = old.key";
+const FEWER: &str = "UPDATE request_actors a SET keys = a.keys - gone.keys \
+     FROM (SELECT actor, count(*) AS keys FROM unnest($1::text[]) AS gone (actor) GROUP BY actor) gone \
+     WHERE a.actor = gone.actor";
+/// Only a key that is forgotten makes an actor one of none, so those whose keys these were are all that there can be.
+const FORGET_ACTORS: &str = "DELETE FROM request_actors WHERE actor = ANY($1) AND keys = 0";
 
 /// Tries of one key that others ask for at the same moment.
 const TRIES: u32 = 5;
@@ -186,17 +191,23 @@ impl Keys for PgLedger {
         let part = || doing("forgetting keys of requests");
         let mut tx = self.pool.begin().await.map_err(part())?;
         let now = find::clock(&mut tx).await?;
-        let gone: Vec<i64> = sqlx::query_scalar(FORGET)
+        let old: Vec<(String, String)> = sqlx::query_as(LOCK_OLD)
             .bind(now.0.saturating_sub(KEPT_US))
             .bind(now.0)
             .bind(i64::from(SWEPT_MAX))
             .fetch_all(&mut *tx)
             .await
             .map_err(part())?;
-        if !gone.is_empty() {
-            sqlx::query(FORGET_ACTORS).execute(&mut *tx).await.map_err(part())?;
+        if old.is_empty() {
+            return Ok(0);
         }
+        let (actors, keys): (Vec<String>, Vec<String>) = old.into_iter().unzip();
+        sqlx::query(LOCK_ACTORS).bind(&actors).execute(&mut *tx).await.map_err(part())?;
+        let gone = sqlx::query(FORGET).bind(&actors).bind(&keys).execute(&mut *tx).await.map_err(part())?;
+        all_there("request_keys", gone.rows_affected(), keys.len())?;
+        sqlx::query(FEWER).bind(&actors).execute(&mut *tx).await.map_err(part())?;
+        sqlx::query(FORGET_ACTORS).bind(&actors).execute(&mut *tx).await.map_err(part())?;
         tx.commit().await.map_err(part())?;
-        Ok(gone.into_iter().map(|keys| u64::try_from(keys).unwrap_or(0)).sum())
+        Ok(gone.rows_affected())
     }
 }

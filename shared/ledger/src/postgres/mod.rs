@@ -63,6 +63,7 @@ use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Mark, Review};
 use sexton_model::decide::Lane;
@@ -78,6 +79,7 @@ pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::policy::CurrentPolicy;
 use crate::known::Known;
 use crate::round::Round;
 use crate::{
@@ -98,6 +100,7 @@ const BEACON: &str =
 pub struct PgLedger {
     pool: PgPool,
     options: Arc<Options>,
+    policy: CurrentPolicy,
     known: Arc<Known>,
     memory: Arc<memory::Memory>,
     held: Arc<Round>,
@@ -129,6 +132,7 @@ impl PgLedger {
         let known = Known::new(standing.ledger, Mark { fence: 0, ..standing.mark });
         Ok(Self {
             pool,
+            policy: CurrentPolicy::new(options.policy.clone()),
             options: Arc::new(options),
             known: Arc::new(known),
             memory: Arc::new(memory::Memory::new()),
@@ -163,8 +167,12 @@ impl DueReader for PgLedger {
 
 #[async_trait]
 impl Ledger for PgLedger {
-    fn policy(&self) -> &Policy {
-        &self.options.policy
+    fn policy(&self) -> Arc<Policy> {
+        self.policy.get()
+    }
+
+    fn keep_hours(&self, windows: Windows) {
+        self.policy.keep_hours(windows);
     }
 
     async fn facts(&self) -> Result<Facts, LedgerError> {

@@ -105,7 +105,8 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let names = groups::lock(&mut tx, &crate::groups::asked(batch)).await?;
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
-    let asked = budget::asked(batch, &ledger.options.policy, ledger.options.day);
+    let policy = ledger.policy.get();
+    let asked = budget::asked(batch, &policy, ledger.options.day);
     let graces = crate::healthy::asked(batch);
     let (mut loaded, facts) =
         load::load(&mut tx, (&asked, &names, graces), heads, &statements, ledger, &seen).await?;
@@ -121,7 +122,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
         .values()
         .flat_map(|(d, _)| d.jobs.iter().map(|job| (job.id, job.state.name())))
         .collect();
-    let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits, &ledger.options.policy)?;
+    let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits, &policy)?;
     let landmark = known::landmark(&writes.audit);
     write::write(&mut tx, writes, &loaded, &there).await?;
     let orders: Vec<&OrderSpec> =

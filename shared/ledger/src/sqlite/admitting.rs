@@ -54,7 +54,8 @@ pub(super) fn admit(
     jobs: &[JobId],
 ) -> Result<Admitted, LedgerError> {
     let (now, day) = (staged.now, setting.day);
-    let budgets = setting.policy.budgets(day);
+    let policy = setting.policy.get();
+    let budgets = policy.budgets(day);
     let from = budgets.counted_from(now, day);
     if jobs.is_empty() {
         for sql in ["DELETE FROM admissions WHERE good_until < ?", "DELETE FROM admitted WHERE bucket < ?"] {
@@ -143,7 +144,8 @@ pub(super) fn stopped_by(
     now: Timestamp,
     pause: i64,
 ) -> Result<Vec<Stopped>, LedgerError> {
-    let budgets = setting.policy.budgets(setting.day);
+    let policy = setting.policy.get();
+    let budgets = policy.budgets(setting.day);
     let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
     let population = census::population(db, setting, now)?;
     let mut bind = Bind::default();
@@ -266,7 +268,7 @@ pub(super) fn announced(
     (from, to): (Timestamp, Timestamp),
 ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
     let mut bind = Bind::default();
-    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX));
+    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX) + 1);
     let one = |row: &Row| {
         let id = DeletionId(row.try_get(0).map_err(store(DOING))?);
         let scope: &str = row.try_get(1).map_err(store(DOING))?;

@@ -27,7 +27,7 @@ pub(super) fn take(
         .try_get(0)
         .map_err(store(DOING))?;
     let beside = Beside {
-        policy: &setting.policy,
+        policy: &setting.policy.get(),
         day: setting.day,
         now,
         last: last_of(db, census)?,
@@ -95,7 +95,8 @@ pub(super) fn all(db: &Db) -> Result<Vec<Taken>, LedgerError> {
 
 /// How many there are; nothing is read if no budget asks for it.
 pub(super) fn population(db: &Db, setting: &Setting, now: Timestamp) -> Result<Population, LedgerError> {
-    let budgets = setting.policy.budgets(setting.day);
+    let policy = setting.policy.get();
+    let budgets = policy.budgets(setting.day);
     if !budgets.by_percent() {
         return Ok(Population::default());
     }

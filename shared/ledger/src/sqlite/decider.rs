@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_panic_costs_its_own_batch() {
-        let setting = Setting { day: Day::Calendar, limits: Limits::default(), policy: Arc::default() };
+        let setting = Setting { day: Day::Calendar, limits: Limits::default(), policy: CurrentPolicy::default() };
         let decider = Decider::start(setting.clone()).unwrap();
         for _ in 0..2 {
             decider.begin(batch(1)).unwrap();

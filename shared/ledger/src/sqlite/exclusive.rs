@@ -56,37 +56,41 @@ fn found(
         return Ok(HashMap::new());
     }
     let mut bind = Bind::default();
-    bind.add(text(&ids)?);
-    let sql = "SELECT r.id, r.presence, d.id FROM json_each(?) AS n CROSS JOIN resources AS r ON r.id = n.value \
+    bind.add(text(&ids)?).add(codes::of_presence(Presence::Recycled));
+    // Of what was recycled, the record that says so, as long as it was not archived: its receipt may not be signed yet.
+    let sql = "SELECT r.id, r.presence, \
+               coalesce(d.id, (SELECT max(o.id) FROM deletions AS o WHERE o.resource = r.id AND r.presence = ?2)) \
+               FROM json_each(?1) AS n CROSS JOIN resources AS r ON r.id = n.value \
                LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
     let mut found = Vec::new();
     for row in rows(db, DOING, sql, bind)? {
         let id: String = row.try_get(0).map_err(store(DOING))?;
         let presence = codes::presence(row.try_get(1).map_err(store(DOING))?)?;
-        let live: Option<i64> = row.try_get(2).map_err(store(DOING))?;
-        found.push((id, presence, live.map(DeletionId)));
+        let record: Option<i64> = row.try_get(2).map_err(store(DOING))?;
+        found.push((id, presence, record.map(DeletionId)));
     }
-    let live: Vec<DeletionId> = found.iter().filter_map(|(_, _, live)| *live).collect();
+    let records: Vec<DeletionId> = found.iter().filter_map(|(_, _, record)| *record).collect();
     let mut leaving: HashMap<DeletionId, Leaving> = HashMap::new();
-    if !live.is_empty() {
+    if !records.is_empty() {
         let mut signed = Vec::new();
         let sql =
             "SELECT r.deletion_id FROM json_each(?) AS n CROSS JOIN receipts AS r ON r.deletion_id = n.value";
         let mut bind = Bind::default();
-        bind.add(list(live.iter().map(|id| id.0)));
+        bind.add(list(records.iter().map(|id| id.0)));
         for row in rows(db, DOING, sql, bind)? {
             signed.push(DeletionId(row.try_get(0).map_err(store(DOING))?));
         }
-        let deletions = memory.deletions(db, staged, live.iter().copied())?;
+        let deletions = memory.deletions(db, staged, records.iter().copied())?;
         for (id, (deletion, _)) in &deletions {
             leaving.insert(*id, Leaving::of(deletion, signed.contains(id)));
         }
         staged.deletions.extend(deletions);
     }
     let mut all = HashMap::with_capacity(found.len());
-    for (id, presence, live) in found {
-        let of = live
-            .map(|live| leaving.remove(&live).ok_or_else(|| codes::corrupt("deletions", live, "is missing")));
+    for (id, presence, record) in found {
+        let of = record.map(|record| {
+            leaving.remove(&record).ok_or_else(|| codes::corrupt("deletions", record, "is missing"))
+        });
         all.insert(id, (presence, of.transpose()?));
     }
     Ok(all)

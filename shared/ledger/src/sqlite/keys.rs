@@ -54,7 +54,7 @@ const OLD: &str = "SELECT actor, key FROM request_keys \
      WHERE first_sent <= ? AND (answer IS NOT NULL OR held_until <= ?) ORDER BY first_sent LIMIT ?";
 const FORGET: &str = "DELETE FROM request_keys WHERE actor = ? AND key = ?";
 const FEWER: &str = "UPDATE request_actors SET keys = keys - 1 WHERE actor = ?";
-const FORGET_ACTORS: &str = "DELETE FROM request_actors WHERE keys = 0";
+const FORGET_ACTOR: &str = "DELETE FROM request_actors WHERE actor = ? AND keys = 0";
 
 /// Whoever held a key was of a process that has ended: for whoever has just locked the file.
 pub(super) fn let_all_go(db: &Db) -> Result<(), LedgerError> {
@@ -223,11 +223,11 @@ fn forget(db: &Db, now: Timestamp) -> Result<u64, LedgerError> {
         bind.add(actor.clone()).add(key);
         change_one(db, (doing, "request_keys"), FORGET, bind)?;
         let mut bind = Bind::default();
-        bind.add(actor);
+        bind.add(actor.clone());
         change_one(db, (doing, "request_actors"), FEWER, bind)?;
-    }
-    if !old.is_empty() {
-        execute(db, doing, FORGET_ACTORS, Bind::default())?;
+        let mut bind = Bind::default();
+        bind.add(actor);
+        execute(db, doing, FORGET_ACTOR, bind)?;
     }
     Ok(old.len() as u64)
 }

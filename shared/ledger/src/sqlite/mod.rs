@@ -63,6 +63,7 @@ use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
@@ -185,8 +186,12 @@ impl DueReader for SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
-    fn policy(&self) -> &Policy {
-        &self.setting.policy
+    fn policy(&self) -> Arc<Policy> {
+        self.setting.policy.get()
+    }
+
+    fn keep_hours(&self, windows: Windows) {
+        self.setting.policy.keep_hours(windows);
     }
 
     async fn facts(&self) -> Result<Facts, LedgerError> {

@@ -22,6 +22,7 @@ use super::readers::Readers;
 use super::run::Setting;
 use super::writer::{WAITING, Writer};
 use crate::known::Known;
+use crate::policy::CurrentPolicy;
 use crate::{LedgerError, Options, rules};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
@@ -81,7 +82,7 @@ impl SqliteLedger {
         let out = Arc::new(Mutex::new(memory.out.clone()));
         let reads = Arc::new(Readers::start(path)?);
         let (commands, waiting) = mpsc::channel(WAITING);
-        let setting = Setting { day, limits: options.limits, policy: Arc::new(options.policy) };
+        let setting = Setting { day, limits: options.limits, policy: CurrentPolicy::new(options.policy) };
         let decider = Decider::start(setting.clone())?;
         let writer = Writer {
             db,

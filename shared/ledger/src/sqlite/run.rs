@@ -13,6 +13,7 @@ use super::memory::{Memory, Staged, Standing, in_force, manifest_key, pulses, st
 use super::write::{read_manifests, read_targets, write};
 use super::{admitting, groups, healthy};
 use crate::batch::Loaded;
+use crate::policy::CurrentPolicy;
 use crate::{Dispatch, Intent, LedgerError, budget, fit};
 
 /// What a batch is decided with besides the table.
@@ -20,7 +21,7 @@ use crate::{Dispatch, Intent, LedgerError, budget, fit};
 pub(super) struct Setting {
     pub(super) day: sexton_model::time::Day,
     pub(super) limits: crate::Limits,
-    pub(super) policy: Arc<sexton_model::belts::Policy>,
+    pub(super) policy: CurrentPolicy,
 }
 
 /// Intents that are decided, and then written, at once: enough for a hand-over to another thread not to matter, and few
@@ -89,7 +90,7 @@ pub(super) fn load(
         Some(pulses) => pulses,
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
-    let asked = budget::asked(intents, &setting.policy, setting.day);
+    let asked = budget::asked(intents, &setting.policy.get(), setting.day);
     let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
     let healthy = match crate::healthy::asked(intents) {
         true => healthy::known(db, memory, setting)?,

@@ -1,7 +1,7 @@
 //! What only one resource at a time may be registered for.
 use sexton_ledger::NotDone;
 use sexton_model::decide::Event;
-use sexton_model::deletion::WaiverClaim;
+use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::exclusive::{CannotShare, Lacks};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::resource::Resource;
@@ -9,7 +9,7 @@ use sexton_model::step::Outcome;
 use sexton_model::{DeletionId, ResourceId};
 
 use super::stage::{Stagehand, actor, resource, right_answer};
-use super::{Fixture, keep_receipt};
+use super::{Fixture, keep_all, keep_receipt, stub};
 
 const PLACE: &str = "machine/storage07";
 
@@ -75,6 +75,29 @@ pub async fn one_at_a_time_is_registered_for_what_is_exclusive(fixture: &dyn Fix
     assert_eq!(on.join("d").await, taken("b", None, Lacks::Record));
     assert_eq!(fixture.count("SELECT count(*) FROM exclusives WHERE resource = 'vm/b'").await, 1);
     assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
+/// The name is free, and nobody has signed yet that nothing is left.
+pub async fn what_was_recycled_keeps_its_place_until_its_receipt(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    on.join("a").await.unwrap();
+    let gone = on.leave("a").await;
+    on.play_to(gone, |_, _| false).await;
+    assert_eq!(on.view(gone).await.deletion.status, RecordStatus::Recycled);
+    assert_eq!(on.join("b").await, taken("a", Some(gone), Lacks::Receipt));
+    assert_eq!(fixture.compare().await, Ok(()));
+    keep_receipt(&*on.ledger, gone).await;
+    // It is there, and archived with its record.
+    keep_all(&*on.ledger).await;
+    let archive = fixture.archive().await;
+    let document = archive.whole(gone).await.unwrap().unwrap();
+    assert!(archive.archive(&stub(&document)).await.unwrap());
+    on.join("b").await.unwrap();
+    assert_eq!(on.join("c").await, taken("b", None, Lacks::Record));
+    let next = on.leave("b").await;
+    on.play_to(next, |_, _| false).await;
+    keep_receipt(&*on.ledger, next).await;
+    on.join("c").await.unwrap();
 }
 
 pub async fn what_may_remain_keeps_its_place(fixture: &dyn Fixture) {

@@ -7,6 +7,7 @@ mod conformance;
 mod database;
 mod guards;
 mod in_use;
+mod keys;
 mod races;
 mod surveys;
 

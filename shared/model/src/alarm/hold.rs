@@ -228,6 +228,17 @@ pub fn orders_stopped(name: &str, stale_s: u64) -> Alarm {
     )
 }
 
+/// That a coordinator cannot read its calendar of holidays any more.
+pub fn calendar(name: &str, why: &str) -> Alarm {
+    Alarm::new(
+        AlarmKind::Calendar,
+        None,
+        Subject::Coordinator { name: name.to_owned() },
+        format!("the coordinator {name} goes by the holidays that it has read before: {why}"),
+        "put the file right; it is read again within a minute",
+    )
+}
+
 /// That a process cannot reach the job table.
 pub fn job_table(name: &str, why: &str) -> Alarm {
     Alarm::new(

@@ -9,12 +9,32 @@ use crate::time::Timestamp;
 
 /// An alarm that still holds is told again after so many milliseconds: a day.
 pub const AGAIN_MS: u64 = 24 * 3_600_000;
-/// The first wait after a route has failed, in milliseconds; each next one is twice as long.
-const BACK_OFF_MS: u64 = 10_000;
-/// The longest, in milliseconds: a quarter of an hour.
-const BACK_OFF_MAX_MS: u64 = 15 * 60_000;
 /// What one process says of itself is believed for so long, in milliseconds: then that process is gone.
 pub const OWNER_SILENT_MS: u64 = 10 * 60_000;
+
+/// How long a route that has failed is left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackOff {
+    /// After the first failure, in milliseconds; after each further one twice as long.
+    pub first_ms: u64,
+    /// At most, in milliseconds.
+    pub longest_ms: u64,
+}
+
+/// Ten seconds at first, and a quarter of an hour at most.
+impl Default for BackOff {
+    fn default() -> Self {
+        Self { first_ms: 10_000, longest_ms: 15 * 60_000 }
+    }
+}
+
+impl BackOff {
+    /// How long to wait after so many failures, in milliseconds.
+    pub fn after_ms(self, failures: u16) -> u64 {
+        let doubled = u32::from(failures.saturating_sub(1)).min(16);
+        self.first_ms.saturating_mul(1 << doubled).min(self.longest_ms)
+    }
+}
 
 /// What is told of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -47,25 +67,19 @@ pub struct Telling {
 
 impl Telling {
     /// Whether it may be tried now: nobody tells it, and its back-off is over.
-    fn may_try(&self, now: Timestamp) -> bool {
+    fn may_try(&self, now: Timestamp, back_off: BackOff) -> bool {
         let leased = self.lease_until.is_some_and(|until| now < until);
-        let waits =
-            self.failures > 0 && self.tried_at.is_some_and(|at| now < at.plus_ms(back_off_ms(self.failures)));
+        let again_at = self.tried_at.map(|at| at.plus_ms(back_off.after_ms(self.failures)));
+        let waits = self.failures > 0 && again_at.is_some_and(|at| now < at);
         !leased && !waits
     }
-}
-
-/// How long to wait after so many failures, in milliseconds.
-pub fn back_off_ms(failures: u16) -> u64 {
-    let doubled = u32::from(failures.saturating_sub(1)).min(16);
-    BACK_OFF_MS.saturating_mul(1 << doubled).min(BACK_OFF_MAX_MS)
 }
 
 /// What is to be told of an alarm by a route now, if anything is.
 ///
 /// An alarm that was raised and ended before it could be told is told all the same, as ended: never silently not at all.
-pub fn due(standing: &Standing, telling: &Telling, now: Timestamp) -> Option<Phase> {
-    if !telling.may_try(now) {
+pub fn due(standing: &Standing, telling: &Telling, now: Timestamp, back_off: BackOff) -> Option<Phase> {
+    if !telling.may_try(now, back_off) {
         return None;
     }
     if standing.ended_at.is_some() {
@@ -83,8 +97,8 @@ pub fn due(standing: &Standing, telling: &Telling, now: Timestamp) -> Option<Pha
 }
 
 /// Whether something that is told once is to be told now.
-pub fn due_once(telling: &Telling, now: Timestamp) -> bool {
-    telling.told.is_none() && telling.may_try(now)
+pub fn due_once(telling: &Telling, now: Timestamp, back_off: BackOff) -> bool {
+    telling.told.is_none() && telling.may_try(now, back_off)
 }
 
 /// An alarm that is open, with what only the table needs to know.

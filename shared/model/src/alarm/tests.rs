@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::hold::BatchFact;
-use super::telling::{AGAIN_MS, OWNER_SILENT_MS, Open, back_off_ms};
+use super::telling::{AGAIN_MS, OWNER_SILENT_MS, Open};
 use super::*;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::one_shot::{OneShot, Passable};
@@ -354,29 +354,29 @@ fn what_is_told_when() {
         ("once", standing(true, None), told(Phase::Ended, 0), AGAIN_MS, None),
         ("it was over before anybody was told", standing(true, None), new, 0, ended),
     ] {
-        assert_eq!(due(&standing, &telling, Timestamp(0).plus_ms(after_ms)), expected, "{what}");
+        let now = Timestamp(0).plus_ms(after_ms);
+        assert_eq!(due(&standing, &telling, now, BackOff::default()), expected, "{what}");
     }
 }
 
 #[test]
 fn a_route_that_fails_is_tried_again_with_back_off_and_by_one_at_a_time() {
     let now = Timestamp(0).plus_ms(1000);
+    let back_off = BackOff::default();
+    let due = |telling: &Telling, now| due(&standing(false, None), telling, now, back_off);
+    let due_once = |telling: &Telling, now| due_once(telling, now, back_off);
     let failed = |failures| Telling { tries: 1, failures, tried_at: Some(now), ..Telling::default() };
     for failures in [1, 2, 7, u16::MAX] {
-        let wait = back_off_ms(failures);
+        let wait = back_off.after_ms(failures);
         let early = now.plus_ms(wait - 1);
-        assert_eq!(due(&standing(false, None), &failed(failures), early), None, "{failures}");
-        assert_eq!(
-            due(&standing(false, None), &failed(failures), now.plus_ms(wait)),
-            Some(Phase::Raised),
-            "{failures}"
-        );
+        assert_eq!(due(&failed(failures), early), None, "{failures}");
+        assert_eq!(due(&failed(failures), now.plus_ms(wait)), Some(Phase::Raised), "{failures}");
         assert!(due_once(&failed(failures), now.plus_ms(wait)) && !due_once(&failed(failures), early));
     }
-    assert_eq!([1, 2, 3, 99].map(back_off_ms), [10_000, 20_000, 40_000, 900_000]);
+    assert_eq!([1, 2, 3, 99].map(|failures| back_off.after_ms(failures)), [10_000, 20_000, 40_000, 900_000]);
     let leased = Telling { tries: 1, lease_until: Some(now), ..Telling::default() };
-    assert_eq!(due(&standing(false, None), &leased, Timestamp(now.0 - 1)), None);
-    assert_eq!(due(&standing(false, None), &leased, now), Some(Phase::Raised), "whoever had it has died");
+    assert_eq!(due(&leased, Timestamp(now.0 - 1)), None);
+    assert_eq!(due(&leased, now), Some(Phase::Raised), "whoever had it has died");
     let told = Telling { told: Some((Phase::Raised, now)), ..Telling::default() };
     assert!(!due_once(&told, Timestamp::MAX));
 }

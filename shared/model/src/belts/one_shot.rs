@@ -13,7 +13,7 @@ use crate::job::{Job, JobKind, Stage};
 use crate::time::{Day, Timestamp};
 
 /// A belt that a person may let one deletion pass. All others have a way of their own (a hold is released, a pause lifted,
-/// protection taken off), or none: identity, fences, the beacon and verified absence are passed by nobody.
+/// protection taken off, a redundancy group that is none any more stated anew), or none: identity, fences, the beacon and verified absence are passed by nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Passable {

@@ -1,0 +1,218 @@
+//! Scopes on a served program: what whoever is limited to some does not see, and cannot do.
+#![cfg(feature = "serve")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod served;
+#[allow(dead_code, reason = "a site of machines is not needed here")]
+mod site;
+mod waiting;
+
+use serde_json::{Value, json};
+use served::{Served, deletion, detail, resource};
+
+#[test]
+fn what_is_of_another_scope_is_not_there() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    served.register("theirs", "tenants/other");
+    let all = served.token("all", "approver", &[]);
+    let acme = served.token("acme", "approver", &["tenants/acme"]);
+    let (mine, theirs) = (served.delete(&all, "mine"), served.delete(&all, "theirs"));
+    let ask = |method: &str, path: &str, body: &Value| served.with(&acme, method, path, body);
+    let get = |path: &str| ask("GET", path, &Value::Null);
+    let reason = json!({ "reason": "a test" });
+
+    for path in ["/v1/deletions", "/v1/resources"] {
+        let text = get(path).1.to_string();
+        assert!(text.contains("vm/mine") && !text.contains("theirs"), "{path}: {text}");
+        assert_eq!(get(&format!("{path}?scope=tenants/other")).1["items"], json!([]));
+        // Not even where the next page begins is said by what is not shown.
+        let text = get(&format!("{path}?limit=1")).1.to_string();
+        assert!(text.contains("vm/mine") && !text.contains("theirs") && !text.contains(&theirs), "{text}");
+    }
+    assert_eq!(get(&format!("/v1/deletions/{mine}")).0, 200);
+    assert_eq!(get("/v1/deletions/vm/mine").0, 200);
+    assert_eq!(get("/v1/resources/vm/mine").0, 200);
+    for (method, path, body) in [
+        ("GET", format!("/v1/deletions/{theirs}"), &Value::Null),
+        ("GET", "/v1/deletions/vm/theirs".to_owned(), &Value::Null),
+        ("GET", "/v1/resources/vm/theirs".to_owned(), &Value::Null),
+        ("POST", format!("/v1/deletions/{theirs}/cancel"), &reason),
+        ("POST", format!("/v1/deletions/{theirs}/holds"), &reason),
+        ("POST", format!("/v1/deletions/{theirs}/rescue"), &json!({ "evidence": "x" })),
+        ("POST", "/v1/deletions".to_owned(), &deletion("theirs")),
+        ("POST", "/v1/preview".to_owned(), &json!({ "resource": "vm/theirs", "on": "2035-01-01" })),
+        ("POST", "/v1/surveys".to_owned(), &json!({ "resource": "vm/theirs", "on": "2035-01-01" })),
+    ] {
+        let (status, answer) = ask(method, &path, body);
+        assert_eq!(status, 404, "{method} {path}: {answer}");
+        // Word by word what is said of something that nobody knows.
+        let nothing = path.replace("theirs", "nothing").replace(&theirs, "d-999");
+        let body: Value = serde_json::from_str(&body.to_string().replace("theirs", "nothing")).unwrap();
+        let (other, unknown) = ask(method, &nothing, &body);
+        let same = detail(&unknown).replace("nothing", "theirs").replace("d-999", &theirs);
+        assert_eq!((status, detail(&answer)), (other, same.as_str()), "{method} {path}");
+    }
+    let (_, record) = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null);
+    assert_eq!((&record["status"], &record["holds"]), (&json!("live"), &json!([])), "nothing was done to it");
+
+    // What has no scope takes a token that is limited to none.
+    for (method, path, body) in [
+        ("POST", "/v1/pauses", &reason),
+        ("POST", "/v1/pauses", &json!({ "covers": { "scope": "tenants" }, "reason": "x" })),
+        ("POST", "/v1/pauses", &json!({ "covers": { "scope": "tenants/acme2" }, "reason": "x" })),
+        ("POST", "/v1/ceilings", &json!({ "everywhere": true, "to": "observe", "reason": "x" })),
+        ("POST", "/v1/ceilings", &json!({ "scope": "tenants/other", "to": "observe", "reason": "x" })),
+        ("POST", "/v1/review/accept", &json!({ "epoch": 1, "reason": "x" })),
+        ("GET", "/v1/audit", &Value::Null),
+        ("GET", "/v1/audit/access", &Value::Null),
+        ("GET", "/v1/archived", &Value::Null),
+    ] {
+        let (status, answer) = ask(method, path, body);
+        assert!(
+            status == 403 && detail(&answer).contains("limited to"),
+            "{method} {path}: {status} {answer}"
+        );
+    }
+    let covers = |scope: &str| json!({ "covers": { "scope": scope }, "reason": "x" });
+    assert_eq!(ask("POST", "/v1/pauses", &covers("tenants/acme/web")).0, 201);
+    for scope in ["tenants", "tenants/other"] {
+        assert_eq!(served.trusted("POST", "/v1/pauses", &covers(scope)).0, 201);
+    }
+    let pauses = get("/v1/pauses").1;
+    let shown: Vec<_> = pauses.as_array().unwrap().iter().map(|pause| pause["id"].clone()).collect();
+    assert_eq!(shown, [json!(1), json!(2)], "its own, and the one around it: {pauses}");
+    assert_eq!(get("/v1/health").1["pauses"].as_array().unwrap().len(), 2);
+    let resume = |n: u8| ask("DELETE", &format!("/v1/pauses/{n}"), &Value::Null).0;
+    assert_eq!([resume(1), resume(2), resume(3), resume(4)], [200, 403, 404, 404]);
+
+    let theirs = served.refusals().into_iter().filter(|(by, ..)| by == "acme");
+    assert_eq!(
+        theirs.count(),
+        8 + 9 + 2,
+        "what was of another scope is written down, and what is not there is not"
+    );
+}
+
+#[test]
+fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
+    let served = Served::start(false);
+    served.register("theirs", "tenants/other");
+    let secret = served.token("acme", "requester", &["tenants/acme"]);
+    let register = |resource: Value| {
+        let (status, answer) = served.with(
+            &secret,
+            "POST",
+            "/v1/resources",
+            &json!({ "resources": [resource], "whole": false }),
+        );
+        assert_eq!(status, 200, "{answer}");
+        answer["results"][0].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(register(resource("mine", "tenants/acme")), "");
+    let outside = "is outside of what acme is limited to: tenants/acme";
+    assert!(register(resource("new", "tenants/other")).contains(outside));
+    assert!(register(resource("theirs", "tenants/acme")).contains(outside), "another's machine, moved");
+    assert!(register(resource("mine", "tenants/other")).contains(outside), "one's own, moved away");
+    let mut protected = resource("mine", "tenants/acme");
+    protected["protected"] = json!(true);
+    assert_eq!(register(protected), "", "whoever registers it may protect it");
+    let unprotect = register(resource("mine", "tenants/acme"));
+    assert!(unprotect.contains("taking the protection off a resource needs the role admin"), "{unprotect}");
+    let (_, theirs) = served.trusted("GET", "/v1/resources/vm/theirs", &Value::Null);
+    assert_eq!(theirs["resource"]["scope"], "tenants/other");
+    let refusals = served.refusals();
+    assert_eq!(refusals.len(), 4, "also what is refused line by line is written down: {refusals:?}");
+    assert!(refusals[1].2.starts_with("1 refused: vm/theirs: tenants/other is outside"), "{refusals:?}");
+    let (_, mine) = served.trusted("GET", "/v1/resources/vm/mine", &Value::Null);
+    assert_eq!(mine["resource"]["protected"], true);
+}
+
+/// What names what it is about in its body, or is shown sifted.
+#[test]
+fn no_route_reaches_into_another_scope() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    served.register("theirs", "tenants/other");
+    let all = served.token("all", "approver", &[]);
+    let acme = served.token("acme", "admin", &["tenants/acme"]);
+    let (mine, theirs) = (served.delete(&all, "mine"), served.delete(&all, "theirs"));
+    let ask = |method: &str, path: &str, body: &Value| served.with(&acme, method, path, body);
+    let reason = json!({ "reason": "a test" });
+    let shot = |deletion: &str| json!({ "deletion": deletion, "stage": "announce", "belt": "ceiling", "reason": "x" });
+    let census = |scope: &str| {
+        json!({
+            "kind": "vm", "scope": scope, "credential": "census-ro", "total": 1, "taken_at": chrono::Utc::now(),
+            "listed": [{ "id": "vm/theirs", "scope": scope }],
+        })
+    };
+    let cancel = |scope: &str| json!({ "scope": scope, "reason": "a test" });
+    let hold = json!({ "reason": "a lawsuit" });
+    assert_eq!(served.trusted("POST", "/v1/resources/vm/theirs/holds", &hold).0, 201);
+    assert_eq!(served.trusted("POST", &format!("/v1/deletions/{theirs}/holds"), &reason).0, 200);
+    let of_theirs = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null).1;
+    let held = of_theirs["holds"][0]["id"].as_i64().unwrap();
+    let hidden = [
+        ("POST", "/v1/overrides".to_owned(), shot(&theirs)),
+        ("POST", "/v1/resources/vm/theirs/holds".to_owned(), hold.clone()),
+        ("DELETE", "/v1/resources/vm/theirs/holds?origin=root".to_owned(), Value::Null),
+        ("PUT", "/v1/resources/vm/theirs/priority".to_owned(), json!({ "priority": 7 })),
+        ("DELETE", format!("/v1/deletions/{theirs}/holds/{held}"), Value::Null),
+        ("GET", format!("/v1/deletions/{theirs}/receipt"), Value::Null),
+    ];
+    for (method, path, body) in &hidden {
+        let (status, answer) = ask(method, path, body);
+        assert_eq!(status, 404, "{method} {path}: {answer}");
+    }
+    let outside = [
+        ("GET", "/v1/overrides".to_owned(), Value::Null),
+        ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
+        ("POST", "/v1/censuses".to_owned(), census("tenants/other")),
+        ("POST", "/v1/censuses".to_owned(), census("tenants")),
+        ("POST", "/v1/cancellations".to_owned(), cancel("tenants/other")),
+        ("POST", "/v1/cancellations".to_owned(), cancel("tenants")),
+    ];
+    for (method, path, body) in &outside {
+        let (status, answer) = ask(method, path, body);
+        assert!(status == 403 && detail(&answer).contains("limited to"), "{method} {path}: {status} {answer}");
+    }
+    let refusals = served.refusals().into_iter().filter(|(by, ..)| by == "acme").count();
+    assert_eq!(refusals, hidden.len() + outside.len(), "each is written down: {:#?}", served.refusals());
+    let (_, record) = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null);
+    assert_eq!((&record["status"], &record["holds"][0]["id"]), (&json!("live"), &json!(held)), "{record}");
+    let resource = served.trusted("GET", "/v1/resources/vm/theirs", &Value::Null).1;
+    assert_eq!((resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]), (1, &json!(0)));
+    assert_eq!(served.trusted("GET", "/v1/overrides", &Value::Null).1, json!([]));
+
+    // Within its own each of them is taken.
+    assert_eq!(ask("POST", "/v1/overrides", &shot(&mine)).0, 201);
+    assert_eq!(ask("POST", "/v1/resources/vm/mine/holds", &hold).0, 201);
+    assert_eq!(ask("DELETE", "/v1/resources/vm/mine/holds?origin=acme", &Value::Null).0, 200);
+    assert_eq!(ask("PUT", "/v1/resources/vm/mine/priority", &json!({ "priority": 7 })).0, 200);
+    let (status, cancelled) = ask("POST", "/v1/cancellations", &cancel("tenants/acme"));
+    assert_eq!((status, cancelled["items"].as_array().unwrap().len()), (200, 1), "{cancelled}");
+}
+
+#[test]
+fn broken_glass_is_shown_to_whoever_sees_the_record() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    served.register("theirs", "tenants/other");
+    let token = |name: &str, scopes: &[&str]| served.token(name, "viewer", scopes);
+    let (all, acme, other) = (token("all", &[]), token("acme", &["tenants/acme"]), token("other", &["tenants/other"]));
+    for name in ["mine", "theirs"] {
+        let (status, made) = served.trusted("POST", "/v1/deletions", &deletion(name));
+        assert_eq!(status, 201, "{made}");
+        let shot = json!({
+            "deletion": made["deletion"], "stage": "announce", "belt": "ceiling", "reason": "fire", "break_glass": true,
+        });
+        let (status, given) = served.trusted("POST", "/v1/overrides", &shot);
+        assert_eq!(status, 201, "{given}");
+    }
+    let shown = |secret: &str| -> Vec<i64> {
+        let (status, health) = served.with(secret, "GET", "/v1/health", &Value::Null);
+        assert_eq!(status, 200, "{health}");
+        let all = health["broken_glass"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|one| one["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!((shown(&all), shown(&acme), shown(&other)), (vec![1, 2], vec![1], vec![2]));
+}
