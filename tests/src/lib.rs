@@ -1,1 +1,2 @@
-//! Tests of the whole: separate processes, real servers. Nothing but tests.
+//! Tests of the whole: separate processes, real servers, and the simulator. Nothing but tests.
+pub mod simulation;

@@ -43,6 +43,7 @@ mod restores;
 mod reviewing;
 mod run;
 mod survey;
+mod surroundings;
 mod verify;
 mod views;
 mod watched;
@@ -74,11 +75,14 @@ use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::surroundings::{Moment, Pass, Surroundings};
+
 use self::clock::Clock;
 use self::connection::{Bind, row, store};
 use self::memory::OutCounts;
 use self::readers::Readers;
 use self::run::Setting;
+use self::surroundings::Around;
 use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::known::{self, Known};
@@ -102,6 +106,7 @@ pub struct SqliteLedger {
     rounds: Arc<find::Rounds>,
     /// Whose one change this handle is for, if it is.
     attempt: Option<Attempt>,
+    around: Around,
 }
 
 /// Jobs that one batch looks at again after a pause.
@@ -134,10 +139,17 @@ impl SqliteLedger {
     }
 
     async fn ask(&self, work: Work) -> Result<Answer, LedgerError> {
+        let about = match (&self.around.0, &work) {
+            (Some(_), Work::Run(batch)) => batch.iter().map(|intent| intent.deletion).collect(),
+            _ => Vec::new(),
+        };
+        self.around.pass(|| Moment::BeforeWrite).await;
         let (reply, answer) = oneshot::channel();
         let command = Command { work, attempt: self.attempt.clone(), reply };
         self.commands.send(command).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let answer = answer.await.map_err(|_| gone())??;
+        self.around.pass(|| Moment::Committed(about)).await;
+        Ok(answer)
     }
 
     /// Write a checkpoint, with a heartbeat if whoever asks serves the API.

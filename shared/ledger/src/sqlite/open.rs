@@ -20,6 +20,7 @@ use super::find::Rounds;
 use super::memory::Memory;
 use super::readers::Readers;
 use super::run::Setting;
+use super::surroundings::{Around, Surroundings};
 use super::writer::{WAITING, Writer};
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
@@ -55,11 +56,28 @@ impl SqliteLedger {
     /// [`LedgerError::Unfit`] if another process has it open, if it was created with another day, or if SQLite
     /// would not keep what it commits; [`LedgerError::Store`] if it cannot be opened or migrated.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
-        Self::open_with(path.as_ref(), WRITING, options).await
+        Self::open_with(path.as_ref(), WRITING, options, Around::default()).await
+    }
+
+    /// The same, in these surroundings instead of the machine's.
+    ///
+    /// # Errors
+    /// As [`SqliteLedger::open`].
+    pub async fn open_in(
+        path: impl AsRef<Path>,
+        options: Options,
+        around: Arc<dyn Surroundings>,
+    ) -> Result<Self, LedgerError> {
+        Self::open_with(path.as_ref(), WRITING, options, Around(Some(around))).await
     }
 
     /// The same, with other settings for the writer: for tests of what is refused.
-    async fn open_with(path: &Path, writing: &str, options: Options) -> Result<Self, LedgerError> {
+    async fn open_with(
+        path: &Path,
+        writing: &str,
+        options: Options,
+        around: Around,
+    ) -> Result<Self, LedgerError> {
         let lock = lock(path, LOCK_WAIT).await?;
         migrate(path).await?;
         let db = Db::open(path, writing)?;
@@ -78,9 +96,9 @@ impl SqliteLedger {
         let memory = Memory::read(&db)?;
         let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));
-        let clock = Arc::new(Clock::default());
+        let clock = Arc::new(Clock::of(around.clone()));
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = Arc::new(Readers::start(path)?);
+        let reads = Arc::new(Readers::start(path, around.clone())?);
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits, policy: CurrentPolicy::new(options.policy) };
         let decider = Decider::start(setting.clone())?;
@@ -100,7 +118,7 @@ impl SqliteLedger {
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
         let rounds = Arc::new(Rounds::default());
-        Ok(Self { reads, commands, clock, out, setting, known, rounds, attempt: None })
+        Ok(Self { reads, commands, clock, out, setting, known, rounds, attempt: None, around })
     }
 }
 
@@ -204,7 +222,7 @@ mod tests {
             // Nor is a ledger opened on it.
             let options =
                 Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
-            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options).await {
+            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options, Around::default()).await {
                 Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
                 other => panic!("{found}: {other:?}"),
             }

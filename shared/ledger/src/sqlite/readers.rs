@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::connection::{Db, store};
+use super::surroundings::{Around, Moment};
 use crate::LedgerError;
 
 /// Threads that read: for a handful of people and one scheduler.
@@ -31,6 +32,7 @@ pub(super) struct Readers {
     jobs: Option<Sender<Job>>,
     turns: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
+    around: Around,
 }
 
 impl Readers {
@@ -38,7 +40,7 @@ impl Readers {
     ///
     /// # Errors
     /// If the system has no more threads.
-    pub(super) fn start(path: &Path) -> Result<Self, LedgerError> {
+    pub(super) fn start(path: &Path, around: Around) -> Result<Self, LedgerError> {
         let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let threads = (0..READERS).map(|_| {
@@ -47,7 +49,7 @@ impl Readers {
             thread.spawn(move || work(&waiting)).map_err(store("starting a reader"))
         });
         let threads = threads.collect::<Result<_, _>>()?;
-        Ok(Self { path: path.into(), jobs: Some(jobs), turns: Arc::new(Semaphore::new(READERS)), threads })
+        Ok(Self { path: path.into(), jobs: Some(jobs), turns: Arc::new(Semaphore::new(READERS)), threads, around })
     }
 
     /// Run `work`, which sees one state of the file: that of the last commit before it.
@@ -58,6 +60,7 @@ impl Readers {
         &self,
         work: impl FnOnce(&Db) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
+        self.around.pass(|| Moment::BeforeRead).await;
         let doing = "waiting for a connection to read";
         let turn = self.turns.clone().acquire_owned().await.map_err(store(doing))?;
         let (reply, answer) = oneshot::channel();

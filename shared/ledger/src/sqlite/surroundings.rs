@@ -1,0 +1,51 @@
+//! What a job table takes from the machine it runs on, for whoever stands in for it: the clock, and the moments at which
+//! whoever asks may be stopped.
+//!
+//! A simulator puts its own in place; without one the clock is the process's, and nobody is stopped.
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sexton_model::{DeletionId, Timestamp};
+
+/// Where a question stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing is read yet.
+    BeforeRead,
+    /// Nothing is written yet.
+    BeforeWrite,
+    /// It is committed, with decisions about these; whoever asked does not know yet.
+    Committed(Vec<DeletionId>),
+}
+
+/// Waits until whoever asked may go on. Dropped with the question if it is given up.
+pub type Pass = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Time, and who goes on when.
+pub trait Surroundings: Send + Sync + 'static {
+    /// The store's clock. It may go back; what the job table takes for now does not.
+    fn now(&self) -> Timestamp;
+
+    /// Whoever asks has come to this moment.
+    fn pass(&self, moment: Moment) -> Pass;
+}
+
+/// Somebody's, if somebody stands in for the machine.
+#[derive(Clone, Default)]
+pub(super) struct Around(pub(super) Option<Arc<dyn Surroundings>>);
+
+impl fmt::Debug for Around {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Around(stood in for)" } else { "Around(the machine)" })
+    }
+}
+
+impl Around {
+    /// Whoever asks has come to this moment.
+    pub(super) async fn pass(&self, moment: impl FnOnce() -> Moment) {
+        if let Some(around) = &self.0 {
+            around.pass(moment()).await;
+        }
+    }
+}

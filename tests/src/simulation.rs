@@ -1,0 +1,113 @@
+//! Everything in one thread, by one seed: the simulator.
+//!
+//! Coordinators and consumers run as they do in production (`Engine`'s handlers, `Consumer::run`, `Scheduler::tick`), on
+//! the embedded job table, whose commits are real. What is simulated is everything around them: the time, the bus between
+//! them, the platform that they delete from, the people and the accidents.
+//!
+//! Exactly one thing goes on at a time, and after each everything is compared with what is really there
+//! ([`check`]). A handler stops wherever it could be stopped: before a read, before a transaction, between its
+//! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
+//!
+//! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, [`life`] what people and accidents do and
+//! how a run ends, [`platform`] what is really there, [`weather`] the dice.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a run that cannot go on ends with its history; nothing depends on it"
+)]
+pub mod bus;
+pub mod check;
+pub mod gates;
+mod life;
+pub mod platform;
+pub mod script;
+pub mod time;
+pub mod weather;
+pub mod world;
+
+use std::path::Path;
+
+use script::Script;
+use world::World;
+
+pub use check::Violation;
+
+/// What a run was.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The invariant that did not hold, if one did not.
+    pub violation: Option<Violation>,
+    /// What happened, in words.
+    pub history: Vec<String>,
+    /// Steps of the world.
+    pub steps: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// Decisions that were checked.
+    pub decisions: u64,
+    /// Changes of the platform that were checked.
+    pub changes: u64,
+}
+
+/// Play a script. `template` is an empty job table, made once for many runs.
+///
+/// # Panics
+/// If the machine gives it no threads, files or memory.
+pub fn play(script: &Script, template: Option<&Path>) -> Played {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let mut world = World::begin(script, template).await;
+        let violation = world.play().await.err();
+        Played {
+            violation,
+            steps: world.step,
+            virtual_ms: world.time.since_begin_ms(),
+            decisions: world.checker.events,
+            changes: world.checker.changes,
+            history: std::mem::take(&mut world.history),
+        }
+    })
+}
+
+/// The shortest script that still fails in the same way: things that happen are left out one after the other, as long
+/// as the same invariant is violated.
+pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
+    let mut least = script.clone();
+    let mut played = play(&least, template);
+    let Some(invariant) = played.violation.as_ref().map(|violation| violation.invariant) else {
+        return (least, played);
+    };
+    let mut size = least.items.len().div_ceil(2);
+    while size > 0 {
+        let mut from = 0;
+        while from < least.items.len() {
+            let mut shorter = least.clone();
+            shorter.items.drain(from..(from + size).min(least.items.len()));
+            let tried = play(&shorter, template);
+            if tried.violation.as_ref().is_some_and(|violation| violation.invariant == invariant) {
+                (least, played) = (shorter, tried);
+            } else {
+                from += size;
+            }
+        }
+        size /= 2;
+    }
+    (least, played)
+}
+
+/// Make an empty job table in `folder`, for runs to begin with: that takes longer than many of them.
+///
+/// # Panics
+/// As [`play`].
+pub fn template(folder: &Path) -> std::path::PathBuf {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let script = Script { machines: 0, ..Script::of(0) };
+    let file = folder.join("empty.db");
+    runtime.block_on(async {
+        let mut world = World::begin(&script, None).await;
+        let now = world.time.now();
+        world.close_ledger(now).await;
+        std::fs::copy(world.file(), &file).unwrap();
+    });
+    file
+}

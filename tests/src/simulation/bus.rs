@@ -1,0 +1,168 @@
+//! The bus of one process, with everything that may happen to a message on the way.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_model::Fence;
+use sexton_protocol::{Order, Pack};
+use tokio::sync::Notify;
+
+use super::gates::{Gates, HANDLER};
+use super::time::Time;
+use super::weather::Dice;
+
+/// What is on its way, and what was ordered.
+#[derive(Default)]
+pub struct Traffic {
+    /// Delayed messages, with the bus they are published on at last.
+    pub late: Mutex<Vec<(Arc<dyn Bus>, Outgoing)>>,
+    /// Every order that was ever given, by its fence.
+    pub orders: Mutex<BTreeMap<Fence, Order>>,
+}
+
+/// A process that may be stopped where it stands (SIGSTOP).
+#[derive(Debug, Default)]
+pub struct Frozen {
+    /// Whether it is.
+    pub now: Arc<AtomicBool>,
+    ended: Notify,
+}
+
+impl Frozen {
+    /// Whether it is.
+    pub fn is(&self) -> bool {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    /// It goes on.
+    pub fn thaw(&self) {
+        self.now.store(false, Ordering::SeqCst);
+        self.ended.notify_waiters();
+    }
+
+    async fn ends(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if !self.is() {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// The bus as one process sees it.
+pub struct StormyBus {
+    /// The bus itself.
+    pub inner: Arc<dyn Bus>,
+    /// Which process.
+    pub process: usize,
+    /// Whether it is a consumer, whose every task waits at gates; of a coordinator only its handlers do, since the world
+    /// itself speaks through it, too.
+    pub consumer: bool,
+    /// Whether it is stopped.
+    pub frozen: Arc<Frozen>,
+    /// Where it waits.
+    pub gates: Arc<Gates>,
+    /// Chance.
+    pub dice: Arc<Dice>,
+    /// The true clock.
+    pub time: Arc<Time>,
+    /// All that is on its way.
+    pub traffic: Arc<Traffic>,
+}
+
+impl StormyBus {
+    fn note(&self, message: &Outgoing) {
+        if let Target::Queue(Queue::Orders(_)) = &message.target
+            && let Ok(pack) = Pack::<Order>::decode(&message.body)
+        {
+            let mut orders = self.traffic.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.extend(pack.events.into_iter().map(|event| (event.data.fence, event.data)));
+        }
+    }
+
+    async fn one(&self, message: Outgoing) -> Result<(), PublishError> {
+        self.note(&message);
+        let unconfirmed = || PublishError::Unconfirmed { to: message.target.to_string(), waited_ms: 5_000 };
+        if self.dice.happens(|weather| weather.unconfirmed) {
+            if self.dice.below(2) == 0 {
+                self.inner.publish(vec![message.clone()]).await;
+            }
+            return Err(unconfirmed());
+        }
+        if self.dice.happens(|weather| weather.lose) {
+            return Ok(());
+        }
+        if self.dice.happens(|weather| weather.delay) {
+            let mut late = self.traffic.late.lock().unwrap_or_else(PoisonError::into_inner);
+            late.push((self.inner.clone(), message));
+            return Ok(());
+        }
+        let twice = self.dice.happens(|weather| weather.repeat);
+        let messages = if twice { vec![message.clone(), message] } else { vec![message] };
+        self.inner.publish(messages).await.pop().unwrap_or(Ok(()))
+    }
+}
+
+#[async_trait]
+impl Bus for StormyBus {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let mut results = Vec::with_capacity(messages.len());
+        for message in messages {
+            let waits = self.consumer || HANDLER.try_get().is_ok();
+            if waits && self.dice.happens(|weather| weather.stop) {
+                self.gates.wait(self.process, "publish", self.time.now()).await;
+            }
+            self.gates.moved();
+            results.push(self.one(message).await);
+        }
+        results
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        let inner = self.inner.consume(queue, prefetch).await?;
+        let (frozen, gates) = (self.frozen.clone(), self.gates.clone());
+        Ok(Box::new(Stormy { inner, held: None, frozen, gates }))
+    }
+
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.inner.depth(queue).await
+    }
+
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.inner.healthy().await
+    }
+}
+
+/// What a frozen process has taken off the line it sees when it goes on.
+struct Stormy {
+    inner: Box<dyn Subscription>,
+    /// Arrived while it was frozen.
+    held: Option<Delivery>,
+    frozen: Arc<Frozen>,
+    gates: Arc<Gates>,
+}
+
+#[async_trait]
+impl Subscription for Stormy {
+    async fn next(&mut self) -> Option<Delivery> {
+        if self.held.is_none() {
+            self.held = Some(self.inner.next().await?);
+        }
+        self.frozen.ends().await;
+        self.gates.moved();
+        self.held.take()
+    }
+
+    async fn next_batch(&mut self, max: usize, linger: Duration) -> Vec<Delivery> {
+        self.inner.next_batch(max, linger).await
+    }
+
+    fn acker(&self) -> Acker {
+        self.inner.acker()
+    }
+}

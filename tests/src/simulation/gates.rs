@@ -1,0 +1,100 @@
+//! Where whoever does something waits for the world to let it go on: between any two effects.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sexton_model::Timestamp;
+use tokio::sync::oneshot;
+
+tokio::task_local! {
+    /// Which handler of which coordinator this is.
+    pub static HANDLER: Handler;
+}
+
+/// A handler that a coordinator has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handler {
+    /// Of which process.
+    pub process: usize,
+    /// Its number in the run.
+    pub number: u64,
+}
+
+/// Somebody at a gate.
+#[derive(Debug)]
+struct Waiting {
+    process: usize,
+    handler: Option<Handler>,
+    at: &'static str,
+    /// It hangs until then.
+    not_before: Timestamp,
+    open: oneshot::Sender<()>,
+}
+
+/// All gates of a run.
+#[derive(Debug, Default)]
+pub struct Gates {
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    next: AtomicU64,
+    /// Counts everything that goes on, so that quiet can be told.
+    pub moves: AtomicU64,
+}
+
+impl Gates {
+    /// Wait here, at least until `not_before`.
+    pub async fn wait(self: &Arc<Self>, process: usize, at: &'static str, not_before: Timestamp) {
+        let handler = HANDLER.try_get().ok();
+        let (open, opened) = oneshot::channel();
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
+        self.held().insert(number, Waiting { process, handler, at, not_before, open });
+        self.moved();
+        let _place = Place { gates: self, number };
+        opened.await.ok();
+        self.moved();
+    }
+
+    /// Something happened.
+    pub fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Who could go on now, ascending.
+    pub fn open_to(&self, now: Timestamp, frozen: impl Fn(usize) -> bool) -> Vec<u64> {
+        let held = self.held();
+        let free = held.iter().filter(|(_, one)| one.not_before <= now && !frozen(one.process));
+        free.map(|(number, _)| *number).collect()
+    }
+
+    /// When the next one that hangs could go on.
+    pub fn next_end(&self, now: Timestamp, frozen: impl Fn(usize) -> bool) -> Option<Timestamp> {
+        let held = self.held();
+        held.values().filter(|one| one.not_before > now && !frozen(one.process)).map(|one| one.not_before).min()
+    }
+
+    /// Let it go on; where it was, and whose it is.
+    pub fn open(&self, number: u64) -> Option<(usize, &'static str)> {
+        let one = self.held().remove(&number)?;
+        one.open.send(()).ok();
+        Some((one.process, one.at))
+    }
+
+    /// Whether this handler waits at a gate.
+    pub fn holds(&self, handler: Handler) -> bool {
+        self.held().values().any(|one| one.handler == Some(handler))
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Place<'a> {
+    gates: &'a Gates,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gates.held().remove(&self.number);
+    }
+}

@@ -1,0 +1,431 @@
+//! What people and accidents do, and how a run ends.
+use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
+use sexton_model::belts::PauseSelector;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
+use sexton_model::job::JobState;
+use sexton_model::resource::Resource;
+use sexton_model::{DeletionId, ResourceId, Timestamp};
+use serde_json::json;
+
+use super::check::{DAY_MS, Violation};
+use super::platform::{State, Things};
+use super::script::{Happening, STORM_STEPS};
+use super::weather::Weather;
+use super::world::{COORDINATORS, World, machine, somebody};
+
+/// Steps after which whatever is not over is stuck.
+const STEPS_MAX: u64 = 80_000;
+/// Virtual time after the storm within which everything has to be over, in milliseconds: leases, back-offs and graces
+/// that were begun again count.
+const CALM_MAX_MS: u64 = 4 * 3_600_000;
+/// How often a person tries a parked job again before leaving it to others.
+const RETRIES: u32 = 6;
+/// Between two looks of that person, in milliseconds of virtual time.
+const LOOK_EVERY_MS: u64 = 30_000;
+
+impl World {
+    /// Play the whole script.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub async fn play(&mut self) -> Result<(), Violation> {
+        let mut items = self.script.items.clone().into_iter().peekable();
+        while self.step < STORM_STEPS {
+            while let Some(item) = items.next_if(|item| item.step <= self.step) {
+                self.happen(item.what).await?;
+            }
+            self.go_on().await?;
+            if items.peek().is_none() && self.step > 1_000 && self.all_over().await {
+                break;
+            }
+        }
+        self.calm().await?;
+        self.verify().await
+    }
+
+    /// A machine appears, and its platform registers it, if its name is free.
+    pub(super) async fn appear(&mut self, number: usize) -> bool {
+        let vm = machine(number);
+        self.uuids += 1;
+        let uuid = format!("00000000-0000-4000-8000-{:012x}", self.uuids);
+        let registered = self.register(&vm, &uuid, false).await;
+        self.truth().appear(&vm, &uuid);
+        registered
+    }
+
+    async fn register(&mut self, vm: &ResourceId, uuid: &str, protected: bool) -> bool {
+        let resource: Resource = serde_json::from_value(json!({
+            "id": vm, "scope": "tenants/acme", "identity": { "uuid": uuid }, "criticality": "reproducible",
+            "protected": protected, "attributes": { "ipam": { "none": false }, "notifier": { "none": false } },
+        }))
+        .unwrap();
+        let Some(ledger) = &self.ledger else { return false };
+        ledger.register(vec![resource], &somebody(), true).await.unwrap().iter().all(Result::is_ok)
+    }
+
+    fn truth(&self) -> std::sync::MutexGuard<'_, super::platform::Truth> {
+        self.truth.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The record of a machine, live or the last one.
+    async fn record_of(&self, vm: &ResourceId) -> Option<DeletionView> {
+        let ledger = self.ledger.as_ref()?;
+        let id = ledger.deletion_of(vm).await.unwrap()?;
+        ledger.deletion(id).await.unwrap()
+    }
+
+    async fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+        let now = self.time.now();
+        let done = match what {
+            Happening::Delete(number, in_ms) => self.delete(&machine(number), now.plus_ms(in_ms)).await,
+            Happening::Cancel(number) => {
+                self.tell(number, |_| Some(Event::Cancel { by: somebody(), reason: "needed".into() })).await
+            }
+            Happening::Hold(number) => {
+                self.tell(number, |_| Some(Event::PlaceHold { by: somebody(), reason: "a dispute".into() })).await
+            }
+            Happening::Release(number) => self.release(number).await,
+            Happening::Protect(number, protected) => {
+                let vm = machine(number);
+                let view = self.ledger_resource(&vm).await;
+                match view.and_then(|view| view.identity.get("uuid").map(str::to_owned)) {
+                    Some(uuid) => self.register(&vm, &uuid, protected).await,
+                    None => false,
+                }
+            }
+            Happening::Pause => self.pause().await,
+            Happening::Resume => self.resume().await,
+            Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
+            Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::Recreate(number) => self.recreate(number).await?,
+            Happening::Start(number) => self.start(&machine(number)),
+            Happening::KillCoordinator(number, for_ms) => {
+                self.kill_coordinator(number, now.plus_ms(for_ms)).await;
+                true
+            }
+            Happening::KillConsumer(number, for_ms) => {
+                self.kill_consumer(number, now.plus_ms(for_ms)).await;
+                true
+            }
+            Happening::Freeze(number, for_ms, asleep) => {
+                let one = &mut self.consumers[number];
+                one.frozen.now.store(true, std::sync::atomic::Ordering::SeqCst);
+                one.thaws_at = Some(now.plus_ms(for_ms));
+                if asleep {
+                    one.clock.miss(for_ms);
+                }
+                true
+            }
+            Happening::SetClock(number, ahead_ms) => {
+                self.consumers[number].clock.set_ahead(ahead_ms);
+                true
+            }
+            Happening::Purge => {
+                self.purge().await;
+                true
+            }
+            Happening::Down(for_ms) => {
+                for number in 0..COORDINATORS {
+                    self.kill_coordinator(number, now.plus_ms(for_ms)).await;
+                }
+                for number in 0..self.consumers.len() {
+                    self.kill_consumer(number, now.plus_ms(for_ms)).await;
+                }
+                true
+            }
+            Happening::Backup => self.back_up(),
+            Happening::RestoreBackup => self.restore_backup().await,
+        };
+        self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
+        Ok(())
+    }
+
+    async fn delete(&mut self, vm: &ResourceId, moment: Timestamp) -> bool {
+        let Some(ledger) = self.ledger.clone() else { return false };
+        let moment = moment.plus_ms(DAY_MS);
+        let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
+        let new = NewDeletion {
+            resource: vm.clone(),
+            due,
+            gone_by: None,
+            by: somebody(),
+            reason: "no longer needed".into(),
+            plan: self.plan.clone(),
+        };
+        let as_it_was: Things = self.truth().of(vm);
+        match ledger.create(vec![new]).await.unwrap().remove(0) {
+            Ok(id) => {
+                self.checker.created(id, as_it_was);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A person says something about the record of a machine.
+    async fn tell(&mut self, number: usize, event: impl Fn(&DeletionView) -> Option<Event>) -> bool {
+        let Some(view) = self.record_of(&machine(number)).await else { return false };
+        let Some(event) = event(&view) else { return false };
+        self.ask(Intent { deletion: view.deletion.id, event }).await
+    }
+
+    async fn release(&mut self, number: usize) -> bool {
+        self.tell(number, |view| {
+            let hold = view.deletion.holds.first()?.id;
+            Some(Event::ReleaseHold { hold, by: somebody() })
+        })
+        .await
+    }
+
+    /// A person looks what there is, and says so: only then it is true.
+    async fn waive(&mut self, number: usize, absent: bool) -> bool {
+        let Some(view) = self.record_of(&machine(number)).await else { return false };
+        let d = &view.deletion;
+        let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
+        let Some(job) = parked else { return false };
+        let sexton_model::job::JobKind::Stage(stage) = job.kind else { return false };
+        let steps = &d.plan.stage(stage).steps;
+        let Some(deed) = steps.get(usize::from(job.cursor)).and_then(|step| super::platform::deed_of(&step.name))
+        else {
+            return false;
+        };
+        let ours = |thing: &&'static str| {
+            let is = self.truth().thing(&d.record.resource.id, thing);
+            is.state != State::Gone && d.record.resource.identity.get("uuid") == Some(&is.owner)
+        };
+        let there = deed.things.iter().any(ours);
+        if absent && there {
+            return false;
+        }
+        let claim = if absent { WaiverClaim::Absent } else { WaiverClaim::MayRemain };
+        let event = Event::Waive { by: somebody(), claim, mark: None, evidence: "looked".into() };
+        self.ask(Intent { deletion: d.id, event }).await
+    }
+
+    async fn pause(&mut self) -> bool {
+        let Some(ledger) = self.ledger.clone() else { return false };
+        ledger.pause(PauseSelector::default(), &somebody(), "look").await.unwrap();
+        self.checker.paused = true;
+        true
+    }
+
+    /// Pauses are lifted, and what was reviewed is accepted.
+    async fn resume(&mut self) -> bool {
+        let Some(ledger) = self.ledger.clone() else { return false };
+        if let Some(review) = ledger.review().await.unwrap() {
+            self.checker.reviewed = false;
+            ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
+        }
+        self.checker.paused = false;
+        for pause in ledger.pauses().await.unwrap() {
+            ledger.resume(pause.id, &somebody()).await.unwrap();
+        }
+        true
+    }
+
+    /// Another machine in the place of this one. If its record is live, nobody may register it.
+    async fn recreate(&mut self, number: usize) -> Result<bool, Violation> {
+        let vm = machine(number);
+        let live = self.record_of(&vm).await.is_some_and(|view| view.deletion.status.live());
+        let registered = self.appear(number).await;
+        self.checker.disturbed.insert(vm.clone());
+        if registered && live {
+            let what = format!("another {vm} was registered while its record was live");
+            return Err(Violation { invariant: "I8", what });
+        }
+        Ok(registered)
+    }
+
+    fn start(&mut self, vm: &ResourceId) -> bool {
+        let mut truth = self.truth();
+        if truth.thing(vm, "definition").state == State::Gone {
+            return false;
+        }
+        let Some(power) = truth.things.get_mut(&(vm.clone(), "power")) else { return false };
+        power.state = State::On;
+        drop(truth);
+        self.checker.disturbed.insert(vm.clone());
+        true
+    }
+
+    /// Whatever is in a queue is gone.
+    async fn purge(&mut self) {
+        use sexton_bus::{Bus, Queue};
+        let orders = self.consumers.iter().map(|one| Queue::Orders(one.instance().clone()));
+        let queues: Vec<Queue> = orders.chain([Queue::Outcomes, Queue::StageDue, Queue::Pulses]).collect();
+        for queue in queues {
+            if self.bus.depth(&queue).await.unwrap_or(0) == 0 {
+                continue;
+            }
+            let mut inbox = self.bus.consume(&queue, 1024).await.unwrap();
+            let gone = inbox.next_batch(1024, std::time::Duration::ZERO).await;
+            inbox.ack(gone.into_iter().map(|delivery| delivery.tag).collect()).await;
+        }
+        self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    fn back_up(&mut self) -> bool {
+        if self.ledger.is_none() {
+            return false;
+        }
+        // Nothing is being written: everything waits for the world.
+        for end in ["", "-wal"] {
+            let file = beside(&self.file(), end);
+            if file.exists() {
+                std::fs::copy(&file, beside(&file, ".copy")).unwrap();
+            }
+        }
+        true
+    }
+
+    async fn restore_backup(&mut self) -> bool {
+        let file = self.file();
+        if !beside(&file, ".copy").exists() || self.ledger.is_none() {
+            return false;
+        }
+        let now = self.time.now();
+        self.close_ledger(now).await;
+        for end in ["", "-wal", "-shm"] {
+            std::fs::remove_file(beside(&file, end)).ok();
+        }
+        for end in ["", "-wal"] {
+            let copy = beside(&beside(&file, end), ".copy");
+            if copy.exists() {
+                std::fs::copy(&copy, beside(&file, end)).unwrap();
+            }
+        }
+        self.open_ledger().await;
+        self.start_all_coordinators().await;
+        let ledger = self.ledger.clone().unwrap();
+        let facts = ledger.facts().await.unwrap();
+        self.checker.reviewed = ledger.review().await.unwrap().is_some();
+        self.checker.paused = ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
+        let machines = (0..self.script.machines).map(machine);
+        self.checker.went_back(facts.epoch, now, machines);
+        for view in self.all().await {
+            self.checker.adopt(&view);
+        }
+        true
+    }
+
+    /// All records, as they stand.
+    async fn all(&self) -> Vec<DeletionView> {
+        let Some(ledger) = &self.ledger else { return Vec::new() };
+        let filter = DeletionFilter { limit: 1000, ..DeletionFilter::default() };
+        let ids: Vec<DeletionId> =
+            ledger.deletions(&filter).await.unwrap().items.into_iter().map(|row| row.id).collect();
+        let mut all = Vec::new();
+        for id in ids {
+            all.extend(ledger.deletion(id).await.unwrap());
+        }
+        all
+    }
+
+    async fn all_over(&self) -> bool {
+        let Some(ledger) = &self.ledger else { return false };
+        for status in [RecordStatus::Live, RecordStatus::Restoring] {
+            let filter = DeletionFilter { status: Some(status), limit: 1, ..DeletionFilter::default() };
+            if !ledger.deletions(&filter).await.unwrap().items.is_empty() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Nothing goes wrong any more, and people do what they are there for.
+    async fn calm(&mut self) -> Result<(), Violation> {
+        self.say("the weather is fair from now on");
+        self.dice.set(Weather { stop: self.script.weather.stop / 4, ..Weather::FAIR });
+        let now = self.time.now();
+        for one in &mut self.coordinators {
+            if let Err(again_at) = one {
+                *again_at = now;
+            }
+        }
+        for one in &mut self.consumers {
+            one.again_at = one.again_at.map(|_| now);
+            one.thaws_at = one.thaws_at.map(|_| now);
+            one.clock.set_ahead(0);
+        }
+        self.go_on().await?;
+        for number in 0..self.script.machines {
+            let vm = machine(number);
+            if let Some(uuid) = self.ledger_resource(&vm).await.and_then(|it| it.identity.get("uuid").map(str::to_owned))
+            {
+                self.register(&vm, &uuid, false).await;
+            }
+        }
+        self.resume().await;
+        let (began, mut look_at, mut looks) = (now, now, 0);
+        while !self.all_over().await {
+            self.go_on().await?;
+            if self.time.now() < look_at {
+                continue;
+            }
+            look_at = self.time.now().plus_ms(LOOK_EVERY_MS);
+            looks += 1;
+            let mut parked = 0;
+            let mut live = 0;
+            for view in self.all().await.into_iter().filter(|view| view.deletion.status.live()) {
+                live += 1;
+                let d = &view.deletion;
+                for hold in &d.holds {
+                    let event = Event::ReleaseHold { hold: hold.id, by: somebody() };
+                    self.ask(Intent { deletion: d.id, event }).await;
+                }
+                if d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. })) {
+                    parked += 1;
+                    self.ask(Intent { deletion: d.id, event: Event::Retry { by: somebody() } }).await;
+                }
+            }
+            if parked == live && looks > RETRIES {
+                // It parks for a reason that nobody here can do anything about.
+                break;
+            }
+            if self.time.now() > began.plus_ms(CALM_MAX_MS) || self.step > STEPS_MAX {
+                return Err(self.stuck().await);
+            }
+        }
+        Ok(())
+    }
+
+    async fn stuck(&self) -> Violation {
+        let live = self.all().await.into_iter().filter(|view| view.deletion.status.live());
+        let states: Vec<String> = live
+            .map(|view| {
+                let open = view.deletion.jobs.iter().find(|job| !job.state.over());
+                format!("{}: {:?}", view.deletion.id, open.map(|job| (job.kind, &job.state)))
+            })
+            .collect();
+        Violation { invariant: "I13", what: format!("not over: {}", states.join("; ")) }
+    }
+
+    /// The whole, once it is over.
+    async fn verify(&mut self) -> Result<(), Violation> {
+        let ledger = self.ledger.clone().unwrap();
+        let truth = self.truth.clone();
+        for view in self.all().await {
+            let truth = truth.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            self.checker.ended(&view, &truth)?;
+        }
+        let verified = ledger.verify_chains(None, 1000).await.unwrap();
+        if let Some((chain, broken)) = verified.broken.first() {
+            return Err(Violation { invariant: "I12", what: format!("{chain}: {broken:?}") });
+        }
+        match ledger.compare().await.unwrap() {
+            Ok(()) => Ok(()),
+            Err(differs) => Err(Violation { invariant: "memory", what: differs }),
+        }
+    }
+
+    async fn ledger_resource(&self, vm: &ResourceId) -> Option<Resource> {
+        self.ledger.as_ref()?.resource(vm).await.unwrap().map(|view| view.resource)
+    }
+}
+
+fn beside(file: &std::path::Path, end: &str) -> std::path::PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}

@@ -1,0 +1,422 @@
+//! The simulated platform: what is really there, and the drivers through which consumers see and change it.
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use sexton_consumer::driver::StepContext;
+use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place};
+use sexton_model::step::Presence;
+use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
+
+use super::gates::Gates;
+use super::time::Time;
+use super::weather::Dice;
+
+/// How one thing of a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// There, and on.
+    On,
+    /// There, and off.
+    Off,
+    /// Not there.
+    Gone,
+}
+
+/// One thing of a machine, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thing {
+    /// The UUID of the machine that it belongs to.
+    pub owner: String,
+    /// How it is.
+    pub state: State,
+}
+
+/// What an action does to a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    /// Turns it, and back.
+    Turns(State),
+    /// Removes it.
+    Removes,
+    /// Makes it.
+    Makes,
+}
+
+/// One action of the simulated platform.
+#[derive(Debug, Clone, Copy)]
+pub struct Deed {
+    /// Of which subsystem.
+    pub subsystem: &'static str,
+    /// Its name.
+    pub action: &'static str,
+    /// To which things.
+    pub things: &'static [&'static str],
+    /// What it does to them.
+    pub does: Does,
+}
+
+const fn deed(
+    subsystem: &'static str,
+    action: &'static str,
+    things: &'static [&'static str],
+    does: Does,
+) -> Deed {
+    Deed { subsystem, action, things, does }
+}
+
+/// All of them.
+pub const DEEDS: [Deed; 11] = [
+    deed("hypervisor", "stop", &["power"], Does::Turns(State::Off)),
+    deed("hypervisor", "undefine", &["definition"], Does::Removes),
+    deed("hypervisor", "delete_volumes", &["volumes"], Does::Removes),
+    deed("ipam", "release", &["address"], Does::Removes),
+    deed("monitoring", "silence", &["alerts"], Does::Turns(State::Off)),
+    deed("monitoring", "remove_target", &["target"], Does::Removes),
+    deed("monitoring", "delete_history", &["history"], Does::Removes),
+    deed("backup", "final", &["last archive"], Does::Makes),
+    deed("backup", "remove_schedule", &["schedule"], Does::Removes),
+    deed("backup", "delete_archives", &["archives", "last archive"], Does::Removes),
+    deed("notifier", "announce", &["notice"], Does::Turns(State::On)),
+];
+
+/// What each subsystem shows when it is asked to look: by the first it tells whether the machine is there.
+const SHOWN: [(&str, &[&str]); 5] = [
+    ("hypervisor", &["definition", "volumes"]),
+    ("ipam", &["address"]),
+    ("monitoring", &["target", "history"]),
+    ("backup", &["schedule", "archives"]),
+    ("notifier", &["notice"]),
+];
+
+/// What a machine has in the beginning.
+const BEGINNING: [(&str, State); 10] = [
+    ("power", State::On),
+    ("definition", State::On),
+    ("volumes", State::On),
+    ("address", State::On),
+    ("alerts", State::On),
+    ("target", State::On),
+    ("history", State::On),
+    ("schedule", State::On),
+    ("archives", State::On),
+    ("notice", State::Off),
+];
+
+/// The action of a step's name, such as `hypervisor.stop`.
+pub fn deed_of(step: &str) -> Option<&'static Deed> {
+    let (subsystem, action) = step.split_once('.')?;
+    DEEDS.iter().find(|deed| deed.subsystem == subsystem && deed.action == action)
+}
+
+/// Something was changed.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// When, truly.
+    pub at: Timestamp,
+    /// By which process.
+    pub process: usize,
+    /// What of which machine.
+    pub vm: ResourceId,
+    /// Which thing.
+    pub thing: &'static str,
+    /// How it was, and whose.
+    pub was: Thing,
+    /// How it is.
+    pub now: State,
+    /// The action.
+    pub deed: &'static Deed,
+    /// Whether it was taken back.
+    pub undo: bool,
+    /// Under which order.
+    pub fence: Fence,
+}
+
+/// All things of all machines, by machine and name.
+pub type Things = BTreeMap<(ResourceId, &'static str), Thing>;
+
+/// What is really there.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// All of it.
+    pub things: Things,
+    /// How each was before its last change.
+    before: Things,
+    /// What consumers changed and nobody has looked at yet.
+    pub acts: Vec<Act>,
+}
+
+impl Truth {
+    /// A machine appears, or another one in the place of what is left of it.
+    pub fn appear(&mut self, vm: &ResourceId, uuid: &str) {
+        for (thing, state) in BEGINNING {
+            self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
+        }
+        self.things.remove(&(vm.clone(), "last archive"));
+    }
+
+    /// The things of one machine.
+    pub fn of(&self, vm: &ResourceId) -> Things {
+        self.things.iter().filter(|((of, _), _)| of == vm).map(|(key, thing)| (key.clone(), thing.clone())).collect()
+    }
+
+    /// One thing; as good as gone if there never was one.
+    pub fn thing(&self, vm: &ResourceId, thing: &'static str) -> Thing {
+        let none = || Thing { owner: String::new(), state: State::Gone };
+        self.things.get(&(vm.clone(), thing)).cloned().unwrap_or_else(none)
+    }
+
+    /// What somebody sees who may be shown the past.
+    fn shown(&self, vm: &ResourceId, thing: &'static str, stale: bool) -> Thing {
+        let before = self.before.get(&(vm.clone(), thing)).filter(|_| stale);
+        before.cloned().unwrap_or_else(|| self.thing(vm, thing))
+    }
+
+    fn change(&mut self, vm: &ResourceId, thing: &'static str, to: Thing) {
+        let was = self.thing(vm, thing);
+        self.before.insert((vm.clone(), thing), was);
+        self.things.insert((vm.clone(), thing), to);
+    }
+}
+
+/// A driver of the simulated platform: one copy of one consumer.
+pub struct SimulatedDriver {
+    /// Which subsystem.
+    pub subsystem: Subsystem,
+    /// Which process.
+    pub process: usize,
+    /// What is really there.
+    pub truth: Arc<Mutex<Truth>>,
+    /// Where it waits.
+    pub gates: Arc<Gates>,
+    /// Chance.
+    pub dice: Arc<Dice>,
+    /// The true clock.
+    pub time: Arc<Time>,
+}
+
+impl SimulatedDriver {
+    fn truth(&self) -> MutexGuard<'_, Truth> {
+        self.truth.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call goes out, and may hang, or fail before anything was done.
+    async fn call(&self, at: &'static str) -> Result<(), Obstacle> {
+        self.gates.moved();
+        let hang = self.dice.happens(|weather| weather.hang);
+        if hang || self.dice.happens(|weather| weather.stop) {
+            let hang_ms = if hang { 1_000 + self.dice.below(120_000) as u64 } else { 0 };
+            self.gates.wait(self.process, at, self.time.now().plus_ms(hang_ms)).await;
+        }
+        if self.dice.happens(|weather| weather.fail_before) {
+            return Err(match self.dice.below(3) {
+                0 => Obstacle::Busy("locked by somebody else".to_owned()),
+                _ => Obstacle::Unclear("no answer".to_owned()),
+            });
+        }
+        Ok(())
+    }
+
+    fn deed(&self, step: &StepContext) -> Result<&'static Deed, Obstacle> {
+        let action = step.action.as_str();
+        let subsystem = self.subsystem.as_str();
+        let found = DEEDS.iter().find(|deed| deed.subsystem == subsystem && deed.action == action);
+        found.ok_or_else(|| Obstacle::Refuse(format!("{subsystem} cannot {action}")))
+    }
+
+    /// The thing by which it is told whether the machine is there and the right one.
+    fn judge(step: &StepContext, thing: &Thing) -> Found {
+        match thing.state {
+            State::Gone => Found::Absent(Place("simulated".to_owned())),
+            State::On | State::Off if Some(thing.owner.as_str()) == step.identity.get("uuid") => Found::Same,
+            State::On | State::Off => Found::Different(format!("it is {}'s", thing.owner)),
+        }
+    }
+
+    fn own(step: &StepContext) -> String {
+        step.identity.get("uuid").unwrap_or_default().to_owned()
+    }
+
+    /// Change it, if it is still the one.
+    fn act(&self, step: &StepContext, (deed, undo): (&'static Deed, bool), (thing, to): (&'static str, State)) {
+        let mut truth = self.truth();
+        let was = truth.thing(&step.resource, thing);
+        if was.state == to {
+            return;
+        }
+        let owner = Self::own(step);
+        truth.acts.push(Act {
+            at: self.time.now(),
+            process: self.process,
+            vm: step.resource.clone(),
+            thing,
+            was,
+            now: to,
+            deed,
+            undo,
+            fence: step.fence,
+        });
+        truth.change(&step.resource, thing, Thing { owner, state: to });
+    }
+
+    fn answer(&self, evidence: &str) -> Result<Done, Obstacle> {
+        if self.dice.happens(|weather| weather.fail_after) {
+            return Err(Obstacle::Unclear("the answer was lost".to_owned()));
+        }
+        Ok(Done::saw(evidence))
+    }
+}
+
+fn captured(manifest: &Value) -> Result<State, Obstacle> {
+    match manifest.get("was").and_then(Value::as_str) {
+        Some("on") => Ok(State::On),
+        Some("off") => Ok(State::Off),
+        other => Err(Obstacle::Refuse(format!("the manifest says {other:?}"))),
+    }
+}
+
+#[async_trait]
+impl Driver for SimulatedDriver {
+    async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        self.call("inspect").await?;
+        let things = SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
+        let stale = self.dice.happens(|weather| weather.stale);
+        let truth = self.truth();
+        let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
+        let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
+        let there = things.iter().filter(|thing| Self::judge(step, &of(thing)) == Found::Same);
+        let targets = there.map(|thing| ((*thing).to_owned(), json!({ "of": Self::own(step) }))).collect();
+        Ok(Inspection { found, targets: Value::Object(targets), protected: None, evidence: "seen".to_owned() })
+    }
+
+    async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        self.call("find").await?;
+        let deed = self.deed(step)?;
+        let stale = self.dice.happens(|weather| weather.stale);
+        let truth = self.truth();
+        let found = |thing: &&'static str| Self::judge(step, &truth.shown(&step.resource, thing, stale));
+        Ok(match deed.does {
+            // What is made need not be there; the machine must.
+            Does::Makes => found(&"schedule"),
+            Does::Turns(_) | Does::Removes => {
+                let all: Vec<Found> = deed.things.iter().map(found).collect();
+                let other = all.iter().find(|found| matches!(found, Found::Different(_)));
+                let same = all.iter().find(|found| **found == Found::Same);
+                other.or(same).or(all.first()).cloned().unwrap_or(Found::Same)
+            }
+        })
+    }
+
+    async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        self.call("capture").await?;
+        let deed = self.deed(step)?;
+        let thing = self.truth().thing(&step.resource, deed.things[0]);
+        match thing.state {
+            State::On => Ok(json!({ "was": "on" })),
+            State::Off => Ok(json!({ "was": "off" })),
+            State::Gone => Err(Obstacle::Refuse(format!("{} is gone", deed.things[0]))),
+        }
+    }
+
+    async fn perform(
+        &self,
+        step: &StepContext,
+        manifest: Option<&Value>,
+        permit: Permit,
+    ) -> Result<Done, Obstacle> {
+        self.call("perform").await?;
+        let deed = self.deed(step)?;
+        if self.dice.happens(|weather| weather.lie) {
+            return Ok(Done::saw("204"));
+        }
+        let power = self.truth().thing(&step.resource, "power");
+        if deed.action == "undefine" && power.state == State::On && power.owner == Self::own(step) {
+            return Err(Obstacle::Refuse("it runs".to_owned()));
+        }
+        for (place, thing) in deed.things.iter().enumerate() {
+            if place > 0 {
+                self.call("perform on").await?;
+            }
+            permit.again()?;
+            let now = self.truth().thing(&step.resource, thing);
+            let ours = now.owner == Self::own(step);
+            match deed.does {
+                Does::Removes if now.state == State::Gone || !ours => {}
+                Does::Removes => self.act(step, (deed, false), (thing, State::Gone)),
+                Does::Makes => self.act(step, (deed, false), (thing, State::On)),
+                Does::Turns(to) => {
+                    let was = captured(manifest.unwrap_or(&Value::Null))?;
+                    if !ours || now.state == State::Gone || (now.state != was && now.state != to) {
+                        return Err(Obstacle::Refuse(format!("{thing} was changed by others: {now:?}")));
+                    }
+                    self.act(step, (deed, false), (thing, to));
+                }
+            }
+        }
+        let done = self.answer("done")?;
+        let created = (deed.does == Does::Makes).then(|| json!({ "last archive": { "of": Self::own(step) } }));
+        Ok(Done { created, ..done })
+    }
+
+    async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
+        self.call("undo").await?;
+        let deed = self.deed(step)?;
+        let was = captured(manifest)?;
+        if self.dice.happens(|weather| weather.lie) {
+            return Ok(Done::saw("204"));
+        }
+        permit.again()?;
+        for thing in deed.things {
+            let now = self.truth().thing(&step.resource, thing);
+            if now.owner != Self::own(step) || now.state == State::Gone {
+                return Err(Obstacle::Refuse(format!("{thing} was changed by others: {now:?}")));
+            }
+            self.act(step, (deed, true), (thing, was));
+        }
+        self.answer("taken back")
+    }
+
+    async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        self.call("presence").await?;
+        let deed = self.deed(step)?;
+        if self.dice.happens(|weather| weather.unknown) {
+            return Ok((Presence::Unknown, "it cannot be told".to_owned()));
+        }
+        let stale = self.dice.happens(|weather| weather.stale);
+        let truth = self.truth();
+        let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
+        let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
+        let there = match deed.does {
+            Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
+            Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
+            Does::Turns(to) => deed.things.iter().all(|thing| ours(&of(thing)) && of(thing).state == to),
+        };
+        Ok((if there { Presence::Present } else { Presence::Absent }, "looked".to_owned()))
+    }
+
+    async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        self.call("restored").await?;
+        let deed = self.deed(step)?;
+        let was = captured(manifest)?;
+        // Never stale: who lies about the change and shows the past as well cannot be seen through by anybody.
+        let truth = self.truth();
+        for thing in deed.things {
+            let now = truth.thing(&step.resource, thing);
+            if now.state != was || now.owner != Self::own(step) {
+                return Err(Obstacle::Unclear(format!("{thing} is not as it was: {now:?}")));
+            }
+        }
+        Ok("as it was".to_owned())
+    }
+
+    async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        self.call("check").await?;
+        let power = self.truth().thing(&step.resource, "power");
+        let ours = power.owner == Self::own(step);
+        match power.state {
+            State::On if ours => Err(Obstacle::Refuse("it runs again".to_owned())),
+            State::On | State::Off | State::Gone => Ok(Done::saw("it is off")),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What a seed stands for: how many machines there are, how bad the weather is, and what people and accidents do when.
+//!
+//! A script is plain data, so that one that fails can be made shorter and still be played.
+use std::fmt;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::weather::Weather;
+
+/// What happens besides what Sexton does by itself. Machines, coordinators and consumers are meant by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Happening {
+    /// A person states that a machine is to go, in so many milliseconds.
+    Delete(usize, u64),
+    /// A person cancels.
+    Cancel(usize),
+    /// A person has a reason not to go on.
+    Hold(usize),
+    /// That is gone.
+    Release(usize),
+    /// The platform says that the machine must never be deleted; or that it may be.
+    Protect(usize, bool),
+    /// Everything is paused.
+    Pause,
+    /// All pauses are lifted.
+    Resume,
+    /// A person has a parked job tried again.
+    Retry(usize),
+    /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
+    Waive(usize, bool),
+    /// Somebody makes another machine in the place of this one, without asking anybody.
+    Recreate(usize),
+    /// Somebody starts a machine by hand.
+    Start(usize),
+    /// A coordinator dies (SIGKILL), and is started again after so many milliseconds.
+    KillCoordinator(usize, u64),
+    /// A consumer dies (SIGKILL), and is started again after so many milliseconds.
+    KillConsumer(usize, u64),
+    /// A consumer is stopped where it stands, and goes on after so many milliseconds; its machine slept if that is set.
+    Freeze(usize, u64, bool),
+    /// The wall clock of a consumer is set to be so many milliseconds ahead of the truth.
+    SetClock(usize, i64),
+    /// All queues are emptied.
+    Purge,
+    /// Everything is down for so many milliseconds.
+    Down(u64),
+    /// The job table is copied aside.
+    Backup,
+    /// The copy is put in its place.
+    RestoreBackup,
+}
+
+/// What happens when: at which step of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Item {
+    /// The step.
+    pub step: u64,
+    /// What.
+    pub what: Happening,
+}
+
+/// A whole run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// For everything that is left to chance.
+    pub seed: u64,
+    /// Machines.
+    pub machines: usize,
+    /// How bad everything around is.
+    pub weather: Weather,
+    /// What happens, in order.
+    pub items: Vec<Item>,
+}
+
+/// Steps within which things happen; what was begun by then ends in fair weather.
+pub const STORM_STEPS: u64 = 6_000;
+
+impl Script {
+    /// That of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);
+        let machines = rng.random_range(1..=4);
+        let bad = rng.random_range(0..=3_u32);
+        let mut chance = |most: u32| if bad == 0 { 0 } else { rng.random_range(0..=most * bad / 3) };
+        let weather = Weather {
+            lose: chance(40),
+            repeat: chance(80),
+            delay: chance(80),
+            unconfirmed: chance(30),
+            fail_before: chance(60),
+            fail_after: chance(60),
+            lie: chance(40),
+            stale: chance(60),
+            unknown: chance(40),
+            hang: chance(10),
+            stop: 150 + chance(300),
+        };
+        let many = rng.random_range(6..=28);
+        let mut items: Vec<Item> = (0..many)
+            .map(|_| Item { step: rng.random_range(0..STORM_STEPS), what: happening(&mut rng, machines) })
+            .collect();
+        // Something is to go in any case, early.
+        items.push(Item { step: rng.random_range(0..200), what: Happening::Delete(0, 0) });
+        if rng.random_range(0..5) == 0 {
+            let (first, second) = (rng.random_range(200..2_500), rng.random_range(2_500..STORM_STEPS));
+            items.push(Item { step: first, what: Happening::Backup });
+            items.push(Item { step: second, what: Happening::RestoreBackup });
+        }
+        items.sort_by_key(|item| item.step);
+        Self { seed, machines, weather, items }
+    }
+}
+
+fn happening(rng: &mut StdRng, machines: usize) -> Happening {
+    let machine = rng.random_range(0..machines);
+    let while_ms = if rng.random_range(0..4) == 0 { 200_000 } else { 8_000 };
+    let for_ms = rng.random_range(0..while_ms);
+    match rng.random_range(0..100) {
+        0..26 => Happening::Delete(machine, rng.random_range(0..20_000)),
+        26..38 => Happening::Cancel(machine),
+        38..43 => Happening::Hold(machine),
+        43..49 => Happening::Release(machine),
+        49..51 => Happening::Protect(machine, true),
+        51..54 => Happening::Protect(machine, false),
+        54..58 => Happening::Pause,
+        58..64 => Happening::Resume,
+        64..69 => Happening::Retry(machine),
+        69..71 => Happening::Waive(machine, rng.random_range(0..2) == 0),
+        71..73 => Happening::Recreate(machine),
+        73..75 => Happening::Start(machine),
+        75..81 => Happening::KillCoordinator(rng.random_range(0..2), for_ms),
+        81..88 => Happening::KillConsumer(rng.random_range(0..10), for_ms),
+        88..94 => Happening::Freeze(rng.random_range(0..10), for_ms, rng.random_range(0..2) == 0),
+        94..96 => Happening::SetClock(rng.random_range(0..10), rng.random_range(-12_000..12_000)),
+        96..98 => Happening::Purge,
+        _ => Happening::Down(for_ms),
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}, {} machines, {:?}", self.seed, self.machines, self.weather)?;
+        for item in &self.items {
+            writeln!(f, "  at step {:>5}: {:?}", item.step, item.what)?;
+        }
+        Ok(())
+    }
+}

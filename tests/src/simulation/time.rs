@@ -1,0 +1,150 @@
+//! Virtual time: one true clock, and those of processes, which may be wrong.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use sexton_consumer::Clock;
+use sexton_model::Timestamp;
+use tokio::sync::oneshot;
+
+/// 2026-12-01 00:00 UTC, where every run begins.
+const BEGIN: i64 = 1_796_083_200_000_000;
+
+/// What passes only when the world says so.
+#[derive(Debug)]
+pub struct Time {
+    now_us: AtomicI64,
+    next: AtomicU64,
+    sleepers: Mutex<BTreeMap<(i64, u64), Sleeper>>,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    frozen: Arc<AtomicBool>,
+    wake: oneshot::Sender<()>,
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        Self {
+            now_us: AtomicI64::new(BEGIN),
+            next: AtomicU64::default(),
+            sleepers: Mutex::default(),
+        }
+    }
+}
+
+impl Time {
+    /// The true moment.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now_us.load(Ordering::SeqCst))
+    }
+
+    /// Milliseconds since the run began.
+    pub fn since_begin_ms(&self) -> u64 {
+        self.now().ms_since(Timestamp(BEGIN))
+    }
+
+    /// It is later now; whoever slept until then, and is not frozen, wakes up.
+    pub fn advance_to(&self, moment: Timestamp) {
+        self.now_us.fetch_max(moment.0, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Wake whoever has slept long enough: those that were frozen meanwhile, too, once they are not.
+    pub fn wake(&self) {
+        let now = self.now().0;
+        let mut sleepers = self.sleepers();
+        let due: Vec<_> = sleepers
+            .range(..=(now, u64::MAX))
+            .filter(|(_, sleeper)| !sleeper.frozen.load(Ordering::SeqCst))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in due {
+            if let Some(sleeper) = sleepers.remove(&key) {
+                sleeper.wake.send(()).ok();
+            }
+        }
+    }
+
+    /// When the next one that is not frozen wakes up.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let sleepers = self.sleepers();
+        let mut awake = sleepers.iter().filter(|(_, sleeper)| !sleeper.frozen.load(Ordering::SeqCst));
+        awake.next().map(|((at, _), _)| Timestamp(*at))
+    }
+
+    async fn sleep(&self, ms: u64, frozen: Arc<AtomicBool>) {
+        let (wake, woken) = oneshot::channel();
+        let key = (self.now().plus_ms(ms).0, self.next.fetch_add(1, Ordering::SeqCst));
+        self.sleepers().insert(key, Sleeper { frozen, wake });
+        // Whoever gives up sleeping takes the place away with it.
+        let _place = Place { time: self, key };
+        woken.await.ok();
+    }
+
+    fn sleepers(&self) -> MutexGuard<'_, BTreeMap<(i64, u64), Sleeper>> {
+        self.sleepers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Place<'a> {
+    time: &'a Time,
+    key: (i64, u64),
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.time.sleepers().remove(&self.key);
+    }
+}
+
+/// A process's clock: its wall clock may be wrong, its steady clock may stand still while the machine sleeps.
+#[derive(Debug)]
+pub struct ProcessClock {
+    time: Arc<Time>,
+    /// By how much the wall clock is ahead, in microseconds.
+    ahead_us: AtomicI64,
+    /// What the steady clock has missed, in milliseconds.
+    missed_ms: AtomicU64,
+    frozen: Arc<AtomicBool>,
+    drawn: AtomicU64,
+}
+
+impl ProcessClock {
+    /// A right one.
+    pub fn new(time: Arc<Time>, frozen: Arc<AtomicBool>, salt: u64) -> Self {
+        let drawn = AtomicU64::new(salt.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        Self { time, ahead_us: AtomicI64::default(), missed_ms: AtomicU64::default(), frozen, drawn }
+    }
+
+    /// Its wall clock is set to be this many milliseconds ahead of the truth.
+    pub fn set_ahead(&self, ms: i64) {
+        self.ahead_us.store(ms.saturating_mul(1000), Ordering::SeqCst);
+    }
+
+    /// The machine slept for so long: the steady clock knows nothing of it.
+    pub fn miss(&self, ms: u64) {
+        self.missed_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Clock for ProcessClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.time.now().0.saturating_add(self.ahead_us.load(Ordering::SeqCst)))
+    }
+
+    fn steady_ms(&self) -> u64 {
+        self.time.since_begin_ms().saturating_sub(self.missed_ms.load(Ordering::SeqCst))
+    }
+
+    async fn sleep(&self, ms: u64) {
+        self.time.sleep(ms, self.frozen.clone()).await;
+    }
+
+    fn random(&self) -> u64 {
+        self.drawn.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::SeqCst)
+    }
+}

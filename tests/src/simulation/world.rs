@@ -1,0 +1,641 @@
+//! The world of one run: it lets exactly one thing go on at a time, and looks at everything after each.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sexton_bus::local::Local;
+use sexton_bus::{Bus, Queue, Subscription, Topology};
+use sexton_consumer::{Consumer, Options as ConsumerOptions};
+use sexton_coordinator::{Engine, Plans, Witness};
+use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
+use sexton_ledger::{DueReader, Intent, Ledger, Limits};
+use sexton_model::belts::Policy;
+use sexton_model::belts::budget::Budgets;
+use sexton_model::plan::Plan;
+use sexton_model::time::Day;
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
+use sexton_protocol::{BeaconSigner, Holder, Keyring};
+use sexton_scheduler::{Looks, Scheduler};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::bus::{Frozen, StormyBus, Traffic};
+use super::check::{Checker, DAY_MS, Violation};
+use super::gates::{Gates, HANDLER, Handler};
+use super::platform::{SimulatedDriver, Truth};
+use super::script::Script;
+use super::time::{ProcessClock, Time};
+use super::weather::Dice;
+
+/// Coordinators of a run.
+pub const COORDINATORS: usize = 2;
+/// Copies of each consumer.
+const COPIES: usize = 2;
+/// Handlers that one coordinator works on at once.
+const HANDLERS: usize = 3;
+/// A coordinator does each of its rounds this often, in milliseconds.
+const ROUND_MS: u64 = 1_000;
+/// Quiet is when nothing moved for so many turns of everybody.
+const QUIET: u32 = 10;
+/// Instances whose consumers run, with what their subsystems can do.
+const SUBSYSTEMS: [(&str, &str); 5] = [
+    ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
+    ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
+    ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
+    ("backup", include_str!("../../../deploy/subsystems/backup.toml")),
+    ("notifier", include_str!("../../../deploy/subsystems/notifier.toml")),
+];
+/// Everything that goes wrong with machines' plans goes wrong with this one.
+const PLAN: &str = include_str!("plan.toml");
+
+/// The broker user of the scheduler.
+const SCHEDULER: &str = "scheduler";
+
+/// What a coordinator does by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Round {
+    Beacon,
+    Checkpoint,
+    Refill,
+    Wake,
+    Admit,
+}
+
+const ROUNDS: [Round; 5] = [Round::Beacon, Round::Checkpoint, Round::Refill, Round::Wake, Round::Admit];
+const INBOXES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Canaries];
+
+/// One that runs.
+pub(super) struct Coordinator {
+    pub(super) engine: Arc<Engine>,
+    inboxes: Vec<Box<dyn Subscription>>,
+    rounds: BTreeMap<Round, Timestamp>,
+    handlers: Vec<Begun>,
+}
+
+/// A process of a consumer, whether or not it runs.
+pub(super) struct ConsumerProcess {
+    instance: Instance,
+    pub(super) frozen: Arc<Frozen>,
+    pub(super) clock: Arc<ProcessClock>,
+    running: Option<JoinHandle<()>>,
+    pub(super) again_at: Option<Timestamp>,
+    pub(super) thaws_at: Option<Timestamp>,
+}
+
+/// The job table's surroundings.
+struct Around {
+    time: Arc<Time>,
+    gates: Arc<Gates>,
+    dice: Arc<Dice>,
+    decided: Arc<Mutex<BTreeSet<DeletionId>>>,
+}
+
+impl Surroundings for Around {
+    fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    fn pass(&self, moment: Moment) -> Pass {
+        let at = match moment {
+            Moment::BeforeRead => "before a read",
+            Moment::BeforeWrite => "before a write",
+            Moment::Committed(about) => {
+                self.decided.lock().unwrap_or_else(PoisonError::into_inner).extend(about);
+                "after a commit"
+            }
+        };
+        // Whoever is no handler of a coordinator is the world itself.
+        let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
+        self.gates.moved();
+        if !self.dice.happens(|weather| weather.stop) {
+            return Box::pin(std::future::ready(()));
+        }
+        let (gates, now) = (self.gates.clone(), self.time.now());
+        Box::pin(async move { gates.wait(handler.process, at, now).await })
+    }
+}
+
+/// One run.
+pub struct World {
+    pub(super) script: Script,
+    pub(super) dice: Arc<Dice>,
+    pub(super) time: Arc<Time>,
+    pub(super) gates: Arc<Gates>,
+    pub(super) truth: Arc<Mutex<Truth>>,
+    pub(super) traffic: Arc<Traffic>,
+    decided: Arc<Mutex<BTreeSet<DeletionId>>>,
+    folder: tempfile::TempDir,
+    pub(super) ledger: Option<Arc<SqliteLedger>>,
+    pub(super) bus: Local,
+    keyring: Arc<Keyring>,
+    signer: Arc<BeaconSigner>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
+    pub(super) consumers: Vec<ConsumerProcess>,
+    scheduler_at: Timestamp,
+    scheduling: Option<Begun>,
+    handlers: u64,
+    pub(super) checker: Checker,
+    pub(super) uuids: u64,
+    /// What happened, in words.
+    pub history: Vec<String>,
+    pub(super) step: u64,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine of that number.
+pub(super) fn machine(number: usize) -> ResourceId {
+    format!("vm/web{number:02}").parse().unwrap()
+}
+
+pub(super) fn somebody() -> Actor {
+    "ops".parse().unwrap()
+}
+
+impl ConsumerProcess {
+    /// Whose consumer it is.
+    pub(super) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+impl World {
+    /// Everything runs, and nothing has happened.
+    pub async fn begin(script: &Script, template: Option<&Path>) -> Self {
+        let folder = tempfile::tempdir_in(memory()).unwrap();
+        if let Some(template) = template {
+            std::fs::copy(template, folder.path().join("sexton.db")).unwrap();
+        }
+        let dice = Arc::new(Dice::new(script.seed, script.weather));
+        let instances: Vec<Instance> =
+            SUBSYSTEMS.iter().map(|(subsystem, _)| format!("{subsystem}.main").parse().unwrap()).collect();
+        let mut rng = rand::rng();
+        let holders = instances.iter().cloned().map(Holder::Instance).chain([Holder::Scheduler]);
+        let keyring = Arc::new(Keyring::generate(holders, &mut rng));
+        let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
+        let time = Arc::new(Time::default());
+        let files: Vec<(String, &str)> =
+            SUBSYSTEMS.iter().map(|(subsystem, text)| (format!("{subsystem}.toml"), *text)).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(file, text)| (file.as_str(), *text)).collect();
+        let plans = Plans::of(&files, &[("plan.toml", PLAN)], true).unwrap();
+        let consumers = instances.iter().flat_map(|instance| std::iter::repeat_n(instance, COPIES)).zip(0..);
+        let consumers = consumers.map(|(instance, number)| {
+            let frozen = Arc::new(Frozen::default());
+            ConsumerProcess {
+                instance: instance.clone(),
+                clock: Arc::new(ProcessClock::new(time.clone(), frozen.now.clone(), number + 1)),
+                frozen,
+                running: None,
+                again_at: Some(time.now()),
+                thaws_at: None,
+            }
+        });
+        let mut world = Self {
+            script: script.clone(),
+            dice,
+            gates: Arc::default(),
+            truth: Arc::default(),
+            traffic: Arc::default(),
+            decided: Arc::default(),
+            folder,
+            ledger: None,
+            bus: Local::with_topology(Topology::for_instances(&instances)),
+            keyring,
+            signer,
+            plan: plans.of_kind(&"vm".parse().unwrap()).unwrap().clone(),
+            coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
+            consumers: consumers.collect(),
+            scheduler_at: time.now(),
+            time,
+            scheduling: None,
+            handlers: 0,
+            checker: Checker::default(),
+            uuids: 0,
+            history: Vec::new(),
+            step: 0,
+        };
+        world.open_ledger().await;
+        for number in 0..script.machines {
+            world.appear(number).await;
+        }
+        world
+    }
+
+    /// Open the job table, and note its epoch.
+    pub(super) async fn open_ledger(&mut self) {
+        let around = Around {
+            time: self.time.clone(),
+            gates: self.gates.clone(),
+            dice: self.dice.clone(),
+            decided: self.decided.clone(),
+        };
+        let policy = Policy { windows: None, budgets: Some(Budgets::none()), ..Policy::default() };
+        let limits = Limits { look_again_ms: 5_000, ..Limits::default() };
+        let options =
+            sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };
+        let ledger = SqliteLedger::open_in(self.file(), options, Arc::new(around)).await.unwrap();
+        self.ledger = Some(Arc::new(ledger));
+    }
+
+    /// The job table's file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.path().join("sexton.db")
+    }
+
+    pub(super) fn table(&self) -> &SqliteLedger {
+        self.ledger.as_ref().unwrap()
+    }
+
+    pub(super) fn say(&mut self, what: impl Into<String>) {
+        let at = self.time.since_begin_ms();
+        self.history.push(format!("{at:>8} ms, step {:>5}: {}", self.step, what.into()));
+    }
+
+    /// Whether the process is stopped where it stands.
+    fn frozen(&self) -> impl Fn(usize) -> bool + use<> {
+        let frozen: Vec<bool> = self.consumers.iter().map(|one| one.frozen.is()).collect();
+        move |process| process.checked_sub(COORDINATORS).and_then(|at| frozen.get(at)).copied().unwrap_or(false)
+    }
+
+    fn stormy(&self, process: usize, user: Option<&str>, frozen: Arc<Frozen>) -> Arc<dyn Bus> {
+        let inner: Arc<dyn Bus> = match user {
+            Some(user) => self.bus.as_user(user),
+            None => Arc::new(self.bus.clone()),
+        };
+        Arc::new(StormyBus {
+            inner,
+            process,
+            consumer: user.is_some_and(|user| user != SCHEDULER),
+            frozen,
+            gates: self.gates.clone(),
+            dice: self.dice.clone(),
+            time: self.time.clone(),
+            traffic: self.traffic.clone(),
+        })
+    }
+
+    async fn start_coordinator(&mut self, number: usize) {
+        let ledger = self.ledger.clone().unwrap();
+        let witness = self.folder.path().join(format!("witness{number}"));
+        let new = !witness.exists();
+        let witness = Witness::open(&witness, &*ledger, new).await.unwrap();
+        let engine = Engine::new(sexton_coordinator::Options {
+            ledger,
+            bus: self.stormy(number, None, Arc::default()),
+            keyring: self.keyring.clone(),
+            signer: self.signer.clone(),
+            unpacked: Vec::new(),
+            witness: Arc::new(witness),
+        });
+        let mut inboxes = Vec::new();
+        for queue in &INBOXES {
+            inboxes.push(self.bus.consume(queue, 64).await.unwrap());
+        }
+        let now = self.time.now();
+        let rounds = ROUNDS.into_iter().map(|round| (round, now)).collect();
+        self.coordinators[number] =
+            Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });
+    }
+
+    /// All of them, at once.
+    pub(super) async fn start_all_coordinators(&mut self) {
+        for number in 0..COORDINATORS {
+            self.start_coordinator(number).await;
+        }
+    }
+
+    /// It is gone from one moment to the next, with all that it was about to do.
+    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) {
+        if let Ok(coordinator) = &mut self.coordinators[number] {
+            for (_, _, running) in coordinator.handlers.drain(..) {
+                running.abort();
+                running.await.ok();
+            }
+        }
+        self.coordinators[number] = Err(again_at);
+    }
+
+    fn start_consumer(&mut self, number: usize) {
+        let one = &self.consumers[number];
+        let (subsystem, actions) = SUBSYSTEMS[number / COPIES];
+        let process = COORDINATORS + number;
+        let driver = SimulatedDriver {
+            subsystem: subsystem.parse().unwrap(),
+            process,
+            truth: self.truth.clone(),
+            gates: self.gates.clone(),
+            dice: self.dice.clone(),
+            time: self.time.clone(),
+        };
+        let consumer = Consumer {
+            instance: one.instance.clone(),
+            driver: Arc::new(driver),
+            actions: sexton_model::catalogue::SubsystemActions::parse(subsystem, actions).unwrap(),
+            bus: self.stormy(process, Some(&one.instance.to_string()), one.frozen.clone()),
+            keyring: Arc::new(self.keyring.only(&Holder::Instance(one.instance.clone()))),
+            verifier: self.signer.verifier(),
+            clock: one.clock.clone(),
+            metrics: Arc::default(),
+            version: "simulated".to_owned(),
+            options: ConsumerOptions::default(),
+        };
+        let running = tokio::spawn(async move {
+            consumer.run(CancellationToken::new()).await.ok();
+        });
+        let one = &mut self.consumers[number];
+        (one.running, one.again_at) = (Some(running), None);
+    }
+
+    /// It is gone from one moment to the next; what it had not acked comes again.
+    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) {
+        let one = &mut self.consumers[number];
+        if let Some(running) = one.running.take() {
+            running.abort();
+            running.await.ok();
+        }
+        one.again_at = Some(again_at);
+        one.thaws_at = None;
+        one.frozen.thaw();
+    }
+
+    /// The job table's process ends, with everything that runs on it.
+    pub(super) async fn close_ledger(&mut self, again_at: Timestamp) {
+        for number in 0..COORDINATORS {
+            self.kill_coordinator(number, again_at).await;
+        }
+        if let Some((_, _, running)) = self.scheduling.take() {
+            running.abort();
+            running.await.ok();
+        }
+        self.ledger = None;
+        // Its writer ends by itself once nobody can ask it any more, and gives up the lock.
+        let mut lock = self.file().into_os_string();
+        lock.push(".lock");
+        let lock = std::fs::File::open(lock).unwrap();
+        lock.lock().unwrap();
+    }
+
+    /// Whoever was down for long enough is started, and whoever was stopped goes on.
+    async fn start_whoever_is_due(&mut self) {
+        let now = self.time.now();
+        for number in 0..COORDINATORS {
+            if self.ledger.is_some() && matches!(self.coordinators[number], Err(at) if at <= now) {
+                self.start_coordinator(number).await;
+                self.say(format!("coordinator {number} starts"));
+            }
+        }
+        for number in 0..self.consumers.len() {
+            if self.consumers[number].again_at.is_some_and(|at| at <= now) {
+                self.start_consumer(number);
+            }
+            if self.consumers[number].thaws_at.is_some_and(|at| at <= now) {
+                self.consumers[number].thaws_at = None;
+                self.consumers[number].frozen.thaw();
+                self.say(format!("consumer {number} goes on"));
+                self.time.wake();
+            }
+        }
+    }
+
+    /// Until nobody can go on without the world.
+    async fn quiet(&self) {
+        let mut still = 0;
+        let mut seen = self.gates.moves.load(Ordering::SeqCst);
+        while still < QUIET {
+            tokio::task::yield_now().await;
+            let handlers = self.coordinators.iter().flatten().flat_map(|one| &one.handlers);
+            let busy = handlers.chain(&self.scheduling).any(|(handler, done, _)| {
+                !done.load(Ordering::SeqCst) && !self.gates.holds(*handler)
+            });
+            let moves = self.gates.moves.load(Ordering::SeqCst);
+            if busy {
+                // The job table's own threads are at work.
+                std::thread::yield_now();
+            }
+            still = if busy || moves != seen { 0 } else { still + 1 };
+            seen = moves;
+        }
+    }
+
+    /// One thing goes on; then everything is looked at.
+    ///
+    /// # Errors
+    /// The invariant that does not hold any more.
+    pub async fn go_on(&mut self) -> Result<(), Violation> {
+        self.step += 1;
+        self.start_whoever_is_due().await;
+        self.quiet().await;
+        self.let_one_go_on().await;
+        self.quiet().await;
+        self.look().await
+    }
+
+    async fn let_one_go_on(&mut self) {
+        let now = self.time.now();
+        let mut choices: Vec<Choice> = Vec::new();
+        let frozen = self.frozen();
+        choices.extend(self.gates.open_to(now, &frozen).into_iter().flat_map(|gate| [Choice::Open(gate); 3]));
+        for (number, one) in self.coordinators.iter_mut().enumerate() {
+            let Ok(one) = one else { continue };
+            one.handlers.retain(|(_, done, _)| !done.load(Ordering::SeqCst));
+            if one.handlers.len() >= HANDLERS {
+                continue;
+            }
+            for (inbox, queue) in INBOXES.iter().enumerate() {
+                if self.bus.depth(queue).await.unwrap_or(0) > 0 {
+                    choices.extend([Choice::Take(number, inbox); 3]);
+                }
+            }
+            choices.extend(
+                one.rounds.iter().filter(|(_, at)| **at <= now).map(|(round, _)| Choice::Round(number, *round)),
+            );
+        }
+        let scheduling = self.scheduling.as_ref().is_some_and(|(_, done, _)| !done.load(Ordering::SeqCst));
+        if self.ledger.is_some() && !scheduling && self.scheduler_at <= now {
+            choices.push(Choice::Schedule);
+        }
+        choices.extend((0..held(&self.traffic.late).len()).map(Choice::Deliver));
+        if choices.is_empty() || self.dice.below(12) == 0 {
+            return self.pass_time(choices.is_empty());
+        }
+        let choice = choices[self.dice.below(choices.len())];
+        self.carry_out(choice).await;
+    }
+
+    /// Time passes: a little, or until something can go on.
+    fn pass_time(&self, until_something: bool) {
+        let now = self.time.now();
+        if !until_something {
+            return self.time.advance_to(now.plus_ms(1 + self.dice.below(150) as u64));
+        }
+        let rounds = self.coordinators.iter().map(|one| match one {
+            Ok(one) => one.rounds.values().min().copied().unwrap_or(now),
+            Err(again_at) => *again_at,
+        });
+        let processes =
+            self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
+        let ends = self.gates.next_end(now, self.frozen());
+        let wakes = self.time.next_wake();
+        let next = rounds.chain(processes).chain(ends).chain(wakes).filter(|at| *at > now).min();
+        self.time.advance_to(next.unwrap_or(now).max(now.plus_ms(1)));
+    }
+
+    async fn carry_out(&mut self, choice: Choice) {
+        match choice {
+            Choice::Open(gate) => {
+                self.gates.open(gate);
+            }
+            Choice::Take(number, inbox) => {
+                let most = 1 + self.dice.below(8);
+                let handler = self.next_handler(number);
+                let Ok(one) = &mut self.coordinators[number] else { return };
+                let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
+                let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
+                let work = async move {
+                    let done = match INBOXES[inbox] {
+                        Queue::Outcomes => engine.on_reports(&deliveries).await,
+                        Queue::StageDue => engine.on_stage_due(&deliveries).await,
+                        Queue::Pulses => engine.on_pulses(&deliveries).await,
+                        _ => engine.on_rejections(&deliveries).await,
+                    };
+                    let tags = deliveries.into_iter().map(|delivery| delivery.tag).collect();
+                    match done {
+                        Ok(()) => acker.ack(tags).await,
+                        Err(_) => acker.nack(tags).await,
+                    }
+                };
+                self.handle(number, handler, work);
+            }
+            Choice::Round(number, round) => {
+                let handler = self.next_handler(number);
+                let again_at = self.time.now().plus_ms(ROUND_MS);
+                let Ok(one) = &mut self.coordinators[number] else { return };
+                one.rounds.insert(round, again_at);
+                let engine = one.engine.clone();
+                let work = async move {
+                    // What fails is tried again with the next round.
+                    match round {
+                        Round::Beacon => engine.beacon().await.ok(),
+                        Round::Checkpoint => engine.checkpoint().await.ok(),
+                        Round::Refill => engine.refill().await.ok().map(drop),
+                        Round::Wake => engine.wake().await.ok().map(drop),
+                        Round::Admit => engine.admit_what_waits().await.ok(),
+                    };
+                };
+                self.handle(number, handler, work);
+            }
+            Choice::Schedule => {
+                self.scheduler_at = self.time.now().plus_ms(ROUND_MS);
+                let due: Arc<dyn DueReader> = self.ledger.clone().unwrap();
+                let bus = self.stormy(COORDINATORS + self.consumers.len(), Some(SCHEDULER), Arc::default());
+                let keyring = Arc::new(self.keyring.only(&Holder::Scheduler));
+                let every = Duration::from_millis(ROUND_MS);
+                let scheduler = Scheduler { due, bus, keyring, every, looks: Arc::new(Looks::default()) };
+                let handler = self.next_handler(COORDINATORS + self.consumers.len());
+                self.scheduling = Some(begin(handler, async move {
+                    // What fails is tried again with the next tick.
+                    scheduler.tick().await.ok();
+                }));
+            }
+            Choice::Deliver(place) => {
+                let (bus, message) = held(&self.traffic.late).swap_remove(place);
+                bus.publish(vec![message]).await;
+            }
+        }
+    }
+
+    fn next_handler(&mut self, process: usize) -> Handler {
+        self.handlers += 1;
+        Handler { process, number: self.handlers }
+    }
+
+    fn handle(&mut self, number: usize, handler: Handler, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(one) = &mut self.coordinators[number] {
+            one.handlers.push(begin(handler, work));
+        }
+    }
+
+    /// Check what was decided and done since the last look.
+    async fn look(&mut self) -> Result<(), Violation> {
+        let acts = std::mem::take(&mut held(&self.truth).acts);
+        for act in acts {
+            let order = held(&self.traffic.orders).get(&act.fence).cloned();
+            let view = match (&self.ledger, &order) {
+                (Some(ledger), Some(order)) => ledger.deletion(order.deletion).await.unwrap(),
+                _ => None,
+            };
+            let order_of = order.as_ref().map(|order| format!("{} of {}", order.mode.word(), order.kind));
+            self.say(format!(
+                "process {} does {} of {}: {:?} -> {:?}, {} ({})",
+                act.process,
+                act.thing,
+                act.vm,
+                act.was.state,
+                act.now,
+                act.fence,
+                order_of.unwrap_or_default()
+            ));
+            let truth = self.truth.clone();
+            let truth = held(&truth);
+            self.checker.acted(&act, order.as_ref(), view.as_ref(), &truth)?;
+        }
+        let decided = std::mem::take(&mut *held(&self.decided));
+        let Some(ledger) = self.ledger.clone() else { return Ok(()) };
+        for id in decided {
+            let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
+            let truth = self.truth.clone();
+            let words = self.checker.decided(&view, &held(&truth))?;
+            for words in words {
+                self.say(words);
+            }
+        }
+        Ok(())
+    }
+
+    /// One decision, as a person's request has it.
+    pub(super) async fn ask(&mut self, intent: Intent) -> bool {
+        let engine = self.coordinators.iter().flatten().map(|one| one.engine.clone()).next();
+        let Some(engine) = engine else { return false };
+        let done = engine.run(vec![intent]).await;
+        matches!(done.as_deref(), Ok([Ok(_)]))
+    }
+}
+
+/// A handler that was begun, whether it is done, and its task.
+type Begun = (Handler, Arc<AtomicBool>, JoinHandle<()>);
+
+fn begin(handler: Handler, work: impl Future<Output = ()> + Send + 'static) -> Begun {
+    let done = Arc::new(AtomicBool::new(false));
+    let told = done.clone();
+    let running = tokio::spawn(HANDLER.scope(handler, async move {
+        work.await;
+        told.store(true, Ordering::SeqCst);
+    }));
+    (handler, done, running)
+}
+
+/// Something that could go on.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    /// Somebody at a gate.
+    Open(u64),
+    /// A coordinator takes messages.
+    Take(usize, usize),
+    /// A coordinator does one of its rounds.
+    Round(usize, Round),
+    /// The scheduler looks.
+    Schedule,
+    /// A message that was late arrives.
+    Deliver(usize),
+}
+
+/// A folder in memory, if there is one: a sync costs nothing there, and nothing is to outlive the run.
+pub(super) fn memory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
