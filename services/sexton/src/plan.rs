@@ -107,7 +107,7 @@ fn targets(survey: &SurveyInfo, preview: &PreviewInfo) -> String {
             continue;
         };
         let (_, steps) = all.entry(instance).or_insert((&step.about, Vec::new()));
-        if !looks.contains(&(step.stage, &step.step)) {
+        if !looks.contains(&(step.stage, step.step.as_str())) {
             steps.push(format!("{} ({})", step.step, step.stage));
         }
     }

@@ -104,7 +104,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -195,7 +195,9 @@ impl AlarmKind {
             Self::OverdueCredential | Self::MissedGoneBy => "sexton digest",
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Drill => "sexton drill",
-            Self::Review | Self::OrdersStopped | Self::JobTable | Self::TooMany => "sexton health",
+            Self::Review | Self::OrdersStopped | Self::JobTable | Self::Calendar | Self::TooMany => {
+                "sexton health"
+            }
         }
     }
 }

@@ -129,6 +129,8 @@ impl Answer {
             Came::NotBelieved(why) | Came::Dropped(why) | Came::Rejected(why) => {
                 not_now(&format!("the order was rejected: {why}"))
             }
+            // Nobody is asked so: that is how the job table is tried.
+            Came::Rehearsed(_) => not_now("it is no answer to an order"),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Engine {
         self.surveys.is(answer_by, Some(survey.id));
         // Its fences are known outside of the job table before its orders are, as those of all orders.
         if self.noted() {
-            self.send_surveys(std::slice::from_ref(survey)).await?;
+            self.send_surveys(std::slice::from_ref(survey.as_ref())).await?;
         }
         Ok(begun)
     }

@@ -8,7 +8,7 @@ use sexton_consumer::sandbox::Sandbox;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
 use sexton_coordinator::{
-    Alarmer, Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Witness,
+    Alarmer, Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Witness, hours,
 };
 use sexton_ledger::Ledger;
 use sexton_model::Instance;

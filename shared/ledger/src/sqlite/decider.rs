@@ -81,6 +81,7 @@ mod tests {
     use super::*;
     use crate::Limits;
     use crate::batch::Loaded;
+    use crate::policy::CurrentPolicy;
 
     /// A batch of no intents that says it has so many: to decide more than none is a defect, and panics.
     fn batch(intents: usize) -> Batch {

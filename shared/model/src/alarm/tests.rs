@@ -193,6 +193,7 @@ fn what_holds_for_all_alarms() {
         one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
         canaries: Vec::new(),
+        drills: Vec::new(),
     };
     let mut holding = Holding::default();
     facts.alarms(Timestamp(10), &mut holding);

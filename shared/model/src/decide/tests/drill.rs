@@ -2,12 +2,12 @@
 use std::sync::Arc;
 
 use super::kit::*;
-use super::*;
+use super::super::{Event, Refusal};
 use crate::deletion::{Record, RecordStatus};
 use crate::drill::{self, Drill, Next, Verdict};
-use crate::job::{Blocker, JobState, StateName};
+use crate::job::{Blocker, JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
-use crate::time::Day;
+use crate::time::{Day, Timestamp};
 
 fn drilling() -> (Bench, Drill) {
     let mut bench = Bench::new();
