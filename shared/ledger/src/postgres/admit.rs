@@ -257,7 +257,7 @@ pub(super) async fn spend(
 ) -> Result<(), LedgerError> {
     let day = ledger.options.day;
     let population = census::population(db, ledger, now).await?;
-    let limits = ledger.options.policy.budgets(day).limits(&group.scope, &group.kind, &population);
+    let limits = ledger.policy.get().budgets(day).limits(&group.scope, &group.kind, &population);
     count(db, group, Budgets::bucket(now, day), rehearsal::spent(&limits)).await
 }
 

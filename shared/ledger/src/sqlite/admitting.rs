@@ -190,7 +190,7 @@ fn charge(
 /// Count as many as may begin in this group, of each number that it has, as admitted: then not one more is.
 pub(super) fn spend(db: &Db, setting: &Setting, group: &Group, now: Timestamp) -> Result<(), LedgerError> {
     let population = census::population(db, setting, now)?;
-    let limits = setting.policy.budgets(setting.day).limits(&group.scope, &group.kind, &population);
+    let limits = setting.policy.get().budgets(setting.day).limits(&group.scope, &group.kind, &population);
     count(db, group, Budgets::bucket(now, setting.day), rehearsal::spent(&limits))
 }
 

@@ -63,5 +63,5 @@ fn claim(
 ) -> Result<Done, LedgerError> {
     let batch = Arc::new(rehearsal::intents(jobs));
     let loaded = run::load(db, memory, staged, setting, (0, &batch, 0..batch.len()))?.loaded;
-    script.claims(loaded, jobs, (&setting.limits, &setting.policy))
+    script.claims(loaded, jobs, (&setting.limits, &setting.policy.get()))
 }
