@@ -7,7 +7,7 @@ mod site;
 mod waiting;
 
 use serde_json::{Value, json};
-use served::{CONFIGURED, Served, deletion, detail, said};
+use served::{CONFIGURED, Served, detail, said};
 
 #[test]
 fn each_role_is_refused_what_is_above_it() {

@@ -100,7 +100,8 @@ impl Checker {
         let d = &view.deletion;
         let trail = self.trails.entry(d.id).or_default();
         let mut words = Vec::new();
-        for row in view.audit.iter().filter(|row| row.seq > trail.seen) {
+        let before = trail.seen;
+        for row in view.audit.iter().filter(|row| row.seq > before) {
             let event = &row.event;
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
@@ -118,7 +119,7 @@ impl Checker {
             }
             trail.note(event);
         }
-        let locked = d.jobs.iter().filter(|job| job.state.locks()).count();
+        let locked = d.jobs.iter().filter(|job| job.state.name().locks()).count();
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
         }

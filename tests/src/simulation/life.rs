@@ -394,7 +394,7 @@ impl World {
         let live = self.all().await.into_iter().filter(|view| view.deletion.status.live());
         let states: Vec<String> = live
             .map(|view| {
-                let open = view.deletion.jobs.iter().find(|job| !job.state.over());
+                let open = view.deletion.jobs.iter().find(|job| !job.state.name().over());
                 format!("{}: {:?}", view.deletion.id, open.map(|job| (job.kind, &job.state)))
             })
             .collect();

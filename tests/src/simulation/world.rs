@@ -247,10 +247,6 @@ impl World {
         self.folder.path().join("sexton.db")
     }
 
-    pub(super) fn table(&self) -> &SqliteLedger {
-        self.ledger.as_ref().unwrap()
-    }
-
     pub(super) fn say(&mut self, what: impl Into<String>) {
         let at = self.time.since_begin_ms();
         self.history.push(format!("{at:>8} ms, step {:>5}: {}", self.step, what.into()));

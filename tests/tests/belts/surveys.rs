@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sexton_bus::Queue;
+use sexton_bus::{Bus as _, Queue};
 use sexton_coordinator::{Engine, Witness};
 use sexton_ledger::{Begun, NotDone};
 use sexton_model::belts::PauseSelector;

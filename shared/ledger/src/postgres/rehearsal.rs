@@ -131,10 +131,10 @@ async fn claim(
     let batch = rehearsal::intents(jobs);
     let mut ids: Vec<i64> = jobs.iter().map(|job| job.deletion().0).collect();
     ids.sort_unstable();
-    let options = &ledger.options;
-    let asked = budget::asked(&batch, &options.policy, options.day);
+    let (options, policy) = (&ledger.options, ledger.policy.get());
+    let asked = budget::asked(&batch, &policy, options.day);
     let seen = ledger.known.seen();
     let heads = load::lock(db, &batch, &ids, statements).await?;
     let (loaded, _) = load::load(db, (&asked, &[], false), heads, statements, ledger, &seen).await?;
-    script.claims(loaded, jobs, (&options.limits, &options.policy))
+    script.claims(loaded, jobs, (&options.limits, &policy))
 }

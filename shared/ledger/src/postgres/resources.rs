@@ -264,11 +264,14 @@ pub(super) async fn resource(
     id: &ResourceId,
 ) -> Result<Option<ResourceView>, LedgerError> {
     let mut db = ledger.pool.acquire().await.map_err(doing("reading a resource"))?;
-    one(&mut db, id).await
+    as_seen(&mut db, id).await
 }
 
 /// The same, as a transaction sees it.
-pub(super) async fn one(db: &mut PgConnection, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError> {
+pub(super) async fn as_seen(
+    db: &mut PgConnection,
+    id: &ResourceId,
+) -> Result<Option<ResourceView>, LedgerError> {
     let found = read(db, &[id.to_string()]).await?.into_values().collect();
     Ok(views(db, found).await?.pop())
 }

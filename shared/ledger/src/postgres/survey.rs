@@ -128,7 +128,7 @@ async fn standing(
     let counted = counted.map_err(part())?;
     Ok(Standing {
         review,
-        resource: resources::one(db, id).await?,
+        resource: resources::as_seen(db, id).await?,
         open: open.as_deref().map(parse).transpose()?,
         open_in_all: counted.try_get(0).map_err(part())?,
         begun_lately: counted.try_get(1).map_err(part())?,

@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use crate::Limits;
     use crate::batch::Loaded;
-    use crate::policy::CurrentPolicy;
 
+    use crate::policy::CurrentPolicy;
     /// A batch of no intents that says it has so many: to decide more than none is a defect, and panics.
     fn batch(intents: usize) -> Batch {
         let loaded = Loaded {
