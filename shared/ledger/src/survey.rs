@@ -3,6 +3,8 @@
 //! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. Orders of a survey
 //! are numbered before it is looked whether the resource has a record: so whatever a record of it orders has a higher
 //! number, and goes before them at every consumer.
+use std::ops::Range;
+
 use async_trait::async_trait;
 use sexton_model::canary::Came;
 use sexton_model::resource::Presence;
@@ -38,6 +40,10 @@ pub trait Surveys: Send + Sync {
         fence: Fence,
         came: &Came,
     ) -> Result<Option<Survey>, LedgerError>;
+
+    /// The numbers of the orders of those that are open: at most [`OPEN_MAX`] spans, so that whoever is told of many answers
+    /// asks about none that is not one of them.
+    async fn survey_orders(&self) -> Result<Vec<Range<i64>>, LedgerError>;
 
     /// Those whose orders are to be sent again now. Each is told to one caller, and to no other for some seconds.
     async fn surveys_to_send(&self) -> Result<Vec<Survey>, LedgerError>;

@@ -125,7 +125,12 @@ impl Engine {
 
     /// Answers have come that may be to surveys. What is none is left alone.
     pub(super) async fn hear_surveys(&self, heard: &[Heard]) -> Result<(), LedgerError> {
-        for Heard { from, fence, came } in heard {
+        if heard.is_empty() {
+            return Ok(());
+        }
+        let asked = self.ledger.survey_orders().await?;
+        let theirs = |heard: &&Heard| asked.iter().any(|orders| orders.contains(&heard.fence.number));
+        for Heard { from, fence, came } in heard.iter().filter(theirs) {
             if let Some(survey) = self.ledger.hear_survey(from, *fence, came).await? {
                 let resource = &survey.about.resource.id;
                 tracing::debug!(survey = survey.id, %resource, %from, "a survey is answered");

@@ -1,4 +1,6 @@
 //! Surveys.
+use std::ops::Range;
+
 use async_trait::async_trait;
 use sexton_model::canary::Came;
 use sexton_model::survey::{AGAIN_US, KEPT_MAX, KEPT_US, NewSurvey, Numbers, Survey};
@@ -179,6 +181,18 @@ impl Surveys for SqliteLedger {
             Done::Hear(heard) => Ok(heard.map(|heard| *heard)),
             other => Err(other_question(other)),
         }
+    }
+
+    async fn survey_orders(&self) -> Result<Vec<Range<i64>>, LedgerError> {
+        self.reads
+            .read(|db| {
+                let span = |row: &Row| {
+                    Ok(row.try_get(0).map_err(store(DOING))?..row.try_get(1).map_err(store(DOING))?)
+                };
+                let sql = "SELECT id, id + looks FROM surveys WHERE open";
+                rows(db, DOING, sql, Bind::default())?.iter().map(span).collect()
+            })
+            .await
     }
 
     async fn surveys_to_send(&self) -> Result<Vec<Survey>, LedgerError> {

@@ -81,6 +81,7 @@ pub async fn a_survey_is_begun_once_and_each_answer_counts_once(fixture: &dyn Fi
     let new = on.asked(&id, LONG_MS).await;
     let survey = begun(on.ledger.begin_survey(new.clone()).await.unwrap());
     assert_eq!((survey.looks.len(), survey.looks[0].fence.number), (1, survey.id));
+    assert_eq!(on.ledger.survey_orders().await.unwrap(), [survey.id..survey.id + 1]);
     assert_eq!(on.ledger.survey(survey.id).await.unwrap(), Some(survey.clone()));
     // Whoever asks for the same is told of it; who asks for something else about it waits.
     let again = on.ledger.begin_survey(NewSurvey { by: actor("bob"), ..new.clone() }).await.unwrap();
@@ -104,6 +105,7 @@ pub async fn a_survey_is_begun_once_and_each_answer_counts_once(fixture: &dyn Fi
         assert_eq!(on.heard(&survey, &late).await, None);
     }
     assert_eq!(on.ledger.survey(survey.id).await.unwrap(), Some(seen.clone()));
+    assert_eq!(on.ledger.survey_orders().await.unwrap(), []);
     assert_eq!(fixture.count(ELSEWHERE).await, before, "nothing else was written");
 
     // It is over, so there may be a new one, whose orders have higher numbers.
