@@ -46,6 +46,7 @@ impl Attended<'_> {
                 tether.progress.changed().await
             };
             tokio::select! {
+                biased;
                 changed = reported, if reporting => {
                     reporting = changed.is_ok();
                     let seen = *tether.progress.borrow_and_update();

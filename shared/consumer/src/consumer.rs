@@ -148,6 +148,7 @@ impl Consumer {
             post: post.clone(),
         };
         tokio::select! {
+            biased;
             ended = self.take(orders, intake, &shutdown) => ended,
             () = listener.listen(beacon) => Err(ConsumerError::Closed),
             () = carrying => Err(ConsumerError::Closed),
@@ -194,6 +195,7 @@ impl Consumer {
     ) -> Result<Option<Box<dyn Subscription>>, ConsumerError> {
         loop {
             let tried = tokio::select! {
+                biased;
                 tried = self.bus.consume(&queue, prefetch) => tried,
                 () = shutdown.cancelled() => return Ok(None),
             };
@@ -204,6 +206,7 @@ impl Consumer {
             };
             tracing::warn!(error = %source, %queue, "cannot subscribe; trying again");
             tokio::select! {
+                biased;
                 () = self.clock.sleep(AGAIN_MS) => {}
                 () = shutdown.cancelled() => return Ok(None),
             }

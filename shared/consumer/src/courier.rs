@@ -65,6 +65,7 @@ impl Post {
         let mut pause_ms = AGAIN_MS.0;
         while !messages.is_empty() {
             let results = tokio::select! {
+                biased;
                 results = self.bus.publish(messages.clone()) => results,
                 () = self.halt.cancelled() => return false,
             };
@@ -79,6 +80,7 @@ impl Post {
             messages = unconfirmed;
             if !messages.is_empty() {
                 tokio::select! {
+                    biased;
                     () = self.clock.sleep(pause_ms) => {}
                     () = self.halt.cancelled() => return false,
                 }
@@ -178,6 +180,7 @@ async fn gather(post: &Post, parcels: &mut mpsc::Receiver<Parcel>, batch: &mut V
             return;
         }
         tokio::select! {
+            biased;
             parcel = parcels.recv() => match parcel {
                 Some(parcel) => batch.push(parcel),
                 None => return,

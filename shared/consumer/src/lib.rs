@@ -7,7 +7,8 @@
 //! Contract with a driver, in [`driver`]: read, compare, act, read again; never guess.
 //!
 //! What one order may and does is [`performer`], free of the bus, so that a simulator can drive it; what the
-//! coordinators last broadcast is [`hearing`]; time and randomness come through [`clock`].
+//! coordinators last broadcast is [`hearing`]; time and randomness come through [`clock`]. Whatever waits for several things looks
+//! at them in a fixed order (`biased`), so that a seed plays the same run again.
 //!
 //! A consumer's `main` makes a driver and a bus, and calls [`Consumer::run`]; the flow of a message is in
 //! `intake`, of an answer in `courier`, of what the coordinators broadcast in `listener`.

@@ -63,6 +63,7 @@ impl Lifeline {
             // In short pieces: timers stand still while a machine sleeps, the ledger's time does not.
             let piece_ms = left_ms.min(LOOK_EVERY_MS);
             tokio::select! {
+                biased;
                 () = clock.sleep(piece_ms) => {}
                 // Once nobody can extend it any more, only time passes.
                 Ok(()) = deadline.changed() => {}
