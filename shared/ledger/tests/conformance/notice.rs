@@ -114,6 +114,8 @@ pub async fn a_notice_that_comes_back_holds_soft(fixture: &dyn Fixture) {
     assert_eq!(on.one(id, bounced()).await.unwrap_err(), NotDone::Refused(Refusal::NothingBounced));
     on.answer(&order, super::stage::right_answer(&order)).await.unwrap();
     let since = on.one(id, bounced()).await.unwrap().at;
+    let again = on.one(id, bounced()).await.unwrap_err();
+    assert_eq!(again, NotDone::Refused(Refusal::KnownToBeBack), "it is written down once");
     drop(on);
     // Another process knows it, and soft, whose date passed long ago, is not begun.
     let on = patient(fixture).await;
