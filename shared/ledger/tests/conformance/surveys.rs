@@ -186,7 +186,7 @@ pub async fn surveys_are_bounded_and_forgotten(fixture: &dyn Fixture) {
 
     // An hour later they are as good as gone, and then they are.
     assert_eq!(on.ledger.forget_surveys().await.unwrap(), 0);
-    fixture.execute("UPDATE surveys SET begun_at = begun_at - 3541000000 WHERE resource <> 'vm/more'").await;
+    fixture.execute("UPDATE surveys SET begun_at = begun_at - 3601000000 WHERE resource <> 'vm/more'").await;
     assert_eq!(KEPT_US, 3_600_000_000);
     assert_eq!(on.ledger.survey(first.id).await.unwrap(), None);
     assert_eq!(on.ledger.forget_surveys().await.unwrap(), OPEN_MAX as u64);
