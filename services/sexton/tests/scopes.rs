@@ -88,7 +88,7 @@ fn what_is_of_another_scope_is_not_there() {
     let theirs = served.refusals().into_iter().filter(|(by, ..)| by == "acme");
     assert_eq!(
         theirs.count(),
-        8 + 9 + 2,
+        9 + 9 + 2,
         "what was of another scope is written down, and what is not there is not"
     );
 }
@@ -180,7 +180,7 @@ fn no_route_reaches_into_another_scope() {
     let (_, record) = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null);
     assert_eq!((&record["status"], &record["holds"][0]["id"]), (&json!("live"), &json!(held)), "{record}");
     let resource = served.trusted("GET", "/v1/resources/vm/theirs", &Value::Null).1;
-    assert_eq!((resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]), (1, &json!(0)));
+    assert_eq!((resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]), (1, &json!(100)));
     assert_eq!(served.trusted("GET", "/v1/overrides", &Value::Null).1, json!([]));
 
     // Within its own each of them is taken.
@@ -215,4 +215,26 @@ fn broken_glass_is_shown_to_whoever_sees_the_record() {
         all.iter().map(|one| one["id"].as_i64().unwrap()).collect()
     };
     assert_eq!((shown(&all), shown(&acme), shown(&other)), (vec![1, 2], vec![1], vec![2]));
+}
+
+#[test]
+fn what_was_surveyed_of_another_scope_is_not_there() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    served.register("theirs", "tenants/other");
+    let acme = served.token("acme", "requester", &["tenants/acme"]);
+    let begin = |name: &str| {
+        let body = json!({ "resource": format!("vm/{name}"), "on": "2035-01-01", "within_secs": 1 });
+        let (status, survey) = served.trusted("POST", "/v1/surveys", &body);
+        assert_eq!(status, 201, "{survey}");
+        survey["survey"].to_string()
+    };
+    let (mine, theirs) = (begin("mine"), begin("theirs"));
+    let get = |id: &str| served.with(&acme, "GET", &format!("/v1/surveys/{id}"), &Value::Null);
+    assert_eq!(get(&mine).0, 200);
+    let (status, answer) = get(&theirs);
+    // Word by word what is said of one that there never was.
+    let (other, unknown) = get("999999");
+    assert_eq!((status, detail(&answer)), (404, detail(&unknown).replace("999999", &theirs).as_str()));
+    assert_eq!(other, 404);
 }

@@ -201,7 +201,8 @@ mod tests {
         let hours = wednesdays("Europe/Berlin");
         let now = start("2026-12-01");
         let by = Foresight { day: Day::Calendar, hours: Some(&hours), now };
-        let at_two = |date: &str| start(date).plus_ms(14 * 3_600_000);
+        // A date begins five minutes after midnight.
+        let at_two = |date: &str| start(date).plus_ms((14 * 60 - 5) * 60_000);
         let found: Vec<Estimate> = estimates(&d, &by).into_values().collect();
         let on = |at, can_move| Estimate { at, can_move };
         assert_eq!(found[..2], [on(start("2026-12-05"), false), on(start("2026-12-10"), true)], "not bound");

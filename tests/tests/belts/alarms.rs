@@ -160,6 +160,12 @@ async fn a_frozen_batch_is_told_by_both_routes_and_once() {
         !on_call.by_webhook(kind).is_empty() && !on_call.by_command(kind).is_empty()
     })
     .await;
+    // Who is stopped before that is noted has its lease, and nobody else tells anything until that is over.
+    let noted = async || {
+        let told = open(&system).await.into_iter().flat_map(|view| view.told);
+        told.filter(|(_, telling)| telling.told.is_some()).count() == 2
+    };
+    until("that is noted", noted).await;
     let batch = system.ledger.batches().await.unwrap()[0].batch;
     let raised = vec![(Phase::Raised, Subject::Batch { batch })];
     assert_eq!((on_call.by_webhook(kind), on_call.by_command(kind)), (raised.clone(), raised.clone()));
