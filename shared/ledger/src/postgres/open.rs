@@ -108,10 +108,10 @@ pub(super) async fn open(url: &str, day: Day, connections: u32) -> Result<(PgPoo
             })
         })
         // A `begin` that is cancelled leaves its connection inside a transaction; the next user would inherit
-        // its locks.
+        // its locks. Begun once more, since a rollback of nothing is a warning in the server's log, after each batch.
         .after_release(|db, _| {
             Box::pin(async move {
-                db.execute("ROLLBACK").await?;
+                db.execute("BEGIN; ROLLBACK").await?;
                 Ok(true)
             })
         })
