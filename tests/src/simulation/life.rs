@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::check::{DAY_MS, Violation};
 use super::platform::{State, Things};
-use super::script::{Happening, STORM_STEPS};
+use super::script::{Happening, Item, STORM_STEPS, When};
 use super::weather::Weather;
 use super::world::{COORDINATORS, World, machine, somebody};
 
@@ -30,13 +30,18 @@ impl World {
     /// # Errors
     /// The invariant that does not hold.
     pub async fn play(&mut self) -> Result<(), Violation> {
-        let mut items = self.script.items.clone().into_iter().peekable();
+        let mut items = self.script.items.clone();
         while self.step < STORM_STEPS {
-            while let Some(item) = items.next_if(|item| item.step <= self.step) {
+            let (step, decisions) = (self.step, self.checker.events);
+            let due = |item: &mut Item| match item.when {
+                When::Step(at) => at <= step,
+                When::Decisions(at) => at <= decisions,
+            };
+            for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
             }
             self.go_on().await?;
-            if items.peek().is_none() && self.step > 1_000 && self.all_over().await {
+            if items.is_empty() && self.step > 1_000 && self.all_over().await {
                 break;
             }
         }

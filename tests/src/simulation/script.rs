@@ -51,11 +51,20 @@ pub enum Happening {
     RestoreBackup,
 }
 
-/// What happens when: at which step of the run.
+/// When something happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At this step of the run.
+    Step(u64),
+    /// Right after so many decisions: where much is decided, much happens.
+    Decisions(u64),
+}
+
+/// What happens when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
-    /// The step.
-    pub step: u64,
+    /// When.
+    pub when: When,
     /// What.
     pub what: Happening,
 }
@@ -69,7 +78,7 @@ pub struct Script {
     pub machines: usize,
     /// How bad everything around is.
     pub weather: Weather,
-    /// What happens, in order.
+    /// What happens.
     pub items: Vec<Item>,
 }
 
@@ -85,29 +94,35 @@ impl Script {
         let mut chance = |most: u32| if bad == 0 { 0 } else { rng.random_range(0..=most * bad / 3) };
         let weather = Weather {
             lose: chance(40),
-            repeat: chance(80),
-            delay: chance(80),
+            repeat: chance(150),
+            delay: chance(150),
             unconfirmed: chance(30),
             fail_before: chance(60),
-            fail_after: chance(60),
-            lie: chance(40),
-            stale: chance(60),
-            unknown: chance(40),
-            hang: chance(10),
+            fail_after: chance(80),
+            lie: chance(150),
+            stale: chance(100),
+            unknown: chance(150),
+            hang: chance(20),
             stop: 150 + chance(300),
         };
         let many = rng.random_range(6..=28);
         let mut items: Vec<Item> = (0..many)
-            .map(|_| Item { step: rng.random_range(0..STORM_STEPS), what: happening(&mut rng, machines) })
+            .map(|_| {
+                let when = match rng.random_range(0..3) {
+                    0 => When::Step(rng.random_range(0..STORM_STEPS)),
+                    _ => When::Decisions(rng.random_range(1..120)),
+                };
+                Item { when, what: happening(&mut rng, machines) }
+            })
             .collect();
         // Something is to go in any case, early.
-        items.push(Item { step: rng.random_range(0..200), what: Happening::Delete(0, 0) });
+        items.push(Item { when: When::Step(rng.random_range(0..200)), what: Happening::Delete(0, 0) });
         if rng.random_range(0..5) == 0 {
-            let (first, second) = (rng.random_range(200..2_500), rng.random_range(2_500..STORM_STEPS));
-            items.push(Item { step: first, what: Happening::Backup });
-            items.push(Item { step: second, what: Happening::RestoreBackup });
+            let first = rng.random_range(1..60);
+            let second = first + rng.random_range(1..40);
+            items.push(Item { when: When::Decisions(first), what: Happening::Backup });
+            items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
-        items.sort_by_key(|item| item.step);
         Self { seed, machines, weather, items }
     }
 }
@@ -142,7 +157,7 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}, {} machines, {:?}", self.seed, self.machines, self.weather)?;
         for item in &self.items {
-            writeln!(f, "  at step {:>5}: {:?}", item.step, item.what)?;
+            writeln!(f, "  {:?}: {:?}", item.when, item.what)?;
         }
         Ok(())
     }
