@@ -32,10 +32,12 @@ struct Planned {
     not_looked_at: Option<String>,
 }
 
-/// Show what a deletion would do; and, unless it is not wanted, have the subsystems looked at and wait for what they hold.
+/// Show what a deletion would do; and, unless it is not wanted, have the subsystems looked at and wait for what they
+/// hold.
 ///
 /// # Errors
-/// If there could be no such record, or the coordinator cannot be asked. That the subsystems are not looked at is shown.
+/// If there could be no such record, or the coordinator cannot be asked. That the subsystems are not looked at is
+/// shown.
 pub async fn plan(
     client: &Client,
     format: Format,
@@ -85,7 +87,9 @@ fn text(planned: &Planned, on: NaiveDate) -> String {
         (Some(survey), _) => text += &targets(survey, &planned.preview),
         (None, why) => {
             let why = why.as_deref().unwrap_or_default();
-            text += &format!("targets     NOT LOOKED AT: {why}. At announce they are, and `sexton show` shows them\n");
+            text += &format!(
+                "targets     NOT LOOKED AT: {why}. At announce they are, and `sexton show` shows them\n"
+            );
         }
     }
     text + "\nnothing was made"
@@ -102,7 +106,8 @@ fn targets(survey: &SurveyInfo, preview: &PreviewInfo) -> String {
         .collect();
     let mut all: BTreeMap<&Instance, (&Covered, Vec<String>)> = BTreeMap::new();
     for step in &survey.steps {
-        let (Some(instance), Covered::Exact { .. } | Covered::NotLookedAt { .. }) = (&step.instance, &step.about)
+        let (Some(instance), Covered::Exact { .. } | Covered::NotLookedAt { .. }) =
+            (&step.instance, &step.about)
         else {
             continue;
         };
@@ -111,8 +116,10 @@ fn targets(survey: &SurveyInfo, preview: &PreviewInfo) -> String {
             steps.push(format!("{} ({})", step.step, step.stage));
         }
     }
-    let mut text =
-        format!("targets     as seen now (survey {}), and as a record would pin them at announce:\n", survey.survey);
+    let mut text = format!(
+        "targets     as seen now (survey {}), and as a record would pin them at announce:\n",
+        survey.survey
+    );
     for (instance, (about, steps)) in all {
         text += &match about {
             Covered::Exact { things } if things.is_empty() => format!("  {instance}: nothing is there\n"),

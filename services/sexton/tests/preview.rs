@@ -86,7 +86,8 @@ fn it_shows_exactly_what_a_record_pins_afterwards() {
     let planned: Value = serde_json::from_str(&json).unwrap();
     let survey = &planned["survey"];
     assert_eq!((&survey["open"], &survey["resource"]), (&json!(false), &json!("vm/vm0001")));
-    let undefine = survey["steps"].as_array().unwrap().iter().find(|step| step["step"] == "hypervisor.undefine");
+    let undefine =
+        survey["steps"].as_array().unwrap().iter().find(|step| step["step"] == "hypervisor.undefine");
     assert_eq!(undefine.unwrap()["about"]["known"], "exact", "{survey}");
     assert_eq!(planned["stages"][2]["stage"], "hard", "the preview stands beside it");
     let kept = get(site.api, &format!("/v1/surveys/{}", survey["survey"])).unwrap();
@@ -117,7 +118,8 @@ fn it_shows_exactly_what_a_record_pins_afterwards() {
 fn what_is_not_looked_at_says_why() {
     let site = Site::start(1, "");
     let plan = || site.says(&["plan", "vm/vm0001", "--on", &day(7), "--within", "5"]);
-    let body = |within: i32| json!({ "resource": "vm/vm0001", "on": day(7), "within_secs": within }).to_string();
+    let body =
+        |within: i32| json!({ "resource": "vm/vm0001", "on": day(7), "within_secs": within }).to_string();
     for within in [0, 121] {
         let (status, answer) = site.post("/v1/surveys", "", &body(within));
         assert!(status == 422 && answer.contains("within_secs") && answer.contains("1 to 120"), "{answer}");

@@ -1,8 +1,8 @@
 //! Surveys, as both footings keep them.
 //!
-//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. Orders of a survey
-//! are numbered before it is looked whether the resource has a record: so whatever a record of it orders has a higher
-//! number, and goes before them at every consumer.
+//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. Orders of a
+//! survey are numbered before it is looked whether the resource has a record: so whatever a record of it orders has a
+//! higher number, and goes before them at every consumer.
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -29,8 +29,8 @@ pub trait Surveys: Send + Sync {
     /// Begin a survey, or find the one that is open about the same.
     ///
     /// # Errors
-    /// [`LedgerError::TooMany`] if there are more than [`LOOKS_MAX`] looks. Else the store did not do it. That it may not be
-    /// begun is the inner result.
+    /// [`LedgerError::TooMany`] if there are more than [`LOOKS_MAX`] looks. Else the store did not do it. That it may
+    /// not be begun is the inner result.
     async fn begin_survey(&self, new: NewSurvey) -> Result<Result<Begun, NotDone>, LedgerError>;
 
     /// An answer to one of its orders has come: the survey with it, if that changes anything.
@@ -41,8 +41,8 @@ pub trait Surveys: Send + Sync {
         came: &Came,
     ) -> Result<Option<Survey>, LedgerError>;
 
-    /// The numbers of the orders of those that are open: at most [`OPEN_MAX`] spans, so that whoever is told of many answers
-    /// asks about none that is not one of them.
+    /// The numbers of the orders of those that are open: at most [`OPEN_MAX`] spans, so that whoever is told of many
+    /// answers asks about none that is not one of them.
     async fn survey_orders(&self) -> Result<Vec<Range<i64>>, LedgerError>;
 
     /// Those whose orders are to be sent again now. Each is told to one caller, and to no other for some seconds.

@@ -1,9 +1,9 @@
-//! Surveys: what the subsystems hold of a resource, asked before there is a record. What comes back is what a record would
-//! pin at announce, and so what each of its later steps would be about.
+//! Surveys: what the subsystems hold of a resource, asked before there is a record. What comes back is what a record
+//! would pin at announce, and so what each of its later steps would be about.
 //!
 //! Contract: this only judges. A survey is made of the steps that look at announce, each asked of its own instance, and
-//! nothing that is asked changes anything. An answer counts once, from the instance that was asked, under the number that
-//! it was asked with, and in time; whoever has not answered is not guessed.
+//! nothing that is asked changes anything. An answer counts once, from the instance that was asked, under the number
+//! that it was asked with, and in time; whoever has not answered is not guessed.
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -23,17 +23,18 @@ use crate::step::{Mode, Outcome, too_large};
 use crate::targets;
 use crate::time::Timestamp;
 
-/// How long a survey waits for answers unless it is said, and at the most, in seconds: as long as a person waits at a screen.
+/// How long a survey waits for answers unless it is said, and at the most, in seconds: as long as a person waits at a
+/// screen.
 pub const ANSWER_SECS: u64 = 20;
 /// See [`ANSWER_SECS`].
 pub const ANSWER_SECS_MAX: u64 = 120;
 /// Most looks of one survey: as many as announce may have steps.
 pub const LOOKS_MAX: usize = STEPS_MAX;
-/// Most surveys that are open at once, over all coordinators: each asks every subsystem of a resource, beside what records
-/// order, and nobody counts it as credit.
+/// Most surveys that are open at once, over all coordinators: each asks every subsystem of a resource, beside what
+/// records order, and nobody counts it as credit.
 pub const OPEN_MAX: usize = 64;
-/// Most that one coordinator has begun and whose time is not over, answered or not: so one coordinator alone begins about
-/// as many in [`ANSWER_SECS`].
+/// Most that one coordinator has begun and whose time is not over, answered or not: so one coordinator alone begins
+/// about as many in [`ANSWER_SECS`].
 pub const OPEN_HERE_MAX: usize = 16;
 /// Most that are begun within a minute, over all coordinators: one a second, which consumers do not notice.
 pub const MINUTELY_MAX: usize = 60;
@@ -41,8 +42,8 @@ pub const MINUTELY_MAX: usize = 60;
 pub const KEPT_US: i64 = 3_600_000_000;
 /// Most that are kept: what they saw may be half a megabyte each.
 pub const KEPT_MAX: i64 = 128;
-/// After how long whoever has not answered is asked again, in microseconds: three seconds, so a message that was lost, or a
-/// consumer that was busy, costs no survey.
+/// After how long whoever has not answered is asked again, in microseconds: three seconds, so a message that was lost,
+/// or a consumer that was busy, costs no survey.
 pub const AGAIN_US: i64 = 3_000_000;
 
 /// What is looked at, as it is registered and planned at that moment.
@@ -302,8 +303,8 @@ impl Survey {
         self.about.plan.stage(Stage::Announce).steps.get(usize::from(look.step))
     }
 
-    /// What becomes of it with this answer; nothing if the answer changes nothing: of somebody else, to another order, again,
-    /// or too late.
+    /// What becomes of it with this answer; nothing if the answer changes nothing: of somebody else, to another order,
+    /// again, or too late.
     pub fn hear(&self, (from, fence): (&Instance, Fence), came: &Came, now: Timestamp) -> Option<Self> {
         let asked = |look: &Look| look.fence == fence && look.instance == *from && look.is_open();
         let at = self.looks.iter().position(asked).filter(|_| now < self.answer_by)?;
@@ -334,8 +335,8 @@ impl Survey {
         })
     }
 
-    /// What a record would have pinned of each instance once announce is over; or why that is not known. A look replaces
-    /// what an earlier one of the same instance has pinned, as announce does it.
+    /// What a record would have pinned of each instance once announce is over; or why that is not known. A look
+    /// replaces what an earlier one of the same instance has pinned, as announce does it.
     pub fn targets(&self, now: Timestamp) -> BTreeMap<&Instance, Result<&Value, String>> {
         let mut pinned: BTreeMap<&Instance, Result<&Value, String>> = BTreeMap::new();
         for look in &self.looks {

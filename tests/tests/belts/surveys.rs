@@ -1,5 +1,5 @@
-//! What subsystems hold is looked at before there is a record: exactly what a record pins then, and nothing is guessed of
-//! whoever does not answer.
+//! What subsystems hold is looked at before there is a record: exactly what a record pins then, and nothing is guessed
+//! of whoever does not answer.
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{Deletion, Due, Record, RecordStatus};
 use sexton_model::plan::Plan;
 use sexton_model::step::{Outcome, Presence};
-use sexton_model::survey::{About, Answer, NewSurvey, Survey, looks};
-use sexton_model::{DeletionId, Fence, Instance};
+use sexton_model::survey::{AGAIN_US, About, Answer, CannotSurvey, NewSurvey, Survey, looks};
+use sexton_model::{DeletionId, Fence, Instance, ResourceId, Timestamp};
 use sexton_protocol::{Direction, Event, Holder, OutcomeReport, Pack, Report};
 
 use super::gate::Point;
@@ -50,8 +50,12 @@ steps = []
 impl System {
     /// What asks for a survey of `vm/web01`, as the API does.
     async fn asked(&self, within_ms: u64) -> NewSurvey {
+        self.asked_about(&web01(), within_ms).await
+    }
+
+    async fn asked_about(&self, id: &ResourceId, within_ms: u64) -> NewSurvey {
         let facts = self.ledger.facts().await.unwrap();
-        let resource = self.ledger.resource(&web01()).await.unwrap().unwrap().resource;
+        let resource = self.ledger.resource(id).await.unwrap().unwrap().resource;
         let now = facts.now;
         let due = Due { date: now.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(now) };
         let record = Record {
@@ -150,10 +154,7 @@ async fn nothing_is_guessed_of_a_consumer_that_is_down() {
     system.start_consumer(&monitoring()).await;
     let begun = system.begin(4_000).await;
     let survey = system.over(begun.id).await;
-    assert_eq!(
-        system.shown(&survey, &backup()).await,
-        Err("not looked at: no answer within 4 s".to_owned())
-    );
+    assert_eq!(system.shown(&survey, &backup()).await, Err("not looked at: no answer within 4 s".to_owned()));
     assert!(system.shown(&survey, &monitoring()).await.is_ok(), "{survey:?}");
     // What it says now is too late, and is no reason to doubt the job table.
     system.say(&survey, survey.looks[1].fence, &backup(), json!({ "snapshots": ["a"] })).await;
@@ -257,7 +258,27 @@ async fn a_pause_stops_a_survey_that_was_begun_before_it() {
     system.start_consumer(&monitoring()).await;
     let answered = async || system.survey(survey.id).await.looks[0].answer.is_some();
     until("it is answered", answered).await;
+    // It is asked again, and each time under what was in force when the survey was begun.
+    let again = Timestamp(survey.begun_at.0 + AGAIN_US).plus_ms(1_500);
+    until("it is asked again", async || system.ledger.facts().await.unwrap().now > again).await;
+    system.two_beacons().await;
     let now = system.survey(survey.id).await;
     let why = system.shown(&now, &monitoring()).await.unwrap_err();
-    assert!(why.starts_with("not yet: not begun: the order was given under an older epoch or before a pause"), "{why}");
+    assert!(
+        why.starts_with("not yet: not begun: the order was given under an older epoch or before a pause"),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_canaries_look_at_is_not_surveyed_meanwhile() {
+    let system = System::with_canaries(LONG_MS).await;
+    // Nobody is there to answer them.
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    let canary: ResourceId = "vm/canary01".parse().unwrap();
+    let new = system.asked_about(&canary, LONG_MS).await;
+    let busy = NotDone::Survey(CannotSurvey::Busy(canary));
+    assert_eq!(system.engine.begin_survey(new).await.unwrap(), Err(busy));
+    // Anything else is.
+    system.begin(LONG_MS).await;
 }

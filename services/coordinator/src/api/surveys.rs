@@ -1,5 +1,5 @@
-//! Surveys: what the subsystems hold of a resource, looked at before there is a record. Nothing is changed but the survey's
-//! own row.
+//! Surveys: what the subsystems hold of a resource, looked at before there is a record. Nothing is changed but the
+//! survey's own row.
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -14,8 +14,8 @@ use super::{Api, Asker, By, Shared, records};
 /// In how many seconds it may be asked again for one more survey.
 const AGAIN_S: u32 = 5;
 
-/// Begin one, unless one is open about the very same: that one is told then. Refused for the reasons for which the record
-/// would be.
+/// Begin one, unless one is open about the very same: that one is told then. Refused for the reasons for which the
+/// record would be.
 pub(super) async fn begin(
     State(api): Shared,
     asker: Asker,
@@ -45,10 +45,7 @@ pub(super) async fn begin(
 }
 
 /// What is known of one by now.
-pub(super) async fn show(
-    State(api): Shared,
-    Path(id): Path<String>,
-) -> Result<Json<SurveyInfo>, Refused> {
+pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Json<SurveyInfo>, Refused> {
     let number =
         id.parse().map_err(|_| Refused::field("survey", format!("survey {id:?}: expected a number")))?;
     match api.engine.ledger.survey(number).await? {

@@ -1,7 +1,7 @@
 //! Orders beside the job table: of canaries and surveys, which belong to no record, and change nothing.
 //!
-//! Contract: they name the deletion that no record has, so no decision is made about what comes back. They are numbered in
-//! the one sequence of all orders, sealed like all of them, and counted by nobody.
+//! Contract: they name the deletion that no record has, so no decision is made about what comes back. They are numbered
+//! in the one sequence of all orders, sealed like all of them, and counted by nobody.
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Surveys: what subsystems hold of a resource that has no record. Sent when somebody asks, and again until they are
 //! answered or their time is over; what comes back is kept in the job table.
 //!
-//! Which are open stands in the table, so any coordinator hears what another one has asked, and goes on with it. What is
-//! remembered here is only how many this one has begun, so that no single one floods the consumers.
+//! Which are open stands in the table, so any coordinator hears what another one has asked, and goes on with it. What
+//! is remembered here is only how many this one has begun, so that no single one floods the consumers.
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ pub(crate) const TEND_EVERY: Duration = Duration::from_secs(1);
 /// How long an order of one stays in a queue: by then it is sent again.
 const IN_QUEUE: Duration = Duration::from_micros(AGAIN_US.unsigned_abs());
 
-/// Those that this coordinator has begun and whose time is not over, unless it has heard their last answer: by their number,
-/// none while it is not known yet.
+/// Those that this coordinator has begun and whose time is not over, unless it has heard their last answer: by their
+/// number, none while it is not known yet.
 #[derive(Debug, Default)]
 pub(super) struct BegunHere(Mutex<Vec<(Option<i64>, Timestamp)>>);
 

@@ -1,5 +1,5 @@
-//! Surveys. Beginning one takes a lock of its own, which nothing else takes and under which no other is waited for; nothing
-//! here takes the gate or the lock of a deletion.
+//! Surveys. Beginning one takes a lock of its own, which nothing else takes and under which no other is waited for;
+//! nothing here takes the gate or the lock of a deletion.
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -26,7 +26,8 @@ const CLOSE: &str = "UPDATE surveys SET open = false WHERE open AND answer_by <=
 const OF_RESOURCE: &str = "SELECT body FROM surveys WHERE open AND resource = $1";
 const INSERT: &str = "INSERT INTO surveys (id, resource, begun_at, answer_by, sent_at, looks, open, body) \
      VALUES ($1, $2, $3, $4, $3, $5, true, $6)";
-const TOO_MANY: &str = "DELETE FROM surveys WHERE id IN (SELECT id FROM surveys WHERE NOT open ORDER BY id DESC OFFSET $1)";
+const TOO_MANY: &str =
+    "DELETE FROM surveys WHERE id IN (SELECT id FROM surveys WHERE NOT open ORDER BY id DESC OFFSET $1)";
 const OF_ORDER: &str = "SELECT id, body FROM surveys WHERE open AND id <= $1 AND id + looks > $1 FOR UPDATE";
 const ORDERS: &str = "SELECT id, id + looks FROM surveys WHERE open";
 const HEARD: &str = "UPDATE surveys SET body = $2, open = $3 WHERE id = $1";
@@ -101,9 +102,7 @@ impl Surveys for PgLedger {
     async fn survey_orders(&self) -> Result<Vec<Range<i64>>, LedgerError> {
         let part = || doing("reading which surveys are open");
         let rows = sqlx::query(ORDERS).fetch_all(&self.pool).await.map_err(part())?;
-        rows.iter()
-            .map(|row| Ok(row.try_get(0).map_err(part())?..row.try_get(1).map_err(part())?))
-            .collect()
+        rows.iter().map(|row| Ok(row.try_get(0).map_err(part())?..row.try_get(1).map_err(part())?)).collect()
     }
 
     async fn surveys_to_send(&self) -> Result<Vec<Survey>, LedgerError> {

@@ -22,8 +22,7 @@ const CLOSE: &str = "UPDATE surveys SET open = 0 WHERE open AND answer_by <= ?";
 const OF_RESOURCE: &str = "SELECT id, body FROM surveys WHERE open AND resource = ?";
 const INSERT: &str = "INSERT INTO surveys (id, resource, begun_at, answer_by, sent_at, looks, open, body) \
      VALUES (?, ?, ?, ?, ?, ?, 1, ?)";
-const TOO_MANY: &str =
-    "DELETE FROM surveys WHERE id IN (SELECT id FROM surveys WHERE NOT open ORDER BY id DESC LIMIT -1 OFFSET ?)";
+const TOO_MANY: &str = "DELETE FROM surveys WHERE id IN (SELECT id FROM surveys WHERE NOT open ORDER BY id DESC LIMIT -1 OFFSET ?)";
 const OF_ORDER: &str = "SELECT id, body FROM surveys WHERE open AND id <= ?1 AND id + looks > ?1";
 const TO_SEND: &str = "SELECT id, body FROM surveys WHERE open AND answer_by > ?1 AND sent_at <= ?2";
 const OLD: &str = "SELECT 1 FROM surveys WHERE begun_at <= ? LIMIT 1";
@@ -96,11 +95,7 @@ fn begin(
     Ok(Ok(Begun::Now(Box::new(begun))))
 }
 
-fn standing(
-    db: &Db,
-    new: &NewSurvey,
-    (now, review): (Timestamp, bool),
-) -> Result<Standing, LedgerError> {
+fn standing(db: &Db, new: &NewSurvey, (now, review): (Timestamp, bool)) -> Result<Standing, LedgerError> {
     let id = &new.about.resource.id;
     let mut bind = Bind::default();
     bind.add(id.to_string());

@@ -94,7 +94,11 @@ pub async fn a_survey_is_begun_once_and_each_answer_counts_once(fixture: &dyn Fi
     let next = Fence { number: look.fence.number + 1, ..look.fence };
     let stale = Fence { epoch: look.fence.epoch + 1, ..look.fence };
     for (from, fence) in [("dns.main", look.fence), ("hypervisor.main", next), ("hypervisor.main", stale)] {
-        assert_eq!(on.ledger.hear_survey(&instance(from), fence, &saw()).await.unwrap(), None, "{from} {fence}");
+        assert_eq!(
+            on.ledger.hear_survey(&instance(from), fence, &saw()).await.unwrap(),
+            None,
+            "{from} {fence}"
+        );
     }
     assert_eq!(on.ledger.survey(survey.id).await.unwrap(), Some(survey.clone()), "nothing was changed");
     let locked = on.heard(&survey, &Came::Answered(Outcome::spared("locked"))).await.unwrap();
@@ -137,6 +141,14 @@ pub async fn what_has_a_record_is_not_surveyed_and_a_record_goes_before_a_survey
     let answer = on.ledger.begin_survey(new.clone()).await.unwrap();
     assert_eq!(answer.is_err(), standing.live(), "{standing:?}: {answer:?}");
     assert!(standing.live(), "an order is out");
+
+    // What is over has left nothing that could be looked at.
+    let other = on.doomed("web02").await;
+    let over = on.asked(&"vm/web02".parse().unwrap(), LONG_MS).await;
+    assert!(on.play_to(other, |_, _| false).await.is_none());
+    assert!(!on.view(other).await.deletion.status.live());
+    let recycled = NotDone::NotRegistered(over.about.resource.id.clone());
+    assert_eq!(on.ledger.begin_survey(over).await.unwrap(), Err(recycled));
 
     let mut gone = new;
     gone.about.resource.id = "vm/nobody".parse().unwrap();

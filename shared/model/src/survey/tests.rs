@@ -102,15 +102,16 @@ fn what_is_paused_is_not_asked() {
 
 #[test]
 fn each_answer_means_one_thing() {
-    let absent = Outcome::Done {
-        presence: Presence::Absent,
-        evidence: String::new(),
-        finding: Some(volumes()),
-    };
+    let absent =
+        Outcome::Done { presence: Presence::Absent, evidence: String::new(), finding: Some(volumes()) };
     let large = saw(json!({ "volumes": "x".repeat(FINDING_MAX_BYTES) }));
     let within = "not looked at within 20 s: ";
     for (came, last, shown) in [
-        (Came::Answered(Outcome::refused("in use by vm/db01")), true, "refused: in use by vm/db01".to_owned()),
+        (
+            Came::Answered(Outcome::refused("in use by vm/db01")),
+            true,
+            "refused: in use by vm/db01".to_owned(),
+        ),
         (Came::Answered(Outcome::spared("locked")), false, format!("{within}locked")),
         (Came::Answered(Outcome::failed("no connection")), false, format!("{within}no connection")),
         (
@@ -156,7 +157,8 @@ fn one_that_was_put_off_may_still_be_seen() {
 #[test]
 fn an_answer_that_is_not_this_ones_changes_nothing() {
     let (survey, came) = (begun(), saw(volumes()));
-    let heard = |from: &str, fence: Fence, at: Timestamp| survey.hear((&from.parse().unwrap(), fence), &came, at);
+    let heard =
+        |from: &str, fence: Fence, at: Timestamp| survey.hear((&from.parse().unwrap(), fence), &came, at);
     assert!(heard("hypervisor.main", fence(40), BEGUN).is_some());
     assert_eq!(heard("dns.main", fence(40), BEGUN), None, "somebody else's");
     assert_eq!(heard("hypervisor.main", fence(41), BEGUN), None, "to another order");
@@ -206,6 +208,8 @@ fn of_two_looks_at_one_instance_the_later_is_pinned_and_both_have_to_be_seen() {
     let hear = |survey: &Survey, number, targets| {
         survey.hear((&hypervisor(), fence(number)), &saw(targets), BEGUN).unwrap()
     };
+    let second = hear(&survey, 41, volumes());
+    assert_eq!(second.targets(BEGUN)[&hypervisor()], Err("no answer yet".to_owned()), "the first is not");
     let first = hear(&survey, 40, json!({ "volumes": ["/a"] }));
     assert_eq!(first.targets(BEGUN)[&hypervisor()], Err("no answer yet".to_owned()));
     let both = hear(&first, 41, volumes());
