@@ -33,8 +33,8 @@ pub const LOOKS_MAX: usize = STEPS_MAX;
 /// Most surveys that are open at once, over all coordinators: each asks every subsystem of a resource, beside what
 /// records order, and nobody counts it as credit.
 pub const OPEN_MAX: usize = 64;
-/// Most that one coordinator has begun and whose time is not over, answered or not: so one coordinator alone begins
-/// about as many in [`ANSWER_SECS`].
+/// Most that one coordinator has begun, whose time is not over, and whose last answer it has not heard: a quarter of all,
+/// so one that is flooded leaves room for the others.
 pub const OPEN_HERE_MAX: usize = 16;
 /// Most that are begun within a minute, over all coordinators: one a second, which consumers do not notice.
 pub const MINUTELY_MAX: usize = 60;
