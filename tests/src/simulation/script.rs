@@ -90,21 +90,7 @@ impl Script {
     pub fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);
         let machines = rng.random_range(1..=4);
-        let bad = rng.random_range(0..=3_u32);
-        let mut chance = |most: u32| if bad == 0 { 0 } else { rng.random_range(0..=most * bad / 3) };
-        let weather = Weather {
-            lose: chance(40),
-            repeat: chance(150),
-            delay: chance(150),
-            unconfirmed: chance(30),
-            fail_before: chance(60),
-            fail_after: chance(80),
-            lie: chance(150),
-            stale: chance(100),
-            unknown: chance(150),
-            hang: chance(20),
-            stop: 150 + chance(300),
-        };
+        let weather = weather(&mut rng);
         let many = rng.random_range(6..=28);
         let mut items: Vec<Item> = (0..many)
             .map(|_| {
@@ -124,6 +110,32 @@ impl Script {
             items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
         Self { seed, machines, weather, items }
+    }
+}
+
+/// Fair in some runs; else everything goes wrong now and then, and up to four things often: what needs two of them at once
+/// would else hardly ever come.
+fn weather(rng: &mut StdRng) -> Weather {
+    let fair = rng.random_range(0..4) == 0;
+    let often: Vec<u32> = (0..rng.random_range(0..=4)).map(|_| rng.random_range(0..10)).collect();
+    let mut number = 0;
+    let mut chance = |seldom: u32, most: u32| {
+        let most = if often.contains(&number) { most } else { seldom };
+        number += 1;
+        if fair { 0 } else { rng.random_range(0..=most) }
+    };
+    Weather {
+        lose: chance(10, 100),
+        repeat: chance(20, 300),
+        delay: chance(20, 300),
+        unconfirmed: chance(10, 60),
+        fail_before: chance(20, 150),
+        fail_after: chance(20, 200),
+        lie: chance(20, 400),
+        stale: chance(20, 200),
+        unknown: chance(20, 400),
+        hang: chance(5, 40),
+        stop: rng.random_range(150..450),
     }
 }
 
