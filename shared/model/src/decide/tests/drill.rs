@@ -1,8 +1,8 @@
 //! A drill never goes beyond soft; and what is to be done about one.
 use std::sync::Arc;
 
-use super::kit::*;
 use super::super::{Event, Refusal};
+use super::kit::*;
 use crate::deletion::{Record, RecordStatus};
 use crate::drill::{self, Drill, Next, Verdict};
 use crate::job::{Blocker, JobState, Stage, StateName};
