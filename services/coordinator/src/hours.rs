@@ -25,7 +25,9 @@ pub fn windows(config: &Config, now: Timestamp) -> anyhow::Result<Option<Windows
     let mistake = |why: String| config.mistake("windows", why);
     let windows = written.windows().map_err(|why| mistake(why.to_string()))?;
     Ok(match (windows, &written.holidays) {
-        (Some(windows), Some(file)) => Some(with_holidays(&windows, &config.path(file), now).map_err(mistake)?),
+        (Some(windows), Some(file)) => {
+            Some(with_holidays(&windows, &config.path(file), now).map_err(mistake)?)
+        }
         (windows, _) => windows,
     })
 }

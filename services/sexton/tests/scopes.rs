@@ -173,14 +173,20 @@ fn no_route_reaches_into_another_scope() {
     ];
     for (method, path, body) in &outside {
         let (status, answer) = ask(method, path, body);
-        assert!(status == 403 && detail(&answer).contains("limited to"), "{method} {path}: {status} {answer}");
+        assert!(
+            status == 403 && detail(&answer).contains("limited to"),
+            "{method} {path}: {status} {answer}"
+        );
     }
     let refusals = served.refusals().into_iter().filter(|(by, ..)| by == "acme").count();
     assert_eq!(refusals, hidden.len() + outside.len(), "each is written down: {:#?}", served.refusals());
     let (_, record) = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null);
     assert_eq!((&record["status"], &record["holds"][0]["id"]), (&json!("live"), &json!(held)), "{record}");
     let resource = served.trusted("GET", "/v1/resources/vm/theirs", &Value::Null).1;
-    assert_eq!((resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]), (1, &json!(100)));
+    assert_eq!(
+        (resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]),
+        (1, &json!(100))
+    );
     assert_eq!(served.trusted("GET", "/v1/overrides", &Value::Null).1, json!([]));
 
     // Within its own each of them is taken.
@@ -198,7 +204,8 @@ fn broken_glass_is_shown_to_whoever_sees_the_record() {
     served.register("mine", "tenants/acme/web");
     served.register("theirs", "tenants/other");
     let token = |name: &str, scopes: &[&str]| served.token(name, "viewer", scopes);
-    let (all, acme, other) = (token("all", &[]), token("acme", &["tenants/acme"]), token("other", &["tenants/other"]));
+    let (all, acme, other) =
+        (token("all", &[]), token("acme", &["tenants/acme"]), token("other", &["tenants/other"]));
     for name in ["mine", "theirs"] {
         let (status, made) = served.trusted("POST", "/v1/deletions", &deletion(name));
         assert_eq!(status, 201, "{made}");

@@ -173,7 +173,9 @@ mod tests {
     #[test]
     fn each_stage_counts_on_from_the_one_before() {
         let d = record("2026-12-01", None);
-        let dates = |now: &str| estimates(&d, &Foresight::of_dates(Day::Calendar, start(now))).into_values().collect::<Vec<_>>();
+        let dates = |now: &str| {
+            estimates(&d, &Foresight::of_dates(Day::Calendar, start(now))).into_values().collect::<Vec<_>>()
+        };
         let on = |date: &str, can_move| Estimate { at: start(date), can_move };
         let planned = [
             on("2026-12-05", false),
@@ -209,13 +211,14 @@ mod tests {
         assert_eq!(found[2], on(at_two("2026-12-16"), true), "the 13th is a Sunday");
         // Five days after the hour at which hard begins, and so a Wednesday later again.
         assert_eq!(found[3], on(at_two("2026-12-23"), true));
-        let Some(Late::GoneBy { purge, .. }) = late(&d, &by).pop() else { panic!("it is met without hours only") };
+        let Some(Late::GoneBy { purge, .. }) = late(&d, &by).pop() else {
+            panic!("it is met without hours only")
+        };
         assert_eq!(purge, at_two("2026-12-23"));
         assert_eq!(late(&d, &Foresight::of_dates(Day::Calendar, now)), []);
         // In a rehearsal there are no hours.
         let rehearsal = Day::Rehearsal { length_ms: 1000 };
-        let (with, without) =
-            (Foresight { day: rehearsal, ..by }, Foresight::of_dates(rehearsal, now));
+        let (with, without) = (Foresight { day: rehearsal, ..by }, Foresight::of_dates(rehearsal, now));
         assert_eq!(estimates(&d, &with), estimates(&d, &without));
     }
 
@@ -229,7 +232,11 @@ mod tests {
             estimates(d, &by).get(&Stage::Hard).copied().unwrap()
         };
         let set = |d: &mut Deletion, state| {
-            d.jobs.iter_mut().find(|job| job.kind == crate::job::JobKind::Stage(Stage::Hard)).unwrap().state = state;
+            d.jobs
+                .iter_mut()
+                .find(|job| job.kind == crate::job::JobKind::Stage(Stage::Hard))
+                .unwrap()
+                .state = state;
         };
         set(&mut d, JobState::Scheduled { due_at: Some(due_at) });
         let opens = hours.next_opening(due_at);

@@ -1,5 +1,6 @@
 //! Each safety belt, tripped in a running system: job table, coordinator, bus and consumers as `sexton serve` has
-//! them. Every test here was seen to fail with its belt taken out, but for those of `alarms` and `canaries`.
+//! them. Every test here was seen to fail with its belt taken out, but for those of `canaries` and that of a
+//! frozen batch in `alarms`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod alarms;
 mod budgets;
