@@ -1,6 +1,6 @@
 //! Each safety belt, tripped in a running system: job table, coordinator, bus and consumers as `sexton serve` has
-//! them. Every test here was seen to fail with its belt taken out, but for those of `canaries` and that of a
-//! frozen batch in `alarms`.
+//! them. Every test here was seen to fail with its belt taken out, but for that of a frozen batch in `alarms` and that of
+//! what no drill can be held with in `drills`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod alarms;
 mod budgets;
