@@ -31,10 +31,10 @@ const WAKE_EVERY: Duration = Duration::from_millis(200);
 const REFILL_EVERY: Duration = Duration::from_millis(200);
 /// The beacon's rhythm.
 const BEACON_EVERY: Duration = Duration::from_secs(1);
-/// How often the log says for whom jobs wait in vain, and why nothing is ordered: often enough to be seen, too rarely
-/// to fill a disk.
 /// Batches that wait fit again with the budget's parts of a day, minutes in all but rehearsals.
 const ADMIT_EVERY: Duration = Duration::from_secs(2);
+/// How often the log says for whom jobs wait in vain, and why nothing is ordered: often enough to be seen, too rarely
+/// to fill a disk.
 const WARN_EVERY: Duration = Duration::from_secs(30);
 /// How often a checkpoint is written: how much of the past a machine that loses power may forget.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
