@@ -1,4 +1,5 @@
 //! Some seeds of the simulator, so that every change meets them; `scripts/simulate` plays more.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
 
 use sexton_tests::simulation::script::Script;

@@ -288,8 +288,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
         };
-        let known =
-            "known are id, scope, criticality, priority, protected and exclusive (which may be left out), identity.";
+        let known = "known are id, scope, criticality, priority, protected and exclusive (which may be left out), identity.";
         for (header, parts) in [
             (
                 "id,scpoe,criticality,identity.uuid",

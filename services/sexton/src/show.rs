@@ -451,7 +451,9 @@ fn hours(windows: &WindowsInfo) -> String {
         (None, None) => text += "; no holidays are known",
     }
     if let Some(why) = &windows.broken {
-        text += &format!("\nTHE CALENDAR OF HOLIDAYS CANNOT BE USED, so what was read before still counts: {why}");
+        text += &format!(
+            "\nTHE CALENDAR OF HOLIDAYS CANNOT BE USED, so what was read before still counts: {why}"
+        );
     }
     text + "\n"
 }

@@ -33,7 +33,10 @@ fn says_with(site: &Site, secret: &str, arguments: &[&str]) -> (bool, String) {
 
 #[test]
 fn an_alarm_is_listed_seen_and_hidden_from_other_scopes() {
-    let site = Site::start(3, "[budgets]\na_day = 2\n[alarms]\nlook_every_ms = 200\n[alarms.command]\nprogram = \"true\"\n");
+    let site = Site::start(
+        3,
+        "[budgets]\na_day = 2\n[alarms]\nlook_every_ms = 200\n[alarms.command]\nprogram = \"true\"\n",
+    );
     let health = site.says(&["health"]).1;
     assert!(health.contains("NO SECOND ROUTE: alarms have no second route beside command"), "{health}");
     assert!(site.says(&["alarms"]).1.contains("no alarm holds"));

@@ -157,7 +157,9 @@ pub const TARGETS_MAX_BYTES: usize = 4 * FINDING_MAX_BYTES;
 pub fn too_large(finding: &serde_json::Value) -> Option<String> {
     let bytes = serde_json::to_vec(finding).map_or(usize::MAX, |text| text.len());
     (bytes > FINDING_MAX_BYTES).then(|| {
-        format!("what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order")
+        format!(
+            "what was found takes {bytes} bytes, more than the {FINDING_MAX_BYTES} that travel with an order"
+        )
     })
 }
 

@@ -109,8 +109,11 @@ fn main() -> ExitCode {
     };
     println!("seed {seed} fails{}", if arguments.no_shrink { "" } else { "; making it shorter" });
     let script = Script::of(seed);
-    let (script, played) =
-        if arguments.no_shrink { (script.clone(), play(&script, Some(&template))) } else { shrink(&script, Some(&template)) };
+    let (script, played) = if arguments.no_shrink {
+        (script.clone(), play(&script, Some(&template)))
+    } else {
+        shrink(&script, Some(&template))
+    };
     println!("{script}");
     tell(&played, seed)
 }

@@ -68,7 +68,10 @@ impl Gates {
     /// When the next one that hangs could go on.
     pub fn next_end(&self, now: Timestamp, frozen: impl Fn(usize) -> bool) -> Option<Timestamp> {
         let held = self.held();
-        held.values().filter(|one| one.not_before > now && !frozen(one.process)).map(|one| one.not_before).min()
+        held.values()
+            .filter(|one| one.not_before > now && !frozen(one.process))
+            .map(|one| one.not_before)
+            .min()
     }
 
     /// Let it go on; where it was, and whose it is.

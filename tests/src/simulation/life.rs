@@ -1,4 +1,5 @@
 //! What people and accidents do, and how a run ends.
+use serde_json::json;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
 use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Event;
@@ -6,7 +7,6 @@ use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
 use sexton_model::{DeletionId, ResourceId, Timestamp};
-use serde_json::json;
 
 use super::check::{DAY_MS, Violation};
 use super::platform::{State, Things};
@@ -88,7 +88,8 @@ impl World {
                 self.tell(number, |_| Some(Event::Cancel { by: somebody(), reason: "needed".into() })).await
             }
             Happening::Hold(number) => {
-                self.tell(number, |_| Some(Event::PlaceHold { by: somebody(), reason: "a dispute".into() })).await
+                self.tell(number, |_| Some(Event::PlaceHold { by: somebody(), reason: "a dispute".into() }))
+                    .await
             }
             Happening::Release(number) => self.release(number).await,
             Happening::Protect(number, protected) => {
@@ -191,7 +192,8 @@ impl World {
         let Some(job) = parked else { return false };
         let sexton_model::job::JobKind::Stage(stage) = job.kind else { return false };
         let steps = &d.plan.stage(stage).steps;
-        let Some(deed) = steps.get(usize::from(job.cursor)).and_then(|step| super::platform::deed_of(&step.name))
+        let Some(deed) =
+            steps.get(usize::from(job.cursor)).and_then(|step| super::platform::deed_of(&step.name))
         else {
             return false;
         };
@@ -305,7 +307,8 @@ impl World {
         let ledger = self.ledger.clone().unwrap();
         let facts = ledger.facts().await.unwrap();
         self.checker.reviewed = ledger.review().await.unwrap().is_some();
-        self.checker.paused = ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
+        self.checker.paused =
+            ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
         let machines = (0..self.script.machines).map(machine);
         self.checker.went_back(facts.epoch, now, machines);
         for view in self.all().await {
@@ -356,7 +359,8 @@ impl World {
         self.go_on().await?;
         for number in 0..self.script.machines {
             let vm = machine(number);
-            if let Some(uuid) = self.ledger_resource(&vm).await.and_then(|it| it.identity.get("uuid").map(str::to_owned))
+            if let Some(uuid) =
+                self.ledger_resource(&vm).await.and_then(|it| it.identity.get("uuid").map(str::to_owned))
             {
                 self.register(&vm, &uuid, false).await;
             }

@@ -158,7 +158,11 @@ impl Truth {
 
     /// The things of one machine.
     pub fn of(&self, vm: &ResourceId) -> Things {
-        self.things.iter().filter(|((of, _), _)| of == vm).map(|(key, thing)| (key.clone(), thing.clone())).collect()
+        self.things
+            .iter()
+            .filter(|((of, _), _)| of == vm)
+            .map(|(key, thing)| (key.clone(), thing.clone()))
+            .collect()
     }
 
     /// One thing; as good as gone if there never was one.
@@ -239,7 +243,12 @@ impl SimulatedDriver {
     }
 
     /// Change it, if it is still the one.
-    fn act(&self, step: &StepContext, (deed, undo): (&'static Deed, bool), (thing, to): (&'static str, State)) {
+    fn act(
+        &self,
+        step: &StepContext,
+        (deed, undo): (&'static Deed, bool),
+        (thing, to): (&'static str, State),
+    ) {
         let mut truth = self.truth();
         let was = truth.thing(&step.resource, thing);
         if was.state == to {
@@ -280,14 +289,20 @@ fn captured(manifest: &Value) -> Result<State, Obstacle> {
 impl Driver for SimulatedDriver {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         self.call("inspect").await?;
-        let things = SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
+        let things =
+            SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
         let stale = self.dice.happens(|weather| weather.stale);
         let truth = self.truth();
         let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
         let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
         let there = things.iter().filter(|thing| Self::judge(step, &of(thing)) == Found::Same);
         let targets = there.map(|thing| ((*thing).to_owned(), json!({ "of": Self::own(step) }))).collect();
-        Ok(Inspection { found, targets: Value::Object(targets), protected: None, evidence: "seen".to_owned() })
+        Ok(Inspection {
+            found,
+            targets: Value::Object(targets),
+            protected: None,
+            evidence: "seen".to_owned(),
+        })
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
@@ -355,7 +370,8 @@ impl Driver for SimulatedDriver {
             }
         }
         let done = self.answer("done")?;
-        let created = (deed.does == Does::Makes).then(|| json!({ "last archive": { "of": Self::own(step) } }));
+        let created =
+            (deed.does == Does::Makes).then(|| json!({ "last archive": { "of": Self::own(step) } }));
         Ok(Done { created, ..done })
     }
 

@@ -27,11 +27,7 @@ struct Sleeper {
 
 impl Default for Time {
     fn default() -> Self {
-        Self {
-            now_us: AtomicI64::new(BEGIN),
-            next: AtomicU64::default(),
-            sleepers: Mutex::default(),
-        }
+        Self { now_us: AtomicI64::new(BEGIN), next: AtomicU64::default(), sleepers: Mutex::default() }
     }
 }
 

@@ -236,8 +236,7 @@ impl World {
         };
         let policy = Policy { windows: None, budgets: Some(Budgets::none()), ..Policy::default() };
         let limits = Limits { look_again_ms: 5_000, ..Limits::default() };
-        let options =
-            sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };
+        let options = sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };
         let ledger = SqliteLedger::open_in(self.file(), options, Arc::new(around)).await.unwrap();
         self.ledger = Some(Arc::new(ledger));
     }
@@ -255,7 +254,9 @@ impl World {
     /// Whether the process is stopped where it stands.
     fn frozen(&self) -> impl Fn(usize) -> bool + use<> {
         let frozen: Vec<bool> = self.consumers.iter().map(|one| one.frozen.is()).collect();
-        move |process| process.checked_sub(COORDINATORS).and_then(|at| frozen.get(at)).copied().unwrap_or(false)
+        move |process| {
+            process.checked_sub(COORDINATORS).and_then(|at| frozen.get(at)).copied().unwrap_or(false)
+        }
     }
 
     fn stormy(&self, process: usize, user: Option<&str>, frozen: Arc<Frozen>) -> Arc<dyn Bus> {
@@ -405,9 +406,9 @@ impl World {
         while still < QUIET {
             tokio::task::yield_now().await;
             let handlers = self.coordinators.iter().flatten().flat_map(|one| &one.handlers);
-            let busy = handlers.chain(&self.scheduling).any(|(handler, done, _)| {
-                !done.load(Ordering::SeqCst) && !self.gates.holds(*handler)
-            });
+            let busy = handlers
+                .chain(&self.scheduling)
+                .any(|(handler, done, _)| !done.load(Ordering::SeqCst) && !self.gates.holds(*handler));
             let moves = self.gates.moves.load(Ordering::SeqCst);
             if busy {
                 // The job table's own threads are at work.
@@ -448,7 +449,10 @@ impl World {
                 }
             }
             choices.extend(
-                one.rounds.iter().filter(|(_, at)| **at <= now).map(|(round, _)| Choice::Round(number, *round)),
+                one.rounds
+                    .iter()
+                    .filter(|(_, at)| **at <= now)
+                    .map(|(round, _)| Choice::Round(number, *round)),
             );
         }
         let scheduling = self.scheduling.as_ref().is_some_and(|(_, done, _)| !done.load(Ordering::SeqCst));
@@ -473,8 +477,7 @@ impl World {
             Ok(one) => one.rounds.values().min().copied().unwrap_or(now),
             Err(again_at) => *again_at,
         });
-        let processes =
-            self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
+        let processes = self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
         let ends = self.gates.next_end(now, self.frozen());
         let wakes = self.time.next_wake();
         let next = rounds.chain(processes).chain(ends).chain(wakes).filter(|at| *at > now).min();

@@ -11,11 +11,11 @@ use sexton_model::deletion::Zone;
 use sexton_model::digest::Daily;
 use sexton_service::{Config, secret};
 
-use super::{EVERY, Options};
 use super::command::Command;
 use super::mail::{self, Mail};
 use super::route::{Route, TIMEOUT_MAX_MS, TIMEOUT_MS};
 use super::webhook::{self, Webhook};
+use super::{EVERY, Options};
 
 /// Longest time until a credential is overdue, in days: a year.
 const CREDENTIAL_DAYS_MAX: u16 = 366;

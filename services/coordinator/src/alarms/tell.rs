@@ -39,7 +39,9 @@ impl Alarmer {
         views.sort_by_key(|view| (Reverse(view.standing.alarm.severity), view.standing.id));
         let facts = answered(ledger.facts()).await?;
         let routes = self.options.routes.iter();
-        let told = join_all(routes.map(|route| tell_by(&**route, ledger, (&facts, self.options.back_off), &views))).await;
+        let told =
+            join_all(routes.map(|route| tell_by(&**route, ledger, (&facts, self.options.back_off), &views)))
+                .await;
         told.into_iter().collect()
     }
 
@@ -65,9 +67,7 @@ impl Alarmer {
         }
         let what = telling_of_digest(day);
         let told = answered(ledger.tellings(&what)).await?;
-        let waits = |route: &&dyn Route| {
-            due_once(&of_route(&told, *route), facts.now, self.options.back_off)
-        };
+        let waits = |route: &&dyn Route| due_once(&of_route(&told, *route), facts.now, self.options.back_off);
         let routes: Vec<&dyn Route> =
             self.options.routes.iter().map(|route| &**route).filter(waits).collect();
         if routes.is_empty() {

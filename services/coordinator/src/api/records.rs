@@ -10,9 +10,9 @@ use sexton_api::{
     PreviewRequest, Reason, Rescue, Waive,
 };
 use sexton_ledger::{ANNOUNCED_MAX, DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone, Note};
-use sexton_model::belts::{InForce, Policy};
 use sexton_model::belts::budget::{self, Group};
 use sexton_model::belts::census::Population;
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Due, Record, Zone};
 use sexton_model::job::Stage;
@@ -159,9 +159,9 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
 fn foretold(found: Option<String>, more: bool) -> Option<String> {
     match found {
         found if !more => found,
-        Some(found) => {
-            Some(format!("{found}; at least so many: more than {ANNOUNCED_MAX} are announced around that day"))
-        }
+        Some(found) => Some(format!(
+            "{found}; at least so many: more than {ANNOUNCED_MAX} are announced around that day"
+        )),
         None => Some(format!(
             "more than {ANNOUNCED_MAX} of its kind are announced around that day, and not all were looked at: it may be \
              one of too many"
@@ -416,6 +416,9 @@ mod tests {
         let more = foretold(Some("x".into()), true).unwrap();
         assert!(more.starts_with("x; ") && more.contains("more than 2000"), "{more}");
         let unknown = foretold(None, true).unwrap();
-        assert!(unknown.contains("more than 2000") && unknown.contains("may be one of too many"), "{unknown}");
+        assert!(
+            unknown.contains("more than 2000") && unknown.contains("may be one of too many"),
+            "{unknown}"
+        );
     }
 }

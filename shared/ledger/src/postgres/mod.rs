@@ -79,8 +79,8 @@ pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
-use crate::policy::CurrentPolicy;
 use crate::known::Known;
+use crate::policy::CurrentPolicy;
 use crate::round::Round;
 use crate::{
     Admitted, Alive, Approval, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,

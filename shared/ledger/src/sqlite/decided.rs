@@ -90,7 +90,8 @@ impl Batch {
             found.note(deletion);
         }
         let before = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
-        let (settled, writes) = decide_all(&mut loaded, &intents[piece], &setting.limits, &setting.policy.get())?;
+        let (settled, writes) =
+            decide_all(&mut loaded, &intents[piece], &setting.limits, &setting.policy.get())?;
         let after = Counts::of(loaded.deletions.values().map(|(deletion, _)| deletion));
         let changed = found
             .statuses

@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_panic_costs_its_own_batch() {
-        let setting = Setting { day: Day::Calendar, limits: Limits::default(), policy: CurrentPolicy::default() };
+        let setting =
+            Setting { day: Day::Calendar, limits: Limits::default(), policy: CurrentPolicy::default() };
         let decider = Decider::start(setting.clone()).unwrap();
         for _ in 0..2 {
             decider.begin(batch(1)).unwrap();

@@ -222,7 +222,9 @@ mod tests {
             // Nor is a ledger opened on it.
             let options =
                 Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
-            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options, Around::default()).await {
+            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options, Around::default())
+                .await
+            {
                 Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
                 other => panic!("{found}: {other:?}"),
             }

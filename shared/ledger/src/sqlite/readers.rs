@@ -49,7 +49,13 @@ impl Readers {
             thread.spawn(move || work(&waiting)).map_err(store("starting a reader"))
         });
         let threads = threads.collect::<Result<_, _>>()?;
-        Ok(Self { path: path.into(), jobs: Some(jobs), turns: Arc::new(Semaphore::new(READERS)), threads, around })
+        Ok(Self {
+            path: path.into(),
+            jobs: Some(jobs),
+            turns: Arc::new(Semaphore::new(READERS)),
+            threads,
+            around,
+        })
     }
 
     /// Run `work`, which sees one state of the file: that of the last commit before it.
