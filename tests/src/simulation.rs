@@ -8,7 +8,7 @@
 //! ([`check`]). A handler stops wherever it could be stopped: before a read, before a transaction, between its
 //! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
 //!
-//! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, [`life`] what people and accidents do and
+//! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, `life` what people and accidents do and
 //! how a run ends, [`platform`] what is really there, [`weather`] the dice.
 #![expect(
     clippy::unwrap_used,

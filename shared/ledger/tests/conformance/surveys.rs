@@ -81,7 +81,8 @@ pub async fn a_survey_is_begun_once_and_each_answer_counts_once(fixture: &dyn Fi
     let new = on.asked(&id, LONG_MS).await;
     let survey = begun(on.ledger.begin_survey(new.clone()).await.unwrap());
     assert_eq!((survey.looks.len(), survey.looks[0].fence.number), (1, survey.id));
-    assert_eq!(on.ledger.survey_orders().await.unwrap(), [survey.id..survey.id + 1]);
+    let orders = on.ledger.survey_orders().await.unwrap();
+    assert_eq!(orders, vec![survey.id..survey.id + 1; 1]);
     assert_eq!(on.ledger.survey(survey.id).await.unwrap(), Some(survey.clone()));
     // Whoever asks for the same is told of it; who asks for something else about it waits.
     let again = on.ledger.begin_survey(NewSurvey { by: actor("bob"), ..new.clone() }).await.unwrap();
