@@ -25,7 +25,10 @@ pub mod time;
 pub mod weather;
 pub mod world;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use sexton_model::deletion::RecordStatus;
 
 use script::Script;
 use world::World;
@@ -47,6 +50,8 @@ pub struct Played {
     pub decisions: u64,
     /// Changes of the platform that were checked.
     pub changes: u64,
+    /// How many records stand how at the end.
+    pub ended: BTreeMap<RecordStatus, u64>,
 }
 
 /// Play a script. `template` is an empty job table, made once for many runs.
@@ -64,6 +69,7 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             virtual_ms: world.time.since_begin_ms(),
             decisions: world.checker.events,
             changes: world.checker.changes,
+            ended: std::mem::take(&mut world.ended),
             history: std::mem::take(&mut world.history),
         }
     })

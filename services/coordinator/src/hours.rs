@@ -98,7 +98,9 @@ impl Calendar {
             return None;
         }
         let read = with_holidays(&self.windows, &self.file, now);
-        *seen = Seen { state: Some(state), broken: read.as_ref().err().cloned() };
+        // What cannot be used now is read again: what is wrong with it may be its rights, or not be its own at all.
+        let state = read.is_ok().then_some(state);
+        *seen = Seen { state, broken: read.as_ref().err().cloned() };
         read.ok()
     }
 

@@ -388,7 +388,7 @@ impl World {
                     self.ask(Intent { deletion: d.id, event: Event::Retry { by: somebody() } }).await;
                 }
             }
-            if parked == live && looks > RETRIES {
+            if parked == live && looks > RETRIES && !self.script.is_plain() {
                 // It parks for a reason that nobody here can do anything about.
                 break;
             }
@@ -417,6 +417,7 @@ impl World {
         for view in self.all().await {
             let truth = truth.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             self.checker.ended(&view, &truth)?;
+            *self.ended.entry(view.deletion.status).or_default() += 1;
         }
         let verified = ledger.verify_chains(None, 1000).await.unwrap();
         if let Some((chain, broken)) = verified.broken.first() {

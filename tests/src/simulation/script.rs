@@ -86,6 +86,20 @@ pub struct Script {
 pub const STORM_STEPS: u64 = 6_000;
 
 impl Script {
+    /// Whether nobody does anything by which a record could rightly stay parked: then all of them have to end.
+    pub fn is_plain(&self) -> bool {
+        !self.items.iter().any(|item| {
+            matches!(
+                item.what,
+                Happening::Recreate(_)
+                    | Happening::Start(_)
+                    | Happening::Waive(..)
+                    | Happening::Protect(_, true)
+                    | Happening::RestoreBackup
+            )
+        })
+    }
+
     /// That of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);

@@ -10,9 +10,10 @@ use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_consumer::{Consumer, Options as ConsumerOptions};
 use sexton_coordinator::{Engine, Plans, Witness};
 use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
-use sexton_ledger::{DueReader, Intent, Ledger, Limits};
+use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, Limits};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Budgets;
+use sexton_model::deletion::RecordStatus;
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
@@ -126,6 +127,7 @@ pub struct World {
     pub(super) truth: Arc<Mutex<Truth>>,
     pub(super) traffic: Arc<Traffic>,
     decided: Arc<Mutex<BTreeSet<DeletionId>>>,
+    defects: Defects,
     folder: tempfile::TempDir,
     pub(super) ledger: Option<Arc<SqliteLedger>>,
     pub(super) bus: Local,
@@ -138,6 +140,8 @@ pub struct World {
     scheduling: Option<Begun>,
     handlers: u64,
     pub(super) checker: Checker,
+    /// How many records ended how.
+    pub(super) ended: BTreeMap<RecordStatus, u64>,
     pub(super) uuids: u64,
     /// What happened, in words.
     pub history: Vec<String>,
@@ -202,6 +206,7 @@ impl World {
             truth: Arc::default(),
             traffic: Arc::default(),
             decided: Arc::default(),
+            defects: Arc::default(),
             folder,
             ledger: None,
             bus: Local::with_topology(Topology::for_instances(&instances)),
@@ -215,6 +220,7 @@ impl World {
             scheduling: None,
             handlers: 0,
             checker: Checker::default(),
+            ended: BTreeMap::new(),
             uuids: 0,
             history: Vec::new(),
             step: 0,
@@ -341,8 +347,11 @@ impl World {
             version: "simulated".to_owned(),
             options: ConsumerOptions::default(),
         };
+        let watched =
+            Watched { who: format!("consumer {number}"), defects: self.defects.clone(), done: None };
         let running = tokio::spawn(async move {
-            consumer.run(CancellationToken::new()).await.ok();
+            let ended = consumer.run(CancellationToken::new()).await;
+            held(&watched.defects).push(format!("{} ended: {ended:?}", watched.who));
         });
         let one = &mut self.consumers[number];
         (one.running, one.again_at) = (Some(running), None);
@@ -503,10 +512,11 @@ impl World {
                         _ => engine.on_rejections(&deliveries).await,
                     };
                     let tags = deliveries.into_iter().map(|delivery| delivery.tag).collect();
-                    match done {
+                    match &done {
                         Ok(()) => acker.ack(tags).await,
                         Err(_) => acker.nack(tags).await,
                     }
+                    done
                 };
                 self.handle(number, handler, work);
             }
@@ -517,14 +527,13 @@ impl World {
                 one.rounds.insert(round, again_at);
                 let engine = one.engine.clone();
                 let work = async move {
-                    // What fails is tried again with the next round.
                     match round {
-                        Round::Beacon => engine.beacon().await.ok(),
-                        Round::Checkpoint => engine.checkpoint().await.ok(),
-                        Round::Refill => engine.refill().await.ok().map(drop),
-                        Round::Wake => engine.wake().await.ok().map(drop),
-                        Round::Admit => engine.admit_what_waits().await.ok(),
-                    };
+                        Round::Beacon => engine.beacon().await,
+                        Round::Checkpoint => engine.checkpoint().await,
+                        Round::Refill => engine.refill().await.map(drop),
+                        Round::Wake => engine.wake().await.map(drop),
+                        Round::Admit => engine.admit_what_waits().await,
+                    }
                 };
                 self.handle(number, handler, work);
             }
@@ -536,10 +545,8 @@ impl World {
                 let every = Duration::from_millis(ROUND_MS);
                 let scheduler = Scheduler { due, bus, keyring, every, looks: Arc::new(Looks::default()) };
                 let handler = self.next_handler(COORDINATORS + self.consumers.len());
-                self.scheduling = Some(begin(handler, async move {
-                    // What fails is tried again with the next tick.
-                    scheduler.tick().await.ok();
-                }));
+                let work = async move { scheduler.tick().await.map(drop) };
+                self.scheduling = Some(begin(handler, &self.defects, work));
             }
             Choice::Deliver(place) => {
                 let (bus, message) = held(&self.traffic.late).swap_remove(place);
@@ -553,14 +560,22 @@ impl World {
         Handler { process, number: self.handlers }
     }
 
-    fn handle(&mut self, number: usize, handler: Handler, work: impl Future<Output = ()> + Send + 'static) {
+    fn handle(
+        &mut self,
+        number: usize,
+        handler: Handler,
+        work: impl Future<Output = Finished> + Send + 'static,
+    ) {
         if let Ok(one) = &mut self.coordinators[number] {
-            one.handlers.push(begin(handler, work));
+            one.handlers.push(begin(handler, &self.defects, work));
         }
     }
 
     /// Check what was decided and done since the last look.
     async fn look(&mut self) -> Result<(), Violation> {
+        if let Some(what) = held(&self.defects).pop() {
+            return Err(Violation { invariant: "defect", what });
+        }
         let acts = std::mem::take(&mut held(&self.truth).acts);
         for act in acts {
             let order = held(&self.traffic.orders).get(&act.fence).cloned();
@@ -608,14 +623,46 @@ impl World {
 /// A handler that was begun, whether it is done, and its task.
 type Begun = (Handler, Arc<AtomicBool>, JoinHandle<()>);
 
-fn begin(handler: Handler, work: impl Future<Output = ()> + Send + 'static) -> Begun {
+fn begin(
+    handler: Handler,
+    defects: &Defects,
+    work: impl Future<Output = Finished> + Send + 'static,
+) -> Begun {
     let done = Arc::new(AtomicBool::new(false));
-    let told = done.clone();
+    let watched = Watched { who: format!("{handler:?}"), defects: defects.clone(), done: Some(done.clone()) };
     let running = tokio::spawn(HANDLER.scope(handler, async move {
-        work.await;
-        told.store(true, Ordering::SeqCst);
+        if let Err(error) = work.await
+            && !matches!(error, LedgerError::WentBack(_))
+        {
+            held(&watched.defects).push(format!("{}: {error:?}", watched.who));
+        }
+        drop(watched);
     }));
     (handler, done, running)
+}
+
+/// What a handler ends with.
+type Finished = Result<(), LedgerError>;
+
+/// What must never happen, in words.
+type Defects = Arc<Mutex<Vec<String>>>;
+
+/// Tells when whoever holds it ends, and whether it panicked.
+struct Watched {
+    who: String,
+    defects: Defects,
+    done: Option<Arc<AtomicBool>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            held(&self.defects).push(format!("{} panicked", self.who));
+        }
+        if let Some(done) = &self.done {
+            done.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Something that could go on.

@@ -135,9 +135,11 @@ impl Engine {
         let beacon = self.ledger.beacon().await?;
         let mut views: BTreeMap<&ResourceId, Option<ResourceView>> = BTreeMap::new();
         let mut messages = Vec::new();
+        let mut trying = true;
         for canary in open.iter().filter(|canary| canary.answer_by > beacon.read_at) {
             if let Some(of) = canary.probe.tried_of() {
-                self.try_canary(canary, canaries.plan(of)).await?;
+                // One that is kept waiting keeps others waiting, too: the rest is for the next tick.
+                trying = trying && self.try_canary(canary, canaries.plan(of)).await?;
                 continue;
             }
             let view = match canary.probe.resource() {
@@ -158,22 +160,40 @@ impl Engine {
         Ok(())
     }
 
-    /// Try in the job table what it must refuse, and have it judged at once.
-    async fn try_canary(&self, canary: &Canary, plan: Option<&Arc<Plan>>) -> Result<(), LedgerError> {
-        let came = match plan {
-            None => Rehearsed::Failed("there is no plan of that kind any more".into()),
-            Some(plan) => match self.ledger.rehearse_canary(&canary.probe, plan).await {
+    /// Try in the job table what it must refuse, and have it judged at once. Whether another one may be tried at once, too:
+    /// one that did not come to its end stays open, and is tried again with the next tick until it has to be answered.
+    async fn try_canary(&self, canary: &Canary, plan: Option<&Arc<Plan>>) -> Result<bool, LedgerError> {
+        // Other coordinators try it as well, and one is enough: nobody dispatches meanwhile.
+        let open = |other: &Canary| other.id == canary.id && other.is_open();
+        if !self.ledger.canaries().await?.iter().any(open) {
+            return Ok(true);
+        }
+        let day = self.ledger.facts().await?.day;
+        let came = match (&canary.probe, plan) {
+            (_, None) => Rehearsed::Failed("there is no plan of that kind any more".into()),
+            // Whoever began the run may be configured otherwise, or have been.
+            (Probe::OverBudget { stage, .. }, _) if !self.ledger.policy().counts(*stage, day) => {
+                Rehearsed::Failed(format!("the coordinator that tries it has no budget for {stage}"))
+            }
+            (probe, Some(plan)) => match self.ledger.rehearse_canary(probe, plan).await {
                 Ok(came) => came,
                 // That is dealt with at the next checkpoint, and then it is asked again.
                 Err(error @ LedgerError::WentBack(_)) => return Err(error),
-                Err(error) => Rehearsed::Failed(chain(&error)),
+                Err(error) => {
+                    tracing::warn!(
+                        canary = canary.id,
+                        why = chain(&error),
+                        "a canary of the job table is tried again"
+                    );
+                    return Ok(false);
+                }
             },
         };
         match self.ledger.hear_canary(canary.id, &Came::Rehearsed(came)).await? {
             Some(judged) => self.heard(&judged).await,
             None => tracing::debug!(canary = canary.id, "somebody else has tried it meanwhile"),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn canary_message(&self, canary: &Canary, beacon: &Beacon, asked: Asked) -> Option<Outgoing> {

@@ -62,6 +62,10 @@ impl Engine {
         for resource in canaries.drills().iter().filter(|_| canaries.off().is_none()) {
             let last = standing.iter().find(|drill| drill.resource == *resource);
             let Some(plan) = canaries.plan(&resource.kind).filter(|_| may(last)) else { continue };
+            // What the last one switched off is brought back first, whatever was judged of it.
+            if self.is_live(last.and_then(|last| last.deletion)).await? {
+                continue;
+            }
             let new = Drill::begin((resource.clone(), plan), last, by, (facts.now, facts.day));
             if self.ledger.keep_drill(last, &new).await? {
                 tracing::info!(%resource, by = %new.by, "a drill begins");
@@ -70,6 +74,11 @@ impl Engine {
             }
         }
         Ok(begun)
+    }
+
+    async fn is_live(&self, deletion: Option<DeletionId>) -> Result<bool, LedgerError> {
+        let Some(id) = deletion else { return Ok(false) };
+        Ok(self.ledger.deletion(id).await?.is_some_and(|view| view.deletion.status.live()))
     }
 
     async fn go_on_with_drill(
@@ -131,15 +140,19 @@ impl Engine {
         let live = self.ledger.resource(resource).await?.and_then(|view| view.live);
         if let Some(live) = live {
             let made = self.ledger.deletion(live).await?.map(|view| view.deletion.record.clone());
-            let own = made
-                .is_some_and(|made| made.requested_by == drill::actor() && made.created_at >= drill.begun_at);
-            return match own {
-                true => self.has_record(drill, live).await,
-                false => {
+            return match made.filter(|made| made.requested_by == drill::actor()) {
+                Some(own) if own.created_at >= drill.begun_at => self.has_record(drill, live).await.map(drop),
+                // Nobody goes on with that one any more.
+                Some(_) => self.cancel_drill(live, "a drill that was left behind").await,
+                None => {
                     let why = format!("{resource} has a deletion record, {live}: look at that one first");
                     self.judge_drill(drill, Verdict::unclear(why), facts).await
                 }
             };
+        }
+        if canaries.off().is_some() || !canaries.drills().contains(resource) {
+            let why = format!("no drills are held with {resource} any more");
+            return self.judge_drill(drill, Verdict::unclear(why), facts).await;
         }
         let new = match self.record_of_drill(canaries, resource, facts).await? {
             Ok(new) => new,
@@ -148,7 +161,11 @@ impl Engine {
         match self.ledger.create(vec![new]).await?.pop() {
             Some(Ok(made)) => {
                 self.noted();
-                self.has_record(drill, made).await
+                match self.has_record(drill, made).await? {
+                    true => Ok(()),
+                    // Somebody else went on with it meanwhile: with this record, or with none.
+                    false => self.leave_none_behind(resource, made).await,
+                }
             }
             // Another coordinator was faster: the next tick finds it.
             Some(Err(NotDone::AlreadyLive { .. })) | None => Ok(()),
@@ -156,9 +173,18 @@ impl Engine {
         }
     }
 
-    async fn has_record(&self, drill: &Drill, deletion: DeletionId) -> Result<(), LedgerError> {
+    async fn has_record(&self, drill: &Drill, deletion: DeletionId) -> Result<bool, LedgerError> {
         let with = Drill { deletion: Some(deletion), ..drill.clone() };
-        self.ledger.keep_drill(Some(drill), &with).await.map(drop)
+        self.ledger.keep_drill(Some(drill), &with).await
+    }
+
+    /// A record that no drill knows of would go as far as soft, and nobody would cancel it.
+    async fn leave_none_behind(&self, resource: &ResourceId, made: DeletionId) -> Result<(), LedgerError> {
+        let known = |drill: &Drill| drill.resource == *resource && drill.deletion == Some(made);
+        match self.ledger.drills().await?.iter().any(known) {
+            true => Ok(()),
+            false => self.cancel_drill(made, "a drill that nobody knows of").await,
+        }
     }
 
     /// What is asked of the job table; or why nothing would come of it, in words.

@@ -3,6 +3,7 @@
 //!
 //! Which are open stands in the table, so any coordinator hears what another one has asked, and goes on with it. What
 //! is remembered here is only how many this one has begun, so that no single one floods the consumers.
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,10 +80,7 @@ impl Engine {
             return Ok(begun);
         };
         self.surveys.is(answer_by, Some(survey.id));
-        // Its fences are known outside of the job table before its orders are, as those of all orders.
-        if self.noted() {
-            self.send_surveys(std::slice::from_ref(survey.as_ref())).await?;
-        }
+        self.send_surveys(std::slice::from_ref(survey.as_ref())).await?;
         Ok(begun)
     }
 
@@ -96,11 +94,15 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it; the next tick tries again.
     pub async fn tend_surveys(&self) -> Result<(), LedgerError> {
+        if self.reviewing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         self.send_surveys(&self.ledger.surveys_to_send().await?).await
     }
 
     async fn send_surveys(&self, surveys: &[Survey]) -> Result<(), LedgerError> {
-        if surveys.is_empty() {
+        // Their fences are known outside of the job table before their orders are, as those of all orders.
+        if surveys.is_empty() || !self.noted() {
             return Ok(());
         }
         let now = self.ledger.facts().await?.now;

@@ -40,7 +40,10 @@ pub(super) async fn rehearse(
         // A transaction that is let go of is rolled back before its connection is used again.
         match tokio::time::timeout(WITHIN, attempt(ledger, probe, plan)).await {
             Err(_) if tried < TRIES => {}
-            Err(_) => return Ok(Rehearsed::Failed(format!("not over within {} s", WITHIN.as_secs()))),
+            Err(_) => {
+                let why = format!("a rehearsal was not over within {} s", WITHIN.as_secs());
+                return Err(LedgerError::Unfit(why));
+            }
             Ok(Err(error)) if tried < TRIES && passing(&error) => {}
             Ok(other) => return other,
         }
