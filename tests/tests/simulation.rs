@@ -23,7 +23,7 @@ fn hold(from: u64) {
     }
     let many = |status| ended.get(&status).copied().unwrap_or_default();
     assert!(many(RecordStatus::Recycled) >= SEEDS / 4, "hardly anything was deleted: {ended:?}");
-    assert!(many(RecordStatus::Cancelled) >= SEEDS / 4, "hardly anything was cancelled: {ended:?}");
+    assert!(many(RecordStatus::Cancelled) >= SEEDS / 6, "hardly anything was cancelled: {ended:?}");
 }
 
 fn holds(seed: u64, template: &Path) -> Played {
