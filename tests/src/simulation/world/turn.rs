@@ -1,0 +1,285 @@
+//! Who goes on next: one at a time, by the dice; and what is looked at after each.
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sexton_bus::{Bus as _, Queue};
+use sexton_ledger::{DueReader, Ledger as _, LedgerError};
+use sexton_protocol::Holder;
+use sexton_scheduler::{Looks, Scheduler};
+use tokio::task::JoinHandle;
+
+use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
+use crate::simulation::check::Violation;
+use crate::simulation::gates::{HANDLER, Handler};
+
+/// Handlers that one coordinator works on at once.
+const HANDLERS: usize = 3;
+/// Quiet is when nothing moved for so many turns of everybody.
+const QUIET: u32 = 10;
+
+/// A handler that was begun, whether it is done, and its task.
+pub(super) type Begun = (Handler, Arc<AtomicBool>, JoinHandle<()>);
+
+fn begin(
+    handler: Handler,
+    defects: &Defects,
+    work: impl Future<Output = Finished> + Send + 'static,
+) -> Begun {
+    let done = Arc::new(AtomicBool::new(false));
+    let watched = Watched { who: format!("{handler:?}"), defects: defects.clone(), done: Some(done.clone()) };
+    let running = tokio::spawn(HANDLER.scope(handler, async move {
+        if let Err(error) = work.await
+            && !matches!(error, LedgerError::WentBack(_))
+        {
+            held(&watched.defects).push(format!("{}: {error:?}", watched.who));
+        }
+        drop(watched);
+    }));
+    (handler, done, running)
+}
+
+/// What a handler ends with.
+type Finished = Result<(), LedgerError>;
+
+/// What must never happen, in words.
+pub(super) type Defects = Arc<Mutex<Vec<String>>>;
+
+/// Tells when whoever holds it ends, and whether it panicked.
+pub(super) struct Watched {
+    pub(super) who: String,
+    pub(super) defects: Defects,
+    pub(super) done: Option<Arc<AtomicBool>>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            held(&self.defects).push(format!("{} panicked", self.who));
+        }
+        if let Some(done) = &self.done {
+            done.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Something that could go on.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    /// Somebody at a gate.
+    Open(u64),
+    /// A coordinator takes messages.
+    Take(usize, usize),
+    /// A coordinator does one of its rounds.
+    Round(usize, Round),
+    /// The scheduler looks.
+    Schedule,
+    /// A message that was late arrives.
+    Deliver(usize),
+}
+
+impl World {
+    /// Until nobody can go on without the world.
+    async fn quiet(&self) {
+        let mut still = 0;
+        let mut seen = self.gates.moves.load(Ordering::SeqCst);
+        while still < QUIET {
+            tokio::task::yield_now().await;
+            let handlers = self.coordinators.iter().flatten().flat_map(|one| &one.handlers);
+            let busy = handlers
+                .chain(&self.scheduling)
+                .any(|(handler, done, _)| !done.load(Ordering::SeqCst) && !self.gates.holds(*handler));
+            let moves = self.gates.moves.load(Ordering::SeqCst);
+            if busy {
+                // The job table's own threads are at work.
+                std::thread::yield_now();
+            }
+            still = if busy || moves != seen { 0 } else { still + 1 };
+            seen = moves;
+        }
+    }
+
+    /// One thing goes on; then everything is looked at.
+    ///
+    /// # Errors
+    /// The invariant that does not hold any more.
+    pub async fn go_on(&mut self) -> Result<(), Violation> {
+        self.step += 1;
+        self.start_whoever_is_due().await;
+        self.quiet().await;
+        self.let_one_go_on().await;
+        self.quiet().await;
+        self.look().await
+    }
+
+    async fn let_one_go_on(&mut self) {
+        let now = self.time.now();
+        let mut choices: Vec<Choice> = Vec::new();
+        let frozen = self.frozen();
+        choices.extend(self.gates.open_to(now, &frozen).into_iter().flat_map(|gate| [Choice::Open(gate); 3]));
+        for (number, one) in self.coordinators.iter_mut().enumerate() {
+            let Ok(one) = one else { continue };
+            one.handlers.retain(|(_, done, _)| !done.load(Ordering::SeqCst));
+            if one.handlers.len() >= HANDLERS {
+                continue;
+            }
+            for (inbox, queue) in INBOXES.iter().enumerate() {
+                if self.bus.depth(queue).await.unwrap_or(0) > 0 {
+                    choices.extend([Choice::Take(number, inbox); 3]);
+                }
+            }
+            choices.extend(
+                one.rounds
+                    .iter()
+                    .filter(|(_, at)| **at <= now)
+                    .map(|(round, _)| Choice::Round(number, *round)),
+            );
+        }
+        let scheduling = self.scheduling.as_ref().is_some_and(|(_, done, _)| !done.load(Ordering::SeqCst));
+        if self.ledger.is_some() && !scheduling && self.scheduler_at <= now {
+            choices.push(Choice::Schedule);
+        }
+        choices.extend((0..held(&self.traffic.late).len()).map(Choice::Deliver));
+        if choices.is_empty() || self.dice.below(12) == 0 {
+            return self.pass_time(choices.is_empty());
+        }
+        let choice = choices[self.dice.below(choices.len())];
+        self.carry_out(choice).await;
+    }
+
+    /// Time passes: a little, or until something can go on.
+    fn pass_time(&self, until_something: bool) {
+        let now = self.time.now();
+        if !until_something {
+            return self.time.advance_to(now.plus_ms(1 + self.dice.below(150) as u64));
+        }
+        let rounds = self.coordinators.iter().map(|one| match one {
+            Ok(one) => one.rounds.values().min().copied().unwrap_or(now),
+            Err(again_at) => *again_at,
+        });
+        let processes = self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
+        let ends = self.gates.next_end(now, self.frozen());
+        let wakes = self.time.next_wake();
+        let next = rounds.chain(processes).chain(ends).chain(wakes).filter(|at| *at > now).min();
+        self.time.advance_to(next.unwrap_or(now).max(now.plus_ms(1)));
+    }
+
+    async fn carry_out(&mut self, choice: Choice) {
+        match choice {
+            Choice::Open(gate) => {
+                self.gates.open(gate);
+            }
+            Choice::Take(number, inbox) => {
+                let most = 1 + self.dice.below(8);
+                let handler = self.next_handler(number);
+                let Ok(one) = &mut self.coordinators[number] else { return };
+                let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
+                let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
+                let work = async move {
+                    let done = match INBOXES[inbox] {
+                        Queue::Outcomes => engine.on_reports(&deliveries).await,
+                        Queue::StageDue => engine.on_stage_due(&deliveries).await,
+                        Queue::Pulses => engine.on_pulses(&deliveries).await,
+                        _ => engine.on_rejections(&deliveries).await,
+                    };
+                    let tags = deliveries.into_iter().map(|delivery| delivery.tag).collect();
+                    match &done {
+                        Ok(()) => acker.ack(tags).await,
+                        Err(_) => acker.nack(tags).await,
+                    }
+                    done
+                };
+                self.handle(number, handler, work);
+            }
+            Choice::Round(number, round) => {
+                let handler = self.next_handler(number);
+                let again_at = self.time.now().plus_ms(ROUND_MS);
+                let Ok(one) = &mut self.coordinators[number] else { return };
+                one.rounds.insert(round, again_at);
+                let engine = one.engine.clone();
+                let work = async move {
+                    match round {
+                        Round::Beacon => engine.beacon().await,
+                        Round::Checkpoint => engine.checkpoint().await,
+                        Round::Refill => engine.refill().await.map(drop),
+                        Round::Wake => engine.wake().await.map(drop),
+                        Round::Admit => engine.admit_what_waits().await,
+                    }
+                };
+                self.handle(number, handler, work);
+            }
+            Choice::Schedule => {
+                self.scheduler_at = self.time.now().plus_ms(ROUND_MS);
+                let due: Arc<dyn DueReader> = self.ledger.clone().unwrap();
+                let bus = self.stormy(COORDINATORS + self.consumers.len(), Some(SCHEDULER), Arc::default());
+                let keyring = Arc::new(self.keyring.only(&Holder::Scheduler));
+                let every = Duration::from_millis(ROUND_MS);
+                let scheduler = Scheduler { due, bus, keyring, every, looks: Arc::new(Looks::default()) };
+                let handler = self.next_handler(COORDINATORS + self.consumers.len());
+                let work = async move { scheduler.tick().await.map(drop) };
+                self.scheduling = Some(begin(handler, &self.defects, work));
+            }
+            Choice::Deliver(place) => {
+                let (bus, message) = held(&self.traffic.late).swap_remove(place);
+                bus.publish(vec![message]).await;
+            }
+        }
+    }
+
+    fn next_handler(&mut self, process: usize) -> Handler {
+        self.handlers += 1;
+        Handler { process, number: self.handlers }
+    }
+
+    fn handle(
+        &mut self,
+        number: usize,
+        handler: Handler,
+        work: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        if let Ok(one) = &mut self.coordinators[number] {
+            one.handlers.push(begin(handler, &self.defects, work));
+        }
+    }
+
+    /// Check what was decided and done since the last look.
+    async fn look(&mut self) -> Result<(), Violation> {
+        if let Some(what) = held(&self.defects).pop() {
+            return Err(Violation { invariant: "defect", what });
+        }
+        let acts = std::mem::take(&mut held(&self.truth).acts);
+        for act in acts {
+            let order = held(&self.traffic.orders).get(&act.fence).cloned();
+            let view = match (&self.ledger, &order) {
+                (Some(ledger), Some(order)) => ledger.deletion(order.deletion).await.unwrap(),
+                _ => None,
+            };
+            let order_of = order.as_ref().map(|order| format!("{} of {}", order.mode.word(), order.kind));
+            self.say(format!(
+                "process {} does {} of {}: {:?} -> {:?}, {} ({})",
+                act.process,
+                act.thing,
+                act.vm,
+                act.was.state,
+                act.now,
+                act.fence,
+                order_of.unwrap_or_default()
+            ));
+            let truth = self.truth.clone();
+            let truth = held(&truth);
+            self.checker.acted(&act, order.as_ref(), view.as_ref(), &truth)?;
+        }
+        let decided = std::mem::take(&mut *held(&self.decided));
+        let Some(ledger) = self.ledger.clone() else { return Ok(()) };
+        for id in decided {
+            let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
+            let truth = self.truth.clone();
+            let words = self.checker.decided(&view, &held(&truth))?;
+            for words in words {
+                self.say(words);
+            }
+        }
+        Ok(())
+    }
+}
