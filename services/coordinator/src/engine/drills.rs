@@ -142,9 +142,11 @@ impl Engine {
             let made = self.ledger.deletion(live).await?.map(|view| view.deletion.record.clone());
             return match made.filter(|made| made.requested_by == drill::actor()) {
                 Some(own) if own.created_at >= drill.begun_at => self.has_record(drill, live).await.map(drop),
-                // Nobody goes on with that one any more.
-                Some(_) => self.cancel_drill(live, "a drill that was left behind").await,
-                None => {
+                // Nobody goes on with that one any more. If it cannot be brought back in time, a person has to look.
+                Some(_) if facts.now < drill.finish_by => {
+                    self.cancel_drill(live, "a drill that was left behind").await
+                }
+                Some(_) | None => {
                     let why = format!("{resource} has a deletion record, {live}: look at that one first");
                     self.judge_drill(drill, Verdict::unclear(why), facts).await
                 }
