@@ -116,10 +116,13 @@ fn taken(installation: &Installation, cancel: &Cancel) -> bool {
         return true;
     }
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    // Nobody was there, or is there any more; somebody may be again by now.
+    let unanswered =
+        ["did not answer properly", "nobody answers"].iter().any(|said| complaint.contains(said));
     // It may have been taken by a coordinator that died before it could say so.
     match installation.record(&resource).map(|record| record.status) {
         Some(RecordStatus::Restoring | RecordStatus::Cancelled) => true,
-        Some(status) if !complaint.contains("did not answer properly") => {
+        Some(status) if !unanswered => {
             panic!("{resource}, {:?} + {:?}, {status:?}: {complaint}", cancel.moment, cancel.delay)
         }
         Some(_) | None => false,
