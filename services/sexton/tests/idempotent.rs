@@ -54,6 +54,11 @@ impl Answer {
 
 impl Served {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With these lines more in its configuration.
+    fn start_with(further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = site::free_port();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").canonicalize().unwrap();
@@ -68,6 +73,7 @@ impl Served {
                 "[consumers.\"{name}.main\"]\ndriver = \"sandbox\"\nroot = \"platform\"\n"
             ));
         }
+        config.push_str(further);
         std::fs::write(folder.path().join("sexton.toml"), config).unwrap();
         let process = site::serve(folder.path(), api);
         Self { api, folder, process }
@@ -358,6 +364,41 @@ fn a_scope_is_cancelled_as_it_was_when_it_was_first_asked_for() {
     // Whoever asks now means it.
     assert_eq!(served.under("k2", "POST", "/v1/cancellations", &body).status, 200);
     assert_ne!(served.get("/v1/deletions/vm/web02")["status"], "live");
+}
+
+/// Nothing is noted of them: what has begun since they were first asked for is what was asked for.
+#[test]
+fn drills_begin_once_for_each_request() {
+    // There is no such machine, so that each drill with it is over at once, and another one may begin.
+    let mut served = Served::start_with("[canaries]\ndrill = [\"vm/drill01\"]\n");
+    let run = |served: &Served, key: &str| served.under(key, "POST", "/v1/drills", &Value::Null);
+    let begun = |info: &Value| info["drills"][0]["begun_at"].as_i64().unwrap();
+    served.sql(LOSE);
+    let first = run(&served, "k");
+    assert_eq!(first.status, 201, "{first:?}");
+    assert_eq!(first.body["drills"][0]["judged"]["verdict"]["verdict"], "unclear", "{first:?}");
+    served.restart();
+    let again = run(&served, "k");
+    assert!(!again.replayed(), "its answer was not kept");
+    assert_eq!((again.status, &again.body), (first.status, &first.body));
+    served.sql(KEEP);
+    served.restart();
+    for replayed in [false, true] {
+        let kept = run(&served, "k");
+        assert_eq!((kept.replayed(), kept.status, &kept.body), (replayed, first.status, &first.body));
+    }
+    // Whoever asks under another key means another one, and so does whoever has none.
+    let other = run(&served, "k2");
+    assert!(other.status == 201 && begun(&other.body) > begun(&first.body), "{other:?}");
+    let keyless = served.post("/v1/drills", &Value::Null);
+    assert!(keyless.status == 201 && begun(&keyless.body) > begun(&other.body), "{keyless:?}");
+    // The program sends its key.
+    let url = format!("http://{}", served.api);
+    let night = ["--idempotency-key", "night", "drill", "run", "-o", "json"];
+    let (_, once) = sexton(&url, &night);
+    let info: Value = serde_json::from_str(&once).unwrap();
+    assert!(begun(&info) > begun(&keyless.body), "{once}");
+    assert_eq!(sexton(&url, &night).1, once);
 }
 
 fn sexton(url: &str, arguments: &[&str]) -> (bool, String) {

@@ -599,7 +599,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn run_drills(&self) -> Result<DrillsInfo, ClientError> {
-        self.send("beginning drills", self.request(Method::POST, "/v1/drills")).await
+        self.change("beginning drills", self.request(Method::POST, "/v1/drills")).await
     }
 
     /// Hand in a census.

@@ -6,16 +6,24 @@
 //! everything. Nothing of it is shortened: a drill of another deletion would show nothing of this one. It never goes beyond
 //! soft, whatever its date and whoever says so ([`crate::job::Blocker::Drill`]).
 //!
-//! Contract: this only decides ([`next`]). Whoever carries drills out writes down what it says.
+//! Contract: this only decides: when one begins ([`due`], [`asked`], [`may_follow`]), whether its record can be made
+//! ([`fit`]), and what is to be done about it ([`next`]). Whoever carries drills out does that, and writes it down.
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::alarm::hold::{parked, standstill};
-use crate::deletion::{Deletion, RecordStatus};
-use crate::id::{Actor, DeletionId, ResourceId};
+use crate::belts::ceiling::{Ceiling, Ceilings};
+use crate::deletion::{Deletion, Hold, RecordStatus};
+use crate::id::{Actor, DeletionId, Instance, ResourceId};
 use crate::job::{JobKind, JobState, Stage};
 use crate::plan::Plan;
+use crate::resource::{Presence, Resource};
 use crate::time::{Day, Timestamp, add_days};
+
+#[cfg(test)]
+mod tests;
 
 /// Policy days between the begins of two drills of one resource.
 pub const EVERY_DAYS: i32 = 7;
@@ -119,15 +127,32 @@ impl Verdict {
     }
 }
 
-/// What is to be done about one that has a record.
+/// What is to be done about one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
     /// Nothing, for now or for ever.
     Wait,
-    /// Cancel its record, for this reason.
-    Cancel(&'static str),
+    /// Make its record.
+    Make,
+    /// Write down that this is its record.
+    Take(DeletionId),
+    /// Cancel this record, for this reason.
+    Cancel(DeletionId, &'static str),
     /// Write this down.
     Judge(Verdict),
+}
+
+/// Whose record is live on the resource of one that has none yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// There is none.
+    Free,
+    /// Its own: whoever made it did not get to write that down.
+    Own(DeletionId),
+    /// That of an earlier one, with which nobody goes on any more.
+    LeftBehind(DeletionId),
+    /// Somebody else's.
+    Foreign(DeletionId),
 }
 
 impl Drill {
@@ -155,6 +180,17 @@ impl Drill {
     /// Whether nothing has come of it yet.
     pub fn is_open(&self) -> bool {
         self.judged.is_none()
+    }
+
+    /// Whether nothing is left to be done about it: it holds, so that its record is over, or it has ended without one.
+    pub fn is_over(&self) -> bool {
+        self.judged.as_ref().is_some_and(|judged| !judged.verdict.alarms() || self.deletion.is_none())
+    }
+
+    /// Whether it has begun since a request was first sent, at that moment: then it is what was asked for, whoever has
+    /// begun it. A request without a key was never sent before.
+    pub fn began_since(&self, first_sent: Option<Timestamp>) -> bool {
+        first_sent.is_some_and(|sent| self.begun_at >= sent)
     }
 
     /// What is known by now: what came of it, or else of the one before it.
@@ -187,8 +223,92 @@ pub fn due(last: Option<&Drill>, now: Timestamp, day: Day) -> bool {
     })
 }
 
-/// What is to be done about a drill, whose record is `d`. What has failed is told at once, and cancelled all the same.
-pub fn next(drill: &Drill, d: &Deletion, now: Timestamp) -> Next {
+/// Whether one with a resource begins because somebody asks for it, who first did so then, as far as that is known: once
+/// the last one is over, and not if that is what was asked for.
+pub fn asked(last: Option<&Drill>, first_sent: Option<Timestamp>) -> bool {
+    last.is_none_or(|last| !last.is_open() && !last.began_since(first_sent))
+}
+
+/// Whether one may begin behind another one, of which this is the record: what that one has switched off is brought back
+/// first, whatever was judged of it.
+pub fn may_follow(record: Option<&Deletion>) -> bool {
+    record.is_none_or(|d| !d.status.live())
+}
+
+/// Whether the drill with `resource` that stands goes on with the record `made`. Any other would go as far as soft, and
+/// nobody would cancel it.
+pub fn knows(standing: &[Drill], resource: &ResourceId, made: DeletionId) -> bool {
+    standing.iter().any(|drill| drill.resource == *resource && drill.deletion == Some(made))
+}
+
+/// The plan by which the record of a drill with `id` is made. `there`: what is registered, and the holds on it; `known`:
+/// whether there is a key of an instance.
+///
+/// # Errors
+/// Why nothing would come of it, in words.
+pub fn fit<'a>(
+    id: &ResourceId,
+    there: Option<(&Resource, Presence, &[Hold])>,
+    plan: Option<&'a Arc<Plan>>,
+    known: impl Fn(&Instance) -> bool,
+    ceilings: &Ceilings,
+) -> Result<&'a Arc<Plan>, String> {
+    let there = there.filter(|(_, presence, _)| *presence == Presence::Registered);
+    let (Some((resource, _, holds)), Some(plan)) = (there, plan) else {
+        return Err(format!("{id} is not registered, or there is no plan for it"));
+    };
+    if let Some(hold) = holds.first() {
+        return Err(format!("{id} is held: {}: {}", hold.origin, hold.reason));
+    }
+    if let Some(missing) = plan.needs(resource).find(|needed| !known(needed)) {
+        return Err(format!("the plan of {id} needs {missing}, of which there is no key here"));
+    }
+    let (scope, ceiling) = (&resource.scope, ceilings.height(&resource.scope));
+    if ceiling < Ceiling::needed_for(Stage::Soft) {
+        return Err(format!("deletions of {scope} may go as far as {ceiling}: a drill needs soft"));
+    }
+    Ok(plan)
+}
+
+/// What is to be done about a drill. `record`: its own, or, as long as it has none, the one that is live on its resource;
+/// `held`: whether drills are held with its resource now.
+pub fn next(drill: &Drill, record: Option<&Deletion>, held: bool, now: Timestamp) -> Next {
+    match (drill.deletion, record) {
+        (None, live) if drill.is_open() => without_record(drill, found(drill, live), held, now),
+        (Some(_), Some(own)) => with_record(drill, own, now),
+        // It was archived meanwhile.
+        (Some(id), None) if drill.is_open() => Next::Judge(Verdict::unclear(format!("{id} is gone"))),
+        (None, _) | (Some(_), None) => Next::Wait,
+    }
+}
+
+/// Whose record that is which is live on the resource of a drill that has none yet.
+pub fn found(drill: &Drill, live: Option<&Deletion>) -> Found {
+    match live {
+        None => Found::Free,
+        Some(d) if !is_drill(d) => Found::Foreign(d.id),
+        Some(d) if d.record.created_at >= drill.begun_at => Found::Own(d.id),
+        Some(d) => Found::LeftBehind(d.id),
+    }
+}
+
+fn without_record(drill: &Drill, found: Found, held: bool, now: Timestamp) -> Next {
+    let resource = &drill.resource;
+    match found {
+        Found::Own(id) => Next::Take(id),
+        // If it cannot be brought back in time, a person has to look.
+        Found::LeftBehind(id) if now < drill.finish_by => Next::Cancel(id, "a drill that was left behind"),
+        Found::LeftBehind(id) | Found::Foreign(id) => {
+            let why = format!("{resource} has a deletion record, {id}: look at that one first");
+            Next::Judge(Verdict::unclear(why))
+        }
+        Found::Free if held => Next::Make,
+        Found::Free => Next::Judge(Verdict::unclear(format!("no drills are held with {resource} any more"))),
+    }
+}
+
+/// About one whose record is `d`. What has failed is told at once, and cancelled all the same.
+fn with_record(drill: &Drill, d: &Deletion, now: Timestamp) -> Next {
     let judge = |verdict: Verdict| if drill.is_open() { Next::Judge(verdict) } else { Next::Wait };
     let beyond = [Stage::Hard, Stage::Purge, Stage::Recycle].into_iter().any(|stage| d.claimed(stage));
     if beyond {
@@ -196,10 +316,10 @@ pub fn next(drill: &Drill, d: &Deletion, now: Timestamp) -> Next {
     }
     let switched_off = d.stage_job(Stage::Soft).is_some_and(|job| job.state == JobState::Done);
     match d.status {
-        RecordStatus::Live if switched_off => Next::Cancel("the drill: soft is done"),
+        RecordStatus::Live if switched_off => Next::Cancel(d.id, "the drill: soft is done"),
         RecordStatus::Live => match (late(drill, d, now), drill.is_open()) {
             (Some(verdict), true) => Next::Judge(verdict),
-            (Some(_), false) | (None, false) => Next::Cancel("the drill has failed"),
+            (Some(_), false) | (None, false) => Next::Cancel(d.id, "the drill has failed"),
             (None, true) => Next::Wait,
         },
         RecordStatus::Restoring => late(drill, d, now).map_or(Next::Wait, judge),

@@ -243,14 +243,18 @@ impl System {
         system
     }
 
-    /// Everything runs, and drills are held with `vm/web01`. With a soft stage of short deadlines: a restore waits for them.
+    /// Everything runs, and drills are held with `vm/web01`.
     pub async fn start_drilling() -> Self {
-        let plan = quick_soft();
-        let canaries = Canaries::new(Arc::new(plans(&plan)), Vec::new(), 1_000).drilling(vec![web01()]);
-        let asked = (alarms::Options::default(), Some(canaries));
-        let mut system = Self::stopped_with(&plan, rehearsal(), asked).await;
+        let mut system = Self::with_drills(vec![web01()]).await;
         system.start_everything().await;
         system
+    }
+
+    /// Nothing runs, and drills are held with these. With a soft stage of short deadlines: a restore waits for them.
+    pub async fn with_drills(drill: Vec<ResourceId>) -> Self {
+        let plan = quick_soft();
+        let canaries = Canaries::new(Arc::new(plans(&plan)), Vec::new(), 1_000).drilling(drill);
+        Self::stopped_with(&plan, rehearsal(), (alarms::Options::default(), Some(canaries))).await
     }
 
     /// In calendar days, of which none has to pass: every stage is due at once. Only this policy may say otherwise. With a

@@ -4,7 +4,8 @@
 //! is worked on, whether or not its caller still waits; its answer is kept, and given again to whoever sends the same
 //! request under the same key. What makes it one change at whatever moment a process dies is the job table's: handlers
 //! make their change by the handle of [`Once`], whose transaction notes at the key what it did; if that is noted already,
-//! they change nothing and answer from it. What a handler does without a note ([`super::cancellations`]) may be repeated.
+//! they change nothing and answer from it. What handlers do without a note ([`super::cancellations`], [`super::drills`]) may
+//! be repeated.
 //!
 //! What changes nothing takes no key: the header is not looked at.
 use std::convert::Infallible;

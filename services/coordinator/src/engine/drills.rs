@@ -1,4 +1,4 @@
-//! Drills: begun once a week, cancelled once soft is done, and told.
+//! Drills: begun once a week, cancelled once soft is done, and told. What is to be done is `sexton_model::drill`'s to say.
 //!
 //! Nothing of it is remembered here: how far each is stands in the job table, so any coordinator goes on with what another
 //! one has begun. What a coordinator that dies has begun without its record gets one from whoever looks next.
@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sexton_ledger::{Facts, Intent, LedgerError, NewDeletion, NotDone};
-use sexton_model::Actor;
-use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::Event;
-use sexton_model::deletion::{Due, Zone};
+use sexton_model::deletion::{Deletion, Due, Zone};
 use sexton_model::drill::{self, Drill, Next, Verdict};
-use sexton_model::job::Stage;
 use sexton_model::plan::Plan;
-use sexton_model::resource::Presence;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
 
 use super::Engine;
 use crate::canaries::Canaries;
+
+#[cfg(test)]
+mod tests;
 
 impl Engine {
     /// Go on with the drills that are under way, and begin those that are due.
@@ -37,20 +36,28 @@ impl Engine {
         self.begin_drills(canaries, &standing, (&facts, None), due).await.map(drop)
     }
 
-    /// Begin one with each resource because somebody asks for it, unless the last one with it is not over: how many were
-    /// begun. Nothing if none are held at all, or not now.
+    /// Begin one with each resource because somebody asks for it, unless the last one with it is not over, or has begun since
+    /// that was first asked for, at `first_sent`: how many have begun since. Nothing if none are held at all, or not now.
     ///
     /// # Errors
     /// If the ledger did not do it.
-    pub async fn run_drills(&self, by: &Actor) -> Result<Option<usize>, LedgerError> {
+    pub async fn run_drills(
+        &self,
+        by: &Actor,
+        first_sent: Option<Timestamp>,
+    ) -> Result<Option<usize>, LedgerError> {
         let may = |canaries: &&Canaries| canaries.off().is_none() && !canaries.drills().is_empty();
         let canaries = self.canaries().filter(may).filter(|_| !self.reviewing.load(Ordering::Relaxed));
         let Some(canaries) = canaries else { return Ok(None) };
         let (standing, facts) = (self.ledger.drills().await?, self.ledger.facts().await?);
-        let over = |last: Option<&Drill>| last.is_none_or(|last| !last.is_open());
-        self.begin_drills(canaries, &standing, (&facts, Some(by)), over).await.map(Some)
+        let held = |drill: &&Drill| canaries.drills().contains(&drill.resource);
+        let before = standing.iter().filter(held).filter(|drill| drill.began_since(first_sent)).count();
+        let asked = |last: Option<&Drill>| drill::asked(last, first_sent);
+        let begun = self.begin_drills(canaries, &standing, (&facts, Some(by)), asked).await?;
+        Ok(Some(before + begun))
     }
 
+    /// How many have begun, this moment.
     async fn begin_drills(
         &self,
         canaries: &Canaries,
@@ -62,23 +69,24 @@ impl Engine {
         for resource in canaries.drills().iter().filter(|_| canaries.off().is_none()) {
             let last = standing.iter().find(|drill| drill.resource == *resource);
             let Some(plan) = canaries.plan(&resource.kind).filter(|_| may(last)) else { continue };
-            // What the last one switched off is brought back first, whatever was judged of it.
-            if self.is_live(last.and_then(|last| last.deletion)).await? {
+            let record = self.record(last.and_then(|last| last.deletion)).await?;
+            if !drill::may_follow(record.as_ref()) {
                 continue;
             }
             let new = Drill::begin((resource.clone(), plan), last, by, (facts.now, facts.day));
+            // If another coordinator was faster, that one's has begun.
+            begun += 1;
             if self.ledger.keep_drill(last, &new).await? {
                 tracing::info!(%resource, by = %new.by, "a drill begins");
-                begun += 1;
                 self.go_on_with_drill(canaries, &new, facts).await?;
             }
         }
         Ok(begun)
     }
 
-    async fn is_live(&self, deletion: Option<DeletionId>) -> Result<bool, LedgerError> {
-        let Some(id) = deletion else { return Ok(false) };
-        Ok(self.ledger.deletion(id).await?.is_some_and(|view| view.deletion.status.live()))
+    async fn record(&self, id: Option<DeletionId>) -> Result<Option<Deletion>, LedgerError> {
+        let Some(id) = id else { return Ok(None) };
+        Ok(self.ledger.deletion(id).await?.map(|view| view.deletion))
     }
 
     async fn go_on_with_drill(
@@ -87,23 +95,21 @@ impl Engine {
         drill: &Drill,
         facts: &Facts,
     ) -> Result<(), LedgerError> {
-        let Some(id) = drill.deletion else {
-            return if drill.is_open() { self.give_record(canaries, drill, facts).await } else { Ok(()) };
-        };
-        // Then its record is over.
-        if matches!(&drill.judged, Some(judged) if !judged.verdict.alarms()) {
+        if drill.is_over() {
             return Ok(());
         }
-        let next = match self.ledger.deletion(id).await? {
-            Some(view) => drill::next(drill, &view.deletion, facts.now),
-            // It was archived meanwhile.
-            None if drill.is_open() => Next::Judge(Verdict::unclear(format!("{id} is gone"))),
-            None => Next::Wait,
+        let record = match drill.deletion {
+            Some(id) => Some(id),
+            None => self.ledger.resource(&drill.resource).await?.and_then(|view| view.live),
         };
-        match next {
+        let record = self.record(record).await?;
+        let held = canaries.off().is_none() && canaries.drills().contains(&drill.resource);
+        match drill::next(drill, record.as_ref(), held, facts.now) {
             Next::Wait => Ok(()),
+            Next::Make => self.make_record(canaries, drill, facts).await,
+            Next::Take(id) => self.has_record(drill, id).await.map(drop),
+            Next::Cancel(id, reason) => self.cancel_drill(id, reason).await,
             Next::Judge(verdict) => self.judge_drill(drill, verdict, facts).await,
-            Next::Cancel(reason) => self.cancel_drill(id, reason).await,
         }
     }
 
@@ -129,33 +135,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Make the record of one that has none, or find the one that was made for it.
-    async fn give_record(
+    /// Make the record of one that has none.
+    async fn make_record(
         &self,
         canaries: &Canaries,
         drill: &Drill,
         facts: &Facts,
     ) -> Result<(), LedgerError> {
         let resource = &drill.resource;
-        let live = self.ledger.resource(resource).await?.and_then(|view| view.live);
-        if let Some(live) = live {
-            let made = self.ledger.deletion(live).await?.map(|view| view.deletion.record.clone());
-            return match made.filter(|made| made.requested_by == drill::actor()) {
-                Some(own) if own.created_at >= drill.begun_at => self.has_record(drill, live).await.map(drop),
-                // Nobody goes on with that one any more. If it cannot be brought back in time, a person has to look.
-                Some(_) if facts.now < drill.finish_by => {
-                    self.cancel_drill(live, "a drill that was left behind").await
-                }
-                Some(_) | None => {
-                    let why = format!("{resource} has a deletion record, {live}: look at that one first");
-                    self.judge_drill(drill, Verdict::unclear(why), facts).await
-                }
-            };
-        }
-        if canaries.off().is_some() || !canaries.drills().contains(resource) {
-            let why = format!("no drills are held with {resource} any more");
-            return self.judge_drill(drill, Verdict::unclear(why), facts).await;
-        }
         let new = match self.record_of_drill(canaries, resource, facts).await? {
             Ok(new) => new,
             Err(why) => return self.judge_drill(drill, Verdict::unclear(why), facts).await,
@@ -180,10 +167,9 @@ impl Engine {
         self.ledger.keep_drill(Some(drill), &with).await
     }
 
-    /// A record that no drill knows of would go as far as soft, and nobody would cancel it.
+    /// Cancel what was made for one that somebody else has gone on with meanwhile, unless that is with this very record.
     async fn leave_none_behind(&self, resource: &ResourceId, made: DeletionId) -> Result<(), LedgerError> {
-        let known = |drill: &Drill| drill.resource == *resource && drill.deletion == Some(made);
-        match self.ledger.drills().await?.iter().any(known) {
+        match drill::knows(&self.ledger.drills().await?, resource, made) {
             true => Ok(()),
             false => self.cancel_drill(made, "a drill that nobody knows of").await,
         }
@@ -196,24 +182,11 @@ impl Engine {
         resource: &ResourceId,
         facts: &Facts,
     ) -> Result<Result<NewDeletion, String>, LedgerError> {
-        let view = self.ledger.resource(resource).await?;
-        let view = view.filter(|view| view.presence == Presence::Registered);
-        let (Some(view), Some(plan)) = (view, canaries.plan(&resource.kind)) else {
-            return Ok(Err(format!("{resource} is not registered, or there is no plan for it")));
-        };
-        if let Some(hold) = view.holds.first() {
-            return Ok(Err(format!("{resource} is held: {}: {}", hold.origin, hold.reason)));
-        }
-        if let Some(missing) = plan.needs(&view.resource).find(|needed| !self.known().any(|of| of == needed))
-        {
-            return Ok(Err(format!("the plan of {resource} needs {missing}, of which there is no key here")));
-        }
-        let scope = &view.resource.scope;
-        let ceiling = self.ledger.ceilings().await?.height(scope);
-        if ceiling < Ceiling::needed_for(Stage::Soft) {
-            return Ok(Err(format!("deletions of {scope} may go as far as {ceiling}: a drill needs soft")));
-        }
-        Ok(Ok(new(resource, plan, facts)))
+        let (view, ceilings) = (self.ledger.resource(resource).await?, self.ledger.ceilings().await?);
+        let there = view.as_ref().map(|view| (&view.resource, view.presence, view.holds.as_slice()));
+        let known = |instance: &Instance| self.known().any(|known| known == instance);
+        let plan = drill::fit(resource, there, canaries.plan(&resource.kind), known, &ceilings);
+        Ok(plan.map(|plan| new(resource, plan, facts)))
     }
 }
 

@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::super::{Event, Refusal};
 use super::kit::*;
-use crate::deletion::{Record, RecordStatus};
+use crate::deletion::{Record, RecordStatus, Waiver, WaiverClaim};
 use crate::drill::{self, Drill, Next, Verdict};
-use crate::job::{Blocker, JobState, Stage, StateName};
+use crate::job::{Blocker, JobKind, JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
 use crate::time::{Day, Timestamp};
 
@@ -14,12 +14,13 @@ fn drilling() -> (Bench, Drill) {
     let record = Record { requested_by: drill::actor(), ..(*bench.deletion.record).clone() };
     bench.deletion.record = Arc::new(record);
     let (resource, plan) = (bench.deletion.record.resource.id.clone(), bench.deletion.plan.clone());
-    let drill = Drill::begin((resource, &plan), None, None, (bench.now, bench.day));
+    let begun = Drill::begin((resource, &plan), None, None, (bench.now, bench.day));
+    let drill = Drill { deletion: Some(bench.deletion.id), ..begun };
     (bench, drill)
 }
 
 fn next(bench: &Bench, drill: &Drill) -> Next {
-    drill::next(drill, &bench.deletion, bench.now)
+    drill::next(drill, Some(&bench.deletion), true, bench.now)
 }
 
 fn verdict(next: Next) -> Verdict {
@@ -56,7 +57,7 @@ fn it_is_cancelled_once_soft_is_done_and_holds_once_all_is_taken_back() {
     bench.complete(Stage::Announce);
     assert_eq!(next(&bench, &drill), Next::Wait);
     bench.complete(Stage::Soft);
-    assert!(matches!(next(&bench, &drill), Next::Cancel(_)));
+    assert!(matches!(next(&bench, &drill), Next::Cancel(id, _) if id == bench.deletion.id));
     bench.must(&cancel());
     assert_eq!(next(&bench, &drill), Next::Wait);
     bench.restore();
@@ -75,7 +76,9 @@ fn what_is_parked_or_late_has_failed_and_is_cancelled_all_the_same() {
     let failed = verdict(next(&parked, &drill));
     assert!(matches!(&failed, Verdict::Failed { why } if why.contains("is another one")), "{failed:?}");
     let told = drill.clone().judged(failed, parked.now);
-    assert!(matches!(next(&parked, &told), Next::Cancel(_)));
+    assert!(matches!(next(&parked, &told), Next::Cancel(id, _) if id == parked.deletion.id));
+    // Also if somebody has it go on meanwhile.
+    assert!(matches!(next(&bench, &told), Next::Cancel(..)));
 
     let mut late = bench.clone();
     late.now = drill.finish_by;
@@ -96,6 +99,48 @@ fn what_is_parked_or_late_has_failed_and_is_cancelled_all_the_same() {
     restoring.answer(Outcome::refused("it was changed meanwhile"));
     let failed = verdict(next(&restoring, &drill));
     assert!(failed.text().contains("changed meanwhile"), "{failed:?}");
+    // It is told once.
+    let told = drill.judged(failed, restoring.now);
+    assert_eq!(next(&restoring, &told), Next::Wait);
+}
+
+#[test]
+fn only_what_was_taken_back_as_it_was_holds() {
+    let (mut bench, drill) = drilling();
+    bench.complete(Stage::Announce);
+    bench.complete(Stage::Soft);
+    bench.must(&cancel());
+    bench.restore();
+    let passed = |slot: u8| {
+        let mut bench = bench.clone();
+        bench.deletion.waivers.push(Waiver {
+            slot,
+            step: 0,
+            claim: WaiverClaim::Absent,
+            by: actor("ops"),
+            evidence: "looked".into(),
+            at: bench.now,
+            untouched: false,
+            shown: None,
+        });
+        verdict(next(&bench, &drill))
+    };
+    let helped = passed(JobKind::RESTORE_SLOT);
+    assert!(matches!(&helped, Verdict::Unclear { why } if why.contains("restore pass")), "{helped:?}");
+    assert!(matches!(passed(Stage::Soft.index()), Verdict::Holds { .. }), "nothing of the restore was");
+
+    let mut idle = bench.clone();
+    for job in &mut idle.deletion.jobs {
+        (job.cursor, job.touched) = (0, false);
+    }
+    let idle = verdict(next(&idle, &drill));
+    assert!(matches!(&idle, Verdict::Unclear { why } if why.contains("has to be taken back")), "{idle:?}");
+
+    for status in [RecordStatus::Recycled, RecordStatus::Rescued] {
+        bench.deletion.status = status;
+        let failed = verdict(next(&bench, &drill));
+        assert!(matches!(&failed, Verdict::Failed { why } if why.contains(status.word())), "{failed:?}");
+    }
 }
 
 #[test]
