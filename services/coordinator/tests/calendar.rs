@@ -1,5 +1,7 @@
 //! The calendar of holidays is read again when it changes, and one that cannot be used changes nothing but what is told.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -57,19 +59,22 @@ async fn open(engine: &Engine) -> Vec<AlarmKind> {
     page.items.into_iter().map(|view| view.standing.alarm.kind).collect()
 }
 
+fn written(day: NaiveDate) -> String {
+    day.format("%Y%m%d").to_string()
+}
+
 #[tokio::test]
 async fn a_calendar_that_has_changed_counts_and_a_broken_one_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let today = Timestamp::from(SystemTime::now()).utc().date_naive();
     let (first, second) = (today + Days::new(30), today + Days::new(60));
-    let text = |day: NaiveDate| day.format("%Y%m%d").to_string();
-    holiday(folder, &text(first));
+    holiday(folder, &written(first));
     let engine = engine(folder).await;
     engine.tend_calendar().await.unwrap();
     assert_eq!((last(&engine), engine.hindrances()), (Some(first), Vec::new()));
 
-    holiday(folder, &text(second));
+    holiday(folder, &written(second));
     engine.tend_calendar().await.unwrap();
     assert_eq!(last(&engine), Some(second));
     // Another handle of the same job table goes by it, too.
@@ -95,7 +100,40 @@ async fn a_calendar_that_has_changed_counts_and_a_broken_one_does_not() {
     assert!(engine.hindrances()[0].to_string().contains("cannot be opened"), "{:?}", engine.hindrances());
     assert_eq!(last(&engine), Some(second));
 
-    holiday(folder, &text(first));
+    holiday(folder, &written(first));
     engine.tend_calendar().await.unwrap();
     assert_eq!((last(&engine), engine.hindrances(), open(&engine).await), (Some(first), vec![], vec![]));
+}
+
+/// What a file looks like is no reason to go on without it: what was wrong may have been its rights, or not its own at all.
+#[tokio::test]
+async fn a_calendar_that_could_not_be_used_is_read_again_though_it_looks_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let today = Timestamp::from(SystemTime::now()).utc().date_naive();
+    let (first, second) = (today + Days::new(30), today + Days::new(60));
+    holiday(folder, &written(first));
+    let engine = engine(folder).await;
+    engine.tend_calendar().await.unwrap();
+    assert_eq!((last(&engine), engine.hindrances()), (Some(first), vec![]));
+
+    // As long as a date.
+    let broken = "2026ABCD";
+    holiday(folder, broken);
+    let file = folder.join("holidays.ics");
+    let looks = || {
+        let found = std::fs::metadata(&file).unwrap();
+        (found.modified().unwrap(), found.len(), found.ino())
+    };
+    let before = looks();
+    engine.tend_calendar().await.unwrap();
+    assert!(matches!(engine.hindrances()[..], [Hindrance::Calendar { .. }]), "{:?}", engine.hindrances());
+    assert_eq!(last(&engine), Some(first));
+
+    let repaired = std::fs::read_to_string(&file).unwrap().replace(broken, &written(second));
+    std::fs::write(&file, repaired).unwrap();
+    File::options().write(true).open(&file).unwrap().set_modified(before.0).unwrap();
+    assert_eq!(looks(), before);
+    engine.tend_calendar().await.unwrap();
+    assert_eq!((last(&engine), engine.hindrances()), (Some(second), vec![]));
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
-use sexton_model::canary::{self, CANARIES_MAX, Came, Canary, Judged, Probe, Rehearsed, Verdict};
+use sexton_model::canary::{self, CANARIES_MAX, Came, Canary, Judged, Probe, Verdict};
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
-use sexton_model::{Actor, Fence, Timestamp};
+use sexton_model::{Actor, Fence, ResourceId, Timestamp};
 
 use crate::bounds::within;
 use crate::rules::LedgerEvent;
@@ -36,17 +36,20 @@ pub trait Canaries: Send + Sync {
     /// [`LedgerError::TooMany`] if there are more than [`CANARIES_MAX`]. Else the store did not do it.
     async fn begin_canaries(&self, new: NewRun) -> Result<Option<Vec<Canary>>, LedgerError>;
 
-    /// An answer to one has come, or it was tried: what it is known to show now, if that changes it. If it was accepted,
+    /// An answer to one has come, or it cannot be tried: what it is known to show now, if that changes it. If it was accepted,
     /// everything is paused when this returns, and if it is of a run before the last one, the same of the last one is known
     /// to be accepted, too ([`Canary::hear_of`]).
     async fn hear_canary(&self, id: i64, came: &Came) -> Result<Option<Canary>, LedgerError>;
 
-    /// Try what the job table itself has to refuse ([`Probe::Protected`], [`Probe::OverBudget`]), with this plan of its
-    /// kind. Nothing is left of it: it is rolled back, whatever came of it. On PostgreSQL nothing is dispatched meanwhile.
+    /// Try one that the job table itself has to refuse ([`Probe::Protected`], [`Probe::OverBudget`]), with this plan of its
+    /// kind, and have it judged as [`Self::hear_canary`] does. None if it is not open any more: of all that try it at once
+    /// one does, and the others wait for what comes of that. Nothing of what is tried is left: it is rolled back, whatever
+    /// came of it. On PostgreSQL nothing is dispatched meanwhile.
     ///
     /// # Errors
-    /// If the store could not try it. What could not be tried for another reason is [`Rehearsed::Failed`].
-    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError>;
+    /// If the store could not try it, or somebody else was in the way for too long: then it is as open as before. What could
+    /// not be tried for another reason is judged so ([`canary::Rehearsed::Failed`]).
+    async fn try_canary(&self, id: i64, plan: &Arc<Plan>) -> Result<Option<Canary>, LedgerError>;
 
     /// Those of the last run that nobody has answered in time, and that were not told before.
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError>;
@@ -96,6 +99,11 @@ impl NewRun {
         };
         self.probes.iter().zip(ids).zip(numbers.first_fence..).map(one).collect()
     }
+}
+
+/// Whether one of these is open and about this resource.
+pub(crate) fn look_at(canaries: &[Canary], id: &ResourceId) -> bool {
+    canaries.iter().any(|canary| canary.is_open() && canary.probe.resource() == Some(id))
 }
 
 /// What of the last run is judged with one that was judged just now.

@@ -13,6 +13,7 @@ use sexton_model::deletion::{CannotDelete, Deletion};
 use sexton_model::job::{Blocker, Stage};
 use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Timestamp};
 
 use crate::batch::{Loaded, decide_all};
@@ -62,6 +63,8 @@ pub(crate) struct Script {
     probe: Probe,
     plan: Arc<Plan>,
     now: Timestamp,
+    /// Whether whoever tries it counts what is to be over.
+    counts: bool,
     place: u8,
     made: Vec<DeletionId>,
 }
@@ -70,9 +73,16 @@ pub(crate) struct Script {
 type Step = Result<Op, Rehearsed>;
 
 impl Script {
-    /// Try this, with the plan of its kind.
-    pub(crate) fn new(probe: Probe, plan: Arc<Plan>, now: Timestamp) -> Self {
-        Self { probe, plan, now, place: 0, made: Vec::new() }
+    /// Try this, with the plan of its kind, as whoever decides by this policy.
+    pub(crate) fn new(probe: Probe, plan: Arc<Plan>, now: Timestamp, (policy, day): (&Policy, Day)) -> Self {
+        let counts = match &probe {
+            Probe::OverBudget { stage, .. } => policy.counts(*stage, day),
+            Probe::Protected { .. }
+            | Probe::ForgedOrder { .. }
+            | Probe::WrongIdentity { .. }
+            | Probe::RightIdentity { .. } => true,
+        };
+        Self { probe, plan, now, counts, place: 0, made: Vec::new() }
     }
 
     /// What comes after `done`; it begins with [`Done::Quietly`].
@@ -122,6 +132,10 @@ impl Script {
     fn over_budget(&mut self, of: &Kind, stage: Stage, at: (u8, Done)) -> Step {
         let both = [resource(of, 1, false)?, resource(of, 2, false)?];
         match at {
+            // Whoever began the run may be configured otherwise: nothing is over what nobody counts.
+            (0, _) if !self.counts => {
+                Err(Rehearsed::Failed(format!("the coordinator that tries it has no budget for {stage}")))
+            }
             (0, _) => Ok(Op::Register(both.into())),
             (1, Done::Registered(results)) => all(results).map(|()| self.create(both)),
             (2, Done::Created(results)) => {
@@ -248,7 +262,6 @@ mod tests {
     use sexton_model::belts::redundancy::Groups;
     use sexton_model::catalogue::Catalogue;
     use sexton_model::deletion::Record;
-    use sexton_model::time::Day;
 
     use super::*;
 
@@ -292,7 +305,7 @@ mod tests {
         };
         let policy = Policy::default();
         assert!(policy.counts(Stage::Announce, day));
-        let script = Script::new(Probe::Protected { of }, plan, now);
+        let script = Script::new(Probe::Protected { of }, plan, now, (&policy, day));
         let jobs = [JobId::of(id, Stage::Announce.index())];
         match script.claims(loaded, &jobs, (&Limits::default(), &policy)).unwrap() {
             Done::Claimed(came) => came,

@@ -2,7 +2,8 @@
 //!
 //! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. Orders of a
 //! survey are numbered before it is looked whether the resource has a record: so whatever a record of it orders has a
-//! higher number, and goes before them at every consumer.
+//! higher number, and goes before them at every consumer. So has what canaries order of it: a survey is begun before
+//! them, or not while they are open.
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -68,6 +69,8 @@ pub(crate) struct Standing {
     pub(crate) resource: Option<ResourceView>,
     /// The open one about it.
     pub(crate) open: Option<Survey>,
+    /// Whether canaries that are open look at it.
+    pub(crate) canaries: bool,
     /// How many are open.
     pub(crate) open_in_all: i64,
     /// How many were begun within the last minute.
@@ -92,6 +95,8 @@ pub(crate) fn judge(new: &NewSurvey, standing: Standing) -> Result<Option<Survey
     match standing.open {
         Some(open) if open.about == new.about => return Ok(Some(open)),
         Some(_) => return Err(CannotSurvey::Busy(id()).into()),
+        // Its orders would go before theirs, and what they prove would be unclear.
+        None if standing.canaries => return Err(CannotSurvey::Busy(id()).into()),
         None => {}
     }
     let most = |most: usize| i64::try_from(most).unwrap_or(i64::MAX);

@@ -119,6 +119,16 @@ impl Fixture for OneFile {
         sqlx::query_scalar(sql).fetch_one(&mut self.raw().await).await.unwrap()
     }
 
+    async fn break_belts(&self) {
+        for sql in [
+            "CREATE TRIGGER unprotected AFTER UPDATE ON resources WHEN new.protected BEGIN \
+             UPDATE resources SET protected = 0 WHERE id = new.id; END",
+            "CREATE TRIGGER uncounted AFTER INSERT ON admitted BEGIN DELETE FROM admitted; END",
+        ] {
+            self.execute(sql).await;
+        }
+    }
+
     async fn archive(&self) -> Arc<dyn Archive> {
         self.opened.lock().unwrap().upgrade().unwrap()
     }

@@ -1,6 +1,6 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
 use sexton_bus::Queue;
-use sexton_ledger::{DeletionFilter, Intent};
+use sexton_ledger::{DeletionFilter, Intent, NewRun};
 use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
 use sexton_model::canary::{Canary, Probe, Verdict, actor};
@@ -100,6 +100,56 @@ async fn what_the_job_table_must_refuse_is_refused_at_once() {
     assert_eq!(system.ledger.deletions(&all()).await.unwrap().items.len(), deletions);
     assert_eq!(system.ledger.batches().await.unwrap(), vec![]);
     assert_eq!(system.ledger.resource(&"vm/sexton-canary-1".parse().unwrap()).await.unwrap().map(drop), None);
+    assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
+}
+
+/// The run is another coordinator's, which counts otherwise than this one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_counts_nothing_finds_no_budget_broken_and_stops_nobody() {
+    let system = System::with_canaries_by(LONG_MS, policy("none = true")).await;
+    let over = Probe::OverBudget { of: "vm".parse().unwrap(), stage: Stage::Hard };
+    let new = NewRun { asked_by: Some(ops()), within_ms: LONG_MS, probes: vec![(over, None)] };
+    system.ledger.begin_canaries(new).await.unwrap().unwrap();
+    system.engine.tend_canaries().await.unwrap();
+    let tried = system.canaries().await;
+    assert_eq!(verdicts(&tried), [("over budget", "the job table".to_owned(), "unclear")], "{tried:#?}");
+    let said = tried[0].judged.as_ref().unwrap().verdict.text();
+    assert!(said.contains("no budget for hard"), "{said}");
+    assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
+    for instance in [monitoring(), backup(), hypervisor()] {
+        assert_eq!(system.orders_waiting(&instance).await, 0, "{instance} is asked about it");
+    }
+}
+
+/// What somebody else does to the job table's file.
+fn execute(system: &System, sql: &str) {
+    let script = "import sqlite3, sys\n\
+                  job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
+                  job_table.execute(sys.argv[2])\n";
+    let mut python = std::process::Command::new("python3");
+    let done = python.args(["-c", script]).arg(system.file()).arg(sql).status().unwrap();
+    assert!(done.success(), "{sql}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_that_fails_in_passing_is_made_again() {
+    let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
+    let tried = async || {
+        let all = system.canaries().await;
+        verdicts(&all.into_iter().filter(|canary| canary.probe.instance().is_none()).collect::<Vec<_>>())
+    };
+    let with = |over| {
+        let one = |what, verdict| (what, "the job table".to_owned(), verdict);
+        [one("protected", "holds"), one("over budget", over)]
+    };
+    execute(&system, "ALTER TABLE admitted RENAME TO elsewhere");
+    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(tried().await, with("open"));
+    system.engine.tend_canaries().await.unwrap();
+    assert_eq!(tried().await, with("open"));
+    execute(&system, "ALTER TABLE elsewhere RENAME TO admitted");
+    system.engine.tend_canaries().await.unwrap();
+    assert_eq!(tried().await, with("holds"));
     assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
 }
 

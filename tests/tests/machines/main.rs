@@ -3,7 +3,8 @@
 //! killed. Sexton runs as separate processes on PostgreSQL and RabbitMQ; the machines stand on QEMU, BIND, Kea,
 //! restic, Prometheus and a mail server. In the end those are asked, not Sexton.
 //!
-//! Beside it, `watched` asks such processes how they are, and follows a deletion through them.
+//! Beside it, `watched` asks such processes how they are, follows a deletion through them, and has a machine looked at
+//! before there is a record (`surveyed`).
 //!
 //! What is random follows from a seed, which is printed: `SEXTON_TEST_SEED` plays it again.
 #![cfg(feature = "real-servers")]
@@ -18,6 +19,7 @@ mod kept;
 mod machine;
 mod platform;
 mod program;
+mod surveyed;
 mod waiting;
 mod watched;
 

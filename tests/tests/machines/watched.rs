@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::collector::{Collector, Seen};
 use crate::installation::Installation;
+use crate::surveyed::plan_shows_what_a_record_pins;
 use crate::waiting::wait_until;
 use crate::{date, make_searchable};
 
@@ -97,10 +98,10 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     }
     // Spans leave within a fraction of a second rather than after five.
     let installation = Installation::start(folder.path(), &sections, &[("OTEL_BSP_SCHEDULE_DELAY", "200")]);
-    let made = installation.try_sexton(&["sandbox", platform.to_str().unwrap(), "--machines", "1"]);
+    let made = installation.try_sexton(&["sandbox", platform.to_str().unwrap(), "--machines", "2"]);
     let inventory = folder.path().join("inventory.jsonl");
     std::fs::write(&inventory, made.stdout).unwrap();
-    assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 1);
+    assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 2);
     watched.until_all_are_ready();
     println!("{:>4} s: everything is ready", began.elapsed().as_secs());
 
@@ -109,6 +110,9 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     wait_until("one trace goes through all processes", PATIENCE_S, || is_whole(&collector.spans()));
     shows_what_it_counted(&watched);
     println!("{:>4} s: the trace is whole", began.elapsed().as_secs());
+    // Only now: what is looked at for it is counted, too.
+    plan_shows_what_a_record_pins(&installation, "vm/vm0002");
+    println!("{:>4} s: what is shown before a record is what it pins", began.elapsed().as_secs());
 
     for server in ["rabbitmq", "postgres"] {
         installation.kill_server(server);

@@ -101,6 +101,11 @@ impl Engine {
     }
 
     /// Answers to such orders have come: each finds whose it is by its number.
+    ///
+    /// Canaries and a survey may look at one resource at once, and no answer is taken for another's: numbers are given once
+    /// in an epoch, and both compare number, epoch, and who answers. A run that begins while a survey is open has the higher
+    /// numbers, so what consumers have still to do of the survey they drop, and it says what it did not get to see. The other
+    /// way round the canaries would prove nothing: so no survey is begun while they are open (`Ledger::begin_survey`).
     pub(super) async fn hear_asides(&self, heard: Vec<Heard>) -> Result<(), LedgerError> {
         self.hear_surveys(&heard).await?;
         self.hear_canaries(heard).await

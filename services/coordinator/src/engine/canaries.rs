@@ -160,38 +160,27 @@ impl Engine {
         Ok(())
     }
 
-    /// Try in the job table what it must refuse, and have it judged at once. Whether another one may be tried at once, too:
-    /// one that did not come to its end stays open, and is tried again with the next tick until it has to be answered.
+    /// Have it tried in the job table, and judged at once, unless another coordinator was faster: one of them tries it.
+    /// Whether another one may be tried at once, too: one that did not come to its end stays open, and is tried again with
+    /// the next tick until it has to be answered.
     async fn try_canary(&self, canary: &Canary, plan: Option<&Arc<Plan>>) -> Result<bool, LedgerError> {
-        // Other coordinators try it as well, and one is enough: nobody dispatches meanwhile.
-        let open = |other: &Canary| other.id == canary.id && other.is_open();
-        if !self.ledger.canaries().await?.iter().any(open) {
-            return Ok(true);
-        }
-        let day = self.ledger.facts().await?.day;
-        let came = match (&canary.probe, plan) {
-            (_, None) => Rehearsed::Failed("there is no plan of that kind any more".into()),
-            // Whoever began the run may be configured otherwise, or have been.
-            (Probe::OverBudget { stage, .. }, _) if !self.ledger.policy().counts(*stage, day) => {
-                Rehearsed::Failed(format!("the coordinator that tries it has no budget for {stage}"))
+        let tried = match plan {
+            None => {
+                let why = Rehearsed::Failed("there is no plan of that kind any more".into());
+                self.ledger.hear_canary(canary.id, &Came::Rehearsed(why)).await
             }
-            (probe, Some(plan)) => match self.ledger.rehearse_canary(probe, plan).await {
-                Ok(came) => came,
-                // That is dealt with at the next checkpoint, and then it is asked again.
-                Err(error @ LedgerError::WentBack(_)) => return Err(error),
-                Err(error) => {
-                    tracing::warn!(
-                        canary = canary.id,
-                        why = chain(&error),
-                        "a canary of the job table is tried again"
-                    );
-                    return Ok(false);
-                }
-            },
+            Some(plan) => self.ledger.try_canary(canary.id, plan).await,
         };
-        match self.ledger.hear_canary(canary.id, &Came::Rehearsed(came)).await? {
-            Some(judged) => self.heard(&judged).await,
-            None => tracing::debug!(canary = canary.id, "somebody else has tried it meanwhile"),
+        match tried {
+            Ok(Some(judged)) => self.heard(&judged).await,
+            Ok(None) => tracing::debug!(canary = canary.id, "somebody else has tried it meanwhile"),
+            // That is dealt with at the next checkpoint, and then it is asked again.
+            Err(error @ LedgerError::WentBack(_)) => return Err(error),
+            Err(error) => {
+                let why = chain(&error);
+                tracing::warn!(canary = canary.id, why, "a canary of the job table is tried again");
+                return Ok(false);
+            }
         }
         Ok(true)
     }

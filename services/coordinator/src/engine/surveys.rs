@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sexton_ledger::{Begun, LedgerError, NotDone};
+use sexton_model::Timestamp;
 use sexton_model::plan::Performer;
 use sexton_model::survey::{AGAIN_US, CannotSurvey, Look, NewSurvey, OPEN_HERE_MAX, Survey};
-use sexton_model::{ResourceId, Timestamp};
 
 use super::asides::{Asked, Numbered, order};
 use super::{Engine, Heard};
@@ -64,11 +64,6 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it. That it may not be begun is the inner result.
     pub async fn begin_survey(&self, new: NewSurvey) -> Result<Result<Begun, NotDone>, LedgerError> {
-        let resource = &new.about.resource.id;
-        if self.canaries_look_at(resource).await? {
-            // Its orders would go before theirs, and what they prove would be unclear.
-            return Ok(Err(CannotSurvey::Busy(resource.clone()).into()));
-        }
         let now = self.ledger.facts().await?.now;
         let answer_by = now.plus_ms(new.within_ms);
         if let Err(why) = self.surveys.count(now, answer_by) {
@@ -82,11 +77,6 @@ impl Engine {
         self.surveys.is(answer_by, Some(survey.id));
         self.send_surveys(std::slice::from_ref(survey.as_ref())).await?;
         Ok(begun)
-    }
-
-    async fn canaries_look_at(&self, resource: &ResourceId) -> Result<bool, LedgerError> {
-        let canaries = self.ledger.canaries().await?;
-        Ok(canaries.iter().any(|canary| canary.is_open() && canary.probe.resource() == Some(resource)))
     }
 
     /// Send again what nobody has answered for some seconds.

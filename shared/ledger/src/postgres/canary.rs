@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor};
 use sexton_model::checkpoint::Mark;
 use sexton_model::plan::Plan;
-use sqlx::Row as _;
+use sexton_model::{Fence, ResourceId};
 use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, pause, rehearsal, review};
+use super::{PgLedger, find, pause, rehearsal, review, survey};
 use crate::LedgerError;
 use crate::canary::{self, Canaries, NewRun, Numbers};
 use crate::rules::text;
@@ -39,6 +39,8 @@ impl Canaries for PgLedger {
         if new.probes.is_empty() || !new.begins(&last, now, self.options.day) {
             return Ok(None);
         }
+        // A survey that does not see these has lower numbers.
+        survey::lock(&mut tx).await?;
         let row = sqlx::query(NUMBERS).fetch_one(&mut *tx).await.map_err(part())?;
         let numbers =
             Numbers { now, first_fence: row.try_get(0).map_err(part())?, epoch: review::epoch(&row, 1)? };
@@ -65,32 +67,12 @@ impl Canaries for PgLedger {
         let part = || doing("hearing the answer to a canary");
         let mut tx = self.pool.begin().await.map_err(part())?;
         pause::lock(&mut tx).await?;
-        let found: Option<String> =
-            sqlx::query_scalar(ONE).bind(id).fetch_optional(&mut *tx).await.map_err(part())?;
-        let Some(mut canary) = found.as_deref().map(parse).transpose()? else { return Ok(None) };
-        let Some(verdict) = canary.hear(came) else { return Ok(None) };
-        let at = find::clock(&mut tx).await?;
-        let mut marked = None;
-        let mut paused = None;
-        if let Some(reason) = canary.pauses(&verdict, &pause::pauses(&mut tx).await?) {
-            let (done, mark) = pause::locked(&mut tx, PauseSelector::default(), &actor(), &reason).await?;
-            paused = Some(done.pause.id);
-            marked = Some(mark);
-        }
-        canary.judged = Some(Judged { verdict, at, pause: paused });
-        judge(&mut tx, &canary).await?;
-        for newer in canary::judged_with(&canary, last_run(&mut tx).await?) {
-            judge(&mut tx, &newer).await?;
-        }
-        tx.commit().await.map_err(part())?;
-        if let Some(mark) = marked {
-            self.known.note(mark, None);
-        }
-        Ok(Some(canary))
+        let Some(heard) = hear(&mut tx, id, came).await? else { return Ok(None) };
+        commit(self, tx, heard).await.map(Some)
     }
 
-    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
-        rehearsal::rehearse(self, probe, plan).await
+    async fn try_canary(&self, id: i64, plan: &Arc<Plan>) -> Result<Option<Canary>, LedgerError> {
+        rehearsal::try_one(self, id, plan).await
     }
 
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError> {
@@ -125,6 +107,57 @@ impl Canaries for PgLedger {
         let mut db = self.pool.acquire().await.map_err(doing("reading canaries"))?;
         last_run(&mut db).await
     }
+}
+
+/// Whether one that is open looks at this resource.
+pub(super) async fn look_at(db: &mut PgConnection, id: &ResourceId) -> Result<bool, LedgerError> {
+    Ok(canary::look_at(&last_run(db).await?, id))
+}
+
+/// What is asked by one that is open.
+pub(super) async fn open(db: &mut PgConnection, id: i64) -> Result<Option<Probe>, LedgerError> {
+    Ok(one(db, id).await?.filter(Canary::is_open).map(|canary| canary.probe))
+}
+
+async fn one(db: &mut PgConnection, id: i64) -> Result<Option<Canary>, LedgerError> {
+    let found: Option<String> =
+        sqlx::query_scalar(ONE).bind(id).fetch_optional(db).await.map_err(doing("reading a canary"))?;
+    found.as_deref().map(parse).transpose()
+}
+
+/// One that was judged, and what is known of the ledger if that has paused everything: as soon as it is committed.
+pub(super) type Heard = (Canary, Option<Mark>);
+
+/// What an answer changes about one, written down with the pause that it leads to. Whoever calls it has the
+/// [`pause::lock`].
+pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<Option<Heard>, LedgerError> {
+    let Some(mut canary) = one(db, id).await? else { return Ok(None) };
+    let Some(verdict) = canary.hear(came) else { return Ok(None) };
+    let at = find::clock(db).await?;
+    let (mut paused, mut marked) = (None, None);
+    if let Some(reason) = canary.pauses(&verdict, &pause::pauses(db).await?) {
+        let (done, mark) = pause::locked(db, PauseSelector::default(), &actor(), &reason).await?;
+        (paused, marked) = (Some(done.pause.id), Some(mark));
+    }
+    canary.judged = Some(Judged { verdict, at, pause: paused });
+    judge(db, &canary).await?;
+    for newer in canary::judged_with(&canary, last_run(db).await?) {
+        judge(db, &newer).await?;
+    }
+    Ok(Some((canary, marked)))
+}
+
+/// Commit what was heard.
+pub(super) async fn commit(
+    ledger: &PgLedger,
+    tx: Transaction<'_, Postgres>,
+    (canary, marked): Heard,
+) -> Result<Canary, LedgerError> {
+    tx.commit().await.map_err(doing("writing what came of a canary"))?;
+    if let Some(mark) = marked {
+        ledger.known.note(mark, None);
+    }
+    Ok(canary)
 }
 
 /// Write a verdict down.

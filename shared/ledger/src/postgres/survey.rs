@@ -1,5 +1,5 @@
-//! Surveys. Beginning one takes a lock of its own, which nothing else takes and under which no other is waited for;
-//! nothing here takes the gate or the lock of a deletion.
+//! Surveys. Beginning one takes a lock of its own, under which no other is waited for; nothing here takes the gate or the
+//! lock of a deletion. Whoever begins a run of canaries takes it, too, as the last one.
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, resources, review};
+use super::{PgLedger, canary, find, resources, review};
 use crate::rules::text;
 use crate::survey::{self, Begun, MINUTE_US, Standing, Surveys};
 use crate::{LedgerError, NotDone};
@@ -45,7 +45,7 @@ impl Surveys for PgLedger {
         survey::bounded(&new)?;
         let part = || doing("beginning a survey");
         let mut tx = self.pool.begin().await.map_err(part())?;
-        sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+        lock(&mut tx).await?;
         // Before it is looked whether there is a record: whatever one orders that is not seen then has a higher number.
         let row = sqlx::query(NUMBERS).fetch_one(&mut *tx).await.map_err(part())?;
         let (now, epoch) = (find::clock(&mut tx).await?, review::epoch(&row, 1)?);
@@ -125,6 +125,12 @@ impl Surveys for PgLedger {
     }
 }
 
+/// Nobody begins one before this transaction is over.
+pub(super) async fn lock(db: &mut PgConnection) -> Result<(), LedgerError> {
+    let taken = sqlx::query(LOCK).execute(db).await;
+    taken.map(drop).map_err(doing("taking the lock of whoever begins a survey"))
+}
+
 async fn standing(
     db: &mut PgConnection,
     new: &NewSurvey,
@@ -140,6 +146,7 @@ async fn standing(
         review,
         resource: resources::as_seen(db, id).await?,
         open: open.as_deref().map(parse).transpose()?,
+        canaries: canary::look_at(db, id).await?,
         open_in_all: counted.try_get(0).map_err(part())?,
         begun_lately: counted.try_get(1).map_err(part())?,
     })

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, Rehearsed, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor};
 use sexton_model::plan::Plan;
+use sexton_model::{Fence, ResourceId};
 
 use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
@@ -76,16 +76,30 @@ fn begin(
     Ok(Some(canaries))
 }
 
-fn hear(
+/// Whether one that is open looks at this resource.
+pub(super) fn look_at(db: &Db, id: &ResourceId) -> Result<bool, LedgerError> {
+    Ok(canary::look_at(&last_run(db)?, id))
+}
+
+/// What is asked by one that is open.
+pub(super) fn open(db: &Db, id: i64) -> Result<Option<Probe>, LedgerError> {
+    Ok(one(db, id)?.filter(Canary::is_open).map(|canary| canary.probe))
+}
+
+fn one(db: &Db, id: i64) -> Result<Option<Canary>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(id);
+    rows(db, DOING, "SELECT id, body FROM canaries WHERE id = ?", bind)?.first().map(parse).transpose()
+}
+
+/// What an answer changes about one, written down with the pause that it leads to.
+pub(super) fn hear(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
     (id, came): (i64, &Came),
 ) -> Result<Option<Canary>, LedgerError> {
-    let mut bind = Bind::default();
-    bind.add(id);
-    let found = rows(db, DOING, "SELECT id, body FROM canaries WHERE id = ?", bind)?;
-    let Some(mut canary) = found.first().map(parse).transpose()? else { return Ok(None) };
+    let Some(mut canary) = one(db, id)? else { return Ok(None) };
     let Some(verdict) = canary.hear(came) else { return Ok(None) };
     let mut pause = None;
     if let Some(reason) = canary.pauses(&verdict, &memory::pauses(db)?) {
@@ -161,9 +175,9 @@ impl Canaries for SqliteLedger {
         }
     }
 
-    async fn rehearse_canary(&self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
-        match self.ask(Work::Rehearse(probe.clone(), plan.clone())).await? {
-            Answer::Rehearse(came) => Ok(came),
+    async fn try_canary(&self, id: i64, plan: &Arc<Plan>) -> Result<Option<Canary>, LedgerError> {
+        match self.ask(Work::TryCanary(id, plan.clone())).await? {
+            Answer::TryCanary(judged) => Ok(judged.map(|canary| *canary)),
             other => Err(mixed_up(&other)),
         }
     }

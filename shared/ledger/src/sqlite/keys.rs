@@ -141,7 +141,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::Receipts(_)
         | Answer::Keys(_)
         | Answer::Canary(_)
-        | Answer::Rehearse(_)
+        | Answer::TryCanary(_)
         | Answer::Drill(_)
         | Answer::Survey(_)
         | Answer::Compare(_) => None,

@@ -21,7 +21,8 @@ pub(super) fn carry_out(
     staged: &mut Staged,
     (setting, probe, plan): (&Setting, &Probe, &Arc<Plan>),
 ) -> Result<Rehearsed, LedgerError> {
-    let mut script = Script::new(probe.clone(), plan.clone(), staged.now);
+    let policy = setting.policy.get();
+    let mut script = Script::new(probe.clone(), plan.clone(), staged.now, (&policy, setting.day));
     let mut done = Done::Quietly;
     loop {
         done = match script.next(done) {

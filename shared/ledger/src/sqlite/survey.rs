@@ -9,7 +9,7 @@ use sexton_model::{Fence, Instance, Timestamp};
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
 use super::memory::{self, Memory, Staged};
 use super::writer::{Answer, Work};
-use super::{SqliteLedger, codes, mixed_up, views};
+use super::{SqliteLedger, canary, codes, mixed_up, views};
 use crate::rules::text;
 use crate::survey::{self, Begun, MINUTE_US, Standing, Surveys};
 use crate::{LedgerError, NotDone};
@@ -105,6 +105,7 @@ fn standing(db: &Db, new: &NewSurvey, (now, review): (Timestamp, bool)) -> Resul
         review,
         resource: views::resource(db, id)?,
         open,
+        canaries: canary::look_at(db, id)?,
         open_in_all: counted.try_get(0).map_err(store(DOING))?,
         begun_lately: counted.try_get(1).map_err(store(DOING))?,
     })

@@ -11,7 +11,7 @@ use sexton_model::belts::census::Census;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
-use sexton_model::canary::{Probe, Rehearsed};
+use sexton_model::canary::{Came, Canary, Probe, Rehearsed};
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review};
 use sexton_model::deletion::Hold;
 use sexton_model::drill::Drill;
@@ -76,8 +76,8 @@ pub(super) enum Work {
     Canary(canary::Ask),
     /// What was read before, and what is to stand.
     Drill(Option<Box<Drill>>, Box<Drill>),
-    /// Tried alone, and rolled back.
-    Rehearse(Probe, Arc<Plan>),
+    /// Tried alone, and rolled back; then judged.
+    TryCanary(i64, Arc<Plan>),
     Survey(survey::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
@@ -111,7 +111,7 @@ pub(super) enum Answer {
     Alarms(alarms::Done),
     Canary(canary::Done),
     Drill(bool),
-    Rehearse(Rehearsed),
+    TryCanary(Option<Box<Canary>>),
     Survey(survey::Done),
     Archive(bool),
     Receipts(u64),
@@ -184,22 +184,43 @@ impl Writer {
     }
 
     fn transaction(&mut self, group: &[Command]) -> Result<Vec<Answer>, LedgerError> {
-        if let [Command { work: Work::Rehearse(probe, plan), .. }] = group {
-            return Ok(vec![Answer::Rehearse(self.rehearse(probe, plan)?)]);
+        if let [Command { work: Work::TryCanary(id, plan), .. }] = group {
+            return Ok(vec![Answer::TryCanary(self.try_canary(*id, plan)?)]);
         }
+        self.commit(|db, memory, staged, with| all(db, memory, staged, with, group))
+    }
+
+    /// Do it in one transaction, and take over what it leaves once that is committed.
+    fn commit<T>(
+        &mut self,
+        work: impl FnOnce(&Db, &mut Memory, &mut Staged, With<'_>) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
         let mut staged = self.memory.stage(self.clock.now());
         let (memory, with) = (&mut self.memory, (&self.setting, &self.decider, &*self.known));
         // What was loaded for a transaction that fails is dropped with `staged`.
-        let answers =
-            self.db.transaction("BEGIN IMMEDIATE", || all(&self.db, memory, &mut staged, with, group))?;
+        let done = self.db.transaction("BEGIN IMMEDIATE", || {
+            let done = work(&self.db, memory, &mut staged, with)?;
+            staged.write_counts(&self.db)?;
+            memory.write_fences(&self.db)?;
+            Ok(done)
+        })?;
         self.known.note_fence(self.memory.last_fence);
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
-        Ok(answers)
+        Ok(done)
     }
 }
 
 impl Writer {
+    /// Try a canary that is open, leave nothing of that, and have it judged. Nobody writes in between, so nobody else has
+    /// tried it since it was found open.
+    fn try_canary(&mut self, id: i64, plan: &Arc<Plan>) -> Result<Option<Box<Canary>>, LedgerError> {
+        let Some(probe) = canary::open(&self.db, id)? else { return Ok(None) };
+        let came = Came::Rehearsed(self.rehearse(&probe, plan)?);
+        let judged = self.commit(|db, memory, staged, _| canary::hear(db, memory, staged, (id, &came)))?;
+        Ok(judged.map(Box::new))
+    }
+
     /// Try something, and leave nothing of it: neither in the file nor in memory.
     fn rehearse(&mut self, probe: &Probe, plan: &Arc<Plan>) -> Result<Rehearsed, LedgerError> {
         let mut staged = self.memory.stage(self.clock.now());
@@ -240,8 +261,6 @@ fn all(
     }
     let rest = run::run(db, memory, staged, (setting, decider), &batches)?;
     answers.extend(rest.into_iter().map(Answer::Run));
-    staged.write_counts(db)?;
-    memory.write_fences(db)?;
     Ok(answers)
 }
 
@@ -308,7 +327,7 @@ fn one(
         Work::Canary(ask) => Answer::Canary(canary::carry_out(db, memory, staged, (setting, ask))?),
         Work::Drill(before, new) => Answer::Drill(drill::keep(db, staged, (before.as_deref(), new))?),
         // In a group of its own (`groups`), which `Writer::transaction` rolls back.
-        Work::Rehearse(..) => {
+        Work::TryCanary(..) => {
             return Err(LedgerError::Unfit("a rehearsal was about to be committed with other work".into()));
         }
         Work::Survey(ask) => Answer::Survey(survey::carry_out(db, memory, staged, ask)?),
@@ -332,7 +351,7 @@ fn groups(commands: impl Iterator<Item = Command>) -> VecDeque<Vec<Command>> {
     for command in commands {
         let more = if let Work::Run(batch) = &command.work { batch.len() } else { 0 };
         // What is rolled back is alone.
-        let alone = matches!(command.work, Work::Rehearse(..));
+        let alone = matches!(command.work, Work::TryCanary(..));
         if !group.is_empty() && (alone || intents + more > INTENTS) {
             groups.push_back(std::mem::take(&mut group));
             intents = 0;

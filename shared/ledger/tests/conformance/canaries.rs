@@ -135,7 +135,35 @@ pub async fn an_acceptance_counts_after_a_newer_run_was_begun(fixture: &dyn Fixt
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
+impl Stagehand {
+    /// A run of these, each of which is tried in the job table.
+    pub async fn to_be_tried(&self, probes: &[Probe]) -> Vec<Canary> {
+        let probes = probes.iter().map(|probe| (probe.clone(), None)).collect();
+        let new = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes };
+        self.ledger.begin_canaries(new).await.unwrap().unwrap()
+    }
+
+    /// Try one that is open.
+    pub async fn tried(&self, canary: &Canary) -> Verdict {
+        let judged = self.ledger.try_canary(canary.id, &self.plan).await.unwrap().unwrap();
+        assert_eq!((judged.id, &judged.probe), (canary.id, &canary.probe));
+        judged.judged.unwrap().verdict
+    }
+}
+
+/// That a machine is protected.
+pub fn shielded() -> Probe {
+    Probe::Protected { of: "vm".parse().unwrap() }
+}
+
+fn over(stage: Stage) -> Probe {
+    Probe::OverBudget { of: "vm".parse().unwrap(), stage }
+}
+
+/// The first two grow by one with each verdict.
 const EVERYTHING: [&str; 16] = [
+    "SELECT count(*) FROM ledger_audit",
+    "SELECT max(pause_seq) FROM ledger",
     "SELECT count(*) FROM resources",
     "SELECT count(*) FROM deletions",
     "SELECT count(*) FROM records",
@@ -143,21 +171,23 @@ const EVERYTHING: [&str; 16] = [
     "SELECT count(*) FROM jobs",
     "SELECT count(*) FROM jobs WHERE held",
     "SELECT count(*) FROM audit",
-    "SELECT count(*) FROM ledger_audit",
     "SELECT count(*) FROM admissions",
     "SELECT count(*) FROM admitted",
     "SELECT count(*) FROM batches",
     "SELECT count(*) FROM batch_members",
     "SELECT count(*) FROM canaries",
     "SELECT count(*) FROM pauses",
-    "SELECT max(pause_seq) FROM ledger",
     "SELECT max(revision) FROM ledger",
 ];
 
-async fn everything(fixture: &dyn Fixture) -> Vec<i64> {
+/// All that there is, but for what so many verdicts have left.
+async fn everything_but(fixture: &dyn Fixture, verdicts: i64) -> Vec<i64> {
     let mut counts = Vec::new();
     for sql in EVERYTHING {
         counts.push(fixture.count(sql).await);
+    }
+    for count in &mut counts[..2] {
+        *count -= verdicts;
     }
     counts
 }
@@ -165,26 +195,26 @@ async fn everything(fixture: &dyn Fixture) -> Vec<i64> {
 pub async fn what_the_job_table_must_refuse_is_tried_and_leaves_nothing(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, policy("a_day = 2")).await;
     let there = on.doomed("web01").await;
-    let of = || "vm".parse().unwrap();
-    let over = |stage| Probe::OverBudget { of: of(), stage };
-    let tried = [Probe::Protected { of: of() }, over(Stage::Announce), over(Stage::Hard), over(Stage::Purge)];
-    let (before, view) = (everything(fixture).await, on.view(there).await);
-    for probe in &tried {
-        let came = on.ledger.rehearse_canary(probe, &on.plan).await.unwrap();
-        let Rehearsed::Stopped(how) = &came else { panic!("{probe}: {came:?}") };
+    let tried = [shielded(), over(Stage::Announce), over(Stage::Hard), over(Stage::Purge)];
+    let canaries = on.to_be_tried(&tried).await;
+    let (before, view) = (everything_but(fixture, 0).await, on.view(there).await);
+    for (verdicts, canary) in (1..).zip(&canaries) {
+        let (probe, verdict) = (&canary.probe, on.tried(canary).await);
+        let Verdict::Holds { how } = &verdict else { panic!("{probe}: {verdict:?}") };
         let by = if probe.word() == "protected" { "protected" } else { "may in a day" };
         assert!(how.contains(by), "{probe}: {how}");
-        assert_eq!(everything(fixture).await, before, "{probe}");
+        assert_eq!(everything_but(fixture, verdicts).await, before, "{probe}");
     }
     // Neither a pause nor a scope that is only observed is what stops it.
     let paused = on.ledger.pause(PauseSelector::default(), &actor("ops"), "nothing goes on").await.unwrap();
     on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
-    let before = everything(fixture).await;
-    for probe in &tried {
-        let came = on.ledger.rehearse_canary(probe, &on.plan).await.unwrap();
-        assert!(matches!(came, Rehearsed::Stopped(_)), "{probe}: {came:?}");
+    let canaries = on.to_be_tried(&tried).await;
+    let before = everything_but(fixture, 0).await;
+    for (verdicts, canary) in (1..).zip(&canaries) {
+        let verdict = on.tried(canary).await;
+        assert!(matches!(verdict, Verdict::Holds { .. }), "{}: {verdict:?}", canary.probe);
+        assert_eq!(everything_but(fixture, verdicts).await, before, "{}", canary.probe);
     }
-    assert_eq!(everything(fixture).await, before);
     assert!(on.ledger.resume(paused.pause.id, &actor("ops")).await.unwrap());
     for ceiling in Ceiling::ALL.into_iter().skip(1) {
         on.ceiling(None, Some(ceiling)).await.unwrap();
@@ -211,17 +241,86 @@ pub async fn what_cannot_be_tried_is_told(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, policy("a_day = 2")).await;
     // Its name is somebody else's: another identity.
     on.register("sexton-canary-1").await;
-    let probe = Probe::Protected { of: "vm".parse().unwrap() };
-    let came = on.ledger.rehearse_canary(&probe, &on.plan).await.unwrap();
-    assert!(matches!(&came, Rehearsed::Failed(why) if why.contains("another identity")), "{came:?}");
-    let run = |probes| NewRun { asked_by: None, within_ms: LONG_MS, probes };
-    let sent = on.ledger.begin_canaries(run(vec![(probe, None)])).await.unwrap().unwrap();
-    let heard = on.ledger.hear_canary(sent[0].id, &Came::Rehearsed(came)).await.unwrap().unwrap();
-    assert_eq!((words(&[heard]), on.ledger.pauses().await.unwrap()), (vec!["unclear"], vec![]));
+    let sent = on.to_be_tried(&[shielded()]).await;
+    let verdict = on.tried(&sent[0]).await;
+    assert!(matches!(&verdict, Verdict::Unclear { why } if why.contains("another identity")), "{verdict:?}");
+    assert_eq!(on.ledger.pauses().await.unwrap(), []);
     // And one that goes through pauses everything.
     let passed = Came::Rehearsed(Rehearsed::Passed("a record for what is protected was made".into()));
     let heard = on.ledger.hear_canary(sent[0].id, &passed).await.unwrap().unwrap();
     assert_eq!(heard.judged.and_then(|judged| judged.pause), Some(1));
     let reason = on.ledger.pauses().await.unwrap().remove(0).reason;
     assert!(reason.starts_with("protected to the job table about a vm (canary 1) was accepted"), "{reason}");
+}
+
+pub async fn a_belt_that_is_broken_is_found_by_its_canary(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let before = on.ledger.beacon().await.unwrap().revision;
+    let sent = on.to_be_tried(&[shielded(), over(Stage::Hard)]).await;
+    fixture.break_belts().await;
+    for canary in &sent {
+        let verdict = on.tried(canary).await;
+        assert!(matches!(verdict, Verdict::Accepted { .. }), "{}: {verdict:?}", canary.probe);
+    }
+    let judged = on.ledger.canaries().await.unwrap();
+    assert_eq!(words(&judged), ["ACCEPTED", "ACCEPTED"]);
+    // The first one pauses everything, with its verdict.
+    let pauses = on.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    assert_eq!((&pause.covers, &pause.by), (&PauseSelector::default(), &canary_actor()));
+    assert!(pause.reason.starts_with("protected to the job table about a vm"), "{}", pause.reason);
+    let led_to: Vec<_> =
+        judged.into_iter().map(|canary| canary.judged.and_then(|judged| judged.pause)).collect();
+    assert_eq!(led_to, [Some(pause.id), None]);
+    assert!(on.ledger.beacon().await.unwrap().revision > before, "consumers hear of it");
+    assert_eq!(fixture.count("SELECT count(*) FROM deletions").await, 0, "nothing of it is left");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+/// Whoever began the run may be configured otherwise.
+pub async fn who_counts_nothing_finds_no_budget_broken(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    let sent = on.to_be_tried(&[over(Stage::Hard)]).await;
+    let verdict = on.tried(&sent[0]).await;
+    let unclear = matches!(&verdict, Verdict::Unclear { why } if why.contains("no budget for hard"));
+    assert!(unclear, "{verdict:?}");
+    assert_eq!(on.ledger.pauses().await.unwrap(), []);
+    drop(on);
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let sent = on.to_be_tried(&[over(Stage::Hard)]).await;
+    let verdict = on.tried(&sent[0]).await;
+    assert!(matches!(verdict, Verdict::Holds { .. }), "{verdict:?}");
+}
+
+pub async fn a_trial_that_fails_leaves_its_canary_open(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let sent = on.to_be_tried(&[over(Stage::Hard)]).await;
+    let tried = async || on.ledger.try_canary(sent[0].id, &on.plan).await;
+    fixture.execute("ALTER TABLE admitted RENAME TO elsewhere").await;
+    for _ in 0..2 {
+        tried().await.unwrap_err();
+        assert_eq!(on.ledger.canaries().await.unwrap(), sent, "it is as open as before");
+    }
+    assert_eq!(on.ledger.pauses().await.unwrap(), []);
+    fixture.execute("ALTER TABLE elsewhere RENAME TO admitted").await;
+    let verdict = on.tried(&sent[0]).await;
+    assert!(matches!(verdict, Verdict::Holds { .. }), "{verdict:?}");
+    // What is judged is not tried any more, whatever would come of that.
+    fixture.execute("ALTER TABLE admitted RENAME TO elsewhere").await;
+    assert_eq!(tried().await.unwrap(), None);
+    fixture.execute("ALTER TABLE elsewhere RENAME TO admitted").await;
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["holds"]);
+}
+
+pub async fn of_two_that_try_a_canary_at_once_one_does(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let sent = on.to_be_tried(&[shielded()]).await;
+    let before = everything_but(fixture, 0).await;
+    let tried = async || on.ledger.try_canary(sent[0].id, &on.plan).await.unwrap();
+    let (one, two) = tokio::join!(tried(), tried());
+    assert!(one.is_some() != two.is_some(), "{one:?} and {two:?}");
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["holds"]);
+    assert_eq!(everything_but(fixture, 1).await, before, "it is judged once");
+    assert_eq!(on.ledger.try_canary(99, &on.plan).await.unwrap(), None, "there is no such canary");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }

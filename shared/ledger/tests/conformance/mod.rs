@@ -101,6 +101,10 @@ pub trait Fixture: Send + Sync {
     /// The one number that this SQL asks for, the same in both dialects.
     async fn count(&self, sql: &'static str) -> i64;
 
+    /// Have the store lose what two belts go by, as it is written: that a resource is protected, and how many were
+    /// admitted.
+    async fn break_belts(&self);
+
     /// The archive's side of the ledger that is open.
     async fn archive(&self) -> Arc<dyn Archive>;
 
@@ -225,12 +229,17 @@ macro_rules! conformance_tests {
             an_acceptance_counts_after_a_newer_run_was_begun,
             what_the_job_table_must_refuse_is_tried_and_leaves_nothing,
             what_cannot_be_tried_is_told,
+            a_belt_that_is_broken_is_found_by_its_canary,
+            who_counts_nothing_finds_no_budget_broken,
+            a_trial_that_fails_leaves_its_canary_open,
+            of_two_that_try_a_canary_at_once_one_does,
             a_drill_is_kept_by_who_has_seen_what_stands,
             a_survey_is_begun_once_and_each_answer_counts_once,
             what_has_a_record_is_not_surveyed_and_a_record_goes_before_a_survey,
             a_survey_that_nobody_answers_is_sent_again_and_ends,
             surveys_are_bounded_and_forgotten,
             nothing_is_surveyed_under_review,
+            what_canaries_look_at_is_not_surveyed_and_neither_hears_the_others_answers,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

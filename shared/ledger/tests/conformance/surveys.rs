@@ -1,7 +1,7 @@
 //! Surveys: asked of what has no record, heard once by whoever hears it, bounded, and of no weight for anything else.
 use serde_json::json;
-use sexton_ledger::{Begun, NotDone};
-use sexton_model::canary::Came;
+use sexton_ledger::{Begun, NewRun, NotDone};
+use sexton_model::canary::{Came, Probe};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Record};
 use sexton_model::job::Stage;
@@ -234,4 +234,31 @@ pub async fn nothing_is_surveyed_under_review(fixture: &dyn Fixture) {
     assert!(on.ledger.accept_review(2, &actor("ops"), "a test").await.unwrap());
     let after = begun(on.ledger.begin_survey(new).await.unwrap());
     assert_eq!(after.looks[0].fence.epoch, 2);
+}
+
+pub async fn what_canaries_look_at_is_not_surveyed_and_neither_hears_the_others_answers(
+    fixture: &dyn Fixture,
+) {
+    let on = Stagehand::new(fixture).await;
+    let survey = on.survey("web01", LONG_MS).await;
+    let (id, look) = (survey.about.resource.id.clone(), survey.looks[0].clone());
+    // Canaries that are begun meanwhile have higher numbers.
+    let right = Probe::RightIdentity { instance: look.instance.clone(), resource: id.clone() };
+    let run = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes: vec![(right, None)] };
+    let canaries = on.ledger.begin_canaries(run).await.unwrap().unwrap();
+    let canary = &canaries[0];
+    assert!(look.fence < canary.fence, "{look:?} {canary:?}");
+    assert_eq!(on.ledger.canary_of(look.fence).await.unwrap(), None);
+    assert_eq!(on.ledger.hear_survey(&look.instance, canary.fence, &saw()).await.unwrap(), None);
+    assert_eq!(on.ledger.survey(survey.id).await.unwrap(), Some(survey.clone()));
+    assert!(on.heard(&survey, &saw()).await.is_some());
+    assert_eq!(on.ledger.canaries().await.unwrap(), canaries, "it is as open as before");
+
+    // Nothing more is asked of it before they are over.
+    let new = on.asked(&id, LONG_MS).await;
+    assert_eq!(refused(on.ledger.begin_survey(new.clone()).await.unwrap()), CannotSurvey::Busy(id));
+    on.survey("web02", LONG_MS).await;
+    on.ledger.hear_canary(canary.id, &saw()).await.unwrap().unwrap();
+    let after = begun(on.ledger.begin_survey(new).await.unwrap());
+    assert!(canary.fence < after.looks[0].fence, "{after:?}");
 }

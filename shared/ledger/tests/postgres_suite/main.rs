@@ -2,6 +2,7 @@
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod archive;
+mod canaries;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod database;
@@ -99,6 +100,18 @@ impl Fixture for Database {
 
     async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&mut self.raw().await).await.unwrap()
+    }
+
+    async fn break_belts(&self) {
+        for sql in [
+            "CREATE FUNCTION unprotected() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN NEW.protected := false; RETURN NEW; END'",
+            "CREATE TRIGGER unprotected BEFORE UPDATE ON resources FOR EACH ROW EXECUTE FUNCTION unprotected()",
+            "CREATE FUNCTION uncounted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER uncounted BEFORE INSERT ON admitted FOR EACH ROW EXECUTE FUNCTION uncounted()",
+        ] {
+            self.execute(sql).await;
+        }
     }
 
     async fn archive(&self) -> Arc<dyn Archive> {

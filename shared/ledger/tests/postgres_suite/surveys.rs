@@ -2,13 +2,15 @@
 use std::sync::Arc;
 
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{Begun, Ledger, Surveys};
+use sexton_ledger::{Begun, Canaries, Ledger, NewRun, NotDone, Surveys};
+use sexton_model::canary::Probe;
 use sexton_model::decide::Event;
 use sexton_model::job::Stage;
+use sexton_model::survey::{CannotSurvey, MINUTELY_MAX};
 use tokio::sync::Barrier;
 
 use crate::conformance::saw;
-use crate::conformance::stage::job_id;
+use crate::conformance::stage::{actor, instance, job_id};
 use crate::database::Database;
 use crate::races::handles;
 
@@ -88,4 +90,69 @@ async fn no_survey_goes_before_a_record() {
             Err(why) => assert!(why.to_string().contains("live deletion record"), "{why}"),
         }
     }
+}
+
+/// Each asks about a resource of its own, at one instant, when only one more may be begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_at_one_instant_no_more_are_begun_than_may_be() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 8).await;
+    for n in 1..MINUTELY_MAX {
+        let id = hand.register(&format!("before{n}")).await;
+        let new = hand.asked(&id, LONG_MS).await;
+        hand.ledger.begin_survey(new).await.unwrap().unwrap();
+    }
+    let barrier = Arc::new(Barrier::new(ledgers.len()));
+    let mut tasks = Vec::new();
+    for (n, ledger) in ledgers.iter().enumerate() {
+        let id = hand.register(&format!("vm{n}")).await;
+        let (ledger, barrier, new) = (ledger.clone(), barrier.clone(), hand.asked(&id, LONG_MS).await);
+        tasks.push(tokio::spawn(async move {
+            barrier.wait().await;
+            ledger.begin_survey(new).await.unwrap()
+        }));
+    }
+    let mut begun = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => begun += 1,
+            Err(why) => assert_eq!(why, NotDone::Survey(CannotSurvey::TooOften)),
+        }
+    }
+    assert_eq!(begun, 1);
+}
+
+/// Canaries are begun that look at a resource while a survey of it is: either the survey sees them and is refused, or all
+/// of its orders have lower numbers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_survey_goes_before_canaries() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let mut refused = 0;
+    for round in 0..40 {
+        let id = hand.register(&format!("vm{round}")).await;
+        let new = hand.asked(&id, LONG_MS).await;
+        let barrier = Arc::new(Barrier::new(2));
+        let (surveyor, at) = (ledgers[0].clone(), barrier.clone());
+        let begins = tokio::spawn(async move {
+            at.wait().await;
+            surveyor.begin_survey(new).await.unwrap()
+        });
+        let right = Probe::RightIdentity { instance: instance("hypervisor.main"), resource: id };
+        let run = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes: vec![(right, None)] };
+        barrier.wait().await;
+        let canary = ledgers[1].begin_canaries(run).await.unwrap().unwrap().remove(0);
+        match begins.await.unwrap() {
+            Ok(Begun::Now(survey)) => {
+                let look = &survey.looks[0];
+                assert!(look.fence < canary.fence, "in round {round}: {survey:?}");
+                ledgers[1].hear_survey(&look.instance, look.fence, &saw()).await.unwrap().unwrap();
+            }
+            Ok(Begun::Before(survey)) => panic!("{survey:?}"),
+            Err(NotDone::Survey(CannotSurvey::Busy(_))) => refused += 1,
+            Err(why) => panic!("{why}"),
+        }
+        ledgers[1].hear_canary(canary.id, &saw()).await.unwrap().unwrap();
+    }
+    println!("the canaries went first {refused} times of 40");
 }
