@@ -3,7 +3,7 @@ use sexton_bus::Queue;
 use sexton_ledger::{DeletionFilter, Intent, NewRun};
 use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Canary, Probe, Verdict, actor};
+use sexton_model::canary::{Canary, DELETION, Probe, Verdict, actor};
 use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::step::{Outcome, Presence};
@@ -24,6 +24,18 @@ impl System {
         let judged = async || !self.canaries().await.iter().any(Canary::is_open);
         until("every canary is judged", judged).await;
         self.canaries().await
+    }
+
+    /// Answer a canary of monitoring, as whoever believes it does.
+    async fn believe(&self, canary: &Canary) {
+        let outcome = Outcome::done(Presence::Present, "whatever you say");
+        let (job, fence) = (JobId::of(DELETION, 0), canary.fence);
+        let report = OutcomeReport { job, fence, instance: monitoring(), outcome };
+        let report = Event::new("/double", canary.begun_at, Report::Outcome(report));
+        let packed = Pack::one(report).encode().unwrap();
+        let holder = Holder::Instance(monitoring());
+        let seal = self.keyring.sign(&holder, Direction::Outcome, &packed.body).unwrap();
+        self.send("monitoring.main", Queue::Outcomes, packed, seal).await;
     }
 }
 
@@ -211,6 +223,35 @@ async fn who_believes_a_forged_order_stops_everything() {
     assert_eq!(by, pause.id);
     assert!(what.starts_with("canary: "), "{what}");
     assert_eq!(job.kind, JobKind::Stage(Stage::Announce));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_believes_an_order_of_an_earlier_run_stops_everything() {
+    let mut system = System::with_canaries(LONG_MS).await;
+    system.start_coordinator();
+    for instance in [monitoring(), backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+        let run = system.until_judged().await;
+        let forged = |of: &Canary| of.probe == Probe::ForgedOrder { instance: monitoring() };
+        runs.push(run.into_iter().find(forged).unwrap());
+    }
+    let [earlier, last] = runs.as_slice() else { panic!("{runs:?}") };
+    assert!(earlier.run < last.run && earlier.holds() && last.holds(), "{runs:?}");
+
+    system.believe(earlier).await;
+    until("a pause", async || !system.ledger.pauses().await.unwrap().is_empty()).await;
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    assert_eq!((&pause.covers, &pause.by), (&PauseSelector::default(), &actor()));
+    // That it was asked again since, and was right, changes nothing.
+    let now = system.canaries().await.into_iter().find(|canary| canary.id == last.id).unwrap();
+    let Verdict::Accepted { how } = now.judged.unwrap().verdict else { panic!("{:?}", now.probe) };
+    assert!(how.starts_with(&format!("in run {}: ", earlier.run)), "{how}");
+    assert_eq!(system.ledger.review().await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

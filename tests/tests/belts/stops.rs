@@ -8,7 +8,7 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, monitoring, ops, until};
+use super::system::{System, backup, monitoring, ops, until};
 
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
 
@@ -61,6 +61,23 @@ async fn a_protected_resource_goes_no_further() {
     assert_eq!(blocked(&job.state), Some(&Blocker::Protected));
     system.two_beacons().await;
     assert!(system.monitoring.changes().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_protected_once_it_has_a_record_does_not_begin() {
+    let mut system = System::not_started().await;
+    let before = system.world();
+    let id = system.delete().await;
+    system.register(true).await;
+    system.start_coordinator();
+    for instance in [monitoring(), backup()] {
+        system.start_consumer(&instance).await;
+    }
+    let held = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Protected, .. });
+    system.until_job(id, Stage::Announce, held).await;
+    system.two_beacons().await;
+    assert!(held(&system.job(id, JobKind::Stage(Stage::Announce)).await.state));
+    assert_eq!(system.world(), before);
 }
 
 async fn ceiling(system: &System, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {

@@ -52,6 +52,8 @@ pub async fn a_name_is_protected_until_recycle(fixture: &dyn Fixture) {
     };
     on.one(id, event).await.unwrap();
     on.play_to(id, |_, _| false).await;
+    let again = on.ledger.create(vec![on.wanted(&name).await]).await.unwrap();
+    assert_eq!(again, [Err(NotDone::NotRegistered(name.clone()))], "nothing of that name is there");
     assert_eq!(on.ledger.register(vec![other], &ops, false).await.unwrap(), [Ok(())]);
     let view = on.ledger.resource(&name).await.unwrap().unwrap();
     assert_eq!((view.presence, view.live), (Inventory::Registered, None));

@@ -55,6 +55,8 @@ pub async fn an_override_is_taken_back_and_outlives_a_restart(fixture: &dyn Fixt
     let id = on.doomed("web01").await;
     let given = on.give(asked(id, "platform", true)).await.unwrap();
     assert!(given.break_glass && given.until > given.since);
+    let events = "SELECT count(*) FROM ledger_audit WHERE body LIKE '%\"glass_broken\"%'";
+    assert_eq!(fixture.count(events).await, 1, "it is written down");
     // What is remembered of it goes with the handle.
     drop(on);
     let on = Stagehand::with(fixture, options()).await;
