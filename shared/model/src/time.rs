@@ -3,7 +3,9 @@
 //! Two kinds of time never mix: *protocol time* (leases, deadlines, back-off) is real and counted in
 //! milliseconds; *policy time* (offsets, grace) is counted in the policy's [`Day`], which is a calendar day in
 //! the record's zone, or a fixed shorter span in a rehearsal.
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc};
+use chrono::{
+    DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
