@@ -1,7 +1,9 @@
 //! Reading an inventory: JSON lines or CSV. Every bad line is reported with its reason.
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::Context;
 use serde::Deserialize;
@@ -13,6 +15,8 @@ use crate::output::short;
 
 /// Longest line, in bytes.
 const LINE_MAX_BYTES: usize = 1 << 20;
+/// Most that is read of a CSV file until there is another line: the reader takes so much more at once.
+const CSV_READ_MAX_BYTES: usize = LINE_MAX_BYTES + (8 << 10);
 /// Most lines of one file.
 const LINES_MAX: usize = 1_000_000;
 /// How much of a column's wrong name is shown, in characters, and of how many columns.
@@ -101,7 +105,30 @@ struct Row {
     rest: BTreeMap<String, String>,
 }
 
+/// A file of which only so much is read until somebody says that there may be more. The reader keeps a line whole, and one
+/// whose quote is never closed is all that follows.
+struct Bounded {
+    source: Box<dyn Read>,
+    left: Rc<Cell<usize>>,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let long = format!("a line is longer than {LINE_MAX_BYTES} bytes: is a quote not closed?");
+            return Err(std::io::Error::other(long));
+        }
+        let most = into.len().min(left);
+        let read = self.source.read(&mut into[..most])?;
+        self.left.set(left - read);
+        Ok(read)
+    }
+}
+
 fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
+    let left = Rc::new(Cell::new(CSV_READ_MAX_BYTES));
+    let source = Bounded { source, left: left.clone() };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(source);
     let headers = reader.headers().context("the first line: expected the names of the columns")?.clone();
     if headers.is_empty() {
@@ -109,8 +136,15 @@ fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
     }
     columns(&headers)?;
     let mut lines = Vec::new();
+    left.set(CSV_READ_MAX_BYTES);
     for record in reader.records() {
+        left.set(CSV_READ_MAX_BYTES);
         anyhow::ensure!(lines.len() < LINES_MAX, "more than {LINES_MAX} lines");
+        // What cannot be read now cannot be read the next time either.
+        let record = match record {
+            Err(error) if error.is_io_error() => return Err(error.into()),
+            record => record,
+        };
         let place = match &record {
             Ok(record) => record.position(),
             Err(error) => error.position(),
@@ -132,11 +166,11 @@ fn columns(headers: &csv::StringRecord) -> anyhow::Result<()> {
             || OPTIONAL.contains(&column)
             || PREFIXES.iter().any(|prefix| column.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
     };
-    let mut wrong = Vec::new();
-    for (n, column) in headers.iter().enumerate() {
+    let (mut wrong, mut seen) = (Vec::new(), HashSet::new());
+    for column in headers {
         if !known(column) {
             wrong.push(format!("column {:?} is unknown", short(column, COLUMN_SHOWN_MAX)));
-        } else if headers.iter().take(n).any(|other| other == column) {
+        } else if !seen.insert(column) {
             wrong.push(format!("column {:?} stands there twice", short(column, COLUMN_SHOWN_MAX)));
         }
     }
@@ -324,6 +358,30 @@ mod tests {
         for (n, part) in [(1, "4: resource \"b\""), (2, "5: "), (3, "6: instances.dns: ")] {
             assert!(found[n].as_ref().unwrap_err().starts_with(part), "{:?}", found[n]);
         }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_kept() {
+        /// A file that never ends, which nobody could read to its end.
+        struct Endless(&'static [u8]);
+        impl Read for Endless {
+            fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+                if self.0.is_empty() {
+                    into.fill(b'x');
+                    return Ok(into.len());
+                }
+                self.0.read(into)
+            }
+        }
+        for begin in [&b"id,scope,criticality,identity.uuid\nvm/a,acme,irreplaceable,\"u"[..], b"id,scope"] {
+            let error = csv_lines(Box::new(Endless(begin))).map(|lines| lines.len()).unwrap_err();
+            assert!(format!("{error:#}").contains("longer than 1048576 bytes"), "{error:#}");
+        }
+        // As long as a line may be, and with others around it.
+        let id = "vm/a,acme,irreplaceable,u";
+        let long = format!("id,scope,criticality,identity.uuid\n{id}\n{id}{}\n{id}\n", " ".repeat(900_000));
+        let found = csv_lines(Box::new(std::io::Cursor::new(long.into_bytes()))).unwrap();
+        assert!(found.len() == 3 && found.iter().all(|line| line.resource.is_ok()));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use sexton_model::{Actor, DeletionId, ResourceId};
 use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest, WhoAmI};
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
+use crate::answer::{ANSWER_MAX_BYTES, whole};
 use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
 use crate::canaries::CanariesInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
@@ -60,7 +61,7 @@ pub enum ClientError {
         #[source]
         source: reqwest::Error,
     },
-    /// It was not reached, or its answer was no answer.
+    /// It was not reached, or broke off.
     #[error("{doing}: the coordinator at {url} did not answer properly")]
     Transport {
         /// What was being done.
@@ -70,6 +71,16 @@ pub enum ClientError {
         /// The cause.
         #[source]
         source: reqwest::Error,
+    },
+    /// What came is no answer.
+    #[error("{doing}: the coordinator at {url} did not answer properly: {reason}")]
+    NoAnswer {
+        /// What was being done.
+        doing: String,
+        /// Where.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
@@ -194,9 +205,6 @@ impl Client {
         };
         let response = self.http.execute(request).await.map_err(failed)?;
         let status = response.status();
-        if status.is_success() {
-            return response.json().await.map_err(failed);
-        }
         let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
         let again = match (status, after) {
             (StatusCode::CONFLICT, Some(seconds)) => Some(Why::Busy(Duration::from_secs(seconds))),
@@ -205,8 +213,17 @@ impl Client {
             }
             _ => None,
         };
-        let text = response.text().await.map_err(failed)?;
-        let problem = serde_json::from_str(&text).unwrap_or_else(|_| problem_of(status, &text));
+        let no_answer = |reason: String| {
+            let (doing, url) = (doing.to_owned(), self.url.clone());
+            Failure { error: ClientError::NoAnswer { doing, url, reason }, again: None }
+        };
+        let body = whole(response, ANSWER_MAX_BYTES).await.map_err(failed)?;
+        let body = body.ok_or_else(|| no_answer(format!("more than {ANSWER_MAX_BYTES} bytes")))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| no_answer(error.to_string()));
+        }
+        let problem = serde_json::from_slice(&body)
+            .unwrap_or_else(|_| problem_of(status, &String::from_utf8_lossy(&body)));
         Err(Failure { error: ClientError::Problem(problem), again })
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod again;
 mod alarms;
+mod answer;
 mod batches;
 mod canaries;
 mod cancellations;

@@ -190,6 +190,10 @@ impl Last {
 fn parse(body: &str) -> Result<Attestation, Unlinked> {
     let found: Attestation = serde_json::from_str(body).map_err(|e| Unlinked::Form(e.to_string()))?;
     let form = |why: String| Err(Unlinked::Form(why));
+    // One less than there are, so that there is a next one.
+    if !(1..i64::MAX).contains(&found.number) {
+        return form(format!("number: expected 1 or more, found {}", found.number));
+    }
     if !(1..=HEADS_MAX).contains(&found.heads.len()) {
         return form(format!("heads: expected 1 to {HEADS_MAX}, found {}", found.heads.len()));
     }
@@ -329,6 +333,8 @@ mod tests {
             (of(vec![head("vm/a", 0)]), "seq: expected 1 or more, found 0 for vm/a"),
             (of(vec![head("vm/a", 1), head("vm/a", 2)]), "vm/a is there twice"),
             (of(vec![head("", 1)]), "chain: expected 1 to 192 bytes, found 0"),
+            (of(many(1)).replace("\"number\":1", "\"number\":0"), "number: expected 1 or more, found 0"),
+            (of(many(1)).replace("\"number\":1", "\"number\":9223372036854775807"), "number: expected 1"),
             (of(vec![head("vm/a", 1)]).replace("0707", "07"), "64 hexadecimal digits"),
             (of(vec![head("vm/a", 1)]).replace("\"epoch\":1", "\"epoch\":1,\"more\":1"), "unknown field"),
             ("{}".to_owned(), "missing field"),
@@ -336,6 +342,17 @@ mod tests {
             let Err(Unlinked::Form(why)) = seen(&[&body]) else { panic!("{body} passes") };
             assert!(why.contains(part), "{why}");
         }
+    }
+
+    /// Whoever goes on behind a line that does not hold goes on counting.
+    #[test]
+    fn the_last_number_there_is_stops_nobody() {
+        let one = body(&Sequence::default().next("here".into(), 1, Timestamp(1), vec![head("vm/a", 1)]));
+        let last = one.replace("\"number\":1", "\"number\":9223372036854775806");
+        let mut behind = Sequence::behind(&last).unwrap();
+        let expected = Unlinked::Number { expected: i64::MAX, found: 1 };
+        assert_eq!(behind.see(&one), Err(expected));
+        assert!(Sequence::behind(&last.replace("806", "807")).is_err());
     }
 
     #[test]

@@ -356,7 +356,8 @@ impl Deletion {
     pub fn due_after(&self, stage: Stage, ended_at: Timestamp, day: Day) -> Timestamp {
         let index = usize::from(stage.index());
         let before = index.checked_sub(1).map_or(0, |i| self.plan.stages[i].offset_days);
-        let grace = self.plan.stages[index].offset_days - before;
+        // A copy of a plan that was never linted here may count further apart than days are counted.
+        let grace = self.plan.stages[index].offset_days.saturating_sub(before);
         let earliest = time::add_days(ended_at, grace, self.record.due.zone.0, day);
         self.date_of(stage, day).max(earliest)
     }

@@ -109,7 +109,7 @@ pub fn late(d: &Deletion, by: &Foresight<'_>) -> Vec<Late> {
     if let Some(soft) = due(Stage::Soft)
         && soft >= end(offset(Stage::Soft))
     {
-        let notice_days = offset(Stage::Soft) - offset(Stage::Announce);
+        let notice_days = offset(Stage::Soft).saturating_sub(offset(Stage::Announce));
         late.push(Late::Date { date: record.due.date, notice_days, soft });
     }
     if let (Some(gone_by), Some(purge)) = (record.gone_by, due(Stage::Purge))
@@ -248,6 +248,22 @@ mod tests {
         set(&mut d, JobState::Parked { reason: "look".into() });
         let dates = Foresight::of_dates(Day::Calendar, closed);
         assert_eq!(at(&d, closed), estimates(&d, &dates)[&Stage::Hard]);
+    }
+
+    /// A record's own copy of a plan is not linted again: whatever it counts, it is counted.
+    #[test]
+    fn a_plan_that_counts_beyond_the_calendar_says_never() {
+        let mut d = record("2026-12-01", Some("2026-12-18"));
+        let mut plan = test_plan();
+        let offsets = [i32::MIN, 0, i32::MAX - 1, i32::MAX, i32::MAX];
+        for (stage, offset) in plan.stages.iter_mut().zip(offsets) {
+            stage.offset_days = offset;
+        }
+        d.plan = Arc::new(plan);
+        let by = Foresight::of_dates(Day::Calendar, start("2026-12-01"));
+        let purge = estimates(&d, &by)[&Stage::Purge].at;
+        assert_eq!(purge, Timestamp::MAX);
+        assert!(late(&d, &by).iter().any(|late| matches!(late, Late::GoneBy { .. })));
     }
 
     #[test]

@@ -17,6 +17,9 @@ mod reread;
 
 /// Most steps one stage may have: a job's cursor and its undo list stay small.
 pub const STEPS_MAX: usize = 64;
+/// Furthest that a stage may be due before or after the record's date, in days: a hundred years. Beyond what calendars
+/// count, a date is a typing error, and "never" to whoever compares it.
+pub const OFFSET_MAX_DAYS: i32 = 36_500;
 /// Longest name of a step, in characters: it stands in every audit event, reason and event about it.
 pub const NAME_MAX: usize = 100;
 /// Most bytes of one step's parameters as JSON, as much as a resource's attributes: they travel with every order of it.

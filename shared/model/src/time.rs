@@ -3,7 +3,9 @@
 //! Two kinds of time never mix: *protocol time* (leases, deadlines, back-off) is real and counted in
 //! milliseconds; *policy time* (offsets, grace) is counted in the policy's [`Day`], which is a calendar day in
 //! the record's zone, or a fixed shorter span in a rehearsal.
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, SecondsFormat, TimeZone, Utc};
+use chrono::{
+    DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, SecondsFormat, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -97,23 +99,28 @@ const AFTER_MIDNIGHT_MINUTES: i64 = 5;
 /// jump; if it comes twice, the later one: a doubt never makes anything earlier.
 pub fn start_of(date: NaiveDate, zone: Tz) -> Timestamp {
     let midnight = date.and_time(NaiveTime::MIN) + chrono::Duration::minutes(AFTER_MIDNIGHT_MINUTES);
-    Timestamp::from(resolve(midnight, zone))
+    resolve(midnight, zone)
 }
 
-fn resolve(local: chrono::NaiveDateTime, zone: Tz) -> DateTime<Utc> {
+/// The moment at which the clock of `zone` shows this. [`Timestamp::MAX`] where the calendar ends.
+fn resolve(local: NaiveDateTime, zone: Tz) -> Timestamp {
     // No jump of any zone is longer than a day, so the loop ends.
     let mut candidate = local;
     for _ in 0..96 {
         if let Some(at) = zone.from_local_datetime(&candidate).latest() {
-            return at.with_timezone(&Utc);
+            return Timestamp::from(at.with_timezone(&Utc));
         }
-        candidate += chrono::Duration::minutes(15);
+        let Some(later) = candidate.checked_add_signed(chrono::Duration::minutes(15)) else {
+            return Timestamp::MAX;
+        };
+        candidate = later;
     }
-    Utc.from_utc_datetime(&candidate)
+    Timestamp::from(Utc.from_utc_datetime(&candidate))
 }
 
 /// The moment `days` calendar days after (or before, if negative) `at`, at the same local time in `zone`;
-/// right across daylight-saving changes. In a rehearsal, `days` times the length of its day.
+/// right across daylight-saving changes. In a rehearsal, `days` times the length of its day. [`Timestamp::MAX`] where the
+/// calendar ends.
 pub fn add_days(at: Timestamp, days: i32, zone: Tz, day: Day) -> Timestamp {
     match day {
         Day::Rehearsal { length_ms } => {
@@ -121,10 +128,14 @@ pub fn add_days(at: Timestamp, days: i32, zone: Tz, day: Day) -> Timestamp {
             Timestamp(at.0.saturating_add(span.saturating_mul(1000)))
         }
         Day::Calendar => {
-            let local = at.utc().with_timezone(&zone).naive_local();
+            let utc = at.utc().naive_utc();
+            // East of Greenwich the last hours of the calendar have no local time.
+            let local = utc.checked_add_offset(zone.offset_from_utc_datetime(&utc).fix());
             let count = Days::new(u64::from(days.unsigned_abs()));
-            let moved = if days >= 0 { local.checked_add_days(count) } else { local.checked_sub_days(count) };
-            moved.map_or(Timestamp::MAX, |local| Timestamp::from(resolve(local, zone)))
+            let moved = local.and_then(|local| {
+                if days >= 0 { local.checked_add_days(count) } else { local.checked_sub_days(count) }
+            });
+            moved.map_or(Timestamp::MAX, |local| resolve(local, zone))
         }
     }
 }
@@ -156,6 +167,24 @@ mod tests {
     fn midnight_is_local() {
         let date = NaiveDate::from_ymd_opt(2026, 12, 1).unwrap();
         assert_eq!(start_of(date, Berlin), at("2026-12-01T00:05:00+01:00"));
+    }
+
+    /// A record's plan may count as far as it likes, and what has no date is "never".
+    #[test]
+    fn the_calendar_ends_in_every_zone() {
+        let last = Timestamp::from(DateTime::<Utc>::MAX_UTC);
+        for zone in [Berlin, chrono_tz::America::New_York, chrono_tz::Pacific::Kiritimati, chrono_tz::UTC] {
+            for end in [Timestamp::MAX, Timestamp(i64::MIN), last] {
+                for days in [0, 1, i32::MAX] {
+                    assert!(add_days(end, days, zone, Day::Calendar) >= last, "{zone} {days}");
+                }
+                for days in [i32::MIN, -1] {
+                    add_days(end, days, zone, Day::Calendar);
+                }
+            }
+            assert!(start_of(NaiveDate::MAX, zone) > at("9999-12-31T00:00:00Z"));
+            assert!(start_of(NaiveDate::MIN, zone) < at("0001-01-01T00:00:00Z"));
+        }
     }
 
     #[test]

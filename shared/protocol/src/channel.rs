@@ -1,6 +1,7 @@
 //! Which messages travel together, and within what bounds. What shares a queue shares a type here, and the
 //! event's type says which of them it is.
-use serde::de::Error as _;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::value::RawValue;
 use sexton_model::beacon::Beacon;
 
@@ -84,13 +85,29 @@ macro_rules! single {
             }
 
             fn read(_: &str, data: &RawValue) -> serde_json::Result<Self> {
-                let read: Self = serde_json::from_str(data.get())?;
+                let read: Self = read_data(data)?;
                 let check: fn(&Self) -> Result<(), &'static str> = $check;
                 check(&read).map_err(serde_json::Error::custom)?;
                 Ok(read)
             }
         }
     };
+}
+
+fn read_data<T: DeserializeOwned>(data: &RawValue) -> serde_json::Result<T> {
+    serde_json::from_str(data.get()).map_err(|error| naming::<T>(data.get().as_bytes(), error))
+}
+
+/// `error`, met while a `T` was read from `json`, with the path of the field that is wrong. Finding it takes a second look,
+/// so that what is right costs nothing more.
+pub(crate) fn naming<'j, T: Deserialize<'j>>(json: &'j [u8], error: serde_json::Error) -> serde_json::Error {
+    let mut json = serde_json::Deserializer::from_slice(json);
+    match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(again) if again.path().iter().len() > 0 && again.inner().to_string() == error.to_string() => {
+            serde_json::Error::custom(format_args!("{}: {error}", again.path()))
+        }
+        Ok(_) | Err(_) => error,
+    }
 }
 
 fn text(fits: bool, otherwise: &'static str) -> Result<(), &'static str> {
@@ -177,7 +194,7 @@ macro_rules! either {
 
             fn read(event_type: &str, data: &RawValue) -> serde_json::Result<Self> {
                 $(if event_type == $type {
-                    return serde_json::from_str(data.get()).map(Self::$variant);
+                    return read_data(data).map(Self::$variant);
                 })+
                 Err(serde_json::Error::custom("field `type`: not one of this channel"))
             }

@@ -8,13 +8,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, Datelike as _, SecondsFormat};
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sexton_model::Timestamp;
 
-use crate::channel::Message;
+use crate::channel::{Message, naming};
 
 /// Content type of every body.
 pub const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
@@ -191,7 +191,8 @@ impl<T: Message> Pack<T> {
         if body.len() > T::PACK_MAX_BYTES {
             return Err(DecodeError::TooLarge { bytes: body.len(), max: T::PACK_MAX_BYTES });
         }
-        let Bounded(wires) = serde_json::from_slice(body).map_err(DecodeError::Form)?;
+        let Bounded(wires) = serde_json::from_slice(body)
+            .map_err(|error| DecodeError::Form(naming::<Bounded<'_>>(body, error)))?;
         let events = wires
             .into_iter()
             .enumerate()
@@ -216,8 +217,11 @@ fn event_of<T: Message>(wire: WireIn<'_>) -> Result<Event<T>, String> {
     if wire.datacontenttype.is_some_and(|t| t != "application/json") {
         return Err("field `datacontenttype`: expected application/json".to_owned());
     }
+    // Of an hour around the turn of the year 0 or 10,000 UTC's year has a sign, which RFC 3339 does not know.
     let time = DateTime::parse_from_rfc3339(&wire.time)
-        .map_err(|_| format!("field `time`: expected RFC 3339, found {:?}", short(&wire.time)))?;
+        .ok()
+        .filter(|time| (0..=9999).contains(&time.naive_utc().year()))
+        .ok_or_else(|| format!("field `time`: expected RFC 3339, found {:?}", short(&wire.time)))?;
     if wire.traceparent.as_deref().is_some_and(|t| !is_traceparent(t)) {
         return Err("field `traceparent`: expected VERSION-TRACE-PARENT-FLAGS in hexadecimal".to_owned());
     }

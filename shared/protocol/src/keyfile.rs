@@ -81,8 +81,9 @@ fn yes() -> bool {
 
 fn parse<K: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<Vec<K>, KeyFileError> {
     let parsed: File<K> = toml::from_str(text).map_err(|e| {
-        // The error's own rendering quotes the line, and the line may hold a secret.
-        let line = e.span().map(|s| text[..s.start.min(text.len())].lines().count().max(1));
+        // The error's own rendering quotes the line, and the line may hold a secret. Bytes are counted, since it may point
+        // into the middle of a character.
+        let line = e.span().map(|s| text.bytes().take(s.start).filter(|b| *b == b'\n').count() + 1);
         let place = line.map_or(String::new(), |line| format!("line {line}: "));
         KeyFileError::Form { file: file.to_owned(), reason: format!("{place}{}", e.message()) }
     })?;

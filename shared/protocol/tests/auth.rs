@@ -84,6 +84,9 @@ fn a_key_file_is_strict_and_never_quoted() {
         (entry("a", "dns.main", SECRET) + &entry("a", "scheduler", SECRET), "twice"),
         (entry("a", "dns.main", SECRET) + "sing = true\n", "sing"),
         (format!("[[keys]]\nid = \"a\"\nholder = \"dns.main\"\nsecret = [\"{SECRET}\"]\n"), "line"),
+        // At the very beginning of a line, and behind a character of several bytes.
+        (entry("a", "dns.main", SECRET) + "\n= 1\n", "line 6"),
+        (entry("ä", "dns.main", SECRET) + "ä\u{1}ä", "line 5"),
     ] {
         let error = Keyring::parse("keys.toml", &text).unwrap_err().to_string();
         assert!(error.contains(says) && error.contains("keys.toml"), "{error}");

@@ -116,7 +116,7 @@ fn what_shares_a_queue_keeps_its_type() {
 #[test]
 fn each_mistake_names_its_field() {
     type Spoil = fn(&mut Value);
-    let spoilt: [(&str, Spoil); 13] = [
+    let spoilt: [(&str, Spoil); 20] = [
         ("surprise", |b| b[0]["surprise"] = json!(1)),
         ("surprise", |b| b[0]["data"]["surprise"] = json!(1)),
         ("specversion", |b| b[0]["specversion"] = json!("1.1")),
@@ -126,6 +126,13 @@ fn each_mistake_names_its_field() {
         ("traceparent", |b| b[0]["traceparent"] = json!("00-xyz")),
         ("datacontenttype", |b| b[0]["datacontenttype"] = json!("text/xml")),
         ("id", |b| b[0]["id"] = json!("")),
+        ("source", |b| b[0]["source"] = json!(7)),
+        ("time", |b| b[0]["time"] = json!("9999-12-31T23:59:59-00:01")),
+        ("deadline", |b| b[0]["data"]["deadline"] = json!("soon")),
+        ("attempt", |b| b[0]["data"]["attempt"] = json!(65_536)),
+        ("fence.epoch", |b| b[0]["data"]["fence"]["epoch"] = json!(-1)),
+        ("identity", |b| b[0]["data"]["identity"]["uuid"] = json!(null)),
+        ("long", |b| b[0]["data"]["long"] = json!([])),
         ("identity", |b| b[0]["data"]["identity"] = json!({})),
         ("resource", |b| b[0]["data"]["resource"] = json!("web01")),
         ("deletion", |b| b[0]["data"]["deletion"] = json!("d-18")),
@@ -138,6 +145,21 @@ fn each_mistake_names_its_field() {
         spoil(&mut body);
         let reason = reason(&body);
         assert!(reason.contains(field), "{field} is not named: {reason}");
+    }
+}
+
+/// Whoever hands a number on does not change it, however many hands it goes through.
+#[test]
+fn a_number_stays_the_same_number() {
+    let numbers =
+        json!([0.1, 1e23, 5e-324, 1.7976931348623157e308, -0.0, 9_007_199_254_740_993_u64, u64::MAX]);
+    let mut one = event(1);
+    one.data.targets = numbers;
+    for text in ["2.2250738585072011e-308", "123456789012345678901234567890", "0.30000000000000004"] {
+        one.data.attributes = serde_json::from_str(text).unwrap();
+        let pack = Pack::one(one.clone());
+        let again = Pack::<Order>::decode(&pack.encode().unwrap().body).unwrap();
+        assert_eq!(again, pack, "{text}");
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! [`consumer`] is the kit that every subsystem consumer passes: each step repeated, failed before and after
 //! its effect, and given wrongly, late, twice or by an impostor. [`mod@bench`] asks a driver in real time, for what is
-//! special about it.
+//! special about it. [`mod@fuzz`] has whatever reads what comes from outside read what nobody would send who meant well.
 pub mod bench;
 pub mod clock;
 pub mod consumer;
+pub mod fuzz;
 pub mod order;

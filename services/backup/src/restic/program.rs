@@ -138,6 +138,7 @@ impl Running {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let (mut out_chunk, mut err_chunk) = (vec![0; 16 << 10], vec![0; 4 << 10]);
         let (mut out_open, mut err_open) = (true, true);
+        let mut judged = 0;
         let mut tick = tokio::time::interval(Duration::from_secs(TICK_S));
         let mut at = (0, 100);
         while out_open || err_open {
@@ -146,8 +147,8 @@ impl Running {
                     0 => out_open = false,
                     count => {
                         stdout.extend_from_slice(&out_chunk[..count]);
-                        if call.progress.is_some() {
-                            at = forget_status_lines(&mut stdout).unwrap_or(at);
+                        if call.progress.is_some() && out_chunk[..count].contains(&b'\n') {
+                            at = forget_status_lines(&mut stdout, &mut judged).unwrap_or(at);
                         }
                         if stdout.len() > STDOUT_MAX_BYTES {
                             return Err(std::io::Error::other(format!("more than {STDOUT_MAX_BYTES} bytes")));
@@ -203,23 +204,24 @@ impl Drop for Running {
     }
 }
 
-/// Drop the complete status lines of `--json`, and say how far the last of them is, in bytes.
-fn forget_status_lines(stdout: &mut Vec<u8>) -> Option<(u64, u64)> {
-    let end = stdout.iter().rposition(|byte| *byte == b'\n')? + 1;
-    let rest = stdout.split_off(end);
+/// Drop the complete status lines of `--json` behind the first `judged` bytes, which were looked at before, and say how far
+/// the last of them is, in bytes. Each line is judged once, however many there are.
+fn forget_status_lines(stdout: &mut Vec<u8>, judged: &mut usize) -> Option<(u64, u64)> {
+    let new = stdout.split_off((*judged).min(stdout.len()));
+    let end = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let (lines, rest) = new.split_at(end);
     let mut last = None;
-    let mut kept = Vec::new();
-    for line in stdout.split_inclusive(|byte| *byte == b'\n') {
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
         match serde_json::from_slice::<serde_json::Value>(line) {
             Ok(status) if status["message_type"] == "status" => {
                 let total = status["total_bytes"].as_u64().unwrap_or(0);
                 last = Some((status["bytes_done"].as_u64().unwrap_or(0), total));
             }
-            Ok(_) | Err(_) => kept.extend_from_slice(line),
+            Ok(_) | Err(_) => stdout.extend_from_slice(line),
         }
     }
-    kept.extend_from_slice(&rest);
-    *stdout = kept;
+    *judged = stdout.len();
+    stdout.extend_from_slice(rest);
     last
 }
 
@@ -273,7 +275,13 @@ mod tests {
 {"message_type":"summary"}
 {"message_type":"sta"#
             .to_vec();
-        assert_eq!(forget_status_lines(&mut stdout), Some((3, 9)));
+        let mut judged = 0;
+        assert_eq!(forget_status_lines(&mut stdout, &mut judged), Some((3, 9)));
         assert_eq!(stdout, b"{\"message_type\":\"summary\"}\n{\"message_type\":\"sta");
+        assert_eq!(judged, 27, "the summary is not looked at again");
+        stdout.extend_from_slice(b"tus\",\"total_bytes\":9,\"bytes_done\":4}\n\n");
+        assert_eq!(forget_status_lines(&mut stdout, &mut judged), Some((4, 9)));
+        assert_eq!(stdout, b"{\"message_type\":\"summary\"}\n\n");
+        assert_eq!((judged, forget_status_lines(&mut stdout, &mut judged)), (28, None));
     }
 }

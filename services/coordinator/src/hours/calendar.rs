@@ -136,7 +136,7 @@ impl At {
     fn parse(property: &Property<'_>, zone: Tz) -> anyhow::Result<Self> {
         let (name, value) = (property.name.as_str(), short(property.val.as_str()));
         let expected = || anyhow!("{name} = {value}: expected a date, or a date and time");
-        match DatePerhapsTime::try_from(property).map_err(|_| expected())? {
+        match date_or_time(property).ok_or_else(expected)? {
             DatePerhapsTime::Date(day) => Ok(Self::Day(day)),
             DatePerhapsTime::DateTime(CalendarDateTime::Floating(time)) => Ok(Self::Time(time, zone)),
             DatePerhapsTime::DateTime(CalendarDateTime::Utc(at)) => Ok(Self::Time(at.naive_utc(), Tz::UTC)),
@@ -166,6 +166,19 @@ impl At {
             Self::Time(_, zone) => Self::Time(local, zone),
         }
     }
+}
+
+/// What a property says, in years that every zone's clock shows: the parser takes a sign and more digits, too, and at the
+/// ends of its calendar there are no local times.
+fn date_or_time(property: &Property<'_>) -> Option<DatePerhapsTime> {
+    let said = DatePerhapsTime::try_from(property).ok()?;
+    let year = match &said {
+        DatePerhapsTime::Date(day) => day.year(),
+        DatePerhapsTime::DateTime(CalendarDateTime::Floating(time)) => time.year(),
+        DatePerhapsTime::DateTime(CalendarDateTime::Utc(at)) => at.year(),
+        DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { date_time, .. }) => date_time.year(),
+    };
+    (1..=9999).contains(&year).then_some(said)
 }
 
 /// The moment at which a clock shows this; the first one if it does so twice, the next if it never does.
@@ -302,17 +315,16 @@ fn until_by(rule: &str, start: At) -> anyhow::Result<String> {
             return Ok(part.to_owned());
         };
         let expected = || anyhow!("UNTIL = {}: expected a date, or a date and time", short(until));
-        let local =
-            match DatePerhapsTime::try_from(&Property::new_ref("UNTIL", until)).map_err(|_| expected())? {
-                // The whole day, whatever the hour.
-                DatePerhapsTime::Date(day) => day.and_hms_opt(23, 59, 59).ok_or_else(expected)?,
-                DatePerhapsTime::DateTime(CalendarDateTime::Floating(local)) => local,
-                DatePerhapsTime::DateTime(CalendarDateTime::Utc(at)) => match start {
-                    At::Day(_) => at.naive_utc(),
-                    At::Time(_, zone) => at.with_timezone(&zone).naive_local(),
-                },
-                DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { .. }) => return Err(expected()),
-            };
+        let local = match date_or_time(&Property::new_ref("UNTIL", until)).ok_or_else(expected)? {
+            // The whole day, whatever the hour.
+            DatePerhapsTime::Date(day) => day.and_hms_opt(23, 59, 59).ok_or_else(expected)?,
+            DatePerhapsTime::DateTime(CalendarDateTime::Floating(local)) => local,
+            DatePerhapsTime::DateTime(CalendarDateTime::Utc(at)) => match start {
+                At::Day(_) => at.naive_utc(),
+                At::Time(_, zone) => at.with_timezone(&zone).naive_local(),
+            },
+            DatePerhapsTime::DateTime(CalendarDateTime::WithTimezone { .. }) => return Err(expected()),
+        };
         Ok(format!("UNTIL={}", local.format("%Y%m%dT%H%M%SZ")))
     };
     let parts: anyhow::Result<Vec<_>> = rule.split(';').map(part).collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::reread::MARK;
-use super::{NAME_MAX, NAMED_MAX, OwnStep, PARAMS_MAX_BYTES, Performer, Problems, Step};
+use super::{NAME_MAX, NAMED_MAX, OFFSET_MAX_DAYS, OwnStep, PARAMS_MAX_BYTES, Performer, Problems, Step};
 use crate::catalogue::{Action, Nature, REVERSIBLE_DEADLINE_MAX_MS};
 use crate::job::Stage;
 use crate::resource::Criticality;
@@ -17,6 +17,16 @@ pub(super) fn offsets(
     rehearsal: bool,
     found: &mut Problems<'_>,
 ) {
+    for ((days, at), stage) in offsets.iter().zip(Stage::ALL) {
+        if days.unsigned_abs() > OFFSET_MAX_DAYS.unsigned_abs() {
+            found.at(
+                *at,
+                format!(
+                    "offset_days: {stage}: expected -{OFFSET_MAX_DAYS} to {OFFSET_MAX_DAYS}, found {days}"
+                ),
+            );
+        }
+    }
     for (pair, stage) in offsets.windows(2).zip(&Stage::ALL[1..]) {
         let grace = i64::from(pair[1].0) - i64::from(pair[0].0);
         if grace < 0 {

@@ -97,6 +97,8 @@ fn each_rule_names_its_line_and_reason() {
         ("{ do = \"hypervisor.undefine\" },\n", "", 13, "no step removes what uses it"),
         ("offset_days = 3", "offset_days = 2", 11, "need at least 3"),
         ("offset_days = 8", "offset_days = 1", 18, "before the stage it follows"),
+        ("offset_days = 38", "offset_days = 36501", 21, "expected -36500 to 36500, found 36501"),
+        ("offset_days = -5", "offset_days = -2147483648", 5, "expected -36500 to 36500"),
         ("hypervisor.stop", "hyperviser.stop", 9, "unknown subsystem \"hyperviser\""),
         ("hypervisor.stop", "hypervisor.halt", 9, "unknown action"),
         ("offset_days = -5\n", "", 4, "missing field `offset_days`"),

@@ -115,6 +115,21 @@ fn what_is_not_understood_refuses_the_file_and_names_the_event() {
         ("DTSTART;VALUE=DATE:20261225\nDTEND;VALUE=DATE:20261226\nDURATION:P1D", "and not both"),
         ("DTSTART;VALUE=DATE:20261225\nDURATION:a day", "DURATION = a day: expected one such as P1D"),
         ("DTSTART;TZID=Berlin:20261225T000000", "TZID = Berlin: expected an IANA time zone"),
+        // Beyond the calendars of most zones.
+        ("DTSTART:+262142 12 31T235959", "DTSTART = +262142 12 31T235959: expected a date"),
+        ("DTSTART;TZID=Pacific/Kiritimati:-262143 01 01T000000", "expected a date, or a date and time"),
+        (
+            "DTSTART:20261225T000000\nDTEND:+262142 12 31T235959Z",
+            "DTEND = +262142 12 31T235959Z: expected a date",
+        ),
+        (
+            "DTSTART;VALUE=DATE:20261225\nEXDATE;VALUE=DATE:+262142 12 31\nRRULE:FREQ=YEARLY",
+            "EXDATE = +262142 12 31: ",
+        ),
+        (
+            "DTSTART;TZID=Pacific/Kiritimati:20261225T000000\nRRULE:FREQ=YEARLY;UNTIL=+262142 12 31T235959Z",
+            "UNTIL = ",
+        ),
         ("DTSTART;VALUE=DATE:20261225\nRRULE:FREQ=NEVER", "RRULE = FREQ=NEVER: "),
         ("DTSTART;VALUE=DATE:20261225\nRRULE:FREQ=YEARLY;UNTIL=soon", "UNTIL = soon: expected a date"),
         ("DTSTART;VALUE=DATE:20261225\nRRULE:FREQ=YEARLY\nRRULE:FREQ=WEEKLY", "expected one RRULE at most"),
