@@ -113,12 +113,15 @@ fn a_good_trail_breaks_nothing() {
 
 #[test]
 fn each_rule_finds_what_it_is_about() {
-    let at = |index: usize, after_ms: i64| {
-        changed(|trail| trail[index]["at"] = json!((DUE + after_ms) * 1000))
-    };
+    let at =
+        |index: usize, after_ms: i64| changed(|trail| trail[index]["at"] = json!((DUE + after_ms) * 1000));
     assert_eq!(at(1, -1_001), Some("I1"), "announce before its date");
     assert_eq!(at(3, 50), Some("I1"), "soft within the grace since announce");
-    assert_eq!(changed(|trail| trail[4]["state"] = json!("waiting")), Some("I1"), "hard before soft has ended");
+    assert_eq!(
+        changed(|trail| trail[4]["state"] = json!("waiting")),
+        Some("I1"),
+        "hard before soft has ended"
+    );
     let cancel = event(300, "cancelled", "", json!({ "by": "eva" }));
     assert_eq!(changed(|trail| trail.insert(5, cancel.clone())), Some("I4"));
     assert_eq!(changed(|trail| trail.push(cancel.clone())), Some("I5"));
@@ -139,11 +142,8 @@ fn each_rule_finds_what_it_is_about() {
 #[test]
 fn a_missing_event_is_noticed() {
     let view = DeletionView { deletion: deletion(), targets: BTreeMap::new(), audit: Vec::new() };
-    let first = |seq| AuditRow {
-        seq,
-        event: serde_json::from_value(good().swap_remove(0)).unwrap(),
-        hash: GENESIS,
-    };
+    let first =
+        |seq| AuditRow { seq, event: serde_json::from_value(good().swap_remove(0)).unwrap(), hash: GENESIS };
     assert_eq!(Trail::default().see(&view, &first(1), DAY), Ok(()));
     let gap = Trail::default().see(&view, &first(2), DAY).unwrap_err();
     assert_eq!(gap.invariant, "I12", "{gap}");

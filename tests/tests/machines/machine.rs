@@ -117,11 +117,8 @@ impl Machine {
 
     fn inventory_line(&self, folder: &Path) -> Value {
         let nothing = json!({ "none": true });
-        let backup = if self.has_backups() {
-            json!({ "paths": [folder.join(&self.name)] })
-        } else {
-            nothing.clone()
-        };
+        let backup =
+            if self.has_backups() { json!({ "paths": [folder.join(&self.name)] }) } else { nothing.clone() };
         let (dns, ipam) = match self.address() {
             Some(address) => (
                 json!({ "names": self.host_names(), "addresses": [address] }),
