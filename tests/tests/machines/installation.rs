@@ -29,8 +29,8 @@ pub struct Installation {
     /// Where the coordinators are.
     urls: Vec<String>,
     clients: Vec<Client>,
-    /// Whom to ask first.
-    turn: AtomicUsize,
+    /// Whom to ask first: the coordinator that answered last.
+    first: AtomicUsize,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -78,7 +78,7 @@ impl Installation {
             day_ms,
             urls: Vec::new(),
             clients: Vec::new(),
-            turn: AtomicUsize::new(0),
+            first: AtomicUsize::new(0),
             runtime,
         };
         this.dev(&["up"]);
@@ -183,17 +183,19 @@ impl Installation {
     where
         F: Future<Output = Result<T, ClientError>>,
     {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        for nth in 0..self.clients.len() {
-            let client = self.clients[(first + nth) % self.clients.len()].clone();
+        let first = self.first.load(Ordering::Relaxed);
+        for nth in (first..first + self.clients.len()).map(|nth| nth % self.clients.len()) {
+            let client = self.clients[nth].clone();
             let asked = async { tokio::time::timeout(ANSWER, call(client)).await };
-            match self.runtime.block_on(asked) {
-                Ok(Ok(answer)) => return Answer::Done(answer),
+            let answer = match self.runtime.block_on(asked) {
+                Ok(Ok(answer)) => Answer::Done(answer),
                 Ok(Err(ClientError::Problem(problem))) if is_decided(&problem) => {
-                    return Answer::Refused(problem.detail);
+                    Answer::Refused(problem.detail)
                 }
-                Ok(Err(_)) | Err(_) => {}
-            }
+                Ok(Err(_)) | Err(_) => continue,
+            };
+            self.first.store(nth, Ordering::Relaxed);
+            return answer;
         }
         Answer::Unknown
     }
@@ -206,7 +208,8 @@ impl Installation {
             async move { client.deletions(&all).await }
         });
         let page = page.done()?;
-        Some(page.items.into_iter().map(|line| (line.resource.to_string(), line)).collect())
+        // The newest come first, and the newest of a resource counts.
+        Some(page.items.into_iter().rev().map(|line| (line.resource.to_string(), line)).collect())
     }
 
     /// Everything about a record; nothing while no coordinator answers.
