@@ -1,51 +1,31 @@
 //! The invariants, checked after everything that happens: against what is really there, and by rules written down once
 //! more rather than asked of the code they are about.
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use sexton_ledger::DeletionView;
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::job::{JobKind, StateName};
 use sexton_model::step::Presence;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
 use super::platform::{Act, Does, State, Things, Truth, deed_of};
+use crate::trail::{Trail, early, in_words, locks};
+
+pub use crate::trail::Violation;
 
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
+const DAY: Day = Day::Rehearsal { length_ms: DAY_MS };
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
 const SKEW_MS: u64 = 3_000;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 
-/// An invariant that does not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Which one.
-    pub invariant: &'static str,
-    /// How it shows.
-    pub what: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.invariant, self.what)
-    }
-}
-
 fn violated(invariant: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { invariant, what })
-}
-
-/// What was seen of one trail.
-#[derive(Debug, Default)]
-struct Trail {
-    seen: i64,
-    cancelled: bool,
-    holds: u32,
-    hard_claimed: bool,
 }
 
 /// Everything that is remembered for checking.
@@ -87,8 +67,7 @@ impl Checker {
     pub fn adopt(&mut self, view: &DeletionView) {
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
-            trail.note(&row.event);
-            trail.seen = row.seq;
+            trail.note(row);
         }
     }
 
@@ -106,20 +85,13 @@ impl Checker {
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
             self.events += 1;
-            if row.seq != trail.seen + 1 {
-                violated("I12", format!("{}, after #{}", told(), trail.seen))?;
-            }
-            trail.seen = row.seq;
+            trail.see(view, row, DAY)?;
             if event.ordered.is_some() {
-                ordered(view, event, trail, (self.paused, self.reviewed), &told)?;
+                ordered(event, (self.paused, self.reviewed), &told)?;
             }
             settled(view, event, truth, &told)?;
-            if event.what == What::Cancelled && trail.hard_claimed {
-                violated("I5", format!("{}, after hard was claimed", told()))?;
-            }
-            trail.note(event);
         }
-        let locked = d.jobs.iter().filter(|job| job.state.name().locks()).count();
+        let locked = locks(view);
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
         }
@@ -168,7 +140,9 @@ impl Checker {
         }
         match order.kind {
             JobKind::Stage(stage) => {
-                early(view, stage, act.at, &told)?;
+                if let Some(why) = early(view, stage, act.at, DAY) {
+                    violated("I1", format!("{}: {why}", told()))?;
+                }
                 if destructive && stage.reversible() {
                     violated("I4", format!("{}: in {stage}", told()))?;
                 }
@@ -234,70 +208,19 @@ fn removed_by_a_plan(thing: &str) -> bool {
     super::platform::DEEDS.iter().any(|deed| deed.does == Does::Removes && deed.things.contains(&thing))
 }
 
-impl Trail {
-    fn note(&mut self, event: &AuditEvent) {
-        match event.what {
-            What::Cancelled => self.cancelled = true,
-            What::HoldPlaced => self.holds += 1,
-            What::HoldReleased => self.holds = self.holds.saturating_sub(1),
-            _ => {}
-        }
-        self.hard_claimed |= event.job == Some(JobKind::Stage(Stage::Hard)) && event.what == What::Claimed;
-    }
-}
-
 /// An order was given.
 fn ordered(
-    view: &DeletionView,
     event: &AuditEvent,
-    trail: &Trail,
     (paused, reviewed): (bool, bool),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     if reviewed {
         violated("I15", format!("{}: under review", told()))?;
     }
-    let Some(JobKind::Stage(stage)) = event.job else { return Ok(()) };
-    if event.state == Some(StateName::Cancelled) {
-        // The last order of a cancelled stage is over, and the first one of the restore is given.
-        return Ok(());
-    }
-    if trail.cancelled {
-        violated("I4", format!("{}: after the cancel", told()))?;
-    }
-    if paused {
+    // The last order of a cancelled stage is over, and the first one of the restore is given.
+    let of_stage = matches!(event.job, Some(JobKind::Stage(_))) && event.state != Some(StateName::Cancelled);
+    if of_stage && paused {
         violated("pause", format!("{}: everything is paused", told()))?;
-    }
-    if trail.holds > 0 {
-        violated("hold", format!("{}: it is held", told()))?;
-    }
-    early(view, stage, event.at, told)
-}
-
-/// That it is not before its date, nor before the grace since the stage before it.
-fn early(
-    view: &DeletionView,
-    stage: Stage,
-    at: Timestamp,
-    told: &impl Fn() -> String,
-) -> Result<(), Violation> {
-    let d = &view.deletion;
-    let offset = |stage: Stage| i64::from(d.plan.stage(stage).offset_days);
-    let days = |days: i64| days * i64::try_from(DAY_MS).unwrap_or(i64::MAX) * 1000;
-    let due = d.record.due.moment.map_or(i64::MAX, |moment| moment.0 + days(offset(stage)));
-    if at.0 < due {
-        violated("I1", format!("{}: {stage} is due at {}", told(), Timestamp(due)))?;
-    }
-    let Some(before) = Stage::ALL.into_iter().filter(|other| *other < stage).max() else { return Ok(()) };
-    let done = |row: &&sexton_ledger::AuditRow| {
-        row.event.job == Some(JobKind::Stage(before)) && row.event.state == Some(StateName::Done)
-    };
-    let Some(ended) = view.audit.iter().find(done).map(|row| row.event.at) else {
-        return violated("I1", format!("{}: {before} has not ended", told()));
-    };
-    let grace = ended.0 + days(offset(stage) - offset(before));
-    if at.0 < grace {
-        violated("I1", format!("{}: the grace ends at {}", told(), Timestamp(grace)))?;
     }
     Ok(())
 }
@@ -321,14 +244,4 @@ fn settled(
         }
     }
     Ok(())
-}
-
-fn in_words(event: &AuditEvent) -> String {
-    let job = event.job.map(|job| format!(" {job}")).unwrap_or_default();
-    let step = event.step.as_deref().map(|step| format!(" {step}")).unwrap_or_default();
-    let mode = event.mode.map(|mode| format!(" ({})", mode.word())).unwrap_or_default();
-    let state = event.state.map(|state| format!(" -> {state:?}")).unwrap_or_default();
-    let fence = event.ordered.map(|fence| format!(", ordered {fence}")).unwrap_or_default();
-    let detail: String = event.detail.chars().take(120).collect();
-    format!("{:?}{job}{step}{mode}{state}{fence} by {} {detail}", event.what, event.by)
 }

@@ -1,17 +1,19 @@
-//! Deletions that are cancelled, at all sorts of moments until the end of cancel.
+//! Deletions that are cancelled, at all sorts of moments until the end of cancel. The ceiling of their scope is soft: so the
+//! end does not come before the cancel, however long it takes until a coordinator and a broker are there again.
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use sexton_api::{DeletionInfo, DeletionLine, TrailLine};
+use sexton_api::{CeilingRequest, CeilingTo, DeletionInfo, DeletionLine, TrailLine};
 use sexton_model::audit::What;
+use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage, StateName};
 
-use crate::installation::{self, DAY_MS, Installation};
-use crate::machine::Machine;
+use crate::installation::{self, Answer, DAY_MS, Installation};
+use crate::machine::{KEPT_SCOPE, Machine};
 use crate::waiting::wait_for;
 
 /// Longest wait for all cancels to be taken, on a machine that is busy with other things, too.
@@ -19,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(700);
 
 /// What a cancel waits for before its delay begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
+pub enum Moment {
     /// The record exists.
     Made,
     /// The stage has begun, and so many of its steps are done.
@@ -29,12 +31,23 @@ enum Moment {
 }
 
 impl Moment {
-    /// Longest delay: whatever the stages take, the hard stage does not begin earlier than three days after soft
-    /// is done. Two of them are left for a coordinator that is just being killed, on a busy machine.
-    fn longest_ms(self) -> u64 {
+    /// Longest delay in days. Behind soft it is longer than the grace: some are cancelled while hard is held.
+    fn longest_days(self) -> u64 {
         match self {
-            Self::Done(Stage::Announce) => 3 * DAY_MS,
-            Self::Made | Self::Begun(..) | Self::Done(_) => DAY_MS,
+            Self::Done(Stage::Announce) => 3,
+            Self::Done(_) => 5,
+            Self::Made | Self::Begun(..) => 1,
+        }
+    }
+
+    /// Any of them.
+    pub fn any(random: &mut StdRng) -> Self {
+        match random.random_range(0..20) {
+            0..3 => Self::Made,
+            3..8 => Self::Begun(Stage::Announce, random.random_range(0..9)),
+            8..11 => Self::Done(Stage::Announce),
+            11..18 => Self::Begun(Stage::Soft, random.random_range(0..10)),
+            _ => Self::Done(Stage::Soft),
         }
     }
 
@@ -55,11 +68,59 @@ impl Moment {
 }
 
 /// One machine's cancel.
-struct Cancel<'a> {
+#[derive(Debug, Clone)]
+pub struct Cancel<'a> {
     machine: &'a Machine,
     moment: Moment,
     delay: Duration,
     reached: Option<Instant>,
+}
+
+impl<'a> Cancel<'a> {
+    /// A while after that moment, where days are so long.
+    pub fn after(moment: Moment, machine: &'a Machine, day_ms: u64, random: &mut StdRng) -> Self {
+        let delay = Duration::from_millis(random.random_range(0..moment.longest_days() * day_ms));
+        Self { machine, moment, delay, reached: None }
+    }
+
+    /// Whether it is time, as the record stands now.
+    pub fn is_due(&mut self, installation: &Installation, line: &DeletionLine) -> bool {
+        let record = || installation.record(&self.machine.resource());
+        if self.reached.is_none() && self.moment.reached(line, record) {
+            self.reached = Some(Instant::now());
+        }
+        self.reached.is_some_and(|reached| reached.elapsed() >= self.delay)
+    }
+
+    /// Whether it was taken; not, if nobody was there to take it.
+    pub fn taken(&self, installation: &Installation, line: &DeletionLine) -> bool {
+        let id = line.id;
+        let asked =
+            installation.ask(|client| async move { client.cancel(id, "kept after all").await.map(drop) });
+        let why = match asked {
+            Answer::Done(()) => return true,
+            Answer::Unknown => return false,
+            Answer::Refused(why) => why,
+        };
+        // It may have been taken by a coordinator that died before it could say so.
+        match installation.record(&self.machine.resource()).map(|record| record.status) {
+            Some(RecordStatus::Restoring | RecordStatus::Cancelled) => true,
+            Some(status) => panic!("{self:?}, {status:?}: {why}"),
+            None => false,
+        }
+    }
+}
+
+/// Deletions of machines that are to be cancelled go no further than soft.
+pub fn end_at_soft(installation: &Installation) {
+    let scope = Some(KEPT_SCOPE.parse().unwrap());
+    let (to, reason) = (CeilingTo(Some(Ceiling::Soft)), "to be cancelled".to_owned());
+    let body = CeilingRequest { scope, everywhere: false, to, reason };
+    let set = installation.ask(|client| {
+        let body = body.clone();
+        async move { client.set_ceiling(&body).await.map(drop) }
+    });
+    assert!(matches!(set, Answer::Done(())), "{set:?}");
 }
 
 /// Which machine is cancelled when: every sort of moment is met, by whom is drawn.
@@ -72,13 +133,8 @@ fn draw(seed: u64, machines: &[Machine]) -> Vec<Cancel<'_>> {
     moments.extend([Moment::Done(Stage::Soft); 2]);
     moments.shuffle(&mut random);
     assert_eq!(moments.len(), machines.len());
-    let drawn = machines.iter().zip(moments).map(|(machine, moment)| Cancel {
-        machine,
-        moment,
-        delay: Duration::from_millis(random.random_range(0..moment.longest_ms())),
-        reached: None,
-    });
-    drawn.collect()
+    let drawn = machines.iter().zip(moments);
+    drawn.map(|(machine, moment)| Cancel::after(moment, machine, DAY_MS, &mut random)).collect()
 }
 
 /// Cancel all of `machines`.
@@ -88,17 +144,11 @@ pub fn cancel_all(seed: u64, installation: &Installation, machines: &[Machine]) 
         let lines = installation.lines();
         if let Some(lines) = &lines {
             installation::none_is_parked(lines);
-            for cancel in waiting.iter_mut().filter(|c| c.reached.is_none()) {
-                let resource = cancel.machine.resource();
-                if cancel.moment.reached(&lines[&resource], || installation.record(&resource)) {
-                    cancel.reached = Some(Instant::now());
-                }
-            }
+            waiting.retain_mut(|cancel| {
+                let line = &lines[&cancel.machine.resource()];
+                !(cancel.is_due(installation, line) && cancel.taken(installation, line))
+            });
         }
-        waiting.retain(|c| {
-            let due = c.reached.is_some_and(|reached| reached.elapsed() >= c.delay);
-            !(due && taken(installation, c))
-        });
         if waiting.is_empty() { Ok(()) } else { Err(describe(&waiting, &lines.unwrap_or_default())) }
     });
 }
@@ -108,27 +158,6 @@ fn describe(waiting: &[Cancel], lines: &BTreeMap<String, DeletionLine>) -> Strin
     waiting.iter().map(describe).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether the cancel was taken; not, if nobody was there to take it.
-fn taken(installation: &Installation, cancel: &Cancel) -> bool {
-    let resource = cancel.machine.resource();
-    let output = installation.try_sexton(&["cancel", &resource, "--reason", "kept after all"]);
-    if output.status.success() {
-        return true;
-    }
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    // Nobody was there, or is there any more; somebody may be again by now.
-    let unanswered =
-        ["did not answer properly", "nobody answers"].iter().any(|said| complaint.contains(said));
-    // It may have been taken by a coordinator that died before it could say so.
-    match installation.record(&resource).map(|record| record.status) {
-        Some(RecordStatus::Restoring | RecordStatus::Cancelled) => true,
-        Some(status) if !unanswered => {
-            panic!("{resource}, {:?} + {:?}, {status:?}: {complaint}", cancel.moment, cancel.delay)
-        }
-        Some(_) | None => false,
-    }
-}
-
 /// Where a cancel met the deletion.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Met {
@@ -136,6 +165,13 @@ pub struct Met {
     pub state: StateName,
     /// The step at which it was, unless it was between two stages.
     pub step: String,
+}
+
+impl Met {
+    /// Whether nothing had been switched off yet.
+    pub fn before_soft(&self) -> bool {
+        self.stage == Stage::Announce || self.state == StateName::Scheduled && self.stage == Stage::Soft
+    }
 }
 
 /// What the audit trail says of it: the last that happened before.

@@ -2,16 +2,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
-use sexton_api::{Client, DeletionInfo, DeletionLine, ListQuery};
+use sexton_api::{Client, ClientError, DeletionInfo, DeletionLine, IDEMPOTENCY_KEY, ListQuery, Problem};
+use sexton_model::Actor;
 use sexton_model::job::StateName;
 
 use crate::kept;
 
-/// Length of a day in milliseconds. Between soft and hard are three of them: that long is a cancel certain to be
-/// taken once soft is done.
+/// Length of a day in milliseconds, unless a test has another one.
 pub const DAY_MS: u64 = 2_500;
+/// Longest wait for an answer. Whoever is stopped accepts connections all the same.
+const ANSWER: Duration = Duration::from_secs(15);
 /// Lines of each log that are shown when the test fails.
 const LOG_LINES: usize = 15;
 
@@ -20,31 +24,85 @@ pub struct Installation {
     top: PathBuf,
     folder: PathBuf,
     /// Further variables of all processes.
-    variables: Vec<(&'static str, &'static str)>,
-    url: String,
-    client: Client,
+    variables: Vec<(String, String)>,
+    day_ms: u64,
+    /// Where the coordinators are.
+    urls: Vec<String>,
+    clients: Vec<Client>,
+    /// Whom to ask first: the coordinator that answered last.
+    first: AtomicUsize,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone)]
+pub enum Answer<T> {
+    /// It was answered.
+    Done(T),
+    /// It was refused, for a reason.
+    Refused(String),
+    /// Nobody answered, or whether it was done is not known to whoever did.
+    Unknown,
+}
+
+impl<T> Answer<T> {
+    pub fn done(self) -> Option<T> {
+        match self {
+            Self::Done(answer) => Some(answer),
+            Self::Refused(_) | Self::Unknown => None,
+        }
+    }
 }
 
 impl Installation {
     /// Everything runs, with these sections in its configuration and these variables in its environment.
-    pub fn start(folder: &Path, sections: &str, variables: &[(&'static str, &'static str)]) -> Self {
+    pub fn start(folder: &Path, sections: &str, variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self::start_with_days_of(DAY_MS, folder, sections, variables.iter().map(owned).collect())
+    }
+
+    /// The same, with days of such a length in milliseconds.
+    pub fn start_with_days_of(
+        day_ms: u64,
+        folder: &Path,
+        sections: &str,
+        variables: Vec<(String, String)>,
+    ) -> Self {
         let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let nowhere =
-            Client::new("http://127.0.0.1:1", None, "test".parse::<sexton_model::Actor>().unwrap()).unwrap();
         std::fs::write(folder.join("consumers.toml"), sections).unwrap();
-        let (folder, variables) = (folder.join("dev"), variables.to_vec());
-        let mut this = Self { top, folder, variables, url: String::new(), client: nowhere, runtime };
+        let mut this = Self {
+            top,
+            folder: folder.join("dev"),
+            variables,
+            day_ms,
+            urls: Vec::new(),
+            clients: Vec::new(),
+            first: AtomicUsize::new(0),
+            runtime,
+        };
         this.dev(&["up"]);
-        let config = std::fs::read_to_string(this.folder.join("sexton.toml")).unwrap();
-        let listen = config.lines().find_map(|l| l.strip_prefix("listen = ")).unwrap();
-        this.url = format!("http://{}", listen.trim_matches('"'));
-        this.client = Client::new(&this.url, None, "test".parse::<sexton_model::Actor>().unwrap()).unwrap();
+        for config in ["sexton.toml", "coordinator+2.toml"] {
+            // Mostly there is but one coordinator.
+            let Ok(config) = std::fs::read_to_string(this.folder.join(config)) else { continue };
+            let listen = config.lines().find_map(|l| l.strip_prefix("listen = ")).unwrap();
+            let url = format!("http://{}", listen.trim_matches('"'));
+            this.clients.push(Client::new(&url, None, "test".parse::<Actor>().unwrap()).unwrap());
+            this.urls.push(url);
+        }
         this
     }
 
+    /// Where everything of it lies.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn dev(&self, arguments: &[&str]) {
+        self.dev_with(arguments, &[]);
+    }
+
+    fn dev_with(&self, arguments: &[&str], variables: &[(&str, &str)]) {
         let mut command = Command::new(self.top.join("scripts/dev"));
         // What cargo says of this test is not for the cargo that looks whether the programs are built: it would
         // build libraries again whose scripts ask for these variables.
@@ -57,8 +115,9 @@ impl Installation {
             .env("SEXTON_DEV_DIR", &self.folder)
             .env("CONSUMERS", self.folder.with_file_name("consumers.toml"))
             .env("PROFILE", "debug")
-            .env("DAY_MS", DAY_MS.to_string())
-            .envs(self.variables.iter().copied())
+            .env("DAY_MS", self.day_ms.to_string())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         let complaint = String::from_utf8_lossy(&output.stderr);
@@ -67,11 +126,21 @@ impl Installation {
 
     /// SIGKILL, and a new process.
     pub fn crash(&self, service: &str) {
-        self.dev(&["kill", service]);
-        self.dev(&["restart", service]);
+        self.kill(service);
+        self.start_again(service, "");
     }
 
-    /// SIGKILL to a server, `rabbitmq` or `postgres`.
+    /// SIGKILL.
+    pub fn kill(&self, service: &str) {
+        self.dev(&["kill", service]);
+    }
+
+    /// A new process, whose command begins with these words.
+    pub fn start_again(&self, service: &str, prefix: &str) {
+        self.dev_with(&["restart", service], &[("PREFIX", prefix)]);
+    }
+
+    /// SIGKILL to a server: `postgres`, `rabbitmq`, or the node `rabbitmq2` of a cluster.
     pub fn kill_server(&self, server: &str) {
         self.server(server, "kill");
     }
@@ -82,7 +151,7 @@ impl Installation {
     }
 
     fn server(&self, server: &str, command: &str) {
-        let script = self.top.join("scripts/components").join(server);
+        let script = self.top.join("scripts/components").join(server.trim_end_matches(char::is_numeric));
         let output = Command::new(script).arg(command).arg(self.folder.join(server)).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -97,7 +166,7 @@ impl Installation {
     pub fn try_sexton(&self, arguments: &[&str]) -> Output {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(self.top.join("target"), PathBuf::from);
         Command::new(target.join("debug/sexton"))
-            .args(["--url", &self.url, "--actor", "test", "-o", "json"])
+            .args(["--url", &self.urls[0], "--actor", "test", "-o", "json"])
             .args(arguments)
             .output()
             .unwrap()
@@ -109,16 +178,44 @@ impl Installation {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Ask one coordinator after the other, until one knows.
+    pub fn ask<T, F>(&self, mut call: impl FnMut(Client) -> F) -> Answer<T>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        let first = self.first.load(Ordering::Relaxed);
+        for nth in (first..first + self.clients.len()).map(|nth| nth % self.clients.len()) {
+            let client = self.clients[nth].clone();
+            let asked = async { tokio::time::timeout(ANSWER, call(client)).await };
+            let answer = match self.runtime.block_on(asked) {
+                Ok(Ok(answer)) => Answer::Done(answer),
+                Ok(Err(ClientError::Problem(problem))) if is_decided(&problem) => {
+                    Answer::Refused(problem.detail)
+                }
+                Ok(Err(_)) | Err(_) => continue,
+            };
+            self.first.store(nth, Ordering::Relaxed);
+            return answer;
+        }
+        Answer::Unknown
+    }
+
     /// Where each record stands, by resource; nothing while no coordinator answers.
     pub fn lines(&self) -> Option<BTreeMap<String, DeletionLine>> {
         let all = ListQuery { limit: Some(1000), ..ListQuery::default() };
-        let page = self.runtime.block_on(self.client.deletions(&all)).ok()?;
-        Some(page.items.into_iter().map(|line| (line.resource.to_string(), line)).collect())
+        let page = self.ask(|client| {
+            let all = all.clone();
+            async move { client.deletions(&all).await }
+        });
+        let page = page.done()?;
+        // The newest come first, and the newest of a resource counts.
+        Some(page.items.into_iter().rev().map(|line| (line.resource.to_string(), line)).collect())
     }
 
     /// Everything about a record; nothing while no coordinator answers.
     pub fn record(&self, resource: &str) -> Option<DeletionInfo> {
-        self.runtime.block_on(self.client.deletion(resource)).ok()
+        let record = self.ask(|client| async move { client.deletion(resource).await });
+        record.done()
     }
 
     fn show_logs(&self) {
@@ -129,6 +226,12 @@ impl Installation {
             last.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
     }
+}
+
+/// Whether the coordinator has refused it. Otherwise it is not known: the job table did not answer, or somebody is still
+/// at work on what was sent first.
+fn is_decided(problem: &Problem) -> bool {
+    (400..500).contains(&problem.status) && problem.field.as_deref() != Some(IDEMPOTENCY_KEY)
 }
 
 /// A job that waits for a person would wait for ever.
@@ -143,7 +246,7 @@ impl Drop for Installation {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.show_logs();
-            let kept = kept::keep(&self.runtime, &self.folder);
+            let kept = kept::keep(&self.runtime, &self.folder, self.day_ms);
             eprintln!("records, logs and configuration of the failed run are in {}", kept.display());
             let mut down = Command::new(self.top.join("scripts/dev"));
             eprintln!("stopped: {:?}", down.arg("down").env("SEXTON_DEV_DIR", &self.folder).status());

@@ -13,15 +13,13 @@ use sexton_ledger::{DeletionFilter, DeletionRow, DeletionView, Ledger, Limits, O
 use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 
-use crate::installation::DAY_MS;
-
 /// A database that does not answer must not keep the test from ending.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A page of records: as many as the ledger gives at once.
 const PAGE: u32 = 1000;
 
 /// Copies what is below `dev`, the folder of `scripts/dev`, to a folder of the test that runs now; which one.
-pub fn keep(runtime: &tokio::runtime::Runtime, dev: &Path) -> PathBuf {
+pub fn keep(runtime: &tokio::runtime::Runtime, dev: &Path, day_ms: u64) -> PathBuf {
     let test = std::thread::current().name().unwrap_or("a_test").replace("::", "-");
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("machines").join(test);
     let _ = std::fs::remove_dir_all(&kept);
@@ -33,7 +31,7 @@ pub fn keep(runtime: &tokio::runtime::Runtime, dev: &Path) -> PathBuf {
         let _ = Command::new("cp").arg("-r").arg(dev.join(part)).arg(to).output();
     }
     let read = async {
-        tokio::time::timeout(PATIENCE, records(dev, &kept.join("records")))
+        tokio::time::timeout(PATIENCE, records(dev, day_ms, &kept.join("records")))
             .await
             .map_err(|e| e.to_string())?
     };
@@ -44,14 +42,8 @@ pub fn keep(runtime: &tokio::runtime::Runtime, dev: &Path) -> PathBuf {
 }
 
 /// A file for each record, and one that lists them all.
-async fn records(dev: &Path, to: &Path) -> Result<(), String> {
-    let url = std::fs::read_to_string(dev.join("postgres.url")).map_err(|e| format!("postgres.url: {e}"))?;
-    let options = Options {
-        day: Day::Rehearsal { length_ms: DAY_MS },
-        limits: Limits::default(),
-        policy: Policy::default(),
-    };
-    let ledger = PgLedger::open(url.trim(), options).await.map_err(|e| format!("{e:?}"))?;
+async fn records(dev: &Path, day_ms: u64, to: &Path) -> Result<(), String> {
+    let ledger = job_table(dev, day_ms).await?;
     let all = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
     let rows = ledger.deletions(&all).await.map_err(|e| format!("{e:?}"))?.items;
     let list: String = rows.iter().map(line).collect();
@@ -66,6 +58,17 @@ async fn records(dev: &Path, to: &Path) -> Result<(), String> {
         std::fs::write(to.join(file), text).map_err(|e| e.to_string())?;
     }
     Ok(())
+}
+
+/// The job table itself, as its owner, whatever stands between services and database.
+pub async fn job_table(dev: &Path, day_ms: u64) -> Result<PgLedger, String> {
+    let url = std::fs::read_to_string(dev.join("owner.url")).map_err(|e| format!("owner.url: {e}"))?;
+    let options = Options {
+        day: Day::Rehearsal { length_ms: day_ms },
+        limits: Limits::default(),
+        policy: Policy::default(),
+    };
+    PgLedger::open(url.trim(), options).await.map_err(|e| format!("{e:?}"))
 }
 
 fn line(row: &DeletionRow) -> String {

@@ -5,12 +5,20 @@ use std::path::Path;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Machines in the inventory.
-pub const MACHINES: usize = 200;
-/// Of those, machines that are retired, and machines whose deletion is cancelled.
-pub const EACH: usize = 20;
-/// Further machines that run, and that have backups.
-const NEIGHBOURS: usize = 4;
+/// How many machines there are, and what becomes of them: first the retired, then the cancelled, then the others.
+#[derive(Debug, Clone, Copy)]
+pub struct Herd {
+    pub machines: usize,
+    pub retired: usize,
+    pub cancelled: usize,
+    /// Which ones run, and have backups, by their numbers from 1.
+    pub runs: fn(usize) -> bool,
+}
+
+/// Machines beyond this number have neither address nor name: the subnet is full.
+const ADDRESSED: usize = 250;
+/// The scope of machines whose deletion is cancelled.
+pub const KEPT_SCOPE: &str = "tenants/e2e-kept";
 /// The domain that all names are in.
 pub const DOMAIN: &str = "e2e.lab.test";
 /// The subnet in Kea.
@@ -33,6 +41,16 @@ pub enum Guest {
     Off,
 }
 
+impl Herd {
+    pub fn fate(&self, number: usize) -> Fate {
+        match number {
+            n if n <= self.retired => Fate::Retired,
+            n if n <= self.retired + self.cancelled => Fate::Cancelled,
+            _ => Fate::LeftAlone,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Machine {
     pub number: usize,
@@ -43,32 +61,28 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// All of them: first the retired, then the cancelled, then the others.
-    pub fn all() -> Vec<Self> {
-        (1..=MACHINES).map(Self::number).collect()
-    }
-
-    fn number(number: usize) -> Self {
-        let (retired, cancelled) = (EACH, 2 * EACH);
-        let fate = match number {
-            n if n <= retired => Fate::Retired,
-            n if n <= cancelled => Fate::Cancelled,
-            _ => Fate::LeftAlone,
+    /// All of a herd.
+    pub fn all(herd: &Herd) -> Vec<Self> {
+        let machine = |number| {
+            let guest = match number {
+                n if !(herd.runs)(n) => Guest::Off,
+                n if n % 4 == 0 => Guest::Stubborn,
+                _ => Guest::Polite,
+            };
+            let fate = herd.fate(number);
+            Self { number, name: format!("vm{number:03}"), uuid: Uuid::new_v4(), fate, guest }
         };
-        let guest = match number {
-            n if n > cancelled + NEIGHBOURS => Guest::Off,
-            n if n % 4 == 0 => Guest::Stubborn,
-            _ => Guest::Polite,
-        };
-        Self { number, name: format!("vm{number:03}"), uuid: Uuid::new_v4(), fate, guest }
+        (1..=herd.machines).map(machine).collect()
     }
 
     pub fn resource(&self) -> String {
         format!("vm/{}", self.name)
     }
 
-    pub fn address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(198, 51, 100, u8::try_from(self.number).unwrap())
+    /// None if it has neither address nor name.
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        let last = u8::try_from(self.number).ok().filter(|_| self.number <= ADDRESSED)?;
+        Some(Ipv4Addr::new(198, 51, 100, last))
     }
 
     pub fn mac(&self) -> String {
@@ -93,20 +107,33 @@ impl Machine {
         self.guest != Guest::Off
     }
 
+    /// A scope that tells whether its deletion is cancelled.
+    pub fn scope(&self) -> &'static str {
+        match self.fate {
+            Fate::Cancelled => KEPT_SCOPE,
+            Fate::Retired | Fate::LeftAlone => "tenants/e2e",
+        }
+    }
+
     fn inventory_line(&self, folder: &Path) -> Value {
-        let backup = if self.has_backups() {
-            json!({ "paths": [folder.join(&self.name)] })
-        } else {
-            json!({ "none": true })
+        let nothing = json!({ "none": true });
+        let backup =
+            if self.has_backups() { json!({ "paths": [folder.join(&self.name)] }) } else { nothing.clone() };
+        let (dns, ipam) = match self.address() {
+            Some(address) => (
+                json!({ "names": self.host_names(), "addresses": [address] }),
+                json!({ "mac": self.mac(), "addresses": [address], "subnet": SUBNET }),
+            ),
+            None => (nothing.clone(), nothing),
         };
         json!({
             "id": self.resource(),
-            "scope": "tenants/e2e",
+            "scope": self.scope(),
             "identity": { "uuid": self.uuid },
             "criticality": "irreplaceable",
             "attributes": {
-                "dns": { "names": self.host_names(), "addresses": [self.address()] },
-                "ipam": { "mac": self.mac(), "addresses": [self.address()], "subnet": SUBNET },
+                "dns": dns,
+                "ipam": ipam,
                 "backup": backup,
                 "notifier": { "contacts": [self.owner()] },
             },

@@ -61,7 +61,7 @@ impl Addresses {
 
     fn reserve(&self, machines: &[Machine]) {
         let mut config = self.configured();
-        let reservations = machines.iter().map(
+        let reservations = machines.iter().filter(|m| m.address().is_some()).map(
             |m| json!({ "hw-address": m.mac(), "ip-address": m.address(), "hostname": m.host_names()[0] }),
         );
         let subnets = config["Dhcp4"]["subnet4"].as_array_mut().unwrap();
@@ -75,7 +75,8 @@ impl Addresses {
     /// All in one call of curl.
     fn lease(&self, machines: &[Machine]) {
         let mut arguments: Vec<String> = vec!["-sS".into(), "--fail-with-body".into()];
-        for machine in machines {
+        let addressed: Vec<_> = machines.iter().filter(|m| m.address().is_some()).collect();
+        for machine in &addressed {
             let body = json!({ "command": "lease4-add", "service": ["dhcp4"], "arguments": {
                 "ip-address": machine.address(), "hw-address": machine.mac(), "subnet-id": SUBNET,
                 "hostname": machine.host_names()[0], "valid-lft": 86_400,
@@ -87,13 +88,14 @@ impl Addresses {
             arguments.extend(["-d".into(), body.to_string(), self.url.clone()]);
         }
         let answers = run(Command::new("curl").args(arguments));
-        assert_eq!(answers.matches("\"result\": 0").count(), machines.len(), "{answers}");
+        assert_eq!(answers.matches("\"result\": 0").count(), addressed.len(), "{answers}");
     }
 
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         let holder = |mac: &Value, address: &Value| {
-            let its = |m: &&Machine| *mac == m.mac() && *address == m.address().to_string();
+            let at = |m: &Machine| m.address().is_some_and(|its| *address == its.to_string());
+            let its = |m: &&Machine| *mac == m.mac() && at(m);
             machines.iter().find(its).map_or(NOBODY, |m| &m.name).to_owned()
         };
         let leases = self.command("lease4-get-all", json!({ "subnets": [SUBNET] }));

@@ -115,6 +115,11 @@ impl Backups {
         added.len()
     }
 
+    /// Take away locks whose owner is dead.
+    pub fn unlock(&self) {
+        run(&mut self.restic(&["unlock"]));
+    }
+
     /// restic's own check, of all data.
     pub fn check(&self) {
         run(&mut self.restic(&["check", "--read-data"]));

@@ -36,7 +36,7 @@ impl Names {
         this.update(&left.collect::<Vec<_>>());
         let mut add = Vec::new();
         for machine in machines {
-            let address = machine.address();
+            let Some(address) = machine.address() else { continue };
             add.extend(machine.host_names().iter().map(|name| format!("add {name}. 300 A {address}")));
             add.push(format!("add {} 300 PTR {}.", reverse(machine), machine.host_names()[0]));
         }
@@ -102,7 +102,7 @@ impl Names {
         let mut facts = Facts::default();
         for [owner, ttl, kind, data] in self.records() {
             let its = |m: &&Machine| match kind.as_str() {
-                "A" => data == m.address().to_string(),
+                "A" => m.address().is_some_and(|address| data == address.to_string()),
                 _ => owner == reverse(m),
             };
             let machine = machines.iter().find(its).map_or(NOBODY, |m| &m.name);

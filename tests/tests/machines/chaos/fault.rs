@@ -1,0 +1,167 @@
+//! What can break, and how it ends.
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::network;
+use super::proxy::{Passes, Proxy};
+use super::site::Site;
+use crate::waiting::wait_until;
+
+/// What a proxy stands before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    Broker,
+    Database,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// SIGKILL to a service, which is started again at the end.
+    Killed(String),
+    /// SIGSTOP to a service, past its leases, and SIGCONT.
+    Stopped(String),
+    BrokerKilled,
+    /// The node of a cluster that leads the queue of outcomes.
+    LeaderKilled,
+    DatabaseKilled,
+    /// All connections are closed.
+    Cut(Server),
+    /// Nothing passes, and all of it comes late.
+    Stalled(Server),
+    /// What is answered is lost, and then the connections.
+    AnswersLost(Server),
+    /// Every queue is emptied.
+    Purged,
+    /// Orders and outcomes do not fit into their queues.
+    QueuesFull,
+    /// A consumer gets forged orders.
+    Flooded,
+    /// One consumer reaches nobody.
+    CutOff,
+    /// The database is copied at the beginning and put back to that at the end.
+    PutBack,
+}
+
+impl Fault {
+    /// What no other fault touches meanwhile.
+    pub fn touches(&self) -> &str {
+        match self {
+            Self::Killed(service) | Self::Stopped(service) => service,
+            Self::CutOff => network::SERVICE,
+            Self::BrokerKilled | Self::LeaderKilled | Self::Purged | Self::QueuesFull | Self::Flooded => {
+                "broker"
+            }
+            Self::DatabaseKilled | Self::PutBack => "database",
+            Self::Cut(server) | Self::Stalled(server) | Self::AnswersLost(server) => match server {
+                Server::Broker => "broker",
+                Server::Database => "database",
+            },
+        }
+    }
+
+    /// What it is counted under.
+    pub fn sort(&self) -> String {
+        let of = |service: &str| match service.split(['.', '+']).next() {
+            Some(service @ ("coordinator" | "scheduler")) => service.to_owned(),
+            Some(subsystem) => format!("consumer ({subsystem})"),
+            None => service.to_owned(),
+        };
+        let server = |server: &Server| match server {
+            Server::Broker => "broker",
+            Server::Database => "database",
+        };
+        match self {
+            Self::Killed(service) => format!("{} killed", of(service)),
+            Self::Stopped(service) => format!("{} stopped past its leases", of(service)),
+            Self::BrokerKilled => "broker killed".into(),
+            Self::LeaderKilled => "leader of the broker's cluster killed".into(),
+            Self::DatabaseKilled => "database killed".into(),
+            Self::Cut(what) => format!("connections to the {} cut", server(what)),
+            Self::Stalled(what) => format!("connections to the {} stalled", server(what)),
+            Self::AnswersLost(what) => format!("answers of the {} lost", server(what)),
+            Self::Purged => "all queues purged".into(),
+            Self::QueuesFull => "queues full".into(),
+            Self::Flooded => "forged orders".into(),
+            Self::CutOff => "consumer cut off by the network".into(),
+            Self::PutBack => "database put back to an older copy".into(),
+        }
+    }
+
+    /// For how long. In a short run leases are over after nine seconds, else after 78 at most, but for purges.
+    pub fn lasts(&self, short: bool, random: &mut StdRng) -> Duration {
+        let ms = match (self, short) {
+            (Self::Stopped(_) | Self::CutOff, true) => 10_000..12_000,
+            (Self::Stopped(_), false) => 80_000..100_000,
+            (Self::CutOff, false) => 20_000..100_000,
+            (Self::Killed(_), _) => 0..3_000,
+            (Self::BrokerKilled | Self::LeaderKilled | Self::DatabaseKilled, true) => 200..1_000,
+            (Self::BrokerKilled | Self::LeaderKilled | Self::DatabaseKilled, false) => 200..10_000,
+            (Self::Stalled(_), true) => 2_000..4_000,
+            (Self::Stalled(_), false) => 2_000..30_000,
+            (Self::AnswersLost(_) | Self::QueuesFull, _) => 1_000..6_000,
+            (Self::Cut(_) | Self::Purged | Self::Flooded, _) => 0..1,
+            (Self::PutBack, _) => 10_000..25_000,
+        };
+        Duration::from_millis(random.random_range(ms))
+    }
+
+    pub fn begin(&self, site: &mut Site<'_>) {
+        match self {
+            Self::Killed(service) => site.services.kill(service),
+            Self::Stopped(service) => site.services.signal(service, "STOP"),
+            Self::BrokerKilled => site.installation.kill_server("rabbitmq"),
+            Self::LeaderKilled => {
+                // Nobody leads if the cluster is just choosing: then any node is as good.
+                let node = site.broker.leader().unwrap_or_else(|| "rabbitmq".to_owned());
+                site.installation.kill_server(&node);
+                site.dead_node = Some(node);
+            }
+            Self::DatabaseKilled => site.installation.kill_server("postgres"),
+            Self::Cut(server) => proxy(site, *server).cut(),
+            Self::Stalled(server) => proxy(site, *server).let_pass(Passes::Nothing),
+            Self::AnswersLost(server) => proxy(site, *server).let_pass(Passes::Requests),
+            Self::Purged => {
+                let purged = site.broker.purge();
+                site.notes.say(format!("{purged} queues are empty"));
+            }
+            Self::QueuesFull => wait_until("the broker takes a policy", 60, || site.broker.narrow()),
+            Self::Flooded => {
+                let taken = site.broker.flood("dns.main");
+                site.notes.say(format!("{taken} forged orders were taken by the broker"));
+            }
+            Self::CutOff => site.network.as_ref().unwrap().cut(),
+            Self::PutBack => site.store.copy(),
+        }
+    }
+
+    pub fn end(&self, site: &mut Site<'_>) {
+        match self {
+            Self::Killed(service) => {
+                if service == network::SERVICE {
+                    site.ground.take_dead_locks_away();
+                }
+                site.services.start(service);
+            }
+            Self::Stopped(service) => site.services.signal(service, "CONT"),
+            Self::BrokerKilled => site.installation.start_server("rabbitmq"),
+            Self::LeaderKilled => site.installation.start_server(&site.dead_node.take().unwrap()),
+            Self::DatabaseKilled => site.installation.start_server("postgres"),
+            Self::Stalled(server) | Self::AnswersLost(server) => {
+                proxy(site, *server).let_pass(Passes::Everything);
+            }
+            Self::QueuesFull => wait_until("the broker drops a policy", 60, || site.broker.widen()),
+            Self::CutOff => site.network.as_ref().unwrap().mend(),
+            Self::PutBack => site.store.put_back(site.notes),
+            Self::Cut(_) | Self::Purged | Self::Flooded => {}
+        }
+    }
+}
+
+fn proxy<'a>(site: &'a Site<'_>, server: Server) -> &'a Proxy {
+    match server {
+        Server::Broker => &site.to_broker,
+        Server::Database => &site.to_database,
+    }
+}

@@ -1,0 +1,165 @@
+//! What machines stand on: real subsystems, or files.
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Size;
+use crate::facts::Facts;
+use crate::import;
+use crate::installation::Installation;
+use crate::machine::{Fate, Guest, Herd, Machine};
+use crate::platform::{Allowed, Platform};
+
+/// Instances that a machine of files has parts in.
+const INSTANCES: [&str; 8] = [
+    "hypervisor.main",
+    "ipam.main",
+    "dns.main",
+    "backup.main",
+    "monitoring.main",
+    "notifier.main",
+    "accounting.main",
+    "config.main",
+];
+
+pub enum Ground {
+    Files(Herd),
+    Real(Box<Platform>, Vec<Machine>),
+}
+
+impl Ground {
+    pub fn set_up(size: &Size, folder: &Path) -> Self {
+        if size.short {
+            return Self::Files(size.herd);
+        }
+        let machines = Machine::all(&size.herd);
+        Self::Real(Box::new(Platform::set_up(folder, &machines)), machines)
+    }
+
+    /// The sections of all consumers.
+    pub fn configuration(&self, folder: &Path) -> String {
+        match self {
+            Self::Real(platform, _) => platform.configuration(),
+            Self::Files(_) => {
+                let root = folder.join("dev/platform");
+                let section = |instance: &str| {
+                    format!("[consumers.{instance:?}]\ndriver = \"sandbox\"\nroot = {root:?}\n")
+                };
+                INSTANCES.into_iter().map(section).collect()
+            }
+        }
+    }
+
+    /// Register the machines, and which they are.
+    pub fn populate(&self, installation: &Installation, folder: &Path) -> Vec<Machine> {
+        match self {
+            Self::Real(platform, machines) => {
+                import(platform, installation, machines, folder);
+                machines.clone()
+            }
+            Self::Files(herd) => make_files(herd, installation, folder),
+        }
+    }
+
+    /// What a consumer that was killed has left in its subsystem.
+    pub fn take_dead_locks_away(&self) {
+        match self {
+            Self::Real(platform, _) => platform.take_dead_locks_away(),
+            // They are locks of processes, and go with them.
+            Self::Files(_) => {}
+        }
+    }
+
+    pub fn look(&self, installation: &Installation, machines: &[Machine]) -> Facts {
+        match self {
+            Self::Real(platform, _) => platform.look(machines),
+            Self::Files(_) => look_at_files(installation, machines),
+        }
+    }
+
+    /// A line for everything that is not as it must be in the end.
+    pub fn mistakes(
+        &self,
+        installation: &Installation,
+        machines: &[Machine],
+        before: &Facts,
+        kept_running: impl Fn(&str) -> bool,
+        allowed: &Allowed,
+    ) -> Vec<String> {
+        if let Self::Real(platform, _) = self {
+            return platform.mistakes(machines, before, kept_running, allowed);
+        }
+        let (mut expected, mut found) = (before.clone(), look_at_files(installation, machines));
+        for Machine { name, fate, .. } in machines {
+            match fate {
+                Fate::Retired => retire(&mut expected, name),
+                Fate::Cancelled if allowed.changed.contains(name) => {
+                    expected.retain(name, |_| false);
+                    found.retain(name, |_| false);
+                }
+                Fate::Cancelled | Fate::LeftAlone => {}
+            }
+        }
+        Facts::differences(&expected, &found)
+    }
+}
+
+/// Make machines of files, and register them, in scopes that say what becomes of them.
+fn make_files(herd: &Herd, installation: &Installation, folder: &Path) -> Vec<Machine> {
+    let (root, count) = (installation.folder().join("platform"), herd.machines.to_string());
+    let made = installation.try_sexton(&["sandbox", root.to_str().unwrap(), "--machines", &count]);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut machines = Vec::new();
+    let mut inventory = String::new();
+    for (number, line) in (1..).zip(String::from_utf8(made.stdout).unwrap().lines()) {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let machine = Machine {
+            number,
+            name: line["id"].as_str().unwrap().trim_start_matches("vm/").to_owned(),
+            uuid: line["identity"]["uuid"].as_str().unwrap().parse().unwrap(),
+            fate: herd.fate(number),
+            guest: Guest::Polite,
+        };
+        line["scope"] = machine.scope().into();
+        inventory += &format!("{line}\n");
+        machines.push(machine);
+    }
+    assert_eq!(machines.len(), herd.machines);
+    let file = folder.join("inventory.jsonl");
+    std::fs::write(&file, inventory).unwrap();
+    let imported = installation.sexton(&["import", file.to_str().unwrap()]);
+    assert_eq!(imported["imported"], machines.len(), "{imported}");
+    machines
+}
+
+/// What each subsystem shows of each machine.
+fn look_at_files(installation: &Installation, machines: &[Machine]) -> Facts {
+    let root = installation.folder().join("platform");
+    let mut facts = Facts::default();
+    for machine in machines {
+        let shown = installation.sexton(&["sandbox", root.to_str().unwrap(), "--describe", &machine.name]);
+        for (subsystem, how) in shown.as_object().unwrap() {
+            facts.add(&machine.name, subsystem, how.to_string());
+        }
+    }
+    facts
+}
+
+/// What is shown of a machine that is gone: what it owes is still on the account.
+fn retire(expected: &mut Facts, machine: &str) {
+    for (subsystem, how) in [
+        ("hypervisor", Value::Null),
+        ("dns", json!({})),
+        ("ipam", json!({})),
+        ("backup", json!({ "archive": null, "schedule": null })),
+        ("monitoring", json!({ "target": null, "history": null })),
+        ("config", json!({ "object": null })),
+    ] {
+        expected.change(machine, subsystem, |_| how.to_string());
+    }
+    expected.change(machine, "accounting", |text| {
+        let mut account: Value = serde_json::from_str(text).unwrap();
+        account["object"]["active"] = json!(false);
+        account.to_string()
+    });
+}

@@ -1,0 +1,171 @@
+//! Judges what stands in the job table, by the rules that the simulator goes by, too.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
+use sexton_model::Timestamp;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::time::Day;
+use sexton_tests::trail::{Trail, in_words, locks};
+
+use super::Size;
+use super::notes::Notes;
+use crate::installation::Installation;
+use crate::kept::job_table;
+use crate::waiting::wait_for;
+
+/// As many records as the job table lists at once.
+const PAGE: u32 = 1000;
+/// Longest wait for the job table: it may be down just then.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Time between two looks at the records that are live.
+const EVERY: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(200);
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct Judged {
+    pub mistakes: Vec<String>,
+    pub ended: BTreeMap<RecordStatus, usize>,
+    pub events: usize,
+    /// Audit chains that were verified: of records and of everything else.
+    pub chains: u64,
+}
+
+/// Which records are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Live,
+    All,
+}
+
+/// Look at what is live again and again, until all is over.
+pub fn watch(size: &Size, installation: &Installation, notes: &Notes) {
+    let mut looked = Instant::now();
+    while !notes.is_over() {
+        std::thread::sleep(TICK);
+        if looked.elapsed() < EVERY {
+            continue;
+        }
+        looked = Instant::now();
+        // The database may be down: then it is looked at later.
+        if let Ok(judged) = judge(size, installation, &notes.reviews(), Which::Live) {
+            notes.mistakes(judged.mistakes);
+        }
+    }
+}
+
+/// All records, when all is over.
+pub fn last(size: &Size, installation: &Installation, notes: &Notes) -> Judged {
+    let judged = wait_for(ANSWER, || judge(size, installation, &notes.reviews(), Which::All));
+    notes.mistakes(judged.mistakes.clone());
+    judged
+}
+
+/// Names of the resources whose records are live, or of which anything was decided since.
+pub fn touched_since(dev: &Path, day_ms: u64, since: Timestamp) -> Result<BTreeSet<String>, String> {
+    with_job_table(dev, day_ms, async |ledger: &PgLedger| {
+        let mut touched = BTreeSet::new();
+        for view in views(ledger, Which::All).await? {
+            let later = view.audit.last().is_some_and(|row| row.event.at >= since);
+            if later || view.deletion.status.live() {
+                touched.insert(view.deletion.record.resource.id.name.to_string());
+            }
+        }
+        Ok(touched)
+    })
+}
+
+fn judge(
+    size: &Size,
+    installation: &Installation,
+    reviews: &[(Timestamp, Timestamp)],
+    which: Which,
+) -> Result<Judged, String> {
+    let day = Day::Rehearsal { length_ms: size.day_ms };
+    with_job_table(installation.folder(), size.day_ms, async |ledger: &PgLedger| {
+        let mut judged = Judged::default();
+        let mut locked: BTreeMap<String, usize> = BTreeMap::new();
+        for view in views(ledger, which).await? {
+            let d = &view.deletion;
+            judged.mistakes.extend(of_trail(&view, day, reviews));
+            judged.events += view.audit.len();
+            *judged.ended.entry(d.status).or_default() += 1;
+            *locked.entry(d.record.resource.id.to_string()).or_default() += locks(&view);
+            match ledger.verify_chain(d.id).await.map_err(|e| format!("{e:?}"))? {
+                Ok(()) => judged.chains += 1,
+                Err(broken) => judged.mistakes.push(format!("I12: {}: {broken}", d.id)),
+            }
+        }
+        let twice = locked.into_iter().filter(|(_, locks)| *locks > 1);
+        judged.mistakes.extend(twice.map(|(resource, n)| format!("I3: {n} jobs lock {resource}")));
+        if which == Which::All {
+            other_chains(ledger, &mut judged).await?;
+        }
+        Ok(judged)
+    })
+}
+
+fn of_trail(view: &DeletionView, day: Day, reviews: &[(Timestamp, Timestamp)]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let mut trail = Trail::default();
+    for row in &view.audit {
+        if let Err(violation) = trail.see(view, row, day) {
+            mistakes.push(violation.to_string());
+            // What follows may follow from that.
+            trail.note(row);
+        }
+        let at = row.event.at;
+        let under_review = reviews.iter().any(|(back, accepted)| *back <= at && at < *accepted);
+        if under_review && row.event.ordered.is_some() {
+            mistakes.push(format!("I15: {} #{}: {}", view.deletion.id, row.seq, in_words(&row.event)));
+        }
+    }
+    mistakes
+}
+
+/// Those of resources, pauses and tokens, too.
+async fn other_chains(ledger: &PgLedger, judged: &mut Judged) -> Result<(), String> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = ledger.verify_chains(after.as_deref(), PAGE).await.map_err(|e| format!("{e:?}"))?;
+        judged.chains += page.checked;
+        let broken = page.broken.iter().map(|(chain, why)| format!("I12: {chain}: {why}"));
+        judged.mistakes.extend(broken);
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn views(ledger: &PgLedger, which: Which) -> Result<Vec<DeletionView>, String> {
+    let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
+    let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
+    let mut views = Vec::new();
+    for row in rows.iter().filter(|row| which == Which::All || row.status.live()) {
+        views.extend(ledger.deletion(row.id).await.map_err(|e| format!("{e:?}"))?);
+    }
+    Ok(views)
+}
+
+/// Open the job table itself, for this once.
+fn with_job_table<T>(
+    dev: &Path,
+    day_ms: u64,
+    look: impl AsyncFnOnce(&PgLedger) -> Result<T, String>,
+) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let looked = async {
+        let ledger = job_table(dev, day_ms).await?;
+        let found = look(&ledger).await;
+        ledger.close().await;
+        found
+    };
+    runtime.block_on(async {
+        let timely = tokio::time::timeout(ANSWER, looked).await;
+        timely.map_err(|_| "the job table does not answer".to_owned())?
+    })
+}

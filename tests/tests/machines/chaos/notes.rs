@@ -1,0 +1,128 @@
+//! What a run keeps of itself, told as it goes and written to a file.
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sexton_model::Timestamp;
+
+pub struct Notes {
+    began: Instant,
+    history: Option<Mutex<File>>,
+    faults: AtomicUsize,
+    over: AtomicBool,
+    mistakes: Mutex<BTreeSet<String>>,
+    lost: Mutex<BTreeSet<String>>,
+    parked: Mutex<BTreeSet<String>>,
+    reviews: Mutex<Vec<(Timestamp, Timestamp)>>,
+}
+
+/// A thread that has panicked has said why.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by whoever breaks things: if that fails, it is over.
+pub struct OverIfPanicking<'a>(pub &'a Notes);
+
+impl Drop for OverIfPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.set_over();
+        }
+    }
+}
+
+impl Notes {
+    /// The history is written beside the report, if there is one.
+    pub fn begin(report: Option<&Path>) -> Self {
+        let history = report.map(|report| File::create(report.with_file_name("history.txt")).unwrap());
+        Self {
+            began: Instant::now(),
+            history: history.map(Mutex::new),
+            faults: AtomicUsize::new(0),
+            over: AtomicBool::new(false),
+            mistakes: Mutex::default(),
+            lost: Mutex::default(),
+            parked: Mutex::default(),
+            reviews: Mutex::default(),
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub fn say(&self, what: impl AsRef<str>) {
+        let line = format!("{:>7.1} s: {}", self.elapsed().as_secs_f64(), what.as_ref());
+        println!("{line}");
+        if let Some(history) = &self.history {
+            writeln!(lock(history), "{line}").unwrap();
+        }
+    }
+
+    /// One more fault begins.
+    pub fn count_fault(&self) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn faults(&self) -> usize {
+        self.faults.load(Ordering::Relaxed)
+    }
+
+    /// Nothing is left to be deleted, or it was given up.
+    pub fn set_over(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Something is not as it must be. Told once, however often it is seen.
+    pub fn mistake(&self, what: String) {
+        if lock(&self.mistakes).insert(what.clone()) {
+            self.say(format!("MISTAKE: {what}"));
+        }
+    }
+
+    pub fn mistakes(&self, all: Vec<String>) {
+        all.into_iter().for_each(|what| self.mistake(what));
+    }
+
+    pub fn all_mistakes(&self) -> Vec<String> {
+        lock(&self.mistakes).iter().cloned().collect()
+    }
+
+    /// Machines of whose records decisions were lost.
+    pub fn lose(&self, machines: BTreeSet<String>) {
+        lock(&self.lost).extend(machines);
+    }
+
+    pub fn lost(&self) -> BTreeSet<String> {
+        lock(&self.lost).clone()
+    }
+
+    /// A job waits for a person.
+    pub fn parked(&self, what: String) {
+        if lock(&self.parked).insert(what.clone()) {
+            self.say(format!("parked: {what}"));
+        }
+    }
+
+    pub fn all_parked(&self) -> Vec<String> {
+        lock(&self.parked).iter().cloned().collect()
+    }
+
+    /// The job table was put back at the first moment, and accepted at the second.
+    pub fn reviewed(&self, back: Timestamp, accepted: Timestamp) {
+        lock(&self.reviews).push((back, accepted));
+    }
+
+    pub fn reviews(&self) -> Vec<(Timestamp, Timestamp)> {
+        lock(&self.reviews).clone()
+    }
+}

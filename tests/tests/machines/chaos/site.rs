@@ -1,0 +1,48 @@
+//! Everything that can be broken.
+use std::path::Path;
+
+use super::broker::Broker;
+use super::ground::Ground;
+use super::network::{self, Network};
+use super::notes::Notes;
+use super::proxy::Proxy;
+use super::services::Services;
+use super::store::Store;
+use crate::installation::Installation;
+
+pub struct Site<'a> {
+    pub installation: &'a Installation,
+    pub services: Services<'a>,
+    pub store: Store<'a>,
+    pub broker: Broker,
+    pub to_broker: Proxy,
+    pub to_database: Proxy,
+    /// That of one consumer, if there can be one.
+    pub network: Option<Network>,
+    /// The node of the broker that was killed last.
+    pub dead_node: Option<String>,
+    pub ground: &'a Ground,
+    pub notes: &'a Notes,
+}
+
+impl Site<'_> {
+    /// The consumer moves into that network, and reaches the broker at its other end.
+    pub fn move_apart(&mut self, network: Network) {
+        let folder = self.installation.folder();
+        let broker = self.to_broker.listen(network.here);
+        let config = std::fs::read_to_string(folder.join("sexton.toml")).unwrap();
+        let told = format!("address = \"{}\"", self.to_broker.address);
+        assert_eq!(config.matches(&told).count(), 1, "the broker's address: {config}");
+        let config = config.replace(&told, &format!("address = \"{broker}\""));
+        write_aside(&folder.join(format!("{}.toml", network::SERVICE)), &config);
+        self.services.move_behind(network::SERVICE, network.prefix());
+        self.network = Some(network);
+    }
+}
+
+/// Whole or not at all: its service may be started at any moment.
+fn write_aside(file: &Path, text: &str) {
+    let new = file.with_extension("toml.new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
