@@ -28,7 +28,7 @@ pub fn break_things(size: &Size, site: &mut Site<'_>, notes: &Notes) -> BTreeMap
     let mut broken: Vec<(Fault, Instant)> = Vec::new();
     let mut tally: BTreeMap<String, usize> = BTreeMap::new();
     let mut next = Instant::now();
-    while !notes.is_over() && !(planned.is_empty() && broken.is_empty()) {
+    while !(notes.is_over() || planned.is_empty() && broken.is_empty()) {
         mend(site, &mut broken, notes, |until| until <= Instant::now());
         if Instant::now() >= next
             && broken.len() < size.at_once
