@@ -117,7 +117,7 @@ impl SqliteLedger {
             .name("ledger-writer".to_owned())
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
-        let rounds = Arc::new(Rounds::default());
+        let rounds = Arc::new(Rounds::by(around.steady()));
         Ok(Self { reads, commands, clock, out, setting, known, rounds, attempt: None, around })
     }
 }
