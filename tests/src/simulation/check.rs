@@ -2,21 +2,38 @@
 //! more rather than asked of the code they are about.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use sexton_ledger::DeletionView;
 use sexton_model::audit::{AuditEvent, What};
-use sexton_model::deletion::{RecordStatus, WaiverClaim};
+use sexton_model::deletion::{Deletion, RecordStatus, WaiverClaim};
 use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
-use super::platform::{Act, Does, State, Things, Truth, deed_of};
+use super::allowed::Allowed;
+use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
+use super::script::Person;
+
+pub mod budgets;
+pub mod canaries;
+pub mod lost;
+pub mod parking;
+pub mod plans;
+
+use budgets::Budgets;
+use canaries::Canaries;
+use lost::Lost;
+use parking::Warrants;
+use plans::Pinned;
 
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
-/// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
-const SKEW_MS: u64 = 3_000;
+/// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all; and a little more, since the
+/// job table's may gain or lose some while a beacon is fresh.
+const SKEW_MS: u64 = 3_000 + 100;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 
@@ -64,21 +81,65 @@ pub struct Checker {
     pub reviewed: bool,
     /// The epoch, and since when.
     pub epoch: (u32, Timestamp),
+    /// Time that counts for no grace.
+    pub lost: Lost,
+    /// If the run has some.
+    pub budgets: Option<Budgets>,
+    /// They, when the job table was copied aside.
+    backed_up: Option<Budgets>,
+    /// Plans of records.
+    pub pinned: Pinned,
+    /// What must be refused.
+    pub canaries: Canaries,
+    /// What makes it right that a record stays parked.
+    pub warrants: Warrants,
+    /// Batches that were frozen, and those that somebody approved.
+    pub frozen: u64,
+    /// See [`Self::frozen`].
+    pub approved: u64,
     /// Decisions that were seen.
     pub events: u64,
     /// Changes that were seen.
     pub changes: u64,
 }
 
+/// A record that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// How its machine was.
+    pub as_it_was: Things,
+    /// By which plan.
+    pub plan: Arc<Plan>,
+    /// Who asked for it.
+    pub by: Person,
+}
+
 impl Checker {
-    /// A record was made.
-    pub fn created(&mut self, id: DeletionId, as_it_was: Things) {
-        self.snapshots.insert(id, as_it_was);
+    /// Nothing was seen yet.
+    pub fn new(allowed: Option<Allowed>) -> Self {
+        Self { budgets: allowed.map(Budgets::new), ..Self::default() }
     }
 
-    /// The job table went back in time: nothing that was seen of it counts any more.
+    /// A record was made.
+    pub fn created(&mut self, id: DeletionId, made: Made) {
+        self.snapshots.insert(id, made.as_it_was);
+        self.pinned.created(id, made.plan);
+        if let Some(budgets) = &mut self.budgets {
+            budgets.created(id, made.by);
+        }
+    }
+
+    /// The job table was copied aside.
+    pub fn backed_up(&mut self) {
+        self.backed_up.clone_from(&self.budgets);
+    }
+
+    /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
+        self.pinned.went_back();
+        self.warrants.went_back();
+        self.budgets.clone_from(&self.backed_up);
         self.epoch = (epoch, at);
         self.disturbed.extend(machines);
     }
@@ -89,6 +150,7 @@ impl Checker {
         for row in &view.audit {
             trail.note(&row.event);
             trail.seen = row.seq;
+            self.pinned.note(view, &row.event);
         }
     }
 
@@ -101,6 +163,7 @@ impl Checker {
         let trail = self.trails.entry(d.id).or_default();
         let mut words = Vec::new();
         let before = trail.seen;
+        self.pinned.kept(view)?;
         for row in view.audit.iter().filter(|row| row.seq > before) {
             let event = &row.event;
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
@@ -111,9 +174,15 @@ impl Checker {
             }
             trail.seen = row.seq;
             if event.ordered.is_some() {
-                ordered(view, event, trail, (self.paused, self.reviewed), &told)?;
+                ordered(view, event, trail, (self.paused, self.reviewed, &self.lost), &told)?;
             }
             settled(view, event, truth, &told)?;
+            self.pinned.decided(view, event, &told)?;
+            if let (What::Claimed, Some(JobKind::Stage(stage)), Some(budgets)) =
+                (event.what, event.job, &mut self.budgets)
+            {
+                budgets.claimed(view, (stage, event.at), !self.lost.went_back(), &told)?;
+            }
             if event.what == What::Cancelled && trail.hard_claimed {
                 violated("I5", format!("{}, after hard was claimed", told()))?;
             }
@@ -145,7 +214,15 @@ impl Checker {
             )
         };
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
-        if act.at > order.deadline.plus_ms(SKEW_MS) && !order.long {
+        self.canaries.acted(act, order, &told)?;
+        let late = act.by_store > order.deadline.plus_ms(SKEW_MS);
+        if late && !self.lost.heard(act.at) {
+            // The clock jumped while the order was out: it is over for the job table, and its consumer cannot know that yet.
+            self.disturbed.insert(act.vm.clone());
+            self.warrants.raced(&act.vm);
+            return Ok(());
+        }
+        if late && !order.long {
             violated("I10", format!("{}: after the deadline {}", told(), order.deadline))?;
         }
         let highest = self.acted.entry(act.vm.clone()).or_insert(act.fence);
@@ -166,9 +243,11 @@ impl Checker {
         if !d.status.live() || (destructive && d.status != RecordStatus::Live) {
             violated("I2", format!("{}: its record is {}", told(), d.status.word()))?;
         }
+        self.pinned.acted(act, order, &told)?;
         match order.kind {
             JobKind::Stage(stage) => {
-                early(view, stage, act.at, &told)?;
+                // If the clock has gone back since it was given: it was not too early then.
+                early(view, stage, (act.by_store.max(order.issued_at), &self.lost), &told)?;
                 if destructive && stage.reversible() {
                     violated("I4", format!("{}: in {stage}", told()))?;
                 }
@@ -192,14 +271,10 @@ impl Checker {
     pub fn ended(&self, view: &DeletionView, truth: &Truth) -> Result<(), Violation> {
         let d = &view.deletion;
         let vm = &d.record.resource.id;
-        let ours = |owner: &str| d.record.resource.identity.get("uuid") == Some(owner);
         match d.status {
             RecordStatus::Recycled => {
                 let waived = d.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
-                let left = truth.of(vm).into_iter().find(|((_, thing), is)| {
-                    ours(&is.owner) && is.state != State::Gone && removed_by_a_plan(thing)
-                });
-                match left {
+                match left(d, truth) {
                     Some(left) if !waived && !self.disturbed.contains(vm) => {
                         violated("I7", format!("{} is recycled, and there is {left:?}", d.id))
                     }
@@ -230,6 +305,13 @@ impl Checker {
     }
 }
 
+/// Something that a deletion removes, and that is still there.
+pub fn left(d: &Deletion, truth: &Truth) -> Option<(&'static str, Thing)> {
+    let ours = |owner: &str| d.record.resource.identity.get("uuid") == Some(owner);
+    let mut all = truth.of(&d.record.resource.id).into_iter().map(|((_, thing), is)| (thing, is));
+    all.find(|(thing, is)| ours(&is.owner) && is.state != State::Gone && removed_by_a_plan(thing))
+}
+
 fn removed_by_a_plan(thing: &str) -> bool {
     super::platform::DEEDS.iter().any(|deed| deed.does == Does::Removes && deed.things.contains(&thing))
 }
@@ -251,7 +333,7 @@ fn ordered(
     view: &DeletionView,
     event: &AuditEvent,
     trail: &Trail,
-    (paused, reviewed): (bool, bool),
+    (paused, reviewed, lost): (bool, bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     if reviewed {
@@ -271,35 +353,71 @@ fn ordered(
     if trail.holds > 0 {
         violated("hold", format!("{}: it is held", told()))?;
     }
-    early(view, stage, event.at, told)
+    early(view, stage, (event.at, lost), told)
 }
 
-/// That it is not before its date, nor before the grace since the stage before it.
+/// That it is not before its date, nor before the grace since the stage before it; what was lost of that counts for none.
 fn early(
     view: &DeletionView,
     stage: Stage,
-    at: Timestamp,
+    (at, lost): (Timestamp, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
-    let d = &view.deletion;
-    let offset = |stage: Stage| i64::from(d.plan.stage(stage).offset_days);
-    let days = |days: i64| days * i64::try_from(DAY_MS).unwrap_or(i64::MAX) * 1000;
-    let due = d.record.due.moment.map_or(i64::MAX, |moment| moment.0 + days(offset(stage)));
-    if at.0 < due {
-        violated("I1", format!("{}: {stage} is due at {}", told(), Timestamp(due)))?;
+    let date = date_of(view, stage);
+    if at < date {
+        violated("I1", format!("{}: {stage} is due at {date}", told()))?;
     }
-    let Some(before) = Stage::ALL.into_iter().filter(|other| *other < stage).max() else { return Ok(()) };
-    let done = |row: &&sexton_ledger::AuditRow| {
-        row.event.job == Some(JobKind::Stage(before)) && row.event.state == Some(StateName::Done)
-    };
-    let Some(ended) = view.audit.iter().find(done).map(|row| row.event.at) else {
+    let Some(before) = before(stage) else { return Ok(()) };
+    let Some(ended) = ended_at(view, before) else {
         return violated("I1", format!("{}: {before} has not ended", told()));
     };
-    let grace = ended.0 + days(offset(stage) - offset(before));
-    if at.0 < grace {
-        violated("I1", format!("{}: the grace ends at {}", told(), Timestamp(grace)))?;
+    let lost_us = match stage {
+        Stage::Soft | Stage::Hard | Stage::Purge => lost.within_us(ended, at),
+        Stage::Announce | Stage::Recycle => 0,
+    };
+    let grace = Timestamp(ended.0 + grace_us(view, before, stage) + lost_us);
+    if at < grace {
+        violated("I1", format!("{}: the grace ends at {grace}, {lost_us} us of it were lost", told()))?;
     }
     Ok(())
+}
+
+/// Since when a stage has been due; none before the one before it has ended.
+fn due_since(view: &DeletionView, stage: Stage) -> Option<Timestamp> {
+    let date = date_of(view, stage);
+    match before(stage) {
+        None => Some(date.max(view.deletion.record.created_at)),
+        Some(before) => {
+            let ended = ended_at(view, before)?;
+            Some(date.max(Timestamp(ended.0 + grace_us(view, before, stage))))
+        }
+    }
+}
+
+fn before(stage: Stage) -> Option<Stage> {
+    Stage::ALL.into_iter().filter(|other| *other < stage).max()
+}
+
+fn days_us(days: i32) -> i64 {
+    i64::from(days) * i64::try_from(DAY_MS).unwrap_or(i64::MAX) * 1000
+}
+
+fn date_of(view: &DeletionView, stage: Stage) -> Timestamp {
+    let offset = days_us(view.deletion.plan.stage(stage).offset_days);
+    let moment = view.deletion.record.due.moment;
+    moment.map_or(Timestamp::MAX, |moment| Timestamp(moment.0 + offset))
+}
+
+fn grace_us(view: &DeletionView, before: Stage, stage: Stage) -> i64 {
+    let offset = |stage: Stage| view.deletion.plan.stage(stage).offset_days;
+    days_us(offset(stage) - offset(before))
+}
+
+fn ended_at(view: &DeletionView, stage: Stage) -> Option<Timestamp> {
+    let done = |row: &&sexton_ledger::AuditRow| {
+        row.event.job == Some(JobKind::Stage(stage)) && row.event.state == Some(StateName::Done)
+    };
+    view.audit.iter().find(done).map(|row| row.event.at)
 }
 
 /// A step was answered: what is taken for absent is.
