@@ -1,6 +1,7 @@
 //! Plays seeds of the simulator, several at once, and shows the shortest history of the first that fails.
 use std::io::IsTerminal as _;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -81,10 +82,17 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let played = play(&Script::of(seed), Some(&template));
-                    sum.add(&played);
+                    // A run that panics has failed, too; played again it says why.
+                    let played = catch_unwind(AssertUnwindSafe(|| play(&Script::of(seed), Some(&template))));
                     bar.inc(1);
-                    if played.violation.is_some() {
+                    let fails = match &played {
+                        Ok(played) => {
+                            sum.add(played);
+                            played.violation.is_some()
+                        }
+                        Err(_) => true,
+                    };
+                    if fails {
                         failed.store(true, Ordering::Relaxed);
                         let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         *first = Some(first.map_or(seed, |other| other.min(seed)));

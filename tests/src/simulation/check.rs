@@ -13,6 +13,11 @@ use sexton_protocol::Order;
 
 use super::platform::{Act, Does, State, Things, Truth, deed_of};
 
+mod orders;
+mod sequence;
+
+use sequence::Sequences;
+
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
@@ -52,6 +57,7 @@ struct Trail {
 #[derive(Debug, Default)]
 pub struct Checker {
     trails: BTreeMap<DeletionId, Trail>,
+    sequences: Sequences,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
     /// How a machine was when its record was made.
@@ -60,6 +66,7 @@ pub struct Checker {
     pub disturbed: BTreeSet<ResourceId>,
     /// Everything is paused.
     pub paused: bool,
+    paused_since: Option<Timestamp>,
     /// The job table is under review.
     pub reviewed: bool,
     /// The epoch, and since when.
@@ -71,6 +78,11 @@ pub struct Checker {
 }
 
 impl Checker {
+    /// It is that late, truly.
+    pub fn at(&mut self, now: Timestamp) {
+        self.paused_since = self.paused.then(|| self.paused_since.unwrap_or(now));
+    }
+
     /// A record was made.
     pub fn created(&mut self, id: DeletionId, as_it_was: Things) {
         self.snapshots.insert(id, as_it_was);
@@ -79,12 +91,14 @@ impl Checker {
     /// The job table went back in time: nothing that was seen of it counts any more.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
+        self.sequences.went_back();
         self.epoch = (epoch, at);
         self.disturbed.extend(machines);
     }
 
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
+        self.sequences.adopt(view);
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             trail.note(&row.event);
@@ -113,12 +127,19 @@ impl Checker {
             if event.ordered.is_some() {
                 ordered(view, event, trail, (self.paused, self.reviewed), &told)?;
             }
+            self.sequences.next(d, row, &told)?;
+            orders::stopped(view, event, (self.paused, trail.holds), &told)?;
+            if let Some(fence) = event.ordered {
+                orders::leased(d, fence, &told)?;
+            }
             settled(view, event, truth, &told)?;
             if event.what == What::Cancelled && trail.hard_claimed {
                 violated("I5", format!("{}, after hard was claimed", told()))?;
             }
             trail.note(event);
         }
+        self.sequences.stands(d, !words.is_empty())?;
+        orders::restores(d)?;
         let locked = d.jobs.iter().filter(|job| job.state.name().locks()).count();
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
@@ -126,14 +147,14 @@ impl Checker {
         Ok(words)
     }
 
-    /// Something was changed under `order`, whose record stands so.
+    /// Something was changed under `order`, whose record stands so; `given` are all orders there ever were.
     ///
     /// # Errors
     /// The invariant that does not hold.
     pub fn acted(
         &mut self,
         act: &Act,
-        order: Option<&Order>,
+        (order, given): (Option<&Order>, &BTreeMap<Fence, Order>),
         view: Option<&DeletionView>,
         truth: &Truth,
     ) -> Result<(), Violation> {
@@ -159,6 +180,10 @@ impl Checker {
         }
         let Some(view) = view else { return violated("I2", format!("{}: there is no record", told())) };
         let d = &view.deletion;
+        if !view.audit.iter().any(|row| row.event.ordered == Some(act.fence)) {
+            violated("I12", format!("{}: no decision ordered it", told()))?;
+        }
+        orders::timely(act, order, d, self.paused_since, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
@@ -173,7 +198,7 @@ impl Checker {
                     violated("I4", format!("{}: in {stage}", told()))?;
                 }
             }
-            JobKind::Restore if act.undo => {}
+            JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
             JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
         }
         let definition = truth.thing(&act.vm, "definition");
@@ -207,6 +232,7 @@ impl Checker {
                 }
             }
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
+                orders::verified(view)?;
                 let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
                 // A later record of the same machine may have changed it again.
                 let last = self.trails.keys().filter(|id| self.about(**id) == Some(vm)).max() == Some(&d.id);
@@ -310,8 +336,12 @@ fn settled(
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let Some(deed) = event.step.as_deref().and_then(deed_of) else { return Ok(()) };
-    if event.presence != Some(Presence::Absent) || deed.does != Does::Removes || event.what != What::Settled {
+    if deed.does != Does::Removes || event.what != What::Settled {
         return Ok(());
+    }
+    if event.presence != Some(Presence::Absent) {
+        let went_on = matches!(event.state, Some(StateName::Running | StateName::Ready | StateName::Done));
+        return if went_on { violated("I9", format!("{}: nobody saw it gone", told())) } else { Ok(()) };
     }
     let resource = &view.deletion.record.resource;
     for thing in deed.things {

@@ -6,7 +6,7 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
-use sexton_model::{DeletionId, ResourceId, Timestamp};
+use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 
 use super::check::{DAY_MS, Violation};
 use super::platform::{State, Things};
@@ -39,6 +39,7 @@ impl World {
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
+                self.look().await?;
             }
             self.go_on().await?;
             if items.is_empty() && self.step > 1_000 && self.all_over().await {
@@ -127,11 +128,18 @@ impl World {
                 self.consumers[number].clock.set_ahead(ahead_ms);
                 true
             }
+            Happening::Deaf(for_ms) => {
+                for one in &self.consumers {
+                    one.frozen.deafen(now.plus_ms(for_ms));
+                }
+                true
+            }
             Happening::Purge => {
                 self.purge().await;
                 true
             }
             Happening::Down(for_ms) => {
+                self.compare().await?;
                 for number in 0..COORDINATORS {
                     self.kill_coordinator(number, now.plus_ms(for_ms)).await;
                 }
@@ -141,7 +149,7 @@ impl World {
                 true
             }
             Happening::Backup => self.back_up(),
-            Happening::RestoreBackup => self.restore_backup().await,
+            Happening::RestoreBackup => self.restore_backup().await?,
         };
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
         Ok(())
@@ -286,10 +294,14 @@ impl World {
         true
     }
 
-    async fn restore_backup(&mut self) -> bool {
+    /// The copy is put in the job table's place. Whether there was one.
+    ///
+    /// # Errors
+    /// If orders were given that it knows nothing of, and nobody notices.
+    async fn restore_backup(&mut self) -> Result<bool, Violation> {
         let file = self.file();
         if !beside(&file, ".copy").exists() || self.ledger.is_none() {
-            return false;
+            return Ok(false);
         }
         let now = self.time.now();
         self.close_ledger(now).await;
@@ -303,10 +315,17 @@ impl World {
             }
         }
         self.open_ledger().await;
-        self.start_all_coordinators().await;
         let ledger = self.ledger.clone().unwrap();
+        let there = ledger.known().mark;
+        let last = Fence { epoch: there.epoch, number: there.fence };
+        self.start_all_coordinators().await;
         let facts = ledger.facts().await.unwrap();
         self.checker.reviewed = ledger.review().await.unwrap().is_some();
+        let given = self.last_given();
+        if given > last && !(self.checker.reviewed && facts.epoch > given.epoch) {
+            let what = format!("it knows of {last}, {given} was given, and the epoch is {}", facts.epoch);
+            return Err(Violation { invariant: "I15", what });
+        }
         self.checker.paused =
             ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
         let machines = (0..self.script.machines).map(machine);
@@ -314,7 +333,19 @@ impl World {
         for view in self.all().await {
             self.checker.adopt(&view);
         }
-        true
+        Ok(true)
+    }
+
+    /// The highest order that was ever published.
+    fn last_given(&self) -> Fence {
+        let orders = self.traffic.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        orders.last_key_value().map(|(fence, _)| *fence).unwrap_or_default()
+    }
+
+    /// What the job table's writer remembers stands in the table.
+    async fn compare(&self) -> Result<(), Violation> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        ledger.compare().await.unwrap().map_err(|what| Violation { invariant: "memory", what })
     }
 
     /// All records, as they stand.
@@ -355,6 +386,7 @@ impl World {
             one.again_at = one.again_at.map(|_| now);
             one.thaws_at = one.thaws_at.map(|_| now);
             one.clock.set_ahead(0);
+            one.frozen.deafen(now);
         }
         self.go_on().await?;
         for number in 0..self.script.machines {

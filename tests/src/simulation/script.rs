@@ -41,6 +41,8 @@ pub enum Happening {
     Freeze(usize, u64, bool),
     /// The wall clock of a consumer is set to be so many milliseconds ahead of the truth.
     SetClock(usize, i64),
+    /// No beacon reaches any consumer for so many milliseconds.
+    Deaf(u64),
     /// All queues are emptied.
     Purge,
     /// Everything is down for so many milliseconds.
@@ -84,6 +86,8 @@ pub struct Script {
 
 /// Steps within which things happen; what was begun by then ends in fair weather.
 pub const STORM_STEPS: u64 = 6_000;
+/// Processes of consumers.
+const CONSUMERS: usize = 10;
 
 impl Script {
     /// Whether nobody does anything by which a record could rightly stay parked: then all of them have to end.
@@ -123,8 +127,37 @@ impl Script {
             items.push(Item { when: When::Decisions(first), what: Happening::Backup });
             items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
+        let items = with_sleepers(items, &mut rng);
         Self { seed, machines, weather, items }
     }
+}
+
+/// In some runs the machines of all consumers are suspended, with whatever these have in hand, right before the job table goes
+/// back in time, or is paused. In some of these no beacon reaches them for a while after they have woken up, and in some the
+/// deadlines of what they had in hand have passed.
+fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+    let sleep = |when: When, for_ms: u64| {
+        (0..CONSUMERS).map(move |number| Item { when, what: Happening::Freeze(number, for_ms, true) })
+    };
+    let goes_back = items.iter().position(|item| item.what == Happening::RestoreBackup);
+    if let Some(place) = goes_back.filter(|_| rng.random_range(0..2) == 0) {
+        let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
+        items.splice(place..place, sleep(when, for_ms));
+    }
+    if rng.random_range(0..3) == 0 {
+        let when = When::Decisions(rng.random_range(1..120));
+        let for_ms = match rng.random_range(0..3) {
+            0 => rng.random_range(65_000..110_000),
+            _ => rng.random_range(25_000..40_000),
+        };
+        items.extend(sleep(when, for_ms));
+        if rng.random_range(0..2) == 0 {
+            items.push(Item { when, what: Happening::Deaf(for_ms + 30_000) });
+        }
+        items.push(Item { when, what: Happening::Pause });
+        items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
+    }
+    items
 }
 
 /// Fair in some runs; else everything goes wrong now and then, and up to four things often: what needs two of them at once

@@ -331,6 +331,7 @@ impl World {
             gates: self.gates.clone(),
             dice: self.dice.clone(),
             time: self.time.clone(),
+            others: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),

@@ -244,7 +244,11 @@ impl World {
     }
 
     /// Check what was decided and done since the last look.
-    async fn look(&mut self) -> Result<(), Violation> {
+    ///
+    /// # Errors
+    /// The invariant that does not hold any more.
+    pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
+        self.checker.at(self.time.now());
         if let Some(what) = held(&self.defects).pop() {
             return Err(Violation { invariant: "defect", what });
         }
@@ -266,9 +270,9 @@ impl World {
                 act.fence,
                 order_of.unwrap_or_default()
             ));
-            let truth = self.truth.clone();
-            let truth = held(&truth);
-            self.checker.acted(&act, order.as_ref(), view.as_ref(), &truth)?;
+            let (truth, traffic) = (self.truth.clone(), self.traffic.clone());
+            let (truth, orders) = (held(&truth), held(&traffic.orders));
+            self.checker.acted(&act, (order.as_ref(), &*orders), view.as_ref(), &truth)?;
         }
         let decided = std::mem::take(&mut *held(&self.decided));
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
