@@ -19,21 +19,27 @@ use super::script::Person;
 
 pub mod budgets;
 pub mod canaries;
+mod dates;
 pub mod lost;
+mod orders;
 pub mod parking;
 pub mod plans;
+mod sequence;
 
 use budgets::Budgets;
 use canaries::Canaries;
+use dates::early;
 use lost::Lost;
 use parking::Warrants;
 use plans::Pinned;
+use sequence::Sequences;
 
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
-/// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all; and a little more, since the
-/// job table's may gain or lose some while a beacon is fresh.
-const SKEW_MS: u64 = 3_000 + 100;
+/// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
+const SKEW_MS: u64 = 3_000;
+/// What the job table's clock may gain or lose while a beacon is fresh, in milliseconds.
+const DRIFT_MS: u64 = 100;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 
@@ -69,6 +75,7 @@ struct Trail {
 #[derive(Debug, Default)]
 pub struct Checker {
     trails: BTreeMap<DeletionId, Trail>,
+    sequences: Sequences,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
     /// How a machine was when its record was made.
@@ -77,6 +84,7 @@ pub struct Checker {
     pub disturbed: BTreeSet<ResourceId>,
     /// Everything is paused.
     pub paused: bool,
+    paused_since: Option<Timestamp>,
     /// The job table is under review.
     pub reviewed: bool,
     /// The epoch, and since when.
@@ -120,6 +128,16 @@ impl Checker {
         Self { budgets: allowed.map(Budgets::new), ..Self::default() }
     }
 
+    /// It is that late, truly and by the job table's clock, and some coordinator runs or none does.
+    pub fn at(&mut self, (now, by_store): (Timestamp, Timestamp), attended: bool) {
+        self.paused_since = self.paused.then(|| self.paused_since.unwrap_or(now));
+        if attended {
+            self.lost.somebody(by_store);
+        } else {
+            self.lost.nobody(by_store);
+        }
+    }
+
     /// A record was made.
     pub fn created(&mut self, id: DeletionId, made: Made) {
         self.snapshots.insert(id, made.as_it_was);
@@ -140,12 +158,14 @@ impl Checker {
         self.pinned.went_back();
         self.warrants.went_back();
         self.budgets.clone_from(&self.backed_up);
+        self.sequences.went_back();
         self.epoch = (epoch, at);
         self.disturbed.extend(machines);
     }
 
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
+        self.sequences.adopt(view);
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             trail.note(&row.event);
@@ -176,6 +196,14 @@ impl Checker {
             if event.ordered.is_some() {
                 ordered(view, event, trail, (self.paused, self.reviewed, &self.lost), &told)?;
             }
+            self.sequences.next(d, row, &told)?;
+            orders::stopped(view, event, (self.paused, trail.holds), &told)?;
+            if let Some(fence) = event.ordered {
+                orders::leased(d, fence, &told)?;
+            }
+            if let (What::Claimed, Some(JobKind::Stage(stage))) = (event.what, event.job) {
+                early(view, stage, (event.at, &self.lost), &told)?;
+            }
             settled(view, event, truth, &told)?;
             self.pinned.decided(view, event, &told)?;
             if let (What::Claimed, Some(JobKind::Stage(stage)), Some(budgets)) =
@@ -188,6 +216,8 @@ impl Checker {
             }
             trail.note(event);
         }
+        self.sequences.stands(d, !words.is_empty())?;
+        orders::restores(d)?;
         let locked = d.jobs.iter().filter(|job| job.state.name().locks()).count();
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
@@ -195,14 +225,14 @@ impl Checker {
         Ok(words)
     }
 
-    /// Something was changed under `order`, whose record stands so.
+    /// Something was changed under `order`, whose record stands so; `given` are all orders that there ever were.
     ///
     /// # Errors
     /// The invariant that does not hold.
     pub fn acted(
         &mut self,
         act: &Act,
-        order: Option<&Order>,
+        (order, given): (Option<&Order>, &BTreeMap<Fence, Order>),
         view: Option<&DeletionView>,
         truth: &Truth,
     ) -> Result<(), Violation> {
@@ -215,7 +245,7 @@ impl Checker {
         };
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
         self.canaries.acted(act, order, &told)?;
-        let late = act.by_store > order.deadline.plus_ms(SKEW_MS);
+        let late = act.by_store > order.deadline.plus_ms(SKEW_MS + DRIFT_MS);
         if late && !self.lost.heard(act.at) {
             // The clock jumped while the order was out: it is over for the job table, and its consumer cannot know that yet.
             self.disturbed.insert(act.vm.clone());
@@ -236,6 +266,10 @@ impl Checker {
         }
         let Some(view) = view else { return violated("I2", format!("{}: there is no record", told())) };
         let d = &view.deletion;
+        if !view.audit.iter().any(|row| row.event.ordered == Some(act.fence)) {
+            violated("I12", format!("{}: no decision ordered it", told()))?;
+        }
+        orders::timely(act, order, d, self.paused_since, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
@@ -252,7 +286,7 @@ impl Checker {
                     violated("I4", format!("{}: in {stage}", told()))?;
                 }
             }
-            JobKind::Restore if act.undo => {}
+            JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
             JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
         }
         let definition = truth.thing(&act.vm, "definition");
@@ -282,6 +316,7 @@ impl Checker {
                 }
             }
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
+                orders::verified(view)?;
                 let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
                 // A later record of the same machine may have changed it again.
                 let last = self.trails.keys().filter(|id| self.about(**id) == Some(vm)).max() == Some(&d.id);
@@ -356,70 +391,6 @@ fn ordered(
     early(view, stage, (event.at, lost), told)
 }
 
-/// That it is not before its date, nor before the grace since the stage before it; what was lost of that counts for none.
-fn early(
-    view: &DeletionView,
-    stage: Stage,
-    (at, lost): (Timestamp, &Lost),
-    told: &impl Fn() -> String,
-) -> Result<(), Violation> {
-    let date = date_of(view, stage);
-    if at < date {
-        violated("I1", format!("{}: {stage} is due at {date}", told()))?;
-    }
-    let Some(before) = before(stage) else { return Ok(()) };
-    let Some(ended) = ended_at(view, before) else {
-        return violated("I1", format!("{}: {before} has not ended", told()));
-    };
-    let lost_us = match stage {
-        Stage::Soft | Stage::Hard | Stage::Purge => lost.within_us(ended, at),
-        Stage::Announce | Stage::Recycle => 0,
-    };
-    let grace = Timestamp(ended.0 + grace_us(view, before, stage) + lost_us);
-    if at < grace {
-        violated("I1", format!("{}: the grace ends at {grace}, {lost_us} us of it were lost", told()))?;
-    }
-    Ok(())
-}
-
-/// Since when a stage has been due; none before the one before it has ended.
-fn due_since(view: &DeletionView, stage: Stage) -> Option<Timestamp> {
-    let date = date_of(view, stage);
-    match before(stage) {
-        None => Some(date.max(view.deletion.record.created_at)),
-        Some(before) => {
-            let ended = ended_at(view, before)?;
-            Some(date.max(Timestamp(ended.0 + grace_us(view, before, stage))))
-        }
-    }
-}
-
-fn before(stage: Stage) -> Option<Stage> {
-    Stage::ALL.into_iter().filter(|other| *other < stage).max()
-}
-
-fn days_us(days: i32) -> i64 {
-    i64::from(days) * i64::try_from(DAY_MS).unwrap_or(i64::MAX) * 1000
-}
-
-fn date_of(view: &DeletionView, stage: Stage) -> Timestamp {
-    let offset = days_us(view.deletion.plan.stage(stage).offset_days);
-    let moment = view.deletion.record.due.moment;
-    moment.map_or(Timestamp::MAX, |moment| Timestamp(moment.0 + offset))
-}
-
-fn grace_us(view: &DeletionView, before: Stage, stage: Stage) -> i64 {
-    let offset = |stage: Stage| view.deletion.plan.stage(stage).offset_days;
-    days_us(offset(stage) - offset(before))
-}
-
-fn ended_at(view: &DeletionView, stage: Stage) -> Option<Timestamp> {
-    let done = |row: &&sexton_ledger::AuditRow| {
-        row.event.job == Some(JobKind::Stage(stage)) && row.event.state == Some(StateName::Done)
-    };
-    view.audit.iter().find(done).map(|row| row.event.at)
-}
-
 /// A step was answered: what is taken for absent is.
 fn settled(
     view: &DeletionView,
@@ -428,8 +399,12 @@ fn settled(
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let Some(deed) = event.step.as_deref().and_then(deed_of) else { return Ok(()) };
-    if event.presence != Some(Presence::Absent) || deed.does != Does::Removes || event.what != What::Settled {
+    if deed.does != Does::Removes || event.what != What::Settled {
         return Ok(());
+    }
+    if event.presence != Some(Presence::Absent) {
+        let went_on = matches!(event.state, Some(StateName::Running | StateName::Ready | StateName::Done));
+        return if went_on { violated("I9", format!("{}: nobody saw it gone", told())) } else { Ok(()) };
     }
     let resource = &view.deletion.record.resource;
     for thing in deed.things {

@@ -6,7 +6,7 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, ResourceId};
+use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
@@ -50,15 +50,16 @@ impl World {
     }
 
     /// A machine appears, and its platform registers it, if its name is free.
-    pub(super) async fn appear(&mut self, vm: &ResourceId, scope: &str) -> bool {
+    pub(super) async fn appear(&mut self, vm: &ResourceId) -> bool {
         self.uuids += 1;
         let uuid = format!("00000000-0000-4000-8000-{:012x}", self.uuids);
-        let registered = self.register((vm, scope), &uuid, false).await;
+        let registered = self.register(vm, &uuid, false).await;
         self.truth().appear(vm, &uuid);
         registered
     }
 
-    async fn register(&mut self, (vm, scope): (&ResourceId, &str), uuid: &str, protected: bool) -> bool {
+    async fn register(&mut self, vm: &ResourceId, uuid: &str, protected: bool) -> bool {
+        let scope = self.script.scope_of(vm);
         let resource: Resource = serde_json::from_value(json!({
             "id": vm, "scope": scope, "identity": { "uuid": uuid }, "criticality": "reproducible",
             "protected": protected, "attributes": { "ipam": { "none": false }, "notifier": { "none": false } },
@@ -92,7 +93,9 @@ impl World {
                     .await
             }
             Happening::Release(number) => self.release(number).await,
-            Happening::Protect(number, protected) => self.protect(number, protected).await,
+            Happening::Protect(number, protected) => {
+                self.protect(&self.script.machine(number), protected).await
+            }
             Happening::Pause => self.pause().await,
             Happening::Resume => self.resume().await,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
@@ -135,11 +138,18 @@ impl World {
                 self.store.drift(gains);
                 true
             }
+            Happening::Deaf(for_ms) => {
+                for one in &self.consumers {
+                    one.frozen.deafen(now.plus_ms(for_ms));
+                }
+                true
+            }
             Happening::Purge => {
                 self.purge().await;
                 true
             }
             Happening::Down(for_ms) => {
+                self.compare().await?;
                 for number in 0..COORDINATORS {
                     self.kill_coordinator(number, now.plus_ms(for_ms)).await;
                 }
@@ -150,10 +160,19 @@ impl World {
             }
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
             Happening::Backup => self.back_up(),
-            Happening::RestoreBackup => self.restore_backup().await,
+            Happening::RestoreBackup => self.restore_backup().await?,
         };
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
         Ok(())
+    }
+
+    /// The platform says that a machine must never be deleted, or that it may be.
+    async fn protect(&mut self, vm: &ResourceId, protected: bool) -> bool {
+        let there = self.ledger_resource(vm).await;
+        let Some(uuid) = there.and_then(|there| there.identity.get("uuid").map(str::to_owned)) else {
+            return false;
+        };
+        self.register(vm, &uuid, protected).await
     }
 
     /// State that these machines are to go, all in one request.
@@ -181,16 +200,6 @@ impl World {
             }
         }
         any
-    }
-
-    /// The platform says whether a machine may be deleted.
-    async fn protect(&mut self, number: usize, protected: bool) -> bool {
-        let vm = self.script.machine(number);
-        let known = self.ledger_resource(&vm).await;
-        match known.and_then(|known| known.identity.get("uuid").map(str::to_owned)) {
-            Some(uuid) => self.register((&vm, self.script.scope(number)), &uuid, protected).await,
-            None => false,
-        }
     }
 
     /// A person says something about the record of a machine.
@@ -259,7 +268,7 @@ impl World {
     async fn recreate(&mut self, number: usize) -> Result<bool, Violation> {
         let vm = self.script.machine(number);
         let live = self.record_of(&vm).await.is_some_and(|view| view.deletion.status.live());
-        let registered = self.appear(&vm, self.script.scope(number)).await;
+        let registered = self.appear(&vm).await;
         self.checker.disturbed.insert(vm.clone());
         self.checker.warrants.replaced(&vm, registered);
         if registered && live {
@@ -313,10 +322,14 @@ impl World {
         true
     }
 
-    async fn restore_backup(&mut self) -> bool {
+    /// The copy is put in the job table's place. Whether there was one.
+    ///
+    /// # Errors
+    /// If orders were given that it knows nothing of, and nobody notices.
+    async fn restore_backup(&mut self) -> Result<bool, Violation> {
         let file = self.file();
         if !beside(&file, ".copy").exists() || self.ledger.is_none() {
-            return false;
+            return Ok(false);
         }
         let now = self.time.now();
         self.close_ledger(now).await;
@@ -330,21 +343,39 @@ impl World {
             }
         }
         self.open_ledger().await;
-        self.start_all_coordinators().await;
         let ledger = self.ledger.clone().unwrap();
+        let there = ledger.known().mark;
+        let last = Fence { epoch: there.epoch, number: there.fence };
+        self.start_all_coordinators().await;
         let facts = ledger.facts().await.unwrap();
         self.checker.reviewed = ledger.review().await.unwrap().is_some();
+        let given = self.last_given();
+        if given > last && !(self.checker.reviewed && facts.epoch > given.epoch) {
+            let what = format!("it knows of {last}, {given} was given, and the epoch is {}", facts.epoch);
+            return Err(Violation { invariant: "I15", what });
+        }
         self.checker.paused =
             ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
-        let machines: Vec<ResourceId> =
-            (0..self.script.machines).map(|number| self.script.machine(number)).collect();
-        self.checker.went_back(facts.epoch, now, machines.into_iter());
+        self.checker.went_back(facts.epoch, now, self.script.all());
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);
         for view in self.all().await {
             self.checker.adopt(&view);
         }
-        true
+        Ok(true)
+    }
+
+    /// The highest order of a record that was ever published. Whether it knows of canaries is no matter: they change nothing.
+    fn last_given(&self) -> Fence {
+        let orders = self.traffic.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = orders.values().rev().find(|order| order.deletion != canary::DELETION);
+        last.map(|order| order.fence).unwrap_or_default()
+    }
+
+    /// What the job table's writer remembers stands in the table.
+    async fn compare(&self) -> Result<(), Violation> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        ledger.compare().await.unwrap().map_err(|what| Violation { invariant: "memory", what })
     }
 
     /// All records, as they stand.

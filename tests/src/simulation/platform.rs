@@ -204,9 +204,16 @@ pub struct SimulatedDriver {
     pub time: Arc<Time>,
     /// The job table's.
     pub store: Arc<StoreClock>,
+    /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
+    /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
+    pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
 }
 
 impl SimulatedDriver {
+    fn others(&self) -> MutexGuard<'_, BTreeMap<(Fence, &'static str), String>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn truth(&self) -> MutexGuard<'_, Truth> {
         self.truth.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,7 +324,15 @@ impl Driver for SimulatedDriver {
         let deed = self.deed(step)?;
         let stale = self.dice.happens(|weather| weather.stale);
         let truth = self.truth();
-        let found = |thing: &&'static str| Self::judge(step, &truth.shown(&step.resource, thing, stale));
+        let found = |thing: &&'static str| {
+            let shown = truth.shown(&step.resource, thing, stale);
+            let (found, key) = (Self::judge(step, &shown), (step.fence, *thing));
+            match &found {
+                Found::Different(_) => self.others().insert(key, shown.owner),
+                Found::Same | Found::Absent(_) => self.others().remove(&key),
+            };
+            found
+        };
         Ok(match deed.does {
             // What is made need not be there; the machine must.
             Does::Makes => found(&"schedule"),
@@ -363,8 +378,10 @@ impl Driver for SimulatedDriver {
             permit.again()?;
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
+            let found = self.others().get(&(step.fence, *thing)).cloned();
+            let meant = found.map_or(ours, |owner| owner == now.owner);
             match deed.does {
-                Does::Removes if now.state == State::Gone || !ours => {}
+                Does::Removes if now.state == State::Gone || !meant => {}
                 Does::Removes => self.act(step, (deed, false), (thing, State::Gone)),
                 Does::Makes => self.act(step, (deed, false), (thing, State::On)),
                 Does::Turns(to) => {

@@ -87,6 +87,8 @@ pub enum Happening {
     SetTime(i64, bool),
     /// The job table's clock gains so many millionths from now on.
     Drift(i64),
+    /// No beacon reaches any consumer for so many milliseconds.
+    Deaf(u64),
     /// All queues are emptied.
     Purge,
     /// Everything is down for so many milliseconds.
@@ -142,6 +144,8 @@ pub struct Script {
 
 /// Steps within which things happen; what was begun by then ends in fair weather.
 pub const STORM_STEPS: u64 = 6_000;
+/// Processes of consumers.
+const CONSUMERS: usize = 10;
 
 /// What makes a script easier to understand, one at a time.
 pub const SIMPLER: [fn(&mut Script); 5] = [
@@ -202,6 +206,7 @@ impl Script {
             script.items.push(Item { when: When::Decisions(first), what: Happening::Backup });
             script.items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
+        script.items = with_sleepers(script.items, &mut rng);
         script
     }
 
@@ -210,10 +215,44 @@ impl Script {
         format!("{}/web{number:02}", KINDS[number % self.kinds]).parse().unwrap()
     }
 
-    /// The scope that it is in.
-    pub fn scope(&self, number: usize) -> &'static str {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = ResourceId> {
+        (0..self.machines).map(move |number| self.machine(number))
+    }
+
+    /// The scope that a machine is in.
+    pub fn scope_of(&self, vm: &ResourceId) -> &'static str {
+        let number = self.all().position(|other| other == *vm).unwrap_or_default();
         SCOPES[number % self.scopes]
     }
+}
+
+/// In some runs the machines of all consumers are suspended, with whatever these have in hand, right before the job table goes
+/// back in time, or is paused. In some of these no beacon reaches them for a while after they have woken up, and in some the
+/// deadlines of what they had in hand have passed.
+fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+    let sleep = |when: When, for_ms: u64| {
+        (0..CONSUMERS).map(move |number| Item { when, what: Happening::Freeze(number, for_ms, true) })
+    };
+    let goes_back = items.iter().position(|item| item.what == Happening::RestoreBackup);
+    if let Some(place) = goes_back.filter(|_| rng.random_range(0..2) == 0) {
+        let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
+        items.splice(place..place, sleep(when, for_ms));
+    }
+    if rng.random_range(0..3) == 0 {
+        let when = When::Decisions(rng.random_range(1..120));
+        let for_ms = match rng.random_range(0..3) {
+            0 => rng.random_range(65_000..110_000),
+            _ => rng.random_range(25_000..40_000),
+        };
+        items.extend(sleep(when, for_ms));
+        if rng.random_range(0..2) == 0 {
+            items.push(Item { when, what: Happening::Deaf(for_ms + 30_000) });
+        }
+        items.push(Item { when, what: Happening::Pause });
+        items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
+    }
+    items
 }
 
 /// Fair in some runs; else everything goes wrong now and then, and up to four things often: what needs two of them at once
@@ -266,9 +305,9 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         71..73 => Happening::Recreate(machine),
         73..75 => Happening::Start(machine),
         75..81 => Happening::KillCoordinator(rng.random_range(0..2), for_ms),
-        81..88 => Happening::KillConsumer(rng.random_range(0..10), for_ms),
-        88..94 => Happening::Freeze(rng.random_range(0..10), for_ms, rng.random_range(0..2) == 0),
-        94..96 => Happening::SetClock(rng.random_range(0..10), rng.random_range(-12_000..12_000)),
+        81..88 => Happening::KillConsumer(rng.random_range(0..CONSUMERS), for_ms),
+        88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
+        94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
         96..98 => Happening::Purge,
         _ => Happening::Down(for_ms),
     }

@@ -20,8 +20,8 @@ use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::bus::{Frozen, StormyBus, Traffic};
 use super::allowed::Allowed;
+use super::bus::{Frozen, StormyBus, Traffic};
 use super::check::budgets::Seen;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::{Gates, HANDLER};
@@ -188,7 +188,8 @@ impl Round {
 /// One version of the plans of all kinds.
 fn plans(version: &str) -> Plans {
     let subsystems = SUBSYSTEMS.map(|(subsystem, text)| (format!("{subsystem}.toml"), text));
-    let subsystems: Vec<(&str, &str)> = subsystems.iter().map(|(file, text)| (file.as_str(), *text)).collect();
+    let subsystems: Vec<(&str, &str)> =
+        subsystems.iter().map(|(file, text)| (file.as_str(), *text)).collect();
     let kinds = KINDS.map(|kind| {
         let text = version.replace("kind = \"vm\"", &format!("kind = \"{kind}\""));
         (format!("{kind}.toml"), text)
@@ -263,11 +264,11 @@ impl World {
             step: 0,
         };
         world.open_ledger().await;
-        for number in 0..script.machines {
-            world.appear(&script.machine(number), script.scope(number)).await;
+        for vm in script.all() {
+            world.appear(&vm).await;
         }
         if script.canaries {
-            world.appear(&canaries::resource(), script.scope(0)).await;
+            world.appear(&canaries::resource()).await;
             let truth = world.truth.clone();
             world.checker.canaries.begin(&held(&truth));
         }
@@ -360,7 +361,6 @@ impl World {
         let rounds = rounds.map(|round| (round, now)).collect();
         self.coordinators[number] =
             Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });
-        self.checker.lost.somebody(self.store.shown());
     }
 
     /// All of them, at once.
@@ -379,9 +379,6 @@ impl World {
             }
         }
         self.coordinators[number] = Err(again_at);
-        if self.coordinators.iter().all(Result::is_err) {
-            self.checker.lost.nobody(self.store.shown());
-        }
     }
 
     fn start_consumer(&mut self, number: usize) {
@@ -396,6 +393,7 @@ impl World {
             dice: self.dice.clone(),
             time: self.time.clone(),
             store: self.store.clone(),
+            others: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),

@@ -13,7 +13,8 @@ use sexton_model::belts::budget::Group;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::{DeletionId, JobId, Timestamp};
 
-use super::{DAY_MS, Violation, due_since, violated};
+use super::dates::due_since;
+use super::{DAY_MS, Violation, violated};
 use crate::simulation::allowed::Allowed;
 use crate::simulation::script::Person;
 
@@ -224,14 +225,15 @@ impl Budgets {
         self.batches.iter().filter(|(_, batch)| waits(batch)).map(|(number, _)| *number).collect()
     }
 
-    /// In no span that ends with or after this one do more begin than may.
+    /// In no span that ends with or after this one do more begin than may, of all that the same numbers bind. What is in a
+    /// narrower scope with a number of its own is bound by that one.
     fn counted(&self, group: &Group, at: Timestamp, told: &impl Fn() -> String) -> Result<(), Violation> {
         let span_ms = u64::from(self.allowed.days) * DAY_MS;
         for (among, most) in self.limits(group) {
             let counts = |one: &&Began| {
                 one.group.kind == group.kind
                     && one.group.stage == group.stage
-                    && among.has(one.group.scope.as_str())
+                    && self.limits(&one.group).iter().any(|(other, _)| *other == among)
             };
             let ends = self.began.iter().filter(counts).map(|one| one.at);
             for end in ends.filter(|end| *end >= at && *end < at.plus_ms(span_ms)) {
@@ -253,7 +255,7 @@ impl Budgets {
         (group, at): (&Group, Timestamp),
         told: &impl Fn() -> String,
     ) -> Result<(), Violation> {
-        let Some(since) = due_since(view, group.stage) else { return Ok(()) };
+        let Some((_, since)) = fresh(view, group.stage, at) else { return Ok(()) };
         for (number, batch) in self.batches.iter().filter(|(_, batch)| batch.group == *group) {
             let frozen_at = batch.frozen_at;
             if since > frozen_at || frozen_at > at || at >= frozen_at.plus_ms(GOOD_MS) {
@@ -312,25 +314,17 @@ enum Among {
     All,
 }
 
-impl Among {
-    fn has(&self, scope: &str) -> bool {
-        match self {
-            Self::In(only) => scope == only,
-            Self::Within(outer) => within(scope, outer),
-            Self::All => true,
-        }
-    }
-}
-
 fn within(scope: &str, outer: &str) -> bool {
     scope.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Since when a job that was frozen then has been due, if nothing else has ever held it.
-fn fresh(record: &DeletionView, stage: Stage, frozen_at: Timestamp) -> Option<(JobId, Timestamp)> {
+/// Since when a job that was frozen, or began, at that moment had been due, if nothing but a batch has ever held it.
+fn fresh(record: &DeletionView, stage: Stage, at: Timestamp) -> Option<(JobId, Timestamp)> {
     let held = record.audit.iter().any(|row| {
         let event = &row.event;
-        event.job == Some(JobKind::Stage(stage)) && event.what == What::Unheld && event.at <= frozen_at
+        let of_it = event.job == Some(JobKind::Stage(stage)) && event.at <= at;
+        let by_a_batch = event.what == What::Held && event.detail.starts_with("batch ");
+        of_it && matches!(event.what, What::Held | What::Unheld) && !by_a_batch
     });
     let since = due_since(record, stage).filter(|_| !held)?;
     Some((JobId::of(record.deletion.id, stage.index()), since))

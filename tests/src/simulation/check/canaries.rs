@@ -65,8 +65,9 @@ impl Canaries {
     /// # Errors
     /// If one was accepted that nobody has answered falsely, or did not pause everything.
     pub fn see(&mut self, sent: &[Canary], pauses: &[Pause]) -> Result<bool, Violation> {
-        let paused =
-            pauses.iter().any(|pause| pause.by == Actor::canary() && pause.covers == PauseSelector::default());
+        let paused = pauses
+            .iter()
+            .any(|pause| pause.by == Actor::canary() && pause.covers == PauseSelector::default());
         for canary in sent {
             match &canary.judged {
                 Some(Judged { verdict: Verdict::Holds { .. }, .. }) => {

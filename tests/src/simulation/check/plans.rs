@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sexton_ledger::DeletionView;
+use sexton_model::DeletionId;
 use sexton_model::audit::AuditEvent;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::plan::{Performer, Plan, Step};
-use sexton_model::DeletionId;
 use sexton_protocol::Order;
 
 use super::{Violation, violated};

@@ -35,11 +35,12 @@ impl World {
         for one in &mut self.consumers {
             one.again_at = one.again_at.map(|_| now);
             one.thaws_at = one.thaws_at.map(|_| now);
+            one.frozen.deafen(now);
         }
         self.set_clocks_right();
         self.go_on().await?;
-        for number in 0..self.script.machines {
-            self.protect(number, false).await;
+        for vm in self.script.all().collect::<Vec<_>>() {
+            self.protect(&vm, false).await;
         }
         self.resume().await;
         self.look().await?;
@@ -130,10 +131,7 @@ impl World {
         if let Some((chain, broken)) = verified.broken.first() {
             return Err(Violation { invariant: "I12", what: format!("{chain}: {broken:?}") });
         }
-        match ledger.compare().await.unwrap() {
-            Ok(()) => Ok(()),
-            Err(differs) => Err(Violation { invariant: "memory", what: differs }),
-        }
+        self.compare().await
     }
 }
 

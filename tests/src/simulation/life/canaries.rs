@@ -13,7 +13,8 @@ impl World {
         let Some(order) = self.last_forged() else { return false };
         let instance = order.instance;
         let outcome = Outcome::done(Presence::Present, "whatever you say");
-        let report = OutcomeReport { job: order.job, fence: order.fence, instance: instance.clone(), outcome };
+        let report =
+            OutcomeReport { job: order.job, fence: order.fence, instance: instance.clone(), outcome };
         let said = Event::new(format!("/consumer/{instance}"), self.time.now(), Report::Outcome(report));
         let packed = Pack::one(said).encode().unwrap();
         let holder = Holder::Instance(instance.clone());

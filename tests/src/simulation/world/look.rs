@@ -12,7 +12,12 @@ const CANARIES_EVERY: u64 = 64;
 
 impl World {
     /// Check what was decided and done since the last look.
+    ///
+    /// # Errors
+    /// The invariant that does not hold any more.
     pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
+        let attended = self.coordinators.iter().any(Result::is_ok);
+        self.checker.at((self.time.now(), self.store.shown()), attended);
         if let Some(what) = held(&self.defects).pop() {
             return Err(Violation { invariant: "defect", what });
         }
@@ -34,9 +39,9 @@ impl World {
                 act.fence,
                 order_of.unwrap_or_default()
             ));
-            let truth = self.truth.clone();
-            let truth = held(&truth);
-            self.checker.acted(&act, order.as_ref(), view.as_ref(), &truth)?;
+            let (truth, traffic) = (self.truth.clone(), self.traffic.clone());
+            let (truth, orders) = (held(&truth), held(&traffic.orders));
+            self.checker.acted(&act, (order.as_ref(), &*orders), view.as_ref(), &truth)?;
         }
         let decided = std::mem::take(&mut *held(&self.decided));
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
@@ -80,7 +85,10 @@ impl World {
     }
 
     /// Whether canaries were refused as they must be, and whether one has paused everything.
-    pub(in crate::simulation) async fn look_at_canaries(&mut self, ledger: &SqliteLedger) -> Result<(), Violation> {
+    pub(in crate::simulation) async fn look_at_canaries(
+        &mut self,
+        ledger: &SqliteLedger,
+    ) -> Result<(), Violation> {
         if self.script.canaries {
             let (sent, pauses) = (ledger.canaries().await.unwrap(), ledger.pauses().await.unwrap());
             self.checker.paused |= self.checker.canaries.see(&sent, &pauses)?;
