@@ -9,12 +9,13 @@
 //! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
 //!
 //! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, `life` what people and accidents do and
-//! how a run ends, [`platform`] what is really there, [`weather`] the dice.
+//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     reason = "a run that cannot go on ends with its history; nothing depends on it"
 )]
+pub mod allowed;
 pub mod bus;
 pub mod check;
 pub mod gates;
@@ -30,7 +31,7 @@ use std::path::Path;
 
 use sexton_model::deletion::RecordStatus;
 
-use script::Script;
+use script::{SIMPLER, Script};
 use world::World;
 
 pub use check::Violation;
@@ -50,6 +51,12 @@ pub struct Played {
     pub decisions: u64,
     /// Changes of the platform that were checked.
     pub changes: u64,
+    /// Batches that were frozen.
+    pub frozen: u64,
+    /// Approvals of batches that were given.
+    pub approved: u64,
+    /// Canaries that were refused, or held, as they must be.
+    pub canaries: u64,
     /// How many records stand how at the end.
     pub ended: BTreeMap<RecordStatus, u64>,
 }
@@ -69,6 +76,9 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             virtual_ms: world.time.since_begin_ms(),
             decisions: world.checker.events,
             changes: world.checker.changes,
+            frozen: world.checker.frozen,
+            approved: world.checker.approved,
+            canaries: world.checker.canaries.held(),
             ended: std::mem::take(&mut world.ended),
             history: std::mem::take(&mut world.history),
         }
@@ -76,7 +86,7 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
 }
 
 /// The shortest script that still fails in the same way: things that happen are left out one after the other, as long
-/// as the same invariant is violated.
+/// as the same invariant is violated; and then whatever else makes it harder to understand.
 pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
     let mut least = script.clone();
     let mut played = play(&least, template);
@@ -98,6 +108,17 @@ pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
         }
         size /= 2;
     }
+    for simpler in SIMPLER {
+        let mut without = least.clone();
+        simpler(&mut without);
+        if without == least {
+            continue;
+        }
+        let tried = play(&without, template);
+        if tried.violation.as_ref().is_some_and(|violation| violation.invariant == invariant) {
+            (least, played) = (without, tried);
+        }
+    }
     (least, played)
 }
 
@@ -107,10 +128,10 @@ pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
 /// As [`play`].
 pub fn template(folder: &Path) -> std::path::PathBuf {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let script = Script { machines: 0, ..Script::of(0) };
+    let none = Script { machines: 0, kinds: 1, scopes: 1, allowed: None, canaries: false, ..Script::of(0) };
     let file = folder.join("empty.db");
     runtime.block_on(async {
-        let mut world = World::begin(&script, None).await;
+        let mut world = World::begin(&none, None).await;
         let now = world.time.now();
         world.close_ledger(now).await;
         std::fs::copy(world.file(), &file).unwrap();

@@ -3,26 +3,59 @@
 //!
 //! Only a net below what lifts a hold or a pause, which looks at once; so where the round stands is kept in memory,
 //! and every process has its own.
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::{Decided, NotDone};
 
 /// The furthest moment that is remembered, in milliseconds from now: rounds come much more often.
 const LONGEST_MS: u64 = 86_400_000;
 
+/// What rests are measured by: milliseconds that only ever go on, whatever the store's clock is set to.
+#[derive(Clone)]
+pub struct Steady(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Steady {
+    /// What this says it is.
+    pub fn of(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now_ms))
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl Default for Steady {
+    /// The machine's.
+    fn default() -> Self {
+        let began = Instant::now();
+        Self::of(move || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl fmt::Debug for Steady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Steady({} ms)", self.now_ms())
+    }
+}
+
 /// Where a round stands.
 #[derive(Debug, Default)]
-pub struct Round(Mutex<Standing>);
+pub struct Round {
+    steady: Steady,
+    standing: Mutex<Standing>,
+}
 
 #[derive(Debug, Default)]
 struct Standing {
     /// Behind this id it goes on.
     after: i64,
-    /// The next round begins then.
-    rests_until: Option<Instant>,
+    /// The next round begins then, in steady milliseconds.
+    rests_until: Option<u64>,
     /// Something is to be looked at then: the next round begins no later.
-    wanted_at: Option<Instant>,
+    wanted_at: Option<u64>,
     /// Grows when it is begun anew: what a look that was under way found then says nothing about the new round.
     round: u64,
 }
@@ -36,11 +69,16 @@ pub struct Look {
 }
 
 impl Round {
+    /// One that rests by this clock.
+    pub fn by(steady: Steady) -> Self {
+        Self { steady, standing: Mutex::default() }
+    }
+
     /// The next look; none while it rests.
     pub fn next(&self) -> Option<Look> {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.steady.now_ms();
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(until) = standing.rests_until {
-            let now = Instant::now();
             if now < standing.wanted_at.map_or(until, |wanted| wanted.min(until)) {
                 return None;
             }
@@ -53,7 +91,8 @@ impl Round {
 
     /// What a look for up to `wanted` jobs found, ascending. At the end of the round it rests.
     pub fn found(&self, look: Look, ids: &[i64], wanted: usize, rest_ms: u64) {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.steady.now_ms();
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         if standing.round != look.round {
             return;
         }
@@ -61,15 +100,15 @@ impl Round {
             Some(last) if ids.len() >= wanted => standing.after = *last,
             Some(_) | None => {
                 standing.after = 0;
-                standing.rests_until = Some(Instant::now() + Duration::from_millis(rest_ms));
+                standing.rests_until = Some(now.saturating_add(rest_ms));
             }
         }
     }
 
     /// Something is to be looked at in so many milliseconds, and not only when the round comes by.
     pub fn wanted_in(&self, ms: u64) {
-        let at = Instant::now() + Duration::from_millis(ms.min(LONGEST_MS));
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.steady.now_ms().saturating_add(ms.min(LONGEST_MS));
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         standing.wanted_at = Some(standing.wanted_at.map_or(at, |wanted| wanted.min(at)));
     }
 
@@ -91,7 +130,7 @@ impl Round {
 
     /// Begin anew at once: something was lifted.
     pub fn again(&self) {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         let (round, wanted_at) = (standing.round + 1, standing.wanted_at);
         *standing = Standing { round, wanted_at, ..Standing::default() };
     }
@@ -99,6 +138,8 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[test]
@@ -137,6 +178,25 @@ mod tests {
         round.found(look, &[], 1, 7_200_000);
         assert_eq!(round.next(), None);
         round.again();
+        assert!(round.next().is_some());
+    }
+
+    #[test]
+    fn it_rests_by_the_clock_it_was_given() {
+        let now_ms = Arc::new(AtomicU64::new(7));
+        let clock = now_ms.clone();
+        let round = Round::by(Steady::of(move || clock.load(Ordering::SeqCst)));
+        let look = round.next().unwrap();
+        round.found(look, &[], 2, 1_000);
+        round.wanted_in(500);
+        now_ms.store(506, Ordering::SeqCst);
+        assert_eq!(round.next(), None, "a millisecond too early");
+        now_ms.store(507, Ordering::SeqCst);
+        let look = round.next().unwrap();
+        round.found(look, &[], 2, 1_000);
+        now_ms.store(1_506, Ordering::SeqCst);
+        assert_eq!(round.next(), None, "it rests again");
+        now_ms.store(1_507, Ordering::SeqCst);
         assert!(round.next().is_some());
     }
 

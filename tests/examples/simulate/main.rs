@@ -1,6 +1,7 @@
 //! Plays seeds of the simulator, several at once, and shows the shortest history of the first that fails.
 use std::io::IsTerminal as _;
 use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -40,6 +41,9 @@ struct Sum {
     decisions: AtomicU64,
     changes: AtomicU64,
     virtual_ms: AtomicU64,
+    frozen: AtomicU64,
+    approved: AtomicU64,
+    canaries: AtomicU64,
 }
 
 impl Sum {
@@ -49,6 +53,9 @@ impl Sum {
         self.decisions.fetch_add(played.decisions, Ordering::Relaxed);
         self.changes.fetch_add(played.changes, Ordering::Relaxed);
         self.virtual_ms.fetch_add(played.virtual_ms, Ordering::Relaxed);
+        self.frozen.fetch_add(played.frozen, Ordering::Relaxed);
+        self.approved.fetch_add(played.approved, Ordering::Relaxed);
+        self.canaries.fetch_add(played.canaries, Ordering::Relaxed);
     }
 }
 
@@ -81,10 +88,17 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let played = play(&Script::of(seed), Some(&template));
-                    sum.add(&played);
+                    // A run that panics has failed, too; played again it says why.
+                    let played = catch_unwind(AssertUnwindSafe(|| play(&Script::of(seed), Some(&template))));
                     bar.inc(1);
-                    if played.violation.is_some() {
+                    let fails = match &played {
+                        Ok(played) => {
+                            sum.add(played);
+                            played.violation.is_some()
+                        }
+                        Err(_) => true,
+                    };
+                    if fails {
                         failed.store(true, Ordering::Relaxed);
                         let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         *first = Some(first.map_or(seed, |other| other.min(seed)));
@@ -103,6 +117,12 @@ fn main() -> ExitCode {
         get(&sum.changes),
         get(&sum.virtual_ms) as f64 / 86_400_000.0,
         began.elapsed().as_secs_f64(),
+    );
+    println!(
+        "{} batches frozen, {} approved, {} canaries refused",
+        get(&sum.frozen),
+        get(&sum.approved),
+        get(&sum.canaries),
     );
     let Some(seed) = *first.lock().unwrap_or_else(std::sync::PoisonError::into_inner) else {
         return ExitCode::SUCCESS;

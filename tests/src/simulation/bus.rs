@@ -1,12 +1,12 @@
 //! The bus of one process, with everything that may happen to a message on the way.
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
-use sexton_model::Fence;
+use sexton_model::{Fence, Timestamp};
 use sexton_protocol::{Order, Pack};
 use tokio::sync::Notify;
 
@@ -29,6 +29,8 @@ pub struct Frozen {
     /// Whether it is.
     pub now: Arc<AtomicBool>,
     ended: Notify,
+    /// No beacon reaches it before; microseconds.
+    deaf_until: AtomicI64,
 }
 
 impl Frozen {
@@ -41,6 +43,15 @@ impl Frozen {
     pub fn thaw(&self) {
         self.now.store(false, Ordering::SeqCst);
         self.ended.notify_waiters();
+    }
+
+    /// No beacon reaches it until then.
+    pub fn deafen(&self, until: Timestamp) {
+        self.deaf_until.store(until.0, Ordering::SeqCst);
+    }
+
+    fn deaf(&self, now: Timestamp) -> bool {
+        now.0 < self.deaf_until.load(Ordering::SeqCst)
     }
 
     async fn ends(&self) {
@@ -126,7 +137,8 @@ impl Bus for StormyBus {
     async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
         let inner = self.inner.consume(queue, prefetch).await?;
         let (frozen, gates) = (self.frozen.clone(), self.gates.clone());
-        Ok(Box::new(Stormy { inner, held: None, frozen, gates }))
+        let beacons = (*queue == Queue::Beacon).then(|| self.time.clone());
+        Ok(Box::new(Stormy { inner, held: None, frozen, gates, beacons }))
     }
 
     async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
@@ -145,17 +157,25 @@ struct Stormy {
     held: Option<Delivery>,
     frozen: Arc<Frozen>,
     gates: Arc<Gates>,
+    /// Of beacons: the true clock, by which they reach a process or do not.
+    beacons: Option<Arc<Time>>,
 }
 
 #[async_trait]
 impl Subscription for Stormy {
     async fn next(&mut self) -> Option<Delivery> {
-        if self.held.is_none() {
-            self.held = Some(self.inner.next().await?);
+        loop {
+            if self.held.is_none() {
+                self.held = Some(self.inner.next().await?);
+            }
+            self.frozen.ends().await;
+            self.gates.moved();
+            let delivery = self.held.take();
+            let lost = self.beacons.as_ref().is_some_and(|time| self.frozen.deaf(time.now()));
+            if !lost {
+                return delivery;
+            }
         }
-        self.frozen.ends().await;
-        self.gates.moved();
-        self.held.take()
     }
 
     async fn next_batch(&mut self, max: usize, linger: Duration) -> Vec<Delivery> {

@@ -1,26 +1,47 @@
 //! The invariants, checked after everything that happens: against what is really there, and by rules written down once
 //! more rather than asked of the code they are about.
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sexton_ledger::DeletionView;
 use sexton_model::audit::{AuditEvent, What};
-use sexton_model::deletion::{RecordStatus, WaiverClaim};
-use sexton_model::job::{JobKind, StateName};
+use sexton_model::deletion::{Deletion, RecordStatus, WaiverClaim};
+use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
-use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
-use super::platform::{Act, Does, State, Things, Truth, deed_of};
-use crate::trail::{Trail, early, in_words, locks};
+use super::allowed::Allowed;
+use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
+use super::script::Person;
+use crate::trail::{in_words, locks};
 
 pub use crate::trail::Violation;
 
+pub mod budgets;
+pub mod canaries;
+mod dates;
+pub mod lost;
+mod orders;
+pub mod parking;
+pub mod plans;
+mod sequence;
+
+use budgets::Budgets;
+use canaries::Canaries;
+use dates::early;
+use lost::Lost;
+use parking::Warrants;
+use plans::Pinned;
+use sequence::Sequences;
+
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
-const DAY: Day = Day::Rehearsal { length_ms: DAY_MS };
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
 const SKEW_MS: u64 = 3_000;
+/// What the job table's clock may gain or lose while a beacon is fresh, in milliseconds.
+const DRIFT_MS: u64 = 100;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 
@@ -28,10 +49,20 @@ fn violated(invariant: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { invariant, what })
 }
 
+/// What was seen of one trail.
+#[derive(Debug, Default)]
+struct Trail {
+    seen: i64,
+    cancelled: bool,
+    holds: u32,
+    hard_claimed: bool,
+}
+
 /// Everything that is remembered for checking.
 #[derive(Debug, Default)]
 pub struct Checker {
     trails: BTreeMap<DeletionId, Trail>,
+    sequences: Sequences,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
     /// How a machine was when its record was made.
@@ -40,34 +71,93 @@ pub struct Checker {
     pub disturbed: BTreeSet<ResourceId>,
     /// Everything is paused.
     pub paused: bool,
+    paused_since: Option<Timestamp>,
     /// The job table is under review.
     pub reviewed: bool,
     /// The epoch, and since when.
     pub epoch: (u32, Timestamp),
+    /// Time that counts for no grace.
+    pub lost: Lost,
+    /// If the run has some.
+    pub budgets: Option<Budgets>,
+    /// They, when the job table was copied aside.
+    backed_up: Option<Budgets>,
+    /// Plans of records.
+    pub pinned: Pinned,
+    /// What must be refused.
+    pub canaries: Canaries,
+    /// What makes it right that a record stays parked.
+    pub warrants: Warrants,
+    /// Batches that were frozen, and those that somebody approved.
+    pub frozen: u64,
+    /// See [`Self::frozen`].
+    pub approved: u64,
     /// Decisions that were seen.
     pub events: u64,
     /// Changes that were seen.
     pub changes: u64,
 }
 
+/// A record that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// How its machine was.
+    pub as_it_was: Things,
+    /// By which plan.
+    pub plan: Arc<Plan>,
+    /// Who asked for it.
+    pub by: Person,
+}
+
 impl Checker {
-    /// A record was made.
-    pub fn created(&mut self, id: DeletionId, as_it_was: Things) {
-        self.snapshots.insert(id, as_it_was);
+    /// Nothing was seen yet.
+    pub fn new(allowed: Option<Allowed>) -> Self {
+        Self { budgets: allowed.map(Budgets::new), ..Self::default() }
     }
 
-    /// The job table went back in time: nothing that was seen of it counts any more.
+    /// It is that late, truly and by the job table's clock, and some coordinator runs or none does.
+    pub fn at(&mut self, (now, by_store): (Timestamp, Timestamp), attended: bool) {
+        self.paused_since = self.paused.then(|| self.paused_since.unwrap_or(now));
+        if attended {
+            self.lost.somebody(by_store);
+        } else {
+            self.lost.nobody(by_store);
+        }
+    }
+
+    /// A record was made.
+    pub fn created(&mut self, id: DeletionId, made: Made) {
+        self.snapshots.insert(id, made.as_it_was);
+        self.pinned.created(id, made.plan);
+        if let Some(budgets) = &mut self.budgets {
+            budgets.created(id, made.by);
+        }
+    }
+
+    /// The job table was copied aside.
+    pub fn backed_up(&mut self) {
+        self.backed_up.clone_from(&self.budgets);
+    }
+
+    /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
+        self.pinned.went_back();
+        self.warrants.went_back();
+        self.budgets.clone_from(&self.backed_up);
+        self.sequences.went_back();
         self.epoch = (epoch, at);
         self.disturbed.extend(machines);
     }
 
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
+        self.sequences.adopt(view);
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
-            trail.note(row);
+            trail.note(&row.event);
+            trail.seen = row.seq;
+            self.pinned.note(view, &row.event);
         }
     }
 
@@ -80,17 +170,41 @@ impl Checker {
         let trail = self.trails.entry(d.id).or_default();
         let mut words = Vec::new();
         let before = trail.seen;
+        self.pinned.kept(view)?;
         for row in view.audit.iter().filter(|row| row.seq > before) {
             let event = &row.event;
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
             self.events += 1;
-            trail.see(view, row, DAY)?;
+            if row.seq != trail.seen + 1 {
+                violated("I12", format!("{}, after #{}", told(), trail.seen))?;
+            }
+            trail.seen = row.seq;
             if event.ordered.is_some() {
-                ordered(event, (self.paused, self.reviewed), &told)?;
+                ordered(view, event, trail, (self.paused, self.reviewed, &self.lost), &told)?;
+            }
+            self.sequences.next(d, row, &told)?;
+            orders::stopped(view, event, (self.paused, trail.holds), &told)?;
+            if let Some(fence) = event.ordered {
+                orders::leased(d, fence, &told)?;
+            }
+            if let (What::Claimed, Some(JobKind::Stage(stage))) = (event.what, event.job) {
+                early(view, stage, (event.at, &self.lost), &told)?;
             }
             settled(view, event, truth, &told)?;
+            self.pinned.decided(view, event, &told)?;
+            if let (What::Claimed, Some(JobKind::Stage(stage)), Some(budgets)) =
+                (event.what, event.job, &mut self.budgets)
+            {
+                budgets.claimed(view, (stage, event.at), !self.lost.went_back(), &told)?;
+            }
+            if event.what == What::Cancelled && trail.hard_claimed {
+                violated("I5", format!("{}, after hard was claimed", told()))?;
+            }
+            trail.note(event);
         }
+        self.sequences.stands(d, !words.is_empty())?;
+        orders::restores(d)?;
         let locked = locks(view);
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
@@ -98,14 +212,14 @@ impl Checker {
         Ok(words)
     }
 
-    /// Something was changed under `order`, whose record stands so.
+    /// Something was changed under `order`, whose record stands so; `given` are all orders that there ever were.
     ///
     /// # Errors
     /// The invariant that does not hold.
     pub fn acted(
         &mut self,
         act: &Act,
-        order: Option<&Order>,
+        (order, given): (Option<&Order>, &BTreeMap<Fence, Order>),
         view: Option<&DeletionView>,
         truth: &Truth,
     ) -> Result<(), Violation> {
@@ -117,7 +231,15 @@ impl Checker {
             )
         };
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
-        if act.at > order.deadline.plus_ms(SKEW_MS) && !order.long {
+        self.canaries.acted(act, order, &told)?;
+        let late = act.by_store > order.deadline.plus_ms(SKEW_MS + DRIFT_MS);
+        if late && !self.lost.heard(act.at) {
+            // The clock jumped while the order was out: it is over for the job table, and its consumer cannot know that yet.
+            self.disturbed.insert(act.vm.clone());
+            self.warrants.raced(&act.vm);
+            return Ok(());
+        }
+        if late && !order.long {
             violated("I10", format!("{}: after the deadline {}", told(), order.deadline))?;
         }
         let highest = self.acted.entry(act.vm.clone()).or_insert(act.fence);
@@ -131,6 +253,10 @@ impl Checker {
         }
         let Some(view) = view else { return violated("I2", format!("{}: there is no record", told())) };
         let d = &view.deletion;
+        if !view.audit.iter().any(|row| row.event.ordered == Some(act.fence)) {
+            violated("I12", format!("{}: no decision ordered it", told()))?;
+        }
+        orders::timely(act, order, d, self.paused_since, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
@@ -138,16 +264,16 @@ impl Checker {
         if !d.status.live() || (destructive && d.status != RecordStatus::Live) {
             violated("I2", format!("{}: its record is {}", told(), d.status.word()))?;
         }
+        self.pinned.acted(act, order, &told)?;
         match order.kind {
             JobKind::Stage(stage) => {
-                if let Some(why) = early(view, stage, act.at, DAY) {
-                    violated("I1", format!("{}: {why}", told()))?;
-                }
+                // If the clock has gone back since it was given: it was not too early then.
+                early(view, stage, (act.by_store.max(order.issued_at), &self.lost), &told)?;
                 if destructive && stage.reversible() {
                     violated("I4", format!("{}: in {stage}", told()))?;
                 }
             }
-            JobKind::Restore if act.undo => {}
+            JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
             JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
         }
         let definition = truth.thing(&act.vm, "definition");
@@ -166,14 +292,10 @@ impl Checker {
     pub fn ended(&self, view: &DeletionView, truth: &Truth) -> Result<(), Violation> {
         let d = &view.deletion;
         let vm = &d.record.resource.id;
-        let ours = |owner: &str| d.record.resource.identity.get("uuid") == Some(owner);
         match d.status {
             RecordStatus::Recycled => {
                 let waived = d.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
-                let left = truth.of(vm).into_iter().find(|((_, thing), is)| {
-                    ours(&is.owner) && is.state != State::Gone && removed_by_a_plan(thing)
-                });
-                match left {
+                match left(d, truth) {
                     Some(left) if !waived && !self.disturbed.contains(vm) => {
                         violated("I7", format!("{} is recycled, and there is {left:?}", d.id))
                     }
@@ -181,6 +303,7 @@ impl Checker {
                 }
             }
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
+                orders::verified(view)?;
                 let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
                 // A later record of the same machine may have changed it again.
                 let last = self.trails.keys().filter(|id| self.about(**id) == Some(vm)).max() == Some(&d.id);
@@ -204,25 +327,55 @@ impl Checker {
     }
 }
 
+/// Something that a deletion removes, and that is still there.
+pub fn left(d: &Deletion, truth: &Truth) -> Option<(&'static str, Thing)> {
+    let ours = |owner: &str| d.record.resource.identity.get("uuid") == Some(owner);
+    let mut all = truth.of(&d.record.resource.id).into_iter().map(|((_, thing), is)| (thing, is));
+    all.find(|(thing, is)| ours(&is.owner) && is.state != State::Gone && removed_by_a_plan(thing))
+}
+
 fn removed_by_a_plan(thing: &str) -> bool {
     super::platform::DEEDS.iter().any(|deed| deed.does == Does::Removes && deed.things.contains(&thing))
 }
 
+impl Trail {
+    fn note(&mut self, event: &AuditEvent) {
+        match event.what {
+            What::Cancelled => self.cancelled = true,
+            What::HoldPlaced => self.holds += 1,
+            What::HoldReleased => self.holds = self.holds.saturating_sub(1),
+            _ => {}
+        }
+        self.hard_claimed |= event.job == Some(JobKind::Stage(Stage::Hard)) && event.what == What::Claimed;
+    }
+}
+
 /// An order was given.
 fn ordered(
+    view: &DeletionView,
     event: &AuditEvent,
-    (paused, reviewed): (bool, bool),
+    trail: &Trail,
+    (paused, reviewed, lost): (bool, bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     if reviewed {
         violated("I15", format!("{}: under review", told()))?;
     }
-    // The last order of a cancelled stage is over, and the first one of the restore is given.
-    let of_stage = matches!(event.job, Some(JobKind::Stage(_))) && event.state != Some(StateName::Cancelled);
-    if of_stage && paused {
+    let Some(JobKind::Stage(stage)) = event.job else { return Ok(()) };
+    if event.state == Some(StateName::Cancelled) {
+        // The last order of a cancelled stage is over, and the first one of the restore is given.
+        return Ok(());
+    }
+    if trail.cancelled {
+        violated("I4", format!("{}: after the cancel", told()))?;
+    }
+    if paused {
         violated("pause", format!("{}: everything is paused", told()))?;
     }
-    Ok(())
+    if trail.holds > 0 {
+        violated("hold", format!("{}: it is held", told()))?;
+    }
+    early(view, stage, (event.at, lost), told)
 }
 
 /// A step was answered: what is taken for absent is.
@@ -233,8 +386,12 @@ fn settled(
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let Some(deed) = event.step.as_deref().and_then(deed_of) else { return Ok(()) };
-    if event.presence != Some(Presence::Absent) || deed.does != Does::Removes || event.what != What::Settled {
+    if deed.does != Does::Removes || event.what != What::Settled {
         return Ok(());
+    }
+    if event.presence != Some(Presence::Absent) {
+        let went_on = matches!(event.state, Some(StateName::Running | StateName::Ready | StateName::Done));
+        return if went_on { violated("I9", format!("{}: nobody saw it gone", told())) } else { Ok(()) };
     }
     let resource = &view.deletion.record.resource;
     for thing in deed.things {

@@ -1,4 +1,4 @@
-//! What people and accidents do, and how a run ends.
+//! What people and accidents do.
 use serde_json::json;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
 use sexton_model::belts::PauseSelector;
@@ -6,23 +6,22 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
-use sexton_model::{DeletionId, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
-use super::check::{DAY_MS, Violation};
-use super::platform::{State, Things};
-use super::script::{Happening, Item, STORM_STEPS, When};
-use super::weather::Weather;
-use super::world::{COORDINATORS, World, machine, somebody};
+use super::check::{DAY_MS, Made, Violation};
+use super::platform::State;
+use super::script::{Happening, Item, Person, STORM_STEPS, When};
+use super::world::{COORDINATORS, World};
 
-/// Steps after which whatever is not over is stuck.
-const STEPS_MAX: u64 = 80_000;
-/// Virtual time after the storm within which everything has to be over, in milliseconds: leases, back-offs and graces
-/// that were begun again count.
-const CALM_MAX_MS: u64 = 4 * 3_600_000;
-/// How often a person tries a parked job again before leaving it to others.
-const RETRIES: u32 = 6;
-/// Between two looks of that person, in milliseconds of virtual time.
-const LOOK_EVERY_MS: u64 = 30_000;
+mod approvals;
+mod calm;
+mod canaries;
+mod clocks;
+
+/// Who says most things.
+fn somebody() -> Actor {
+    Person::Ops.actor()
+}
 
 impl World {
     /// Play the whole script.
@@ -39,6 +38,7 @@ impl World {
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
+                self.look().await?;
             }
             self.go_on().await?;
             if items.is_empty() && self.step > 1_000 && self.all_over().await {
@@ -50,18 +50,18 @@ impl World {
     }
 
     /// A machine appears, and its platform registers it, if its name is free.
-    pub(super) async fn appear(&mut self, number: usize) -> bool {
-        let vm = machine(number);
+    pub(super) async fn appear(&mut self, vm: &ResourceId) -> bool {
         self.uuids += 1;
         let uuid = format!("00000000-0000-4000-8000-{:012x}", self.uuids);
-        let registered = self.register(&vm, &uuid, false).await;
-        self.truth().appear(&vm, &uuid);
+        let registered = self.register(vm, &uuid, false).await;
+        self.truth().appear(vm, &uuid);
         registered
     }
 
     async fn register(&mut self, vm: &ResourceId, uuid: &str, protected: bool) -> bool {
+        let scope = self.script.scope_of(vm);
         let resource: Resource = serde_json::from_value(json!({
-            "id": vm, "scope": "tenants/acme", "identity": { "uuid": uuid }, "criticality": "reproducible",
+            "id": vm, "scope": scope, "identity": { "uuid": uuid }, "criticality": "reproducible",
             "protected": protected, "attributes": { "ipam": { "none": false }, "notifier": { "none": false } },
         }))
         .unwrap();
@@ -83,7 +83,8 @@ impl World {
     async fn happen(&mut self, what: Happening) -> Result<(), Violation> {
         let now = self.time.now();
         let done = match what {
-            Happening::Delete(number, in_ms) => self.delete(&machine(number), now.plus_ms(in_ms)).await,
+            Happening::Delete(number, in_ms) => self.delete(number..number + 1, Person::Ops, in_ms).await,
+            Happening::DeleteAll(by, in_ms) => self.delete(0..self.script.machines, by, in_ms).await,
             Happening::Cancel(number) => {
                 self.tell(number, |_| Some(Event::Cancel { by: somebody(), reason: "needed".into() })).await
             }
@@ -93,19 +94,21 @@ impl World {
             }
             Happening::Release(number) => self.release(number).await,
             Happening::Protect(number, protected) => {
-                let vm = machine(number);
-                let view = self.ledger_resource(&vm).await;
-                match view.and_then(|view| view.identity.get("uuid").map(str::to_owned)) {
-                    Some(uuid) => self.register(&vm, &uuid, protected).await,
-                    None => false,
-                }
+                self.protect(&self.script.machine(number), protected).await
             }
             Happening::Pause => self.pause().await,
             Happening::Resume => self.resume().await,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::LookAtBatch => self.look_at_oldest_batch().await,
+            Happening::Approve(by, dies) => self.approve(by, dies).await?,
+            Happening::ChangePlans(version) => {
+                self.version = version;
+                true
+            }
             Happening::Recreate(number) => self.recreate(number).await?,
-            Happening::Start(number) => self.start(&machine(number)),
+            Happening::Start(number) => self.start(&self.script.machine(number)),
+            Happening::AnswerCanary => self.answer_canary().await,
             Happening::KillCoordinator(number, for_ms) => {
                 self.kill_coordinator(number, now.plus_ms(for_ms)).await;
                 true
@@ -127,11 +130,26 @@ impl World {
                 self.consumers[number].clock.set_ahead(ahead_ms);
                 true
             }
+            Happening::SetTime(ahead_ms, everybody) => {
+                self.set_time(ahead_ms, everybody);
+                true
+            }
+            Happening::Drift(gains) => {
+                self.store.drift(gains);
+                true
+            }
+            Happening::Deaf(for_ms) => {
+                for one in &self.consumers {
+                    one.frozen.deafen(now.plus_ms(for_ms));
+                }
+                true
+            }
             Happening::Purge => {
                 self.purge().await;
                 true
             }
             Happening::Down(for_ms) => {
+                self.compare().await?;
                 for number in 0..COORDINATORS {
                     self.kill_coordinator(number, now.plus_ms(for_ms)).await;
                 }
@@ -140,38 +158,53 @@ impl World {
                 }
                 true
             }
+            Happening::Reopen(for_ms) => self.reopen(for_ms).await,
             Happening::Backup => self.back_up(),
-            Happening::RestoreBackup => self.restore_backup().await,
+            Happening::RestoreBackup => self.restore_backup().await?,
         };
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
         Ok(())
     }
 
-    async fn delete(&mut self, vm: &ResourceId, moment: Timestamp) -> bool {
+    /// The platform says that a machine must never be deleted, or that it may be.
+    async fn protect(&mut self, vm: &ResourceId, protected: bool) -> bool {
+        let there = self.ledger_resource(vm).await;
+        let Some(uuid) = there.and_then(|there| there.identity.get("uuid").map(str::to_owned)) else {
+            return false;
+        };
+        self.register(vm, &uuid, protected).await
+    }
+
+    /// State that these machines are to go, all in one request.
+    async fn delete(&mut self, numbers: std::ops::Range<usize>, by: Person, in_ms: u64) -> bool {
         let Some(ledger) = self.ledger.clone() else { return false };
-        let moment = moment.plus_ms(DAY_MS);
+        let moment = self.store.shown().plus_ms(in_ms).plus_ms(DAY_MS);
         let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
-        let new = NewDeletion {
+        let vms: Vec<ResourceId> = numbers.map(|number| self.script.machine(number)).collect();
+        let new = vms.iter().map(|vm| NewDeletion {
             resource: vm.clone(),
             due,
             gone_by: None,
-            by: somebody(),
+            by: by.actor(),
             reason: "no longer needed".into(),
-            plan: self.plan.clone(),
-        };
-        let as_it_was: Things = self.truth().of(vm);
-        match ledger.create(vec![new]).await.unwrap().remove(0) {
-            Ok(id) => {
-                self.checker.created(id, as_it_was);
-                true
+            plan: self.plan(vm),
+        });
+        let made = ledger.create(new.collect()).await.unwrap();
+        let mut any = false;
+        for (vm, id) in vms.iter().zip(made) {
+            if let Ok(id) = id {
+                let as_it_was = self.truth().of(vm);
+                let plan = self.plan(vm);
+                self.checker.created(id, Made { as_it_was, plan, by });
+                any = true;
             }
-            Err(_) => false,
         }
+        any
     }
 
     /// A person says something about the record of a machine.
     async fn tell(&mut self, number: usize, event: impl Fn(&DeletionView) -> Option<Event>) -> bool {
-        let Some(view) = self.record_of(&machine(number)).await else { return false };
+        let Some(view) = self.record_of(&self.script.machine(number)).await else { return false };
         let Some(event) = event(&view) else { return false };
         self.ask(Intent { deletion: view.deletion.id, event }).await
     }
@@ -186,7 +219,7 @@ impl World {
 
     /// A person looks what there is, and says so: only then it is true.
     async fn waive(&mut self, number: usize, absent: bool) -> bool {
-        let Some(view) = self.record_of(&machine(number)).await else { return false };
+        let Some(view) = self.record_of(&self.script.machine(number)).await else { return false };
         let d = &view.deletion;
         let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
         let Some(job) = parked else { return false };
@@ -233,10 +266,11 @@ impl World {
 
     /// Another machine in the place of this one. If its record is live, nobody may register it.
     async fn recreate(&mut self, number: usize) -> Result<bool, Violation> {
-        let vm = machine(number);
+        let vm = self.script.machine(number);
         let live = self.record_of(&vm).await.is_some_and(|view| view.deletion.status.live());
-        let registered = self.appear(number).await;
+        let registered = self.appear(&vm).await;
         self.checker.disturbed.insert(vm.clone());
+        self.checker.warrants.replaced(&vm, registered);
         if registered && live {
             let what = format!("another {vm} was registered while its record was live");
             return Err(Violation { invariant: "I8", what });
@@ -253,6 +287,7 @@ impl World {
         power.state = State::On;
         drop(truth);
         self.checker.disturbed.insert(vm.clone());
+        self.checker.warrants.started(vm);
         true
     }
 
@@ -283,13 +318,18 @@ impl World {
                 std::fs::copy(&file, beside(&file, ".copy")).unwrap();
             }
         }
+        self.checker.backed_up();
         true
     }
 
-    async fn restore_backup(&mut self) -> bool {
+    /// The copy is put in the job table's place. Whether there was one.
+    ///
+    /// # Errors
+    /// If orders were given that it knows nothing of, and nobody notices.
+    async fn restore_backup(&mut self) -> Result<bool, Violation> {
         let file = self.file();
         if !beside(&file, ".copy").exists() || self.ledger.is_none() {
-            return false;
+            return Ok(false);
         }
         let now = self.time.now();
         self.close_ledger(now).await;
@@ -303,18 +343,39 @@ impl World {
             }
         }
         self.open_ledger().await;
-        self.start_all_coordinators().await;
         let ledger = self.ledger.clone().unwrap();
+        let there = ledger.known().mark;
+        let last = Fence { epoch: there.epoch, number: there.fence };
+        self.start_all_coordinators().await;
         let facts = ledger.facts().await.unwrap();
         self.checker.reviewed = ledger.review().await.unwrap().is_some();
+        let given = self.last_given();
+        if given > last && !(self.checker.reviewed && facts.epoch > given.epoch) {
+            let what = format!("it knows of {last}, {given} was given, and the epoch is {}", facts.epoch);
+            return Err(Violation { invariant: "I15", what });
+        }
         self.checker.paused =
             ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
-        let machines = (0..self.script.machines).map(machine);
-        self.checker.went_back(facts.epoch, now, machines);
+        self.checker.went_back(facts.epoch, now, self.script.all());
+        // Whatever was looked at is another job table's.
+        (self.looked, self.seen) = (0, None);
         for view in self.all().await {
             self.checker.adopt(&view);
         }
-        true
+        Ok(true)
+    }
+
+    /// The highest order of a record that was ever published. Whether it knows of canaries is no matter: they change nothing.
+    fn last_given(&self) -> Fence {
+        let orders = self.traffic.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = orders.values().rev().find(|order| order.deletion != canary::DELETION);
+        last.map(|order| order.fence).unwrap_or_default()
+    }
+
+    /// What the job table's writer remembers stands in the table.
+    async fn compare(&self) -> Result<(), Violation> {
+        let Some(ledger) = &self.ledger else { return Ok(()) };
+        ledger.compare().await.unwrap().map_err(|what| Violation { invariant: "memory", what })
     }
 
     /// All records, as they stand.
@@ -339,94 +400,6 @@ impl World {
             }
         }
         true
-    }
-
-    /// Nothing goes wrong any more, and people do what they are there for.
-    async fn calm(&mut self) -> Result<(), Violation> {
-        self.say("the weather is fair from now on");
-        self.dice.set(Weather { stop: self.script.weather.stop / 4, ..Weather::FAIR });
-        let now = self.time.now();
-        for one in &mut self.coordinators {
-            if let Err(again_at) = one {
-                *again_at = now;
-            }
-        }
-        for one in &mut self.consumers {
-            one.again_at = one.again_at.map(|_| now);
-            one.thaws_at = one.thaws_at.map(|_| now);
-            one.clock.set_ahead(0);
-        }
-        self.go_on().await?;
-        for number in 0..self.script.machines {
-            let vm = machine(number);
-            if let Some(uuid) =
-                self.ledger_resource(&vm).await.and_then(|it| it.identity.get("uuid").map(str::to_owned))
-            {
-                self.register(&vm, &uuid, false).await;
-            }
-        }
-        self.resume().await;
-        let (began, mut look_at, mut looks) = (now, now, 0);
-        while !self.all_over().await {
-            self.go_on().await?;
-            if self.time.now() < look_at {
-                continue;
-            }
-            look_at = self.time.now().plus_ms(LOOK_EVERY_MS);
-            looks += 1;
-            let mut parked = 0;
-            let mut live = 0;
-            for view in self.all().await.into_iter().filter(|view| view.deletion.status.live()) {
-                live += 1;
-                let d = &view.deletion;
-                for hold in &d.holds {
-                    let event = Event::ReleaseHold { hold: hold.id, by: somebody() };
-                    self.ask(Intent { deletion: d.id, event }).await;
-                }
-                if d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. })) {
-                    parked += 1;
-                    self.ask(Intent { deletion: d.id, event: Event::Retry { by: somebody() } }).await;
-                }
-            }
-            if parked == live && looks > RETRIES && !self.script.is_plain() {
-                // It parks for a reason that nobody here can do anything about.
-                break;
-            }
-            if self.time.now() > began.plus_ms(CALM_MAX_MS) || self.step > STEPS_MAX {
-                return Err(self.stuck().await);
-            }
-        }
-        Ok(())
-    }
-
-    async fn stuck(&self) -> Violation {
-        let live = self.all().await.into_iter().filter(|view| view.deletion.status.live());
-        let states: Vec<String> = live
-            .map(|view| {
-                let open = view.deletion.jobs.iter().find(|job| !job.state.name().over());
-                format!("{}: {:?}", view.deletion.id, open.map(|job| (job.kind, &job.state)))
-            })
-            .collect();
-        Violation { invariant: "I13", what: format!("not over: {}", states.join("; ")) }
-    }
-
-    /// The whole, once it is over.
-    async fn verify(&mut self) -> Result<(), Violation> {
-        let ledger = self.ledger.clone().unwrap();
-        let truth = self.truth.clone();
-        for view in self.all().await {
-            let truth = truth.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            self.checker.ended(&view, &truth)?;
-            *self.ended.entry(view.deletion.status).or_default() += 1;
-        }
-        let verified = ledger.verify_chains(None, 1000).await.unwrap();
-        if let Some((chain, broken)) = verified.broken.first() {
-            return Err(Violation { invariant: "I12", what: format!("{chain}: {broken:?}") });
-        }
-        match ledger.compare().await.unwrap() {
-            Ok(()) => Ok(()),
-            Err(differs) => Err(Violation { invariant: "memory", what: differs }),
-        }
     }
 
     async fn ledger_resource(&self, vm: &ResourceId) -> Option<Resource> {

@@ -1,5 +1,5 @@
 //! The simulated platform: what is really there, and the drivers through which consumers see and change it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use sexton_model::step::Presence;
 use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
 
 use super::gates::Gates;
-use super::time::Time;
+use super::time::{StoreClock, Time};
 use super::weather::Dice;
 
 /// How one thing of a machine is.
@@ -115,6 +115,8 @@ pub fn deed_of(step: &str) -> Option<&'static Deed> {
 pub struct Act {
     /// When, truly.
     pub at: Timestamp,
+    /// When, by the job table's clock.
+    pub by_store: Timestamp,
     /// By which process.
     pub process: usize,
     /// What of which machine.
@@ -145,6 +147,8 @@ pub struct Truth {
     before: Things,
     /// What consumers changed and nobody has looked at yet.
     pub acts: Vec<Act>,
+    /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
+    pub deceived: BTreeSet<ResourceId>,
 }
 
 impl Truth {
@@ -198,9 +202,18 @@ pub struct SimulatedDriver {
     pub dice: Arc<Dice>,
     /// The true clock.
     pub time: Arc<Time>,
+    /// The job table's.
+    pub store: Arc<StoreClock>,
+    /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
+    /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
+    pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
 }
 
 impl SimulatedDriver {
+    fn others(&self) -> MutexGuard<'_, BTreeMap<(Fence, &'static str), String>> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn truth(&self) -> MutexGuard<'_, Truth> {
         self.truth.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -257,6 +270,7 @@ impl SimulatedDriver {
         let owner = Self::own(step);
         truth.acts.push(Act {
             at: self.time.now(),
+            by_store: self.store.shown(),
             process: self.process,
             vm: step.resource.clone(),
             thing,
@@ -310,7 +324,15 @@ impl Driver for SimulatedDriver {
         let deed = self.deed(step)?;
         let stale = self.dice.happens(|weather| weather.stale);
         let truth = self.truth();
-        let found = |thing: &&'static str| Self::judge(step, &truth.shown(&step.resource, thing, stale));
+        let found = |thing: &&'static str| {
+            let shown = truth.shown(&step.resource, thing, stale);
+            let (found, key) = (Self::judge(step, &shown), (step.fence, *thing));
+            match &found {
+                Found::Different(_) => self.others().insert(key, shown.owner),
+                Found::Same | Found::Absent(_) => self.others().remove(&key),
+            };
+            found
+        };
         Ok(match deed.does {
             // What is made need not be there; the machine must.
             Does::Makes => found(&"schedule"),
@@ -356,8 +378,10 @@ impl Driver for SimulatedDriver {
             permit.again()?;
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
+            let found = self.others().get(&(step.fence, *thing)).cloned();
+            let meant = found.map_or(ours, |owner| owner == now.owner);
             match deed.does {
-                Does::Removes if now.state == State::Gone || !ours => {}
+                Does::Removes if now.state == State::Gone || !meant => {}
                 Does::Removes => self.act(step, (deed, false), (thing, State::Gone)),
                 Does::Makes => self.act(step, (deed, false), (thing, State::On)),
                 Does::Turns(to) => {
@@ -400,14 +424,20 @@ impl Driver for SimulatedDriver {
             return Ok((Presence::Unknown, "it cannot be told".to_owned()));
         }
         let stale = self.dice.happens(|weather| weather.stale);
-        let truth = self.truth();
-        let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
+        let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
-        let there = match deed.does {
-            Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
-            Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
-            Does::Turns(to) => deed.things.iter().all(|thing| ours(&of(thing)) && of(thing).state == to),
+        let looks = |stale: bool| {
+            let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
+            match deed.does {
+                Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
+                Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
+                Does::Turns(to) => deed.things.iter().all(|thing| ours(&of(thing)) && of(thing).state == to),
+            }
         };
+        let (there, is) = (looks(stale), looks(false));
+        if there != is && there == (deed.does != Does::Removes) {
+            truth.deceived.insert(step.resource.clone());
+        }
         Ok((if there { Presence::Present } else { Presence::Absent }, "looked".to_owned()))
     }
 

@@ -1,4 +1,4 @@
-//! Virtual time: one true clock, and those of processes, which may be wrong.
+//! Virtual time: one true clock, and those of the job table and of processes, which may be wrong.
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -93,6 +93,74 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.time.sleepers().remove(&self.key);
+    }
+}
+
+/// The job table's clock: it may be set, and go too fast or too slow.
+#[derive(Debug)]
+pub struct StoreClock {
+    time: Arc<Time>,
+    going: Mutex<Going>,
+    /// The latest that the job table has read since it was opened: for it, time never goes back.
+    read_us: AtomicI64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Going {
+    /// Since this true moment.
+    since: Timestamp,
+    /// What it showed then.
+    from: Timestamp,
+    /// How much it gains, in millionths.
+    gains: i64,
+}
+
+impl StoreClock {
+    /// A right one.
+    pub fn new(time: Arc<Time>) -> Self {
+        let now = time.now();
+        let going = Mutex::new(Going { since: now, from: now, gains: 0 });
+        Self { time, going, read_us: AtomicI64::new(i64::MIN) }
+    }
+
+    /// What it shows, read by the job table.
+    pub fn read(&self) -> Timestamp {
+        let now = self.face();
+        self.read_us.fetch_max(now.0, Ordering::SeqCst);
+        now
+    }
+
+    /// What the job table would take for now.
+    pub fn shown(&self) -> Timestamp {
+        Timestamp(self.read_us.load(Ordering::SeqCst).max(self.face().0))
+    }
+
+    /// The job table was opened anew: it knows nothing of what it has read before.
+    pub fn opened(&self) {
+        self.read_us.store(i64::MIN, Ordering::SeqCst);
+    }
+
+    /// It is set to be this many milliseconds ahead of the truth.
+    pub fn set_ahead(&self, ms: i64) {
+        let since = self.time.now();
+        let mut going = self.going();
+        *going = Going { since, from: Timestamp(since.0.saturating_add(ms.saturating_mul(1000))), ..*going };
+    }
+
+    /// From now on it gains so many millionths, or loses them.
+    pub fn drift(&self, gains: i64) {
+        let (since, from) = (self.time.now(), self.face());
+        *self.going() = Going { since, from, gains };
+    }
+
+    fn face(&self) -> Timestamp {
+        let Going { since, from, gains } = *self.going();
+        let passed = self.time.now().0 - since.0;
+        Timestamp(from.0 + passed + passed * gains / 1_000_000)
+    }
+
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

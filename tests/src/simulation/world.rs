@@ -1,12 +1,13 @@
 //! The world of one run: it lets exactly one thing go on at a time, and looks at everything after each.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_consumer::{Consumer, Options as ConsumerOptions};
-use sexton_coordinator::{Engine, Plans, Witness};
+use sexton_coordinator::{Canaries, Engine, Plans, Witness};
 use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
 use sexton_ledger::{Intent, Limits};
 use sexton_model::belts::Policy;
@@ -14,19 +15,22 @@ use sexton_model::belts::budget::Budgets;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
+use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::allowed::Allowed;
 use super::bus::{Frozen, StormyBus, Traffic};
-use super::check::{Checker, DAY_MS};
+use super::check::budgets::Seen;
+use super::check::{Checker, DAY_MS, canaries};
 use super::gates::{Gates, HANDLER};
 use super::platform::{SimulatedDriver, Truth};
-use super::script::Script;
-use super::time::{ProcessClock, Time};
+use super::script::{KINDS, PLANS, Script};
+use super::time::{ProcessClock, StoreClock, Time};
 use super::weather::Dice;
 
+mod look;
 mod turn;
 
 use turn::{Begun, Defects, Watched};
@@ -37,6 +41,10 @@ pub const COORDINATORS: usize = 2;
 const COPIES: usize = 2;
 /// A coordinator does each of its rounds this often, in milliseconds.
 const ROUND_MS: u64 = 1_000;
+/// But for canaries, which it looks after as often as in production.
+const CANARIES_MS: u64 = 10_000;
+/// A canary has to be answered within so many milliseconds.
+const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
 const SUBSYSTEMS: [(&str, &str); 5] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
@@ -45,8 +53,9 @@ const SUBSYSTEMS: [(&str, &str); 5] = [
     ("backup", include_str!("../../../deploy/subsystems/backup.toml")),
     ("notifier", include_str!("../../../deploy/subsystems/notifier.toml")),
 ];
-/// Everything that goes wrong with machines' plans goes wrong with this one.
-const PLAN: &str = include_str!("plan.toml");
+/// Everything that goes wrong with machines' plans goes wrong with these: all versions of one.
+const VERSIONS: [&str; PLANS] =
+    [include_str!("plan.toml"), include_str!("plan-2.toml"), include_str!("plan-3.toml")];
 
 /// The broker user of the scheduler.
 const SCHEDULER: &str = "scheduler";
@@ -59,9 +68,11 @@ enum Round {
     Refill,
     Wake,
     Admit,
+    Canaries,
 }
 
-const ROUNDS: [Round; 5] = [Round::Beacon, Round::Checkpoint, Round::Refill, Round::Wake, Round::Admit];
+const ROUNDS: [Round; 6] =
+    [Round::Beacon, Round::Checkpoint, Round::Refill, Round::Wake, Round::Admit, Round::Canaries];
 const INBOXES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Canaries];
 
 /// One that runs.
@@ -85,14 +96,20 @@ pub(super) struct ConsumerProcess {
 /// The job table's surroundings.
 struct Around {
     time: Arc<Time>,
+    store: Arc<StoreClock>,
     gates: Arc<Gates>,
     dice: Arc<Dice>,
     decided: Arc<Mutex<BTreeSet<DeletionId>>>,
+    commits: Arc<AtomicU64>,
 }
 
 impl Surroundings for Around {
     fn now(&self) -> Timestamp {
-        self.time.now()
+        self.store.read()
+    }
+
+    fn steady_ms(&self) -> u64 {
+        self.time.since_begin_ms()
     }
 
     fn pass(&self, moment: Moment) -> Pass {
@@ -101,6 +118,7 @@ impl Surroundings for Around {
             Moment::BeforeWrite => "before a write",
             Moment::Committed(about) => {
                 self.decided.lock().unwrap_or_else(PoisonError::into_inner).extend(about);
+                self.commits.fetch_add(1, Ordering::SeqCst);
                 "after a commit"
             }
         };
@@ -120,17 +138,25 @@ pub struct World {
     pub(super) script: Script,
     pub(super) dice: Arc<Dice>,
     pub(super) time: Arc<Time>,
+    pub(super) store: Arc<StoreClock>,
     pub(super) gates: Arc<Gates>,
     pub(super) truth: Arc<Mutex<Truth>>,
     pub(super) traffic: Arc<Traffic>,
     decided: Arc<Mutex<BTreeSet<DeletionId>>>,
+    /// Transactions of the job table, and how many there were when everything was looked at last.
+    commits: Arc<AtomicU64>,
+    pub(super) looked: u64,
     defects: Defects,
     folder: tempfile::TempDir,
     pub(super) ledger: Option<Arc<SqliteLedger>>,
     pub(super) bus: Local,
-    keyring: Arc<Keyring>,
+    pub(super) keyring: Arc<Keyring>,
     signer: Arc<BeaconSigner>,
-    pub(super) plan: Arc<Plan>,
+    /// All versions, and by which records are made.
+    plans: Vec<Arc<Plans>>,
+    pub(super) version: usize,
+    /// What a person saw last of a batch.
+    pub(super) seen: Option<Seen>,
     pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
     pub(super) consumers: Vec<ConsumerProcess>,
     scheduler_at: Timestamp,
@@ -149,13 +175,27 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The machine of that number.
-pub(super) fn machine(number: usize) -> ResourceId {
-    format!("vm/web{number:02}").parse().unwrap()
+impl Round {
+    /// How often it is done, in milliseconds.
+    fn every_ms(self) -> u64 {
+        match self {
+            Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => ROUND_MS,
+            Self::Canaries => CANARIES_MS,
+        }
+    }
 }
 
-pub(super) fn somebody() -> Actor {
-    "ops".parse().unwrap()
+/// One version of the plans of all kinds.
+fn plans(version: &str) -> Plans {
+    let subsystems = SUBSYSTEMS.map(|(subsystem, text)| (format!("{subsystem}.toml"), text));
+    let subsystems: Vec<(&str, &str)> =
+        subsystems.iter().map(|(file, text)| (file.as_str(), *text)).collect();
+    let kinds = KINDS.map(|kind| {
+        let text = version.replace("kind = \"vm\"", &format!("kind = \"{kind}\""));
+        (format!("{kind}.toml"), text)
+    });
+    let kinds: Vec<(&str, &str)> = kinds.iter().map(|(file, text)| (file.as_str(), text.as_str())).collect();
+    Plans::of(&subsystems, &kinds, true).unwrap()
 }
 
 impl ConsumerProcess {
@@ -180,10 +220,6 @@ impl World {
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
         let time = Arc::new(Time::default());
-        let files: Vec<(String, &str)> =
-            SUBSYSTEMS.iter().map(|(subsystem, text)| (format!("{subsystem}.toml"), *text)).collect();
-        let files: Vec<(&str, &str)> = files.iter().map(|(file, text)| (file.as_str(), *text)).collect();
-        let plans = Plans::of(&files, &[("plan.toml", PLAN)], true).unwrap();
         let consumers = instances.iter().flat_map(|instance| std::iter::repeat_n(instance, COPIES)).zip(0..);
         let consumers = consumers.map(|(instance, number)| {
             let frozen = Arc::new(Frozen::default());
@@ -199,45 +235,66 @@ impl World {
         let mut world = Self {
             script: script.clone(),
             dice,
+            store: Arc::new(StoreClock::new(time.clone())),
             gates: Arc::default(),
             truth: Arc::default(),
             traffic: Arc::default(),
             decided: Arc::default(),
+            commits: Arc::default(),
+            looked: 0,
             defects: Arc::default(),
             folder,
             ledger: None,
             bus: Local::with_topology(Topology::for_instances(&instances)),
             keyring,
             signer,
-            plan: plans.of_kind(&"vm".parse().unwrap()).unwrap().clone(),
+            plans: VERSIONS.iter().map(|version| Arc::new(plans(version))).collect(),
+            version: 0,
+            seen: None,
             coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
             consumers: consumers.collect(),
             scheduler_at: time.now(),
             time,
             scheduling: None,
             handlers: 0,
-            checker: Checker::default(),
+            checker: Checker::new(script.allowed.clone()),
             ended: BTreeMap::new(),
             uuids: 0,
             history: Vec::new(),
             step: 0,
         };
         world.open_ledger().await;
-        for number in 0..script.machines {
-            world.appear(number).await;
+        for vm in script.all() {
+            world.appear(&vm).await;
+        }
+        if script.canaries {
+            world.appear(&canaries::resource()).await;
+            let truth = world.truth.clone();
+            world.checker.canaries.begin(&held(&truth));
         }
         world
+    }
+
+    /// The plan by which a record of this resource would be made now.
+    pub(super) fn plan(&self, resource: &ResourceId) -> Arc<Plan> {
+        self.plans[self.version].of_kind(&resource.kind).unwrap().clone()
     }
 
     /// Open the job table, and note its epoch.
     pub(super) async fn open_ledger(&mut self) {
         let around = Around {
             time: self.time.clone(),
+            store: self.store.clone(),
             gates: self.gates.clone(),
             dice: self.dice.clone(),
             decided: self.decided.clone(),
+            commits: self.commits.clone(),
         };
-        let policy = Policy { windows: None, budgets: Some(Budgets::none()), ..Policy::default() };
+        let before = self.store.shown();
+        self.store.opened();
+        self.checker.lost.reopened(before, self.store.shown());
+        let budgets = self.script.allowed.as_ref().map_or_else(Budgets::none, Allowed::budgets);
+        let policy = Policy { windows: None, budgets: Some(budgets), ..Policy::default() };
         let limits = Limits { look_again_ms: 5_000, ..Limits::default() };
         let options = sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };
         let ledger = SqliteLedger::open_in(self.file(), options, Arc::new(around)).await.unwrap();
@@ -292,12 +349,16 @@ impl World {
             unpacked: Vec::new(),
             witness: Arc::new(witness),
         });
+        let asked = vec![canaries::resource()];
+        let canaries = Canaries::new(self.plans[0].clone(), asked, ANSWERED_WITHIN_MS);
+        let engine = engine.with_canaries(self.script.canaries.then_some(canaries));
         let mut inboxes = Vec::new();
         for queue in &INBOXES {
             inboxes.push(self.bus.consume(queue, 64).await.unwrap());
         }
         let now = self.time.now();
-        let rounds = ROUNDS.into_iter().map(|round| (round, now)).collect();
+        let rounds = ROUNDS.into_iter().filter(|round| self.script.canaries || *round != Round::Canaries);
+        let rounds = rounds.map(|round| (round, now)).collect();
         self.coordinators[number] =
             Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });
     }
@@ -331,6 +392,8 @@ impl World {
             gates: self.gates.clone(),
             dice: self.dice.clone(),
             time: self.time.clone(),
+            store: self.store.clone(),
+            others: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),

@@ -10,7 +10,7 @@ use super::codes::corrupt;
 use super::connection::{Bind, Db, Row, WrongColumn, rows, store};
 use super::memory::{OutCounts, pulses};
 use super::restores;
-use crate::round::Round;
+use crate::round::{Round, Steady};
 use crate::row::code;
 use crate::view::WAITING_MAX;
 use crate::{InstanceState, Intent, LedgerError, Limits, rules};
@@ -162,10 +162,17 @@ const STUCK: &str = "SELECT id, NULL FROM jobs WHERE locks AND state = 2 AND due
      ORDER BY id LIMIT ?2";
 
 /// The rounds over what stays as it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rounds {
     pub(super) held: Round,
     pub(super) stuck: Round,
+}
+
+impl Rounds {
+    /// Those that rest by this clock.
+    pub(super) fn by(steady: Steady) -> Self {
+        Self { held: Round::by(steady.clone()), stuck: Round::by(steady) }
+    }
 }
 
 /// Jobs whose time is over, with the event to try.

@@ -2,7 +2,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sexton_model::Timestamp;
 use sexton_model::audit::GENESIS;
@@ -82,7 +82,8 @@ impl SqliteLedger {
         migrate(path).await?;
         let db = Db::open(path, writing)?;
         check_durable(&db)?;
-        let (ledger, day) = identify(&db, options.day)?;
+        let clock = Arc::new(Clock::of(around.clone()));
+        let (ledger, day) = identify(&db, options.day, clock.now())?;
         if day != options.day {
             return Err(LedgerError::Unfit(format!(
                 "{}: this job table was created {}, and stays so; the configuration asks for one {}: change \
@@ -96,7 +97,6 @@ impl SqliteLedger {
         let memory = Memory::read(&db)?;
         let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));
-        let clock = Arc::new(Clock::of(around.clone()));
         let out = Arc::new(Mutex::new(memory.out.clone()));
         let reads = Arc::new(Readers::start(path, around.clone())?);
         let (commands, waiting) = mpsc::channel(WAITING);
@@ -117,7 +117,7 @@ impl SqliteLedger {
             .name("ledger-writer".to_owned())
             .spawn(move || writer.work(waiting))
             .map_err(store("starting the writer"))?;
-        let rounds = Arc::new(Rounds::default());
+        let rounds = Arc::new(Rounds::by(around.steady()));
         Ok(Self { reads, commands, clock, out, setting, known, rounds, attempt: None, around })
     }
 }
@@ -174,10 +174,9 @@ fn check_durable(db: &Db) -> Result<(), LedgerError> {
     Ok(())
 }
 
-/// What this ledger is; it is made if the file is new.
-fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
+/// What this ledger is; it is made, now, if the file is new.
+fn identify(db: &Db, day: Day, now: Timestamp) -> Result<(String, Day), LedgerError> {
     let doing = "identifying the ledger";
-    let now = Timestamp::from(SystemTime::now());
     let mut bind = Bind::default();
     // Whoever founds it was there: that is its first heartbeat.
     bind.add(uuid::Uuid::new_v4().to_string()).add(rules::text(&day)?).add(now.0).add(GENESIS.to_vec());
@@ -198,6 +197,8 @@ fn identify(db: &Db, day: Day) -> Result<(String, Day), LedgerError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use sexton_model::belts::ceiling::Ceiling;
 
     use super::*;

@@ -1,4 +1,4 @@
-//! What a job table takes from the machine it runs on, for whoever stands in for it: the clock, and the moments at which
+//! What a job table takes from the machine it runs on, for whoever stands in for it: its clocks, and the moments at which
 //! whoever asks may be stopped.
 //!
 //! A simulator puts its own in place; without one the clock is the process's, and nobody is stopped.
@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use sexton_model::{DeletionId, Timestamp};
+
+use crate::round::Steady;
 
 /// Where a question stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// The store's clock. It may go back; what the job table takes for now does not.
     fn now(&self) -> Timestamp;
 
+    /// Milliseconds that have passed since some moment, however the store's clock was set meanwhile. Never less than before.
+    fn steady_ms(&self) -> u64;
+
     /// Whoever asks has come to this moment.
     fn pass(&self, moment: Moment) -> Pass;
 }
@@ -42,6 +47,14 @@ impl fmt::Debug for Around {
 }
 
 impl Around {
+    /// What rests are measured by.
+    pub(super) fn steady(&self) -> Steady {
+        match self.0.clone() {
+            Some(around) => Steady::of(move || around.steady_ms()),
+            None => Steady::default(),
+        }
+    }
+
     /// Whoever asks has come to this moment.
     pub(super) async fn pass(&self, moment: impl FnOnce() -> Moment) {
         if let Some(around) = &self.0 {

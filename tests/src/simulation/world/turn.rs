@@ -1,11 +1,11 @@
-//! Who goes on next: one at a time, by the dice; and what is looked at after each.
+//! Who goes on next: one at a time, by the dice.
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sexton_bus::{Bus as _, Queue};
-use sexton_ledger::{DueReader, Ledger as _, LedgerError};
+use sexton_ledger::{DueReader, LedgerError};
 use sexton_protocol::Holder;
 use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
@@ -194,7 +194,7 @@ impl World {
             }
             Choice::Round(number, round) => {
                 let handler = self.next_handler(number);
-                let again_at = self.time.now().plus_ms(ROUND_MS);
+                let again_at = self.time.now().plus_ms(round.every_ms());
                 let Ok(one) = &mut self.coordinators[number] else { return };
                 one.rounds.insert(round, again_at);
                 let engine = one.engine.clone();
@@ -205,6 +205,7 @@ impl World {
                         Round::Refill => engine.refill().await.map(drop),
                         Round::Wake => engine.wake().await.map(drop),
                         Round::Admit => engine.admit_what_waits().await,
+                        Round::Canaries => engine.tend_canaries().await,
                     }
                 };
                 self.handle(number, handler, work);
@@ -241,45 +242,5 @@ impl World {
         if let Ok(one) = &mut self.coordinators[number] {
             one.handlers.push(begin(handler, &self.defects, work));
         }
-    }
-
-    /// Check what was decided and done since the last look.
-    async fn look(&mut self) -> Result<(), Violation> {
-        if let Some(what) = held(&self.defects).pop() {
-            return Err(Violation { invariant: "defect", what });
-        }
-        let acts = std::mem::take(&mut held(&self.truth).acts);
-        for act in acts {
-            let order = held(&self.traffic.orders).get(&act.fence).cloned();
-            let view = match (&self.ledger, &order) {
-                (Some(ledger), Some(order)) => ledger.deletion(order.deletion).await.unwrap(),
-                _ => None,
-            };
-            let order_of = order.as_ref().map(|order| format!("{} of {}", order.mode.word(), order.kind));
-            self.say(format!(
-                "process {} does {} of {}: {:?} -> {:?}, {} ({})",
-                act.process,
-                act.thing,
-                act.vm,
-                act.was.state,
-                act.now,
-                act.fence,
-                order_of.unwrap_or_default()
-            ));
-            let truth = self.truth.clone();
-            let truth = held(&truth);
-            self.checker.acted(&act, order.as_ref(), view.as_ref(), &truth)?;
-        }
-        let decided = std::mem::take(&mut *held(&self.decided));
-        let Some(ledger) = self.ledger.clone() else { return Ok(()) };
-        for id in decided {
-            let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
-            let truth = self.truth.clone();
-            let words = self.checker.decided(&view, &held(&truth))?;
-            for words in words {
-                self.say(words);
-            }
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,150 @@
+//! What holds for orders, whatever they are about: when none is given, how long they last, and what must not be beside them.
+use std::collections::BTreeMap;
+
+use sexton_ledger::DeletionView;
+use sexton_model::audit::{AuditEvent, What};
+use sexton_model::deletion::Deletion;
+use sexton_model::job::{Job, JobKind, JobState, StateName};
+use sexton_model::step::{Mode, Presence};
+use sexton_model::{Fence, Timestamp};
+use sexton_protocol::Order;
+
+use super::{Act, Violation, violated};
+
+/// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
+const SKEW_MS: u64 = 3_000;
+/// After this many milliseconds no consumer goes by what it heard before a pause: what it heard is too old by then, by the
+/// worst clock that there is.
+const PAUSE_HEARD_MS: u64 = 20_000;
+
+/// No stage begins or goes on that is paused, held or protected.
+///
+/// # Errors
+/// What does not hold.
+pub(super) fn stopped(
+    view: &DeletionView,
+    event: &AuditEvent,
+    (paused, holds): (bool, u32),
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    let goes_on = event.ordered.is_some() && event.state != Some(StateName::Cancelled);
+    if !matches!(event.job, Some(JobKind::Stage(_))) || !(goes_on || event.what == What::Claimed) {
+        return Ok(());
+    }
+    if paused {
+        violated("pause", format!("{}: everything is paused", told()))?;
+    }
+    if holds > 0 {
+        violated("hold", format!("{}: it is held", told()))?;
+    }
+    if view.deletion.protected {
+        violated("protection", format!("{}: it is protected", told()))?;
+    }
+    Ok(())
+}
+
+/// Nothing stops a restore.
+///
+/// # Errors
+/// What does.
+pub(super) fn restores(d: &Deletion) -> Result<(), Violation> {
+    let waits =
+        |job: &&Job| matches!(job.state, JobState::Held { .. } | JobState::Ready { blocked: Some(_), .. });
+    match d.jobs.iter().filter(|job| job.kind == JobKind::Restore).find(waits) {
+        Some(job) => violated("restore", format!("{}: {:?}", d.id, job.state)),
+        None => Ok(()),
+    }
+}
+
+/// The lease of an order that is out covers whatever may come of it: its deadline by the slowest clock, and a call that was
+/// begun then.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub(super) fn leased(d: &Deletion, fence: Fence, told: &impl Fn() -> String) -> Result<(), Violation> {
+    for job in &d.jobs {
+        let Some(out) = job.state.out().filter(|out| out.fence == fence) else { continue };
+        let Some((_, _, step)) = d.step_at(job) else { continue };
+        let covered = out.deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+        if out.lease_until < covered {
+            violated("I10", format!("{}: leased until {}, not {covered}", told(), out.lease_until))?;
+        }
+    }
+    Ok(())
+}
+
+/// A consumer has no more time than the plan gives to the step, and does nothing once it must have heard of a pause.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub(super) fn timely(
+    act: &Act,
+    order: &Order,
+    d: &Deletion,
+    paused_since: Option<Timestamp>,
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    let name = format!("{}.{}", act.deed.subsystem, act.deed.action);
+    let step = d.plan.stages.iter().flat_map(|stage| &stage.steps).find(|step| step.name == name);
+    if let Some(step) = step.filter(|step| order.deadline > order.issued_at.plus_ms(step.deadline_ms)) {
+        let most = step.deadline_ms;
+        violated("I10", format!("{}: its deadline is {}, not {most} ms", told(), order.deadline))?;
+    }
+    if let (JobKind::Stage(_), Some(since)) = (order.kind, paused_since)
+        && act.at > since.plus_ms(PAUSE_HEARD_MS)
+    {
+        violated("pause", format!("{}: everything is paused since {since}", told()))?;
+    }
+    Ok(())
+}
+
+/// Nothing is undone while an order of the stages may still be carried out, by the slowest clock.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub(super) fn quiet(
+    undo: &Order,
+    given: &BTreeMap<Fence, Order>,
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    let of_a_stage = |other: &&Order| {
+        other.deletion == undo.deletion
+            && other.fence.epoch == undo.fence.epoch
+            && other.kind != JobKind::Restore
+            && other.mode == Mode::Perform
+    };
+    let may_come = |other: &&Order| other.deadline.plus_ms(SKEW_MS) > undo.issued_at;
+    match given.values().filter(of_a_stage).find(may_come) {
+        Some(other) => {
+            let (fence, deadline) = (other.fence, other.deadline);
+            violated("I4", format!("{}: {fence} may be carried out until {deadline}", told()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whatever a restore has taken back was looked at once more.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub(super) fn verified(view: &DeletionView) -> Result<(), Violation> {
+    let d = &view.deletion;
+    if d.waivers.iter().any(|waiver| waiver.passes() && waiver.slot == JobKind::RESTORE_SLOT) {
+        return Ok(());
+    }
+    let seen = |mode: Mode| {
+        let rows = view.audit.iter().filter(move |row| {
+            row.event.what == What::Settled
+                && row.event.mode == Some(mode)
+                && row.event.presence == Some(Presence::Present)
+        });
+        rows.map(|row| (row.event.step.as_deref(), row.seq)).collect::<BTreeMap<_, _>>()
+    };
+    let looked = seen(Mode::Verify);
+    for (step, undone) in seen(Mode::Undo) {
+        if looked.get(&step).is_none_or(|looked| *looked < undone) {
+            violated("I4", format!("{}: {step:?} was undone, and not looked at again", d.id))?;
+        }
+    }
+    Ok(())
+}

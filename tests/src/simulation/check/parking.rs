@@ -1,0 +1,77 @@
+//! When a record may rightly stay parked at the end of a run (I13). In fair weather, with a person who tries again, there is
+//! no reason but these; whatever else a record parks for has to be over by then.
+use std::collections::BTreeSet;
+
+use sexton_model::ResourceId;
+use sexton_model::deletion::{Deletion, WaiverClaim};
+
+use crate::simulation::platform::Truth;
+
+/// What makes it right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warrant {
+    /// There is another machine in the place of the one that the record is about: I2.
+    Replaced,
+    /// Somebody started it by hand, and what runs is not taken apart.
+    Started,
+    /// The job table was put back: what was done since, it does not know, and finds things gone that should be there.
+    WentBack,
+    /// A person said that something may remain: its name stays taken until it is seen to be gone, I6.
+    MayRemain,
+    /// A subsystem did nothing, said that it did, and showed the past when it was asked: that a machine runs which should be
+    /// off shows only at the check before it is taken apart.
+    Deceived,
+    /// The job table's clock jumped while an order was out, and its consumer had not heard of that: two orders may have been
+    /// carried out at once. No fence stops that on a platform that holds none.
+    Raced,
+}
+
+/// What happened that makes it right.
+#[derive(Debug, Clone, Default)]
+pub struct Warrants {
+    replaced: BTreeSet<ResourceId>,
+    started: BTreeSet<ResourceId>,
+    raced: BTreeSet<ResourceId>,
+    went_back: bool,
+}
+
+impl Warrants {
+    /// There is another machine in its place; the platform knows of it, if that is set.
+    pub fn replaced(&mut self, vm: &ResourceId, registered: bool) {
+        if registered {
+            self.replaced.remove(vm);
+        } else {
+            self.replaced.insert(vm.clone());
+        }
+    }
+
+    /// Somebody started it.
+    pub fn started(&mut self, vm: &ResourceId) {
+        self.started.insert(vm.clone());
+    }
+
+    /// Two orders may have been carried out at once.
+    pub fn raced(&mut self, vm: &ResourceId) {
+        self.raced.insert(vm.clone());
+    }
+
+    /// The job table was put back.
+    pub fn went_back(&mut self) {
+        self.went_back = true;
+    }
+
+    /// What makes it right that this record stays parked, if anything does.
+    pub fn parking(&self, d: &Deletion, truth: &Truth) -> Option<Warrant> {
+        let vm = &d.record.resource.id;
+        let may_remain = d.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
+        let all = [
+            (self.replaced.contains(vm), Warrant::Replaced),
+            (self.started.contains(vm), Warrant::Started),
+            (self.went_back, Warrant::WentBack),
+            (may_remain, Warrant::MayRemain),
+            (truth.deceived.contains(vm), Warrant::Deceived),
+            (self.raced.contains(vm), Warrant::Raced),
+        ];
+        all.into_iter().find_map(|(holds, warrant)| holds.then_some(warrant))
+    }
+}

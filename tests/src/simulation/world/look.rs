@@ -1,0 +1,98 @@
+//! What is looked at after everything that happens.
+use std::sync::atomic::Ordering;
+
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Canaries as _, Ledger as _};
+
+use super::{World, held};
+use crate::simulation::check::Violation;
+
+/// While nothing speaks for it that a canary was accepted, they are looked at each so many steps.
+const CANARIES_EVERY: u64 = 64;
+
+impl World {
+    /// Check what was decided and done since the last look.
+    ///
+    /// # Errors
+    /// The invariant that does not hold any more.
+    pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
+        let attended = self.coordinators.iter().any(Result::is_ok);
+        self.checker.at((self.time.now(), self.store.shown()), attended);
+        if let Some(what) = held(&self.defects).pop() {
+            return Err(Violation { invariant: "defect", what });
+        }
+        let acts = std::mem::take(&mut held(&self.truth).acts);
+        for act in acts {
+            let order = held(&self.traffic.orders).get(&act.fence).cloned();
+            let view = match (&self.ledger, &order) {
+                (Some(ledger), Some(order)) => ledger.deletion(order.deletion).await.unwrap(),
+                _ => None,
+            };
+            let order_of = order.as_ref().map(|order| format!("{} of {}", order.mode.word(), order.kind));
+            self.say(format!(
+                "process {} does {} of {}: {:?} -> {:?}, {} ({})",
+                act.process,
+                act.thing,
+                act.vm,
+                act.was.state,
+                act.now,
+                act.fence,
+                order_of.unwrap_or_default()
+            ));
+            let (truth, traffic) = (self.truth.clone(), self.traffic.clone());
+            let (truth, orders) = (held(&truth), held(&traffic.orders));
+            self.checker.acted(&act, (order.as_ref(), &*orders), view.as_ref(), &truth)?;
+        }
+        let decided = std::mem::take(&mut *held(&self.decided));
+        let Some(ledger) = self.ledger.clone() else { return Ok(()) };
+        let commits = self.commits.load(Ordering::SeqCst);
+        if commits != self.looked {
+            self.looked = commits;
+            self.look_at_batches(&ledger).await?;
+            if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
+                self.look_at_canaries(&ledger).await?;
+            }
+        }
+        for id in decided {
+            let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
+            let truth = self.truth.clone();
+            let words = self.checker.decided(&view, &held(&truth))?;
+            for words in words {
+                self.say(words);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which batches wait, and for whom.
+    async fn look_at_batches(&mut self, ledger: &SqliteLedger) -> Result<(), Violation> {
+        let Some(budgets) = &self.checker.budgets else { return Ok(()) };
+        let mut waiting = Vec::new();
+        for row in ledger.batches().await.unwrap() {
+            let Some(view) = ledger.batch(row.batch).await.unwrap() else { continue };
+            let mut records = Vec::new();
+            if !budgets.knows(row.batch) {
+                for member in &view.members {
+                    records.extend(ledger.deletion(member.job.deletion()).await.unwrap());
+                }
+            }
+            waiting.push((view, records));
+        }
+        if let Some(budgets) = &mut self.checker.budgets {
+            self.checker.frozen += budgets.see(&waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Whether canaries were refused as they must be, and whether one has paused everything.
+    pub(in crate::simulation) async fn look_at_canaries(
+        &mut self,
+        ledger: &SqliteLedger,
+    ) -> Result<(), Violation> {
+        if self.script.canaries {
+            let (sent, pauses) = (ledger.canaries().await.unwrap(), ledger.pauses().await.unwrap());
+            self.checker.paused |= self.checker.canaries.see(&sent, &pauses)?;
+        }
+        Ok(())
+    }
+}
