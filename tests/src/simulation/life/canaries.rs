@@ -1,5 +1,5 @@
 //! Somebody who has a consumer's key answers in its name what must not be believed.
-use sexton_bus::{Bus as _, Outgoing, Queue, Target};
+use sexton_bus::{Outgoing, Queue, Target};
 use sexton_model::canary::DELETION;
 use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
