@@ -108,7 +108,7 @@ mod tests {
 
     /// What is read of an answer is what stands there, and what is missing is never made up.
     #[test]
-    fn hostile_answers() {
+    fn fuzz_answers() {
         let rule = Rule { code: vec![200], equals: [("/state".to_owned(), json!("on"))].into() };
         let pointers: BTreeMap<String, String> =
             [("uuid", "/uuid"), ("first", "/list/0/name")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();

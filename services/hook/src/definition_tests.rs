@@ -65,7 +65,7 @@ proptest! {
 }
 
 #[test]
-fn hostile_definitions() {
+fn fuzz_definitions() {
     let actions = actions("accounting");
     Fuzz::new("hook-definitions", Form::Text).seed(ACCOUNTING).slow(4).run(|bytes| {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;

@@ -235,7 +235,7 @@ mod tests {
 
     /// The story of a file that nobody signed is told, too: with what is wrong with it.
     #[test]
-    fn hostile_stories() {
+    fn fuzz_stories() {
         let keys = BeaconVerifier::default();
         let signer = BeaconSigner::generate("k", &mut rand::rng());
         Fuzz::new("stories", Form::Json).seed(seal(&document(), &signer).unwrap()).slow(20).run(|bytes| {

@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_inventories() {
+    fn fuzz_inventories() {
         each_wrong_field_is_named(ALL.as_bytes(), &[], |bytes| resource(bytes).map(drop));
         let line = ALL.replace('\n', " ");
         let lines = format!("{line}\n\n{}\n", line.replace("vm/a", "vm/b"));

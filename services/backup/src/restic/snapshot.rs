@@ -246,7 +246,7 @@ mod tests {
 
     /// Whatever is listed: what is left to be deleted is pinned and the resource's own.
     #[test]
-    fn hostile_listings() {
+    fn fuzz_listings() {
         let list = serde_json::json!([
             { "id": id('a'), "tags": ["uuid=u1"], "paths": ["/srv"], "time": "2026-12-01T00:00:00Z" },
             { "id": id('b'), "tags": ["uuid=u1", FINAL], "original": id('c') },

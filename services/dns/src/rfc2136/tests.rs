@@ -128,7 +128,7 @@ proptest! {
 
 /// Nothing is believed that was not signed, and whatever is read of what parses has an end.
 #[test]
-fn hostile_answers() {
+fn fuzz_answers() {
     let (mut request, forged) = forged();
     request.take_signature();
     let mut full = answer(ResponseCode::NoError, true);

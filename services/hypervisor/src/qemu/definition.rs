@@ -212,7 +212,7 @@ mod tests {
 
     /// What is written of one that was read is that one, and what else is in it is a setting.
     #[test]
-    fn hostile_definitions() {
+    fn fuzz_definitions() {
         let uuid = Uuid::from_u128(7);
         let seed = json!({
             "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "autostart": true, "onboot": false, "ha": true,

@@ -171,7 +171,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn hostile_images() {
+    fn fuzz_images() {
         use std::io::Seek;
         let file = tempfile::tempfile().unwrap();
         let target = Fuzz::new("images", Form::Bytes).seed(image(b"base.qcow2", Some(b"data.raw"))).slow(2);

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_monitors() {
+    fn fuzz_monitors() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let uuid = uuid::Uuid::from_u128(7);
         let whole = format!(

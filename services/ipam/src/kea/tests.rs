@@ -143,7 +143,7 @@ proptest! {
 
 /// Whatever an answer is: it is understood or it is not, and a change takes away exactly what was pinned.
 #[test]
-fn hostile_answers() {
+fn fuzz_answers() {
     let lease = json!({
         "ip-address": ADDRESS, "hw-address": mac(1), "subnet-id": 1, "client-id": "01:02", "hostname": "vm1", "state": 0,
     });

@@ -128,7 +128,7 @@ mod tests {
 
     /// Each answer is read as if it were each of them.
     #[test]
-    fn hostile_answers() {
+    fn fuzz_answers() {
         let success = |data: Value| json!({ "status": "success", "data": data }).to_string();
         let targets = json!({
             "activeTargets": [{ "discoveredLabels": { "uuid": "u1", "__meta_filepath": "/t/a.json" }, "labels": {} }],

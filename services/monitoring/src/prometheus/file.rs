@@ -81,7 +81,7 @@ mod tests {
 
     /// What is silenced is the same file, silenced; whoever silences it again finds it so.
     #[test]
-    fn hostile_files() {
+    fn fuzz_target_files() {
         Fuzz::new("target-files", Form::Json).seed(WEB01).run(|bytes| {
             let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
             let ours = compare(text, "u1");

@@ -119,7 +119,7 @@ fn what_is_stored_is_the_same_another_or_missing() {
 
 /// Whatever a file holds, what counts of it is what was signed.
 #[test]
-fn hostile_files() {
+fn fuzz_checkpoint_files() {
     let secret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let signer = BeaconSigner::parse("k", &format!("[[keys]]\nid = \"k\"\nsecret = \"{secret}\"\n")).unwrap();
     let (lines, verifier) = (file(&signer, "here"), signer.verifier());

@@ -100,7 +100,7 @@ fn whatever_is_wrong_is_named() {
 }
 
 #[test]
-fn hostile_requests() {
+fn fuzz_requests() {
     let requests = requests();
     let mut target = Fuzz::new("requests", Form::Json).slow(4);
     for (_, example) in &requests {

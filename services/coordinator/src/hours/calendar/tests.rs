@@ -199,7 +199,7 @@ fn of_a_calendar_that_is_over_the_last_day_is_known() {
 }
 
 #[test]
-fn hostile_calendars() {
+fn fuzz_calendars() {
     let events = [
         "DTSTART;VALUE=DATE:20261225\nDTEND;VALUE=DATE:20261227",
         "DTSTART;VALUE=DATE:20001225\nRRULE:FREQ=YEARLY;BYMONTH=12;BYMONTHDAY=25;UNTIL=20280101T000000Z",
