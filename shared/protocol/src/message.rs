@@ -1,4 +1,8 @@
-//! The messages themselves. All are closed: an unknown field is an error, a change of form is a new version.
+//! The messages themselves. All but the beacon are closed: an unknown field is an error, a change of form is a new version.
+//!
+//! A field may be added to a version if it is left out where it says nothing and older messages are read without it: then
+//! only a reader of an older version refuses, and names it. What version 1 says is frozen in `tests/written`. A beacon
+//! may say more than its hearer knows: whoever heard none would stand still.
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
