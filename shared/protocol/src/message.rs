@@ -142,13 +142,19 @@ pub struct Pulse {
     pub consumer: String,
     /// Its version.
     pub version: String,
-    /// Orders it carries out at once; credit is derived from it.
+    /// Orders it carries out at once; credit is derived from it. One, of a consumer of 0.1.0, which does not say it.
+    #[serde(default = "one")]
     #[schemars(range(min = 1, max = 256))]
     pub concurrency: u32,
-    /// Orders it has answered or reported on since it began: whether it works, or only lives.
+    /// Orders it has answered or reported on since it began: whether it works, or only lives. 0.1.0 does not say it.
+    #[serde(default)]
     pub answered: u64,
     /// Its own clock.
     pub at: Timestamp,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// The state of a ledger read, once a second. Signed by a coordinator.

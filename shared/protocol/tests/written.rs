@@ -1,7 +1,7 @@
 //! What an earlier version wrote is read by this one, and what a later one may write is refused with a reason.
 //!
-//! The files in `written/v1` are frozen: as messages of version 1 were first written (`*.first.json`), and with all that
-//! they may say today. Nothing in them is ever changed; what this version reads in another way is a new version of its type.
+//! The files in `written/v1` are frozen: as 0.1.0 wrote messages of version 1 (`*.first.json`), and with all that they may
+//! say since. Nothing in them is ever changed; what this version reads in another way is a new version of its type.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
 
@@ -44,19 +44,17 @@ fn frozen() -> Vec<(String, String, Value)> {
     files.iter().map(read).collect()
 }
 
-/// Without what says nothing: once it was written out, now it is left out.
-fn said(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let says = |(name, value): &(&String, &Value)| {
-                **value != Value::Null && **value != json!(false) && *name != "datacontenttype"
-            };
-            Value::Object(
-                fields.iter().filter(says).map(|(name, value)| (name.clone(), said(value))).collect(),
-            )
+/// Whether all that was written is there when it is written again; what said nothing may be left out.
+fn kept(written: &Value, again: &Value) -> bool {
+    match (written, again) {
+        (Value::Object(fields), Value::Object(others)) => fields.iter().all(|(name, value)| {
+            let says_nothing = value.is_null() || *value == json!(false) || name == "datacontenttype";
+            others.get(name).map_or(says_nothing, |other| kept(value, other))
+        }),
+        (Value::Array(items), Value::Array(others)) => {
+            items.len() == others.len() && items.iter().zip(others).all(|(item, other)| kept(item, other))
         }
-        Value::Array(items) => Value::Array(items.iter().map(said).collect()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+        _ => written == again,
     }
 }
 
@@ -65,7 +63,10 @@ fn everything_that_version_1_wrote_is_read_and_nothing_of_it_is_lost() {
     let frozen = frozen();
     for (name, file, written) in &frozen {
         let read = reader(name)(written.to_string().as_bytes()).unwrap_or_else(|why| panic!("{file}: {why}"));
-        assert_eq!(said(&read), said(written), "{file}");
+        assert!(kept(written, &read), "{file}: {written}\nis now {read}");
+        if !file.contains(".first.") {
+            assert_eq!(read, *written, "{file}: version 1 is written in another way");
+        }
     }
     for message in schemas() {
         assert!(frozen.iter().any(|(name, ..)| name == message.name), "no {} is frozen", message.name);
