@@ -98,3 +98,32 @@ pub(crate) fn changed_by_others(
         .find(|(name, value)| !allowed.iter().any(|known| known.get(*name) == Some(value)))
         .map(|(name, value)| format!("{name} was changed by others and is {value}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::*;
+
+    /// What is read of an answer is what stands there, and what is missing is never made up.
+    #[test]
+    fn fuzz_answers() {
+        let rule = Rule { code: vec![200], equals: [("/state".to_owned(), json!("on"))].into() };
+        let pointers: BTreeMap<String, String> =
+            [("uuid", "/uuid"), ("first", "/list/0/name")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        let seed = json!({ "state": "on", "uuid": "u", "list": [{ "name": "a", "weight": 0.1 }] });
+        Fuzz::new("hook", Form::Json).seed(seed.to_string()).run(|bytes| {
+            let body: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            let mut answer = Answer { code: 200, body, said: String::new() };
+            let holds = rule.holds(&answer);
+            assert_eq!(holds, answer.body["state"] == "on");
+            let values = values_at("asking", &pointers, &answer.body).map_err(|error| error.to_string())?;
+            assert_eq!((values.len(), &values["uuid"]), (2, &answer.body["uuid"]));
+            assert_eq!(changed_by_others(&values, [&values, &intended(&values, &values)]), None);
+            answer.code = 404;
+            assert!(!rule.holds(&answer));
+            Ok(())
+        });
+    }
+}

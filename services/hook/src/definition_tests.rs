@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use sexton_testkit::fuzz::{Form, Fuzz};
 
 const ACCOUNTING: &str = include_str!("../../../deploy/hooks/accounting.toml");
 const CONFIG: &str = include_str!("../../../deploy/hooks/config.toml");
@@ -61,4 +62,13 @@ proptest! {
         }
         let _ = Definition::parse("x", &text, &actions("accounting"));
     }
+}
+
+#[test]
+fn fuzz_definitions() {
+    let actions = actions("accounting");
+    Fuzz::new("hook-definitions", Form::Text).seed(ACCOUNTING).slow(4).run(|bytes| {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        Definition::parse("accounting.toml", text, &actions).map(drop).map_err(|error| error.to_string())
+    });
 }

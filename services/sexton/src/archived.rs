@@ -158,6 +158,7 @@ mod tests {
     use sexton_model::{DeletionId, Timestamp};
     use sexton_protocol::BeaconSigner;
     use sexton_protocol::archive::seal;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     use super::*;
 
@@ -230,5 +231,19 @@ mod tests {
         {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+    }
+
+    /// The story of a file that nobody signed is told, too: with what is wrong with it.
+    #[test]
+    fn fuzz_stories() {
+        let keys = BeaconVerifier::default();
+        let signer = BeaconSigner::generate("k", &mut rand::rng());
+        Fuzz::new("stories", Form::Json).seed(seal(&document(), &signer).unwrap()).slow(20).run(|bytes| {
+            let opened = open(bytes, &keys).map_err(|error| error.to_string())?;
+            let found = found(&opened, hex(&sha256(bytes))).map_err(|error| error.to_string())?;
+            assert!(found.signature.starts_with("NOT VERIFIED"), "{}", found.signature);
+            assert!(!show::deletion(&found.record, true).is_empty());
+            Ok(())
+        });
     }
 }

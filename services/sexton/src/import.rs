@@ -233,7 +233,7 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         Some(text) => return Err(format!("protected {text:?}: expected true or false")),
     };
     let stated = row.exclusive.filter(|place| !place.is_empty()).map(exclusive::place);
-    Ok(Resource {
+    let made = Resource {
         id: row.id.parse::<ResourceId>().map_err(|e| e.to_string())?,
         scope: row.scope.parse::<Scope>().map_err(|e| e.to_string())?,
         identity: Identity::try_from(identity).map_err(|e| e.to_string())?,
@@ -244,7 +244,9 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         instances,
         protected,
         attributes,
-    })
+    };
+    // What may not be registered is refused here, by its line: the coordinator would refuse the whole request.
+    resource(&serde_json::to_vec(&made).map_err(|e| e.to_string())?)
 }
 
 /// The same resource twice in one file is a mistake in the second place.
@@ -268,6 +270,10 @@ fn mark_doubles(lines: Vec<Line>) -> Vec<Line> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
+
     use super::*;
 
     fn lines(name: &str, text: &str) -> Vec<Result<String, String>> {
@@ -361,6 +367,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_could_not_be_registered_is_named() {
+        let many = "x".repeat(17_000);
+        let text = format!(
+            "id,scope,criticality,identity.uuid,attributes.dns\nvm/a,x,reproducible,u,\"{{\"\"a\"\":\"\"{many}\"\"}}\"\n\
+             vm/b,x,reproducible,u,7\n"
+        );
+        let found = lines("inventory.csv", &text);
+        assert!(
+            found[0].as_ref().unwrap_err().starts_with("2: attributes: expected at most 16384"),
+            "{:?}",
+            found[0]
+        );
+        assert_eq!(found[1], Ok("vm/b".to_owned()));
+    }
+
+    #[test]
     fn a_line_without_an_end_is_not_kept() {
         /// A file that never ends, which nobody could read to its end.
         struct Endless(&'static [u8]);
@@ -380,7 +402,7 @@ mod tests {
         // As long as a line may be, and with others around it.
         let id = "vm/a,acme,irreplaceable,u";
         let long = format!("id,scope,criticality,identity.uuid\n{id}\n{id}{}\n{id}\n", " ".repeat(900_000));
-        let found = csv_lines(Box::new(std::io::Cursor::new(long.into_bytes()))).unwrap();
+        let found = csv_lines(Box::new(Cursor::new(long.into_bytes()))).unwrap();
         assert!(found.len() == 3 && found.iter().all(|line| line.resource.is_ok()));
     }
 
@@ -413,5 +435,44 @@ mod tests {
         assert_eq!(found[0], Ok("vm/a".to_owned()));
         assert!(found[1].as_ref().unwrap_err().starts_with("3: missing field `scope`"), "{found:?}");
         assert!(found[2].as_ref().unwrap_err().starts_with("4: "));
+    }
+
+    const ALL: &str = r#"{"id":"vm/a","scope":"x/y","identity":{"uuid":"1"},"criticality":"reproducible","priority":7,
+        "groups":["g"],"exclusive":"machine/m","instances":{"dns":"b"},"protected":true,"attributes":{"dns":{"w":0.1}}}"#;
+
+    /// Each line has its verdict, and its number is that of a line that is there.
+    fn judged(lines: anyhow::Result<Vec<Line>>, bytes: &[u8]) -> Result<(), String> {
+        let lines = mark_doubles(lines.map_err(|error| format!("{error:#}"))?);
+        let there = bytes.split(|byte| *byte == b'\n').count();
+        let mut before = 0;
+        for line in &lines {
+            assert!((1..=there).contains(&line.number), "line {} of {there}", line.number);
+            assert!(line.number >= before, "line {} behind line {before}", line.number);
+            before = line.number;
+            if let Ok(resource) = &line.resource {
+                let text = serde_json::to_string(resource).unwrap();
+                assert_eq!(super::resource(text.as_bytes()).as_ref(), Ok(resource));
+            }
+        }
+        let refused = lines.into_iter().find_map(|line| line.resource.err());
+        refused.map_or(Ok(()), Err)
+    }
+
+    #[test]
+    fn fuzz_inventories() {
+        each_wrong_field_is_named(ALL.as_bytes(), &[], |bytes| resource(bytes).map(drop));
+        let line = ALL.replace('\n', " ");
+        let lines = format!("{line}\n\n{}\n", line.replace("vm/a", "vm/b"));
+        Fuzz::new("inventories", Form::JsonLines)
+            .seed(lines)
+            .slow(2)
+            .run(|bytes| judged(json_lines(Box::new(Cursor::new(bytes.to_vec()))), bytes));
+        let table = "id,scope,criticality,priority,protected,exclusive,identity.uuid,instances.dns,attributes.dns\n\
+            vm/a,x/y,irreplaceable,7,yes,machine/m,\"u\n1\",b,\"{\"\"w\"\":[0.1]}\"\n\
+            vm/b,x,reproducible,,,,u2,,\n";
+        Fuzz::new("inventory-tables", Form::Text)
+            .seed(table)
+            .slow(4)
+            .run(|bytes| judged(csv_lines(Box::new(Cursor::new(bytes.to_vec()))), bytes));
     }
 }

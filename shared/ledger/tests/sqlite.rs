@@ -1,6 +1,7 @@
 //! The conformance suite on SQLite.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 mod conformance;
+mod older;
 
 use std::sync::{Arc, Mutex, Weak};
 
@@ -325,4 +326,79 @@ async fn a_trigger_that_swallows_a_change_is_noticed() {
     corrupt(on.ledger.checkpoint().await, "ledger");
     corrupt(on.ledger.pause(covers, &actor("ops"), "stop").await, "ledger");
     assert_eq!(on.ledger.pauses().await.unwrap().len(), 1);
+}
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// The file that an early version left.
+async fn older_file(fixture: &OneFile) {
+    const BEFORE_CEILINGS: i64 = 9;
+    let options = SqliteConnectOptions::new().filename(fixture.path()).create_if_missing(true);
+    let wal = options.journal_mode(sqlx::sqlite::SqliteJournalMode::Wal).foreign_keys(true);
+    let mut db = wal.connect().await.unwrap();
+    let older = MIGRATIONS.iter().filter(|m| m.version <= BEFORE_CEILINGS).cloned().collect();
+    sqlx::migrate::Migrator::with_migrations(older).run_direct(None, &mut db, false).await.unwrap();
+    let day = serde_json::to_string(&conformance::stage::DAY).unwrap();
+    let head = older::head().to_vec();
+    for query in [
+        sqlx::query(
+            "INSERT INTO ledger (one, ledger, epoch, day, last_deletion, pause_head) \
+             VALUES (1, 'older', 1, ?, 1, zeroblob(32))",
+        )
+        .bind(day),
+        sqlx::query(
+            "INSERT INTO resources (id, kind, scope, presence, protected, body, audit_seq, audit_head) \
+             VALUES ('vm/web01', 'vm', 'tenants/acme', 0, 0, ?, 0, zeroblob(32))",
+        )
+        .bind(older::RESOURCE),
+        sqlx::query("INSERT INTO plans (number, digest, body) VALUES (1, zeroblob(32), ?)").bind(older::PLAN),
+        sqlx::query(
+            "INSERT INTO deletions (id, resource, plan, live, status, audit_seq, audit_head) \
+             VALUES (1, 'vm/web01', 1, 1, 0, 1, ?)",
+        )
+        .bind(head.clone()),
+        sqlx::query(
+            "INSERT INTO records (deletion_id, kind, scope, body) VALUES (1, 'vm', 'tenants/acme', ?)",
+        )
+        .bind(older::RECORD),
+        sqlx::query("INSERT INTO audit (number, deletion_id, seq, body, hash) VALUES (1, 1, 1, ?, ?)")
+            .bind(older::EVENT)
+            .bind(head),
+    ] {
+        query.execute(&mut db).await.unwrap();
+    }
+    for job in older::JOBS {
+        let due = (job == older::JOBS.start).then_some(older::MADE);
+        let sql = "INSERT INTO jobs (id, deletion_id, resource, state, locks, queued, held, wants, rank, due_at, cursor, \
+                   phase, touched, attempts, unstarted, quiet_after, started) \
+                   VALUES (?, 1, 'vm/web01', 0, 0, ?, 0, ?, 2, ?, 0, 0, 0, 0, 0, 0, 0)";
+        let job = sqlx::query(sql).bind(job).bind(i64::from(due.is_some()));
+        job.bind(due.map(|_| "hypervisor.main")).bind(due).execute(&mut db).await.unwrap();
+    }
+    let count =
+        "UPDATE job_counts SET jobs = (SELECT count(*) FROM jobs AS j WHERE j.state = job_counts.state)";
+    sqlx::query(count).execute(&mut db).await.unwrap();
+    sqlx::Connection::close(db).await.unwrap();
+}
+
+/// A file of an early version goes on as it was. Who was reading it when it was brought up to date reads on what was there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_file_is_brought_up_to_date_under_a_reader_and_goes_on() {
+    let fixture = OneFile::new();
+    older_file(&fixture).await;
+    let mut reader = fixture.raw().await;
+    let columns = "SELECT count(*) FROM pragma_table_info('ledger') WHERE name = 'beat_at'";
+    let (begin, commit) = ("BEGIN", "COMMIT");
+    sqlx::query(begin).execute(&mut reader).await.unwrap();
+    let jobs = "SELECT count(*) FROM jobs";
+    let count = async |reader: &mut SqliteConnection, sql: &'static str| -> i64 {
+        sqlx::query_scalar(sql).fetch_one(reader).await.unwrap()
+    };
+    assert_eq!(count(&mut reader, jobs).await, 5);
+    let on = Stagehand::new(&fixture).await;
+    assert_eq!((count(&mut reader, columns).await, count(&mut reader, jobs).await), (0, 5));
+    sqlx::query(commit).execute(&mut reader).await.unwrap();
+    assert_eq!(count(&mut reader, columns).await, 1);
+    older::goes_on(&on).await;
+    fixture.compare().await.unwrap();
 }

@@ -1,4 +1,8 @@
-//! The messages themselves. All are closed: an unknown field is an error, a change of form is a new version.
+//! The messages themselves. All but the beacon are closed: an unknown field is an error, a change of form is a new version.
+//!
+//! A field may be added to a version if it is left out where it says nothing and older messages are read without it: then
+//! only a reader of an older version refuses, and names it. What version 1 says is frozen in `tests/written`. A beacon
+//! may say more than its hearer knows: whoever heard none would stand still.
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -138,13 +142,19 @@ pub struct Pulse {
     pub consumer: String,
     /// Its version.
     pub version: String,
-    /// Orders it carries out at once; credit is derived from it.
+    /// Orders it carries out at once; credit is derived from it. One, of a consumer of 0.1.0, which does not say it.
+    #[serde(default = "one")]
     #[schemars(range(min = 1, max = 256))]
     pub concurrency: u32,
-    /// Orders it has answered or reported on since it began: whether it works, or only lives.
+    /// Orders it has answered or reported on since it began: whether it works, or only lives. 0.1.0 does not say it.
+    #[serde(default)]
     pub answered: u64,
     /// Its own clock.
     pub at: Timestamp,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// The state of a ledger read, once a second. Signed by a coordinator.

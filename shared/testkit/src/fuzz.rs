@@ -7,7 +7,8 @@
 //! and not endlessly. What has to hold of what is taken (that it is read again as it was written) the target asserts itself.
 //!
 //! Input number N of a seed is always the same, on every machine. What fails is made shorter, shown, and told how to be
-//! tried again. `scripts/fuzz` tries millions; in CI each target has [`CASES`].
+//! tried again. `scripts/fuzz` tries millions; in CI each target has [`CASES`], or a part of that if it is slow. Tests that
+//! do so begin with `fuzz_`, or are in a file `tests/fuzz.rs`: that is how the script finds them.
 mod dice;
 mod json;
 mod memory;
@@ -110,6 +111,9 @@ impl Fuzz {
     /// seed is not taken. The message shows the input, and how it is tried again.
     pub fn run(self, read: impl Fn(&[u8]) -> Result<(), String>) {
         let Self { name, form, seeds, slow } = self;
+        if std::env::var("SEXTON_FUZZ_TARGET").is_ok_and(|only| only != name) {
+            return;
+        }
         let plan = Plan::of(slow);
         for (number, seed) in seeds.iter().enumerate() {
             match attempt(&read, seed) {

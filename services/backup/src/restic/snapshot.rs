@@ -191,6 +191,7 @@ pub(super) fn made_id(stdout: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     fn id(digit: char) -> String {
         digit.to_string().repeat(64)
@@ -241,6 +242,37 @@ mod tests {
         let all = listing(serde_json::json!([{ "id": id('a'), "tags": ["uuid=u1", FINAL] }]));
         assert!(all.finals("u1", &pinned(&['a'])).is_empty());
         assert_eq!(all.finals("u1", &pinned(&[])).len(), 1);
+    }
+
+    /// Whatever is listed: what is left to be deleted is pinned and the resource's own.
+    #[test]
+    fn fuzz_listings() {
+        let list = serde_json::json!([
+            { "id": id('a'), "tags": ["uuid=u1"], "paths": ["/srv"], "time": "2026-12-01T00:00:00Z" },
+            { "id": id('b'), "tags": ["uuid=u1", FINAL], "original": id('c') },
+            { "id": id('d'), "tags": ["uuid=u1", MARK] }, { "id": id('e') },
+        ]);
+        Fuzz::new("restic", Form::Json).seed(list.to_string()).run(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+            let listing = Listing::of("r".into(), text)?;
+            let pinned = pinned(&['a', 'b']);
+            let _ =
+                (listing.finals("u1", &pinned).len(), listing.not_pinned("u1", &pinned), listing.marks("u1"));
+            assert!(listing.unread("").unwrap().is_empty());
+            for left in listing.left("u1", &pinned)? {
+                assert!(pinned.all().contains(&left), "{left} is not pinned");
+            }
+            Ok(())
+        });
+        let lines = format!(
+            "{{\"message_type\":\"status\",\"bytes_done\":1}}\n{{\"message_type\":\"summary\",\"snapshot_id\":\"{}\"}}\n",
+            id('a')
+        );
+        Fuzz::new("restic-lines", Form::JsonLines).seed(lines).run(|bytes| {
+            let made = made_id(&String::from_utf8_lossy(bytes)).ok_or("it tells no id")?;
+            assert!(made.len() >= 8 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+            Ok(())
+        });
     }
 
     proptest! {

@@ -208,3 +208,6 @@ pub(super) async fn as_problem(response: Response) -> Response {
     }
     problem
 }
+
+#[cfg(test)]
+mod tests;

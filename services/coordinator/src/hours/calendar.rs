@@ -12,7 +12,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, NaiveTime, Time
 use chrono_tz::Tz;
 use icalendar::parser::{Component, Property, read_components, unfold};
 use icalendar::{CalendarDateTime, DatePerhapsTime};
-use rrule::{RRule, RRuleSet, Unvalidated};
+use rrule::{Frequency, RRule, RRuleSet, Unvalidated};
 use sexton_model::Timestamp;
 
 /// Largest file, in bytes: all holidays of a country, for decades, with descriptions.
@@ -278,6 +278,10 @@ fn times(
         format!("RRULE:{}", until_by(rule.val.as_str(), start).map_err(|e| wrong(e.to_string()))?)
             .parse()
             .map_err(|why: rrule::RRuleError| wrong(why.to_string()))?;
+    if matches!(rule.get_freq(), Frequency::Hourly | Frequency::Minutely | Frequency::Secondly) {
+        // Going through every second of ten years takes as long as it sounds.
+        return Err(wrong("expected FREQ to be DAILY, WEEKLY, MONTHLY or YEARLY".to_owned()));
+    }
     let rule = rule.validate(dial(start.local())).map_err(|why| wrong(why.to_string()))?;
     let all = RRuleSet::new(dial(start.local())).rrule(rule).before(dial(end.and_time(NaiveTime::MIN)));
     let all = all.all(TIMES_MAX);

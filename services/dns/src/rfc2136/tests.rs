@@ -5,6 +5,7 @@ use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
 use proptest::prelude::*;
 use sexton_consumer::driver::Obstacle;
+use sexton_testkit::fuzz::{Form, Fuzz};
 
 use super::wire::{believe, current_in};
 use crate::record::{RecordKind, canonical};
@@ -123,4 +124,24 @@ proptest! {
             let _ = look(&message);
         }
     }
+}
+
+/// Nothing is believed that was not signed, and whatever is read of what parses has an end.
+#[test]
+fn fuzz_answers() {
+    let (mut request, forged) = forged();
+    request.take_signature();
+    let mut full = answer(ResponseCode::NoError, true);
+    full.add_answer(Record::from_rdata(name("web01.lab.test"), 60, RData::A(A::new(192, 0, 2, 1))));
+    full.add_authority(soa("lab.test"));
+    let target = Fuzz::new("dns", Form::Bytes).seed(full.to_vec().unwrap()).seed(forged).slow(2);
+    target.run(|bytes| {
+        let mut verifier = request.clone().finalize(&signer(), NOW_SECONDS).unwrap().unwrap();
+        assert!(
+            believe(&request, bytes, &mut verifier, "asking").is_err(),
+            "an answer without a proof is believed"
+        );
+        let message = Message::from_vec(bytes).map_err(|error| error.to_string())?;
+        look(&message).map(drop).map_err(|obstacle| obstacle.to_string())
+    });
 }

@@ -104,14 +104,7 @@ impl Definitions {
         if text.len() as u64 > DEFINITION_MAX_BYTES {
             return Err(unclear("reading", &path, &"it is too large"));
         }
-        let whole: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|e| unclear("reading", &path, &e))?;
-        let definition: Definition = serde_json::from_value(Value::Object(whole.clone()))
-            .map_err(|e| unclear("reading", &path, &e))?;
-        if definition.disks.len() > VOLUMES_MAX {
-            return Err(unclear("reading", &path, &format!("more than {VOLUMES_MAX} disks")));
-        }
-        Ok(Some((whole, definition)))
+        parse(&text).map(Some).map_err(|why| unclear("reading", &path, &why))
     }
 
     /// The definition under this name, if it has this UUID and no later fence.
@@ -170,6 +163,17 @@ impl Definitions {
     }
 }
 
+/// What a definition says.
+fn parse(text: &[u8]) -> Result<Whole, String> {
+    let whole: Map<String, Value> = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    let definition: Definition =
+        serde_json::from_value(Value::Object(whole.clone())).map_err(|e| e.to_string())?;
+    if definition.disks.len() > VOLUMES_MAX {
+        return Err(format!("more than {VOLUMES_MAX} disks"));
+    }
+    Ok((whole, definition))
+}
+
 /// A definition in the words of all hosts.
 pub(super) fn domain(name: &str, mut whole: Map<String, Value>, definition: Definition) -> Domain {
     for attribute in ["uuid", "autostart", "onboot", "ha", "protected", "fence"] {
@@ -198,4 +202,29 @@ pub(super) fn write_whole(path: &Path, object: &Map<String, Value>) -> std::io::
 /// Make what was done to a folder's entries durable.
 pub(super) fn sync(folder: &Path) -> std::io::Result<()> {
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::*;
+
+    /// What is written of one that was read is that one, and what else is in it is a setting.
+    #[test]
+    fn fuzz_definitions() {
+        let uuid = Uuid::from_u128(7);
+        let seed = json!({
+            "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "autostart": true, "onboot": false, "ha": true,
+            "extra": ["-nodefaults"], "protected": "by the owner", "fence": [1, 77], "cpus": 0.5,
+        });
+        Fuzz::new("definitions", Form::Json).seed(seed.to_string()).run(|bytes| {
+            let (whole, definition) = parse(bytes)?;
+            let again = parse(&serde_json::to_vec_pretty(&whole).unwrap()).unwrap();
+            assert_eq!((&again.0, again.1.uuid), (&whole, definition.uuid));
+            let domain = domain("web01", whole, definition);
+            assert!(domain.settings.get("uuid").is_none() && domain.settings.get("fence").is_none());
+            Ok(())
+        });
+    }
 }

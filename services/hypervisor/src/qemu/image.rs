@@ -107,6 +107,7 @@ fn plain(name: &[u8]) -> Result<PathBuf, String> {
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     use super::*;
 
@@ -167,6 +168,21 @@ pub(super) mod tests {
         let mut later = image(b"", None);
         later[7] = 4;
         assert!(read(&later).is_err());
+    }
+
+    #[test]
+    fn fuzz_images() {
+        use std::io::Seek;
+        let file = tempfile::tempfile().unwrap();
+        let target = Fuzz::new("images", Form::Bytes).seed(image(b"base.qcow2", Some(b"data.raw"))).slow(2);
+        target.seed(image(b"file:/a/b:c.raw", None)).run(|bytes| {
+            file.set_len(0).unwrap();
+            file.write_all_at(bytes, 0).unwrap();
+            (&file).rewind().unwrap();
+            let names = needs(&file).unwrap_or_else(|error| Err(error.to_string()))?;
+            assert!(names.iter().all(|name| !name.as_os_str().is_empty()), "{names:?}");
+            Ok(())
+        });
     }
 
     proptest! {

@@ -157,6 +157,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sexton_testkit::fuzz::{Form, Fuzz};
     use tokio::io::DuplexStream;
 
     const WITHIN: Duration = Duration::from_secs(5);
@@ -208,6 +209,29 @@ mod tests {
             .await
             .unwrap();
         assert!(qmp.uuid().await.is_err());
+    }
+
+    #[test]
+    fn fuzz_monitors() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let uuid = uuid::Uuid::from_u128(7);
+        let whole = format!(
+            "{GREETING}{{\"return\": {{}}}}\n{{\"event\": \"X\", \"data\": {{}}}}\n{{\"return\": {{\"UUID\": \"{uuid}\"}}}}\n"
+        );
+        let no = format!("{GREETING}{{\"error\": {{\"class\": \"X\", \"desc\": \"no\"}}}}\n");
+        let talk = async |bytes: &[u8]| -> Result<(), QmpError> {
+            let (mut there, here) = tokio::io::duplex(1 << 20);
+            there.write_all(bytes).await.unwrap();
+            there.shutdown().await.unwrap();
+            let mut qmp = Qmp::greet(here, WITHIN).await?;
+            qmp.uuid().await.map(drop)
+        };
+        let error = runtime.block_on(talk(no.as_bytes())).unwrap_err();
+        assert!(matches!(error, QmpError::No(..)), "{error}");
+        Fuzz::new("qmp", Form::JsonLines)
+            .seed(whole)
+            .slow(4)
+            .run(|bytes| runtime.block_on(talk(bytes)).map_err(|error| error.to_string()));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sexton_consumer::driver::Obstacle;
+use sexton_testkit::fuzz::{Form, Fuzz};
 
 use super::agent::{Answer, classify, lease_in};
 use super::reservation::{Reserved, all, contains, remove, reserved, subnet};
@@ -138,4 +139,34 @@ proptest! {
     fn any_prefix_is_judged(prefix in "[0-9./]{0,20}", address in any::<u32>()) {
         let _ = contains(&prefix, Ipv4Addr::from(address));
     }
+}
+
+/// Whatever an answer is: it is understood or it is not, and a change takes away exactly what was pinned.
+#[test]
+fn fuzz_answers() {
+    let lease = json!({
+        "ip-address": ADDRESS, "hw-address": mac(1), "subnet-id": 1, "client-id": "01:02", "hostname": "vm1", "state": 0,
+    });
+    let answer = |result: i64, arguments: Value| {
+        json!([{ "result": result, "text": "said", "arguments": arguments }]).to_string()
+    };
+    let target = Fuzz::new("kea", Form::Json).seed(answer(0, config())).seed(answer(0, lease)).slow(2);
+    target.run(|bytes| {
+        let answer = classify(bytes, "config-get", "asking").map_err(|obstacle| obstacle.to_string())?;
+        let Answer::Success(arguments) = answer else { return Ok(()) };
+        let lease = lease_in(ADDRESS, &arguments);
+        if let Some(prefix) = subnet(&arguments, 1) {
+            let _ = contains(&prefix, ADDRESS);
+        }
+        let (before, mut changed) = (all(&arguments), arguments.clone());
+        let removed = remove(&mut changed, &[pinned()]);
+        assert_eq!(all(&changed).len() + removed, before.len());
+        assert!(removed > 0 || changed == arguments, "nothing was pinned, and something is another");
+        let who = reserved(&changed, 1, ADDRESS, mac(1));
+        assert!(!matches!(who, Reserved::Ours(_)), "what was removed is still there");
+        if arguments.get("Dhcp4").is_none() {
+            lease?;
+        }
+        Ok(())
+    });
 }

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     #[test]
     fn an_answer_with_warnings_or_errors_is_no_answer() {
@@ -123,6 +124,34 @@ mod tests {
         assert_eq!(any_sample(&json!({ "resultType": "vector", "result": [{}] })), Ok(true));
         assert!(any_sample(&json!({ "resultType": "matrix", "result": [] })).is_err());
         assert!(any_sample(&json!({ "resultType": "vector" })).is_err());
+    }
+
+    /// Each answer is read as if it were each of them.
+    #[test]
+    fn fuzz_answers() {
+        let success = |data: Value| json!({ "status": "success", "data": data }).to_string();
+        let targets = json!({
+            "activeTargets": [{ "discoveredLabels": { "uuid": "u1", "__meta_filepath": "/t/a.json" }, "labels": {} }],
+            "droppedTargets": [{ "discoveredLabels": { "uuid": "u2" } }],
+        });
+        let yaml = "global:\n  external_labels:\n    cluster: main\n    dc: \"7\"\nscrape_configs: []\n";
+        Fuzz::new("prometheus", Form::Json)
+            .seed(success(targets))
+            .seed(success(json!({ "resultType": "vector", "result": [{ "value": [1, "2"] }] })))
+            .seed(success(json!({ "yaml": yaml })))
+            .slow(2)
+            .run(|bytes| {
+                let data = data(bytes)?;
+                let label = data["yaml"].as_str().and_then(|yaml| external_label(yaml, "cluster"));
+                let (any, targets) = (any_sample(&data).is_ok(), targets_of(data.clone(), "u1"));
+                if any || label.is_some() || data["yaml"].is_string() { Ok(()) } else { targets.map(drop) }
+            });
+        Fuzz::new("prometheus-yaml", Form::Text).seed(yaml).run(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+            let found = external_label(text, "cluster").ok_or("there is no such label")?;
+            assert!(text.contains(&found), "{found} does not stand there");
+            Ok(())
+        });
     }
 
     proptest! {

@@ -55,6 +55,7 @@ fn groups(text: &str) -> Result<Vec<Value>, String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     const WEB01: &str = r#"[{"targets":["10.0.0.1:9100"],"labels":{"uuid":"u1","rack":"7"}}]"#;
 
@@ -76,6 +77,20 @@ mod tests {
         assert!(silent.contains("\"rack\": \"7\""));
         assert_eq!(silenced(&silent).unwrap(), silent);
         assert_eq!(addresses(&silent), Ok(1));
+    }
+
+    /// What is silenced is the same file, silenced; whoever silences it again finds it so.
+    #[test]
+    fn fuzz_target_files() {
+        Fuzz::new("target-files", Form::Json).seed(WEB01).run(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+            let ours = compare(text, "u1");
+            let silent = silenced(text)?;
+            assert!(is_silenced(&silent).unwrap());
+            assert_eq!(silenced(&silent).unwrap(), silent);
+            assert_eq!((compare(&silent, "u1"), addresses(&silent)), (ours.clone(), addresses(text)));
+            ours
+        });
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! What can be done to a file of signed checkpoints, and what is said about it without asking anybody.
 use sexton_protocol::BeaconSigner;
+use sexton_testkit::fuzz::{Form, Fuzz};
 
 use super::*;
 
@@ -114,4 +115,23 @@ fn what_is_stored_is_the_same_another_or_missing() {
         let found = Rewritten { chain: "d-1".into(), seq: 3, signed: signed.clone(), stored: stored.clone() };
         assert_eq!(differs((&head, stored)), Some(found));
     }
+}
+
+/// Whatever a file holds, what counts of it is what was signed.
+#[test]
+fn fuzz_checkpoint_files() {
+    let secret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let signer = BeaconSigner::parse("k", &format!("[[keys]]\nid = \"k\"\nsecret = \"{secret}\"\n")).unwrap();
+    let (lines, verifier) = (file(&signer, "here"), signer.verifier());
+    let signed: Vec<Head> = found(&lines.iter().map(String::as_str).collect::<Vec<_>>(), &verifier).1;
+    Fuzz::new("checkpoint-files", Form::JsonLines).seed(lines.concat()).slow(8).run(|bytes| {
+        let (report, newest) = offline(bytes, &verifier).unwrap();
+        assert!(report.bad.len() as u64 <= 4 * report.checkpoints, "{report:?}");
+        for head in newest.into_heads() {
+            let genuine = signed.iter().any(|one| one.chain == head.chain && one.seq >= head.seq);
+            assert!(genuine, "{head:?} was never signed");
+        }
+        let said: String = table(&report).chars().take(1000).collect();
+        if report.holds() { Ok(()) } else { Err(said) }
+    });
 }

@@ -31,11 +31,13 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
         let nested = bytes::Bytes::from("[".repeat(10_000));
         let field = changed("\"attempt\":0", "\"attempt\":0,\"force\":true");
         let unknown = changed("dev.sexton.order.v1", "dev.sexton.surprise.v1");
+        let later = changed("dev.sexton.order.v1", "dev.sexton.order.v2");
         let cases = [
             ("malformed", "", bytes::Bytes::from_static(b"delete everything"), None),
             ("malformed", "", nested, None),
             ("malformed", "force", field, None),
             ("malformed", "type", unknown, None),
+            ("malformed", "expected dev.sexton.order.v1, found \"dev.sexton.order.v2\"", later, None),
             ("unauthenticated", "key", good.body.clone(), Some(unsealed)),
             ("unauthenticated", "key", good.body.clone(), Some(foreign)),
             ("unauthenticated", "does not fit", good.body.clone(), Some(forged)),

@@ -225,7 +225,7 @@ async fn alarms(ledger: &dyn Ledger) {
     assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());
 }
 
-fn unfit<T>(answer: Result<T, LedgerError>) -> String {
+pub fn unfit<T>(answer: Result<T, LedgerError>) -> String {
     match answer {
         Err(LedgerError::Unfit(reason)) => reason,
         Err(other) => panic!("another error: {other}"),

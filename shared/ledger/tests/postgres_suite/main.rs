@@ -9,8 +9,11 @@ mod database;
 mod guards;
 mod in_use;
 mod keys;
+#[path = "../older/mod.rs"]
+mod older;
 mod races;
 mod surveys;
+mod upgrade;
 
 use std::sync::Arc;
 

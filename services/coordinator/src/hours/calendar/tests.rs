@@ -1,4 +1,5 @@
 use chrono_tz::Europe::Berlin;
+use sexton_testkit::fuzz::{Form, Fuzz};
 
 use super::*;
 
@@ -139,7 +140,12 @@ fn what_is_not_understood_refuses_the_file_and_names_the_event() {
         ),
         ("DTSTART;VALUE=DATE:20261225\nRDATE;VALUE=DATE:20271225", "RDATE is not understood"),
         ("DTSTART;VALUE=DATE:20261225\nRECURRENCE-ID;VALUE=DATE:20271225", "RECURRENCE-ID is not understood"),
-        ("DTSTART:20260101T000000Z\nRRULE:FREQ=HOURLY", "expected it to recur 8192 times at most"),
+        (
+            "DTSTART:20260101T000000Z\nRRULE:FREQ=HOURLY",
+            "expected FREQ to be DAILY, WEEKLY, MONTHLY or YEARLY",
+        ),
+        ("DTSTART:20260101T000000Z\nRRULE:BYMINUTE=0;FREQ=SECONDLY", "expected FREQ to be DAILY"),
+        ("DTSTART;VALUE=DATE:19000101\nRRULE:FREQ=DAILY", "expected it to recur 8192 times at most"),
         ("DTSTART;VALUE=DATE:20250101\nRRULE:FREQ=DAILY\nDURATION:P5000D", "it lasts longer than 366 days"),
     ] {
         let error = of(lines).expect_err(lines);
@@ -190,4 +196,26 @@ fn of_a_calendar_that_is_over_the_last_day_is_known() {
     ));
     let days = holidays(&text, Berlin, TODAY.parse().unwrap()).unwrap();
     assert_eq!(days, ["2019-12-25".parse().unwrap()].into());
+}
+
+#[test]
+fn fuzz_calendars() {
+    let events = [
+        "DTSTART;VALUE=DATE:20261225\nDTEND;VALUE=DATE:20261227",
+        "DTSTART;VALUE=DATE:20001225\nRRULE:FREQ=YEARLY;BYMONTH=12;BYMONTHDAY=25;UNTIL=20280101T000000Z",
+        "DTSTART;TZID=America/New_York:20260701T190000\nDURATION:PT1H\nRRULE:FREQ=MONTHLY;COUNT=3\nEXDATE:20260801T230000Z",
+        "DTSTART;VALUE=DATE:20221124\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH;INTERVAL=2\nSTATUS:CONFIRMED",
+        "DTSTART:20261224T230000Z\nDURATION:P1W\nDESCRIPTION:a long\n  text",
+    ];
+    let mut target = Fuzz::new("calendars", Form::Text).seed(calendar(&events.map(event).concat())).slow(20);
+    for lines in events {
+        target = target.seed(calendar(&event(lines)));
+    }
+    let (today, end): (NaiveDate, NaiveDate) = (TODAY.parse().unwrap(), "2036-01-01".parse().unwrap());
+    target.run(|bytes| {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let days = holidays(text, Berlin, today).map_err(|why| format!("{why:#}"))?;
+        assert!(days.iter().all(|day| *day < end), "{days:?}");
+        Ok(())
+    });
 }

@@ -1,0 +1,119 @@
+//! Hostile bodies of requests.
+use axum::body::Body as Sent;
+use futures_util::FutureExt as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+use sexton_api::{
+    AcceptReview, ApproveRequest, CancelScope, CeilingRequest, CensusRequest, Delete, HashesQuery,
+    HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
+    SurveyRequest, TokenRequest, Waive,
+};
+use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
+
+use super::*;
+
+/// What the API makes of a body, as JSON; or what it says to whoever sent it.
+fn read<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<Value, String> {
+    let request = Request::new(Sent::from(bytes.to_vec()));
+    let taken = Body::<T>::from_request(request, &()).now_or_never().expect("the whole body is there");
+    taken.map(|Body(taken)| serde_json::to_value(taken).unwrap()).map_err(|refused| refused.problem.detail)
+}
+
+/// The same; what is taken is read again as it was written.
+fn again<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<(), String> {
+    let taken = read::<T>(bytes)?;
+    assert_eq!(read::<T>(taken.to_string().as_bytes()), Ok(taken));
+    Ok(())
+}
+
+fn once<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<(), String> {
+    read::<T>(bytes).map(drop)
+}
+
+/// Reads it as one sort of request.
+type Reader = fn(&[u8]) -> Result<(), String>;
+
+fn example<T: DeserializeOwned + Serialize>(example: Value) -> (Reader, Value) {
+    (again::<T> as Reader, example)
+}
+
+/// Every sort of request, with an example that says all it may.
+fn requests() -> Vec<(Reader, Value)> {
+    let resource = json!({
+        "id": "vm/web01", "scope": "tenants/acme", "identity": { "uuid": "u" }, "criticality": "reproducible",
+        "priority": 7, "groups": ["db-main"], "exclusive": "machine/storage07", "instances": { "dns": "second" },
+        "protected": true, "attributes": { "dns": { "names": ["a"], "weight": 0.1 } },
+    });
+    let preview = json!({
+        "resource": "vm/web01", "on": "2026-12-01", "zone": "Europe/Berlin", "gone_by": "2027-02-01",
+    });
+    let mut delete = preview.clone();
+    delete["reason"] = json!("no longer needed");
+    let survey = json!({
+        "resource": "vm/web01", "on": "2026-12-01", "zone": "Europe/Berlin", "within_secs": 20,
+    });
+    vec![
+        example::<Register>(json!({ "resources": [resource], "whole": true })),
+        example::<Delete>(delete),
+        example::<PreviewRequest>(preview),
+        example::<SurveyRequest>(survey),
+        example::<Reason>(json!({ "reason": "why" })),
+        example::<Waive>(json!({ "claim": "belongs", "mark": "ab12", "evidence": "looked" })),
+        example::<Rescue>(json!({ "evidence": "copied" })),
+        example::<PauseRequest>(json!({
+            "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
+        })),
+        example::<CeilingRequest>(
+            json!({ "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why" }),
+        ),
+        example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
+        example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
+        example::<TokenRequest>(json!({
+            "name": "ci", "role": "requester", "scopes": ["tenants/acme"], "everywhere": false, "good_for_s": 60,
+        })),
+        example::<ApproveRequest>(json!({ "digest": "ab12", "reason": "looked at it" })),
+        example::<OverrideRequest>(json!({
+            "deletion": "d-17", "stage": "hard", "belt": "window", "reason": "why", "break_glass": true,
+        })),
+        example::<CancelScope>(
+            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17" }),
+        ),
+        example::<Prioritize>(json!({ "priority": -5 })),
+        example::<HoldRequest>(json!({ "origin": "legal", "reason": "lawsuit" })),
+        // Its moment may be one that is written in another way.
+        (
+            once::<CensusRequest> as Reader,
+            json!({
+                "kind": "vm", "scope": "tenants", "credential": "reader", "new_credential": true, "fewer": true,
+                "taken_at": "2026-12-01T00:00:00Z", "total": 1,
+                "listed": [{ "id": "vm/web01", "scope": "tenants/acme" }],
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn whatever_is_wrong_is_named() {
+    for (read, example) in requests() {
+        each_wrong_field_is_named(example.to_string().as_bytes(), &[], read);
+    }
+}
+
+#[test]
+fn fuzz_requests() {
+    let requests = requests();
+    let mut target = Fuzz::new("requests", Form::Json).slow(4);
+    for (_, example) in &requests {
+        target = target.seed(example.to_string());
+    }
+    target.run(|bytes| {
+        let mut why = String::new();
+        for (read, _) in &requests {
+            match read(bytes) {
+                Ok(()) => return Ok(()),
+                Err(refused) => why = refused,
+            }
+        }
+        Err(why)
+    });
+}
