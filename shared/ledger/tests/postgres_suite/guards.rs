@@ -1,5 +1,4 @@
-//! What the database itself holds: who may do what, what cannot be changed, and what a look at the queue costs.
-use serde_json::Value;
+//! What the database itself holds: who may do what, and what cannot be changed.
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
 use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::belts::Policy;
@@ -337,60 +336,4 @@ async fn calls_that_are_cancelled_leave_no_lock_behind() {
     let covers = sexton_model::belts::PauseSelector::default();
     hand.ledger.pause(covers, &stage::actor("ops"), "look").await.unwrap();
     assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
-}
-
-const FILL: &str = "INSERT INTO jobs (id, deletion_id, resource, state, locks, queued, held, wants, rank, due_at, cursor, phase, \
-     touched, attempts, unstarted, quiet_after, started) \
-     SELECT n * 8, n, 'vm/f' || n, 0, false, true, false, 'hypervisor.h' || n % 10, 2, \
-     (extract(epoch FROM now()) * 1000000)::bigint + CASE WHEN n % 1001 = 0 THEN -60000000 ELSE 86400000000 + n END, \
-     0, 0, false, 0, 0, 0, false FROM generate_series(1, 1001000) n";
-
-/// A million wait, a thousand are due: looking what is due touches the thousand.
-#[tokio::test]
-async fn what_is_due_is_found_without_touching_what_is_not() {
-    let database = Database::new().await;
-    drop(database.open(stage::options()).await.unwrap());
-    let mut db = database.raw().await;
-    sqlx::query(FILL).execute(&mut db).await.unwrap();
-    let before = explain(&mut db).await;
-    check(&before, "before anything was analysed");
-    sqlx::query("ANALYZE jobs").execute(&mut db).await.unwrap();
-    check(&explain(&mut db).await, "after ANALYZE");
-    let reader = PgDueReader::open(&database.url()).await.unwrap();
-    assert_eq!(reader.due(4096).await.unwrap().len(), 1000);
-}
-
-async fn explain(db: &mut PgConnection) -> Value {
-    // As the reader's own connections are set.
-    for sql in ["SET enable_seqscan = off", "SET enable_bitmapscan = off", "SET jit = off"] {
-        sqlx::query(sql).execute(&mut *db).await.unwrap();
-    }
-    let sql = format!("EXPLAIN (ANALYZE, FORMAT JSON) {}", PgDueReader::statement().replace("$1", "4096"));
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(db).await.unwrap()
-}
-
-fn check(plan: &Value, when: &str) {
-    let mut scans = Vec::new();
-    collect(&plan[0]["Plan"], &mut scans);
-    assert!(!scans.is_empty());
-    let mut read = 0.0;
-    for scan in scans {
-        let kind = scan["Node Type"].as_str().unwrap();
-        assert!(kind == "Index Scan" || kind == "Index Only Scan", "{when}: {kind} on jobs");
-        assert_eq!(scan["Index Name"], "the_queue", "{when}");
-        let rows = |what: &str| scan[what].as_f64().unwrap_or(0.0);
-        read += (rows("Actual Rows") + rows("Rows Removed by Filter")) * rows("Actual Loops");
-    }
-    println!("{when}: {read} rows read for 1000 due, in {} ms", plan[0]["Execution Time"]);
-    assert!(read <= 1000.0 + 50.0, "{when}: {read} rows were read");
-}
-
-/// All scans of the job table.
-fn collect<'p>(node: &'p Value, scans: &mut Vec<&'p Value>) {
-    if node["Relation Name"] == "jobs" {
-        scans.push(node);
-    }
-    for child in node["Plans"].as_array().into_iter().flatten() {
-        collect(child, scans);
-    }
 }
