@@ -1,4 +1,6 @@
 //! What the database itself holds: who may do what, and what cannot be changed.
+use std::sync::Arc;
+
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
 use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::belts::Policy;
@@ -7,6 +9,7 @@ use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::sync::Barrier;
 
 use crate::conformance::keep_all;
 use crate::conformance::stage::{self, Stagehand};
@@ -336,4 +339,32 @@ async fn calls_that_are_cancelled_leave_no_lock_behind() {
     let covers = sexton_model::belts::PauseSelector::default();
     hand.ledger.pause(covers, &stage::actor("ops"), "look").await.unwrap();
     assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
+}
+
+/// Two that lock in opposite orders are counted: without this, that none were counted says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_locks_in_another_order_is_counted() {
+    let database = Database::new().await;
+    assert_eq!(database.deadlocks().await, 0);
+    let barrier = Arc::new(Barrier::new(2));
+    let mut tasks = Vec::new();
+    for order in [[1_i64, 2], [2, 1]] {
+        let (mut db, barrier) = (database.raw().await, barrier.clone());
+        tasks.push(tokio::spawn(async move {
+            for sql in ["SET deadlock_timeout = '10ms'", "BEGIN"] {
+                sqlx::query(sql).execute(&mut db).await.unwrap();
+            }
+            let lock = "SELECT pg_advisory_xact_lock($1)";
+            sqlx::query(lock).bind(order[0]).execute(&mut db).await.unwrap();
+            barrier.wait().await;
+            let met = sqlx::query(lock).bind(order[1]).execute(&mut db).await.is_err();
+            db.close().await.unwrap();
+            usize::from(met)
+        }));
+    }
+    let mut met = 0;
+    for task in tasks {
+        met += task.await.unwrap();
+    }
+    assert_eq!((met, database.deadlocks().await), (1, 1));
 }

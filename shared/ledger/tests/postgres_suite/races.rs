@@ -12,7 +12,6 @@ use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Stage, StateName};
 use sexton_model::{DeletionId, Fence, JobId, Timestamp};
-use sqlx::Connection as _;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
@@ -114,34 +113,6 @@ async fn many_claim_and_settle_the_same_and_each_step_is_settled_once() {
     }
     drop(hand);
     assert_eq!(database.deadlocks().await, 0, "one order of locking, so nobody waits in a circle");
-}
-
-/// Two that lock in opposite orders are counted: without this, that none were counted says nothing.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_locks_in_another_order_is_counted() {
-    let database = Database::new().await;
-    assert_eq!(database.deadlocks().await, 0);
-    let barrier = Arc::new(Barrier::new(2));
-    let mut tasks = Vec::new();
-    for order in [[1_i64, 2], [2, 1]] {
-        let (mut db, barrier) = (database.raw().await, barrier.clone());
-        tasks.push(tokio::spawn(async move {
-            for sql in ["SET deadlock_timeout = '10ms'", "BEGIN"] {
-                sqlx::query(sql).execute(&mut db).await.unwrap();
-            }
-            let lock = "SELECT pg_advisory_xact_lock($1)";
-            sqlx::query(lock).bind(order[0]).execute(&mut db).await.unwrap();
-            barrier.wait().await;
-            let met = sqlx::query(lock).bind(order[1]).execute(&mut db).await.is_err();
-            db.close().await.unwrap();
-            usize::from(met)
-        }));
-    }
-    let mut met = 0;
-    for task in tasks {
-        met += task.await.unwrap();
-    }
-    assert_eq!((met, database.deadlocks().await), (1, 1));
 }
 
 pub(super) fn claim(job: JobId) -> Intent {
