@@ -155,7 +155,71 @@ fn order_of(id: &str) -> Option<Fence> {
 
 #[cfg(test)]
 mod tests {
+    use sexton_bus::local::Local;
+    use sexton_bus::{Bus as _, Outgoing, Queue, Target};
+    use sexton_model::step::{Outcome, Presence};
+    use sexton_model::{DeletionId, Timestamp};
+    use sexton_protocol::{Event as Envelope, OutcomeReport};
+
     use super::*;
+
+    const NOW: Timestamp = Timestamp(1_796_083_200_000_000);
+
+    /// As it arrives, sealed under its holder's key and published by its user.
+    async fn delivered<M: Message>(keyring: &Keyring, holder: &Holder, queue: Queue, message: M) -> Delivery {
+        let packed = Pack::one(Envelope::new("/test", NOW, message)).encode().unwrap();
+        let seal = keyring.sign(holder, M::DIRECTION, &packed.body).unwrap();
+        let bus = Local::new();
+        let sent = Outgoing {
+            target: Target::Queue(queue.clone()),
+            body: packed.body,
+            key_id: seal.key_id,
+            mac: seal.mac,
+            message_id: packed.message_id,
+            ttl: None,
+        };
+        bus.as_user(&holder.to_string()).publish(vec![sent]).await.remove(0).unwrap();
+        bus.consume(&queue, 1).await.unwrap().next().await.unwrap()
+    }
+
+    /// That it is taken as it came, and refused once the broker vouches for nobody.
+    fn needs_a_user<T>(
+        mut delivery: Delivery,
+        holder: &Holder,
+        read: impl Fn(&Delivery) -> Result<Vec<T>, NotAccepted>,
+    ) {
+        assert_eq!(read(&delivery).map(|read| read.len()), Ok(1), "{holder}");
+        delivery.user_id = None;
+        let refused = NotAccepted::User { user: None, holder: holder.to_string() };
+        assert_eq!(read(&delivery).map(|read| read.len()), Err(refused), "{holder}");
+    }
+
+    #[tokio::test]
+    async fn what_no_broker_user_vouches_for_is_not_accepted() {
+        let instance: Instance = "dns.main".parse().unwrap();
+        let (dns, scheduler) = (Holder::Instance(instance.clone()), Holder::Scheduler);
+        let keyring = Keyring::generate([dns.clone(), scheduler.clone()], &mut rand::rng());
+        let (job, fence) = (JobId::of(DeletionId(1), 0), Fence { epoch: 1, number: 1 });
+        let outcome = Outcome::done(Presence::Absent, "seen");
+        let answer = Report::from(OutcomeReport { job, fence, instance: instance.clone(), outcome });
+        let answer = delivered(&keyring, &dns, Queue::Outcomes, answer).await;
+        needs_a_user(answer, &dns, |delivery| reports(&keyring, delivery));
+
+        let (consumer, version) = ("c1".to_owned(), "1".to_owned());
+        let alive = Pulse { instance, consumer, version, concurrency: 1, answered: 0, at: NOW };
+        let alive = delivered(&keyring, &dns, Queue::Pulses, alive).await;
+        needs_a_user(alive, &dns, |delivery| pulse(&keyring, delivery));
+
+        let due = delivered(&keyring, &scheduler, Queue::StageDue, StageDue { jobs: vec![job] }).await;
+        needs_a_user(due, &scheduler, |delivery| stage_due(&keyring, delivery));
+
+        let (id, queue) = (Some("order-1:1"), "sexton.orders.dns.main");
+        let rejected = Rejected::new("stale", queue, id, None, b"");
+        let mut rejected = delivered(&keyring, &dns, Queue::Rejected, rejected).await;
+        assert_eq!(rejections(&keyring, &rejected).len(), 1);
+        rejected.user_id = None;
+        assert_eq!(rejections(&keyring, &rejected).len(), 0, "it says nothing of any order");
+    }
 
     #[test]
     fn an_order_is_known_by_the_id_of_its_message() {

@@ -12,7 +12,7 @@ use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::{Bench, evidence, identity, refusal};
 use sexton_testkit::consumer::{
-    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
 
 struct Sandboxes;
@@ -84,13 +84,16 @@ impl World for Folder {
         std::fs::remove_dir_all(self.root.path().join("dns/main/records")).unwrap();
     }
 
-    async fn lose_place(&self) -> bool {
-        replace_place(&self.root.path().join("dns/main"))
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.root.path().join("dns/main"));
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
-        let objects = std::fs::read_dir(self.root.path().join("dns/main/records")).unwrap();
-        objects.fold(false, |_, object| raise_fence_in(&object.unwrap().path(), fence))
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
+        for object in std::fs::read_dir(self.root.path().join("dns/main/records")).unwrap() {
+            raise_fence_in(&object.unwrap().path(), fence);
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::identity;
 use sexton_testkit::consumer::{
-    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
 
 fn resource() -> ResourceId {
@@ -84,15 +84,20 @@ impl World for Folder {
         std::fs::remove_file(folder.join("web01.json")).unwrap();
     }
 
-    async fn lose_place(&self) -> bool {
-        replace_place(&self.root.path().join(self.instance.subsystem.as_str()).join("main"))
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.root.path().join(self.instance.subsystem.as_str()).join("main"));
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
         let folder = self.root.path().join(self.instance.subsystem.as_str()).join("main/objects");
-        raise_fence_in(&folder.join("web01.json"), fence)
+        raise_fence_in(&folder.join("web01.json"), fence);
+        Ok(())
     }
 }
+
+/// What a definition describes is somebody else's.
+const NO_FENCE: CannotBe = CannotBe("a definition knows no field that holds a fence");
 
 /// The delivered definitions, each world with a server of its own.
 struct Servers(&'static str);
@@ -177,6 +182,18 @@ impl World for Site {
             world.objects.get_mut("/api/certificates/7").unwrap()["state"] = json!("revoked");
         }
     }
+
+    /// Another server answers, which knows nothing.
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        let mut world = self.server.world.lock().unwrap();
+        world.objects.clear();
+        world.id = "production".into();
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(NO_FENCE)
+    }
 }
 
 /// A hook with commands, each world in a folder of its own.
@@ -224,6 +241,15 @@ impl World for Gatehouse {
 
     async fn make_absent(&self) {
         std::fs::remove_file(self.path("badge-web01")).unwrap();
+    }
+
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        self.move_to("annexe");
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(NO_FENCE)
     }
 }
 

@@ -12,7 +12,7 @@ use sexton_hypervisor::{DriverConfig, actions, driver, process, sandbox};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::consumer::{
-    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
 use uuid::Uuid;
 
@@ -140,15 +140,17 @@ impl World for Folder {
         }
     }
 
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         end_all(self.root.path());
-        replace_place(&self.root.path().join("hypervisor/main"))
+        replace_place(&self.root.path().join("hypervisor/main"));
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
         let deleting = self.action == "delete_volumes";
         let file = if deleting { self.file("volumes", "web01-root") } else { self.file("vms", "web01") };
-        raise_fence_in(&file, fence)
+        raise_fence_in(&file, fence);
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_testkit::bench::{Bench, evidence, identity, refusal};
 use sexton_testkit::consumer::{
-    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
 
 struct Sandboxes;
@@ -83,13 +83,16 @@ impl World for Folder {
         std::fs::remove_dir_all(self.root.path().join("ipam/main/addresses")).unwrap();
     }
 
-    async fn lose_place(&self) -> bool {
-        replace_place(&self.root.path().join("ipam/main"))
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.root.path().join("ipam/main"));
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
-        let objects = std::fs::read_dir(self.root.path().join("ipam/main/addresses")).unwrap();
-        objects.fold(false, |_, object| raise_fence_in(&object.unwrap().path(), fence))
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
+        for object in std::fs::read_dir(self.root.path().join("ipam/main/addresses")).unwrap() {
+            raise_fence_in(&object.unwrap().path(), fence);
+        }
+        Ok(())
     }
 }
 

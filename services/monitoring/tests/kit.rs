@@ -12,7 +12,7 @@ use sexton_model::{ActionName, Fence, Instance, ResourceId};
 use sexton_monitoring::{DriverConfig, actions, driver, sandbox};
 use sexton_testkit::bench::identity;
 use sexton_testkit::consumer::{
-    Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
 
 fn resource() -> ResourceId {
@@ -87,13 +87,15 @@ impl World for Folder {
         std::fs::remove_file(self.root.path().join(format!("monitoring/main/{kind}/web01.json"))).unwrap();
     }
 
-    async fn lose_place(&self) -> bool {
-        replace_place(&self.root.path().join("monitoring/main"))
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.root.path().join("monitoring/main"));
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
         let kind = if self.action.as_str() == "delete_history" { "history" } else { "targets" };
-        raise_fence_in(&self.root.path().join(format!("monitoring/main/{kind}/web01.json")), fence)
+        raise_fence_in(&self.root.path().join(format!("monitoring/main/{kind}/web01.json")), fence);
+        Ok(())
     }
 }
 

@@ -15,7 +15,9 @@ use sexton_model::{ActionName, Fence, Instance};
 use sexton_notifier::spool::{Announcement, Spool, State};
 use sexton_notifier::{DriverConfig, actions, driver, sandbox};
 use sexton_testkit::bench::{Bench, evidence, refusal};
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 /// What `vm/web01` with the UUID of the template is announced under.
 const UID: &str = "1bfcc276-96c4-5a34-a0af-29bba3a322f0";
@@ -111,8 +113,14 @@ impl World for Folder {
         std::fs::remove_file(self.file()).unwrap();
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
-        raise_fence_in(&self.file(), fence)
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.root.path().join("notifier/main"));
+        Ok(())
+    }
+
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
+        raise_fence_in(&self.file(), fence);
+        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@
 //!   queue away, every subsystem would count as down.
 //! - Every queue is bounded. Where a lost message costs a lease ([`Overflow::Refuse`]), the broker says no to
 //!   the publisher; where it is only a wake-up or a sign of life, the oldest goes.
+//! - Nobody may do more than their part takes: a coordinator, too, can neither take away an instance's orders nor
+//!   answer in its place.
 //! - No delivery limit: an order may be put back as often as its consumer lacks a fresh beacon.
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -239,10 +241,26 @@ pub const COORDINATOR: &str = "coordinator";
 pub const SCHEDULER: &str = "scheduler";
 
 impl User {
-    /// It declares everything and is at both ends of every queue.
+    /// It declares everything, gives orders, and reads what is said in return: it takes nobody's orders, and answers
+    /// for nobody. To bind a queue is to write to it and to read from its exchange.
     fn coordinator() -> Self {
-        let all = r"^sexton\..*$".to_owned();
-        User { name: COORDINATOR.to_owned(), configure: all.clone(), write: all.clone(), read: all }
+        let own = format!(r"sexton\.(beacon|events)\.{COORDINATOR}\.[0-9a-f]{{16}}");
+        let orders = escape("sexton.orders.") + ".+";
+        let queues: Vec<String> =
+            SINGLES.iter().cloned().chain(SINGLES.iter().filter_map(copied)).map(|q| q.to_string()).collect();
+        let exchanges: Vec<String> = exchanges().into_iter().map(|exchange| exchange.name).collect();
+        let told =
+            [send("orders"), Exchange::BEACON.to_owned(), Exchange::EVENTS.to_owned(), send("rejected")];
+        let all = |parts: [&[String]; 2], pattern: &str| {
+            let names: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+            any_of(&names, Some(pattern))
+        };
+        User {
+            name: COORDINATOR.to_owned(),
+            configure: all([&exchanges, &queues], &format!("{orders}|{own}")),
+            write: all([&told, &queues], &format!("{orders}|{own}")),
+            read: all([&exchanges, &queues], &own),
+        }
     }
 
     /// It may say that something is due, and nothing else.
@@ -281,6 +299,22 @@ fn any_of(names: &[&str], pattern: Option<&str>) -> String {
     format!("^({})$", all.join("|"))
 }
 
+/// Durable queues that there is one of each.
+const SINGLES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected];
+
+fn exchanges() -> Vec<Exchange> {
+    let mut exchanges = vec![
+        Exchange { name: send("orders"), kind: ExchangeKind::Direct },
+        Exchange { name: Exchange::BEACON.to_owned(), kind: ExchangeKind::Fanout },
+        Exchange { name: Exchange::EVENTS.to_owned(), kind: ExchangeKind::Topic },
+    ];
+    for queue in SINGLES {
+        let (name, _) = route(&Target::Queue(queue));
+        exchanges.push(Exchange { name, kind: ExchangeKind::Fanout });
+    }
+    exchanges
+}
+
 /// Everything a broker must know to serve these instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {
@@ -295,29 +329,19 @@ pub struct Topology {
 impl Topology {
     /// The topology with a queue and a login for each of these.
     pub fn for_instances(instances: &[Instance]) -> Self {
-        let singles = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected];
-        let mut exchanges = vec![
-            Exchange { name: send("orders"), kind: ExchangeKind::Direct },
-            Exchange { name: Exchange::BEACON.to_owned(), kind: ExchangeKind::Fanout },
-            Exchange { name: Exchange::EVENTS.to_owned(), kind: ExchangeKind::Topic },
-        ];
-        for queue in &singles {
-            let (name, _) = route(&Target::Queue(queue.clone()));
-            exchanges.push(Exchange { name, kind: ExchangeKind::Fanout });
-        }
         let queues = instances
             .iter()
             .cloned()
             .map(Queue::Orders)
-            .chain(singles.iter().cloned())
-            .chain(singles.iter().filter_map(copied))
+            .chain(SINGLES)
+            .chain(SINGLES.iter().filter_map(copied))
             .map(|queue| DurableQueue { limits: Limits::of(&queue), queue })
             .collect();
         let users = [User::coordinator(), User::scheduler()]
             .into_iter()
             .chain(instances.iter().map(User::instance))
             .collect();
-        Topology { exchanges, queues, users }
+        Topology { exchanges: exchanges(), queues, users }
     }
 
     /// Whether a durable queue is part of it.

@@ -49,7 +49,7 @@ mod local {
 
     use sexton_bus::local::Local;
     use sexton_bus::topology::Limits;
-    use sexton_bus::{Bus, PublishError, Queue, Subscription};
+    use sexton_bus::{Bus, BusError, PublishError, Queue, Subscription};
 
     use crate::suite::{Setup, message, messages, orders, publish, topology};
 
@@ -78,6 +78,14 @@ mod local {
         let local = Local::new();
         assert_eq!(local.publish(vec![message(orders("hook.anywhere"), "x")]).await, [Ok(())]);
         assert_eq!(local.depth(&orders("hook.anywhere")).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_not_there_is_named() {
+        let (_keeper, setup) = begin().await;
+        let unknown = orders("hypervisor.elsewhere");
+        let missing = BusError::NoSuchQueue { queue: unknown.to_string() };
+        assert_eq!(setup.coordinator.consume(&unknown, 1).await.err(), Some(missing));
     }
 
     #[tokio::test]

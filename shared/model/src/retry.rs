@@ -15,29 +15,53 @@ const SPARED_MS: u64 = 2_000;
 const BRIEF_LONGEST_MS: u64 = 5_000;
 /// See [`BRIEF_LONGEST_MS`]: about five minutes.
 const BRIEF: u16 = 60;
-/// Longest such delay of a restore, in milliseconds: somebody waits for it.
-const RESTORE_LONGEST_MS: u64 = 60_000;
+/// Longest delay of a restore, in milliseconds, whatever was answered: somebody waits for it, five minutes at the most. With
+/// what is added it is asked for again within half a minute.
+const RESTORE_LONGEST_MS: u64 = 24_000;
 /// No notice is tried more often than this, in milliseconds, however short a rehearsal's day is.
 const NOTICE_SHORTEST_MS: u64 = 100;
 /// Attempts a step has before its job parks, if the plan says nothing.
 pub const ATTEMPTS: u16 = 8;
-/// Orders in a row that came to nothing without spending an attempt before the job parks. With the longest delays a
-/// stage comes there after about a day, a restore after five hours: an outage of a night parks nothing, and nothing
-/// goes round for ever unseen.
+/// Orders in a row that came to nothing without spending an attempt before a stage's job parks. With the longest delays
+/// it comes there after about a day: an outage of a night parks nothing, and nothing goes round for ever unseen.
 pub const IN_VAIN: u16 = 300;
+/// The same of a restore, which asks more often: more than five hours.
+const RESTORE_IN_VAIN: u16 = 900;
 /// What an order weighs among them that nobody answered while the instance pulsed and answered nothing at all:
 /// somebody takes orders and dies. Five of them park the job.
 pub const SILENT: u16 = IN_VAIN / 5;
 
+/// How many orders in a row may come to nothing without spending an attempt, by weight, before a job of this kind parks.
+pub fn in_vain(kind: JobKind) -> u16 {
+    match kind {
+        JobKind::Stage(_) => IN_VAIN,
+        JobKind::Restore => RESTORE_IN_VAIN,
+    }
+}
+
+/// [`SILENT`], for a job of this kind.
+pub fn silent(kind: JobKind) -> u16 {
+    match kind {
+        JobKind::Stage(_) => SILENT,
+        JobKind::Restore => RESTORE_IN_VAIN / 5,
+    }
+}
+
 /// Milliseconds to wait before attempt number `attempts + 1`: doubling from one second to five minutes, plus
-/// up to a quarter that differs from job to job.
-pub fn delay_ms(job: JobId, attempts: u16) -> u64 {
-    let base = FIRST_MS.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(LONGEST_MS);
+/// up to a quarter that differs from job to job. A restore's grow fourfold and end at 24 seconds: it is never
+/// long in coming back, and does not use up its attempts earlier for that.
+pub fn delay_ms(job: JobId, kind: JobKind, attempts: u16) -> u64 {
+    let before = attempts.saturating_sub(1).min(20);
+    let base = match kind {
+        JobKind::Stage(_) => FIRST_MS.saturating_mul(1 << before).min(LONGEST_MS),
+        JobKind::Restore => FIRST_MS.saturating_mul(1 << (2 * before)).min(RESTORE_LONGEST_MS),
+    };
     base + jitter(job, attempts) % (base / 4)
 }
 
 /// Milliseconds to wait after the `in_vain`th order in a row that came to nothing without spending an attempt:
-/// doubling from two seconds to five, and after five minutes to five minutes (a restore: one), plus up to a quarter.
+/// doubling from two seconds to five, and after five minutes to five minutes (a restore: 24 seconds), plus up
+/// to a quarter.
 pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
     let longest = match kind {
         JobKind::Stage(_) => LONGEST_MS,
@@ -70,25 +94,50 @@ fn jitter(job: JobId, attempts: u16) -> u64 {
 mod tests {
     use super::*;
 
+    const SOFT: JobKind = JobKind::Stage(crate::job::Stage::Soft);
+
     #[test]
-    fn what_is_spared_backs_off_too_and_a_restore_less() {
-        let restore = JobId(JobKind::RESTORE_SLOT.into());
+    fn what_is_spared_backs_off_too() {
         for in_vain in 1..IN_VAIN {
             let base = (2000u64 << (in_vain - 1).min(20)).min(if in_vain <= 60 { 5_000 } else { 300_000 });
-            let delay = spared_delay_ms(JobId(17), JobKind::Stage(crate::job::Stage::Soft), in_vain);
+            let delay = spared_delay_ms(JobId(17), SOFT, in_vain);
             assert!(delay >= base && delay < base + base / 4, "{in_vain}: {delay} ms");
-            assert!(spared_delay_ms(restore, JobKind::Restore, in_vain) < 75_000, "{in_vain}");
         }
+    }
+
+    /// From cancel to a running machine it is five minutes: of a subsystem that has come back in time nobody hears too
+    /// late. And though it asks so often, a restore does not give up sooner.
+    #[test]
+    fn a_restore_is_asked_for_again_within_half_a_minute() {
+        let restore = JobId(JobKind::RESTORE_SLOT.into());
+        let delays = |many: u16| (1..=many).map(|n| delay_ms(restore, JobKind::Restore, n));
+        let spared = |many: u16| (1..=many).map(|n| spared_delay_ms(restore, JobKind::Restore, n));
+        let longest = delays(1000).chain(spared(in_vain(JobKind::Restore))).max();
+        assert!(longest.is_some_and(|ms| ms < 30_000), "{longest:?}");
+        let hours = spared(in_vain(JobKind::Restore) - 1).sum::<u64>() / 3_600_000;
+        assert!((5..8).contains(&hours), "it parks after {hours} hours");
+        let attempts_ms = delays(ATTEMPTS - 1).sum::<u64>();
+        assert!(attempts_ms >= 110_000, "its attempts are spent after {attempts_ms} ms");
+        assert_eq!((in_vain(SOFT), silent(SOFT)), (IN_VAIN, SILENT));
+        assert_eq!(
+            silent(JobKind::Restore) * 5,
+            in_vain(JobKind::Restore),
+            "five park it, as they do a stage"
+        );
     }
 
     #[test]
     fn the_schedule_doubles_and_ends_at_five_minutes() {
         let job = JobId(17);
         for attempts in 1..40 {
-            let delay = delay_ms(job, attempts);
+            let delay = delay_ms(job, SOFT, attempts);
             let base = (1000u64 << (attempts - 1).min(20)).min(300_000);
             assert!(delay >= base && delay < base + base / 4, "attempt {attempts}: {delay} ms");
         }
-        assert_ne!(delay_ms(JobId(1), 9), delay_ms(JobId(2), 9), "all jobs would come back at once");
+        assert_ne!(
+            delay_ms(JobId(1), SOFT, 9),
+            delay_ms(JobId(2), SOFT, 9),
+            "all jobs would come back at once"
+        );
     }
 }

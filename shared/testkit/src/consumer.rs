@@ -58,16 +58,42 @@ pub trait World: Send + Sync {
     async fn make_absent(&self);
 
     /// Take the place from under the driver: nothing is on the disk any more, or another server answers that knows
-    /// nothing of the resource. `false`: this world cannot lose it.
-    async fn lose_place(&self) -> bool {
-        false
-    }
+    /// nothing of the resource.
+    ///
+    /// # Errors
+    /// Why this world cannot lose it.
+    async fn lose_place(&self) -> Result<(), CannotBe>;
 
     /// Write `fence` where the target of the action holds the fence of its last change, as the step of a later
-    /// order would. `false`: it can hold none; what that means is said at the top of the driver.
-    async fn raise_fence(&self, _fence: Fence) -> bool {
-        false
-    }
+    /// order would.
+    ///
+    /// # Errors
+    /// That it can hold none, and why; what that means is said at the top of the driver.
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe>;
+}
+
+/// Why a world cannot be set up in some way. Nothing is left out by default: each driver's test says what is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CannotBe(pub &'static str);
+
+/// No promise was broken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// How many cases showed that a promise is kept.
+    pub shown: usize,
+    /// What could not be set up.
+    pub not_shown: Vec<NotShown>,
+}
+
+/// A promise that was not put to the test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotShown {
+    /// Of which action.
+    pub action: ActionName,
+    /// In which case.
+    pub case: &'static str,
+    /// Why not.
+    pub why: &'static str,
 }
 
 /// What orders about a resource say, whatever the action.
@@ -109,24 +135,29 @@ impl fmt::Display for Violations {
     }
 }
 
-/// Run every case for every action. Gives back how many were run.
+/// Run every case for every action. Gives back how many showed something, and what could not be shown.
 ///
 /// # Errors
 /// Every promise that was broken.
-pub async fn run_kit(fixture: &dyn Fixture) -> Result<usize, Violations> {
+pub async fn run_kit(fixture: &dyn Fixture) -> Result<Kept, Violations> {
     let actions = fixture.actions().actions;
     let cases: Vec<_> = actions
         .iter()
         .flat_map(|(name, action)| cases::of(action.nature).into_iter().map(move |case| (name, action, case)))
         .collect();
-    let run = cases.len();
-    let broken = stream::iter(cases).map(|(name, action, case)| async move {
-        let seen = cases::run(fixture, name, action, case).await.err()?;
-        Some(Violation { action: name.clone(), case: case.promise(), seen })
+    let ended = stream::iter(cases).map(|(name, action, case)| async move {
+        (name.clone(), case.promise(), cases::run(fixture, name, action, case).await)
     });
-    let violations: Vec<_> =
-        broken.buffered(fixture.at_once()).filter_map(std::future::ready).collect().await;
-    if violations.is_empty() { Ok(run) } else { Err(Violations(violations)) }
+    let ended: Vec<_> = ended.buffered(fixture.at_once()).collect().await;
+    let (mut kept, mut violations) = (Kept::default(), Vec::new());
+    for (action, case, seen) in ended {
+        match seen {
+            Ok(None) => kept.shown += 1,
+            Ok(Some(CannotBe(why))) => kept.not_shown.push(NotShown { action, case, why }),
+            Err(seen) => violations.push(Violation { action, case, seen }),
+        }
+    }
+    if violations.is_empty() { Ok(kept) } else { Err(Violations(violations)) }
 }
 
 /// Make the directory sandbox in `folder` an empty one that is another place. For [`World::lose_place`].
@@ -134,11 +165,10 @@ pub async fn run_kit(fixture: &dyn Fixture) -> Result<usize, Violations> {
 /// # Panics
 /// If the file system refuses.
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-pub fn replace_place(folder: &Path) -> bool {
+pub fn replace_place(folder: &Path) {
     std::fs::remove_dir_all(folder).unwrap();
     std::fs::create_dir_all(folder).unwrap();
     std::fs::write(folder.join("place.json"), r#"{"place": "sandbox:another"}"#).unwrap();
-    true
 }
 
 /// Write `fence` into the object in `file`, where a directory sandbox holds it. For [`World::raise_fence`].
@@ -146,12 +176,11 @@ pub fn replace_place(folder: &Path) -> bool {
 /// # Panics
 /// If the file is no object.
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-pub fn raise_fence_in(file: &Path, fence: Fence) -> bool {
+pub fn raise_fence_in(file: &Path, fence: Fence) {
     let mut object: serde_json::Map<String, Value> =
         serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     object.insert("fence".into(), serde_json::json!([fence.epoch, fence.number]));
     std::fs::write(file, Value::Object(object).to_string()).unwrap();
-    true
 }
 
 /// Run every case, and fail with a list of what was broken.
@@ -161,7 +190,12 @@ pub fn raise_fence_in(file: &Path, fence: Fence) -> bool {
 #[expect(clippy::panic, reason = "a test fails by panicking")]
 pub async fn assert_promises_kept(fixture: &dyn Fixture) {
     match run_kit(fixture).await {
-        Ok(run) => assert!(run > 0, "{}: the kit ran no case", fixture.instance()),
+        Ok(Kept { shown, not_shown }) => {
+            for NotShown { action, case, why } in not_shown {
+                println!("{}: {action}: not shown that {case}: {why}", fixture.instance());
+            }
+            assert!(shown > 0, "{}: the kit ran no case", fixture.instance());
+        }
         Err(violations) => panic!("{}:\n{violations}", fixture.instance()),
     }
 }

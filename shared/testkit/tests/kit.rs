@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place, StepContext};
-use sexton_model::ActionName;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
-use sexton_testkit::consumer::{Fixture, Template, Violations, World, run_kit};
+use sexton_model::{ActionName, Fence};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, Violations, World, run_kit};
 
 const ACTIONS: &str = r#"
 subsystem = "hypervisor"
@@ -240,17 +240,26 @@ impl World for TinyWorld {
         *self.0.vm.lock().unwrap() = None;
     }
 
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         self.0.elsewhere.store(true, Ordering::Relaxed);
         self.make_absent().await;
-        true
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(CannotBe("it lies in memory"))
     }
 }
 
 #[tokio::test]
 async fn a_sound_driver_passes() {
-    let run = run_kit(&Tiny(Flaw::None)).await.unwrap_or_else(|violations| panic!("{violations}"));
-    assert!(run > 50, "only {run} cases");
+    let kept = run_kit(&Tiny(Flaw::None)).await.unwrap_or_else(|violations| panic!("{violations}"));
+    assert!(kept.shown > 50, "only {} cases", kept.shown);
+    // What a world cannot show is said, and counts as nothing.
+    let left_out: Vec<_> =
+        kept.not_shown.iter().map(|one| (one.action.as_str(), one.case, one.why)).collect();
+    let promise = "a target that holds a later fence refuses a consumer that remembers none";
+    assert_eq!(left_out, ["final", "stop", "undefine"].map(|action| (action, promise, "it lies in memory")));
 }
 
 async fn broken(flaw: Flaw) -> Violations {

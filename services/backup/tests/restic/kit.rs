@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::{ActionName, Instance};
+use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, World, assert_promises_kept};
 
 use super::*;
 
@@ -103,7 +103,7 @@ impl World for Repository {
     }
 
     /// Another repository lies there, or nothing is mounted where the schedules are.
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         let schedules = self.action.as_str() == "remove_schedule";
         let lost = self.place.path(if schedules { "schedules" } else { "repository" });
         std::fs::remove_dir_all(&lost).unwrap();
@@ -112,7 +112,11 @@ impl World for Repository {
         } else {
             self.place.init();
         }
-        true
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(CannotBe("neither a repository nor a schedule holds a fence"))
     }
 }
 

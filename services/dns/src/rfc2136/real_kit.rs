@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::{ActionName, Instance};
+use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, World, assert_promises_kept};
 
 use super::real::{Vm, config, door_to, resource, vm};
 use super::*;
@@ -71,9 +71,14 @@ impl World for Vm {
     }
 
     /// Another address, with the same zones, in which the records are not.
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         self.make_absent().await;
-        self.asked_at.set(door_to(self.dns.server).await).is_ok()
+        self.asked_at.set(door_to(self.dns.server).await).unwrap();
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(CannotBe("a record holds its data and nothing else"))
     }
 }
 

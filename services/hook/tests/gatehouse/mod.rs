@@ -35,7 +35,7 @@ about = "Shreds the badge"
 const PROGRAM: &str = r#"#!/bin/sh
 cd "$(dirname "$0")" || exit 9
 case "$1" in
-place) printf '{"id":"gatehouse"}' ;;
+place) printf '{"id":"%s"}' "$(cat place)" ;;
 show) if [ -e "badge-$2" ]; then cat "badge-$2"; else exit 3; fi ;;
 set) printf '{"uuid":"%s","open":%s}' "$3" "$4" > "badge-$2"; if [ -e broken ]; then exit 1; fi ;;
 shred) if [ -e lazy ]; then exit 0; fi; rm -f "badge-$2" ;;
@@ -57,8 +57,15 @@ impl Gatehouse {
         std::fs::write(&program, PROGRAM).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::write(gatehouse.path("actions.toml"), ACTIONS).unwrap();
+        std::fs::write(gatehouse.path("place"), "gatehouse").unwrap();
         gatehouse.badge("u1", true);
         gatehouse
+    }
+
+    /// The program answers for another place from now on, which has no badge.
+    pub fn move_to(&self, place: &str) {
+        std::fs::write(self.path("place"), place).unwrap();
+        std::fs::remove_file(self.path("badge-web01")).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -8,7 +8,7 @@ use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in};
 
 use super::*;
 
@@ -117,16 +117,20 @@ impl World for Machine {
     }
 
     /// The disk below one of the folders is not mounted.
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         let folder = self.host.root().join(if self.deletes_volumes() { "volumes" } else { "vms" });
         self.host.end_all();
         std::fs::remove_dir_all(&folder).unwrap();
         std::fs::create_dir(&folder).unwrap();
-        true
+        Ok(())
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
-        !self.deletes_volumes() && raise_fence_in(&self.host.folder().join("domain.json"), fence)
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
+        if self.deletes_volumes() {
+            return Err(CannotBe("an image holds no fence, and its machine's definition has gone before"));
+        }
+        raise_fence_in(&self.host.folder().join("domain.json"), fence);
+        Ok(())
     }
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::{ActionName, Instance};
+use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, World, assert_promises_kept};
 
 use super::agent::Answer;
 use super::real::{TURN, Vm, config, mac, other_name_of, resource, vm};
@@ -79,10 +79,14 @@ impl World for Vm {
     }
 
     /// Another agent, which knows the subnet and not the address.
-    async fn lose_place(&self) -> bool {
+    async fn lose_place(&self) -> Result<(), CannotBe> {
         self.make_absent().await;
         self.asked_elsewhere.store(true, Ordering::Relaxed);
-        true
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(CannotBe("nothing compares what a lease or a reservation holds in the call that deletes it"))
     }
 }
 

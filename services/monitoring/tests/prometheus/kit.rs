@@ -1,14 +1,14 @@
 //! The consumer kit against a real server: each world is a target of its own.
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
-use sexton_model::{ActionName, Instance};
+use sexton_model::{ActionName, Fence, Instance};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept};
+use sexton_testkit::consumer::{CannotBe, Fixture, Template, World, assert_promises_kept};
 
 use super::*;
 
@@ -19,6 +19,8 @@ struct Machine {
     storage: String,
     /// For `delete_history`, which comes after the target has gone.
     measured: bool,
+    /// The driver is meant for another server.
+    elsewhere: AtomicBool,
 }
 
 #[async_trait]
@@ -41,7 +43,7 @@ impl Fixture for Server {
             std::fs::remove_file(file).unwrap();
             while listed(&target.uuid).await {}
         }
-        Box::new(Machine { target, storage, measured })
+        Box::new(Machine { target, storage, measured, elsewhere: AtomicBool::new(false) })
     }
 
     /// Most of a case is waiting for the server to look at its files.
@@ -53,7 +55,8 @@ impl Fixture for Server {
 #[async_trait]
 impl World for Machine {
     fn driver(&self) -> Arc<dyn Driver> {
-        driver_at(&url(), &self.storage)
+        let elsewhere = self.elsewhere.load(Ordering::Relaxed);
+        driver_at(&url(), if elsewhere { "/srv/another" } else { &self.storage })
     }
 
     fn template(&self) -> Template {
@@ -88,6 +91,17 @@ impl World for Machine {
         } else {
             std::fs::remove_file(folder().join(format!("{}.json", self.target.name))).unwrap();
         }
+    }
+
+    /// The server that answers keeps its samples elsewhere than the one that is meant, and knows nothing of the machine.
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        self.make_absent().await;
+        self.elsewhere.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(CannotBe("neither target files nor series hold a fence"))
     }
 }
 

@@ -9,7 +9,9 @@ use sexton_model::catalogue::SubsystemActions;
 use sexton_model::{ActionName, Fence, Instance};
 use sexton_notifier::spool::{Announcement, Spool, State};
 use sexton_testkit::bench::identity;
-use sexton_testkit::consumer::{Fixture, Template, World, assert_promises_kept, raise_fence_in};
+use sexton_testkit::consumer::{
+    CannotBe, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
+};
 
 use super::*;
 
@@ -110,8 +112,15 @@ impl World for Machine {
         std::fs::remove_file(&self.file).unwrap();
     }
 
-    async fn raise_fence(&self, fence: Fence) -> bool {
-        raise_fence_in(&self.file, fence)
+    /// Another spool lies there.
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        replace_place(&self.office.state.path().join("notifier/main"));
+        Ok(())
+    }
+
+    async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
+        raise_fence_in(&self.file, fence);
+        Ok(())
     }
 }
 

@@ -65,7 +65,8 @@ impl Keeper {
         keeper
     }
 
-    async fn call(&self, method: reqwest::Method, path: &str, body: Option<String>) {
+    /// Ask the management plugin for something, as an administrator.
+    pub async fn call(&self, method: reqwest::Method, path: &str, body: Option<String>) {
         let url = format!("{}/api/{path}", self.management);
         let mut request = self.http.request(method, &url).basic_auth("guest", Some("guest"));
         if let Some(body) = body {
@@ -78,6 +79,11 @@ impl Keeper {
 
     pub fn url(&self, user: &str) -> String {
         format!("amqp://{user}:{PASSWORD}@{}/{}", self.host, self.vhost)
+    }
+
+    /// The address for the administrator, who may do everything.
+    pub fn administrator(&self) -> String {
+        format!("amqp://guest:guest@{}/{}", self.host, self.vhost)
     }
 
     pub fn options(&self, user: &str) -> RabbitOptions {

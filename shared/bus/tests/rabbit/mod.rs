@@ -70,6 +70,82 @@ async fn an_instance_answers_and_gives_no_orders() {
     keeper.end().await;
 }
 
+/// It gives orders and reads answers. A coordinator that was taken over takes nobody's orders away, and answers for
+/// nobody.
+#[tokio::test]
+async fn a_coordinator_takes_no_orders_and_answers_for_nobody() {
+    let (keeper, setup) = begin().await;
+    for queue in [orders("hypervisor.main"), orders("dns.main")] {
+        let error = setup.coordinator.consume(&queue, 1).await.err();
+        assert!(matches!(error, Some(BusError::Refused { .. })), "{queue}: {error:?}");
+    }
+    for queue in [Queue::Outcomes, Queue::Pulses, Queue::StageDue] {
+        let results = setup.coordinator.publish(vec![message(queue.clone(), "x")]).await;
+        assert!(is_refused(&results[0]), "{queue}: {results:?}");
+    }
+    let (_connection, channel) = raw_channel(&keeper, "coordinator").await;
+    assert!(raw_publish(&channel, "", "sexton.outcomes", "coordinator").await.is_err());
+    // What is its part, it may.
+    let event = Target::Event { topic: "x".to_owned() };
+    let own = [Target::Queue(orders("dns.main")), Target::Queue(Queue::Rejected), Target::Beacon, event];
+    publish(&setup.coordinator, own.into_iter().map(|target| to(target, "x")).collect()).await;
+    for queue in [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected, Queue::Canaries] {
+        setup.coordinator.consume(&queue, 1).await.unwrap();
+    }
+    drop(setup);
+    keeper.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_not_there_is_named() {
+    let keeper = Keeper::from_environment().await;
+    let unknown = orders("hypervisor.elsewhere");
+    let missing = BusError::NoSuchQueue { queue: unknown.to_string() };
+    let all = Rabbit::connect(RabbitOptions::new(keeper.administrator())).await.unwrap();
+    assert_eq!(all.consume(&unknown, 1).await.err(), Some(missing));
+    drop(all);
+    keeper.end().await;
+}
+
+/// A queue that takes no more says so to who publishes, and goes on when there is room. Its limit is lowered here by a
+/// policy; what it does then is what it was declared with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses() {
+    let (keeper, setup) = begin().await;
+    let queue = orders("hypervisor.main");
+    let short = r#"{"pattern":"^sexton\\.orders\\.","definition":{"max-length":10},"apply-to":"queues"}"#;
+    let path = format!("policies/{}/short", keeper.vhost);
+    keeper.call(reqwest::Method::PUT, &path, Some(short.to_owned())).await;
+    let full = PublishError::Full { to: queue.to_string() };
+    // A policy takes a moment, and a quorum queue notices a moment late that it is full.
+    let started = Instant::now();
+    let mut confirmed = 0;
+    loop {
+        assert!(started.elapsed() < SOON, "{confirmed} messages were taken");
+        match setup.coordinator.publish(messages(&queue, confirmed..confirmed + 1)).await.remove(0) {
+            Ok(()) => confirmed += 1,
+            Err(refused) => {
+                assert_eq!(refused, full);
+                break;
+            }
+        }
+    }
+    let mut subscription = setup.hypervisor.consume(&queue, 100).await.unwrap();
+    let mut seen = BTreeSet::new();
+    received_until(&mut subscription, &mut seen, |seen| seen.len() >= confirmed).await;
+    assert_eq!(
+        seen,
+        (0..confirmed).collect::<BTreeSet<usize>>(),
+        "what was confirmed is there, and what was refused is not"
+    );
+    let started = Instant::now();
+    while setup.coordinator.publish(messages(&queue, confirmed..confirmed + 1)).await != [Ok(())] {
+        assert!(started.elapsed() < SOON, "there is room, but nothing is taken");
+    }
+    drop((setup, subscription));
+    keeper.end().await;
+}
+
 /// The broker ends the channel over a refused message, and with it the confirms of all others.
 #[tokio::test]
 async fn a_refused_message_harms_no_neighbour() {
@@ -129,6 +205,27 @@ async fn a_forged_user_is_refused() {
     let error = raw_publish(&channel, &outcomes, "", "dns.main").await.unwrap_err();
     assert!(error.to_string().contains("user_id"), "{error}");
     drop(setup);
+    keeper.end().await;
+}
+
+/// The broker checks a name that is given and asks for none: who reads sees that nobody vouches for it.
+#[tokio::test]
+async fn a_missing_user_stays_missing() {
+    let (keeper, setup) = begin().await;
+    let mut outcomes = setup.coordinator.consume(&Queue::Outcomes, 1).await.unwrap();
+    let (_connection, channel) = raw_channel(&keeper, "hypervisor.main").await;
+    let exchange = format!("{}outcomes", Exchange::SEND);
+    let options = BasicPublishOptions { mandatory: true, immediate: false };
+    let none = BasicProperties::default();
+    channel
+        .basic_publish(exchange.as_str().into(), "".into(), options, b"by nobody", none)
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    let delivery = next(&mut outcomes).await;
+    assert_eq!((text(&delivery).as_str(), delivery.user_id.as_deref()), ("by nobody", None));
+    drop((setup, outcomes));
     keeper.end().await;
 }
 

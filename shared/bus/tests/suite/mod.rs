@@ -281,7 +281,6 @@ pub async fn what_cannot_be_routed_is_reported_among_its_neighbours(setup: &Setu
     assert_eq!(result, [Err(PublishError::Unroutable { to: own.to_string() })]);
     let missing = Some(BusError::NoSuchQueue { queue: unknown.to_string() });
     assert_eq!(setup.coordinator.depth(&unknown).await.err(), missing);
-    assert_eq!(setup.coordinator.consume(&unknown, 1).await.err(), missing);
 }
 
 pub async fn what_is_too_large_is_refused_among_its_neighbours(setup: &Setup) {

@@ -8,4 +8,5 @@ mod noted;
 mod reread;
 mod signs_of_life;
 mod site;
+mod swelling;
 mod under_way;

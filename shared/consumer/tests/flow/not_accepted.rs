@@ -3,9 +3,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use sexton_bus::{Bus, Queue, Target};
-use sexton_protocol::{Event, Keyring, Message, Order, Pack, Rejected, Report};
+use sexton_protocol::message::REJECTED_BODY_MAX_BYTES;
+use sexton_protocol::{Check, Event, Keyring, Message, Order, Pack, Rejected, Report};
 
 use crate::site::{Site, in_time, instance, is_done};
+use crate::swelling::SWOLLEN;
 
 #[tokio::test]
 async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
@@ -42,17 +44,25 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
             ("unauthenticated", "key", good.body.clone(), Some(foreign)),
             ("unauthenticated", "does not fit", good.body.clone(), Some(forged)),
             ("unauthenticated", "does not fit", good.body.clone(), Some(answer)),
+            // Its proof would not fit either: so many bytes are not even proved.
+            ("oversized", "1048577 bytes", good.body.clone(), None),
         ];
         let mut counted = BTreeMap::new();
         for (class, part, body, seal) in cases {
             let seal = seal.unwrap_or_else(|| own(&body));
-            let packed = sexton_protocol::Packed { body, ..good.clone() };
+            let message_id = if class == "oversized" { SWOLLEN.to_owned() } else { good.message_id.clone() };
+            let packed = sexton_protocol::Packed { body, message_id, ..good.clone() };
             site.publish(Target::Queue(Queue::Orders(instance())), packed, seal).await;
             let delivery = rejected.next().await.unwrap();
             rejected.ack(vec![delivery.tag]).await;
             let shown = Pack::<Rejected>::decode(&delivery.body).unwrap().events.remove(0).data;
             assert!(shown.reason.contains(part), "{class}: {shown:?}");
             assert_eq!(shown.queue, "sexton.orders.backup.main");
+            assert_eq!(shown.check.map(Check::word), Some(class), "{shown:?}");
+            assert!(
+                shown.body_base64.len() <= REJECTED_BODY_MAX_BYTES.div_ceil(3) * 4,
+                "{class}: kept whole"
+            );
             *counted.entry(class).or_insert(0) += 1;
             assert_eq!(site.metrics.counts().rejected, counted);
         }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{ACTIONS, Archive};
 use crate::forgetful::Forgetful;
 use crate::noted::{Noted, Notes};
+use crate::swelling::Swelling;
 
 /// A consumer that runs.
 pub type Running = JoinHandle<Result<(), ConsumerError>>;
@@ -67,7 +68,8 @@ impl Site {
 
     /// A consumer that listens for its first beacon.
     pub async fn start(&self, lost: usize) -> (CancellationToken, Running) {
-        let bus = Arc::new(Noted { inner: self.local.as_user("backup.main"), notes: self.notes.clone() });
+        let bus = Arc::new(Swelling(self.local.as_user("backup.main")));
+        let bus = Arc::new(Noted { inner: bus, notes: self.notes.clone() });
         let consumer = Consumer {
             instance: instance(),
             driver: self.archive.clone(),

@@ -24,7 +24,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
 /// is not due is not touched, and of other stages only the job, so that a backlog of them costs little. Each job's record
 /// and admission are found by their keys (`OFFSET 0` keeps a planner, whose figures are old after thousands of records
 /// were made, from comparing every job with every record).
-const DUE: &str = "WITH RECURSIVE lines AS ( \
+pub(super) const DUE: &str = "WITH RECURSIVE lines AS ( \
        (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
        UNION ALL \
        SELECT (SELECT j.wants FROM jobs j WHERE j.queued AND j.wants > l.wants ORDER BY j.wants LIMIT 1) \

@@ -28,7 +28,8 @@ const DUE: &str = "WITH RECURSIVE lines AS ( \
        ) q ORDER BY q.rank, q.due_at, q.id LIMIT $1) j \
      WHERE l.wants IS NOT NULL ORDER BY j.rank, j.due_at, j.id";
 
-const NEXT_STAGES: &str = "SELECT q.id FROM ( \
+/// One line of stages: what is under way first.
+pub(super) const NEXT_STAGES: &str = "SELECT q.id FROM ( \
          (SELECT id, rank, due_at FROM due_jobs WHERE wants = $1 AND rank = 1 \
             AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY due_at, id LIMIT $2) \
          UNION ALL \

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, load};
+use super::{PgLedger, admit, due, load, restores};
 use crate::view::WAITING_MAX;
 use crate::{Alive, Health, InstanceState, Intent, LedgerError, rules};
 
@@ -65,6 +65,16 @@ const WAITING: &str = "WITH RECURSIVE lines AS ( \
        LATERAL (SELECT count(*) AS n FROM (SELECT 1 FROM due_jobs d WHERE d.wants = l.wants AND d.rank = r.rank \
          AND d.due_at <= (extract(epoch FROM now()) * 1000000)::bigint LIMIT $1) one) counted) \
      FROM lines l WHERE l.wants <> ''";
+
+/// The statements that find what is to be done, each with what it is for.
+pub(super) const FINDERS: [(&str, &str); 6] = [
+    ("a line of stages", due::NEXT_STAGES),
+    ("a line of restores", restores::IN_LINE),
+    ("leases and back-offs", LOCKED),
+    ("what is held", HELD),
+    ("what is stuck", STUCK),
+    ("what is admitted together", admit::DUE),
+];
 
 /// The store's clock.
 pub(super) async fn clock(db: &mut PgConnection) -> Result<Timestamp, LedgerError> {

@@ -120,6 +120,11 @@ impl PgLedger {
         open::migrate(url, day).await
     }
 
+    /// The statements that find what is to be done, each with what it is for: for tests of their plans.
+    pub fn finders() -> [(&'static str, &'static str); 6] {
+        find::FINDERS
+    }
+
     /// Connect and check that the ledger may be used. The rights of the role `sexton_coordinator` are enough.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ const WITHIN: &str = "SELECT d.id, d.resource, d.status, (x.body::json ->> 'prio
      FROM deletions d JOIN resources x ON x.id = d.resource \
      WHERE d.live AND (d.scope = $1 OR (d.scope >= $2 AND d.scope < $3)) ORDER BY priority, d.id LIMIT $4";
 /// The oldest restores of one line, by priority.
-const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at FROM jobs \
+pub(super) const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at FROM jobs \
      WHERE queued AND wants = $1 AND rank = 0 AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint \
      ORDER BY due_at, id LIMIT $2) q JOIN resources x ON x.id = q.resource \
      ORDER BY (x.body::json ->> 'priority')::smallint, q.due_at, q.id LIMIT $3";

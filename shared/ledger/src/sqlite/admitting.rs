@@ -22,7 +22,7 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 const DOING: &str = "keeping budgets";
 
 /// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch.
-fn due_sql() -> &'static str {
+pub(super) fn due_sql() -> &'static str {
     static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         format!(
             "{LINES_WITH}, groups AS (SELECT DISTINCT r.kind, r.scope, n.value % 8 AS slot FROM json_each(?1) AS n \

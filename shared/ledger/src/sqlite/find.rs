@@ -157,9 +157,18 @@ const HELD: &str = "SELECT id, iif(json_extract(reason, '$.by') = 'outage', json
      FROM jobs WHERE held AND id > ?1 ORDER BY id LIMIT ?2";
 
 /// Jobs that were blocked between two steps long ago, and those that have been in line for so long that their instance
-/// may be gone; by id.
-const STUCK: &str = "SELECT id, NULL FROM jobs WHERE locks AND state = 2 AND due_at <= iif(queued, ?3, ?4) AND id > ?1 \
-     ORDER BY id LIMIT ?2";
+/// may be gone; by id. Through the lock's index, and that is said: in the order of their ids the planner would walk over
+/// all jobs there ever were.
+const STUCK: &str = "SELECT id, NULL FROM jobs INDEXED BY the_lock \
+     WHERE locks AND state = 2 AND due_at <= iif(queued, ?3, ?4) AND id > ?1 ORDER BY id LIMIT ?2";
+
+/// What a pause stopped, by both partial indexes.
+const STOPPED: &str = "SELECT id FROM ( \
+       SELECT id, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT id, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) \
+     WHERE id > ? AND json_extract(reason, '$.by') = 'pause' AND json_extract(reason, '$.pause') = ? \
+     ORDER BY id LIMIT ?";
 
 /// The rounds over what stays as it is.
 #[derive(Debug)]
@@ -243,17 +252,14 @@ fn wake(row: &Row) -> Result<Result<Intent, LedgerError>, WrongColumn> {
 /// What a pause stopped, behind `after`: held jobs and those blocked in line.
 pub(super) fn stopped_by(db: &Db, pause: i64, after: JobId, limit: u32) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading what a pause stopped";
-    let sql = "SELECT id FROM ( \
-                 SELECT id, reason FROM jobs WHERE held \
-                 UNION ALL SELECT id, reason FROM jobs WHERE locks AND state = 2 AND queued = 0) \
-               WHERE id > ? AND json_extract(reason, '$.by') = 'pause' \
-                 AND json_extract(reason, '$.pause') = ? \
-               ORDER BY id LIMIT ?";
     let mut bind = Bind::default();
     bind.add(after.0).add(pause).add(i64::from(limit));
     let mut found = Vec::new();
-    for row in rows(db, doing, sql, bind)? {
+    for row in rows(db, doing, STOPPED, bind)? {
         found.push(JobId(row.try_get(0).map_err(store(doing))?));
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

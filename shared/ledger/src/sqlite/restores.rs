@@ -13,7 +13,7 @@ const WITHIN: &str = "SELECT d.id, d.resource, d.status, json_extract(x.body, '$
      JOIN resources AS x ON x.id = d.resource \
      WHERE r.scope = ?1 OR (r.scope >= ?2 AND r.scope < ?3) ORDER BY priority, d.id LIMIT ?4";
 /// The oldest restores of one line, by priority.
-const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at FROM jobs \
+pub(super) const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at FROM jobs \
      WHERE queued AND wants = ?1 AND rank = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3) AS q \
      JOIN resources AS x ON x.id = q.resource \
      ORDER BY json_extract(x.body, '$.priority'), q.due_at, q.id LIMIT ?4";

@@ -1,5 +1,6 @@
 //! A database of one's own on a real server, for one test.
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{Ledger as _, LedgerError, Options};
@@ -8,6 +9,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 
 /// As many as one handle keeps.
 const CONNECTIONS: usize = 16;
+
+/// Longest time until the server has noticed that a connection is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A fresh database; dropped with this.
 pub struct Database {
@@ -96,6 +100,26 @@ impl Database {
             [format!("DROP DATABASE {name} WITH (FORCE)"), format!("ALTER DATABASE {copy} RENAME TO {name}")];
         self.as_admin(&swap).await;
         self.connected_again().await;
+    }
+
+    /// How many transactions of this database were ever undone because each waited for another. The ledger tries those
+    /// again, so nobody else hears of them. To be asked when every handle was dropped: a connection counts what it met
+    /// when it ends, before the server stops listing it.
+    pub async fn deadlocks(&self) -> i64 {
+        let mut db = PgConnection::connect(&self.admin).await.unwrap();
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend'";
+        let begun = Instant::now();
+        loop {
+            let left: i64 = sqlx::query_scalar(others).bind(&self.name).fetch_one(&mut db).await.unwrap();
+            if left == 0 {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{left} connections are still there: is a handle?");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = $1";
+        sqlx::query_scalar(counted).bind(&self.name).fetch_one(&mut db).await.unwrap()
     }
 
     pub async fn raw(&self) -> PgConnection {

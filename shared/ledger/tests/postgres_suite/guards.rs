@@ -1,5 +1,6 @@
-//! What the database itself holds: who may do what, what cannot be changed, and what a look at the queue costs.
-use serde_json::Value;
+//! What the database itself holds: who may do what, and what cannot be changed.
+use std::sync::Arc;
+
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
 use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
 use sexton_model::belts::Policy;
@@ -8,6 +9,7 @@ use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::sync::Barrier;
 
 use crate::conformance::keep_all;
 use crate::conformance::stage::{self, Stagehand};
@@ -339,58 +341,30 @@ async fn calls_that_are_cancelled_leave_no_lock_behind() {
     assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
 }
 
-const FILL: &str = "INSERT INTO jobs (id, deletion_id, resource, state, locks, queued, held, wants, rank, due_at, cursor, phase, \
-     touched, attempts, unstarted, quiet_after, started) \
-     SELECT n * 8, n, 'vm/f' || n, 0, false, true, false, 'hypervisor.h' || n % 10, 2, \
-     (extract(epoch FROM now()) * 1000000)::bigint + CASE WHEN n % 1001 = 0 THEN -60000000 ELSE 86400000000 + n END, \
-     0, 0, false, 0, 0, 0, false FROM generate_series(1, 1001000) n";
-
-/// A million wait, a thousand are due: looking what is due touches the thousand.
-#[tokio::test]
-async fn what_is_due_is_found_without_touching_what_is_not() {
+/// Two that lock in opposite orders are counted: without this, that none were counted says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_locks_in_another_order_is_counted() {
     let database = Database::new().await;
-    drop(database.open(stage::options()).await.unwrap());
-    let mut db = database.raw().await;
-    sqlx::query(FILL).execute(&mut db).await.unwrap();
-    let before = explain(&mut db).await;
-    check(&before, "before anything was analysed");
-    sqlx::query("ANALYZE jobs").execute(&mut db).await.unwrap();
-    check(&explain(&mut db).await, "after ANALYZE");
-    let reader = PgDueReader::open(&database.url()).await.unwrap();
-    assert_eq!(reader.due(4096).await.unwrap().len(), 1000);
-}
-
-async fn explain(db: &mut PgConnection) -> Value {
-    // As the reader's own connections are set.
-    for sql in ["SET enable_seqscan = off", "SET enable_bitmapscan = off", "SET jit = off"] {
-        sqlx::query(sql).execute(&mut *db).await.unwrap();
+    assert_eq!(database.deadlocks().await, 0);
+    let barrier = Arc::new(Barrier::new(2));
+    let mut tasks = Vec::new();
+    for order in [[1_i64, 2], [2, 1]] {
+        let (mut db, barrier) = (database.raw().await, barrier.clone());
+        tasks.push(tokio::spawn(async move {
+            for sql in ["SET deadlock_timeout = '10ms'", "BEGIN"] {
+                sqlx::query(sql).execute(&mut db).await.unwrap();
+            }
+            let lock = "SELECT pg_advisory_xact_lock($1)";
+            sqlx::query(lock).bind(order[0]).execute(&mut db).await.unwrap();
+            barrier.wait().await;
+            let met = sqlx::query(lock).bind(order[1]).execute(&mut db).await.is_err();
+            db.close().await.unwrap();
+            usize::from(met)
+        }));
     }
-    let sql = format!("EXPLAIN (ANALYZE, FORMAT JSON) {}", PgDueReader::statement().replace("$1", "4096"));
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(db).await.unwrap()
-}
-
-fn check(plan: &Value, when: &str) {
-    let mut scans = Vec::new();
-    collect(&plan[0]["Plan"], &mut scans);
-    assert!(!scans.is_empty());
-    let mut read = 0.0;
-    for scan in scans {
-        let kind = scan["Node Type"].as_str().unwrap();
-        assert!(kind == "Index Scan" || kind == "Index Only Scan", "{when}: {kind} on jobs");
-        assert_eq!(scan["Index Name"], "the_queue", "{when}");
-        let rows = |what: &str| scan[what].as_f64().unwrap_or(0.0);
-        read += (rows("Actual Rows") + rows("Rows Removed by Filter")) * rows("Actual Loops");
+    let mut met = 0;
+    for task in tasks {
+        met += task.await.unwrap();
     }
-    println!("{when}: {read} rows read for 1000 due, in {} ms", plan[0]["Execution Time"]);
-    assert!(read <= 1000.0 + 50.0, "{when}: {read} rows were read");
-}
-
-/// All scans of the job table.
-fn collect<'p>(node: &'p Value, scans: &mut Vec<&'p Value>) {
-    if node["Relation Name"] == "jobs" {
-        scans.push(node);
-    }
-    for child in node["Plans"].as_array().into_iter().flatten() {
-        collect(child, scans);
-    }
+    assert_eq!((met, database.deadlocks().await), (1, 1));
 }

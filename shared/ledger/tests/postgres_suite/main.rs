@@ -6,6 +6,7 @@ mod canaries;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod database;
+mod finders;
 mod guards;
 mod in_use;
 mod keys;

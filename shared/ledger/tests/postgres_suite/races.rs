@@ -111,6 +111,8 @@ async fn many_claim_and_settle_the_same_and_each_step_is_settled_once() {
     for id in ids {
         assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
     }
+    drop(hand);
+    assert_eq!(database.deadlocks().await, 0, "one order of locking, so nobody waits in a circle");
 }
 
 pub(super) fn claim(job: JobId) -> Intent {
@@ -123,7 +125,7 @@ async fn a_cancel_and_the_claim_of_hard_never_both_win() {
     let (ledgers, hand) = handles(&database, 2).await;
     let ids = records(&hand, 40).await;
     let mut won = [0, 0];
-    for id in ids {
+    for (round, id) in ids.into_iter().enumerate() {
         hand.play_to(id, |name, _| name == "dns.withdraw").await.unwrap();
         // Answer the last orders of soft, so that hard is due.
         for _ in 0..2 {
@@ -142,21 +144,35 @@ async fn a_cancel_and_the_claim_of_hard_never_both_win() {
         if let sexton_model::job::JobState::Scheduled { due_at: Some(at) } = hard.state {
             hand.until(at).await;
         }
-        let barrier = Arc::new(Barrier::new(2));
-        let events = [
-            Event::Claim { job: job_id(id, Stage::Hard) },
-            Event::Cancel { by: actor("owner"), reason: "still needed".into() },
-        ];
-        let mut tasks = Vec::new();
-        for (ledger, event) in ledgers.iter().cloned().zip(events) {
-            let barrier = barrier.clone();
-            tasks.push(tokio::spawn(async move {
-                barrier.wait().await;
-                ledger.run(vec![Intent { deletion: id, event }]).await.unwrap().remove(0)
-            }));
-        }
-        let cancel = tasks.pop().unwrap().await.unwrap();
-        let claim = tasks.pop().unwrap().await.unwrap();
+        let claim = Event::Claim { job: job_id(id, Stage::Hard) };
+        let cancel = Event::Cancel { by: actor("owner"), reason: "still needed".into() };
+        let one = |ledger: usize, event: Event| {
+            let (ledger, id) = (ledgers[ledger].clone(), id);
+            async move { ledger.run(vec![Intent { deletion: id, event }]).await.unwrap().remove(0) }
+        };
+        // In the first two rounds one goes clearly first, so that each wins at least once.
+        let (claim, cancel) = match round {
+            0 => {
+                let claim = one(0, claim).await;
+                (claim, one(1, cancel).await)
+            }
+            1 => {
+                let cancel = one(1, cancel).await;
+                (one(0, claim).await, cancel)
+            }
+            _ => {
+                let barrier = Arc::new(Barrier::new(2));
+                let tasks = [(0, claim), (1, cancel)].map(|(ledger, event)| {
+                    let (barrier, run) = (barrier.clone(), one(ledger, event));
+                    tokio::spawn(async move {
+                        barrier.wait().await;
+                        run.await
+                    })
+                });
+                let [claim, cancel] = tasks;
+                (claim.await.unwrap(), cancel.await.unwrap())
+            }
+        };
         let view = hand.view(id).await;
         match (&claim, &cancel) {
             (Ok(_), Err(NotDone::Refused(Refusal::TooLate { .. }))) => {
@@ -174,6 +190,9 @@ async fn a_cancel_and_the_claim_of_hard_never_both_win() {
         assert_eq!(hand.ledger.verify_chain(id).await.unwrap(), Ok(()));
     }
     println!("the claim won {} times, the cancel {} times", won[0], won[1]);
+    assert!(won.iter().all(|times| *times > 0), "one of them never won: {won:?}");
+    drop((ledgers, hand));
+    assert_eq!(database.deadlocks().await, 0);
 }
 
 /// Claimers, each with a part of the jobs, that begin with `barrier`: how many claims that began after `stopped` was set
@@ -237,6 +256,8 @@ async fn after_a_ceiling_was_lowered_nothing_above_it_is_dispatched() {
         }
         finish(&hand).await;
     }
+    drop((ledgers, hand));
+    assert_eq!(database.deadlocks().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -272,6 +293,8 @@ async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
         }
         finish(&hand).await;
     }
+    drop((ledgers, hand));
+    assert_eq!(database.deadlocks().await, 0);
 }
 
 /// Whoever protects a resource is told so only when nothing that did not see it is still to be claimed.

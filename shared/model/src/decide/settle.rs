@@ -169,7 +169,7 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
     let delay_ms = match class {
         RetryClass::Spared => {
             job.in_vain += 1;
-            if job.in_vain >= retry::IN_VAIN {
+            if job.in_vain >= retry::in_vain(job.kind) {
                 let reason = format!("{} was put off too often: {reason}", step.name);
                 return park(draft, job, reason);
             }
@@ -182,7 +182,7 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
                 let reason = format!("{} failed {} times: {reason}", step.name, job.attempts);
                 return park(draft, job, reason);
             }
-            retry::delay_ms(job.id, job.attempts)
+            retry::delay_ms(job.id, job.kind, job.attempts)
         }
     };
     job.state = JobState::Waiting { until: draft.now().plus_ms(delay_ms), reason: reason.to_owned() };
@@ -265,7 +265,7 @@ fn in_vain(draft: &Draft<'_>, job: &Job, instance: &Instance, given: Timestamp) 
         {
             1
         }
-        Capacity::Free | Capacity::Full => retry::SILENT,
+        Capacity::Free | Capacity::Full => retry::silent(job.kind),
     }
 }
 
@@ -297,7 +297,7 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
         let given = Timestamp(out.deadline.0 - i64::try_from(step.deadline_ms * 1000).unwrap_or(0));
         job.in_vain +=
             draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
-        if job.in_vain >= retry::IN_VAIN {
+        if job.in_vain >= retry::in_vain(job.kind) {
             let reason =
                 format!("{}: order after order was not answered although consumers are alive", step.name);
             park(draft, job, reason);

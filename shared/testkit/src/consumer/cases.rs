@@ -6,7 +6,7 @@ use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 
 use super::bench::{Bench, refused, retried};
 use super::fault::Fault;
-use super::{Fixture, broker, reread};
+use super::{CannotBe, Fixture, broker, reread};
 
 /// One promise, put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,14 +107,15 @@ impl Case {
     }
 }
 
+/// Put it to the test. Gives back why it could not be, if so.
 pub(super) async fn run(
     fixture: &dyn Fixture,
     name: &ActionName,
     action: &Action,
     case: Case,
-) -> Result<(), String> {
+) -> Result<Option<CannotBe>, String> {
     let bench = Bench::new(fixture, name, action).await?;
-    match case {
+    let kept = match case {
         Case::LooksOnly => {
             bench.succeed(bench.mode(), None).await?;
             bench.unchanged("looking").await
@@ -145,7 +146,7 @@ pub(super) async fn run(
             bench.is(&other, "a refused undo").await
         }
         Case::GoneByHand => gone(&bench).await,
-        Case::PlaceLost => place_lost(&bench).await,
+        Case::PlaceLost => return place_lost(&bench).await,
         Case::VerifyIsHonest => {
             let manifest = bench.capture().await?;
             bench.succeed(Mode::Perform, manifest.as_ref()).await?;
@@ -155,7 +156,7 @@ pub(super) async fn run(
                 _ => bench.is(&done, "verifying").await,
             }
         }
-        Case::FenceAtTarget => fence_at_target(&bench).await,
+        Case::FenceAtTarget => return fence_at_target(&bench).await,
         Case::OldFence | Case::Expired | Case::StaleBeacon | Case::Paused => not_now(&bench, case).await,
         Case::SleptPastTheLease => {
             let manifest = bench.capture().await?;
@@ -171,9 +172,10 @@ pub(super) async fn run(
         Case::Reread => reread::nothing_new(bench).await,
         Case::RereadOfAnother => reread::another(bench).await,
         Case::RereadOfNothing => reread::gone(bench).await,
-        Case::RereadElsewhere => reread::elsewhere(bench).await,
+        Case::RereadElsewhere => return reread::elsewhere(bench).await,
         Case::SomethingNew => reread::something_new(bench).await,
-    }
+    };
+    kept.map(|()| None)
 }
 
 async fn twice(bench: &Bench<'_>) -> Result<(), String> {
@@ -267,14 +269,14 @@ async fn gone(bench: &Bench<'_>) -> Result<(), String> {
     }
 }
 
-async fn place_lost(bench: &Bench<'_>) -> Result<(), String> {
-    if !bench.world.lose_place().await {
-        return Ok(());
+async fn place_lost(bench: &Bench<'_>) -> Result<Option<CannotBe>, String> {
+    if let Err(why) = bench.world.lose_place().await {
+        return Ok(Some(why));
     }
     let lost = bench.world.snapshot().await;
     match bench.give(&bench.order(Mode::Perform, None), None).await {
         Verdict::Answer(Outcome::Done { evidence, .. }) => Err(format!("it says: {evidence}")),
-        _ => bench.is(&lost, "looking in another place").await,
+        _ => bench.is(&lost, "looking in another place").await.map(|()| None),
     }
 }
 
@@ -316,17 +318,17 @@ async fn not_now(bench: &Bench<'_>, case: Case) -> Result<(), String> {
 }
 
 /// Every order goes to a consumer that was just started, so only the target itself can know of later ones.
-async fn fence_at_target(bench: &Bench<'_>) -> Result<(), String> {
+async fn fence_at_target(bench: &Bench<'_>) -> Result<Option<CannotBe>, String> {
     let manifest = bench.capture().await?;
     let old = bench.order(Mode::Perform, manifest.as_ref());
     let later = bench.order(Mode::Perform, manifest.as_ref());
-    if !bench.world.raise_fence(later.fence).await {
-        return Ok(());
+    if let Err(why) = bench.world.raise_fence(later.fence).await {
+        return Ok(Some(why));
     }
     refused(&bench.give(&old, None).await)?;
     bench.unchanged("an order older than its target's fence").await?;
     if bench.action.nature != Nature::Reversible {
-        return Ok(());
+        return Ok(None);
     }
     // The step sleeps, its undo comes, whether there was anything to undo or not, and then the step wakes up.
     for performed in [false, true] {
@@ -346,7 +348,7 @@ async fn fence_at_target(bench: &Bench<'_>) -> Result<(), String> {
     bench.succeed(Mode::Perform, manifest.as_ref()).await?;
     let performed = bench.world.snapshot().await;
     refused(&bench.give(&old, None).await).map_err(|e| format!("an old undo {e}"))?;
-    bench.is(&performed, "an old undo").await
+    bench.is(&performed, "an old undo").await.map(|()| None)
 }
 
 async fn slept(bench: &Bench<'_>, mode: Mode, manifest: Option<serde_json::Value>) -> Result<(), String> {

@@ -4,6 +4,7 @@ use sexton_consumer::Verdict;
 use sexton_model::job::Stage;
 use sexton_model::step::{Outcome, Presence, RetryClass};
 
+use super::CannotBe;
 use super::bench::{Bench, refused};
 
 /// The stages before which targets are read again.
@@ -60,10 +61,10 @@ pub(super) async fn gone(bench: Bench<'_>) -> Result<(), String> {
     Ok(())
 }
 
-pub(super) async fn elsewhere(bench: Bench<'_>) -> Result<(), String> {
+pub(super) async fn elsewhere(bench: Bench<'_>) -> Result<Option<CannotBe>, String> {
     let bench = bench.pinned().await?;
-    if !bench.world.lose_place().await {
-        return Ok(());
+    if let Err(why) = bench.world.lose_place().await {
+        return Ok(Some(why));
     }
     let lost = bench.world.snapshot().await;
     for stage in LATER {
@@ -72,7 +73,7 @@ pub(super) async fn elsewhere(bench: Bench<'_>) -> Result<(), String> {
             _ => bench.is(&lost, "looking in another place").await?,
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Pinned is as much as if all that is there had come into being afterwards.

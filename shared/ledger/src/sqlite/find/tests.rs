@@ -1,0 +1,72 @@
+//! What a look at the job table touches, by the plans of its statements: the file is as the migrations leave it, as no
+//! ledger of this kind is ever analysed.
+use sexton_model::belts::Policy;
+use sexton_model::time::Day;
+
+use super::*;
+use crate::sqlite::{SqliteLedger, admitting};
+use crate::{Limits, Options};
+
+/// What grows with what is stored, by the names that the statements give it.
+const GROWS: [&str; 10] =
+    ["jobs", "j", "records", "r", "deletions", "d", "resources", "x", "admissions", "a"];
+/// Indexes on what is few, read whole: credit bounds what is locked, and what is held is gone through in pieces.
+const FEW: [&str; 2] = ["the_lock", "jobs_held"];
+
+#[tokio::test]
+async fn what_is_looked_for_is_found_without_touching_all_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.db");
+    let options = Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
+    let _ledger = SqliteLedger::open(&file, options).await.unwrap();
+    let db = Db::open(&file, "PRAGMA query_only = ON").unwrap();
+    for (what, sql, index) in [
+        ("the lines", lines(), "the_queue"),
+        ("what is due", IN_LINE, "the_queue"),
+        ("the restores of a line", restores::IN_LINE, "the_queue"),
+        ("leases and back-offs", OVER, "the_lock"),
+        ("what is held", HELD, "jobs_held"),
+        ("what is stuck", STUCK, "the_lock"),
+        ("what a pause stopped", STOPPED, "the_lock"),
+        ("how many wait", waiting_sql(), "the_queue"),
+        ("what is admitted together", admitting::due_sql(), "the_queue"),
+    ] {
+        let steps = plan(&db, sql);
+        assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index}"))), "{what}: {steps:#?}");
+        for step in &steps {
+            assert!(bounded(step), "{what} walks over all there is: {step}\n{steps:#?}");
+        }
+    }
+    // The measure itself: what would be said of statements that do walk.
+    for sql in [
+        "SELECT id FROM jobs WHERE state = ?",
+        "SELECT id FROM jobs WHERE id > ? AND state = 2 ORDER BY id LIMIT 9",
+        "SELECT count(*) FROM jobs AS j WHERE j.queued",
+    ] {
+        let steps = plan(&db, sql);
+        assert!(!steps.iter().all(|step| bounded(step)), "{sql}: {steps:#?}");
+    }
+}
+
+fn plan(db: &Db, sql: &str) -> Vec<String> {
+    let mut bind = Bind::default();
+    for _ in 0..4 {
+        bind.add(0_i64);
+    }
+    let sql: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();
+    let steps = rows(db, "asking for a plan", sql, bind).unwrap();
+    steps.iter().map(|step| step.try_get(3).unwrap()).collect()
+}
+
+/// Whether a step of a plan touches only what it looks for, or what is few.
+fn bounded(step: &str) -> bool {
+    let mut words = step.split_whitespace();
+    let (how, of) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let few = FEW.iter().any(|index| step.contains(&format!("INDEX {index}")));
+    match how {
+        "SCAN" => few || !GROWS.contains(&of),
+        // A part of the numbers of all rows there are is as good as all of them.
+        "SEARCH" => !step.contains("(rowid>?)"),
+        _ => true,
+    }
+}
