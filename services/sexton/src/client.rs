@@ -43,13 +43,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return crate::serve::serve(&config, new_witness).await.map(|()| ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
-        Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
+        Command::Demo { folder } => return crate::demo::demo(folder.as_deref(), arguments.output).await,
         #[cfg(feature = "serve")]
         Command::Sandbox { folder, machines, describe, stop } => {
             match describe {
-                _ if stop => crate::demo::stop(&folder).await?,
+                _ if stop => crate::demo::stop(&folder, arguments.output).await?,
                 Some(name) => crate::demo::describe(&folder, &name)?,
-                None => crate::demo::sandbox(&folder, machines)?,
+                None => crate::demo::sandbox(&folder, machines, arguments.output)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
