@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
-use sexton_model::resource::{Criticality, Identity, Resource};
+use sexton_model::resource::{Criticality, Identity, Resource, groups};
 use sexton_model::{ResourceId, Scope, exclusive};
 
 use crate::output::short;
@@ -85,7 +85,9 @@ pub fn resource(json: &[u8]) -> Result<Resource, String> {
 
 /// The columns that every inventory has, and those that it may have.
 const NEEDED: [&str; 3] = ["id", "scope", "criticality"];
-const OPTIONAL: [&str; 3] = ["priority", "protected", "exclusive"];
+const OPTIONAL: [&str; 4] = ["priority", "protected", "exclusive", "groups"];
+/// Between the names of groups.
+const BETWEEN: char = ';';
 /// How the other columns begin, of which there may be any number; behind `attributes.` there is JSON.
 const PREFIXES: [&str; 3] = ["identity.", "instances.", "attributes."];
 
@@ -101,6 +103,8 @@ struct Row {
     protected: Option<String>,
     #[serde(default)]
     exclusive: Option<String>,
+    #[serde(default)]
+    groups: Option<String>,
     #[serde(flatten)]
     rest: BTreeMap<String, String>,
 }
@@ -233,13 +237,17 @@ fn resource_of(row: Row) -> Result<Resource, String> {
         Some(text) => return Err(format!("protected {text:?}: expected true or false")),
     };
     let stated = row.exclusive.filter(|place| !place.is_empty()).map(exclusive::place);
+    let named = match row.groups.as_deref() {
+        None | Some("") => Vec::new(),
+        Some(names) => names.split(BETWEEN).map(|name| name.trim().to_owned()).collect(),
+    };
     Ok(Resource {
         id: row.id.parse::<ResourceId>().map_err(|e| e.to_string())?,
         scope: row.scope.parse::<Scope>().map_err(|e| e.to_string())?,
         identity: Identity::try_from(identity).map_err(|e| e.to_string())?,
         criticality,
         priority,
-        groups: Vec::new(),
+        groups: groups(named).map_err(|e| format!("groups: {e}, separated by {BETWEEN}"))?,
         exclusive: stated.transpose().map_err(|e| format!("exclusive: {e}"))?,
         instances,
         protected,
@@ -315,6 +323,26 @@ mod tests {
     }
 
     #[test]
+    fn groups_have_a_column_that_takes_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inventory.csv");
+        let text = format!(
+            "id,scope,criticality,identity.uuid,groups\nvm/a,acme,irreplaceable,u1,db-main; web front\n\
+             vm/b,acme,irreplaceable,u2,\nvm/c,acme,irreplaceable,u3,db-main;\nvm/d,acme,irreplaceable,u4,{}\n",
+            "x".repeat(257)
+        );
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> =
+            read(&file).unwrap().into_iter().map(|line| line.resource.map(|r| r.groups)).collect();
+        let both = vec!["db-main".to_owned(), "web front".to_owned()];
+        assert_eq!(found[..2], [Ok(both), Ok(Vec::new())]);
+        for wrong in &found[2..] {
+            let why = wrong.as_ref().unwrap_err();
+            assert!(why.starts_with("groups: expected ") && why.ends_with("separated by ;"), "{why}");
+        }
+    }
+
+    #[test]
     fn a_wrong_column_is_named_with_those_that_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("inventory.csv");
@@ -322,7 +350,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
         };
-        let known = "known are id, scope, criticality, priority, protected and exclusive (which may be left out), identity.";
+        let known = "known are id, scope, criticality, priority, protected, exclusive and groups (which may be left out), identity.";
         for (header, parts) in [
             (
                 "id,scpoe,criticality,identity.uuid",
