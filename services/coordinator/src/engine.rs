@@ -75,6 +75,8 @@ pub struct Counters {
     pub ordered: AtomicU64,
     /// Messages not accepted.
     pub rejected: AtomicU64,
+    /// Rejections that were not accepted themselves. They are rejected no further.
+    pub disbelieved: AtomicU64,
     /// Messages that no broker confirmed; their leases repair it.
     pub unpublished: AtomicU64,
 }

@@ -129,11 +129,16 @@ pub fn pulse(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Alive>, NotAc
         .collect()
 }
 
-/// Which orders consumers have rejected, and at which check. What is not authentic says nothing: it is not rejected in its
-/// turn, for that would come back here.
-pub fn rejections(keyring: &Keyring, delivery: &Delivery) -> Vec<Heard> {
-    let Ok(Holder::Instance(from)) = sender::<Rejected>(keyring, delivery) else { return Vec::new() };
-    let events = Pack::<Rejected>::decode(&delivery.body).map(|pack| pack.events).unwrap_or_default();
+/// Which orders consumers have rejected, and at which check.
+///
+/// # Errors
+/// Why it says nothing. It is only counted: rejected in its turn, it would come back here.
+pub fn rejections(keyring: &Keyring, delivery: &Delivery) -> Result<Vec<Heard>, NotAccepted> {
+    let from = match sender::<Rejected>(keyring, delivery)? {
+        Holder::Instance(from) => from,
+        Holder::Scheduler => return Err(NotAccepted::Auth("the scheduler rejects nothing".to_owned())),
+    };
+    let pack = Pack::<Rejected>::decode(&delivery.body).map_err(|e| NotAccepted::Form(e.to_string()))?;
     let heard = |rejected: Rejected| {
         let fence = order_of(rejected.message_id.as_deref()?)?;
         let reason = rejected.reason;
@@ -144,7 +149,7 @@ pub fn rejections(keyring: &Keyring, delivery: &Delivery) -> Vec<Heard> {
         };
         Some(Heard { from: from.clone(), fence, came })
     };
-    events.into_iter().filter_map(|event| heard(event.data)).collect()
+    Ok(pack.events.into_iter().filter_map(|event| heard(event.data)).collect())
 }
 
 /// The number of the first order in a message of this id, or of the order of this id.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sexton_bus::{Outgoing, Queue, Target};
+use sexton_bus::{Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Dispatch, Intent};
 use sexton_model::decide::{Effect, Event as Decide};
 use sexton_model::deletion::Due;
@@ -47,6 +47,12 @@ pub(crate) struct Messages {
 }
 
 impl Outbox {
+    /// Whether coordinators themselves have sent this: it is signed with the key that they sign with.
+    pub(crate) fn signed(&self, direction: Direction, delivery: &Delivery) -> bool {
+        let (key_id, signature) = (delivery.key_id.as_deref(), delivery.mac.as_deref());
+        self.signer.verifier().verify(direction, &delivery.body, key_id, signature).is_ok()
+    }
+
     /// All messages that these decisions ask for. `traced` are the orders among them that are traced.
     pub(crate) fn messages(&self, decided: &[&Decided], traced: &Orders, now: Timestamp) -> Messages {
         let mut orders: BTreeMap<Instance, Vec<Order>> = BTreeMap::new();

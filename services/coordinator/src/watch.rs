@@ -153,13 +153,14 @@ async fn figure(ledger: &dyn Ledger) -> Result<Figure, LedgerError> {
 
 fn show_counters(meter: &Meter, engine: &Arc<Engine>) {
     type Of = fn(&Counters) -> &AtomicU64;
-    let shown: [(&str, &str, Of); 5] = [
+    let shown: [(&str, &str, Of); 6] = [
         ("sexton.decisions", "Events decided", |c| &c.decided),
         ("sexton.decisions.refused", "Events that meant nothing any more: late, repeated, or raced", |c| {
             &c.refused
         }),
         ("sexton.orders.given", "Orders given", |c| &c.ordered),
         ("sexton.messages.rejected", "Messages not accepted", |c| &c.rejected),
+        ("sexton.rejections.disbelieved", "Rejections that were not accepted themselves", |c| &c.disbelieved),
         ("sexton.messages.unpublished", "Messages that no broker confirmed; leases repair it", |c| {
             &c.unpublished
         }),

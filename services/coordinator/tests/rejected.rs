@@ -118,6 +118,58 @@ fn packed<T: Message>(message: T) -> Bytes {
     Pack::one(Event::new("/test", NOW, message)).encode().unwrap().body
 }
 
+/// A rejection that is none comes from nobody: rejecting it would bring it back for ever. What coordinators reject comes
+/// back once, and is theirs.
+#[tokio::test]
+async fn a_rejection_that_is_not_believed_is_counted_and_rejected_no_further() {
+    let mut site = Site::new().await;
+    let dns: Holder = "dns.main".parse().unwrap();
+    let rejected = packed(Rejected::new("expired", "sexton.orders.dns.main", Some("m-1"), None, b"[]"));
+    let by = |user: &'static str, body: &Bytes, sealed| {
+        let (body, key) = (body.clone(), dns.clone());
+        Sent { user, body, key, sealed }
+    };
+    let direction = Some(Rejected::DIRECTION);
+    let malformed = Bytes::from_static(b"[]]");
+    for (what, sent) in [
+        ("without a proof", by("dns.main", &rejected, None)),
+        ("by another's user", by("ipam.main", &rejected, direction)),
+        ("sealed as something else", by("dns.main", &rejected, Some(Pulse::DIRECTION))),
+        ("not understood", by("dns.main", &malformed, direction)),
+    ] {
+        let before = site.engine.counters.disbelieved.load(Ordering::Relaxed);
+        site.send(Queue::Rejected, sent).await;
+        // It stands where people look, as it was sent.
+        let shown = tokio::time::timeout(PATIENCE, site.rejected.next()).await.unwrap().unwrap();
+        site.rejected.ack(vec![shown.tag]).await;
+        let counted = async {
+            while site.engine.counters.disbelieved.load(Ordering::Relaxed) == before {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, counted).await.expect(what);
+    }
+    site.send(Queue::Rejected, by("dns.main", &rejected, direction)).await;
+    let good = tokio::time::timeout(PATIENCE, site.rejected.next()).await.unwrap().unwrap();
+    site.rejected.ack(vec![good.tag]).await;
+    // Twice: what a coordinator rejected goes the way of the rejections, in their order.
+    site.still_hears(&"ipam.main".parse().unwrap()).await;
+    site.send(Queue::Rejected, by("dns.main", &rejected, None)).await;
+    let last = async {
+        while site.engine.counters.disbelieved.load(Ordering::Relaxed) < 5 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, last).await.expect("the last one is counted");
+    assert_eq!(site.engine.counters.disbelieved.load(Ordering::Relaxed), 5);
+    assert_eq!(
+        site.engine.counters.rejected.load(Ordering::Relaxed),
+        2,
+        "none of them was rejected in its turn"
+    );
+    site.stop.cancel();
+}
+
 fn pulse(instance: &str) -> Pulse {
     Pulse {
         instance: instance.parse().unwrap(),

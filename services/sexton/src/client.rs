@@ -43,13 +43,13 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return crate::serve::serve(&config, new_witness).await.map(|()| ExitCode::SUCCESS);
         }
         #[cfg(feature = "serve")]
-        Command::Demo { folder } => return crate::demo::demo(folder.as_deref()).await,
+        Command::Demo { folder } => return crate::demo::demo(folder.as_deref(), arguments.output).await,
         #[cfg(feature = "serve")]
         Command::Sandbox { folder, machines, describe, stop } => {
             match describe {
-                _ if stop => crate::demo::stop(&folder).await?,
+                _ if stop => crate::demo::stop(&folder, arguments.output).await?,
                 Some(name) => crate::demo::describe(&folder, &name)?,
-                None => crate::demo::sandbox(&folder, machines)?,
+                None => crate::demo::sandbox(&folder, machines, arguments.output)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -59,8 +59,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         #[cfg(feature = "serve")]
         Command::Keys { make, command } => {
-            say(keys(make, command)?.trim_end())?;
-            return Ok(ExitCode::SUCCESS);
+            return keys(arguments.output, make, command).map(|()| ExitCode::SUCCESS);
         }
         Command::Verify { receipt: Some(receipt), key, .. } => {
             let good = crate::receipt::check((&receipt, &key), arguments.output)?;
@@ -98,7 +97,7 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 #[cfg(feature = "serve")]
-fn keys(make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Result<String> {
+fn keys(format: Format, make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Result<()> {
     match (command, make) {
         (Some(KeysCommand::Rotate { holder, folder }), _) => {
             anyhow::ensure!(
@@ -106,10 +105,11 @@ fn keys(make: Option<KeysArguments>, command: Option<KeysCommand>) -> anyhow::Re
                 "{}: no keys lie in that folder; --folder FOLDER says which one `sexton keys` made",
                 folder.display()
             );
-            crate::serve::keys::rotate(&folder, &holder)
+            write(format, &crate::serve::keys::rotate(&folder, &holder)?, ToString::to_string)
         }
         (None, Some(KeysArguments { folder, instances, vhost })) => {
-            crate::serve::keys::make(&folder, &instances, vhost.as_deref())
+            let made = crate::serve::keys::make(&folder, &instances, vhost.as_deref())?;
+            write(format, &made, ToString::to_string)
         }
         (None, None) => anyhow::bail!("expected a folder and --instances, or rotate"),
     }

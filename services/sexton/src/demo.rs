@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use serde::Serialize;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
@@ -24,13 +25,14 @@ use sexton_model::time::{Day, add_days};
 use sexton_model::{Actor, DeletionId, ResourceId};
 use tokio_util::sync::CancellationToken;
 
-use crate::output::say;
+use crate::arguments::Format;
+use crate::output::{say, write};
 use crate::serve;
 use crate::serve::embedded::{Embedded, Kept};
 use belts::{Belts, PAUSED, STRANGER};
 use crowd::Crowd;
 use platform::Platform;
-use screen::Screen;
+use screen::{Report, Screen, Trail};
 
 /// How long a day of the demo lasts, in milliseconds.
 const DAY_MS: u64 = 1_000;
@@ -43,11 +45,12 @@ const RETIRED: &str = "web01";
 /// The machine that is cancelled.
 const CANCELLED: &str = "web02";
 
-/// Run it. Exit code 0 only if every expectation held.
+/// Run it. Exit code 0 only if every expectation held. As JSON, only what came of it is answered: what happens on the way
+/// is told on standard error.
 ///
 /// # Errors
 /// If it could not be run at all.
-pub async fn demo(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub async fn demo(folder: Option<&Path>, format: Format) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let kept;
     let temporary;
@@ -64,43 +67,59 @@ pub async fn demo(folder: Option<&Path>) -> anyhow::Result<ExitCode> {
     };
     let platform = Platform::create(&folder.join("platform"))?;
     let shutdown = CancellationToken::new();
-    let played = play(folder, &platform, shutdown.clone()).await;
+    let played = play(folder, &platform, format, shutdown.clone()).await;
     shutdown.cancel();
     platform.stop_everything().await;
-    let failed = played?;
-    println!("\n{} expectations failed; {:.1} s", failed, began.elapsed().as_secs_f64());
+    let (checks, trails) = played?;
+    let failed = checks.0.iter().filter(|expectation| !expectation.held).count();
+    let report = Report { trails, expectations: checks.0, failed, took_s: began.elapsed().as_secs_f64() };
+    write(format, &report, screen::report)?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Make a sandbox platform of `count` running machines and print it as an inventory to import.
+/// Make a sandbox platform of `count` running machines and print it as an inventory to import: JSON lines, or one array
+/// of them where JSON is asked for.
 ///
 /// # Errors
 /// If the folder exists or the file system refuses.
-pub fn sandbox(folder: &Path, count: u16) -> anyhow::Result<()> {
+pub fn sandbox(folder: &Path, count: u16, format: Format) -> anyhow::Result<()> {
     anyhow::ensure!(
         !folder.join("hypervisor/main/vms").exists(),
         "{}: is a sandbox already",
         folder.display()
     );
-    for resource in Platform::of_many(folder, count)?.resources()? {
-        say(&serde_json::to_string(&resource)?)?;
+    let resources = Platform::of_many(folder, count)?.resources()?;
+    match format {
+        Format::Json => write(format, &resources, |_| String::new())?,
+        Format::Table => {
+            for resource in &resources {
+                say(&serde_json::to_string(resource)?)?;
+            }
+        }
     }
     let folder = folder.display();
     eprintln!("{count} machines run, each a process; sexton sandbox {folder} --stop ends them");
     Ok(())
 }
 
-/// End the processes of all machines of a sandbox.
+/// End the processes of all machines of a sandbox. Says nothing, unless JSON is asked for.
 ///
 /// # Errors
 /// If there is no sandbox, or one of them does not end.
-pub async fn stop(folder: &Path) -> anyhow::Result<()> {
+pub async fn stop(folder: &Path, format: Format) -> anyhow::Result<()> {
     anyhow::ensure!(
         folder.join("hypervisor/main/vms").exists(),
         "{}: expected the folder of a sandbox",
         folder.display()
     );
-    sexton_hypervisor::sandbox::stop_all(folder, &"hypervisor.main".parse()?).await
+    sexton_hypervisor::sandbox::stop_all(folder, &"hypervisor.main".parse()?).await?;
+    match format {
+        Format::Json => {
+            let answer = serde_json::json!({ "folder": folder, "stopped": true });
+            write(format, &answer, |_| String::new())
+        }
+        Format::Table => Ok(()),
+    }
 }
 
 /// What a machine of the sandbox is, as all of its subsystems show it.
@@ -111,8 +130,13 @@ pub fn describe(folder: &Path, name: &str) -> anyhow::Result<()> {
     say(&serde_json::to_string_pretty(&platform::describe_one(folder, name)?)?).map(|_| ())
 }
 
-/// The whole play; returns how many expectations failed.
-async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -> anyhow::Result<usize> {
+/// The whole play; returns what was expected, and the audit trails of the two machines.
+async fn play(
+    folder: &Path,
+    platform: &Platform,
+    format: Format,
+    shutdown: CancellationToken,
+) -> anyhow::Result<(Checks, Vec<Trail>)> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
     let options = Options { day, limits: Limits::default(), policy: crowd::policy()? };
     let sqlite = folder.join("sexton.db");
@@ -120,7 +144,8 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);
     let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
     let by: Actor = "demo".parse()?;
-    println!("A sandbox platform of {} machines in {}", platform.names().count(), platform.root().display());
+    let (machines, root) = (platform.names().count(), platform.root().display());
+    screen::line(format, &format!("A sandbox platform of {machines} machines in {root}"));
     let resources = crowd::registered(belts::registered(platform.resources()?)?)?;
     for result in ledger.register(resources, &by, true).await? {
         result?;
@@ -146,7 +171,7 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let (retired, cancelled) = (ids[0], ids[1]);
     let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
     let mut crowd = Crowd::new(ids[4..].to_vec());
-    let mut screen = Screen::new(&names.iter().copied().zip(ids.iter().copied()).collect::<Vec<_>>());
+    let mut screen = Screen::new(&names.iter().copied().zip(ids.iter().copied()).collect::<Vec<_>>(), format);
     let mut soft: Option<serde_json::Value> = None;
     let began = Instant::now();
     loop {
@@ -204,19 +229,25 @@ async fn play(folder: &Path, platform: &Platform, shutdown: CancellationToken) -
     let free =
         free.is_some_and(|r| r.live.is_none() && r.presence == sexton_model::resource::Presence::Recycled);
     checks.expect(free, &format!("the name {RETIRED} is free again"));
-    screen::trail(RETIRED, &first);
-    screen::trail(CANCELLED, &second);
-    screen::checks(&checks.0);
-    Ok(checks.0.iter().filter(|(held, _)| !held).count())
+    Ok((checks, vec![Trail::of(RETIRED, &first), Trail::of(CANCELLED, &second)]))
 }
 
 /// What was expected, and whether it held.
 #[derive(Default)]
-struct Checks(Vec<(bool, String)>);
+struct Checks(Vec<Expectation>);
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct Expectation {
+    /// Whether it did.
+    pub held: bool,
+    /// What was expected.
+    pub what: String,
+}
 
 impl Checks {
     fn expect(&mut self, held: bool, what: &str) {
-        self.0.push((held, what.to_owned()));
+        self.0.push(Expectation { held, what: what.to_owned() });
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use anyhow::Context;
 use serde::Deserialize;
 use serde_json::Value;
-use sexton_model::resource::{Criticality, Identity, Resource};
+use sexton_model::resource::{Criticality, Identity, Resource, groups};
 use sexton_model::{ResourceId, Scope, exclusive};
 
 use crate::output::short;
@@ -85,25 +85,14 @@ pub fn resource(json: &[u8]) -> Result<Resource, String> {
 
 /// The columns that every inventory has, and those that it may have.
 const NEEDED: [&str; 3] = ["id", "scope", "criticality"];
-const OPTIONAL: [&str; 3] = ["priority", "protected", "exclusive"];
+const OPTIONAL: [&str; 4] = ["priority", "protected", "exclusive", "groups"];
+/// Between the names of groups.
+const BETWEEN: char = ';';
 /// How the other columns begin, of which there may be any number; behind `attributes.` there is JSON.
 const PREFIXES: [&str; 3] = ["identity.", "instances.", "attributes."];
 
-/// A line, by its columns.
-#[derive(Deserialize)]
-struct Row {
-    id: String,
-    scope: String,
-    criticality: String,
-    #[serde(default)]
-    priority: Option<String>,
-    #[serde(default)]
-    protected: Option<String>,
-    #[serde(default)]
-    exclusive: Option<String>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, String>,
-}
+/// A line: what stands in each column, as text. A number of a machine is its name no less than a word is.
+type Row<'a> = BTreeMap<&'a str, &'a str>;
 
 /// A file of which only so much is read until somebody says that there may be more. The reader keeps a line whole, and one
 /// whose quote is never closed is all that follows.
@@ -151,10 +140,10 @@ fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
         };
         // A quoted field may hold line ends, so the line is not the count of the records.
         let number = place.map_or(lines.len() + 2, |at| usize::try_from(at.line()).unwrap_or(usize::MAX));
-        let row = record
+        let resource = record
             .map_err(|e| e.to_string())
-            .and_then(|record| record.deserialize::<Row>(Some(&headers)).map_err(|e| e.to_string()));
-        lines.push(Line { number, resource: row.and_then(resource_of) });
+            .and_then(|record| resource_of(&headers.iter().zip(&record).collect()));
+        lines.push(Line { number, resource });
     }
     Ok(lines)
 }
@@ -196,51 +185,52 @@ fn columns(headers: &csv::StringRecord) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn resource_of(row: Row) -> Result<Resource, String> {
+fn resource_of(row: &Row<'_>) -> Result<Resource, String> {
+    let cell = |column: &str| row.get(column).copied().unwrap_or_default();
+    let stated = |column: &str| Some(cell(column)).filter(|text| !text.is_empty());
     let mut identity = BTreeMap::new();
     let mut attributes: BTreeMap<String, Value> = BTreeMap::new();
     let mut instances = BTreeMap::new();
-    for (column, value) in row.rest {
-        if value.is_empty() {
-            continue;
-        }
+    for (column, value) in row.iter().filter(|(_, value)| !value.is_empty()) {
         if let Some(attribute) = column.strip_prefix("identity.") {
-            identity.insert(attribute.to_owned(), value);
+            identity.insert(attribute.to_owned(), (*value).to_owned());
         } else if let Some(subsystem) = column.strip_prefix("attributes.") {
-            let value = serde_json::from_str(&value).map_err(|e| format!("{column}: expected JSON: {e}"))?;
+            let value = serde_json::from_str(value).map_err(|e| format!("{column}: expected JSON: {e}"))?;
             attributes.insert(subsystem.to_owned(), value);
         } else if let Some(subsystem) = column.strip_prefix("instances.") {
             let named = |e| format!("{column}: {e}");
             let (subsystem, instance) = (subsystem.parse().map_err(named)?, value.parse().map_err(named)?);
             instances.insert(subsystem, instance);
-        } else {
-            return Err(format!("column {column:?} is unknown"));
         }
     }
+    let criticality = cell("criticality");
     let criticality =
-        serde_json::from_value::<Criticality>(Value::String(row.criticality.clone())).map_err(|_| {
-            format!("criticality {:?}: expected reproducible, credential or irreplaceable", row.criticality)
+        serde_json::from_value::<Criticality>(Value::String(criticality.to_owned())).map_err(|_| {
+            format!("criticality {criticality:?}: expected reproducible, credential or irreplaceable")
         })?;
-    let priority = match row.priority.as_deref() {
-        None | Some("") => 100,
+    let priority = match stated("priority") {
+        None => 100,
         Some(text) => {
             text.parse().map_err(|_| format!("priority {text:?}: expected a number up to 32767"))?
         }
     };
-    let protected = match row.protected.as_deref() {
-        None | Some("" | "false" | "no" | "0") => false,
-        Some("true" | "yes" | "1") => true,
-        Some(text) => return Err(format!("protected {text:?}: expected true or false")),
+    let protected = match cell("protected") {
+        "" | "false" | "no" | "0" => false,
+        "true" | "yes" | "1" => true,
+        text => return Err(format!("protected {text:?}: expected true or false")),
     };
-    let stated = row.exclusive.filter(|place| !place.is_empty()).map(exclusive::place);
+    let place = stated("exclusive").map(|place| exclusive::place(place.to_owned()));
+    let named = stated("groups")
+        .map(|names| names.split(BETWEEN).map(|name| name.trim().to_owned()).collect())
+        .unwrap_or_default();
     let made = Resource {
-        id: row.id.parse::<ResourceId>().map_err(|e| e.to_string())?,
-        scope: row.scope.parse::<Scope>().map_err(|e| e.to_string())?,
+        id: cell("id").parse::<ResourceId>().map_err(|e| e.to_string())?,
+        scope: cell("scope").parse::<Scope>().map_err(|e| e.to_string())?,
         identity: Identity::try_from(identity).map_err(|e| e.to_string())?,
         criticality,
         priority,
-        groups: Vec::new(),
-        exclusive: stated.transpose().map_err(|e| format!("exclusive: {e}"))?,
+        groups: groups(named).map_err(|e| format!("groups: {e}, separated by {BETWEEN}"))?,
+        exclusive: place.transpose().map_err(|e| format!("exclusive: {e}"))?,
         instances,
         protected,
         attributes,
@@ -321,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn groups_have_a_column_that_takes_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inventory.csv");
+        let text = format!(
+            "id,scope,criticality,identity.uuid,groups\nvm/a,acme,irreplaceable,u1,db-main; web front\n\
+             vm/b,acme,irreplaceable,u2,\nvm/c,acme,irreplaceable,u3,db-main;\nvm/d,acme,irreplaceable,u4,{}\n",
+            "x".repeat(257)
+        );
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> =
+            read(&file).unwrap().into_iter().map(|line| line.resource.map(|r| r.groups)).collect();
+        let both = vec!["db-main".to_owned(), "web front".to_owned()];
+        assert_eq!(found[..2], [Ok(both), Ok(Vec::new())]);
+        for wrong in &found[2..] {
+            let why = wrong.as_ref().unwrap_err();
+            assert!(why.starts_with("groups: expected ") && why.ends_with("separated by ;"), "{why}");
+        }
+    }
+
+    #[test]
     fn a_wrong_column_is_named_with_those_that_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("inventory.csv");
@@ -328,7 +338,7 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
         };
-        let known = "known are id, scope, criticality, priority, protected and exclusive (which may be left out), identity.";
+        let known = "known are id, scope, criticality, priority, protected, exclusive and groups (which may be left out), identity.";
         for (header, parts) in [
             (
                 "id,scpoe,criticality,identity.uuid",
@@ -380,6 +390,12 @@ mod tests {
             found[0]
         );
         assert_eq!(found[1], Ok("vm/b".to_owned()));
+    }
+
+    #[test]
+    fn a_number_that_identifies_a_machine_is_text_as_any_other() {
+        let text = "id,scope,criticality,identity.vmid,identity.on\nvm/a,acme,irreplaceable,107,true\n";
+        assert_eq!(lines("inventory.csv", text), [Ok("vm/a".to_owned())]);
     }
 
     #[test]

@@ -134,15 +134,20 @@ const NAMED_MAX: usize = 64;
 /// Longest name of a redundancy group, in characters.
 const GROUP_MAX: usize = 256;
 
-fn few_groups<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    let groups = Vec::<String>::deserialize(from)?;
-    if groups.len() > NAMED_MAX
-        || groups.iter().any(|name| name.is_empty() || name.chars().count() > GROUP_MAX)
-    {
-        let expected = format!("expected at most {NAMED_MAX} names of 1 to {GROUP_MAX} characters");
-        return Err(D::Error::custom(expected));
+/// The names of redundancy groups, if they may be those of one resource.
+///
+/// # Errors
+/// What was expected.
+pub fn groups(names: Vec<String>) -> Result<Vec<String>, String> {
+    let wrong = |name: &String| name.is_empty() || name.chars().count() > GROUP_MAX;
+    if names.len() > NAMED_MAX || names.iter().any(wrong) {
+        return Err(format!("expected at most {NAMED_MAX} names of 1 to {GROUP_MAX} characters"));
     }
-    Ok(groups)
+    Ok(names)
+}
+
+fn few_groups<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    groups(Vec::deserialize(from)?).map_err(D::Error::custom)
 }
 
 fn plain_exclusive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {

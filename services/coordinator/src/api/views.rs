@@ -215,6 +215,7 @@ pub(super) fn health(
         ("refused", &counters.refused),
         ("ordered", &counters.ordered),
         ("rejected", &counters.rejected),
+        ("disbelieved", &counters.disbelieved),
         ("unpublished", &counters.unpublished),
     ];
     HealthInfo {

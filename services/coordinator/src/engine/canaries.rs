@@ -208,8 +208,18 @@ impl Engine {
     /// # Errors
     /// If the ledger did not do it; then they are to be delivered again.
     pub async fn on_rejections(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
-        let heard =
-            deliveries.iter().flat_map(|delivery| intake::rejections(&self.keyring, delivery)).collect();
+        let mut heard = Vec::new();
+        for delivery in deliveries {
+            match intake::rejections(&self.keyring, delivery) {
+                Ok(said) => heard.extend(said),
+                // What coordinators reject comes here, too, and concerns none of them.
+                Err(_) if self.outbox.signed(Direction::Rejected, delivery) => {}
+                Err(why) => {
+                    self.counters.disbelieved.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%why, user = delivery.user_id.as_deref(), "a rejection is not believed");
+                }
+            }
+        }
         self.hear_asides(heard).await
     }
 

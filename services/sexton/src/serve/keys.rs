@@ -5,11 +5,13 @@
 //! password, and `broker-definitions.json` to be loaded by RabbitMQ. Nothing that is there is ever drawn anew, but
 //! by [`rotate`]; a call that was cut short is completed by the next one.
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rand::distr::{Alphanumeric, SampleString};
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
 use sexton_bus::Topology;
 use sexton_model::Instance;
 use sexton_protocol::{BeaconSigner, Holder, Keyring, Rotation};
@@ -20,11 +22,74 @@ const PASSWORD_CHARS: usize = 48;
 /// The virtual host, if nobody says which.
 const VHOST: &str = "sexton";
 
+/// What [`make`] has done.
+#[derive(Debug, Serialize)]
+pub struct Made {
+    folder: PathBuf,
+    /// Whose keys are new.
+    added: Vec<Holder>,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (folder, added) = (self.folder.display(), &self.added);
+        if added.is_empty() {
+            return write!(f, "{folder}: nobody was missing; broker-definitions.json was written again");
+        }
+        let added: Vec<_> = added.iter().map(ToString::to_string).collect();
+        write!(
+            f,
+            "{folder}: new keys for {}.\nGive each process only its own files, the coordinators the new \
+             mac/coordinator.toml,\nand load broker-definitions.json into RabbitMQ; then start the coordinators again.",
+            added.join(", ")
+        )
+    }
+}
+
+/// What [`rotate`] has done.
+#[derive(Debug, Serialize)]
+pub struct Rotated {
+    holder: Holder,
+    /// Which step of the three was taken; none if the one before was only completed.
+    step: Option<u8>,
+    /// The files that are new: first that of the coordinators, if it is one of them, last the holder's own.
+    hand_out: Vec<PathBuf>,
+}
+
+impl fmt::Display for Rotated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { holder, step, hand_out } = self;
+        let files: Vec<_> = hand_out.iter().map(|file| file.display().to_string()).collect();
+        let files = files.join(" and ");
+        let done = match step {
+            None => {
+                return write!(
+                    f,
+                    "{files} did not hold what the coordinators know of {holder}, and does now. No step was taken; \
+                     hand it out."
+                );
+            }
+            Some(1) => "a new key, which is accepted and signs nothing yet",
+            Some(2) => "the new key signs, the old one is still accepted",
+            Some(_) => "the old key is gone",
+        };
+        let number = step.unwrap_or_default();
+        write!(
+            f,
+            "{holder}: step {number} of 3: {done}.\nHand out {files}, and start their processes again, in any order."
+        )?;
+        if number < 3 {
+            write!(f, "\nWhen all of them run with it: the same command again.")?;
+        }
+        Ok(())
+    }
+}
+
 /// Make `folder`, or add what is missing in it for `instances`. Says what was done.
 ///
 /// # Errors
 /// If the folder holds something else, its virtual host is another one, or the file system refuses.
-pub fn make(folder: &Path, instances: &[Instance], vhost: Option<&str>) -> anyhow::Result<String> {
+pub fn make(folder: &Path, instances: &[Instance], vhost: Option<&str>) -> anyhow::Result<Made> {
     let doing = || format!("making {}", folder.display());
     let ours = folder.join("mac").is_dir();
     let empty = !folder.exists() || std::fs::read_dir(folder).with_context(doing)?.next().is_none();
@@ -53,24 +118,14 @@ pub fn make(folder: &Path, instances: &[Instance], vhost: Option<&str>) -> anyho
     let definitions = topology.definitions(&vhost, &passwords);
     let definitions = SecretString::from(serde_json::to_string_pretty(&definitions)?);
     replace(&folder.join("broker-definitions.json"), &definitions)?;
-    let added: Vec<_> = added.iter().map(ToString::to_string).collect();
-    Ok(if added.is_empty() {
-        format!("{}: nobody was missing; broker-definitions.json was written again\n", folder.display())
-    } else {
-        format!(
-            "{}: new keys for {}.\nGive each process only its own files, the coordinators the new \
-             mac/coordinator.toml,\nand load broker-definitions.json into RabbitMQ; then start the coordinators again.\n",
-            folder.display(),
-            added.join(", ")
-        )
-    })
+    Ok(Made { folder: folder.to_owned(), added })
 }
 
 /// Take the next step of exchanging the key of `holder`. Says what was done, and what to do before the next one.
 ///
 /// # Errors
 /// If the folder is not one that [`make`] made, `holder` has no key in it, or the file system refuses.
-pub fn rotate(folder: &Path, holder: &Holder) -> anyhow::Result<String> {
+pub fn rotate(folder: &Path, holder: &Holder) -> anyhow::Result<Rotated> {
     let (coordinators, own) = (coordinators(folder), file_of(folder, holder));
     let mut ring = read(&coordinators)?;
     let hint = || format!("{}: no key of {holder}; sexton keys adds one", coordinators.display());
@@ -79,25 +134,17 @@ pub fn rotate(folder: &Path, holder: &Holder) -> anyhow::Result<String> {
         own.exists() && read(&own)?.to_file().expose_secret() == ring.only(holder).to_file().expose_secret();
     if !same {
         replace(&own, &ring.only(holder).to_file())?;
-        return Ok(format!(
-            "{} did not hold what the coordinators know of {holder}, and does now. No step was taken; hand it out.\n",
-            own.display()
-        ));
+        return Ok(Rotated { holder: holder.clone(), step: None, hand_out: vec![own] });
     }
     let step = ring.rotate(holder, &mut rand::rng()).with_context(hint)?;
     replace(&coordinators, &ring.to_file())?;
     replace(&own, &ring.only(holder).to_file())?;
-    let (done, next) = match step {
-        Rotation::HandedOut => ("step 1 of 3: a new key, which is accepted and signs nothing yet", true),
-        Rotation::Signs => ("step 2 of 3: the new key signs, the old one is still accepted", true),
-        Rotation::Retired => ("step 3 of 3: the old key is gone", false),
+    let step = match step {
+        Rotation::HandedOut => 1,
+        Rotation::Signs => 2,
+        Rotation::Retired => 3,
     };
-    let then = if next { "\nWhen all of them run with it: the same command again." } else { "" };
-    Ok(format!(
-        "{holder}: {done}.\nHand out {} and {}, and start their processes again, in any order.{then}\n",
-        coordinators.display(),
-        own.display()
-    ))
+    Ok(Rotated { holder: holder.clone(), step: Some(step), hand_out: vec![coordinators, own] })
 }
 
 fn coordinators(folder: &Path) -> std::path::PathBuf {
@@ -211,7 +258,7 @@ mod tests {
         let folder = base.path().join("keys");
         make(&folder, &instances(&["dns.main", "ipam.main"]), Some("lab")).unwrap();
         let before = files(&folder);
-        let said = make(&folder, &instances(&["dns.main", "dns.internal"]), None).unwrap();
+        let said = make(&folder, &instances(&["dns.main", "dns.internal"]), None).unwrap().to_string();
         assert!(said.contains("new keys for dns.internal."), "{said}");
         let after = files(&folder);
         let changed: Vec<_> =
@@ -279,7 +326,7 @@ mod tests {
         let holder: Holder = "dns.main".parse().unwrap();
         let first = files(&folder);
         for (step, keys) in [("step 1 of 3", 2), ("step 2 of 3", 2), ("step 3 of 3", 1)] {
-            let said = rotate(&folder, &holder).unwrap();
+            let said = rotate(&folder, &holder).unwrap().to_string();
             assert!(said.contains(step), "{said}");
             let own = read(&file_of(&folder, &holder)).unwrap().to_file();
             let known = read(&coordinators(&folder)).unwrap().only(&holder).to_file();
@@ -291,7 +338,7 @@ mod tests {
         assert_eq!(first["mac/ipam.main.toml"], last["mac/ipam.main.toml"]);
         // Cut short between the two files: the step is completed, not repeated.
         std::fs::write(file_of(&folder, &holder), &first["mac/dns.main.toml"]).unwrap();
-        assert!(rotate(&folder, &holder).unwrap().contains("No step was taken"));
+        assert!(rotate(&folder, &holder).unwrap().to_string().contains("No step was taken"));
         assert_eq!(files(&folder), last);
     }
 }

@@ -87,3 +87,30 @@ fn an_inventory_is_taken_whole_or_line_by_line() {
     }
     assert_eq!(served.names(), ["vm/a", "vm/b", "vm/c"]);
 }
+
+/// Each import states all of a resource, whatever it is that it leaves out.
+#[test]
+fn what_an_inventory_leaves_out_is_taken_back_and_what_it_says_again_stays() {
+    let served = Served::start();
+    let file = served.folder.path().join("inventory.csv");
+    let none = r#""{""none"":true}""#;
+    let import = |columns: &str, fields: &str| {
+        let text = format!(
+            "id,scope,criticality,identity.uuid,attributes.dns,attributes.ipam,attributes.notifier{columns}\n\
+             vm/a,acme,irreplaceable,a,{none},{none},{none}{fields}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let output = served.sexton(&["import", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", said(&output));
+        let there = served.get("/v1/resources").1["items"][0]["resource"].clone();
+        (there["groups"].clone(), there["priority"].clone(), there["protected"].clone())
+    };
+    let stated = (json!(["db-main", "front"]), json!(7), json!(true));
+    for _ in 0..2 {
+        assert_eq!(import(",groups,priority,protected", ",db-main;front,7,true"), stated);
+    }
+    let nothing = (Value::Null, json!(100), json!(false));
+    assert_eq!(import(",groups,priority,protected", ",,,"), nothing);
+    assert_eq!(import(",groups,priority,protected", ",db-main;front,7,true"), stated);
+    assert_eq!(import("", ""), nothing);
+}
