@@ -6,7 +6,6 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Context;
-use serde::Deserialize;
 use serde_json::Value;
 use sexton_model::resource::{Criticality, Identity, Resource, groups};
 use sexton_model::{ResourceId, Scope, exclusive};

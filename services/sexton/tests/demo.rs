@@ -1,6 +1,5 @@
 //! `sexton demo` as a person runs it: as a process that says what it expected, and ends accordingly.
 #![cfg(feature = "serve")]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod waiting;
 
 use std::process::{Command, Output, Stdio};
