@@ -21,6 +21,9 @@ struct Folder {
     root: tempfile::TempDir,
 }
 
+/// What the sandbox keeps.
+const KINDS: [&str; 3] = ["addresses", "firewall_rules", "vm_ids"];
+
 fn instance() -> Instance {
     "ipam.main".parse().unwrap()
 }
@@ -80,7 +83,9 @@ impl World for Folder {
     }
 
     async fn make_absent(&self) {
-        std::fs::remove_dir_all(self.root.path().join("ipam/main/addresses")).unwrap();
+        for kind in KINDS {
+            std::fs::remove_dir_all(self.root.path().join("ipam/main").join(kind)).unwrap();
+        }
     }
 
     async fn lose_place(&self) -> bool {
@@ -88,7 +93,8 @@ impl World for Folder {
     }
 
     async fn raise_fence(&self, fence: Fence) -> bool {
-        let objects = std::fs::read_dir(self.root.path().join("ipam/main/addresses")).unwrap();
+        let folders = KINDS.map(|kind| self.root.path().join("ipam/main").join(kind));
+        let objects = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
         objects.fold(false, |_, object| raise_fence_in(&object.unwrap().path(), fence))
     }
 }
