@@ -17,6 +17,14 @@ pub const ADDRESSES_MAX: usize = 64;
 #[serde(try_from = "String", into = "String")]
 pub struct Mac([u8; 6]);
 
+impl Mac {
+    /// Its last four bytes as a number.
+    pub(crate) fn number(self) -> u32 {
+        let [_, _, a, b, c, d] = self.0;
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
 impl FromStr for Mac {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
@@ -126,6 +134,26 @@ impl Pinned {
     }
 }
 
+/// Firewall rules that name an address. Only the sandbox keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The rules, as they are written.
+    pub rules: Vec<String>,
+}
+
+/// The number under which a machine with this network card is kept. Only the sandbox keeps one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmId {
+    /// The number.
+    pub id: u32,
+    /// Whose it is.
+    pub mac: Mac,
+}
+
 /// Everything pinned of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +163,12 @@ pub struct Targets {
     pub place: String,
     /// The addresses.
     pub addresses: Vec<Pinned>,
+    /// The firewall rules that name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firewall: Vec<Rules>,
+    /// The machine's numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vm_ids: Vec<VmId>,
 }
 
 /// What was seen, if it was seen where the targets were pinned. What another server has says nothing about them.
@@ -164,25 +198,33 @@ impl Targets {
             return Err(wrong("none; ipam.inspect has to come first".into()));
         }
         let parsed = Self::deserialize(targets).map_err(|e| wrong(e.to_string()))?;
-        if parsed.addresses.len() > ADDRESSES_MAX {
-            let found = parsed.addresses.len();
+        let found = parsed.addresses.len().max(parsed.firewall.len()).max(parsed.vm_ids.len());
+        if found > ADDRESSES_MAX {
             return Err(wrong(format!("{found} of them, at most {ADDRESSES_MAX} are accepted")));
         }
-        if parsed.place.is_empty() && !parsed.addresses.is_empty() {
+        if parsed.place.is_empty() && !parsed.is_empty() {
             return Err(wrong("they do not say at which server they were seen".into()));
         }
         Ok(parsed)
     }
 
+    /// Whether nothing was pinned.
+    pub fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.firewall.is_empty() && self.vm_ids.is_empty()
+    }
+
     /// Why `place` is not where they were seen: a server that never had them says nothing about the one that has.
     pub fn elsewhere(&self, place: &str) -> Option<String> {
-        let other = !self.addresses.is_empty() && self.place != place;
+        let other = !self.is_empty() && self.place != place;
         other.then(|| format!("pinned at {}, but this is {place}", self.place))
     }
 
-    /// The pinned addresses, for people.
+    /// What is pinned, for people.
     pub fn summary(&self) -> String {
-        let all: Vec<String> = self.addresses.iter().map(Pinned::summary).collect();
+        let mut all: Vec<String> = self.addresses.iter().map(Pinned::summary).collect();
+        let rules = |held: &Rules| format!("firewall rules for {}", held.address);
+        all.extend(self.firewall.iter().map(rules));
+        all.extend(self.vm_ids.iter().map(|held| format!("VM id {}", held.id)));
         if all.is_empty() { "no addresses".to_owned() } else { all.join("; ") }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | action | what it does |
 //! | --- | --- |
-//! | `inspect` | pins the leases and reservations that are the resource's own |
+//! | `inspect` | pins the leases and reservations that are the resource's own; in a sandbox firewall rules and VM id, too |
 //! | `release` | releases them, if they still are: lease first, then reservation |
 //!
 //! The platform registers `{"mac": "52:54:00:12:34:56", "addresses": ["192.0.2.10"], "subnet": 1}`. A lease or a

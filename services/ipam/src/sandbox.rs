@@ -1,13 +1,18 @@
-//! IPAM as JSON files in a folder: kind `addresses`, one object for each address.
+//! IPAM as JSON files in a folder, each with `"resource": TEXT` and `"identity": {…}`, whose it is:
 //!
-//! An object is `{"resource": TEXT, "identity": {…}, "mac": TEXT, "subnet": NUMBER, "lease": OBJECT|null,
-//! "reservation": OBJECT|null}`, called like the address. What is pinned is the same as of a real server:
-//! [`Targets`].
+//! | kind | called like | what else it holds |
+//! | --- | --- | --- |
+//! | `addresses` | the address | `"mac": TEXT, "subnet": NUMBER, "lease": OBJECT\|null, "reservation": OBJECT\|null` |
+//! | `firewall_rules` | the address that they name | `"rules": [TEXT, …]` |
+//! | `vm_ids` | the machine's MAC | `"id": NUMBER` |
+//!
+//! What is pinned of addresses is the same as of a real server: [`Targets`].
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
@@ -16,10 +21,12 @@ use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
 
-use crate::address::{Attributes, Mac, Pinned, Targets, where_pinned};
+use crate::address::{Attributes, Mac, Pinned, Rules, Targets, VmId, where_pinned};
 use crate::only_release;
 
 const ADDRESSES: &str = "addresses";
+const FIREWALL: &str = "firewall_rules";
+const VM_IDS: &str = "vm_ids";
 
 /// Where the sandbox is.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,7 +44,8 @@ pub struct SandboxIpam {
     sandbox: Sandbox,
 }
 
-/// Make the place, if need be, with a lease and a reservation of every address for `resource`.
+/// Make the place, if need be, with a lease, a reservation and a firewall rule of every address for `resource`, and the
+/// machine's number.
 ///
 /// # Errors
 /// If the file system refuses.
@@ -51,10 +59,20 @@ pub fn create(
     addresses: &[Ipv4Addr],
 ) -> anyhow::Result<()> {
     let sandbox = Sandbox::create(root, instance)?;
-    for address in addresses {
+    let owned = || {
         let mut object = Object::new();
         object.insert("resource".into(), json!(resource));
         object.insert("identity".into(), json!(identity));
+        object
+    };
+    let mut id = owned();
+    id.insert("id".into(), json!(mac.number()));
+    sandbox.write(VM_IDS, &mac.to_string(), id, Fence::default())?;
+    for address in addresses {
+        let mut rules = owned();
+        rules.insert("rules".into(), json!([format!("allow tcp from any to {address} port 443")]));
+        sandbox.write(FIREWALL, &address.to_string(), rules, Fence::default())?;
+        let mut object = owned();
         object.insert("mac".into(), json!(mac));
         object.insert("subnet".into(), json!(subnet));
         object.insert("lease".into(), json!({ "hostname": resource.name }));
@@ -64,19 +82,21 @@ pub fn create(
     Ok(())
 }
 
-/// All addresses of `resource`, for comparing before and after; without fences.
+/// All that `resource` has here, for comparing before and after; without fences.
 ///
 /// # Errors
 /// If the place cannot be read.
 pub fn describe(root: &Path, instance: &Instance, resource: &ResourceId) -> anyhow::Result<Value> {
     let sandbox = Sandbox::at(root, instance);
     let mut all = Object::new();
-    for name in sandbox.list(ADDRESSES)? {
-        if let Some(mut object) = sandbox.read(ADDRESSES, &name)?
-            && object.get("resource") == Some(&json!(resource))
-        {
-            object.remove("fence");
-            all.insert(name, Value::Object(object));
+    for kind in [ADDRESSES, FIREWALL, VM_IDS] {
+        for name in sandbox.list(kind)? {
+            if let Some(mut object) = sandbox.read(kind, &name)?
+                && object.get("resource") == Some(&json!(resource))
+            {
+                object.remove("fence");
+                all.insert(format!("{kind}/{name}"), Value::Object(object));
+            }
         }
     }
     Ok(Value::Object(all))
@@ -92,6 +112,32 @@ impl SandboxIpam {
         self.sandbox.read(ADDRESSES, &address.to_string())
     }
 
+    /// The firewall rules of `address`, if there are any: those of `identity`, or whose else.
+    fn rules(
+        &self,
+        identity: &Identity,
+        address: Ipv4Addr,
+    ) -> Result<Option<Result<Rules, String>>, Obstacle> {
+        let name = address.to_string();
+        let Some(object) = self.sandbox.read(FIREWALL, &name)? else { return Ok(None) };
+        if let Some(why) = other_owner(identity, FIREWALL, &name, &object) {
+            return Ok(Some(Err(why)));
+        }
+        let rules = field(FIREWALL, &name, &object, "rules")?;
+        Ok(Some(Ok(Rules { address, rules })))
+    }
+
+    /// The number of the machine with this card, if there is one: that of `identity`, or whose else.
+    fn vm_id(&self, identity: &Identity, mac: Mac) -> Result<Option<Result<VmId, String>>, Obstacle> {
+        let name = mac.to_string();
+        let Some(object) = self.sandbox.read(VM_IDS, &name)? else { return Ok(None) };
+        if let Some(why) = other_owner(identity, VM_IDS, &name, &object) {
+            return Ok(Some(Err(why)));
+        }
+        let id = field(VM_IDS, &name, &object, "id")?;
+        Ok(Some(Ok(VmId { id, mac })))
+    }
+
     fn look(&self, identity: &Identity, attributes: Option<&Attributes>) -> Result<Inspection, Obstacle> {
         let place = self.sandbox.place()?;
         let mut targets = Targets { place: place.0.clone(), ..Targets::default() };
@@ -100,6 +146,11 @@ impl SandboxIpam {
         for (address, attributes) in attributes.iter().flat_map(|a| a.addresses.iter().map(move |x| (*x, *a)))
         {
             expected = true;
+            match self.rules(identity, address)? {
+                Some(Ok(rules)) => targets.firewall.push(rules),
+                Some(Err(why)) => foreign = foreign.or(Some(why)),
+                None => {}
+            }
             let Some(object) = self.read(address)? else { continue };
             if let Some(why) = stranger(identity, attributes.mac, address, &object) {
                 foreign.get_or_insert(why);
@@ -117,9 +168,16 @@ impl SandboxIpam {
                 reservation: held("reservation").is_some(),
             });
         }
+        if let Some(attributes) = attributes {
+            match self.vm_id(identity, attributes.mac)? {
+                Some(Ok(id)) => targets.vm_ids.push(id),
+                Some(Err(why)) => foreign = foreign.or(Some(why)),
+                None => {}
+            }
+        }
         let found = match foreign {
             Some(why) => Found::Different(why),
-            None if targets.addresses.is_empty() && expected => Found::Absent(place.clone()),
+            None if targets.is_empty() && expected => Found::Absent(place.clone()),
             None => Found::Same,
         };
         let mut evidence = format!("{}: {}", place.0, targets.summary());
@@ -142,6 +200,24 @@ impl SandboxIpam {
             }
             found = Found::Same;
         }
+        for held in &targets.firewall {
+            match self.rules(identity, held.address)? {
+                Some(Ok(_)) => found = Found::Same,
+                Some(Err(why)) => return Ok(Found::Different(why)),
+                None => {}
+            }
+        }
+        for held in &targets.vm_ids {
+            match self.vm_id(identity, held.mac)? {
+                Some(Ok(id)) if id == *held => found = Found::Same,
+                Some(Ok(id)) => {
+                    let why = format!("{VM_IDS}/{} is {}, not {}", held.mac, id.id, held.id);
+                    return Ok(Found::Different(why));
+                }
+                Some(Err(why)) => return Ok(Found::Different(why)),
+                None => {}
+            }
+        }
         Ok(found)
     }
 
@@ -151,6 +227,12 @@ impl SandboxIpam {
         }
         for pinned in &targets.addresses {
             self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), fence)?;
+        }
+        for held in &targets.firewall {
+            self.sandbox.remove(FIREWALL, &held.address.to_string(), fence)?;
+        }
+        for held in &targets.vm_ids {
+            self.sandbox.remove(VM_IDS, &held.mac.to_string(), fence)?;
         }
         Ok(Done::saw(format!("released {}", targets.summary())))
     }
@@ -165,11 +247,22 @@ impl SandboxIpam {
     }
 }
 
+/// Why an object is another resource's.
+fn other_owner(identity: &Identity, kind: &str, name: &str, object: &Object) -> Option<String> {
+    let held = object.get("identity").unwrap_or(&Value::Null);
+    (*held != json!(identity)).then(|| format!("{kind}/{name} has identity {held}"))
+}
+
+/// One field of an object.
+fn field<T: DeserializeOwned>(kind: &str, name: &str, object: &Object, key: &str) -> Result<T, Obstacle> {
+    let value = object.get(key).cloned().unwrap_or_default();
+    serde_json::from_value(value).map_err(|e| Obstacle::Unclear(format!("{kind}/{name}: {key}: {e}")))
+}
+
 /// Why the address is another resource's.
 fn stranger(identity: &Identity, mac: Mac, address: Ipv4Addr, object: &Object) -> Option<String> {
-    let held = object.get("identity").unwrap_or(&Value::Null);
-    if *held != json!(identity) {
-        return Some(format!("addresses/{address} has identity {held}"));
+    if let Some(why) = other_owner(identity, ADDRESSES, &address.to_string(), object) {
+        return Some(why);
     }
     let held = object.get("mac").unwrap_or(&Value::Null);
     (*held != json!(mac)).then(|| format!("addresses/{address} goes with MAC {held}, not {mac}"))
@@ -255,6 +348,7 @@ mod tests {
         let s = stand();
         let targets = s.pin();
         assert!(targets.addresses.iter().all(|a| a.lease && a.reservation));
+        assert_eq!((targets.firewall.len(), targets.vm_ids.len()), (2, 1), "{targets:?}");
         assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Present);
         for _ in 0..2 {
             s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
@@ -275,6 +369,26 @@ mod tests {
         assert!(matches!(s.driver.compare(&identity("u1"), &other), Ok(Found::Different(_))));
         assert!(matches!(s.driver.release(&identity("u1"), &other, FENCE), Err(Obstacle::Refuse(_))));
         assert_eq!(s.describe(), before);
+    }
+
+    /// Whatever of the three is left, the machine is not gone from here.
+    #[test]
+    fn it_is_not_released_before_its_rules_and_its_number_are() {
+        let everything = [(ADDRESSES, "192.0.2.11"), (FIREWALL, "192.0.2.10"), (VM_IDS, "52:54:00:00:00:10")];
+        for (kept, name) in everything {
+            let s = stand();
+            let targets = s.pin();
+            let object = s.driver.sandbox.read(kept, name).unwrap().unwrap();
+            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Absent);
+            s.driver.sandbox.write(kept, name, object, FENCE).unwrap();
+            assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Present, "{kept}");
+            let seen = s.driver.look(&identity("u1"), Some(&s.attributes)).unwrap();
+            assert_eq!(seen.found, Found::Same, "{kept}: it is found again, too");
+            assert!(matches!(s.driver.release(&identity("u2"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            assert_eq!(s.describe(), json!({}), "{kept}");
+        }
     }
 
     #[test]

@@ -21,6 +21,9 @@ struct Folder {
     root: tempfile::TempDir,
 }
 
+/// What the sandbox keeps.
+const KINDS: [&str; 3] = ["addresses", "firewall_rules", "vm_ids"];
+
 fn instance() -> Instance {
     "ipam.main".parse().unwrap()
 }
@@ -80,7 +83,9 @@ impl World for Folder {
     }
 
     async fn make_absent(&self) {
-        std::fs::remove_dir_all(self.root.path().join("ipam/main/addresses")).unwrap();
+        for kind in KINDS {
+            std::fs::remove_dir_all(self.root.path().join("ipam/main").join(kind)).unwrap();
+        }
     }
 
     async fn lose_place(&self) -> Result<(), CannotBe> {
@@ -89,8 +94,10 @@ impl World for Folder {
     }
 
     async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
-        for object in std::fs::read_dir(self.root.path().join("ipam/main/addresses")).unwrap() {
-            raise_fence_in(&object.unwrap().path(), fence);
+        for kind in KINDS {
+            for object in std::fs::read_dir(self.root.path().join("ipam/main").join(kind)).unwrap() {
+                raise_fence_in(&object.unwrap().path(), fence);
+            }
         }
         Ok(())
     }
