@@ -3,6 +3,10 @@
 //! An archive is `{"identity": {…}, "snapshots": {ID: {"final": BOOL}}}`, a schedule
 //! `{"identity": {…}, "cron": TEXT}`; both are called like the resource. Targets are
 //! `{"place": TEXT, "snapshots": [ID, …], "schedule": BOOL}`; `final` adds `{"final": [ID]}`.
+//!
+//! While a backup of the resource runs, there is `running/NAME.json`, `{"by": TEXT}`: an inspection waits for its end.
+//! While the store keeps the archive, whoever asks, there is `locks/NAME.json`, `{"locked until": "YYYY-MM-DD"}`: then
+//! nothing of it is deleted, and a person is told until when it is present.
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +16,7 @@ use serde_json::{Map, Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
 use sexton_consumer::sandbox::{Object, Sandbox};
+use sexton_model::receipt::PRESENT_UNTIL;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, Instance, ResourceId};
@@ -20,6 +25,9 @@ use crate::action::{Action, only_looks};
 
 const ARCHIVES: &str = "archives";
 const SCHEDULES: &str = "schedules";
+const RUNNING: &str = "running";
+const LOCKS: &str = "locks";
+const LOCKED_UNTIL: &str = "locked until";
 
 /// Where the sandbox is.
 #[derive(Debug, Clone, Deserialize)]
@@ -164,6 +172,27 @@ impl SandboxBackup {
         Ok(newer.map(|(id, _)| id.clone()).collect())
     }
 
+    /// Refuses while a backup of it runs. Nobody is told of a deletion before it has ended.
+    fn not_running(&self, step: &StepContext) -> Result<(), Obstacle> {
+        match self.read(RUNNING, step)? {
+            None => Ok(()),
+            Some(running) => {
+                let by = running.get("by").and_then(Value::as_str).unwrap_or("nobody knows whom");
+                Err(Obstacle::Busy(format!("{} is in use: a backup of it is being made by {by}", step.resource)))
+            }
+        }
+    }
+
+    /// Until when the store keeps the archive, if it does.
+    fn locked_until(&self, step: &StepContext) -> Result<Option<String>, Obstacle> {
+        let Some(lock) = self.read(LOCKS, step)? else { return Ok(None) };
+        let until = lock.get(LOCKED_UNTIL).and_then(Value::as_str);
+        let until = until.ok_or_else(|| {
+            Obstacle::Unclear(format!("{LOCKS}/{}: no {LOCKED_UNTIL:?}", step.resource.name))
+        })?;
+        Ok(Some(until.to_owned()))
+    }
+
     /// From now on no more are made: those that were since the targets were pinned join them.
     fn remove_schedule(&self, step: &StepContext, permit: &Permit) -> Result<Done, Obstacle> {
         self.sandbox.remove(SCHEDULES, step.resource.name.as_str(), permit.fence())?;
@@ -209,6 +238,12 @@ impl SandboxBackup {
 
     fn delete_archives(&self, step: &StepContext, permit: &Permit) -> Result<Done, Obstacle> {
         let pinned = pinned(step)?;
+        if let Some(date) = self.locked_until(step)? {
+            return Err(Obstacle::Refuse(format!(
+                "{}: its archive is locked by the store: {PRESENT_UNTIL}{date}",
+                step.resource
+            )));
+        }
         let Some(mut archive) = self.read(ARCHIVES, step)? else {
             return Ok(Done::saw("no archive"));
         };
@@ -232,13 +267,15 @@ impl SandboxBackup {
 impl Driver for SandboxBackup {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let place = self.sandbox.place()?;
+        self.not_running(step)?;
         let archive = self.found(step, ARCHIVES)?;
         let schedule = self.found(step, SCHEDULES)?;
         let all = snapshots(step, self.read(ARCHIVES, step)?.as_ref())?;
         // What this deletion made itself stands under a key of its own.
         let made = made(step)?;
         let ids: Vec<&String> = all.keys().filter(|id| !made.contains(*id)).collect();
-        let evidence = format!("{}: {} snapshots", place.0, ids.len());
+        let locked = self.locked_until(step)?.map(|date| format!(", {PRESENT_UNTIL}{date}"));
+        let evidence = format!("{}: {} snapshots{}", place.0, ids.len(), locked.unwrap_or_default());
         let targets = json!({ "place": place.0, "snapshots": ids, "schedule": schedule == Found::Same });
         let found = match (archive, schedule) {
             (Found::Different(why), _) | (_, Found::Different(why)) => Found::Different(why),

@@ -76,6 +76,46 @@ async fn what_was_not_pinned_stops_the_deletion_until_it_joins_the_targets() {
     assert_eq!(seen(root.path()), json!({ "archive": null, "schedule": null }));
 }
 
+/// A file of this kind about `web01`.
+fn state(root: &Path, kind: &str, object: &serde_json::Value) -> std::path::PathBuf {
+    let folder = root.join("backup/main").join(kind);
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("web01.json");
+    std::fs::write(&file, object.to_string()).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_backup_that_runs_is_waited_for_at_announce() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let mut bench = bench(root.path());
+    let running = state(root.path(), "running", &json!({ "by": "nightly" }));
+    let why = retry(&bench.pin().await, RetryClass::Spared);
+    assert!(why.contains("in use") && why.contains("nightly"), "{why}");
+    std::fs::remove_file(running).unwrap();
+    evidence(&bench.pin().await, Presence::Present);
+}
+
+#[tokio::test]
+async fn what_the_store_keeps_stays_and_says_until_when() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let lock = state(root.path(), "locks", &json!({ "locked until": "2099-06-30" }));
+    let mut bench = bench(root.path());
+    let seen_at_announce = evidence(&bench.pin().await, Presence::Present);
+    assert!(seen_at_announce.ends_with("present until 2099-06-30"), "{seen_at_announce}");
+    evidence(&bench.perform("remove_schedule").await, Presence::Absent);
+    let before = seen(root.path());
+    let why = refusal(&bench.perform("delete_archives").await);
+    assert!(why.ends_with("present until 2099-06-30"), "{why}");
+    assert_eq!(seen(root.path()), before, "nothing of it is deleted");
+    state(root.path(), "locks", &json!({ "locked": "2099-06-30" }));
+    retry(&bench.perform("delete_archives").await, RetryClass::Failed);
+    std::fs::remove_file(lock).unwrap();
+    evidence(&bench.perform("delete_archives").await, Presence::Absent);
+}
+
 #[tokio::test]
 async fn another_of_the_same_name_is_refused() {
     let root = tempfile::tempdir().unwrap();

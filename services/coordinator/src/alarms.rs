@@ -64,6 +64,8 @@ pub struct Options {
     pub answer: Duration,
     /// How long a route that has failed is left alone.
     pub back_off: BackOff,
+    /// What nobody finds out because nothing is configured for it: the digest says so each day.
+    pub lacks: Vec<String>,
 }
 
 impl Default for Options {
@@ -78,6 +80,7 @@ impl Default for Options {
             outage: Duration::from_secs(60),
             answer: ANSWER_MAX,
             back_off: BackOff::default(),
+            lacks: Vec::new(),
         }
     }
 }
@@ -118,6 +121,11 @@ impl Alarmer {
     /// When the digest is made.
     pub fn daily(&self) -> Daily {
         self.options.daily
+    }
+
+    /// What nobody finds out because nothing is configured for it.
+    pub fn unguarded(&self) -> &[String] {
+        &self.options.lacks
     }
 
     /// What counts as overdue.

@@ -11,7 +11,7 @@ use sexton_model::drill;
 use sexton_model::job::Stage;
 use sexton_model::plan::{Performer, Plan, Step};
 use sexton_model::resource::{Presence, instance_of};
-use sexton_model::{ActionName, Instance, Kind, ResourceId};
+use sexton_model::{ActionName, Instance, Kind, ResourceId, Subsystem};
 use sexton_service::Config;
 
 use crate::Plans;
@@ -117,6 +117,16 @@ impl Canaries {
         self.off.as_deref()
     }
 
+    /// What nobody finds out because nothing is configured for it, and no reason is given.
+    pub fn lacks(&self) -> Vec<String> {
+        let all = [
+            (self.resources.is_empty(), "no canaries of identity are configured: see [canaries] resources"),
+            (self.drill.is_empty(), "no drill resource is configured: see [canaries] drill"),
+        ];
+        let lacking = all.into_iter().filter(|(lacks, _)| *lacks && self.off.is_none());
+        lacking.map(|(_, why)| why.to_owned()).collect()
+    }
+
     /// Resources that are there for canaries.
     pub(crate) fn resources(&self) -> &[ResourceId] {
         &self.resources
@@ -202,12 +212,19 @@ impl Canaries {
         self.plans.of_kind(of)
     }
 
-    /// The instances that would look at a resource.
+    /// The instances that would look at a resource. Where its platform says that there is nothing of it, there is nothing
+    /// that another one could be told from.
     fn lookers(&self, resource: &ResourceId, view: Option<&ResourceView>) -> BTreeSet<Instance> {
         let instances = view.map(|view| view.resource.instances.clone()).unwrap_or_default();
+        let nothing = |subsystem: &Subsystem| {
+            let stated = view.and_then(|view| view.resource.attributes.get(subsystem.as_str()));
+            stated.is_some_and(|part| part.get("none") == Some(&serde_json::Value::Bool(true)))
+        };
         let looks = |(_, performer): (&Step, &Performer)| match performer {
-            Performer::Subsystem { subsystem, .. } => Some(instance_of(&instances, subsystem)),
-            Performer::Coordinator(_) => None,
+            Performer::Subsystem { subsystem, .. } if !nothing(subsystem) => {
+                Some(instance_of(&instances, subsystem))
+            }
+            Performer::Subsystem { .. } | Performer::Coordinator(_) => None,
         };
         self.inspections(&resource.kind).filter_map(looks).collect()
     }
@@ -245,7 +262,10 @@ mod tests {
         let probes = canaries.probes(known.iter(), &[]);
         let forged = known.map(|instance| (Probe::ForgedOrder { instance }, None));
         assert_eq!(probes, forged);
-        assert_eq!(read("[canaries]\noff = \"a test\"").unwrap().off(), Some("a test"));
+        let lacks = canaries.lacks();
+        assert!(lacks.len() == 2 && lacks[0].contains("canaries of identity") && lacks[1].contains("drill"));
+        let off = read("[canaries]\noff = \"a test\"").unwrap();
+        assert_eq!((off.off(), off.lacks()), (Some("a test"), Vec::new()));
     }
 
     #[test]

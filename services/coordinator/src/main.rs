@@ -133,7 +133,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
     let witness = ledger.witness.as_deref().unwrap_or(Path::new("coordinator.witness"));
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
-    let alarmer = Alarmer::new(alarms.options(config, &witness)?);
+    let telling = alarms.options(config, &witness)?;
+    let alarmer = Alarmer::new(sexton_coordinator::alarms::Options { lacks: canaries.lacks(), ..telling });
     let attester = audit.attester(config, &witness, (signer.clone(), older_signers(&keys)?))?;
     let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
         if migrate_at_start {

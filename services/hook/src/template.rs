@@ -97,6 +97,11 @@ impl Template {
         self.0.iter().any(|part| matches!(part, Part::Value(Source::Manifest, _)))
     }
 
+    /// Whether it is filled in with what makes the resource this one.
+    pub fn names_identity(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Value(Source::Identity, _)))
+    }
+
     /// The text before the first value.
     pub fn beginning(&self) -> &str {
         match self.0.first() {

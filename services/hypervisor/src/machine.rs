@@ -99,6 +99,15 @@ impl Running {
     }
 }
 
+/// The machine that a volume belongs to, which may use it.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner<'a> {
+    /// Its name on this host.
+    pub name: &'a str,
+    /// The process that runs it, if it is on.
+    pub process: Option<Process>,
+}
+
 /// A volume, as it was pinned or as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
@@ -241,8 +250,14 @@ pub trait Host: Send + Sync + 'static {
     /// hold it open.
     async fn volume(&self, path: &str, in_use: bool) -> Result<Option<Volume>, Obstacle>;
 
-    /// Who still uses a volume, if anybody does: an open file, a lock, another definition, another volume.
-    async fn volume_user(&self, volume: &Volume, ends: Instant) -> Result<Option<String>, Obstacle>;
+    /// Who still uses a volume, if anybody does: an open file, a lock, a definition, another volume. The machine
+    /// `but` does not count: neither its definition, nor the process that runs it.
+    async fn volume_user(
+        &self,
+        volume: &Volume,
+        but: Option<Owner<'_>>,
+        ends: Instant,
+    ) -> Result<Option<String>, Obstacle>;
 
     /// Delete one volume with its snapshots, if it is still the same; already gone is fine.
     async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle>;

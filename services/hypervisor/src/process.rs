@@ -14,6 +14,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Duration;
 
+/// How often a file must be seen open until its holder counts as a user of it, and how long after each other. A
+/// copy of this consumer that reads headers has a file open for less than a millisecond.
+const LOOKS: usize = 3;
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -153,14 +158,14 @@ pub fn all() -> io::Result<Vec<(Process, Vec<String>)>> {
     Ok(found)
 }
 
-/// A live process that has this file open, if one is seen. Without the rights of root only one's own
+/// A live process other than `but` that has this file open, if one is seen. Without the rights of root only one's own
 /// processes are seen, so `None` proves nothing by itself.
 ///
 /// # Errors
 /// If the file or `/proc` cannot be read.
-pub fn holder_of(path: &Path) -> io::Result<Option<u32>> {
+pub fn holder_of(path: &Path, but: Option<u32>) -> io::Result<Option<u32>> {
     let wanted = fs::metadata(path)?;
-    for pid in ids()? {
+    for pid in ids()?.into_iter().filter(|pid| Some(*pid) != but) {
         let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
         for descriptor in descriptors.flatten() {
             match fs::metadata(descriptor.path()) {
@@ -168,6 +173,25 @@ pub fn holder_of(path: &Path) -> io::Result<Option<u32>> {
                 Ok(_) | Err(_) => {}
             }
         }
+    }
+    Ok(None)
+}
+
+/// A process other than `but` that has this file open at every one of several looks: whoever only reads what is in it,
+/// as this consumer and its copies do, has it open for a moment.
+///
+/// # Errors
+/// As [`holder_of`].
+pub async fn holder_that_stays(path: &Path, but: Option<Process>) -> io::Result<Option<u32>> {
+    for look in 1.. {
+        let looked = path.to_owned();
+        let holder =
+            tokio::task::spawn_blocking(move || holder_of(&looked, but.map(|but| but.pid))).await;
+        let holder = holder.map_err(io::Error::other)??;
+        if holder.is_none() || look == LOOKS {
+            return Ok(holder);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
     Ok(None)
 }
@@ -248,8 +272,10 @@ mod tests {
     #[test]
     fn an_open_file_has_a_holder() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(holder_of(file.path()).unwrap(), Some(std::process::id()));
+        let own = std::process::id();
+        assert_eq!(holder_of(file.path(), None).unwrap(), Some(own));
+        assert_eq!(holder_of(file.path(), Some(own)).unwrap(), None);
         let path = file.into_temp_path();
-        assert_eq!(holder_of(&path).unwrap(), None);
+        assert_eq!(holder_of(&path, None).unwrap(), None);
     }
 }

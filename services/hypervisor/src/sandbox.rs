@@ -2,7 +2,8 @@
 //!
 //! Kind `vms`: `{"identity": {"uuid": …}, "power": "on"|"off", "autostart": …, "onboot": …, "ha": …, "pid": …,
 //! "started": …, "disks": [NAME, …]}`. Kind `volumes`: `{"identity": {"uuid": …}, "size": …, "snapshots":
-//! [NAME, …]}`, and beside it `NAME.img`, the volume itself.
+//! [NAME, …], "base": NAME}`, where `base` is the volume that a linked clone builds on, and beside it `NAME.img`, the
+//! volume itself.
 //!
 //! The process sleeps; what it is called says which machine of which folder it runs. It is known by id and
 //! start time, and found again by what it is called when nothing was written down.
@@ -21,7 +22,7 @@ use sexton_model::{Fence, Instance};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-use crate::machine::{Domain, Flags, Host, Lock, MayChange, Patience, Power, Running, Volume};
+use crate::machine::{Domain, Flags, Host, Lock, MayChange, Owner, Patience, Power, Running, Volume};
 use crate::process::{self, Process};
 
 const VMS: &str = "vms";
@@ -78,6 +79,8 @@ struct Disk {
     size: u64,
     #[serde(default)]
     snapshots: Vec<String>,
+    #[serde(default)]
+    base: Option<String>,
 }
 
 /// Make the place, if need be, with a machine of one volume with one snapshot. It has autostart and high
@@ -393,17 +396,31 @@ impl Host for SandboxHost {
         self.disk(path)
     }
 
-    async fn volume_user(&self, volume: &Volume, _ends: Instant) -> Result<Option<String>, Obstacle> {
-        for name in self.sandbox.list(VMS)? {
+    async fn volume_user(
+        &self,
+        volume: &Volume,
+        but: Option<Owner<'_>>,
+        _ends: Instant,
+    ) -> Result<Option<String>, Obstacle> {
+        let others = |name: &String| but.is_none_or(|owner| owner.name != name);
+        for name in self.sandbox.list(VMS)?.into_iter().filter(others) {
             if self.vm(&name)?.is_some_and(|(_, vm)| vm.disks.contains(&volume.path)) {
                 return Ok(Some(format!("it is a disk of {name}")));
+            }
+        }
+        for clone in self.sandbox.list(VOLUMES)? {
+            let Some(object) = self.sandbox.read(VOLUMES, &clone)? else { continue };
+            let disk: Disk = parse(VOLUMES, &clone, &object)?;
+            if disk.base.as_ref() == Some(&volume.path) {
+                return Ok(Some(format!("volume {clone} builds on it")));
             }
         }
         let image = self.image(&volume.path);
         if !image.exists() {
             return Ok(None);
         }
-        let holder = process::holder_of(&image).map_err(|e| unclear("looking for open files", &e))?;
+        let holder = process::holder_that_stays(&image, but.and_then(|owner| owner.process)).await;
+        let holder = holder.map_err(|e| unclear("looking for open files", &e))?;
         Ok(holder.map(|pid| format!("process {pid} has it open")))
     }
 

@@ -88,7 +88,8 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let ledger: Arc<dyn Ledger> = store.clone();
     // With the job table's lock: two processes would each make a key.
     let (signer, known) = signing::keys(&sqlite)?;
-    let alarmer = Alarmer::new(alarms.options(&config, &witness)?);
+    let telling = alarms.options(&config, &witness)?;
+    let alarmer = Alarmer::new(sexton_coordinator::alarms::Options { lacks: canaries.lacks(), ..telling });
     let attester = audit.attester(&config, &witness, (signer.clone(), known.clone()))?;
     let archiver = archive.map(|section| section.archiver(&config, store, (signer, known)));
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);

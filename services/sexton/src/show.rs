@@ -391,6 +391,9 @@ pub fn health(health: &HealthInfo) -> String {
     if let Some(why) = &health.canaries_off {
         text += &format!("NO CANARIES ARE SENT: {why}\n");
     }
+    for lack in &health.canaries_lack {
+        text += &format!("{lack}\n");
+    }
     if !health.canaries.is_empty() {
         text += &format!("CANARIES\n{}\n", canaries::lines(&health.canaries));
     }

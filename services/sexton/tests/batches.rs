@@ -53,6 +53,8 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     };
     let (done, said) = approve("test", &digest);
     assert!(!done && said.contains("somebody who requested none of it"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("403 POST /v1/batches/1/approve"), "it is written down: {refused}");
     let (done, said) = approve("boss", &"0".repeat(64));
     assert!(!done && said.contains("another set by now"), "{said}");
     let (done, said) = approve("boss", &digest);

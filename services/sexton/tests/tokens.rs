@@ -6,6 +6,9 @@ mod served;
 mod site;
 mod waiting;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::{Value, json};
 use served::{CONFIGURED, Served, detail, said};
 
@@ -167,6 +170,32 @@ fn a_token_that_is_unknown_revoked_or_expired_is_good_for_nothing() {
     served.restart();
     assert_eq!(served.with(&stays, "GET", "/v1/health", &none).0, 200);
     assert_eq!(served.with(&revoked, "GET", "/v1/health", &none).0, 401, "a restart forgets no revocation");
+}
+
+/// Every refusal is written down: also those that are so because of who asked for the deletion, and of where one comes from.
+#[test]
+fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
+    let served = Served::start(false);
+    served.register("a", "acme");
+    let own = served.token("self", "approver", &[]);
+    let id = served.delete(&own, "a");
+    let asked = json!({ "deletion": id, "stage": "announce", "belt": "ceiling", "reason": "a test" });
+    let (status, answer) = served.with(&own, "POST", "/v1/overrides", &asked);
+    assert!(status == 403 && detail(&answer).contains("somebody else has to override the ceiling"), "{answer}");
+    // Whoever is trusted says in whose name it acts.
+    let acting = "sexton-actor: self\r\n";
+    assert_eq!(served.ask(acting, "POST", "/v1/overrides", &asked).0, 403);
+    // A browser, for a page whose name leads here.
+    let mut stream = TcpStream::connect(served.api).unwrap();
+    let request = "GET /v1/health HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
+    let refusals = served.refusals();
+    let seen: Vec<_> = refusals.iter().map(|(by, asked, _)| (by.as_str(), asked.as_str())).collect();
+    let overriding = ("self", "POST /v1/overrides");
+    assert_eq!(seen, [overriding, overriding, ("(nobody)", "GET /v1/health")], "{refusals:#?}");
 }
 
 #[test]

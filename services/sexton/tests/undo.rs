@@ -79,6 +79,42 @@ fn a_purge_ends_with_a_receipt_that_anybody_can_verify() {
     assert!(!holds && said.to_string().contains("it is no receipt"), "{said}");
 }
 
+/// What the store keeps, whoever asks: it is shown, a person states it, and the signed receipt names it with its date.
+#[test]
+fn an_archive_that_cannot_be_deleted_yet_is_named_in_the_receipt_with_its_date() {
+    let site = Site::start_with_days_of(DAY_MS, 1, "[audit]\ncheckpoint_secs = 1\n");
+    let locks = site.folder.path().join("platform/backup/main/locks");
+    std::fs::create_dir_all(&locks).unwrap();
+    std::fs::write(locks.join("vm0001.json"), r#"{ "locked until": "2099-06-30" }"#).unwrap();
+    let id = site.delete("vm/vm0001", None);
+    let parked = || {
+        let shown = json(&site, &["show", &id]);
+        let jobs = shown["jobs"].as_array().unwrap();
+        jobs.iter().any(|job| job["state"] == "parked" && job["stage"] == "purge")
+    };
+    until("purge is parked", parked);
+    let said = site.says(&["show", &id]).1;
+    assert!(said.contains("locked by the store: present until 2099-06-30"), "{said}");
+    assert!(!site.says(&["receipt", &id]).0, "its purge is not over");
+
+    let arguments = ["waive", id.as_str(), "--may-remain", "--evidence", "the law wants it kept"];
+    let (done, said) = site.says_to("approver", &arguments);
+    assert!(done, "{said}");
+    until("it has a receipt", || site.says(&["receipt", &id]).0);
+    let (_, said) = site.says(&["receipt", &id]);
+    let named = "what backup.delete_archives removes at backup.main is present until 2099-06-30";
+    assert!(said.contains("NOT all of it is gone") && said.contains(named), "{said}");
+    let file = site.folder.path().join("receipt.json");
+    std::fs::write(&file, json(&site, &["receipt", &id]).to_string()).unwrap();
+    let (_, found) = verify(&site, &file, &site.folder.path().join("sexton.db.audit.public.toml"));
+    assert!(found["signature"] == "verified" && found["contents"] == "verified", "{found}");
+    let remains = &found["receipt"]["remains"];
+    assert_eq!(remains.as_array().unwrap().len(), 1, "{remains}");
+    assert_eq!(remains[0]["until"], "2099-06-30", "{remains}");
+    assert_eq!(remains[0]["evidence"], "the law wants it kept; shown was: present until 2099-06-30");
+    assert_eq!(found["receipt"]["complete"], false, "{found}");
+}
+
 #[test]
 fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed() {
     let site = Site::start_with_days_of(DAY_MS, 4, "[audit]\ncheckpoint_secs = 1\n");

@@ -547,6 +547,10 @@ pub struct HealthInfo {
     /// Set if the coordinator that answers sends no canaries: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canaries_off: Option<String>,
+    /// What nobody finds out because the coordinator that answers has nothing configured for it: canaries of identity,
+    /// drills. It works all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries_lack: Vec<String>,
     /// Canaries that were accepted, that nobody answered, or that prove nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<Canary>,

@@ -211,6 +211,9 @@ pub struct Digest {
     pub batches: Listed<Waiting>,
     /// Alarms that are open, the worst first.
     pub alarms: Listed<OpenAlarm>,
+    /// What nobody finds out because nothing is configured for it, for whoever sees everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<String>,
 }
 
 fn short(why: &str) -> String {
@@ -328,6 +331,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         gone_by: material.watched.gone_by.finish(),
         batches: first(material.batches.into_iter().map(batch).collect(), LINES_MAX),
         alarms: first(alarms.into_iter().map(alarm).collect(), LINES_MAX),
+        lacks: material.lacks,
     }
 }
 

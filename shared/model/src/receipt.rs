@@ -308,7 +308,7 @@ fn remains(steps: &[StepProof]) -> Vec<Remains> {
             Proof::Waived { claim, evidence, .. } => (*claim == WaiverClaim::MayRemain, evidence),
             Proof::Decided { .. } => return None,
         };
-        let until = until(evidence);
+        let until = present_until(evidence);
         let (name, instance) = (step.step.clone(), step.instance.clone());
         (stays || until.is_some()).then(|| Remains {
             step: name,
@@ -321,7 +321,7 @@ fn remains(steps: &[StepProof]) -> Vec<Remains> {
 }
 
 /// The latest date that evidence names as that until which something is present.
-fn until(evidence: &str) -> Option<NaiveDate> {
+pub(crate) fn present_until(evidence: &str) -> Option<NaiveDate> {
     let dates = evidence.split(PRESENT_UNTIL).skip(1);
     dates.filter_map(|rest| rest.get(..10)?.parse().ok()).max()
 }

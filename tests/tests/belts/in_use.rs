@@ -1,4 +1,5 @@
 //! It was in use: holds on the resource, and a machine that somebody has started again.
+use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
@@ -75,10 +76,62 @@ impl Drop for Started {
     }
 }
 
+/// A program that has a disk of `vm/web01` open, called so.
+fn open_disk(system: &System, called: &str) -> Started {
+    let disk = File::open(system.host().join("volumes/web01-root.img")).unwrap();
+    Started(Command::new("sleep").arg0(called).arg("600").stdin(disk).spawn().unwrap())
+}
+
+/// What its own process is called.
+fn own_name(system: &System) -> String {
+    format!("{}/vms/web01/{U1}/sleep", system.host().display())
+}
+
+/// Whoever uses a disk is found out at announce, when nobody was told yet, and not behind the point of no return.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_others_use_parks_at_announce() {
+    let system = System::start_on(PLAN).await;
+    let (clone, db01) = (system.host().join("volumes/clone.json"), system.host().join("vms/db01.json"));
+    let another = "6f0c1d8e-2222-4a7b-9c55-0a4f0e2b7c01";
+    let (size, base) = (1, "web01-root");
+    let of_clone = serde_json::json!({ "identity": { "uuid": another }, "size": size, "base": base });
+    std::fs::write(&clone, of_clone.to_string()).unwrap();
+    let id = system.delete().await;
+    let until_parked = async |because: &str| {
+        let so = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains(because));
+        system.until_job(id, Stage::Announce, so).await;
+    };
+    until_parked("volume web01-root is in use: volume clone builds on it").await;
+    std::fs::remove_file(&clone).unwrap();
+
+    // Another machine has the same disk.
+    let of_db01 = serde_json::json!({ "identity": { "uuid": another }, "disks": [base] });
+    std::fs::write(&db01, of_db01.to_string()).unwrap();
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    until_parked("volume web01-root is in use: it is a disk of db01").await;
+    std::fs::remove_file(&db01).unwrap();
+
+    // Somebody copies it.
+    let copying = open_disk(&system, "copying");
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    until_parked(&format!("volume web01-root is in use: process {} has it open", copying.0.id())).await;
+    drop(copying);
+    assert!(system.hypervisor.changes().is_empty());
+
+    // That it runs itself is no reason.
+    let own = open_disk(&system, &own_name(&system));
+    let covers = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+    let pause = system.ledger.pause(covers, &ops(), "until it was seen").await.unwrap().pause;
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_job(id, Stage::Announce, |state| state.name() == StateName::Done).await;
+    drop(own);
+    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
 /// Somebody starts the machine, and tells nobody.
 fn start(system: &System) -> Started {
-    let called = format!("{}/vms/web01/{U1}/sleep", system.host().display());
-    Started(Command::new("sleep").arg0(called).arg("600").spawn().unwrap())
+    Started(Command::new("sleep").arg0(own_name(system)).arg("600").spawn().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use sexton_model::{DeletionId, Fence, Instance, ResourceId, Timestamp};
 use sexton_protocol::{Direction, Event, Holder, OutcomeReport, Pack, Report};
 
 use super::gate::Point;
-use super::system::{System, backup, hypervisor, monitoring, ops, until, web01};
+use super::system::{System, U1, backup, hypervisor, monitoring, ops, until, web01};
 
 /// Longer than any test may take: nobody is in a hurry.
 const LONG_MS: u64 = 600_000;
@@ -178,6 +178,16 @@ async fn what_is_in_use_or_another_one_is_shown_before_there_is_a_record() {
     let other = why(monitoring()).await;
     assert!(other.starts_with("refused: vm/web01 is not the one: "), "{other}");
     assert!(system.shown(&survey, &backup()).await.is_ok(), "{survey:?}");
+
+    // Not because somebody has written it down, but because it is so.
+    vm["protected"] = Value::Null;
+    std::fs::write(&file, vm.to_string()).unwrap();
+    let clone = json!({ "identity": { "uuid": U1 }, "size": 1, "base": "web01-root" });
+    std::fs::write(system.host().join("volumes/clone.json"), clone.to_string()).unwrap();
+    let begun = system.begin(LONG_MS).await;
+    let survey = system.over(begun.id).await;
+    let used = system.shown(&survey, &hypervisor()).await.unwrap_err();
+    assert_eq!(used, "refused: protected: volume web01-root is in use: volume clone builds on it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

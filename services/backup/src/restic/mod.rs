@@ -9,6 +9,14 @@
 //! still make a final backup or delete pinned snapshots of a record that is past its point of no return; both
 //! only repeat what was ordered. Locks are restic's own, and are never removed here.
 //!
+//! *A backup that runs*: an inspection waits while a lock of the repository was taken on the machine itself (its host
+//! name is the resource's name, with or without a domain). A lock says no more than its host: which machine a backup is
+//! of that a server makes is not known, so the evidence names how many other locks there are. One that a crash has left
+//! counts until somebody removes it (`restic unlock`).
+//!
+//! *What the store keeps* (object lock, append only) cannot be seen before a deletion: the repository does not show it, so no
+//! date is named. The deletion fails until a person waives it, and says in the evidence until when it is present.
+//!
 //! *Data of deleted snapshots*: between `forget` and the end of `prune` a mark stands in the repository, a tiny
 //! snapshot with the tag `sexton-deleting`. While it is there the archives count as present, so a deletion that
 //! was interrupted in between is finished by the next attempt.
@@ -35,6 +43,9 @@ mod turns;
 use program::{Call, Program};
 use snapshot::{Listing, Pinned, SnapshotId};
 use turns::Turns;
+
+/// Most locks that are looked at: each takes a run of the program.
+const LOCKS_MAX: usize = 16;
 
 /// Where the repository is, and how it is reached.
 #[derive(Debug, Deserialize)]
@@ -156,6 +167,47 @@ impl Restic {
         Ok(listing)
     }
 
+    /// Refuses while a backup runs on the machine itself; how many other locks there are.
+    async fn not_running(&self, step: &StepContext) -> Result<usize, Obstacle> {
+        let list = async || {
+            let arguments = ["list", "locks", "--no-lock", "--quiet"];
+            let listed = self.program.succeed(&self.call(step, "listing locks", &arguments)).await?;
+            Ok::<_, Obstacle>(listed.split_whitespace().map(str::to_owned).collect::<Vec<String>>())
+        };
+        let locks = list().await?;
+        if locks.len() > LOCKS_MAX {
+            let found = locks.len();
+            return Err(Obstacle::Busy(format!(
+                "{}: {found} locks are in the repository, too many to tell whether a backup of it runs",
+                step.resource
+            )));
+        }
+        for id in &locks {
+            let look = self.call(step, "reading a lock", &["cat", "lock", id, "--no-lock", "--quiet"]);
+            let lock = match self.program.succeed(&look).await {
+                Ok(lock) => lock,
+                Err(why) => {
+                    // It may have been released between the two looks.
+                    if list().await?.contains(id) {
+                        return Err(why);
+                    }
+                    continue;
+                }
+            };
+            let host = serde_json::from_str::<Value>(&lock)
+                .ok()
+                .and_then(|lock| lock["hostname"].as_str().map(str::to_owned))
+                .ok_or_else(|| Obstacle::Unclear(format!("{}: lock {id} names no host", step.resource)))?;
+            if is_host(&host, step.resource.name.as_str()) {
+                return Err(Obstacle::Busy(format!(
+                    "{} is in use: a backup runs on it, which holds lock {id}",
+                    step.resource
+                )));
+            }
+        }
+        Ok(locks.len())
+    }
+
     /// The schedule, looked at aside: a hanging file system must not stop everything.
     async fn schedule(&self, step: &StepContext, repository: &str) -> Result<Found, Obstacle> {
         let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
@@ -219,6 +271,15 @@ impl Restic {
     }
 }
 
+/// Whether a host calls itself like the resource, with or without a domain.
+fn is_host(host: &str, name: &str) -> bool {
+    let within = |long: &str, short: &str| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let (host, name) = (host.to_ascii_lowercase(), name.to_ascii_lowercase());
+    !host.is_empty() && (within(&host, &name) || within(&name, &host))
+}
+
 fn place(listing: &Listing) -> Place {
     Place(format!("restic repository {}", listing.repository))
 }
@@ -266,6 +327,7 @@ async fn aside<T: Send + 'static>(
 impl Driver for Restic {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         let uuid = uuid(step)?;
+        let locks = self.not_running(step).await?;
         let listing = self.listing(step).await?;
         let before = (!step.targets.is_null()).then(|| pinned(step)).transpose()?;
         let elsewhere = before.as_ref().and_then(|before| same_repository(step, before, &listing).err());
@@ -288,7 +350,10 @@ impl Driver for Restic {
                 step.resource
             )));
         }
-        let evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
+        let mut evidence = format!("{}: {count} snapshots, scheduled: {}", place(&listing).0, pins.schedule);
+        if locks > 0 {
+            evidence.push_str(&format!(", {locks} locks of others"));
+        }
         let found = match (elsewhere, schedule) {
             (Some(why), _) | (None, Found::Different(why)) => Found::Different(why),
             (None, Found::Absent(_)) if count == 0 && !step.none_expected() => Found::Absent(place(&listing)),
@@ -357,6 +422,23 @@ impl Driver for Restic {
             Found::Same => Ok((Presence::Present, format!("{place}: not all is gone"))),
             Found::Absent(seen) => Ok((Presence::Absent, format!("{}: nothing pinned is left", seen.0))),
             Found::Different(why) => Err(Obstacle::Refuse(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_host;
+
+    #[test]
+    fn a_host_is_the_machine_with_or_without_a_domain() {
+        for (host, name) in [("web01", "web01"), ("WEB01.lab.test", "web01"), ("web01", "web01.lab.test")] {
+            assert!(is_host(host, name), "{host} {name}");
+        }
+        for (host, name) in
+            [("web011", "web01"), ("web01", "web011"), ("", "web01"), ("web01.lab.test", "web01.lab.other")]
+        {
+            assert!(!is_host(host, name), "{host} {name}");
         }
     }
 }

@@ -309,6 +309,29 @@ async fn a_snapshot_that_goes_between_two_looks_is_no_unreadable_one() {
 }
 
 #[tokio::test]
+async fn a_backup_that_runs_on_the_machine_is_waited_for_at_announce() {
+    let place = Place::new();
+    place.back_up("u1");
+    // The host of a lock is this machine, whatever a snapshot says; so the program says another one.
+    let as_web01 = place.instead(
+        "cat) case \"$*\" in *\" lock \"*) echo '{\"hostname\": \"web01.lab.test\"}'; exit;; esac;;",
+    );
+    let mut holder =
+        place.command(&["backup", "--stdin"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    while place.restic(&["list", "locks", "--no-lock"]).trim().is_empty() {
+        assert!(holder.try_wait().unwrap().is_none(), "the holder of the lock has ended");
+    }
+    let why = retry(&place.bench_with(&as_web01).pin().await, RetryClass::Spared);
+    assert!(why.contains("in use: a backup runs on it"), "{why}");
+    // One that runs elsewhere may be of anything.
+    let seen = evidence(&place.bench().pin().await, Presence::Present);
+    assert!(seen.contains("1 locks of others"), "{seen}");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    evidence(&place.bench_with(&as_web01).pin().await, Presence::Present);
+}
+
+#[tokio::test]
 async fn a_lock_is_waited_for_and_never_removed() {
     let place = Place::new();
     place.back_up("u1");

@@ -34,7 +34,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
     Ok(holding.finish())
 }
 
-/// The digest of a day as it would be now, for whoever sees so much.
+/// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured.
 ///
 /// # Errors
 /// If the job table cannot be read.
@@ -42,6 +42,7 @@ pub async fn digest(
     ledger: &dyn Ledger,
     (day, daily): (NaiveDate, Daily),
     rules: Rules,
+    lacks: &[String],
     extent: &Extent,
 ) -> Result<Digest, LedgerError> {
     let at = moment(ledger, rules).await?;
@@ -53,6 +54,7 @@ pub async fn digest(
         held_by: held.by,
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
+        lacks: lacks.to_vec(),
         ..Material::default()
     };
     material.keep(extent);

@@ -107,7 +107,7 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
         Err((by, refused)) => (by, refused.into_response()),
         Ok(asker) => {
             let by = match &asker {
-                Asker::Trusted => NOBODY.to_owned(),
+                Asker::Trusted => acting_for(&parts.headers),
                 Asker::Known(bearer) => bearer.name.to_string(),
             };
             match permitted(&guard.api, &asker, &mut parts).await {
@@ -125,6 +125,13 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     answer
 }
 
+/// In whose name somebody trusted asks; nobody's, if it names none. An ordinary name is not [`NOBODY`].
+fn acting_for(headers: &HeaderMap) -> String {
+    let said = headers.get("sexton-actor").and_then(|name| name.to_str().ok());
+    let actor = said.and_then(|name| name.parse::<Actor>().ok());
+    actor.map_or_else(|| NOBODY.to_owned(), |actor| actor.to_string())
+}
+
 /// Who asks; or whose token it is that is good for nothing, and the answer to that.
 async fn identify(api: &Api, headers: &HeaderMap) -> Result<Asker, (String, Refused)> {
     let unknown = |refused: Refused| (NOBODY.to_owned(), refused);
@@ -138,7 +145,7 @@ async fn identify(api: &Api, headers: &HeaderMap) -> Result<Asker, (String, Refu
         let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
         if !names_this_machine(host) {
             let why = "without a token this API answers under a loopback address or localhost only: see the header Host";
-            return Err(unknown(Refused::new(StatusCode::MISDIRECTED_REQUEST, why)));
+            return Err(unknown(Refused::new(StatusCode::MISDIRECTED_REQUEST, why).noted()));
         }
         return Ok(Asker::Trusted);
     };

@@ -19,6 +19,7 @@ use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp, undo};
 
 use crate::engine::Engine;
+use crate::canaries::Canaries;
 use crate::hindrance::Hindrance;
 use crate::hours;
 
@@ -238,6 +239,7 @@ pub(super) fn health(
         broken_glass,
         budgets: budgets(&policy, facts.day),
         canaries_off: None,
+        canaries_lack: engine.canaries().map(Canaries::lacks).unwrap_or_default(),
         canaries: Vec::new(),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {

@@ -54,6 +54,9 @@ impl Heard {
 impl Engine {
     /// Send canaries, too, if that is configured.
     pub fn with_canaries(self, canaries: Option<Canaries>) -> Self {
+        for lack in canaries.iter().flat_map(Canaries::lacks) {
+            tracing::warn!("{lack}");
+        }
         Self { canaries, ..self }
     }
 

@@ -78,7 +78,7 @@ pub(crate) async fn perform(host: &dyn Host, ask: &Ask, may: MayChange<'_>) -> R
 }
 
 async fn refuse_used(host: &dyn Host, volume: &Volume, ends: Instant) -> Result<(), Obstacle> {
-    match host.volume_user(volume, ends).await? {
+    match host.volume_user(volume, None, ends).await? {
         Some(user) => Err(Obstacle::Refuse(format!("volume {} is in use: {user}", volume.path))),
         None => Ok(()),
     }

@@ -1,10 +1,12 @@
-//! `inspect`: what this host holds for a machine, defined or not.
+//! `inspect`: what this host holds for a machine, defined or not; and who else uses its volumes, before anybody is told
+//! that they go. `delete_volumes` asks that again, when there is no way back.
 use serde_json::json;
 use sexton_consumer::driver::{Found, Inspection, Obstacle};
+use tokio::time::Instant;
 
 use super::{Sight, delete_volumes, sight, told};
 use crate::ask::Ask;
-use crate::machine::{Domain, Host, Targets};
+use crate::machine::{Domain, Host, Owner, Running, Targets, Volume};
 
 /// Look, and pin.
 pub(crate) async fn inspect(host: &dyn Host, ask: &Ask) -> Result<Inspection, Obstacle> {
@@ -63,11 +65,32 @@ async fn inspect_domain(host: &dyn Host, ask: &Ask, domain: Domain) -> Result<In
         volumes.len()
     );
     let protected = match running {
-        Some(foreign @ crate::machine::Running::Foreign(_)) => Some(format!("it {}", told(foreign))),
-        Some(_) | None => domain.protected,
+        Some(foreign @ Running::Foreign(_)) => Some(format!("it {}", told(foreign))),
+        Some(_) | None => match domain.protected {
+            Some(why) => Some(why),
+            None => {
+                let owner = Owner { name: &domain.name, process: running.map(Running::process) };
+                used_by_others(host, owner, &volumes, ask.ends).await?
+            }
+        },
     };
     let targets = json!(Targets::of(place, domain.name, domain.uuid, volumes));
     Ok(Inspection { found: Found::Same, targets, protected, evidence })
+}
+
+/// The first of its volumes that somebody else uses, and who.
+async fn used_by_others(
+    host: &dyn Host,
+    owner: Owner<'_>,
+    volumes: &[Volume],
+    ends: Instant,
+) -> Result<Option<String>, Obstacle> {
+    for volume in volumes {
+        if let Some(user) = host.volume_user(volume, Some(owner), ends).await? {
+            return Ok(Some(format!("volume {} is in use: {user}", volume.path)));
+        }
+    }
+    Ok(None)
 }
 
 /// What is left of a machine that is no longer defined: those of its pinned volumes that are still there.

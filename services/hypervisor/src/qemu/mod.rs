@@ -29,7 +29,7 @@ use sexton_consumer::driver::{Obstacle, Place};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::machine::{Domain, Flags, Host, Lock, MayChange, Patience, Running, Volume};
+use crate::machine::{Domain, Flags, Host, Lock, MayChange, Owner, Patience, Running, Volume};
 use crate::process::{self, Process};
 use definition::Definitions;
 use volume::Volumes;
@@ -214,15 +214,21 @@ impl Host for QemuHost {
         self.volumes.read(path, in_use).await
     }
 
-    async fn volume_user(&self, volume: &Volume, ends: Instant) -> Result<Option<String>, Obstacle> {
+    async fn volume_user(
+        &self,
+        volume: &Volume,
+        but: Option<Owner<'_>>,
+        ends: Instant,
+    ) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
-        for name in self.definitions.names()? {
+        let others = |name: &String| but.is_none_or(|owner| owner.name != name);
+        for name in self.definitions.names()?.into_iter().filter(others) {
             let read = self.definitions.read(&name)?;
             if read.is_some_and(|(_, definition)| definition.disks.contains(&volume.path)) {
                 return Ok(Some(format!("it is a disk of {name}")));
             }
         }
-        self.volumes.user(&volume.path, ends).await
+        self.volumes.user(&volume.path, but.and_then(|owner| owner.process), ends).await
     }
 
     async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle> {

@@ -19,14 +19,10 @@ use tokio::time::{Duration, Instant};
 use super::program::{self, Said};
 use super::{definition, image};
 use crate::machine::{SNAPSHOTS_MAX, Volume};
-use crate::process;
+use crate::process::{self, Process};
 
 /// Longest `qemu-img info` may take.
 const INFO_WITHIN: Duration = Duration::from_secs(10);
-/// How often a file must be seen open until its holder counts as a user of it, and how long after each other. A
-/// copy of this consumer that reads headers has a file open for less than a millisecond.
-const LOOKS: usize = 3;
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The folder of volumes, and the program that reads them.
 #[derive(Debug, Clone)]
@@ -138,19 +134,26 @@ impl Volumes {
         program::run(&self.qemu_img, &arguments, within).await.map_err(Obstacle::Unclear)
     }
 
-    /// Who still uses the file of a volume: a process that has it open, a lock, a volume on top of it.
-    pub(super) async fn user(&self, name: &str, ends: Instant) -> Result<Option<String>, Obstacle> {
+    /// Who still uses the file of a volume: a process other than `but` that has it open, a lock, a volume on top of it.
+    pub(super) async fn user(
+        &self,
+        name: &str,
+        but: Option<Process>,
+        ends: Instant,
+    ) -> Result<Option<String>, Obstacle> {
         let path = self.path(name);
         if self.file(name)?.is_none() {
             return Ok(None);
         }
         let _turn = self.looking.lock().await;
-        if let Some(pid) = holder_that_stays(&path).await? {
+        let holder = process::holder_that_stays(&path, but).await;
+        if let Some(pid) = holder.map_err(|e| unclear("looking for users of", &path, &e))? {
             return Ok(Some(format!("process {pid} has it open")));
         }
         let within = INFO_WITHIN.min(ends.saturating_duration_since(Instant::now()));
-        // Also sees users on other hosts, where the file system carries locks.
-        let said = self.info(name, false, within).await?;
+        // Also sees users on other hosts, where the file system carries locks. What runs here has a lock itself, and
+        // nobody else gets one meanwhile.
+        let said = self.info(name, but.is_some(), within).await?;
         if !said.ok {
             if said.complaint.contains(" lock") {
                 return Ok(Some(said.complaint));
@@ -202,22 +205,6 @@ impl Volumes {
             Some(_) => Err(unclear("removing", &path, &"it is still there")),
         }
     }
-}
-
-/// A process that has this file open at every look.
-async fn holder_that_stays(path: &Path) -> Result<Option<u32>, Obstacle> {
-    for look in 1.. {
-        let looked = path.to_owned();
-        let holder = tokio::task::spawn_blocking(move || process::holder_of(&looked))
-            .await
-            .map_err(|e| unclear("looking for users of", path, &e))?
-            .map_err(|e| unclear("looking for users of", path, &e))?;
-        if holder.is_none() || look == LOOKS {
-            return Ok(holder);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(None)
 }
 
 /// Whether the image at `path` needs the file `wanted`. `Err` says why it cannot be told.
@@ -272,14 +259,16 @@ mod tests {
         let mut looks = tokio::task::JoinSet::new();
         for name in names {
             let volumes = volumes.clone();
-            looks.spawn(async move { volumes.user(&name, ends).await });
+            looks.spawn(async move { volumes.user(&name, None, ends).await });
         }
         while let Some(seen) = looks.join_next().await {
             assert_eq!(seen.unwrap(), Ok(None));
         }
         let open = fs::File::open(volumes.path("web07.qcow2")).unwrap();
-        let why = volumes.user("web07.qcow2", ends).await.unwrap().unwrap();
+        let why = volumes.user("web07.qcow2", None, ends).await.unwrap().unwrap();
         assert!(why.contains("has it open"), "{why}");
+        let own = Process::of(std::process::id()).unwrap();
+        assert_eq!(volumes.user("web07.qcow2", own, ends).await, Ok(None));
         drop(open);
     }
 

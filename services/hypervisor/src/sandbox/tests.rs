@@ -339,6 +339,36 @@ async fn a_pause_between_two_changes_of_a_step_is_heard() {
     assert!(place.host.image("web01-data").exists(), "the second was not deleted after it");
 }
 
+#[tokio::test]
+async fn who_else_uses_a_volume_is_told_before_it_is_too_late() {
+    let place = place(false);
+    let protected = async || inspect::inspect(&place.host, &ask(UUID)).await.unwrap().protected;
+    assert_eq!(protected().await, None);
+    let open = fs::File::open(place.host.image("web01-root")).unwrap();
+    let why = protected().await.unwrap();
+    assert!(why.contains(&format!("process {} has it open", std::process::id())), "{why}");
+    // Who runs the machine may.
+    let volume = place.host.disk("web01-root").unwrap().unwrap();
+    let ends = Instant::now() + Duration::from_secs(30);
+    let owner = Owner { name: "web01", process: Process::of(std::process::id()).unwrap() };
+    assert_eq!(place.host.volume_user(&volume, Some(owner), ends).await, Ok(None));
+    drop(open);
+    let clone = object([
+        ("identity", json!({ "uuid": OTHER })),
+        ("size", json!(1)),
+        ("base", json!("web01-root")),
+    ]);
+    place.host.sandbox.write(VOLUMES, "clone", clone, fence(1)).unwrap();
+    assert!(protected().await.unwrap().contains("clone builds on it"));
+    place.host.sandbox.remove(VOLUMES, "clone", fence(2)).unwrap();
+    create_vm(place.folder.path(), &instance(), "db01", OTHER, false).unwrap();
+    assert_eq!(protected().await, None);
+    let mut other = place.host.sandbox.read(VMS, "db01").unwrap().unwrap();
+    other.insert("disks".into(), json!(["web01-root"]));
+    place.host.sandbox.write(VMS, "db01", other, fence(2)).unwrap();
+    assert!(protected().await.unwrap().contains("it is a disk of db01"));
+}
+
 /// Later stages look again: what is gone by then, and what is missing.
 #[tokio::test]
 async fn looked_at_again_it_is_missing_before_hard_and_may_be_gone_afterwards() {

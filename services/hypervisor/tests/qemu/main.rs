@@ -230,6 +230,36 @@ async fn a_running_machine_is_not_taken_apart_and_its_volumes_go_last() {
     assert!(!path.exists());
 }
 
+/// Before anybody is told that it goes; while it is off, and while it runs and has its disk open and locked itself.
+#[tokio::test]
+async fn who_else_uses_a_disk_is_told_at_announce() {
+    let host = Host::with("SEXTON_TEST_QEMU_POLITE");
+    let mut bench = host.bench();
+    let path = host.volume("web01-root.qcow2");
+    let clone = host.volume("clone.qcow2");
+    for on in [false, true] {
+        if on {
+            host.start(&bench).await;
+        }
+        let outcome = bench.pin().await;
+        assert!(matches!(outcome, Outcome::Done { .. }), "on: {on}: {outcome:?}");
+        let text = clone.display().to_string();
+        let backing = ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "web01-root.qcow2", &text, "64M"];
+        run("qemu-img", &backing);
+        let why = refusal(&bench.pin().await);
+        assert!(why.contains("clone.qcow2 builds on it"), "on: {on}: {why}");
+        std::fs::remove_file(&clone).unwrap();
+        let open = std::fs::File::open(&path).unwrap();
+        let why = refusal(&bench.pin().await);
+        assert!(why.contains(&format!("process {} has it open", std::process::id())), "on: {on}: {why}");
+        drop(open);
+    }
+    let db01 = json!({ "uuid": Uuid::new_v4(), "memory_mib": 16, "disks": ["web01-root.qcow2"] });
+    qemu::define(host.root(), "db01", db01.as_object().unwrap()).unwrap();
+    let why = refusal(&bench.pin().await);
+    assert!(why.contains("it is a disk of db01"), "{why}");
+}
+
 #[tokio::test]
 async fn a_recreated_machine_and_a_recreated_volume_are_refused() {
     let host = Host::with("SEXTON_TEST_QEMU_POLITE");

@@ -6,6 +6,7 @@ use crate::audit::What;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
 use crate::job::{Blocker, Job, JobState, Phase, Stage};
+use crate::receipt::{PRESENT_UNTIL, present_until};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
 
@@ -181,6 +182,7 @@ pub(super) fn waive(
     if claim == WaiverClaim::Belongs {
         return belongs(draft, by, mark, evidence, job);
     }
+    let evidence = &with_date(claim, evidence, &job);
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
     if step.is_none() && claim == WaiverClaim::MayRemain {
         return Err(Refusal::NameInUse(draft.deletion.may_remain().join(", ")));
@@ -194,7 +196,7 @@ pub(super) fn waive(
         step: job.cursor,
         claim,
         by: by.clone(),
-        evidence: evidence.to_owned(),
+        evidence: evidence.clone(),
         at: draft.now(),
         untouched: !job.touched,
         shown: None,
@@ -204,6 +206,19 @@ pub(super) fn waive(
     }
     go_on(draft, job);
     Ok(())
+}
+
+/// The evidence of what may remain, with the date until which it does if the subsystem has shown one: the receipt names
+/// that, also if whoever states it has not written it down.
+fn with_date(claim: WaiverClaim, evidence: &str, job: &Job) -> String {
+    let shown = match &job.state {
+        JobState::Parked { reason } if claim == WaiverClaim::MayRemain => present_until(reason),
+        _ => None,
+    };
+    match shown.filter(|_| present_until(evidence).is_none()) {
+        Some(date) => format!("{evidence}; shown was: {PRESENT_UNTIL}{date}"),
+        None => evidence.to_owned(),
+    }
 }
 
 /// What appeared is to be deleted, too. The person names the mark of what was seen: meanwhile something else may have

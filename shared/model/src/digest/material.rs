@@ -56,6 +56,8 @@ pub struct Material {
     pub batches: Vec<BatchFact>,
     /// Alarms that are open.
     pub alarms: Vec<Standing>,
+    /// What nobody finds out because nothing is configured for it.
+    pub lacks: Vec<String>,
     /// What was seen of the deletions that are watched.
     pub watched: Watched,
 }
@@ -108,6 +110,7 @@ impl Material {
         if extent.is_everywhere() {
             return;
         }
+        self.lacks.clear();
         self.ahead.retain(|ahead| extent.contains(&ahead.scope));
         for week in &mut self.weeks {
             week.retain(|coming| extent.contains(&coming.scope));

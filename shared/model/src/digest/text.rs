@@ -35,6 +35,9 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "REHEARSAL: a day lasts {length} ms")?;
     }
     writeln!(f, "{}", digest.headline())?;
+    for lack in &digest.lacks {
+        writeln!(f, "{lack}")?;
+    }
 
     list(f, "Open alarms, the worst first", &digest.alarms, |one| {
         let seen =

@@ -25,6 +25,21 @@ fn retry_and_waive_in_every_state() {
     }
 }
 
+/// What nobody can delete before a date is named with it, whatever the person writes down.
+#[test]
+fn what_may_remain_is_stated_with_the_date_that_was_shown() {
+    let stated = |claim: WaiverClaim, evidence: &str| {
+        let mut bench = Bench::at(Stage::Purge, 0, Mode::Perform);
+        bench.answer(Outcome::refused("locked by the store: present until 2099-06-30"));
+        bench.must(&Event::Waive { by: actor("ops"), claim, mark: None, evidence: evidence.into() });
+        bench.deletion.waivers.last().unwrap().evidence.clone()
+    };
+    let remains = WaiverClaim::MayRemain;
+    assert_eq!(stated(remains, "seen"), "seen; shown was: present until 2099-06-30");
+    assert_eq!(stated(remains, "present until 2099-07-01"), "present until 2099-07-01");
+    assert_eq!(stated(WaiverClaim::Absent, "the store is gone"), "the store is gone");
+}
+
 fn park() -> Event {
     Event::Park { by: actor("ops"), reason: "the cluster is gone".into() }
 }
