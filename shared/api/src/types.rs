@@ -312,9 +312,15 @@ pub struct DeletionLine {
     /// Why it does not go on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// Whether a cancel would still be taken; [`DeletionInfo`] says what it would take back, and until when.
+    /// Whether a cancel would still be taken.
     #[serde(default)]
     pub cancel: bool,
+    /// What can still be undone, in a sentence.
+    #[serde(default)]
+    pub undo: String,
+    /// Until when that is certain: a cancel, or once hard has begun, a rescue by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
 }
 
 /// One job of a record.

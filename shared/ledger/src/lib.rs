@@ -110,6 +110,8 @@ pub struct Dispatch {
     pub manifest: Option<Value>,
     /// The pause revision under which it was decided.
     pub revision: i64,
+    /// What a day is: a plan's parameters may say until when something can be undone.
+    pub day: Day,
 }
 
 /// What became of one intent.

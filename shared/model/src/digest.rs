@@ -98,6 +98,9 @@ pub struct Still {
     pub since: Option<Timestamp>,
     /// Why.
     pub why: String,
+    /// What can still be undone, and until when; empty where it was not read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub undo: String,
 }
 
 /// Something that should be gone.
@@ -113,6 +116,9 @@ pub struct Overdue {
     pub since: Timestamp,
     /// What it waits for.
     pub why: String,
+    /// What can still be undone, and until when.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub undo: String,
 }
 
 /// A batch that waits.

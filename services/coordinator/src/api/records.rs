@@ -228,7 +228,9 @@ pub(super) async fn list(
             None => break sieve.end(|row| row.id.to_string())?,
         }
     };
-    Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
+    let facts = api.engine.ledger.facts().await?;
+    let line = |row| views::line(row, (facts.day, facts.now));
+    Ok(Json(Page { items: page.items.into_iter().map(line).collect(), next: page.next }))
 }
 
 pub(super) fn parse(api: &Api, id: &str) -> Result<DeletionId, Refused> {

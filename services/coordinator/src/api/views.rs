@@ -22,7 +22,8 @@ use crate::engine::Engine;
 use crate::hindrance::Hindrance;
 use crate::hours;
 
-pub(super) fn line(row: DeletionRow) -> DeletionLine {
+pub(super) fn line(row: DeletionRow, (day, now): (Day, Timestamp)) -> DeletionLine {
+    let undo::Undo { possible, words, until, .. } = undo::undo(&row.deletion, day, now);
     let (job, state, due_at, why) = match row.at {
         Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
         None => (None, None, None, String::new()),
@@ -36,7 +37,9 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
         state,
         due_at,
         why,
-        cancel: undo::by_line(row.status, job.zip(state)),
+        cancel: possible,
+        undo: words,
+        cancel_until: until,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
 use crate::time::Timestamp;
+use crate::undo;
 
 /// A list that grows, of which the first are kept: those that stand longest.
 #[derive(Debug, Clone)]
@@ -72,12 +73,14 @@ impl Watched {
     /// Look at one deletion that is watched; `parked_at`: since when its job is parked, as far as that is known.
     pub fn see(&mut self, d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) {
         let resource = &d.record.resource;
+        let said = undo::undo(d, at.day, at.now).offer();
         let overdue = |since| Overdue {
             deletion: d.id,
             resource: resource.id.clone(),
             scope: resource.scope.clone(),
             since,
             why: short(&hold::standstill(d)),
+            undo: said.clone(),
         };
         if d.status == RecordStatus::Live && !hold::gone(d) {
             if let Some(since) = hold::overdue_from(d, at).filter(|since| at.now >= *since) {
@@ -95,6 +98,7 @@ impl Watched {
                 job: job.kind,
                 since: parked_at,
                 why: short(reason),
+                undo: said.clone(),
             };
             // Of what nobody knows since when it stands, it is said first.
             self.parked.add(parked_at.unwrap_or_default(), still);

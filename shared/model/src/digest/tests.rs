@@ -127,6 +127,7 @@ fn whoever_is_limited_sees_its_own() {
         job: JobKind::Stage(Stage::Soft),
         since: Some(Timestamp(0)),
         why: "hold: legal".into(),
+        undo: String::new(),
     };
     let held = |scope_of: &str| HeldBy { scope: scope(scope_of), by: "hold".into(), count: 3 };
     let mut material = Material {
@@ -168,6 +169,8 @@ fn people_read_all_of_it() {
         "Stands out against 1 of the last weeks:\n  all scopes: 40 announce, where a week has 0.0",
         "Parked, the longest first:\n  d-2 hard of vm/web02 in tenants/acme since 2027-01-08",
         "another uuid",
+        "another uuid [undo: it cannot be cancelled any more; its data is there until purge begins",
+        "[undo: everything: nothing was changed yet; `sexton cancel` ends it; at least until ",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }

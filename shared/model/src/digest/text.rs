@@ -103,12 +103,25 @@ fn ahead(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 fn overdue(one: &Overdue) -> String {
-    format!("{} {} in {} since {}: {}", one.deletion, one.resource, one.scope, minute(one.since), one.why)
+    format!(
+        "{} {} in {} since {}: {}{}",
+        one.deletion,
+        one.resource,
+        one.scope,
+        minute(one.since),
+        one.why,
+        undo(&one.undo)
+    )
 }
 
 fn still(one: &Still) -> String {
     let since = one.since.map(|since| format!(" since {}", minute(since))).unwrap_or_default();
-    format!("{} {} of {} in {}{since}: {}", one.deletion, one.job, one.resource, one.scope, one.why)
+    let undo = undo(&one.undo);
+    format!("{} {} of {} in {}{since}: {}{undo}", one.deletion, one.job, one.resource, one.scope, one.why)
+}
+
+fn undo(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" [undo: {said}]") }
 }
 
 fn list<T>(f: &mut Formatter<'_>, title: &str, of: &Listed<T>, line: impl Fn(&T) -> String) -> fmt::Result {
