@@ -25,9 +25,19 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     assert!(site.says(&["pause", "--reason", "until all are there"]).0);
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
-        assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
+        let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
+        assert!(made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"), "{said}");
     }
-    until("they are held", || site.says(&["list"]).1.matches("until all are there").count() == 3);
+    let shown = site.says(&["show", "vm/vm0003"]).1;
+    assert!(shown.matches("pause 1 covers it: ").count() >= 4, "{shown}");
+    let digest = site.says(&["digest"]).1;
+    assert!(digest.contains("pause 1 of everything since ") && digest.contains("until all are there"), "{digest}");
+    // Before they are due, too, it is said that they are paused.
+    assert!(site.says(&["list"]).1.matches("until all are there").count() == 3);
+    until("they are held", || {
+        let list = batches(&site, "/v1/deletions");
+        list["items"].as_array().unwrap().iter().filter(|line| line["state"] == json!("held")).count() == 3
+    });
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
     assert!(seen && said.contains("held as a batch: 3 would begin where 2 may in a day in demo"), "{said}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it was only looked at");

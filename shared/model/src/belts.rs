@@ -10,6 +10,7 @@ pub mod resource_hold;
 pub mod window;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,22 @@ pub struct PauseSelector {
     /// Only steps of this subsystem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subsystem: Option<Subsystem>,
+}
+
+impl fmt::Display for PauseSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, kind, scope, subsystem } = self;
+        let parts: Vec<String> = [
+            stage.map(|s| format!("stage {s}")),
+            kind.as_ref().map(|k| format!("kind {k}")),
+            scope.as_ref().map(|s| format!("scope {s}")),
+            subsystem.as_ref().map(|s| format!("subsystem {s}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if parts.is_empty() { f.write_str("everything") } else { f.write_str(&parts.join(", ")) }
+    }
 }
 
 /// Somebody said stop.
@@ -276,9 +293,19 @@ fn paused(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -
 }
 
 fn above(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    let (ceilings, scope) = (&context.in_force.ceilings, &deletion.record.resource.scope);
+    above_ceiling(deletion, (stage, job), context.in_force, context.now)
+}
+
+/// What stops a stage that its scope's ceiling does not let begin, whenever it is due.
+pub(crate) fn above_ceiling(
+    deletion: &Deletion,
+    (stage, job): (Stage, &Job),
+    in_force: &InForce,
+    now: Timestamp,
+) -> Option<Blocker> {
+    let (ceilings, scope) = (&in_force.ceilings, &deletion.record.resource.scope);
     let ceiling = ceilings.height(scope);
-    let passes = passing(deletion, job, context);
+    let passes = passing(deletion, job, (&in_force.one_shots, now));
     if ceiling < Ceiling::needed_for(stage) && !passes(Passable::Ceiling) {
         let of = ceilings.of(scope).and_then(|said| said.scope.as_ref());
         return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
@@ -301,7 +328,7 @@ fn unhealthy(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context
 }
 
 fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    let passes = passing(deletion, job, context);
+    let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
     if let Some(windows) =
         windows.filter(|w| window::bound(stage, job) && !w.open(context.now) && !passes(Passable::Window))
@@ -313,7 +340,7 @@ fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_
 }
 
 fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    let passes = passing(deletion, job, context);
+    let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
     if budget::bound(job) && context.policy.counts(stage, context.day) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
@@ -324,8 +351,11 @@ fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_
 }
 
 /// Which belts an override lets `job` pass.
-fn passing<'a>(deletion: &'a Deletion, job: &'a Job, context: &'a Context<'_>) -> impl Fn(Passable) -> bool {
-    let (one_shots, now) = (&context.in_force.one_shots, context.now);
+fn passing<'a>(
+    deletion: &'a Deletion,
+    job: &'a Job,
+    (one_shots, now): (&'a [OneShot], Timestamp),
+) -> impl Fn(Passable) -> bool + 'a {
     move |belt| one_shot::passing(one_shots, (deletion, job), belt, now).is_some()
 }
 

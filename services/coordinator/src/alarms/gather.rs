@@ -51,6 +51,7 @@ pub async fn digest(
         weeks: weeks(ledger, day).await?,
         held: held.longest,
         held_by: held.by,
+        pauses: answered(ledger.pauses()).await?,
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
         ..Material::default()

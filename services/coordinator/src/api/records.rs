@@ -29,7 +29,7 @@ use sexton_service::trace::Span;
 use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, Asker, By, Caller, Once, Shared, archived, receipts, views};
+use super::{Api, Asker, By, Caller, Once, Shared, archived, in_force, receipts, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -60,10 +60,10 @@ pub(super) async fn create(
     };
     let policy = api.engine.ledger.policy();
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
-    let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
-        (Ok(Some(view)), Ok(ceilings)) => Created {
+    let made = match (api.engine.ledger.deletion(deletion).await, in_force::all(&api).await) {
+        (Ok(Some(view)), Ok(in_force)) => Created {
             crowd: crowd(&api, &facts, &view.deletion).await.unwrap_or_default(),
-            ..Created::of(&view.deletion, &ceilings, &foresight(&policy, &facts))
+            ..Created::of(&view.deletion, &in_force, &foresight(&policy, &facts))
         },
         (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
@@ -250,8 +250,9 @@ pub(super) async fn list(
             None => break sieve.end(|row| row.id.to_string())?,
         }
     };
-    let facts = api.engine.ledger.facts().await?;
-    let line = |row| views::line(row, (facts.day, facts.now));
+    let (facts, policy) = (api.engine.ledger.facts().await?, api.engine.ledger.policy());
+    let (in_force, by) = (in_force::all(&api).await?, foresight(&policy, &facts));
+    let line = |row| views::line(row, &in_force, &by);
     Ok(Json(Page { items: page.items.into_iter().map(line).collect(), next: page.next }))
 }
 
@@ -285,7 +286,13 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
     let receipt = receipts::sentence(api, &view.deletion).await?;
     let healthy = api.engine.ledger.healthy().await?;
     let policy = api.engine.ledger.policy();
-    let around = views::Around { by: foresight(&policy, &facts), instances: &instances, healthy: &healthy };
+    let in_force = in_force::all(api).await?;
+    let around = views::Around {
+        by: foresight(&policy, &facts),
+        in_force: &in_force,
+        instances: &instances,
+        healthy: &healthy,
+    };
     Ok(Json(DeletionInfo { receipt, ..views::deletion(view, &around, chain) }))
 }
 

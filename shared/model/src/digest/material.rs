@@ -2,6 +2,7 @@
 use crate::access::Extent;
 use crate::alarm::Standing;
 use crate::alarm::hold::{self, BatchFact, Moment};
+use crate::belts::Pause;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
 use crate::time::Timestamp;
@@ -53,6 +54,8 @@ pub struct Material {
     pub held: Vec<Still>,
     /// How many are held, by what.
     pub held_by: Vec<HeldBy>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
     /// Batches that wait.
     pub batches: Vec<BatchFact>,
     /// Alarms that are open.
@@ -118,6 +121,7 @@ impl Material {
         }
         self.held.retain(|still| extent.contains(&still.scope));
         self.held_by.retain(|held| extent.contains(&held.scope));
+        self.pauses.retain(|pause| pause.covers.scope.as_ref().is_none_or(|scope| extent.meets(scope)));
         self.batches.retain(|batch| extent.contains(&batch.group.scope));
         self.alarms.retain(|one| one.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope)));
     }

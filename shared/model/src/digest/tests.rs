@@ -1,6 +1,7 @@
 //! What a digest says.
 use super::*;
 use crate::access::Extent;
+use crate::belts::PauseSelector;
 use crate::alarm::tests::{at, on, park, record};
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
@@ -137,8 +138,21 @@ fn whoever_is_limited_sees_its_own() {
         held_by: vec![held("a/c"), held("b")],
         ..Material::default()
     };
+    let pause = |id, scope_of: Option<&str>| Pause {
+        id,
+        covers: PauseSelector { scope: scope_of.map(scope), ..PauseSelector::default() },
+        by: "ops".parse().unwrap(),
+        reason: "look".into(),
+        since: Timestamp(0),
+    };
+    material.pauses = vec![pause(1, Some("b")), pause(2, Some("a/c")), pause(3, None)];
     material.keep(&extent);
     let digest = made(material);
+    let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
+    assert_eq!(pauses, [2, 3], "and what covers everything");
+    let text = digest.to_string();
+    assert!(text.contains("Paused, the longest first:\n  pause 2 of scope a/c since 1970-01-01 00:00 UTC, by ops: look"));
+    assert!(text.contains("  pause 3 of everything since "), "{text}");
     assert!(digest.coming.items.iter().all(|line| line.scope == scope("a")), "{digest}");
     assert_eq!((digest.held.items.len(), digest.held.more, digest.held_by["hold"]), (1, 2, 3));
 }
