@@ -90,6 +90,31 @@ fn too_many_of_one_day_are_foretold() {
     }
 }
 
+/// Also where only what destroys is counted: the sum over what is to come is made before the first mail.
+#[test]
+fn too_many_are_approved_before_anybody_is_told() {
+    let site = Site::start(3, "[budgets]\na_day = 2\nstages = [\"hard\", \"purge\"]\n");
+    assert!(site.says(&["pause", "--reason", "until all are there"]).0);
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
+    }
+    let all = |wanted: &dyn Fn(&Value) -> bool| {
+        let list = batches(&site, "/v1/deletions");
+        list["items"].as_array().unwrap().iter().filter(|line| wanted(line)).count() == 3
+    };
+    until("they are held", || all(&|line| line["state"] == json!("held")));
+    assert!(site.says(&["resume", "1", "--yes"]).0);
+    until("they are frozen", || {
+        let found = batches(&site, "/v1/batches");
+        found.as_array().unwrap().iter().any(|b| b["waiting"] == 3 && b["needs_approval"] == json!(true))
+    });
+    let notices = site.folder.path().join("platform/notifier/main/announcements");
+    let told = std::fs::read_dir(&notices).map(|found| found.count()).unwrap_or_default();
+    assert_eq!(told, 0, "nobody was told");
+    assert!(all(&|line| line["job"] == json!("announce") || line["job"]["stage"] == json!("announce")));
+}
+
 #[test]
 fn what_cannot_be_approved_is_said() {
     let site = Site::start(1, "");

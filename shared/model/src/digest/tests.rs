@@ -1,8 +1,8 @@
 //! What a digest says.
 use super::*;
 use crate::access::Extent;
-use crate::belts::PauseSelector;
 use crate::alarm::tests::{at, on, park, record};
+use crate::belts::PauseSelector;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
 const OFFSETS: [i32; 5] = [-5, 0, 3, 8, 38];
