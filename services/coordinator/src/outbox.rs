@@ -8,10 +8,10 @@ use serde_json::Value;
 use sexton_bus::{Delivery, Outgoing, Queue, Target};
 use sexton_ledger::{Decided, Dispatch, Intent};
 use sexton_model::decide::{Effect, Event as Decide};
-use sexton_model::deletion::Due;
+use sexton_model::deletion::{Deletion, Due};
 use sexton_model::plan::Performer;
 use sexton_model::step::Outcome;
-use sexton_model::{Fence, Instance, JobId, Kind, Timestamp};
+use sexton_model::{Fence, Instance, JobId, Kind, Timestamp, undo};
 use sexton_protocol::envelope::PACK_MAX;
 use sexton_protocol::{
     BeaconSigner, Broadcast, Direction, EncodeError, Event, Extension, Happened, Holder, Keyring, Order,
@@ -221,7 +221,7 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
         attributes: resource.attributes.get(subsystem.as_str()).cloned().unwrap_or_default(),
         targets: dispatch.targets.clone().unwrap_or_default(),
         manifest: dispatch.manifest.clone(),
-        params: filled(&step.params, &dispatch.record.due),
+        params: filled(&step.params, &dispatch.record.due, || offer(dispatch)),
         fence: spec.fence,
         revision: dispatch.revision,
         issued_at: now,
@@ -232,13 +232,30 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
     })
 }
 
+/// What a cancel would restore and until when, as it is promised when the record is made: the same in each repeat of an
+/// order, and never later than it is in the end.
+fn offer(dispatch: &Dispatch) -> String {
+    let (record, plan) = (&*dispatch.record, dispatch.plan.clone());
+    let made = record.created_at;
+    match Deletion::draw_up(dispatch.spec.job.deletion(), record.clone(), plan, dispatch.day) {
+        Ok(d) => undo::undo(&d, dispatch.day, made).offer(),
+        // It was drawn up once, so this cannot be; and nothing is promised that is not known.
+        Err(_) => "`sexton show` says what can still be undone, and until when".to_owned(),
+    }
+}
+
 /// A plan's parameters, with the record's due date where the plan says `"{due}"`: a date, or in a rehearsal the
-/// moment that stands for it.
-pub(crate) fn filled(params: &BTreeMap<String, Value>, due: &Due) -> BTreeMap<String, Value> {
+/// moment that stands for it; and with what a cancel would restore, and until when, where it says `"{undo}"`.
+pub(crate) fn filled(
+    params: &BTreeMap<String, Value>,
+    due: &Due,
+    undo: impl Fn() -> String,
+) -> BTreeMap<String, Value> {
     let fill = |value: &Value| match value {
         Value::String(text) if text == "{due}" => {
             Value::String(due.moment.map_or_else(|| due.date.to_string(), |moment| moment.rfc3339()))
         }
+        Value::String(text) if text == "{undo}" => Value::String(undo()),
         other => other.clone(),
     };
     params.iter().map(|(name, value)| (name.clone(), fill(value))).collect()
@@ -249,13 +266,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_due_date_is_filled_in_and_nothing_else() {
-        let params =
-            BTreeMap::from([("due".to_owned(), "{due}".into()), ("text".to_owned(), "due {due}".into())]);
+    fn the_due_date_and_what_can_be_undone_are_filled_in_and_nothing_else() {
+        let param = |name: &str, value: &str| (name.to_owned(), Value::from(value));
+        let params = BTreeMap::from([
+            param("due", "{due}"),
+            param("text", "due {due}"),
+            param("undo", "{undo}"),
+        ]);
         let due = Due { date: "2026-12-01".parse().unwrap(), zone: "UTC".parse().unwrap(), moment: None };
-        let filled = filled(&params, &due);
+        let filled = filled(&params, &due, || "everything".to_owned());
         assert_eq!(filled["due"], "2026-12-01");
         assert_eq!(filled["text"], "due {due}");
+        assert_eq!(filled["undo"], "everything");
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
     }
     let written: Written = config.section("budgets")?;
     let budgets = written.budgets().map_err(|why| config.mistake("budgets", why.to_string()))?;
-    Ok(Some(budgets))
+    Ok(Some(budgets.looking_ahead()))
 }
 
 /// Say in the log when stages past the end of cancel begin, and how many.
@@ -71,6 +71,8 @@ mod tests {
         assert_eq!((bind(&none, Day::Calendar), bind(&none, rehearsal)), (0, 0));
         let own = of("[budgets]\na_day = 7").unwrap();
         assert_eq!((bind(&own, Day::Calendar), bind(&own, rehearsal)), (3, 3), "who says so rehearses them");
+        let later = of("[budgets]\nstages = [\"hard\"]").unwrap();
+        assert_eq!(bind(&later, Day::Calendar), 2, "and announce: nobody is told before it is asked");
     }
 
     #[test]

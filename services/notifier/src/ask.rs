@@ -38,6 +38,9 @@ pub(crate) struct Params {
     /// How to stop it, in the plan's own words.
     #[serde(default)]
     pub(crate) cancel: Option<String>,
+    /// What a cancel restores, and until when that is certain.
+    #[serde(default)]
+    pub(crate) undo: Option<String>,
 }
 
 /// What an inspection pins.
@@ -88,7 +91,7 @@ impl Ask {
         let params = step.params.clone().into_iter().collect();
         let params: Params = serde_json::from_value(serde_json::Value::Object(params))
             .map_err(|e| refuse(format!("the plan's parameters: {e}")))?;
-        for text in [&params.text, &params.cancel].into_iter().flatten() {
+        for text in [&params.text, &params.cancel, &params.undo].into_iter().flatten() {
             if text.len() > TEXT_MAX_BYTES {
                 return Err(refuse(format!("a text of the plan is longer than {TEXT_MAX_BYTES} bytes")));
             }

@@ -135,6 +135,7 @@ impl<O: Office> Notifier<O> {
         let words = Words {
             text: ask.params.text.as_deref(),
             cancel: ask.params.cancel.as_deref(),
+            undo: ask.params.undo.as_deref(),
             from: self.office.from().unwrap_or(&from),
         };
         let letter = letter::write(kind, about, words, Utc::now());

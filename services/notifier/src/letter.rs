@@ -113,6 +113,8 @@ pub struct Words<'a> {
     pub text: Option<&'a str>,
     /// How to stop it.
     pub cancel: Option<&'a str>,
+    /// What that restores, and until when it is certain to be possible.
+    pub undo: Option<&'a str>,
     /// Who writes.
     pub from: &'a str,
 }
@@ -150,6 +152,9 @@ fn announce(about: &Announcement, words: Words<'_>) -> (String, String, Option<S
         None => text.push_str(&format!("  sexton cancel {resource}")),
     }
     text.push('\n');
+    if let Some(undo) = words.undo {
+        text.push_str(&format!("\nWhat a cancel restores: {undo}\n"));
+    }
     (subject, text, None)
 }
 
@@ -218,7 +223,8 @@ mod tests {
     }
 
     fn words<'a>() -> Words<'a> {
-        Words { text: None, cancel: Some("call 112"), from: "sexton@example.org" }
+        let undo = Some("everything; at least until 2026-12-04T00:05:00.000Z");
+        Words { text: None, cancel: Some("call 112"), undo, from: "sexton@example.org" }
     }
 
     fn now() -> DateTime<Utc> {
@@ -241,7 +247,8 @@ mod tests {
     fn an_announcement_says_what_goes_when_and_how_to_stop_it() {
         let letter = write(Kind::Announcement, &about(Some("2026-12-01"), 1), words(), now());
         assert_eq!(letter.subject, "vm/web01 will be deleted on 1 December 2026");
-        for part in ["vm/web01", "2f1c", "1 December 2026", "call 112"] {
+        let restores = "What a cancel restores: everything; at least until 2026-12-04";
+        for part in ["vm/web01", "2f1c", "1 December 2026", "call 112", restores] {
             assert!(letter.text.contains(part), "{part} is missing:\n{}", letter.text);
         }
         let (method, entry) = letter.calendar.unwrap();

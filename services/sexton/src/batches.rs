@@ -108,8 +108,16 @@ fn details(batch: &BatchDetails) -> String {
     let BatchDetails { info, digest, members } = batch;
     let mut text = list(std::slice::from_ref(info)) + "\n\n";
     text += &table(
-        ["record", "resource", "requested by"],
-        members.iter().map(|m| [m.deletion.to_string(), m.resource.to_string(), m.requested_by.to_string()]),
+        ["record", "resource", "requested by", "cancel at least until (UTC)", "what can be undone"],
+        members.iter().map(|m| {
+            [
+                m.deletion.to_string(),
+                m.resource.to_string(),
+                m.requested_by.to_string(),
+                moment(m.cancel_until),
+                m.undo.clone(),
+            ]
+        }),
     );
     if info.waiting > MEMBERS_SHOWN as u64 {
         text += &format!("\nand {} more", info.waiting - MEMBERS_SHOWN as u64);

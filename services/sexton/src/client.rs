@@ -429,7 +429,7 @@ async fn pages(client: &Client, mut query: ListQuery, limit: usize) -> anyhow::R
 
 fn lines(items: &[DeletionLine]) -> String {
     table(
-        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "cancel", "why"],
+        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "cancel (UTC, at least)", "why"],
         items.iter().map(|d| {
             [
                 d.id.to_string(),
@@ -439,11 +439,20 @@ fn lines(items: &[DeletionLine]) -> String {
                 d.job.map(|j| j.to_string()).unwrap_or_default(),
                 d.state.map(|s| s.to_string()).unwrap_or_default(),
                 moment(d.due_at),
-                if d.cancel { "possible" } else { "" }.to_owned(),
+                cancel(d),
                 d.why.clone(),
             ]
         }),
     )
+}
+
+/// What a cancel would restore, and until when; nothing if none would be taken.
+fn cancel(line: &DeletionLine) -> String {
+    if !line.cancel {
+        return String::new();
+    }
+    let until = line.cancel_until.map(|at| format!("until {}: ", moment(Some(at)))).unwrap_or_default();
+    until + &line.undo
 }
 
 async fn release(client: &Client, format: Format, what: &str, hold: Option<i64>) -> anyhow::Result<()> {
@@ -561,7 +570,11 @@ async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow:
                     Format::Json => serde_json::to_string(&live)?,
                     Format::Table => lines(&live),
                 };
-                (text.clone(), text, live.is_empty())
+                // As of one record: a date that moves with the clock alone is no change.
+                for line in &mut live {
+                    line.cancel_until = None;
+                }
+                (text, serde_json::to_string(&live)?, live.is_empty())
             }
         };
         if same != last {

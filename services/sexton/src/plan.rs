@@ -7,10 +7,11 @@ use chrono::NaiveDate;
 use serde::Serialize;
 use sexton_api::{Client, ClientError, PreviewInfo, PreviewRequest, SurveyInfo, SurveyRequest};
 use sexton_model::Instance;
+use sexton_model::belts::Belt;
 use sexton_model::catalogue::Nature;
 use sexton_model::job::Stage;
-use sexton_model::preview::{StagePreview, StepPreview};
-use sexton_model::survey::Covered;
+use sexton_model::preview::{BeltPreview, StagePreview, StepPreview};
+use sexton_model::survey::{Answer, Covered};
 use sexton_model::targets::NAMED_MAX;
 
 use crate::arguments::Format;
@@ -84,7 +85,10 @@ fn progress(text: &str) {
 fn text(planned: &Planned, on: NaiveDate) -> String {
     let mut text = preview(&planned.preview, on);
     match (&planned.survey, &planned.not_looked_at) {
-        (Some(survey), _) => text += &targets(survey, &planned.preview),
+        (Some(survey), _) => {
+            text += &format!("in use, and whether it is the right one, as seen now\n{}", in_use(survey));
+            text += &targets(survey, &planned.preview);
+        }
         (None, why) => {
             let why = why.as_deref().unwrap_or_default();
             text += &format!(
@@ -164,6 +168,8 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
         stage.steps.iter().enumerate().map(|(n, step)| row(stage, Some((n, step)))).chain(empty)
     });
     text += &table(["", "from (UTC), at the earliest", "step", "by", "", "stopped now by"], rows);
+    text += "\n";
+    text += &belts(stages);
     let from = |wanted| stages.iter().find(|stage| stage.stage == wanted).map(|stage| stage.at);
     text += &format!(
         "\ncancel      takes everything back until hard begins: {} UTC at the earliest\n\
@@ -171,6 +177,43 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
         moment(from(Stage::Hard)),
         moment(from(Stage::Purge)),
     );
+    text
+}
+
+/// What every belt says of each stage, as if it were to begin now.
+fn belts(stages: &[StagePreview]) -> String {
+    let mut text = "belts now\n".to_owned();
+    for StagePreview { stage, belts, .. } in stages {
+        let said = |one: &BeltPreview| match one.said.is_empty() {
+            true => one.belt.words().to_owned(),
+            false => format!("{} ({})", one.belt.words(), one.said),
+        };
+        for one in belts.iter().filter(|one| one.holds) {
+            let name = stage.to_string();
+            text += &format!("  {name:<10}HOLDS {}: {}\n", one.belt.words(), one.said);
+        }
+        let passes: Vec<_> = belts.iter().filter(|one| !one.holds).map(said).collect();
+        let name = stage.to_string();
+        text += &format!("  {name:<10}passes {}\n", passes.join(", "));
+    }
+    text
+}
+
+/// Whether it is in use, as its subsystems see it now.
+fn in_use(survey: &SurveyInfo) -> String {
+    let belt = Belt::InUse.words();
+    let mut text = String::new();
+    for look in &survey.looks {
+        let instance = &look.instance;
+        text += &match &look.answer {
+            Some(Answer::Refused { reason }) => format!("  announce  HOLDS {belt}, says {instance}: {reason}\n"),
+            Some(Answer::Seen { .. }) => format!("  announce  passes {belt}, says {instance}\n"),
+            Some(Answer::NotNow { reason } | Answer::NotAsked { reason }) => {
+                format!("  announce  NOT KNOWN whether {belt}, {instance}: {reason}\n")
+            }
+            None => format!("  announce  NOT KNOWN whether {belt}: {instance} has not answered\n"),
+        };
+    }
     text
 }
 

@@ -3,7 +3,7 @@ use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, Windo
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::healthy::Length;
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::Pause;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::WaiverClaim;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -106,6 +106,9 @@ pub fn created(created: &Created, resource: &ResourceId) -> String {
     if let Some(crowd) = &created.crowd {
         text +=
             &format!("WARNING     {crowd}: they are held until there is room, or somebody approves them\n");
+    }
+    for pause in &created.pauses {
+        text += &format!("PAUSED      {pause}\n");
     }
     if let Some(ceiling) = &created.ceiling {
         text += &format!("ceiling     {ceiling}\n");
@@ -279,7 +282,7 @@ pub fn pauses(pauses: &[Pause]) -> String {
     table(
         ["pause", "covers", "by", "since (UTC)", "reason"],
         pauses.iter().map(|p| {
-            [p.id.to_string(), covers(&p.covers), p.by.to_string(), moment(Some(p.since)), p.reason.clone()]
+            [p.id.to_string(), p.covers.to_string(), p.by.to_string(), moment(Some(p.since)), p.reason.clone()]
         }),
     )
 }
@@ -305,20 +308,6 @@ pub fn ceilings(ceilings: &[ScopeCeiling]) -> String {
         ]
     });
     unsaid + &table(["deletions of", "go as far as", "said by", "since (UTC)", "reason"], lines)
-}
-
-fn covers(selector: &PauseSelector) -> String {
-    let PauseSelector { stage, kind, scope, subsystem } = selector;
-    let parts: Vec<String> = [
-        stage.map(|s| format!("stage {s}")),
-        kind.as_ref().map(|k| format!("kind {k}")),
-        scope.as_ref().map(|s| format!("scope {s}")),
-        subsystem.as_ref().map(|s| format!("subsystem {s}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
 }
 
 /// What a person who reviews should do.

@@ -25,9 +25,19 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     assert!(site.says(&["pause", "--reason", "until all are there"]).0);
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
-        assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
+        let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
+        assert!(made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"), "{said}");
     }
-    until("they are held", || site.says(&["list"]).1.matches("until all are there").count() == 3);
+    let shown = site.says(&["show", "vm/vm0003"]).1;
+    assert!(shown.matches("pause 1 covers it: ").count() >= 4, "{shown}");
+    let digest = site.says(&["digest"]).1;
+    assert!(digest.contains("pause 1 of everything since ") && digest.contains("until all are there"), "{digest}");
+    // Before they are due, too, it is said that they are paused.
+    assert!(site.says(&["list"]).1.matches("until all are there").count() == 3);
+    until("they are held", || {
+        let list = batches(&site, "/v1/deletions");
+        list["items"].as_array().unwrap().iter().filter(|line| line["state"] == json!("held")).count() == 3
+    });
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
     assert!(seen && said.contains("held as a batch: 3 would begin where 2 may in a day in demo"), "{said}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it was only looked at");
@@ -80,6 +90,31 @@ fn too_many_of_one_day_are_foretold() {
         let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
         assert!(made && said.contains(crowd) == last, "{said}");
     }
+}
+
+/// Also where only what destroys is counted: the sum over what is to come is made before the first mail.
+#[test]
+fn too_many_are_approved_before_anybody_is_told() {
+    let site = Site::start(3, "[budgets]\na_day = 2\nstages = [\"hard\", \"purge\"]\n");
+    assert!(site.says(&["pause", "--reason", "until all are there"]).0);
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        assert!(site.says(&["delete", machine, "--on", &on, "--reason", "a test"]).0);
+    }
+    let all = |wanted: &dyn Fn(&Value) -> bool| {
+        let list = batches(&site, "/v1/deletions");
+        list["items"].as_array().unwrap().iter().filter(|line| wanted(line)).count() == 3
+    };
+    until("they are held", || all(&|line| line["state"] == json!("held")));
+    assert!(site.says(&["resume", "1", "--yes"]).0);
+    until("they are frozen", || {
+        let found = batches(&site, "/v1/batches");
+        found.as_array().unwrap().iter().any(|b| b["waiting"] == 3 && b["needs_approval"] == json!(true))
+    });
+    let notices = site.folder.path().join("platform/notifier/main/announcements");
+    let told = std::fs::read_dir(&notices).map(|found| found.count()).unwrap_or_default();
+    assert_eq!(told, 0, "nobody was told");
+    assert!(all(&|line| line["job"] == json!("announce") || line["job"]["stage"] == json!("announce")));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod waiting;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -44,19 +45,27 @@ fn soft_waits(site: &Site) {
     assert!(due - ended >= 5 * i64::from(DAY_MS) * 1000, "{seen}");
 }
 
-/// As much of a mail server as a client needs that has nothing to hide: it takes every message.
-fn take_mail(at: SocketAddr) {
+/// As much of a mail server as a client needs that has nothing to hide: it takes every message. What it has taken.
+fn take_mail(at: SocketAddr) -> Arc<Mutex<String>> {
     let listener = TcpListener::bind(at).unwrap();
-    std::thread::spawn(move || listener.incoming().for_each(|client| serve(client.unwrap())));
+    let taken = Arc::new(Mutex::new(String::new()));
+    let mail = taken.clone();
+    std::thread::spawn(move || listener.incoming().for_each(|client| serve(client.unwrap(), &mail)));
+    taken
 }
 
-fn serve(mut client: TcpStream) {
+fn serve(mut client: TcpStream, mail: &Mutex<String>) {
     let lines = BufReader::new(client.try_clone().unwrap()).lines();
     let mut text = false;
     let _ = client.write_all(b"220 relay\r\n");
     for line in lines.map_while(Result::ok) {
         let answer = match line.get(..4) {
-            _ if text && line != "." => continue,
+            _ if text && line != "." => {
+                // A long line is broken in two by a sign at its end.
+                let (line, end) = line.strip_suffix('=').map_or((&*line, "\n"), |line| (line, ""));
+                *mail.lock().unwrap() += &format!("{line}{end}");
+                continue;
+            }
             Some("DATA") => "354 go on",
             Some("QUIT") => return,
             _ => "250 taken",
@@ -73,9 +82,12 @@ fn a_mail_that_cannot_be_delivered_delays_the_deletion_and_says_so() {
     let shown = site.says(&["show", "vm/vm0001"]).1;
     assert!(shown.contains("untold      notifier.announce (announce): failed first at "), "{shown}");
     assert_eq!(record(&site)["jobs"][1]["state"], json!("scheduled"));
-    take_mail(relay);
+    let mail = take_mail(relay);
     let back = Instant::now();
     until("it is delivered", || record(&site)["jobs"][0]["state"] == json!("done"));
+    let mail = mail.lock().unwrap().clone();
+    let offer = mail.lines().find(|line| line.starts_with("What a cancel restores: everything"));
+    assert!(offer.is_some_and(|line| line.contains("; at least until 2")), "until when, too:\n{mail}");
     assert!(back.elapsed().as_millis() < 3 * u128::from(DAY_MS), "nobody had to do anything");
     soft_waits(&site);
 }

@@ -48,6 +48,19 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     let of = |name: &str| hard.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(of("dns.remove")["stopped"]["by"], "pause", "{preview}");
     assert_eq!(of("hypervisor.undefine")["stopped"]["by"], "ceiling", "{preview}");
+    // Every belt says what it would say now, also those behind the first one that stops it.
+    let belts = preview["stages"][2]["belts"].as_array().unwrap();
+    let holds = |belt: &str| {
+        belts.iter().find(|said| said["belt"] == belt).unwrap_or_else(|| panic!("no {belt}: {preview}"))["holds"]
+            == true
+    };
+    assert!(holds("pause") && holds("ceiling"), "{preview}");
+    for belt in ["protection", "drill", "hold", "notice", "redundancy", "healthy_time", "window", "budget"] {
+        assert!(!holds(belt), "{belt}: {preview}");
+    }
+    let said = plan(&day(7), &day(30)).1;
+    assert!(said.contains("HOLDS pauses: ") && said.contains("dns is being moved"), "{said}");
+    assert!(said.contains("HOLDS ceiling: would begin hard"), "{said}");
 
     assert_eq!(records(&site), json!([]), "nothing was made");
     assert!(site.says(&["name", "vm/vm0001"]).1.contains("registered"));

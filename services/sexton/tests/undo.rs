@@ -128,7 +128,16 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
     let top = scope.split('/').next().unwrap().to_owned();
     let (done, said) = site.says(&["priority", "vm/vm0004", "-5"]);
     assert!(done && said.contains("priority -5"), "{said}");
-    assert!(site.says(&["list"]).1.contains("possible"));
+    for line in json(&site, &["list"])["items"].as_array().unwrap() {
+        if line["id"] == late.as_str() {
+            assert!(line["cancel"] == false, "{line}");
+            continue;
+        }
+        let said = line["undo"].as_str().unwrap();
+        assert!(said.starts_with("everything: "), "{line}");
+        assert!(line["cancel"] == true && line["cancel_until"].is_i64(), "it says until when: {line}");
+    }
+    assert!(site.says(&["list"]).1.contains("until 2"), "and so does the table");
 
     let preview = json(&site, &["cancel", "--scope", &top, "--dry-run"]);
     let order = |report: &Value| -> Vec<String> {

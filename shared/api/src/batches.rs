@@ -36,6 +36,12 @@ pub struct BatchMember {
     pub resource: ResourceId,
     /// Who asked for that, and may not approve it.
     pub requested_by: Actor,
+    /// What a cancel would restore, in a sentence.
+    #[serde(default)]
+    pub undo: String,
+    /// Until when that is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
 }
 
 /// A batch, and who waits in it.

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_model::audit::AuditEvent;
-use sexton_model::belts::ceiling::{Ceiling, Ceilings, NoCeiling, ScopeCeiling};
+use sexton_model::belts::ceiling::{Ceiling, NoCeiling, ScopeCeiling};
 use sexton_model::belts::one_shot::OneShot;
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::canary::Canary;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus, Waiver, WaiverClaim, Zone};
@@ -135,6 +135,9 @@ pub struct Created {
     /// How far it may go as things stand, in a sentence, if not all the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<String>,
+    /// Pauses in force that cover any of it, and which stages, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<String>,
     /// Set if it is one of too many that are announced within a day: which budget that exceeds, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<String>,
@@ -142,11 +145,16 @@ pub struct Created {
 
 impl Created {
     /// The answer to whoever made the record `d`, as far as one can say.
-    pub fn of(d: &Deletion, ceilings: &Ceilings, by: &Foresight<'_>) -> Self {
+    pub fn of(d: &Deletion, in_force: &InForce, by: &Foresight<'_>) -> Self {
         let estimates = outlook::estimates(d, by);
         let due = |stage| estimates.get(&stage).map(|estimate| estimate.at);
         let late = outlook::late(d, by).iter().map(ToString::to_string).collect();
-        let ceiling = ceilings.limits(&d.record.resource.scope);
+        let ceiling = in_force.ceilings.limits(&d.record.resource.scope);
+        let stopped = |pause: &Pause| {
+            let stages: Vec<&str> = pause.stages_of(d).into_iter().map(Stage::word).collect();
+            let Pause { id, by, reason, .. } = pause;
+            (!stages.is_empty()).then(|| format!("pause {id} stops {} ({by}: {reason})", stages.join(", ")))
+        };
         Self {
             deletion: d.id,
             soft_at: due(Stage::Soft),
@@ -154,6 +162,7 @@ impl Created {
             cancel_until: undo(d, by.day, by.now).until,
             late,
             ceiling,
+            pauses: in_force.pauses.iter().filter_map(stopped).collect(),
             crowd: None,
         }
     }
@@ -167,6 +176,7 @@ impl Created {
             cancel_until: None,
             late: Vec::new(),
             ceiling: None,
+            pauses: Vec::new(),
             crowd: None,
         }
     }
@@ -312,9 +322,15 @@ pub struct DeletionLine {
     /// Why it does not go on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// Whether a cancel would still be taken; [`DeletionInfo`] says what it would take back, and until when.
+    /// Whether a cancel would still be taken.
     #[serde(default)]
     pub cancel: bool,
+    /// What can still be undone, in a sentence.
+    #[serde(default)]
+    pub undo: String,
+    /// Until when that is certain: a cancel, or once hard has begun, a rescue by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
 }
 
 /// One job of a record.

@@ -48,6 +48,7 @@ use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
+use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::healthy::Healthy;
@@ -110,6 +111,8 @@ pub struct Dispatch {
     pub manifest: Option<Value>,
     /// The pause revision under which it was decided.
     pub revision: i64,
+    /// What a day is: a plan's parameters may say until when something can be undone.
+    pub day: Day,
 }
 
 /// What became of one intent.
@@ -300,6 +303,9 @@ pub trait Ledger:
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError>;
+
+    /// What was admitted within the span of the budgets, and still counts.
+    async fn begun(&self) -> Result<BTreeMap<Group, u64>, LedgerError>;
 
     /// Batches that wait, the oldest first.
     async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError>;

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sexton_model::attest::{Head, Shrunk};
 use sexton_model::audit::{AuditEvent, Broken, Hash};
-use sexton_model::belts::Pause;
+use sexton_model::belts::{Pause, resource_hold};
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, Kind, ResourceId, Scope, Timestamp};
+
+use crate::rules;
 
 /// What a ledger is.
 #[derive(Debug, Clone)]
@@ -92,6 +94,24 @@ pub struct DeletionRow {
     pub status: RecordStatus,
     /// The first job that is not over, its state, when it is due, and why it does not go on.
     pub at: Option<(JobKind, StateName, Option<Timestamp>, String)>,
+    /// All of it, for whoever says what can still be undone, and what would stop it.
+    pub deletion: Deletion,
+}
+
+impl DeletionRow {
+    /// The line of a deletion.
+    pub(crate) fn of(deletion: Deletion) -> Self {
+        let on_resource = deletion.resource_holds.first().map(resource_hold::blocker);
+        let hold = on_resource.or_else(|| deletion.holds.first().map(Hold::blocker));
+        Self {
+            id: deletion.id,
+            resource: deletion.record.resource.id.clone(),
+            scope: deletion.record.resource.scope.clone(),
+            status: deletion.status,
+            at: rules::stands_at(&deletion.jobs, hold),
+            deletion,
+        }
+    }
 }
 
 /// One event of a trail.

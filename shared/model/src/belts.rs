@@ -10,6 +10,7 @@ pub mod resource_hold;
 pub mod window;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,22 @@ pub struct PauseSelector {
     pub subsystem: Option<Subsystem>,
 }
 
+impl fmt::Display for PauseSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { stage, kind, scope, subsystem } = self;
+        let parts: Vec<String> = [
+            stage.map(|s| format!("stage {s}")),
+            kind.as_ref().map(|k| format!("kind {k}")),
+            scope.as_ref().map(|s| format!("scope {s}")),
+            subsystem.as_ref().map(|s| format!("subsystem {s}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if parts.is_empty() { f.write_str("everything") } else { f.write_str(&parts.join(", ")) }
+    }
+}
+
 /// Somebody said stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pause {
@@ -57,6 +74,26 @@ pub struct Pause {
     pub reason: String,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl Pause {
+    /// What it says to what it covers.
+    pub fn blocker(&self) -> Blocker {
+        Blocker::Pause { pause: self.id, what: format!("{}: {}", self.by, self.reason) }
+    }
+
+    /// Which stages of a deletion it covers that are not over, by any step that is left of them.
+    pub fn stages_of(&self, deletion: &Deletion) -> Vec<Stage> {
+        let covers = |job: &Job, stage: Stage| {
+            let steps = u16::try_from(deletion.plan.stage(stage).steps.len()).unwrap_or(u16::MAX);
+            let mut cursors = job.cursor..=job.cursor.max(steps.saturating_sub(1));
+            cursors.any(|cursor| self.covers.covers(deletion, &Job { cursor, ..job.clone() }))
+        };
+        let open = |stage: &Stage| {
+            deletion.stage_job(*stage).is_some_and(|job| !job.state.name().over() && covers(job, *stage))
+        };
+        Stage::ALL.into_iter().filter(open).collect()
+    }
 }
 
 /// What people have said that holds for many deletions at once.
@@ -125,46 +162,173 @@ pub fn within(scope: &Scope, outer: &Scope) -> bool {
     scope.as_str().strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// What stops the next step of `job`, if anything does.
+/// A belt, by what it looks at; in the order in which they stop a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Belt {
+    /// The resource's protection.
+    Protection,
+    /// A drill goes no further than soft.
+    Drill,
+    /// Holds on the resource and on the record.
+    Hold,
+    /// A notice that came back.
+    Notice,
+    /// Pauses.
+    Pause,
+    /// How far deletions of the scope may go.
+    Ceiling,
+    /// Whether it is in use, as its subsystems see it.
+    InUse,
+    /// Others of its redundancy groups.
+    Redundancy,
+    /// Grace in which nobody could have cancelled.
+    HealthyTime,
+    /// Working hours.
+    Window,
+    /// How many may begin.
+    Budget,
+}
+
+impl Belt {
+    /// The words for it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Protection => "protection",
+            Self::Drill => "drill",
+            Self::Hold => "holds",
+            Self::Notice => "notice",
+            Self::Pause => "pauses",
+            Self::Ceiling => "ceiling",
+            Self::InUse => "in use",
+            Self::Redundancy => "redundancy",
+            Self::HealthyTime => "healthy time",
+            Self::Window => "working hours",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// What one belt says of the next step of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which belt.
+    pub belt: Belt,
+    /// Why it says "not now", if it does.
+    pub stopped: Option<Blocker>,
+}
+
+type Rule = for<'a, 'b> fn(&'a Deletion, (Stage, &'a Job), &'a Context<'b>) -> Option<Blocker>;
+
+/// All that is known in the job table. Whether something is in use is asked of its subsystems, by steps of the plan.
+const RULES: [(Belt, Rule); 10] = [
+    (Belt::Protection, protected),
+    // Whatever its date, and whoever lets it pass anything else.
+    (Belt::Drill, drilled),
+    (Belt::Hold, held),
+    (Belt::Notice, untold),
+    (Belt::Pause, paused),
+    (Belt::Ceiling, above),
+    (Belt::Redundancy, not_alone),
+    // After those that somebody could do something about: they should be seen first.
+    (Belt::HealthyTime, unhealthy),
+    (Belt::Window, closed),
+    // Last: only what nothing else stops is counted.
+    (Belt::Budget, frozen),
+];
+
+/// What stops the next step of `job`, if anything does: the first of its [`verdicts`].
 pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<Blocker> {
     let JobKind::Stage(stage) = job.kind else { return None };
+    RULES.iter().find_map(|(_, rule)| rule(deletion, (stage, job), context))
+}
+
+/// What every belt says of the next step of `job`, whatever those before it say; none of a restore.
+pub fn verdicts(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Vec<Verdict> {
+    let JobKind::Stage(stage) = job.kind else { return Vec::new() };
+    let verdict = |(belt, rule): &(Belt, Rule)| Verdict {
+        belt: *belt,
+        stopped: rule(deletion, (stage, job), context),
+    };
+    RULES.iter().map(verdict).collect()
+}
+
+fn protected(deletion: &Deletion, _: (Stage, &Job), _: &Context<'_>) -> Option<Blocker> {
     if deletion.protected {
         return Some(Blocker::Protected);
     }
-    // Whatever its date, and whoever lets it pass anything else.
+    None
+}
+
+fn drilled(deletion: &Deletion, (stage, _): (Stage, &Job), _: &Context<'_>) -> Option<Blocker> {
     if !stage.reversible() && drill::is_drill(deletion) {
         return Some(Blocker::Drill);
     }
+    None
+}
+
+fn held(deletion: &Deletion, _: (Stage, &Job), _: &Context<'_>) -> Option<Blocker> {
     if let Some(hold) = deletion.resource_holds.first() {
         return Some(resource_hold::blocker(hold));
     }
     if let Some(hold) = deletion.holds.first() {
         return Some(hold.blocker());
     }
+    None
+}
+
+fn untold(deletion: &Deletion, (stage, _): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     if stage == Stage::Soft
         && let Some(since) = notice::came_back_since(deletion)
     {
         let from = notice::patience_ends(deletion, since, context.day);
         return Some(Blocker::Untold { since, from });
     }
-    let in_force = context.in_force;
-    if let Some(pause) = in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job)) {
-        return Some(Blocker::Pause { pause: pause.id, what: format!("{}: {}", pause.by, pause.reason) });
-    }
-    let scope = &deletion.record.resource.scope;
-    let ceiling = in_force.ceilings.height(scope);
-    let passes = |belt| one_shot::passing(&in_force.one_shots, (deletion, job), belt, context.now).is_some();
+    None
+}
+
+fn paused(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    let pause = context.in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job));
+    pause.map(Pause::blocker)
+}
+
+fn above(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    above_ceiling(deletion, (stage, job), context.in_force, context.now)
+}
+
+/// What stops a stage that its scope's ceiling does not let begin, whenever it is due.
+pub(crate) fn above_ceiling(
+    deletion: &Deletion,
+    (stage, job): (Stage, &Job),
+    in_force: &InForce,
+    now: Timestamp,
+) -> Option<Blocker> {
+    let (ceilings, scope) = (&in_force.ceilings, &deletion.record.resource.scope);
+    let ceiling = ceilings.height(scope);
+    let passes = passing(deletion, job, (&in_force.one_shots, now));
     if ceiling < Ceiling::needed_for(stage) && !passes(Passable::Ceiling) {
-        let of = in_force.ceilings.of(scope).and_then(|said| said.scope.as_ref());
+        let of = ceilings.of(scope).and_then(|said| said.scope.as_ref());
         return Some(Blocker::Ceiling { stage, of: ceiling::of(of), ceiling });
     }
+    None
+}
+
+fn not_alone(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     if let Some(redundancy) = redundancy::blocker(deletion, job, context.groups) {
         return Some(redundancy);
     }
-    // After those that somebody could do something about: they should be seen first.
+    None
+}
+
+fn unhealthy(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     if let Some(outage) = healthy::blocker(deletion, (stage, job), context.healthy, context.now) {
         return Some(outage);
     }
+    None
+}
+
+fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
     if let Some(windows) =
         windows.filter(|w| window::bound(stage, job) && !w.open(context.now) && !passes(Passable::Window))
@@ -172,7 +336,11 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
         let opens = windows.next_opening(context.now);
         return Some(Blocker::Window { stage, opens, hours: windows.to_string() });
     }
-    // Last: only what nothing else stops is counted.
+    None
+}
+
+fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
     if budget::bound(job) && context.policy.counts(stage, context.day) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
@@ -180,6 +348,15 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
         };
     }
     None
+}
+
+/// Which belts an override lets `job` pass.
+fn passing<'a>(
+    deletion: &'a Deletion,
+    job: &'a Job,
+    (one_shots, now): (&'a [OneShot], Timestamp),
+) -> impl Fn(Passable) -> bool + 'a {
+    move |belt| one_shot::passing(one_shots, (deletion, job), belt, now).is_some()
 }
 
 /// Whether nobody has looked yet whether `job` may begin its stage, as far as budgets go. Only what nothing else stops is

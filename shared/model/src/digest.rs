@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alarm::hold::{BatchFact, Moment};
 use crate::alarm::{Acknowledged, AlarmKind, Severity, Standing, Subject};
+use crate::belts::Pause;
 use crate::id::{DeletionId, Kind, ResourceId, Scope};
 use crate::job::{JobKind, Stage};
 use crate::time::{Day, Timestamp};
@@ -98,6 +99,9 @@ pub struct Still {
     pub since: Option<Timestamp>,
     /// Why.
     pub why: String,
+    /// What can still be undone, and until when; empty where it was not read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub undo: String,
 }
 
 /// Something that should be gone.
@@ -113,6 +117,9 @@ pub struct Overdue {
     pub since: Timestamp,
     /// What it waits for.
     pub why: String,
+    /// What can still be undone, and until when.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub undo: String,
 }
 
 /// A batch that waits.
@@ -207,6 +214,9 @@ pub struct Digest {
     pub credentials: Listed<Overdue>,
     /// Resources that should be gone by a date that has passed.
     pub gone_by: Listed<Overdue>,
+    /// Pauses in force, the longest first.
+    #[serde(default = "no_pauses")]
+    pub pauses: Listed<Pause>,
     /// Batches that exceed a budget.
     pub batches: Listed<Waiting>,
     /// Alarms that are open, the worst first.
@@ -214,6 +224,11 @@ pub struct Digest {
     /// What nobody finds out because nothing is configured for it, for whoever sees everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<String>,
+}
+
+/// What earlier versions wrote nothing of.
+fn no_pauses() -> Listed<Pause> {
+    Listed { items: Vec::new(), more: 0 }
 }
 
 fn short(why: &str) -> String {
@@ -291,6 +306,8 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
     for still in &mut held.items {
         still.why = short(&still.why);
     }
+    let mut pauses = material.pauses;
+    pauses.sort_by_key(|pause| pause.since);
     let mut alarms = material.alarms;
     alarms.sort_by_key(|one| (std::cmp::Reverse(one.alarm.severity), one.raised_at));
     let alarm = |one: Standing| OpenAlarm {
@@ -329,6 +346,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         held_by,
         credentials: material.watched.credentials.finish(),
         gone_by: material.watched.gone_by.finish(),
+        pauses: first(pauses, LINES_MAX),
         batches: first(material.batches.into_iter().map(batch).collect(), LINES_MAX),
         alarms: first(alarms.into_iter().map(alarm).collect(), LINES_MAX),
         lacks: material.lacks,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 
 use crate::belts::window::{Windows, bound};
-use crate::deletion::Deletion;
+use crate::belts::{self, InForce, Pause};
+use crate::deletion::{Deletion, RecordStatus};
 use crate::job::{JobState, Stage};
 use crate::time::{Day, Timestamp, add_days};
 
@@ -70,6 +71,60 @@ pub fn estimates(d: &Deletion, by: &Foresight<'_>) -> BTreeMap<Stage, Estimate> 
         before = Some(ended.unwrap_or(estimate.at.max(now)));
     }
     estimates
+}
+
+/// What people have said that stops a stage which has not begun and is not held yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// Pauses of any of its steps, in their words.
+    pub pauses: Vec<String>,
+    /// Set if the ceiling stops it: when it would have begun if nothing had been held for that. It may be past.
+    pub would_have: Option<Timestamp>,
+}
+
+impl Stops {
+    /// The ceiling's part, of `stage`, in a sentence.
+    pub fn would(&self, stage: Stage, now: Timestamp) -> Option<String> {
+        let at = self.would_have?;
+        let word = if at <= now { "would have begun" } else { "would begin" };
+        Some(format!("{word} {stage} at {at}, under a higher ceiling"))
+    }
+}
+
+/// What stops the stages that have not begun, before each is due: for whoever looks at a record. Stages that nothing stops
+/// are left out; what is held says why itself, and here only when a ceiling would have let it begin.
+pub fn stops(d: &Deletion, in_force: &InForce, by: &Foresight<'_>) -> BTreeMap<Stage, Stops> {
+    if d.status != RecordStatus::Live {
+        return BTreeMap::new();
+    }
+    // As if each stage had ended when it was due.
+    let planned = estimates(d, &Foresight { now: Timestamp(i64::MIN), ..*by });
+    let paused: Vec<(String, Vec<Stage>)> = in_force
+        .pauses
+        .iter()
+        .map(|pause| {
+            let Pause { id, by, reason, .. } = pause;
+            (format!("pause {id} covers it: {by}: {reason}"), pause.stages_of(d))
+        })
+        .collect();
+    let mut all = BTreeMap::new();
+    for stage in Stage::ALL {
+        let Some(job) = d.stage_job(stage) else { continue };
+        let scheduled = matches!(job.state, JobState::Scheduled { .. });
+        if !scheduled && !matches!(job.state, JobState::Held { .. }) {
+            continue;
+        }
+        let covers = |(_, stages): &&(String, Vec<Stage>)| scheduled && stages.contains(&stage);
+        let above = belts::above_ceiling(d, (stage, job), in_force, by.now).is_some();
+        let stops = Stops {
+            pauses: paused.iter().filter(covers).map(|(said, _)| said.clone()).collect(),
+            would_have: planned.get(&stage).map(|estimate| estimate.at).filter(|_| above),
+        };
+        if stops != Stops::default() {
+            all.insert(stage, stops);
+        }
+    }
+    all
 }
 
 /// Something that was asked for and cannot be met.
@@ -144,9 +199,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::belts::ceiling::Ceiling;
+    use crate::belts::PauseSelector;
     use crate::decide::test_plan;
     use crate::deletion::{Due, Record};
     use crate::id::DeletionId;
+    use crate::job::Blocker;
     use crate::time::start_of;
 
     /// Announce 5 days before soft, purge 8 days after it.
@@ -281,5 +339,51 @@ mod tests {
         let gone_by = Late::GoneBy { gone_by: "2026-12-17".parse().unwrap(), purge: start("2026-12-18") };
         assert_eq!(said("2026-12-01", Some("2026-12-17")), std::slice::from_ref(&gone_by));
         assert!(gone_by.to_string().contains("gone by 2026-12-17 cannot be met"), "{gone_by}");
+    }
+
+    #[test]
+    fn before_a_stage_is_due_it_says_what_would_stop_it_and_when_it_would_have_begun() {
+        let mut d = record("2026-12-01", None);
+        let in_force = |ceiling, pauses| InForce {
+            pauses,
+            ceilings: crate::decide::test_ceiling(ceiling),
+            one_shots: Vec::new(),
+        };
+        let now = start("2026-12-14");
+        let by = Foresight::of_dates(Day::Calendar, now);
+        assert_eq!(stops(&d, &in_force(Ceiling::Purge, Vec::new()), &by), BTreeMap::new());
+
+        // Only observed: each stage says when it would have begun, though the first one never did.
+        let observed = in_force(Ceiling::Observe, Vec::new());
+        let would = |d: &Deletion| -> Vec<String> {
+            stops(d, &observed, &by).iter().filter_map(|(stage, stops)| stops.would(*stage, now)).collect()
+        };
+        let dates = ["2026-12-05", "2026-12-10", "2026-12-13", "2026-12-18", "2027-01-17"];
+        let said: Vec<String> = Stage::ALL
+            .into_iter()
+            .zip(dates)
+            .map(|(stage, date)| {
+                let word = if stage <= Stage::Hard { "would have begun" } else { "would begin" };
+                format!("{word} {stage} at {}, under a higher ceiling", start(date))
+            })
+            .collect();
+        assert_eq!(would(&d), said);
+        let held = Blocker::Ceiling { stage: Stage::Announce, of: "x".into(), ceiling: Ceiling::Observe };
+        d.jobs[0].state = JobState::Held { due_at: start("2026-12-05"), by: held };
+        assert_eq!(would(&d), said, "its place is kept");
+
+        let covers = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+        let pause = Pause {
+            id: 7,
+            covers,
+            by: "ops".parse().unwrap(),
+            reason: "look".into(),
+            since: Timestamp(0),
+        };
+        let paused = stops(&d, &in_force(Ceiling::Purge, vec![pause]), &by);
+        assert_eq!(paused.keys().collect::<Vec<_>>(), [&Stage::Soft]);
+        assert_eq!(paused[&Stage::Soft].pauses, ["pause 7 covers it: ops: look"]);
+        d.status = RecordStatus::Restoring;
+        assert_eq!(stops(&d, &observed, &by), BTreeMap::new(), "no restore is stopped");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Contract: says what [`crate::decide::decide`] would answer to a cancel at that moment, and decides nothing itself.
 use crate::deletion::{Deletion, RecordStatus};
-use crate::job::{JobKind, Stage, StateName};
+use crate::job::Stage;
 use crate::outlook::{Foresight, estimates};
 use crate::time::{Day, Timestamp};
 
@@ -22,6 +22,14 @@ pub struct Undo {
 impl Undo {
     fn no(words: &str) -> Self {
         Self { possible: false, steps: Vec::new(), until: None, words: words.to_owned() }
+    }
+
+    /// What it restores and until when, in one sentence.
+    pub fn offer(&self) -> String {
+        match self.until {
+            Some(until) => format!("{}; at least until {until}", self.words),
+            None => self.words.clone(),
+        }
     }
 }
 
@@ -65,24 +73,16 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
     }
 }
 
-/// Whether a cancel would be taken of a record in this status, whose first job that is not over stands so.
-pub fn by_line(status: RecordStatus, first: Option<(JobKind, StateName)>) -> bool {
-    let Some((JobKind::Stage(stage), state)) = first else { return false };
-    let unclaimed = matches!(state, StateName::Scheduled | StateName::Held);
-    status == RecordStatus::Live && (stage < Stage::Hard || (stage == Stage::Hard && unclaimed))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::decide::test_deletion;
-    use crate::job::JobState;
+    use crate::job::{JobKind, JobState};
 
     #[test]
     fn what_can_be_undone_is_said_as_it_is() {
         let (mut d, day, ..) = test_deletion();
         let mut all = vec![undo(&d, day, Timestamp(0))];
-        let mut lines = vec![true];
         for stage in Stage::ALL {
             for done in [false, true] {
                 let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
@@ -91,11 +91,8 @@ mod tests {
                     true => (JobState::Done, Some(Timestamp(2))),
                 };
                 all.push(undo(&d, day, Timestamp(2)));
-                let first = d.jobs.iter().find(|job| !job.state.name().over());
-                lines.push(by_line(d.status, first.map(|job| (job.kind, job.state.name()))));
             }
         }
-        assert_eq!(all.iter().map(|undo| undo.possible).collect::<Vec<_>>(), lines, "both say the same");
         d.status = RecordStatus::Recycled;
         all.push(undo(&d, day, Timestamp(3)));
         all.dedup_by(|a, b| a.words == b.words);
@@ -122,6 +119,10 @@ mod tests {
         let said = undo(&d, day, now);
         assert_eq!(said.steps, ["hypervisor.stop", "hypervisor.tell"]);
         assert!(said.words.ends_with("takes back hypervisor.stop, hypervisor.tell"), "{}", said.words);
-        assert_eq!(said.until, Some(d.date_of(Stage::Hard, day)));
+        let until = d.date_of(Stage::Hard, day);
+        assert_eq!(said.until, Some(until));
+        assert_eq!(said.offer(), format!("{}; at least until {until}", said.words));
+        d.status = RecordStatus::Rescued;
+        assert_eq!(undo(&d, day, now).offer(), "it was saved by hand", "no date where nothing is offered");
     }
 }

@@ -1,11 +1,11 @@
 //! Reading the job table for alarms and digests. Decides nothing.
 use chrono::NaiveDate;
 use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, WatchedRecord};
-use sexton_model::DeletionId;
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
-use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, Material, compose};
+use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
+use sexton_model::{DeletionId, undo};
 
 use super::answered;
 
@@ -52,12 +52,16 @@ pub async fn digest(
         weeks: weeks(ledger, day).await?,
         held: held.longest,
         held_by: held.by,
+        pauses: answered(ledger.pauses()).await?,
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
         lacks: lacks.to_vec(),
         ..Material::default()
     };
     material.keep(extent);
+    for still in material.held.iter_mut().take(LINES_MAX) {
+        still.undo = undone(ledger, still.deletion, &at).await?;
+    }
     watched(ledger, |record| {
         if extent.contains(&record.deletion.record.resource.scope) {
             material.watched.see(&record.deletion, record.parked_at, &at);
@@ -65,6 +69,16 @@ pub async fn digest(
     })
     .await?;
     Ok(compose(material, (day, daily.zone), &at))
+}
+
+/// What can still be undone of one, and until when; nothing if it is over by now, or cannot be read.
+async fn undone(ledger: &dyn Ledger, id: DeletionId, at: &Moment) -> Result<String, LedgerError> {
+    match answered(ledger.deletion(id)).await {
+        Ok(view) => Ok(view.map(|view| undo::undo(&view.deletion, at.day, at.now).offer()).unwrap_or_default()),
+        // It fails alone.
+        Err(LedgerError::Corrupt { .. }) => Ok(String::new()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn moment(ledger: &dyn Ledger, rules: Rules) -> Result<Moment, LedgerError> {

@@ -2,7 +2,8 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
-use sexton_ledger::{Approval, BatchRow, BatchView, Note};
+use sexton_ledger::{Approval, BatchRow, BatchView, LedgerError, Member, Note};
+use sexton_model::undo;
 
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
@@ -24,7 +25,7 @@ pub(super) async fn show(
     let batch = number(&batch)?;
     let view = api.engine.ledger.batch(batch).await?;
     let view = view.ok_or_else(|| Refused::absent(format_args!("batch {batch} that waits")))?;
-    Ok(Json(details(view)))
+    Ok(Json(details(&api, view).await?))
 }
 
 pub(super) async fn approve(
@@ -57,13 +58,25 @@ fn info(row: BatchRow) -> BatchInfo {
     BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
 }
 
-fn details(view: BatchView) -> BatchDetails {
+/// With what a cancel of each member would restore: whoever looks at a batch may find one that does not belong in it.
+async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
     let digest = view.digest();
-    let shown = view.members.into_iter().take(MEMBERS_SHOWN);
-    let members = shown.map(|member| BatchMember {
-        deletion: member.job.deletion(),
-        resource: member.resource,
-        requested_by: member.requested_by,
-    });
-    BatchDetails { digest, members: members.collect(), info: info(view.row) }
+    let facts = api.engine.ledger.facts().await?;
+    let mut members = Vec::with_capacity(view.members.len().min(MEMBERS_SHOWN));
+    for member in view.members.into_iter().take(MEMBERS_SHOWN) {
+        let deletion = member.job.deletion();
+        let (undo, cancel_until) = match api.engine.ledger.deletion(deletion).await {
+            Ok(Some(found)) => {
+                let said = undo::undo(&found.deletion, facts.day, facts.now);
+                (said.words, said.until)
+            }
+            Ok(None) => ("nothing any more: it is over, and was archived".to_owned(), None),
+            // It fails alone.
+            Err(error @ LedgerError::Corrupt { .. }) => (error.to_string(), None),
+            Err(error) => return Err(error.into()),
+        };
+        let Member { resource, requested_by, .. } = member;
+        members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until });
+    }
+    Ok(BatchDetails { digest, members, info: info(view.row) })
 }

@@ -5,11 +5,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::{CeilingRequest, PauseRequest, PauseResponse, StoppedInfo};
-use sexton_ledger::{DeletionFilter, Note, Stopped};
+use sexton_ledger::{DeletionFilter, LedgerError, Note, Stopped};
 use sexton_model::Scope;
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
-use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
@@ -19,6 +19,16 @@ pub(super) async fn pauses(State(api): Shared, asker: Asker) -> Result<Json<Vec<
     let mut pauses = api.engine.ledger.pauses().await?;
     pauses.retain(|pause| matters(&asker, pause.covers.scope.as_ref()));
     Ok(Json(pauses))
+}
+
+/// All that people have said, with the overrides that are good.
+pub(super) async fn all(api: &Api) -> Result<InForce, LedgerError> {
+    let ledger = &api.engine.ledger;
+    Ok(InForce {
+        pauses: ledger.pauses().await?,
+        ceilings: ledger.ceilings().await?,
+        one_shots: ledger.one_shots().await?,
+    })
 }
 
 /// Whether what is said of a scope, or of all, matters to anything that the caller sees.

@@ -1,5 +1,6 @@
 //! Deletion records.
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
@@ -9,14 +10,17 @@ use sexton_api::{
     Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
     PreviewRequest, Reason, Rescue, Waive,
 };
-use sexton_ledger::{ANNOUNCED_MAX, DeletionFilter, Facts, Intent, LedgerError, NewDeletion, NotDone, Note};
-use sexton_model::belts::budget::{self, Group};
+use sexton_ledger::{
+    ANNOUNCED_MAX, DeletionFilter, Facts, Intent, Ledger, LedgerError, NewDeletion, NotDone, Note,
+};
+use sexton_model::belts::budget::{self, Budgets, Group};
 use sexton_model::belts::census::Population;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, Due, Record, Zone};
 use sexton_model::job::Stage;
 use sexton_model::outlook::{Foresight, late};
+use sexton_model::preview::Sight;
 use sexton_model::resource::Presence;
 use sexton_model::time::add_days;
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview};
@@ -25,7 +29,7 @@ use sexton_service::trace::Span;
 use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, Asker, By, Caller, Once, Shared, archived, receipts, views};
+use super::{Api, Asker, By, Caller, Once, Shared, archived, in_force, receipts, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -56,10 +60,10 @@ pub(super) async fn create(
     };
     let policy = api.engine.ledger.policy();
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
-    let made = match (api.engine.ledger.deletion(deletion).await, api.engine.ledger.ceilings().await) {
-        (Ok(Some(view)), Ok(ceilings)) => Created {
+    let made = match (api.engine.ledger.deletion(deletion).await, in_force::all(&api).await) {
+        (Ok(Some(view)), Ok(in_force)) => Created {
             crowd: crowd(&api, &facts, &view.deletion).await.unwrap_or_default(),
-            ..Created::of(&view.deletion, &ceilings, &foresight(&policy, &facts))
+            ..Created::of(&view.deletion, &in_force, &foresight(&policy, &facts))
         },
         (Ok(_) | Err(_), _) => Created::unread(deletion),
     };
@@ -83,10 +87,19 @@ pub(super) async fn preview(
     let down = |instance: &Instance| states.get(instance).is_none_or(|state| state.down);
     let silent: BTreeSet<_> = d.plan.needs(&d.record.resource).filter(down).collect();
     let policy = ledger.policy();
+    let begun = ledger.begun().await?;
+    let population = population(ledger, &policy.budgets(facts.day), &facts).await?;
+    let sight = Sight {
+        in_force: &in_force,
+        policy: &policy,
+        groups: &groups,
+        begun: &begun,
+        population: &population,
+    };
     Ok(Json(PreviewInfo {
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
-        stages: preview::preview(&d, (&in_force, &policy, &groups), facts.day, facts.now),
+        stages: preview::preview(&d, sight, facts.day, facts.now),
         late: late(&d, &foresight(&policy, &facts)).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, &d).await?,
@@ -147,12 +160,21 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
     // Once it is made, it is one of them itself.
     let others = announced.into_iter().filter(|(id, ..)| *id != d.id);
     let others: Vec<_> = others.map(|(_, scope, due_at)| (scope, due_at)).collect();
-    let population = match budgets.by_percent() {
-        true => Population::frozen(ledger.censuses().await?, budgets.counted_from(facts.now, facts.day)),
-        false => Population::default(),
-    };
+    let population = population(ledger, &budgets, facts).await?;
     let found = budget::foretell((&budgets, &population), &group, at, &others, facts.day);
     Ok(foretold(found.map(|exceeded| exceeded.to_string()), more))
+}
+
+/// How many there are, if budgets are by percent of that.
+async fn population(
+    ledger: &Arc<dyn Ledger>,
+    budgets: &Budgets,
+    facts: &Facts,
+) -> Result<Population, LedgerError> {
+    Ok(match budgets.by_percent() {
+        true => Population::frozen(ledger.censuses().await?, budgets.counted_from(facts.now, facts.day)),
+        false => Population::default(),
+    })
 }
 
 /// What is said of a crowd, of which there may be more than were read.
@@ -228,7 +250,10 @@ pub(super) async fn list(
             None => break sieve.end(|row| row.id.to_string())?,
         }
     };
-    Ok(Json(Page { items: page.items.into_iter().map(views::line).collect(), next: page.next }))
+    let (facts, policy) = (api.engine.ledger.facts().await?, api.engine.ledger.policy());
+    let (in_force, by) = (in_force::all(&api).await?, foresight(&policy, &facts));
+    let line = |row| views::line(row, &in_force, &by);
+    Ok(Json(Page { items: page.items.into_iter().map(line).collect(), next: page.next }))
 }
 
 pub(super) fn parse(api: &Api, id: &str) -> Result<DeletionId, Refused> {
@@ -261,7 +286,13 @@ async fn info(api: &Api, id: DeletionId) -> Result<Json<DeletionInfo>, Refused> 
     let receipt = receipts::sentence(api, &view.deletion).await?;
     let healthy = api.engine.ledger.healthy().await?;
     let policy = api.engine.ledger.policy();
-    let around = views::Around { by: foresight(&policy, &facts), instances: &instances, healthy: &healthy };
+    let in_force = in_force::all(api).await?;
+    let around = views::Around {
+        by: foresight(&policy, &facts),
+        in_force: &in_force,
+        instances: &instances,
+        healthy: &healthy,
+    };
     Ok(Json(DeletionInfo { receipt, ..views::deletion(view, &around, chain) }))
 }
 

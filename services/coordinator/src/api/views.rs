@@ -8,13 +8,13 @@ use sexton_api::{
 };
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
-use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::belts::healthy::{self, Healthy};
 use sexton_model::belts::one_shot::OneShot;
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
-use sexton_model::outlook::{Estimate, Foresight, estimates};
+use sexton_model::outlook::{Estimate, Foresight, estimates, stops};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp, undo};
 
@@ -23,7 +23,9 @@ use crate::canaries::Canaries;
 use crate::hindrance::Hindrance;
 use crate::hours;
 
-pub(super) fn line(row: DeletionRow) -> DeletionLine {
+pub(super) fn line(row: DeletionRow, in_force: &InForce, by: &Foresight<'_>) -> DeletionLine {
+    let undo::Undo { possible, words, until, .. } = undo::undo(&row.deletion, by.day, by.now);
+    let ahead = ahead(&row.deletion, in_force, by);
     let (job, state, due_at, why) = match row.at {
         Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
         None => (None, None, None, String::new()),
@@ -36,14 +38,33 @@ pub(super) fn line(row: DeletionRow) -> DeletionLine {
         job,
         state,
         due_at,
-        why,
-        cancel: undo::by_line(row.status, job.zip(state)),
+        why: joined(std::iter::once(why).chain(ahead)),
+        cancel: possible,
+        undo: words,
+        cancel_until: until,
     }
+}
+
+/// What stops the stages that are still to come: the pauses that cover its next one, and of all of them when they would
+/// have begun under a higher ceiling.
+fn ahead(d: &Deletion, in_force: &InForce, by: &Foresight<'_>) -> Vec<String> {
+    let stops = stops(d, in_force, by);
+    let next = d.jobs.iter().find(|job| !job.state.name().over()).map(|job| job.kind);
+    let paused = stops.iter().find(|(stage, _)| next == Some(JobKind::Stage(**stage)));
+    let paused = paused.into_iter().flat_map(|(_, stops)| stops.pauses.clone());
+    let would: Vec<String> = stops.iter().filter_map(|(stage, stops)| stops.would(*stage, by.now)).collect();
+    paused.chain(would).collect()
+}
+
+fn joined(parts: impl IntoIterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("; ")
 }
 
 /// What surrounds a deletion when it is shown.
 pub(super) struct Around<'a> {
     pub(super) by: Foresight<'a>,
+    pub(super) in_force: &'a InForce,
     pub(super) instances: &'a BTreeMap<Instance, InstanceState>,
     pub(super) healthy: &'a Healthy,
 }
@@ -84,7 +105,18 @@ fn trail_line(row: AuditRow) -> TrailLine {
 
 fn jobs(d: &Deletion, around: &Around<'_>) -> Vec<JobInfo> {
     let estimates = estimates(d, &around.by);
-    d.jobs.iter().map(|job| job_info(d, job, &estimates, around)).collect()
+    let stops = stops(d, around.in_force, &around.by);
+    let said = |job: &Job| -> Vec<String> {
+        let JobKind::Stage(stage) = job.kind else { return Vec::new() };
+        let Some(stops) = stops.get(&stage) else { return Vec::new() };
+        stops.pauses.iter().cloned().chain(stops.would(stage, around.by.now)).collect()
+    };
+    let info = |job: &Job| {
+        let mut info = job_info(d, job, &estimates, around);
+        info.why = joined(std::iter::once(info.why).chain(said(job)));
+        info
+    };
+    d.jobs.iter().map(info).collect()
 }
 
 /// For whom a job waits, if nobody of them is there.

@@ -145,7 +145,8 @@ fn asked(survey: &Survey, look: &Look) -> Option<Asked> {
         identity: resource.identity.clone(),
         attributes: resource.attributes.get(subsystem.as_str()).cloned().unwrap_or_default(),
         action: action.clone(),
-        params: filled(&step.params, &survey.about.due),
+        // Nobody is told anything by a look.
+        params: filled(&step.params, &survey.about.due, String::new),
         longest_call_ms: step.longest_call_ms,
     })
 }

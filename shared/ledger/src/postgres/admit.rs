@@ -203,6 +203,16 @@ async fn used(
     rows.iter().map(one).collect()
 }
 
+/// What was admitted within the span that counts.
+pub(super) async fn begun(ledger: &PgLedger) -> Result<BTreeMap<Group, u64>, LedgerError> {
+    let mut db = ledger.pool.acquire().await.map_err(doing("counting what was admitted"))?;
+    let policy = ledger.policy.get();
+    let budgets = policy.budgets(ledger.options.day);
+    let now = find::clock(&mut db).await?;
+    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    used(&mut db, &slots, budgets.counted_from(now, ledger.options.day)).await
+}
+
 /// What a pause stops.
 pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
     let part = || doing("looking what a pause stops");

@@ -61,6 +61,7 @@ use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::budget::Group;
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::window::Windows;
@@ -318,6 +319,10 @@ impl Ledger for PgLedger {
     async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading ceilings"))?;
         pause::ceilings(&mut db).await
+    }
+
+    async fn begun(&self) -> Result<BTreeMap<Group, u64>, LedgerError> {
+        admit::begun(self).await
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {

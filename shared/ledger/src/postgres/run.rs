@@ -147,6 +147,7 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
             record: record.clone(),
             plan: plan.clone(),
             revision: facts.mark.revision,
+            day: ledger.options.day,
         });
         Ok(Decided {
             deletion: settled.deletion,

@@ -3,8 +3,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sexton_model::audit::{self, Broken, Hash};
-use sexton_model::belts::resource_hold;
-use sexton_model::deletion::{Deletion, Hold};
+use sexton_model::deletion::Deletion;
 use sexton_model::job::StateName;
 use sexton_model::{DeletionId, Instance, ResourceId};
 use sqlx::postgres::PgConnection;
@@ -12,8 +11,7 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::error::{corrupt, doing};
 use super::resources::page;
-use super::{PgLedger, SNAPSHOT, codes, jobs, load, resource_holds};
-use crate::rules::stands_at;
+use super::{PgLedger, SNAPSHOT, codes, load};
 use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Page};
 
 const TARGETS: &str = "SELECT instance, body FROM targets WHERE deletion_id = $1 ORDER BY instance";
@@ -21,10 +19,7 @@ const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 OR
 const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
 const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE resource = $1 \
      UNION ALL SELECT deletion_id, false FROM stubs WHERE resource = $1) r ORDER BY live DESC, id DESC LIMIT 1";
-/// The first hold of each.
-const HOLDS: &str = "SELECT DISTINCT ON (deletion_id) deletion_id, body FROM holds WHERE deletion_id = ANY($1) \
-     ORDER BY deletion_id, id";
-const LIST: &str = "SELECT d.id, d.resource, d.scope, d.status FROM deletions d WHERE d.id < ";
+const LIST: &str = "SELECT d.id FROM deletions d WHERE d.id < ";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
 const WITH_HELD: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE held AND state = ";
@@ -121,49 +116,14 @@ pub(super) async fn deletions(
     let limit = filter.limit.clamp(1, 1000);
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
     let rows = listing(filter, limit).build().fetch_all(&mut *tx).await.map_err(part())?;
-    let mut items = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let id: i64 = row.try_get(0).map_err(part())?;
-        let text = |column: usize| row.try_get::<&str, _>(column).map_err(part());
-        items.push(DeletionRow {
-            id: DeletionId(id),
-            resource: text(1)?.parse().map_err(|_| corrupt("deletions", id, "not a resource"))?,
-            scope: text(2)?.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?,
-            status: codes::status(row.try_get(3).map_err(part())?)
-                .ok_or_else(|| corrupt("deletions", id, "unknown status"))?,
-            at: None,
-        });
-    }
-    let mut page = page(items, limit, |item| item.id.to_string());
-    let ids: Vec<i64> = page.items.iter().map(|item| item.id.0).collect();
-    let mut of: BTreeMap<DeletionId, Vec<_>> = BTreeMap::new();
-    for row in jobs::read(&mut tx, &ids).await? {
-        of.entry(row.deletion()).or_default().push(row.job()?);
-    }
-    let holds = first_holds(&mut tx, &ids).await?;
-    let on_resources = resource_holds::of_deletions(&mut tx, &ids).await?;
+    let ids = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>().map_err(part())?;
+    let page = page(ids, limit, |id| DeletionId(*id).to_string());
+    let statements = ledger.memory.records.read(&mut tx, &page.items).await?;
+    let mut found = load::deletions(&mut tx, &page.items, &statements).await?;
     tx.commit().await.map_err(part())?;
-    for item in &mut page.items {
-        let on_resource = on_resources.get(&item.id.0).and_then(|holds| holds.first());
-        let hold = on_resource.map(resource_hold::blocker);
-        let hold = hold.or_else(|| holds.get(&item.id).map(Hold::blocker));
-        item.at = of.get(&item.id).and_then(|jobs| stands_at(jobs, hold));
-    }
-    Ok(page)
-}
-
-/// One look for the whole page.
-async fn first_holds(db: &mut PgConnection, ids: &[i64]) -> Result<BTreeMap<DeletionId, Hold>, LedgerError> {
-    let part = || doing("reading the holds of a listing");
-    let rows = sqlx::query(HOLDS).bind(ids).fetch_all(db).await.map_err(part())?;
-    rows.iter()
-        .map(|row| {
-            let id: i64 = row.try_get(0).map_err(part())?;
-            let hold = serde_json::from_str(row.try_get(1).map_err(part())?)
-                .map_err(|e| corrupt("holds", id, e.to_string()))?;
-            Ok((DeletionId(id), hold))
-        })
-        .collect()
+    let row = |id: &i64| found.remove(&DeletionId(*id)).map(|(deletion, _)| DeletionRow::of(deletion));
+    let items = page.items.iter().filter_map(row).collect();
+    Ok(Page { items, next: page.next })
 }
 
 fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {

@@ -200,5 +200,6 @@ fn still(row: &PgRow) -> Result<Still, LedgerError> {
         job: JobKind::from_slot(job.slot()).ok_or_else(|| corrupt("jobs", job, "not a job"))?,
         since: row.try_get::<Option<i64>, _>(3).map_err(part())?.map(Timestamp),
         why: why.to_string(),
+        undo: String::new(),
     })
 }

@@ -124,6 +124,7 @@ fn result(loaded: &Loaded, revision: i64, settled: Settled) -> Result<Decided, N
         targets: None,
         manifest: None,
         revision,
+        day: loaded.day,
         spec,
     });
     let resource = deletion.record.resource.id.clone();

@@ -62,6 +62,7 @@ use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::budget::Group;
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::window::Windows;
@@ -395,6 +396,11 @@ impl Ledger for SqliteLedger {
             }
         }
         Ok(lifted)
+    }
+
+    async fn begun(&self) -> Result<BTreeMap<Group, u64>, LedgerError> {
+        let (now, setting) = (self.clock.now(), self.setting.clone());
+        self.reads.read(move |db| admitting::begun(db, &setting, now)).await
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {

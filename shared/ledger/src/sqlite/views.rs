@@ -3,9 +3,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
-use sexton_model::belts::resource_hold;
-use sexton_model::deletion::{Deletion, Hold};
-use sexton_model::job::Blocker;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 
 use super::connection::{Bind, Db, row, rows, store};
@@ -16,7 +13,7 @@ use super::memory::{count_out, pauses, pulses};
 use super::{codes, counts};
 use crate::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Health, LedgerError, Page, ResourceFilter,
-    ResourceView, rules,
+    ResourceView,
 };
 
 /// Longest page.
@@ -131,12 +128,6 @@ pub(super) fn deletion_of(db: &Db, resource: &ResourceId) -> Result<Option<Delet
     found.first().map(|row| row.try_get(0).map(DeletionId).map_err(store(doing))).transpose()
 }
 
-/// The first hold that stops a deletion.
-fn first_hold(deletion: &Deletion) -> Option<Blocker> {
-    let on_resource = deletion.resource_holds.first().map(resource_hold::blocker);
-    on_resource.or_else(|| deletion.holds.first().map(Hold::blocker))
-}
-
 /// Deletions, newest first.
 pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError> {
     let doing = "listing deletions";
@@ -184,13 +175,7 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
     let items: Vec<_> = ids
         .iter()
         .filter_map(|id| found.remove(id))
-        .map(|(deletion, _)| DeletionRow {
-            id: deletion.id,
-            resource: deletion.record.resource.id.clone(),
-            scope: deletion.record.resource.scope.clone(),
-            status: deletion.status,
-            at: rules::stands_at(&deletion.jobs, first_hold(&deletion)),
-        })
+        .map(|(deletion, _)| DeletionRow::of(deletion))
         .collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
 }

@@ -170,5 +170,6 @@ fn still(row: &Row) -> Result<Still, LedgerError> {
         job: JobKind::from_slot(job.slot()).ok_or_else(|| corrupt("jobs", job, "not a job"))?,
         since: row.try_get::<Option<i64>>(3).map_err(store(doing))?.map(Timestamp),
         why: why.to_string(),
+        undo: String::new(),
     })
 }

@@ -14,6 +14,7 @@ use crate::outlook;
 use crate::resource::Criticality;
 use crate::step;
 use crate::time::{Day, Timestamp, add_days};
+use crate::undo;
 
 /// Who pauses without being asked.
 const COORDINATOR: &str = "coordinator";
@@ -309,40 +310,53 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
         && gone_by_end(d, at.day).is_some_and(|end| at.now >= end)
     {
         let text = format!("{resource} should be gone by {date} and is not: {}", standstill(d));
-        add(AlarmKind::MissedGoneBy, text, way_on(d));
+        add(AlarmKind::MissedGoneBy, text, way_on(d, at));
     }
     if wanted && overdue_from(d, at).is_some_and(|from| at.now >= from) {
         let due = d.record.due.date;
         let text =
             format!("the credential {resource} was due on {due}, and may still be good: {}", standstill(d));
-        add(AlarmKind::OverdueCredential, text, way_on(d));
+        add(AlarmKind::OverdueCredential, text, way_on(d, at));
     }
     if let Some((job, reason)) = parked(d) {
         let refused = d.step_at(job).is_some_and(|(_, _, step)| step::is_refusal(&step.name, reason));
         let long = parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
         if refused {
             let text = format!("{} of {resource} is parked: {reason}", job.kind);
-            add(AlarmKind::Refused, text, refusal_way_on(d));
+            add(AlarmKind::Refused, text, refusal_way_on(d, at));
         } else if long {
             let text = format!(
                 "{} of {resource} is parked since {}: {reason}",
                 job.kind,
                 parked_at.unwrap_or_default()
             );
-            add(AlarmKind::Parked, text, way_on(d));
+            add(AlarmKind::Parked, text, way_on(d, at));
         }
     }
     alarms
 }
 
-fn way_on(d: &Deletion) -> String {
-    format!("sexton show {} says what it waits for, and which ways there are on", d.id)
+fn way_on(d: &Deletion, at: &Moment) -> String {
+    let id = d.id;
+    format!(
+        "sexton show {id} says what it waits for, and which ways there are on; what can be undone: {}",
+        undone(d, at)
+    )
 }
 
-fn refusal_way_on(d: &Deletion) -> String {
+fn refusal_way_on(d: &Deletion, at: &Moment) -> String {
     let id = d.id;
     format!(
         "look whether it is still the same one (sexton show {id}); if somebody else's is there, sexton cancel {id}; \
-         sexton retry {id} once it is put right"
+         sexton retry {id} once it is put right; what can be undone: {}",
+        undone(d, at)
     )
+}
+
+/// What can still be undone, and until when, as of the last whole hour of policy time: the date of what stands still moves
+/// with the clock, and would make it another text each time.
+fn undone(d: &Deletion, at: &Moment) -> String {
+    let hour_us = i64::try_from(at.day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000) / 24;
+    let since = at.now.0.rem_euclid(hour_us.max(1));
+    undo::undo(d, at.day, Timestamp(at.now.0.saturating_sub(since))).offer()
 }

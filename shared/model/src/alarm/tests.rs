@@ -393,3 +393,20 @@ fn a_notice_says_what_to_do_and_reads_as_it_was_written() {
         assert!(text.starts_with(r#"{"what":"alarm","ledger":"l1""#), "{text}");
     }
 }
+
+#[test]
+fn what_can_be_undone_and_until_when_is_said_with_what_to_do() {
+    let mut d = record(1, "reproducible", None);
+    park(&mut d, Stage::Soft, "hypervisor.stop: no answer");
+    let todo = |now: Timestamp| -> String {
+        let alarms = of_deletion(&d, Some(on("2026-12-10")), &at(now));
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
+        alarms[0].todo.clone()
+    };
+    let first = todo(on("2026-12-12"));
+    assert!(first.contains("what can be undone: everything: "), "{first}");
+    assert!(first.contains("; at least until 2026-12-"), "{first}");
+    // Its hard stage moves with the clock; an alarm that was another text each time would be written each time.
+    assert_eq!(first, todo(on("2026-12-12").plus_ms(10 * 60_000)));
+    assert_ne!(first, todo(on("2026-12-14")));
+}

@@ -190,6 +190,15 @@ impl Budgets {
         Self { each: None, stages: BTreeSet::new(), ..Self::default() }
     }
 
+    /// With announce counted wherever hard or purge is. Both follow each announcement at the same distance, so this is the
+    /// sum of what will begin them: too many are held before the first mail, and not when everybody has long been told.
+    pub fn looking_ahead(mut self) -> Self {
+        if [Stage::Hard, Stage::Purge].iter().any(|later| self.stages.contains(later)) {
+            self.stages.insert(Stage::Announce);
+        }
+        self
+    }
+
     /// Whether deletions that begin `stage` are counted.
     pub fn bind(&self, stage: Stage) -> bool {
         self.each.is_some() && self.stages.contains(&stage)

@@ -2,9 +2,11 @@
 use crate::access::Extent;
 use crate::alarm::Standing;
 use crate::alarm::hold::{self, BatchFact, Moment};
+use crate::belts::Pause;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
 use crate::time::Timestamp;
+use crate::undo;
 
 /// A list that grows, of which the first are kept: those that stand longest.
 #[derive(Debug, Clone)]
@@ -52,6 +54,8 @@ pub struct Material {
     pub held: Vec<Still>,
     /// How many are held, by what.
     pub held_by: Vec<HeldBy>,
+    /// Pauses in force.
+    pub pauses: Vec<Pause>,
     /// Batches that wait.
     pub batches: Vec<BatchFact>,
     /// Alarms that are open.
@@ -74,12 +78,14 @@ impl Watched {
     /// Look at one deletion that is watched; `parked_at`: since when its job is parked, as far as that is known.
     pub fn see(&mut self, d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) {
         let resource = &d.record.resource;
+        let said = undo::undo(d, at.day, at.now).offer();
         let overdue = |since| Overdue {
             deletion: d.id,
             resource: resource.id.clone(),
             scope: resource.scope.clone(),
             since,
             why: short(&hold::standstill(d)),
+            undo: said.clone(),
         };
         if d.status == RecordStatus::Live && !hold::gone(d) {
             if let Some(since) = hold::overdue_from(d, at).filter(|since| at.now >= *since) {
@@ -97,6 +103,7 @@ impl Watched {
                 job: job.kind,
                 since: parked_at,
                 why: short(reason),
+                undo: said.clone(),
             };
             // Of what nobody knows since when it stands, it is said first.
             self.parked.add(parked_at.unwrap_or_default(), still);
@@ -117,6 +124,7 @@ impl Material {
         }
         self.held.retain(|still| extent.contains(&still.scope));
         self.held_by.retain(|held| extent.contains(&held.scope));
+        self.pauses.retain(|pause| pause.covers.scope.as_ref().is_none_or(|scope| extent.meets(scope)));
         self.batches.retain(|batch| extent.contains(&batch.group.scope));
         self.alarms.retain(|one| one.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope)));
     }

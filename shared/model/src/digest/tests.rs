@@ -2,6 +2,7 @@
 use super::*;
 use crate::access::Extent;
 use crate::alarm::tests::{at, on, park, record};
+use crate::belts::PauseSelector;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
 const OFFSETS: [i32; 5] = [-5, 0, 3, 8, 38];
@@ -127,6 +128,7 @@ fn whoever_is_limited_sees_its_own() {
         job: JobKind::Stage(Stage::Soft),
         since: Some(Timestamp(0)),
         why: "hold: legal".into(),
+        undo: String::new(),
     };
     let held = |scope_of: &str| HeldBy { scope: scope(scope_of), by: "hold".into(), count: 3 };
     let mut material = Material {
@@ -136,8 +138,21 @@ fn whoever_is_limited_sees_its_own() {
         held_by: vec![held("a/c"), held("b")],
         ..Material::default()
     };
+    let pause = |id, scope_of: Option<&str>| Pause {
+        id,
+        covers: PauseSelector { scope: scope_of.map(scope), ..PauseSelector::default() },
+        by: "ops".parse().unwrap(),
+        reason: "look".into(),
+        since: Timestamp(0),
+    };
+    material.pauses = vec![pause(1, Some("b")), pause(2, Some("a/c")), pause(3, None)];
     material.keep(&extent);
     let digest = made(material);
+    let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
+    assert_eq!(pauses, [2, 3], "and what covers everything");
+    let text = digest.to_string();
+    assert!(text.contains("Paused, the longest first:\n  pause 2 of scope a/c since 1970-01-01 00:00 UTC, by ops: look"));
+    assert!(text.contains("  pause 3 of everything since "), "{text}");
     assert!(digest.coming.items.iter().all(|line| line.scope == scope("a")), "{digest}");
     assert_eq!((digest.held.items.len(), digest.held.more, digest.held_by["hold"]), (1, 2, 3));
 }
@@ -168,6 +183,8 @@ fn people_read_all_of_it() {
         "Stands out against 1 of the last weeks:\n  all scopes: 40 announce, where a week has 0.0",
         "Parked, the longest first:\n  d-2 hard of vm/web02 in tenants/acme since 2027-01-08",
         "another uuid",
+        "another uuid [undo: it cannot be cancelled any more; its data is there until purge begins",
+        "[undo: everything: nothing was changed yet; `sexton cancel` ends it; at least until ",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }

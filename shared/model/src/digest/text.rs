@@ -46,6 +46,9 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
     })?;
     list(f, "Credentials that should be gone", &digest.credentials, overdue)?;
     list(f, "Dates that were missed", &digest.gone_by, overdue)?;
+    list(f, "Paused, the longest first", &digest.pauses, |one| {
+        format!("pause {} of {} since {}, by {}: {}", one.id, one.covers, minute(one.since), one.by, one.reason)
+    })?;
     list(f, "Batches that exceed a budget", &digest.batches, |one| {
         let next = if one.needs_approval { "needs approval" } else { "waits for its turn" };
         format!(
@@ -106,12 +109,25 @@ fn ahead(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 fn overdue(one: &Overdue) -> String {
-    format!("{} {} in {} since {}: {}", one.deletion, one.resource, one.scope, minute(one.since), one.why)
+    format!(
+        "{} {} in {} since {}: {}{}",
+        one.deletion,
+        one.resource,
+        one.scope,
+        minute(one.since),
+        one.why,
+        undo(&one.undo)
+    )
 }
 
 fn still(one: &Still) -> String {
     let since = one.since.map(|since| format!(" since {}", minute(since))).unwrap_or_default();
-    format!("{} {} of {} in {}{since}: {}", one.deletion, one.job, one.resource, one.scope, one.why)
+    let undo = undo(&one.undo);
+    format!("{} {} of {} in {}{since}: {}{undo}", one.deletion, one.job, one.resource, one.scope, one.why)
+}
+
+fn undo(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" [undo: {said}]") }
 }
 
 fn list<T>(f: &mut Formatter<'_>, title: &str, of: &Listed<T>, line: impl Fn(&T) -> String) -> fmt::Result {

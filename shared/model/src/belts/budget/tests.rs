@@ -147,6 +147,17 @@ fn stages_that_are_not_counted_are_not_limited() {
 }
 
 #[test]
+fn who_counts_what_follows_counts_the_announcements() {
+    let stages = |text: &str| budgets(text).looking_ahead().stages().collect::<Vec<_>>();
+    for later in ["hard", "purge"] {
+        assert_eq!(stages(&format!("stages = [\"{later}\"]"))[0], Stage::Announce, "{later}");
+    }
+    assert_eq!(stages("stages = [\"soft\"]"), [Stage::Soft], "a cancel brings that back");
+    assert_eq!(stages("none = true"), []);
+    assert_eq!(Budgets::default().looking_ahead(), Budgets::default());
+}
+
+#[test]
 fn what_began_within_the_span_is_always_counted() {
     let budgets = Budgets::default();
     let hour = 3_600_000_000;
