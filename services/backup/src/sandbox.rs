@@ -178,7 +178,10 @@ impl SandboxBackup {
             None => Ok(()),
             Some(running) => {
                 let by = running.get("by").and_then(Value::as_str).unwrap_or("nobody knows whom");
-                Err(Obstacle::Busy(format!("{} is in use: a backup of it is being made by {by}", step.resource)))
+                Err(Obstacle::Busy(format!(
+                    "{} is in use: a backup of it is being made by {by}",
+                    step.resource
+                )))
             }
         }
     }

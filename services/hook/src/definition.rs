@@ -298,7 +298,9 @@ fn read(at: &str, read: &Read) -> Result<(), String> {
     }
     // The delivered actions say that whoever performs them compares it, and are asked so every day.
     if !read.identity.values().any(Template::names_identity) {
-        return Err(format!("{at}.identity: expected an attribute of the identity, such as {{identity.uuid}}"));
+        return Err(format!(
+            "{at}.identity: expected an attribute of the identity, such as {{identity.uuid}}"
+        ));
     }
     read.pin.values().try_for_each(|pinned| pointer(&format!("{at}.pin"), pinned))
 }

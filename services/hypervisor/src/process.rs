@@ -185,8 +185,7 @@ pub fn holder_of(path: &Path, but: Option<u32>) -> io::Result<Option<u32>> {
 pub async fn holder_that_stays(path: &Path, but: Option<Process>) -> io::Result<Option<u32>> {
     for look in 1.. {
         let looked = path.to_owned();
-        let holder =
-            tokio::task::spawn_blocking(move || holder_of(&looked, but.map(|but| but.pid))).await;
+        let holder = tokio::task::spawn_blocking(move || holder_of(&looked, but.map(|but| but.pid))).await;
         let holder = holder.map_err(io::Error::other)??;
         if holder.is_none() || look == LOOKS {
             return Ok(holder);

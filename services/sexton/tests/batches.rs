@@ -26,12 +26,18 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
         let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
-        assert!(made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"), "{said}");
+        assert!(
+            made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"),
+            "{said}"
+        );
     }
     let shown = site.says(&["show", "vm/vm0003"]).1;
     assert!(shown.matches("pause 1 covers it: ").count() >= 4, "{shown}");
     let digest = site.says(&["digest"]).1;
-    assert!(digest.contains("pause 1 of everything since ") && digest.contains("until all are there"), "{digest}");
+    assert!(
+        digest.contains("pause 1 of everything since ") && digest.contains("until all are there"),
+        "{digest}"
+    );
     // Before they are due, too, it is said that they are paused.
     assert!(site.says(&["list"]).1.matches("until all are there").count() == 3);
     until("they are held", || {

@@ -181,7 +181,10 @@ fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
     let id = served.delete(&own, "a");
     let asked = json!({ "deletion": id, "stage": "announce", "belt": "ceiling", "reason": "a test" });
     let (status, answer) = served.with(&own, "POST", "/v1/overrides", &asked);
-    assert!(status == 403 && detail(&answer).contains("somebody else has to override the ceiling"), "{answer}");
+    assert!(
+        status == 403 && detail(&answer).contains("somebody else has to override the ceiling"),
+        "{answer}"
+    );
     // Whoever is trusted says in whose name it acts.
     let acting = "sexton-actor: self\r\n";
     assert_eq!(served.ask(acting, "POST", "/v1/overrides", &asked).0, 403);

@@ -70,7 +70,9 @@ pub(super) async fn digest(State(api): Shared, asker: Asker) -> Result<Json<Dige
     let (alarmer, ledger) = (api.engine.alarmer(), &*api.engine.ledger);
     let daily = alarmer.daily();
     let day = ledger.facts().await?.now.utc().with_timezone(&daily.zone).date_naive();
-    Ok(Json(gather::digest(ledger, (day, daily), alarmer.rules(), alarmer.unguarded(), asker.extent()).await?))
+    Ok(Json(
+        gather::digest(ledger, (day, daily), alarmer.rules(), alarmer.unguarded(), asker.extent()).await?,
+    ))
 }
 
 /// How many are open, of those that the caller sees.

@@ -18,8 +18,8 @@ use sexton_model::outlook::{Estimate, Foresight, estimates, stops};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp, undo};
 
-use crate::engine::Engine;
 use crate::canaries::Canaries;
+use crate::engine::Engine;
 use crate::hindrance::Hindrance;
 use crate::hours;
 

@@ -353,11 +353,8 @@ async fn who_else_uses_a_volume_is_told_before_it_is_too_late() {
     let owner = Owner { name: "web01", process: Process::of(std::process::id()).unwrap() };
     assert_eq!(place.host.volume_user(&volume, Some(owner), ends).await, Ok(None));
     drop(open);
-    let clone = object([
-        ("identity", json!({ "uuid": OTHER })),
-        ("size", json!(1)),
-        ("base", json!("web01-root")),
-    ]);
+    let clone =
+        object([("identity", json!({ "uuid": OTHER })), ("size", json!(1)), ("base", json!("web01-root"))]);
     place.host.sandbox.write(VOLUMES, "clone", clone, fence(1)).unwrap();
     assert!(protected().await.unwrap().contains("clone builds on it"));
     place.host.sandbox.remove(VOLUMES, "clone", fence(2)).unwrap();

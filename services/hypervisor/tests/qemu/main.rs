@@ -244,7 +244,8 @@ async fn who_else_uses_a_disk_is_told_at_announce() {
         let outcome = bench.pin().await;
         assert!(matches!(outcome, Outcome::Done { .. }), "on: {on}: {outcome:?}");
         let text = clone.display().to_string();
-        let backing = ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "web01-root.qcow2", &text, "64M"];
+        let backing =
+            ["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "web01-root.qcow2", &text, "64M"];
         run("qemu-img", &backing);
         let why = refusal(&bench.pin().await);
         assert!(why.contains("clone.qcow2 builds on it"), "on: {on}: {why}");
