@@ -2,7 +2,7 @@
 //!
 //! | action | what it does |
 //! | --- | --- |
-//! | `inspect` | pins the repository's id, the exact snapshot ids of the resource, and its schedule |
+//! | `inspect` | pins the repository's id, the exact snapshot ids of the resource, and its schedule; waits while a backup of it runs |
 //! | `final` | makes one last backup; its id joins the targets |
 //! | `remove_schedule` | removes the schedule, if it is still this resource's |
 //! | `delete_archives` | deletes the pinned snapshots and their data, and no others |
@@ -12,6 +12,8 @@
 //!
 //! A resource that has no snapshot and no schedule is refused at announce (somebody may look at the wrong
 //! instance), unless the platform registers it with the attribute `none = true`.
+//!
+//! An archive that its store keeps until a date is refused with that date, where the driver can see it (the sandbox can).
 //!
 //! Two drivers: [`restic`] calls the program of that name, [`sandbox`] keeps JSON files in a folder.
 use std::path::PathBuf;

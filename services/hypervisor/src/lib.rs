@@ -2,7 +2,7 @@
 //!
 //! | action | what it does |
 //! | --- | --- |
-//! | `inspect` | compares the UUID; pins the place, the definition, the volumes and their snapshots |
+//! | `inspect` | compares the UUID; pins the place, the definition, the volumes and their snapshots; refuses while others use one of these (a clone, another machine, an open file) |
 //! | `stop` | autostart, start at boot and high availability off, then off by ACPI or by force; its undo restores all of it |
 //! | `check_off` | refuses to go on while any process runs the machine, something would start it, or it is not defined here any more |
 //! | `undefine` | removes the definition of a machine that is off |

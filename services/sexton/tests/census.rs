@@ -5,12 +5,82 @@ mod site;
 mod waiting;
 
 use serde_json::{Value, json};
-use site::Site;
+use site::{Site, get};
+use waiting::until;
 
 fn hand_in(site: &Site, census: &Value) -> (bool, String) {
     let file = site.folder.path().join("census.json");
     std::fs::write(&file, census.to_string()).unwrap();
     site.says(&["census", file.to_str().unwrap()])
+}
+
+/// A complete census of all machines of the demo's scope that are named.
+fn census(names: &[&str], fewer: bool) -> Value {
+    let listed: Vec<Value> =
+        names.iter().map(|name| json!({ "id": format!("vm/{name}"), "scope": "demo" })).collect();
+    json!({
+        "kind": "vm", "scope": "demo", "credential": "census-ro", "total": listed.len(), "listed": listed,
+        "fewer": fewer, "taken_at": chrono::Utc::now().to_rfc3339(),
+    })
+}
+
+fn announce(site: &Site, id: &str) -> Value {
+    let record: Value = serde_json::from_str(&get(site.api, &format!("/v1/deletions/{id}")).unwrap().1).unwrap();
+    record["jobs"][0]["state"].clone()
+}
+
+#[test]
+fn a_budget_by_percent_is_closed_until_a_census_is_believed() {
+    let site = Site::start(
+        3,
+        "[budgets]\na_day = 5\npercent = 50\nstages = [\"announce\"]\n\
+         [census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n",
+    );
+    let id = site.delete("vm/vm0001", None);
+    until("it is held", || announce(&site, &id) == "held");
+    let uncounted = "1 would begin, and no complete census says how many there are in demo";
+    let said = site.says(&["show", &id]).1;
+    assert!(said.contains(uncounted), "{said}");
+    // One that is not believed opens nothing.
+    let mut cut = census(&["vm0001", "vm0003"], false);
+    cut["total"] = json!(3);
+    assert!(!hand_in(&site, &cut).0);
+    assert!(site.says(&["batches"]).1.contains(uncounted));
+    assert_eq!(announce(&site, &id), "held");
+    let (done, said) = hand_in(&site, &census(&["vm0001", "vm0002", "vm0003"], false));
+    assert!(done, "{said}");
+    until("it goes on by itself", || announce(&site, &id) == "done");
+}
+
+#[test]
+fn a_burst_of_deletions_by_others_pauses_the_scope() {
+    let site = Site::start(
+        5,
+        "[budgets]\na_day = 1\nstages = [\"hard\"]\n[alarms]\nlook_every_ms = 200\n\
+         [census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0005\" }]\n",
+    );
+    let all = ["vm0001", "vm0002", "vm0003", "vm0004", "vm0005"];
+    let (done, said) = hand_in(&site, &census(&all, false));
+    assert!(done && said.contains("nothing is deleted because a census lacks it"), "{said}");
+    let (counted, said) = hand_in(&site, &census(&["vm0001", "vm0002", "vm0005"], true));
+    assert!(counted && said.contains("PAUSED      2 are gone since the last census: pause 1"), "{said}");
+    let pauses: Value = serde_json::from_str(&get(site.api, "/v1/pauses").unwrap().1).unwrap();
+    let [pause] = pauses.as_array().unwrap().as_slice() else { panic!("{pauses}") };
+    let covers = &pause["covers"];
+    assert!(pause["by"] == "coordinator" && covers["scope"] == "demo" && covers["kind"] == "vm", "{pause}");
+    let why = "2 of vm are gone that had no record, where 1 may go in a day: somebody else deletes";
+    let health = site.says(&["health"]).1;
+    assert!(health.contains("PAUSED") && health.contains(why), "{health}");
+    until("an alarm says so", || site.says(&["alarms"]).1.contains("foreign_deletions"));
+
+    let id = site.delete("vm/vm0001", None);
+    until("it is held", || announce(&site, &id) == "held");
+    assert!(site.says(&["show", &id]).1.contains("somebody else deletes"));
+    // Somebody has found out who it was.
+    assert!(site.says(&["resume", "1"]).0);
+    until("it goes on", || announce(&site, &id) == "done");
+    until("the alarm has ended", || site.says(&["alarms"]).1.contains("no alarm holds"));
+    assert!(site.says(&["audit"]).0, "censuses and pause are in the audit trail");
 }
 
 #[test]

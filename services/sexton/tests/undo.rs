@@ -90,7 +90,7 @@ fn an_archive_that_cannot_be_deleted_yet_is_named_in_the_receipt_with_its_date()
     let parked = || {
         let shown = json(&site, &["show", &id]);
         let jobs = shown["jobs"].as_array().unwrap();
-        jobs.iter().any(|job| job["state"] == "parked" && job["stage"] == "purge")
+        jobs.iter().any(|job| job["state"] == "parked" && job["job"]["stage"] == "purge")
     };
     until("purge is parked", parked);
     let said = site.says(&["show", &id]).1;

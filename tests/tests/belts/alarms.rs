@@ -15,14 +15,23 @@ use sexton_coordinator::alarms::command::Command;
 use sexton_coordinator::alarms::webhook::{Webhook, address};
 use sexton_coordinator::alarms::{Alarmer, Options};
 use sexton_ledger::{AlarmFilter, AlarmSeen, AlarmView};
-use sexton_model::alarm::{AlarmKind, BackOff, Notice, Phase, Subject};
+use sexton_model::alarm::{AlarmKind, BackOff, Notice, Phase, Rules, Subject};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
+use sexton_model::belts::census::{Census, Listed, Rules as CensusRules, Sentinel};
+use sexton_model::belts::one_shot::{NewOneShot, Passable};
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::canary::{Canary, Probe};
+use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::digest::Daily;
+use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::plan::Plan;
+use sexton_model::resource::{Criticality, Resource};
+use sexton_model::{ResourceId, Scope, Timestamp};
 
-use super::system::{System, ops, until, web01};
+use super::gate::Flaw;
+use super::system::{System, U1, monitoring, ops, until, web01};
 
 /// The token that the server asks for.
 const TOKEN: &str = "let-me-in";
@@ -137,6 +146,11 @@ fn one_a_day() -> Policy {
     Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
 }
 
+fn one_a_day_at_hard() -> Policy {
+    let written: Written = toml::from_str("a_day = 1\nstages = [\"hard\"]").unwrap();
+    Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
+}
+
 fn any_time() -> Policy {
     let written: Written = toml::from_str("none = true").unwrap();
     Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
@@ -244,6 +258,129 @@ async fn another_machine_of_that_name_is_refused_and_told() {
     .await;
     let subject = Subject::Deletion { deletion: id, resource: web01() };
     assert_eq!(on_call.by_command(kind), [(Phase::Raised, subject)]);
+}
+
+/// Until both routes were told that it began.
+async fn both_are_told(on_call: &OnCall, kind: AlarmKind, subject: Subject) {
+    let raised = (Phase::Raised, subject);
+    until(&format!("both routes are told of {}", kind.word()), async || {
+        [on_call.by_webhook(kind), on_call.by_command(kind)].iter().all(|told| told.contains(&raised))
+    })
+    .await;
+}
+
+/// A hold of the lawyers' on `vm/web01`.
+async fn hold(system: &System) {
+    let legal = "legal".parse().unwrap();
+    let hold = NewHold { resource: web01(), origin: legal, reason: "evidence".into(), by: ops() };
+    system.ledger.hold_resource(hold).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_parked_for_long_is_told() {
+    let on_call = OnCall::new().await;
+    // Long is at once.
+    let options = Options { rules: Rules { parked_ms: 0, ..Rules::default() }, ..on_call.options() };
+    let system = System::start_telling(any_time(), options).await;
+    system.monitoring.set_flaw("silence", Some(Flaw::SeesNothing));
+    let id = system.delete().await;
+    let soft = JobKind::Stage(Stage::Soft);
+    // It waits between two attempts, in vain; whoever looks has it wait for a person instead.
+    until("it is parked", async || {
+        let park = Event::Park { by: ops(), reason: "the cluster is gone".into() };
+        system.tell(id, park).await.is_ok() || system.job(id, soft).await.state.name() == StateName::Parked
+    })
+    .await;
+    both_are_told(&on_call, AlarmKind::Parked, Subject::Deletion { deletion: id, resource: web01() }).await;
+    assert_eq!(on_call.by_command(AlarmKind::Refused), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_should_be_gone_is_told() {
+    let on_call = OnCall::new().await;
+    let mut system = System::start_telling(any_time(), on_call.options()).await;
+    system.plan = Arc::new(Plan { criticality: Criticality::Credential, ..Plan::clone(&system.plan) });
+    let credential: Resource = serde_json::from_value(serde_json::json!({
+        "id": web01(), "scope": "tenants/acme", "identity": { "uuid": U1 }, "criticality": "credential",
+    }))
+    .unwrap();
+    assert_eq!(system.ledger.register(vec![credential], &ops(), true).await.unwrap(), [Ok(())]);
+    hold(&system).await;
+    let now = system.ledger.facts().await.unwrap().now;
+    let days_ago = Timestamp(now.0 - 3 * 24 * 3_600_000_000);
+    let id = system.delete_at(days_ago).await;
+    let subject = Subject::Deletion { deletion: id, resource: web01() };
+    both_are_told(&on_call, AlarmKind::OverdueCredential, subject).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_breaks_the_glass_is_told_of() {
+    let on_call = OnCall::new().await;
+    let system = System::start_telling(any_time(), on_call.options()).await;
+    hold(&system).await;
+    let id = system.delete().await;
+    let (stage, belt) = (Stage::Hard, Passable::Window);
+    let reason = "nobody else is awake".to_owned();
+    let new = NewOneShot { deletion: id, stage, belt, by: ops(), reason, break_glass: true };
+    let given = system.ledger.give_one_shot(new).await.unwrap().unwrap();
+    both_are_told(&on_call, AlarmKind::BrokenGlass, Subject::Override { id: given.id }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_others_delete_is_told() {
+    let on_call = OnCall::new().await;
+    let scope: Scope = "tenants/acme".parse().unwrap();
+    let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
+    let policy = Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let system = System::start_telling(policy, on_call.options()).await;
+    let others = ["vm/web02", "vm/web03", "vm/web04"].map(|id| id.parse::<ResourceId>().unwrap());
+    for id in &others {
+        system.register_named(id, false).await;
+    }
+    let count = async |ids: &[ResourceId]| {
+        let listed: Vec<Listed> =
+            ids.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect();
+        let census = Census {
+            kind: "vm".parse().unwrap(),
+            scope: scope.clone(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: true,
+            taken_at: system.ledger.facts().await.unwrap().now,
+            total: listed.len() as u64,
+            listed,
+        };
+        system.ledger.take_census(census, &ops()).await.unwrap().unwrap()
+    };
+    assert_eq!(count(&[&[web01()][..], &others[..]].concat()).await.paused, None);
+    let counted = count(&[web01()]).await;
+    let pause = counted.paused.unwrap_or_else(|| panic!("{:?}", counted.taken));
+    both_are_told(&on_call, AlarmKind::ForeignDeletions, Subject::Pause { pause }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drill_that_shows_nothing_is_told() {
+    let on_call = OnCall::new().await;
+    let gone: ResourceId = "vm/gone".parse().unwrap();
+    let mut system = System::with_drills_told(vec![gone.clone()], on_call.options()).await;
+    system.start_coordinator();
+    system.engine.run_drills(&ops(), None).await.unwrap();
+    both_are_told(&on_call, AlarmKind::Drill, Subject::Resource { resource: gone }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_nobody_answers_and_one_that_is_accepted_are_told() {
+    let on_call = OnCall::new().await;
+    let mut system = System::with_canaries_told(2_000, Policy::default(), on_call.options()).await;
+    system.start_coordinator();
+    assert!(system.engine.run_canaries(&ops()).await.unwrap().is_some());
+    let all = system.until_judged().await;
+    let subject = || Subject::Instance { instance: monitoring() };
+    both_are_told(&on_call, AlarmKind::CanaryUnproved, subject()).await;
+    // It counts whenever it comes.
+    let forged = |canary: &&Canary| canary.probe == Probe::ForgedOrder { instance: monitoring() };
+    system.believe(all.iter().find(forged).unwrap()).await;
+    both_are_told(&on_call, AlarmKind::CanaryAccepted, subject()).await;
 }
 
 /// Somebody else who writes in the job table's file, and does not end before it is dropped.

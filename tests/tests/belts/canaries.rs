@@ -3,7 +3,7 @@ use sexton_bus::Queue;
 use sexton_ledger::{DeletionFilter, Intent, NewRun};
 use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Canary, DELETION, Probe, Verdict, actor};
+use sexton_model::canary::{Canary, DELETION, EVERY_LEAST_MS, Probe, Verdict, actor};
 use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::step::{Outcome, Presence};
@@ -20,14 +20,14 @@ impl System {
         self.ledger.canaries().await.unwrap()
     }
 
-    async fn until_judged(&self) -> Vec<Canary> {
+    pub async fn until_judged(&self) -> Vec<Canary> {
         let judged = async || !self.canaries().await.iter().any(Canary::is_open);
         until("every canary is judged", judged).await;
         self.canaries().await
     }
 
     /// Answer a canary of monitoring, as whoever believes it does.
-    async fn believe(&self, canary: &Canary) {
+    pub async fn believe(&self, canary: &Canary) {
         let outcome = Outcome::done(Presence::Present, "whatever you say");
         let (job, fence) = (JobId::of(DELETION, 0), canary.fence);
         let report = OutcomeReport { job, fence, instance: monitoring(), outcome };
@@ -95,6 +95,27 @@ async fn every_consumer_refuses_what_it_must_every_day() {
     }
 }
 
+/// Nobody asks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_begins_a_run_each_day() {
+    let mut system = System::with_canaries(LONG_MS).await;
+    system.start_coordinator();
+    for instance in [monitoring(), backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    let mut last = 0;
+    for day in 1..=2 {
+        let begun = async || system.canaries().await.first().is_some_and(|canary| canary.run > last);
+        until(&format!("a tick begins the run of day {day}"), begun).await;
+        let run = system.until_judged().await;
+        assert!(run.iter().all(|canary| canary.by == actor() && canary.holds()), "{run:#?}");
+        last = run[0].run;
+        // Of a rehearsal, too, a run is followed by the next one after a minute at the earliest.
+        system.begun_earlier("canaries", EVERY_LEAST_MS);
+    }
+    assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_job_table_must_refuse_is_refused_at_once() {
     let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
@@ -133,16 +154,6 @@ async fn who_counts_nothing_finds_no_budget_broken_and_stops_nobody() {
     }
 }
 
-/// What somebody else does to the job table's file.
-fn execute(system: &System, sql: &str) {
-    let script = "import sqlite3, sys\n\
-                  job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                  job_table.execute(sys.argv[2])\n";
-    let mut python = std::process::Command::new("python3");
-    let done = python.args(["-c", script]).arg(system.file()).arg(sql).status().unwrap();
-    assert!(done.success(), "{sql}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trial_that_fails_in_passing_is_made_again() {
     let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
@@ -154,12 +165,12 @@ async fn a_trial_that_fails_in_passing_is_made_again() {
         let one = |what, verdict| (what, "the job table".to_owned(), verdict);
         [one("protected", "holds"), one("over budget", over)]
     };
-    execute(&system, "ALTER TABLE admitted RENAME TO elsewhere");
+    system.execute("ALTER TABLE admitted RENAME TO elsewhere");
     assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
     assert_eq!(tried().await, with("open"));
     system.engine.tend_canaries().await.unwrap();
     assert_eq!(tried().await, with("open"));
-    execute(&system, "ALTER TABLE elsewhere RENAME TO admitted");
+    system.execute("ALTER TABLE elsewhere RENAME TO admitted");
     system.engine.tend_canaries().await.unwrap();
     assert_eq!(tried().await, with("holds"));
     assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);

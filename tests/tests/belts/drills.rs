@@ -78,6 +78,34 @@ async fn a_drill_switches_off_and_brings_back_and_never_goes_beyond_soft() {
     assert_eq!(system.drill().await, over);
 }
 
+/// Nobody asks for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_begins_a_drill_each_week() {
+    let system = System::start_drilling().await;
+    let before = system.world();
+    let mut records = Vec::new();
+    for week in 1..=2 {
+        let begun = async || {
+            let drills = system.ledger.drills().await.unwrap();
+            let record = drills.first().and_then(|drill| drill.deletion);
+            record.is_some_and(|record| !records.contains(&record))
+        };
+        until(&format!("a tick begins the drill of week {week}"), begun).await;
+        until("it is over", async || {
+            system.engine.tend_drills().await.unwrap();
+            system.drill().await.judged.is_some()
+        })
+        .await;
+        let over = system.drill().await;
+        let holds = matches!(over.judged.as_ref().unwrap().verdict, Verdict::Holds { .. });
+        assert!(holds && over.by == drill::actor(), "{over:?}");
+        assert_eq!(system.world(), before);
+        records.extend(over.deletion);
+        // Of a rehearsal, too, one is followed by the next one after a quarter of an hour at the earliest.
+        system.begun_earlier("drills", drill::LEAST_MS);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drill_that_cannot_be_brought_back_has_failed() {
     let system = System::start_drilling().await;

@@ -112,7 +112,7 @@ async fn a_disk_that_others_use_parks_at_announce() {
     std::fs::remove_file(&db01).unwrap();
 
     // Somebody copies it.
-    let copying = open_disk(&system, "copying");
+    let copying = open_disk(&system, "copying/sleep");
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
     until_parked(&format!("volume web01-root is in use: process {} has it open", copying.0.id())).await;
     drop(copying);

@@ -228,10 +228,15 @@ impl System {
 
     /// The same, by this policy.
     pub async fn with_canaries_by(within_ms: u64, policy: Policy) -> Self {
+        Self::with_canaries_told(within_ms, policy, alarms::Options::default()).await
+    }
+
+    /// The same, and alarms are told so.
+    pub async fn with_canaries_told(within_ms: u64, policy: Policy, telling: alarms::Options) -> Self {
         let canary = "vm/canary01".parse().unwrap();
         let canaries = Canaries::new(Arc::new(plans(PLAN)), vec![canary], within_ms);
         let options = sexton_ledger::Options { policy, ..rehearsal() };
-        let system = Self::stopped_with(PLAN, options, (alarms::Options::default(), Some(canaries))).await;
+        let system = Self::stopped_with(PLAN, options, (telling, Some(canaries))).await;
         let canary: ResourceId = "vm/canary01".parse().unwrap();
         let (root, u1) = (system.folder.as_ref().unwrap().path(), identity(U1));
         sexton_monitoring::sandbox::create(root, &monitoring(), &canary, &u1, "192.0.2.11:9100").unwrap();
@@ -249,9 +254,14 @@ impl System {
 
     /// Nothing runs, and drills are held with these. With a soft stage of short deadlines: a restore waits for them.
     pub async fn with_drills(drill: Vec<ResourceId>) -> Self {
+        Self::with_drills_told(drill, alarms::Options::default()).await
+    }
+
+    /// The same, and alarms are told so.
+    pub async fn with_drills_told(drill: Vec<ResourceId>, telling: alarms::Options) -> Self {
         let plan = quick_soft();
         let canaries = Canaries::new(Arc::new(plans(&plan)), Vec::new(), 1_000).drilling(drill);
-        Self::stopped_with(&plan, rehearsal(), (alarms::Options::default(), Some(canaries))).await
+        Self::stopped_with(&plan, rehearsal(), (telling, Some(canaries))).await
     }
 
     /// In calendar days, of which none has to pass: every stage is due at once. Only this policy may say otherwise. With a
@@ -577,6 +587,22 @@ impl System {
     /// The job table's file.
     pub fn file(&self) -> std::path::PathBuf {
         self.folder.as_ref().unwrap().path().join("sexton.db")
+    }
+
+    /// What somebody else does to that file.
+    pub fn execute(&self, sql: &str) {
+        let script = "import sqlite3, sys\n\
+                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
+                      job_table.execute(sys.argv[2])\n";
+        let mut python = std::process::Command::new("python3");
+        let done = python.args(["-c", script]).arg(self.file()).arg(sql).status().unwrap();
+        assert!(done.success(), "{sql}");
+    }
+
+    /// What was begun of these (`canaries`, `drills`) was begun so much earlier, in milliseconds.
+    pub fn begun_earlier(&self, table: &str, ms: u64) {
+        let earlier = format!("json_extract(body, '$.begun_at') - {}", ms * 1000);
+        self.execute(&format!("UPDATE {table} SET body = json_set(body, '$.begun_at', {earlier})"));
     }
 
     /// The folder of the hypervisor's sandbox.

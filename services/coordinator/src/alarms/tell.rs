@@ -53,9 +53,8 @@ impl Alarmer {
             Some(body) => body,
             None => {
                 let of = (day, self.options.daily);
-                let digest =
-                    gather::digest(ledger, of, self.options.rules, &self.options.lacks, &Extent::Everywhere)
-                        .await?;
+                let (rules, lacks) = (self.options.rules, self.options.lacks.as_slice());
+                let digest = gather::digest(ledger, of, rules, lacks, &Extent::Everywhere).await?;
                 let body = serde_json::to_string(&digest).map_err(unwritable)?;
                 // Whose was kept first is told.
                 if answered(ledger.keep_digest(day, &body)).await? {

@@ -70,9 +70,8 @@ pub(super) async fn digest(State(api): Shared, asker: Asker) -> Result<Json<Dige
     let (alarmer, ledger) = (api.engine.alarmer(), &*api.engine.ledger);
     let daily = alarmer.daily();
     let day = ledger.facts().await?.now.utc().with_timezone(&daily.zone).date_naive();
-    Ok(Json(
-        gather::digest(ledger, (day, daily), alarmer.rules(), alarmer.unguarded(), asker.extent()).await?,
-    ))
+    let (rules, lacks) = (alarmer.rules(), alarmer.unguarded());
+    Ok(Json(gather::digest(ledger, (day, daily), rules, lacks, asker.extent()).await?))
 }
 
 /// How many are open, of those that the caller sees.
