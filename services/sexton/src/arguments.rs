@@ -266,13 +266,19 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<DrillCommand>,
     },
-    /// Lift a pause.
+    /// Show what would go on without a pause, and lift it.
     Resume {
         /// Its number.
         pause: i64,
         /// Only show what would go on, and what would be held as a batch.
         #[arg(long)]
         dry_run: bool,
+        /// Do not ask before it is lifted.
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
+        #[arg(long, conflicts_with = "dry_run")]
+        approve: bool,
     },
     /// Park a job that is in line or backs off, so that it can be retried or waived.
     Park {

@@ -213,12 +213,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Canaries { command } => return canaries::canaries(client, format, command).await,
         Command::Drill { command } => return drills::drills(client, format, command).await,
         Command::Census { file } => census::census(client, format, file.as_deref()).await?,
-        Command::Resume { pause, dry_run: true } => {
-            write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;
-        }
-        Command::Resume { pause, dry_run: false } => {
-            let answer = client.resume(pause).await?;
-            write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))?;
+        Command::Resume { pause, dry_run, yes, approve } => {
+            crate::resume::resume(client, format, pause, (dry_run, yes, approve)).await?;
         }
         Command::Park { what, reason } => {
             let id = id_of(client, &what).await?;
@@ -488,7 +484,7 @@ async fn pause(
     write(format, &paused, |p| {
         let out = counted(p.orders_out, "order");
         format!(
-            "pause {0} is in force; still out: {out}. sexton resume {0}, with --dry-run to see what it stops",
+            "pause {0} is in force; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
             p.pause.id
         )
     })

@@ -21,7 +21,9 @@ use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest,
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::answer::{ANSWER_MAX_BYTES, whole};
-use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
+use crate::batches::{
+    ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedInfo,
+};
 use crate::canaries::CanariesInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
@@ -518,8 +520,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
-        self.change("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+    pub async fn resume(&self, pause: i64, query: ResumeQuery) -> Result<serde_json::Value, ClientError> {
+        let request = self.request(Method::DELETE, &format!("/v1/pauses/{pause}")).query(&query);
+        self.change("lifting a pause", request).await
     }
 
     /// How far deletions may go.
