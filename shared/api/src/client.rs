@@ -11,6 +11,7 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
+use sexton_model::chain_copy::ChainCopy;
 use sexton_model::deletion::Hold;
 use sexton_model::digest::Digest;
 use sexton_model::receipt::SignedReceipt;
@@ -388,6 +389,15 @@ impl Client {
     pub async fn receipt(&self, id: DeletionId) -> Result<SignedReceipt, ClientError> {
         let path = format!("/v1/deletions/{id}/receipt");
         self.send("reading a receipt", self.request(Method::GET, &path)).await
+    }
+
+    /// A record's audit chain, in the very bytes that were hashed.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn chain(&self, id: DeletionId) -> Result<ChainCopy, ClientError> {
+        let request = self.request(Method::GET, &format!("/v1/audit/chains/{id}"));
+        self.send("reading an audit chain", request).await
     }
 
     /// Cancel it: the resource comes back.
