@@ -262,11 +262,8 @@ mod tests {
     #[test]
     fn the_due_date_and_what_can_be_undone_are_filled_in_and_nothing_else() {
         let param = |name: &str, value: &str| (name.to_owned(), Value::from(value));
-        let params = BTreeMap::from([
-            param("due", "{due}"),
-            param("text", "due {due}"),
-            param("undo", "{undo}"),
-        ]);
+        let params =
+            BTreeMap::from([param("due", "{due}"), param("text", "due {due}"), param("undo", "{undo}")]);
         let due = Due { date: "2026-12-01".parse().unwrap(), zone: "UTC".parse().unwrap(), moment: None };
         let filled = filled(&params, &due, || "everything".to_owned());
         assert_eq!(filled["due"], "2026-12-01");

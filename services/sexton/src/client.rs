@@ -435,7 +435,17 @@ async fn pages(client: &Client, mut query: ListQuery, limit: usize) -> anyhow::R
 
 fn lines(items: &[DeletionLine]) -> String {
     table(
-        ["record", "resource", "scope", "status", "at", "state", "due (UTC)", "cancel (UTC, at least)", "why"],
+        [
+            "record",
+            "resource",
+            "scope",
+            "status",
+            "at",
+            "state",
+            "due (UTC)",
+            "cancel (UTC, at least)",
+            "why",
+        ],
         items.iter().map(|d| {
             [
                 d.id.to_string(),

@@ -206,7 +206,9 @@ fn in_use(survey: &SurveyInfo) -> String {
     for look in &survey.looks {
         let instance = &look.instance;
         text += &match &look.answer {
-            Some(Answer::Refused { reason }) => format!("  announce  HOLDS {belt}, says {instance}: {reason}\n"),
+            Some(Answer::Refused { reason }) => {
+                format!("  announce  HOLDS {belt}, says {instance}: {reason}\n")
+            }
             Some(Answer::Seen { .. }) => format!("  announce  passes {belt}, says {instance}\n"),
             Some(Answer::NotNow { reason } | Answer::NotAsked { reason }) => {
                 format!("  announce  NOT KNOWN whether {belt}, {instance}: {reason}\n")

@@ -32,8 +32,7 @@ pub async fn resume(
 }
 
 fn confirm(pause: i64, stopped: &[StoppedInfo]) -> anyhow::Result<()> {
-    let (held, midway) =
-        stopped.iter().fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
+    let (held, midway) = stopped.iter().fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
     let what = format!(
         "{}\n{} would begin, {midway} would go on",
         batches::stopped(stopped),

@@ -1,9 +1,9 @@
 //! One record, the health, the pauses: as people read them.
 use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, WindowsInfo};
 use sexton_model::audit::AuditEvent;
+use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
 use sexton_model::belts::healthy::Length;
-use sexton_model::belts::Pause;
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::WaiverClaim;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -282,7 +282,13 @@ pub fn pauses(pauses: &[Pause]) -> String {
     table(
         ["pause", "covers", "by", "since (UTC)", "reason"],
         pauses.iter().map(|p| {
-            [p.id.to_string(), p.covers.to_string(), p.by.to_string(), moment(Some(p.since)), p.reason.clone()]
+            [
+                p.id.to_string(),
+                p.covers.to_string(),
+                p.by.to_string(),
+                moment(Some(p.since)),
+                p.reason.clone(),
+            ]
         }),
     )
 }

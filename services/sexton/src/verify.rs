@@ -260,7 +260,9 @@ fn table(report: &Report) -> String {
         text += &format!("BROKEN {chain}: {why}\n");
     }
     match &report.copy {
-        Some(CopyReport { chain, why: Some(why), .. }) => text += &format!("NOT WHAT WAS SIGNED {chain}: {why}\n"),
+        Some(CopyReport { chain, why: Some(why), .. }) => {
+            text += &format!("NOT WHAT WAS SIGNED {chain}: {why}\n")
+        }
         Some(CopyReport { chain, fits: Some(Fits { signed, unsigned }), .. }) => {
             text += &format!(
                 "{chain}: its chain holds, and is what was signed up to event {signed}; {unsigned} behind that are not signed yet\n"

@@ -26,12 +26,18 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
         let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
-        assert!(made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"), "{said}");
+        assert!(
+            made && said.contains("PAUSED      pause 1 stops announce, soft, hard, purge, recycle"),
+            "{said}"
+        );
     }
     let shown = site.says(&["show", "vm/vm0003"]).1;
     assert!(shown.matches("pause 1 covers it: ").count() >= 4, "{shown}");
     let digest = site.says(&["digest"]).1;
-    assert!(digest.contains("pause 1 of everything since ") && digest.contains("until all are there"), "{digest}");
+    assert!(
+        digest.contains("pause 1 of everything since ") && digest.contains("until all are there"),
+        "{digest}"
+    );
     // Before they are due, too, it is said that they are paused.
     assert!(site.says(&["list"]).1.matches("until all are there").count() == 3);
     until("they are held", || {
@@ -42,7 +48,10 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     assert!(seen && said.contains("held as a batch: 3 would begin where 2 may in a day in demo"), "{said}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it was only looked at");
     let (done, said) = site.says(&["resume", "1"]);
-    assert!(!done && said.contains("3 deletions would begin") && said.contains("--yes"), "nobody is there: {said}");
+    assert!(
+        !done && said.contains("3 deletions would begin") && said.contains("--yes"),
+        "nobody is there: {said}"
+    );
     assert!(said.contains("held as a batch"), "it shows what would go on: {said}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");
     assert!(site.says(&["resume", "1", "--yes"]).0);
@@ -103,9 +112,14 @@ fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         site.delete(machine, None);
     }
-    until("they wait before soft", || site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 3);
+    until("they wait before soft", || {
+        site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 3
+    });
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
-    assert!(seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"), "{said}");
+    assert!(
+        seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"),
+        "{said}"
+    );
     let (done, said) = site.says_to("boss", &["resume", "1", "--yes"]);
     assert!(!done && said.contains("3 would begin soft at once"), "{said}");
     let (done, said) = site.says(&["resume", "1", "--yes", "--approve"]);

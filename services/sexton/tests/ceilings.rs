@@ -31,7 +31,9 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     assert!(list().contains("would begin announce"), "{}", list());
     // Every later stage says when it would have begun, not only the one that is held.
     let record: Value = serde_json::from_str(&get(site.api, "/v1/deletions/vm/vm0001").unwrap().1).unwrap();
-    for (job, stage) in record["jobs"].as_array().unwrap().iter().zip(["announce", "soft", "hard", "purge", "recycle"]) {
+    for (job, stage) in
+        record["jobs"].as_array().unwrap().iter().zip(["announce", "soft", "hard", "purge", "recycle"])
+    {
         let why = job["why"].as_str().unwrap();
         let would = [format!("would begin {stage} at 2"), format!("would have begun {stage} at 2")];
         assert!(would.iter().any(|would| why.contains(would)), "{stage}: {why}");

@@ -79,7 +79,10 @@ fn a_history_in_the_place_of_another_one_is_named() {
     let body = copy["events"][0]["body"].as_str().unwrap().replace("a test", "a tent");
     copy["events"][0]["body"] = body.into();
     let (holds, report) = check(&copy);
-    assert!(!holds && report["copy"]["why"].as_str().unwrap().contains("does not match its hash"), "{report}");
+    assert!(
+        !holds && report["copy"]["why"].as_str().unwrap().contains("does not match its hash"),
+        "{report}"
+    );
     copy["events"] = Value::Array(Vec::new());
     let (holds, report) = check(&copy);
     assert!(!holds && report["copy"]["why"].as_str().unwrap().contains("it ends at event 0"), "{report}");

@@ -246,10 +246,8 @@ pub fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<
 /// What every belt says of the next step of `job`, whatever those before it say; none of a restore.
 pub fn verdicts(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Vec<Verdict> {
     let JobKind::Stage(stage) = job.kind else { return Vec::new() };
-    let verdict = |(belt, rule): &(Belt, Rule)| Verdict {
-        belt: *belt,
-        stopped: rule(deletion, (stage, job), context),
-    };
+    let verdict =
+        |(belt, rule): &(Belt, Rule)| Verdict { belt: *belt, stopped: rule(deletion, (stage, job), context) };
     RULES.iter().map(verdict).collect()
 }
 

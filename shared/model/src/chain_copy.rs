@@ -36,10 +36,14 @@ pub enum Unfit {
         found: String,
     },
     /// Nothing was signed of it.
-    #[error("no signed checkpoint holds a head of it: it was copied before one was signed, or there is no such chain")]
+    #[error(
+        "no signed checkpoint holds a head of it: it was copied before one was signed, or there is no such chain"
+    )]
     Unsigned,
     /// More was signed than it has.
-    #[error("it ends at event {found}, and event {signed} was signed: a part is missing, or it was copied before that")]
+    #[error(
+        "it ends at event {found}, and event {signed} was signed: a part is missing, or it was copied before that"
+    )]
     Short {
         /// Its last event.
         found: i64,
@@ -79,9 +83,7 @@ impl ChainCopy {
         let head = signed.filter(|head| head.chain == self.chain).ok_or(Unfit::Unsigned)?;
         let found = self.events.last().map_or(0, |link| link.seq);
         match self.events.iter().find(|link| link.seq == head.seq) {
-            Some(link) if link.hash == head.hash => {
-                Ok(Fits { signed: head.seq, unsigned: found - head.seq })
-            }
+            Some(link) if link.hash == head.hash => Ok(Fits { signed: head.seq, unsigned: found - head.seq }),
             Some(_) => Err(Unfit::Other { seq: head.seq }),
             None => Err(Unfit::Short { found, signed: head.seq }),
         }

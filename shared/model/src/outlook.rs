@@ -199,8 +199,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::belts::ceiling::Ceiling;
     use crate::belts::PauseSelector;
+    use crate::belts::ceiling::Ceiling;
     use crate::decide::test_plan;
     use crate::deletion::{Due, Record};
     use crate::id::DeletionId;
@@ -373,13 +373,8 @@ mod tests {
         assert_eq!(would(&d), said, "its place is kept");
 
         let covers = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
-        let pause = Pause {
-            id: 7,
-            covers,
-            by: "ops".parse().unwrap(),
-            reason: "look".into(),
-            since: Timestamp(0),
-        };
+        let pause =
+            Pause { id: 7, covers, by: "ops".parse().unwrap(), reason: "look".into(), since: Timestamp(0) };
         let paused = stops(&d, &in_force(Ceiling::Purge, vec![pause]), &by);
         assert_eq!(paused.keys().collect::<Vec<_>>(), [&Stage::Soft]);
         assert_eq!(paused[&Stage::Soft].pauses, ["pause 7 covers it: ops: look"]);

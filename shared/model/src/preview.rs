@@ -181,8 +181,7 @@ mod tests {
         now: Timestamp,
     ) -> Vec<StagePreview> {
         let (groups, begun, population) = (Groups::default(), BTreeMap::new(), Population::default());
-        let sight =
-            Sight { in_force, policy, groups: &groups, begun: &begun, population: &population };
+        let sight = Sight { in_force, policy, groups: &groups, begun: &begun, population: &population };
         preview(d, sight, day, now)
     }
 
@@ -271,13 +270,21 @@ mod tests {
         let all = [Belt::Protection, Belt::Pause, Belt::Ceiling, Belt::Window, Belt::Budget];
         assert_eq!(holding(0), [Belt::Protection], "announce");
         assert_eq!(holding(2), all.iter().copied().filter(|b| *b != Belt::Pause).collect::<Vec<_>>(), "hard");
-        assert_eq!(holding(3), all.iter().copied().filter(|b| *b != Belt::Budget).collect::<Vec<_>>(), "purge");
+        assert_eq!(
+            holding(3),
+            all.iter().copied().filter(|b| *b != Belt::Budget).collect::<Vec<_>>(),
+            "purge"
+        );
         let said = |stage: usize, belt: Belt| {
             stages[stage].belts.iter().find(|said| said.belt == belt).unwrap().said.clone()
         };
         assert!(said(2, Belt::Budget).contains("5 have"), "{}", said(2, Belt::Budget));
         let opens = Windows::default().next_opening(now);
-        assert!(said(2, Belt::Window).contains(&opens.to_string()), "the next ones: {}", said(2, Belt::Window));
+        assert!(
+            said(2, Belt::Window).contains(&opens.to_string()),
+            "the next ones: {}",
+            said(2, Belt::Window)
+        );
         assert_eq!(said(3, Belt::Budget), "room for it now");
         // The one that is shown with a step is the first of them.
         assert!(stages.iter().all(|stage| stage.steps.iter().all(|s| s.stopped == Some(Blocker::Protected))));

@@ -72,7 +72,9 @@ pub async fn digest(
 /// What can still be undone of one, and until when; nothing if it is over by now, or cannot be read.
 async fn undone(ledger: &dyn Ledger, id: DeletionId, at: &Moment) -> Result<String, LedgerError> {
     match answered(ledger.deletion(id)).await {
-        Ok(view) => Ok(view.map(|view| undo::undo(&view.deletion, at.day, at.now).offer()).unwrap_or_default()),
+        Ok(view) => {
+            Ok(view.map(|view| undo::undo(&view.deletion, at.day, at.now).offer()).unwrap_or_default())
+        }
         // It fails alone.
         Err(LedgerError::Corrupt { .. }) => Ok(String::new()),
         Err(error) => Err(error),

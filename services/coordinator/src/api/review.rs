@@ -55,10 +55,7 @@ pub(super) async fn audit(
 }
 
 /// A record's whole chain, to be kept and checked elsewhere.
-pub(super) async fn chain(
-    State(api): Shared,
-    Path(id): Path<String>,
-) -> Result<Json<ChainCopy>, Refused> {
+pub(super) async fn chain(State(api): Shared, Path(id): Path<String>) -> Result<Json<ChainCopy>, Refused> {
     let id = records::parse(&api, &id)?;
     let ledger = &api.engine.ledger;
     let Some(view) = ledger.deletion(id).await? else { return Err(archived::missing(&api, id).await?) };

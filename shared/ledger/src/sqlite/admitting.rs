@@ -138,11 +138,7 @@ fn used(db: &Db, budgets: &Budgets, from: Timestamp) -> Result<BTreeMap<Group, u
 }
 
 /// What was admitted within the span that counts.
-pub(super) fn begun(
-    db: &Db,
-    setting: &Setting,
-    now: Timestamp,
-) -> Result<BTreeMap<Group, u64>, LedgerError> {
+pub(super) fn begun(db: &Db, setting: &Setting, now: Timestamp) -> Result<BTreeMap<Group, u64>, LedgerError> {
     let policy = setting.policy.get();
     let budgets = policy.budgets(setting.day);
     used(db, &budgets, budgets.counted_from(now, setting.day))

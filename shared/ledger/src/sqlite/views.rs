@@ -172,11 +172,8 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
     let mut found = load(db, &ids, &mut Bodies::new(ids.len()))?;
-    let items: Vec<_> = ids
-        .iter()
-        .filter_map(|id| found.remove(id))
-        .map(|(deletion, _)| DeletionRow::of(deletion))
-        .collect();
+    let items: Vec<_> =
+        ids.iter().filter_map(|id| found.remove(id)).map(|(deletion, _)| DeletionRow::of(deletion)).collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
 }
 

@@ -462,7 +462,9 @@ pub enum CannotResume {
         looked_at: u64,
     },
     /// Whoever wants a deletion does not approve it.
-    #[error("{by} requested {resource}, which would begin at once: somebody who requested none of them has to approve that")]
+    #[error(
+        "{by} requested {resource}, which would begin at once: somebody who requested none of them has to approve that"
+    )]
     Requested {
         /// Who.
         by: crate::id::Actor,

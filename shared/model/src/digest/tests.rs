@@ -151,7 +151,9 @@ fn whoever_is_limited_sees_its_own() {
     let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
     assert_eq!(pauses, [2, 3], "and what covers everything");
     let text = digest.to_string();
-    assert!(text.contains("Paused, the longest first:\n  pause 2 of scope a/c since 1970-01-01 00:00 UTC, by ops: look"));
+    assert!(text.contains(
+        "Paused, the longest first:\n  pause 2 of scope a/c since 1970-01-01 00:00 UTC, by ops: look"
+    ));
     assert!(text.contains("  pause 3 of everything since "), "{text}");
     assert!(digest.coming.items.iter().all(|line| line.scope == scope("a")), "{digest}");
     assert_eq!((digest.held.items.len(), digest.held.more, digest.held_by["hold"]), (1, 2, 3));

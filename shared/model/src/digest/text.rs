@@ -44,7 +44,14 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
     list(f, "Credentials that should be gone", &digest.credentials, overdue)?;
     list(f, "Dates that were missed", &digest.gone_by, overdue)?;
     list(f, "Paused, the longest first", &digest.pauses, |one| {
-        format!("pause {} of {} since {}, by {}: {}", one.id, one.covers, minute(one.since), one.by, one.reason)
+        format!(
+            "pause {} of {} since {}, by {}: {}",
+            one.id,
+            one.covers,
+            minute(one.since),
+            one.by,
+            one.reason
+        )
     })?;
     list(f, "Batches that exceed a budget", &digest.batches, |one| {
         let next = if one.needs_approval { "needs approval" } else { "waits for its turn" };

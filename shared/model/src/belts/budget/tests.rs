@@ -164,7 +164,10 @@ fn a_crowd_that_no_budget_counts_is_approved_before_a_pause_is_lifted() {
 
     assert_eq!(may_resume(&[], None), Ok(()));
     let refused = may_resume(&found, None).unwrap_err().to_string();
-    assert!(refused.starts_with("501 would begin soft at once in tenants/acme (500 would begin where 5 may"), "{refused}");
+    assert!(
+        refused.starts_with("501 would begin soft at once in tenants/acme (500 would begin where 5 may"),
+        "{refused}"
+    );
     assert_eq!(may_resume(&found, Some(501)), Ok(()));
     assert_eq!(may_resume(&found, Some(7)), Err(CannotResume::OtherNumber { members: 501, looked_at: 7 }));
     assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
