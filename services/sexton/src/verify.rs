@@ -108,7 +108,7 @@ pub async fn verify(
     bar.finish_and_clear();
     if let Some(path) = copy {
         let no_copy = || format!("{}: it is no copy of a chain", path.display());
-        let copy = serde_json::from_slice(&read(path, COPY_MAX_BYTES)?).with_context(no_copy)?;
+        let copy: ChainCopy = serde_json::from_slice(&read(path, COPY_MAX_BYTES)?).with_context(no_copy)?;
         report.copy = Some(fits(&copy, &report, &newest));
     }
     if let Some(client) = client {
