@@ -111,6 +111,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/review", get(review::show))
         .route("/v1/review/accept", post(review::accept))
         .route("/v1/audit", get(review::audit))
+        .route("/v1/audit/chains/{id}", get(review::chain))
         .route("/v1/audit/hashes", post(review::hashes))
         .route("/v1/audit/access", get(tokens::events))
         .route("/v1/tokens", get(tokens::list).post(tokens::issue))

@@ -266,13 +266,19 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<DrillCommand>,
     },
-    /// Lift a pause.
+    /// Show what would go on without a pause, and lift it.
     Resume {
         /// Its number.
         pause: i64,
         /// Only show what would go on, and what would be held as a batch.
         #[arg(long)]
         dry_run: bool,
+        /// Do not ask before it is lifted.
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
+        #[arg(long, conflicts_with = "dry_run")]
+        approve: bool,
     },
     /// Park a job that is in line or backs off, so that it can be retried or waived.
     Park {
@@ -296,6 +302,9 @@ pub enum Command {
         /// Instead, list the latest tokens that were issued or revoked, and who was refused what.
         #[arg(long)]
         access: bool,
+        /// Instead, copy the chain of this record or resource; with -o json to a file that `sexton verify --chain` checks.
+        #[arg(long, value_name = "WHAT", conflicts_with = "access")]
+        of: Option<String>,
     },
     /// Tokens that others show to the API: issue, list, revoke.
     Token {
@@ -321,6 +330,10 @@ pub enum Command {
         /// Check the file only, and ask nobody.
         #[arg(long)]
         offline: bool,
+        /// Also check this copy of a record's chain, as `sexton audit --of WHAT -o json` writes it, without asking anybody:
+        /// that it holds, and that it is what the checkpoints say.
+        #[arg(long, value_name = "FILE", requires = "offline")]
+        chain: Option<PathBuf>,
     },
     /// Check a file of the archive without asking anybody: its signature, its chain; and tell its story.
     Archived {

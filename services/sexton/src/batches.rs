@@ -92,6 +92,8 @@ pub fn stopped(stopped: &[StoppedInfo]) -> String {
     }
     let lines = stopped.iter().map(|s| {
         let next = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));
+        let crowd = s.crowd.as_ref().map(|why| format!("at once, which needs approval (--approve): {why}"));
+        let next = next.or(crowd);
         [
             s.group.scope.to_string(),
             s.group.kind.to_string(),

@@ -65,8 +65,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let good = crate::receipt::check((&receipt, &key), arguments.output)?;
             return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Verify { file: Some(file), key, offline: true, .. } => {
-            return verify(None, arguments.output, (&file, &key)).await;
+        Command::Verify { file: Some(file), key, offline: true, chain, .. } => {
+            return verify(None, arguments.output, (&file, &key), chain.as_deref()).await;
         }
         _ => {}
     }
@@ -213,12 +213,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Canaries { command } => return canaries::canaries(client, format, command).await,
         Command::Drill { command } => return drills::drills(client, format, command).await,
         Command::Census { file } => census::census(client, format, file.as_deref()).await?,
-        Command::Resume { pause, dry_run: true } => {
-            write(format, &client.stopped_by(pause).await?, |stopped| batches::stopped(stopped))?;
-        }
-        Command::Resume { pause, dry_run: false } => {
-            let answer = client.resume(pause).await?;
-            write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))?;
+        Command::Resume { pause, dry_run, yes, approve } => {
+            crate::resume::resume(client, format, pause, (dry_run, yes, approve)).await?;
         }
         Command::Park { what, reason } => {
             let id = id_of(client, &what).await?;
@@ -226,13 +222,23 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             write(format, &outcome, |_| format!("{id} is parked. sexton retry {id}, or sexton waive {id}"))?;
         }
         Command::Review { accept, reason } => review(client, format, reason.filter(|_| accept)).await?,
-        Command::Audit { access: true } => return tokens::log(client, format).await,
-        Command::Audit { access: false } => return audit(client, format).await,
+        Command::Audit { of: Some(what), .. } => {
+            let id = id_of(client, &what).await?;
+            write(format, &client.chain(id).await?, |copy| {
+                let events = counted(copy.events.len(), "event");
+                format!(
+                    "{}: {events}. sexton audit --of {id} -o json > FILE, then sexton verify CHECKPOINTS --key … --offline --chain FILE",
+                    copy.chain
+                )
+            })?;
+        }
+        Command::Audit { access: true, of: None } => return tokens::log(client, format).await,
+        Command::Audit { access: false, of: None } => return audit(client, format).await,
         Command::Token { command } => tokens::command(client, format, command).await?,
         Command::Whoami => tokens::whoami(client, format).await?,
         Command::Verify { file, key, .. } => {
             let file = file.context("expected a file of signed checkpoints")?;
-            return verify(Some(client), format, (&file, &key)).await;
+            return verify(Some(client), format, (&file, &key), None).await;
         }
         Command::Receipt { what } => {
             let id = id_of(client, &what).await?;
@@ -498,7 +504,7 @@ async fn pause(
     write(format, &paused, |p| {
         let out = counted(p.orders_out, "order");
         format!(
-            "pause {0} is in force; still out: {out}. sexton resume {0}, with --dry-run to see what it stops",
+            "pause {0} is in force; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
             p.pause.id
         )
     })

@@ -15,6 +15,7 @@ mod import;
 mod output;
 mod plan;
 mod receipt;
+mod resume;
 #[cfg(feature = "serve")]
 mod serve;
 mod show;

@@ -10,10 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sexton_api::{AuditQuery, BrokenChain, Client, EventName, HASHES_MAX, HashesQuery};
 use sexton_model::Timestamp;
+use sexton_model::archive::FILE_MAX_BYTES;
 use sexton_model::attest::{Attestation, Head, LINE_MAX_BYTES, Newest, Sequence, SignedCheckpoint};
 use sexton_model::audit::hex;
+use sexton_model::chain_copy::{ChainCopy, Fits};
 use sexton_protocol::BeaconVerifier;
 
+use crate::archived::read;
 use crate::arguments::Format;
 use crate::output::{moment, write};
 
@@ -38,6 +41,22 @@ struct Report {
     rewritten: Vec<Rewritten>,
     /// Chains that do not hold in themselves.
     broken: Vec<BrokenChain>,
+    /// What became of the copy of a chain, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    copy: Option<CopyReport>,
+}
+
+/// What became of a copy of a chain.
+#[derive(Debug, Serialize)]
+struct CopyReport {
+    /// Which chain.
+    chain: String,
+    /// How far it is what was signed, if it is.
+    #[serde(flatten)]
+    fits: Option<Fits>,
+    /// Why it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// A line that does not hold.
@@ -64,12 +83,13 @@ struct Rewritten {
 
 impl Report {
     fn holds(&self) -> bool {
-        self.bad.is_empty() && self.rewritten.is_empty() && self.broken.is_empty()
+        let copy = self.copy.as_ref().is_none_or(|copy| copy.why.is_none());
+        self.bad.is_empty() && self.rewritten.is_empty() && self.broken.is_empty() && copy
     }
 }
 
-/// Check `file` with the keys in `key`, and, unless there is none, with the job table behind `client`. Fails if anything
-/// does not hold.
+/// Check `file` with the keys in `key`, and, unless there is none, with the job table behind `client`; and with it the copy
+/// of a chain in the file `copy`. Fails if anything does not hold.
 ///
 /// # Errors
 /// If one of the files cannot be read, or the coordinator does not answer.
@@ -77,6 +97,7 @@ pub async fn verify(
     client: Option<&Client>,
     format: Format,
     (file, key): (&Path, &Path),
+    copy: Option<&Path>,
 ) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(key).with_context(|| format!("reading {}", key.display()))?;
     let verifier = BeaconVerifier::parse(&key.display().to_string(), &text)?;
@@ -85,6 +106,11 @@ pub async fn verify(
     let bar = bar(lines.metadata().with_context(doing)?.len(), "{bytes} of {total_bytes} read");
     let (mut report, newest) = offline(bar.wrap_read(lines), &verifier).with_context(doing)?;
     bar.finish_and_clear();
+    if let Some(path) = copy {
+        let no_copy = || format!("{}: it is no copy of a chain", path.display());
+        let copy: ChainCopy = serde_json::from_slice(&read(path, COPY_MAX_BYTES)?).with_context(no_copy)?;
+        report.copy = Some(fits(&copy, &report, &newest));
+    }
     if let Some(client) = client {
         compare(client, &mut report, newest).await?;
         chains(client, &mut report).await?;
@@ -92,6 +118,19 @@ pub async fn verify(
     }
     write(format, &report, table)?;
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Largest copy of a chain, in bytes: as the archive's files.
+const COPY_MAX_BYTES: u64 = FILE_MAX_BYTES;
+
+/// Compare a copy with what was signed of its chain.
+fn fits(copy: &ChainCopy, report: &Report, newest: &Newest) -> CopyReport {
+    let signed = newest.of(&copy.chain);
+    let (fits, why) = match copy.fits(report.ledger.as_deref(), signed.as_ref()) {
+        Ok(fits) => (Some(fits), None),
+        Err(why) => (None, Some(why.to_string())),
+    };
+    CopyReport { chain: copy.chain.clone(), fits, why }
 }
 
 fn bar(length: u64, what: &str) -> ProgressBar {
@@ -219,6 +258,17 @@ fn table(report: &Report) -> String {
     }
     for BrokenChain { chain, why } in &report.broken {
         text += &format!("BROKEN {chain}: {why}\n");
+    }
+    match &report.copy {
+        Some(CopyReport { chain, why: Some(why), .. }) => {
+            text += &format!("NOT WHAT WAS SIGNED {chain}: {why}\n")
+        }
+        Some(CopyReport { chain, fits: Some(Fits { signed, unsigned }), .. }) => {
+            text += &format!(
+                "{chain}: its chain holds, and is what was signed up to event {signed}; {unsigned} behind that are not signed yet\n"
+            );
+        }
+        Some(CopyReport { .. }) | None => {}
     }
     let Report { checkpoints, last, chains, .. } = report;
     text += &match report.signed_at {

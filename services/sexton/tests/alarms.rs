@@ -44,8 +44,8 @@ fn an_alarm_is_listed_seen_and_hidden_from_other_scopes() {
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         site.delete(machine, None);
     }
-    until("they are held", || site.says(&["list"]).1.matches("until all are there").count() == 3);
-    assert!(site.says(&["resume", "1"]).0);
+    until("they are held", || site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 3);
+    assert!(site.says(&["resume", "1", "--yes"]).0);
     until("an alarm says so", || site.says(&["alarms"]).1.contains("frozen_batch"));
     until("its route was told", || {
         let listed: Value = serde_json::from_str(&site.says(&["-o", "json", "alarms"]).1).unwrap();

@@ -47,7 +47,14 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
     assert!(seen && said.contains("held as a batch: 3 would begin where 2 may in a day in demo"), "{said}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it was only looked at");
-    assert!(site.says(&["resume", "1"]).0);
+    let (done, said) = site.says(&["resume", "1"]);
+    assert!(
+        !done && said.contains("3 deletions would begin") && said.contains("--yes"),
+        "nobody is there: {said}"
+    );
+    assert!(said.contains("held as a batch"), "it shows what would go on: {said}");
+    assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");
+    assert!(site.says(&["resume", "1", "--yes"]).0);
     until("they are frozen", || {
         batches(&site, "/v1/batches").as_array().unwrap().iter().any(|b| b["waiting"] == 3)
     });
@@ -96,6 +103,35 @@ fn too_many_of_one_day_are_foretold() {
         let (made, said) = site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
         assert!(made && said.contains(crowd) == last, "{said}");
     }
+}
+
+/// Soft is not counted: a cancel brings it back. Many that waited for the end of a pause all the same begin only if
+/// somebody else approves that.
+#[test]
+fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
+    let site = Site::start_with_days_of(500, 3, "[budgets]\na_day = 2\nstages = [\"recycle\"]\n");
+    assert!(site.says(&["pause", "--stage", "soft", "--reason", "look"]).0);
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        site.delete(machine, None);
+    }
+    until("they wait before soft", || {
+        site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 3
+    });
+    let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
+    assert!(
+        seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"),
+        "{said}"
+    );
+    let (done, said) = site.says_to("boss", &["resume", "1", "--yes"]);
+    assert!(!done && said.contains("3 would begin soft at once"), "{said}");
+    let (done, said) = site.says(&["resume", "1", "--yes", "--approve"]);
+    assert!(!done && said.contains("somebody who requested none of them"), "{said}");
+    let (status, answer) = site.remove("/v1/pauses/1?at_once=2");
+    assert!(status == 409 && answer.contains("3 would begin at once by now, and not 2"), "{answer}");
+    assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");
+    let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve"]);
+    assert!(done && said.contains("pause 1 is lifted"), "{said}");
+    until("soft has begun", || site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 0);
 }
 
 /// Also where only what destroys is counted: the sum over what is to come is made before the first mail.

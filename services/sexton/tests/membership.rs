@@ -111,7 +111,7 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     let mut tampered = read();
     let fence = std::mem::replace(&mut tampered["fence"], json!([1, 1_000_000_000]));
     std::fs::write(&key, tampered.to_string()).unwrap();
-    assert!(site.says(&["resume", "1"]).0);
+    assert!(site.says(&["resume", "1", "--yes"]).0);
     until("hard parks", || state("hard") == "parked");
     assert!(!at("cluster/a/objects/storage07-a.json").exists(), "it is revoked in the cluster");
     assert!(key.exists(), "and lies on the machine");

@@ -57,11 +57,35 @@ fn a_history_in_the_place_of_another_one_is_named() {
     until("the record's chain is signed", || signed().contains(&format!("{record}\\\"")));
     let (holds, report) = verify(&site, &file, &[]);
     assert!(holds && report["compared"] == true && report["chains"] == 2, "{report}");
+    // What is signed after the copy may be more than it has.
+    let checkpoints = signed();
+    let known = path(&site, "kept.checkpoints");
+    std::fs::write(&known, &checkpoints[..=checkpoints.rfind('\n').unwrap()]).unwrap();
+    let (copied, copy) = ask(&site, &["audit", "--of", "vm/vm0001"]);
+    assert!(copied && copy["chain"] == *record && copy["events"][0]["seq"] == 1, "{copy}");
+    let mut copy = copy;
     stop(&mut site);
 
     // What needs no server.
     let (holds, report) = verify(&site, &file, &["--offline"]);
     assert!(holds && report["compared"] == false && report["last"].as_i64() >= Some(2), "{report}");
+    let kept = path(&site, "chain.json");
+    let check = |copy: &Value| {
+        std::fs::write(&kept, copy.to_string()).unwrap();
+        verify(&site, &known, &["--offline", "--chain", &kept.display().to_string()])
+    };
+    let (holds, report) = check(&copy);
+    assert!(holds && report["copy"]["signed"].as_i64() >= Some(1), "a whole chain, and signed: {report}");
+    let body = copy["events"][0]["body"].as_str().unwrap().replace("a test", "a tent");
+    copy["events"][0]["body"] = body.into();
+    let (holds, report) = check(&copy);
+    assert!(
+        !holds && report["copy"]["why"].as_str().unwrap().contains("does not match its hash"),
+        "{report}"
+    );
+    copy["events"] = Value::Array(Vec::new());
+    let (holds, report) = check(&copy);
+    assert!(!holds && report["copy"]["why"].as_str().unwrap().contains("it ends at event 0"), "{report}");
     let shorter = path(&site, "shorter");
     std::fs::write(&shorter, signed().split_once('\n').unwrap().1).unwrap();
     let (holds, report) = verify(&site, &shorter, &["--offline"]);

@@ -69,6 +69,19 @@ pub struct StoppedInfo {
     /// Set if those that would begin are too many: they would be a batch, and this is the budget that it exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
+    /// Set if they would begin at once, since no budget counts that stage, and are more than a number lets begin: somebody has
+    /// to approve that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<String>,
+}
+
+/// How a pause is lifted.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeQuery {
+    /// Approve that so many begin at once: all of which [`StoppedInfo::crowd`] says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
 }
 
 /// Approve a batch.

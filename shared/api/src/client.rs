@@ -11,6 +11,7 @@ use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
 use sexton_model::belts::census::Taken;
 use sexton_model::belts::one_shot::OneShot;
+use sexton_model::chain_copy::ChainCopy;
 use sexton_model::deletion::Hold;
 use sexton_model::digest::Digest;
 use sexton_model::receipt::SignedReceipt;
@@ -21,7 +22,9 @@ use crate::access::{AccessEvents, AccessQuery, Issued, TokenQuery, TokenRequest,
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::answer::{ANSWER_MAX_BYTES, whole};
-use crate::batches::{ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, StoppedInfo};
+use crate::batches::{
+    ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedInfo,
+};
 use crate::canaries::CanariesInfo;
 use crate::cancellations::{CancelScope, Cancellations, Prioritize};
 use crate::census::{CensusInfo, CensusRequest};
@@ -388,6 +391,15 @@ impl Client {
         self.send("reading a receipt", self.request(Method::GET, &path)).await
     }
 
+    /// A record's audit chain, in the very bytes that were hashed.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn chain(&self, id: DeletionId) -> Result<ChainCopy, ClientError> {
+        let request = self.request(Method::GET, &format!("/v1/audit/chains/{id}"));
+        self.send("reading an audit chain", request).await
+    }
+
     /// Cancel it: the resource comes back.
     ///
     /// # Errors
@@ -518,8 +530,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn resume(&self, pause: i64) -> Result<serde_json::Value, ClientError> {
-        self.change("lifting a pause", self.request(Method::DELETE, &format!("/v1/pauses/{pause}"))).await
+    pub async fn resume(&self, pause: i64, query: ResumeQuery) -> Result<serde_json::Value, ClientError> {
+        let request = self.request(Method::DELETE, &format!("/v1/pauses/{pause}")).query(&query);
+        self.change("lifting a pause", request).await
     }
 
     /// How far deletions may go.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::budget::Budgets;
-use sexton_model::belts::census::{Census, NotBelieved, Population, Taken};
+use sexton_model::belts::census::{Census, NotBelieved, Population, Taken, gone_within_a_day};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::job::Stage;
 use sexton_model::time::Day;
@@ -33,10 +33,21 @@ pub(crate) struct Beside<'a> {
     pub(crate) now: Timestamp,
     /// The census before it, of the same kind and scope.
     pub(crate) last: Option<Taken>,
+    /// Those of the same kind and scope that were believed since [`day_before`], ascending.
+    pub(crate) of_day: Vec<Taken>,
     /// What is registered of its kind and scope, and whether it has a live record.
     pub(crate) registered: BTreeMap<ResourceId, bool>,
     /// What counts of all censuses so far.
     pub(crate) population: Population,
+}
+
+/// What is read of the day before a census, at most: the newest.
+pub(crate) const OF_DAY_MAX: i64 = 2000;
+
+/// When the policy day that ends now has begun.
+pub(crate) fn day_before(now: Timestamp, day: Day) -> Timestamp {
+    let length_us = i64::try_from(day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
+    Timestamp(now.0.saturating_sub(length_us))
 }
 
 /// What follows from a census.
@@ -47,24 +58,27 @@ pub(crate) struct Decided {
 }
 
 impl Beside<'_> {
-    /// Believe it, under this number, or not. More that others have deleted than a budget lets begin pauses its scope.
+    /// Believe it, under this number, or not. More that others have deleted within a day than a budget lets begin in one
+    /// pauses its scope, however many censuses have seen them go.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Result<Decided, NotBelieved> {
         census.check(&self.policy.census, self.last.as_ref(), self.now)?;
-        let taken = census.taken(number, &self.registered, self.last.as_ref(), self.now);
+        let mut taken = census.taken(number, &self.registered, self.last.as_ref(), self.now);
         let budgets = self.policy.budgets(self.day);
         let most = bound(&budgets, &taken, &self.population);
-        let pause = most.filter(|most| taken.newly_missing > *most).map(|most| {
+        let gone = gone_within_a_day(&taken, &self.of_day);
+        let pause = most.filter(|most| taken.newly_missing > 0 && gone > *most).map(|most| {
             let covers = PauseSelector {
                 kind: Some(taken.kind.clone()),
                 scope: Some(taken.scope.clone()),
                 ..PauseSelector::default()
             };
             let reason = format!(
-                "census {number}: {} of {} are gone that had no record, where {most} may go in a day: somebody else deletes",
-                taken.newly_missing, taken.kind
+                "census {number}: {gone} of {} are gone that had no record, where {most} may go in a day: somebody else deletes",
+                taken.kind
             );
             (covers, reason)
         });
+        taken.paused = pause.is_some();
         Ok(Decided { taken, pause })
     }
 }

@@ -121,6 +121,8 @@ pub struct AuditRow {
     pub seq: i64,
     /// The event.
     pub event: AuditEvent,
+    /// The very text that was hashed.
+    pub body: String,
     /// Its hash.
     pub hash: Hash,
 }

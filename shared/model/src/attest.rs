@@ -246,6 +246,11 @@ impl Newest {
         shrunk
     }
 
+    /// The newest head of one chain; none if none was signed.
+    pub fn of(&self, chain: &str) -> Option<Head> {
+        self.0.get(chain).map(|(seq, hash)| Head { chain: chain.to_owned(), seq: *seq, hash: *hash })
+    }
+
     /// How many chains were seen.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -7,7 +7,7 @@
 //! Where to look: ids in [`id`], time and calendars in [`time`], what can be deleted in [`resource`], plans
 //! and their linter in [`plan`] (what an action is allowed to do in [`catalogue`]), the deletion record and
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
-//! in [`audit`], what is signed of it in [`attest`], what is kept of a record that is over in [`archive`], a ledger
+//! in [`audit`], what is signed of it in [`attest`], a copy that is compared with that in [`chain_copy`], what is kept of a record that is over in [`archive`], a ledger
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
 //! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
@@ -23,6 +23,7 @@ pub mod beacon;
 pub mod belts;
 pub mod canary;
 pub mod catalogue;
+pub mod chain_copy;
 pub mod checkpoint;
 pub mod credit;
 pub mod decide;

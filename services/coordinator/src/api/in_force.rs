@@ -2,18 +2,21 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use sexton_api::{CeilingRequest, PauseRequest, PauseResponse, StoppedInfo};
+use sexton_api::{CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo};
 use sexton_ledger::{DeletionFilter, LedgerError, Note, Stopped};
-use sexton_model::Scope;
 use sexton_model::access::{Permission, Reach};
+use sexton_model::belts::budget::{self, CannotResume, Exceeded, Group};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
+use sexton_model::job::{Blocker, Job, JobKind, JobState, StateName};
+use sexton_model::resource::Resource;
+use sexton_model::{Actor, Scope};
 
 use super::problem::{Body, Refused};
-use super::{Api, Asker, By, Once, Shared};
+use super::{Api, Asker, By, Once, Shared, records};
 
 pub(super) async fn pauses(State(api): Shared, asker: Asker) -> Result<Json<Vec<Pause>>, Refused> {
     let mut pauses = api.engine.ledger.pauses().await?;
@@ -101,13 +104,71 @@ pub(super) async fn stopped(
     if !ledger.pauses().await?.iter().any(|pause| pause.id == id) {
         return Err(Refused::absent(format_args!("pause {id}")));
     }
+    let stopped = ledger.stopped_by(id).await?;
+    let crowds = crowds(&api, &stopped).await?;
     let info = |stopped: Stopped| StoppedInfo {
+        crowd: crowds.iter().find(|(group, _)| *group == stopped.group).map(|(_, why)| why.to_string()),
         group: stopped.group,
         held: stopped.held,
         midway: stopped.midway,
         batch: stopped.exceeded.map(|exceeded| exceeded.to_string()),
     };
-    Ok(Json(ledger.stopped_by(id).await?.into_iter().map(info).collect()))
+    Ok(Json(stopped.into_iter().map(info).collect()))
+}
+
+/// What would begin at once, of stages that no budget counts, and is too many for that.
+async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>, LedgerError> {
+    let ledger = &api.engine.ledger;
+    let (facts, policy) = (ledger.facts().await?, ledger.policy());
+    let budgets = policy.budgets(facts.day);
+    let population = records::population(ledger, &budgets, &facts).await?;
+    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.held));
+    Ok(budget::at_once((&budgets, &population), held))
+}
+
+/// That a pause may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of it.
+async fn may_lift(
+    api: &Api,
+    (asker, by): (&Asker, &Actor),
+    pause: i64,
+    approved: Option<u64>,
+) -> Result<(), Refused> {
+    let crowds = crowds(api, &api.engine.ledger.stopped_by(pause).await?).await?;
+    let conflict = |why: CannotResume| Refused::new(StatusCode::CONFLICT, why.to_string());
+    budget::may_resume(&crowds, approved).map_err(conflict)?;
+    for (group, _) in &crowds {
+        asker.may(Permission::Approve, Reach::Scope(&group.scope))?;
+    }
+    if crowds.is_empty() {
+        return Ok(());
+    }
+    let of_crowd = |resource: &Resource, job: &Job| {
+        let held =
+            matches!(&job.state, JobState::Held { by: Blocker::Pause { pause: by, .. }, .. } if *by == pause);
+        let same = |group: &Group| {
+            job.kind == JobKind::Stage(group.stage)
+                && resource.scope == group.scope
+                && resource.id.kind == group.kind
+        };
+        held && crowds.iter().any(|(group, _)| same(group))
+    };
+    let mut filter =
+        DeletionFilter { state: Some(StateName::Held), limit: PAGE_MAX, ..DeletionFilter::default() };
+    loop {
+        let page = api.engine.ledger.deletions(&filter).await?;
+        let own = page.items.iter().find(|row| {
+            let record = &row.deletion.record;
+            record.requested_by == *by && row.deletion.jobs.iter().any(|job| of_crowd(&record.resource, job))
+        });
+        if let Some(own) = own {
+            let (by, resource) = (by.clone(), own.resource.clone());
+            return Err(conflict(CannotResume::Requested { by, resource }));
+        }
+        match page.next {
+            Some(next) => filter.after = Some(next),
+            None => return Ok(()),
+        }
+    }
 }
 
 fn number(pause: &str) -> Result<i64, Refused> {
@@ -115,14 +176,20 @@ fn number(pause: &str) -> Result<i64, Refused> {
 }
 
 pub(super) async fn resume(
+    State(api): Shared,
+    asker: Asker,
     By(by): By,
     once: Once,
     Path(pause): Path<String>,
+    Query(ResumeQuery { at_once }): Query<ResumeQuery>,
 ) -> Result<Json<serde_json::Value>, Refused> {
     let id = number(&pause)?;
     let lifted = once.noted(|note| (note == Note::Resumed).then_some(()))?.is_some();
-    if !lifted && !once.ledger.resume(id, &by).await? {
-        return Err(Refused::absent(format_args!("pause {id}")));
+    if !lifted {
+        may_lift(&api, (&asker, &by), id, at_once).await?;
+        if !once.ledger.resume(id, &by).await? {
+            return Err(Refused::absent(format_args!("pause {id}")));
+        }
     }
     Ok(Json(serde_json::json!({ "resumed": id })))
 }

@@ -166,7 +166,7 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
 }
 
 /// How many there are, if budgets are by percent of that.
-async fn population(
+pub(super) async fn population(
     ledger: &Arc<dyn Ledger>,
     budgets: &Budgets,
     facts: &Facts,

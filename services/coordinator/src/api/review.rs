@@ -1,16 +1,18 @@
 //! A ledger that went back in time, and whether its trails hold.
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
     AcceptReview, AuditInfo, AuditQuery, BrokenChain, HASHES_MAX, Hashes, HashesQuery, ReviewInfo,
 };
-use sexton_ledger::Note;
+use sexton_ledger::{AuditRow, Note};
+use sexton_model::archive::Link;
 use sexton_model::audit::hex;
+use sexton_model::chain_copy::ChainCopy;
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
-use super::{By, Once, Shared};
+use super::{By, Once, Shared, archived, records};
 
 /// Chains checked in one request: the job table ends the page before that if they are long.
 const CHAINS: u32 = 256;
@@ -50,6 +52,16 @@ pub(super) async fn audit(
         broken: broken.map(|(chain, why)| BrokenChain { chain, why: why.to_string() }).collect(),
         next: found.next,
     }))
+}
+
+/// A record's whole chain, to be kept and checked elsewhere.
+pub(super) async fn chain(State(api): Shared, Path(id): Path<String>) -> Result<Json<ChainCopy>, Refused> {
+    let id = records::parse(&api, &id)?;
+    let ledger = &api.engine.ledger;
+    let Some(view) = ledger.deletion(id).await? else { return Err(archived::missing(&api, id).await?) };
+    let link = |row: AuditRow| Link { seq: row.seq, body: row.body, hash: row.hash };
+    let events = view.audit.into_iter().map(link).collect();
+    Ok(Json(ChainCopy { ledger: ledger.facts().await?.ledger, chain: id.to_string(), events }))
 }
 
 pub(super) async fn hashes(

@@ -155,6 +155,13 @@ impl Site {
         );
         ask(api, &request).unwrap()
     }
+
+    /// Status and body of a DELETE.
+    pub fn remove(&self, path: &str) -> (u16, String) {
+        let api = self.api;
+        let head = "sexton-actor: test\r\nconnection: close";
+        ask(api, &format!("DELETE {path} HTTP/1.1\r\nhost: {api}\r\n{head}\r\n\r\n")).unwrap()
+    }
 }
 
 /// `sexton serve` in this folder, as soon as it answers.

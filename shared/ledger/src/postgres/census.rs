@@ -15,6 +15,8 @@ use crate::{LedgerError, NotDone};
 
 const ALL: &str = "SELECT body FROM censuses ORDER BY id";
 const LAST_OF: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 ORDER BY id DESC LIMIT 1";
+const OF_DAY: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 AND accepted_at > $3 \
+     ORDER BY id DESC LIMIT $4";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM censuses";
 const REGISTERED: &str = "SELECT r.id, EXISTS (SELECT 1 FROM deletions d WHERE d.resource = r.id AND d.live) \
      FROM resources r WHERE r.kind = $1 AND r.presence = 0 AND (r.scope = $2 OR starts_with(r.scope, $2 || '/'))";
@@ -38,6 +40,7 @@ pub(super) async fn take(
         day: ledger.options.day,
         now,
         last: last_of(&mut tx, census).await?,
+        of_day: of_day(&mut tx, census, census::day_before(now, ledger.options.day)).await?,
         registered: registered(&mut tx, &census.kind, &census.scope).await?,
         population: population(&mut tx, ledger, now).await?,
     };
@@ -84,6 +87,19 @@ async fn last_of(db: &mut PgConnection, census: &Census) -> Result<Option<Taken>
         .await
         .map_err(doing("reading the last census"))?;
     found.as_deref().map(parse).transpose()
+}
+
+/// Those that were believed since then, ascending.
+async fn of_day(db: &mut PgConnection, census: &Census, from: Timestamp) -> Result<Vec<Taken>, LedgerError> {
+    let bodies: Vec<String> = sqlx::query_scalar(OF_DAY)
+        .bind(census.kind.to_string())
+        .bind(census.scope.to_string())
+        .bind(from.0)
+        .bind(census::OF_DAY_MAX)
+        .fetch_all(db)
+        .await
+        .map_err(doing("reading the last day's censuses"))?;
+    bodies.iter().rev().map(|body| parse(body)).collect()
 }
 
 fn parse(body: &str) -> Result<Taken, LedgerError> {

@@ -40,7 +40,7 @@ pub(super) async fn deletion(ledger: &PgLedger, id: DeletionId) -> Result<Option
         .map(|(seq, body, hash)| {
             let event = serde_json::from_str(&body)
                 .map_err(|e| corrupt("audit", format!("{id} {seq}"), e.to_string()))?;
-            Ok(AuditRow { seq, event, hash })
+            Ok(AuditRow { seq, event, body, hash })
         })
         .collect::<Result<_, LedgerError>>()?;
     tx.commit().await.map_err(part())?;

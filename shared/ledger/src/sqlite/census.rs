@@ -31,6 +31,7 @@ pub(super) fn take(
         day: setting.day,
         now,
         last: last_of(db, census)?,
+        of_day: of_day(db, census, census::day_before(now, setting.day))?,
         registered: registered(db, &census.kind, &census.scope)?,
         population: population(db, setting, now)?,
     };
@@ -66,6 +67,16 @@ fn last_of(db: &Db, census: &Census) -> Result<Option<Taken>, LedgerError> {
     bind.add(census.kind.to_string()).add(census.scope.to_string());
     let sql = "SELECT id, body FROM censuses WHERE kind = ? AND scope = ? ORDER BY id DESC LIMIT 1";
     rows(db, DOING, sql, bind)?.first().map(taken).transpose()
+}
+
+/// Those that were believed since then, ascending.
+fn of_day(db: &Db, census: &Census, from: Timestamp) -> Result<Vec<Taken>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(census.kind.to_string()).add(census.scope.to_string()).add(from.0).add(census::OF_DAY_MAX);
+    let sql = "SELECT id, body FROM censuses WHERE kind = ? AND scope = ? AND accepted_at > ? ORDER BY id DESC LIMIT ?";
+    let mut found = rows(db, DOING, sql, bind)?.iter().map(taken).collect::<Result<Vec<_>, _>>()?;
+    found.reverse();
+    Ok(found)
 }
 
 fn taken(row: &Row) -> Result<Taken, LedgerError> {

@@ -77,7 +77,7 @@ pub(super) fn deletion(db: &Db, id: DeletionId) -> Result<Option<DeletionView>, 
     }
     let mut audit = Vec::new();
     for (seq, text, hash) in chain(db, id)? {
-        audit.push(AuditRow { seq, event: codes::body("audit", id, &text)?, hash });
+        audit.push(AuditRow { seq, event: codes::body("audit", id, &text)?, body: text, hash });
     }
     Ok(Some(DeletionView { deletion, targets, audit }))
 }

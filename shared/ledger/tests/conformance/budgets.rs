@@ -220,6 +220,9 @@ pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixtur
     let begun = on.all_due(&["web01"]).await;
     on.admit(&begun).await;
     let order = on.one(begun[0], Event::Claim { job: announce(begun[0]) }).await.unwrap().dispatch.unwrap();
+    let counted: Vec<(Stage, u64)> =
+        on.ledger.begun().await.unwrap().into_iter().map(|(group, count)| (group.stage, count)).collect();
+    assert_eq!(counted, [(Stage::Announce, 1)]);
     let pause = on.ledger.pause(PauseSelector::default(), &actor("ops"), "look").await.unwrap().pause.id;
     assert_eq!(on.ledger.stopped_by(pause).await.unwrap(), [], "an order is out");
     on.answer(&order, right_answer(&order)).await.unwrap();

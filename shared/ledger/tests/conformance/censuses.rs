@@ -93,15 +93,18 @@ pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
         None,
         "two without a record are gone, which is no more than may go"
     );
-    let on_paused = on.counted(&[]).await;
-    assert_eq!((on_paused.taken.newly_missing, on_paused.paused), (1, None), "slowly");
-    on.counted(&all).await;
-    let counted = on.counted(&[]).await;
-    assert_eq!((counted.taken.newly_missing, counted.taken.missing), (3, 3));
+    let dripped = on.counted(&[]).await;
+    assert_eq!((dripped.taken.newly_missing, dripped.taken.paused), (1, true), "slowly, within one day");
     let pauses = on.ledger.pauses().await.unwrap();
-    assert_eq!((pauses.len(), Some(pauses[0].id)), (1, counted.paused));
+    assert_eq!((pauses.len(), Some(pauses[0].id)), (1, dripped.paused));
     assert_eq!(pauses[0].covers.scope, Some("tenants".parse().unwrap()));
     assert!(pauses[0].reason.contains("3 of vm are gone that had no record, where 2 may go"), "{pauses:?}");
+    assert_eq!(on.counted(&[]).await.paused, None, "nobody has deleted more");
+    on.counted(&all).await;
+    assert_eq!(on.counted(&["web02", "web03"]).await.paused, None, "of those before somebody was told");
+    let counted = on.counted(&[]).await;
+    assert_eq!((counted.taken.newly_missing, counted.taken.missing), (2, 3));
+    assert!(counted.paused.is_some(), "and again");
     on.ledger.admit(vec![job_id(id, Stage::Announce)]).await.unwrap();
     assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
     let held = on.job(id, JobKind::Stage(Stage::Announce)).await;

@@ -44,6 +44,11 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     let (kind, state, due_at, _) = scheduled[0].at.clone().unwrap();
     assert_eq!((kind, state), (JobKind::Stage(Stage::Announce), StateName::Scheduled));
     assert!(due_at.is_some());
+    // With all that is known of it, as if it had been read alone.
+    for row in &scheduled {
+        let view = on.ledger.deletion(row.id).await.unwrap().unwrap();
+        assert_eq!(row.deletion, view.deletion);
+    }
     let why = async || -> Vec<String> {
         of(DeletionFilter::default()).await.into_iter().filter_map(|row| row.at).map(|at| at.3).collect()
     };

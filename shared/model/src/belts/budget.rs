@@ -19,8 +19,10 @@ use crate::id::{JobId, Kind, ResourceId, Scope};
 use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
 
+mod resume;
 mod written;
 
+pub use resume::{CannotResume, at_once, may_resume};
 pub use written::{Mistake, Written};
 
 /// Most deletions of one kind that may begin a stage within a day in one scope, if nothing is configured.
@@ -394,6 +396,16 @@ pub fn exceeded(
     if !budgets.bind(group.stage) {
         return None;
     }
+    over((budgets, population), group, members, used)
+}
+
+/// The same, whether or not the stage is counted.
+fn over(
+    (budgets, population): (&Budgets, &Population),
+    group: &Group,
+    members: usize,
+    used: &BTreeMap<Group, u64>,
+) -> Option<Exceeded> {
     let mut found: Option<Exceeded> = None;
     for limit in budgets.limits(&group.scope, &group.kind, population) {
         let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;

@@ -70,7 +70,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/alarms/{id}/acknowledge") => (Steer, Subject::Alarm),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
         ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
-        ("GET", "/v1/deletions/{id}/receipt") => (See, Subject::Deletion),
+        ("GET", "/v1/deletions/{id}/receipt" | "/v1/audit/chains/{id}") => (See, Subject::Deletion),
         ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
         ("POST", "/v1/resources/{kind}/{name}/holds") => (Hold, Subject::Resource),
         // Whoever asks for deletions does not take away what others hold against them.

@@ -147,6 +147,33 @@ fn stages_that_are_not_counted_are_not_limited() {
 }
 
 #[test]
+fn a_crowd_that_no_budget_counts_is_approved_before_a_pause_is_lifted() {
+    let (budgets, population) = (Budgets::default(), Population::default());
+    let crowds = |held: &[(&str, Stage, u64)]| {
+        let held = held.iter().map(|(scope, stage, held)| (group(scope, *stage), *held));
+        at_once((&budgets, &population), held)
+    };
+    assert_eq!(crowds(&[("tenants/acme", Stage::Soft, A_DAY), ("tenants/b", Stage::Soft, 0)]), []);
+    assert_eq!(crowds(&[("tenants/acme", Stage::Hard, 500)]), [], "that becomes a batch");
+    let found = crowds(&[("tenants/acme", Stage::Soft, 500), ("tenants/b", Stage::Soft, 1)]);
+    let of: Vec<_> = found.iter().map(|(group, why)| (group.scope.as_str(), why.members)).collect();
+    assert_eq!(of, [("tenants/acme", 500), ("tenants/b", 1)], "the second one is too many in all scopes");
+    let many: Vec<String> = (0..20).map(|n| format!("tenants/t{n}")).collect();
+    let spread: Vec<_> = many.iter().map(|scope| (scope.as_str(), Stage::Soft, A_DAY)).collect();
+    assert_eq!(crowds(&spread).len(), 10, "a few in each of many scopes are many");
+
+    assert_eq!(may_resume(&[], None), Ok(()));
+    let refused = may_resume(&found, None).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("501 would begin soft at once in tenants/acme (500 would begin where 5 may"),
+        "{refused}"
+    );
+    assert_eq!(may_resume(&found, Some(501)), Ok(()));
+    assert_eq!(may_resume(&found, Some(7)), Err(CannotResume::OtherNumber { members: 501, looked_at: 7 }));
+    assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
+}
+
+#[test]
 fn who_counts_what_follows_counts_the_announcements() {
     let stages = |text: &str| budgets(text).looking_ahead().stages().collect::<Vec<_>>();
     for later in ["hard", "purge"] {

@@ -145,6 +145,15 @@ fn a_population_is_what_was_there_before_the_span_began() {
     assert_eq!(both.of(&"vm".parse().unwrap(), &Counted::Everywhere), Some(307));
 }
 
+#[test]
+fn slow_drips_of_a_day_are_counted_together_until_a_pause_has_told_of_them() {
+    let drip = |newly_missing, paused| Taken { newly_missing, paused, ..last(&["a"]) };
+    let now = drip(1, false);
+    assert_eq!(gone_within_a_day(&now, &[]), 1);
+    assert_eq!(gone_within_a_day(&now, &[drip(5, false), drip(0, false), drip(5, false)]), 11);
+    assert_eq!(gone_within_a_day(&now, &[drip(5, false), drip(5, true), drip(2, false)]), 3);
+}
+
 impl Taken {
     fn clone_with(self, census: i64) -> Self {
         Self { census, ..self }

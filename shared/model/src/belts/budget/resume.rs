@@ -1,0 +1,80 @@
+//! What would begin at once when a pause is lifted, and whether it may be.
+use std::collections::BTreeMap;
+
+use super::{Budgets, Exceeded, Group, charge, over};
+use crate::belts::census::Population;
+use crate::id::{Actor, ResourceId, Scope};
+use crate::job::Stage;
+
+/// What would begin at once if a pause were lifted that holds so many of each group, and is more than a number lets begin in
+/// stages that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
+pub fn at_once(
+    (budgets, population): (&Budgets, &Population),
+    held: impl IntoIterator<Item = (Group, u64)>,
+) -> Vec<(Group, Exceeded)> {
+    let mut used = BTreeMap::new();
+    let mut found = Vec::new();
+    for (group, held) in held.into_iter().filter(|(group, held)| *held > 0 && !budgets.bind(group.stage)) {
+        let members = usize::try_from(held).unwrap_or(usize::MAX);
+        let why = over((budgets, population), &group, members, &used);
+        charge(&mut used, &group, members);
+        found.extend(why.map(|why| (group, why)));
+    }
+    found
+}
+
+/// Why a pause cannot be lifted so.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotResume {
+    /// So many would begin at once that somebody has to approve that.
+    #[error(
+        "{members} would begin {stage} at once in {scope} ({why}): somebody who requested none of them has to approve that \
+         when it is lifted"
+    )]
+    NeedsApproval {
+        /// Which stage, of the first crowd.
+        stage: Stage,
+        /// In which scope.
+        scope: Scope,
+        /// How many of all crowds.
+        members: u64,
+        /// Which number the first one exceeds.
+        why: Exceeded,
+    },
+    /// It is another crowd than the one that was looked at.
+    #[error("at_once: {members} would begin at once by now, and not {looked_at}; look at it again")]
+    OtherNumber {
+        /// How many it is.
+        members: u64,
+        /// How many it was.
+        looked_at: u64,
+    },
+    /// Whoever wants a deletion does not approve it.
+    #[error(
+        "{by} requested {resource}, which would begin at once: somebody who requested none of them has to approve that"
+    )]
+    Requested {
+        /// Who.
+        by: Actor,
+        /// The first of what was requested.
+        resource: ResourceId,
+    },
+}
+
+/// Whether a pause may be lifted that keeps these crowds back ([`at_once`]). `approved`: how many whoever lifts it has looked
+/// at, and approves.
+///
+/// # Errors
+/// That it has to be approved, or looked at again.
+pub fn may_resume(crowds: &[(Group, Exceeded)], approved: Option<u64>) -> Result<(), CannotResume> {
+    let Some((group, why)) = crowds.first() else { return Ok(()) };
+    let members = crowds.iter().map(|(_, why)| why.members).fold(0, u64::saturating_add);
+    match approved {
+        Some(looked_at) if looked_at == members => Ok(()),
+        Some(looked_at) => Err(CannotResume::OtherNumber { members, looked_at }),
+        None => {
+            let (stage, scope) = (group.stage, group.scope.clone());
+            Err(CannotResume::NeedsApproval { stage, scope, members, why: why.clone() })
+        }
+    }
+}
