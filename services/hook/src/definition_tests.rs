@@ -30,7 +30,10 @@ fn a_mistake_names_the_file_and_the_key() {
     assert!(manifest.contains("object: there is no manifest here"), "{manifest}");
     let identity = mistake("{identity.uuid}", "fixed");
     assert!(identity.contains("object.identity"), "{identity}");
-    let namesake = mistake("identity = { \"/uuid\" = \"{identity.uuid}\" }", "identity = { \"/name\" = \"{resource.name}\" }");
+    let namesake = mistake(
+        "identity = { \"/uuid\" = \"{identity.uuid}\" }",
+        "identity = { \"/name\" = \"{resource.name}\" }",
+    );
     assert!(namesake.contains("expected an attribute of the identity"), "{namesake}");
     let whom = mistake("url = \"/api/instance\"", "url = \"http://{resource.name}/api\"");
     assert!(whom.contains("place.http.url"), "{whom}");

@@ -25,7 +25,8 @@ fn census(names: &[&str], fewer: bool) -> Value {
 }
 
 fn announce(site: &Site, id: &str) -> Value {
-    let record: Value = serde_json::from_str(&get(site.api, &format!("/v1/deletions/{id}")).unwrap().1).unwrap();
+    let record: Value =
+        serde_json::from_str(&get(site.api, &format!("/v1/deletions/{id}")).unwrap().1).unwrap();
     record["jobs"][0]["state"].clone()
 }
 

@@ -81,13 +81,15 @@ fn good() -> Vec<Value> {
     ]
 }
 
+/// What is judged is the event: its hash is what others verify.
+fn row(seq: i64, event: Value) -> AuditRow {
+    let body = event.to_string();
+    AuditRow { seq, event: serde_json::from_value(event).unwrap(), body, hash: GENESIS }
+}
+
 /// Which invariant a trail breaks.
 fn broken(trail: Vec<Value>) -> Option<&'static str> {
-    let audit = (1..).zip(trail).map(|(seq, event)| AuditRow {
-        seq,
-        event: serde_json::from_value(event).unwrap(),
-        hash: GENESIS,
-    });
+    let audit = (1..).zip(trail).map(|(seq, event)| row(seq, event));
     let view = DeletionView { deletion: deletion(), targets: BTreeMap::new(), audit: audit.collect() };
     let mut seen = Trail::default();
     view.audit.iter().find_map(|row| seen.see(&view, row, DAY).err()).map(|violation| violation.invariant)
@@ -142,8 +144,7 @@ fn each_rule_finds_what_it_is_about() {
 #[test]
 fn a_missing_event_is_noticed() {
     let view = DeletionView { deletion: deletion(), targets: BTreeMap::new(), audit: Vec::new() };
-    let first =
-        |seq| AuditRow { seq, event: serde_json::from_value(good().swap_remove(0)).unwrap(), hash: GENESIS };
+    let first = |seq| row(seq, good().swap_remove(0));
     assert_eq!(Trail::default().see(&view, &first(1), DAY), Ok(()));
     let gap = Trail::default().see(&view, &first(2), DAY).unwrap_err();
     assert_eq!(gap.invariant, "I12", "{gap}");

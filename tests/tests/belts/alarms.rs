@@ -331,7 +331,8 @@ async fn that_others_delete_is_told() {
     let on_call = OnCall::new().await;
     let scope: Scope = "tenants/acme".parse().unwrap();
     let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
-    let policy = Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let policy =
+        Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
     let system = System::start_telling(policy, on_call.options()).await;
     let others = ["vm/web02", "vm/web03", "vm/web04"].map(|id| id.parse::<ResourceId>().unwrap());
     for id in &others {
