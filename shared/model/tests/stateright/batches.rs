@@ -7,13 +7,13 @@ use crate::reach::Reach;
 
 /// Two are due, a third one comes; a person looks at what is frozen and approves it, and one may leave meanwhile.
 const APPROVALS: Bounds = Bounds { due: 2, late: 1, batches: 2, looks: 1, cancels: 1, holds: 0 };
-const APPROVALS_AT_LEAST: usize = 500;
+const APPROVALS_AT_LEAST: usize = 10_800;
 /// One is due, two come; nobody approves anything, and there is a hold on the first.
 const TURNS: Bounds = Bounds { due: 1, late: 2, batches: 2, looks: 0, cancels: 0, holds: 1 };
-const TURNS_AT_LEAST: usize = 500;
+const TURNS_AT_LEAST: usize = 6_600;
 /// Two are due and approved, with a hold on the first.
 const HELD: Bounds = Bounds { due: 2, late: 0, batches: 2, looks: 1, cancels: 0, holds: 1 };
-const HELD_AT_LEAST: usize = 500;
+const HELD_AT_LEAST: usize = 1_750;
 
 struct Batches {
     bounds: Bounds,

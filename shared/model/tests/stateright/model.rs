@@ -127,6 +127,8 @@ where
         panic!("{broken:?} after {:?}", path.into_actions());
     }
     checker.assert_properties();
-    assert!(checker.is_done(), "not every state within the bounds was seen");
+    // Without a limit a search ends early in one case only: when every property has an example or a counterexample.
+    let holds = |property: &Property<M>| checker.discovery(property.name).is_none();
+    assert!(checker.model().properties().iter().any(holds), "not every state within the bounds was seen");
     assert!(checker.unique_state_count() >= at_least, "the model has become smaller");
 }

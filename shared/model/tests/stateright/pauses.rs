@@ -8,7 +8,7 @@ use crate::model::{Sexton, check};
 use crate::world::{Bounds, Shape, World};
 
 const BOUNDS: Bounds = Bounds { leases: 1, pauses: 2, ..Bounds::of(Shape::Short) };
-const AT_LEAST: usize = 1_000;
+const AT_LEAST: usize = 12_600;
 
 fn seen() -> Vec<Property<Sexton>> {
     vec![

@@ -12,7 +12,7 @@ use crate::world::{Bounds, Shape, World};
 /// land after the other was answered, and so after the undo.
 const BOUNDS: Bounds =
     Bounds { was: [true, false], copies: 1, leases: 1, call_ticks: 2, ..Bounds::of(Shape::Pair) };
-const AT_LEAST: usize = 1_000;
+const AT_LEAST: usize = 12_600;
 
 fn seen() -> Vec<Property<Sexton>> {
     vec![

@@ -8,7 +8,7 @@ use crate::model::{Sexton, check};
 use crate::world::{Bounds, Shape, World};
 
 const BOUNDS: Bounds = Bounds { leases: 1, returns: 1, ..Bounds::of(Shape::Short) };
-const AT_LEAST: usize = 1_000;
+const AT_LEAST: usize = 9_900;
 
 fn seen() -> Vec<Property<Sexton>> {
     vec![

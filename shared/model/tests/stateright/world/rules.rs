@@ -50,6 +50,13 @@ impl World {
         if matches!(event, Event::Cancel { .. }) && (before.claimed(Stage::Hard) || destroyed) {
             self.breaks("I5: a cancel after the end of cancel was accepted");
         }
+        // What has just happened comes before what was decided on it.
+        match event {
+            Event::PlaceHold { .. } => self.account.holds += 1,
+            Event::ReleaseHold { .. } => self.account.holds = self.account.holds.saturating_sub(1),
+            Event::Outcome { job, outcome: Outcome::Done { .. }, .. } => self.looked(before, *job),
+            _ => {}
+        }
         for stage in Stage::ALL.into_iter().filter(|stage| !before.claimed(*stage) && after.claimed(*stage)) {
             if let Some(rule) = self.stopped(stage) {
                 self.breaks(rule);
@@ -63,12 +70,6 @@ impl World {
                 }
                 Effect::Extend { .. } | Effect::Happened { .. } => {}
             }
-        }
-        match event {
-            Event::PlaceHold { .. } => self.account.holds += 1,
-            Event::ReleaseHold { .. } => self.account.holds = self.account.holds.saturating_sub(1),
-            Event::Outcome { job, outcome: Outcome::Done { .. }, .. } => self.looked(before, *job),
-            _ => {}
         }
         if after.holds.len() != self.account.holds {
             self.breaks("other holds stand than were placed and not released");
@@ -120,8 +121,12 @@ impl World {
         if order.mode == Mode::Verify && self.calls.iter().any(|call| call.order.of_a_stage()) {
             self.breaks("I4: a restore looked while a call of a stage was under way");
         }
+        let which = self.which(order.step);
+        if !self.account.performed[which] {
+            self.breaks("I4: a step was taken back that was never ordered");
+        }
         let last_first = !self.account.performed[1] || self.account.taken_back[1];
-        if self.which(order.step) == 0 && !last_first {
+        if which == 0 && !last_first {
             self.breaks("I4: steps were taken back in another order than the last one first");
         }
     }
