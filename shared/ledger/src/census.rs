@@ -78,7 +78,7 @@ impl Beside<'_> {
             );
             (covers, reason)
         });
-        taken.paused = pause.is_some();
+        taken.told = pause.is_some();
         Ok(Decided { taken, pause })
     }
 }

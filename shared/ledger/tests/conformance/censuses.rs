@@ -94,7 +94,7 @@ pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
         "two without a record are gone, which is no more than may go"
     );
     let dripped = on.counted(&[]).await;
-    assert_eq!((dripped.taken.newly_missing, dripped.taken.paused), (1, true), "slowly, within one day");
+    assert_eq!((dripped.taken.newly_missing, dripped.taken.told), (1, true), "slowly, within one day");
     let pauses = on.ledger.pauses().await.unwrap();
     assert_eq!((pauses.len(), Some(pauses[0].id)), (1, dripped.paused));
     assert_eq!(pauses[0].covers.scope, Some("tenants".parse().unwrap()));

@@ -108,16 +108,16 @@ pub struct Taken {
     pub unknown: u64,
     /// The first of them.
     pub unknown_named: BTreeSet<ResourceId>,
-    /// Whether so many were missing anew that its scope was paused.
+    /// Whether so many were missing anew that its scope was paused: that told somebody of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub paused: bool,
+    pub told: bool,
 }
 
 /// How many others have deleted within a day: newly missing in this census and in those of its kind and scope that were
 /// believed within the day before it, ascending. Those that a pause has told of are not counted again: whoever lifted it
 /// knows of them.
 pub fn gone_within_a_day(taken: &Taken, of_day: &[Taken]) -> u64 {
-    let untold = of_day.iter().rev().take_while(|earlier| !earlier.paused);
+    let untold = of_day.iter().rev().take_while(|earlier| !earlier.told);
     untold.map(|earlier| earlier.newly_missing).fold(taken.newly_missing, u64::saturating_add)
 }
 
@@ -329,7 +329,7 @@ impl Census {
             newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
             unknown: many(unknown().count()),
             unknown_named: unknown().take(NAMED_MAX).cloned().collect(),
-            paused: false,
+            told: false,
         }
     }
 }

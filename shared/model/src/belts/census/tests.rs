@@ -147,7 +147,7 @@ fn a_population_is_what_was_there_before_the_span_began() {
 
 #[test]
 fn slow_drips_of_a_day_are_counted_together_until_a_pause_has_told_of_them() {
-    let drip = |newly_missing, paused| Taken { newly_missing, paused, ..last(&["a"]) };
+    let drip = |newly_missing, told| Taken { newly_missing, told, ..last(&["a"]) };
     let now = drip(1, false);
     assert_eq!(gone_within_a_day(&now, &[]), 1);
     assert_eq!(gone_within_a_day(&now, &[drip(5, false), drip(0, false), drip(5, false)]), 11);
