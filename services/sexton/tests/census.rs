@@ -78,7 +78,7 @@ fn a_burst_of_deletions_by_others_pauses_the_scope() {
     until("it is held", || announce(&site, &id) == "held");
     assert!(site.says(&["show", &id]).1.contains("somebody else deletes"));
     // Somebody has found out who it was.
-    assert!(site.says(&["resume", "1"]).0);
+    assert!(site.says(&["resume", "1", "--yes"]).0);
     until("it goes on", || announce(&site, &id) == "done");
     until("the alarm has ended", || site.says(&["alarms"]).1.contains("no alarm holds"));
     assert!(site.says(&["audit"]).0, "censuses and pause are in the audit trail");

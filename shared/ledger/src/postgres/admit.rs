@@ -32,7 +32,8 @@ pub(super) const DUE: &str = "WITH RECURSIVE lines AS ( \
      groups AS MATERIALIZED (SELECT DISTINCT d.kind, d.scope, j.id % 8 AS slot FROM jobs j \
        JOIN deletions d ON d.id = j.deletion_id WHERE j.id = ANY($1)) \
      SELECT j.id, d.kind, d.scope, (j.id % 8)::smallint, a.bucket FROM lines l \
-     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at <= $2 AND j.id % 8 = ANY($4) \
+     CROSS JOIN LATERAL (SELECT id, deletion_id, due_at FROM jobs WHERE queued AND wants = l.wants AND rank = 2 \
+       AND due_at <= $2 AND id % 8 = ANY($4) OFFSET 0) j \
      CROSS JOIN LATERAL (SELECT kind, scope, status FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      LEFT JOIN LATERAL (SELECT bucket, good_until FROM admissions WHERE job = j.id OFFSET 0) a ON true \
      WHERE l.wants IS NOT NULL AND d.status = 0 AND (d.kind, d.scope, j.id % 8) IN (SELECT kind, scope, slot FROM groups) \
@@ -46,7 +47,8 @@ const ANNOUNCED: &str = "WITH RECURSIVE lines AS ( \
        SELECT (SELECT j.wants FROM jobs j WHERE j.queued AND j.wants > l.wants ORDER BY j.wants LIMIT 1) \
          FROM lines l WHERE l.wants IS NOT NULL) \
      SELECT d.id, d.scope, j.due_at FROM lines l \
-     JOIN jobs j ON j.queued AND j.wants = l.wants AND j.rank = 2 AND j.due_at BETWEEN $2 AND $3 AND j.id % 8 = 0 \
+     CROSS JOIN LATERAL (SELECT deletion_id, due_at FROM jobs WHERE queued AND wants = l.wants AND rank = 2 \
+       AND due_at BETWEEN $2 AND $3 AND id % 8 = 0 OFFSET 0) j \
      CROSS JOIN LATERAL (SELECT id, scope, kind FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      WHERE l.wants IS NOT NULL AND d.kind = $1 LIMIT $4";
 /// By both partial indexes, as where a pause is lifted.

@@ -6,6 +6,7 @@ use sexton_model::belts::budget::Written;
 use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
+use sexton_model::time::Day;
 
 use super::Fixture;
 use super::stage::{Stagehand, actor, job_id, options};
@@ -80,7 +81,9 @@ pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
 }
 
 pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
-    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    // All of it happens within one day.
+    let day = Day::Rehearsal { length_ms: 600_000 };
+    let on = Stagehand::with(fixture, Options { day, ..policy("a_day = 2") }).await;
     for name in ["web01", "web02", "web03", "web04", "sentinel"] {
         on.register(name).await;
     }
