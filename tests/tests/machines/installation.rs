@@ -200,6 +200,12 @@ impl Installation {
         Answer::Unknown
     }
 
+    /// Machines of files below `root`, as an inventory names them.
+    pub fn make_sandbox(&self, root: &Path, machines: usize) -> Vec<Value> {
+        let made = self.sexton(&["sandbox", root.to_str().unwrap(), "--machines", &machines.to_string()]);
+        made.as_array().unwrap().clone()
+    }
+
     /// Where each record stands, by resource; nothing while no coordinator answers.
     pub fn lines(&self) -> Option<BTreeMap<String, DeletionLine>> {
         let all = ListQuery { limit: Some(1000), ..ListQuery::default() };

@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::collector::{Collector, Seen};
 use crate::installation::Installation;
 use crate::surveyed::plan_shows_what_a_record_pins;
@@ -98,9 +100,17 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     }
     // Spans leave within a fraction of a second rather than after five.
     let installation = Installation::start(folder.path(), &sections, &[("OTEL_BSP_SCHEDULE_DELAY", "200")]);
-    let made = installation.try_sexton(&["sandbox", platform.to_str().unwrap(), "--machines", "2"]);
+    let made = installation.make_sandbox(&platform, 2);
     let inventory = folder.path().join("inventory.jsonl");
-    std::fs::write(&inventory, made.stdout).unwrap();
+    let lines: Vec<String> = made.iter().map(Value::to_string).collect();
+    std::fs::write(
+        &inventory,
+        lines.join(
+            "
+",
+        ),
+    )
+    .unwrap();
     assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 2);
     watched.until_all_are_ready();
     println!("{:>4} s: everything is ready", began.elapsed().as_secs());

@@ -145,7 +145,9 @@ impl Definitions {
         }
         self.this(name, uuid, fence)?;
         let folder = self.folder_of(name);
-        for file in ["domain.json", "qmp", "pid"] {
+        // The definition last: whoever is killed before that does all of it again. Killed after it, an empty folder stays,
+        // which nobody takes for a machine.
+        for file in ["qmp", "pid", "domain.json"] {
             let path = folder.join(file);
             match fs::remove_file(&path) {
                 Ok(()) => {}

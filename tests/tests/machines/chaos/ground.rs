@@ -106,13 +106,10 @@ impl Ground {
 
 /// Make machines of files, and register them, in scopes that say what becomes of them.
 fn make_files(herd: &Herd, installation: &Installation, folder: &Path) -> Vec<Machine> {
-    let (root, count) = (installation.folder().join("platform"), herd.machines.to_string());
-    let made = installation.try_sexton(&["sandbox", root.to_str().unwrap(), "--machines", &count]);
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let root = installation.folder().join("platform");
     let mut machines = Vec::new();
     let mut inventory = String::new();
-    for (number, line) in (1..).zip(String::from_utf8(made.stdout).unwrap().lines()) {
-        let mut line: Value = serde_json::from_str(line).unwrap();
+    for (number, mut line) in (1..).zip(installation.make_sandbox(&root, herd.machines)) {
         let machine = Machine {
             number,
             name: line["id"].as_str().unwrap().trim_start_matches("vm/").to_owned(),

@@ -168,6 +168,12 @@ impl Guests {
                 continue;
             }
             let path = folder.path().join("domain.json");
+            if !path.exists() {
+                // What is left if the consumer is killed behind the last file: nothing but the folder.
+                let left = std::fs::read_dir(folder.path()).unwrap().count();
+                assert_eq!(left, 0, "{}: files without a definition", folder.path().display());
+                continue;
+            }
             let mut definition: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             definition.as_object_mut().unwrap().remove("fence");
             facts.add(folder.file_name().to_str().unwrap(), "guest: definition", definition.to_string());
