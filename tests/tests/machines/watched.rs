@@ -103,14 +103,7 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     let made = installation.make_sandbox(&platform, 2);
     let inventory = folder.path().join("inventory.jsonl");
     let lines: Vec<String> = made.iter().map(Value::to_string).collect();
-    std::fs::write(
-        &inventory,
-        lines.join(
-            "
-",
-        ),
-    )
-    .unwrap();
+    std::fs::write(&inventory, lines.join("\n")).unwrap();
     assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 2);
     watched.until_all_are_ready();
     println!("{:>4} s: everything is ready", began.elapsed().as_secs());
