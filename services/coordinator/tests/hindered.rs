@@ -36,36 +36,8 @@ async fn get(from: SocketAddr, path: &str) -> String {
     answer
 }
 
-const INSPECTS: &str = r#"
-subsystem = "dns"
-[actions.inspect]
-nature = "inspect"
-earliest = "announce"
-deadline_ms = 60000
-longest_call_ms = 1000
-about = "looks"
-"#;
-const PLAN: &str = r#"
-kind = "vm"
-version = 1
-criticality = "reproducible"
-rehearsal = true
-[stages.announce]
-offset_days = 0
-steps = [{ do = "dns.inspect" }]
-[stages.soft]
-offset_days = 1
-steps = []
-[stages.hard]
-offset_days = 2
-steps = []
-[stages.purge]
-offset_days = 3
-steps = []
-[stages.recycle]
-offset_days = 4
-steps = []
-"#;
+const INSPECTS: &str = include_str!("looks/dns.toml");
+const PLAN: &str = include_str!("looks/vm.toml");
 
 async fn engine(folder: &Path, bus: Arc<dyn Bus>, now: Now) -> Arc<Engine> {
     let options = sexton_ledger::Options {

@@ -613,7 +613,7 @@ impl Client {
     /// # Errors
     /// As [`Self::register`].
     pub async fn run_canaries(&self) -> Result<CanariesInfo, ClientError> {
-        self.send("sending canaries", self.request(Method::POST, "/v1/canaries")).await
+        self.change("sending canaries", self.request(Method::POST, "/v1/canaries")).await
     }
 
     /// The last drill with each resource.

@@ -406,6 +406,12 @@ pub fn due(last_begun: Option<Timestamp>, now: Timestamp, day: Day) -> bool {
     last_begun.is_none_or(|last| now >= add_days(last, 1, UTC, day).max(last.plus_ms(EVERY_LEAST_MS)))
 }
 
+/// Whether the last run, begun then, is what somebody asks for who first did so at `first_sent`, whoever has begun it. A
+/// request without a key was never sent before.
+pub fn began_since(last_begun: Option<Timestamp>, first_sent: Option<Timestamp>) -> bool {
+    last_begun.zip(first_sent).is_some_and(|(begun, sent)| begun >= sent)
+}
+
 /// An identity of the same form that is another one: each attribute differs in its last letter or digit, and one that is
 /// hexadecimal stays so.
 pub fn another(identity: &Identity) -> Option<Identity> {

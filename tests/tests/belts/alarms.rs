@@ -374,7 +374,7 @@ async fn a_canary_that_nobody_answers_and_one_that_is_accepted_are_told() {
     let on_call = OnCall::new().await;
     let mut system = System::with_canaries_told(2_000, Policy::default(), on_call.options()).await;
     system.start_coordinator();
-    assert!(system.engine.run_canaries(&ops()).await.unwrap().is_some());
+    assert!(system.engine.run_canaries(&ops(), None).await.unwrap().is_some());
     let all = system.until_judged().await;
     let subject = || Subject::Instance { instance: monitoring() };
     both_are_told(&on_call, AlarmKind::CanaryUnproved, subject()).await;

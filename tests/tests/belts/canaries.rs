@@ -53,7 +53,7 @@ async fn every_consumer_refuses_what_it_must_every_day() {
         system.start_consumer(&instance).await;
     }
     let before = system.world();
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let all = system.until_judged().await;
     let forged = ["backup.main", "hypervisor.main", "monitoring.main"].map(|of| ("forged order", of));
     let looked = ["backup.main", "monitoring.main"]
@@ -75,6 +75,11 @@ async fn every_consumer_refuses_what_it_must_every_day() {
             }
         }
     }
+    // Whoever sends the same request again, after its answer was lost, gets that run and no other.
+    let sent = all.iter().map(|canary| canary.begun_at).min();
+    assert_eq!(system.engine.run_canaries(&ops(), sent).await.unwrap(), Some(true));
+    let runs = |all: &[Canary]| all.iter().map(|canary| canary.run).collect::<Vec<_>>();
+    assert_eq!(runs(&system.ledger.canaries().await.unwrap()), runs(&all));
     // Nothing was changed, nobody is stopped, and no answer was taken for one to an order that was lost.
     assert_eq!(system.world(), before);
     for gate in [&system.monitoring, &system.backup, &system.hypervisor] {
@@ -88,7 +93,7 @@ async fn every_consumer_refuses_what_it_must_every_day() {
     // A deletion of the canaries' resource goes before them: its orders are not disturbed, and that is told.
     let soon = system.ledger.facts().await.unwrap().now.plus_ms(LONG_MS);
     system.delete_named("vm/canary01".parse().unwrap(), soon).await;
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     for canary in system.until_judged().await {
         let (verdict, forged) = (canary.judged.unwrap().verdict, canary.probe.resource().is_none());
         assert_eq!(verdict.word(), if forged { "holds" } else { "unclear" }, "{verdict:?}");
@@ -120,7 +125,7 @@ async fn a_tick_begins_a_run_each_day() {
 async fn what_the_job_table_must_refuse_is_refused_at_once() {
     let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
     let (before, deletions) = (system.world(), system.ledger.deletions(&all()).await.unwrap().items.len());
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let tried: Vec<_> =
         system.canaries().await.into_iter().filter(|canary| canary.probe.instance().is_none()).collect();
     let holds = |what| (what, "the job table".to_owned(), "holds");
@@ -166,7 +171,7 @@ async fn a_trial_that_fails_in_passing_is_made_again() {
         [one("protected", "holds"), one("over budget", over)]
     };
     system.execute("ALTER TABLE admitted RENAME TO elsewhere");
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     assert_eq!(tried().await, with("open"));
     system.engine.tend_canaries().await.unwrap();
     assert_eq!(tried().await, with("open"));
@@ -210,7 +215,7 @@ async fn who_believes_a_forged_order_stops_everything() {
         system.start_consumer(&instance).await;
     }
     believe_everything(&system).await;
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let all = system.until_judged().await;
     let forged = |of: &Canary| of.probe == Probe::ForgedOrder { instance: monitoring() };
     let believed = all.iter().find(|canary| forged(canary)).unwrap().judged.clone().unwrap();
@@ -245,7 +250,7 @@ async fn who_believes_an_order_of_an_earlier_run_stops_everything() {
     }
     let mut runs = Vec::new();
     for _ in 0..2 {
-        assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+        assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
         let run = system.until_judged().await;
         let forged = |of: &Canary| of.probe == Probe::ForgedOrder { instance: monitoring() };
         runs.push(run.into_iter().find(forged).unwrap());
@@ -272,7 +277,7 @@ async fn a_consumer_that_does_not_answer_a_canary_is_told() {
     for instance in [backup(), hypervisor()] {
         system.start_consumer(&instance).await;
     }
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     for canary in system.until_judged().await {
         let verdict = canary.judged.unwrap().verdict;
         if canary.probe.instance() == Some(&monitoring()) {

@@ -284,7 +284,7 @@ async fn a_pause_stops_a_survey_that_was_begun_before_it() {
 async fn what_canaries_look_at_is_not_surveyed_meanwhile() {
     let system = System::with_canaries(LONG_MS).await;
     // Nobody is there to answer them.
-    assert_eq!(system.engine.run_canaries(&ops()).await.unwrap(), Some(true));
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let canary: ResourceId = "vm/canary01".parse().unwrap();
     let new = system.asked_about(&canary, LONG_MS).await;
     let busy = NotDone::Survey(CannotSurvey::Busy(canary));

@@ -1,4 +1,5 @@
-//! Canaries: what stands, and a run of them now.
+//! Canaries: what stands, and a run of them now. What makes a request for one run is when that has begun, as it is with
+//! drills: nothing is noted at its key.
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -6,16 +7,20 @@ use sexton_api::CanariesInfo;
 use sexton_model::canary::{Canary, Judged};
 
 use super::problem::Refused;
-use super::{Api, Asker, By, Shared};
+use super::{Api, Asker, By, Once, Shared};
 
 /// The last run.
 pub(super) async fn list(State(api): Shared) -> Result<Json<CanariesInfo>, Refused> {
     Ok(Json(info(&api).await?))
 }
 
-/// Begin a run, unless the last one is still open: that one is told then.
-pub(super) async fn run(State(api): Shared, By(by): By) -> Result<(StatusCode, Json<CanariesInfo>), Refused> {
-    match api.engine.run_canaries(&by).await? {
+/// Begin a run, unless the last one is still open, or is what was asked for: that one is told then.
+pub(super) async fn run(
+    State(api): Shared,
+    By(by): By,
+    once: Once,
+) -> Result<(StatusCode, Json<CanariesInfo>), Refused> {
+    match api.engine.run_canaries(&by, once.first_sent()).await? {
         Some(begun) => {
             let status = if begun { StatusCode::CREATED } else { StatusCode::OK };
             Ok((status, Json(info(&api).await?)))

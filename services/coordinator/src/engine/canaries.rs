@@ -17,7 +17,7 @@ use sexton_model::decide::Event;
 use sexton_model::plan::Plan;
 use sexton_model::resource::Identity;
 use sexton_model::time::Day;
-use sexton_model::{Actor, Fence, Instance, ResourceId};
+use sexton_model::{Actor, Fence, Instance, ResourceId, Timestamp};
 use sexton_protocol::{Direction, Holder, Keyring, Packed, Seal};
 
 use super::Engine;
@@ -89,17 +89,25 @@ impl Engine {
         self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await
     }
 
-    /// Begin a run because somebody asks for it: whether it was, or the last one is still open. Nothing if nobody is asked
-    /// at all, or not now.
+    /// Begin a run because somebody asks for it, unless one has begun since that was first asked for, at `first_sent`: whether
+    /// it has begun, or the last one is still open. Nothing if nobody is asked at all, or not now.
     ///
     /// # Errors
     /// If the ledger did not do it.
-    pub async fn run_canaries(&self, by: &Actor) -> Result<Option<bool>, LedgerError> {
+    pub async fn run_canaries(
+        &self,
+        by: &Actor,
+        first_sent: Option<Timestamp>,
+    ) -> Result<Option<bool>, LedgerError> {
         let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) else {
             return Ok(None);
         };
         if self.reviewing.load(Ordering::Relaxed) {
             return Ok(None);
+        }
+        let last = self.ledger.canaries().await?.first().map(|canary| canary.begun_at);
+        if canary::began_since(last, first_sent) {
+            return Ok(Some(true));
         }
         let day = self.ledger.facts().await?.day;
         let begun = self.begin_canaries(canaries, day, Some(by.clone())).await?;

@@ -154,6 +154,15 @@ fn a_run_is_due_a_day_after_the_last_one_and_none_is_made_up_for() {
 }
 
 #[test]
+fn a_run_that_has_begun_since_it_was_asked_for_is_that_one() {
+    let at = |us| Some(Timestamp(us));
+    assert!(began_since(at(5), at(5)) && began_since(at(6), at(5)));
+    assert!(!began_since(at(4), at(5)), "it was another one");
+    assert!(!began_since(at(5), None), "nobody has asked for it before");
+    assert!(!began_since(None, at(5)));
+}
+
+#[test]
 fn another_identity_has_the_same_form() {
     let of = |name: &str, value: &str| {
         Identity::try_from(BTreeMap::from([(name.to_owned(), value.to_owned())])).unwrap()
