@@ -215,7 +215,7 @@ pub enum NotBelieved {
 const AHEAD_MS: u64 = 60_000;
 
 impl Census {
-    /// Whether it is complete, after `last`, the one before it of the same kind and scope.
+    /// Whether it is believed: complete, of its time, and in keeping with `last`, the one before it of the same kind and scope.
     ///
     /// # Errors
     /// Saying what it lacks.

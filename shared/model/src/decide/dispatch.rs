@@ -10,6 +10,7 @@ use crate::job::{Job, JobKind, JobState, Out, Phase, Stage};
 use crate::plan::{OwnStep, Performer, Step};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
+use crate::time::Timestamp;
 
 /// How much later than its deadline an order may be begun, in milliseconds: the clocks of consumers that act
 /// differ by no more. Its lease ends later by that, beyond the longest call, and so does what must not come
@@ -262,11 +263,10 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
             return draft.put(job);
         }
     }
-    let deadline = now.plus_ms(step.deadline_ms);
-    let lease_until = deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+    let Term { deadline, lease_until, quiet_after } = term(step, now);
     let fence = draft.context.fence;
     if mode.changes() {
-        job.quiet_after = job.quiet_after.max(deadline.plus_ms(SKEW_MS));
+        job.quiet_after = job.quiet_after.max(quiet_after);
         job.touched = true;
     }
     job.state = JobState::Running(Out { fence, deadline, lease_until, started: false, performer: None });
@@ -285,7 +285,24 @@ fn order(draft: &mut Draft<'_>, mut job: Job, (stage, index): (Stage, u16), step
     draft.put(job);
 }
 
-fn stages_quiet_after(draft: &Draft<'_>) -> crate::Timestamp {
+/// How long an order holds.
+pub(super) struct Term {
+    /// After this its consumer does nothing more for it.
+    pub(super) deadline: Timestamp,
+    /// After this it counts as lost.
+    pub(super) lease_until: Timestamp,
+    /// After this no consumer, whatever its clock says, changes anything for it.
+    pub(super) quiet_after: Timestamp,
+}
+
+/// Of an order for `step` that is given, or extended, at `from`.
+pub(super) fn term(step: &Step, from: Timestamp) -> Term {
+    let deadline = from.plus_ms(step.deadline_ms);
+    let lease_until = deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
+    Term { deadline, lease_until, quiet_after: deadline.plus_ms(SKEW_MS) }
+}
+
+fn stages_quiet_after(draft: &Draft<'_>) -> Timestamp {
     draft
         .deletion
         .jobs

@@ -1,5 +1,5 @@
 //! What answers, progress and leases that ran out mean.
-use super::dispatch::{SKEW_MS, advance, begin_restore, go_on, lane, mode, park};
+use super::dispatch::{Term, advance, begin_restore, go_on, lane, mode, park, term};
 use super::{COORDINATOR, Capacity, Change, Draft, Effect, PlanStep, Refusal, heading};
 use super::{drift, notice};
 use crate::audit::What;
@@ -240,9 +240,10 @@ pub(super) fn progress(
     out.started = true;
     out.performer = Some(performer);
     if extend {
-        out.deadline = draft.now().plus_ms(step.deadline_ms);
-        out.lease_until = out.deadline.plus_ms(step.longest_call_ms).plus_ms(SKEW_MS);
-        job.quiet_after = job.quiet_after.max(out.deadline.plus_ms(SKEW_MS));
+        let Term { deadline, lease_until, quiet_after } = term(&step, draft.now());
+        out.deadline = deadline;
+        out.lease_until = lease_until;
+        job.quiet_after = job.quiet_after.max(quiet_after);
         draft.effects.push(Effect::Extend { job: id, fence, performer, deadline: out.deadline });
     }
     let mut audit = heading(draft.now(), What::Extended, COORDINATOR, Some(job.kind));
