@@ -10,8 +10,11 @@ use std::process::{Command, Output, Stdio};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use sexton_api::{Approved, BatchDetails, BatchInfo, Outcome};
+use sexton_api::{Approved, BatchDetails, BatchInfo, DeletionInfo, Outcome};
 use sexton_model::deletion::RecordStatus;
+use sexton_protocol::BeaconSigner;
+use sexton_protocol::archive::seal;
+use sexton_testkit::archived::document;
 use site::{Site, sexton};
 use waiting::until;
 
@@ -62,7 +65,7 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ("demo", "tests/demo.rs"),
     ("receipt", "tests/undo.rs"),
     ("verify", "tests/verify.rs"),
-    ("archived", "src/archived.rs"),
+    ("archived", "a_file_of_the_archive_is_told_as_json"),
     ("serve", "it answers nothing"),
 ];
 /// What people decide of a record that has come to a stop, or of a batch: asked below, where there are such.
@@ -135,9 +138,12 @@ fn ask_until_done(site: &Site, actor: &str, line: &str) -> Output {
 fn told<T: Serialize + DeserializeOwned>(asked: &str, output: &Output) -> T {
     let mut read = read(asked, output);
     assert!(output.status.success() && read.len() == 1, "{asked}: {read:?}");
-    let value = read.remove(0);
+    of_type(asked, &read.remove(0))
+}
+
+fn of_type<T: Serialize + DeserializeOwned>(asked: &str, value: &Value) -> T {
     let told: T = serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{asked}: {e}: {value}"));
-    assert_eq!(serde_json::to_value(&told).unwrap(), value, "{asked}");
+    assert_eq!(serde_json::to_value(&told).unwrap(), *value, "{asked}");
     told
 }
 
@@ -235,6 +241,24 @@ fn a_sandbox_is_told_as_json() {
     assert_eq!(ids, ["vm/vm0001", "vm/vm0002"]);
     assert!(described["hypervisor"].is_object(), "{described}");
     assert_eq!(stopped["stopped"], true);
+}
+
+#[test]
+fn a_file_of_the_archive_is_told_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, keys) = (folder.path().join("deletion-17.json"), folder.path().join("keys.toml"));
+    let signer = BeaconSigner::generate("k", &mut rand::rng());
+    std::fs::write(&file, seal(&document(), &signer).unwrap()).unwrap();
+    std::fs::write(&keys, signer.verifier().to_file()).unwrap();
+    let output = sexton().args(["-o", "json", "archived"]).arg(file).arg("--key").arg(keys).output().unwrap();
+    let found: Value = told("archived", &output);
+    assert_eq!(
+        (&found["signature"], &found["document"]),
+        (&json!("verified"), &json!("verified")),
+        "{found}"
+    );
+    let record: DeletionInfo = of_type("archived", &found["record"]);
+    assert_eq!((record.id, record.status), (document().deletion, RecordStatus::Recycled));
 }
 
 #[test]
