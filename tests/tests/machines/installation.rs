@@ -18,8 +18,8 @@ pub const DAY_MS: u64 = 2_500;
 const ANSWER: Duration = Duration::from_secs(15);
 /// Lines of each log that are shown when the test fails.
 const LOG_LINES: usize = 15;
-/// What runs in any case: services, PostgreSQL, RabbitMQ and its port mapper.
-const PROGRAMS: [&str; 5] = ["sexton-coordinator", "sexton-scheduler", "postgres", "beam.smp", "epmd"];
+/// What runs in any case when it is stopped: a coordinator, PostgreSQL, RabbitMQ and its port mapper.
+const PROGRAMS: [&str; 4] = ["sexton-coordinator", "postgres", "beam.smp", "epmd"];
 /// Ports on which these listen at least: the API's, PostgreSQL's, the port mapper's, and RabbitMQ's for AMQP, management,
 /// metrics, and its cluster.
 const PORTS_LEAST: usize = 7;
