@@ -189,6 +189,7 @@ async fn what_no_drill_can_be_held_with_is_told() {
     for mut resource in elsewhere {
         resource["identity"] = json!({ "uuid": U1 });
         resource["criticality"] = "reproducible".into();
+        resource["rebuilt"] = system.rebuilt().await;
         let resource: Resource = serde_json::from_value(resource).unwrap();
         assert_eq!(system.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
     }

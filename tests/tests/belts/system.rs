@@ -415,10 +415,16 @@ impl System {
     pub async fn register_named(&self, id: &ResourceId, protected: bool) {
         let resource: Resource = serde_json::from_value(json!({
             "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 },
-            "criticality": "reproducible", "protected": protected,
+            "criticality": "reproducible", "rebuilt": self.rebuilt().await, "protected": protected,
         }))
         .unwrap();
         assert_eq!(self.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
+    }
+
+    /// The proof, of today, that something can be rebuilt.
+    pub async fn rebuilt(&self) -> Value {
+        let today = self.ledger.facts().await.unwrap().now.utc().date_naive();
+        json!({ "on": today, "evidence": "a test" })
     }
 
     pub fn start_coordinator(&mut self) {
