@@ -401,7 +401,7 @@ async fn a_job_table_that_cannot_be_reached_is_told_without_it_and_once() {
     on_call.answers(503);
     let system = System::start_telling(any_time(), on_call.options()).await;
     let kind = AlarmKind::JobTable;
-    let thief = system.steal_job_table();
+    let thief = system.lock_job_table();
     until("the program is told", async || !on_call.by_command(kind).is_empty()).await;
     on_call.answers(204);
     until("the server is told, once it answers", async || !on_call.by_webhook(kind).is_empty()).await;

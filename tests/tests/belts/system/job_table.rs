@@ -67,8 +67,9 @@ impl JobTable {
         self.execute(&format!("UPDATE {table} SET body = {body}"));
     }
 
-    /// Somebody else has it to themselves, and keeps everybody from writing, until what is returned is dropped.
-    pub fn steal(&self) -> Thief {
+    /// Somebody else locks it, the file as a whole, or of a database what whoever looks for alarms writes first, until what
+    /// is returned is dropped.
+    pub fn lock(&self) -> Thief {
         let mut command = match self {
             Self::File(file) => {
                 let script = "import sqlite3, sys\n\
@@ -82,7 +83,7 @@ impl JobTable {
             }
             Self::Database(database) => {
                 let mut psql = database.psql();
-                // What whoever looks for alarms writes first. One table, since a lock of several might meet others half-way.
+                // No more than that: a lock of several tables might meet others half-way.
                 let lock = "LOCK TABLE alarm_rounds IN ACCESS EXCLUSIVE MODE";
                 psql.args(["-c", "BEGIN", "-c", lock, "-c", r"\! echo mine", "-f", "-"]);
                 psql
@@ -97,7 +98,7 @@ impl JobTable {
     }
 }
 
-/// Whoever has the job table to themselves.
+/// Whoever has locked the job table.
 pub struct Thief(Child);
 
 impl Drop for Thief {

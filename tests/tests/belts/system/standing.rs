@@ -57,9 +57,9 @@ impl System {
         self.standing().job_table.begun_earlier(table, ms);
     }
 
-    /// Somebody else has the job table to themselves, until what is returned is dropped.
-    pub fn steal_job_table(&self) -> Thief {
-        self.standing().job_table.steal()
+    /// Somebody else locks the job table, so that nobody can look for alarms, until what is returned is dropped.
+    pub fn lock_job_table(&self) -> Thief {
+        self.standing().job_table.lock()
     }
 
     /// The folder of the hypervisor's sandbox.
