@@ -361,6 +361,7 @@ async fn that_others_delete_is_told() {
             taken_at: system.ledger.facts().await.unwrap().now,
             total: listed.len() as u64,
             listed,
+            unregistered: Vec::new(),
         };
         system.ledger.take_census(census, &ops()).await.unwrap().unwrap()
     };

@@ -40,6 +40,7 @@ impl Stagehand {
             taken_at: self.now().await,
             total: names.len() as u64,
             listed: names.iter().map(listed).collect(),
+            unregistered: Vec::new(),
         }
     }
 

@@ -10,6 +10,8 @@ use super::within;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
+pub mod assembled;
+pub mod listing;
 mod written;
 
 pub use written::{Mistake, Written};
@@ -22,6 +24,8 @@ pub const SCOPES_MAX: usize = 4096;
 pub const CREDENTIAL_MAX: usize = 200;
 /// Most resources that are named of those that are missing, or unknown; all are counted.
 pub const NAMED_MAX: usize = 1000;
+/// Most that are named of those that instances have listed and nobody has registered: whose they are is not known.
+pub const UNREGISTERED_NAMED_MAX: usize = 20;
 
 /// One that is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +56,9 @@ pub struct Census {
     pub total: u64,
     /// All of them, ascending by id, as they come when pages are cut by that key.
     pub listed: Vec<Listed>,
+    /// Beside them, what instances have listed and nobody has registered: of no scope, and not in `total`. None if the
+    /// census was handed in, for then each has the scope that the platform says.
+    pub unregistered: Vec<ResourceId>,
 }
 
 /// One that must be in each census of its scope, or of one around it: somebody put it there for that.
@@ -327,8 +334,12 @@ impl Census {
             missing_named: missing().take(NAMED_MAX).cloned().collect(),
             // Of more than are named, those beyond count as new: rather a pause too many.
             newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
-            unknown: many(unknown().count()),
-            unknown_named: unknown().take(NAMED_MAX).cloned().collect(),
+            unknown: many(unknown().count() + self.unregistered.len()),
+            unknown_named: unknown()
+                .chain(self.unregistered.iter().take(UNREGISTERED_NAMED_MAX))
+                .take(NAMED_MAX)
+                .cloned()
+                .collect(),
             told: false,
         }
     }
