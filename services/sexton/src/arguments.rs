@@ -248,10 +248,13 @@ pub enum Command {
         take_back: Option<i64>,
     },
     /// Hand in a census: a complete listing of what is there, as JSON. Nothing is deleted because it lacks something; what
-    /// does not fit the inventory is found, and budgets by percent are opened. Without FILE: lists them.
+    /// does not fit the inventory is found, and budgets by percent are opened. Or have one taken. Without FILE: lists them.
+    #[command(args_conflicts_with_subcommands = true)]
     Census {
         /// The census (README.md, Censuses).
         file: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<CensusCommand>,
     },
     /// What must be refused, asked of every consumer once a day, and whether it is. Fails if a person has to look.
     Canaries {
@@ -495,7 +498,7 @@ impl Command {
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
             Self::Ceiling { to, .. } => to.is_none(),
-            Self::Census { file } => file.is_none(),
+            Self::Census { file, command } => file.is_none() && command.is_none(),
             Self::Canaries { command } => command.is_none(),
             Self::Drill { command } => command.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
@@ -550,6 +553,28 @@ pub enum KeysCommand {
         /// The folder of keys.
         #[arg(long, default_value = "keys")]
         folder: PathBuf,
+    },
+}
+
+/// What can be done with censuses, but for handing them in.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CensusCommand {
+    /// Have every instance that holds a kind list all that is there, and judge it as a census that is handed in. If one of
+    /// them does not answer, there is none.
+    Take {
+        /// Which kind, such as vm.
+        kind: Kind,
+        /// Which scope, with those below it.
+        scope: Scope,
+        /// That another credential than last time lists it, or that other places are asked, is meant.
+        #[arg(long)]
+        new_credential: bool,
+        /// That so many fewer than last time are there is meant.
+        #[arg(long)]
+        fewer: bool,
+        /// How long they may take to list everything, in seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=25))]
+        within: Option<u64>,
     },
 }
 

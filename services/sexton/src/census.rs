@@ -1,11 +1,11 @@
-//! Censuses: handed in and listed.
+//! Censuses: handed in, taken and listed.
 use std::path::Path;
 
 use anyhow::Context;
-use sexton_api::{CensusInfo, CensusRequest, Client};
+use sexton_api::{CensusInfo, CensusRequest, Client, TakeCensus};
 use sexton_model::belts::census::Taken;
 
-use crate::arguments::Format;
+use crate::arguments::{CensusCommand, Format};
 use crate::output::{counted, moment, table, write};
 
 /// Hand one in, or list them.
@@ -21,6 +21,16 @@ pub async fn census(client: &Client, format: Format, file: Option<&Path>) -> any
     let request: CensusRequest = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| anyhow::anyhow!("{}: {}: {}", file.display(), e.path(), e.inner()))?;
     write(format, &client.census(&request).await?, taken)
+}
+
+/// Have one taken.
+///
+/// # Errors
+/// If there is none, or it is not believed, or the coordinator cannot be asked.
+pub async fn take(client: &Client, format: Format, command: CensusCommand) -> anyhow::Result<()> {
+    let CensusCommand::Take { kind, scope, new_credential, fewer, within } = command;
+    let wanted = TakeCensus { kind, scope, new_credential, fewer, within_secs: within };
+    write(format, &client.take_census(&wanted).await?, taken)
 }
 
 fn taken(info: &CensusInfo) -> String {

@@ -212,7 +212,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::Canaries { command } => return canaries::canaries(client, format, command).await,
         Command::Drill { command } => return drills::drills(client, format, command).await,
-        Command::Census { file } => census::census(client, format, file.as_deref()).await?,
+        Command::Census { command: Some(command), .. } => census::take(client, format, command).await?,
+        Command::Census { file, command: None } => census::census(client, format, file.as_deref()).await?,
         Command::Resume { pause, dry_run, yes, approve } => {
             crate::resume::resume(client, format, pause, (dry_run, yes, approve)).await?;
         }

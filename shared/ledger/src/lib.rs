@@ -26,6 +26,7 @@ mod healthy;
 mod keys;
 mod known;
 mod limits;
+mod listing;
 mod policy;
 pub mod postgres;
 mod receipts;
@@ -79,6 +80,7 @@ pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
+pub use listing::Listings;
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
 pub use survey::{Begun, Surveys};
@@ -202,7 +204,7 @@ pub trait DueReader: Send + Sync + 'static {
 /// The job table.
 #[async_trait]
 pub trait Ledger:
-    DueReader + Access + Alarms + Canaries + Drills + Keys + Receipts + Restores + Surveys
+    DueReader + Access + Alarms + Canaries + Drills + Keys + Listings + Receipts + Restores + Surveys
 {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;

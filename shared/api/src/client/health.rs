@@ -6,7 +6,7 @@ use sexton_model::digest::Digest;
 use super::{Client, ClientError};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::canaries::CanariesInfo;
-use crate::census::{CensusInfo, CensusRequest};
+use crate::census::{CensusInfo, CensusRequest, TakeCensus};
 use crate::drills::DrillsInfo;
 use crate::health::HealthInfo;
 use crate::types::{Page, Reason};
@@ -50,6 +50,14 @@ impl Client {
     /// As [`Self::register`].
     pub async fn census(&self, body: &CensusRequest) -> Result<CensusInfo, ClientError> {
         self.post("handing in a census", "/v1/censuses", body).await
+    }
+
+    /// Have a census taken.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn take_census(&self, body: &TakeCensus) -> Result<CensusInfo, ClientError> {
+        self.post("having a census taken", "/v1/censuses/taken", body).await
     }
 
     /// Censuses that were believed, the newest first.

@@ -29,6 +29,7 @@ mod groups;
 mod healthy;
 mod jobs;
 mod keys;
+mod listing;
 mod load;
 mod memory;
 mod one_shots;

@@ -30,6 +30,7 @@ mod healthy;
 mod inventory;
 mod jobs;
 mod keys;
+mod listing;
 mod load;
 mod memory;
 mod one_shots;

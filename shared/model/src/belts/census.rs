@@ -317,8 +317,10 @@ impl Census {
             *counts.entry(one.scope.to_string()).or_default() += 1;
         }
         let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
+        // One that was registered while the census was taken is there, too.
+        let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(&self.unregistered).collect();
         let missing =
-            || registered.iter().filter(|(id, live)| !**live && !listed.contains(id)).map(|(id, _)| id);
+            || registered.iter().filter(|(id, live)| !**live && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
         let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
         let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);

@@ -80,7 +80,8 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/cancellations") => (Cancel, Subject::Handled),
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
         ("GET", "/v1/censuses") => (See, Subject::Handled),
-        ("POST", "/v1/censuses") => (Register, Subject::Handled),
+        // To be taken it takes whoever may have subsystems looked at, too: the handler sees to it.
+        ("POST", "/v1/censuses" | "/v1/censuses/taken") => (Register, Subject::Handled),
         ("GET", "/v1/drills") => (SeeAll, Subject::Everything),
         ("POST", "/v1/drills") => (Steer, Subject::Everything),
         ("GET", "/v1/canaries") => (SeeAll, Subject::Everything),

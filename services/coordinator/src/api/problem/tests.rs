@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sexton_api::{
     AcceptReview, ApproveRequest, CancelScope, CeilingRequest, CensusRequest, Delete, HashesQuery,
     HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
-    SurveyRequest, TokenRequest, Waive,
+    SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
 use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
 
@@ -80,6 +80,9 @@ fn requests() -> Vec<(Reader, Value)> {
             json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17" }),
         ),
         example::<Prioritize>(json!({ "priority": -5 })),
+        example::<TakeCensus>(json!({
+            "kind": "vm", "scope": "tenants", "new_credential": true, "fewer": true, "within_secs": 25,
+        })),
         example::<HoldRequest>(json!({ "origin": "legal", "reason": "lawsuit" })),
         // Its moment may be one that is written in another way.
         (

@@ -1,0 +1,16 @@
+-- What instances are asked for a census, and the pages that have come of it: put away as soon as the census is judged, and of
+-- no weight for any other decision. `id` is the number of the first of `orders` orders, which are numbered one after
+-- another: one for each instance.
+CREATE TABLE listings (
+    id        bigint PRIMARY KEY,
+    answer_by bigint NOT NULL,
+    orders    bigint NOT NULL,
+    body      text NOT NULL
+);
+CREATE TABLE listing_pages (
+    listing  bigint NOT NULL REFERENCES listings (id) ON DELETE CASCADE,
+    instance text NOT NULL,
+    page     bigint NOT NULL,
+    body     text NOT NULL,
+    PRIMARY KEY (listing, instance, page)
+);
