@@ -116,7 +116,7 @@ fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
 #[test]
 fn one_is_taken_from_whoever_holds_the_machines() {
     let site = Site::start(3, "[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n");
-    let take = |further: &[&str]| site.says(&[&["census", "take", "vm", "demo"], further].concat());
+    let take = |further: &[&str]| site.says(&[&["census", "take", "vm", "demo"][..], further].concat());
     let (done, said) = take(&[]);
     assert!(done && said.contains("census 1 is believed: 3 resources of vm in demo"), "{said}");
     assert!(said.contains("nothing is deleted because a census lacks it"), "{said}");

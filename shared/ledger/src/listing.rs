@@ -2,7 +2,7 @@
 //!
 //! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. All of it stands in
 //! the table, so whichever coordinator hears a page, the one that takes the census finds it.
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use sexton_model::belts::census::listing::{INSTANCES_MAX, Listing, NewListing, NotTaken, OPEN_MAX, Page};
@@ -30,9 +30,9 @@ pub trait Listings: Send + Sync {
         came: &Came,
     ) -> Result<Option<Listing>, LedgerError>;
 
-    /// The numbers of the orders of those that are kept, so that whoever is told of many answers asks about none that is not
-    /// one of them.
-    async fn listing_orders(&self) -> Result<Vec<Range<i64>>, LedgerError>;
+    /// The numbers of the orders that are waited for, of those that are kept, so that whoever is told of many answers asks
+    /// about none that is not one of them.
+    async fn listing_orders(&self) -> Result<BTreeSet<i64>, LedgerError>;
 
     /// One that is kept.
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError>;
@@ -48,6 +48,16 @@ pub trait Listings: Send + Sync {
 /// That it does not ask for too much.
 pub(crate) fn bounded(new: &NewListing) -> Result<(), LedgerError> {
     within("instances", new.instances.len(), INSTANCES_MAX)
+}
+
+/// The one that waits for the order of this fence.
+pub(crate) fn waiting(kept: Vec<Listing>, fence: Fence) -> Option<Listing> {
+    kept.into_iter().find(|listing| listing.open().any(|(asked, _)| asked.fence == fence))
+}
+
+/// The numbers of all orders that are waited for.
+pub(crate) fn orders(kept: &[Listing]) -> BTreeSet<i64> {
+    kept.iter().flat_map(Listing::open).map(|(asked, _)| asked.fence.number).collect()
 }
 
 /// Whether a new one may be begun: `open` are those whose time is not over.

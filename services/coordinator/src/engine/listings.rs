@@ -55,7 +55,7 @@ impl Engine {
             return Ok(());
         }
         let asked = self.ledger.listing_orders().await?;
-        let theirs = |heard: &&Heard| asked.iter().any(|orders| orders.contains(&heard.fence.number));
+        let theirs = |heard: &&Heard| asked.contains(&heard.fence.number);
         for Heard { from, fence, came } in heard.iter().filter(theirs) {
             if let Some(listing) = self.ledger.hear_listing(from, *fence, came).await? {
                 tracing::debug!(listing = listing.id, kind = %listing.kind, %from, "an instance has answered for a census");

@@ -1,10 +1,8 @@
 -- What instances are asked for a census, and the pages that have come of it: put away as soon as the census is judged, and of
--- no weight for any other decision. `id` is the number of the first of `orders` orders, which are numbered one after
--- another: one for each instance.
+-- no weight for any other decision. `id` is the number of its first order.
 CREATE TABLE listings (
     id        INTEGER PRIMARY KEY,
     answer_by INTEGER NOT NULL,
-    orders    INTEGER NOT NULL,
     body      TEXT    NOT NULL
 ) STRICT;
 CREATE TABLE listing_pages (

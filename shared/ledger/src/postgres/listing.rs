@@ -1,6 +1,6 @@
 //! Listings. Beginning one takes a lock of its own, under which no other is waited for; nothing here takes the gate or the
 //! lock of a deletion.
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
@@ -22,11 +22,13 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e4c'::bigint)";
 const NUMBERS: &str = "SELECT nextval('fence'), epoch, revision, review IS NOT NULL FROM ledger";
 const LEFT: &str = "DELETE FROM listings WHERE answer_by <= $1";
 const OPEN: &str = "SELECT body FROM listings WHERE answer_by > $1 ORDER BY id";
-const INSERT: &str = "INSERT INTO listings (id, answer_by, orders, body) VALUES ($1, $2, $3, $4)";
-const OF_ORDER: &str = "SELECT id, body FROM listings WHERE id <= $1 AND id + orders > $1 FOR UPDATE";
+const INSERT: &str = "INSERT INTO listings (id, answer_by, body) VALUES ($1, $2, $3)";
+/// In one order, so that two who hear never wait for each other.
+const TO_HEAR: &str = "SELECT body FROM listings WHERE answer_by > $1 ORDER BY id FOR UPDATE";
+const NUMBER: &str = "SELECT nextval('fence')";
 const HEARD: &str = "UPDATE listings SET body = $2 WHERE id = $1";
 const PAGE: &str = "INSERT INTO listing_pages (listing, instance, page, body) VALUES ($1, $2, $3, $4)";
-const ORDERS: &str = "SELECT id, id + orders FROM listings";
+const ALL: &str = "SELECT body FROM listings";
 const ONE: &str = "SELECT body FROM listings WHERE id = $1";
 const PAGES: &str =
     "SELECT instance, body FROM listing_pages WHERE listing = $1 ORDER BY instance COLLATE \"C\", page";
@@ -44,18 +46,16 @@ impl Listings for PgLedger {
         sqlx::query(LEFT).bind(now.0 - LEFT_US).execute(&mut *tx).await.map_err(part())?;
         let open: Vec<String> =
             sqlx::query_scalar(OPEN).bind(now.0).fetch_all(&mut *tx).await.map_err(part())?;
-        let open = open.iter().map(|body| parse(body)).collect::<Result<Vec<Listing>, _>>()?;
+        let open = parsed(&open)?;
         let review = row.try_get(3).map_err(part())?;
         if let Err(why) = listing::judge(&new, review, &open) {
             return Ok(Err(why));
         }
         let (revision, first_fence) = (row.try_get(2).map_err(part())?, row.try_get(0).map_err(part())?);
         let begun = new.numbered(Numbers { now, epoch, revision, first_fence });
-        let orders = i64::try_from(begun.asked.len()).unwrap_or(i64::MAX);
         let done = sqlx::query(INSERT)
             .bind(begun.id)
             .bind(begun.answer_by.0)
-            .bind(orders)
             .bind(text(&begun)?)
             .execute(&mut *tx)
             .await
@@ -75,12 +75,19 @@ impl Listings for PgLedger {
     ) -> Result<Option<Listing>, LedgerError> {
         let part = || doing("hearing a page of a listing");
         let mut tx = self.pool.begin().await.map_err(part())?;
-        let found = sqlx::query(OF_ORDER).bind(fence.number).fetch_optional(&mut *tx).await.map_err(part())?;
-        let Some(row) = found else { return Ok(None) };
-        let id: i64 = row.try_get(0).map_err(part())?;
-        let standing = parse(row.try_get(1).map_err(part())?)?;
         let now = find::clock(&mut tx).await?;
-        let Some(Heard { listing, page }) = standing.hear((from, fence), came, now) else { return Ok(None) };
+        let kept: Vec<String> =
+            sqlx::query_scalar(TO_HEAR).bind(now.0).fetch_all(&mut *tx).await.map_err(part())?;
+        let Some(standing) = listing::waiting(parsed(&kept)?, fence) else { return Ok(None) };
+        let id = standing.id;
+        let heard = standing.hear((from, fence), came, now);
+        let Some(Heard { mut listing, page, more }) = heard else { return Ok(None) };
+        let mut next = None;
+        if more {
+            let number: i64 = sqlx::query_scalar(NUMBER).fetch_one(&mut *tx).await.map_err(part())?;
+            listing = listing.number(fence, number);
+            next = Some(number);
+        }
         let done = sqlx::query(HEARD).bind(id).bind(text(&listing)?).execute(&mut *tx).await;
         all_there("listings", done.map_err(part())?.rows_affected(), 1)?;
         if let Some((instance, number, page)) = page {
@@ -89,13 +96,18 @@ impl Listings for PgLedger {
             all_there("listing_pages", done.map_err(part())?.rows_affected(), 1)?;
         }
         tx.commit().await.map_err(part())?;
+        if let Some(number) = next {
+            self.known.note(Mark { epoch: fence.epoch, fence: number, ..Mark::default() }, None);
+        }
         Ok(Some(listing))
     }
 
-    async fn listing_orders(&self) -> Result<Vec<Range<i64>>, LedgerError> {
-        let part = || doing("reading which listings are kept");
-        let rows = sqlx::query(ORDERS).fetch_all(&self.pool).await.map_err(part())?;
-        rows.iter().map(|row| Ok(row.try_get(0).map_err(part())?..row.try_get(1).map_err(part())?)).collect()
+    async fn listing_orders(&self) -> Result<BTreeSet<i64>, LedgerError> {
+        let kept: Vec<String> = sqlx::query_scalar(ALL)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("reading which listings are kept"))?;
+        Ok(listing::orders(&parsed(&kept)?))
     }
 
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError> {
@@ -122,6 +134,10 @@ impl Listings for PgLedger {
         let done = sqlx::query(END).bind(id).execute(&self.pool).await;
         done.map(drop).map_err(doing("putting a listing away"))
     }
+}
+
+fn parsed(bodies: &[String]) -> Result<Vec<Listing>, LedgerError> {
+    bodies.iter().map(|body| parse(body)).collect()
 }
 
 fn parse(body: &str) -> Result<Listing, LedgerError> {

@@ -1,5 +1,5 @@
 //! Listings.
-use std::ops::Range;
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
@@ -18,8 +18,8 @@ use crate::{LedgerError, NotDone};
 const DOING: &str = "keeping listings";
 const LEFT: &str = "DELETE FROM listings WHERE answer_by <= ?";
 const OPEN: &str = "SELECT id, body FROM listings WHERE answer_by > ? ORDER BY id";
-const INSERT: &str = "INSERT INTO listings (id, answer_by, orders, body) VALUES (?, ?, ?, ?)";
-const OF_ORDER: &str = "SELECT id, body FROM listings WHERE id <= ?1 AND id + orders > ?1";
+const ALL: &str = "SELECT id, body FROM listings ORDER BY id";
+const INSERT: &str = "INSERT INTO listings (id, answer_by, body) VALUES (?, ?, ?)";
 const PAGE: &str = "INSERT INTO listing_pages (listing, instance, page, body) VALUES (?, ?, ?, ?)";
 const PAGES: &str = "SELECT instance, body FROM listing_pages WHERE listing = ? ORDER BY instance, page";
 
@@ -49,7 +49,9 @@ pub(super) fn carry_out(
     let now = staged.now;
     Ok(match ask {
         Ask::Begin(new) => Done::Begin(Box::new(begin(db, memory, now, new)?)),
-        Ask::Hear(from, fence, came) => Done::Hear(hear(db, now, (from, *fence), came)?.map(Box::new)),
+        Ask::Hear(from, fence, came) => {
+            Done::Hear(hear(db, memory, now, (from, *fence, came))?.map(Box::new))
+        }
         Ask::End(id) => {
             execute(db, DOING, "DELETE FROM listings WHERE id = ?", number(*id))?;
             Done::End
@@ -70,7 +72,7 @@ fn begin(
     new: &NewListing,
 ) -> Result<Result<Listing, NotDone>, LedgerError> {
     execute(db, DOING, LEFT, number(now.0 - LEFT_US))?;
-    let open = rows(db, DOING, OPEN, number(now.0))?.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let open = parsed(&rows(db, DOING, OPEN, number(now.0))?)?;
     let ledger = memory::standing(db)?;
     if let Err(why) = listing::judge(new, ledger.review, &open) {
         return Ok(Err(why));
@@ -79,21 +81,24 @@ fn begin(
     let numbers = Numbers { now, epoch: ledger.epoch, revision: ledger.revision, first_fence };
     let begun = new.clone().numbered(numbers);
     let mut bind = Bind::default();
-    bind.add(begun.id).add(begun.answer_by.0);
-    bind.add(i64::try_from(begun.asked.len()).unwrap_or(i64::MAX)).add(text(&begun)?);
+    bind.add(begun.id).add(begun.answer_by.0).add(text(&begun)?);
     change_one(db, (DOING, "listings"), INSERT, bind)?;
     Ok(Ok(begun))
 }
 
 fn hear(
     db: &Db,
+    memory: &mut Memory,
     now: Timestamp,
-    (from, fence): (&Instance, Fence),
-    came: &Came,
+    (from, fence, came): (&Instance, Fence, &Came),
 ) -> Result<Option<Listing>, LedgerError> {
-    let found = rows(db, DOING, OF_ORDER, number(fence.number))?;
-    let Some(standing) = found.first().map(parse).transpose()? else { return Ok(None) };
-    let Some(Heard { listing, page }) = standing.hear((from, fence), came, now) else { return Ok(None) };
+    let kept = parsed(&rows(db, DOING, OPEN, number(now.0))?)?;
+    let Some(standing) = listing::waiting(kept, fence) else { return Ok(None) };
+    let heard = standing.hear((from, fence), came, now);
+    let Some(Heard { mut listing, page, more }) = heard else { return Ok(None) };
+    if more {
+        listing = listing.number(fence, memory.fences(1));
+    }
     let mut bind = Bind::default();
     bind.add(text(&listing)?).add(listing.id);
     change_one(db, (DOING, "listings"), "UPDATE listings SET body = ? WHERE id = ?", bind)?;
@@ -103,6 +108,10 @@ fn hear(
         change_one(db, (DOING, "listing_pages"), PAGE, bind)?;
     }
     Ok(Some(listing))
+}
+
+fn parsed(rows: &[Row]) -> Result<Vec<Listing>, LedgerError> {
+    rows.iter().map(parse).collect()
 }
 
 fn parse(row: &Row) -> Result<Listing, LedgerError> {
@@ -151,16 +160,9 @@ impl Listings for SqliteLedger {
         }
     }
 
-    async fn listing_orders(&self) -> Result<Vec<Range<i64>>, LedgerError> {
-        self.reads
-            .read(|db| {
-                let span = |row: &Row| {
-                    Ok(row.try_get(0).map_err(store(DOING))?..row.try_get(1).map_err(store(DOING))?)
-                };
-                let sql = "SELECT id, id + orders FROM listings";
-                rows(db, DOING, sql, Bind::default())?.iter().map(span).collect()
-            })
-            .await
+    async fn listing_orders(&self) -> Result<BTreeSet<i64>, LedgerError> {
+        let kept = self.reads.read(|db| parsed(&rows(db, DOING, ALL, Bind::default())?)).await?;
+        Ok(listing::orders(&kept))
     }
 
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError> {

@@ -1,9 +1,9 @@
 //! A census that Sexton takes itself: the instances that hold a kind are asked, page after page, all at once.
 //!
 //! Contract: this only judges what comes. It is asked under the name of an action that no plan can have ([`ACTION`]), so
-//! an order for a page is one like all others, and a consumer that knows nothing of censuses refuses it. All pages of an
-//! instance are asked under one number: a page says after which key it begins, so an answer that comes again is no other
-//! page. Whoever cannot list everything refuses: a listing never shrinks.
+//! an order for a page is one like all others, and a consumer that knows nothing of censuses refuses it. Each page is asked
+//! under a number of its own, so an answer that comes again is no other page. Whoever cannot list everything refuses: a
+//! listing never shrinks.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub const ENTRY_MAX_BYTES: usize = 300;
 pub const PLACE_MAX_BYTES: usize = 512;
 /// Most pages of one instance.
 pub const PAGES_MAX: u32 = 4096;
-/// Most instances of one census: each is asked under a number of one block.
+/// Most instances of one census: the first pages of all are asked under numbers of one block.
 pub const INSTANCES_MAX: usize = 256;
 /// Most censuses that are being taken at once, over all coordinators: each asks every instance of a subsystem.
 pub const OPEN_MAX: usize = 4;
@@ -181,7 +181,7 @@ pub enum Progress {
 pub struct Asked {
     /// Which.
     pub instance: Instance,
-    /// What its orders are numbered with.
+    /// What the order for the page that is waited for is numbered with.
     pub fence: Fence,
     /// How many pages have come.
     pub pages: u32,
@@ -218,6 +218,8 @@ pub struct Heard {
     pub listing: Listing,
     /// The page that came, if one did: of whom, and how many came before it.
     pub page: Option<(Instance, u32, Page)>,
+    /// Whether there is a page behind it: its order takes a number of its own, see [`Listing::number`].
+    pub more: bool,
 }
 
 /// Where a listing stands.
@@ -386,7 +388,12 @@ impl Listing {
         let Progress::Open { after, .. } = &asked.progress else { return None };
         let (progress, page) = match of(came) {
             Said::Page(value) => match self.page(value) {
-                Ok(page) if page.after != *after => return None,
+                Ok(page) if page.after != *after => (
+                    Progress::Refused {
+                        reason: "it has listed another page than the one it was asked for".into(),
+                    },
+                    None,
+                ),
                 Ok(page) => (behind(asked, &page), Some(page)),
                 Err(why) => (Progress::Refused { reason: format!("what came is no page: {why}") }, None),
             },
@@ -397,8 +404,18 @@ impl Listing {
         let heard = listing.asked.get_mut(at).filter(|heard| page.is_some() || heard.progress != progress)?;
         let page = page.map(|page| (heard.instance.clone(), heard.pages, page));
         heard.pages += u32::from(page.is_some());
+        let more = page.is_some() && matches!(progress, Progress::Open { .. });
         heard.progress = progress;
-        Some(Heard { listing, page })
+        Some(Heard { listing, page, more })
+    }
+
+    /// The order for the page behind the one that was asked for under `before` has this number.
+    #[must_use]
+    pub fn number(mut self, before: Fence, number: i64) -> Self {
+        for asked in self.asked.iter_mut().filter(|asked| asked.fence == before) {
+            asked.fence = Fence { number, ..before };
+        }
+        self
     }
 
     fn page(&self, value: &Value) -> Result<Page, String> {
