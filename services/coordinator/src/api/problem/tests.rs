@@ -76,7 +76,7 @@ fn requests() -> Vec<(Reader, Value)> {
             "deletion": "d-17", "stage": "hard", "belt": "window", "reason": "why", "break_glass": true,
         })),
         example::<CancelScope>(
-            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17" }),
+            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17", "limit": 2 }),
         ),
         example::<Prioritize>(json!({ "priority": -5 })),
         example::<HoldRequest>(json!({ "origin": "legal", "reason": "lawsuit" })),
