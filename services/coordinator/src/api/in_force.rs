@@ -7,12 +7,11 @@ use axum::http::StatusCode;
 use sexton_api::{CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo};
 use sexton_ledger::{DeletionFilter, LedgerError, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
-use sexton_model::belts::budget::{self, CannotResume, Exceeded, Group};
+use sexton_model::belts::budget::{self, Exceeded, Group};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
-use sexton_model::job::{Blocker, Job, JobKind, JobState, StateName};
-use sexton_model::resource::Resource;
+use sexton_model::job::{Blocker, StateName};
 use sexton_model::{Actor, Scope};
 
 use super::problem::{Body, Refused};
@@ -134,36 +133,23 @@ async fn may_lift(
     approved: Option<u64>,
 ) -> Result<(), Refused> {
     let crowds = crowds(api, &api.engine.ledger.stopped_by(pause).await?).await?;
-    let conflict = |why: CannotResume| Refused::new(StatusCode::CONFLICT, why.to_string());
-    budget::may_resume(&crowds, approved).map_err(conflict)?;
+    budget::may_resume(&crowds, approved)
+        .map_err(|why| Refused::new(StatusCode::CONFLICT, why.to_string()))?;
     for (group, _) in &crowds {
         asker.may(Permission::Approve, Reach::Scope(&group.scope))?;
     }
     if crowds.is_empty() {
         return Ok(());
     }
-    let of_crowd = |resource: &Resource, job: &Job| {
-        let held =
-            matches!(&job.state, JobState::Held { by: Blocker::Pause { pause: by, .. }, .. } if *by == pause);
-        let same = |group: &Group| {
-            job.kind == JobKind::Stage(group.stage)
-                && resource.scope == group.scope
-                && resource.id.kind == group.kind
-        };
-        held && crowds.iter().any(|(group, _)| same(group))
-    };
+    let lifted =
+        |_: &Scope, by: &Blocker| matches!(by, Blocker::Pause { pause: stops, .. } if *stops == pause);
     let mut filter =
         DeletionFilter { state: Some(StateName::Held), limit: PAGE_MAX, ..DeletionFilter::default() };
     loop {
         let page = api.engine.ledger.deletions(&filter).await?;
-        let own = page.items.iter().find(|row| {
-            let record = &row.deletion.record;
-            record.requested_by == *by && row.deletion.jobs.iter().any(|job| of_crowd(&record.resource, job))
-        });
-        if let Some(own) = own {
-            let (by, resource) = (by.clone(), own.resource.clone());
-            return Err(conflict(CannotResume::Requested { by, resource }));
-        }
+        let held = page.items.iter().map(|row| &row.deletion);
+        // It is so because of who asks.
+        budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
         match page.next {
             Some(next) => filter.after = Some(next),
             None => return Ok(()),

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 
 use super::{Budgets, Exceeded, Group, charge, over};
 use crate::belts::census::Population;
+use crate::deletion::Deletion;
 use crate::id::{Actor, ResourceId, Scope};
-use crate::job::Stage;
+use crate::job::{Blocker, JobKind, JobState, Stage};
 
 /// What would begin at once if a pause were lifted that holds so many of each group, and is more than a number lets begin in
 /// stages that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
@@ -77,4 +78,33 @@ pub fn may_resume(crowds: &[(Group, Exceeded)], approved: Option<u64>) -> Result
             Err(CannotResume::NeedsApproval { stage, scope, members, why: why.clone() })
         }
     }
+}
+
+/// Whether `by` may approve that these crowds begin. `held`: some of the deletions that are held, as far as one looks at once;
+/// `lifted` says of a scope's blocker whether it goes.
+///
+/// # Errors
+/// Naming one that `by` has requested.
+pub fn may_approve<'a>(
+    crowds: &[(Group, Exceeded)],
+    by: &Actor,
+    held: impl IntoIterator<Item = &'a Deletion>,
+    lifted: impl Fn(&Scope, &Blocker) -> bool,
+) -> Result<(), CannotResume> {
+    let begins = |d: &Deletion| {
+        let resource = &d.record.resource;
+        d.jobs.iter().any(|job| {
+            let (JobKind::Stage(stage), JobState::Held { by: blocker, .. }) = (job.kind, &job.state) else {
+                return false;
+            };
+            let same = |(group, _): &(Group, Exceeded)| {
+                group.stage == stage && group.scope == resource.scope && group.kind == resource.id.kind
+            };
+            lifted(&resource.scope, blocker) && crowds.iter().any(same)
+        })
+    };
+    let own = held.into_iter().find(|d| d.record.requested_by == *by && begins(d));
+    own.map_or(Ok(()), |own| {
+        Err(CannotResume::Requested { by: by.clone(), resource: own.record.resource.id.clone() })
+    })
 }
