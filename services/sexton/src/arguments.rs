@@ -203,11 +203,20 @@ pub enum Command {
         #[arg(long)]
         everywhere: bool,
         /// How far; `inherit`: as the scope around it. Without it: lists the ceilings.
-        #[arg(long, requires = "reason")]
+        #[arg(long)]
         to: Option<CeilingTo>,
         /// Why.
         #[arg(long, requires = "to")]
         reason: Option<String>,
+        /// Only show what would go on, and what would be held as a batch.
+        #[arg(long, requires = "to")]
+        dry_run: bool,
+        /// Do not ask before it is set.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        yes: bool,
+        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        approve: bool,
     },
     /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
     Batches {
@@ -494,7 +503,7 @@ impl Command {
             | Self::Digest
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
-            Self::Ceiling { to, .. } => to.is_none(),
+            Self::Ceiling { to, dry_run, .. } => to.is_none() || *dry_run,
             Self::Census { file } => file.is_none(),
             Self::Canaries { command } => command.is_none(),
             Self::Drill { command } => command.is_none(),

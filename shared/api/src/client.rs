@@ -32,10 +32,10 @@ use crate::drills::DrillsInfo;
 use crate::holds::{HoldRequest, ReleaseQuery, Released};
 use crate::surveys::{SurveyInfo, SurveyRequest};
 use crate::types::{
-    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingRequest, Created, Delete, DeletionInfo,
-    DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page, PauseRequest,
-    PauseResponse, PreviewInfo, PreviewRequest, Problem, Reason, Register, Registered, Rescue, ResourceInfo,
-    ReviewInfo, Waive,
+    AcceptReview, ArchivedInfo, AuditInfo, AuditQuery, CeilingQuery, CeilingRequest, Created, Delete,
+    DeletionInfo, DeletionLine, Hashes, HashesQuery, HealthInfo, ListQuery, NameInfo, Outcome, Page,
+    PauseRequest, PauseResponse, PreviewInfo, PreviewRequest, Problem, Reason, Register, Registered, Rescue,
+    ResourceInfo, ReviewInfo, Waive,
 };
 
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
@@ -541,6 +541,15 @@ impl Client {
     /// As [`Self::register`].
     pub async fn ceilings(&self) -> Result<Vec<ScopeCeiling>, ClientError> {
         self.send("listing ceilings", self.request(Method::GET, "/v1/ceilings")).await
+    }
+
+    /// What would go on under another ceiling.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn stopped_by_ceiling(&self, query: &CeilingQuery) -> Result<Vec<StoppedInfo>, ClientError> {
+        let request = self.request(Method::GET, "/v1/ceilings/stopped").query(query);
+        self.send("looking what a ceiling stops", request).await
     }
 
     /// Set a ceiling; all of them as they are then.

@@ -63,9 +63,9 @@ fn requests() -> Vec<(Reader, Value)> {
         example::<PauseRequest>(json!({
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
         })),
-        example::<CeilingRequest>(
-            json!({ "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why" }),
-        ),
+        example::<CeilingRequest>(json!({
+            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "at_once": 7,
+        })),
         example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
         example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
         example::<TokenRequest>(json!({

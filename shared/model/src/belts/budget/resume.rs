@@ -1,4 +1,4 @@
-//! What would begin at once when a pause is lifted, and whether it may be.
+//! What would begin at once when a pause is lifted, or a ceiling raised, and whether it may be.
 use std::collections::BTreeMap;
 
 use super::{Budgets, Exceeded, Group, charge, over};
@@ -7,8 +7,8 @@ use crate::deletion::Deletion;
 use crate::id::{Actor, ResourceId, Scope};
 use crate::job::{Blocker, JobKind, JobState, Stage};
 
-/// What would begin at once if a pause were lifted that holds so many of each group, and is more than a number lets begin in
-/// stages that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
+/// What would begin at once if what holds so many of each group were lifted, and is more than a number lets begin in stages
+/// that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
 pub fn at_once(
     (budgets, population): (&Budgets, &Population),
     held: impl IntoIterator<Item = (Group, u64)>,
@@ -24,13 +24,13 @@ pub fn at_once(
     found
 }
 
-/// Why a pause cannot be lifted so.
+/// Why a pause cannot be lifted so, or a ceiling raised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotResume {
     /// So many would begin at once that somebody has to approve that.
     #[error(
         "{members} would begin {stage} at once in {scope} ({why}): somebody who requested none of them has to approve that \
-         when it is lifted"
+         when it is lifted, or raised"
     )]
     NeedsApproval {
         /// Which stage, of the first crowd.
@@ -62,8 +62,8 @@ pub enum CannotResume {
     },
 }
 
-/// Whether a pause may be lifted that keeps these crowds back ([`at_once`]). `approved`: how many whoever lifts it has looked
-/// at, and approves.
+/// Whether a pause may be lifted, or a ceiling raised, that keeps these crowds back ([`at_once`]). `approved`: how many whoever
+/// does that has looked at, and approves.
 ///
 /// # Errors
 /// That it has to be approved, or looked at again.
