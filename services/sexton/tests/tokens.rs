@@ -97,6 +97,35 @@ fn each_role_is_refused_what_is_above_it() {
     assert!(log.contains("403 POST /v1/pauses") && log.contains("token_issued"), "{log}");
 }
 
+/// What is handed in, as if something were meant that no listing shows.
+fn census(meant: &[&str]) -> Value {
+    let mut body = json!({
+        "kind": "vm", "scope": "tenants/acme", "credential": "reader", "total": 0, "listed": [],
+        "taken_at": chrono::Utc::now().to_rfc3339(),
+    });
+    for field in meant {
+        body[field] = json!(true);
+    }
+    body
+}
+
+#[test]
+fn what_a_census_cannot_show_is_said_by_who_may() {
+    let served = Served::start(false);
+    let (lists, knows) = (served.token("lists", "requester", &[]), served.token("knows", "operator", &[]));
+    let hand_in = |secret: &str, meant: &[&str]| served.with(secret, "POST", "/v1/censuses", &census(meant));
+    // None of these is believed: nothing is listed, and nobody has named a sentinel. But they are looked at.
+    assert_eq!(hand_in(&lists, &[]).0, 422);
+    for meant in ["fewer", "new_credential"] {
+        let (status, answer) = hand_in(&lists, &[meant]);
+        assert!(status == 403 && detail(&answer).contains("needs the role operator"), "{answer}");
+        assert_eq!(hand_in(&knows, &[meant]).0, 422);
+    }
+    let refusals = served.refusals();
+    let seen: Vec<_> = refusals.iter().map(|(by, asked, _)| (by.as_str(), asked.as_str())).collect();
+    assert_eq!(seen, [("lists", "POST /v1/censuses"); 2], "{refusals:#?}");
+}
+
 #[test]
 fn one_takes_back_only_what_is_ones_own() {
     let served = Served::start(false);

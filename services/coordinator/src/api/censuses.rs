@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest};
 use sexton_ledger::{Counted, Note};
 use sexton_model::Timestamp;
-use sexton_model::access::{Permission, Reach};
+use sexton_model::access::Reach;
 use sexton_model::belts::census::{Census, Taken};
 
 use super::problem::{Body, Refused};
@@ -31,9 +31,9 @@ pub(super) async fn take(
         return Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused })));
     }
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
-    asker.may(Permission::Register, Reach::Scope(&scope))?;
     let taken_at = Timestamp::from(taken_at);
     let census = Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed };
+    asker.may(census.takes(), Reach::Scope(&census.scope))?;
     let (kind, scope) = (census.kind.clone(), census.scope.clone());
     let counted = match once.ledger.take_census(census, &by).await? {
         Ok(counted) => counted,

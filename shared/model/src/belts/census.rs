@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::Counted;
 use super::within;
+use crate::access::Permission;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
@@ -215,6 +216,12 @@ pub enum NotBelieved {
 const AHEAD_MS: u64 = 60_000;
 
 impl Census {
+    /// What it takes to hand it in: that something is meant which it cannot show is no part of a listing, since whatever lists
+    /// would say so each time, and be believed whatever it has left out.
+    pub fn takes(&self) -> Permission {
+        if self.fewer || self.new_credential { Permission::Vouch } else { Permission::Register }
+    }
+
     /// Whether it is believed: complete, of its time, and in keeping with `last`, the one before it of the same kind and scope.
     ///
     /// # Errors

@@ -45,6 +45,14 @@ fn a_complete_one_is_believed() {
 }
 
 #[test]
+fn what_it_cannot_show_is_said_by_who_may() {
+    let plain = census(&["a"]);
+    assert_eq!(plain.takes(), Permission::Register);
+    assert_eq!(Census { fewer: true, ..plain.clone() }.takes(), Permission::Vouch);
+    assert_eq!(Census { new_credential: true, ..plain }.takes(), Permission::Vouch);
+}
+
+#[test]
 fn one_that_was_cut_is_not() {
     let whole = census(&["a", "b", "c"]);
     let mut cut = whole.clone();
