@@ -201,6 +201,13 @@ struct Raised {
     stopped: Vec<Stopped>,
 }
 
+impl Raised {
+    /// Whether what stops something of a scope would not any more.
+    fn lifts(&self, scope: &Scope, by: &Blocker) -> bool {
+        matches!(by, Blocker::Ceiling { stage, .. } if self.now.frees(&self.then, scope, *stage))
+    }
+}
+
 /// What would go on if it were set.
 async fn raised(api: &Api, new: &NewCeiling) -> Result<Raised, Refused> {
     let ledger = &api.engine.ledger;
@@ -250,9 +257,9 @@ pub(super) async fn set_ceiling(
     one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
     let new = NewCeiling { scope, to: to.0, by, reason };
-    let Raised { now, then, stopped } = raised(&api, &new).await?;
-    let lifted = |scope: &Scope, by: &Blocker| matches!(by, Blocker::Ceiling { stage, .. } if now.frees(&then, scope, *stage));
-    may_lift(&api, (&asker, &new.by), (&stopped, &lifted), at_once).await?;
+    let raised = raised(&api, &new).await?;
+    let lifted = |scope: &Scope, by: &Blocker| raised.lifts(scope, by);
+    may_lift(&api, (&asker, &new.by), (&raised.stopped, &lifted), at_once).await?;
     once.ledger.set_ceiling(new).await??;
     api.engine.noted();
     ceilings(State(api), asker).await
