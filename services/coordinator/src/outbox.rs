@@ -237,11 +237,9 @@ fn order_of(dispatch: &Dispatch, now: Timestamp) -> Option<Order> {
 fn offer(dispatch: &Dispatch) -> String {
     let (record, plan) = (&*dispatch.record, dispatch.plan.clone());
     let made = record.created_at;
-    match Deletion::draw_up(dispatch.spec.job.deletion(), record.clone(), plan, dispatch.day) {
-        Ok(d) => undo::undo(&d, dispatch.day, made).offer(),
-        // It was drawn up once, so this cannot be; and nothing is promised that is not known.
-        Err(_) => "`sexton show` says what can still be undone, and until when".to_owned(),
-    }
+    // Whether it might be made today does not matter: it was made.
+    let d = Deletion::begin(dispatch.spec.job.deletion(), record.clone(), plan, dispatch.day);
+    undo::undo(&d, dispatch.day, made).offer()
 }
 
 /// A plan's parameters, with the record's due date where the plan says `"{due}"`: a date, or in a rehearsal the

@@ -118,12 +118,13 @@ async fn open_alarms_are_counted_by_kind() {
 
 /// A record of `name`, due at once, and the event that claims its first job.
 async fn due(engine: &Engine, plans: &Plans, name: &str) -> Intent {
+    let now = engine.ledger.facts().await.unwrap().now;
     let resource = serde_json::from_value(json!({
         "id": format!("vm/{name}"), "scope": "lab", "identity": {"uuid": name}, "criticality": "reproducible",
+        "rebuilt": {"on": now.utc().date_naive(), "evidence": "a test"},
     }))
     .unwrap();
     engine.ledger.register(vec![resource], &"ops".parse().unwrap(), true).await.unwrap();
-    let now = engine.ledger.facts().await.unwrap().now;
     let new = NewDeletion {
         resource: format!("vm/{name}").parse().unwrap(),
         due: Due { date: now.utc().date_naive(), zone: Zone("UTC".parse().unwrap()), moment: Some(now) },

@@ -106,13 +106,14 @@ impl Asking {
     async fn begin(&self, name: &str) -> Survey {
         let (ledger, by): (_, Actor) = (&self.engine.ledger, "ops".parse().unwrap());
         let id: ResourceId = format!("vm/{name}").parse().unwrap();
+        let facts = ledger.facts().await.unwrap();
         let resource: Resource = serde_json::from_value(json!({
             "id": id, "scope": "lab", "identity": { "uuid": name }, "criticality": "reproducible",
+            "rebuilt": { "on": facts.now.utc().date_naive(), "evidence": "a test" },
         }))
         .unwrap();
         assert_eq!(ledger.register(vec![resource], &by, true).await.unwrap(), [Ok(())]);
         let resource = ledger.resource(&id).await.unwrap().unwrap().resource;
-        let facts = ledger.facts().await.unwrap();
         let zone = Zone("UTC".parse().unwrap());
         let due = Due { date: facts.now.utc().date_naive(), zone, moment: Some(facts.now) };
         let record = Record {

@@ -146,61 +146,12 @@ fn job_info(d: &Deletion, job: &Job) -> JobInfo {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-    use sexton_model::archive::{FORMAT, Link};
-    use sexton_model::audit::{GENESIS, link};
-    use sexton_model::catalogue::Catalogue;
-    use sexton_model::job::JobState;
-    use sexton_model::plan::Plan;
-    use sexton_model::time::Day;
-    use sexton_model::{DeletionId, Timestamp};
     use sexton_protocol::BeaconSigner;
     use sexton_protocol::archive::seal;
+    use sexton_testkit::archived::document;
     use sexton_testkit::fuzz::{Form, Fuzz};
 
     use super::*;
-
-    const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
-        [stages.announce]\noffset_days = -1\nsteps = []\n[stages.soft]\noffset_days = 0\nsteps = []\n\
-        [stages.hard]\noffset_days = 1\nsteps = []\n[stages.purge]\noffset_days = 2\nsteps = []\n\
-        [stages.recycle]\noffset_days = 3\nsteps = []\n";
-
-    fn document() -> Document {
-        let record = json!({
-            "resource": {
-                "id": "vm/web01", "scope": "tenants/acme", "identity": {"uuid": "u"}, "criticality": "irreplaceable",
-            },
-            "due": {"date": "2026-12-01", "zone": "UTC", "moment": 0}, "requested_by": "ops",
-            "reason": "no longer needed", "created_at": 0,
-        });
-        let plan = Plan::parse("vm.toml", PLAN, &Catalogue::default(), true).unwrap();
-        let day = Day::Rehearsal { length_ms: 1 };
-        let statement = serde_json::from_value(record.clone()).unwrap();
-        let made = Deletion::draw_up(DeletionId(17), statement, Arc::new(plan), day).unwrap();
-        let over = |job: &Job| Job { state: JobState::Done, ended_at: Some(Timestamp(5)), ..job.clone() };
-        let body = json!({"at": 0, "what": "created", "by": "ops", "detail": "no longer needed"}).to_string();
-        let head = link(&GENESIS, 1, body.as_bytes());
-        Document {
-            format: FORMAT,
-            ledger: "l".into(),
-            deletion: made.id,
-            resource: made.record.resource.id.clone(),
-            status: RecordStatus::Recycled,
-            ended_at: Timestamp(5),
-            plan: serde_json::to_value(&*made.plan).unwrap(),
-            record,
-            jobs: made.jobs.iter().map(over).collect(),
-            holds: vec![],
-            waivers: vec![],
-            targets: Default::default(),
-            manifests: vec![],
-            events: vec![Link { seq: 1, body, hash: head }],
-            head,
-            receipt: None,
-        }
-    }
 
     #[test]
     fn a_file_tells_its_story_and_whether_it_is_what_was_signed() {

@@ -7,8 +7,9 @@ use std::rc::Rc;
 
 use anyhow::Context;
 use serde_json::Value;
+use sexton_model::rebuilt::{self, Rebuilt};
 use sexton_model::resource::{Criticality, Identity, Resource, groups};
-use sexton_model::{ResourceId, Scope, exclusive};
+use sexton_model::{ResourceId, Scope, date, exclusive};
 
 use crate::output::short;
 
@@ -84,7 +85,8 @@ pub fn resource(json: &[u8]) -> Result<Resource, String> {
 
 /// The columns that every inventory has, and those that it may have.
 const NEEDED: [&str; 3] = ["id", "scope", "criticality"];
-const OPTIONAL: [&str; 4] = ["priority", "protected", "exclusive", "groups"];
+const OPTIONAL: [&str; 6] =
+    ["priority", "protected", "exclusive", "groups", "rebuilt.on", "rebuilt.evidence"];
 /// Between the names of groups.
 const BETWEEN: char = ';';
 /// How the other columns begin, of which there may be any number; behind `attributes.` there is JSON.
@@ -227,6 +229,7 @@ fn resource_of(row: &Row<'_>) -> Result<Resource, String> {
         scope: cell("scope").parse::<Scope>().map_err(|e| e.to_string())?,
         identity: Identity::try_from(identity).map_err(|e| e.to_string())?,
         criticality,
+        rebuilt: proof(stated("rebuilt.on"), stated("rebuilt.evidence"))?,
         priority,
         groups: groups(named).map_err(|e| format!("groups: {e}, separated by {BETWEEN}"))?,
         exclusive: place.transpose().map_err(|e| format!("exclusive: {e}"))?,
@@ -236,6 +239,16 @@ fn resource_of(row: &Row<'_>) -> Result<Resource, String> {
     };
     // What may not be registered is refused here, by its line: the coordinator would refuse the whole request.
     resource(&serde_json::to_vec(&made).map_err(|e| e.to_string())?)
+}
+
+/// The proof of a line that it can be rebuilt: none, if it states neither part of one.
+fn proof(on: Option<&str>, evidence: Option<&str>) -> Result<Option<Rebuilt>, String> {
+    if on.is_none() && evidence.is_none() {
+        return Ok(None);
+    }
+    let on = date::parse(on.unwrap_or_default()).map_err(|e| format!("rebuilt.on: {e}"))?;
+    let evidence = rebuilt::evidence(evidence.unwrap_or_default().to_owned());
+    Ok(Some(Rebuilt { on, evidence: evidence.map_err(|e| format!("rebuilt.evidence: {e}"))? }))
 }
 
 /// The same resource twice in one file is a mistake in the second place.
@@ -330,6 +343,38 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_has_two_columns_that_belong_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("inventory.csv");
+        let line = |name: &str, proof: &str| format!("vm/{name},acme,reproducible,{name},{proof}\n");
+        let text = [
+            "id,scope,criticality,identity.uuid,rebuilt.on,rebuilt.evidence\n".to_owned(),
+            line("a", "2026-11-01,run 17"),
+            line("b", ","),
+            line("c", "2026-11-01,"),
+            line("d", ",run 17"),
+            line("e", "01.11.2026,run 17"),
+            line("f", &format!("2026-11-01,{}", "x".repeat(501))),
+            line("g", "2026-11-01,\"run\n17\""),
+        ]
+        .concat();
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> =
+            read(&file).unwrap().into_iter().map(|line| line.resource.map(|r| r.rebuilt)).collect();
+        let on = "2026-11-01".parse().unwrap();
+        assert_eq!(found[..2], [Ok(Some(Rebuilt { on, evidence: "run 17".to_owned() })), Ok(None)]);
+        for (n, part) in [
+            (2, "rebuilt.evidence: expected 1 to 500"),
+            (3, "rebuilt.on: \"\": expected a date"),
+            (4, "rebuilt.on: \"01.11.2026\": expected a date"),
+            (5, "rebuilt.evidence: expected 1 to 500"),
+            (6, "rebuilt.evidence: expected 1 to 500"),
+        ] {
+            assert!(found[n].as_ref().unwrap_err().starts_with(part), "{:?}", found[n]);
+        }
+    }
+
+    #[test]
     fn a_wrong_column_is_named_with_those_that_are_known() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("inventory.csv");
@@ -337,13 +382,15 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             format!("{:#}", read(&file).map(|lines| lines.len()).unwrap_err())
         };
-        let known = "known are id, scope, criticality, priority, protected, exclusive and groups (which may be left out), identity.";
+        let known = "known are id, scope, criticality, priority, protected, exclusive, groups, rebuilt.on and \
+                     rebuilt.evidence (which may be left out), identity.";
         for (header, parts) in [
             (
                 "id,scpoe,criticality,identity.uuid",
                 vec!["column \"scpoe\" is unknown", "column \"scope\" is missing"],
             ),
             ("id,scope,criticality,protcted", vec!["column \"protcted\" is unknown"]),
+            ("id,scope,criticality,rebuilt.by", vec!["column \"rebuilt.by\" is unknown"]),
             ("id,scope,criticality,identity.", vec!["column \"identity.\" is unknown"]),
             ("id,scope,identity.uuid,protected", vec!["column \"criticality\" is missing"]),
             ("id,scope,criticality,scope", vec!["column \"scope\" stands there twice"]),
@@ -423,7 +470,9 @@ mod tests {
 
     #[test]
     fn json_names_the_field_that_is_wrong() {
-        let good = r#"{"id":"vm/a","scope":"x","identity":{"uuid":"1"},"criticality":"reproducible"}"#;
+        let good = r#"{"id":"vm/a","scope":"x","identity":{"uuid":"1"},"criticality":"reproducible",
+            "rebuilt":{"on":"2026-11-01","evidence":"run 17"}}"#;
+        assert!(resource(good.as_bytes()).unwrap().rebuilt.is_some());
         for (from, to, field) in [
             (r#""vm/a""#, "7", "id: "),
             (r#""vm/a""#, r#""web01""#, "id: "),
@@ -432,6 +481,10 @@ mod tests {
             (r#"{"uuid":"1"}"#, "{}", "identity: "),
             (r#""reproducible""#, r#""precious""#, "criticality: "),
             (r#""scope""#, r#""scpoe""#, "scpoe: unknown field"),
+            (r#""2026-11-01""#, r#""2026-11-1""#, "rebuilt.on: "),
+            (r#""run 17""#, r#""""#, "rebuilt.evidence: expected 1 to 500"),
+            (r#""evidence""#, r#""by""#, "rebuilt.by: unknown field"),
+            (r#","evidence":"run 17""#, "", "rebuilt: missing field `evidence`"),
         ] {
             let text = good.replacen(from, to, 1);
             let error = resource(text.as_bytes()).unwrap_err();
@@ -453,6 +506,7 @@ mod tests {
     }
 
     const ALL: &str = r#"{"id":"vm/a","scope":"x/y","identity":{"uuid":"1"},"criticality":"reproducible","priority":7,
+        "rebuilt":{"on":"2026-11-01","evidence":"run 17"},
         "groups":["g"],"exclusive":"machine/m","instances":{"dns":"b"},"protected":true,"attributes":{"dns":{"w":0.1}}}"#;
 
     /// Each line has its verdict, and its number is that of a line that is there.
@@ -482,9 +536,10 @@ mod tests {
             .seed(lines)
             .slow(2)
             .run(|bytes| judged(json_lines(Box::new(Cursor::new(bytes.to_vec()))), bytes));
-        let table = "id,scope,criticality,priority,protected,exclusive,identity.uuid,instances.dns,attributes.dns\n\
-            vm/a,x/y,irreplaceable,7,yes,machine/m,\"u\n1\",b,\"{\"\"w\"\":[0.1]}\"\n\
-            vm/b,x,reproducible,,,,u2,,\n";
+        let table = "id,scope,criticality,priority,protected,exclusive,identity.uuid,instances.dns,attributes.dns,\
+            rebuilt.on,rebuilt.evidence\n\
+            vm/a,x/y,irreplaceable,7,yes,machine/m,\"u\n1\",b,\"{\"\"w\"\":[0.1]}\",,\n\
+            vm/b,x,reproducible,,,,u2,,,2026-11-01,run 17\n";
         Fuzz::new("inventory-tables", Form::Text)
             .seed(table)
             .slow(4)

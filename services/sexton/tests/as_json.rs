@@ -7,8 +7,16 @@ mod waiting;
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sexton_api::{Approved, BatchDetails, BatchInfo, DeletionInfo, Outcome};
+use sexton_model::deletion::RecordStatus;
+use sexton_protocol::BeaconSigner;
+use sexton_protocol::archive::seal;
+use sexton_testkit::archived::document;
 use site::{Site, sexton};
+use waiting::until;
 
 /// What a served program is asked, in this order. FOLDER is its folder, DATE a day that is far off.
 const ASKED: [&str; 38] = [
@@ -53,24 +61,38 @@ const ASKED: [&str; 38] = [
     "keys FOLDER/keys --instances dns.main",
 ];
 /// Commands that are asked elsewhere, and where.
-const ELSEWHERE: [(&str, &str); 13] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     ("sandbox", "a_sandbox_is_told_as_json"),
     ("demo", "tests/demo.rs"),
     ("receipt", "tests/undo.rs"),
     ("verify", "tests/verify.rs"),
-    ("archived", "src/archived.rs"),
-    // Of a record that has come to a stop, and of a batch: each answers as those above do.
-    ("approve", "tests/batches.rs"),
-    ("park", "answers with what `retry` does"),
-    ("retry", "of what is parked"),
-    ("waive", "of what is parked"),
-    ("acknowledge", "tests/notice.rs"),
-    ("bounced", "tests/notice.rs"),
-    ("rescue", "of what is between hard and purge"),
+    ("archived", "a_file_of_the_archive_is_told_as_json"),
     ("serve", "it answers nothing"),
 ];
+/// What people decide of a record that has come to a stop, or of a batch: asked below, where there are such.
+const DECIDED: [&str; 7] = ["approve", "bounced", "acknowledge", "park", "retry", "waive", "rescue"];
 /// They are a script, whatever else is wanted.
 const SCRIPT: &str = "completions";
+
+/// No deletion of the machines begins without an approval. And a cluster and a machine that are nowhere: whatever is asked
+/// of them fails, and is tried again.
+const STOPS: &str = r#"
+[[budgets.scopes]]
+scope = "demo"
+a_day = 0
+[consumers."cluster.a"]
+driver = "sandbox"
+root = "platform"
+instance = "cluster.a"
+[consumers."machine.main"]
+driver = "sandbox"
+root = "platform"
+instance = "machine.main"
+"#;
+/// That the one is in the other.
+const MEMBER: &str = "membership/storage07-a";
+/// Three of them before a notice that came back can be acknowledged, and one between soft and hard.
+const DAY_MS: u32 = 1_000;
 
 /// All commands, as the program lists them.
 fn commands() -> BTreeSet<String> {
@@ -94,11 +116,44 @@ fn read(asked: &str, output: &Output) -> Vec<Value> {
     read
 }
 
+/// What somebody is answered who asks a served program for JSON. FOLDER is its folder.
+fn ask(site: &Site, actor: &str, line: &str) -> Output {
+    let line = line.replace("FOLDER", site.folder.path().to_str().unwrap());
+    let url = format!("http://{}", site.api);
+    let mut command = sexton();
+    command.args(["--url", &url, "--actor", actor, "-o", "json"]).args(line.split(' '));
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+/// The same, as soon as it is not refused any more.
+fn ask_until_done(site: &Site, actor: &str, line: &str) -> Output {
+    let mut answer = None;
+    until(line, || {
+        answer = Some(ask(site, actor, line)).filter(|output| output.status.success());
+        answer.is_some()
+    });
+    answer.unwrap()
+}
+
+/// One value of this type, and nothing that the type does not tell.
+fn told<T: Serialize + DeserializeOwned>(asked: &str, output: &Output) -> T {
+    let mut read = read(asked, output);
+    assert!(output.status.success() && read.len() == 1, "{asked}: {read:?}");
+    of_type(asked, &read.remove(0))
+}
+
+fn of_type<T: Serialize + DeserializeOwned>(asked: &str, value: &Value) -> T {
+    let told: T = serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{asked}: {e}: {value}"));
+    assert_eq!(serde_json::to_value(&told).unwrap(), *value, "{asked}");
+    told
+}
+
 #[test]
 fn no_command_is_forgotten_here() {
     let asked = ASKED.iter().filter_map(|line| line.split(' ').next());
+    let elsewhere = ELSEWHERE.iter().map(|(name, _)| *name);
     let known: BTreeSet<_> =
-        asked.chain(ELSEWHERE.iter().map(|(name, _)| *name)).chain([SCRIPT]).map(str::to_owned).collect();
+        asked.chain(elsewhere).chain(DECIDED).chain([SCRIPT]).map(str::to_owned).collect();
     assert_eq!(known, commands());
 }
 
@@ -109,13 +164,7 @@ fn whatever_is_answered_is_json_if_that_is_wanted() {
     let inventory = std::fs::read_to_string(folder.join("inventory.jsonl")).unwrap();
     std::fs::write(folder.join("one.json"), inventory.lines().next().unwrap()).unwrap();
     let day = (chrono::Utc::now().date_naive() + chrono::Days::new(300)).to_string();
-    let url = format!("http://{}", site.api);
-    let ask = |line: &str| {
-        let line = line.replace("FOLDER", folder.to_str().unwrap()).replace("DATE", &day);
-        let mut command = sexton();
-        command.args(["--url", &url, "--actor", "test", "-o", "json"]).args(line.split(' '));
-        command.stdin(Stdio::null()).output().unwrap()
-    };
+    let ask = |line: &str| ask(&site, "test", &line.replace("DATE", &day));
     for line in ASKED {
         read(line, &ask(line));
     }
@@ -123,7 +172,60 @@ fn whatever_is_answered_is_json_if_that_is_wanted() {
     let steps = [0; 3].map(|_| read(rotate, &ask(rotate))[0]["step"].clone());
     assert_eq!(steps, [1, 2, 3].map(Value::from));
     let made = read("keys", &ask("keys FOLDER/keys --instances dns.main,ipam.main"));
-    assert_eq!(made[0]["added"], serde_json::json!(["ipam.main"]));
+    assert_eq!(made[0]["added"], json!(["ipam.main"]));
+}
+
+/// Each of [`DECIDED`], in a state in which it is not refused.
+#[test]
+fn what_is_decided_of_a_record_is_told_as_its_type_says() {
+    let site = Site::start_with_days_of(DAY_MS, 1, STOPS);
+    let live = |line: &str, output: &Output| {
+        assert_eq!(told::<Outcome>(line, output).status, RecordStatus::Live, "{line}");
+    };
+    // Its notice can come back as long as soft has not begun.
+    let stop = "ceiling --scope demo --to announce --reason test";
+    read(stop, &ask(&site, "test", stop));
+    site.delete("vm/vm0001", None);
+    let frozen = || told::<Vec<BatchInfo>>("batches", &ask(&site, "test", "batches"));
+    until("it is frozen", || !frozen().is_empty());
+    let BatchDetails { digest, .. } = told("batches 1", &ask(&site, "test", "batches 1"));
+    let approve = format!("approve 1 --digest {digest} --reason test");
+    let approved: Approved = told(&approve, &ask(&site, "boss", &approve));
+    assert_eq!(approved, Approved { batch: 1, members: 1 });
+    let bounced = "bounced vm/vm0001 --reason no-such-box";
+    live(bounced, &ask_until_done(&site, "test", bounced));
+
+    let member = json!({
+        "id": MEMBER, "scope": "storage", "criticality": "credential", "exclusive": "machine/storage07",
+        "identity": { "cluster": "fsid-a", "machine": "serial-7" }, "instances": { "cluster": "a" },
+    });
+    std::fs::write(site.folder.path().join("member.json"), member.to_string()).unwrap();
+    let tomorrow = chrono::Utc::now().date_naive() + chrono::Days::new(1);
+    let delete = format!("delete {MEMBER} --on {tomorrow} --reason test");
+    for line in ["register FOLDER/member.json", &delete] {
+        read(line, &ask(&site, "test", line));
+    }
+    let [park, retry] =
+        ["park MEMBER --reason test", "retry MEMBER"].map(|line| line.replace("MEMBER", MEMBER));
+    live(&park, &ask_until_done(&site, "test", &park));
+    live(&retry, &ask(&site, "test", &retry));
+    // Nothing of it is done before hard: so no order has to run out before it can be rescued.
+    let waive = format!("waive {MEMBER} --absent --evidence looked");
+    let rescue = format!("rescue {MEMBER} --evidence looked");
+    let mut rescued = None;
+    until("it is rescued", || {
+        let parked = ask(&site, "test", &park);
+        if parked.status.success() {
+            live(&park, &parked);
+            live(&waive, &ask(&site, "boss", &waive));
+        }
+        rescued = Some(ask(&site, "boss", &rescue)).filter(|output| output.status.success());
+        rescued.is_some()
+    });
+    assert_eq!(told::<Outcome>(&rescue, &rescued.unwrap()).status, RecordStatus::Rescued);
+
+    let acknowledge = "acknowledge vm/vm0001 --reason by-phone";
+    live(acknowledge, &ask_until_done(&site, "test", acknowledge));
 }
 
 #[test]
@@ -140,6 +242,24 @@ fn a_sandbox_is_told_as_json() {
     assert_eq!(ids, ["vm/vm0001", "vm/vm0002"]);
     assert!(described["hypervisor"].is_object(), "{described}");
     assert_eq!(stopped["stopped"], true);
+}
+
+#[test]
+fn a_file_of_the_archive_is_told_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, keys) = (folder.path().join("deletion-17.json"), folder.path().join("keys.toml"));
+    let signer = BeaconSigner::generate("k", &mut rand::rng());
+    std::fs::write(&file, seal(&document(), &signer).unwrap()).unwrap();
+    std::fs::write(&keys, signer.verifier().to_file()).unwrap();
+    let output = sexton().args(["-o", "json", "archived"]).arg(file).arg("--key").arg(keys).output().unwrap();
+    let found: Value = told("archived", &output);
+    assert_eq!(
+        (&found["signature"], &found["document"]),
+        (&json!("verified"), &json!("verified")),
+        "{found}"
+    );
+    let record: DeletionInfo = of_type("archived", &found["record"]);
+    assert_eq!((record.id, record.status), (document().deletion, RecordStatus::Recycled));
 }
 
 #[test]

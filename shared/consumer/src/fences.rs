@@ -35,7 +35,7 @@ impl Fences {
     pub fn admit(&self, resource: &ResourceId, fence: Fence) -> Result<(), Fence> {
         let mut seen = self.lock();
         match seen.highest(resource) {
-            Some(higher) if higher > fence => return Err(higher),
+            Some(higher) if higher.refuses(fence) => return Err(higher),
             Some(same) if same == fence => return Ok(()),
             Some(_) | None => {}
         }

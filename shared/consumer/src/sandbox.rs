@@ -2,8 +2,11 @@
 //!
 //! For the demo, for tests, and for machines without the real servers. The layout is
 //! `ROOT/SUBSYSTEM/INSTANCE/KIND/NAME.json`; `place.json` beside the kinds says which place this is, so that
-//! absence can be told from a wrong or missing folder. Every object holds the fence of its last change: an
-//! older one is refused by the object itself.
+//! absence can be told from a wrong or missing folder. Every object holds the fence of its last change, and refuses
+//! an older one.
+//!
+//! *What fences cannot stop here*: it is asked right before the change, not in one with it, and goes with the object.
+//! A consumer that falls asleep exactly between the two is stopped by nothing.
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -154,12 +157,10 @@ impl Sandbox {
 fn refuse_older(path: &Path, fence: Fence) -> Result<(), Obstacle> {
     let held = read_whole(path)?.and_then(|o| o.get("fence").cloned());
     let held: Option<(u32, i64)> = held.and_then(|v| serde_json::from_value(v).ok());
-    match held {
-        Some(held) if held > (fence.epoch, fence.number) => Err(Obstacle::Refuse(format!(
-            "{} was changed under fence {}:{}, later than {fence}",
-            path.display(),
-            held.0,
-            held.1
+    match held.map(|(epoch, number)| Fence { epoch, number }) {
+        Some(held) if held.refuses(fence) => Err(Obstacle::Refuse(format!(
+            "{} was changed under fence {held}, later than {fence}",
+            path.display()
         ))),
         Some(_) | None => Ok(()),
     }

@@ -19,7 +19,7 @@ use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, JobId};
+use sexton_model::{Actor, DeletionId, JobId, Timestamp};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 const BATCH: usize = 256;
@@ -89,10 +89,11 @@ async fn main() -> Result<()> {
 async fn make(ledger: &PgLedger, count: usize) -> Result<Vec<DeletionId>> {
     let plan = Arc::new(plan()?);
     let by: Actor = "bench".parse()?;
-    let moment = Some(ledger.facts().await?.now);
+    let now = ledger.facts().await?.now;
+    let moment = Some(now);
     let mut ids = Vec::new();
     for chunk in (0..count).collect::<Vec<_>>().chunks(1024) {
-        let resources = chunk.iter().map(|n| resource(*n)).collect::<Result<Vec<_>>>()?;
+        let resources = chunk.iter().map(|n| resource(*n, now)).collect::<Result<Vec<_>>>()?;
         let due = Due { date: chrono::NaiveDate::MIN, zone: Zone(chrono_tz()?), moment };
         let new = |r: &Resource| NewDeletion {
             resource: r.id.clone(),
@@ -117,10 +118,10 @@ fn chrono_tz<T: std::str::FromStr>() -> Result<T> {
     "UTC".parse().ok().context("UTC is a zone")
 }
 
-fn resource(number: usize) -> Result<Resource> {
+fn resource(number: usize, now: Timestamp) -> Result<Resource> {
     Ok(serde_json::from_value(serde_json::json!({
         "id": format!("vm/v{number:06}"), "scope": "tenants/acme", "identity": {"uuid": format!("u{number}")},
-        "criticality": "reproducible",
+        "criticality": "reproducible", "rebuilt": {"on": now.utc().date_naive(), "evidence": "made for this"},
         "attributes": {"hypervisor": {"host": "kvm01", "domain": format!("v{number:06}")}},
     }))?)
 }

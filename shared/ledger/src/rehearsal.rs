@@ -104,7 +104,7 @@ impl Script {
 
     /// One that is protected gets no record, and one that is protected once it has one is not claimed.
     fn protected(&mut self, of: &Kind, place: u8, done: Done) -> Step {
-        let both = [resource(of, 1, true)?, resource(of, 2, false)?];
+        let both = [self.resource(of, 1, true)?, self.resource(of, 2, false)?];
         match (place, done) {
             (0, _) => Ok(Op::Register(both.into())),
             (1, Done::Registered(results)) => all(results).map(|()| self.create(both)),
@@ -119,7 +119,7 @@ impl Script {
                 }
                 // That it is refused proves something only if what is not protected is not refused.
                 self.made.push(open.map_err(|why| failed(&why))?);
-                Ok(Op::Register(vec![resource(of, 2, true)?]))
+                Ok(Op::Register(vec![self.resource(of, 2, true)?]))
             }
             (3, Done::Registered(results)) => all(results).map(|()| Op::Claim(self.jobs(Stage::Announce))),
             (_, Done::Registered(_) | Done::Created(_) | Done::Quietly | Done::Claimed(_)) => {
@@ -130,7 +130,7 @@ impl Script {
 
     /// Of what is due beyond what may begin, nothing is claimed.
     fn over_budget(&mut self, of: &Kind, stage: Stage, at: (u8, Done)) -> Step {
-        let both = [resource(of, 1, false)?, resource(of, 2, false)?];
+        let both = [self.resource(of, 1, false)?, self.resource(of, 2, false)?];
         match at {
             // Whoever began the run may be configured otherwise: nothing is over what nobody counts.
             (0, _) if !self.counts => {
@@ -153,6 +153,10 @@ impl Script {
                 Err(unexpected())
             }
         }
+    }
+
+    fn resource(&self, of: &Kind, number: usize, protected: bool) -> Result<Resource, Rehearsed> {
+        rehearsal::resource(of, number, protected, self.now).map_err(Rehearsed::Failed)
     }
 
     fn create(&self, resources: [Resource; 2]) -> Op {
@@ -239,10 +243,6 @@ pub(crate) fn rows(deletion: &mut Deletion, stage: Stage, now: Timestamp) -> Vec
     deletion.jobs.iter().map(|job| JobRow::of(deletion, job)).collect()
 }
 
-fn resource(of: &Kind, number: usize, protected: bool) -> Result<Resource, Rehearsed> {
-    rehearsal::resource(of, number, protected).map_err(Rehearsed::Failed)
-}
-
 fn all(results: Vec<Result<(), NotDone>>) -> Result<(), Rehearsed> {
     results.into_iter().collect::<Result<(), NotDone>>().map_err(|why| failed(&why))
 }
@@ -279,7 +279,7 @@ mod tests {
         let plan = Arc::new(Plan::parse("vm.toml", PLAN, &catalogue, true).unwrap());
         let (now, day, of) = (Timestamp(1_000_000_000_000), Day::Calendar, "vm".parse::<Kind>().unwrap());
         let record = Record {
-            resource: rehearsal::resource(&of, 2, false).unwrap(),
+            resource: rehearsal::resource(&of, 2, false, now).unwrap(),
             due: rehearsal::due(now),
             gone_by: None,
             requested_by: canary::actor(),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Actor, DeletionId, Instance, JobId};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage};
 use crate::plan::{Plan, Step};
-use crate::resource::Resource;
+use crate::rebuilt::{self, Unproven};
+use crate::resource::{Criticality, Resource};
 use crate::time::{self, Day, Timestamp};
 
 /// An IANA time zone, such as `Europe/Berlin`.
@@ -268,9 +269,22 @@ pub enum CannotDelete {
         /// The resource.
         resource: String,
         /// How critical it is.
-        critical: crate::resource::Criticality,
+        critical: Criticality,
         /// What the plan is for.
-        plan: crate::resource::Criticality,
+        plan: Criticality,
+    },
+    /// It says that it can be rebuilt, and nothing proves it.
+    #[error(
+        "{resource} is reproducible, but {why}, so it counts as irreplaceable, and its plan only grants the grace for \
+         {plan:?}"
+    )]
+    Unproven {
+        /// The resource.
+        resource: String,
+        /// What is missing.
+        why: Unproven,
+        /// What the plan is for.
+        plan: Criticality,
     },
     /// It is protected.
     #[error("{0} is protected; lift the protection first")]
@@ -284,22 +298,24 @@ pub enum CannotDelete {
 pub const REASON_MAX: usize = 1000;
 
 impl Deletion {
-    /// Draw up a new record. Announce is due on its date (at once, if that has passed); every later stage has
-    /// no due time until its predecessor is done.
+    /// Draw up a new record, as [`Self::begin`] has it.
     ///
     /// # Errors
-    /// If the plan does not fit the resource, the resource is protected, or no reason is given.
+    /// If the plan does not fit the resource and what it is proved to be when the record is made, the resource is
+    /// protected, or no reason is given.
     pub fn draw_up(id: DeletionId, record: Record, plan: Arc<Plan>, day: Day) -> Result<Self, CannotDelete> {
         let resource = &record.resource;
         if plan.kind != resource.id.kind {
             let kind = resource.id.kind.to_string();
             return Err(CannotDelete::OtherKind { plan: plan.kind.to_string(), kind });
         }
-        if resource.criticality > plan.criticality {
-            return Err(CannotDelete::TooCritical {
-                resource: resource.id.to_string(),
-                critical: resource.criticality,
-                plan: plan.criticality,
+        let unproven = rebuilt::unproven(resource, record.created_at);
+        let critical = unproven.as_ref().map_or(resource.criticality, |_| Criticality::Irreplaceable);
+        if critical > plan.criticality {
+            let (resource, plan) = (resource.id.to_string(), plan.criticality);
+            return Err(match unproven {
+                Some(why) => CannotDelete::Unproven { resource, why, plan },
+                None => CannotDelete::TooCritical { resource, critical, plan },
             });
         }
         if resource.protected {
@@ -308,6 +324,12 @@ impl Deletion {
         if record.reason.trim().is_empty() || record.reason.chars().count() > REASON_MAX {
             return Err(CannotDelete::Reason);
         }
+        Ok(Self::begin(id, record, plan, day))
+    }
+
+    /// A record as it began. Announce is due on its date (at once, if that has passed); every later stage has no due time
+    /// until its predecessor is done. Asks nothing: whoever makes a record draws it up, by the rules of that day.
+    pub fn begin(id: DeletionId, record: Record, plan: Arc<Plan>, day: Day) -> Self {
         let jobs = Stage::ALL
             .into_iter()
             .map(|stage| {
@@ -317,7 +339,7 @@ impl Deletion {
                 Job::new(JobId::of(id, kind.slot()), kind, due_at)
             })
             .collect();
-        Ok(Self {
+        Self {
             id,
             record: Arc::new(record),
             plan,
@@ -328,7 +350,7 @@ impl Deletion {
             jobs,
             holds: Vec::new(),
             waivers: Vec::new(),
-        })
+        }
     }
 
     /// One job.

@@ -309,6 +309,16 @@ pub struct Fence {
     pub number: i64,
 }
 
+impl Fence {
+    /// Whether what was last changed, or ordered, under this fence refuses to be changed under `other`: if that is older.
+    /// The same is let through, since a step may change several things, and its order may be delivered twice.
+    ///
+    /// It stops a consumer that slept only where nothing can come between this question and the change.
+    pub fn refuses(self, other: Self) -> bool {
+        other < self
+    }
+}
+
 impl fmt::Display for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.epoch, self.number)
@@ -339,6 +349,18 @@ mod tests {
     fn a_job_knows_its_deletion() {
         let job = JobId::of(DeletionId(17), 5);
         assert_eq!((job.deletion(), job.slot()), (DeletionId(17), 5));
+    }
+
+    #[test]
+    fn a_fence_refuses_older_ones_and_no_others() {
+        let fence = |epoch, number| Fence { epoch, number };
+        let held = fence(2, 5);
+        for older in [fence(2, 4), fence(1, 9)] {
+            assert!(held.refuses(older), "{held} let {older} through");
+        }
+        for other in [held, fence(2, 6), fence(3, 1)] {
+            assert!(!held.refuses(other), "{held} refused {other}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! its jobs in [`deletion`] and [`job`], the state machine in [`decide`], belts in [`belts`], the audit chain
 //! in [`audit`], what is signed of it in [`attest`], a copy that is compared with that in [`chain_copy`], what is kept of a record that is over in [`archive`], a ledger
 //! that went back in time in [`checkpoint`], back-off in [`retry`], what has appeared since targets were pinned in [`targets`],
-//! what a resource has to state of itself in [`statement`], when a record's stages are due in [`outlook`], what a
+//! what a resource has to state of itself in [`statement`], whether that can be rebuilt in [`rebuilt`],
+//! dates as people write them in [`date`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
 //! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
 //! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`], what a
@@ -26,6 +27,7 @@ pub mod catalogue;
 pub mod chain_copy;
 pub mod checkpoint;
 pub mod credit;
+pub mod date;
 pub mod decide;
 pub mod deletion;
 pub mod digest;
@@ -36,6 +38,7 @@ pub mod job;
 pub mod outlook;
 pub mod plan;
 pub mod preview;
+pub mod rebuilt;
 pub mod receipt;
 pub mod request_key;
 pub mod resource;

@@ -8,12 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::exclusive;
 use crate::id::{Instance, ResourceId, Scope, Subsystem};
+use crate::rebuilt::Rebuilt;
 
 /// How dangerous it is to delete a resource, or to forget it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Criticality {
-    /// Safe to delete: it can be rebuilt.
+    /// Safe to delete: it can be rebuilt, and states a proof of that ([`crate::rebuilt`]).
     Reproducible,
     /// Dangerous to forget: what is overdue is an alarm, and it is verified absent.
     Credential,
@@ -106,6 +107,9 @@ pub struct Resource {
     pub identity: Identity,
     /// How dangerous it is to delete or to forget.
     pub criticality: Criticality,
+    /// When it was last shown that it can be rebuilt: without it, what is reproducible counts as irreplaceable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<Rebuilt>,
     /// Who is restored first: lower goes first. As it is registered now, also of what has a record.
     #[serde(default = "default_priority")]
     pub priority: i16,

@@ -62,7 +62,8 @@ fn record(kind: &Kind) -> serde_json::Value {
     json!({
         "resource": {
             "id": format!("{kind}/web01"), "scope": "tenants/acme", "identity": { "uuid": "u" },
-            "criticality": "reproducible", "groups": ["db-main"], "exclusive": "machine/storage07", "priority": 7,
+            "criticality": "reproducible", "rebuilt": { "on": "2026-06-01", "evidence": "run 17" },
+            "groups": ["db-main"], "exclusive": "machine/storage07", "priority": 7,
             "instances": { "dns": "second" }, "attributes": { "dns": { "names": ["a"], "weight": 0.1 } },
         },
         "due": { "date": "2026-12-01", "zone": "Europe/Berlin" }, "gone_by": "2027-02-01",

@@ -11,6 +11,7 @@ use sexton_model::belts::budget::{Budgets, Written};
 use sexton_model::deletion::{Due, RecordStatus};
 use sexton_model::job::StateName;
 use sexton_model::plan::Plan;
+use sexton_model::rebuilt::Rebuilt;
 use sexton_model::resource::{Criticality, Identity, Resource};
 use sexton_model::step::Presence;
 use sexton_model::time::Day;
@@ -54,7 +55,7 @@ pub async fn make(
     let names: Vec<ResourceId> =
         (0..count).map(|n| format!("vm/r{round}-{n:06}").parse()).collect::<Result<_, _>>()?;
     for names in names.chunks(AT_ONCE) {
-        let resources = names.iter().map(resource).collect::<Result<_, _>>()?;
+        let resources = names.iter().map(|id| resource(id, began)).collect::<Result<_, _>>()?;
         for result in ledger.register(resources, &by, true).await? {
             result?;
         }
@@ -75,12 +76,14 @@ pub async fn make(
     Ok(due_at)
 }
 
-fn resource(id: &ResourceId) -> anyhow::Result<Resource> {
+fn resource(id: &ResourceId, now: Timestamp) -> anyhow::Result<Resource> {
+    let rebuilt = Rebuilt { on: now.utc().date_naive(), evidence: "made for this".to_owned() };
     Ok(Resource {
         id: id.clone(),
         scope: "bench".parse()?,
         identity: Identity::try_from(BTreeMap::from([("uuid".to_owned(), id.to_string())]))?,
         criticality: Criticality::Reproducible,
+        rebuilt: Some(rebuilt),
         priority: 100,
         groups: Vec::new(),
         exclusive: None,

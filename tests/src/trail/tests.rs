@@ -38,6 +38,7 @@ fn deletion() -> Deletion {
     let record: Record = serde_json::from_value(json!({
         "resource": {
             "id": "vm/web01", "scope": "tenants/acme", "criticality": "reproducible",
+            "rebuilt": { "on": "1970-01-01", "evidence": "a test" },
             "identity": { "uuid": "00000000-0000-0000-0000-000000000001" },
         },
         "due": { "date": "2030-01-10", "zone": "UTC", "moment": DUE * 1000 },

@@ -10,7 +10,7 @@ use sexton_api::{Client, ClientError, DeletionInfo, DeletionLine, IDEMPOTENCY_KE
 use sexton_model::Actor;
 use sexton_model::job::StateName;
 
-use crate::kept;
+use crate::{alive, kept};
 
 /// Length of a day in milliseconds, unless a test has another one.
 pub const DAY_MS: u64 = 2_500;
@@ -18,6 +18,11 @@ pub const DAY_MS: u64 = 2_500;
 const ANSWER: Duration = Duration::from_secs(15);
 /// Lines of each log that are shown when the test fails.
 const LOG_LINES: usize = 15;
+/// What runs in any case when it is stopped: a coordinator, PostgreSQL, RabbitMQ and its port mapper.
+const PROGRAMS: [&str; 4] = ["sexton-coordinator", "postgres", "beam.smp", "epmd"];
+/// Ports on which these listen at least: the API's, PostgreSQL's, the port mapper's, and RabbitMQ's for AMQP, management,
+/// metrics, and its cluster.
+const PORTS_LEAST: usize = 7;
 
 /// An installation, which is gone when this is dropped, however the test ends.
 pub struct Installation {
@@ -156,10 +161,24 @@ impl Installation {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Everything stops, and nothing is left behind.
+    /// Everything stops, and nothing is left behind: no folder, no process that has to do with it, and no port on which
+    /// one of them listened.
     pub fn stop(&self) {
+        let folder = self.folder.canonicalize().unwrap();
+        let processes = alive::processes(&folder);
+        // Whoever is not found while everything runs would not be found afterwards.
+        for program in PROGRAMS {
+            let runs = |line: &String| Path::new(line.split(' ').next().unwrap()).ends_with(program);
+            assert!(processes.values().any(runs), "{program} is not found: {processes:#?}");
+        }
+        let ports = alive::ports(processes.into_keys());
+        assert!(ports.len() >= PORTS_LEAST, "{ports:?}");
         self.dev(&["down"]);
         assert!(!self.folder.exists(), "scripts/dev down left its folder");
+        let left = alive::processes(&folder);
+        assert!(left.is_empty(), "scripts/dev down left processes: {left:#?}");
+        let left: Vec<u16> = alive::listening().into_values().filter(|port| ports.contains(port)).collect();
+        assert!(left.is_empty(), "scripts/dev down left somebody who listens on {left:?}");
     }
 
     /// The operator's program.

@@ -9,6 +9,7 @@
 //! What is random follows from a seed, which is printed: `SEXTON_TEST_SEED` plays it again.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+mod alive;
 mod cancels;
 mod chaos;
 #[path = "../../../services/sexton/tests/collector/mod.rs"]

@@ -50,10 +50,11 @@ fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
 impl Definition {
     /// Refuses an order older than the last one that changed the machine.
     pub(super) fn refuse_older(&self, name: &str, fence: Fence) -> Result<(), Obstacle> {
-        if self.fence > (fence.epoch, fence.number) {
+        let (epoch, number) = self.fence;
+        let held = Fence { epoch, number };
+        if held.refuses(fence) {
             return Err(Obstacle::Refuse(format!(
-                "{name} was changed under fence {}:{}, later than {fence}",
-                self.fence.0, self.fence.1
+                "{name} was changed under fence {held}, later than {fence}"
             )));
         }
         Ok(())

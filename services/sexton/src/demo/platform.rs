@@ -229,6 +229,7 @@ fn resource(machine: &Machine) -> anyhow::Result<Resource> {
         scope: "demo".parse()?,
         identity: machine.identity()?,
         criticality: Criticality::Irreplaceable,
+        rebuilt: None,
         priority: 100,
         groups: Vec::new(),
         exclusive: None,

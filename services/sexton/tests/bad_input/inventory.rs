@@ -41,6 +41,7 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
     let nested = format!("{{\"resources\":[{{\"attributes\":{{\"dns\":{}", "[".repeat(100_000));
     let (status, problem) = served.ask("POST", "/v1/resources", Some("test"), nested.as_bytes());
     assert!(status == 422 && problem["detail"].as_str().unwrap().contains("recursion"), "{problem}");
+    let rebuilt = |proof: Value| json!({"resources": [with(resource("d"), "rebuilt", proof)]});
     for (wrong, field) in [
         (json!({"resources": []}), "resources"),
         (json!({"resources": [with(resource("d"), "identity", json!({}))]}), "resources[0].identity"),
@@ -50,6 +51,8 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
             "resources[0].criticality",
         ),
         (json!({"resources": [with(resource("d"), "colour", json!("red"))]}), "resources[0].colour"),
+        (rebuilt(json!({"on": "tomorrow", "evidence": "run 17"})), "resources[0].rebuilt.on"),
+        (rebuilt(json!({"on": "2026-11-01", "evidence": "run\n17"})), "resources[0].rebuilt.evidence"),
         // It would travel with every order.
         (
             json!({"resources": [with(resource("d"), "attributes", json!({"dns": "x".repeat(16_384)}))]}),

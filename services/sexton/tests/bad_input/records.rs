@@ -1,5 +1,6 @@
 //! Records: what cannot be met, would never end, or is not there.
-use crate::served::{Served, resource, said};
+use crate::served::{Served, resource, said, with};
+use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 #[test]
@@ -49,6 +50,48 @@ fn a_record_that_would_wait_for_ever_is_refused() {
     assert_eq!((status, &problem["field"]), (422, &json!("resource")), "{problem}");
     assert!(detail.contains("needs dns.main"), "{problem}");
     assert_eq!(served.get("/v1/deletions").1["items"], json!([]));
+}
+
+#[test]
+fn what_nobody_has_shown_to_be_reproducible_is_not_deleted_with_a_shorter_grace() {
+    let hook = |at: &str| format!("driver = \"sandbox\"\nroot = \"platform\"\ninstance = \"{at}\"");
+    let (cluster, machine) = (hook("cluster.main"), hook("machine.main"));
+    let hooks = [("[consumers.\"cluster.main\"]", &*cluster), ("[consumers.\"machine.main\"]", &*machine)];
+    let served = Served::start_as("nothing", &hooks, &[]);
+    // The plan of memberships is for credentials.
+    let register = |proof: Value| {
+        let member = json!({
+            "id": "membership/a", "scope": "storage", "identity": {"machine": "a"}, "exclusive": "machine/a",
+            "criticality": "reproducible", "rebuilt": proof,
+        });
+        let (_, answer) = served.post("/v1/resources", &json!({"resources": [member], "whole": true}));
+        assert_eq!(answer["results"], json!([null]), "{answer}");
+    };
+    let preview = json!({"resource": "membership/a", "on": "2030-01-01"});
+    let wanted = with(preview.clone(), "reason", json!("x"));
+    let proof_of = |on: NaiveDate| json!({"on": on, "evidence": "run 17"});
+    let today = chrono::Utc::now().date_naive();
+    for (proof, why) in [
+        (Value::Null, "states no dated proof (`rebuilt`) that it can be rebuilt"),
+        (proof_of(today - chrono::Days::new(400)), "days ago, and one holds 365 days"),
+    ] {
+        register(proof);
+        for (path, body) in [("/v1/preview", &preview), ("/v1/deletions", &wanted)] {
+            let (status, problem) = served.post(path, body);
+            let detail = problem["detail"].as_str().unwrap_or_default();
+            assert_eq!(status, 422, "{path}: {problem}");
+            assert!(detail.contains(why) && detail.contains("only grants the grace"), "{path}: {problem}");
+        }
+        let planned = served.sexton(&["plan", "membership/a", "--on", "2030-01-01", "--no-look"]);
+        // Lines are broken where they are shown.
+        let planned_said = said(&planned).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(!planned.status.success() && planned_said.contains(why), "{planned_said}");
+    }
+    register(proof_of(today));
+    let there = served.get("/v1/resources/membership/a").1;
+    assert_eq!(there["resource"]["rebuilt"], proof_of(today), "{there}");
+    assert_eq!(served.post("/v1/preview", &preview).0, 200);
+    assert_eq!(served.post("/v1/deletions", &wanted).0, 201);
 }
 
 #[test]

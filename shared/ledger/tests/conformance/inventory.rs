@@ -1,9 +1,12 @@
 //! Names, records, and what a ledger is.
 use std::sync::Arc;
 
-use sexton_ledger::{LedgerError, NotDone};
+use sexton_ledger::{LedgerError, NewDeletion, NotDone};
+use sexton_model::Timestamp;
 use sexton_model::deletion::CannotDelete;
-use sexton_model::resource::{Criticality, Presence as Inventory};
+use sexton_model::plan::Plan;
+use sexton_model::rebuilt::Rebuilt;
+use sexton_model::resource::{Criticality, Presence as Inventory, Resource};
 use sexton_model::time::Day;
 
 use super::Fixture;
@@ -106,6 +109,54 @@ pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {
     assert!(matches!(results[2], Err(NotDone::CannotDelete(CannotDelete::TooCritical { .. }))));
     assert_eq!(results[3], Err(NotDone::CannotDelete(CannotDelete::Reason)));
     assert!(results[4].is_ok());
+}
+
+/// That it can be rebuilt, shown so many days before the ledger's today.
+fn rebuilt(now: Timestamp, days_ago: u64) -> Option<Rebuilt> {
+    let on = Timestamp(now.0 - i64::try_from(days_ago).unwrap() * 86_400_000_000).utc().date_naive();
+    Some(Rebuilt { on, evidence: format!("run {days_ago}") })
+}
+
+pub async fn what_is_reproducible_needs_a_proof_of_it(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (ops, now) = (actor("ops"), on.now().await);
+    let reproducible = |name: &str, rebuilt: Option<Rebuilt>| {
+        let criticality = Criticality::Reproducible;
+        Resource { criticality, rebuilt, ..resource(name, &format!("uuid-of-{name}")) }
+    };
+    let tomorrow = rebuilt(now.plus_ms(3 * 86_400_000), 0);
+    let (proven, old) = (reproducible("proven", rebuilt(now, 300)), reproducible("old", rebuilt(now, 400)));
+    let (early, silent) = (reproducible("early", tomorrow), reproducible("silent", None));
+    let all = [&proven, &old, &early, &silent];
+    on.ledger.register(all.map(Clone::clone).to_vec(), &ops, true).await.unwrap();
+    let short = Arc::new(Plan { criticality: Criticality::Reproducible, ..Plan::clone(&on.plan) });
+    let mut batch = Vec::new();
+    for one in all {
+        batch.push(NewDeletion { plan: short.clone(), ..on.wanted(&one.id).await });
+    }
+    let results = on.ledger.create(batch).await.unwrap();
+    let made = *results[0].as_ref().unwrap();
+    for (result, one) in results.iter().zip(all).skip(1) {
+        let Err(NotDone::CannotDelete(CannotDelete::Unproven { resource, .. })) = result else {
+            panic!("{}: {result:?}", one.id);
+        };
+        assert_eq!(*resource, one.id.to_string());
+    }
+    // The grace of what cannot be rebuilt is enough for what may be.
+    let patient = on.wanted(&silent.id).await;
+    assert!(on.ledger.create(vec![patient]).await.unwrap()[0].is_ok());
+    // Somebody has rebuilt it since.
+    let again = Resource { rebuilt: rebuilt(now, 1), ..old };
+    assert_eq!(on.ledger.register(vec![again.clone()], &ops, true).await.unwrap(), [Ok(())]);
+    let hasty = NewDeletion { plan: short, ..on.wanted(&again.id).await };
+    let renewed = *on.ledger.create(vec![hasty]).await.unwrap()[0].as_ref().unwrap();
+    drop(on);
+    let ledger = fixture.open(options()).await;
+    for (one, id) in [(&proven, made), (&again, renewed)] {
+        assert_eq!(ledger.resource(&one.id).await.unwrap().unwrap().resource, *one);
+        let view = ledger.deletion(id).await.unwrap().unwrap();
+        assert_eq!(view.deletion.record.resource, *one, "the record keeps by what it was made");
+    }
 }
 
 pub async fn a_day_is_never_changed(fixture: &dyn Fixture) {

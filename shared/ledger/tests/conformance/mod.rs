@@ -143,6 +143,7 @@ macro_rules! conformance_tests {
             a_name_is_protected_until_recycle,
             registering_follows_its_rules,
             a_record_needs_a_fitting_resource_and_plan,
+            what_is_reproducible_needs_a_proof_of_it,
             a_day_is_never_changed,
             a_hold_stops_and_its_release_goes_on,
             a_pause_stops_claims_and_dispatch_but_no_restore,

@@ -15,17 +15,22 @@ use crate::decide::Refusal;
 use crate::deletion::{Deletion, Due, Zone};
 use crate::id::{JobId, Kind, ResourceId};
 use crate::job::{Blocker, Job, JobState, Stage};
+use crate::rebuilt::Rebuilt;
 use crate::resource::{Criticality, Identity, Resource};
 use crate::time::Timestamp;
 
 /// The scope of what is tried: its own, so that no other's budget is looked at. A configured number of it counts.
 pub const SCOPE: &str = "sexton/canaries";
 
-/// A resource that nobody has, of this kind: `number` tells those of one rehearsal apart.
+/// A resource that nobody has, of this kind: `number` tells those of one rehearsal apart. Whatever its plan is for, it may
+/// have a record: that it can be rebuilt was shown the day before `now`.
 ///
 /// # Errors
 /// If it cannot be named, which would be a defect.
-pub fn resource(of: &Kind, number: usize, protected: bool) -> Result<Resource, String> {
+pub fn resource(of: &Kind, number: usize, protected: bool, now: Timestamp) -> Result<Resource, String> {
+    let today = now.utc().date_naive();
+    let rebuilt =
+        Rebuilt { on: today.pred_opt().unwrap_or(today), evidence: "there is none of it".to_owned() };
     let name = format!("sexton-canary-{number}");
     let identity = BTreeMap::from([("canary".to_owned(), name.clone())]);
     Ok(Resource {
@@ -33,6 +38,7 @@ pub fn resource(of: &Kind, number: usize, protected: bool) -> Result<Resource, S
         scope: SCOPE.parse().map_err(|why| format!("{why}"))?,
         identity: Identity::try_from(identity).map_err(|why| why.to_string())?,
         criticality: Criticality::Reproducible,
+        rebuilt: Some(rebuilt),
         priority: 0,
         groups: Vec::new(),
         exclusive: None,
@@ -128,16 +134,22 @@ mod tests {
     use crate::belts::budget::Counted;
     use crate::decide::{test_deletion, test_plan};
     use crate::id::Instance;
+    use crate::rebuilt::unproven;
 
     #[test]
     fn a_resource_that_nobody_has_is_of_its_kind_and_scope() {
         let kind: Kind = "vm".parse().unwrap();
-        let (one, two) = (resource(&kind, 1, true).unwrap(), resource(&kind, 2, false).unwrap());
+        let now = Timestamp(1_796_083_200_000_000);
+        let (one, two) = (resource(&kind, 1, true, now).unwrap(), resource(&kind, 2, false, now).unwrap());
         assert_eq!(
             (one.id.to_string(), one.scope.as_str(), one.protected),
             ("vm/sexton-canary-1".into(), SCOPE, true)
         );
         assert!(one.id != two.id && one.identity != two.identity && !two.protected);
+        // Also by a clock that is read anew, and a little behind.
+        for at in [now, Timestamp(now.0 - 1)] {
+            assert_eq!(unproven(&one, at), None);
+        }
     }
 
     #[test]

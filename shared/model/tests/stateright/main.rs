@@ -7,7 +7,8 @@
 //! - **The network** delivers orders and answers in any order, twice, late, or never: what is not delivered
 //!   before its deadline is lost.
 //! - **Consumers** that act as late as their order's deadline allows, and whose calls land up to the longest
-//!   call later. They store no fence: the worst case that the design allows.
+//!   call later. They store no fence, the worst case that the design allows; or they sleep past everything, and what
+//!   they change holds a fence.
 //! - **People**: one cancel, in every state; a retry of what is parked; holds, pauses, an older copy of the job table.
 //! - **Time** in steps of half a deadline. Only differences count, so it is kept relative to now, and there is no
 //!   end of time. Fences are renumbered likewise, in their order.
@@ -31,13 +32,16 @@
 //! | `holds.rs` | one reversible step, one destructive | 1 lease, 1 failure, 2 holds on the record |
 //! | `pauses.rs` | the same | 1 lease, 2 pauses, of everything, soft or hard |
 //! | `reviews.rs` | the same | the job table is put back once, and 1 lease after that |
+//! | `sleepers.rs`, one sleeps | the same; what is deleted holds a fence | a consumer falls asleep, 1 repeated order, 1 lease |
+//! | `sleepers.rs`, two sleep | the same | two fall asleep, 2 leases |
 //! | `batches.rs`, approvals | three deletions, of which one may begin in a span; one comes later | 2 batches, 1 look at one, 1 cancel |
 //! | `batches.rs`, turns | the same, and two come later | 2 batches, 1 hold |
 //! | `batches.rs`, approved and held | two of them | 2 batches, 1 look, 1 hold |
 //!
 //! What is not in it: that credit runs out, waivers, rescues, parking by hand, notices, drift, holds on the resource,
-//! protection, ceilings, hours and redundancy. Those are in the random histories beside the code. That a consumer refuses a
-//! lower fence, or an order that is older than a pause, is not part of this either.
+//! protection, ceilings, hours and redundancy. Those are in the random histories beside the code. That a consumer remembers
+//! the highest fence, and refuses an order that is older than a pause, is not part of this either, nor are subsystems that
+//! hold a fence and cannot compare it and change in one.
 mod batches;
 mod crowd;
 mod holds;
@@ -46,5 +50,6 @@ mod pauses;
 mod reach;
 mod restores;
 mod reviews;
+mod sleepers;
 mod spine;
 mod world;

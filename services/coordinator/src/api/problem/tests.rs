@@ -41,6 +41,7 @@ fn example<T: DeserializeOwned + Serialize>(example: Value) -> (Reader, Value) {
 fn requests() -> Vec<(Reader, Value)> {
     let resource = json!({
         "id": "vm/web01", "scope": "tenants/acme", "identity": { "uuid": "u" }, "criticality": "reproducible",
+        "rebuilt": { "on": "2026-06-01", "evidence": "run 17" },
         "priority": 7, "groups": ["db-main"], "exclusive": "machine/storage07", "instances": { "dns": "second" },
         "protected": true, "attributes": { "dns": { "names": ["a"], "weight": 0.1 } },
     });

@@ -97,8 +97,10 @@ impl Alone {
         let config = format!("[canaries]\n{section}\n");
         let config = Config::parse(Path::new("sexton.toml"), &config, &["canaries"]).unwrap();
         let canaries = Canaries::read(&config, Arc::new(plans())).unwrap();
+        let today = ledger.facts().await.unwrap().now.utc().date_naive();
         let resource = serde_json::from_value(json!({
             "id": drill01(), "scope": "drills", "identity": { "uuid": "1" }, "criticality": "reproducible",
+            "rebuilt": { "on": today, "evidence": "a test" },
         }))
         .unwrap();
         assert_eq!(ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);

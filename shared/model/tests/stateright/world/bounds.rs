@@ -37,6 +37,10 @@ pub struct Bounds {
     pub ghosts: u8,
     /// Steps of time after which a call has landed; 0: it lands at once.
     pub call_ticks: u8,
+    /// Whether what is deleted holds the fence of its last change: one thing, of `Shape::Short`.
+    pub fenced: bool,
+    /// Consumers that may fall asleep right before a change, for however long.
+    pub naps: u8,
     /// Holds that may be placed.
     pub holds: u8,
     /// Pauses that may begin.
@@ -56,6 +60,8 @@ impl Bounds {
             failures: 0,
             ghosts: 0,
             call_ticks: 0,
+            fenced: false,
+            naps: 0,
             holds: 0,
             pauses: 0,
             returns: 0,

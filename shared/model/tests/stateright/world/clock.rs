@@ -48,9 +48,17 @@ impl World {
         }
         self.orders.iter_mut().for_each(|o| number(&mut o.fence));
         self.calls.iter_mut().for_each(|c| number(&mut c.order.fence));
+        self.asleep.iter_mut().for_each(|o| number(&mut o.fence));
         self.answers.iter_mut().for_each(|a| number(&mut a.fence));
+        if let Some(held) = &mut self.truth.held {
+            number(held);
+        }
+        if let Some(newest) = &mut self.account.newest {
+            number(newest);
+        }
         self.orders.sort();
         self.calls.sort();
+        self.asleep.sort();
         self.answers.sort();
     }
 
@@ -60,6 +68,9 @@ impl World {
         all.extend(self.kept.iter().flat_map(|kept| kept.fences()));
         all.extend(self.orders.iter().map(|o| o.fence));
         all.extend(self.calls.iter().map(|c| c.order.fence));
+        all.extend(self.asleep.iter().map(|o| o.fence));
+        all.extend(self.truth.held);
+        all.extend(self.account.newest);
         all.extend(self.answers.iter().map(|a| a.fence));
         all.sort();
         all.dedup();

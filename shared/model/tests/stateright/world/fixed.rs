@@ -68,7 +68,7 @@ pub fn drawn_up(id: DeletionId, shape: Shape, day: Day) -> Deletion {
     let record: Record = serde_json::from_value(serde_json::json!({
         "resource": {
             "id": format!("vm/web{:02}", id.0), "scope": "a", "identity": { "uuid": id.0.to_string() },
-            "criticality": "reproducible",
+            "criticality": "reproducible", "rebuilt": { "on": "1970-01-01", "evidence": "a test" },
         },
         "due": { "date": "2020-01-01", "zone": "UTC", "moment": -1_000_000_000_000_000i64 },
         "requested_by": "platform", "reason": "over", "created_at": 0,

@@ -33,6 +33,8 @@ pub struct Truth {
     pub on: [bool; 2],
     /// What hard and purge destroy.
     pub gone: [bool; 2],
+    /// The fence of its last change, where it holds one.
+    pub held: Option<Fence>,
 }
 
 /// Everything that decides what may happen next.
@@ -47,6 +49,8 @@ pub struct World {
     pub review: bool,
     orders: Vec<Order>,
     calls: Vec<Call>,
+    /// Orders over which consumers sleep, each right before its change.
+    asleep: Vec<Order>,
     answers: Vec<Answer>,
     pub truth: Truth,
     pub account: Account,
@@ -67,6 +71,9 @@ pub enum Act {
     /// Which order, whether it is delivered once more, what is answered at once.
     Begin(usize, bool, Option<Says>),
     Land(usize),
+    /// Which order, whether it is delivered once more: its consumer falls asleep over it.
+    Sleep(usize, bool),
+    Wake(usize),
     Cancel,
     Retry,
     Hold,
@@ -91,8 +98,9 @@ impl World {
             review: false,
             orders: Vec::new(),
             calls: Vec::new(),
+            asleep: Vec::new(),
             answers: Vec::new(),
-            truth: Truth { on: bounds.was, gone: [false; 2] },
+            truth: Truth { on: bounds.was, gone: [false; 2], held: None },
             account: Account::default(),
             left: bounds.clone(),
             broken: None,
@@ -128,6 +136,17 @@ impl World {
     /// Whether an answer to an order of this fence is under way.
     pub fn is_answered(&self, fence: Fence) -> bool {
         self.answers.iter().any(|answer| answer.fence == fence)
+    }
+
+    /// How many consumers sleep over an order of this mode although a later one has changed the thing.
+    pub fn overtaken(&self, mode: Mode) -> usize {
+        let older = |order: &&Order| order.mode == mode && Some(order.fence) < self.truth.held;
+        self.asleep.iter().filter(older).count()
+    }
+
+    /// Whether a consumer sleeps over the very order that has last changed the thing.
+    pub fn repeats(&self) -> bool {
+        self.asleep.iter().any(|order| Some(order.fence) == self.truth.held)
     }
 
     fn deletion(&self) -> Deletion {
@@ -172,7 +191,7 @@ impl World {
         for index in 0..self.answers.len() {
             acts.extend([Act::Deliver(index, false), Act::Deliver(index, true)]);
         }
-        for index in 0..self.orders.len() {
+        for (index, order) in self.orders.iter().enumerate() {
             acts.push(Act::Begin(index, false, None));
             if self.left.copies > 0 {
                 acts.push(Act::Begin(index, true, None));
@@ -180,8 +199,15 @@ impl World {
             if self.left.failures > 0 {
                 acts.extend([Says::Failed, Says::Refused].map(|says| Act::Begin(index, false, Some(says))));
             }
+            if self.left.naps > 0 && order.mode.changes() {
+                acts.push(Act::Sleep(index, false));
+                if self.left.copies > 0 {
+                    acts.push(Act::Sleep(index, true));
+                }
+            }
         }
         acts.extend((0..self.calls.len()).map(Act::Land));
+        acts.extend((0..self.asleep.len()).map(Act::Wake));
         acts.extend([Act::Cancel, Act::Retry, Act::Tick]);
         self.stops(acts);
     }
@@ -252,6 +278,11 @@ impl World {
                 let call = next.calls.remove(*index);
                 next.land(&call.order);
             }
+            Act::Sleep(index, again) => next.sleep(*index, *again),
+            Act::Wake(index) => {
+                let order = next.asleep.remove(*index);
+                next.land(&order);
+            }
             Act::Tick => next.tick()?,
         }
         next.forget();
@@ -262,7 +293,9 @@ impl World {
     fn put_back(&mut self) -> Option<()> {
         self.left.returns -= 1;
         self.table = self.kept.take()?;
-        self.account = Account { holds: self.table.holds.len(), ..Account::default() };
+        // What was changed stays changed.
+        let newest = self.account.newest;
+        self.account = Account { holds: self.table.holds.len(), newest, ..Account::default() };
         self.epoch += 1;
         self.review = true;
         Some(())

@@ -98,14 +98,27 @@ impl World {
         Some(())
     }
 
-    /// A consumer takes an order, in time, and does it or says that it cannot.
-    pub(super) fn begin(&mut self, index: usize, again: bool, says: Option<Says>) {
-        let order = self.orders[index].clone();
+    /// An order reaches a consumer, in time; `again`: and will reach one once more.
+    fn take(&mut self, index: usize, again: bool) -> Order {
         if again {
             self.left.copies -= 1;
-        } else {
-            self.orders.remove(index);
+            return self.orders[index].clone();
         }
+        self.orders.remove(index)
+    }
+
+    /// A consumer takes an order, and falls asleep when everything has been asked, right before the change: past its
+    /// deadline, its lease, and whatever comes after.
+    pub(super) fn sleep(&mut self, index: usize, again: bool) {
+        self.left.naps -= 1;
+        let order = self.take(index, again);
+        // Nobody asks for it any more.
+        self.asleep.push(Order { deadline: Timestamp(0), ..order });
+    }
+
+    /// A consumer takes an order, and does it or says that it cannot.
+    pub(super) fn begin(&mut self, index: usize, again: bool, says: Option<Says>) {
+        let order = self.take(index, again);
         match says {
             Some(says) => {
                 self.left.failures -= 1;
@@ -119,10 +132,33 @@ impl World {
         }
     }
 
-    /// The call takes effect, and is answered.
+    /// The call takes effect, if it is let, and is answered.
     pub(super) fn land(&mut self, order: &Order) {
+        let says = if self.lets(order) { self.take_effect(order) } else { Says::Refused };
+        self.answers.push(Answer { fence: order.fence, job: order.job, says });
+    }
+
+    /// Whether the thing lets itself be changed. One that holds a fence compares it and takes the new one over in one, as
+    /// under a lock of its own; also if it is already as it is to be.
+    fn lets(&mut self, order: &Order) -> bool {
+        if !self.left.fenced || !order.mode.changes() {
+            return true;
+        }
+        // Its fence has gone with it. There is nothing left to change, which is what whoever destroys it wants to see.
+        if self.truth.gone[0] {
+            return order.stage != Stage::Soft;
+        }
+        let lets = self.truth.held.is_none_or(|held| !held.refuses(order.fence));
+        self.met(order.fence, lets);
+        if lets {
+            self.truth.held = Some(order.fence);
+        }
+        lets
+    }
+
+    fn take_effect(&mut self, order: &Order) -> Says {
         let which = self.which(order.step);
-        let says = match (order.mode, order.stage) {
+        match (order.mode, order.stage) {
             (Mode::Inspect | Mode::Reread, _) => Says::Done(order.mode, true),
             (Mode::Capture, _) => Says::Done(order.mode, self.truth.on[which]),
             (Mode::Perform, Stage::Soft) => {
@@ -146,8 +182,7 @@ impl World {
             },
             (Mode::Verify, _) if Some(self.truth.on[which]) == order.manifest => Says::Done(order.mode, true),
             (Mode::Verify, _) => Says::Refused,
-        };
-        self.answers.push(Answer { fence: order.fence, job: order.job, says });
+        }
     }
 
     /// Which of the two reversible steps of soft it is.

@@ -5,10 +5,10 @@ use super::{Act, Bounds, World};
 
 impl World {
     /// The same world without limits to what is needed to go on, and with nothing more that goes wrong: a copy of the job
-    /// table is never put back.
+    /// table is never put back, and who sleeps does not wake.
     pub fn in_good_weather(&self) -> World {
-        let Bounds { shape, was, ghosts, call_ticks, .. } = self.left;
-        let left = Bounds { was, ghosts, call_ticks, leases: 1, ..Bounds::of(shape) };
+        let Bounds { shape, was, ghosts, call_ticks, fenced, .. } = self.left;
+        let left = Bounds { was, ghosts, call_ticks, fenced, leases: 1, ..Bounds::of(shape) };
         World { left, kept: None, ..self.clone() }
     }
 

@@ -1,9 +1,9 @@
 //! What every decision is held against. Keeps an account of its own, so that it does not trust what it checks.
-use sexton_model::JobId;
 use sexton_model::decide::{Decision, Effect, Event, OrderSpec};
 use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{Job, JobKind, Phase, Stage};
 use sexton_model::step::{Mode, Outcome};
+use sexton_model::{Fence, JobId};
 
 use super::World;
 
@@ -18,6 +18,10 @@ pub struct Account {
     pub holds: usize,
     /// A call of a stage landed after the cancel.
     pub late: bool,
+    /// The newest fence under which a thing was changed that holds one.
+    pub newest: Option<Fence>,
+    /// Such a thing has refused a call.
+    pub refused: bool,
 }
 
 impl Account {
@@ -113,7 +117,7 @@ impl World {
     }
 
     /// An undo comes when no order of a stage can be begun any more, the look whether it holds when no call of one is
-    /// under way; and the last step is taken back first.
+    /// under way; and the last step is taken back first. Whoever sleeps nobody can wait for: that is what the fence is for.
     fn ordered_back(&mut self, order: &OrderSpec) {
         if self.orders.iter().any(|other| other.of_a_stage()) {
             self.breaks("I4: a restore went on while an order of a stage could be begun");
@@ -128,6 +132,17 @@ impl World {
         let last_first = !self.account.performed[1] || self.account.taken_back[1];
         if which == 0 && !last_first {
             self.breaks("I4: steps were taken back in another order than the last one first");
+        }
+    }
+
+    /// A call met the fence that a thing holds, and was let through or not. Which one is newer is said once more here.
+    pub(super) fn met(&mut self, fence: Fence, lets: bool) {
+        let later = |newest: Fence| (newest.epoch, newest.number) > (fence.epoch, fence.number);
+        match (self.account.newest.is_some_and(later), lets) {
+            (true, true) => self.breaks("I10: a stale consumer changed what a later order had changed"),
+            (true, false) => self.account.refused = true,
+            (false, true) => self.account.newest = Some(fence),
+            (false, false) => self.breaks("a call was refused that no later order had overtaken"),
         }
     }
 

@@ -1,0 +1,54 @@
+//! Resources: registered, read, and their names.
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sexton_model::deletion::Hold;
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::{DeletionId, ResourceId};
+
+/// Most resources in one registration.
+pub const REGISTER_MAX: usize = 10_000;
+
+/// Register resources, or update those that are.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// 1 to [`REGISTER_MAX`].
+    pub resources: Vec<Resource>,
+    /// All of them or none.
+    #[serde(default)]
+    pub whole: bool,
+}
+
+/// What became of each, in the request's order.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Registered {
+    /// Nothing if it is registered, else why not.
+    pub results: Vec<Option<String>>,
+}
+
+/// A resource and its record.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ResourceInfo {
+    /// As it is registered.
+    pub resource: Resource,
+    /// Whether its name may be used.
+    pub presence: Presence,
+    /// Its live record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<DeletionId>,
+    /// Holds on it: they stop any deletion of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Hold>,
+}
+
+/// Whether a name may be used.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct NameInfo {
+    /// The name.
+    pub resource: ResourceId,
+    /// Nothing stands in the way of registering it.
+    pub free: bool,
+    /// What does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_by: Option<String>,
+}
