@@ -99,6 +99,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/pauses/{pause}", delete(in_force::resume))
         .route("/v1/pauses/{pause}/stopped", get(in_force::stopped))
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
+        .route("/v1/ceilings/stopped", get(in_force::stopped_below))
         .route("/v1/censuses", post(censuses::take).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/censuses", get(censuses::list))
         .route("/v1/censuses/taken", post(censuses::take_itself))

@@ -203,11 +203,20 @@ pub enum Command {
         #[arg(long)]
         everywhere: bool,
         /// How far; `inherit`: as the scope around it. Without it: lists the ceilings.
-        #[arg(long, requires = "reason")]
+        #[arg(long)]
         to: Option<CeilingTo>,
         /// Why.
         #[arg(long, requires = "to")]
         reason: Option<String>,
+        /// Only show what would go on, and what would be held as a batch.
+        #[arg(long, requires = "to")]
+        dry_run: bool,
+        /// Do not ask before it is set.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        yes: bool,
+        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        approve: bool,
     },
     /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
     Batches {
@@ -497,7 +506,7 @@ impl Command {
             | Self::Digest
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
-            Self::Ceiling { to, .. } => to.is_none(),
+            Self::Ceiling { to, dry_run, .. } => to.is_none() || *dry_run,
             Self::Census { file, command } => file.is_none() && command.is_none(),
             Self::Canaries { command } => command.is_none(),
             Self::Drill { command } => command.is_none(),
@@ -605,7 +614,7 @@ pub enum TokenCommand {
         /// Whose, such as ci or eva@example.org: what it does is written down under this name, which is given once.
         name: Actor,
         /// What for. viewer looks; requester also registers, asks for deletions, takes back its own, and holds; operator
-        /// also cancels, releases, pauses, parks and retries; approver also sets ceilings, approves, waives, rescues and
+        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives, rescues and
         /// accepts reviews; admin also issues tokens and takes protection off.
         #[arg(long, value_parser = role)]
         role: Role,

@@ -15,10 +15,10 @@ pub struct CensusRequest {
     pub scope: Scope,
     /// The name of the credential that it was listed with; never the credential itself.
     pub credential: String,
-    /// That another credential than last time is meant.
+    /// That another credential than last time is meant. Takes the role operator.
     #[serde(default)]
     pub new_credential: bool,
-    /// That so many fewer than last time is meant.
+    /// That so many fewer than last time is meant. Takes the role operator.
     #[serde(default)]
     pub fewer: bool,
     /// When it was begun.

@@ -331,6 +331,9 @@ pub trait Ledger:
     /// What would go on if a pause were lifted, as far as it stops it now and nothing else would.
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError>;
 
+    /// What would go on if no scope had a ceiling, as far as that stops it now and nothing else would.
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError>;
+
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 

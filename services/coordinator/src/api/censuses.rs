@@ -36,7 +36,7 @@ pub(super) async fn take(
         return Ok(before);
     }
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
-    asker.may(Permission::Register, Reach::Scope(&scope))?;
+    asker.may(Meant { new_credential, fewer }.takes(), Reach::Scope(&scope))?;
     let (taken_at, unregistered) = (Timestamp::from(taken_at), Vec::new());
     let census =
         Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed, unregistered };
@@ -55,7 +55,8 @@ pub(super) async fn take_itself(
         return Ok(before);
     }
     let TakeCensus { kind, scope, new_credential, fewer, within_secs } = body;
-    asker.may(Permission::Register, Reach::Scope(&scope))?;
+    let meant = Meant { new_credential, fewer };
+    asker.may(meant.takes(), Reach::Scope(&scope))?;
     // It makes work for consumers.
     asker.may(Permission::Survey, Reach::Scope(&scope))?;
     let secs = within_secs.unwrap_or(ANSWER_SECS);
@@ -63,7 +64,6 @@ pub(super) async fn take_itself(
         let expected = format!("within_secs: {secs}: expected 1 to {ANSWER_SECS_MAX}");
         return Err(Refused::field("within_secs", expected));
     }
-    let meant = Meant { new_credential, fewer };
     let (by_whom, of_kind, of_scope) = (by.clone(), kind.clone(), scope.clone());
     let wanted = Wanted { by: by_whom, kind, scope, within_ms: secs * 1000, meant };
     match taken::take(&api.engine, &api.plans, wanted).await? {

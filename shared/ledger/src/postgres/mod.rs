@@ -81,6 +81,7 @@ pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::budget::StoppedBy;
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
 use crate::round::Round;
@@ -327,7 +328,11 @@ impl Ledger for PgLedger {
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped_by(self, pause).await
+        admit::stopped(self, StoppedBy::Pause(pause)).await
+    }
+
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
+        admit::stopped(self, StoppedBy::Ceiling).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -87,6 +87,7 @@ use self::run::Setting;
 use self::surroundings::Around;
 use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::budget::StoppedBy;
 use crate::known::{self, Known};
 use crate::{
     Admitted, Alive, Approval, Archive, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
@@ -406,7 +407,12 @@ impl Ledger for SqliteLedger {
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
         let (now, setting) = (self.clock.now(), self.setting.clone());
-        self.reads.read(move |db| admitting::stopped_by(db, &setting, now, pause)).await
+        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Pause(pause))).await
+    }
+
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
+        let (now, setting) = (self.clock.now(), self.setting.clone());
+        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Ceiling)).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -132,6 +132,10 @@ pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
         panic!("{:?}", held.state)
     };
     assert_eq!((of.as_str(), *ceiling), ("tenants", Ceiling::Observe));
+    let below = on.ledger.stopped_by_ceilings().await.unwrap();
+    let counts: Vec<_> = below.iter().map(|s| (s.group.stage, s.held, s.midway)).collect();
+    assert_eq!(counts, [(Stage::Announce, 1, 0), (Stage::Soft, 0, 1)]);
+    assert_eq!(on.ledger.stopped_by(1).await.unwrap(), [], "there is no pause");
     let is = on.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap_err();
     assert!(matches!(is, NotDone::Ceiling(CannotSet::TooFar { next: Ceiling::Announce, .. })), "{is}");
 

@@ -89,6 +89,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),
         ("POST", "/v1/overrides") => (Override, Subject::Handled),
         ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Everything),
+        ("GET", "/v1/ceilings/stopped") => (See, Subject::Handled),
         ("POST", "/v1/ceilings") => (Ceiling, Subject::Handled),
         ("GET", "/v1/batches/{batch}") => (See, Subject::Batch),
         ("POST", "/v1/batches/{batch}/approve") => (Approve, Subject::Batch),

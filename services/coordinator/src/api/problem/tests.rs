@@ -64,9 +64,9 @@ fn requests() -> Vec<(Reader, Value)> {
         example::<PauseRequest>(json!({
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
         })),
-        example::<CeilingRequest>(
-            json!({ "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why" }),
-        ),
+        example::<CeilingRequest>(json!({
+            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "at_once": 7,
+        })),
         example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
         example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
         example::<TokenRequest>(json!({
@@ -77,7 +77,7 @@ fn requests() -> Vec<(Reader, Value)> {
             "deletion": "d-17", "stage": "hard", "belt": "window", "reason": "why", "break_glass": true,
         })),
         example::<CancelScope>(
-            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17" }),
+            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17", "limit": 2 }),
         ),
         example::<Prioritize>(json!({ "priority": -5 })),
         example::<TakeCensus>(json!({

@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 
 use super::listing::{Listing, NotTaken, Page};
 use super::{CREDENTIAL_MAX, Census, LISTED_MAX, Listed};
+use crate::access::Permission;
 use crate::belts::within;
 use crate::id::{Instance, ResourceId, Scope};
 use crate::resource::Identity;
@@ -31,6 +32,14 @@ pub struct Meant {
     pub new_credential: bool,
     /// That so many fewer than last time is meant.
     pub fewer: bool,
+}
+
+impl Meant {
+    /// What it takes to hand in a census, or have one taken: that something is meant which it cannot show is no part of a
+    /// listing, since whatever lists would say so each time, and be believed whatever it has left out.
+    pub fn takes(self) -> Permission {
+        if self.fewer || self.new_credential { Permission::Vouch } else { Permission::Register }
+    }
 }
 
 /// The census that a whole listing is. `pages` are all that came, in the order in which they did for each instance.

@@ -1,4 +1,6 @@
+use super::assembled::Meant;
 use super::*;
+use crate::access::Permission;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
@@ -43,6 +45,14 @@ fn refused(census: &Census, last: Option<&Taken>, part: &str) {
 #[test]
 fn a_complete_one_is_believed() {
     assert_eq!(believed(&census(&["a", "b"]), None), Ok(()));
+}
+
+#[test]
+fn what_it_cannot_show_is_said_by_who_may() {
+    let plain = Meant::default();
+    assert_eq!(plain.takes(), Permission::Register);
+    assert_eq!(Meant { fewer: true, ..plain }.takes(), Permission::Vouch);
+    assert_eq!(Meant { new_credential: true, ..plain }.takes(), Permission::Vouch);
 }
 
 #[test]
