@@ -101,6 +101,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/ceilings", get(in_force::ceilings).post(in_force::set_ceiling))
         .route("/v1/censuses", post(censuses::take).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/censuses", get(censuses::list))
+        .route("/v1/censuses/latest", get(censuses::latest))
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/canaries", get(canaries::list).post(canaries::run))

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use sexton_model::access::Token;
 use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::ScopeCeiling;
-use sexton_model::belts::census::Taken;
+use sexton_model::belts::census::{Latest, Taken};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::chain_copy::ChainCopy;
 use sexton_model::deletion::Hold;
@@ -646,6 +646,15 @@ impl Client {
     /// As [`Self::register`].
     pub async fn censuses(&self) -> Result<Vec<Taken>, ClientError> {
         self.send("listing censuses", self.request(Method::GET, "/v1/censuses")).await
+    }
+
+    /// What came last of each kind and scope, believed or refused.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn latest_censuses(&self) -> Result<Vec<Latest>, ClientError> {
+        self.send("listing what came last of censuses", self.request(Method::GET, "/v1/censuses/latest"))
+            .await
     }
 
     /// Whether the ledger has to be reviewed.

@@ -6,7 +6,7 @@ use sexton_api::{CensusInfo, CensusRequest};
 use sexton_ledger::{Counted, Note};
 use sexton_model::Timestamp;
 use sexton_model::access::{Permission, Reach};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 
 use super::problem::{Body, Refused};
 use super::{Asker, By, Once, Shared};
@@ -16,6 +16,13 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ta
     let mut all = api.engine.ledger.censuses().await?;
     all.retain(|taken| asker.extent().contains(&taken.scope));
     all.reverse();
+    Ok(Json(all))
+}
+
+/// What came last of each kind and scope, believed or refused.
+pub(super) async fn latest(State(api): Shared, asker: Asker) -> Result<Json<Vec<Latest>>, Refused> {
+    let mut all = api.engine.ledger.latest_censuses().await?;
+    all.retain(|latest| asker.extent().contains(&latest.scope));
     Ok(Json(all))
 }
 

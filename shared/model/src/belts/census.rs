@@ -10,8 +10,10 @@ use super::within;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
+mod latest;
 mod written;
 
+pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
 pub use written::{Mistake, Written};
 
 /// Most resources of one census.
