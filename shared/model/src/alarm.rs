@@ -98,6 +98,8 @@ pub enum AlarmKind {
     Parked,
     /// A census was refused, or none was believed for more than a policy day.
     Census,
+    /// A coordinator signs nothing more of the audit trail: it cannot, or finds another one than was signed.
+    AuditTrail,
     /// A coordinator cannot read its calendar of holidays, and goes by what it has read before.
     Calendar,
     /// More alarms hold than are kept.
@@ -106,7 +108,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -121,6 +123,7 @@ impl AlarmKind {
         Self::FrozenBatch,
         Self::Parked,
         Self::Census,
+        Self::AuditTrail,
         Self::Calendar,
         Self::TooMany,
     ];
@@ -142,6 +145,7 @@ impl AlarmKind {
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
             Self::Census => "census",
+            Self::AuditTrail => "audit_trail",
             Self::Calendar => "calendar",
             Self::TooMany => "too_many",
         }
@@ -157,6 +161,7 @@ impl AlarmKind {
             | Self::CanaryAccepted
             | Self::Refused
             | Self::ForeignDeletions
+            | Self::AuditTrail
             | Self::TooMany => Severity::Critical,
             Self::MissedGoneBy
             | Self::CanaryUnproved
@@ -186,6 +191,7 @@ impl AlarmKind {
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
             Self::Census => "censuses were refused, or do not come any more",
+            Self::AuditTrail => "coordinators sign nothing more of the audit trail",
             Self::Calendar => "coordinators cannot read their calendar",
             Self::TooMany => "kinds of alarm are too many",
         }
@@ -202,9 +208,12 @@ impl AlarmKind {
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Drill => "sexton drill",
             Self::Census => "sexton census",
-            Self::Review | Self::OrdersStopped | Self::JobTable | Self::Calendar | Self::TooMany => {
-                "sexton health"
-            }
+            Self::Review
+            | Self::OrdersStopped
+            | Self::JobTable
+            | Self::AuditTrail
+            | Self::Calendar
+            | Self::TooMany => "sexton health",
         }
     }
 }

@@ -270,6 +270,18 @@ pub fn calendar(name: &str, why: &str) -> Alarm {
     )
 }
 
+/// That a coordinator signs nothing more of the audit trail.
+pub fn audit_trail(name: &str, why: &str) -> Alarm {
+    Alarm::new(
+        AlarmKind::AuditTrail,
+        None,
+        Subject::Coordinator { name: name.to_owned() },
+        format!("the coordinator {name} signs nothing more of the audit trail: {why}"),
+        "find out with sexton verify whether somebody has rewritten it, and keep the file of signed checkpoints; if its disk \
+         is full or gone, it goes on by itself",
+    )
+}
+
 /// That a process cannot reach the job table.
 pub fn job_table(name: &str, why: &str) -> Alarm {
     Alarm::new(
