@@ -10,6 +10,8 @@ use crate::time::{Day, Timestamp};
 
 /// Where no census was ever believed, a refused one counts for so many policy days: it may have named a wrong place.
 pub const REFUSED_DAYS: u64 = 7;
+/// The next one is missed after so many quarters of a policy day: one that comes daily is not there at the same minute each day.
+const FRESH_QUARTERS: u64 = 5;
 
 /// A census that was not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -71,22 +73,24 @@ pub enum Lapsed {
     },
 }
 
-/// Where the newest census was refused, or none was believed for more than a policy day although there had been one. One of a
-/// scope around it counts for that, too.
+/// Where the newest census was refused, or none was believed for more than a policy day (and a quarter) although there had been
+/// one. One of a scope around it counts for that, too.
 pub fn lapses(all: &[Latest], day: Day, now: Timestamp) -> Vec<Lapse> {
-    let within_days = |at: Timestamp, days: u64| now.ms_since(at) <= day.length_ms().saturating_mul(days);
-    let fresh = |one: &&Latest| one.believed_at.is_some_and(|at| within_days(at, 1));
+    let within =
+        |at: Timestamp, quarters: u64| now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4;
+    let fresh = |one: &&Latest| one.believed_at.is_some_and(|at| within(at, FRESH_QUARTERS));
     let counted: BTreeSet<(&Kind, &str)> =
         all.iter().filter(fresh).map(|one| (&one.kind, one.scope.as_str())).collect();
     let covered = |one: &Latest| {
-        let outwards = |scope: &&str| scope.rsplit_once('/').map(|(outer, _)| outer);
-        std::iter::successors(Some(one.scope.as_str()), outwards)
-            .any(|scope| counted.contains(&(&one.kind, scope)))
+        std::iter::successors(Some(one.scope.as_str()), |scope| {
+            scope.rsplit_once('/').map(|(outer, _)| outer)
+        })
+        .any(|scope| counted.contains(&(&one.kind, scope)))
     };
     let why = |one: &Latest| match (one.refused_last(), one.believed_at) {
         (Some(refused), Some(_)) => Some(Lapsed::Refused(refused.clone())),
         (Some(refused), None) => {
-            within_days(refused.at, REFUSED_DAYS).then(|| Lapsed::Refused(refused.clone()))
+            within(refused.at, 4 * REFUSED_DAYS).then(|| Lapsed::Refused(refused.clone()))
         }
         (None, Some(since)) if !covered(one) => Some(Lapsed::Silent { since }),
         (None, _) => None,
@@ -101,6 +105,7 @@ mod tests {
     use super::*;
 
     const DAY_MS: u64 = 86_400_000;
+    const FRESH_MS: u64 = DAY_MS / 4 * FRESH_QUARTERS;
 
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
@@ -139,14 +144,18 @@ mod tests {
     #[test]
     fn censuses_that_stop_coming_are_missed_after_a_day() {
         let one = [latest("tenants/acme", Some(1), None)];
-        assert_eq!(lapsed(&one, 1 + DAY_MS), Vec::<String>::new());
-        assert_eq!(lapsed(&one, 2 + DAY_MS), ["tenants/acme silent"]);
+        assert_eq!(lapsed(&one, 1 + FRESH_MS), Vec::<String>::new());
+        assert_eq!(lapsed(&one, 2 + FRESH_MS), ["tenants/acme silent"]);
         // One of a scope around it counts it, too.
         for (wider, counts) in [("tenants", true), ("tenants/acme/web", false), ("tenants/ac", false)] {
             let both = [latest(wider, Some(DAY_MS), None), one[0].clone()];
-            assert_eq!(lapsed(&both, 2 + DAY_MS).is_empty(), counts, "{wider}");
+            assert_eq!(lapsed(&both, 2 + FRESH_MS).is_empty(), counts, "{wider}");
         }
         let image = Latest { kind: "image".parse().unwrap(), ..latest("tenants", Some(DAY_MS), None) };
-        assert_eq!(lapsed(&[image, one[0].clone()], 2 + DAY_MS), ["tenants/acme silent"], "of another kind");
+        assert_eq!(
+            lapsed(&[image, one[0].clone()], 2 + FRESH_MS),
+            ["tenants/acme silent"],
+            "of another kind"
+        );
     }
 }
