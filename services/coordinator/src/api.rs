@@ -103,6 +103,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/censuses", post(censuses::take).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/censuses", get(censuses::list))
         .route("/v1/censuses/taken", post(censuses::take_itself))
+        .route("/v1/censuses/latest", get(censuses::latest))
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/canaries", get(canaries::list).post(canaries::run))

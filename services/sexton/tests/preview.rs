@@ -19,6 +19,17 @@ fn day(ahead: i32) -> String {
 }
 
 #[test]
+fn it_says_what_the_configuration_protects() {
+    let site = Site::start(2, "[protect]\nresources = [\"vm/vm0001\"]\n");
+    let why = "vm/vm0001 is protected by [protect] in the coordinator's configuration";
+    let (done, said) = site.says(&["plan", "vm/vm0001", "--on", &day(7), "--no-look"]);
+    assert!(!done && said.contains(why), "{said}");
+    let (done, said) = site.says(&["delete", "vm/vm0001", "--on", &day(7), "--reason", "a test"]);
+    assert!(!done && said.contains(why), "{said}");
+    assert!(site.says(&["delete", "vm/vm0002", "--on", &day(7), "--reason", "a test"]).0);
+}
+
+#[test]
 fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     let site = Site::start(1, "");
     let plan = |on: &str, gone_by: &str| {

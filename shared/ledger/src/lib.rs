@@ -51,7 +51,7 @@ use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -356,6 +356,9 @@ pub trait Ledger:
 
     /// Censuses that were believed and are kept, the oldest first.
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError>;
+
+    /// What came last of each kind and scope, believed or refused.
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError>;
 
     /// Let one stage of one deletion pass one belt.
     ///

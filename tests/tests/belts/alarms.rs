@@ -372,6 +372,41 @@ async fn that_others_delete_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_census_that_is_refused_is_told_until_one_is_believed() {
+    let on_call = OnCall::new().await;
+    let scope: Scope = "tenants/acme".parse().unwrap();
+    let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
+    let policy =
+        Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let system = System::start_telling(policy, on_call.options()).await;
+    let hand_in = async |total: u64| {
+        let census = Census {
+            kind: "vm".parse().unwrap(),
+            scope: scope.clone(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: false,
+            taken_at: system.ledger.facts().await.unwrap().now,
+            total,
+            listed: vec![Listed { id: web01(), scope: scope.clone() }],
+        };
+        system.ledger.take_census(census, &ops()).await.unwrap()
+    };
+    hand_in(1).await.unwrap();
+    hand_in(2).await.unwrap_err();
+    let subject = || Subject::Censuses { kind: "vm".parse().unwrap(), scope: scope.clone() };
+    both_are_told(&on_call, AlarmKind::Census, subject()).await;
+    let text = open(&system).await.remove(0).standing.alarm.text;
+    assert!(text.contains("the platform counts 2, and 1 are listed"), "{text}");
+    hand_in(1).await.unwrap();
+    until("its end is told", async || {
+        on_call.by_command(AlarmKind::Census).contains(&(Phase::Ended, subject()))
+    })
+    .await;
+    assert_eq!(open(&system).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drill_that_shows_nothing_is_told() {
     let on_call = OnCall::new().await;
     let gone: ResourceId = "vm/gone".parse().unwrap();

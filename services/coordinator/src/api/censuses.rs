@@ -7,7 +7,7 @@ use sexton_ledger::{Counted, Note};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::{Actor, Timestamp};
 
 use super::problem::{Body, Refused};
@@ -21,6 +21,13 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ta
     let mut all = api.engine.ledger.censuses().await?;
     all.retain(|taken| asker.extent().contains(&taken.scope));
     all.reverse();
+    Ok(Json(all))
+}
+
+/// What came last of each kind and scope, believed or refused.
+pub(super) async fn latest(State(api): Shared, asker: Asker) -> Result<Json<Vec<Latest>>, Refused> {
+    let mut all = api.engine.ledger.latest_censuses().await?;
+    all.retain(|latest| asker.extent().contains(&latest.scope));
     Ok(Json(all))
 }
 

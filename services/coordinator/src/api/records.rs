@@ -127,6 +127,7 @@ pub(super) async fn would_be(
     if let Some(deletion) = view.live {
         return Err(NotDone::AlreadyLive { resource: new.resource, deletion }.into());
     }
+    ledger.policy().lets_go(&new.resource).map_err(NotDone::from)?;
     let record = Record {
         resource: view.resource,
         due: new.due,

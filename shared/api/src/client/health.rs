@@ -1,6 +1,6 @@
 //! How it is going, and what is tried so that one knows: canaries, drills, censuses.
 use reqwest::Method;
-use sexton_model::belts::census::Taken;
+use sexton_model::belts::census::{Latest, Taken};
 use sexton_model::digest::Digest;
 
 use super::{Client, ClientError};
@@ -66,6 +66,15 @@ impl Client {
     /// As [`Self::register`].
     pub async fn censuses(&self) -> Result<Vec<Taken>, ClientError> {
         self.send("listing censuses", self.request(Method::GET, "/v1/censuses")).await
+    }
+
+    /// What came last of each kind and scope, believed or refused.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn latest_censuses(&self) -> Result<Vec<Latest>, ClientError> {
+        self.send("listing what came last of censuses", self.request(Method::GET, "/v1/censuses/latest"))
+            .await
     }
 
     /// One page of alarms, newest first.

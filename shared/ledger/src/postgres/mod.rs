@@ -60,7 +60,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -360,6 +360,10 @@ impl Ledger for PgLedger {
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
         census::all(&mut db).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        census::latest(&self.pool).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

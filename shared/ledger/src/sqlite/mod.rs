@@ -61,7 +61,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -463,6 +463,10 @@ impl Ledger for SqliteLedger {
 
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
         self.reads.read(census::all).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        self.reads.read(census::latest).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

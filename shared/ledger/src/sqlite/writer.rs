@@ -281,7 +281,7 @@ fn one(
         Work::Register(resources, by, whole) => {
             Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole))?)
         }
-        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting.day, new)?),
+        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
         }

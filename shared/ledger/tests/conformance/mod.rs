@@ -171,6 +171,7 @@ macro_rules! conformance_tests {
             outages_are_kept_over_a_restart,
             after_an_outage_nothing_bursts,
             protection_stops_a_live_record,
+            what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
             one_of_a_redundancy_group_goes_at_a_time,

@@ -11,9 +11,11 @@ use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
 pub mod assembled;
+mod latest;
 pub mod listing;
 mod written;
 
+pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
 pub use written::{Mistake, Written};
 
 /// Most resources of one census.
