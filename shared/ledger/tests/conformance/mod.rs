@@ -151,6 +151,8 @@ macro_rules! conformance_tests {
             a_new_ledger_only_observes,
             over_the_limit_not_one_begins,
             what_fits_begins_and_slow_drips_count,
+            many_that_come_one_by_one_are_a_crowd,
+            what_was_held_is_one_crowd_in_however_many_pieces,
             what_has_not_begun_in_time_asks_anew_and_is_charged_once,
             an_approval_is_of_exactly_one_set_and_by_somebody_else,
             an_approval_runs_out,
