@@ -173,6 +173,7 @@ macro_rules! conformance_tests {
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
             one_of_a_redundancy_group_goes_at_a_time,
+            who_is_not_retired_now_is_not_retired_with_the_group,
             what_is_registered_later_is_a_member_at_once,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,
