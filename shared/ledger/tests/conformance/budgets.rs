@@ -265,6 +265,14 @@ pub async fn what_is_announced_is_told_by_scope_and_moment(fixture: &dyn Fixture
         [(ids[1], scope(), second)],
         "what is cancelled is not announced"
     );
+    // Frozen, and so held: it is due now, whenever it was due.
+    assert_eq!(on.try_to_announce(ids[1]).await, Ok(false));
+    assert_eq!(announced(first, second).await, []);
+    let [(held, _, at)] = announced(second.plus_ms(1), Timestamp::MAX).await[..] else {
+        panic!("it is held")
+    };
+    assert!(held == ids[1] && at > second);
+    assert_eq!(on.ledger.announced(&"image".parse().unwrap(), first, Timestamp::MAX).await.unwrap(), []);
 }
 
 pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixture) {

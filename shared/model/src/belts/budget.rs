@@ -432,11 +432,8 @@ fn over(
 ) -> Option<Exceeded> {
     let mut found: Option<Exceeded> = None;
     for limit in budgets.limits(&group.scope, &group.kind, population) {
-        let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
-        let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
-        let used = counted.map(|(_, used)| *used).fold(0, u64::saturating_add);
-        let why = Exceeded { members: count(members), used, limit };
-        let over = why.members.saturating_add(used) > why.limit.most;
+        let why = Exceeded { members: count(members), used: counted_in(&limit, group, used), limit };
+        let over = why.members.saturating_add(why.used) > why.limit.most;
         if over && found.as_ref().is_none_or(|found| why.alone() && !found.alone()) {
             found = Some(why);
         }
@@ -444,13 +441,22 @@ fn over(
     found
 }
 
+/// How many of what began so far a number counts that binds `group`.
+fn counted_in(limit: &Limit, group: &Group, used: &BTreeMap<Group, u64>) -> u64 {
+    let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
+    let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
+    counted.map(|(_, used)| *used).fold(0, u64::saturating_add)
+}
+
 /// Foretell whether what begins at `at`, one of `group`, will be one of too many: the most that begin within one span that
-/// it is in. `others` begin the same stage, by their scope and moment. Only [`admit`] decides.
+/// it is in. `others` begin the same stage, by their scope and moment; `begun` is what has begun already, if it begins now.
+/// Only [`admit`] decides.
 pub fn foretell(
     (budgets, population): (&Budgets, &Population),
     group: &Group,
     at: Timestamp,
     others: &[(Scope, Timestamp)],
+    begun: &BTreeMap<Group, u64>,
     day: Day,
 ) -> Option<Exceeded> {
     if !budgets.bind(group.stage) {
@@ -468,7 +474,14 @@ pub fn foretell(
             moments.partition_point(|moment| *moment < end) - n
         });
         let members = count(within.max().unwrap_or_default());
-        (members > limit.most).then_some(Exceeded { members, used: 0, limit })
+        if members > limit.most {
+            return Some(Exceeded { members, used: 0, limit });
+        }
+        // With what has begun begins all that is due by now.
+        let by_now = at.0.saturating_sub(span)..=Budgets::good_until(at, day).0;
+        let members = count(moments.iter().filter(|moment| by_now.contains(*moment)).count());
+        let used = counted_in(&limit, group, begun);
+        (used > 0 && members.saturating_add(used) > limit.most).then_some(Exceeded { members, used, limit })
     })
 }
 

@@ -275,8 +275,16 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     let told = |at: i64, others: &[(&str, i64)]| {
         let others: Vec<_> = others.iter().map(|(of, at)| (scope(of), Timestamp(at * hour))).collect();
         let group = group("a", Stage::Announce);
-        foretell((&budgets, &Population::default()), &group, Timestamp(at * hour), &others, Day::Calendar)
-            .map(|e| e.to_string())
+        let none = BTreeMap::new();
+        foretell(
+            (&budgets, &Population::default()),
+            &group,
+            Timestamp(at * hour),
+            &others,
+            &none,
+            Day::Calendar,
+        )
+        .map(|e| e.to_string())
     };
     let many = Some("4 would begin where 3 may in a day in a".to_owned());
     assert_eq!(told(100, &[("a", 100), ("a", 100)]), None);
@@ -292,7 +300,14 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     let soft = Group { stage: Stage::Soft, ..group("a", Stage::Soft) };
     let others = vec![(scope("a"), Timestamp(0)); 9];
     assert_eq!(
-        foretell((&budgets, &Population::default()), &soft, Timestamp(0), &others, Day::Calendar),
+        foretell(
+            (&budgets, &Population::default()),
+            &soft,
+            Timestamp(0),
+            &others,
+            &BTreeMap::new(),
+            Day::Calendar
+        ),
         None,
         "not counted"
     );
@@ -300,6 +315,26 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
         foretold_span(&budgets, Timestamp(0), Day::Calendar),
         (Timestamp(-24 * hour), Timestamp(24 * hour))
     );
+}
+
+#[test]
+fn what_has_begun_by_now_is_one_of_a_crowd_that_is_foretold() {
+    let budgets = budgets("a_day = 3\neverywhere = 5");
+    let (hour, own) = (3_600_000_000_i64, group("a", Stage::Announce));
+    let told = |begun: u64, others: &[i64]| {
+        let others: Vec<_> = others.iter().map(|at| (scope("a"), Timestamp(at * hour))).collect();
+        let begun = BTreeMap::from([(own.clone(), begun), (group("a", Stage::Hard), 9)]);
+        let at = Timestamp(100 * hour);
+        foretell((&budgets, &Population::default()), &own, at, &others, &begun, Day::Calendar)
+            .map(|e| e.to_string())
+    };
+    assert_eq!(told(2, &[]), None);
+    let fourth = Some("1 would begin where 3 may in a day in a, and 3 have".to_owned());
+    assert_eq!(told(3, &[]), fourth);
+    let with_one = Some("2 would begin where 3 may in a day in a, and 2 have".to_owned());
+    assert_eq!(told(2, &[100]), with_one, "one is due, too");
+    assert_eq!(told(2, &[110]), None, "what is due later waits for its turn");
+    assert_eq!(told(0, &[]), None, "another stage is counted for itself");
 }
 
 #[test]
