@@ -137,7 +137,7 @@ pub struct Waiting {
     pub waiting: u64,
     /// Since when.
     pub since: Timestamp,
-    /// Whether somebody has to approve it.
+    /// Whether somebody has to approve it, or others of its scope, kind and stage.
     pub needs_approval: bool,
     /// Which budget it exceeds.
     pub why: String,

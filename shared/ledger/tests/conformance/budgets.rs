@@ -268,6 +268,7 @@ pub async fn what_is_announced_is_told_by_scope_and_moment(fixture: &dyn Fixture
     // Frozen, and so held: it is due now, whenever it was due.
     assert_eq!(on.try_to_announce(ids[1]).await, Ok(false));
     assert_eq!(announced(first, second).await, []);
+    on.until(second.plus_ms(1)).await;
     let [(held, _, at)] = announced(second.plus_ms(1), Timestamp::MAX).await[..] else {
         panic!("it is held")
     };

@@ -211,8 +211,10 @@ fn what_holds_for_all_alarms() {
 /// Of five hundred that were marked one by one each is a batch of its own.
 #[test]
 fn many_batches_of_one_group_are_one_alarm() {
-    let singles = |count| (1..=count).map(|number| batch(number, "tenants/acme", 1, 5)).collect();
-    let alarms = |batches| {
+    let singles = |count: i64| -> Vec<BatchFact> {
+        (1..=count).map(|number| batch(number, "tenants/acme", 1, 5)).collect()
+    };
+    let alarms = |batches: Vec<BatchFact>| {
         let mut holding = Holding::default();
         Facts { batches, ..Facts::default() }.alarms(Timestamp(10), &mut holding);
         holding.finish()
