@@ -105,6 +105,37 @@ fn too_many_of_one_day_are_foretold() {
     }
 }
 
+/// What a pause holds is not in the queue, and what has begun is no longer in it: both are of today's crowd.
+#[test]
+fn too_many_of_today_are_foretold_though_they_are_held_or_have_begun() {
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+    let delete =
+        |site: &Site, machine: &str| site.says(&["delete", machine, "--on", &on, "--reason", "a test"]);
+    let all = |site: &Site, wanted: &dyn Fn(&Value) -> bool| {
+        let list = batches(site, "/v1/deletions");
+        let items = list["items"].as_array().unwrap();
+        items.len() == 2 && items.iter().all(wanted)
+    };
+    for paused in [true, false] {
+        let site = Site::start(3, "[budgets]\na_day = 2\n");
+        if paused {
+            assert!(site.says(&["pause", "--reason", "look"]).0);
+        }
+        assert!(delete(&site, "vm/vm0001").0 && delete(&site, "vm/vm0002").0);
+        let crowd = if paused {
+            until("they are held", || all(&site, &|line| line["state"] == json!("held")));
+            "WARNING     3 would begin where 2 may in a day in "
+        } else {
+            until("they are announced", || all(&site, &|line| line["job"] != json!({ "stage": "announce" })));
+            "WARNING     1 would begin where 2 may in a day in "
+        };
+        let planned = site.says(&["plan", "vm/vm0003", "--on", &on]).1;
+        assert!(planned.contains(crowd), "{planned}");
+        let (made, said) = delete(&site, "vm/vm0003");
+        assert!(made && said.contains(crowd), "{said}");
+    }
+}
+
 /// Soft is not counted: a cancel brings it back. Many that waited for the end of a pause all the same begin only if
 /// somebody else approves that.
 #[test]

@@ -21,7 +21,8 @@ pub struct BatchInfo {
     pub since: Timestamp,
     /// Members that still wait.
     pub waiting: u64,
-    /// Whether somebody has to approve it; otherwise it begins by itself when there is room.
+    /// Whether somebody has to approve it, or so many others of its scope, kind and stage that the rest may begin; otherwise
+    /// it begins by itself when there is room.
     pub needs_approval: bool,
     /// Which budget it exceeds, in a sentence, as it was when it was frozen.
     pub why: String,

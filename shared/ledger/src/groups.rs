@@ -3,7 +3,7 @@ use sexton_model::belts::redundancy::{Going, Groups, Member, binds};
 use sexton_model::deletion::{Record, RecordStatus};
 use sexton_model::job::Stage;
 use sexton_model::resource::Presence;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{DeletionId, ResourceId, Scope, Timestamp, drill};
 
 use crate::{Intent, budget};
 
@@ -17,23 +17,39 @@ pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
     asked
 }
 
-/// One member as it was read: the slot of the last stage of which anything was or may have been done, if it has a live
-/// record.
+/// One member as it was read.
 pub(crate) struct MemberRow {
     pub(crate) group: String,
     pub(crate) resource: ResourceId,
     pub(crate) presence: Presence,
-    pub(crate) live: Option<(DeletionId, RecordStatus, Option<i64>)>,
+    pub(crate) live: Option<LiveRow>,
+}
+
+/// Its live record.
+pub(crate) struct LiveRow {
+    pub(crate) deletion: DeletionId,
+    pub(crate) status: RecordStatus,
+    /// The slot of the last stage of which anything was or may have been done.
+    pub(crate) reached: Option<i64>,
+    /// When its soft stage is due, if that is known and it has not begun.
+    pub(crate) soft_due: Option<i64>,
+    /// Whether a hold or a protection is on it.
+    pub(crate) kept: bool,
+    pub(crate) scope: Scope,
+    pub(crate) requested_by: String,
 }
 
 /// What was read. One that is in no inventory and has no record is no member any more.
 pub(crate) fn groups(rows: impl IntoIterator<Item = MemberRow>) -> Groups {
     let there = |row: &MemberRow| row.live.is_some() || row.presence == Presence::Registered;
     Groups::of(rows.into_iter().filter(there).map(|row| {
-        let going = row.live.map(|(deletion, status, slot)| Going {
-            deletion,
-            reached: slot.and_then(stage).filter(|stage| binds(*stage)),
-            restoring: status == RecordStatus::Restoring,
+        let going = row.live.map(|live| Going {
+            deletion: live.deletion,
+            reached: live.reached.and_then(stage).filter(|stage| binds(*stage)),
+            soft_due: live.soft_due.map(Timestamp),
+            restoring: live.status == RecordStatus::Restoring,
+            kept: live.kept || live.requested_by == drill::actor().as_str(),
+            scope: live.scope,
         });
         (row.group, Member { resource: row.resource, going })
     }))

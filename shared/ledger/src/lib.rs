@@ -298,7 +298,8 @@ pub trait Ledger:
     async fn admit(&self, jobs: Vec<JobId>) -> Result<Admitted, LedgerError>;
 
     /// Announcements of one kind that are due then and have not begun, by their record, scope and moment: at most
-    /// [`ANNOUNCED_MAX`] of them, and one more for whoever has to know that there are more.
+    /// [`ANNOUNCED_MAX`] of them, and one more for whoever has to know that there are more. Of what is held the moment is
+    /// now: it has been due, and begins no earlier.
     async fn announced(
         &self,
         kind: &Kind,

@@ -334,7 +334,7 @@ pub(crate) fn above_ceiling(
 }
 
 fn not_alone(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    if let Some(redundancy) = redundancy::blocker(deletion, job, context.groups) {
+    if let Some(redundancy) = redundancy::blocker(deletion, job, context) {
         return Some(redundancy);
     }
     None

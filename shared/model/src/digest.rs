@@ -14,7 +14,7 @@ use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::hold::{BatchFact, Moment};
+use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::alarm::{Acknowledged, AlarmKind, Severity, Standing, Subject};
 use crate::belts::Pause;
 use crate::id::{DeletionId, Kind, ResourceId, Scope};
@@ -137,7 +137,7 @@ pub struct Waiting {
     pub waiting: u64,
     /// Since when.
     pub since: Timestamp,
-    /// Whether somebody has to approve it.
+    /// Whether somebody has to approve it, or others of its scope, kind and stage.
     pub needs_approval: bool,
     /// Which budget it exceeds.
     pub why: String,
@@ -319,8 +319,9 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         acknowledged: one.acknowledged,
         text: short(&one.alarm.text),
     };
+    let crowds = hold::crowds(&material.batches);
     let batch = |batch: BatchFact| Waiting {
-        needs_approval: batch.needs_approval(),
+        needs_approval: crowds.contains(&batch.group),
         batch: batch.batch,
         scope: batch.group.scope,
         kind: batch.group.kind,

@@ -1,8 +1,11 @@
 //! Batches that exceed a budget: looked at, and approved.
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
 use sexton_ledger::{Approval, BatchRow, BatchView, LedgerError, Member, Note};
+use sexton_model::belts::budget::{self, Group};
 use sexton_model::undo;
 
 use super::in_force::reasonable;
@@ -14,8 +17,10 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ba
 }
 
 pub(super) async fn waiting(api: &Api, asker: &Asker) -> Result<Vec<BatchInfo>, Refused> {
-    let batches = api.engine.ledger.batches().await?.into_iter();
-    Ok(batches.filter(|row| asker.extent().contains(&row.group.scope)).map(info).collect())
+    let batches = api.engine.ledger.batches().await?;
+    let crowds = crowds(&batches);
+    let seen = batches.into_iter().filter(|row| asker.extent().contains(&row.group.scope));
+    Ok(seen.map(|row| info(row, &crowds)).collect())
 }
 
 pub(super) async fn show(
@@ -52,9 +57,13 @@ fn number(batch: &str) -> Result<i64, Refused> {
     batch.parse().map_err(|_| Refused::field("batch", format!("batch {batch:?}: expected a number")))
 }
 
-fn info(row: BatchRow) -> BatchInfo {
+fn crowds(batches: &[BatchRow]) -> BTreeSet<Group> {
+    budget::crowds(batches.iter().map(|row| (&row.group, row.waiting, &row.exceeded)))
+}
+
+fn info(row: BatchRow, crowds: &BTreeSet<Group>) -> BatchInfo {
     let BatchRow { batch, group, frozen_at, exceeded, waiting } = row;
-    let (needs_approval, why) = (exceeded.alone_with(waiting), exceeded.to_string());
+    let (needs_approval, why) = (crowds.contains(&group), exceeded.to_string());
     BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
 }
 
@@ -62,6 +71,7 @@ fn info(row: BatchRow) -> BatchInfo {
 async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
     let digest = view.digest();
     let facts = api.engine.ledger.facts().await?;
+    let crowds = crowds(&api.engine.ledger.batches().await?);
     let mut members = Vec::with_capacity(view.members.len().min(MEMBERS_SHOWN));
     for member in view.members.into_iter().take(MEMBERS_SHOWN) {
         let deletion = member.job.deletion();
@@ -78,5 +88,5 @@ async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
         let Member { resource, requested_by, .. } = member;
         members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until });
     }
-    Ok(BatchDetails { digest, members, info: info(view.row) })
+    Ok(BatchDetails { digest, members, info: info(view.row, &crowds) })
 }

@@ -1,5 +1,5 @@
 //! Deletion records.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -43,6 +43,8 @@ pub(super) async fn create(
     Body(body): Body<Delete>,
 ) -> Result<(StatusCode, Json<Created>), Refused> {
     let facts = api.engine.ledger.facts().await?;
+    // Before it is made: nothing is counted twice, however soon it begins.
+    let begun = api.engine.ledger.begun().await?;
     let made = once.noted(|note| if let Note::Created(id) = note { Some(id) } else { None })?;
     let deletion = match made {
         Some(deletion) => deletion,
@@ -62,7 +64,7 @@ pub(super) async fn create(
     // It is made: what cannot be read at the moment is only left out of what lies ahead.
     let made = match (api.engine.ledger.deletion(deletion).await, in_force::all(&api).await) {
         (Ok(Some(view)), Ok(in_force)) => Created {
-            crowd: crowd(&api, &facts, &view.deletion).await.unwrap_or_default(),
+            crowd: crowd(&api, &facts, (&view.deletion, &begun)).await.unwrap_or_default(),
             ..Created::of(&view.deletion, &in_force, &foresight(&policy, &facts))
         },
         (Ok(_) | Err(_), _) => Created::unread(deletion),
@@ -105,7 +107,7 @@ pub(super) async fn preview(
         data_until: undo::data_until(&d, facts.day, facts.now),
         late: late(&d, &foresight(&policy, &facts)).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
-        crowd: crowd(&api, &facts, &d).await?,
+        crowd: crowd(&api, &facts, (&d, &begun)).await?,
     }))
 }
 
@@ -147,7 +149,11 @@ fn foresight<'a>(policy: &'a Policy, facts: &Facts) -> Foresight<'a> {
 }
 
 /// Whether its announcement is one of too many within a day, as far as records are made by now.
-async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>, LedgerError> {
+async fn crowd(
+    api: &Api,
+    facts: &Facts,
+    (d, begun): (&Deletion, &BTreeMap<Group, u64>),
+) -> Result<Option<String>, LedgerError> {
     let ledger = &api.engine.ledger;
     let policy = ledger.policy();
     let budgets = policy.budgets(facts.day);
@@ -165,7 +171,10 @@ async fn crowd(api: &Api, facts: &Facts, d: &Deletion) -> Result<Option<String>,
     let others = announced.into_iter().filter(|(id, ..)| *id != d.id);
     let others: Vec<_> = others.map(|(_, scope, due_at)| (scope, due_at)).collect();
     let population = population(ledger, &budgets, facts).await?;
-    let found = budget::foretell((&budgets, &population), &group, at, &others, facts.day);
+    let none = BTreeMap::new();
+    // What has begun by now no longer counts for what begins some day.
+    let begun = if at <= facts.now { begun } else { &none };
+    let found = budget::foretell((&budgets, &population), &group, at, &others, begun, facts.day);
     Ok(foretold(found.map(|exceeded| exceeded.to_string()), more))
 }
 

@@ -51,6 +51,10 @@ const ANNOUNCED: &str = "WITH RECURSIVE lines AS ( \
        AND due_at BETWEEN $2 AND $3 AND id % 8 = 0 OFFSET 0) j \
      CROSS JOIN LATERAL (SELECT id, scope, kind FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      WHERE l.wants IS NOT NULL AND d.kind = $1 LIMIT $4";
+/// What is held was due before: nothing else about it is known but that it has not begun. By the partial index.
+const HELD_ANNOUNCED: &str = "SELECT d.id, d.scope FROM jobs j \
+     CROSS JOIN LATERAL (SELECT id, scope, kind FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
+     WHERE j.held AND j.id % 8 = 0 AND d.kind = $1 LIMIT $2";
 /// By both partial indexes, as where a pause is lifted.
 const STOPPED: &str = "WITH blocked AS MATERIALIZED ( \
        SELECT id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
@@ -341,20 +345,29 @@ async fn end(
     pause::append_alone(db, &event).await
 }
 
-/// Announcements that are due then.
+/// Announcements that are due then; what is held is due now.
 pub(super) async fn announced(
     db: &mut PgConnection,
     kind: &Kind,
     (from, to): (Timestamp, Timestamp),
 ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
-    let rows: Vec<(i64, String, i64)> = sqlx::query_as(ANNOUNCED)
+    let part = || doing("reading what is announced");
+    let now = find::clock(db).await?;
+    let most = i64::from(ANNOUNCED_MAX) + 1;
+    let mut rows: Vec<(i64, String, i64)> = sqlx::query_as(ANNOUNCED)
         .bind(kind.to_string())
         .bind(from.0)
         .bind(to.0)
-        .bind(i64::from(ANNOUNCED_MAX) + 1)
-        .fetch_all(db)
+        .bind(most)
+        .fetch_all(&mut *db)
         .await
-        .map_err(doing("reading what is announced"))?;
+        .map_err(part())?;
+    if (from..=to).contains(&now) {
+        let left = most.saturating_sub(i64::try_from(rows.len()).unwrap_or(most));
+        let held = sqlx::query_as(HELD_ANNOUNCED).bind(kind.to_string()).bind(left).fetch_all(db);
+        let held: Vec<(i64, String)> = held.await.map_err(part())?;
+        rows.extend(held.into_iter().map(|(id, scope)| (id, scope, now.0)));
+    }
     let one = |(id, scope, at): (i64, String, i64)| {
         let scope = scope.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?;
         Ok((DeletionId(id), scope, Timestamp(at)))

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use super::codes;
 use super::error::{corrupt, doing};
 use crate::LedgerError;
-use crate::groups::{MemberRow, groups};
+use crate::groups::{LiveRow, MemberRow, groups};
 
 /// Groups' locks among the advisory ones that have two keys: the gate has one.
 const CLASS: i32 = 0x5347;
@@ -21,7 +21,11 @@ const OF_RESOURCE: &str = "SELECT name FROM redundancy_groups WHERE resource = $
 /// What has begun: neither scheduled nor held, nor cancelled before anything of it was done.
 const MEMBERS: &str = "SELECT g.name, r.id, r.presence, d.id, d.status, \
      (SELECT max(j.id % 8) FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 4 \
-       AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)) \
+       AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
+     (SELECT j.due_at FROM jobs j WHERE j.id = d.id * 8 + 1 AND j.state IN (0, 1)), \
+     r.protected OR EXISTS (SELECT 1 FROM holds h WHERE h.deletion_id = d.id) \
+       OR EXISTS (SELECT 1 FROM resource_holds h WHERE h.resource = r.id), \
+     d.scope, (SELECT c.body::json ->> 'requested_by' FROM records c WHERE c.deletion_id = d.id) \
      FROM redundancy_groups g JOIN resources r ON r.id = g.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE g.name = ANY($1) ORDER BY g.name, r.id";
 
@@ -67,7 +71,16 @@ pub(super) async fn members(db: &mut PgConnection, names: &[String]) -> Result<G
             Some(id) => {
                 let status = codes::status(row.try_get(4).map_err(part())?);
                 let status = status.ok_or_else(|| corrupt("deletions", id, "unknown status"))?;
-                Some((DeletionId(id), status, row.try_get(5).map_err(part())?))
+                let scope: &str = row.try_get(8).map_err(part())?;
+                Some(LiveRow {
+                    deletion: DeletionId(id),
+                    status,
+                    reached: row.try_get::<Option<i64>, _>(5).map_err(part())?,
+                    soft_due: row.try_get(6).map_err(part())?,
+                    kept: row.try_get(7).map_err(part())?,
+                    scope: scope.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?,
+                    requested_by: row.try_get(9).map_err(part())?,
+                })
             }
         };
         members.push(MemberRow {

@@ -270,21 +270,35 @@ fn announced_sql() -> &'static str {
     SQL.as_str()
 }
 
-/// Announcements that are due then.
+/// What is held was due before: nothing else about it is known but that it has not begun. By the partial index.
+pub(super) const HELD_ANNOUNCED: &str = "SELECT r.deletion_id, r.scope, ?3 FROM jobs AS j INDEXED BY jobs_held \
+     CROSS JOIN records AS r ON r.deletion_id = j.deletion_id AND r.kind = ?1 \
+     WHERE j.held AND j.id % 8 = 0 LIMIT ?2";
+
+/// Announcements that are due then; what is held is due now.
 pub(super) fn announced(
     db: &Db,
     kind: &Kind,
     (from, to): (Timestamp, Timestamp),
+    now: Timestamp,
 ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
+    let most = i64::from(ANNOUNCED_MAX) + 1;
     let mut bind = Bind::default();
-    bind.add(kind.to_string()).add(from.0).add(to.0).add(i64::from(ANNOUNCED_MAX) + 1);
+    bind.add(kind.to_string()).add(from.0).add(to.0).add(most);
     let one = |row: &Row| {
         let id = DeletionId(row.try_get(0).map_err(store(DOING))?);
         let scope: &str = row.try_get(1).map_err(store(DOING))?;
         let at = Timestamp(row.try_get(2).map_err(store(DOING))?);
         Ok((id, scope.parse().map_err(|_| corrupt("records", id, "not a scope"))?, at))
     };
-    rows(db, DOING, announced_sql(), bind)?.iter().map(one).collect()
+    let mut found = rows(db, DOING, announced_sql(), bind)?;
+    if (from..=to).contains(&now) {
+        let left = most.saturating_sub(i64::try_from(found.len()).unwrap_or(most));
+        let mut bind = Bind::default();
+        bind.add(kind.to_string()).add(left).add(now.0);
+        found.extend(rows(db, DOING, HELD_ANNOUNCED, bind)?);
+    }
+    found.iter().map(one).collect()
 }
 
 /// Batches that wait.

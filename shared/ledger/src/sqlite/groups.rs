@@ -7,7 +7,7 @@ use sexton_model::resource::Resource;
 use super::codes;
 use super::connection::{Bind, Db, each, list, rows, store};
 use crate::LedgerError;
-use crate::groups::{MemberRow, groups};
+use crate::groups::{LiveRow, MemberRow, groups};
 use crate::rules::text;
 
 const DOING: &str = "reading redundancy groups";
@@ -44,10 +44,14 @@ fn named(db: &Db, sql: &'static str, of: String) -> Result<Groups, LedgerError> 
 fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
     let sql = "SELECT g.name, r.id, r.presence, d.id, d.status, \
                (SELECT max(j.id % 8) FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 5 \
-               AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)) \
+               AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
+               (SELECT j.due_at FROM jobs AS j WHERE j.id = d.id * 8 + 1 AND j.state IN (0, 1)), \
+               r.protected OR EXISTS (SELECT 1 FROM holds AS h WHERE h.deletion_id = d.id) \
+               OR EXISTS (SELECT 1 FROM resource_holds AS h WHERE h.resource = r.id), \
+               c.scope, c.body ->> 'requested_by' \
                FROM json_each(?) AS n CROSS JOIN redundancy_groups AS g ON g.name = n.value \
                JOIN resources AS r ON r.id = g.resource LEFT JOIN deletions AS d ON d.resource = r.id AND d.live \
-               ORDER BY g.name, r.id";
+               LEFT JOIN records AS c ON c.deletion_id = d.id ORDER BY g.name, r.id";
     let mut bind = Bind::default();
     bind.add(text(&names)?);
     let mut members = Vec::new();
@@ -58,7 +62,17 @@ fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
             None => None,
             Some(id) => {
                 let status = codes::status(row.try_get(4).map_err(store(DOING))?)?;
-                Some((DeletionId(id), status, row.try_get(5).map_err(store(DOING))?))
+                let (scope, by): (&str, &str) =
+                    (row.try_get(8).map_err(store(DOING))?, row.try_get(9).map_err(store(DOING))?);
+                Some(LiveRow {
+                    deletion: DeletionId(id),
+                    status,
+                    reached: row.try_get(5).map_err(store(DOING))?,
+                    soft_due: row.try_get(6).map_err(store(DOING))?,
+                    kept: row.try_get(7).map_err(store(DOING))?,
+                    scope: scope.parse().map_err(|e| codes::corrupt("records", id, e))?,
+                    requested_by: by.to_owned(),
+                })
             }
         };
         members.push(MemberRow {

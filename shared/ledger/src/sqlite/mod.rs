@@ -357,8 +357,8 @@ impl Ledger for SqliteLedger {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<Vec<(DeletionId, Scope, Timestamp)>, LedgerError> {
-        let kind = kind.clone();
-        self.reads.read(move |db| admitting::announced(db, &kind, (from, to))).await
+        let (kind, now) = (kind.clone(), self.clock.now());
+        self.reads.read(move |db| admitting::announced(db, &kind, (from, to), now)).await
     }
 
     async fn batches(&self) -> Result<Vec<BatchRow>, LedgerError> {

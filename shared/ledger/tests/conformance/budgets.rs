@@ -88,22 +88,23 @@ pub async fn over_the_limit_not_one_begins(fixture: &dyn Fixture) {
 }
 
 pub async fn what_fits_begins_and_slow_drips_count(fixture: &dyn Fixture) {
-    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
-    for name in ["web01", "web02"] {
+    let on = Stagehand::with(fixture, policy("a_day = 3")).await;
+    for name in ["web01", "web02", "web03"] {
         let ids = on.all_due(&[name]).await;
         assert_eq!(on.admit(&ids).await, Admitted::default());
         assert_eq!(on.try_to_announce(ids[0]).await, Ok(true), "{name}");
     }
-    let ids = on.all_due(&["web03", "web04"]).await;
+    let ids = on.all_due(&["web04", "web05"]).await;
     let admitted = on.admit(&ids).await;
-    assert_eq!((admitted.frozen.len(), admitted.frozen[0].exceeded.used), (1, 2));
+    assert_eq!((admitted.frozen.len(), admitted.frozen[0].exceeded.used), (1, 3));
     for id in &ids {
         assert_eq!(on.try_to_announce(*id).await, Ok(false));
     }
-    let late = on.all_due(&["web05"]).await;
+    let late = on.all_due(&["web06"]).await;
     assert_eq!(on.admit(&late).await.frozen.len(), 1, "a batch of its own");
-    // A day later there is room for two: the older batch goes, and the newer one waits.
-    fixture.execute("UPDATE admitted SET bucket = bucket - 20000000").await;
+    // A day later there is room for two, since one is of today: the older batch goes, and the newer one waits.
+    fixture.execute("DELETE FROM admitted WHERE bucket < (SELECT max(bucket) FROM admitted)").await;
+    fixture.execute("UPDATE admitted SET count = 1").await;
     let admitted = on.admit(&[]).await;
     assert_eq!(admitted.again, ids.iter().map(|id| announce(*id)).collect::<Vec<_>>());
     assert_eq!(on.ledger.batches().await.unwrap().len(), 1);
@@ -114,6 +115,57 @@ pub async fn what_fits_begins_and_slow_drips_count(fixture: &dyn Fixture) {
     assert_eq!(on.admit(&[]).await, Admitted::default());
     fixture.execute("DELETE FROM admitted").await;
     assert_eq!(on.admit(&[]).await.again, [announce(late[0])]);
+}
+
+pub async fn many_that_come_one_by_one_are_a_crowd(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 3")).await;
+    let mut waiting = Vec::new();
+    for number in 1..=7 {
+        let name = format!("web0{number}");
+        let ids = on.all_due(&[name.as_str()]).await;
+        let frozen = on.admit(&ids).await.frozen;
+        assert_eq!(on.try_to_announce(ids[0]).await, Ok(number <= 3), "{name}");
+        for row in frozen {
+            // So many as fit tomorrow may wait for it; the seventh is one too many.
+            assert_eq!(row.exceeded.alone(), number == 7, "{name}: {}", row.exceeded);
+            waiting.push(row);
+        }
+    }
+    assert_eq!(waiting.iter().map(|row| row.waiting).collect::<Vec<_>>(), [1, 1, 1, 1]);
+    fixture.execute("DELETE FROM admitted").await;
+    assert_eq!(on.admit(&[]).await, Admitted::default(), "a day later nothing of it begins by itself");
+    let late = on.all_due(&["web08"]).await;
+    assert_eq!(on.admit(&late).await.frozen.len(), 1, "nobody overtakes");
+    for row in &waiting[..2] {
+        let digest = on.batch(row.batch).await.digest();
+        assert_eq!(on.approve(row.batch, &digest, "boss").await.map(|jobs| jobs.len()), Ok(1));
+    }
+    assert_eq!(on.admit(&[]).await.again.len(), 3, "the others fit");
+    assert_eq!(on.ledger.batches().await.unwrap(), []);
+}
+
+pub async fn what_was_held_is_one_crowd_in_however_many_pieces(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let ids = on.all_due(&["web01", "web02", "web03", "web04", "web05"]).await;
+    let mut holds = Vec::new();
+    for id in &ids {
+        let place = Event::PlaceHold { by: actor("legal"), reason: "a lawsuit".into() };
+        holds.push(on.one(*id, place).await.unwrap().audit_seq);
+        assert_eq!(on.try_to_announce(*id).await, Ok(false), "it is held");
+    }
+    let release = async |range: std::ops::Range<usize>| {
+        for (id, hold) in ids[range.clone()].iter().zip(&holds[range]) {
+            on.one(*id, Event::ReleaseHold { hold: *hold, by: actor("legal") }).await.unwrap();
+        }
+    };
+    release(0..3).await;
+    assert_eq!(on.admit(&ids[..1]).await.frozen[0].waiting, 3);
+    release(3..5).await;
+    let [last] = &on.admit(&ids[3..4]).await.frozen[..] else { panic!("two fit, and begin") };
+    assert_eq!((last.waiting, last.exceeded.members, last.exceeded.alone()), (2, 5, true));
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(false));
+    }
 }
 
 pub async fn what_has_not_begun_in_time_asks_anew_and_is_charged_once(fixture: &dyn Fixture) {
@@ -213,6 +265,15 @@ pub async fn what_is_announced_is_told_by_scope_and_moment(fixture: &dyn Fixture
         [(ids[1], scope(), second)],
         "what is cancelled is not announced"
     );
+    // Frozen, and so held: it is due now, whenever it was due.
+    assert_eq!(on.try_to_announce(ids[1]).await, Ok(false));
+    assert_eq!(announced(first, second).await, []);
+    on.until(second.plus_ms(1)).await;
+    let [(held, _, at)] = announced(second.plus_ms(1), Timestamp::MAX).await[..] else {
+        panic!("it is held")
+    };
+    assert!(held == ids[1] && at > second);
+    assert_eq!(on.ledger.announced(&"image".parse().unwrap(), first, Timestamp::MAX).await.unwrap(), []);
 }
 
 pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixture) {

@@ -173,6 +173,39 @@ pub async fn one_of_a_redundancy_group_goes_at_a_time(fixture: &dyn Fixture) {
     fixture.compare().await.unwrap();
 }
 
+pub async fn who_is_not_retired_now_is_not_retired_with_the_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (one, two, three) = (member(&on, "db1").await, member(&on, "db2").await, member(&on, "db3").await);
+    let mut later = on.wanted(&three).await;
+    let due = on.now().await.plus_ms(3_650 * 86_400_000);
+    (later.due.date, later.due.moment) = (due.utc().date_naive(), Some(due));
+    let third = on.ledger.create(vec![later]).await.unwrap().remove(0).unwrap();
+    let (first, second) = (doomed(&on, &one).await, doomed(&on, &two).await);
+    announced(&on, first).await;
+    announced(&on, second).await;
+    assert!(on.claim(first, Stage::Soft).await.unwrap().dispatch.is_some());
+    // All three have a record, but the third is due in years, and would be the only one until then.
+    assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_none());
+    let by = Blocker::Redundancy { group: "db-main".into(), other: one };
+    assert_eq!(blocked(&on, second, Stage::Soft).await, Some(by));
+
+    on.one(third, cancel()).await.unwrap();
+    let third = doomed(&on, &three).await;
+    announced(&on, third).await;
+    let recheck = Event::Recheck { job: job_id(second, Stage::Soft) };
+    // It is due by now, but something keeps it.
+    let place = Event::PlaceHold { by: actor("legal"), reason: "a lawsuit".into() };
+    let placed = on.one(third, place).await.unwrap().audit_seq;
+    assert!(on.one(second, recheck.clone()).await.is_err(), "a hold on its record");
+    hold(&on, "vm/db3", "legal").await.unwrap();
+    on.one(third, Event::ReleaseHold { hold: placed, by: actor("legal") }).await.unwrap();
+    assert!(on.one(second, recheck.clone()).await.is_err(), "a hold on the resource");
+    assert_eq!(release(&on, "vm/db3", Which::Origin(actor("legal"))).await, 1);
+    on.one(second, recheck).await.unwrap();
+    assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_some());
+    fixture.compare().await.unwrap();
+}
+
 pub async fn what_is_registered_later_is_a_member_at_once(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (one, two) = (on.register("db1").await, on.register("db2").await);

@@ -1,9 +1,9 @@
 //! Which alarms hold: from facts, by rules, at a moment.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::alarm::{Alarm, AlarmKind, Holding, Subject};
 use crate::belts::Pause;
-use crate::belts::budget::{Exceeded, Group};
+use crate::belts::budget::{self, Exceeded, Group};
 use crate::belts::census::{Lapse, Lapsed, Refusal};
 use crate::belts::one_shot::OneShot;
 use crate::canary::{Canary, Judged, Verdict};
@@ -65,11 +65,9 @@ pub struct BatchFact {
     pub waiting: u64,
 }
 
-impl BatchFact {
-    /// Whether somebody has to approve it: by itself it never fits.
-    pub fn needs_approval(&self) -> bool {
-        self.exceeded.alone_with(self.waiting)
-    }
+/// The groups of which somebody has to approve a batch: by themselves they never fit.
+pub fn crowds(batches: &[BatchFact]) -> BTreeSet<Group> {
+    budget::crowds(batches.iter().map(|batch| (&batch.group, batch.waiting, &batch.exceeded)))
 }
 
 /// What the job table says of all deletions together.
@@ -106,19 +104,28 @@ impl Facts {
         self.canaries(holding);
         self.drills(now, holding);
         self.censuses(holding);
-        for batch in self.batches.iter().filter(|batch| batch.needs_approval()) {
-            let BatchFact { batch: number, group, exceeded, waiting, .. } = batch;
-            let text = format!(
-                "{waiting} of {} in {} wait before {}: {exceeded}",
-                group.kind, group.scope, group.stage
-            );
+        // A crowd is one alarm, in however many batches it came.
+        for group in crowds(&self.batches) {
+            let waits = |batch: &&BatchFact| batch.group == group && batch.waiting > 0;
+            let of_it: Vec<&BatchFact> = self.batches.iter().filter(waits).collect();
+            let ([first, ..], [.., last]) = (of_it.as_slice(), of_it.as_slice()) else { continue };
+            let waiting = of_it.iter().map(|batch| batch.waiting).fold(0, u64::saturating_add);
+            let number = first.batch;
+            let Group { scope, kind, stage } = &group;
+            let text = format!("{waiting} of {kind} in {scope} wait before {stage}: {}", last.exceeded);
+            let look = match of_it.len() {
+                1 => format!("sexton batches {number} shows who is in it"),
+                batches => {
+                    format!("sexton batches lists the {batches} batches, and sexton batches N who is in one")
+                }
+            };
             holding.add(Alarm::new(
                 AlarmKind::FrozenBatch,
-                Some(group.scope.clone()),
-                Subject::Batch { batch: *number },
+                Some(scope.clone()),
+                Subject::Batch { batch: number },
                 text,
                 format!(
-                    "sexton batches {number} shows who is in it; cancel what does not belong, or have somebody who \
+                    "{look}; cancel what does not belong, or have somebody who \
                      requested none of it approve it"
                 ),
             ));

@@ -151,9 +151,8 @@ fn a_refusal_alarms_at_once_and_what_is_parked_after_a_day() {
     assert_eq!(kinds(&d, None, now), [], "nobody knows since when");
 }
 
-fn batch(number: i64, waiting: u64, most: u64) -> BatchFact {
-    let group =
-        Group { scope: "tenants/acme".parse().unwrap(), kind: "vm".parse().unwrap(), stage: Stage::Announce };
+fn batch(number: i64, scope: &str, waiting: u64, most: u64) -> BatchFact {
+    let group = Group { scope: scope.parse().unwrap(), kind: "vm".parse().unwrap(), stage: Stage::Announce };
     let limit = Limit { counted: Counted::Everywhere, most, days: 1, uncounted: false };
     BatchFact {
         batch: number,
@@ -189,7 +188,7 @@ fn what_holds_for_all_alarms() {
     let mark = Mark::default();
     let behind = Behind { known: Mark { number: 9, ..mark }, found: mark, missing: Vec::new() };
     let facts = Facts {
-        batches: vec![batch(1, 6, 5), batch(2, 5, 5)],
+        batches: vec![batch(1, "tenants/acme", 6, 5), batch(2, "tenants/b", 5, 5)],
         pauses: vec![pause(1, "coordinator", Some("tenants/acme")), pause(2, "ops", Some("tenants/acme"))],
         one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
@@ -209,6 +208,23 @@ fn what_holds_for_all_alarms() {
     let mut nothing = Holding::default();
     Facts::default().alarms(Timestamp(10), &mut nothing);
     assert_eq!(nothing.finish(), []);
+}
+
+/// Of five hundred that were marked one by one each is a batch of its own.
+#[test]
+fn many_batches_of_one_group_are_one_alarm() {
+    let singles = |count: i64| -> Vec<BatchFact> {
+        (1..=count).map(|number| batch(number, "tenants/acme", 1, 5)).collect()
+    };
+    let alarms = |batches: Vec<BatchFact>| {
+        let mut holding = Holding::default();
+        Facts { batches, ..Facts::default() }.alarms(Timestamp(10), &mut holding);
+        holding.finish()
+    };
+    assert_eq!(alarms(singles(5)), [], "tomorrow they fit");
+    let [alarm] = &alarms(singles(6))[..] else { panic!("one") };
+    assert_eq!(alarm.key(), "frozen_batch/batch/1");
+    assert!(alarm.text.starts_with("6 of vm in tenants/acme wait before announce: "), "{}", alarm.text);
 }
 
 fn canary(id: i64, instance: &str, verdict: Option<Verdict>) -> Canary {

@@ -7,6 +7,9 @@
 //!
 //! *Admission precedes claiming*: under one lock, all that is due of a group is admitted or frozen together. The count
 //! is of admissions, so two coordinators make one decision, and slow drips count.
+//!
+//! What waits of a group is one crowd, in however many batches it came: whether it may begin by itself is judged of all
+//! of it. Otherwise whoever marks five hundred one by one, or looks at them in pieces, would need nobody's approval.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -129,7 +132,7 @@ pub struct Limit {
 /// Why a set may not begin now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Exceeded {
-    /// How many would begin.
+    /// How many would begin, with those of the same group that waited before.
     pub members: u64,
     /// How many have begun that count.
     pub used: u64,
@@ -138,14 +141,9 @@ pub struct Exceeded {
 }
 
 impl Exceeded {
-    /// Whether the set alone is too large, so that waiting does not help.
+    /// Whether they alone are too many, whatever has begun, so that waiting does not help.
     pub fn alone(&self) -> bool {
-        self.alone_with(self.members)
-    }
-
-    /// The same of a set of which so many are left: only then a person has to approve it.
-    pub fn alone_with(&self, members: u64) -> bool {
-        members > self.limit.most
+        self.members > self.limit.most
     }
 }
 
@@ -335,8 +333,22 @@ pub struct Admission {
     pub left: Vec<i64>,
 }
 
+/// The groups of which somebody has to approve a batch before any of it begins: more of them wait, in all of their batches
+/// together, than may begin. Of each batch: its group, how many of it still wait, and why it was frozen.
+pub fn crowds<'a>(batches: impl IntoIterator<Item = (&'a Group, u64, &'a Exceeded)>) -> BTreeSet<Group> {
+    let mut together: BTreeMap<&Group, (u64, u64)> = BTreeMap::new();
+    for (group, members, why) in batches.into_iter().filter(|(_, members, _)| *members > 0) {
+        let (count, most) = together.entry(group).or_insert((0, u64::MAX));
+        *count = count.saturating_add(members);
+        *most = why.limit.most.min(*most);
+    }
+    let crowd = |(_, (count, most)): &(&Group, (u64, u64))| count > most;
+    together.into_iter().filter(crowd).map(|(group, _)| group.clone()).collect()
+}
+
 /// Admit what is due, or freeze it: each group as a whole, batches that wait first and the oldest first. Nobody overtakes
-/// a batch of the same group that only waits for its turn.
+/// a batch of the same group. Of a group of which more wait than may begin nothing begins before somebody has approved
+/// so many of its batches that the rest may.
 pub fn admit(
     (budgets, population): (&Budgets, &Population),
     due: BTreeMap<Group, Vec<JobId>>,
@@ -345,26 +357,38 @@ pub fn admit(
 ) -> Admission {
     let mut admission = Admission::default();
     let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
+    let mut waits: BTreeMap<Group, usize> = BTreeMap::new();
     waiting.sort_unstable_by_key(|batch| batch.batch);
+    for batch in &waiting {
+        let waits = waits.entry(batch.group.clone()).or_default();
+        *waits = waits.saturating_add(batch.members);
+    }
+    let crowd = |(group, members): (&Group, &usize)| {
+        let why = exceeded((budgets, population), group, *members, &used)?;
+        why.alone().then(|| group.clone())
+    };
+    let crowds: BTreeSet<Group> = waits.iter().filter_map(crowd).collect();
     for batch in waiting {
         if batch.members == 0 {
             admission.left.push(batch.batch);
             continue;
         }
         match exceeded((budgets, population), &batch.group, batch.members, &used) {
-            Some(why) if why.alone() => {}
+            _ if crowds.contains(&batch.group) => {}
             Some(why) => drop(turn.entry(batch.group).or_insert(why)),
             None if turn.contains_key(&batch.group) => {}
             None => {
                 charge(&mut used, &batch.group, batch.members);
+                waits.entry(batch.group.clone()).and_modify(|waits| *waits -= batch.members);
                 admission.fitting.push(batch);
             }
         }
     }
     for (group, jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
-        let members = count(jobs.len());
-        let behind = turn.get(&group).map(|first| Exceeded { members, ..first.clone() });
-        match exceeded((budgets, population), &group, jobs.len(), &used).or(behind) {
+        // They join what waits already: behind it, and as many as all of it together.
+        let together = jobs.len().saturating_add(waits.get(&group).copied().unwrap_or_default());
+        let behind = turn.get(&group).map(|first| Exceeded { members: count(together), ..first.clone() });
+        match exceeded((budgets, population), &group, together, &used).or(behind) {
             Some(why) => admission.frozen.push((group, jobs, why)),
             None => {
                 charge(&mut used, &group, jobs.len());
@@ -408,11 +432,8 @@ fn over(
 ) -> Option<Exceeded> {
     let mut found: Option<Exceeded> = None;
     for limit in budgets.limits(&group.scope, &group.kind, population) {
-        let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
-        let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
-        let used = counted.map(|(_, used)| *used).fold(0, u64::saturating_add);
-        let why = Exceeded { members: count(members), used, limit };
-        let over = why.members.saturating_add(used) > why.limit.most;
+        let why = Exceeded { members: count(members), used: counted_in(&limit, group, used), limit };
+        let over = why.members.saturating_add(why.used) > why.limit.most;
         if over && found.as_ref().is_none_or(|found| why.alone() && !found.alone()) {
             found = Some(why);
         }
@@ -420,13 +441,22 @@ fn over(
     found
 }
 
+/// How many of what began so far a number counts that binds `group`.
+fn counted_in(limit: &Limit, group: &Group, used: &BTreeMap<Group, u64>) -> u64 {
+    let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
+    let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
+    counted.map(|(_, used)| *used).fold(0, u64::saturating_add)
+}
+
 /// Foretell whether what begins at `at`, one of `group`, will be one of too many: the most that begin within one span that
-/// it is in. `others` begin the same stage, by their scope and moment. Only [`admit`] decides.
+/// it is in. `others` begin the same stage, by their scope and moment; `begun` is what has begun already, if it begins now.
+/// Only [`admit`] decides.
 pub fn foretell(
     (budgets, population): (&Budgets, &Population),
     group: &Group,
     at: Timestamp,
     others: &[(Scope, Timestamp)],
+    begun: &BTreeMap<Group, u64>,
     day: Day,
 ) -> Option<Exceeded> {
     if !budgets.bind(group.stage) {
@@ -444,7 +474,14 @@ pub fn foretell(
             moments.partition_point(|moment| *moment < end) - n
         });
         let members = count(within.max().unwrap_or_default());
-        (members > limit.most).then_some(Exceeded { members, used: 0, limit })
+        if members > limit.most {
+            return Some(Exceeded { members, used: 0, limit });
+        }
+        // With what has begun begins all that is due by now.
+        let by_now = at.0.saturating_sub(span)..=Budgets::good_until(at, day).0;
+        let members = count(moments.iter().filter(|moment| by_now.contains(*moment)).count());
+        let used = counted_in(&limit, group, begun);
+        (used > 0 && members.saturating_add(used) > limit.most).then_some(Exceeded { members, used, limit })
     })
 }
 

@@ -6,27 +6,39 @@
 //! retired as a whole, and then a record was cancelled or a member was added) the one that has come further goes first,
 //! and of two that have come as far the older record. So they never wait for each other.
 //!
-//! A group is **retired** if each of its members has a live record that is not being restored. What belongs to no group,
-//! or is the only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done
-//! is no redundancy either.
+//! A group is **retired** if each of its members is: its soft stage has begun, or is due by now, its record is not being
+//! restored, and nothing keeps it, neither a hold nor a protection nor a ceiling, nor that it is a drill's and comes back. A
+//! record alone does not retire: it may be due in years, when the others are long gone. What belongs to no group, or is the
+//! only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done is no
+//! redundancy either.
 //!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
 use std::collections::{BTreeMap, HashMap};
 
+use super::ceiling::{Ceiling, Ceilings};
+use crate::decide::Context;
 use crate::deletion::{Deletion, RecordStatus};
-use crate::id::{DeletionId, ResourceId};
+use crate::drill;
+use crate::id::{DeletionId, ResourceId, Scope};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage};
+use crate::time::Timestamp;
 
 /// The live record of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Going {
     /// Which.
     pub deletion: DeletionId,
     /// The last stage of which anything was or may have been done, if that is soft or later.
     pub reached: Option<Stage>,
+    /// When its soft stage is due, if that is known and it has not begun.
+    pub soft_due: Option<Timestamp>,
     /// It is being restored, and so will stay.
     pub restoring: bool,
+    /// It may well stay: a hold or a protection is on it, or it is a drill's.
+    pub kept: bool,
+    /// Its scope, whose ceiling may keep it.
+    pub scope: Scope,
 }
 
 impl Going {
@@ -35,8 +47,39 @@ impl Going {
         deletion.status.live().then(|| Self {
             deletion: deletion.id,
             reached: deletion.jobs.iter().filter_map(reached).max(),
+            soft_due: deletion.stage_job(Stage::Soft).and_then(|job| due(&job.state)),
             restoring: deletion.status == RecordStatus::Restoring,
+            kept: deletion.protected
+                || !deletion.resource_holds.is_empty()
+                || !deletion.holds.is_empty()
+                || drill::is_drill(deletion),
+            scope: deletion.record.resource.scope.clone(),
         })
+    }
+
+    /// Whether it is retired by `now`, as far as ceilings let it.
+    fn retires(&self, now: Timestamp, ceilings: &Ceilings) -> bool {
+        let begins = self.reached.is_some() || self.soft_due.is_some_and(|due| due <= now);
+        begins
+            && !self.restoring
+            && !self.kept
+            && ceilings.height(&self.scope) >= Ceiling::needed_for(Stage::Soft)
+    }
+}
+
+/// When what has not begun is due, if that is known.
+fn due(state: &JobState) -> Option<Timestamp> {
+    match state {
+        JobState::Scheduled { due_at } => *due_at,
+        JobState::Held { due_at, .. } => Some(*due_at),
+        JobState::Ready { .. }
+        | JobState::Running(_)
+        | JobState::Waiting { .. }
+        | JobState::Cancelling(_)
+        | JobState::Parked { .. }
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => None,
     }
 }
 
@@ -95,8 +138,8 @@ impl Groups {
         let going = Going::of(deletion);
         for member in self.0.values_mut().flatten().filter(|member| member.resource == *resource) {
             // Of an earlier record nobody wants to know.
-            if member.going.is_none_or(|known| known.deletion == deletion.id) {
-                member.going = going;
+            if member.going.as_ref().is_none_or(|known| known.deletion == deletion.id) {
+                member.going.clone_from(&going);
             }
         }
     }
@@ -117,11 +160,21 @@ impl Groups {
         }
     }
 
-    /// The first group of `resource` in which another member goes first, and that member.
-    fn first(&self, resource: &ResourceId, own: &Going) -> Option<(&str, &ResourceId)> {
+    /// The first group of `resource` in which another member goes first, and that member. Whoever asks is about to begin.
+    fn first(
+        &self,
+        resource: &ResourceId,
+        own: &Going,
+        (now, ceilings): (Timestamp, &Ceilings),
+    ) -> Option<(&str, &ResourceId)> {
+        let retires = |member: &Member| match &member.going {
+            None => false,
+            Some(_) if member.resource == *resource => !own.restoring && !own.kept,
+            Some(going) => going.retires(now, ceilings),
+        };
         self.0.iter().find_map(|(name, members)| {
             members.iter().find(|member| member.resource == *resource)?;
-            if members.iter().all(|m| m.going.is_some_and(|going| !going.restoring)) {
+            if members.iter().all(retires) {
                 return None;
             }
             let first = members.iter().find(|m| m.resource != *resource && goes_first(m.going.as_ref(), own));
@@ -152,12 +205,13 @@ pub fn binds(stage: Stage) -> bool {
 }
 
 /// What stops `job` of `deletion`, if another member of a group goes.
-pub(super) fn blocker(deletion: &Deletion, job: &Job, groups: &Groups) -> Option<Blocker> {
+pub(super) fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<Blocker> {
+    let Context { groups, now, in_force, .. } = context;
     if groups.is_empty() || !bound(job) {
         return None;
     }
     let own = Going::of(deletion)?;
-    let (group, other) = groups.first(&deletion.record.resource.id, &own)?;
+    let (group, other) = groups.first(&deletion.record.resource.id, &own, (*now, &in_force.ceilings))?;
     Some(Blocker::Redundancy { group: group.to_owned(), other: other.clone() })
 }
 
@@ -165,10 +219,22 @@ pub(super) fn blocker(deletion: &Deletion, job: &Job, groups: &Groups) -> Option
 mod tests {
     use super::*;
 
-    fn member(name: &str, going: Option<(i64, Option<Stage>, bool)>) -> (String, Member) {
-        let going =
-            going.map(|(id, reached, restoring)| Going { deletion: DeletionId(id), reached, restoring });
+    const NOW: Timestamp = Timestamp(10);
+
+    fn going(id: i64, reached: Option<Stage>, restoring: bool) -> Going {
+        let (soft_due, scope) = (reached.is_none().then_some(NOW), "tenants/acme".parse().unwrap());
+        Going { deletion: DeletionId(id), reached, soft_due, restoring, kept: false, scope }
+    }
+
+    fn member(name: &str, record: Option<(i64, Option<Stage>, bool)>) -> (String, Member) {
+        let going = record.map(|(id, reached, restoring)| going(id, reached, restoring));
         ("db-main".to_owned(), Member { resource: format!("vm/{name}").parse().unwrap(), going })
+    }
+
+    fn first(groups: &Groups, resource: &str, own: &Going) -> Option<String> {
+        let ceilings = crate::decide::test_ceiling(Ceiling::Purge);
+        let first = groups.first(&resource.parse().unwrap(), own, (NOW, &ceilings));
+        first.map(|(group, other)| format!("{group} {other}"))
     }
 
     /// Who goes before `a`, which has come to `reached` under the record d-5.
@@ -176,8 +242,7 @@ mod tests {
         let names = ["b", "c", "d"];
         let others = names.into_iter().zip(others).map(|(name, going)| member(name, *going));
         let groups = Groups::of([member("a", Some((5, reached, false)))].into_iter().chain(others));
-        let own = Going { deletion: DeletionId(5), reached, restoring: false };
-        groups.first(&"vm/a".parse().unwrap(), &own).map(|(group, other)| format!("{group} {other}"))
+        first(&groups, "vm/a", &going(5, reached, false))
     }
 
     #[test]
@@ -200,15 +265,65 @@ mod tests {
         assert_eq!(back, Some("db-main vm/b".to_owned()), "one of them is being restored, and stays");
     }
 
+    /// `a` and `b` are due today, and `c` may be as well: then all of them go at once. Whatever else is true of it, `b`
+    /// goes alone first.
+    #[test]
+    fn who_is_not_retired_now_is_not_retired_with_the_group() {
+        let own = going(5, None, false);
+        let b_goes = Some("db-main vm/b".to_owned());
+        let waits = |c: Going, ceilings: &Ceilings| {
+            let third = Member { resource: "vm/c".parse().unwrap(), going: Some(c) };
+            let both =
+                [member("a", Some((5, None, false))), member("b", Some((1, Some(Stage::Soft), false)))];
+            let groups = Groups::of(both.into_iter().chain([("db-main".to_owned(), third)]));
+            let first = groups.first(&"vm/a".parse().unwrap(), &own, (NOW, ceilings));
+            first.map(|(group, other)| format!("{group} {other}"))
+        };
+        let open = crate::decide::test_ceiling(Ceiling::Purge);
+        let c = || going(9, None, false);
+        assert_eq!(waits(c(), &open), None, "due by now");
+        assert_eq!(
+            waits(Going { reached: Some(Stage::Hard), soft_due: None, ..c() }, &open),
+            None,
+            "it goes"
+        );
+        let later = Timestamp(NOW.0 + 1);
+        assert_eq!(waits(Going { soft_due: Some(later), ..c() }, &open), b_goes, "due in years");
+        assert_eq!(waits(Going { soft_due: None, ..c() }, &open), b_goes, "not announced");
+        assert_eq!(waits(Going { kept: true, ..c() }, &open), b_goes, "held, protected, or a drill's");
+        let observed = crate::decide::test_ceiling(Ceiling::Announce);
+        assert_eq!(waits(c(), &observed), b_goes, "its scope may go no further than announce");
+        let mine = Going { kept: true, ..own.clone() };
+        let all = [("a", 5, None), ("b", 1, Some(Stage::Soft))];
+        let groups = Groups::of(all.map(|(name, id, reached)| member(name, Some((id, reached, false)))));
+        assert_eq!(first(&groups, "vm/a", &own), None);
+        assert_eq!(first(&groups, "vm/a", &mine), b_goes, "a drill comes back, and has to leave one there");
+    }
+
+    #[test]
+    fn what_stands_on_a_record_keeps_it() {
+        let (d, ..) = crate::decide::test_deletion();
+        assert!(!Going::of(&d).unwrap().kept);
+        let hold = crate::deletion::Hold {
+            id: 1,
+            origin: "legal".parse().unwrap(),
+            reason: "a lawsuit".into(),
+            since: NOW,
+        };
+        let mut kept = [d.clone(), d.clone(), d.clone(), d];
+        kept[0].protected = true;
+        kept[1].holds.push(hold.clone());
+        kept[2].resource_holds.push(hold);
+        kept[3].record.requested_by = drill::actor();
+        assert!(kept.iter().all(|d| Going::of(d).unwrap().kept));
+    }
+
     #[test]
     fn two_that_go_never_wait_for_each_other() {
         let stages = [None, Some(Stage::Soft), Some(Stage::Hard), Some(Stage::Purge), Some(Stage::Recycle)];
         for own in stages {
             for other in stages {
-                let (a, b) = (
-                    Going { deletion: DeletionId(5), reached: own, restoring: false },
-                    Going { deletion: DeletionId(7), reached: other, restoring: false },
-                );
+                let (a, b) = (going(5, own, false), going(7, other, false));
                 let (b_first, a_first) = (goes_first(Some(&b), &a), goes_first(Some(&a), &b));
                 assert!(!(a_first && b_first), "{own:?} {other:?}");
                 assert_eq!(a_first || b_first, own.is_some() || other.is_some(), "{own:?} {other:?}");
@@ -220,19 +335,18 @@ mod tests {
     fn what_was_decided_since_counts_rather_than_what_was_read() {
         let (mut d, _, now, _) = crate::decide::test_deletion();
         let id = d.record.resource.id.clone();
-        let read = Going { deletion: d.id, reached: None, restoring: false };
+        let read = going(d.id.0, None, false);
         let other = member("other", None);
         let mut groups =
             Groups::of([("g".to_owned(), Member { resource: id, going: Some(read) }), ("g".into(), other.1)]);
-        let own = Going { deletion: DeletionId(d.id.0 + 1), reached: None, restoring: false };
-        let other = "vm/other".parse().unwrap();
-        assert_eq!(groups.first(&other, &own), None);
+        let own = going(d.id.0 + 1, None, false);
+        assert_eq!(first(&groups, "vm/other", &own), None);
         let soft = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
         soft.state = JobState::Ready { since: now, blocked: None };
         groups.note_all([&d]);
-        assert!(groups.first(&other, &own).is_some(), "it was claimed since");
+        assert!(first(&groups, "vm/other", &own).is_some(), "it was claimed since");
         d.status = RecordStatus::Rescued;
         groups.note_all([&d]);
-        assert_eq!(groups.first(&other, &own), None, "and is over");
+        assert_eq!(first(&groups, "vm/other", &own), None, "and is over");
     }
 }

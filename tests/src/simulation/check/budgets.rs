@@ -2,7 +2,7 @@
 //!
 //! - In no span do more begin a stage that is counted than may, but for those that somebody approved.
 //! - What is due together begins together or not at all: of a batch that waits nothing begins, of one that is too large
-//!   nothing ever does unless it is approved, and nobody of the same group overtakes one that only waits for its turn.
+//!   nothing ever does unless it is approved, and nobody of the same group overtakes one.
 //! - A batch never grows. It is approved once, as exactly the set that was looked at, by somebody who asked for none of it,
 //!   and for so many days; such an approval is not refused.
 use std::collections::{BTreeMap, BTreeSet};
@@ -216,11 +216,16 @@ impl Budgets {
         }
     }
 
-    /// Batches that somebody has to approve, since they are too large to ever begin otherwise; or all that wait.
+    /// Batches that somebody has to approve, since more of their group wait than ever begin otherwise; or all that wait.
     pub fn waiting(&self, all: bool) -> Vec<i64> {
+        let of_group = |group: &Group| {
+            let same =
+                self.batches.values().filter(|one| one.standing == Standing::Waits && one.group == *group);
+            same.map(|one| one.waiting.len() as u64).sum::<u64>()
+        };
         let waits = |batch: &Batch| {
-            let too_large = batch.waiting.len() as u64 > self.least(&batch.group);
-            batch.standing == Standing::Waits && (all || too_large)
+            let too_many = of_group(&batch.group) > self.least(&batch.group);
+            batch.standing == Standing::Waits && (all || too_many)
         };
         self.batches.iter().filter(|(_, batch)| waits(batch)).map(|(number, _)| *number).collect()
     }
@@ -271,18 +276,17 @@ impl Budgets {
         Ok(())
     }
 
-    /// Nobody overtakes a batch that only waits for its turn.
+    /// Nobody overtakes a batch, whether it waits for its turn or for an approval.
     fn in_turn(&self, group: &Group, at: Timestamp, told: &impl Fn() -> String) -> Result<(), Violation> {
-        let least = self.least(group);
         let overtaken = self.batches.iter().find(|(_, batch)| {
             batch.standing == Standing::Waits
                 && batch.group == *group
-                && batch.ever.len() as u64 <= least
+                && !batch.waiting.is_empty()
                 && batch.frozen_at.plus_ms(GOOD_MS) <= at
         });
         match overtaken {
             Some((number, _)) => {
-                violated("I11", format!("{}: batch {number} of the same group waits for its turn", told()))
+                violated("I11", format!("{}: batch {number} of the same group waits", told()))
             }
             None => Ok(()),
         }

@@ -117,10 +117,75 @@ fn a_batch_that_fits_by_now_goes_first_and_the_oldest_before_the_others() {
     assert_eq!(free.frozen.len(), 1, "nothing is left for what has come since");
     let tight = batches(used(of, 2));
     assert_eq!((numbers(&tight), tight.frozen.len()), (Vec::new(), 1), "nobody overtakes the old one");
-    // One that only an approval can let go keeps nobody from going.
+    // Nobody overtakes one that only an approval can let go, either.
     let large = waiting(1, of, 6);
-    let beside = admit((&budgets, &Population::default()), due(of, 1), vec![large], used(of, 4));
-    assert_eq!((beside.admitted.len(), beside.fitting.len()), (1, 0));
+    let beside = admit((&budgets, &Population::default()), due(of, 1), vec![large.clone()], BTreeMap::new());
+    assert_eq!((beside.admitted.len(), beside.fitting.len(), beside.frozen.len()), (0, 0, 1));
+    assert_eq!(beside.frozen[0].2.to_string(), "7 would begin where 5 may in a day in tenants/acme");
+    let elsewhere =
+        admit((&budgets, &Population::default()), due("tenants/b", 5), vec![large], BTreeMap::new());
+    assert_eq!((elsewhere.admitted.len(), elsewhere.frozen.len()), (1, 0), "of another group");
+}
+
+/// Five hundred that are due one after the other are as many as five hundred at once.
+#[test]
+fn many_that_come_one_by_one_are_a_crowd() {
+    let (budgets, population, of) = (Budgets::default(), Population::default(), "tenants/acme");
+    let (mut waits, mut begun) = (Vec::new(), 0);
+    for number in 1..=500 {
+        let admission = admit((&budgets, &population), due(of, 1), waits.clone(), used(of, begun));
+        assert_eq!(admission.fitting, []);
+        begun += u64::try_from(admission.admitted.len()).unwrap();
+        for (_, jobs, why) in admission.frozen {
+            waits.push(waiting(number, of, jobs.len()));
+            // Until then tomorrow's number is enough for them.
+            assert_eq!(why.alone(), waits.len() > 5, "{number}: {why}");
+        }
+    }
+    assert_eq!((begun, waits.len()), (5, 495));
+    let tomorrow = |waits: &[Waiting]| {
+        let admission = admit((&budgets, &population), BTreeMap::new(), waits.to_vec(), BTreeMap::new());
+        admission.fitting.len()
+    };
+    assert_eq!(tomorrow(&waits), 0, "waiting does not help");
+    assert_eq!(tomorrow(&waits[489..]), 0, "six are left");
+    assert_eq!(tomorrow(&waits[490..]), 5, "the others are approved");
+}
+
+/// What a pause held is looked at in pieces, and is one crowd all the same.
+#[test]
+fn the_last_piece_of_a_crowd_does_not_begin_because_it_is_small() {
+    let (budgets, population, of) = (Budgets::default(), Population::default(), "tenants/acme");
+    let first = admit((&budgets, &population), due(of, 128), Vec::new(), BTreeMap::new());
+    assert_eq!((first.admitted.len(), first.frozen.len()), (0, 1));
+    let last = admit((&budgets, &population), due(of, 2), vec![waiting(1, of, 128)], BTreeMap::new());
+    assert_eq!((last.admitted.len(), last.frozen.len()), (0, 1));
+    assert!(last.frozen[0].2.alone());
+}
+
+#[test]
+fn a_few_each_day_need_no_approval() {
+    let (budgets, population, of) = (Budgets::default(), Population::default(), "tenants/acme");
+    // Yesterday's still count when today's become due.
+    let today = admit((&budgets, &population), due(of, 3), Vec::new(), used(of, 3));
+    let [(_, jobs, why)] = &today.frozen[..] else { panic!("{today:?}") };
+    assert!(!why.alone(), "{why}");
+    let soon = admit((&budgets, &population), BTreeMap::new(), vec![waiting(1, of, jobs.len())], used(of, 0));
+    assert_eq!(soon.fitting.len(), 1);
+}
+
+#[test]
+fn batches_of_one_group_are_a_crowd_together() {
+    let why = |most| Exceeded {
+        members: 1,
+        used: 0,
+        limit: Limit { counted: Counted::Everywhere, most, days: 1, uncounted: false },
+    };
+    let (a, b) = (group("tenants/a", Stage::Hard), group("tenants/b", Stage::Hard));
+    let (five, fifty) = (why(5), why(50));
+    assert_eq!(crowds([(&a, 3, &five), (&a, 2, &five), (&b, 3, &five)]), BTreeSet::new());
+    assert_eq!(crowds([(&a, 3, &fifty), (&a, 3, &five), (&b, 3, &five)]), BTreeSet::from([a.clone()]));
+    assert_eq!(crowds([(&a, 0, &why(0)), (&a, 3, &five)]), BTreeSet::new(), "nobody is left in it");
 }
 
 #[test]
@@ -240,8 +305,16 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     let told = |at: i64, others: &[(&str, i64)]| {
         let others: Vec<_> = others.iter().map(|(of, at)| (scope(of), Timestamp(at * hour))).collect();
         let group = group("a", Stage::Announce);
-        foretell((&budgets, &Population::default()), &group, Timestamp(at * hour), &others, Day::Calendar)
-            .map(|e| e.to_string())
+        let none = BTreeMap::new();
+        foretell(
+            (&budgets, &Population::default()),
+            &group,
+            Timestamp(at * hour),
+            &others,
+            &none,
+            Day::Calendar,
+        )
+        .map(|e| e.to_string())
     };
     let many = Some("4 would begin where 3 may in a day in a".to_owned());
     assert_eq!(told(100, &[("a", 100), ("a", 100)]), None);
@@ -257,7 +330,14 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
     let soft = Group { stage: Stage::Soft, ..group("a", Stage::Soft) };
     let others = vec![(scope("a"), Timestamp(0)); 9];
     assert_eq!(
-        foretell((&budgets, &Population::default()), &soft, Timestamp(0), &others, Day::Calendar),
+        foretell(
+            (&budgets, &Population::default()),
+            &soft,
+            Timestamp(0),
+            &others,
+            &BTreeMap::new(),
+            Day::Calendar
+        ),
         None,
         "not counted"
     );
@@ -265,6 +345,26 @@ fn a_crowd_is_foretold_whatever_its_span_begins_with() {
         foretold_span(&budgets, Timestamp(0), Day::Calendar),
         (Timestamp(-24 * hour), Timestamp(24 * hour))
     );
+}
+
+#[test]
+fn what_has_begun_by_now_is_one_of_a_crowd_that_is_foretold() {
+    let budgets = budgets("a_day = 3\neverywhere = 5");
+    let (hour, own) = (3_600_000_000_i64, group("a", Stage::Announce));
+    let told = |begun: u64, others: &[i64]| {
+        let others: Vec<_> = others.iter().map(|at| (scope("a"), Timestamp(at * hour))).collect();
+        let begun = BTreeMap::from([(own.clone(), begun), (group("a", Stage::Hard), 9)]);
+        let at = Timestamp(100 * hour);
+        foretell((&budgets, &Population::default()), &own, at, &others, &begun, Day::Calendar)
+            .map(|e| e.to_string())
+    };
+    assert_eq!(told(2, &[]), None);
+    let fourth = Some("1 would begin where 3 may in a day in a, and 3 have".to_owned());
+    assert_eq!(told(3, &[]), fourth);
+    let with_one = Some("2 would begin where 3 may in a day in a, and 2 have".to_owned());
+    assert_eq!(told(2, &[100]), with_one, "one is due, too");
+    assert_eq!(told(2, &[110]), None, "what is due later waits for its turn");
+    assert_eq!(told(0, &[]), None, "another stage is counted for itself");
 }
 
 #[test]
@@ -338,20 +438,41 @@ fn a_section_that_cannot_be_meant_is_refused() {
 
 proptest! {
     /// I11, over the limit not one step of the batch runs: whatever arrives, in whatever order, nothing is admitted that
-    /// exceeds a number, and a group is never torn apart.
+    /// exceeds a number, a group is never torn apart, and nothing of a group begins while what waits of it, together with
+    /// it, exceeds one. Days pass, and people approve the oldest batch.
     #[test]
     fn no_number_is_ever_exceeded(
-        arrivals in prop::collection::vec((0usize..3, 1i64..8), 1..20),
+        arrivals in prop::collection::vec((0usize..3, 1i64..8, 0u8..4), 1..20),
         each in 1u64..7, everywhere in 1u64..12,
     ) {
         let scopes = ["tenants/a", "tenants/b", "tenants/b/c"];
         let budgets = budgets(&format!("a_day = {each}\neverywhere = {everywhere}"));
         let (mut used, mut waiting, mut next, mut batches) = (BTreeMap::new(), Vec::new(), 1, 0);
-        for (of, many) in arrivals {
+        for (of, many, meanwhile) in arrivals {
+            match meanwhile {
+                0 => used.clear(),
+                1 if !waiting.is_empty() => drop(waiting.remove(0)),
+                _ => {}
+            }
             let group = group(scopes[of], Stage::Hard);
             let arrived = jobs(next, many, Stage::Hard);
             next += many;
             let admission = admit((&budgets, &Population::default()), [(group.clone(), arrived.clone())].into(), waiting.clone(), used.clone());
+            let mut together: BTreeMap<Group, u64> = BTreeMap::new();
+            for batch in &waiting {
+                *together.entry(batch.group.clone()).or_insert(0) += batch.members as u64;
+            }
+            for batch in &admission.fitting {
+                prop_assert!(together[&batch.group] <= each.min(everywhere), "a crowd begins with its batches");
+            }
+            let left = |group: &Group| {
+                let gone = admission.fitting.iter().filter(|batch| batch.group == *group).map(|batch| batch.members as u64);
+                together.get(group).copied().unwrap_or(0) - gone.sum::<u64>()
+            };
+            for (group, jobs) in &admission.admitted {
+                prop_assert_eq!(left(group), 0, "it overtakes");
+                prop_assert!(jobs.len() as u64 <= each.min(everywhere));
+            }
             let admitted = admission.admitted.into_iter().map(|(group, jobs)| (group, jobs.len()));
             let fitting: Vec<i64> = admission.fitting.iter().map(|batch| batch.batch).collect();
             for (group, members) in admitted.chain(admission.fitting.into_iter().map(|b| (b.group, b.members))) {

@@ -16,7 +16,8 @@ fn groups(bench: &Bench, other: Option<Going>) -> Groups {
 }
 
 fn other(reached: Option<Stage>) -> Option<Going> {
-    Some(Going { deletion: DeletionId(1), reached, restoring: false })
+    let scope = "tenants/acme".parse().unwrap();
+    Some(Going { deletion: DeletionId(1), reached, soft_due: None, restoring: false, kept: false, scope })
 }
 
 #[test]

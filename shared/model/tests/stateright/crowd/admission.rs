@@ -11,7 +11,7 @@ use sexton_model::deletion::Deletion;
 use sexton_model::job::{JobState, Stage};
 use sexton_model::{Fence, Instance, JobId, Timestamp};
 
-use super::fixed::{BUDGETS, DAY, GROUP, POLICY, base, index_of};
+use super::fixed::{A_DAY, BUDGETS, DAY, GROUP, POLICY, base, index_of};
 use super::{Batch, Crowd, Member, Place};
 use crate::world::{IN_FORCE, hold};
 
@@ -81,10 +81,14 @@ impl Crowd {
         self.members.iter().enumerate().filter_map(waits).collect()
     }
 
-    /// Whether waiting does not help a batch.
+    /// How many wait in all batches.
+    fn frozen(&self) -> usize {
+        self.batches.iter().map(|batch| self.waiting(batch.id).len()).sum()
+    }
+
+    /// Whether waiting does not help a batch: more wait, in all of them, than may begin.
     pub fn needs_approval(&self, batch: &Batch) -> bool {
-        let members = self.waiting(batch.id).len();
-        members > 0 && batch.why.alone_with(members as u64)
+        !self.waiting(batch.id).is_empty() && self.frozen() > A_DAY
     }
 
     /// Admit or freeze what is due, if `due`; and let go what fits by now. None if that would be one batch too many.
@@ -115,6 +119,13 @@ impl Crowd {
         );
         if !admission.admitted.is_empty() && !admission.frozen.is_empty() {
             self.broken = Some("I11: what is due of a group was torn apart");
+        }
+        let (before, fitting) =
+            (self.frozen(), admission.fitting.iter().map(|batch| batch.members).sum::<usize>());
+        let newcomers: usize = admission.admitted.values().map(Vec::len).sum();
+        let too_many = |begin: usize, waits: usize| begin > 0 && waits > A_DAY;
+        if too_many(fitting, before) || too_many(newcomers, newcomers + before - fitting) {
+            self.broken = Some("I11: of a crowd something was admitted that nobody has approved");
         }
         self.left.batches = self.left.batches.checked_sub(admission.frozen.len())?;
         for jobs in admission.admitted.values() {
