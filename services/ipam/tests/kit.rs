@@ -105,7 +105,7 @@ impl World for Folder {
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    assert_promises_kept(&Sandboxes).await;
+    assert_promises_kept(&Sandboxes, &[]).await;
 }
 
 #[tokio::test]

@@ -126,7 +126,7 @@ impl World for Folder {
 
 #[tokio::test]
 async fn the_sandbox_keeps_every_promise() {
-    assert_promises_kept(&Sandboxes).await;
+    assert_promises_kept(&Sandboxes, &[]).await;
 }
 
 /// The office tells somebody in any case, which must not hide that the owner was forgotten.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use sexton_api::{DeletionInfo, JobInfo, TrailLine, WaiverInfo};
+use sexton_api::{DeletionInfo, JobInfo, TrailLine};
 use sexton_model::archive::{Document, FILE_MAX_BYTES};
 use sexton_model::audit::hex;
 use sexton_model::deletion::{Deletion, RecordStatus};
@@ -96,7 +96,6 @@ fn found(opened: &Opened, sha256: String) -> Result<Found, serde_json::Error> {
 /// A record that is over, as `show` shows it.
 fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json::Error> {
     let d = document.read()?;
-    let record = d.record.clone();
     let trail = document.trail()?.into_iter();
     let undo = match d.status {
         RecordStatus::Cancelled => "it was cancelled and restored",
@@ -105,25 +104,12 @@ fn story(document: &Document, chain: String) -> Result<DeletionInfo, serde_json:
         RecordStatus::Live | RecordStatus::Restoring => "it was not over when this was written",
     };
     Ok(DeletionInfo {
-        id: d.id,
-        resource: record.resource.clone(),
-        status: d.status,
-        due: record.due.date,
-        zone: record.due.zone,
-        gone_by: record.gone_by,
-        requested_by: record.requested_by.to_string(),
-        reason: record.reason.clone(),
-        created_at: record.created_at,
         jobs: d.jobs.iter().map(|job| job_info(&d, job)).collect(),
-        holds: d.holds.clone(),
-        resource_holds: d.resource_holds.clone(),
-        waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(&d, waiver)).collect(),
         undo: undo.to_owned(),
-        cancel_until: None,
-        receipt: None,
         targets: document.targets.clone(),
         trail: trail.map(|(seq, event, hash)| TrailLine { seq, event, hash: hex(&hash) }).collect(),
         chain,
+        ..DeletionInfo::of(&d)
     })
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
+use serde_json::Value;
 use sexton_coordinator::{Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
@@ -172,7 +173,7 @@ async fn play(
     let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
     let mut crowd = Crowd::new(ids[4..].to_vec());
     let mut screen = Screen::new(&names.iter().copied().zip(ids.iter().copied()).collect::<Vec<_>>(), format);
-    let mut soft: Option<serde_json::Value> = None;
+    let mut soft: Option<Value> = None;
     let began = Instant::now();
     loop {
         let (first, second) =
@@ -209,9 +210,12 @@ async fn play(
         second.deletion.status == RecordStatus::Cancelled,
         &format!("{CANCELLED} was cancelled after soft"),
     );
-    let changed = soft.is_some_and(|soft| before.get(CANCELLED) != Some(&soft));
+    let changed = soft.as_ref().is_some_and(|soft| before.get(CANCELLED) != Some(soft));
     checks.expect(changed, &format!("{CANCELLED} was really off in between"));
     let back = platform.describe_one(CANCELLED)?;
+    let announced = |shown: &Value| shown["notifier"]["told"].as_array().is_some_and(|told| !told.is_empty());
+    let taken_back = soft.as_ref().is_some_and(announced) && !announced(&back);
+    checks.expect(taken_back, &format!("its owner was told that {CANCELLED} goes, and then that it stays"));
     checks.expect(before.get(CANCELLED) == Some(&back), &format!("{CANCELLED} is back exactly as it was"));
     let others = platform.names().filter(|n| ![RETIRED, CANCELLED].contains(n));
     let mut untouched = true;

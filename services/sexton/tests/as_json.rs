@@ -241,6 +241,7 @@ fn a_sandbox_is_told_as_json() {
     let ids: Vec<_> = made.as_array().unwrap().iter().map(|machine| &machine["id"]).collect();
     assert_eq!(ids, ["vm/vm0001", "vm/vm0002"]);
     assert!(described["hypervisor"].is_object(), "{described}");
+    assert_eq!(described["notifier"], json!({ "told": [] }), "nobody has heard of a deletion");
     assert_eq!(stopped["stopped"], true);
 }
 

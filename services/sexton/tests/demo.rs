@@ -3,6 +3,7 @@
 mod waiting;
 
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sexton_model::catalogue::Catalogue;
@@ -19,6 +20,33 @@ const SUBSYSTEMS: [&str; 8] = [
     include_str!("../../../deploy/subsystems/accounting.toml"),
     include_str!("../../../deploy/subsystems/config.toml"),
 ];
+/// What the demo expects, in this order. With the first it says how often, with the third what is left.
+const EXPECTATIONS: [&str; 21] = [
+    "consumers were killed and started again on the way",
+    "web01 went through all five stages",
+    "nothing of web01 is left in any subsystem",
+    "web02 was cancelled after soft",
+    "web02 was really off in between",
+    "its owner was told that web02 goes, and then that it stays",
+    "web02 is back exactly as it was",
+    "the other machines are untouched",
+    "the audit chain of web01 verifies",
+    "the audit chain of web02 verifies",
+    "a record for another machine called web03 was refused",
+    "nothing of db01 began during the pause",
+    "db01 was announced after the pause, and cancelled",
+    "the audit chain of web03 verifies",
+    "the audit chain of db01 verifies",
+    "not one of the 3 of demo/crowd began, where 2 may in a day",
+    "who requested them could not approve them",
+    "somebody else approved exactly that batch",
+    "they were announced then, and cancelled",
+    "no batch is left",
+    "the name web01 is free again",
+];
+const LEFT: usize = 2;
+/// How exactly it says how long it took.
+const ROUNDING: Duration = Duration::from_millis(100);
 const DEMO: &str = include_str!("../src/demo/plan.toml");
 const VM: &str = include_str!("../../../deploy/plans/vm.toml");
 
@@ -32,43 +60,78 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
+/// Whether these seconds are about the time since then, in which it was started, has run and has ended.
+fn took_so_long(seconds: f64, began: Instant) -> bool {
+    let waited = began.elapsed() + ROUNDING;
+    (waited.as_secs_f64() / 2.0..waited.as_secs_f64()).contains(&seconds)
+}
+
 #[test]
 fn every_expectation_of_the_demo_holds() {
+    let began = Instant::now();
     let output = demo().output().unwrap();
     let told = told(&output);
     assert_eq!(output.status.code(), Some(0), "{told}");
     let answer = String::from_utf8_lossy(&output.stdout);
     let last = answer.lines().last().unwrap();
-    assert!(last.starts_with("0 expectations failed; "), "{told}");
+    let took = last.strip_prefix("0 expectations failed; ").and_then(|took| took.strip_suffix(" s"));
+    assert!(took.is_some_and(|took| took_so_long(took.parse().unwrap(), began)), "{told}");
+    let held: Vec<&str> = answer.lines().filter_map(|line| line.trim().strip_prefix("held ")).collect();
+    assert_eq!(held.len(), EXPECTATIONS.len(), "{told}");
+    for (expected, held) in EXPECTATIONS.iter().zip(held) {
+        assert!(held.trim().starts_with(expected), "expected {expected:?} in {held:?}");
+    }
     for part in ["held", "Audit trail of web01", "Audit trail of web02", "hypervisor.delete_volumes"] {
         assert!(answer.contains(part), "expected {part:?} in {told}");
     }
     assert!(!answer.contains("FAILED"), "{told}");
 }
 
-/// Whoever leaves a file of the machine behind in the platform while the demo runs is found.
+/// Whoever leaves a file of the machine behind in the platform while the demo runs is found. Until then, where the
+/// machines stand is shown as they get there.
 #[test]
 fn what_is_left_of_the_machine_fails_the_demo() {
     let folder = tempfile::tempdir().unwrap();
-    let kept = folder.path().join("kept");
-    let running = demo()
+    let (kept, beside) = (folder.path().join("kept"), folder.path().join("beside"));
+    let began = Instant::now();
+    let mut running = demo()
         .args(["-o", "json", "--folder"])
         .arg(&kept)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(std::fs::File::create(&beside).unwrap())
         .spawn()
         .unwrap();
     until("the platform is there", || kept.join("sexton.db").exists());
     std::fs::write(kept.join("platform/copy-of-web01"), "forgotten").unwrap();
+    let shown = |machine: &str, stage: &str| {
+        let beside = std::fs::read_to_string(&beside).unwrap();
+        beside.lines().any(|line| line.strip_prefix(machine).is_some_and(|rest| rest.contains(stage)))
+    };
+    until("where web01 stands is shown", || shown("web01 ", "soft"));
+    assert!(running.try_wait().unwrap().is_none(), "it was over before it had shown anything");
     let output = running.wait_with_output().unwrap();
-    let told = told(&output);
+    for stage in ["announce", "soft", "hard", "purge", "recycle"] {
+        assert!(shown("web01 ", stage), "it was not shown that web01 came to {stage}");
+    }
+    assert!(shown("web02 ", "restore"), "it was not shown that web02 was brought back");
+    let told = told(&output) + &std::fs::read_to_string(&beside).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {told}"));
+    assert!(took_so_long(report["took_s"].as_f64().unwrap(), began), "{told}");
     let expectations = report["expectations"].as_array().unwrap();
-    let failed: Vec<_> = expectations.iter().filter(|e| e["held"] == false).collect();
-    assert!(failed.len() == 1 && report["failed"] == 1, "{told}");
-    let what = failed[0]["what"].as_str().unwrap();
-    assert!(what.contains("nothing of web01 is left") && what.contains("copy-of-web01"), "{told}");
+    let whats: Vec<&str> = expectations.iter().map(|e| e["what"].as_str().unwrap()).collect();
+    assert_eq!(whats.len(), EXPECTATIONS.len(), "{whats:#?}");
+    for (n, (expected, what)) in EXPECTATIONS.into_iter().zip(whats).enumerate() {
+        let more =
+            what.strip_prefix(expected).unwrap_or_else(|| panic!("expected {expected:?}, found {what:?}"));
+        assert_eq!(expectations[n]["held"], n != LEFT, "{told}");
+        match n {
+            0 => assert!(more.starts_with(" (") && more.ends_with(" times)"), "{what}"),
+            LEFT => assert!(more.contains("copy-of-web01"), "{what}"),
+            _ => assert_eq!(more, "", "{what}"),
+        }
+    }
+    assert_eq!(report["failed"], 1, "{told}");
     let machines: Vec<_> = report["trails"].as_array().unwrap().iter().map(|t| &t["machine"]).collect();
     assert_eq!(machines, ["web01", "web02"], "{told}");
     assert!(report["trails"][0]["events"].as_array().unwrap().len() > 20, "{told}");

@@ -336,6 +336,35 @@ pub struct DeletionInfo {
     pub chain: String,
 }
 
+impl DeletionInfo {
+    /// What the record itself says. How its jobs are, what can be undone, and what is kept beside it (receipt, targets,
+    /// trail and chain) says whoever shows it: here it is empty.
+    pub fn of(d: &Deletion) -> Self {
+        let record = &d.record;
+        Self {
+            id: d.id,
+            resource: record.resource.clone(),
+            status: d.status,
+            due: record.due.date,
+            zone: record.due.zone,
+            gone_by: record.gone_by,
+            requested_by: record.requested_by.to_string(),
+            reason: record.reason.clone(),
+            created_at: record.created_at,
+            jobs: Vec::new(),
+            holds: d.holds.clone(),
+            resource_holds: d.resource_holds.clone(),
+            waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(d, waiver)).collect(),
+            undo: String::new(),
+            cancel_until: None,
+            receipt: None,
+            targets: BTreeMap::new(),
+            trail: Vec::new(),
+            chain: String::new(),
+        }
+    }
+}
+
 /// What stays of a record that was archived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ArchivedInfo {

@@ -20,7 +20,10 @@ use sexton_consumer::Driver;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::resource::Identity;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a driver whose targets hold no fence cannot show, as [`NotShown::case`] says it ([`World::raise_fence`]).
+pub const FENCE_AT_TARGET: &str = "a target that holds a later fence refuses a consumer that remembers none";
 
 /// A driver under test.
 #[async_trait]
@@ -192,18 +195,22 @@ pub fn raise_fence_in(file: &Path, fence: Fence) {
     std::fs::write(file, Value::Object(object).to_string()).unwrap();
 }
 
-/// Run every case, and fail with a list of what was broken.
+/// Run every case, and fail with a list of what was broken. `left_out` is what cannot be shown, all of it: actions, each
+/// with a promise such as [`FENCE_AT_TARGET`].
 ///
 /// # Panics
-/// If a promise was broken, or nothing was tried.
+/// If a promise was broken, nothing was tried, or anything but `left_out` was not shown.
 #[expect(clippy::panic, reason = "a test fails by panicking")]
-pub async fn assert_promises_kept(fixture: &dyn Fixture) {
+pub async fn assert_promises_kept(fixture: &dyn Fixture, left_out: &[(&str, &str)]) {
     match run_kit(fixture).await {
         Ok(Kept { shown, not_shown }) => {
-            for NotShown { action, case, why } in not_shown {
+            for NotShown { action, case, why } in &not_shown {
                 println!("{}: {action}: not shown that {case}: {why}", fixture.instance());
             }
             assert!(shown > 0, "{}: the kit ran no case", fixture.instance());
+            let found: BTreeSet<_> = not_shown.iter().map(|one| (one.action.as_str(), one.case)).collect();
+            let expected: BTreeSet<_> = left_out.iter().copied().collect();
+            assert_eq!(found, expected, "{}: not shown is not what was expected", fixture.instance());
         }
         Err(violations) => panic!("{}:\n{violations}", fixture.instance()),
     }

@@ -14,7 +14,9 @@ use sexton_model::catalogue::SubsystemActions;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence};
-use sexton_testkit::consumer::{CannotBe, Fixture, Template, Violations, World, run_kit};
+use sexton_testkit::consumer::{
+    CannotBe, FENCE_AT_TARGET, Fixture, Template, Violations, World, assert_promises_kept, run_kit,
+};
 
 const ACTIONS: &str = r#"
 subsystem = "hypervisor"
@@ -284,8 +286,26 @@ async fn a_sound_driver_passes() {
     // What a world cannot show is said, and counts as nothing.
     let left_out: Vec<_> =
         kept.not_shown.iter().map(|one| (one.action.as_str(), one.case, one.why)).collect();
-    let promise = "a target that holds a later fence refuses a consumer that remembers none";
-    assert_eq!(left_out, ["final", "stop", "undefine"].map(|action| (action, promise, "it lies in memory")));
+    assert_eq!(left_out, HOLDS_NO_FENCE.map(|(action, promise)| (action, promise, "it lies in memory")));
+    assert_promises_kept(&Tiny(Flaw::None), &HOLDS_NO_FENCE).await;
+}
+
+/// What its world cannot show.
+const HOLDS_NO_FENCE: [(&str, &str); 3] =
+    [("final", FENCE_AT_TARGET), ("stop", FENCE_AT_TARGET), ("undefine", FENCE_AT_TARGET)];
+
+/// Otherwise whoever says of everything that it cannot be would pass.
+#[tokio::test]
+#[should_panic(expected = "not shown is not what was expected")]
+async fn what_cannot_be_shown_has_to_be_expected() {
+    assert_promises_kept(&Tiny(Flaw::None), &HOLDS_NO_FENCE[1..]).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "not shown is not what was expected")]
+async fn what_is_shown_must_not_be_left_out() {
+    let more = [&HOLDS_NO_FENCE[..], &[("off", FENCE_AT_TARGET)]].concat();
+    assert_promises_kept(&Tiny(Flaw::None), &more).await;
 }
 
 const CENSUS: &str = "a census lists everything that is there, page after page, and changes nothing; of another kind it is refused";

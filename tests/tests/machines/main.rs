@@ -93,6 +93,8 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     mistakes.extend(platform.mistakes(&machines, &before, kept_running, &Allowed::default()));
     println!("cancels:\n{}", cancels::tally(met.into_values()));
     assert!(mistakes.is_empty(), "SEXTON_TEST_SEED={seed}\n{}", mistakes.join("\n"));
+    // Beside those of the records: of resources, pauses and tokens.
+    installation.sexton(&["audit"]);
     installation.stop();
     println!("{:>4} s: stopped", began.elapsed().as_secs());
 }

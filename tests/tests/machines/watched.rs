@@ -29,6 +29,8 @@ const CONSUMERS: [&str; 2] = ["dns.main", "backup.main"];
 const PROBE: Duration = Duration::from_secs(10);
 /// Longest wait for anything, in seconds.
 const PATIENCE_S: u64 = 60;
+/// Announce is due after four days then, which take ten seconds.
+const IN_FOUR_DAYS: u64 = 9;
 
 /// Where each watched process shows how it is.
 struct Watched(BTreeMap<&'static str, SocketAddr>);
@@ -100,11 +102,11 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     }
     // Spans leave within a fraction of a second rather than after five.
     let installation = Installation::start(folder.path(), &sections, &[("OTEL_BSP_SCHEDULE_DELAY", "200")]);
-    let made = installation.make_sandbox(&platform, 2);
+    let made = installation.make_sandbox(&platform, 3);
     let inventory = folder.path().join("inventory.jsonl");
     let lines: Vec<String> = made.iter().map(Value::to_string).collect();
     std::fs::write(&inventory, lines.join("\n")).unwrap();
-    assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 2);
+    assert_eq!(installation.sexton(&["import", inventory.to_str().unwrap()])["imported"], 3);
     watched.until_all_are_ready();
     println!("{:>4} s: everything is ready", began.elapsed().as_secs());
 
@@ -116,6 +118,8 @@ fn each_process_shows_how_it_is_and_one_trace_goes_through_all_of_them() {
     // Only now: what is looked at for it is counted, too.
     plan_shows_what_a_record_pins(&installation, "vm/vm0002");
     println!("{:>4} s: what is shown before a record is what it pins", began.elapsed().as_secs());
+    wakes_up_whoever_comes(&watched, &installation, "vm/vm0003");
+    println!("{:>4} s: the scheduler's wake-ups are taken", began.elapsed().as_secs());
 
     for server in ["rabbitmq", "postgres"] {
         installation.kill_server(server);
@@ -178,6 +182,23 @@ fn settled_step<'a>(spans: &'a [Seen], request: &Seen, service: &str) -> Option<
     })
 }
 
+/// A coordinator finds what is due by itself, and mostly first. While there is none, the scheduler says it again and
+/// again; the next coordinator takes what it said.
+fn wakes_up_whoever_comes(watched: &Watched, installation: &Installation, resource: &str) {
+    installation.sexton(&["delete", resource, "--on", &date(IN_FOUR_DAYS), "--reason", "a test"]);
+    installation.kill("coordinator");
+    let published = || watched.value("scheduler", "sexton_wakeups_published_total", &[]);
+    let before = published();
+    assert!(before.is_some(), "the scheduler does not show what it has published");
+    wait_until("a wake-up is published", PATIENCE_S, || published() > before);
+    assert!(watched.value("scheduler", "sexton_due_found", &[]) >= Some(1.0));
+    installation.start_again("coordinator", "");
+    watched.until_all_are_ready();
+    let begun = || installation.record(resource).is_some_and(|record| !record.targets.is_empty());
+    wait_until("it has begun", PATIENCE_S, begun);
+    assert_eq!(watched.value("coordinator", "sexton_messages_rejected_total", &[]), Some(0.0));
+}
+
 /// Each process shows its own figures, and nobody else's.
 fn shows_what_it_counted(watched: &Watched) {
     for consumer in CONSUMERS {
@@ -191,6 +212,7 @@ fn shows_what_it_counted(watched: &Watched) {
     assert!(watched.value("coordinator", "sexton_orders_given_total", &[]).unwrap() >= 2.0);
     assert_eq!(watched.value("coordinator", "sexton_coordinator_hindered", &["review"]), Some(0.0));
     assert_eq!(watched.value("coordinator", "sexton_steps_total", &[]), None);
+    assert_eq!(watched.value("coordinator", "sexton_messages_rejected_total", &[]), Some(0.0));
     assert!(watched.value("scheduler", "sexton_looked_at_seconds", &[]).unwrap() > 1e9);
     assert_eq!(watched.value("scheduler", "sexton_jobs", &[]), None);
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use sexton_api::{
     AlarmsInfo, BatchInfo, DeletionInfo, DeletionLine, HealthInfo, InstanceInfo, JobInfo, OutageInfo,
-    TrailLine, WaiverInfo, WindowsInfo,
+    TrailLine, WindowsInfo,
 };
 use sexton_ledger::{AuditRow, DeletionRow, DeletionView, Facts, Health, InstanceState};
 use sexton_model::audit::Broken;
@@ -71,31 +71,18 @@ pub(super) struct Around<'a> {
 
 pub(super) fn deletion(view: DeletionView, around: &Around<'_>, chain: Result<(), Broken>) -> DeletionInfo {
     let d = view.deletion;
-    let record = d.record.clone();
     let undo::Undo { words, until, .. } = undo::undo(&d, around.by.day, around.by.now);
     DeletionInfo {
-        id: d.id,
-        resource: record.resource.clone(),
-        status: d.status,
-        due: record.due.date,
-        zone: record.due.zone,
-        gone_by: record.gone_by,
-        requested_by: record.requested_by.to_string(),
-        reason: record.reason.clone(),
-        created_at: record.created_at,
         jobs: jobs(&d, around),
-        holds: d.holds.clone(),
-        resource_holds: d.resource_holds.clone(),
-        waivers: d.waivers.iter().filter_map(|w| WaiverInfo::of(&d, w)).collect(),
         undo: words,
         cancel_until: until,
-        receipt: None,
         targets: view.targets,
         trail: view.audit.into_iter().map(trail_line).collect(),
         chain: match chain {
             Ok(()) => "verified".to_owned(),
             Err(broken) => format!("BROKEN: {broken}"),
         },
+        ..DeletionInfo::of(&d)
     }
 }
 

@@ -126,5 +126,5 @@ impl World for Machine {
 
 #[tokio::test]
 async fn the_smtp_driver_keeps_every_promise() {
-    assert_promises_kept(&Offices).await;
+    assert_promises_kept(&Offices, &[]).await;
 }

@@ -187,7 +187,15 @@ pub fn describe_one(root: &Path, name: &str) -> anyhow::Result<Value> {
         "monitoring": sexton_monitoring::sandbox::describe(root, &at("monitoring.main")?, &id)?,
         "accounting": sexton_hook::sandbox::describe(root, &at("accounting.main")?, &id)?,
         "config": sexton_hook::sandbox::describe(root, &at("config.main")?, &id)?,
+        "notifier": { "told": told(root, &at("notifier.main")?, &id)? },
     }))
+}
+
+/// Who was told that it goes, and not that it stays.
+fn told(root: &Path, instance: &Instance, id: &ResourceId) -> anyhow::Result<Vec<Value>> {
+    let all = sexton_notifier::sandbox::describe(root, instance)?;
+    let of_it = all.as_array().into_iter().flatten().filter(|one| one["resource"] == id.to_string());
+    Ok(of_it.filter_map(|one| one["told"].as_array()).flatten().cloned().collect())
 }
 
 fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {

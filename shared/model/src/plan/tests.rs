@@ -95,7 +95,8 @@ fn each_rule_names_its_line_and_reason() {
             "expected after",
         ),
         ("{ do = \"hypervisor.undefine\" },\n", "", 13, "no step removes what uses it"),
-        ("offset_days = 3", "offset_days = 2", 11, "need at least 3"),
+        ("offset_days = 3", "offset_days = 2", 11, "hard follows after 2 days"),
+        ("offset_days = 8", "offset_days = 5", 18, "purge follows after 2 days"),
         ("offset_days = 8", "offset_days = 1", 18, "before the stage it follows"),
         ("offset_days = 38", "offset_days = 36501", 21, "expected -36500 to 36500, found 36501"),
         ("offset_days = -5", "offset_days = -2147483648", 5, "expected -36500 to 36500"),
@@ -106,6 +107,14 @@ fn each_rule_names_its_line_and_reason() {
         ("kind = \"vm\"", "kind = \"vm\"\nretries = 3", 2, "unknown field"),
         ("{ do = \"receipt\" }", "{ do = \"receipt\" }, { do = \"receipt\" }", 19, "the name is taken"),
         ("steps = []", "steps = [{ do = \"receipt\", name = \"r\" }]", 22, "only frees the name"),
+        ("{ do = \"receipt\" }", "{ do = \"inventory.remove\", name = \"late\" }", 19, "belongs into hard"),
+        ("{ do = \"inventory.remove\"", "{ do = \"receipt\", name = \"early\"", 15, "belongs into purge"),
+        (
+            "inventory.remove\", after = [\"hypervisor.undefine\"]",
+            "inventory.remove\", after = [\"receipt\"]",
+            15,
+            "after = \"receipt\" names no step before this one",
+        ),
         (
             "{ do = \"hypervisor.stop\" }",
             "{ do = \"hypervisor.stop\", deadline_ms = 60001 }",
@@ -141,6 +150,31 @@ fn each_rule_names_its_line_and_reason() {
             found.iter().any(|(l, r)| *l == line && r.contains(reason)),
             "{to}: expected line {line} {reason:?}, found {found:?}"
         );
+    }
+}
+
+/// The days that a plan must grant before hard, and once more before purge.
+#[test]
+fn each_class_has_its_least_grace() {
+    for (class, least) in [("reproducible", 1), ("credential", 1), ("irreplaceable", 3)] {
+        let with = |hard: i32, purge: i32| {
+            GOOD.replacen("irreplaceable", class, 1)
+                .replacen("offset_days = 3\n", &format!("offset_days = {hard}\n"), 1)
+                .replacen("offset_days = 8\n", &format!("offset_days = {purge}\n"), 1)
+        };
+        assert_eq!(problems(&with(least, 2 * least)), [], "{class}");
+        for (plan, line, stage) in
+            [(with(least - 1, 2 * least), 11, "hard"), (with(least, 2 * least - 1), 18, "purge")]
+        {
+            let found = problems(&plan);
+            let [(at, reason)] = &found[..] else { panic!("{class}: {stage}: {found:?}") };
+            assert!(
+                *at == line
+                    && reason.contains(&format!("{stage} follows after {} days", least - 1))
+                    && reason.ends_with(&format!("at least {least}")),
+                "{class}: {found:?}"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 
 use super::bench::{Bench, refused, retried};
 use super::fault::Fault;
-use super::{CannotBe, Fixture, broker, reread};
+use super::{CannotBe, FENCE_AT_TARGET, Fixture, broker, reread};
 
 /// One promise, put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Case {
             Self::PlaceLost => "what is not seen in another place is not gone",
             Self::VerifyIsHonest => "verifying an undo that never was does not say that it holds",
             Self::OldFence => "an order with an old fence changes nothing",
-            Self::FenceAtTarget => "a target that holds a later fence refuses a consumer that remembers none",
+            Self::FenceAtTarget => FENCE_AT_TARGET,
             Self::Expired => "an expired order changes nothing",
             Self::StaleBeacon => "without a fresh beacon nothing is done",
             Self::Paused => "under a pause nothing is done",

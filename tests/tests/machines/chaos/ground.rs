@@ -142,7 +142,7 @@ fn look_at_files(installation: &Installation, machines: &[Machine]) -> Facts {
     facts
 }
 
-/// What is shown of a machine that is gone: what it owes is still on the account.
+/// What is shown of a machine that is gone: what it owes is still on the account, and its owner was told.
 fn retire(expected: &mut Facts, machine: &str) {
     for (subsystem, how) in [
         ("hypervisor", Value::Null),
@@ -151,6 +151,7 @@ fn retire(expected: &mut Facts, machine: &str) {
         ("backup", json!({ "archive": null, "schedule": null })),
         ("monitoring", json!({ "target": null, "history": null })),
         ("config", json!({ "object": null })),
+        ("notifier", json!({ "told": ["owner@example.org"] })),
     ] {
         expected.change(machine, subsystem, |_| how.to_string());
     }
