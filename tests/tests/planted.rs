@@ -1,4 +1,5 @@
-//! The planted faults still fit: each changes what it says it changes, exactly once. `scripts/planted` finds them.
+//! The planted faults still fit: each changes what it says it changes, exactly once, and names a test that is there.
+//! `scripts/planted` finds them.
 use std::process::Command;
 
 #[test]

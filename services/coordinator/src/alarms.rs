@@ -206,8 +206,7 @@ impl Alarmer {
             Hindrance::Witness { stale } => Some(hold::orders_stopped(&self.options.name, stale.as_secs())),
             // Of all: seen in the job table.
             Hindrance::Review => None,
-            // Orders are given all the same; the log and `sexton health` say so.
-            Hindrance::Checkpoints { .. } => None,
+            Hindrance::Checkpoints { why } => Some(hold::audit_trail(&self.options.name, why)),
             Hindrance::Calendar { why } => Some(hold::calendar(&self.options.name, why)),
         }
     }

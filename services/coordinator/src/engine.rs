@@ -32,6 +32,7 @@ mod asides;
 mod calendar;
 mod canaries;
 mod drills;
+mod listings;
 mod publish;
 mod surveys;
 
@@ -46,6 +47,7 @@ const WAKE_MAX: u32 = 512;
 
 pub use canaries::Heard;
 pub(crate) use canaries::TEND_EVERY;
+pub(crate) use listings::AGAIN as ASK_AGAIN;
 pub(crate) use surveys::TEND_EVERY as TEND_SURVEYS_EVERY;
 
 /// What an engine needs.

@@ -1,19 +1,50 @@
-//! What the configuration says of all deletions at all times: working hours, budgets, and what makes a census complete.
-use sexton_model::Timestamp;
+//! What the configuration says of all deletions at all times: working hours, budgets, what makes a census complete, and what
+//! is protected.
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{Budgets, Written};
 use sexton_model::belts::census;
 use sexton_model::time::Day;
+use sexton_model::{ResourceId, Timestamp};
 use sexton_service::Config;
 
 use crate::hours;
 
-/// What the sections `[windows]`, `[budgets]` and `[census]` come to.
+/// Most resources that the configuration protects: each is looked for whenever something is decided.
+const PROTECTED_MAX: usize = 1000;
+
+/// The section `[protect]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Protect {
+    resources: Vec<ResourceId>,
+}
+
+/// What the sections `[windows]`, `[budgets]`, `[census]` and `[protect]` come to.
 ///
 /// # Errors
 /// Naming the section and the key that is wrong.
 pub fn read(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
-    Ok(Policy { windows: hours::windows(config, now)?, budgets: budgets(config)?, census: census(config)? })
+    Ok(Policy {
+        windows: hours::windows(config, now)?,
+        budgets: budgets(config)?,
+        census: census(config)?,
+        protected: protected(config)?,
+    })
+}
+
+fn protected(config: &Config) -> anyhow::Result<BTreeSet<ResourceId>> {
+    if !config.has("protect") {
+        return Ok(BTreeSet::new());
+    }
+    let Protect { resources } = config.section("protect")?;
+    if resources.len() > PROTECTED_MAX {
+        let reason = format!("resources: {} are named: expected at most {PROTECTED_MAX}", resources.len());
+        return Err(config.mistake("protect", reason).into());
+    }
+    Ok(resources.into_iter().collect())
 }
 
 fn census(config: &Config) -> anyhow::Result<census::Rules> {
@@ -36,6 +67,10 @@ fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
 /// Say in the log when stages past the end of cancel begin, and how many.
 pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
     hours::tell(policy, day, config.has("windows"), now);
+    if !policy.protected.is_empty() {
+        let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();
+        tracing::info!(resources = named.join(", "), "protected, whatever is registered");
+    }
     let budgets = policy.budgets(day);
     let stages: Vec<&str> = budgets.stages().map(|stage| stage.word()).collect();
     if stages.is_empty() {
@@ -57,7 +92,9 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Policy, String> {
-        let config = Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets", "census"]).unwrap();
+        let config =
+            Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets", "census", "protect"])
+                .unwrap();
         read(&config, Timestamp(0)).map_err(|why| format!("{why:#}"))
     }
 
@@ -73,6 +110,23 @@ mod tests {
         assert_eq!((bind(&own, Day::Calendar), bind(&own, rehearsal)), (3, 3), "who says so rehearses them");
         let later = of("[budgets]\nstages = [\"hard\"]").unwrap();
         assert_eq!(bind(&later, Day::Calendar), 2, "and announce: nobody is told before it is asked");
+    }
+
+    #[test]
+    fn the_configuration_protects_what_it_names() {
+        let policy = of("[protect]\nresources = [\"vm/sexton-db\"]").unwrap();
+        assert!(policy.lets_go(&"vm/web01".parse().unwrap()).is_ok());
+        let why = policy.lets_go(&"vm/sexton-db".parse().unwrap()).unwrap_err().to_string();
+        assert_eq!(why, "vm/sexton-db is protected by [protect] in the coordinator's configuration");
+        for (wrong, part) in
+            [("resources = [\"sexton-db\"]", "resources"), ("names = []", "names"), ("", "resources")]
+        {
+            let error = of(&format!("[protect]\n{wrong}")).unwrap_err();
+            assert!(error.contains("protect") && error.contains(part), "{error}");
+        }
+        let many: Vec<String> = (0..=PROTECTED_MAX).map(|n| format!("\"vm/m{n}\"")).collect();
+        let error = of(&format!("[protect]\nresources = [{}]", many.join(", "))).unwrap_err();
+        assert!(error.contains("resources: 1001 are named: expected at most 1000"), "{error}");
     }
 
     #[test]

@@ -85,6 +85,24 @@ async fn a_coordinator_that_orders_nothing_says_so_of_itself_alone() {
 }
 
 #[tokio::test]
+async fn an_audit_trail_that_is_not_signed_is_told_until_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger(folder.path()).await;
+    let told = Arc::<Noted>::default();
+    let alarmer = alarmer("one", &told);
+    let why = "its last line, number 2, is not what the job table holds".to_owned();
+    alarmer.tick(&*ledger, &[Hindrance::Checkpoints { why }]).await.unwrap();
+    assert_eq!(open(&*ledger).await, [AlarmKind::AuditTrail]);
+    let filter = AlarmFilter { ended: false, before: None, limit: 10 };
+    let text = ledger.alarms(filter).await.unwrap().items.remove(0).standing.alarm.text;
+    assert!(text.contains("number 2, is not what the job table holds"), "{text}");
+    alarmer.tick(&*ledger, &[]).await.unwrap();
+    assert_eq!(open(&*ledger).await, []);
+    let trail = |phase| (phase, AlarmKind::AuditTrail, "coordinator one".to_owned());
+    assert_eq!(*told.0.lock().unwrap(), [trail(Phase::Raised), trail(Phase::Ended)]);
+}
+
+#[tokio::test]
 async fn a_job_table_that_went_back_is_told_until_it_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger(folder.path()).await;

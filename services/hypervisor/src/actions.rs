@@ -5,6 +5,7 @@ use sexton_model::ActionName;
 use crate::ask::Ask;
 use crate::machine::{Domain, Host, Running};
 
+pub(crate) mod census;
 pub(crate) mod check_off;
 pub(crate) mod delete_volumes;
 pub(crate) mod inspect;

@@ -1,12 +1,14 @@
 //! From the SDK's calls to the actions.
 use async_trait::async_trait;
 use serde_json::Value;
-use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
+use sexton_consumer::driver::{
+    CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, StepContext,
+};
 use sexton_consumer::permit::Permit;
 use sexton_model::step::Presence;
 use tokio::time::Duration;
 
-use crate::actions::{Action, check_off, delete_volumes, find_domain, inspect, stop, undefine};
+use crate::actions::{Action, census, check_off, delete_volumes, find_domain, inspect, stop, undefine};
 use crate::ask::Ask;
 use crate::machine::{Host, MayChange, Patience};
 
@@ -105,6 +107,13 @@ impl<H: Host> Driver for Hypervisor<H> {
                 Err(step.no_undo())
             }
         }
+    }
+
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        if page.kind.as_str() != census::KIND {
+            return Err(page.no_census());
+        }
+        census::page(&self.host, page.after.as_ref(), page.most).await
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {

@@ -8,6 +8,8 @@
 //! | `undefine` | removes the definition of a machine that is off |
 //! | `delete_volumes` | deletes the pinned volumes, and no others |
 //!
+//! And a census: all machines that are defined here, page after page, each with its UUID.
+//!
 //! Identity is the attribute `uuid`. A process is known by its id *and* its start time *and* what its command
 //! line says, and is signalled through a process descriptor: an id that the system gave to another process in
 //! the meantime can never be hit.

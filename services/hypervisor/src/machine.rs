@@ -222,6 +222,12 @@ pub trait Host: Send + Sync + 'static {
     /// The definition called `name`; `None` only if the place was readable and it is not there.
     async fn domain(&self, name: &str) -> Result<Option<Domain>, Obstacle>;
 
+    /// The names of all machines that are defined.
+    async fn names(&self) -> Result<Vec<String>, Obstacle>;
+
+    /// How many are defined, by what lies in the place alone: also those whose names cannot be read.
+    async fn count(&self) -> Result<usize, Obstacle>;
+
     /// The name under which `uuid` is defined, if it is.
     async fn defined_as(&self, uuid: Uuid) -> Result<Option<String>, Obstacle>;
 

@@ -34,6 +34,11 @@ impl std::fmt::Display for Process {
     }
 }
 
+/// The number of the user whose rights this consumer has: what it reads with.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 impl Process {
     /// The live process with this id, if there is one. One that has ended and waits for its parent is gone.
     ///

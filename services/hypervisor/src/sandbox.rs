@@ -317,6 +317,14 @@ impl Host for SandboxHost {
         }))
     }
 
+    async fn names(&self) -> Result<Vec<String>, Obstacle> {
+        self.sandbox.list(VMS)
+    }
+
+    async fn count(&self) -> Result<usize, Obstacle> {
+        self.sandbox.count(VMS)
+    }
+
     async fn defined_as(&self, uuid: Uuid) -> Result<Option<String>, Obstacle> {
         for name in self.sandbox.list(VMS)? {
             if self.vm(&name)?.is_some_and(|(_, vm)| vm.identity.uuid == uuid) {

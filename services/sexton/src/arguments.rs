@@ -204,11 +204,20 @@ pub enum Command {
         #[arg(long)]
         everywhere: bool,
         /// How far; `inherit`: as the scope around it. Without it: lists the ceilings.
-        #[arg(long, requires = "reason")]
+        #[arg(long)]
         to: Option<CeilingTo>,
         /// Why.
         #[arg(long, requires = "to")]
         reason: Option<String>,
+        /// Only show what would go on, and what would be held as a batch.
+        #[arg(long, requires = "to")]
+        dry_run: bool,
+        /// Do not ask before it is set.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        yes: bool,
+        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
+        #[arg(long, requires = "to", conflicts_with = "dry_run")]
+        approve: bool,
     },
     /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
     Batches {
@@ -249,10 +258,13 @@ pub enum Command {
         take_back: Option<i64>,
     },
     /// Hand in a census: a complete listing of what is there, as JSON. Nothing is deleted because it lacks something; what
-    /// does not fit the inventory is found, and budgets by percent are opened. Without FILE: lists them.
+    /// does not fit the inventory is found, and budgets by percent are opened. Or have one taken. Without FILE: lists them.
+    #[command(args_conflicts_with_subcommands = true)]
     Census {
         /// The census (README.md, Censuses).
         file: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<CensusCommand>,
     },
     /// What must be refused, asked of every consumer once a day, and whether it is. Fails if a person has to look.
     Canaries {
@@ -495,8 +507,8 @@ impl Command {
             | Self::Digest
             | Self::Completions { .. } => true,
             Self::Pause { reason, .. } => reason.is_none(),
-            Self::Ceiling { to, .. } => to.is_none(),
-            Self::Census { file } => file.is_none(),
+            Self::Ceiling { to, dry_run, .. } => to.is_none() || *dry_run,
+            Self::Census { file, command } => file.is_none() && command.is_none(),
             Self::Canaries { command } => command.is_none(),
             Self::Drill { command } => command.is_none(),
             Self::Override { what, take_back, .. } => what.is_none() && take_back.is_none(),
@@ -554,6 +566,28 @@ pub enum KeysCommand {
     },
 }
 
+/// What can be done with censuses, but for handing them in.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CensusCommand {
+    /// Have every instance that holds a kind list all that is there, and judge it as a census that is handed in. If one of
+    /// them does not answer, there is none.
+    Take {
+        /// Which kind, such as vm.
+        kind: Kind,
+        /// Which scope, with those below it.
+        scope: Scope,
+        /// That another credential than last time lists it, or that other places are asked, is meant.
+        #[arg(long)]
+        new_credential: bool,
+        /// That so many fewer than last time are there is meant.
+        #[arg(long)]
+        fewer: bool,
+        /// How long they may take to list everything, in seconds.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=25))]
+        within: Option<u64>,
+    },
+}
+
 /// What can be done with canaries.
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub enum CanariesCommand {
@@ -581,7 +615,7 @@ pub enum TokenCommand {
         /// Whose, such as ci or eva@example.org: what it does is written down under this name, which is given once.
         name: Actor,
         /// What for. viewer looks; requester also registers, asks for deletions, takes back its own, and holds; operator
-        /// also cancels, releases, pauses, parks and retries; approver also sets ceilings, approves, waives, rescues and
+        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives, rescues and
         /// accepts reviews; admin also issues tokens and takes protection off.
         #[arg(long, value_parser = role)]
         role: Role,

@@ -85,10 +85,10 @@ pub fn overrides(all: &[OneShot]) -> String {
     table(heading, lines)
 }
 
-/// What would go on if a pause were lifted.
+/// What would go on if a pause were lifted, or a ceiling raised.
 pub fn stopped(stopped: &[StoppedInfo]) -> String {
     if stopped.is_empty() {
-        return "it stops nothing that is due; nothing would go on by itself".to_owned();
+        return "nothing that is due is stopped by it; nothing would go on by itself".to_owned();
     }
     let lines = stopped.iter().map(|s| {
         let next = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));

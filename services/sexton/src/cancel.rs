@@ -1,4 +1,5 @@
 //! `sexton cancel`: one record, or all of a scope.
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
@@ -6,8 +7,8 @@ use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sexton_api::{CancelScope, Cancellation, Client};
-use sexton_model::Scope;
 use sexton_model::deletion::RecordStatus;
+use sexton_model::{DeletionId, Scope};
 
 use crate::arguments::Format;
 use crate::output::{counted, moment, short, table, write};
@@ -114,20 +115,27 @@ async fn all(client: &Client, scope: &Scope, reason: &str, dry_run: bool) -> any
     let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(if dry_run { "looked at" } else { "cancelled" });
     let (scope, reason) = (scope.clone(), reason.to_owned());
-    let mut body = CancelScope { scope: scope.clone(), reason, dry_run, after: None };
-    let mut report = Report { scope, dry_run, items: Vec::new() };
+    let mut body = CancelScope { scope: scope.clone(), reason, dry_run, after: None, limit: None };
+    let mut found: BTreeMap<DeletionId, Cancellation> = BTreeMap::new();
     loop {
         let page = client.cancel_scope(&body).await.with_context(|| {
-            format!("after {}: say it again to go on with the others", counted(report.items.len(), "record"))
+            format!("after {}: say it again to go on with the others", counted(found.len(), "record"))
         })?;
+        for item in page.items {
+            // What could not be cancelled is tried a second time, and whose priority was changed may come again.
+            if found.get(&item.deletion).is_none_or(|before| !before.cancelled) {
+                found.insert(item.deletion, item);
+            }
+        }
         // Those that are cancelled meanwhile may be over, and are not counted any more.
         bar.set_length(page.live.max(bar.length().unwrap_or_default()));
-        bar.inc(page.items.len() as u64);
-        report.items.extend(page.items);
+        bar.set_position(found.len() as u64);
         body.after = page.next;
         if body.after.is_none() {
             bar.finish_and_clear();
-            return Ok(report);
+            let mut items: Vec<Cancellation> = found.into_values().collect();
+            items.sort_by_key(|item| (item.priority, item.deletion));
+            return Ok(Report { scope, dry_run, items });
         }
     }
 }

@@ -1,12 +1,22 @@
-//! Censuses: handed in and listed.
+//! Censuses: handed in, taken and listed.
 use std::path::Path;
 
 use anyhow::Context;
-use sexton_api::{CensusInfo, CensusRequest, Client};
-use sexton_model::belts::census::Taken;
+use serde::Serialize;
+use sexton_api::{CensusInfo, CensusRequest, Client, TakeCensus};
+use sexton_model::belts::census::{Latest, Taken};
 
-use crate::arguments::Format;
+use crate::arguments::{CensusCommand, Format};
 use crate::output::{counted, moment, table, write};
+
+/// What is known of them.
+#[derive(Debug, Serialize)]
+struct Known {
+    /// Those that were believed and are kept, the newest first.
+    believed: Vec<Taken>,
+    /// What came last of each kind and scope.
+    latest: Vec<Latest>,
+}
 
 /// Hand one in, or list them.
 ///
@@ -14,13 +24,24 @@ use crate::output::{counted, moment, table, write};
 /// If the file is none, or the coordinator refuses or cannot be asked.
 pub async fn census(client: &Client, format: Format, file: Option<&Path>) -> anyhow::Result<()> {
     let Some(file) = file else {
-        return write(format, &client.censuses().await?, |all| list(all));
+        let known = Known { believed: client.censuses().await?, latest: client.latest_censuses().await? };
+        return write(format, &known, list);
     };
     let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
     let mut json = serde_json::Deserializer::from_slice(&text);
     let request: CensusRequest = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| anyhow::anyhow!("{}: {}: {}", file.display(), e.path(), e.inner()))?;
     write(format, &client.census(&request).await?, taken)
+}
+
+/// Have one taken.
+///
+/// # Errors
+/// If there is none, or it is not believed, or the coordinator cannot be asked.
+pub async fn take(client: &Client, format: Format, command: CensusCommand) -> anyhow::Result<()> {
+    let CensusCommand::Take { kind, scope, new_credential, fewer, within } = command;
+    let wanted = TakeCensus { kind, scope, new_credential, fewer, within_secs: within };
+    write(format, &client.take_census(&wanted).await?, taken)
 }
 
 fn taken(info: &CensusInfo) -> String {
@@ -54,11 +75,12 @@ fn taken(info: &CensusInfo) -> String {
     }
 }
 
-fn list(all: &[Taken]) -> String {
-    if all.is_empty() {
-        return "no census was taken".to_owned();
+fn list(known: &Known) -> String {
+    let refused: String = known.latest.iter().filter_map(refused).collect();
+    if known.believed.is_empty() {
+        return if refused.is_empty() { "no census was taken".to_owned() } else { refused };
     }
-    let lines = all.iter().map(|taken| {
+    let lines = known.believed.iter().map(|taken| {
         [
             taken.census.to_string(),
             taken.kind.to_string(),
@@ -70,5 +92,16 @@ fn list(all: &[Taken]) -> String {
             taken.unknown.to_string(),
         ]
     });
-    table(["census", "kind", "scope", "begun (UTC)", "credential", "there", "missing", "unknown"], lines)
+    let heading = ["census", "kind", "scope", "begun (UTC)", "credential", "there", "missing", "unknown"];
+    format!("{}\n{refused}", table(heading, lines))
+}
+
+/// The last one of a kind and scope that was refused.
+fn refused(latest: &Latest) -> Option<String> {
+    let Latest { kind, scope, refused, .. } = latest;
+    let refused = refused.as_ref()?;
+    let word =
+        if latest.refused_last().is_some() { "NOT BELIEVED" } else { "refused, and one was believed since" };
+    let (at, why) = (moment(Some(refused.at)), &refused.why);
+    Some(format!("{word}: {kind} in {scope}, handed in by {} ({at} UTC): {why}\n", refused.by))
 }

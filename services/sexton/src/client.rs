@@ -7,14 +7,14 @@ use anyhow::Context;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use sexton_api::{
-    AcceptReview, ApproveRequest, AuditInfo, AuditQuery, CeilingRequest, CeilingTo, Client, ClientError,
-    Delete, DeletionLine, HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest,
-    PreviewRequest, Register, Rescue, Waive,
+    AcceptReview, ApproveRequest, AuditInfo, AuditQuery, Client, ClientError, Delete, DeletionLine,
+    HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest, Register, Rescue,
+    Waive,
 };
 use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
-use sexton_model::{Actor, DeletionId, Scope};
+use sexton_model::{Actor, DeletionId};
 
 use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
@@ -22,7 +22,7 @@ use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
 use crate::{
-    alarms, batches, canaries, cancel, census, drills, holds, import, inventory, plan, show, tokens,
+    alarms, batches, canaries, cancel, census, drills, holds, import, inventory, plan, resume, show, tokens,
 };
 
 /// How often `watch` looks again.
@@ -185,9 +185,14 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let covers = PauseSelector { stage, kind, scope, subsystem };
             pause(client, format, covers, reason).await?;
         }
-        Command::Ceiling { scope, everywhere, to, reason } => {
-            let asked = to.zip(reason);
-            ceiling(client, format, (scope, everywhere), asked).await?;
+        Command::Ceiling { scope, everywhere, to: Some(to), reason, dry_run, yes, approve } => {
+            anyhow::ensure!(scope.is_some() || everywhere, "--scope: say which, or --everywhere");
+            let asked = resume::Asked { dry_run, yes, approve };
+            resume::ceiling(client, format, (scope, everywhere), (to, reason), asked).await?;
+        }
+        Command::Ceiling { scope, everywhere, to: None, .. } => {
+            anyhow::ensure!(scope.is_none() && !everywhere, "--to: say how far");
+            write(format, &client.ceilings().await?, |ceilings| show::ceilings(ceilings))?;
         }
         Command::Batches { batch } => batches::show(client, format, batch).await?,
         Command::Approve { batch, digest, reason } => {
@@ -214,9 +219,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         }
         Command::Canaries { command } => return canaries::canaries(client, format, command).await,
         Command::Drill { command } => return drills::drills(client, format, command).await,
-        Command::Census { file } => census::census(client, format, file.as_deref()).await?,
+        Command::Census { command: Some(command), .. } => census::take(client, format, command).await?,
+        Command::Census { file, command: None } => census::census(client, format, file.as_deref()).await?,
         Command::Resume { pause, dry_run, yes, approve } => {
-            crate::resume::resume(client, format, pause, (dry_run, yes, approve)).await?;
+            resume::resume(client, format, pause, resume::Asked { dry_run, yes, approve }).await?;
         }
         Command::Park { what, reason } => {
             let id = id_of(client, &what).await?;
@@ -458,25 +464,6 @@ async fn pause(
             p.pause.id
         )
     })
-}
-
-async fn ceiling(
-    client: &Client,
-    format: Format,
-    (scope, everywhere): (Option<Scope>, bool),
-    asked: Option<(CeilingTo, String)>,
-) -> anyhow::Result<()> {
-    let ceilings = match asked {
-        Some((to, reason)) => {
-            anyhow::ensure!(scope.is_some() || everywhere, "--scope: say which, or --everywhere");
-            client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason }).await?
-        }
-        None => {
-            anyhow::ensure!(scope.is_none() && !everywhere, "--to: say how far");
-            client.ceilings().await?
-        }
-    };
-    write(format, &ceilings, |ceilings| show::ceilings(ceilings))
 }
 
 async fn review(client: &Client, format: Format, reason: Option<String>) -> anyhow::Result<()> {

@@ -149,7 +149,7 @@ fn lines(things: &[String]) -> String {
 
 /// What a deletion would do, and what would stop it.
 fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
-    let PreviewInfo { resource, identity, stages, late, crowd, silent } = preview;
+    let PreviewInfo { resource, identity, stages, cancel_until, data_until, late, crowd, silent } = preview;
     let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
     let mut text = format!("{resource} ({}) would be switched off on {on}\n", which.join(", "));
     for late in late {
@@ -170,12 +170,11 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
     text += &table(["", "from (UTC), at the earliest", "step", "by", "", "stopped now by"], rows);
     text += "\n";
     text += &belts(stages);
-    let from = |wanted| stages.iter().find(|stage| stage.stage == wanted).map(|stage| stage.at);
     text += &format!(
         "\ncancel      takes everything back until hard begins: {} UTC at the earliest\n\
          rescue      its data is there until purge begins: {} UTC at the earliest\n",
-        moment(from(Stage::Hard)),
-        moment(from(Stage::Purge)),
+        moment(*cancel_until),
+        moment(*data_until),
     );
     text
 }

@@ -1,48 +1,97 @@
-//! `sexton resume`: what would go on if a pause were lifted, and lifting it.
+//! `sexton resume` and `sexton ceiling`: what would go on if a pause were lifted or a ceiling raised, and doing it.
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use sexton_api::{Client, ResumeQuery, StoppedInfo};
+use anyhow::Context as _;
+use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, StoppedInfo};
+use sexton_model::Scope;
 
 use crate::arguments::Format;
-use crate::batches;
 use crate::output::{counted, write};
+use crate::{batches, show};
+
+/// How it is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Only show what would go on.
+    pub dry_run: bool,
+    /// It is meant.
+    pub yes: bool,
+    /// That as many begin at once as are shown.
+    pub approve: bool,
+}
 
 /// Show what would go on, and unless that is all that is wanted, lift the pause: at once if nothing would, else once
-/// somebody has said that it is meant. `approve`: that as many begin at once as were shown.
+/// somebody has said that it is meant.
 ///
 /// # Errors
 /// If nobody says that it is meant, or the coordinator refuses or cannot be asked.
-pub async fn resume(
-    client: &Client,
-    format: Format,
-    pause: i64,
-    (dry_run, yes, approve): (bool, bool, bool),
-) -> anyhow::Result<()> {
+pub async fn resume(client: &Client, format: Format, pause: i64, asked: Asked) -> anyhow::Result<()> {
     let stopped = client.stopped_by(pause).await?;
-    if dry_run {
+    if asked.dry_run {
         return write(format, &stopped, |stopped| batches::stopped(stopped));
     }
-    if !yes && stopped.iter().any(|s| s.held > 0 || s.midway > 0) {
-        confirm(pause, &stopped)?;
-    }
-    let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.held).sum();
-    let query = ResumeQuery { at_once: approve.then_some(crowd).filter(|crowd| *crowd > 0) };
+    let number = pause.to_string();
+    asked.confirm(
+        &stopped,
+        ("the number of the pause to lift it", number.as_str()),
+        &format!("pause {pause} was not lifted"),
+    )?;
+    let query = ResumeQuery { at_once: asked.approved(&stopped) };
     let answer = client.resume(pause, query).await?;
     write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))
 }
 
-fn confirm(pause: i64, stopped: &[StoppedInfo]) -> anyhow::Result<()> {
-    let (held, midway) = stopped.iter().fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
-    let what = format!(
-        "{}\n{} would begin, {midway} would go on",
-        batches::stopped(stopped),
-        counted(held, "deletion")
-    );
-    anyhow::ensure!(std::io::stdin().is_terminal(), "{what}. Say --yes if that is meant");
-    eprint!("{what}. Type the number of the pause to lift it: ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    anyhow::ensure!(answer.trim() == pause.to_string(), "pause {pause} was not lifted");
-    Ok(())
+/// Show what would go on under another ceiling, and unless that is all that is wanted, set it: at once if nothing would, else
+/// once somebody has said that it is meant.
+///
+/// # Errors
+/// If nobody says that it is meant, or the coordinator refuses or cannot be asked.
+pub async fn ceiling(
+    client: &Client,
+    format: Format,
+    (scope, everywhere): (Option<Scope>, bool),
+    (to, reason): (CeilingTo, Option<String>),
+    asked: Asked,
+) -> anyhow::Result<()> {
+    let query = CeilingQuery { scope, everywhere, to };
+    let stopped = client.stopped_by_ceiling(&query).await?;
+    if asked.dry_run {
+        return write(format, &stopped, |stopped| batches::stopped(stopped));
+    }
+    let reason = reason.context("--reason: say why")?;
+    let word = String::from(to);
+    asked.confirm(&stopped, ("how far, to set it", word.as_str()), "the ceiling was not set")?;
+    let at_once = asked.approved(&stopped);
+    let CeilingQuery { scope, everywhere, to } = query;
+    let all = client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason, at_once }).await?;
+    write(format, &all, |ceilings| show::ceilings(ceilings))
+}
+
+impl Asked {
+    /// That it is meant, if anything would go on: said, or typed now. `typed`: what that is, in words, and itself.
+    fn confirm(self, stopped: &[StoppedInfo], typed: (&str, &str), otherwise: &str) -> anyhow::Result<()> {
+        let (held, midway) =
+            stopped.iter().fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
+        if self.yes || (held == 0 && midway == 0) {
+            return Ok(());
+        }
+        let what = format!(
+            "{}\n{} would begin, {midway} would go on",
+            batches::stopped(stopped),
+            counted(held, "deletion")
+        );
+        anyhow::ensure!(std::io::stdin().is_terminal(), "{what}. Say --yes if that is meant");
+        eprint!("{what}. Type {}: ", typed.0);
+        std::io::stderr().flush()?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer)?;
+        anyhow::ensure!(answer.trim() == typed.1, "{otherwise}");
+        Ok(())
+    }
+
+    /// How many are approved to begin at once.
+    fn approved(self, stopped: &[StoppedInfo]) -> Option<u64> {
+        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.held).sum();
+        self.approve.then_some(crowd).filter(|crowd| *crowd > 0)
+    }
 }

@@ -37,6 +37,7 @@ const ASKED: [&str; 38] = [
     "resume 1 --dry-run",
     "resume 1",
     "ceiling --everywhere --to soft --reason test",
+    "ceiling --everywhere --to hard --dry-run",
     "ceiling",
     "batches",
     "override",

@@ -126,6 +126,8 @@ fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
     assert!(!done && said.contains("3 would begin soft at once"), "{said}");
     let (done, said) = site.says(&["resume", "1", "--yes", "--approve"]);
     assert!(!done && said.contains("somebody who requested none of them"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("403 DELETE /v1/pauses/1"), "it is written down: {refused}");
     let (status, answer) = site.remove("/v1/pauses/1?at_once=2");
     assert!(status == 409 && answer.contains("3 would begin at once by now, and not 2"), "{answer}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");

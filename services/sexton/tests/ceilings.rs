@@ -17,7 +17,7 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     let inventory = std::fs::read_to_string(site.folder.path().join("inventory.jsonl")).unwrap();
     let machine: Value = serde_json::from_str(inventory.lines().next().unwrap()).unwrap();
     let scope = machine["scope"].as_str().unwrap();
-    let set = |to: &str| site.says(&["ceiling", "--scope", scope, "--to", to, "--reason", "a test"]);
+    let set = |to: &str| site.says(&["ceiling", "--scope", scope, "--to", to, "--reason", "a test", "--yes"]);
     let (done, said) = set("observe");
     assert!(done && said.contains("observe") && said.contains(scope), "{said}");
     assert!(site.says(&["health"]).1.contains("1 scope has its own: sexton ceiling"));
@@ -83,6 +83,53 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     let (done, said) = set("inherit");
     assert!(!done && said.contains("not purge"), "three stages higher: {said}");
     assert!(site.says(&["audit"]).0, "what was said is in the audit trail");
+}
+
+/// Soft is not counted: a cancel brings it back. Many that waited below a ceiling all the same begin only if somebody else
+/// approves that, as when a pause is lifted.
+#[test]
+fn a_crowd_below_a_ceiling_is_approved_before_it_is_raised() {
+    let site = Site::start_with_days_of(500, 3, "[budgets]\na_day = 2\nstages = [\"recycle\"]\n");
+    let raise = |actor: &str, how: &[&str]| {
+        let to = ["ceiling", "--everywhere", "--to", "soft"];
+        site.says_to(actor, &[&to[..], how].concat())
+    };
+    // It is lowered: nothing would go on, so nobody is asked.
+    let (done, said) = site.says(&["ceiling", "--everywhere", "--to", "announce", "--reason", "look"]);
+    assert!(done, "{said}");
+    let (seen, said) = raise("test", &["--dry-run"]);
+    assert!(seen && said.contains("nothing would go on by itself"), "{said}");
+    for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
+        site.delete(machine, None);
+    }
+    let soft = |n: u8| -> String {
+        let (_, record) = get(site.api, &format!("/v1/deletions/vm/vm000{n}")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        record["jobs"][1]["state"].as_str().unwrap().to_owned()
+    };
+    until("they wait below it", || (1..=3).all(|n| soft(n) == "held"));
+    let (seen, said) = raise("test", &["--dry-run"]);
+    assert!(
+        seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"),
+        "{said}"
+    );
+    let (done, said) = raise("boss", &["--reason", "looked"]);
+    assert!(!done && said.contains("3 deletions would begin") && said.contains("--yes"), "{said}");
+    let (done, said) = raise("boss", &["--yes"]);
+    assert!(!done && said.contains("--reason"), "{said}");
+    let (done, said) = raise("boss", &["--reason", "looked", "--yes"]);
+    assert!(!done && said.contains("3 would begin soft at once"), "{said}");
+    let (done, said) = raise("test", &["--reason", "looked", "--yes", "--approve"]);
+    assert!(!done && said.contains("somebody who requested none of them"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("403 POST /v1/ceilings"), "it is written down: {refused}");
+    let body = json!({ "everywhere": true, "to": "soft", "reason": "x", "at_once": 2 }).to_string();
+    let (status, answer) = site.post("/v1/ceilings", "", &body);
+    assert!(status == 409 && answer.contains("3 would begin at once by now, and not 2"), "{answer}");
+    assert!(site.says(&["ceiling"]).1.contains("announce"), "it is as it was");
+    let (done, said) = raise("boss", &["--reason", "looked", "--yes", "--approve"]);
+    assert!(done && said.contains("soft"), "{said}");
+    until("soft has begun", || (1..=3).all(|n| !["held", "scheduled"].contains(&soft(n).as_str())));
 }
 
 #[test]

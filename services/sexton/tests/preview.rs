@@ -1,12 +1,14 @@
 //! What a deletion would do, before there is one.
 #![cfg(feature = "serve")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod served;
 mod site;
 mod waiting;
 
 use std::process::Command;
 
 use serde_json::{Value, json};
+use served::{Served, said};
 use site::{Site, get};
 use waiting::until;
 
@@ -14,6 +16,17 @@ use waiting::until;
 fn day(ahead: i32) -> String {
     let date = Command::new("date").args(["-u", "-d", &format!("{ahead} days"), "+%F"]).output().unwrap();
     String::from_utf8(date.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn it_says_what_the_configuration_protects() {
+    let site = Site::start(2, "[protect]\nresources = [\"vm/vm0001\"]\n");
+    let why = "vm/vm0001 is protected by [protect] in the coordinator's configuration";
+    let (done, said) = site.says(&["plan", "vm/vm0001", "--on", &day(7), "--no-look"]);
+    assert!(!done && said.contains(why), "{said}");
+    let (done, said) = site.says(&["delete", "vm/vm0001", "--on", &day(7), "--reason", "a test"]);
+    assert!(!done && said.contains(why), "{said}");
+    assert!(site.says(&["delete", "vm/vm0002", "--on", &day(7), "--reason", "a test"]).0);
 }
 
 #[test]
@@ -64,6 +77,42 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
 
     assert_eq!(records(&site), json!([]), "nothing was made");
     assert!(site.says(&["name", "vm/vm0001"]).1.contains("registered"));
+}
+
+/// Hours let hard and purge begin later than they are due; but they may change, so nobody counts on them.
+#[test]
+fn it_promises_no_more_than_the_record_that_is_made_of_it() {
+    let served = Served::start(false);
+    let root = served.token("root2", "admin", &[]);
+    let mut later = 0;
+    for n in 0..7 {
+        let (name, on) = (format!("n{n}"), day(300 + n));
+        served.register(&name, "acme");
+        let asked = json!({ "resource": format!("vm/{name}"), "on": on });
+        let (status, preview) = served.with(&root, "POST", "/v1/preview", &asked);
+        assert_eq!(status, 200, "{preview}");
+        let mut asked = asked;
+        asked["reason"] = json!("a test");
+        let (status, made) = served.with(&root, "POST", "/v1/deletions", &asked);
+        assert_eq!(status, 201, "{made}");
+        assert!(preview["cancel_until"].is_i64(), "{preview}");
+        assert_eq!(preview["cancel_until"], made["cancel_until"], "{preview}");
+        let at = |stage: usize| preview["stages"][stage]["at"].as_i64().unwrap();
+        let (cancel, data) =
+            (preview["cancel_until"].as_i64().unwrap(), preview["data_until"].as_i64().unwrap());
+        assert!(cancel < data && cancel <= at(2) && data <= at(3), "{preview}");
+        later += usize::from(cancel < at(2)) + usize::from(data < at(3));
+    }
+    assert!(later > 0, "there are hours, and on one of seven days they begin later");
+    served.register("last", "acme");
+    let plan = said(&served.sexton(&root, &["plan", "vm/last", "--on", &day(300), "--no-look"]));
+    let made = said(&served.sexton(&root, &["delete", "vm/last", "--on", &day(300), "--reason", "a test"]));
+    let until = |text: &str, before: &str| -> String {
+        let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {text}"));
+        rest.split(" UTC at the earliest").next().unwrap().to_owned()
+    };
+    let promised = until(&plan, "takes everything back until hard begins: ");
+    assert_eq!(promised, until(&made, "brings it back until the hard stage begins: "), "{plan}\n{made}");
 }
 
 /// All records.

@@ -168,6 +168,8 @@ fn no_route_reaches_into_another_scope() {
         ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
         ("POST", "/v1/censuses".to_owned(), census("tenants/other")),
         ("POST", "/v1/censuses".to_owned(), census("tenants")),
+        ("POST", "/v1/censuses/taken".to_owned(), json!({ "kind": "vm", "scope": "tenants/other" })),
+        ("POST", "/v1/censuses/taken".to_owned(), json!({ "kind": "vm", "scope": "tenants" })),
         ("POST", "/v1/cancellations".to_owned(), cancel("tenants/other")),
         ("POST", "/v1/cancellations".to_owned(), cancel("tenants")),
     ];

@@ -12,11 +12,40 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use served::{CONFIGURED, Served, detail, said};
 
+const ROLES: [&str; 5] = ["viewer", "requester", "operator", "approver", "admin"];
+
+/// Ask with a token of each role, of which those below the `lowest` one are refused: how many that are.
+fn refused_below(
+    served: &Served,
+    tokens: &[(String, String); 5],
+    (lowest, method, path, body): (&str, &str, &str, &Value),
+) -> usize {
+    let least = ROLES.iter().position(|role| *role == lowest).unwrap();
+    for (role, (name, secret)) in ROLES.into_iter().zip(tokens) {
+        let (status, answer) = served.with(secret, method, path, body);
+        if ROLES[..least].contains(&role) {
+            let needs = format!("needs the role {lowest}, and {name} is {role}");
+            assert!(
+                status == 403 && detail(&answer).contains(&needs),
+                "{name} {method} {path}: {status} {answer}"
+            );
+        } else {
+            assert!(![0, 401, 403, 500].contains(&status), "{name} {method} {path}: {status} {answer}");
+        }
+    }
+    least
+}
+
 #[test]
 fn each_role_is_refused_what_is_above_it() {
     let served = Served::start(false);
-    let roles = ["viewer", "requester", "operator", "approver", "admin"];
-    let secrets = roles.map(|role| served.token(role, role, &[]));
+    let tokens = ROLES.map(|role| (role.to_owned(), served.token(role, role, &[])));
+    // Of one token no more than thirty refusals a minute are written down one by one.
+    let others = ROLES.map(|role| {
+        let name = format!("{role}2");
+        let secret = served.token(&name, role, &[]);
+        (name, secret)
+    });
     served.register("a", "tenants/acme");
     let root = served.token("root2", "admin", &[]);
     let id = served.delete(&root, "a");
@@ -25,6 +54,8 @@ fn each_role_is_refused_what_is_above_it() {
     let ceiling = json!({ "scope": "tenants/acme", "to": "observe", "reason": "a test" });
     let waive = json!({ "claim": "absent", "evidence": "seen" });
     let digest = json!({ "digest": "x", "reason": "a test" });
+    let shot = json!({ "deletion": id, "stage": "announce", "belt": "ceiling", "reason": "a test" });
+    let held = |more: &str| format!("/v1/resources/vm/a/holds{more}");
     let none = Value::Null;
     let mut refused = 0;
     for (lowest, method, path, body) in [
@@ -55,26 +86,32 @@ fn each_role_is_refused_what_is_above_it() {
         ("admin", "GET", "/v1/tokens".to_owned(), &none),
         ("admin", "DELETE", "/v1/tokens/nobody".to_owned(), &none),
         ("admin", "POST", "/v1/tokens".to_owned(), &json!({ "name": "x", "role": "viewer" })),
+    ] {
+        refused += refused_below(&served, &tokens, (lowest, method, path.as_str(), body));
+    }
+    for (lowest, method, path, body) in [
+        ("viewer", "GET", "/v1/ceilings/stopped?everywhere=true&to=announce".to_owned(), &none),
+        ("requester", "POST", held(""), &reason),
+        ("operator", "DELETE", held("?origin=nobody"), &none),
+        ("operator", "DELETE", held("/99"), &none),
+        ("requester", "POST", "/v1/censuses".to_owned(), &census(&[])),
+        ("operator", "POST", of("acknowledge"), &reason),
+        ("operator", "POST", of("bounced"), &reason),
+        ("operator", "PUT", "/v1/resources/vm/a/priority".to_owned(), &json!({ "priority": 3 })),
+        ("operator", "POST", "/v1/alarms/99/acknowledge".to_owned(), &reason),
+        ("operator", "POST", "/v1/canaries".to_owned(), &none),
+        ("operator", "POST", "/v1/drills".to_owned(), &none),
+        ("approver", "POST", "/v1/overrides".to_owned(), &shot),
+        ("approver", "DELETE", "/v1/overrides/99".to_owned(), &none),
+        (
+            "operator",
+            "POST",
+            "/v1/cancellations".to_owned(),
+            &json!({ "scope": "tenants/none", "reason": "a test" }),
+        ),
         ("operator", "POST", of("cancel"), &reason),
     ] {
-        let least = roles.iter().position(|role| *role == lowest).unwrap();
-        for (n, secret) in secrets.iter().enumerate() {
-            let (status, answer) = served.with(secret, method, &path, body);
-            if n < least {
-                refused += 1;
-                let needs = format!("needs the role {lowest}, and {0} is {0}", roles[n]);
-                assert!(
-                    status == 403 && detail(&answer).contains(&needs),
-                    "{method} {path}: {status} {answer}"
-                );
-            } else {
-                assert!(
-                    ![0, 401, 403, 500].contains(&status),
-                    "{} {method} {path}: {status} {answer}",
-                    roles[n]
-                );
-            }
-        }
+        refused += refused_below(&served, &others, (lowest, method, path.as_str(), body));
     }
     let refusals = served.refusals();
     assert_eq!(refusals.len(), refused, "each refusal is one event, and nothing else is: {refusals:#?}");
@@ -88,13 +125,42 @@ fn each_role_is_refused_what_is_above_it() {
     let trail = record["trail"].as_array().unwrap();
     assert_eq!(
         trail.last().unwrap()["event"]["by"],
-        "operator",
+        "operator2",
         "who has a token is who is written down: {record}"
     );
-    let audit = served.sexton(&secrets[0], &["audit"]);
+    let audit = served.sexton(&tokens[0].1, &["audit"]);
     assert!(audit.status.success(), "the chain holds: {}", said(&audit));
-    let log = said(&served.sexton(&secrets[0], &["audit", "--access"]));
+    let log = said(&served.sexton(&tokens[0].1, &["audit", "--access"]));
     assert!(log.contains("403 POST /v1/pauses") && log.contains("token_issued"), "{log}");
+}
+
+/// What is handed in, as if something were meant that no listing shows.
+fn census(meant: &[&str]) -> Value {
+    let mut body = json!({
+        "kind": "vm", "scope": "tenants/acme", "credential": "reader", "total": 0, "listed": [],
+        "taken_at": chrono::Utc::now().to_rfc3339(),
+    });
+    for field in meant {
+        body[field] = json!(true);
+    }
+    body
+}
+
+#[test]
+fn what_a_census_cannot_show_is_said_by_who_may() {
+    let served = Served::start(false);
+    let (lists, knows) = (served.token("lists", "requester", &[]), served.token("knows", "operator", &[]));
+    let hand_in = |secret: &str, meant: &[&str]| served.with(secret, "POST", "/v1/censuses", &census(meant));
+    // None of these is believed: nothing is listed, and nobody has named a sentinel. But they are looked at.
+    assert_eq!(hand_in(&lists, &[]).0, 422);
+    for meant in ["fewer", "new_credential"] {
+        let (status, answer) = hand_in(&lists, &[meant]);
+        assert!(status == 403 && detail(&answer).contains("needs the role operator"), "{answer}");
+        assert_eq!(hand_in(&knows, &[meant]).0, 422);
+    }
+    let refusals = served.refusals();
+    let seen: Vec<_> = refusals.iter().map(|(by, asked, _)| (by.as_str(), asked.as_str())).collect();
+    assert_eq!(seen, [("lists", "POST /v1/censuses"); 2], "{refusals:#?}");
 }
 
 #[test]

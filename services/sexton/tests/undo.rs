@@ -173,6 +173,46 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
     assert!(done && said.contains("no deletion of nowhere is live"), "{said}");
 }
 
+/// A page goes by the priorities as they are then: what was moved before it meanwhile is not forgotten.
+#[test]
+fn whose_priority_is_changed_while_a_scope_is_cancelled_comes_back_all_the_same() {
+    let site = Site::start(3, "");
+    let ids: Vec<String> = (1..=3).map(|n| site.delete(&format!("vm/vm000{n}"), None)).collect();
+    let scope = json(&site, &["show", &ids[0]])["resource"]["scope"].as_str().unwrap().to_owned();
+    let top = scope.split('/').next().unwrap();
+    let page = |after: &Value| -> Value {
+        let mut body = serde_json::json!({ "scope": top, "reason": "wanted", "limit": 1 });
+        if !after.is_null() {
+            body["after"] = after.clone();
+        }
+        let (status, answer) = site.post("/v1/cancellations", "", &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str(&answer).unwrap()
+    };
+    let first = page(&Value::Null);
+    assert_eq!(first["items"][0]["deletion"], ids[0].as_str(), "{first}");
+    assert_eq!(first["items"].as_array().unwrap().len(), 1, "{first}");
+    let (done, said) = site.says(&["priority", "vm/vm0003", "-5"]);
+    assert!(done, "{said}");
+    let mut cancelled = vec![ids[0].clone()];
+    let mut next = first["next"].clone();
+    while !next.is_null() {
+        let answered = page(&next);
+        for item in answered["items"].as_array().unwrap().iter().filter(|item| item["cancelled"] == true) {
+            cancelled.push(item["deletion"].as_str().unwrap().to_owned());
+        }
+        assert!(cancelled.len() <= ids.len(), "each is cancelled once: {cancelled:?}");
+        next = answered["next"].clone();
+    }
+    cancelled.sort();
+    let mut all = ids.clone();
+    all.sort();
+    assert_eq!(cancelled, all);
+    for id in &ids {
+        assert_ne!(json(&site, &["show", id])["status"], "live", "{id}");
+    }
+}
+
 /// The file that describes a machine on the sandbox's host.
 fn described(under: &Path, name: &str) -> Option<PathBuf> {
     let entries: Vec<PathBuf> = std::fs::read_dir(under).ok()?.map(|entry| entry.unwrap().path()).collect();

@@ -56,7 +56,7 @@ pub struct BatchDetails {
     pub members: Vec<BatchMember>,
 }
 
-/// What would go on if a pause were lifted.
+/// What would go on if a pause were lifted, or a ceiling raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoppedInfo {
     /// Its scope, kind and stage.

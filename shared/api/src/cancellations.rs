@@ -10,30 +10,50 @@ use sexton_model::{DeletionId, ResourceId, Scope, Timestamp};
 /// Records that one request cancels or previews: one batch of decisions, and an answer within seconds.
 pub const CANCEL_MAX: usize = 256;
 
-/// Where a bulk cancel goes on: behind this record in the order of restores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+/// How a cursor begins that goes through what the first pass has left.
+const LEFT: &str = "left";
+
+/// Where a bulk cancel goes on. The priority of a resource may be changed meanwhile, so that it passes from one side of a
+/// cursor to the other: a second pass goes by what never changes, and finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub struct CancelCursor {
-    /// The priority of the last one that was answered.
-    pub priority: i16,
-    /// That one.
-    pub deletion: DeletionId,
+pub enum CancelCursor {
+    /// In the order of restores, behind this one.
+    InOrder {
+        /// The priority of the last one that was answered, as it was then.
+        priority: i16,
+        /// That one.
+        deletion: DeletionId,
+    },
+    /// By number, through what is still live after that.
+    Left {
+        /// Behind this one; from the first one, if none.
+        behind: Option<DeletionId>,
+    },
 }
 
 impl fmt::Display for CancelCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.priority, self.deletion)
+        match self {
+            Self::InOrder { priority, deletion } => write!(f, "{priority}:{deletion}"),
+            Self::Left { behind: Some(deletion) } => write!(f, "{LEFT}:{deletion}"),
+            Self::Left { behind: None } => f.write_str(LEFT),
+        }
     }
 }
 
 impl FromStr for CancelCursor {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once(':').and_then(|(priority, deletion)| {
-            Some(Self { priority: priority.parse().ok()?, deletion: deletion.parse().ok()? })
-        });
-        parts.ok_or_else(|| "after: expected what `next` said of the page before".to_owned())
+        let read = || match text.split_once(':') {
+            Some((LEFT, deletion)) => Some(Self::Left { behind: Some(deletion.parse().ok()?) }),
+            Some((priority, deletion)) => {
+                Some(Self::InOrder { priority: priority.parse().ok()?, deletion: deletion.parse().ok()? })
+            }
+            None => (text == LEFT).then_some(Self::Left { behind: None }),
+        };
+        read().ok_or_else(|| "after: expected what `next` said of the page before".to_owned())
     }
 }
 
@@ -64,9 +84,13 @@ pub struct CancelScope {
     /// Behind this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<CancelCursor>,
+    /// At most so many on one page, of [`CANCEL_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
-/// Some of them, in the order in which they are restored.
+/// Some of them, each page in the order in which they are restored. What is cancelled is taken in that order from page to
+/// page, too, and whatever is live after that comes once more; what is only shown comes by number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cancellations {
     /// At most [`CANCEL_MAX`].
@@ -115,13 +139,12 @@ mod tests {
     use super::CancelCursor;
 
     #[test]
-    fn a_cursor_reads_as_it_was_written_and_goes_by_priority() {
+    fn a_cursor_reads_as_it_was_written() {
         let at = |text: &str| text.parse::<CancelCursor>();
-        assert_eq!(at("-5:d-17").unwrap().to_string(), "-5:d-17");
-        assert!(
-            at("5:d-2").unwrap() < at("5:d-10").unwrap() && at("5:d-10").unwrap() < at("10:d-1").unwrap()
-        );
-        for bad in ["", "5", "5:17", "x:d-1", "40000:d-1"] {
+        for good in ["-5:d-17", "left", "left:d-17"] {
+            assert_eq!(at(good).unwrap().to_string(), good);
+        }
+        for bad in ["", "5", "5:17", "x:d-1", "40000:d-1", "left:", "left:17", "left:d-0"] {
             assert!(at(bad).unwrap_err().contains("next"), "{bad}");
         }
     }

@@ -15,10 +15,10 @@ pub struct CensusRequest {
     pub scope: Scope,
     /// The name of the credential that it was listed with; never the credential itself.
     pub credential: String,
-    /// That another credential than last time is meant.
+    /// That another credential than last time is meant. Takes the role operator.
     #[serde(default)]
     pub new_credential: bool,
-    /// That so many fewer than last time is meant.
+    /// That so many fewer than last time is meant. Takes the role operator.
     #[serde(default)]
     pub fewer: bool,
     /// When it was begun.
@@ -28,6 +28,25 @@ pub struct CensusRequest {
     pub total: u64,
     /// All of them, ascending by id, as pages that are cut by that key give them.
     pub listed: Vec<Listed>,
+}
+
+/// A census that the coordinator is to take itself, from every instance that lists the kind.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeCensus {
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope, with those below it.
+    pub scope: Scope,
+    /// That another credential than last time is meant, or that other places are asked.
+    #[serde(default)]
+    pub new_credential: bool,
+    /// That so many fewer than last time is meant.
+    #[serde(default)]
+    pub fewer: bool,
+    /// How long the instances may take to list everything, in seconds, 1 to 25; 20 unless it is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_secs: Option<u64>,
 }
 
 /// A census was believed.

@@ -74,4 +74,21 @@ pub struct CeilingRequest {
     pub to: CeilingTo,
     /// Why. 1 to 1000 characters.
     pub reason: String,
+    /// Approve that so many begin at once: all of which [`crate::StoppedInfo::crowd`] says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_once: Option<u64>,
+}
+
+/// What would go on under another ceiling.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CeilingQuery {
+    /// As in [`CeilingRequest`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
+    /// As in [`CeilingRequest`].
+    #[serde(default)]
+    pub everywhere: bool,
+    /// As in [`CeilingRequest`].
+    pub to: CeilingTo,
 }

@@ -72,6 +72,12 @@ pub struct PreviewInfo {
     pub identity: Identity,
     /// Its stages, in order. What each subsystem holds of it is not looked up for this: a survey does.
     pub stages: Vec<StagePreview>,
+    /// Until when a cancel is certain to be taken, as the record will say: its stages may begin later, when hours let them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
+    /// Until when its data is certain to be there, so that a rescue by hand is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_until: Option<Timestamp>,
     /// What is asked for and cannot be met, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<String>,

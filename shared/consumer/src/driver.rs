@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use sexton_model::belts::census::listing::Entry;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
-use sexton_model::{ActionName, Fence, ResourceId};
+use sexton_model::{ActionName, Fence, Kind, ResourceId};
 
 use crate::permit::{Permit, Right};
 
@@ -67,6 +68,46 @@ impl StepContext {
     pub fn none_expected(&self) -> bool {
         self.attributes.get("none") == Some(&Value::Bool(true))
     }
+}
+
+/// What a driver is told of a page of a census.
+#[derive(Debug)]
+pub struct CensusContext {
+    /// Of which kind all that is there is listed.
+    pub kind: Kind,
+    /// Behind which one this page begins; none: with the first.
+    pub after: Option<ResourceId>,
+    /// How many it may list.
+    pub most: usize,
+    /// Until when.
+    pub(crate) right: Arc<Right>,
+}
+
+impl CensusContext {
+    /// Time left until the order's deadline: no call to the subsystem may be begun after it.
+    pub fn time_left(&self) -> Duration {
+        self.right.time_left()
+    }
+
+    /// The refusal to list a kind that this driver does not list whole.
+    pub fn no_census(&self) -> Obstacle {
+        Obstacle::Refuse(format!("takes no census of {}", self.kind))
+    }
+}
+
+/// A page of a census.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// What is there behind [`CensusContext::after`], ascending by id, and at most [`CensusContext::most`].
+    pub entries: Vec<Entry>,
+    /// Whether there is more behind the last one.
+    pub more: bool,
+    /// How many there are in all: as the subsystem counts them itself, and not how many were read for this page.
+    pub total: u64,
+    /// What it was listed with, by name and never by value: another one may see another part.
+    pub credential: String,
+    /// Where: as it showed itself before the first and after the last of them.
+    pub place: Place,
 }
 
 /// How a long step says that it goes on.
@@ -181,6 +222,15 @@ pub trait Driver: Send + Sync + 'static {
     /// not. Refuses unless written.
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
         Err(step.no_undo())
+    }
+
+    /// One page of all resources of a kind that this instance holds, whoever made them. Changes nothing, and needs no
+    /// permit. Refuses unless written: [`sexton_model::catalogue::SubsystemActions::lists`] says of which kinds it is.
+    ///
+    /// Cut by the resources' ids, which are the same whatever else changes. What cannot be read, has no id that can be
+    /// written, or goes away while it is read, fails the page: a listing that left it out would prove nothing.
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        Err(page.no_census())
     }
 
     /// Check that `step.action`, an action that only looks (nature `check`), may be passed. Refuses unless written.

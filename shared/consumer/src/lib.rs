@@ -39,7 +39,7 @@ mod under_way;
 pub use clock::{Clock, SystemClock};
 pub use condition::Condition;
 pub use consumer::{Consumer, ConsumerError};
-pub use driver::{Done, Driver, Found, Inspection, Obstacle, Place, StepContext};
+pub use driver::{CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Place, StepContext};
 pub use hearing::Hearing;
 pub use lifeline::Lifeline;
 pub use metrics::Metrics;

@@ -11,6 +11,8 @@ use std::task::Poll;
 
 use futures_util::{FutureExt, poll};
 use sexton_model::Instance;
+use sexton_model::belts::census::listing;
+use sexton_model::canary;
 use sexton_model::catalogue::{Nature, SubsystemActions};
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::{Mode, Outcome};
@@ -105,12 +107,15 @@ impl Performer {
             return Err(Verdict::Expired(format!("{late_ms} ms after its deadline {}", order.deadline)));
         }
         self.judge(order).map_err(|reason| Verdict::Answer(Outcome::spared(reason)))?;
-        self.fences.admit(&order.resource, order.fence).map_err(|higher| {
-            Verdict::Stale(format!(
-                "fence {} is older than {higher}, seen for {}",
-                order.fence, order.resource
-            ))
-        })?;
+        // A page of a census is about no resource, whose orders it would be before or behind.
+        if !is_census(order) {
+            self.fences.admit(&order.resource, order.fence).map_err(|higher| {
+                Verdict::Stale(format!(
+                    "fence {} is older than {higher}, seen for {}",
+                    order.fence, order.resource
+                ))
+            })?;
+        }
         let right = Right {
             resource: order.resource.clone(),
             fence: order.fence,
@@ -141,6 +146,9 @@ impl Performer {
     fn unfit(&self, order: &Order) -> Option<String> {
         if order.instance != self.instance {
             return Some(format!("the order is for {}, this is {}", order.instance, self.instance));
+        }
+        if is_census(order) {
+            return self.unfit_for_census(order);
         }
         let known = self
             .actions
@@ -188,11 +196,26 @@ impl Performer {
             .then(|| format!("{:?} of {} without the manifest that was captured", order.mode, order.action))
     }
 
+    /// The same of an order for a page of a census: it is no step of a record, and is asked of whoever lists that kind.
+    fn unfit_for_census(&self, order: &Order) -> Option<String> {
+        let looks = order.mode == Mode::Inspect && order.nature == Nature::Inspect;
+        if !looks || order.deletion != canary::DELETION {
+            return Some(format!("{} is asked of no record, and only looks", order.action));
+        }
+        let kind = &order.resource.kind;
+        let lists = self.actions.subsystem == self.instance.subsystem && self.actions.lists.contains(kind);
+        (!lists).then(|| format!("{} takes no census of {kind}", self.instance.subsystem))
+    }
+
     fn judge(&self, order: &Order) -> Result<(), String> {
         self.hearing
             .judge(order.fence.epoch, order.revision, undoing(order))
             .map_err(|not_now| format!("not begun: {not_now}"))
     }
+}
+
+fn is_census(order: &Order) -> bool {
+    order.action.as_str() == listing::ACTION
 }
 
 fn undoing(order: &Order) -> bool {

@@ -115,6 +115,26 @@ impl Sandbox {
         Ok(names)
     }
 
+    /// How many objects of a kind there are, by their files alone: also those whose names are none.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn count(&self, kind: &str) -> Result<usize, Obstacle> {
+        self.place()?;
+        let folder = self.folder.join(kind);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(e) => return Err(unclear("counting", &folder, &e)),
+        };
+        let mut count = 0;
+        for entry in entries {
+            let entry = entry.map_err(|e| unclear("counting", &folder, &e))?;
+            count += usize::from(entry.path().extension().is_some_and(|extension| extension == "json"));
+        }
+        Ok(count)
+    }
+
     /// Write an object whole or not at all.
     ///
     /// # Errors

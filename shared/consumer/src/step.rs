@@ -1,11 +1,12 @@
 //! One admitted step: what the driver is asked, in which order, and what its answers mean.
 use serde_json::{Map, Value};
+use sexton_model::belts::census::listing::{self, Page, PageAsked};
 use sexton_model::catalogue::Nature;
 use sexton_model::step::{Mode, Outcome, Presence, TARGETS_MAX_BYTES, too_large};
 use sexton_model::targets;
 use sexton_protocol::Order;
 
-use crate::driver::{Done, Driver, Found, Obstacle, Place, StepContext};
+use crate::driver::{CensusContext, Done, Driver, Found, Listed, Obstacle, Place, StepContext};
 
 /// An admitted order with what it takes to carry it out.
 pub(crate) struct Step<'a> {
@@ -20,6 +21,7 @@ type Ended = Result<Outcome, Outcome>;
 impl Step<'_> {
     pub(crate) async fn carry_out(&self) -> Outcome {
         let ended = match (self.order.mode, self.order.nature) {
+            (Mode::Inspect, _) if self.order.action.as_str() == listing::ACTION => self.census().await,
             (Mode::Inspect, _) => self.inspect().await,
             (Mode::Reread, _) => self.reread().await,
             (Mode::Capture, _) => self.capture().await,
@@ -38,6 +40,33 @@ impl Step<'_> {
             return Err(Outcome::refused(format!("protected: {why}")));
         }
         done(Presence::Present, seen.evidence, Some(seen.targets))
+    }
+
+    /// A page of a census. What cannot be one is refused here already: whoever asked would not believe it.
+    async fn census(&self) -> Ended {
+        let asked = PageAsked::of(&self.context.params)
+            .map_err(|why| Outcome::refused(format!("no page of a census is asked for: {why}")))?;
+        let PageAsked { kind, after, most } = asked;
+        if kind != self.order.resource.kind {
+            return Err(Outcome::refused(format!(
+                "a page of {kind} is asked for by an order about {}",
+                self.order.resource
+            )));
+        }
+        let context = CensusContext { kind, after, most, right: self.context.right.clone() };
+        let Listed { entries, more, total, credential, place } =
+            self.driver.census(&context).await.map_err(meaning)?;
+        let evidence = format!("{} of {total} in {}", entries.len(), place.0);
+        let page = Page { after: context.after, entries, more, total, credential, place: place.0 };
+        let fault = page.fault(&context.kind);
+        let fault =
+            fault.or_else(|| (page.entries.len() > most).then(|| format!("more than {most} on a page")));
+        if let Some(fault) = fault {
+            return Err(Outcome::refused(format!("it cannot be listed: {fault}")));
+        }
+        let page = serde_json::to_value(page)
+            .map_err(|e| Outcome::refused(format!("it cannot be listed: it cannot be written: {e}")))?;
+        done(Presence::Present, evidence, Some(page))
     }
 
     /// Look again, and tell what has appeared since the targets were pinned. What is not there at all has nothing new:

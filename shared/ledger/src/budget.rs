@@ -97,7 +97,26 @@ pub struct Admitted {
     pub frozen: Vec<BatchRow>,
 }
 
-/// What a pause stops, of one scope, kind and stage.
+/// What stops so many of one scope, kind and stage.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoppedBy {
+    /// This pause.
+    Pause(i64),
+    /// The ceiling of its scope, whichever that is.
+    Ceiling,
+}
+
+impl StoppedBy {
+    /// How a blocker that is it is stored: its tag, and the number of its pause, or 0, which no pause has.
+    pub(crate) fn stored(self) -> (&'static str, i64) {
+        match self {
+            Self::Pause(pause) => ("pause", pause),
+            Self::Ceiling => ("ceiling", 0),
+        }
+    }
+}
+
+/// What a pause, or a ceiling, stops of one scope, kind and stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
     /// Which.

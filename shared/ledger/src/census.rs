@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::budget::Budgets;
-use sexton_model::belts::census::{Census, NotBelieved, Population, Taken, gone_within_a_day};
+use sexton_model::belts::census::{
+    CREDENTIAL_MAX, Census, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
+};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::job::Stage;
 use sexton_model::time::Day;
@@ -40,6 +42,12 @@ pub(crate) struct Beside<'a> {
     /// What counts of all censuses so far.
     pub(crate) population: Population,
 }
+
+/// Places that are kept where a census was refused and none was ever believed, at most: the newest.
+pub(crate) const NEVER_BELIEVED_MAX: i64 = 1000;
+
+/// Kinds and scopes of which is read what came last, at most: there are fewer, since a believed one takes a sentinel.
+pub(crate) const LATEST_MAX: i64 = 20_000;
 
 /// What is read of the day before a census, at most: the newest.
 pub(crate) const OF_DAY_MAX: i64 = 2000;
@@ -102,12 +110,22 @@ pub(crate) fn event(taken: &Taken, by: &Actor) -> Result<LedgerEvent, LedgerErro
     Ok(LedgerEvent { at: taken.accepted_at, what: "census".into(), by: by.to_string(), body })
 }
 
-/// The event of one that was not.
-pub(crate) fn refused(census: &Census, why: &NotBelieved, by: &Actor, at: Timestamp) -> LedgerEvent {
-    let credential: String = census.credential.chars().take(200).collect();
+/// What is kept of one that was not.
+pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timestamp) -> Refusal {
+    Refusal {
+        at,
+        by: by.clone(),
+        credential: census.credential.chars().take(CREDENTIAL_MAX).collect(),
+        listed: u64::try_from(census.listed.len()).unwrap_or(u64::MAX),
+        why: why.to_string(),
+    }
+}
+
+/// Its event.
+pub(crate) fn refused(census: &Census, refusal: &Refusal) -> LedgerEvent {
+    let Refusal { at, by, credential, listed, why } = refusal;
     let body = json!({
-        "kind": census.kind, "scope": census.scope, "credential": credential, "listed": census.listed.len(),
-        "why": why.to_string(),
+        "kind": census.kind, "scope": census.scope, "credential": credential, "listed": listed, "why": why,
     });
-    LedgerEvent { at, what: "census_refused".into(), by: by.to_string(), body }
+    LedgerEvent { at: *at, what: "census_refused".into(), by: by.to_string(), body }
 }

@@ -2,6 +2,7 @@
 use sexton_model::belts::budget::CannotApprove;
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
+use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
@@ -114,6 +115,9 @@ pub enum NotDone {
     /// Nobody is asked for a survey.
     #[error(transparent)]
     Survey(#[from] CannotSurvey),
+    /// No census is taken.
+    #[error(transparent)]
+    Taking(#[from] NotTaken),
     /// Another item of an all-or-nothing batch was bad.
     #[error("not done, because another line was refused")]
     WithTheRest,

@@ -26,6 +26,7 @@ mod healthy;
 mod keys;
 mod known;
 mod limits;
+mod listing;
 mod policy;
 pub mod postgres;
 mod receipts;
@@ -50,7 +51,7 @@ use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -79,6 +80,7 @@ pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
+pub use listing::Listings;
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
 pub use survey::{Begun, Surveys};
@@ -202,7 +204,7 @@ pub trait DueReader: Send + Sync + 'static {
 /// The job table.
 #[async_trait]
 pub trait Ledger:
-    DueReader + Access + Alarms + Canaries + Drills + Keys + Receipts + Restores + Surveys
+    DueReader + Access + Alarms + Canaries + Drills + Keys + Listings + Receipts + Restores + Surveys
 {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
@@ -339,6 +341,9 @@ pub trait Ledger:
     /// What would go on if a pause were lifted, as far as it stops it now and nothing else would.
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError>;
 
+    /// What would go on if no scope had a ceiling, as far as that stops it now and nothing else would.
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError>;
+
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 
@@ -361,6 +366,9 @@ pub trait Ledger:
 
     /// Censuses that were believed and are kept, the oldest first.
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError>;
+
+    /// What came last of each kind and scope, believed or refused.
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError>;
 
     /// Let one stage of one deletion pass one belt.
     ///

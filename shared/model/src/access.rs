@@ -99,6 +99,8 @@ pub enum Permission {
     Pause,
     /// Park a job, have it tried again, say who is restored first, and that somebody was told.
     Steer,
+    /// Say of a census what it cannot show: that so many fewer, or another credential, is meant.
+    Vouch,
     /// Let a step pass, or say what belongs to a deletion.
     Waive,
     /// End a record whose resource was saved by hand.
@@ -121,7 +123,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -134,6 +136,7 @@ impl Permission {
         Self::Release,
         Self::Pause,
         Self::Steer,
+        Self::Vouch,
         Self::Waive,
         Self::Rescue,
         Self::Approve,
@@ -155,7 +158,7 @@ impl Permission {
             | Self::CancelOwn
             | Self::Hold
             | Self::ReleaseOwn => Role::Requester,
-            Self::Cancel | Self::Release | Self::Pause | Self::Steer => Role::Operator,
+            Self::Cancel | Self::Release | Self::Pause | Self::Steer | Self::Vouch => Role::Operator,
             Self::Waive | Self::Rescue | Self::Approve | Self::Override | Self::Ceiling | Self::Review => {
                 Role::Approver
             }
@@ -178,6 +181,7 @@ impl Permission {
             Self::Release => "releasing a hold that somebody else placed",
             Self::Pause => "pausing, and lifting a pause,",
             Self::Steer => "parking, retrying and setting priorities",
+            Self::Vouch => "saying that fewer resources, or a new credential, are meant",
             Self::Waive => "waiving a step",
             Self::Rescue => "rescuing a resource",
             Self::Approve => "approving a batch",

@@ -14,7 +14,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Actor, DeletionId, Instance, ResourceId, Scope};
+use crate::id::{Actor, DeletionId, Instance, Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
 pub mod hold;
@@ -96,6 +96,10 @@ pub enum AlarmKind {
     FrozenBatch,
     /// A job has been parked for more than a day.
     Parked,
+    /// A census was refused, or none was believed for more than a policy day.
+    Census,
+    /// A coordinator signs nothing more of the audit trail: it cannot, or finds another one than was signed.
+    AuditTrail,
     /// A coordinator cannot read its calendar of holidays, and goes by what it has read before.
     Calendar,
     /// More alarms hold than are kept.
@@ -104,7 +108,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -118,6 +122,8 @@ impl AlarmKind {
         Self::BrokenGlass,
         Self::FrozenBatch,
         Self::Parked,
+        Self::Census,
+        Self::AuditTrail,
         Self::Calendar,
         Self::TooMany,
     ];
@@ -138,6 +144,8 @@ impl AlarmKind {
             Self::BrokenGlass => "broken_glass",
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
+            Self::Census => "census",
+            Self::AuditTrail => "audit_trail",
             Self::Calendar => "calendar",
             Self::TooMany => "too_many",
         }
@@ -153,6 +161,7 @@ impl AlarmKind {
             | Self::CanaryAccepted
             | Self::Refused
             | Self::ForeignDeletions
+            | Self::AuditTrail
             | Self::TooMany => Severity::Critical,
             Self::MissedGoneBy
             | Self::CanaryUnproved
@@ -160,6 +169,7 @@ impl AlarmKind {
             | Self::BrokenGlass
             | Self::FrozenBatch
             | Self::Parked
+            | Self::Census
             | Self::Calendar => Severity::Warning,
         }
     }
@@ -180,6 +190,8 @@ impl AlarmKind {
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
+            Self::Census => "censuses were refused, or do not come any more",
+            Self::AuditTrail => "coordinators sign nothing more of the audit trail",
             Self::Calendar => "coordinators cannot read their calendar",
             Self::TooMany => "kinds of alarm are too many",
         }
@@ -195,9 +207,13 @@ impl AlarmKind {
             Self::OverdueCredential | Self::MissedGoneBy => "sexton digest",
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Drill => "sexton drill",
-            Self::Review | Self::OrdersStopped | Self::JobTable | Self::Calendar | Self::TooMany => {
-                "sexton health"
-            }
+            Self::Census => "sexton census",
+            Self::Review
+            | Self::OrdersStopped
+            | Self::JobTable
+            | Self::AuditTrail
+            | Self::Calendar
+            | Self::TooMany => "sexton health",
         }
     }
 }
@@ -244,6 +260,13 @@ pub enum Subject {
         /// Which.
         instance: Instance,
     },
+    /// The censuses of a kind in a scope.
+    Censuses {
+        /// Which kind.
+        kind: Kind,
+        /// Which scope, with those below it.
+        scope: Scope,
+    },
     /// One coordinator.
     Coordinator {
         /// Its name.
@@ -267,6 +290,7 @@ impl fmt::Display for Subject {
             Self::Override { id } => write!(f, "override {id}"),
             Self::Resource { resource } => resource.fmt(f),
             Self::Instance { instance } => instance.fmt(f),
+            Self::Censuses { kind, scope } => write!(f, "censuses of {kind} in {scope}"),
             Self::Coordinator { name } => write!(f, "coordinator {name}"),
             Self::Scope { scope } => write!(f, "scope {scope}"),
             Self::Ledger => f.write_str("the job table"),
@@ -318,6 +342,7 @@ impl Alarm {
             Subject::Override { id } => format!("{}/override/{id}", self.kind),
             Subject::Resource { resource } => format!("{}/resource/{resource}", self.kind),
             Subject::Instance { instance } => format!("{}/instance/{instance}", self.kind),
+            Subject::Censuses { kind, scope } => format!("{}/kind/{kind}/{scope}", self.kind),
             Subject::Coordinator { name } => format!("{}/coordinator/{name}", self.kind),
             Subject::Scope { scope } => format!("{}/scope/{scope}", self.kind),
             Subject::Ledger => format!("{}/ledger", self.kind),

@@ -10,15 +10,16 @@ pub mod resource_hold;
 pub mod window;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Context, notice};
-use crate::deletion::Deletion;
+use crate::deletion::{CannotDelete, Deletion};
 use crate::drill;
-use crate::id::{Actor, Kind, Scope, Subsystem};
+use crate::id::{Actor, Kind, ResourceId, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::{Day, Timestamp};
 
@@ -116,16 +117,34 @@ pub struct Policy {
     pub budgets: Option<Budgets>,
     /// What makes a listing complete.
     pub census: census::Rules,
+    /// These are protected, whatever is registered.
+    pub protected: BTreeSet<ResourceId>,
 }
 
 /// Whoever configures nothing has working hours all the same.
 impl Default for Policy {
     fn default() -> Self {
-        Self { windows: Some(Windows::default()), budgets: None, census: census::Rules::default() }
+        Self {
+            windows: Some(Windows::default()),
+            budgets: None,
+            census: census::Rules::default(),
+            protected: BTreeSet::new(),
+        }
     }
 }
 
 impl Policy {
+    /// Whether a record may be made for a resource, as far as the configuration goes.
+    ///
+    /// # Errors
+    /// If it protects it.
+    pub fn lets_go(&self, resource: &ResourceId) -> Result<(), CannotDelete> {
+        if self.protected.contains(resource) {
+            return Err(CannotDelete::Configured(resource.to_string()));
+        }
+        Ok(())
+    }
+
     /// How many may begin within a day.
     pub fn budgets(&self, day: Day) -> Cow<'_, Budgets> {
         match &self.budgets {
@@ -251,8 +270,11 @@ pub fn verdicts(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Vec<Ve
     RULES.iter().map(verdict).collect()
 }
 
-fn protected(deletion: &Deletion, _: (Stage, &Job), _: &Context<'_>) -> Option<Blocker> {
+fn protected(deletion: &Deletion, _: (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     if deletion.protected {
+        return Some(Blocker::Protected);
+    }
+    if context.policy.protected.contains(&deletion.record.resource.id) {
         return Some(Blocker::Protected);
     }
     None

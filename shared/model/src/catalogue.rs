@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ActionName, Subsystem};
+use crate::belts::census::listing;
+use crate::id::{ActionName, Kind, Subsystem};
 
 /// What performing an action does to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +84,10 @@ pub struct SubsystemActions {
     /// asked about a wrong one: to others it is none.
     #[serde(default)]
     pub compares_identity: bool,
+    /// The kinds of which every driver of it lists all that there is, with the identity of each: a census of one is taken
+    /// from all of its instances.
+    #[serde(default)]
+    pub lists: BTreeSet<Kind>,
     /// Its actions by name.
     pub actions: BTreeMap<ActionName, Action>,
 }
@@ -95,6 +100,8 @@ pub struct Catalogue {
     attributes_required: BTreeSet<Subsystem>,
     #[serde(default)]
     compares_identity: BTreeSet<Subsystem>,
+    #[serde(default)]
+    listed_by: BTreeMap<Kind, Subsystem>,
 }
 
 /// Why a catalogue file cannot be used.
@@ -126,6 +133,16 @@ pub enum CatalogueError {
         /// The subsystem.
         subsystem: Subsystem,
     },
+    /// Another subsystem lists that kind.
+    #[error("{file}: lists: kind {kind} is listed by {by} already, and a census is taken of one subsystem")]
+    Listed {
+        /// The file's name.
+        file: String,
+        /// The kind.
+        kind: Kind,
+        /// Who lists it.
+        by: Subsystem,
+    },
 }
 
 /// Longest deadline of a reversible action, in milliseconds: an undo waits for it.
@@ -142,7 +159,10 @@ impl SubsystemActions {
         let parsed: Self = toml::from_str(text)
             .map_err(|e| CatalogueError::Form { file: file.to_owned(), reason: e.to_string() })?;
         for (name, action) in &parsed.actions {
-            if let Some(reason) = action.contradiction() {
+            // An order for it asks for a page of a census, and is no step of a plan.
+            let reserved = (name.as_str() == listing::ACTION)
+                .then_some("the name is kept for the listing of all that is there");
+            if let Some(reason) = reserved.or_else(|| action.contradiction()) {
                 return Err(CatalogueError::Action { file: file.to_owned(), action: name.clone(), reason });
             }
         }
@@ -192,6 +212,17 @@ impl Catalogue {
         if self.subsystems.contains_key(&parsed.subsystem) {
             return Err(CatalogueError::Twice { file: file.to_owned(), subsystem: parsed.subsystem });
         }
+        for kind in &parsed.lists {
+            if let Some(by) = self.listed_by.get(kind) {
+                return Err(CatalogueError::Listed {
+                    file: file.to_owned(),
+                    kind: kind.clone(),
+                    by: by.clone(),
+                });
+            }
+        }
+        let listed = parsed.lists.into_iter().map(|kind| (kind, parsed.subsystem.clone()));
+        self.listed_by.extend(listed);
         if parsed.attributes_required {
             self.attributes_required.insert(parsed.subsystem.clone());
         }
@@ -217,8 +248,43 @@ impl Catalogue {
         self.compares_identity.contains(subsystem)
     }
 
+    /// The subsystem whose instances list all of a kind, if one does; see [`SubsystemActions::lists`].
+    pub fn lister(&self, kind: &Kind) -> Option<&Subsystem> {
+        self.listed_by.get(kind)
+    }
+
     /// All subsystems, ascending.
     pub fn subsystems(&self) -> impl Iterator<Item = &Subsystem> {
         self.subsystems.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(subsystem: &str, lists: &str, action: &str) -> String {
+        format!(
+            "subsystem = \"{subsystem}\"\nlists = [{lists}]\n[actions.{action}]\nnature = \"inspect\"\n\
+             earliest = \"announce\"\ndeadline_ms = 1000\nlongest_call_ms = 1000\nabout = \"looks\"\n"
+        )
+    }
+
+    #[test]
+    fn a_kind_is_listed_by_one_subsystem() {
+        let vm: Kind = "vm".parse().unwrap();
+        let mut catalogue = Catalogue::default();
+        catalogue.add("dns.toml", &file("dns", "", "inspect")).unwrap();
+        assert_eq!(catalogue.lister(&vm), None);
+        catalogue.add("hypervisor.toml", &file("hypervisor", "\"vm\"", "inspect")).unwrap();
+        assert_eq!(catalogue.lister(&vm).map(Subsystem::as_str), Some("hypervisor"));
+        let why = catalogue.add("cluster.toml", &file("cluster", "\"vm\"", "inspect")).unwrap_err();
+        assert!(why.to_string().contains("kind vm is listed by hypervisor already"), "{why}");
+    }
+
+    #[test]
+    fn no_action_is_called_as_the_listing_is() {
+        let why = SubsystemActions::parse("dns.toml", &file("dns", "", listing::ACTION)).unwrap_err();
+        assert!(why.to_string().contains("action census: the name is kept"), "{why}");
     }
 }

@@ -289,6 +289,9 @@ pub enum CannotDelete {
     /// It is protected.
     #[error("{0} is protected; lift the protection first")]
     Protected(String),
+    /// It is protected by the configuration.
+    #[error("{0} is protected by [protect] in the coordinator's configuration")]
+    Configured(String),
     /// No reason was given.
     #[error("reason: expected 1 to 1000 characters")]
     Reason,

@@ -250,7 +250,7 @@ pub enum Blocker {
         /// From when on an acknowledgement replaces it.
         from: Timestamp,
     },
-    /// The resource is protected.
+    /// The resource is protected: it is registered so, or the configuration says so.
     Protected,
     /// It is a drill, which ends before this.
     Drill,
@@ -289,7 +289,9 @@ impl fmt::Display for Blocker {
                 "the notice came back at {since}: soft waits until somebody who told everybody otherwise acknowledges it, \
                  which is possible from {from} on"
             ),
-            Self::Protected => f.write_str("the resource is protected"),
+            Self::Protected => {
+                f.write_str("the resource is protected: it is registered so, or named in [protect]")
+            }
             Self::Drill => f.write_str("a drill never goes beyond soft: it is cancelled"),
         }
     }

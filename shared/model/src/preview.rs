@@ -244,6 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_configuration_protects_is_stopped_at_every_step() {
+        let (d, day, now, in_force) = test_deletion();
+        let protecting = |id: &str| {
+            let policy = Policy { protected: [id.parse().unwrap()].into(), ..Policy::default() };
+            let stages = shown(&d, (&in_force, &policy), day, now);
+            let mut steps = stages.iter().flat_map(|stage| &stage.steps);
+            steps.all(|step| step.stopped == Some(Blocker::Protected))
+        };
+        assert!(protecting(&d.record.resource.id.to_string()));
+        assert!(!protecting("vm/another"));
+    }
+
+    #[test]
     fn every_belt_says_what_it_would_say_now() {
         let (mut d, _, _, mut in_force) = test_deletion();
         in_force.pauses = vec![pause("dns")];

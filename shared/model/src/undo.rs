@@ -33,10 +33,13 @@ impl Undo {
     }
 }
 
+/// Until when its data is certain to be there, and a rescue by hand possible: by its dates alone, as all that is promised.
+pub fn data_until(d: &Deletion, day: Day, now: Timestamp) -> Option<Timestamp> {
+    estimates(d, &Foresight::of_dates(day, now)).get(&Stage::Purge).map(|estimate| estimate.at)
+}
+
 /// What a cancel would take back at `now`.
 pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
-    // What is promised holds also if the hours change, or somebody lets it pass them.
-    let due = Foresight::of_dates(day, now);
     match d.status {
         RecordStatus::Restoring => Undo::no("it is being restored"),
         RecordStatus::Cancelled => Undo::no("it was cancelled and restored"),
@@ -49,7 +52,7 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             Undo::no("nothing any more: purge has begun, which destroys the data")
         }
         RecordStatus::Live if d.claimed(Stage::Hard) => Undo {
-            until: estimates(d, &due).get(&Stage::Purge).map(|estimate| estimate.at),
+            until: data_until(d, day, now),
             ..Undo::no(
                 "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
                  hand, then `sexton rescue`",
@@ -67,7 +70,9 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             } else {
                 format!("everything: `sexton cancel` takes back {}", steps.join(", "))
             };
-            let until = estimates(d, &due).get(&Stage::Hard).map(|estimate| estimate.at);
+            // What is promised holds also if the hours change, or somebody lets it pass them.
+            let due = estimates(d, &Foresight::of_dates(day, now));
+            let until = due.get(&Stage::Hard).map(|estimate| estimate.at);
             Undo { possible: true, steps, until, words }
         }
     }
@@ -121,6 +126,7 @@ mod tests {
         assert!(said.words.ends_with("takes back hypervisor.stop, hypervisor.tell"), "{}", said.words);
         let until = d.date_of(Stage::Hard, day);
         assert_eq!(said.until, Some(until));
+        assert_eq!(data_until(&d, day, now), Some(d.date_of(Stage::Purge, day)));
         assert_eq!(said.offer(), format!("{}; at least until {until}", said.words));
         d.status = RecordStatus::Rescued;
         assert_eq!(undo(&d, day, now).offer(), "it was saved by hand", "no date where nothing is offered");

@@ -10,6 +10,7 @@ use serde_json::json;
 use sexton_model::access::Role;
 use sexton_model::attest::{Sequence, SignedCheckpoint};
 use sexton_model::belts::ceiling::Ceiling;
+use sexton_model::belts::census::listing::Page;
 use sexton_model::belts::one_shot::Passable;
 use sexton_model::catalogue::{Catalogue, SubsystemActions};
 use sexton_model::deletion::{Deletion, Record, Zone};
@@ -133,6 +134,20 @@ fn catalogues() {
         let again = serde_json::to_string(&actions).unwrap();
         assert_eq!(serde_json::from_str::<SubsystemActions>(&again).unwrap(), actions);
         Ok(())
+    });
+}
+
+/// Whatever an instance lists for a census is a page that can be believed, or is refused.
+#[test]
+fn pages_of_a_census() {
+    let kind: Kind = "vm".parse().unwrap();
+    let seed = json!({
+        "after": "vm/a", "entries": [{ "id": "vm/b", "identity": { "uuid": "u" } }, { "id": "vm/c" }], "more": true,
+        "total": 3, "credential": "uid 0", "place": "qemu:1",
+    });
+    Fuzz::new("pages", Form::Json).seed(seed.to_string()).run(|bytes| {
+        let page = parse::<Page>(bytes)?;
+        page.fault(&kind).map_or(Ok(()), Err)
     });
 }
 

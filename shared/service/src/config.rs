@@ -20,6 +20,7 @@ pub const SECTIONS: &[&str] = &[
     "windows",
     "budgets",
     "census",
+    "protect",
     "alarms",
     "canaries",
     "audit",

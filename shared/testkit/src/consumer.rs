@@ -5,6 +5,7 @@
 mod bench;
 mod broker;
 mod cases;
+mod census;
 pub mod fault;
 mod reread;
 
@@ -155,6 +156,14 @@ pub async fn run_kit(fixture: &dyn Fixture) -> Result<Kept, Violations> {
             Ok(None) => kept.shown += 1,
             Ok(Some(CannotBe(why))) => kept.not_shown.push(NotShown { action, case, why }),
             Err(seen) => violations.push(Violation { action, case, seen }),
+        }
+    }
+    if let Some(action) = actions.keys().next().cloned() {
+        // Of no action: it is told under the first.
+        match census::run(fixture).await {
+            Ok(None) => kept.shown += 1,
+            Ok(Some(CannotBe(why))) => kept.not_shown.push(NotShown { action, case: census::PROMISE, why }),
+            Err(seen) => violations.push(Violation { action, case: census::PROMISE, seen }),
         }
     }
     if violations.is_empty() { Ok(kept) } else { Err(Violations(violations)) }

@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place, StepContext};
+use sexton_consumer::{
+    CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Permit, Place, StepContext,
+};
+use sexton_model::belts::census::listing::Entry;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
@@ -15,6 +18,7 @@ use sexton_testkit::consumer::{CannotBe, Fixture, Template, Violations, World, r
 
 const ACTIONS: &str = r#"
 subsystem = "hypervisor"
+lists = ["vm"]
 [actions.inspect]
 nature = "inspect"
 earliest = "announce"
@@ -61,6 +65,8 @@ enum Flaw {
     PassesWhatIsGone,
     TakesAnyPlace,
     TellsWhatIsPinned,
+    ListsHalf,
+    CountsWhatIsGone,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -180,6 +186,26 @@ impl Driver for Memory {
         Err(Obstacle::Refuse(format!("it is {now}")))
     }
 
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        if page.kind.as_str() != "vm" {
+            return Err(page.no_census());
+        }
+        let vm = self.vm.lock().unwrap();
+        let mut entries = Vec::new();
+        for (name, uuid) in [("web01", vm.as_ref().map(|vm| vm.uuid.as_str())), ("web02", Some("other"))] {
+            let left_out = self.flaw == Flaw::ListsHalf && name == "web01";
+            let Some(uuid) = uuid.filter(|_| !left_out) else { continue };
+            let identity = BTreeMap::from([("uuid".to_owned(), uuid.to_owned())]);
+            let id = format!("vm/{name}").parse().unwrap();
+            entries.push(Entry { id, identity: Some(Identity::try_from(identity).unwrap()) });
+        }
+        let total = if self.flaw == Flaw::CountsWhatIsGone { 3 } else { entries.len() as u64 };
+        entries.retain(|entry| page.after.as_ref().is_none_or(|after| entry.id > *after));
+        let more = entries.len() > page.most;
+        entries.truncate(page.most);
+        Ok(Listed { entries, more, total, credential: "the test".into(), place: Self::place() })
+    }
+
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         match self.look(step) {
             Found::Absent(_) if self.flaw != Flaw::PassesWhatIsGone => {
@@ -262,6 +288,8 @@ async fn a_sound_driver_passes() {
     assert_eq!(left_out, ["final", "stop", "undefine"].map(|action| (action, promise, "it lies in memory")));
 }
 
+const CENSUS: &str = "a census lists everything that is there, page after page, and changes nothing; of another kind it is refused";
+
 async fn broken(flaw: Flaw) -> Violations {
     run_kit(&Tiny(flaw)).await.expect_err("the kit let it pass")
 }
@@ -286,6 +314,8 @@ async fn each_flaw_is_found() {
             "inspect",
             "something that was not there when targets were pinned is reported",
         ),
+        (Flaw::ListsHalf, "final", CENSUS),
+        (Flaw::CountsWhatIsGone, "final", CENSUS),
         (
             Flaw::LooksAndTouches,
             "inspect",

@@ -1,8 +1,6 @@
 //! Alarms: told by routes that need neither broker nor consumers, by the second one while the first one fails, and once.
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +29,21 @@ use sexton_model::resource::{Criticality, Resource};
 use sexton_model::{ResourceId, Scope, Timestamp};
 
 use super::gate::Flaw;
-use super::system::{System, U1, monitoring, ops, until, web01};
+use super::system::{System, U1, monitoring, on_many_machines, ops, until, web01};
+
+on_many_machines! {
+    a_frozen_batch_is_told_by_both_routes_and_once,
+    a_date_that_was_missed_is_told_by_the_second_route_while_the_first_fails,
+    another_machine_of_that_name_is_refused_and_told,
+    what_is_parked_for_long_is_told,
+    a_credential_that_should_be_gone_is_told,
+    whoever_breaks_the_glass_is_told_of,
+    that_others_delete_is_told,
+    a_drill_that_shows_nothing_is_told,
+    a_canary_that_nobody_answers_and_one_that_is_accepted_are_told,
+    a_job_table_that_cannot_be_reached_is_told_without_it_and_once,
+    the_digest_is_told_once_a_day_over_restarts_and_coordinators,
+}
 
 /// The token that the server asks for.
 const TOKEN: &str = "let-me-in";
@@ -167,8 +179,7 @@ async fn a_frozen_batch_is_told_by_both_routes_and_once() {
     let system = System::start_telling(one_a_day(), on_call.options()).await;
     let other = "vm/web02".parse().unwrap();
     system.register_named(&other, false).await;
-    let then = system.ledger.facts().await.unwrap().now.plus_ms(500);
-    let ids = [system.delete_named(web01(), then).await, system.delete_named(other, then).await];
+    let ids = system.delete_both([web01(), other]).await;
     let kind = AlarmKind::FrozenBatch;
     until("both routes are told", async || {
         !on_call.by_webhook(kind).is_empty() && !on_call.by_command(kind).is_empty()
@@ -350,6 +361,7 @@ async fn that_others_delete_is_told() {
             taken_at: system.ledger.facts().await.unwrap().now,
             total: listed.len() as u64,
             listed,
+            unregistered: Vec::new(),
         };
         system.ledger.take_census(census, &ops()).await.unwrap().unwrap()
     };
@@ -357,6 +369,41 @@ async fn that_others_delete_is_told() {
     let counted = count(&[web01()]).await;
     let pause = counted.paused.unwrap_or_else(|| panic!("{:?}", counted.taken));
     both_are_told(&on_call, AlarmKind::ForeignDeletions, Subject::Pause { pause }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_census_that_is_refused_is_told_until_one_is_believed() {
+    let on_call = OnCall::new().await;
+    let scope: Scope = "tenants/acme".parse().unwrap();
+    let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
+    let policy =
+        Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let system = System::start_telling(policy, on_call.options()).await;
+    let hand_in = async |total: u64| {
+        let census = Census {
+            kind: "vm".parse().unwrap(),
+            scope: scope.clone(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: false,
+            taken_at: system.ledger.facts().await.unwrap().now,
+            total,
+            listed: vec![Listed { id: web01(), scope: scope.clone() }],
+        };
+        system.ledger.take_census(census, &ops()).await.unwrap()
+    };
+    hand_in(1).await.unwrap();
+    hand_in(2).await.unwrap_err();
+    let subject = || Subject::Censuses { kind: "vm".parse().unwrap(), scope: scope.clone() };
+    both_are_told(&on_call, AlarmKind::Census, subject()).await;
+    let text = open(&system).await.remove(0).standing.alarm.text;
+    assert!(text.contains("the platform counts 2, and 1 are listed"), "{text}");
+    hand_in(1).await.unwrap();
+    until("its end is told", async || {
+        on_call.by_command(AlarmKind::Census).contains(&(Phase::Ended, subject()))
+    })
+    .await;
+    assert_eq!(open(&system).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -384,44 +431,13 @@ async fn a_canary_that_nobody_answers_and_one_that_is_accepted_are_told() {
     both_are_told(&on_call, AlarmKind::CanaryAccepted, subject()).await;
 }
 
-/// Somebody else who writes in the job table's file, and does not end before it is dropped.
-struct Thief(std::process::Child);
-
-impl Thief {
-    fn of(file: &Path) -> Self {
-        let script = "import sqlite3, sys\n\
-                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                      job_table.execute('BEGIN IMMEDIATE')\n\
-                      print('mine', flush=True)\n\
-                      sys.stdin.read()\n";
-        let mut process = std::process::Command::new("python3")
-            .args(["-c", script])
-            .arg(file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mine\n");
-        Self(process)
-    }
-}
-
-impl Drop for Thief {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_table_that_cannot_be_reached_is_told_without_it_and_once() {
     let on_call = OnCall::new().await;
     on_call.answers(503);
     let system = System::start_telling(any_time(), on_call.options()).await;
     let kind = AlarmKind::JobTable;
-    let thief = Thief::of(&system.file());
+    let thief = system.lock_job_table();
     until("the program is told", async || !on_call.by_command(kind).is_empty()).await;
     on_call.answers(204);
     until("the server is told, once it answers", async || !on_call.by_webhook(kind).is_empty()).await;

@@ -1,13 +1,19 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
 use sexton_ledger::{Approval, NotDone};
+use sexton_model::DeletionId;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{CannotApprove, Written};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage, StateName};
-use sexton_model::{DeletionId, Timestamp};
 
-use super::system::{System, ops, until, web01};
+use super::system::{System, on_many_machines, ops, until, web01};
+
+on_many_machines! {
+    over_a_budget_nothing_begins_before_somebody_else_approves_it,
+    a_restart_forgets_neither_the_count_nor_the_batch,
+    what_is_frozen_before_hard_comes_back_with_a_cancel,
+}
 
 pub fn policy(text: &str) -> Policy {
     let written: Written = toml::from_str(text).unwrap();
@@ -18,13 +24,11 @@ fn frozen(state: &JobState) -> bool {
     matches!(state, JobState::Held { by: Blocker::Budget { .. }, .. })
 }
 
-/// Two records due at the same moment, where one may begin. Only the first machine is there.
+/// Two records due at once, where one may begin. Only the first machine is there.
 async fn two(system: &System) -> [DeletionId; 2] {
     let other = "vm/web02".parse().unwrap();
     system.register_named(&other, false).await;
-    let then = system.ledger.facts().await.unwrap().now.plus_ms(500);
-    let then = Timestamp(then.0);
-    [system.delete_named(web01(), then).await, system.delete_named(other, then).await]
+    system.delete_both([web01(), other]).await
 }
 
 fn approval(batch: i64, digest: String, by: &str) -> Approval {

@@ -10,7 +10,18 @@ use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
 
 use super::budgets::policy;
-use super::system::{System, backup, hypervisor, monitoring, ops, until};
+use super::system::{System, backup, hypervisor, monitoring, on_many_machines, ops, until};
+
+on_many_machines! {
+    every_consumer_refuses_what_it_must_every_day,
+    a_tick_begins_a_run_each_day,
+    what_the_job_table_must_refuse_is_refused_at_once,
+    who_counts_nothing_finds_no_budget_broken_and_stops_nobody,
+    a_trial_that_fails_in_passing_is_made_again,
+    who_believes_a_forged_order_stops_everything,
+    who_believes_an_order_of_an_earlier_run_stops_everything,
+    a_consumer_that_does_not_answer_a_canary_is_told,
+}
 
 /// Longer than any test may take: nobody is in a hurry.
 const LONG_MS: u64 = 600_000;
@@ -188,9 +199,8 @@ fn all() -> DeletionFilter {
 /// A consumer that asks for no proof. The real one has no such fault to show, so this one only reads and answers.
 async fn believe_everything(system: &System) {
     let holder = Holder::Instance(monitoring());
-    let mut orders =
-        system.bus.as_user("monitoring.main").consume(&Queue::Orders(monitoring()), 16).await.unwrap();
-    let (bus, keyring) = (system.bus.as_user("monitoring.main"), system.keyring.clone());
+    let (bus, keyring) = (system.as_user("monitoring.main"), system.keyring.clone());
+    let mut orders = bus.consume(&Queue::Orders(monitoring()), 16).await.unwrap();
     tokio::spawn(async move {
         while let Some(delivery) = orders.next().await {
             for Event { data: order, time, .. } in Pack::<Order>::decode(&delivery.body).unwrap().events {

@@ -6,7 +6,14 @@ use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, U1, hypervisor, ops};
+use super::system::{System, U1, hypervisor, on_many_machines, ops};
+
+on_many_machines! {
+    a_volume_that_appears_after_announce_stops_before_anything_is_touched,
+    a_volume_that_appears_before_hard_stops_before_anything_is_destroyed,
+    a_statement_about_one_volume_does_not_delete_another,
+    what_rolls_is_pinned_anew_after_the_stop,
+}
 
 /// The machine itself, with its volumes and its backups.
 const PLAN: &str = r#"

@@ -10,7 +10,17 @@ use sexton_model::job::{Blocker, JobState, Stage};
 use sexton_model::resource::Resource;
 use sexton_model::{DeletionId, ResourceId};
 
-use super::system::{System, U1, ops, until, web01};
+use super::system::{System, U1, on_many_machines, ops, until, web01};
+
+on_many_machines! {
+    a_drill_switches_off_and_brings_back_and_never_goes_beyond_soft,
+    a_tick_begins_a_drill_each_week,
+    a_drill_that_cannot_be_brought_back_has_failed,
+    what_an_earlier_drill_left_behind_is_brought_back_first,
+    somebody_elses_record_is_left_alone,
+    what_is_not_named_any_more_is_not_switched_off,
+    what_no_drill_can_be_held_with_is_told,
+}
 
 impl System {
     async fn drill(&self) -> Drill {

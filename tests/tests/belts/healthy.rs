@@ -6,7 +6,12 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage};
 use sexton_model::{DeletionId, Timestamp};
 
-use super::system::{System, ops, until};
+use super::system::{System, on_many_machines, ops, until};
+
+on_many_machines! {
+    hard_begins_as_much_later_as_nobody_could_have_cancelled,
+    what_is_held_by_it_can_still_be_cancelled,
+}
 
 const HARD: JobKind = JobKind::Stage(Stage::Hard);
 

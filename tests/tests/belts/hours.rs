@@ -8,7 +8,14 @@ use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::{DeletionId, Timestamp};
 
 use super::gate::Point;
-use super::system::{System, ops, web01};
+use super::system::{System, on_many_machines, ops, web01};
+
+on_many_machines! {
+    hard_waits_for_working_hours_and_says_so_once,
+    what_has_begun_goes_on_outside_of_them,
+    a_restore_keeps_no_hours,
+    hours_that_change_meanwhile_count_at_once,
+}
 
 /// Whole days, of the weekday on which it is so many days from now.
 fn only_in(days: u64) -> Policy {

@@ -10,7 +10,13 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, U1, ops, web01};
+use super::system::{System, U1, on_many_machines, ops, web01};
+
+on_many_machines! {
+    a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
+    a_disk_that_others_use_parks_at_announce,
+    a_machine_that_runs_again_parks_at_hard,
+}
 
 /// The machine itself.
 const PLAN: &str = r#"

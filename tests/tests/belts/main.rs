@@ -1,6 +1,7 @@
 //! Each safety belt, tripped in a running system: job table, coordinator, bus and consumers as `sexton serve` has
-//! them. What takes each belt out, and which test has to fail then, is written down in `tests/planted/belts.toml`;
-//! `scripts/planted belts` goes through it.
+//! them, and once more as many machines have them (`many::…`, with the feature `real-servers`). What takes each belt out,
+//! and which test has to fail then, is written down in `tests/planted/belts.toml`; `scripts/planted belts` goes through
+//! it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod alarms;
 mod budgets;

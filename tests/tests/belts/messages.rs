@@ -1,5 +1,5 @@
 //! Authentic messages: what an intruder on the broker, or one consumer in another's name, cannot do.
-use sexton_bus::{Bus, Queue};
+use sexton_bus::Queue;
 use sexton_model::job::{JobKind, JobState, Stage};
 use sexton_model::step::{Mode, Outcome, Presence};
 use sexton_model::{DeletionId, Fence, Instance, JobId};
@@ -10,7 +10,16 @@ use sexton_protocol::{
 use sexton_testkit::order::{Asked, order};
 
 use super::gate::Point;
-use super::system::{System, backup, monitoring, web01};
+use super::system::{System, backup, monitoring, on_many_machines, web01};
+
+on_many_machines! {
+    an_order_that_no_coordinator_gave_is_not_carried_out,
+    an_answer_that_was_not_given_by_who_was_asked_counts_for_nothing,
+    an_answer_to_an_order_that_stands_in_no_trail_opens_a_review,
+    nobody_else_keeps_an_instance_alive,
+    only_the_scheduler_says_what_is_due,
+    an_order_older_than_the_last_is_dropped,
+}
 
 /// One way to pretend: what it is, the broker user, the proof, and what the rejection says.
 struct Forgery {

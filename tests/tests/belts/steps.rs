@@ -1,10 +1,21 @@
 //! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
-use sexton_bus::{Bus, Queue};
+use sexton_bus::Queue;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::gate::{Flaw, Point};
-use super::system::{System, until};
+use super::system::{System, on_many_machines, until};
+
+on_many_machines! {
+    with_every_belt_satisfied_the_machine_goes_and_comes_back,
+    another_machine_of_the_same_name_is_not_touched,
+    nothing_is_changed_before_it_is_due,
+    without_a_fresh_beacon_the_change_is_not_begun,
+    who_slept_past_the_deadline_does_not_begin,
+    what_cannot_be_seen_is_not_gone,
+    a_success_that_left_it_there_is_none,
+    an_order_that_cannot_be_written_down_parks,
+}
 
 const NO_CHANGE: [&str; 0] = [];
 const ANNOUNCE: JobKind = JobKind::Stage(Stage::Announce);

@@ -8,7 +8,21 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, backup, monitoring, ops, until};
+use super::system::{System, backup, monitoring, on_many_machines, ops, until};
+
+on_many_machines! {
+    a_hold_stops_before_the_claim_and_between_two_steps,
+    a_protected_resource_goes_no_further,
+    what_is_protected_once_it_has_a_record_does_not_begin,
+    nothing_goes_above_its_ceiling,
+    a_lower_ceiling_stops_between_two_steps_and_no_restore,
+    a_pause_stops_exactly_what_it_covers,
+    orders_on_their_way_are_stopped_by_the_beacon,
+    a_pause_survives_a_restart,
+    no_pause_stops_a_restore,
+    nothing_is_undone_before_the_deadline_of_the_last_order,
+    an_undo_that_is_under_way_is_not_stopped_by_a_pause,
+}
 
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
 
@@ -29,11 +43,11 @@ async fn in_soft(system: &System) -> DeletionId {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hold_stops_before_the_claim_and_between_two_steps() {
-    let system = System::start().await;
-    let later = system.ledger.facts().await.unwrap().now.plus_ms(300);
-    let id = system.delete_at(later).await;
+    let mut system = System::not_started().await;
+    let id = system.delete().await;
     let hold = Event::PlaceHold { by: ops(), reason: "lawsuit".into() };
     let placed = system.tell(id, hold.clone()).await.unwrap();
+    system.start_everything().await;
     let job = system.until_job(id, Stage::Announce, |state| blocked(state).is_some()).await;
     assert!(matches!(job.state, JobState::Held { by: Blocker::Hold { .. }, .. }), "{job:?}");
     system.monitoring.close("silence", Point::Look);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use sexton_bus::{Bus as _, Queue};
+use sexton_bus::Queue;
 use sexton_coordinator::{Engine, Witness};
 use sexton_ledger::{Begun, NotDone};
 use sexton_model::belts::PauseSelector;
@@ -15,7 +15,18 @@ use sexton_model::{DeletionId, Fence, Instance, ResourceId, Timestamp};
 use sexton_protocol::{Direction, Event, Holder, OutcomeReport, Pack, Report};
 
 use super::gate::Point;
-use super::system::{System, U1, backup, hypervisor, monitoring, ops, until, web01};
+use super::system::{System, U1, backup, hypervisor, monitoring, on_many_machines, ops, until, web01};
+
+on_many_machines! {
+    a_survey_shows_exactly_what_a_record_pins_afterwards_and_changes_nothing,
+    nothing_is_guessed_of_a_consumer_that_is_down,
+    what_is_in_use_or_another_one_is_shown_before_there_is_a_record,
+    what_has_a_live_record_is_not_surveyed_and_its_orders_are_not_disturbed,
+    an_answer_is_heard_by_another_coordinator_than_the_one_that_asked,
+    a_stale_or_repeated_or_false_answer_changes_nothing,
+    a_pause_stops_a_survey_that_was_begun_before_it,
+    what_canaries_look_at_is_not_surveyed_meanwhile,
+}
 
 /// Longer than any test may take: nobody is in a hurry.
 const LONG_MS: u64 = 600_000;
@@ -209,11 +220,11 @@ async fn what_has_a_live_record_is_not_surveyed_and_its_orders_are_not_disturbed
 async fn an_answer_is_heard_by_another_coordinator_than_the_one_that_asked() {
     let mut system = System::not_started().await;
     // This one consumes nothing. The other one does nothing but.
-    let witness = system.file().with_file_name("witness-of-another");
+    let witness = system.folder().join("witness-of-another");
     let witness = Arc::new(Witness::open(&witness, system.ledger.as_ref(), false).await.unwrap());
     let another = Engine::new(sexton_coordinator::Options {
         ledger: system.ledger.clone(),
-        bus: Arc::new(system.bus.clone()),
+        bus: system.bus.clone(),
         keyring: system.keyring.clone(),
         signer: system.signer.clone(),
         unpacked: Vec::new(),

@@ -4,6 +4,7 @@ use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, Wat
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
+use sexton_model::belts::census;
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
 
@@ -22,6 +23,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         review: answered(ledger.review()).await?,
         canaries: answered(ledger.canaries()).await?,
         drills: answered(ledger.drills()).await?,
+        lapses: census::lapses(&answered(ledger.latest_censuses()).await?, at.day, at.now),
     };
     let mut holding = Holding::default();
     facts.alarms(at.now, &mut holding);

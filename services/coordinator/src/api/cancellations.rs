@@ -3,6 +3,10 @@
 //! A request takes one page, so that it may be repeated: what was cancelled before is being restored and says so, and
 //! what fails fails alone. So a key of such a request has nothing noted: what is cancelled twice is cancelled once, and
 //! what was made since it was first sent is left alone. The order is that of the restores: by priority, then by number.
+//!
+//! Priorities may be changed while it runs, and what one of them has moved behind the cursor is on no page that follows. So
+//! unless one page had all of them, whatever is live at the end of that order is gone through once more by number, which
+//! never changes: two passes, and nothing that was live is left untried.
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -12,6 +16,7 @@ use sexton_api::{
 use sexton_ledger::{Intent, LedgerError, LiveRecord, Note, WITHIN_MAX};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::decide::Event;
+use sexton_model::deletion::RecordStatus;
 use sexton_model::{Actor, Timestamp, undo};
 
 use super::in_force::reasonable;
@@ -23,7 +28,7 @@ pub(super) async fn cancel(
     asker: Asker,
     By(by): By,
     once: Once,
-    Body(CancelScope { scope, reason, dry_run, after }): Body<CancelScope>,
+    Body(CancelScope { scope, reason, dry_run, after, limit }): Body<CancelScope>,
 ) -> Result<Json<Cancellations>, Refused> {
     asker.may(Permission::Cancel, Reach::Scope(&scope))?;
     reasonable(&reason)?;
@@ -36,10 +41,8 @@ pub(super) async fn cancel(
         other => other?,
     };
     let live = all.len() as u64;
-    let cursor = |one: &LiveRecord| CancelCursor { priority: one.priority, deletion: one.deletion };
-    let mut left = all.into_iter().filter(|one| after.is_none_or(|after| cursor(one) > after));
-    let page: Vec<LiveRecord> = left.by_ref().take(CANCEL_MAX).collect();
-    let next = page.last().map(cursor).filter(|_| left.next().is_some());
+    let limit = limit.unwrap_or(CANCEL_MAX).clamp(1, CANCEL_MAX);
+    let (page, next) = page(all, after, dry_run, limit);
     let mut items = Vec::with_capacity(page.len());
     for one in page {
         items.push(preview(&api, one, once.first_sent()).await?);
@@ -48,6 +51,44 @@ pub(super) async fn cancel(
         items = decide(&api, items, &by, &reason).await?;
     }
     Ok(Json(Cancellations { items, live, next }))
+}
+
+/// Those of the live records that come behind the cursor, in the order of restores, and where the next page begins.
+fn page(
+    mut all: Vec<LiveRecord>,
+    after: Option<CancelCursor>,
+    dry_run: bool,
+    limit: usize,
+) -> (Vec<LiveRecord>, Option<CancelCursor>) {
+    let in_order = |one: &LiveRecord| (one.priority, one.deletion);
+    // What is only shown stays live, and needs one pass: that by which nothing is forgotten.
+    let after = after.or_else(|| dry_run.then_some(CancelCursor::Left { behind: None }));
+    match after {
+        None => all.sort_by_key(in_order),
+        Some(CancelCursor::InOrder { priority, deletion }) => {
+            all.retain(|one| in_order(one) > (priority, deletion));
+            all.sort_by_key(in_order);
+        }
+        Some(CancelCursor::Left { behind }) => {
+            // What comes back already was cancelled before.
+            all.retain(|one| Some(one.deletion) > behind && (dry_run || one.status == RecordStatus::Live));
+            all.sort_by_key(|one| one.deletion);
+        }
+    }
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let last = all.last().filter(|_| more);
+    let next = match (after, last) {
+        (Some(CancelCursor::Left { .. }), last) => {
+            last.map(|one| CancelCursor::Left { behind: Some(one.deletion) })
+        }
+        (_, Some(one)) => Some(CancelCursor::InOrder { priority: one.priority, deletion: one.deletion }),
+        (Some(CancelCursor::InOrder { .. }), None) => Some(CancelCursor::Left { behind: None }),
+        // All of them were on one page.
+        (None, None) => None,
+    };
+    all.sort_by_key(in_order);
+    (all, next)
 }
 
 /// What a cancel would do to one.
@@ -132,4 +173,64 @@ pub(super) async fn prioritize(
         api.engine.noted();
     }
     resources::show(State(api), Path((kind, name))).await
+}
+
+#[cfg(test)]
+mod tests {
+    use sexton_model::DeletionId;
+
+    use super::*;
+
+    fn live(number: i64, priority: i16) -> LiveRecord {
+        LiveRecord {
+            deletion: DeletionId(number),
+            resource: format!("vm/web{number:02}").parse().unwrap(),
+            status: RecordStatus::Live,
+            priority,
+        }
+    }
+
+    /// Which records each page has, if what is cancelled comes back and one change is made behind each page.
+    fn pages(
+        mut all: Vec<LiveRecord>,
+        dry_run: bool,
+        change: impl Fn(&mut Vec<LiveRecord>),
+    ) -> Vec<Vec<i64>> {
+        let (mut after, mut pages) = (None, Vec::new());
+        loop {
+            let (page, next) = page(all.clone(), after, dry_run, 2);
+            // The first one is too late.
+            let cancelled =
+                |one: &LiveRecord| !dry_run && one.deletion != DeletionId(1) && page.contains(one);
+            let comes_back = |one: LiveRecord| match cancelled(&one) {
+                true => LiveRecord { status: RecordStatus::Restoring, ..one },
+                false => one,
+            };
+            all = all.into_iter().map(comes_back).collect();
+            pages.push(page.iter().map(|one| one.deletion.0).collect());
+            change(&mut all);
+            assert!(pages.len() < 10, "{pages:?}");
+            match next {
+                Some(next) => after = Some(next),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_changes_meanwhile_nothing_that_is_live_is_forgotten() {
+        let all = || vec![live(1, 0), live(2, 0), live(3, -5), live(4, 7), live(5, 9)];
+        let nothing = |_: &mut Vec<LiveRecord>| ();
+        // What is too late is tried again, and stays.
+        let ordered = [vec![3, 1], vec![2, 4], vec![5], vec![1]];
+        assert_eq!(pages(all(), false, nothing), ordered);
+        let first = |all: &mut Vec<LiveRecord>| all.iter_mut().for_each(|one| one.priority = -9);
+        assert_eq!(pages(all(), false, first), [vec![3, 1], vec![], vec![1, 2], vec![4, 5]]);
+        let last = |all: &mut Vec<LiveRecord>| all[2].priority = 100;
+        assert_eq!(pages(all(), false, last), [vec![3, 1], vec![2, 4], vec![5, 3], vec![1]]);
+        // What is only shown goes by number.
+        assert_eq!(pages(all(), true, first), [vec![1, 2], vec![3, 4], vec![5]]);
+        assert_eq!(pages(vec![live(1, 0), live(2, -1)], false, nothing), [vec![2, 1]], "one page has all");
+        assert_eq!(pages(Vec::new(), false, nothing), [Vec::<i64>::new()]);
+    }
 }

@@ -1,15 +1,20 @@
-//! Censuses.
+//! Censuses: handed in, or taken from whoever holds what is counted.
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use sexton_api::{CensusInfo, CensusRequest};
+use sexton_api::{CensusInfo, CensusRequest, TakeCensus};
 use sexton_ledger::{Counted, Note};
-use sexton_model::Timestamp;
 use sexton_model::access::{Permission, Reach};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::assembled::Meant;
+use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
+use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::{Actor, Timestamp};
 
 use super::problem::{Body, Refused};
-use super::{Asker, By, Once, Shared};
+use super::{Api, Asker, By, Once, Shared};
+use crate::taken::{self, Wanted};
+
+type Believed = Result<(StatusCode, Json<CensusInfo>), Refused>;
 
 /// Those that are kept, the newest first.
 pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Taken>>, Refused> {
@@ -19,23 +24,74 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ta
     Ok(Json(all))
 }
 
+/// What came last of each kind and scope, believed or refused.
+pub(super) async fn latest(State(api): Shared, asker: Asker) -> Result<Json<Vec<Latest>>, Refused> {
+    let mut all = api.engine.ledger.latest_censuses().await?;
+    all.retain(|latest| asker.extent().contains(&latest.scope));
+    Ok(Json(all))
+}
+
+/// One that is handed in.
 pub(super) async fn take(
     State(api): Shared,
     asker: Asker,
     By(by): By,
     once: Once,
     Body(body): Body<CensusRequest>,
-) -> Result<(StatusCode, Json<CensusInfo>), Refused> {
-    let noted = |note| if let Note::CensusTaken(counted) = note { Some(counted) } else { None };
-    if let Some(Counted { taken, paused }) = once.noted(noted)? {
-        return Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused })));
+) -> Believed {
+    if let Some(before) = before(&once)? {
+        return Ok(before);
     }
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
-    asker.may(Permission::Register, Reach::Scope(&scope))?;
-    let taken_at = Timestamp::from(taken_at);
-    let census = Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed };
+    asker.may(Meant { new_credential, fewer }.takes(), Reach::Scope(&scope))?;
+    let (taken_at, unregistered) = (Timestamp::from(taken_at), Vec::new());
+    let census =
+        Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed, unregistered };
+    believe(&api, &once, &by, census).await
+}
+
+/// One that is taken now, from every instance that lists the kind.
+pub(super) async fn take_itself(
+    State(api): Shared,
+    asker: Asker,
+    By(by): By,
+    once: Once,
+    Body(body): Body<TakeCensus>,
+) -> Believed {
+    if let Some(before) = before(&once)? {
+        return Ok(before);
+    }
+    let TakeCensus { kind, scope, new_credential, fewer, within_secs } = body;
+    let meant = Meant { new_credential, fewer };
+    asker.may(meant.takes(), Reach::Scope(&scope))?;
+    // It makes work for consumers.
+    asker.may(Permission::Survey, Reach::Scope(&scope))?;
+    let secs = within_secs.unwrap_or(ANSWER_SECS);
+    if !(1..=ANSWER_SECS_MAX).contains(&secs) {
+        let expected = format!("within_secs: {secs}: expected 1 to {ANSWER_SECS_MAX}");
+        return Err(Refused::field("within_secs", expected));
+    }
+    let (by_whom, of_kind, of_scope) = (by.clone(), kind.clone(), scope.clone());
+    let wanted = Wanted { by: by_whom, kind, scope, within_ms: secs * 1000, meant };
+    match taken::take(&api.engine, &api.plans, wanted).await? {
+        Ok(census) => believe(&api, &once, &by, census).await,
+        Err(why) => {
+            tracing::warn!(kind = %of_kind, scope = %of_scope, %by, %why, "no census is taken");
+            Err(why.into())
+        }
+    }
+}
+
+/// What an attempt before this one has had believed.
+fn before(once: &Once) -> Result<Option<(StatusCode, Json<CensusInfo>)>, Refused> {
+    let noted = |note| if let Note::CensusTaken(counted) = note { Some(counted) } else { None };
+    let counted = once.noted(noted)?;
+    Ok(counted.map(|Counted { taken, paused }| (StatusCode::CREATED, Json(CensusInfo { taken, paused }))))
+}
+
+async fn believe(api: &Api, once: &Once, by: &Actor, census: Census) -> Believed {
     let (kind, scope) = (census.kind.clone(), census.scope.clone());
-    let counted = match once.ledger.take_census(census, &by).await? {
+    let counted = match once.ledger.take_census(census, by).await? {
         Ok(counted) => counted,
         Err(why) => {
             tracing::warn!(%kind, %scope, %by, %why, "a census is not believed");

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use sexton_api::{CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo};
-use sexton_ledger::{DeletionFilter, LedgerError, Note, Stopped};
+use sexton_api::{
+    CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo,
+};
+use sexton_ledger::{DeletionFilter, LedgerError, NotDone, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
-use sexton_model::belts::budget::{self, CannotResume, Exceeded, Group};
-use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
+use sexton_model::belts::budget::{self, Exceeded, Group};
+use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
-use sexton_model::job::{Blocker, Job, JobKind, JobState, StateName};
-use sexton_model::resource::Resource;
-use sexton_model::{Actor, Scope};
+use sexton_model::job::{Blocker, StateName};
+use sexton_model::{Actor, InvalidId, Scope};
 
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared, records};
@@ -105,7 +106,12 @@ pub(super) async fn stopped(
         return Err(Refused::absent(format_args!("pause {id}")));
     }
     let stopped = ledger.stopped_by(id).await?;
-    let crowds = crowds(&api, &stopped).await?;
+    Ok(Json(told(&api, stopped).await?))
+}
+
+/// What would go on, and what keeps it from going on at once.
+async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, LedgerError> {
+    let crowds = crowds(api, &stopped).await?;
     let info = |stopped: Stopped| StoppedInfo {
         crowd: crowds.iter().find(|(group, _)| *group == stopped.group).map(|(_, why)| why.to_string()),
         group: stopped.group,
@@ -113,7 +119,7 @@ pub(super) async fn stopped(
         midway: stopped.midway,
         batch: stopped.exceeded.map(|exceeded| exceeded.to_string()),
     };
-    Ok(Json(stopped.into_iter().map(info).collect()))
+    Ok(stopped.into_iter().map(info).collect())
 }
 
 /// What would begin at once, of stages that no budget counts, and is too many for that.
@@ -126,44 +132,30 @@ async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>
     Ok(budget::at_once((&budgets, &population), held))
 }
 
-/// That a pause may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of it.
+/// That what stops this may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of
+/// it. `lifted` says of a scope's blocker whether it goes.
 async fn may_lift(
     api: &Api,
     (asker, by): (&Asker, &Actor),
-    pause: i64,
+    (stopped, lifted): (&[Stopped], &(dyn Fn(&Scope, &Blocker) -> bool + Sync)),
     approved: Option<u64>,
 ) -> Result<(), Refused> {
-    let crowds = crowds(api, &api.engine.ledger.stopped_by(pause).await?).await?;
-    let conflict = |why: CannotResume| Refused::new(StatusCode::CONFLICT, why.to_string());
-    budget::may_resume(&crowds, approved).map_err(conflict)?;
+    let crowds = crowds(api, stopped).await?;
+    budget::may_resume(&crowds, approved)
+        .map_err(|why| Refused::new(StatusCode::CONFLICT, why.to_string()))?;
     for (group, _) in &crowds {
         asker.may(Permission::Approve, Reach::Scope(&group.scope))?;
     }
     if crowds.is_empty() {
         return Ok(());
     }
-    let of_crowd = |resource: &Resource, job: &Job| {
-        let held =
-            matches!(&job.state, JobState::Held { by: Blocker::Pause { pause: by, .. }, .. } if *by == pause);
-        let same = |group: &Group| {
-            job.kind == JobKind::Stage(group.stage)
-                && resource.scope == group.scope
-                && resource.id.kind == group.kind
-        };
-        held && crowds.iter().any(|(group, _)| same(group))
-    };
     let mut filter =
         DeletionFilter { state: Some(StateName::Held), limit: PAGE_MAX, ..DeletionFilter::default() };
     loop {
         let page = api.engine.ledger.deletions(&filter).await?;
-        let own = page.items.iter().find(|row| {
-            let record = &row.deletion.record;
-            record.requested_by == *by && row.deletion.jobs.iter().any(|job| of_crowd(&record.resource, job))
-        });
-        if let Some(own) = own {
-            let (by, resource) = (by.clone(), own.resource.clone());
-            return Err(conflict(CannotResume::Requested { by, resource }));
-        }
+        let held = page.items.iter().map(|row| &row.deletion);
+        // It is so because of who asks.
+        budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
         match page.next {
             Some(next) => filter.after = Some(next),
             None => return Ok(()),
@@ -186,7 +178,9 @@ pub(super) async fn resume(
     let id = number(&pause)?;
     let lifted = once.noted(|note| (note == Note::Resumed).then_some(()))?.is_some();
     if !lifted {
-        may_lift(&api, (&asker, &by), id, at_once).await?;
+        let stopped = api.engine.ledger.stopped_by(id).await?;
+        let lifted = |_: &Scope, by: &Blocker| matches!(by, Blocker::Pause { pause, .. } if *pause == id);
+        may_lift(&api, (&asker, &by), (&stopped, &lifted), at_once).await?;
         if !once.ledger.resume(id, &by).await? {
             return Err(Refused::absent(format_args!("pause {id}")));
         }
@@ -200,25 +194,73 @@ pub(super) async fn ceilings(State(api): Shared, asker: Asker) -> Result<Json<Ve
     Ok(Json(ceilings.iter().filter(matters).cloned().collect()))
 }
 
+/// What setting a ceiling would do: all of them now and then, and what would go on.
+struct Raised {
+    now: Ceilings,
+    then: Ceilings,
+    stopped: Vec<Stopped>,
+}
+
+impl Raised {
+    /// Whether what stops something of a scope would not any more.
+    fn lifts(&self, scope: &Scope, by: &Blocker) -> bool {
+        matches!(by, Blocker::Ceiling { stage, .. } if self.now.frees(&self.then, scope, *stage))
+    }
+}
+
+/// What would go on if it were set.
+async fn raised(api: &Api, new: &NewCeiling) -> Result<Raised, Refused> {
+    let ledger = &api.engine.ledger;
+    let now = ledger.ceilings().await?;
+    now.check(new).map_err(NotDone::from)?;
+    let then = now.with(new, ledger.facts().await?.now);
+    let mut stopped = ledger.stopped_by_ceilings().await?;
+    stopped.retain(|stopped| now.frees(&then, &stopped.group.scope, stopped.group.stage));
+    Ok(Raised { now, then, stopped })
+}
+
+/// Whoever forgets the scope must not have meant all of them.
+fn one_or_all(scope: Option<&Scope>, everywhere: bool) -> Result<(), Refused> {
+    if scope.is_some() == everywhere {
+        let detail = "scope: expected a scope, or everywhere = true, and not both";
+        return Err(Refused::field("scope", detail));
+    }
+    Ok(())
+}
+
+/// What would go on under another ceiling.
+pub(super) async fn stopped_below(
+    State(api): Shared,
+    asker: Asker,
+    Query(CeilingQuery { scope, everywhere, to }): Query<CeilingQuery>,
+) -> Result<Json<Vec<StoppedInfo>>, Refused> {
+    one_or_all(scope.as_ref(), everywhere)?;
+    asker.may(Permission::See, reach(scope.as_ref()))?;
+    let by = "preview".parse().map_err(|e: InvalidId| Refused::field("by", e.to_string()))?;
+    let new = NewCeiling { scope, to: to.0, by, reason: "a preview".to_owned() };
+    let Raised { stopped, .. } = raised(&api, &new).await?;
+    Ok(Json(told(&api, stopped).await?))
+}
+
 /// Answers with all ceilings as they are then.
 pub(super) async fn set_ceiling(
     State(api): Shared,
     asker: Asker,
     By(by): By,
     once: Once,
-    Body(CeilingRequest { scope, everywhere, to, reason }): Body<CeilingRequest>,
+    Body(CeilingRequest { scope, everywhere, to, reason, at_once }): Body<CeilingRequest>,
 ) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
     if once.noted(|note| (note == Note::CeilingSet).then_some(()))?.is_some() {
         return ceilings(State(api), asker).await;
     }
     reasonable(&reason)?;
-    // Whoever forgets the scope must not have meant all of them.
-    if scope.is_some() == everywhere {
-        let detail = "scope: expected a scope, or everywhere = true, and not both";
-        return Err(Refused::field("scope", detail));
-    }
+    one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
-    once.ledger.set_ceiling(NewCeiling { scope, to: to.0, by, reason }).await??;
+    let new = NewCeiling { scope, to: to.0, by, reason };
+    let raised = raised(&api, &new).await?;
+    let lifted = |scope: &Scope, by: &Blocker| raised.lifts(scope, by);
+    may_lift(&api, (&asker, &new.by), (&raised.stopped, &lifted), at_once).await?;
+    once.ledger.set_ceiling(new).await??;
     api.engine.noted();
     ceilings(State(api), asker).await
 }

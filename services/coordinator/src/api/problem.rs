@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sexton_api::{IDEMPOTENCY_KEY, Problem};
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::belts::budget::CannotApprove;
+use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::decide::Refusal;
@@ -135,13 +136,15 @@ impl From<NotDone> for Refused {
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
-            NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften) => {
-                StatusCode::TOO_MANY_REQUESTS
-            }
+            NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
+            | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
             NotDone::CannotDelete(_)
             | NotDone::Survey(CannotSurvey::Nothing(_))
             | NotDone::Ceiling(_)
             | NotDone::Census(_)
+            | NotDone::Taking(
+                NotTaken::NobodyLists(_) | NotTaken::NoInstance(_) | NotTaken::TooManyInstances { .. },
+            )
             | NotDone::Hold(CannotHold::Reason)
             | NotDone::Override(CannotOverride::NotNeeded(_))
             | NotDone::Refused(Refusal::Missing(_) | Refusal::NoSuchHold(_)) => {

@@ -23,7 +23,7 @@ use sexton_model::outlook::{Foresight, late};
 use sexton_model::preview::Sight;
 use sexton_model::resource::Presence;
 use sexton_model::time::add_days;
-use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview};
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview, undo};
 use sexton_service::trace::Span;
 
 use super::access::Sieve;
@@ -100,6 +100,9 @@ pub(super) async fn preview(
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
         stages: preview::preview(&d, sight, facts.day, facts.now),
+        // By dates alone: nothing is promised here that the record does not keep.
+        cancel_until: undo::undo(&d, facts.day, facts.now).until,
+        data_until: undo::data_until(&d, facts.day, facts.now),
         late: late(&d, &foresight(&policy, &facts)).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, &d).await?,
@@ -124,6 +127,7 @@ pub(super) async fn would_be(
     if let Some(deletion) = view.live {
         return Err(NotDone::AlreadyLive { resource: new.resource, deletion }.into());
     }
+    ledger.policy().lets_go(&new.resource).map_err(NotDone::from)?;
     let record = Record {
         resource: view.resource,
         due: new.due,

@@ -1,4 +1,4 @@
-//! Orders beside the job table: of canaries and surveys, which belong to no record, and change nothing.
+//! Orders beside the job table: of canaries, surveys and censuses, which belong to no record, and change nothing.
 //!
 //! Contract: they name the deletion that no record has, so no decision is made about what comes back. They are numbered
 //! in the one sequence of all orders, sealed like all of them, and counted by nobody.
@@ -108,6 +108,7 @@ impl Engine {
     /// way round the canaries would prove nothing: so no survey is begun while they are open (`Ledger::begin_survey`).
     pub(super) async fn hear_asides(&self, heard: Vec<Heard>) -> Result<(), LedgerError> {
         self.hear_surveys(&heard).await?;
+        self.hear_listings(&heard).await?;
         self.hear_canaries(heard).await
     }
 }

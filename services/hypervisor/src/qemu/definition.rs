@@ -2,6 +2,7 @@
 //!
 //! `{"uuid", "memory_mib", "disks": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT], "protected",
 //! "fence"}`. What else is in it is kept, and counts as a setting.
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -71,8 +72,21 @@ impl Definitions {
         self.folder.join(name)
     }
 
-    /// The names of all machines that are defined.
+    /// The names of all machines that are defined, as far as they are text.
     pub(super) fn names(&self) -> Result<Vec<String>, Obstacle> {
+        let all = self.defined()?;
+        let mut names: Vec<String> = all.iter().filter_map(|name| name.to_str()).map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// How many are defined, whatever they are called.
+    pub(super) fn count(&self) -> Result<usize, Obstacle> {
+        Ok(self.defined()?.len())
+    }
+
+    /// The folders that hold a definition.
+    fn defined(&self) -> Result<Vec<OsString>, Obstacle> {
         let failed = |e: std::io::Error| unclear("listing", &self.folder, &e);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
@@ -81,12 +95,10 @@ impl Definitions {
                 // The mark of the place.
                 continue;
             }
-            let defined = entry.path().join("domain.json").try_exists().map_err(failed)?;
-            if let Some(name) = entry.file_name().to_str().filter(|_| defined) {
-                names.push(name.to_owned());
+            if entry.path().join("domain.json").try_exists().map_err(failed)? {
+                names.push(entry.file_name());
             }
         }
-        names.sort();
         Ok(names)
     }
 

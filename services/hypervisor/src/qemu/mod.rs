@@ -171,6 +171,16 @@ impl Host for QemuHost {
         Ok(read.map(|(whole, definition)| definition::domain(name, whole, definition)))
     }
 
+    async fn names(&self) -> Result<Vec<String>, Obstacle> {
+        self.place_now()?;
+        self.definitions.names()
+    }
+
+    async fn count(&self) -> Result<usize, Obstacle> {
+        self.place_now()?;
+        self.definitions.count()
+    }
+
     async fn defined_as(&self, uuid: Uuid) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
         for name in self.definitions.names()? {

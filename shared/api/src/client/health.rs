@@ -1,12 +1,12 @@
 //! How it is going, and what is tried so that one knows: canaries, drills, censuses.
 use reqwest::Method;
-use sexton_model::belts::census::Taken;
+use sexton_model::belts::census::{Latest, Taken};
 use sexton_model::digest::Digest;
 
 use super::{Client, ClientError};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::canaries::CanariesInfo;
-use crate::census::{CensusInfo, CensusRequest};
+use crate::census::{CensusInfo, CensusRequest, TakeCensus};
 use crate::drills::DrillsInfo;
 use crate::health::HealthInfo;
 use crate::types::{Page, Reason};
@@ -52,12 +52,29 @@ impl Client {
         self.post("handing in a census", "/v1/censuses", body).await
     }
 
+    /// Have a census taken.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn take_census(&self, body: &TakeCensus) -> Result<CensusInfo, ClientError> {
+        self.post("having a census taken", "/v1/censuses/taken", body).await
+    }
+
     /// Censuses that were believed, the newest first.
     ///
     /// # Errors
     /// As [`Self::register`].
     pub async fn censuses(&self) -> Result<Vec<Taken>, ClientError> {
         self.send("listing censuses", self.request(Method::GET, "/v1/censuses")).await
+    }
+
+    /// What came last of each kind and scope, believed or refused.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn latest_censuses(&self) -> Result<Vec<Latest>, ClientError> {
+        self.send("listing what came last of censuses", self.request(Method::GET, "/v1/censuses/latest"))
+            .await
     }
 
     /// One page of alarms, newest first.

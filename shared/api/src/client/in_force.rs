@@ -8,7 +8,7 @@ use super::{Client, ClientError};
 use crate::batches::{
     ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedInfo,
 };
-use crate::in_force::{CeilingRequest, PauseRequest, PauseResponse};
+use crate::in_force::{CeilingQuery, CeilingRequest, PauseRequest, PauseResponse};
 
 impl Client {
     /// Pauses in force.
@@ -51,6 +51,15 @@ impl Client {
     /// As [`Self::register`].
     pub async fn ceilings(&self) -> Result<Vec<ScopeCeiling>, ClientError> {
         self.send("listing ceilings", self.request(Method::GET, "/v1/ceilings")).await
+    }
+
+    /// What would go on under another ceiling.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn stopped_by_ceiling(&self, query: &CeilingQuery) -> Result<Vec<StoppedInfo>, ClientError> {
+        let request = self.request(Method::GET, "/v1/ceilings/stopped").query(query);
+        self.send("looking what a ceiling stops", request).await
     }
 
     /// Set a ceiling; all of them as they are then.

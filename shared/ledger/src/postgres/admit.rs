@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, census, find, pause};
 use crate::budget::{
-    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped, StoppedBy,
 };
 use crate::keys::Note;
 use crate::rules::text;
@@ -57,7 +57,8 @@ const STOPPED: &str = "WITH blocked AS MATERIALIZED ( \
      SELECT d.kind, d.scope, (s.id % 8)::smallint, count(*) FILTER (WHERE s.held), count(*) FILTER (WHERE NOT s.held) \
      FROM (SELECT id, reason, true AS held FROM jobs WHERE held \
        UNION ALL SELECT id, reason, false FROM blocked) s JOIN deletions d ON d.id = s.id / 8 \
-     WHERE (s.reason::json ->> 'pause')::bigint = $1 GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
+     WHERE s.reason::json ->> 'by' = $1 AND coalesce((s.reason::json ->> 'pause')::bigint, 0) = $2 \
+     GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
 const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
      (SELECT count(*) FROM batch_members m JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) WHERE m.batch = b.id) \
      FROM batches b WHERE b.waits ORDER BY b.id";
@@ -215,9 +216,9 @@ pub(super) async fn begun(ledger: &PgLedger) -> Result<BTreeMap<Group, u64>, Led
     used(&mut db, &slots, budgets.counted_from(now, ledger.options.day)).await
 }
 
-/// What a pause stops.
-pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
-    let part = || doing("looking what a pause stops");
+/// What a pause, or a ceiling, stops.
+pub(super) async fn stopped(ledger: &PgLedger, by: StoppedBy) -> Result<Vec<Stopped>, LedgerError> {
+    let part = || doing("looking what a pause or a ceiling stops");
     let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
     let policy = ledger.policy.get();
     let budgets = policy.budgets(ledger.options.day);
@@ -226,7 +227,8 @@ pub(super) async fn stopped_by(ledger: &PgLedger, pause: i64) -> Result<Vec<Stop
     let from = budgets.counted_from(now, ledger.options.day);
     let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
     let used = used(&mut tx, &slots, from).await?;
-    let rows = sqlx::query(STOPPED).bind(pause).fetch_all(&mut *tx).await.map_err(part())?;
+    let (by, pause) = by.stored();
+    let rows = sqlx::query(STOPPED).bind(by).bind(pause).fetch_all(&mut *tx).await.map_err(part())?;
     let one = |row: &PgRow| {
         let (held, midway): (i64, i64) = (row.try_get(3).map_err(part())?, row.try_get(4).map_err(part())?);
         let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));

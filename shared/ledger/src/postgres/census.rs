@@ -1,10 +1,10 @@
 //! Censuses: believed or refused with the gate taken alone, for they may pause.
 use std::collections::BTreeMap;
 
-use sexton_model::belts::census::{Census, Population, Taken};
+use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{PgPool, Row as _};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, find, pause};
@@ -23,6 +23,15 @@ const REGISTERED: &str = "SELECT r.id, EXISTS (SELECT 1 FROM deletions d WHERE d
 const INSERT: &str = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES ($1, $2, $3, $4, $5)";
 const FORGET: &str = "DELETE FROM censuses c WHERE accepted_at < $1 AND EXISTS (SELECT 1 FROM censuses n \
      WHERE n.kind = c.kind AND n.scope = c.scope AND n.id > c.id AND n.accepted_at < $1)";
+
+const BELIEVED: &str = "INSERT INTO latest_censuses (kind, scope, believed_at) VALUES ($1, $2, $3) \
+     ON CONFLICT (kind, scope) DO UPDATE SET believed_at = excluded.believed_at";
+const REFUSED: &str = "INSERT INTO latest_censuses (kind, scope, refused_at, refused) VALUES ($1, $2, $3, $4) \
+     ON CONFLICT (kind, scope) DO UPDATE SET refused_at = excluded.refused_at, refused = excluded.refused";
+const FORGET_REFUSED: &str = "DELETE FROM latest_censuses WHERE believed_at IS NULL AND (kind, scope) NOT IN \
+     (SELECT kind, scope FROM latest_censuses WHERE believed_at IS NULL ORDER BY refused_at DESC LIMIT $1)";
+const LATEST: &str =
+    "SELECT kind, scope, believed_at, refused FROM latest_censuses ORDER BY kind, scope LIMIT $1";
 
 /// Believe a census, or say what it lacks.
 pub(super) async fn take(
@@ -47,7 +56,9 @@ pub(super) async fn take(
     let decided = match beside.decide(last + 1, census) {
         Ok(decided) => decided,
         Err(why) => {
-            pause::append(&mut tx, &census::refused(census, &why, by, now)).await?;
+            let refusal = census::refusal(census, &why, by, now);
+            note_refused(&mut tx, census, &refusal).await?;
+            pause::append(&mut tx, &census::refused(census, &refusal)).await?;
             tx.commit().await.map_err(part())?;
             return Ok(Err(why.into()));
         }
@@ -64,6 +75,13 @@ pub(super) async fn take(
         .map_err(part())?;
     let kept = now.0.saturating_sub(census::KEPT_DAYS.saturating_mul(86_400_000_000));
     sqlx::query(FORGET).bind(kept).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(BELIEVED)
+        .bind(taken.kind.to_string())
+        .bind(taken.scope.to_string())
+        .bind(now.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(part())?;
     pause::append(&mut tx, &census::event(&taken, by)?).await?;
     let mut paused = None;
     if let Some((covers, reason)) = decided.pause {
@@ -77,6 +95,41 @@ pub(super) async fn take(
         ledger.known.note(mark, None);
     }
     Ok(Ok(counted))
+}
+
+/// Of places where none was ever believed only the newest are kept: anything may be handed in.
+async fn note_refused(db: &mut PgConnection, census: &Census, refusal: &Refusal) -> Result<(), LedgerError> {
+    let part = || doing("noting that a census was refused");
+    sqlx::query(REFUSED)
+        .bind(census.kind.to_string())
+        .bind(census.scope.to_string())
+        .bind(refusal.at.0)
+        .bind(text(refusal)?)
+        .execute(&mut *db)
+        .await
+        .map_err(part())?;
+    sqlx::query(FORGET_REFUSED).bind(census::NEVER_BELIEVED_MAX).execute(db).await.map_err(part())?;
+    Ok(())
+}
+
+/// What came last of each kind and scope.
+pub(super) async fn latest(pool: &PgPool) -> Result<Vec<Latest>, LedgerError> {
+    let part = || doing("reading what came last of censuses");
+    let table = "latest_censuses";
+    let one = |row: &PgRow| {
+        let kind: &str = row.try_get(0).map_err(part())?;
+        let scope: &str = row.try_get(1).map_err(part())?;
+        let refused: Option<&str> = row.try_get(3).map_err(part())?;
+        let refused = refused.map(serde_json::from_str).transpose();
+        Ok(Latest {
+            kind: kind.parse().map_err(|_| corrupt(table, kind, "not a kind"))?,
+            scope: scope.parse().map_err(|_| corrupt(table, scope, "not a scope"))?,
+            believed_at: row.try_get::<Option<i64>, _>(2).map_err(part())?.map(Timestamp),
+            refused: refused.map_err(|e| corrupt(table, scope, e.to_string()))?,
+        })
+    };
+    let rows = sqlx::query(LATEST).bind(census::LATEST_MAX).fetch_all(pool).await.map_err(part())?;
+    rows.iter().map(one).collect()
 }
 
 async fn last_of(db: &mut PgConnection, census: &Census) -> Result<Option<Taken>, LedgerError> {

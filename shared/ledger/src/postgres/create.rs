@@ -141,6 +141,7 @@ fn draw_up(
     if there.presence != Presence::Registered {
         return Err(unknown());
     }
+    ledger.policy.get().lets_go(&new.resource)?;
     let record = Record {
         resource: there.resource.clone(),
         due: new.due,

@@ -29,6 +29,7 @@ mod groups;
 mod healthy;
 mod jobs;
 mod keys;
+mod listing;
 mod load;
 mod memory;
 mod one_shots;
@@ -59,7 +60,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -80,6 +81,7 @@ pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::budget::StoppedBy;
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
 use crate::round::Round;
@@ -335,7 +337,11 @@ impl Ledger for PgLedger {
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped_by(self, pause).await
+        admit::stopped(self, StoppedBy::Pause(pause)).await
+    }
+
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
+        admit::stopped(self, StoppedBy::Ceiling).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
@@ -363,6 +369,10 @@ impl Ledger for PgLedger {
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
         census::all(&mut db).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        census::latest(&self.pool).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -14,7 +14,7 @@ use super::memory::Staged;
 use super::pausing::link;
 use super::run::Setting;
 use crate::budget::{
-    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped,
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped, StoppedBy,
 };
 use crate::rules::text;
 use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
@@ -144,24 +144,26 @@ pub(super) fn begun(db: &Db, setting: &Setting, now: Timestamp) -> Result<BTreeM
     used(db, &budgets, budgets.counted_from(now, setting.day))
 }
 
-/// What a pause stops.
-pub(super) fn stopped_by(
+/// What a pause, or a ceiling, stops.
+pub(super) fn stopped(
     db: &Db,
     setting: &Setting,
     now: Timestamp,
-    pause: i64,
+    by: StoppedBy,
 ) -> Result<Vec<Stopped>, LedgerError> {
     let policy = setting.policy.get();
     let budgets = policy.budgets(setting.day);
     let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
     let population = census::population(db, setting, now)?;
+    let (by, pause) = by.stored();
     let mut bind = Bind::default();
-    bind.add(pause);
+    bind.add(by.to_owned()).add(pause);
     let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held) FROM ( \
            SELECT id, reason, 1 AS held FROM jobs WHERE held \
            UNION ALL SELECT id, reason, 0 FROM jobs WHERE locks AND state = 2 AND queued = 0) AS s \
          CROSS JOIN records AS r ON r.deletion_id = s.id / 8 \
-         WHERE json_extract(s.reason, '$.pause') = ? GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
+         WHERE json_extract(s.reason, '$.by') = ? AND coalesce(json_extract(s.reason, '$.pause'), 0) = ? \
+         GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
     let one = |row: &Row| {
         let (held, midway): (i64, i64) =
             (row.try_get(3).map_err(store(DOING))?, row.try_get(4).map_err(store(DOING))?);

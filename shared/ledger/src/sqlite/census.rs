@@ -1,7 +1,7 @@
 //! Censuses: believed or refused.
 use std::collections::BTreeMap;
 
-use sexton_model::belts::census::{Census, Population, Taken};
+use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
 use super::codes;
@@ -38,7 +38,9 @@ pub(super) fn take(
     let decided = match beside.decide(last + 1, census) {
         Ok(decided) => decided,
         Err(why) => {
-            link(db, &census::refused(census, &why, by, now))?;
+            let refusal = census::refusal(census, &why, by, now);
+            note_refused(db, census, &refusal)?;
+            link(db, &census::refused(census, &refusal))?;
             return Ok(Err(why.into()));
         }
     };
@@ -53,6 +55,7 @@ pub(super) fn take(
     let sql = "DELETE FROM censuses WHERE accepted_at < ?1 AND EXISTS (SELECT 1 FROM censuses AS n \
          WHERE n.kind = censuses.kind AND n.scope = censuses.scope AND n.id > censuses.id AND n.accepted_at < ?1)";
     execute(db, DOING, sql, bind)?;
+    note_believed(db, &taken)?;
     link(db, &census::event(&taken, by)?)?;
     let mut paused = None;
     if let Some((covers, reason)) = decided.pause {
@@ -60,6 +63,48 @@ pub(super) fn take(
         paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
     }
     Ok(Ok(Counted { taken, paused }))
+}
+
+fn note_believed(db: &Db, taken: &Taken) -> Result<(), LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(taken.kind.to_string()).add(taken.scope.to_string()).add(taken.accepted_at.0);
+    let sql = "INSERT INTO latest_censuses (kind, scope, believed_at) VALUES (?, ?, ?) \
+         ON CONFLICT (kind, scope) DO UPDATE SET believed_at = excluded.believed_at";
+    change_one(db, (DOING, "latest_censuses"), sql, bind)
+}
+
+/// Of places where none was ever believed only the newest are kept: anything may be handed in.
+fn note_refused(db: &Db, census: &Census, refusal: &Refusal) -> Result<(), LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(census.kind.to_string()).add(census.scope.to_string()).add(refusal.at.0).add(text(refusal)?);
+    let sql = "INSERT INTO latest_censuses (kind, scope, refused_at, refused) VALUES (?, ?, ?, ?) \
+         ON CONFLICT (kind, scope) DO UPDATE SET refused_at = excluded.refused_at, refused = excluded.refused";
+    change_one(db, (DOING, "latest_censuses"), sql, bind)?;
+    let mut bind = Bind::default();
+    bind.add(census::NEVER_BELIEVED_MAX);
+    let sql = "DELETE FROM latest_censuses WHERE believed_at IS NULL AND (kind, scope) NOT IN \
+         (SELECT kind, scope FROM latest_censuses WHERE believed_at IS NULL ORDER BY refused_at DESC LIMIT ?)";
+    execute(db, DOING, sql, bind).map(drop)
+}
+
+/// What came last of each kind and scope.
+pub(super) fn latest(db: &Db) -> Result<Vec<Latest>, LedgerError> {
+    let one = |row: &Row| {
+        let kind: &str = row.try_get(0).map_err(store(DOING))?;
+        let scope: &str = row.try_get(1).map_err(store(DOING))?;
+        let believed_at: Option<i64> = row.try_get(2).map_err(store(DOING))?;
+        let refused: Option<&str> = row.try_get(3).map_err(store(DOING))?;
+        Ok(Latest {
+            kind: kind.parse().map_err(|_| codes::corrupt("latest_censuses", kind, "not a kind"))?,
+            scope: scope.parse().map_err(|_| codes::corrupt("latest_censuses", scope, "not a scope"))?,
+            believed_at: believed_at.map(Timestamp),
+            refused: refused.map(|body| codes::body("latest_censuses", scope, body)).transpose()?,
+        })
+    };
+    let mut bind = Bind::default();
+    bind.add(census::LATEST_MAX);
+    let sql = "SELECT kind, scope, believed_at, refused FROM latest_censuses ORDER BY kind, scope LIMIT ?";
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
 }
 
 fn last_of(db: &Db, census: &Census) -> Result<Option<Taken>, LedgerError> {

@@ -10,6 +10,7 @@ use sexton_model::{Actor, DeletionId};
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
+use super::run::Setting;
 use super::{codes, exclusive, groups, jobs, resource_holds, write};
 use crate::exclusive::Holders;
 use crate::row::JobRow;
@@ -199,7 +200,7 @@ const RECORD: &str = "INSERT INTO records (deletion_id, kind, scope, body) VALUE
 pub(super) fn create(
     db: &Db,
     staged: &Staged,
-    day: sexton_model::time::Day,
+    setting: &Setting,
     new: &[NewDeletion],
 ) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
     let mut there = standing(db, new.iter().map(|n| &n.resource))?;
@@ -212,7 +213,7 @@ pub(super) fn create(
     let mut made: Vec<(Deletion, i64)> = Vec::new();
     for one in new {
         let id = DeletionId(first + made.len() as i64);
-        match draw_up(id, one, &there, staged, day) {
+        match draw_up(id, one, &there, staged, setting) {
             Err(refused) => results.push(Err(refused)),
             Ok(deletion) => {
                 if let Some(standing) = there.get_mut(&one.resource.to_string()) {
@@ -244,7 +245,7 @@ fn draw_up(
     new: &NewDeletion,
     there: &HashMap<String, Standing>,
     staged: &Staged,
-    day: sexton_model::time::Day,
+    setting: &Setting,
 ) -> Result<Deletion, NotDone> {
     let missing = || NotDone::NotRegistered(new.resource.clone());
     let standing = there.get(&new.resource.to_string()).ok_or_else(missing)?;
@@ -254,6 +255,7 @@ fn draw_up(
     if standing.presence != Presence::Registered {
         return Err(missing());
     }
+    setting.policy.get().lets_go(&new.resource)?;
     let record = Record {
         resource: standing.resource.clone(),
         due: new.due,
@@ -262,7 +264,7 @@ fn draw_up(
         reason: new.reason.clone(),
         created_at: staged.now,
     };
-    Ok(Deletion::draw_up(id, record, new.plan.clone(), day)?)
+    Ok(Deletion::draw_up(id, record, new.plan.clone(), setting.day)?)
 }
 
 fn plan_number(db: &Db, body: &str) -> Result<i64, LedgerError> {

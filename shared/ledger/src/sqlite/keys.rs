@@ -145,6 +145,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::TryCanary(_)
         | Answer::Drill(_)
         | Answer::Survey(_)
+        | Answer::Listing(_)
         | Answer::Compare(_) => None,
     }
 }

@@ -30,6 +30,7 @@ mod healthy;
 mod inventory;
 mod jobs;
 mod keys;
+mod listing;
 mod load;
 mod memory;
 mod one_shots;
@@ -60,7 +61,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken};
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -86,6 +87,7 @@ use self::run::Setting;
 use self::surroundings::Around;
 use self::writer::{Answer, Command, Work};
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
+use crate::budget::StoppedBy;
 use crate::known::{self, Known};
 use crate::{
     Admitted, Alive, Approval, Archive, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
@@ -417,7 +419,12 @@ impl Ledger for SqliteLedger {
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
         let (now, setting) = (self.clock.now(), self.setting.clone());
-        self.reads.read(move |db| admitting::stopped_by(db, &setting, now, pause)).await
+        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Pause(pause))).await
+    }
+
+    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
+        let (now, setting) = (self.clock.now(), self.setting.clone());
+        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Ceiling)).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
@@ -468,6 +475,10 @@ impl Ledger for SqliteLedger {
 
     async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
         self.reads.read(census::all).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        self.reads.read(census::latest).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

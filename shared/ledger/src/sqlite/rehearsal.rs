@@ -30,7 +30,7 @@ pub(super) fn carry_out(
             Next::Do(Op::Register(resources)) => {
                 Done::Registered(inventory::register(db, memory, staged, (&resources, &actor(), false))?)
             }
-            Next::Do(Op::Create(new)) => Done::Created(inventory::create(db, staged, setting.day, &new)?),
+            Next::Do(Op::Create(new)) => Done::Created(inventory::create(db, staged, setting, &new)?),
             Next::Do(Op::Arrive(deletions, stage)) => {
                 arrive(db, staged, (&deletions, stage))?;
                 Done::Quietly

@@ -27,7 +27,7 @@ use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
 use super::{
-    access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys,
+    access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys, listing,
     one_shots, pausing, receipts, rehearsal, resource_holds, restores, reviewing, run, survey,
 };
 use crate::known::Known;
@@ -81,6 +81,7 @@ pub(super) enum Work {
     /// Tried alone, and rolled back; then judged.
     TryCanary(i64, Arc<Plan>),
     Survey(survey::Ask),
+    Listing(listing::Ask),
     Archive(Box<Stub>),
     Receipts(Vec<NewReceipt>),
     Prioritize(ResourceId, i16, Actor),
@@ -116,6 +117,7 @@ pub(super) enum Answer {
     Drill(bool),
     TryCanary(Option<Box<Canary>>),
     Survey(survey::Done),
+    Listing(listing::Done),
     Archive(bool),
     Receipts(u64),
     Prioritize(Result<(), NotDone>),
@@ -285,7 +287,7 @@ fn one(
         Work::CheckResources(resources, by) => {
             Answer::CheckResources(inventory::check(db, memory, staged, (resources, by))?)
         }
-        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting.day, new)?),
+        Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
         }
@@ -337,6 +339,7 @@ fn one(
             return Err(LedgerError::Unfit("a rehearsal was about to be committed with other work".into()));
         }
         Work::Survey(ask) => Answer::Survey(survey::carry_out(db, memory, staged, ask)?),
+        Work::Listing(ask) => Answer::Listing(listing::carry_out(db, memory, staged, ask)?),
         Work::Archive(stub) => Answer::Archive(archive::archive(db, memory, staged, stub)?),
         Work::Receipts(new) => Answer::Receipts(receipts::keep(db, new)?),
         Work::Prioritize(resource, priority, by) => {

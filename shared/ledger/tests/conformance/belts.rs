@@ -2,10 +2,10 @@
 use std::collections::BTreeMap;
 
 use sexton_ledger::{Alive, Intent, Limits, NotDone, Options};
-use sexton_model::belts::PauseSelector;
 use sexton_model::belts::ceiling::{CannotSet, Ceiling, Ceilings};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Lane, Refusal};
-use sexton_model::deletion::RecordStatus;
+use sexton_model::deletion::{CannotDelete, RecordStatus};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::step::Mode;
 use sexton_model::time::Day;
@@ -132,6 +132,10 @@ pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
         panic!("{:?}", held.state)
     };
     assert_eq!((of.as_str(), *ceiling), ("tenants", Ceiling::Observe));
+    let below = on.ledger.stopped_by_ceilings().await.unwrap();
+    let counts: Vec<_> = below.iter().map(|s| (s.group.stage, s.held, s.midway)).collect();
+    assert_eq!(counts, [(Stage::Announce, 1, 0), (Stage::Soft, 0, 1)]);
+    assert_eq!(on.ledger.stopped_by(1).await.unwrap(), [], "there is no pause");
     let is = on.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap_err();
     assert!(matches!(is, NotDone::Ceiling(CannotSet::TooFar { next: Ceiling::Announce, .. })), "{is}");
 
@@ -181,6 +185,27 @@ pub async fn protection_stops_a_live_record(fixture: &dyn Fixture) {
     guarded.protected = false;
     on.ledger.register(vec![guarded], &actor("ops"), true).await.unwrap();
     assert!(on.one(id, Event::Proceed { job: job.id }).await.unwrap().dispatch.is_some());
+}
+
+/// Whatever is registered; also for a record that is there already.
+pub async fn what_the_configuration_protects_is_not_deleted(fixture: &dyn Fixture) {
+    let protecting = |name: &str| {
+        let policy = Policy { protected: [name.parse().unwrap()].into(), ..options().policy };
+        Options { policy, ..options() }
+    };
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    on.register("web02").await;
+    drop(on);
+    let on = Stagehand::with(fixture, protecting("vm/web01")).await;
+    assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
+    let job = on.job(id, JobKind::Stage(Stage::Announce)).await;
+    assert!(matches!(job.state, JobState::Held { by: Blocker::Protected, .. }), "{:?}", job.state);
+    drop(on);
+    let on = Stagehand::with(fixture, protecting("vm/web02")).await;
+    let wanted = on.wanted(&"vm/web02".parse().unwrap()).await;
+    let refused = on.ledger.create(vec![wanted]).await.unwrap();
+    assert_eq!(refused, [Err(NotDone::CannotDelete(CannotDelete::Configured("vm/web02".into())))]);
 }
 
 pub async fn nothing_is_claimed_for_what_is_down(fixture: &dyn Fixture) {

@@ -40,6 +40,7 @@ impl Stagehand {
             taken_at: self.now().await,
             total: names.len() as u64,
             listed: names.iter().map(listed).collect(),
+            unregistered: Vec::new(),
         }
     }
 
@@ -66,12 +67,21 @@ pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
         "a page is missing"
     );
     assert_eq!(on.ledger.censuses().await.unwrap(), []);
+    let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    let refused = latest.refused_last().unwrap();
+    assert_eq!((refused.listed, refused.by.as_str(), latest.believed_at), (3, "platform", None));
+    assert!(refused.why.contains("the platform counts 4, and 3 are listed"), "{refused:?}");
     let counted = on.count(whole.clone()).await.unwrap();
     assert_eq!(counted.paused, None);
     assert_eq!((counted.taken.census, counted.taken.missing, counted.taken.unknown), (1, 0, 1));
     assert_eq!(counted.taken.counts.get("tenants/acme"), Some(&4));
     assert_eq!(on.ledger.censuses().await.unwrap(), std::slice::from_ref(&counted.taken));
+    let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    assert_eq!((latest.believed_at, latest.refused_last()), (Some(counted.taken.accepted_at), None));
+    assert!(latest.refused.is_some(), "it is still known: {latest:?}");
     assert_eq!(on.count(whole).await, Err(NotDone::Census(NotBelieved::Overtaken(1))), "it comes twice");
+    let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    assert!(latest.refused_last().is_some_and(|refused| refused.why.contains("census 1 was begun later")));
     let one = on.counted(&["web01", "web03"]).await.taken;
     assert!(one.missing_named.contains(&"vm/web02".parse().unwrap()), "{one:?}");
     // Nothing is deleted because a listing lacked it.

@@ -319,6 +319,7 @@ async fn in_force(lost: &mut Lost<'_>) {
                 scope: "tenants/acme".parse().unwrap(),
             })
             .to_vec(),
+        unregistered: Vec::new(),
     };
     // A census that is refused is written down, too: so this one is not asked for again.
     let ledger = lost.on.ledger.clone();

@@ -30,6 +30,7 @@ mod restores;
 mod review;
 pub mod stage;
 mod surveys;
+mod taken;
 
 use std::sync::Arc;
 
@@ -64,6 +65,7 @@ pub use self::receipts::*;
 pub use self::restores::*;
 pub use self::review::*;
 pub use self::surveys::*;
+pub use self::taken::*;
 
 /// One store, which can be opened again and tampered with.
 #[async_trait]
@@ -170,6 +172,7 @@ macro_rules! conformance_tests {
             outages_are_kept_over_a_restart,
             after_an_outage_nothing_bursts,
             protection_stops_a_live_record,
+            what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
             one_of_a_redundancy_group_goes_at_a_time,
@@ -242,6 +245,9 @@ macro_rules! conformance_tests {
             surveys_are_bounded_and_forgotten,
             nothing_is_surveyed_under_review,
             what_canaries_look_at_is_not_surveyed_and_neither_hears_the_others_answers,
+            a_listing_is_heard_page_by_page_and_put_away,
+            one_listing_of_a_kind_and_scope_is_open_and_few_in_all,
+            nothing_is_listed_under_review,
             listings_have_pages,
             health_counts,
             instances_and_what_waits,

@@ -14,7 +14,7 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 21] = [
+const TABLE: [(Permission, &str); 22] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
@@ -27,6 +27,7 @@ const TABLE: [(Permission, &str); 21] = [
     (Permission::Release, "operator approver admin"),
     (Permission::Pause, "operator approver admin"),
     (Permission::Steer, "operator approver admin"),
+    (Permission::Vouch, "operator approver admin"),
     (Permission::Waive, "approver admin"),
     (Permission::Rescue, "approver admin"),
     (Permission::Approve, "approver admin"),

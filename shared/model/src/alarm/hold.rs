@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use crate::alarm::{Alarm, AlarmKind, Holding, Subject};
 use crate::belts::Pause;
 use crate::belts::budget::{Exceeded, Group};
+use crate::belts::census::{Lapse, Lapsed, Refusal};
 use crate::belts::one_shot::OneShot;
 use crate::canary::{Canary, Judged, Verdict};
 use crate::checkpoint::Review;
@@ -86,6 +87,8 @@ pub struct Facts {
     pub canaries: Vec<Canary>,
     /// The last drill with each resource.
     pub drills: Vec<Drill>,
+    /// Censuses that nobody should go by any more.
+    pub lapses: Vec<Lapse>,
 }
 
 impl Facts {
@@ -102,6 +105,7 @@ impl Facts {
         }
         self.canaries(holding);
         self.drills(now, holding);
+        self.censuses(holding);
         for batch in self.batches.iter().filter(|batch| batch.needs_approval()) {
             let BatchFact { batch: number, group, exceeded, waiting, .. } = batch;
             let text = format!(
@@ -166,6 +170,32 @@ impl Facts {
             let subject = Subject::Resource { resource: resource.clone() };
             let todo = "what a cancel promises may not hold: find out why, then sexton drill run";
             holding.add(Alarm::new(AlarmKind::Drill, None, subject, text, todo));
+        }
+    }
+
+    /// One for each kind and scope.
+    fn censuses(&self, holding: &mut Holding) {
+        for Lapse { kind, scope, why } in &self.lapses {
+            let text = match why {
+                Lapsed::Refused(Refusal { at, by, why, .. }) => {
+                    format!(
+                        "the newest census of {kind} in {scope} is not believed: {why} (handed in by {by}, {at})"
+                    )
+                }
+                Lapsed::Silent { since } => {
+                    format!(
+                        "no census of {kind} in {scope} was believed for more than a day: the last one at {since}"
+                    )
+                }
+            };
+            holding.add(Alarm::new(
+                AlarmKind::Census,
+                Some(scope.clone()),
+                Subject::Censuses { kind: kind.clone(), scope: scope.clone() },
+                text,
+                "nobody sees what others delete there, and shares are of what was there once: put right what hands it in; \
+                 it ends with the next one that is believed",
+            ));
         }
     }
 
@@ -237,6 +267,18 @@ pub fn calendar(name: &str, why: &str) -> Alarm {
         Subject::Coordinator { name: name.to_owned() },
         format!("the coordinator {name} goes by the holidays that it has read before: {why}"),
         "put the file right; it is read again within a minute",
+    )
+}
+
+/// That a coordinator signs nothing more of the audit trail.
+pub fn audit_trail(name: &str, why: &str) -> Alarm {
+    Alarm::new(
+        AlarmKind::AuditTrail,
+        None,
+        Subject::Coordinator { name: name.to_owned() },
+        format!("the coordinator {name} signs nothing more of the audit trail: {why}"),
+        "find out with sexton verify whether somebody has rewritten it, and keep the file of signed checkpoints; if its disk \
+         is full or gone, it goes on by itself",
     )
 }
 

@@ -8,6 +8,7 @@ use super::hold::BatchFact;
 use super::telling::{AGAIN_MS, OWNER_SILENT_MS, Open};
 use super::*;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
+use crate::belts::census::{Lapse, Lapsed, Refusal};
 use crate::belts::one_shot::{OneShot, Passable};
 use crate::belts::{Pause, PauseSelector};
 use crate::canary::{self, Canary, Judged, Probe, Verdict};
@@ -194,6 +195,7 @@ fn what_holds_for_all_alarms() {
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
         canaries: Vec::new(),
         drills: Vec::new(),
+        lapses: Vec::new(),
     };
     let mut holding = Holding::default();
     facts.alarms(Timestamp(10), &mut holding);
@@ -222,6 +224,25 @@ fn canary(id: i64, instance: &str, verdict: Option<Verdict>) -> Canary {
         answer_by: at,
         judged: verdict.map(|verdict| Judged { verdict, at, pause: None }),
     }
+}
+
+#[test]
+fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
+    let lapse =
+        |kind: &str, why| Lapse { kind: kind.parse().unwrap(), scope: "tenants/acme".parse().unwrap(), why };
+    let (by, credential) = ("platform".parse().unwrap(), "census-ro".to_owned());
+    let why = "listed: nothing is listed".to_owned();
+    let refusal = Refusal { at: Timestamp(5), by, credential, listed: 0, why };
+    let lapses =
+        vec![lapse("image", Lapsed::Refused(refusal)), lapse("vm", Lapsed::Silent { since: Timestamp(0) })];
+    let mut holding = Holding::default();
+    Facts { lapses, ..Facts::default() }.alarms(Timestamp(10), &mut holding);
+    let alarms = holding.finish();
+    let keys: Vec<String> = alarms.iter().map(Alarm::key).collect();
+    assert_eq!(keys, ["census/kind/image/tenants/acme", "census/kind/vm/tenants/acme"]);
+    assert!(alarms[0].text.contains("nothing is listed (handed in by platform"), "{}", alarms[0].text);
+    assert!(alarms[1].text.contains("believed for more than a day"), "{}", alarms[1].text);
+    assert!(alarms.iter().all(|alarm| alarm.scope.is_some() && alarm.severity == Severity::Warning));
 }
 
 #[test]

@@ -241,6 +241,23 @@ impl Ceilings {
         }
     }
 
+    /// All of them as they are once `new` is set.
+    pub fn with(&self, new: &NewCeiling, now: Timestamp) -> Self {
+        let mut then = self.clone();
+        match (&new.scope, new.from(now)) {
+            (Some(scope), Some(said)) => drop(then.scopes.insert(scope.to_string(), said)),
+            (Some(scope), None) => drop(then.scopes.remove(scope.as_str())),
+            (None, said) => then.everywhere = said,
+        }
+        then
+    }
+
+    /// Whether `stage` of a deletion of `scope` may not begin now, and may once they are as `then`.
+    pub fn frees(&self, then: &Self, scope: &Scope, stage: Stage) -> bool {
+        let needed = Ceiling::needed_for(stage);
+        self.height(scope) < needed && needed <= then.height(scope)
+    }
+
     /// What would count of a scope that has none of its own.
     fn around(&self, scope: Option<&Scope>) -> Ceiling {
         let outer = scope.and_then(|scope| scope.as_str().rsplit_once('/')).map(|(outer, _)| outer);
@@ -336,6 +353,25 @@ mod tests {
         assert_eq!(back(&ceilings, None), Ok(()));
         ceilings.everywhere = None;
         assert_eq!(back(&ceilings, None), none("every scope"));
+    }
+
+    #[test]
+    fn what_a_higher_one_lets_go_on_is_what_was_below_it() {
+        let ceilings = ceilings();
+        let freed = |scope: Option<&str>, to: Option<Ceiling>, of: &str| -> Vec<Stage> {
+            let then = ceilings.with(&new(scope, to), Timestamp(2));
+            let of: Scope = of.parse().unwrap();
+            Stage::ALL.into_iter().filter(|stage| ceilings.frees(&then, &of, *stage)).collect()
+        };
+        let acme = Some("tenants/acme");
+        assert_eq!(freed(None, Some(Ceiling::Soft), "tenants/b"), [Stage::Soft]);
+        assert_eq!(freed(None, Some(Ceiling::Soft), "tenants/acme/web"), [], "that has its own");
+        assert_eq!(freed(acme, Some(Ceiling::Purge), "tenants/acme/web"), [Stage::Purge, Stage::Recycle]);
+        assert_eq!(freed(acme, Some(Ceiling::Purge), "tenants/b"), []);
+        assert_eq!(freed(acme, Some(Ceiling::Soft), "tenants/acme"), [], "it is lowered");
+        let db = freed(Some("tenants/acme/db"), None, "tenants/acme/db");
+        assert_eq!(db, [Stage::Announce, Stage::Soft, Stage::Hard], "what is taken back raises, too");
+        assert_eq!(freed(None, None, "tenants/b"), []);
     }
 
     #[test]

@@ -10,8 +10,12 @@ use super::within;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
+pub mod assembled;
+mod latest;
+pub mod listing;
 mod written;
 
+pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
 pub use written::{Mistake, Written};
 
 /// Most resources of one census.
@@ -22,6 +26,8 @@ pub const SCOPES_MAX: usize = 4096;
 pub const CREDENTIAL_MAX: usize = 200;
 /// Most resources that are named of those that are missing, or unknown; all are counted.
 pub const NAMED_MAX: usize = 1000;
+/// Most that are named of those that instances have listed and nobody has registered: whose they are is not known.
+pub const UNREGISTERED_NAMED_MAX: usize = 20;
 
 /// One that is listed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +58,9 @@ pub struct Census {
     pub total: u64,
     /// All of them, ascending by id, as they come when pages are cut by that key.
     pub listed: Vec<Listed>,
+    /// Beside them, what instances have listed and nobody has registered: of no scope, and not in `total`. None if the
+    /// census was handed in, for then each has the scope that the platform says.
+    pub unregistered: Vec<ResourceId>,
 }
 
 /// One that must be in each census of its scope, or of one around it: somebody put it there for that.
@@ -310,8 +319,10 @@ impl Census {
             *counts.entry(one.scope.to_string()).or_default() += 1;
         }
         let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
+        // One that was registered while the census was taken is there, too.
+        let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(&self.unregistered).collect();
         let missing =
-            || registered.iter().filter(|(id, live)| !**live && !listed.contains(id)).map(|(id, _)| id);
+            || registered.iter().filter(|(id, live)| !**live && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
         let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
         let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -327,8 +338,12 @@ impl Census {
             missing_named: missing().take(NAMED_MAX).cloned().collect(),
             // Of more than are named, those beyond count as new: rather a pause too many.
             newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
-            unknown: many(unknown().count()),
-            unknown_named: unknown().take(NAMED_MAX).cloned().collect(),
+            unknown: many(unknown().count() + self.unregistered.len()),
+            unknown_named: unknown()
+                .chain(self.unregistered.iter().take(UNREGISTERED_NAMED_MAX))
+                .take(NAMED_MAX)
+                .cloned()
+                .collect(),
             told: false,
         }
     }

@@ -3,7 +3,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, StepContext};
+use sexton_consumer::{
+    CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Permit, StepContext,
+};
 use sexton_model::step::Presence;
 
 use crate::clock::ManualClock;
@@ -106,5 +108,9 @@ impl Driver for Faulty {
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         self.inner.check(step).await
+    }
+
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        self.inner.census(page).await
     }
 }

@@ -79,8 +79,9 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         }
         ("POST", "/v1/cancellations") => (Cancel, Subject::Handled),
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
-        ("GET", "/v1/censuses") => (See, Subject::Handled),
-        ("POST", "/v1/censuses") => (Register, Subject::Handled),
+        ("GET", "/v1/censuses" | "/v1/censuses/latest") => (See, Subject::Handled),
+        // To be taken it takes whoever may have subsystems looked at, too: the handler sees to it.
+        ("POST", "/v1/censuses" | "/v1/censuses/taken") => (Register, Subject::Handled),
         ("GET", "/v1/drills") => (SeeAll, Subject::Everything),
         ("POST", "/v1/drills") => (Steer, Subject::Everything),
         ("GET", "/v1/canaries") => (SeeAll, Subject::Everything),
@@ -88,6 +89,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),
         ("POST", "/v1/overrides") => (Override, Subject::Handled),
         ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Everything),
+        ("GET", "/v1/ceilings/stopped") => (See, Subject::Handled),
         ("POST", "/v1/ceilings") => (Ceiling, Subject::Handled),
         ("GET", "/v1/batches/{batch}") => (See, Subject::Batch),
         ("POST", "/v1/batches/{batch}/approve") => (Approve, Subject::Batch),

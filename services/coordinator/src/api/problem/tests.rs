@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sexton_api::{
     AcceptReview, ApproveRequest, CancelScope, CeilingRequest, CensusRequest, Delete, HashesQuery,
     HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
-    SurveyRequest, TokenRequest, Waive,
+    SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
 use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
 
@@ -64,9 +64,9 @@ fn requests() -> Vec<(Reader, Value)> {
         example::<PauseRequest>(json!({
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
         })),
-        example::<CeilingRequest>(
-            json!({ "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why" }),
-        ),
+        example::<CeilingRequest>(json!({
+            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "at_once": 7,
+        })),
         example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
         example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
         example::<TokenRequest>(json!({
@@ -77,9 +77,12 @@ fn requests() -> Vec<(Reader, Value)> {
             "deletion": "d-17", "stage": "hard", "belt": "window", "reason": "why", "break_glass": true,
         })),
         example::<CancelScope>(
-            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17" }),
+            json!({ "scope": "tenants", "reason": "why", "dry_run": true, "after": "-5:d-17", "limit": 2 }),
         ),
         example::<Prioritize>(json!({ "priority": -5 })),
+        example::<TakeCensus>(json!({
+            "kind": "vm", "scope": "tenants", "new_credential": true, "fewer": true, "within_secs": 25,
+        })),
         example::<HoldRequest>(json!({ "origin": "legal", "reason": "lawsuit" })),
         // Its moment may be one that is written in another way.
         (

@@ -1,13 +1,14 @@
-//! What would begin at once when a pause is lifted, and whether it may be.
+//! What would begin at once when a pause is lifted, or a ceiling raised, and whether it may be.
 use std::collections::BTreeMap;
 
 use super::{Budgets, Exceeded, Group, charge, over};
 use crate::belts::census::Population;
+use crate::deletion::Deletion;
 use crate::id::{Actor, ResourceId, Scope};
-use crate::job::Stage;
+use crate::job::{Blocker, JobKind, JobState, Stage};
 
-/// What would begin at once if a pause were lifted that holds so many of each group, and is more than a number lets begin in
-/// stages that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
+/// What would begin at once if what holds so many of each group were lifted, and is more than a number lets begin in stages
+/// that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
 pub fn at_once(
     (budgets, population): (&Budgets, &Population),
     held: impl IntoIterator<Item = (Group, u64)>,
@@ -23,13 +24,13 @@ pub fn at_once(
     found
 }
 
-/// Why a pause cannot be lifted so.
+/// Why a pause cannot be lifted so, or a ceiling raised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotResume {
     /// So many would begin at once that somebody has to approve that.
     #[error(
         "{members} would begin {stage} at once in {scope} ({why}): somebody who requested none of them has to approve that \
-         when it is lifted"
+         when it is lifted, or raised"
     )]
     NeedsApproval {
         /// Which stage, of the first crowd.
@@ -61,8 +62,8 @@ pub enum CannotResume {
     },
 }
 
-/// Whether a pause may be lifted that keeps these crowds back ([`at_once`]). `approved`: how many whoever lifts it has looked
-/// at, and approves.
+/// Whether a pause may be lifted, or a ceiling raised, that keeps these crowds back ([`at_once`]). `approved`: how many whoever
+/// does that has looked at, and approves.
 ///
 /// # Errors
 /// That it has to be approved, or looked at again.
@@ -77,4 +78,33 @@ pub fn may_resume(crowds: &[(Group, Exceeded)], approved: Option<u64>) -> Result
             Err(CannotResume::NeedsApproval { stage, scope, members, why: why.clone() })
         }
     }
+}
+
+/// Whether `by` may approve that these crowds begin. `held`: some of the deletions that are held, as far as one looks at once;
+/// `lifted` says of a scope's blocker whether it goes.
+///
+/// # Errors
+/// Naming one that `by` has requested.
+pub fn may_approve<'a>(
+    crowds: &[(Group, Exceeded)],
+    by: &Actor,
+    held: impl IntoIterator<Item = &'a Deletion>,
+    lifted: impl Fn(&Scope, &Blocker) -> bool,
+) -> Result<(), CannotResume> {
+    let begins = |d: &Deletion| {
+        let resource = &d.record.resource;
+        d.jobs.iter().any(|job| {
+            let (JobKind::Stage(stage), JobState::Held { by: blocker, .. }) = (job.kind, &job.state) else {
+                return false;
+            };
+            let same = |(group, _): &(Group, Exceeded)| {
+                group.stage == stage && group.scope == resource.scope && group.kind == resource.id.kind
+            };
+            lifted(&resource.scope, blocker) && crowds.iter().any(same)
+        })
+    };
+    let own = held.into_iter().find(|d| d.record.requested_by == *by && begins(d));
+    own.map_or(Ok(()), |own| {
+        Err(CannotResume::Requested { by: by.clone(), resource: own.record.resource.id.clone() })
+    })
 }

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::DeletionId;
+use crate::deletion::Deletion;
+use crate::id::{Actor, DeletionId};
+use crate::job::{Blocker, JobKind};
 
 fn scope(scope: &str) -> Scope {
     scope.parse().unwrap()
@@ -171,6 +173,34 @@ fn a_crowd_that_no_budget_counts_is_approved_before_a_pause_is_lifted() {
     assert_eq!(may_resume(&found, Some(501)), Ok(()));
     assert_eq!(may_resume(&found, Some(7)), Err(CannotResume::OtherNumber { members: 501, looked_at: 7 }));
     assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
+}
+
+#[test]
+fn whoever_requested_one_of_a_crowd_does_not_approve_it() {
+    let (mut d, ..) = crate::decide::test_deletion();
+    let crowd = |stage| {
+        let (scope, kind) = (d.record.resource.scope.clone(), d.record.resource.id.kind.clone());
+        let why = at_once(
+            (&Budgets::default(), &Population::default()),
+            [(Group { scope, kind, stage: Stage::Soft }, 500)],
+        );
+        why.into_iter().map(|(group, why)| (Group { stage, ..group }, why)).collect::<Vec<_>>()
+    };
+    let (soft, recycle) = (crowd(Stage::Soft), crowd(Stage::Recycle));
+    let own = d.record.requested_by.clone();
+    let approve = |crowds: &[(Group, Exceeded)], by: &Actor, d: &Deletion, pause: i64| {
+        let lifted = |_: &Scope, by: &Blocker| matches!(by, Blocker::Pause { pause: p, .. } if *p == pause);
+        may_approve(crowds, by, [d], lifted)
+    };
+    assert_eq!(approve(&soft, &own, &d, 1), Ok(()), "it is not held");
+    let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
+    job.state =
+        JobState::Held { due_at: Timestamp(1), by: Blocker::Pause { pause: 1, what: "look".to_owned() } };
+    let refused = approve(&soft, &own, &d, 1).unwrap_err();
+    assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
+    assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
+    assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
+    assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
 }
 
 #[test]

@@ -1,4 +1,6 @@
+use super::assembled::Meant;
 use super::*;
+use crate::access::Permission;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
@@ -27,6 +29,7 @@ fn census(names: &[&str]) -> Census {
         taken_at: NOW,
         total: names.len() as u64,
         listed: names.iter().map(|name| Listed { id: vm(name), scope: scope("tenants/acme") }).collect(),
+        unregistered: Vec::new(),
     }
 }
 
@@ -42,6 +45,14 @@ fn refused(census: &Census, last: Option<&Taken>, part: &str) {
 #[test]
 fn a_complete_one_is_believed() {
     assert_eq!(believed(&census(&["a", "b"]), None), Ok(()));
+}
+
+#[test]
+fn what_it_cannot_show_is_said_by_who_may() {
+    let plain = Meant::default();
+    assert_eq!(plain.takes(), Permission::Register);
+    assert_eq!(Meant { fewer: true, ..plain }.takes(), Permission::Vouch);
+    assert_eq!(Meant { new_credential: true, ..plain }.takes(), Permission::Vouch);
 }
 
 #[test]
@@ -116,6 +127,10 @@ fn what_is_missing_without_a_record_and_what_nobody_registered_is_found() {
     assert!(first.unknown_named.contains(&vm("x")) && first.unknown_named.contains(&vm("sentinel")));
     let second = census(&["x"]).taken(2, &registered, Some(&first), NOW);
     assert_eq!((second.missing, second.newly_missing), (2, 1), "one of them was missing before");
+    let strange = (0..UNREGISTERED_NAMED_MAX + 5).map(|number| vm(&format!("strange{number}"))).collect();
+    let third = Census { unregistered: strange, ..census(&["a"]) }.taken(3, &registered, None, NOW);
+    assert_eq!(third.unknown, UNREGISTERED_NAMED_MAX as u64 + 5 + 1, "and the sentinel");
+    assert_eq!(third.unknown_named.len(), UNREGISTERED_NAMED_MAX + 1);
 }
 
 #[test]

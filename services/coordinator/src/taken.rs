@@ -1,0 +1,145 @@
+//! Censuses that Sexton takes itself: every instance that lists the kind is asked, page after page, all at once, and what
+//! came is assembled. Whether it is believed is judged as of one that was handed in.
+//!
+//! What is asked and what has come stands in the job table ([`sexton_ledger::Listings`]): any coordinator hears a page. Only
+//! whoever takes the census asks for the next one; if it dies, there is no census.
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use sexton_ledger::{LedgerError, NotDone, ResourceFilter};
+use sexton_model::belts::census::Census;
+use sexton_model::belts::census::assembled::{Meant, Registered, assembled};
+use sexton_model::belts::census::listing::{
+    Asked, INSTANCES_MAX, Listing, NewListing, NotTaken, Page, Stands, paused,
+};
+use sexton_model::resource::Presence;
+use sexton_model::{Actor, Instance, Kind, ResourceId, Scope, Subsystem};
+use tokio::time::{Instant, sleep};
+
+use crate::engine::{ASK_AGAIN, Engine};
+use crate::plans::Plans;
+
+/// How often it is looked what has come.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Resources that are read at once.
+const READ_AT_ONCE: u32 = 1000;
+
+/// What is to be taken.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Who asks for it.
+    pub by: Actor,
+    /// Of which kind.
+    pub kind: Kind,
+    /// Of which scope, with those below it.
+    pub scope: Scope,
+    /// How long instances may take to list everything, in milliseconds.
+    pub within_ms: u64,
+    /// What is meant.
+    pub meant: Meant,
+}
+
+/// Take it: not believed yet, and nothing is written down of it.
+///
+/// # Errors
+/// If the job table did not answer. That there is no census is the inner result.
+pub async fn take(
+    engine: &Engine,
+    plans: &Plans,
+    wanted: Wanted,
+) -> Result<Result<Census, NotDone>, LedgerError> {
+    let Wanted { by, kind, scope, within_ms, meant } = wanted;
+    let Some(subsystem) = plans.catalogue().lister(&kind) else {
+        return Ok(Err(NotTaken::NobodyLists(kind).into()));
+    };
+    let instances = match instances(engine, subsystem) {
+        Ok(instances) => instances,
+        Err(why) => return Ok(Err(why.into())),
+    };
+    if let Some(why) = paused(&engine.ledger.pauses().await?, &kind, &scope, subsystem) {
+        return Ok(Err(why.into()));
+    }
+    let new = NewListing { by, kind, scope, within_ms, instances };
+    let begun = match engine.ledger.begin_listing(new).await? {
+        Ok(begun) => begun,
+        Err(why) => return Ok(Err(why)),
+    };
+    let id = begun.id;
+    let came = listed(engine, begun).await;
+    if let Err(error) = engine.ledger.end_listing(id).await {
+        tracing::warn!(listing = id, %error, "what was listed for a census is put away later");
+    }
+    let (listing, pages) = match came? {
+        Ok(came) => came,
+        Err(why) => return Ok(Err(why.into())),
+    };
+    let registered = registered(engine, &listing.kind, subsystem).await?;
+    Ok(assembled(&listing, &pages, &registered, meant).map_err(NotDone::from))
+}
+
+/// Whoever has a key and lists it: no other can ever answer.
+fn instances(engine: &Engine, subsystem: &Subsystem) -> Result<Vec<Instance>, NotTaken> {
+    let mut known: Vec<Instance> =
+        engine.known().filter(|instance| instance.subsystem == *subsystem).cloned().collect();
+    known.sort();
+    match known.len() {
+        0 => Err(NotTaken::NoInstance(subsystem.clone())),
+        found if found > INSTANCES_MAX => Err(NotTaken::TooManyInstances { found }),
+        _ => Ok(known),
+    }
+}
+
+type Came = Result<(Listing, Vec<(Instance, Page)>), NotTaken>;
+
+/// Ask until everything has come, or it is known that it will not.
+async fn listed(engine: &Engine, begun: Listing) -> Result<Came, LedgerError> {
+    let mut listing = begun;
+    let mut asked: BTreeMap<Instance, (u32, Instant)> = BTreeMap::new();
+    loop {
+        let now = engine.ledger.facts().await?.now;
+        match listing.stands(now) {
+            Stands::Whole => {
+                let pages = engine.ledger.listed(listing.id).await?;
+                return Ok(Ok((listing, pages)));
+            }
+            Stands::Not(why) => return Ok(Err(why)),
+            Stands::Open => {}
+        }
+        let due = |of: &Asked| {
+            let before = asked.get(&of.instance);
+            before.is_none_or(|(pages, at)| *pages != of.pages || at.elapsed() >= ASK_AGAIN)
+        };
+        let pages: Vec<_> = listing.open().filter(|(of, _)| due(of)).collect();
+        let asking: Vec<_> = pages.iter().map(|(of, _)| (of.instance.clone(), of.pages)).collect();
+        engine.ask_for_pages(&listing, pages, now).await;
+        asked.extend(asking.into_iter().map(|(instance, pages)| (instance, (pages, Instant::now()))));
+        sleep(LOOK_EVERY).await;
+        match engine.ledger.listing(listing.id).await? {
+            Some(by_now) => listing = by_now,
+            None => return Ok(Err(NotTaken::Gone)),
+        }
+    }
+}
+
+/// All of a kind that are registered, in whichever scope.
+async fn registered(
+    engine: &Engine,
+    kind: &Kind,
+    subsystem: &Subsystem,
+) -> Result<BTreeMap<ResourceId, Registered>, LedgerError> {
+    let mut all = BTreeMap::new();
+    let mut filter =
+        ResourceFilter { kind: Some(kind.clone()), limit: READ_AT_ONCE, ..ResourceFilter::default() };
+    loop {
+        let page = engine.ledger.resources(&filter).await?;
+        for view in page.items.into_iter().filter(|view| view.presence == Presence::Registered) {
+            let (resource, instance) = (&view.resource, view.resource.instance_of(subsystem));
+            let (scope, identity) = (resource.scope.clone(), resource.identity.clone());
+            all.insert(resource.id.clone(), Registered { scope, identity, instance });
+        }
+        filter.after = match page.next {
+            None => return Ok(all),
+            next => next,
+        };
+    }
+}

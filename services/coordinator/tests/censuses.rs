@@ -1,0 +1,286 @@
+//! A census is taken from every instance that lists the kind, page after page; without one of them there is none.
+#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use sexton_bus::local::Local;
+use sexton_bus::{Bus as _, Outgoing, Queue, Target, Topology};
+use sexton_coordinator::taken::{Wanted, take};
+use sexton_coordinator::{Engine, Options, Plans, Witness};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Ledger, Limits, NotDone};
+use sexton_model::belts::Policy;
+use sexton_model::belts::census::Census;
+use sexton_model::belts::census::assembled::Meant;
+use sexton_model::belts::census::listing::{ACTION, ENTRIES_MAX, Entry, NotTaken, Page, PageAsked};
+use sexton_model::resource::{Identity, Resource};
+use sexton_model::step::{Outcome, Presence};
+use sexton_model::time::Day;
+use sexton_model::{Actor, Instance, ResourceId};
+use sexton_protocol::{
+    BeaconSigner, Event as Envelope, Holder, Keyring, Message as _, Order, OutcomeReport, Pack, Report,
+};
+use tokio::task::JoinHandle;
+
+const LISTS: &str = "subsystem = \"hypervisor\"\nlists = [\"vm\"]\n[actions.inspect]\nnature = \"inspect\"\n\
+     earliest = \"announce\"\ndeadline_ms = 60000\nlongest_call_ms = 1000\nabout = \"looks\"\n";
+/// As many machines at the first instance as take three pages.
+const MANY: usize = 2 * ENTRIES_MAX + 50;
+
+fn instance(name: &str) -> Instance {
+    format!("hypervisor.{name}").parse().unwrap()
+}
+
+fn vm(name: &str) -> ResourceId {
+    format!("vm/{name}").parse().unwrap()
+}
+
+fn identity(uuid: &str) -> Identity {
+    BTreeMap::from([("uuid".to_owned(), uuid.to_owned())]).try_into().unwrap()
+}
+
+/// What is there, by instance: name and identity of each.
+type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
+
+/// Two coordinators on one job table, and whoever answers their orders.
+struct Site {
+    taking: Arc<Engine>,
+    hearing: Arc<Engine>,
+    plans: Plans,
+    bus: Local,
+    keyring: Arc<Keyring>,
+    there: There,
+    tasks: Vec<JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Site {
+    /// All that are registered are there: `many` at a, two at b. Nobody answers yet.
+    async fn new(many: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = sexton_ledger::Options {
+            day: Day::Rehearsal { length_ms: 1000 },
+            limits: Limits::default(),
+            policy: Policy::default(),
+        };
+        let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        let mut rng = rand::rng();
+        let both = [instance("a"), instance("b")];
+        let keyring = Arc::new(Keyring::generate(both.clone().map(Holder::Instance), &mut rng));
+        let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
+        let bus = Local::with_topology(Topology::for_instances(&both));
+        let mut engines = Vec::new();
+        for name in ["first", "second"] {
+            let witness = Witness::open(&folder.path().join(name), &*ledger, true).await.unwrap();
+            engines.push(Arc::new(Engine::new(Options {
+                ledger: ledger.clone(),
+                bus: Arc::new(bus.clone()),
+                keyring: keyring.clone(),
+                signer: signer.clone(),
+                unpacked: Vec::new(),
+                witness: Arc::new(witness),
+            })));
+        }
+        let plans = Plans::of(
+            &[("dns.toml", include_str!("looks/dns.toml")), ("hypervisor.toml", LISTS)],
+            &[("vm.toml", include_str!("looks/vm.toml"))],
+            true,
+        );
+        let mut there: BTreeMap<Instance, BTreeMap<ResourceId, Identity>> = BTreeMap::new();
+        let mut resources: Vec<Resource> = Vec::new();
+        let names = (0..many).map(|number| (format!("a{number:04}"), "a"));
+        for (name, at) in names.chain(["b1", "b2"].map(|name| (name.to_owned(), "b"))) {
+            let resource = json!({
+                "id": vm(&name), "scope": "tenants/acme", "identity": { "uuid": name },
+                "criticality": "reproducible", "instances": { "hypervisor": at },
+            });
+            resources.push(serde_json::from_value(resource).unwrap());
+            there.entry(instance(at)).or_default().insert(vm(&name), identity(&name));
+        }
+        let by: Actor = "ops".parse().unwrap();
+        let registered = ledger.register(resources, &by, true).await.unwrap();
+        assert!(registered.iter().all(Result::is_ok), "{registered:?}");
+        let [taking, hearing] = <[Arc<Engine>; 2]>::try_from(engines).ok().unwrap();
+        Self {
+            taking,
+            hearing,
+            plans: plans.unwrap(),
+            bus,
+            keyring,
+            there: Arc::new(Mutex::new(there)),
+            tasks: Vec::new(),
+            _folder: folder,
+        }
+    }
+
+    /// This instance answers from now on.
+    async fn serve(&mut self, name: &str) {
+        let (instance, keyring, there) = (instance(name), self.keyring.clone(), self.there.clone());
+        let mut orders = self.bus.consume(&Queue::Orders(instance.clone()), 16).await.unwrap();
+        let as_itself = self.bus.as_user(&instance.to_string());
+        self.tasks.push(tokio::spawn(async move {
+            while let Some(delivery) = orders.next().await {
+                for event in Pack::<Order>::decode(&delivery.body).unwrap().events {
+                    let order = event.data;
+                    assert_eq!(order.action.as_str(), ACTION);
+                    let held = there.lock().unwrap()[&instance].clone();
+                    let report = OutcomeReport {
+                        job: order.job,
+                        fence: order.fence,
+                        instance: instance.clone(),
+                        outcome: listed(&order, &held),
+                    };
+                    let report = Report::from(report);
+                    let packed = Pack::one(Envelope::new("/test", order.issued_at, report)).encode().unwrap();
+                    let holder = Holder::Instance(instance.clone());
+                    let seal = keyring.sign(&holder, Report::DIRECTION, &packed.body).unwrap();
+                    let message = Outgoing {
+                        target: Target::Queue(Queue::Outcomes),
+                        body: packed.body,
+                        key_id: seal.key_id,
+                        mac: seal.mac,
+                        message_id: packed.message_id,
+                        ttl: None,
+                    };
+                    let sent = as_itself.publish(vec![message]).await;
+                    assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+                }
+                orders.ack(vec![delivery.tag]).await;
+            }
+        }));
+    }
+
+    /// The other coordinator hears all answers: none comes to the one that takes the census.
+    async fn hear(&mut self) {
+        let mut outcomes = self.bus.consume(&Queue::Outcomes, 16).await.unwrap();
+        let hearing = self.hearing.clone();
+        self.tasks.push(tokio::spawn(async move {
+            loop {
+                let deliveries = outcomes.next_batch(16, Duration::from_millis(50)).await;
+                hearing.on_reports(&deliveries).await.unwrap();
+                outcomes.ack(deliveries.into_iter().map(|delivery| delivery.tag).collect()).await;
+            }
+        }));
+    }
+
+    async fn all_answer(&mut self) {
+        self.hear().await;
+        self.serve("a").await;
+        self.serve("b").await;
+    }
+
+    async fn take(&self, within_ms: u64) -> Result<Census, String> {
+        let wanted = Wanted {
+            by: "ops".parse().unwrap(),
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            within_ms,
+            meant: Meant::default(),
+        };
+        match take(&self.taking, &self.plans, wanted).await.unwrap() {
+            Ok(census) => Ok(census),
+            Err(NotDone::Taking(why)) => Err(why.to_string()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What a consumer answers.
+fn listed(order: &Order, held: &BTreeMap<ResourceId, Identity>) -> Outcome {
+    let PageAsked { after, most, .. } = PageAsked::of(&order.params).unwrap();
+    let behind = held.iter().filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after));
+    let mut entries: Vec<Entry> =
+        behind.map(|(id, identity)| Entry { id: id.clone(), identity: Some(identity.clone()) }).collect();
+    let more = entries.len() > most;
+    entries.truncate(most);
+    let place = order.instance.to_string();
+    let total = held.len() as u64;
+    let page = Page { after, entries, more, total, credential: "the test".to_owned(), place };
+    let finding = Some(serde_json::to_value(page).unwrap());
+    Outcome::Done { presence: Presence::Present, evidence: String::new(), finding }
+}
+
+/// Longer than any of this takes.
+const LONG_MS: u64 = 60_000;
+
+#[tokio::test]
+async fn all_pages_of_all_instances_are_one_census_whichever_coordinator_hears_them() {
+    let mut site = Site::new(MANY).await;
+    site.all_answer().await;
+    let census = site.take(LONG_MS).await.unwrap();
+    assert_eq!((census.listed.len(), census.total), (MANY + 2, MANY as u64 + 2));
+    assert_eq!(census.credential, "the test at hypervisor.a; the test at hypervisor.b");
+    assert!(census.listed.iter().all(|one| one.scope.as_str() == "tenants/acme"));
+    // Nothing of it is left, and it may be taken again.
+    assert!(site.taking.ledger.listing_orders().await.unwrap().is_empty());
+    assert!(site.take(LONG_MS).await.is_ok());
+}
+
+#[tokio::test]
+async fn without_one_instance_there_is_none() {
+    let mut site = Site::new(3).await;
+    site.hear().await;
+    site.serve("a").await;
+    let why = site.take(1_000).await.unwrap_err();
+    assert_eq!(why, "no census: hypervisor.b has not listed everything within 1 s: no answer");
+    assert!(site.taking.ledger.listing_orders().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_contradicts_the_inventory_or_itself_is_none() {
+    let mut site = Site::new(3).await;
+    site.all_answer().await;
+    let change = |at: &str, name: &str, uuid: Option<&str>| {
+        let mut there = site.there.lock().unwrap();
+        let held = there.get_mut(&instance(at)).unwrap();
+        match uuid {
+            Some(uuid) => held.insert(vm(name), identity(uuid)),
+            None => held.remove(&vm(name)),
+        }
+    };
+    change("a", "a0001", Some("foreign"));
+    let why = site.take(LONG_MS).await.unwrap_err();
+    assert!(
+        why.contains("vm/a0001 at hypervisor.a is not the one that is registered: it shows uuid foreign"),
+        "{why}"
+    );
+    change("a", "a0001", Some("a0001"));
+    change("a", "b1", Some("b1"));
+    let why = site.take(LONG_MS).await.unwrap_err();
+    assert!(why.contains("vm/b1 is at hypervisor.a and at hypervisor.b"), "{why}");
+    // What nobody has registered is told, and no reason.
+    change("a", "b1", None);
+    change("b", "stray", Some("stray"));
+    let census = site.take(LONG_MS).await.unwrap();
+    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![vm("stray")]));
+}
+
+#[tokio::test]
+async fn one_of_a_kind_and_scope_is_taken_at_once_and_none_that_nobody_lists() {
+    let site = Site::new(1).await;
+    let (one, other) = tokio::join!(site.take(1_000), site.take(1_000));
+    let whys = [one.unwrap_err(), other.unwrap_err()];
+    assert!(
+        whys.iter().any(|why| why.contains("a census of vm in tenants is being taken until")),
+        "{whys:?}"
+    );
+    assert!(whys.iter().any(|why| why.contains("has not listed everything")), "{whys:?}");
+    let wanted = Wanted {
+        by: "ops".parse().unwrap(),
+        kind: "image".parse().unwrap(),
+        scope: "tenants".parse().unwrap(),
+        within_ms: 1_000,
+        meant: Meant::default(),
+    };
+    let why = take(&site.taking, &site.plans, wanted).await.unwrap().unwrap_err();
+    assert_eq!(why, NotDone::Taking(NotTaken::NobodyLists("image".parse().unwrap())));
+}

@@ -1,0 +1,161 @@
+//! What came last: whether censuses still come, and are believed. Who counts by an old one takes deletions by others, and a
+//! world that has become smaller, for what it was.
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Actor, Kind, Scope};
+use crate::time::{Day, Timestamp};
+
+/// Where no census was ever believed, a refused one counts for so many policy days: it may have named a wrong place.
+pub const REFUSED_DAYS: u64 = 7;
+/// The next one is missed after so many quarters of a policy day: one that comes daily is not there at the same minute each day.
+const FRESH_QUARTERS: u64 = 5;
+
+/// A census that was not believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// When, by the store's clock.
+    pub at: Timestamp,
+    /// Who handed it in.
+    pub by: Actor,
+    /// What it was listed with.
+    pub credential: String,
+    /// How many it listed.
+    pub listed: u64,
+    /// What it lacked.
+    pub why: String,
+}
+
+/// What came last of one kind and scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Latest {
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope, with those below it.
+    pub scope: Scope,
+    /// When one was believed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub believed_at: Option<Timestamp>,
+    /// The last one that was refused, even if one was believed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+}
+
+impl Latest {
+    /// The refusal of the newest one, if it was refused.
+    pub fn refused_last(&self) -> Option<&Refusal> {
+        self.refused.as_ref().filter(|refused| self.believed_at.is_none_or(|at| at < refused.at))
+    }
+}
+
+/// That nobody should go by the censuses of a kind and scope any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapse {
+    /// Which kind.
+    pub kind: Kind,
+    /// Which scope.
+    pub scope: Scope,
+    /// Why.
+    pub why: Lapsed,
+}
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lapsed {
+    /// The newest one was not believed.
+    Refused(Refusal),
+    /// None was believed for more than a policy day.
+    Silent {
+        /// When the last one was.
+        since: Timestamp,
+    },
+}
+
+/// Where the newest census was refused, or none was believed for more than a policy day (and a quarter) although there had been
+/// one. One of a scope around it counts for that, too.
+pub fn lapses(all: &[Latest], day: Day, now: Timestamp) -> Vec<Lapse> {
+    let within =
+        |at: Timestamp, quarters: u64| now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4;
+    let fresh = |one: &&Latest| one.believed_at.is_some_and(|at| within(at, FRESH_QUARTERS));
+    let counted: BTreeSet<(&Kind, &str)> =
+        all.iter().filter(fresh).map(|one| (&one.kind, one.scope.as_str())).collect();
+    let covered = |one: &Latest| {
+        std::iter::successors(Some(one.scope.as_str()), |scope| {
+            scope.rsplit_once('/').map(|(outer, _)| outer)
+        })
+        .any(|scope| counted.contains(&(&one.kind, scope)))
+    };
+    let why = |one: &Latest| match (one.refused_last(), one.believed_at) {
+        (Some(refused), Some(_)) => Some(Lapsed::Refused(refused.clone())),
+        (Some(refused), None) => {
+            within(refused.at, 4 * REFUSED_DAYS).then(|| Lapsed::Refused(refused.clone()))
+        }
+        (None, Some(since)) if !covered(one) => Some(Lapsed::Silent { since }),
+        (None, _) => None,
+    };
+    all.iter()
+        .filter_map(|one| why(one).map(|why| Lapse { kind: one.kind.clone(), scope: one.scope.clone(), why }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: u64 = 86_400_000;
+    const FRESH_MS: u64 = DAY_MS / 4 * FRESH_QUARTERS;
+
+    fn refusal(at: Timestamp) -> Refusal {
+        let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
+        Refusal { at, by: "platform".parse().unwrap(), credential, listed: 0, why }
+    }
+
+    fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {
+        let at = |ms: u64| Timestamp(0).plus_ms(ms);
+        Latest {
+            kind: "vm".parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            believed_at: believed_at.map(at),
+            refused: refused.map(|ms| refusal(at(ms))),
+        }
+    }
+
+    fn lapsed(all: &[Latest], now_ms: u64) -> Vec<String> {
+        let now = Timestamp(0).plus_ms(now_ms);
+        let said = |lapse: &Lapse| match &lapse.why {
+            Lapsed::Refused(_) => format!("{} refused", lapse.scope),
+            Lapsed::Silent { .. } => format!("{} silent", lapse.scope),
+        };
+        lapses(all, Day::Calendar, now).iter().map(said).collect()
+    }
+
+    #[test]
+    fn one_that_is_refused_counts_until_one_is_believed() {
+        assert_eq!(lapsed(&[latest("a", Some(1), Some(2))], 3), ["a refused"]);
+        assert_eq!(lapsed(&[latest("a", Some(1), Some(2))], 100 * DAY_MS), ["a refused"], "however long");
+        assert_eq!(lapsed(&[latest("a", Some(3), Some(2))], 4), Vec::<String>::new());
+        let never = [latest("a", None, Some(2))];
+        assert_eq!(lapsed(&never, 2 + REFUSED_DAYS * DAY_MS), ["a refused"]);
+        assert_eq!(lapsed(&never, 3 + REFUSED_DAYS * DAY_MS), Vec::<String>::new(), "it was no place");
+    }
+
+    #[test]
+    fn censuses_that_stop_coming_are_missed_after_a_day() {
+        let one = [latest("tenants/acme", Some(1), None)];
+        assert_eq!(lapsed(&one, 1 + FRESH_MS), Vec::<String>::new());
+        assert_eq!(lapsed(&one, 2 + FRESH_MS), ["tenants/acme silent"]);
+        // One of a scope around it counts it, too.
+        for (wider, counts) in [("tenants", true), ("tenants/acme/web", false), ("tenants/ac", false)] {
+            let both = [latest(wider, Some(DAY_MS), None), one[0].clone()];
+            assert_eq!(lapsed(&both, 2 + FRESH_MS).is_empty(), counts, "{wider}");
+        }
+        let image = Latest { kind: "image".parse().unwrap(), ..latest("tenants", Some(DAY_MS), None) };
+        assert_eq!(
+            lapsed(&[image, one[0].clone()], 2 + FRESH_MS),
+            ["tenants/acme silent"],
+            "of another kind"
+        );
+    }
+}
