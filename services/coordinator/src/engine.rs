@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use sexton_bus::{Bus, Delivery};
+use sexton_bus::{Bus, Delivery, Tag};
 use sexton_ledger::{Decided, Intent, Ledger, LedgerError, NotDone};
 use sexton_model::canary;
 use sexton_model::checkpoint::{EPOCHS_AHEAD, Landmark};
@@ -277,11 +277,13 @@ impl Engine {
         }
     }
 
-    /// Outcomes and progress arrived. Once this returns `Ok`, all of them may be acked.
+    /// Outcomes and progress arrived. Once this returns `Ok`, they may be acked, but for those that it names: they were not
+    /// accepted, nobody was shown that yet, and they are to be delivered again.
     ///
     /// # Errors
-    /// If the ledger did not do it; then they are to be delivered again.
-    pub async fn on_reports(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
+    /// If the ledger did not do it; then all are to be delivered again.
+    pub async fn on_reports(&self, deliveries: &[Delivery]) -> Result<Vec<Tag>, LedgerError> {
+        let mut bad = Vec::new();
         let mut intents = Vec::with_capacity(deliveries.len());
         let mut causes = Vec::new();
         let mut heard = Vec::new();
@@ -298,7 +300,7 @@ impl Engine {
                         causes.push(cause);
                     }
                 }
-                Err(why) => self.reject("sexton.outcomes", delivery, &why).await,
+                Err(why) => bad.push((delivery, why)),
             }
         }
         self.hear_asides(heard).await?;
@@ -317,7 +319,7 @@ impl Engine {
         for (deletion, fence) in doubted {
             self.doubt(deletion, fence).await?;
         }
-        Ok(())
+        Ok(self.reject("sexton.outcomes", bad).await)
     }
 
     /// An order is answered that is not out. Mostly the answer came late or twice; but if the job table has never given
@@ -381,38 +383,42 @@ impl Engine {
         Ok(())
     }
 
-    /// The scheduler found jobs due.
+    /// The scheduler found jobs due. What it names is to be delivered again, as of [`Self::on_reports`].
     ///
     /// # Errors
     /// If the ledger did not do it; the scheduler will find them again.
-    pub async fn on_stage_due(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
-        let mut found = Vec::new();
+    pub async fn on_stage_due(&self, deliveries: &[Delivery]) -> Result<Vec<Tag>, LedgerError> {
+        let (mut found, mut bad) = (Vec::new(), Vec::new());
         for delivery in deliveries {
             match intake::stage_due(&self.keyring, delivery) {
                 Ok(jobs) => found.extend(jobs),
-                Err(why) => self.reject("sexton.stage-due", delivery, &why).await,
+                Err(why) => bad.push((delivery, why)),
             }
         }
-        self.claim(found).await.map(|_| ())
+        self.claim(found).await?;
+        Ok(self.reject("sexton.stage-due", bad).await)
     }
 
-    /// Consumers are alive.
+    /// Consumers are alive. What it names is to be delivered again, as of [`Self::on_reports`].
     ///
     /// # Errors
     /// If the ledger did not do it; the next pulse is not far.
-    pub async fn on_pulses(&self, deliveries: &[Delivery]) -> Result<(), LedgerError> {
-        let mut alive = Vec::new();
+    pub async fn on_pulses(&self, deliveries: &[Delivery]) -> Result<Vec<Tag>, LedgerError> {
+        let (mut alive, mut bad) = (Vec::new(), Vec::new());
         for delivery in deliveries {
             match intake::pulse(&self.keyring, delivery) {
                 Ok(copies) => alive.extend(copies),
-                Err(why) => self.reject("sexton.pulses", delivery, &why).await,
+                Err(why) => bad.push((delivery, why)),
             }
         }
         // The last word of each copy counts.
         let last: BTreeMap<_, _> =
             alive.into_iter().map(|one| ((one.instance.clone(), one.copy.clone()), one)).collect();
         let alive: Vec<_> = last.into_values().collect();
-        if alive.is_empty() { Ok(()) } else { self.ledger.pulse(alive).await }
+        if !alive.is_empty() {
+            self.ledger.pulse(alive).await?;
+        }
+        Ok(self.reject("sexton.pulses", bad).await)
     }
 
     /// Give free credit to what waits for it. Returns how many jobs went on.

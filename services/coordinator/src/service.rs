@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sexton_bus::{Bus, BusError, Queue};
+use sexton_bus::{Acker, Bus, BusError, Queue, Tag};
 use sexton_ledger::LedgerError;
 use sexton_model::DeletionId;
 use sexton_model::request_key::SWEPT_MAX;
@@ -45,7 +45,7 @@ const LAST_ROUND: Duration = Duration::from_secs(5);
 const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
 /// How often keys of requests are forgotten that were kept long enough: that is days, so it does not matter.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// Pause after the ledger could not be reached.
+/// Pause after the ledger, or the broker that is to show what was rejected, could not be reached.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
 /// Why a coordinator ended although nobody asked it to.
@@ -132,12 +132,13 @@ async fn consume(
             What::Reports => engine.on_reports(&deliveries).await,
             What::StageDue => engine.on_stage_due(&deliveries).await,
             What::Pulses => engine.on_pulses(&deliveries).await,
-            What::Rejections => engine.on_rejections(&deliveries).await,
+            What::Rejections => engine.on_rejections(&deliveries).await.map(|()| Vec::new()),
         };
-        let tags = deliveries.into_iter().map(|d| d.tag).collect();
+        let tags: Vec<Tag> = deliveries.into_iter().map(|d| d.tag).collect();
         match done {
-            Ok(()) => {
-                from.ack(tags).await;
+            Ok(again) => {
+                from.ack(tags.into_iter().filter(|tag| !again.contains(tag)).collect()).await;
+                put_back_later(from.acker(), again);
                 freed.notify_one();
             }
             Err(error) => {
@@ -146,6 +147,17 @@ async fn consume(
                 tokio::time::sleep(AFTER_ERROR).await;
             }
         }
+    }
+}
+
+/// What nobody was shown to be rejected comes again after a pause, for which nobody else waits. There are never more of them
+/// than are prefetched; if this is stopped first, the end of the subscription puts them back.
+fn put_back_later(acker: Acker, tags: Vec<Tag>) {
+    if !tags.is_empty() {
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTER_ERROR).await;
+            acker.nack(tags).await;
+        });
     }
 }
 

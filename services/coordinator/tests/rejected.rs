@@ -2,13 +2,14 @@
 //! goes on.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sexton_bus::local::Local;
-use sexton_bus::{Bus, Outgoing, Queue, Subscription, Target};
+use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
 use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
@@ -43,8 +44,50 @@ struct Sent {
     sealed: Option<sexton_protocol::Direction>,
 }
 
+/// A broker that has not confirmed so many more of the messages to `sexton.rejected`, and lost them.
+struct Losing {
+    local: Local,
+    left: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Bus for Losing {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        let mut results = Vec::with_capacity(messages.len());
+        for message in messages {
+            let left = self.left.load(Ordering::SeqCst);
+            if left > 0 && message.target == Target::Queue(Queue::Rejected) {
+                self.left.store(left - 1, Ordering::SeqCst);
+                let to = Queue::Rejected.to_string();
+                results.push(Err(PublishError::Unconfirmed { to, waited_ms: 1 }));
+            } else {
+                results.extend(self.local.publish(vec![message]).await);
+            }
+        }
+        results
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        self.local.consume(queue, prefetch).await
+    }
+
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.local.depth(queue).await
+    }
+
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.local.healthy().await
+    }
+}
+
 impl Site {
     async fn new() -> Self {
+        let local = Local::new();
+        Self::on(local.clone(), Arc::new(local)).await
+    }
+
+    /// Whose coordinator sees the bus as this one.
+    async fn on(local: Local, bus: Arc<dyn Bus>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = sexton_ledger::Options {
             day: Day::Calendar,
@@ -55,11 +98,9 @@ impl Site {
             Arc::new(SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap());
         let witness = folder.path().join("witness");
         let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), false).await.unwrap());
-        let local = Local::new();
         let mut rng = rand::rng();
         let holders = ["dns.main", "ipam.main", "scheduler"].map(|name| name.parse::<Holder>().unwrap());
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
-        let bus: Arc<dyn Bus> = Arc::new(local.clone());
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap();
         let engine = Arc::new(Engine::new(Options {
             ledger,
@@ -274,11 +315,37 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
     large.body = vec![b' '; Report::PACK_MAX_BYTES + 1].into();
     let seal = site.keyring.sign(&"dns.main".parse().unwrap(), Report::DIRECTION, &large.body).unwrap();
     (large.key_id, large.mac, large.user_id) = (Some(seal.key_id), Some(seal.mac), Some("dns.main".into()));
-    site.engine.on_reports(&[large]).await.unwrap();
+    assert_eq!(site.engine.on_reports(&[large]).await.unwrap(), [], "it is shown");
     let reason = site.next_reason().await;
     assert!(reason.contains("more than the 1048576 that a message may have"), "{reason}");
     let states = site.engine.ledger.instances().await.unwrap();
     assert!(states.is_empty(), "a rejected pulse counted: {states:?}");
     site.still_hears(&"ipam.main".parse().unwrap()).await;
+    site.stop.cancel();
+}
+
+/// Nobody else has it any more once it is acked: so it is not, until the broker has confirmed that it is shown. Those behind
+/// it do not wait for that.
+#[tokio::test]
+async fn what_is_not_confirmed_to_be_shown_is_put_back_and_comes_again() {
+    let (local, left) = (Local::new(), Arc::new(AtomicU64::new(2)));
+    let losing = Losing { local: local.clone(), left: left.clone() };
+    let mut site = Site::on(local, Arc::new(losing)).await;
+    let instance: Instance = "ipam.main".parse().unwrap();
+    for sealed in [None, Some(Pulse::DIRECTION)] {
+        let (body, key) = (packed(pulse("ipam.main")), Holder::Instance(instance.clone()));
+        site.send(Queue::Pulses, Sent { user: "ipam.main", body, key, sealed }).await;
+    }
+    let heard = async {
+        while !site.engine.ledger.instances().await.unwrap().contains_key(&instance) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the good one behind it is heard");
+    let reason = site.next_reason().await;
+    assert!(reason.contains("not authentic"), "{reason}");
+    assert_eq!(left.load(Ordering::SeqCst), 0, "it was lost before");
+    assert_eq!(site.engine.counters.rejected.load(Ordering::Relaxed), 3, "each time it came");
+    site.still_hears(&instance).await;
     site.stop.cancel();
 }

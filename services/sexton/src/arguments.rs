@@ -54,14 +54,15 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
-    /// Register an inventory: JSON lines (*.jsonl, *.json, '-') or CSV (*.csv). All of it, or nothing.
+    /// Register an inventory: JSON lines (*.jsonl, *.json, '-') or CSV (*.csv). All of it, or nothing; whatever is wrong
+    /// with it is said in one run, line by line.
     Import {
         /// The file.
         file: PathBuf,
         /// Register the good lines and report the bad ones, rather than nothing.
         #[arg(long)]
         skip_bad: bool,
-        /// Only check it.
+        /// Only check it, as registering it would.
         #[arg(long)]
         dry_run: bool,
     },

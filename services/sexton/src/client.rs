@@ -8,8 +8,8 @@ use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, Client, ClientError, Delete, DeletionLine,
-    HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest, REGISTER_MAX,
-    Register, Rescue, Waive,
+    HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest, Register, Rescue,
+    Waive,
 };
 use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
@@ -21,7 +21,9 @@ use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments}
 use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, moment, say, table, write};
 use crate::verify::verify;
-use crate::{alarms, batches, canaries, cancel, census, drills, holds, import, plan, resume, show, tokens};
+use crate::{
+    alarms, batches, canaries, cancel, census, drills, holds, import, inventory, plan, resume, show, tokens,
+};
 
 /// How often `watch` looks again.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
@@ -130,7 +132,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
     match command {
         Command::Register { file } => register(client, format, &file).await?,
         Command::Import { file, skip_bad, dry_run } => {
-            return import(client, format, &file, skip_bad, dry_run).await;
+            return inventory::import(client, format, &file, (skip_bad, dry_run)).await;
         }
         Command::Delete { resource, on, reason, zone, gone_by } => {
             let body = Delete { resource: resource.clone(), on, zone, gone_by, reason };
@@ -327,64 +329,12 @@ async fn register(client: &Client, format: Format, file: &Path) -> anyhow::Resul
     let resource =
         import::resource(text.as_bytes()).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
     let id = resource.id.clone();
-    let registered = client.register(&Register { resources: vec![resource], whole: true }).await?;
+    let body = Register { resources: vec![resource], whole: true, dry_run: false };
+    let registered = client.register(&body).await?;
     if let Some(why) = registered.results.first().and_then(Option::as_ref) {
         anyhow::bail!("{id} is not registered: {why}");
     }
     write(format, &registered, |_| format!("{id} is registered"))
-}
-
-async fn import(
-    client: &Client,
-    format: Format,
-    file: &Path,
-    skip_bad: bool,
-    dry_run: bool,
-) -> anyhow::Result<ExitCode> {
-    let lines = import::read(file)?;
-    let total = lines.len();
-    let mut bad: Vec<(usize, String)> = Vec::new();
-    let mut good = Vec::new();
-    for line in lines {
-        match line.resource {
-            Ok(resource) => good.push((line.number, resource)),
-            Err(why) => bad.push((line.number, why)),
-        }
-    }
-    let mut imported = 0;
-    // All or nothing across batches too: nothing is sent while a line is known to be bad, and more than one
-    // batch goes out only if each is checked line by line.
-    if !dry_run && (skip_bad || bad.is_empty()) {
-        anyhow::ensure!(
-            skip_bad || good.len() <= REGISTER_MAX,
-            "all or nothing takes at most {REGISTER_MAX} lines at once: split the file, or use --skip-bad"
-        );
-        for batch in good.chunks(REGISTER_MAX) {
-            let resources = batch.iter().map(|(_, resource)| resource.clone()).collect();
-            let answer = client.register(&Register { resources, whole: !skip_bad }).await?;
-            for ((number, _), why) in batch.iter().zip(answer.results) {
-                match why {
-                    None => imported += 1,
-                    Some(why) => bad.push((*number, why)),
-                }
-            }
-        }
-    }
-    bad.sort();
-    let report = serde_json::json!({
-        "lines": total, "imported": imported,
-        "bad": bad.iter().map(|(line, why)| serde_json::json!({"line": line, "reason": why})).collect::<Vec<_>>(),
-    });
-    write(format, &report, |_| {
-        let mut text = String::new();
-        for (number, why) in &bad {
-            text += &format!("{}:{number}: {why}\n", file.display());
-        }
-        let what = if dry_run { "checked, nothing imported" } else { "imported" };
-        let count = if dry_run { total - bad.len() } else { imported };
-        text + &format!("{count} of {total} lines {what}, {} bad", bad.len())
-    })?;
-    Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ mod demo;
 mod drills;
 mod holds;
 mod import;
+mod inventory;
 mod output;
 mod plan;
 mod receipt;

@@ -17,13 +17,34 @@ pub struct Register {
     /// All of them or none.
     #[serde(default)]
     pub whole: bool,
+    /// Only check them: what would be said of each, and nothing is registered.
+    // Left out if it is false: coordinators that do not know it refuse what they do not know.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// What became of each, in the request's order.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Registered {
-    /// Nothing if it is registered, else why not.
+    /// Nothing if it is registered, or could be if it was only checked; else why not.
     pub results: Vec<Option<String>>,
+    /// Places in `results`, from 0, of those that nothing is wrong with: they are not registered because another one was
+    /// refused, and it was to be all or none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with_the_rest: Vec<usize>,
+}
+
+impl Registered {
+    /// What is wrong with each, in order: nothing with those that were not registered only because of others.
+    pub fn wrong(self) -> Vec<Option<String>> {
+        let mut wrong = self.results;
+        for place in self.with_the_rest {
+            if let Some(why) = wrong.get_mut(place) {
+                *why = None;
+            }
+        }
+        wrong
+    }
 }
 
 /// A resource and its record.

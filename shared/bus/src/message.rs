@@ -257,6 +257,20 @@ pub enum PublishError {
     Closed,
 }
 
+impl PublishError {
+    /// Whether the same message never will be published, however often that is tried.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Oversized { .. } | Self::Header { .. } => true,
+            Self::Unroutable { .. }
+            | Self::Full { .. }
+            | Self::Unconfirmed { .. }
+            | Self::Refused { .. }
+            | Self::Closed => false,
+        }
+    }
+}
+
 /// Why a subscription, or a question about the broker, failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {

@@ -251,6 +251,16 @@ pub trait Ledger:
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;
 
+    /// What [`Self::register`] would say of each, each for itself, as the job table is now. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    async fn check_resources(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;
+
     /// Make at most [`CREATE_MAX`] records; results in order, each for itself.
     ///
     /// # Errors

@@ -41,21 +41,37 @@ pub(super) async fn register(
     let (unfit, lines) = (refused, denied.len());
     let denial =
         denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))));
-    if body.whole && unfit.iter().any(Option::is_some) {
-        let rest = || NotDone::WithTheRest.to_string();
-        let results = unfit.into_iter().map(|why| Some(why.unwrap_or_else(rest))).collect();
-        return Ok((denial, Json(Registered { results })));
-    }
-    if let Some(results) = done_before(&once, &unfit)? {
-        return Ok((denial, Json(Registered { results })));
+    let nothing = body.dry_run || body.whole && unfit.iter().any(Option::is_some);
+    if !nothing && let Some(results) = done_before(&once, &unfit)? {
+        return Ok((denial, Json(Registered { results, with_the_rest: Vec::new() })));
     }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
-    let registered =
-        if fit.is_empty() { Vec::new() } else { once.ledger.register(fit, &by, body.whole).await? };
-    let mut registered = registered.into_iter().map(|result| result.err().map(|e| e.to_string()));
-    let results = unfit.into_iter().map(|why| why.or_else(|| registered.next().flatten())).collect();
-    Ok((denial, Json(Registered { results })))
+    let by_the_ledger = match fit.is_empty() {
+        true => Vec::new(),
+        // What the job table would refuse is said at once with what is refused here, and not only the next time.
+        false if nothing => api.engine.ledger.check_resources(fit, &by).await?,
+        false => once.ledger.register(fit, &by, body.whole).await?,
+    };
+    Ok((denial, Json(said(unfit, by_the_ledger, body.whole))))
+}
+
+/// What is said of each: of those that did not fit, why; of the others, what the job table says, in order.
+fn said(unfit: Vec<Option<String>>, by_the_ledger: Vec<Result<(), NotDone>>, whole: bool) -> Registered {
+    let mut by_the_ledger = by_the_ledger.into_iter();
+    let mut wrong = || match by_the_ledger.next() {
+        None | Some(Ok(()) | Err(NotDone::WithTheRest)) => None,
+        Some(Err(why)) => Some(why.to_string()),
+    };
+    let mut results: Vec<_> = unfit.into_iter().map(|why| why.or_else(&mut wrong)).collect();
+    let mut with_the_rest = Vec::new();
+    if whole && results.iter().any(Option::is_some) {
+        for (place, result) in results.iter_mut().enumerate().filter(|(_, result)| result.is_none()) {
+            *result = Some(NotDone::WithTheRest.to_string());
+            with_the_rest.push(place);
+        }
+    }
+    Registered { results, with_the_rest }
 }
 
 /// What became of each line before, if that is noted: of those that fitted, of which the others are known.

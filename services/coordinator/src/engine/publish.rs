@@ -1,10 +1,10 @@
 //! What an engine says: orders and events after each commit, beacons, and what it does not accept.
 //!
 //! Contract: nothing of it is an error of what was decided. What no broker confirms is counted and logged, and the lease
-//! repairs it.
+//! repairs it. What is not accepted has no lease: until it is confirmed that it is shown, it is put back.
 use std::sync::atomic::Ordering;
 
-use sexton_bus::{Delivery, Outgoing, Queue, Target};
+use sexton_bus::{Delivery, Outgoing, Queue, Tag, Target};
 use sexton_ledger::{Decided, Intent, LedgerError, NotDone};
 use sexton_model::Timestamp;
 use sexton_protocol::{Broadcast, Direction, Event as Envelope, Pack, Rejected};
@@ -79,9 +79,37 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) async fn reject(&self, queue: &str, delivery: &Delivery, why: &NotAccepted) {
-        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(queue, %why, user = delivery.user_id.as_deref(), "message rejected");
+    /// Show people what was not accepted, each with why. Those come back of which no broker has confirmed it: they are to be
+    /// delivered again, lest they are gone without a word.
+    pub(super) async fn reject(&self, queue: &str, bad: Vec<(&Delivery, NotAccepted)>) -> Vec<Tag> {
+        let (mut tags, mut messages) = (Vec::with_capacity(bad.len()), Vec::with_capacity(bad.len()));
+        for (delivery, why) in bad {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(queue, %why, user = delivery.user_id.as_deref(), "message rejected");
+            if let Some(message) = self.rejection(queue, delivery, &why) {
+                tags.push(delivery.tag);
+                messages.push(message);
+            }
+        }
+        if messages.is_empty() {
+            return Vec::new();
+        }
+        let mut again = Vec::new();
+        for (tag, published) in tags.into_iter().zip(self.bus.publish(messages).await) {
+            let Err(error) = published else { continue };
+            self.counters.unpublished.fetch_add(1, Ordering::Relaxed);
+            if error.is_final() {
+                tracing::error!(queue, %error, "what was rejected can never be shown");
+            } else {
+                tracing::warn!(queue, %error, "what was rejected is not shown yet; it is put back");
+                again.push(tag);
+            }
+        }
+        again
+    }
+
+    /// The message that shows it; none if it cannot be written down, which would be a defect.
+    fn rejection(&self, queue: &str, delivery: &Delivery, why: &NotAccepted) -> Option<Outgoing> {
         let rejected = Rejected::new(
             &why.to_string(),
             queue,
@@ -90,17 +118,22 @@ impl Engine {
             &delivery.body,
         );
         let now = Timestamp::from(std::time::SystemTime::now());
-        let Ok(packed) = Pack::one(Envelope::new("/coordinator", now, rejected)).encode() else { return };
+        let packed = match Pack::one(Envelope::new("/coordinator", now, rejected)).encode() {
+            Ok(packed) => packed,
+            Err(error) => {
+                tracing::error!(queue, %error, "cannot say what was rejected");
+                return None;
+            }
+        };
         let seal = self.outbox.signer.sign(Direction::Rejected, &packed.body);
-        let message = Outgoing {
+        Some(Outgoing {
             target: Target::Queue(Queue::Rejected),
             body: packed.body,
             key_id: seal.key_id,
             mac: seal.mac,
             message_id: packed.message_id,
             ttl: None,
-        };
-        self.send(vec![message]).await;
+        })
     }
 
     pub(super) async fn send(&self, messages: Vec<Outgoing>) {

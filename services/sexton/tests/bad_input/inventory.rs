@@ -91,6 +91,96 @@ fn an_inventory_is_taken_whole_or_line_by_line() {
     assert_eq!(served.names(), ["vm/a", "vm/b", "vm/c"]);
 }
 
+/// The answer to an import, as a program reads it: whether it was good, and the lines with what is wrong with them.
+fn imported(served: &Served, lines: &[Value], how: &[&str]) -> (bool, Value, Vec<(u64, String)>) {
+    let file = served.folder.path().join("inventory.jsonl");
+    let text: Vec<_> = lines.iter().map(ToString::to_string).collect();
+    std::fs::write(&file, text.join("\n")).unwrap();
+    let output = served.sexton(&[&["-o", "json", "import", file.to_str().unwrap()], how].concat());
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let line = |bad: &Value| (bad["line"].as_u64().unwrap(), bad["reason"].as_str().unwrap().to_owned());
+    let bad = answer["bad"].as_array().unwrap().iter().map(line).collect();
+    (output.status.success(), json!([answer["lines"], answer["imported"]]), bad)
+}
+
+/// Exactly these lines are bad, each for a reason that says so.
+#[track_caller]
+fn named(bad: &[(u64, String)], expected: &[(u64, &str)]) {
+    assert_eq!(bad.len(), expected.len(), "{bad:?}");
+    for ((line, why), (expected, part)) in bad.iter().zip(expected) {
+        assert!(line == expected && why.contains(*part), "line {expected}, {part:?}: {bad:?}");
+    }
+}
+
+/// One bad line of each sort among good ones: all of them are named in one run, and none of the others.
+#[test]
+fn whatever_is_wrong_with_an_inventory_is_said_in_one_run_and_by_its_lines() {
+    let served = Served::start();
+    let there = json!({"resources": [resource("there")], "whole": true});
+    assert_eq!(served.post("/v1/resources", &there), (200, json!({"results": [null]})));
+    let unread = json!({"id": 7});
+    let planless = with(resource("c"), "id", json!("pool/c"));
+    let other = with(resource("there"), "identity", json!({"uuid": "another"}));
+    let lines =
+        [resource("a"), other.clone(), unread.clone(), planless.clone(), resource("a"), resource("b")];
+    let expected = [
+        (2, "vm/there is registered with another identity"),
+        (3, "id: "),
+        (4, "id: there is no plan for pool"),
+        (5, "vm/a stands in line 1 already"),
+    ];
+    let ways: [&[&str]; 3] = [&[], &["--dry-run"], &["--dry-run", "--skip-bad"]];
+    for how in ways {
+        let (good, counted, bad) = imported(&served, &lines, how);
+        assert_eq!((good, counted), (false, json!([6, 0])), "{how:?}");
+        named(&bad, &expected);
+        assert_eq!(served.names(), ["vm/there"], "{how:?}");
+    }
+    // Each alone, and whoever finds it: what is not said by the file itself is said by the coordinator.
+    for (one, why) in [(unread, "id: "), (planless, "no plan"), (other, "another identity")] {
+        for how in &ways[..2] {
+            let (good, counted, bad) = imported(&served, &[resource("a"), one.clone(), resource("b")], how);
+            assert_eq!((good, counted), (false, json!([3, 0])), "{how:?}");
+            named(&bad, &[(2, why)]);
+            assert_eq!(served.names(), ["vm/there"], "{how:?}");
+        }
+    }
+    let (good, counted, bad) = imported(&served, &[resource("a"), resource("b")], &["--dry-run"]);
+    assert_eq!((good, counted, bad), (true, json!([2, 0]), Vec::new()));
+    assert_eq!(served.names(), ["vm/there"], "only checked");
+    let (good, counted, bad) = imported(&served, &lines, &["--skip-bad"]);
+    assert_eq!((good, counted), (false, json!([6, 2])));
+    named(&bad, &expected);
+    assert_eq!(served.names(), ["vm/a", "vm/b", "vm/there"]);
+}
+
+/// As it is asked by a program: which of them were refused, and which were not registered only because of those.
+#[test]
+fn of_all_or_nothing_the_answer_tells_what_was_refused_from_the_rest() {
+    let served = Served::start();
+    let register = |resources: Value, more: Value| {
+        let mut body = more;
+        body["resources"] = resources;
+        served.post("/v1/resources", &body)
+    };
+    let there = json!([resource("there")]);
+    assert_eq!(register(there.clone(), json!({"dry_run": true})), (200, json!({"results": [null]})));
+    assert!(served.names().is_empty(), "only checked");
+    register(there, json!({}));
+    let other = with(resource("there"), "identity", json!({"uuid": "another"}));
+    let planless = with(resource("c"), "id", json!("pool/c"));
+    for (list, rest) in [
+        (json!([resource("a"), other, resource("b")]), json!([0, 2])),
+        (json!([planless, resource("a"), other]), json!([1])),
+    ] {
+        let (status, answer) = register(list, json!({"whole": true}));
+        assert_eq!((status, &answer["with_the_rest"]), (200, &rest), "{answer}");
+        assert!(answer["results"].as_array().unwrap().iter().all(Value::is_string), "{answer}");
+    }
+    assert_eq!(served.names(), ["vm/there"]);
+}
+
 /// Each import states all of a resource, whatever it is that it leaves out.
 #[test]
 fn what_an_inventory_leaves_out_is_taken_back_and_what_it_says_again_stays() {

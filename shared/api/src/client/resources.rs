@@ -1,6 +1,7 @@
 //! Resources: registered, read, held, and their names.
 use reqwest::Method;
 use sexton_model::deletion::Hold;
+use sexton_model::resource::Resource;
 use sexton_model::{Actor, ResourceId};
 
 use super::{Client, ClientError};
@@ -16,6 +17,15 @@ impl Client {
     /// As all calls: the coordinator's refusal, or that it did not answer.
     pub async fn register(&self, body: &Register) -> Result<Registered, ClientError> {
         self.post("registering resources", "/v1/resources", body).await
+    }
+
+    /// What would be said of each if these were registered, each for itself.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn check_resources(&self, resources: Vec<Resource>) -> Result<Registered, ClientError> {
+        let body = Register { resources, whole: false, dry_run: true };
+        self.ask("checking resources", "/v1/resources", &body).await
     }
 
     /// One page of resources.

@@ -227,6 +227,15 @@ impl Ledger for PgLedger {
         resources::register(self, &resources, by, whole).await
     }
 
+    async fn check_resources(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        within("resources", resources.len(), REGISTER_MAX)?;
+        resources::check(self, &resources, by).await
+    }
+
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
         within("records", new.len(), CREATE_MAX)?;
         create::create(self, new).await

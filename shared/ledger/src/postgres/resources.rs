@@ -58,6 +58,30 @@ pub(super) async fn register(
     Ok(results)
 }
 
+/// What [`register`] would say of each, each for itself. Neither gate nor resources are locked: nothing follows from it that
+/// a change in between could make wrong.
+pub(super) async fn check(
+    ledger: &PgLedger,
+    resources: &[Resource],
+    by: &Actor,
+) -> Result<Results, LedgerError> {
+    let mut tried = 1;
+    loop {
+        match check_once(ledger, resources, by).await {
+            Err(error) if tried < TRIES && collided(&error) => tried += 1,
+            other => return other,
+        }
+    }
+}
+
+async fn check_once(ledger: &PgLedger, resources: &[Resource], by: &Actor) -> Result<Results, LedgerError> {
+    let mut tx = ledger.pool.begin().await.map_err(doing("beginning to check resources"))?;
+    let (mut holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
+    let (_, results, _) = judge(&mut tx, resources, by, &mut holders).await?;
+    tx.rollback().await.map_err(doing("ending a check of resources"))?;
+    Ok(results)
+}
+
 /// Somebody else was faster: a lock, or a name that was free a moment ago.
 fn collided(error: &LedgerError) -> bool {
     collision(error).is_some()
@@ -100,8 +124,7 @@ pub(super) async fn write_down(
     by: &Actor,
     whole: bool,
 ) -> Result<Results, LedgerError> {
-    let ids: BTreeSet<String> = resources.iter().map(|r| r.id.to_string()).collect();
-    let ids: Vec<String> = ids.into_iter().collect();
+    let ids = ids(resources);
     if resources.iter().any(|resource| resource.protected || !resource.groups.is_empty()) {
         // As with a pause: once this has returned, nothing that did not see the protection, or the groups, is still to
         // be claimed.
@@ -109,13 +132,7 @@ pub(super) async fn write_down(
     }
     sqlx::query(LOCK).bind(&ids).execute(&mut *db).await.map_err(doing("locking resources"))?;
     let (mut holders, known) = exclusive::holders(db, ledger, resources).await?;
-    let mut there = read(db, &ids).await?;
-    let now = super::find::clock(db).await?;
-    let mut events = Appended::default();
-    let mut results = Vec::with_capacity(resources.len());
-    for resource in resources {
-        results.push(one(resource, by, now, (&mut there, &mut holders), &mut events)?);
-    }
+    let (there, results, events) = judge(db, resources, by, &mut holders).await?;
     if whole && results.iter().any(Result::is_err) {
         return Ok(results);
     }
@@ -125,6 +142,29 @@ pub(super) async fn write_down(
     exclusive::write(db, &holders, &known).await?;
     events.write(db).await?;
     Ok(results)
+}
+
+/// Their names, ascending: in this order they are locked.
+fn ids(resources: &[Resource]) -> Vec<String> {
+    let ids: BTreeSet<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
+    ids.into_iter().collect()
+}
+
+/// Go through the list, as what stands there is now: how it leaves that, what is said of each, and the events of it.
+async fn judge(
+    db: &mut PgConnection,
+    resources: &[Resource],
+    by: &Actor,
+    holders: &mut Holders,
+) -> Result<(BTreeMap<ResourceId, There>, Results, Appended), LedgerError> {
+    let mut there = read(db, &ids(resources)).await?;
+    let now = super::find::clock(db).await?;
+    let mut events = Appended::default();
+    let mut results = Vec::with_capacity(resources.len());
+    for resource in resources {
+        results.push(one(resource, by, now, (&mut there, &mut *holders), &mut events)?);
+    }
+    Ok((there, results, events))
 }
 
 /// Change the priority of one that is registered, as it is found under its lock.

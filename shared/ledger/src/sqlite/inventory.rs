@@ -12,6 +12,7 @@ use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::run::Setting;
 use super::{codes, exclusive, groups, jobs, resource_holds, write};
+use crate::exclusive::Holders;
 use crate::row::JobRow;
 use crate::rules::{self, LedgerEvent, Registering};
 use crate::{LedgerError, NewDeletion, NotDone};
@@ -79,13 +80,24 @@ pub(super) fn append(db: &Db, events: Vec<ChainWrite>) -> Result<(), LedgerError
     Ok(())
 }
 
-/// Register or update.
-pub(super) fn register(
+/// How a list leaves what stands there.
+struct Judged {
+    there: HashMap<String, Standing>,
+    holders: Holders,
+    /// What is said of each, in order.
+    results: Vec<Result<(), NotDone>>,
+    events: Vec<ChainWrite>,
+    /// What is to be written of `there`.
+    changed: Vec<String>,
+}
+
+/// Go through the list.
+fn judge(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, by, whole): (&[Resource], &Actor, bool),
-) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+    (resources, by): (&[Resource], &Actor),
+) -> Result<Judged, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
     let mut holders = exclusive::holders(db, memory, staged, resources)?;
     let mut results = Vec::with_capacity(resources.len());
@@ -121,6 +133,27 @@ pub(super) fn register(
         changed.push(key);
         results.push(Ok(()));
     }
+    Ok(Judged { there, holders, results, events, changed })
+}
+
+/// What [`register`] would say of each, each for itself. Writes nothing.
+pub(super) fn check(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (resources, by): (&[Resource], &Actor),
+) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+    judge(db, memory, staged, (resources, by)).map(|judged| judged.results)
+}
+
+/// Register or update.
+pub(super) fn register(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (resources, by, whole): (&[Resource], &Actor, bool),
+) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+    let Judged { there, holders, results, events, mut changed } = judge(db, memory, staged, (resources, by))?;
     if whole && results.iter().any(Result::is_err) {
         let rest = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(rest).collect());

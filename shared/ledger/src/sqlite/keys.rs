@@ -131,6 +131,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         Answer::Prioritize(done) => done.as_ref().ok().map(|()| Note::Prioritized),
         Answer::Alarms(alarms::Done::Acknowledged(AlarmSeen::Done(_))) => Some(Note::AlarmSeen),
         Answer::Access(access::Done::Revoke(_) | access::Done::Refused)
+        | Answer::CheckResources(_)
         | Answer::Alarms(_)
         | Answer::Admit(_)
         | Answer::Pulse

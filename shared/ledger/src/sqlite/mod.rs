@@ -279,6 +279,18 @@ impl Ledger for SqliteLedger {
         }
     }
 
+    async fn check_resources(
+        &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        within("resources", resources.len(), REGISTER_MAX)?;
+        match self.ask(Work::CheckResources(resources, by.clone())).await? {
+            Answer::CheckResources(results) => Ok(results),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
         within("records", new.len(), CREATE_MAX)?;
         match self.ask(Work::Create(new)).await? {

@@ -53,6 +53,8 @@ const INTENTS: usize = 512;
 pub(super) enum Work {
     Run(Arc<Vec<Intent>>),
     Register(Vec<Resource>, Actor, bool),
+    /// Writes nothing; asked of the writer because it remembers how far deletions are.
+    CheckResources(Vec<Resource>, Actor),
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
     Resume(i64, Actor),
@@ -92,6 +94,7 @@ pub(super) enum Work {
 pub(super) enum Answer {
     Run(Vec<Result<Decided, NotDone>>),
     Register(Vec<Result<(), NotDone>>),
+    CheckResources(Vec<Result<(), NotDone>>),
     Create(Vec<Result<DeletionId, NotDone>>),
     Pause(Paused),
     Resume(Option<Pause>),
@@ -280,6 +283,9 @@ fn one(
         }
         Work::Register(resources, by, whole) => {
             Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole))?)
+        }
+        Work::CheckResources(resources, by) => {
+            Answer::CheckResources(inventory::check(db, memory, staged, (resources, by))?)
         }
         Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {

@@ -23,7 +23,8 @@ pub async fn a_call_that_asks_for_too_much_is_refused_whole(fixture: &dyn Fixtur
     let id = on.doomed("web01").await;
     let hold = Intent { deletion: id, event: Event::PlaceHold { by: actor("ops"), reason: "wait".into() } };
     refused(on.ledger.run(vec![hold.clone(); RUN_MAX + 1]).await, RUN_MAX);
-    let new = (0..=REGISTER_MAX).map(|n| resource(&format!("vm{n}"), "1")).collect();
+    let new: Vec<_> = (0..=REGISTER_MAX).map(|n| resource(&format!("vm{n}"), "1")).collect();
+    refused(on.ledger.check_resources(new.clone(), &actor("ops")).await, REGISTER_MAX);
     refused(on.ledger.register(new, &actor("ops"), false).await, REGISTER_MAX);
     let name = on.register("web02").await;
     let wanted = on.wanted(&name).await;

@@ -87,6 +87,38 @@ pub async fn registering_follows_its_rules(fixture: &dyn Fixture) {
     assert!(on.ledger.resource(&two.id).await.unwrap().is_some());
 }
 
+/// What registering writes to.
+const WRITTEN: &str = "SELECT (SELECT count(*) FROM resources) + (SELECT count(*) FROM exclusives) \
+     + (SELECT count(*) FROM ledger_audit)";
+
+pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ops = actor("ops");
+    let doomed = on.doomed("web01").await;
+    let there = on.register("web02").await;
+    let in_one_place = |one: Resource| Resource { exclusive: Some("machine/storage07".to_owned()), ..one };
+    let list = vec![
+        resource("new", "1"),
+        resource("web01", "another"),
+        resource("web02", "another"),
+        in_one_place(resource("a", "2")),
+        // Only what stands before it in the list is in its way.
+        in_one_place(resource("b", "3")),
+        Resource { protected: true, ..resource("web02", "uuid-of-web02") },
+    ];
+    let before = fixture.count(WRITTEN).await;
+    let checked = on.ledger.check_resources(list.clone(), &ops).await.unwrap();
+    assert_eq!(fixture.count(WRITTEN).await, before, "something was written");
+    assert!(!on.ledger.resource(&there).await.unwrap().unwrap().resource.protected, "it was changed");
+    let taken = NotDone::NameTaken { resource: resource("web01", "x").id, deletion: doomed };
+    assert_eq!(checked[..4], [Ok(()), Err(taken), Err(NotDone::OtherIdentity(there.clone())), Ok(())]);
+    assert!(matches!(checked[4], Err(NotDone::Exclusive(_))), "{:?}", checked[4]);
+    assert_eq!(checked[5], Ok(()));
+    assert_eq!(on.ledger.register(list.clone(), &ops, false).await.unwrap(), checked);
+    assert_eq!(on.ledger.check_resources(list, &ops).await.unwrap(), checked, "as it stands now");
+    assert!(on.ledger.resource(&there).await.unwrap().unwrap().resource.protected);
+}
+
 pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let ops = actor("ops");

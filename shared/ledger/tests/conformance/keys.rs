@@ -362,6 +362,8 @@ pub async fn a_refusal_notes_nothing(fixture: &dyn Fixture) {
     assert!(under.prioritize(&web01(), 7, &ops()).await.unwrap().is_err(), "nobody knows it");
     let whole = vec![resource("web01", "u1"), resource("web01", "u2")];
     assert!(under.register(whole, &ops(), true).await.unwrap().iter().all(Result::is_err));
+    let checked = under.check_resources(vec![resource("web01", "u1")], &ops()).await.unwrap();
+    assert_eq!(checked, [Ok(())], "a check is no change");
     assert!(!under.resume(99, &ops()).await.unwrap());
     fixture.execute(DEAD).await;
     let (attempt, note) = held(ledger, keyed("k", 1)).await;

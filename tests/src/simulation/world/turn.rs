@@ -181,14 +181,17 @@ impl World {
                         Queue::Outcomes => engine.on_reports(&deliveries).await,
                         Queue::StageDue => engine.on_stage_due(&deliveries).await,
                         Queue::Pulses => engine.on_pulses(&deliveries).await,
-                        _ => engine.on_rejections(&deliveries).await,
+                        _ => engine.on_rejections(&deliveries).await.map(|()| Vec::new()),
                     };
-                    let tags = deliveries.into_iter().map(|delivery| delivery.tag).collect();
+                    let tags = deliveries.into_iter().map(|delivery| delivery.tag);
                     match &done {
-                        Ok(()) => acker.ack(tags).await,
-                        Err(_) => acker.nack(tags).await,
+                        Ok(again) => {
+                            acker.ack(tags.filter(|tag| !again.contains(tag)).collect()).await;
+                            acker.nack(again.clone()).await;
+                        }
+                        Err(_) => acker.nack(tags.collect()).await,
                     }
-                    done
+                    done.map(drop)
                 };
                 self.handle(number, handler, work);
             }

@@ -105,7 +105,8 @@ impl Site {
 
     async fn delete(&self, at: &str, n: u8, name: &str) {
         let resource = record_of(&self.folder.path().join("platform"), &instance(at), n, name);
-        let register = sexton_api::Register { resources: vec![resource.clone()], whole: true };
+        let register =
+            sexton_api::Register { resources: vec![resource.clone()], whole: true, dry_run: false };
         assert_eq!(self.client.register(&register).await.unwrap().results, [None]);
         let today = self.client.health().await.unwrap().now.utc().date_naive();
         let (resource, reason) = (resource.id, "test".to_owned());
