@@ -36,12 +36,16 @@ impl Rule {
 /// Judge an answer.
 ///
 /// # Errors
-/// [`Obstacle::Unclear`] if it is neither clearly present nor clearly absent, or tells no identity.
+/// [`Obstacle::Busy`] if it only says that the subsystem is away; [`Obstacle::Unclear`] if it is neither clearly present
+/// nor clearly absent, or tells no identity.
 pub(crate) fn judge(what: &str, read: &Read, answer: Answer, values: &Values<'_>) -> Result<Saw, Obstacle> {
-    let unclear =
-        |why: &str| Obstacle::Unclear(format!("{what}: the answer {} {why}: {}", answer.code, answer.said));
+    let text = |why: &str| format!("{what}: the answer {} {why}: {}", answer.code, answer.said);
+    let unclear = |why: &str| Obstacle::Unclear(text(why));
     match (read.present.holds(&answer), read.absent.holds(&answer)) {
         (true, true) => return Err(unclear("means both present and absent")),
+        (false, false) if read.busy.contains(&answer.code) => {
+            return Err(Obstacle::Busy(text("means that it is away")));
+        }
         (false, false) => return Err(unclear("means neither present nor absent")),
         (false, true) => return Ok(Saw::Absent),
         (true, false) => {}

@@ -29,6 +29,11 @@
 //! of them are absent. An answer that is neither `present` nor `absent` means unknown, never absent. Instead of
 //! `http` there may be `command = ["/absolute/program", "argument", …]`: then `code` is its exit code, and its
 //! output is read as JSON. What a call answers proves nothing; `expect` only says when to go on at once.
+//!
+//! `busy` lists codes that mean to come again later: the subsystem is away, and that spends no attempt. Whatever only
+//! looks (`place`, `object`, `gone`) has it, and every call: `busy = [429, 502, 503, 504]` for a look and
+//! `busy = [423, 429, 503]` for a call, if nothing else is said. A look that is not answered at all is put off likewise; a
+//! call that is not may have been carried out, and is an attempt, as is one that a gateway answers with 502 or 504.
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
@@ -67,6 +72,9 @@ pub struct PlaceRead {
     pub timeout_ms: u64,
     /// Which answers count.
     pub present: Rule,
+    /// Codes, of answers that do not count, that mean that it is away: to come again later.
+    #[serde(default = "away")]
+    pub busy: Vec<i64>,
     /// JSON pointer to what it is called.
     pub value: String,
 }
@@ -88,6 +96,9 @@ pub struct Read {
     pub present: Rule,
     /// Which answers mean that it is not.
     pub absent: Rule,
+    /// Codes, of answers that mean neither, that mean that the subsystem is away: to come again later.
+    #[serde(default = "away")]
+    pub busy: Vec<i64>,
     /// What must be where in the answer if it is this one: JSON pointer → value. Never empty.
     pub identity: BTreeMap<String, Template>,
     /// What is pinned of the answer: name → JSON pointer.
@@ -144,8 +155,8 @@ pub struct Call {
     /// Codes that mean a person has to look.
     #[serde(default)]
     pub refused: Vec<i64>,
-    /// Codes that mean to come again later.
-    #[serde(default)]
+    /// Codes that mean that nothing was done, and to come again later.
+    #[serde(default = "not_begun")]
     pub busy: Vec<i64>,
 }
 
@@ -167,6 +178,18 @@ pub struct Http {
 
 fn ten_seconds() -> u64 {
     10_000
+}
+
+/// What a server that cannot answer now says, or who stands before it: too many requests, no good answer behind the
+/// gateway, unavailable, no answer in time. No exit code is as great.
+fn away() -> Vec<i64> {
+    vec![429, 502, 503, 504]
+}
+
+/// Those of them after which nothing was changed, and that it is locked. 502 and 504 say only that the answer was lost
+/// behind the gateway.
+fn not_begun() -> Vec<i64> {
+    vec![423, 429, 503]
 }
 
 /// One way to ask.

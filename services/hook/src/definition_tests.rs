@@ -23,6 +23,16 @@ fn the_delivered_definitions_fit_the_delivered_actions() {
 }
 
 #[test]
+fn an_outage_is_known_by_its_codes_unless_the_definition_says_otherwise() {
+    let of = |text: &str| Definition::parse("accounting.toml", text, &actions("accounting")).unwrap();
+    let delivered = of(ACCOUNTING);
+    assert_eq!(delivered.actions.values().next().unwrap().perform[0].busy, not_begun());
+    assert_eq!((delivered.place.busy, delivered.object.busy), (away(), away()));
+    let said = of(&ACCOUNTING.replace("pin = {", "busy = []\npin = {"));
+    assert_eq!((said.place.busy, said.object.busy), (away(), vec![]));
+}
+
+#[test]
 fn a_mistake_names_the_file_and_the_key() {
     let unknown = mistake("{resource.name}", "{resource.host}");
     assert!(unknown.contains("accounting.toml") && unknown.contains("resource.host"), "{unknown}");

@@ -2,7 +2,8 @@
 //!
 //! Every look at the object comes with a look at the place, in this order: place, object. Absence counts only
 //! where the place proved itself. A call's answer only says whether to go on; whether it was done says a look.
-//! So a lost answer, a 500 after the effect and a 204 for nothing all come to the same: look again.
+//! So a lost answer, a 500 after the effect and a 204 for nothing all come to the same: look again. A look that is not
+//! answered has changed nothing: the subsystem is away, and that spends no attempt.
 //!
 //! *What fences cannot stop here*: the subsystem holds none. A consumer that slept through its lease may repeat
 //! a call; the undo of a reversible action is verified once more after the longest call.
@@ -22,7 +23,7 @@ use sexton_model::step::Presence;
 
 use crate::answer::{Answer, Saw, changed_by_others, intended, judge, values_at};
 use crate::definition::{Call, Definition, Http, Read, Steps, transport};
-use crate::send::Sender;
+use crate::send::{Purpose, Sender};
 use crate::template::{Template, Values};
 
 /// Which definition, and where its subsystem is.
@@ -105,6 +106,7 @@ impl Hook {
     async fn ask(
         &self,
         what: &str,
+        purpose: Purpose,
         http: &Option<Http>,
         command: &Option<Vec<Template>>,
         timeout_ms: u64,
@@ -113,7 +115,7 @@ impl Hook {
         let transport = transport(http, command)
             .ok_or_else(|| Obstacle::Refuse(format!("{what}: neither http nor command")))?;
         let limit = Duration::from_millis(timeout_ms).min(values.step.time_left());
-        self.sender.ask(what, transport, values, limit).await
+        self.sender.ask(what, purpose, transport, values, limit).await
     }
 
     /// The proof of place, read afresh.
@@ -121,9 +123,12 @@ impl Hook {
         let read = &self.definition.place;
         let what = self.what(step, "asking which place this is");
         let values = Values { step, manifest: None };
-        let answer = self.ask(&what, &read.http, &read.command, read.timeout_ms, &values).await?;
+        let answer =
+            self.ask(&what, Purpose::Look, &read.http, &read.command, read.timeout_ms, &values).await?;
         if !read.present.holds(&answer) {
-            return Err(Obstacle::Unclear(format!("{what}: {}: {}", answer.code, answer.said)));
+            let text = format!("{what}: {}: {}", answer.code, answer.said);
+            let away = read.busy.contains(&answer.code);
+            return Err(if away { Obstacle::Busy(text) } else { Obstacle::Unclear(text) });
         }
         match answer.body.pointer(&read.value) {
             Some(Value::String(held)) if *held == self.place => {
@@ -138,7 +143,8 @@ impl Hook {
     async fn look(&self, step: &StepContext, read: &Read) -> Result<Saw, Obstacle> {
         let what = self.what(step, "looking");
         let values = Values { step, manifest: None };
-        let answer = self.ask(&what, &read.http, &read.command, read.timeout_ms, &values).await?;
+        let answer =
+            self.ask(&what, Purpose::Look, &read.http, &read.command, read.timeout_ms, &values).await?;
         judge(&what, read, answer, &values)
     }
 
@@ -209,7 +215,8 @@ impl Hook {
         for (index, call) in calls.iter().enumerate() {
             let what = self.what(step, &format!("call {}", index + 1));
             permit.again()?;
-            let answer = self.ask(&what, &call.http, &call.command, call.timeout_ms, &values).await?;
+            let answer =
+                self.ask(&what, Purpose::Change, &call.http, &call.command, call.timeout_ms, &values).await?;
             if !call.expect.contains(&answer.code) {
                 let text = format!("{what}: answered {}: {}", answer.code, answer.said);
                 return Err(if call.refused.contains(&answer.code) {

@@ -21,6 +21,29 @@ const ANSWER_MAX_BYTES: usize = 1 << 20;
 /// What is kept of an answer for people, in bytes.
 const SAID_BYTES: usize = 300;
 
+/// Longest time to connect: half of what a look may take. Whoever is not connected by then is away, and a call to it has
+/// changed nothing.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It changes nothing, whether it is answered or not.
+    Look,
+    /// It may have been carried out although no answer came.
+    Change,
+}
+
+impl Purpose {
+    /// What it means that no whole answer came.
+    fn unanswered(self, text: String) -> Obstacle {
+        match self {
+            Self::Look => Obstacle::Busy(text),
+            Self::Change => Obstacle::Unclear(text),
+        }
+    }
+}
+
 /// Sends requests and runs commands.
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -54,30 +77,34 @@ impl Sender {
             .collect::<anyhow::Result<_>>()?;
         // A request that is redirected, or handed to a proxy of the environment, would take its secrets, and its
         // deletion, to who knows where.
-        let client =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .build()?;
         Ok(Self { client, base_url, secret_headers })
     }
 
     /// Ask, and say what came back, whatever it is.
     ///
     /// # Errors
-    /// If nothing whole came back in `limit`.
+    /// If nothing whole came back in `limit`: [`Obstacle::Busy`] where that means that nothing was done.
     pub(crate) async fn ask(
         &self,
         what: &str,
+        purpose: Purpose,
         transport: Transport<'_>,
         values: &Values<'_>,
         limit: Duration,
     ) -> Result<Answer, Obstacle> {
         let asked = async {
             match transport {
-                Transport::Http(http) => self.http(what, http, values).await,
+                Transport::Http(http) => self.http(what, purpose, http, values).await,
                 Transport::Command(command) => run(what, command, values).await,
             }
         };
         tokio::time::timeout(limit, asked).await.map_err(|_| {
-            Obstacle::Unclear(format!("{what}: no whole answer within {} ms", limit.as_millis()))
+            purpose.unanswered(format!("{what}: no whole answer within {} ms", limit.as_millis()))
         })?
     }
 
@@ -120,7 +147,13 @@ impl Sender {
         Ok(headers)
     }
 
-    async fn http(&self, what: &str, http: &Http, values: &Values<'_>) -> Result<Answer, Obstacle> {
+    async fn http(
+        &self,
+        what: &str,
+        purpose: Purpose,
+        http: &Http,
+        values: &Values<'_>,
+    ) -> Result<Answer, Obstacle> {
         let method = Method::from_bytes(http.method.as_bytes())
             .map_err(|e| Obstacle::Refuse(format!("{what}: method {}: {e}", http.method)))?;
         let mut request = self
@@ -130,12 +163,12 @@ impl Sender {
         if let Some(body) = &http.body {
             request = request.json(&body.fill(values)?);
         }
-        let response = request.send().await.map_err(|e| failure(what, e))?;
+        let response = request.send().await.map_err(|e| failure(what, purpose, e))?;
         let code = i64::from(response.status().as_u16());
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
-            body.extend_from_slice(&chunk.map_err(|e| failure(what, e))?);
+            body.extend_from_slice(&chunk.map_err(|e| failure(what, purpose, e))?);
             if body.len() > ANSWER_MAX_BYTES {
                 return Err(Obstacle::Unclear(format!(
                     "{what}: the answer is longer than {ANSWER_MAX_BYTES} bytes"
@@ -146,16 +179,21 @@ impl Sender {
     }
 }
 
-fn failure(what: &str, error: reqwest::Error) -> Obstacle {
-    let (down, error) = (error.is_connect(), error.without_url());
+fn failure(what: &str, purpose: Purpose, error: reqwest::Error) -> Obstacle {
+    let (down, wrong, error) = (error.is_connect(), error.is_builder(), error.without_url());
     let mut text = format!("{what}: {error}");
     let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    // Where no connection was made, nothing was done either.
-    if down { Obstacle::Busy(text) } else { Obstacle::Unclear(text) }
+    match (down, wrong) {
+        // Where no connection was made, nothing was done either.
+        (true, _) => Obstacle::Busy(text),
+        // It could not even be sent.
+        (false, true) => Obstacle::Unclear(text),
+        (false, false) => purpose.unanswered(text),
+    }
 }
 
 fn answer(code: i64, body: &[u8], said: &[u8]) -> Answer {

@@ -114,6 +114,44 @@ async fn codes_mean_what_the_definition_says() {
     assert_eq!(server.get(RECORD)["active"], json!(true));
 }
 
+/// Who stands before a service answers for it while it is away.
+#[tokio::test]
+async fn a_service_that_is_away_spends_no_attempt() {
+    let (server, mut bench) = accounting().await;
+    let manifest = bench.capture("stop").await;
+    for code in [429, 502, 503, 504] {
+        server.world.lock().unwrap().away = Some(code);
+        for mode in [Mode::Perform, Mode::Undo, Mode::Verify] {
+            let why = retry(&bench.ask(mode, "stop", Some(&manifest)).await, RetryClass::Spared);
+            assert!(why.contains(&code.to_string()), "{why}");
+        }
+        retry(&bench.pin().await, RetryClass::Spared);
+    }
+    // Its own error is none of them.
+    server.world.lock().unwrap().away = Some(500);
+    retry(&bench.perform_by("stop", &manifest).await, RetryClass::Failed);
+    server.world.lock().unwrap().away = None;
+    // It was there, and then a gateway lost the answer to the change: it may have been made.
+    server.fault(Fault::Code(502));
+    retry(&bench.perform_by("stop", &manifest).await, RetryClass::Failed);
+    server.fault(Fault::Code(503));
+    retry(&bench.perform_by("stop", &manifest).await, RetryClass::Spared);
+    evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
+}
+
+/// A look whose answer is lost has changed nothing.
+#[tokio::test]
+async fn a_connection_that_is_cut_during_a_look_spends_no_attempt() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            drop(connection);
+        }
+    });
+    retry(&bench_at("accounting", &url).pin().await, RetryClass::Spared);
+}
+
 #[tokio::test]
 async fn another_of_the_same_name_and_changes_by_others_are_refused() {
     let (server, bench) = accounting().await;

@@ -166,13 +166,15 @@ impl Done {
     }
 }
 
-/// Why a driver did not do it. A driver never guesses: what it could not see is [`Obstacle::Unclear`].
+/// Why a driver did not do it. A driver never guesses: what it could not see is never taken for absent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// An error, a time-out, no answer: tried, to be tried again; counts as an attempt.
+    /// An error, or no answer to a change, which may have been made: tried, to be tried again; counts as an attempt.
     #[error("{0}")]
     Unclear(String),
-    /// The subsystem is down or somebody else holds its lock: tried again, spends no attempt.
+    /// The subsystem is away, or somebody else holds its lock, and it is certain that what was asked for changed nothing:
+    /// nobody could be connected to, it was not taken on, or what only looks was not answered. Tried again, spends no
+    /// attempt: an outage costs time, and parks nothing before a day is over.
     #[error("{0}")]
     Busy(String),
     /// It must not be done: another identity, changed by others, still in use. A person has to look.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
 
-use super::program::{self, complaint, is_locked};
+use super::program::{self, Purpose, complaint, is_locked};
 use super::snapshot::{CANDIDATE, FINAL, Listing, MARK, SnapshotId, made_id};
 use super::turns::Lock;
 use super::{Restic, pinned, uuid};
@@ -185,10 +185,10 @@ impl Restic {
             return Ok(output.stdout);
         }
         if !is_locked(&output) {
-            return Err(complaint(&call.what, &output));
+            return Err(complaint(&call.what, Purpose::Change, &output));
         }
         let look = self.call(step, "listing locks", &["list", "locks", "--no-lock", "--quiet"]);
-        let locks = match self.program.succeed(&look).await {
+        let locks = match self.program.look(&look).await {
             Ok(ids) => ids.lines().take(5).map(|id| id.chars().take(10).collect()).collect::<Vec<String>>(),
             Err(e) => vec![e.to_string()],
         };

@@ -125,13 +125,14 @@ impl Restic {
         })
     }
 
-    /// A short call on behalf of `step`.
+    /// A short call on behalf of `step`. It ends before the step does: a repository that is away is asked again and again by
+    /// the program, and of one that only looks it can still be said then that nothing was changed.
     fn call<'a>(&self, step: &'a StepContext, doing: &str, arguments: &[&str]) -> Call<'a> {
         Call {
             what: format!("{}: {doing}", step.resource),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             stdin: None,
-            limit: step.time_left(),
+            limit: step.time_left() * 3 / 4,
             progress: None,
         }
     }
@@ -144,7 +145,7 @@ impl Restic {
 
     async fn listing(&self, step: &StepContext) -> Result<Listing, Obstacle> {
         let run = async |doing: &str, arguments: &[&str]| {
-            self.program.succeed(&self.call(step, doing, arguments)).await
+            self.program.look(&self.call(step, doing, arguments)).await
         };
         let list = ["list", "snapshots", "--no-lock", "--quiet"];
         let files = run("listing snapshots", &list).await?;
@@ -171,7 +172,7 @@ impl Restic {
     async fn not_running(&self, step: &StepContext) -> Result<usize, Obstacle> {
         let list = async || {
             let arguments = ["list", "locks", "--no-lock", "--quiet"];
-            let listed = self.program.succeed(&self.call(step, "listing locks", &arguments)).await?;
+            let listed = self.program.look(&self.call(step, "listing locks", &arguments)).await?;
             Ok::<_, Obstacle>(listed.split_whitespace().map(str::to_owned).collect::<Vec<String>>())
         };
         let locks = list().await?;
@@ -184,7 +185,7 @@ impl Restic {
         }
         for id in &locks {
             let look = self.call(step, "reading a lock", &["cat", "lock", id, "--no-lock", "--quiet"]);
-            let lock = match self.program.succeed(&look).await {
+            let lock = match self.program.look(&look).await {
                 Ok(lock) => lock,
                 Err(why) => {
                     // It may have been released between the two looks.

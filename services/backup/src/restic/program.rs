@@ -32,6 +32,15 @@ pub(super) struct Program {
     pub(super) cache_dir: Option<PathBuf>,
 }
 
+/// What the program is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It changes nothing, however it ends.
+    Look,
+    /// It may have changed something, if it got as far as opening the repository.
+    Change,
+}
+
 /// What a run left behind.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -60,6 +69,10 @@ impl Program {
     /// # Errors
     /// If the program cannot be run, takes too long or says too much. That it failed is no error here.
     pub(super) async fn run(&self, call: &Call<'_>) -> Result<Output, Obstacle> {
+        self.run_for(Purpose::Change, call).await
+    }
+
+    async fn run_for(&self, purpose: Purpose, call: &Call<'_>) -> Result<Output, Obstacle> {
         let unclear = |why: String| Obstacle::Unclear(format!("{}: {why}", call.what));
         let child = self
             .command(call)
@@ -68,18 +81,22 @@ impl Program {
         let mut running = Running { child: Some(child) };
         let output = tokio::time::timeout(call.limit, running.follow(call))
             .await
-            .map_err(|_| unclear(format!("no end after {} ms", call.limit.as_millis())))?
+            .map_err(|_| match (purpose, format!("no end after {} ms", call.limit.as_millis())) {
+                // Asked by the program again and again, the repository did not answer.
+                (Purpose::Look, why) => Obstacle::Busy(format!("{}: {why}", call.what)),
+                (Purpose::Change, why) => unclear(why),
+            })?
             .map_err(|e| unclear(e.to_string()))?;
         Ok(Output { stderr: self.redact(output.stderr), ..output })
     }
 
-    /// Run to the end, and accept nothing but success.
+    /// Run what only looks to the end, and accept nothing but success.
     ///
     /// # Errors
-    /// As [`Self::run`], or what the program's complaint means.
-    pub(super) async fn succeed(&self, call: &Call<'_>) -> Result<String, Obstacle> {
-        let output = self.run(call).await?;
-        if output.success { Ok(output.stdout) } else { Err(complaint(&call.what, &output)) }
+    /// As [`Self::run`], but [`Obstacle::Busy`] if it takes too long; or what the program's complaint means.
+    pub(super) async fn look(&self, call: &Call<'_>) -> Result<String, Obstacle> {
+        let output = self.run_for(Purpose::Look, call).await?;
+        if output.success { Ok(output.stdout) } else { Err(complaint(&call.what, Purpose::Look, &output)) }
     }
 
     fn command(&self, call: &Call<'_>) -> Command {
@@ -225,9 +242,44 @@ fn forget_status_lines(stdout: &mut Vec<u8>, judged: &mut usize) -> Option<(u64,
     last
 }
 
+/// What the program says when it could not open the repository: it did nothing.
+const NOT_OPENED: [&str; 3] =
+    ["unable to open config file", "unable to open repository", "repository does not exist"];
+
+/// What it repeats of a store that is away, or of the way there: of the system, of name servers, of a gateway.
+const AWAY: [&str; 16] = [
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "broken pipe",
+    "no route to host",
+    "network is unreachable",
+    "host is down",
+    "i/o timeout",
+    "handshake timeout",
+    "deadline exceeded",
+    "server misbehaving",
+    "temporary failure in name resolution",
+    "too many requests",
+    "bad gateway",
+    "service unavailable",
+    "gateway timeout",
+];
+
+/// What it repeats of a store that is there, and lets it do nothing: no outage, however it came out.
+const NOT_ALLOWED: [&str; 7] = [
+    "permission denied",
+    "access denied",
+    "accessdenied",
+    "unauthorized",
+    "forbidden",
+    "invalidaccesskeyid",
+    "signaturedoesnotmatch",
+];
+
 /// What a failure means. All of them are exit 1 in older versions: only the words differ; newer ones also have
 /// the codes 10 (no repository), 11 (locked) and 12 (wrong password).
-pub(super) fn complaint(what: &str, output: &Output) -> Obstacle {
+pub(super) fn complaint(what: &str, purpose: Purpose, output: &Output) -> Obstacle {
     let text = output.stderr.to_lowercase();
     let said = output.stderr.trim();
     if is_locked(output) {
@@ -237,7 +289,13 @@ pub(super) fn complaint(what: &str, output: &Output) -> Obstacle {
         return Obstacle::Refuse(format!("{what}: the password does not open the repository: {said}"));
     }
     let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("code {code}"));
+    let says = |list: &[&str]| list.iter().any(|words| text.contains(*words));
     // No repository is no absence of what was in it: a disk may not be mounted.
+    let not_opened = output.code == Some(10) || says(&NOT_OPENED);
+    let away = not_opened || (purpose == Purpose::Look && says(&AWAY));
+    if away && !says(&NOT_ALLOWED) {
+        return Obstacle::Busy(format!("{what}: the repository is away: ended with {code}: {said}"));
+    }
     Obstacle::Unclear(format!("{what}: ended with {code}: {said}"))
 }
 
@@ -257,16 +315,68 @@ mod tests {
 
     #[test]
     fn failures_are_told_apart_by_their_words() {
-        let locked =
-            failed(1, "unable to create lock in backend: repository is already locked by PID 7 on h");
-        assert!(matches!(complaint("x", &locked), Obstacle::Busy(_)));
-        assert!(matches!(complaint("x", &failed(11, "")), Obstacle::Busy(_)));
-        let password = failed(1, "Fatal: wrong password or no key found");
-        assert!(matches!(complaint("x", &password), Obstacle::Refuse(_)));
-        let nothing =
-            failed(1, "Fatal: unable to open config file: stat /r/config: no such file or directory");
-        assert!(matches!(complaint("x", &nothing), Obstacle::Unclear(_)));
-        assert!(matches!(complaint("x", &failed(10, "")), Obstacle::Unclear(_)));
+        for purpose in [Purpose::Look, Purpose::Change] {
+            let means = |output: &Output| complaint("x", purpose, output);
+            let locked =
+                failed(1, "unable to create lock in backend: repository is already locked by PID 7 on h");
+            assert!(matches!(means(&locked), Obstacle::Busy(_)));
+            assert!(matches!(means(&failed(11, "")), Obstacle::Busy(_)));
+            let password = failed(1, "Fatal: wrong password or no key found");
+            assert!(matches!(means(&password), Obstacle::Refuse(_)));
+            assert!(matches!(means(&failed(12, "")), Obstacle::Refuse(_)));
+            assert!(matches!(means(&failed(1, "Fatal: the tree is damaged")), Obstacle::Unclear(_)));
+        }
+    }
+
+    /// What did not come as far as the repository has changed nothing. An outage in the middle may have.
+    #[test]
+    fn a_repository_that_is_away_is_told_from_a_change_that_broke_off() {
+        let dial = "dial tcp 192.0.2.1:8000: connect: connection refused";
+        let not_opened = [
+            failed(1, "Fatal: unable to open config file: stat /r/config: no such file or directory"),
+            failed(1, &format!("Fatal: unable to open config file: Head \"http://h/config\": {dial}")),
+            failed(1, "Fatal: unable to open repository at sftp:h:/r: unable to start the sftp session"),
+            failed(10, "Fatal: repository does not exist: unable to open config file: stat /r/config"),
+            failed(10, ""),
+        ];
+        for output in &not_opened {
+            for purpose in [Purpose::Look, Purpose::Change] {
+                let means = complaint("x", purpose, output);
+                assert!(matches!(means, Obstacle::Busy(_)), "{purpose:?}: {means}");
+            }
+        }
+        for said in [dial, "Load(<data/7>): 503 Service Unavailable", "read tcp 192.0.2.1:8000: i/o timeout"]
+        {
+            let output = failed(1, said);
+            assert!(matches!(complaint("x", Purpose::Look, &output), Obstacle::Busy(_)), "{said}");
+            assert!(matches!(complaint("x", Purpose::Change, &output), Obstacle::Unclear(_)), "{said}");
+        }
+        // The store is there, and its key is wrong: a person has to look before a day is over.
+        for said in [
+            "Fatal: unable to open config file: Stat: Access Denied.",
+            "unexpected HTTP response (401): 401 Unauthorized",
+        ] {
+            let means = complaint("x", Purpose::Look, &failed(1, said));
+            assert!(matches!(means, Obstacle::Unclear(_)), "{means}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_without_an_end_has_changed_nothing() {
+        let program = Program {
+            program: "sleep".into(),
+            repository: "/r".to_owned().into(),
+            password_file: "/p".into(),
+            environment: BTreeMap::new(),
+            cache_dir: Some("/c".into()),
+        };
+        let (what, arguments) = ("x".to_owned(), vec!["600".to_owned()]);
+        let limit = Duration::from_millis(50);
+        let call = Call { what, arguments, stdin: None, limit, progress: None };
+        let looked = program.look(&call).await;
+        assert!(matches!(looked, Err(Obstacle::Busy(_))), "{looked:?}");
+        let changed = program.run(&call).await;
+        assert!(matches!(changed, Err(Obstacle::Unclear(_))), "{changed:?}");
     }
 
     #[test]

@@ -220,8 +220,8 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = silent.local_addr().unwrap();
     let dns = Rfc2136::new(&Config { server, timeout_ms: 100, ..config() }).unwrap();
-    assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(dns.seen(&targets, LEFT).await, Err(Obstacle::Busy(_))));
+    assert!(matches!(dns.remove(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Busy(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(dns.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));

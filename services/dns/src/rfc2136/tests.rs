@@ -1,4 +1,7 @@
-//! What is made of answers, without a server.
+//! What is made of answers, and of none, without a server.
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::rdata::{A, SOA};
@@ -6,8 +9,9 @@ use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
 use proptest::prelude::*;
 use sexton_consumer::driver::Obstacle;
 use sexton_testkit::fuzz::{Form, Fuzz};
+use tokio::net::TcpListener;
 
-use super::wire::{believe, current_in};
+use super::wire::{Budget, Session, believe, current_in};
 use crate::record::{RecordKind, canonical};
 
 const NOW_SECONDS: u64 = 1_790_000_000;
@@ -50,7 +54,8 @@ fn absence_needs_authority_and_the_very_zone() {
         of_a_child.add_authority(soa("web01.lab.test"));
         assert!(matches!(look(&of_a_child), Err(Obstacle::Unclear(_))), "another zone's SOA");
     }
-    assert!(matches!(look(&answer(ResponseCode::ServFail, true)), Err(Obstacle::Unclear(_))));
+    assert!(matches!(look(&answer(ResponseCode::FormErr, true)), Err(Obstacle::Unclear(_))));
+    assert!(matches!(look(&answer(ResponseCode::ServFail, true)), Err(Obstacle::Busy(_))), "not loaded");
     assert!(matches!(look(&answer(ResponseCode::Refused, false)), Err(Obstacle::Refuse(_))));
     let mut of_another_name = answer(ResponseCode::NoError, true);
     of_another_name.add_authority(soa("lab.test"));
@@ -60,6 +65,48 @@ fn absence_needs_authority_and_the_very_zone() {
         RData::A(A::new(192, 0, 2, 1)),
     ));
     assert!(matches!(look(&of_another_name), Err(Obstacle::Unclear(_))));
+}
+
+/// What a question and an update to this server come to.
+async fn asked_and_changed(server: SocketAddr) -> [Option<Obstacle>; 2] {
+    let (signer, zone) = (signer(), name("lab.test"));
+    let budget = Budget::new(Duration::from_secs(10), Duration::from_millis(200));
+    let asked = match Session::open(server, &signer, budget).await {
+        Ok(mut session) => session.authority(&zone).await.err(),
+        Err(away) => Some(away),
+    };
+    let data = [RData::A(A::new(192, 0, 2, 1))];
+    let changed = match Session::open(server, &signer, budget).await {
+        Ok(mut session) => session.delete(&zone, &name("web01.lab.test"), &data, true).await.err(),
+        Err(away) => Some(away),
+    };
+    [asked, changed]
+}
+
+/// An outage costs time and no attempt, where nothing can have been changed.
+#[tokio::test]
+async fn a_server_that_is_away_is_told_from_a_change_that_was_not_answered() {
+    // It takes connections, and says nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let [asked, changed] = asked_and_changed(server).await;
+    assert!(matches!(asked, Some(Obstacle::Busy(_))), "{asked:?}");
+    assert!(matches!(changed, Some(Obstacle::Unclear(_))), "{changed:?}");
+    // It hangs up.
+    let hangs_up = tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            drop(connection);
+        }
+    });
+    let [asked, changed] = asked_and_changed(server).await;
+    assert!(matches!(asked, Some(Obstacle::Busy(_))), "{asked:?}");
+    assert!(matches!(changed, Some(Obstacle::Unclear(_))), "{changed:?}");
+    // Nobody is there: nothing was sent.
+    hangs_up.abort();
+    let _ = hangs_up.await;
+    for obstacle in asked_and_changed(server).await {
+        assert!(matches!(obstacle, Some(Obstacle::Busy(_))), "{obstacle:?}");
+    }
 }
 
 fn question() -> Message {

@@ -60,11 +60,11 @@ impl<'a> Session<'a> {
     ) -> Result<Self, Obstacle> {
         match timeout_at(budget.next(), TcpStream::connect(server)).await {
             Ok(Ok(stream)) => Ok(Self { stream, server, signer, budget }),
-            Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Ok(Err(e)) if is_away(e.kind()) => {
                 Err(Obstacle::Busy(format!("connecting to DNS server {server}: {e}")))
             }
             Ok(Err(e)) => Err(Obstacle::Unclear(format!("connecting to DNS server {server}: {e}"))),
-            Err(_) => Err(Obstacle::Unclear(format!("connecting to DNS server {server}: no answer in time"))),
+            Err(_) => Err(Obstacle::Busy(format!("connecting to DNS server {server}: no answer in time"))),
         }
     }
 
@@ -109,6 +109,11 @@ impl<'a> Session<'a> {
         let what = format!("{what} at DNS server {}", self.server);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let unclear = |e: &dyn std::fmt::Display| Obstacle::Unclear(format!("{what}: {e}"));
+        // A question that is not answered has changed nothing: the server is away.
+        let asks = request.metadata.op_code == OpCode::Query;
+        let unanswered = |e: &dyn std::fmt::Display| {
+            if asks { Obstacle::Busy(format!("{what}: {e}")) } else { unclear(e) }
+        };
         let verifier = request.finalize(self.signer, now).map_err(|e| unclear(&e))?;
         let mut verifier = verifier.ok_or_else(|| unclear(&"the request could not be signed"))?;
         let bytes = request.to_vec().map_err(|e| unclear(&e))?;
@@ -123,11 +128,27 @@ impl<'a> Session<'a> {
             Ok::<_, std::io::Error>(answer)
         };
         let answer = match timeout_at(self.budget.next(), talk).await {
-            Ok(answer) => answer.map_err(|e| unclear(&e))?,
-            Err(_) => return Err(unclear(&"no answer in time; it may still be carried out")),
+            Ok(answer) => answer.map_err(|e| unanswered(&e))?,
+            Err(_) if asks => return Err(unanswered(&"no answer in time")),
+            Err(_) => return Err(unanswered(&"no answer in time; it may still be carried out")),
         };
         believe(&request, &answer, &mut verifier, &what)
     }
+}
+
+/// Whether a connection failed because nobody is there, or no way leads there. Nothing was sent then.
+fn is_away(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        kind,
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::TimedOut
+    )
 }
 
 /// The update that deletes `data`, as single records: it can never take with it what it does not name.
@@ -219,6 +240,7 @@ pub(super) fn word(code: ResponseCode) -> String {
     }
 }
 
+/// What the answer to a question means, if it is no answer.
 fn authoritative(answer: &Message, what: &str) -> Result<(), Obstacle> {
     match answer.metadata.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain if answer.metadata.authoritative => Ok(()),
@@ -227,6 +249,10 @@ fn authoritative(answer: &Message, what: &str) -> Result<(), Obstacle> {
         }
         code @ (ResponseCode::Refused | ResponseCode::NotAuth | ResponseCode::NotZone) => {
             Err(refusal(code, what))
+        }
+        // It has not loaded the zone yet, or could not renew it.
+        code @ ResponseCode::ServFail => {
+            Err(Obstacle::Busy(format!("{what}: the server answered {}", word(code))))
         }
         code => Err(Obstacle::Unclear(format!("{what}: the server answered {}", word(code)))),
     }

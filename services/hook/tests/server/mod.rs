@@ -28,6 +28,8 @@ pub enum Fault {
 pub struct World {
     pub objects: BTreeMap<String, Value>,
     pub fault: Option<Fault>,
+    /// What everything is answered with while the service itself is away.
+    pub away: Option<u16>,
     pub id: String,
     /// What a missing object is answered with; `None` for a bare 404, as a proxy on the way would give.
     pub missing: Option<&'static str>,
@@ -73,6 +75,9 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let mut world = server.world.lock().unwrap();
+    if let Some(code) = world.away {
+        return StatusCode::from_u16(code).unwrap().into_response();
+    }
     if let Some(secret) = headers.get("authorization") {
         world.secrets.push(secret.to_str().unwrap().to_owned());
     }

@@ -138,32 +138,51 @@ impl Agent {
         if let Some((user, password)) = &self.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        match timeout_at(budget.next(), fetch(request, what)).await {
+        let looks = only_looks(command);
+        match timeout_at(budget.next(), fetch(request, looks, what)).await {
             Ok(bytes) => classify(&bytes?, command, what),
-            Err(_) => Err(unclear(what, &"no answer in time; it may still be carried out")),
+            Err(_) if looks => Err(unanswered(looks, what, &"no answer in time")),
+            Err(_) => Err(unanswered(looks, what, &"no answer in time; it may still be carried out")),
         }
     }
+}
+
+/// Whether a command changes nothing, whether it is answered or not.
+fn only_looks(command: &str) -> bool {
+    matches!(command, "config-get" | "config-test" | "lease4-get")
+}
+
+/// What it means that no whole answer came: nothing was changed by what only looks, and the server is away; anything else
+/// may have been carried out.
+fn unanswered(looks: bool, what: &str, e: &dyn std::fmt::Display) -> Obstacle {
+    if looks { Obstacle::Busy(format!("{what}: {e}")) } else { unclear(what, e) }
 }
 
 fn unclear(what: &str, e: &dyn std::fmt::Display) -> Obstacle {
     Obstacle::Unclear(format!("{what}: {e}"))
 }
 
-async fn fetch(request: reqwest::RequestBuilder, what: &str) -> Result<Vec<u8>, Obstacle> {
-    let mut response = request.send().await.map_err(|e| {
-        let down = e.is_connect() && !e.is_timeout();
-        let text = format!("{what}: {}", chain(&e));
-        if down { Obstacle::Busy(text) } else { Obstacle::Unclear(text) }
-    })?;
+async fn fetch(request: reqwest::RequestBuilder, looks: bool, what: &str) -> Result<Vec<u8>, Obstacle> {
+    // Where no connection was made, nothing was done, whatever was asked for.
+    let mut response =
+        request.send().await.map_err(|e| unanswered(looks || e.is_connect(), what, &chain(&e)))?;
     match response.status() {
         StatusCode::OK => {}
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
             return Err(Obstacle::Refuse(format!("{what}: HTTP {status}; check user and password")));
         }
+        // Not taken on.
+        status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
+            return Err(Obstacle::Busy(format!("{what}: HTTP {status}")));
+        }
+        // The answer was lost behind a gateway.
+        status @ (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) => {
+            return Err(unanswered(looks, what, &format!("HTTP {status}")));
+        }
         status => return Err(unclear(what, &format!("HTTP {status}"))),
     }
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| unclear(what, &chain(&e)))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| unanswered(looks, what, &chain(&e)))? {
         if bytes.len() + chunk.len() > ANSWER_MAX_BYTES {
             return Err(unclear(what, &format!("the answer is longer than {ANSWER_MAX_BYTES} bytes")));
         }

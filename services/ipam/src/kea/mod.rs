@@ -125,6 +125,8 @@ impl Kea {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
+            // Sooner than a call is given up: who could not be connected to was asked for nothing.
+            .connect_timeout(Duration::from_millis(config.timeout_ms.div_ceil(2)))
             .build()
             .context("making the HTTP client")?;
         Ok(Self {

@@ -237,8 +237,8 @@ async fn a_server_that_is_gone_or_silent_shows_no_absence() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
     let kea = Kea::new(Config { url, timeout_ms: 100, ..config() }).unwrap();
-    assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Unclear(_))));
-    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Unclear(_))));
+    assert!(matches!(kea.seen(&targets, LEFT).await, Err(Obstacle::Busy(_))));
+    assert!(matches!(kea.release(&targets, LEFT, &|| Ok(())).await, Err(Obstacle::Busy(_))));
     drop(silent);
     for targets in [&targets, &Targets::default()] {
         assert!(matches!(kea.seen(targets, LEFT).await, Err(Obstacle::Busy(_))));

@@ -1,13 +1,17 @@
-//! What is made of answers, without a server.
+//! What is made of answers, and of none, without a server.
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sexton_consumer::driver::Obstacle;
 use sexton_testkit::fuzz::{Form, Fuzz};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use super::agent::{Answer, classify, lease_in};
+use super::agent::{Answer, Budget, classify, lease_in};
 use super::reservation::{Reserved, all, contains, remove, reserved, subnet};
+use super::{Config, Kea};
 use crate::address::{Mac, Pinned};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
@@ -82,6 +86,64 @@ fn answers_mean_what_their_result_says() {
         ["[]", "", r#"[{"result": 1}]"#, r#"[{"result": 3}, {"result": 3}]"#, r#"{"result": 3}"#, "[{}]"]
     {
         assert!(matches!(of(unclear), Err(Obstacle::Unclear(_))), "{unclear}");
+    }
+}
+
+fn at(url: String) -> Kea {
+    let (user, password, password_file) = (None, None, None);
+    let (lock_file, timeout_ms) = ("kea.lock".into(), 1_000);
+    Kea::new(Config { url, user, password, password_file, lock_file, timeout_ms }).unwrap()
+}
+
+/// What a look and a change come to.
+async fn looked_and_changed(kea: &Kea) -> [Result<(), Obstacle>; 2] {
+    let budget = Budget::new(Duration::from_secs(10), Duration::from_millis(500));
+    let looked = kea.agent.lease(budget, ADDRESS).await.map(drop);
+    [looked, kea.agent.delete_lease(budget, ADDRESS).await]
+}
+
+/// An agent that answers everything with this, or hangs up if it is nothing.
+async fn saying(answer: &'static str) -> Kea {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") && connection.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {
+            }
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    at(url)
+}
+
+/// An outage costs time and no attempt, where nothing can have been changed.
+#[tokio::test]
+async fn an_agent_that_is_away_is_told_from_a_change_that_was_not_answered() {
+    let bad_gateway = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for lost in ["", bad_gateway] {
+        let [looked, changed] = looked_and_changed(&saying(lost).await).await;
+        assert!(matches!(looked, Err(Obstacle::Busy(_))), "{looked:?}");
+        assert!(matches!(changed, Err(Obstacle::Unclear(_))), "{changed:?}");
+    }
+    let broken = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for own in looked_and_changed(&saying(broken).await).await {
+        assert!(matches!(own, Err(Obstacle::Unclear(_))), "{own:?}");
+    }
+    let unavailable = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for busy in looked_and_changed(&saying(unavailable).await).await {
+        assert!(matches!(busy, Err(Obstacle::Busy(_))), "{busy:?}");
+    }
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kea = at(format!("http://{}/", silent.local_addr().unwrap()));
+    let [looked, changed] = looked_and_changed(&kea).await;
+    assert!(matches!(looked, Err(Obstacle::Busy(_))), "{looked:?}");
+    assert!(matches!(changed, Err(Obstacle::Unclear(_))), "{changed:?}");
+    // Nobody is there: nothing was sent.
+    drop(silent);
+    for away in looked_and_changed(&kea).await {
+        assert!(matches!(away, Err(Obstacle::Busy(_))), "{away:?}");
     }
 }
 

@@ -12,6 +12,8 @@ use super::answer::{self, Seen};
 
 /// Largest answer, in bytes: some ten thousand targets of a few kilobytes each.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
+/// Longest time to connect. Whoever is not connected by then is away, and was asked for nothing.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// What is kept of a complaint, in bytes.
 const COMPLAINT_KEPT_BYTES: usize = 500;
 /// A span longer than any server keeps samples, and a moment (in seconds) later than any sample: so one query
@@ -37,8 +39,11 @@ impl Server {
             "url = {base:?}: expected http://… or https://…"
         );
         // A deletion that is redirected, or handed to a proxy of the environment, would go to who knows where.
-        let client =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .build()?;
         Ok(Self { client, base, authorization_file })
     }
 
@@ -100,6 +105,9 @@ impl Server {
         if status.is_success() {
             return answer::data(&body).map_err(|why| unclear(step, path, &why));
         }
+        if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+            return Err(away(step, path, &format!("was lost behind a gateway ({status})")));
+        }
         Err(complaint(step, path, status, &body))
     }
 
@@ -118,6 +126,10 @@ impl Server {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<(StatusCode, Vec<u8>), Obstacle> {
+        let looks = method == Method::GET;
+        // What only looks ends before the step does, so that it can still be said that nothing was changed.
+        let left = if looks { step.time_left() * 3 / 4 } else { step.time_left() };
+        let unanswered = |why: &str| if looks { away(step, path, why) } else { unclear(step, path, why) };
         let base = self.base.as_str().trim_end_matches('/');
         let mut request = self.client.request(method, format!("{base}/api/v1/{path}")).query(query);
         if let Some(file) = &self.authorization_file {
@@ -136,12 +148,12 @@ impl Server {
             }
             Ok::<_, reqwest::Error>((status, Some(body)))
         };
-        match tokio::time::timeout(step.time_left().max(Duration::from_millis(1)), answer).await {
-            Err(_) => Err(unclear(step, path, "did not come in time")),
+        match tokio::time::timeout(left.max(Duration::from_millis(1)), answer).await {
+            Err(_) => Err(unanswered("did not come in time")),
             Ok(Err(e)) if e.is_connect() => {
                 Err(Obstacle::Busy(format!("{}: asking Prometheus for {path}: {}", step.resource, chain(e))))
             }
-            Ok(Err(e)) => Err(unclear(step, path, &chain(e))),
+            Ok(Err(e)) => Err(unanswered(&chain(e))),
             Ok(Ok((_, None))) => {
                 Err(unclear(step, path, &format!("is longer than {ANSWER_MAX_BYTES} bytes")))
             }
@@ -173,6 +185,11 @@ async fn secret(step: &StepContext, file: &std::path::Path) -> Result<SecretStri
 
 fn unclear(step: &StepContext, path: &str, why: &str) -> Obstacle {
     Obstacle::Unclear(format!("{}: Prometheus' answer to {path} {why}", step.resource))
+}
+
+/// A question that is not answered has changed nothing.
+fn away(step: &StepContext, path: &str, why: &str) -> Obstacle {
+    Obstacle::Busy(format!("{}: Prometheus' answer to {path} {why}", step.resource))
 }
 
 fn complaint(step: &StepContext, path: &str, status: StatusCode, body: &[u8]) -> Obstacle {

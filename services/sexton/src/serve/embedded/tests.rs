@@ -18,6 +18,8 @@ use super::*;
 use crate::serve::consumers;
 use crate::waiting::wait_for;
 
+mod outages;
+
 const PLAN: &str = r#"
 kind = "vm"
 version = 1
@@ -69,8 +71,12 @@ fn record_of(folder: &Path, at: &Instance, n: u8, name: &str) -> Resource {
 
 impl Site {
     async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let instances = [instance("monitoring.main"), instance("monitoring.other")];
+        Self::with(&instances, &[("monitoring.toml", sexton_monitoring::ACTIONS)], &[("vm.toml", PLAN)]).await
+    }
+
+    async fn with(instances: &[Instance], actions: &[(&str, &str)], plans: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let limits = Limits { down_after_ms: 1_000, ..Limits::default() };
         let options =
             LedgerOptions { day: Day::Rehearsal { length_ms: 50 }, limits, policy: Policy::default() };
@@ -78,12 +84,10 @@ impl Site {
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&file, options).await.unwrap());
         let witness = Witness::open(&crate::serve::beside(&file), ledger.as_ref(), false).await.unwrap();
         let both = (ledger, Arc::new(witness));
-        let plans = Plans::of(&[("monitoring.toml", sexton_monitoring::ACTIONS)], &[("vm.toml", PLAN)], true)
-            .unwrap();
+        let plans = Plans::of(actions, plans, true).unwrap();
         let shutdown = CancellationToken::new();
         let every = Duration::from_millis(100);
-        let embedded =
-            Embedded::start(both, Kept::default(), &instances, Vec::new(), every, shutdown.clone());
+        let embedded = Embedded::start(both, Kept::default(), instances, Vec::new(), every, shutdown.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let api = Api { engine: embedded.engine.clone(), plans: Arc::new(plans), token: None };
@@ -95,7 +99,11 @@ impl Site {
     }
 
     fn consumer(&self, name: &str) -> JoinHandle<()> {
-        let text = format!("[consumers.{name:?}]\ndriver = \"sandbox\"\nroot = \"platform\"\n");
+        self.consumer_with(name, "driver = \"sandbox\"\nroot = \"platform\"\n")
+    }
+
+    fn consumer_with(&self, name: &str, keys: &str) -> JoinHandle<()> {
+        let text = format!("[consumers.{name:?}]\n{keys}");
         let file = self.folder.path().join("sexton.toml");
         let config = Config::parse(&file, &text, &["consumers"]).unwrap();
         let (actions, driver) = consumers::build(&instance(name), &config).unwrap();
@@ -104,7 +112,10 @@ impl Site {
     }
 
     async fn delete(&self, at: &str, n: u8, name: &str) {
-        let resource = record_of(&self.folder.path().join("platform"), &instance(at), n, name);
+        self.delete_this(record_of(&self.folder.path().join("platform"), &instance(at), n, name)).await;
+    }
+
+    async fn delete_this(&self, resource: Resource) {
         let register =
             sexton_api::Register { resources: vec![resource.clone()], whole: true, dry_run: false };
         assert_eq!(self.client.register(&register).await.unwrap().results, [None]);

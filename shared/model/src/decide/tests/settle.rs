@@ -4,6 +4,7 @@ use super::kit::{Bench, RESTORE, cancel, findings, good, plan_that_rereads, stag
 use crate::beacon::SKEW_MS;
 use crate::id::Fence;
 use crate::job::{JobState, Phase, Stage, StateName};
+use crate::retry::ATTEMPTS;
 use crate::step::{Mode, Outcome, Presence};
 
 /// Each mode, by an order of that mode that is out.
@@ -60,6 +61,27 @@ fn retry_waits_and_counts_only_what_failed() {
             assert_eq!((job.state.name(), job.attempts), (StateName::Waiting, spent), "{mode:?}");
             assert_eq!(job.cursor, cursor);
         }
+    }
+}
+
+/// Of a stage and of a restore: the subsystem is away for more orders than a step has attempts, and then it is back.
+#[test]
+fn an_outage_longer_than_the_attempts_ends_by_itself() {
+    for (mode, mut bench) in each_mode() {
+        let id = bench.out().job;
+        for _ in 0..2 * ATTEMPTS {
+            bench.answer(Outcome::spared("it is away"));
+            let job = bench.job(id);
+            let JobState::Waiting { until, .. } = job.state else { panic!("{mode:?}: {job:?}") };
+            assert_eq!(job.attempts, 0, "{mode:?}");
+            bench.now = until;
+            bench.must(&Event::Proceed { job: id });
+            assert_eq!((bench.state(id), bench.out().mode), (StateName::Running, mode));
+        }
+        bench.comply();
+        let job = bench.job(id);
+        assert!(!matches!(job.state, JobState::Parked { .. }), "{mode:?}: {job:?}");
+        assert_eq!(job.in_vain, 0, "{mode:?}");
     }
 }
 
