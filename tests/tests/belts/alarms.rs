@@ -389,6 +389,7 @@ async fn a_census_that_is_refused_is_told_until_one_is_believed() {
             taken_at: system.ledger.facts().await.unwrap().now,
             total,
             listed: vec![Listed { id: web01(), scope: scope.clone() }],
+            unregistered: Vec::new(),
         };
         system.ledger.take_census(census, &ops()).await.unwrap()
     };

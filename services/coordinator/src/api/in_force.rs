@@ -132,12 +132,15 @@ async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>
     Ok(budget::at_once((&budgets, &population), held))
 }
 
+/// Whether a scope's blocker goes.
+type Lifted<'a> = dyn Fn(&Scope, &Blocker) -> bool + Sync + 'a;
+
 /// That what stops this may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of
-/// it. `lifted` says of a scope's blocker whether it goes.
+/// it.
 async fn may_lift(
     api: &Api,
     (asker, by): (&Asker, &Actor),
-    (stopped, lifted): (&[Stopped], &(dyn Fn(&Scope, &Blocker) -> bool + Sync)),
+    (stopped, lifted): (&[Stopped], &Lifted<'_>),
     approved: Option<u64>,
 ) -> Result<(), Refused> {
     let crowds = crowds(api, stopped).await?;

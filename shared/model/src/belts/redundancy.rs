@@ -217,6 +217,8 @@ pub(super) fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp(10);
@@ -314,7 +316,7 @@ mod tests {
         kept[0].protected = true;
         kept[1].holds.push(hold.clone());
         kept[2].resource_holds.push(hold);
-        kept[3].record.requested_by = drill::actor();
+        Arc::make_mut(&mut kept[3].record).requested_by = drill::actor();
         assert!(kept.iter().all(|d| Going::of(d).unwrap().kept));
     }
 
