@@ -209,21 +209,6 @@ fn what_is_decided_of_a_record_is_told_as_its_type_says() {
         ["park MEMBER --reason test", "retry MEMBER"].map(|line| line.replace("MEMBER", MEMBER));
     live(&park, &ask_until_done(&site, "test", &park));
     live(&retry, &ask(&site, "test", &retry));
-    // Nothing of it is done before hard: so no order has to run out before it can be rescued.
-    let waive = format!("waive {MEMBER} --absent --evidence looked");
-    let rescue = format!("rescue {MEMBER} --evidence looked");
-    let mut rescued = None;
-    until("it is rescued", || {
-        let parked = ask(&site, "test", &park);
-        if parked.status.success() {
-            live(&park, &parked);
-            live(&waive, &ask(&site, "boss", &waive));
-        }
-        rescued = Some(ask(&site, "boss", &rescue)).filter(|output| output.status.success());
-        rescued.is_some()
-    });
-    assert_eq!(told::<Outcome>(&rescue, &rescued.unwrap()).status, RecordStatus::Rescued);
-
     let acknowledge = "acknowledge vm/vm0001 --reason by-phone";
     live(acknowledge, &ask_until_done(&site, "test", acknowledge));
 }
