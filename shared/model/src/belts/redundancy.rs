@@ -12,6 +12,9 @@
 //! only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done is no
 //! redundancy either.
 //!
+//! Not looked at is what else may stop a member that is due, such as a pause of its own scope: until that is over it stands
+//! alone, although the whole group was to go.
+//!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
 use std::collections::{BTreeMap, HashMap};
