@@ -1,6 +1,7 @@
 //! Records that are over leave the file for the archive, and stubs stay.
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use serde_json::Value;
 use sexton_model::archive::{Document, EVENTS_MAX, Entry, FORMAT, Link, Manifest, Stub};
 use sexton_model::{DeletionId, JobId, ResourceId, Timestamp};
@@ -9,20 +10,16 @@ use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
 use super::counts::Counts;
 use super::load::{Bodies, load, moment};
 use super::memory::{Memory, Staged};
-use super::{codes, receipts};
-use crate::archive::{Ended, StubFilter, readable};
+use super::writer::{Answer, Work};
+use super::{SqliteLedger, codes, mixed_up, receipts};
+use crate::archive::{Archive, Ended, StubFilter, readable};
 use crate::{LedgerError, Page};
 
 /// Longest page.
 const PAGE_MAX: u32 = 1000;
 
 /// Records that ended before that moment.
-pub(super) fn ended(
-    db: &Db,
-    before: Timestamp,
-    after: Option<Ended>,
-    limit: u32,
-) -> Result<Vec<Ended>, LedgerError> {
+fn ended(db: &Db, before: Timestamp, after: Option<Ended>, limit: u32) -> Result<Vec<Ended>, LedgerError> {
     let doing = "looking for records that ended";
     let after = after.unwrap_or(Ended { at: Timestamp(i64::MIN), deletion: DeletionId(0) });
     let mut bind = Bind::default();
@@ -42,7 +39,7 @@ pub(super) fn ended(
 }
 
 /// All of one record. The caller reads in one transaction.
-pub(super) fn whole(db: &Db, id: DeletionId) -> Result<Option<Document>, LedgerError> {
+fn whole(db: &Db, id: DeletionId) -> Result<Option<Document>, LedgerError> {
     let doing = "reading a record for the archive";
     let sql = "SELECT d.resource, d.status, d.ended_at, d.audit_seq, d.audit_head, r.body, p.body, l.ledger \
                FROM ledger AS l CROSS JOIN deletions AS d JOIN records AS r ON r.deletion_id = d.id \
@@ -237,4 +234,28 @@ fn read(row: &Row) -> Result<Stub, LedgerError> {
         sha256: hash(8)?,
     };
     Ok(Stub { entry, key_id: text(9)?, signature: text(10)? })
+}
+
+/// One process writes the file, so its writer archives, too; the triggers hold what a role holds elsewhere.
+#[async_trait]
+impl Archive for SqliteLedger {
+    async fn ended(
+        &self,
+        before: Timestamp,
+        after: Option<Ended>,
+        limit: u32,
+    ) -> Result<Vec<Ended>, LedgerError> {
+        self.reads.read(move |db| ended(db, before, after, limit)).await
+    }
+
+    async fn whole(&self, id: DeletionId) -> Result<Option<Document>, LedgerError> {
+        self.reads.read(move |db| whole(db, id)).await
+    }
+
+    async fn archive(&self, stub: &Stub) -> Result<bool, LedgerError> {
+        match self.ask(Work::Archive(Box::new(stub.clone()))).await? {
+            Answer::Archive(archived) => Ok(archived),
+            other => Err(mixed_up(&other)),
+        }
+    }
 }

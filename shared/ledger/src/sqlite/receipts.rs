@@ -1,10 +1,14 @@
 //! Receipts in the file.
+use async_trait::async_trait;
 use sexton_model::DeletionId;
 use sexton_model::receipt::SignedReceipt;
 
 use super::connection::{Bind, Db, execute, rows, store};
+use super::writer::{Answer, Work};
+use super::{SqliteLedger, mixed_up};
 use crate::LedgerError;
-use crate::receipts::{LOOK, NewReceipt, RECEIPTS_MAX, ReceiptsDue, page, purged};
+use crate::bounds::within;
+use crate::receipts::{LOOK, NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue, page, purged};
 
 const DUE: &str = "SELECT looked.id FROM (SELECT id FROM deletions WHERE id > ?1 ORDER BY id LIMIT ?2) AS looked \
      WHERE NOT EXISTS (SELECT 1 FROM receipts AS r WHERE r.deletion_id = looked.id) \
@@ -16,7 +20,7 @@ const KEEP: &str = "INSERT INTO receipts (deletion_id, seq, head, body, key_id, 
 const READ: &str = "SELECT body, key_id, signature FROM receipts WHERE deletion_id = ?";
 
 /// Records whose purge is over and that have none. The caller reads in one transaction.
-pub(super) fn due(db: &Db, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+fn due(db: &Db, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
     let doing = "looking for records without a receipt";
     let mut bind = Bind::default();
     let ((slot, done), most) = (purged(), i64::try_from(RECEIPTS_MAX).unwrap_or(i64::MAX));
@@ -60,4 +64,23 @@ pub(super) fn read(db: &Db, id: DeletionId) -> Result<Option<SignedReceipt>, Led
         key_id: row.try_get(1).map_err(store(doing))?,
         signature: row.try_get(2).map_err(store(doing))?,
     }))
+}
+
+#[async_trait]
+impl Receipts for SqliteLedger {
+    async fn receipts_due(&self, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+        self.reads.read(move |db| due(db, after)).await
+    }
+
+    async fn keep_receipts(&self, new: Vec<NewReceipt>) -> Result<u64, LedgerError> {
+        within("receipts", new.len(), RECEIPTS_MAX)?;
+        match self.ask(Work::Receipts(new)).await? {
+            Answer::Receipts(kept) => Ok(kept),
+            other => Err(mixed_up(&other)),
+        }
+    }
+
+    async fn receipt(&self, id: DeletionId) -> Result<Option<SignedReceipt>, LedgerError> {
+        self.reads.read(move |db| read(db, id)).await
+    }
 }

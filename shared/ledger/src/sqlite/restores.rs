@@ -1,11 +1,13 @@
 //! Restoring many, in the file.
+use async_trait::async_trait;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Scope, Timestamp};
 
 use super::connection::{Bind, Db, rows, store};
 use super::memory::{Memory, Staged};
-use super::{codes, inventory};
-use crate::restores::{COMPARED, LiveRecord, WITHIN_MAX, below, few};
+use super::writer::{Answer, Work};
+use super::{SqliteLedger, codes, inventory, mixed_up};
+use crate::restores::{COMPARED, LiveRecord, Restores, WITHIN_MAX, below, few};
 use crate::{LedgerError, NotDone};
 
 const WITHIN: &str = "SELECT d.id, d.resource, d.status, json_extract(x.body, '$.priority') AS priority \
@@ -19,7 +21,7 @@ pub(super) const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at 
      ORDER BY json_extract(x.body, '$.priority'), q.due_at, q.id LIMIT ?4";
 
 /// The live records of a scope and of those below it.
-pub(super) fn within(db: &Db, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+fn within(db: &Db, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
     let doing = "reading the live records of a scope";
     let ((from, to), most) = (below(scope), i64::try_from(WITHIN_MAX).unwrap_or(i64::MAX));
     let mut bind = Bind::default();
@@ -72,4 +74,24 @@ pub(super) fn prioritize(
     let resource = Resource { priority, ..standing.resource };
     let mut done = inventory::register(db, memory, staged, (&[resource], by, true))?;
     Ok(done.pop().unwrap_or_else(|| Err(NotDone::NotRegistered(id.clone()))))
+}
+
+#[async_trait]
+impl Restores for SqliteLedger {
+    async fn live_within(&self, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+        let scope = scope.clone();
+        self.reads.read(move |db| within(db, &scope)).await
+    }
+
+    async fn prioritize(
+        &self,
+        resource: &ResourceId,
+        priority: i16,
+        by: &Actor,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        match self.ask(Work::Prioritize(resource.clone(), priority, by.clone())).await? {
+            Answer::Prioritize(done) => Ok(done),
+            other => Err(mixed_up(&other)),
+        }
+    }
 }
