@@ -1,4 +1,5 @@
 //! Receipts in the database.
+use async_trait::async_trait;
 use sexton_model::DeletionId;
 use sexton_model::receipt::SignedReceipt;
 use sqlx::Row as _;
@@ -7,7 +8,8 @@ use sqlx::postgres::PgConnection;
 use super::error::doing;
 use super::{PgLedger, SNAPSHOT};
 use crate::LedgerError;
-use crate::receipts::{LOOK, NewReceipt, RECEIPTS_MAX, ReceiptsDue, page, purged};
+use crate::bounds::within;
+use crate::receipts::{LOOK, NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue, page, purged};
 
 const DUE: &str = "SELECT looked.id FROM (SELECT id FROM deletions WHERE id > $1 ORDER BY id LIMIT $2) looked \
      WHERE NOT EXISTS (SELECT 1 FROM receipts r WHERE r.deletion_id = looked.id) \
@@ -21,7 +23,7 @@ const KEEP: &str = "INSERT INTO receipts (deletion_id, seq, head, body, key_id, 
 const READ: &str = "SELECT body, key_id, signature FROM receipts WHERE deletion_id = $1";
 
 /// Records whose purge is over and that have none.
-pub(super) async fn due(ledger: &PgLedger, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+async fn due(ledger: &PgLedger, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
     let part = || doing("looking for records without a receipt");
     let (slot, done) = purged();
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
@@ -41,7 +43,7 @@ pub(super) async fn due(ledger: &PgLedger, after: DeletionId) -> Result<Receipts
 }
 
 /// Keep those that are missing.
-pub(super) async fn keep(ledger: &PgLedger, new: &[NewReceipt]) -> Result<u64, LedgerError> {
+async fn keep(ledger: &PgLedger, new: &[NewReceipt]) -> Result<u64, LedgerError> {
     fn all<T>(new: &[NewReceipt], column: impl Fn(&NewReceipt) -> T) -> Vec<T> {
         new.iter().map(column).collect()
     }
@@ -72,4 +74,21 @@ pub(super) async fn read(
         key_id: row.try_get(1).map_err(part())?,
         signature: row.try_get(2).map_err(part())?,
     }))
+}
+
+#[async_trait]
+impl Receipts for PgLedger {
+    async fn receipts_due(&self, after: DeletionId) -> Result<ReceiptsDue, LedgerError> {
+        due(self, after).await
+    }
+
+    async fn keep_receipts(&self, new: Vec<NewReceipt>) -> Result<u64, LedgerError> {
+        within("receipts", new.len(), RECEIPTS_MAX)?;
+        keep(self, &new).await
+    }
+
+    async fn receipt(&self, id: DeletionId) -> Result<Option<SignedReceipt>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading a receipt"))?;
+        read(&mut db, id).await
+    }
 }

@@ -1,11 +1,12 @@
 //! Restoring many, in the database.
-use sexton_model::{DeletionId, Instance, JobId, Scope};
+use async_trait::async_trait;
+use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Scope};
 use sqlx::{PgPool, Row as _};
 
-use super::codes;
 use super::error::{corrupt, doing};
-use crate::LedgerError;
-use crate::restores::{COMPARED, LiveRecord, WITHIN_MAX, below, few};
+use super::{PgLedger, codes, resources};
+use crate::restores::{COMPARED, LiveRecord, Restores, WITHIN_MAX, below, few};
+use crate::{LedgerError, NotDone};
 
 const WITHIN: &str = "SELECT d.id, d.resource, d.status, (x.body::json ->> 'priority')::smallint AS priority \
      FROM deletions d JOIN resources x ON x.id = d.resource \
@@ -17,7 +18,7 @@ pub(super) const IN_LINE: &str = "SELECT q.id FROM (SELECT id, resource, due_at 
      ORDER BY (x.body::json ->> 'priority')::smallint, q.due_at, q.id LIMIT $3";
 
 /// The live records of a scope and of those below it.
-pub(super) async fn within(pool: &PgPool, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+async fn within(pool: &PgPool, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
     let part = || doing("reading the live records of a scope");
     let ((from, to), most) = (below(scope), i64::try_from(WITHIN_MAX).unwrap_or(i64::MAX));
     let rows = sqlx::query(WITHIN)
@@ -57,4 +58,20 @@ pub(super) async fn in_line(
         .await
         .map_err(doing("reading a line of restores"))?;
     Ok(ids.into_iter().map(JobId).collect())
+}
+
+#[async_trait]
+impl Restores for PgLedger {
+    async fn live_within(&self, scope: &Scope) -> Result<Vec<LiveRecord>, LedgerError> {
+        within(&self.pool, scope).await
+    }
+
+    async fn prioritize(
+        &self,
+        resource: &ResourceId,
+        priority: i16,
+        by: &Actor,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        resources::prioritize(self, resource, priority, by).await
+    }
 }
