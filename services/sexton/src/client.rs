@@ -1,32 +1,26 @@
 //! The commands that speak to a coordinator.
-use std::path::Path;
 use std::process::{ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use sexton_api::{
-    AcceptReview, ApproveRequest, AuditInfo, AuditQuery, Client, ClientError, Delete, DeletionLine,
-    HoldRequest, ListQuery, OverrideRequest, PAGE_MAX, Page, PauseRequest, PreviewRequest, Register, Rescue,
-    Waive,
+    AcceptReview, ApproveRequest, AuditInfo, AuditQuery, Client, ClientError, Delete, HoldRequest,
+    OverrideRequest, PauseRequest, PreviewRequest, Rescue, Waive,
 };
 use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
-use sexton_model::deletion::{RecordStatus, WaiverClaim};
+use sexton_model::deletion::WaiverClaim;
 use sexton_model::{Actor, DeletionId};
 
-use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments};
+use crate::arguments::{AlarmsCommand, Arguments, Command, Format};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{counted, moment, say, table, write};
+use crate::output::{counted, say, write};
 use crate::verify::verify;
 use crate::{
-    alarms, batches, canaries, cancel, census, drills, holds, import, inventory, plan, resume, show, tokens,
+    alarms, batches, canaries, cancel, census, drills, holds, inventory, plan, records, resume, show, tokens,
 };
-
-/// How often `watch` looks again.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// Do what was asked.
 ///
@@ -130,7 +124,7 @@ fn login_name() -> Option<Actor> {
 
 async fn command(client: &Client, format: Format, command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Register { file } => register(client, format, &file).await?,
+        Command::Register { file } => inventory::register(client, format, &file).await?,
         Command::Import { file, skip_bad, dry_run } => {
             return inventory::import(client, format, &file, (skip_bad, dry_run)).await;
         }
@@ -143,8 +137,8 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let request = PreviewRequest { resource, on, zone, gone_by };
             plan::plan(client, format, request, (!no_look, within)).await?;
         }
-        Command::List(which) if which.archived => list_archived(client, format, which).await?,
-        Command::List(which) => list(client, format, which).await?,
+        Command::List(which) if which.archived => records::list_archived(client, format, which).await?,
+        Command::List(which) => records::list(client, format, which).await?,
         Command::Show { what, trail } => match client.deletion(&what).await {
             Err(error) if error.is_gone() => {
                 write(format, &client.archived(&what).await?, show::archived)?;
@@ -286,7 +280,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.rescue(id, &Rescue { evidence }).await?;
             write(format, &outcome, |_| format!("{id} is over: rescued"))?;
         }
-        Command::Watch { what } => watch(client, format, what).await?,
+        Command::Watch { what } => records::watch(client, format, what).await?,
         Command::Name { resource } => {
             let info = client.name(&resource).await?;
             write(format, &info, |i| match &i.taken_by {
@@ -317,114 +311,6 @@ async fn id_of(client: &Client, what: &str) -> anyhow::Result<DeletionId> {
         Ok(id) => Ok(id),
         Err(_) => Ok(client.deletion(what).await?.id),
     }
-}
-
-async fn register(client: &Client, format: Format, file: &Path) -> anyhow::Result<()> {
-    let doing = || format!("reading {}", file.display());
-    let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin()).with_context(doing)?
-    } else {
-        std::fs::read_to_string(file).with_context(doing)?
-    };
-    let resource =
-        import::resource(text.as_bytes()).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
-    let id = resource.id.clone();
-    let body = Register { resources: vec![resource], whole: true, dry_run: false };
-    let registered = client.register(&body).await?;
-    if let Some(why) = registered.results.first().and_then(Option::as_ref) {
-        anyhow::bail!("{id} is not registered: {why}");
-    }
-    write(format, &registered, |_| format!("{id} is registered"))
-}
-
-async fn list(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {
-    let query = ListQuery {
-        status: which.status,
-        state: which.state,
-        scope: which.scope,
-        kind: which.kind,
-        after: None,
-        limit: None,
-    };
-    let page = pages(client, query, which.limit as usize).await?;
-    write(format, &page, |page| {
-        let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
-        lines(&page.items) + more
-    })
-}
-
-async fn list_archived(client: &Client, format: Format, which: ListArguments) -> anyhow::Result<()> {
-    let limit = which.limit as usize;
-    let mut query = ListQuery { status: which.status, kind: which.kind, ..ListQuery::default() };
-    let mut all = Page { items: Vec::new(), next: None };
-    while all.items.len() < limit {
-        query.limit = Some(u32::try_from((limit - all.items.len()).min(PAGE_MAX as usize))?);
-        let page = client.all_archived(&query).await?;
-        all.items.extend(page.items);
-        all.next = page.next;
-        if all.next.is_none() {
-            break;
-        }
-        query.after.clone_from(&all.next);
-    }
-    write(format, &all, |page| {
-        let more = page.next.as_ref().map_or("", |_| "\n(there are more: raise --limit)");
-        show::all_archived(&page.items) + more
-    })
-}
-
-/// Up to `limit` records, page by page, as one.
-async fn pages(client: &Client, mut query: ListQuery, limit: usize) -> anyhow::Result<Page<DeletionLine>> {
-    let mut all = Page { items: Vec::new(), next: None };
-    loop {
-        let left = (limit - all.items.len()).min(PAGE_MAX as usize);
-        query.limit = Some(u32::try_from(left)?);
-        let page = client.deletions(&query).await?;
-        all.items.extend(page.items.into_iter().take(left));
-        all.next = page.next;
-        if all.next.is_none() || all.items.len() >= limit {
-            return Ok(all);
-        }
-        query.after.clone_from(&all.next);
-    }
-}
-
-fn lines(items: &[DeletionLine]) -> String {
-    table(
-        [
-            "record",
-            "resource",
-            "scope",
-            "status",
-            "at",
-            "state",
-            "due (UTC)",
-            "cancel (UTC, at least)",
-            "why",
-        ],
-        items.iter().map(|d| {
-            [
-                d.id.to_string(),
-                d.resource.to_string(),
-                d.scope.to_string(),
-                d.status.word().to_owned(),
-                d.job.map(|j| j.to_string()).unwrap_or_default(),
-                d.state.map(|s| s.to_string()).unwrap_or_default(),
-                moment(d.due_at),
-                cancel(d),
-                d.why.clone(),
-            ]
-        }),
-    )
-}
-
-/// What a cancel would restore, and until when; nothing if none would be taken.
-fn cancel(line: &DeletionLine) -> String {
-    if !line.cancel {
-        return String::new();
-    }
-    let until = line.cancel_until.map(|at| format!("until {}: ", moment(Some(at)))).unwrap_or_default();
-    until + &line.undo
 }
 
 async fn release(client: &Client, format: Format, what: &str, hold: Option<i64>) -> anyhow::Result<()> {
@@ -499,49 +385,4 @@ async fn audit(client: &Client, format: Format) -> anyhow::Result<ExitCode> {
         text + &format!("{} checked, {} broken", counted(all.checked, "chain"), all.broken.len())
     })?;
     Ok(if all.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow::Result<()> {
-    let mut last = String::new();
-    loop {
-        let (text, same, over) = match &what {
-            Some(what) => {
-                let info = client.deletion(what).await?;
-                let text = match format {
-                    Format::Json => serde_json::to_string(&info)?,
-                    Format::Table => show::deletion(&info, false),
-                };
-                (text, serde_json::to_string(&show::without_estimates(&info))?, !info.status.live())
-            }
-            None => {
-                let mut live = Vec::new();
-                for status in [RecordStatus::Restoring, RecordStatus::Live] {
-                    let query = ListQuery { status: Some(status), ..ListQuery::default() };
-                    live.extend(pages(client, query, usize::MAX).await?.items);
-                }
-                let text = match format {
-                    Format::Json => serde_json::to_string(&live)?,
-                    Format::Table => lines(&live),
-                };
-                // As of one record: a date that moves with the clock alone is no change.
-                for line in &mut live {
-                    line.cancel_until = None;
-                }
-                (text, serde_json::to_string(&live)?, live.is_empty())
-            }
-        };
-        if same != last {
-            if !say(&text)? {
-                return Ok(());
-            }
-            last = same;
-        }
-        if over {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-            _ = tokio::signal::ctrl_c() => return Ok(()),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! `import`: an inventory, all of it or nothing, or its good lines.
+//! `register`: one resource. `import`: an inventory, all of it or nothing, or its good lines.
 //!
 //! Contract: whatever is wrong with the file is said in one run, by its lines: what cannot be read, what the coordinator has
 //! no use for, and what the job table refuses. So while a line is bad and nothing is to be registered, the others are sent
@@ -6,12 +6,31 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde::Serialize;
 use sexton_api::{Client, REGISTER_MAX, Register};
 
 use crate::arguments::Format;
-use crate::import::read;
+use crate::import::{read, resource};
 use crate::output::write;
+
+/// Register one resource.
+pub async fn register(client: &Client, format: Format, file: &Path) -> anyhow::Result<()> {
+    let doing = || format!("reading {}", file.display());
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin()).with_context(doing)?
+    } else {
+        std::fs::read_to_string(file).with_context(doing)?
+    };
+    let resource = resource(text.as_bytes()).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+    let id = resource.id.clone();
+    let body = Register { resources: vec![resource], whole: true, dry_run: false };
+    let registered = client.register(&body).await?;
+    if let Some(why) = registered.results.first().and_then(Option::as_ref) {
+        anyhow::bail!("{id} is not registered: {why}");
+    }
+    write(format, &registered, |_| format!("{id} is registered"))
+}
 
 /// What came of a file.
 #[derive(Debug, Serialize)]

@@ -16,6 +16,7 @@ mod inventory;
 mod output;
 mod plan;
 mod receipt;
+mod records;
 mod resume;
 #[cfg(feature = "serve")]
 mod serve;
