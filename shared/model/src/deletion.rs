@@ -1,79 +1,24 @@
 //! The deletion record and everything decided on together with it: its jobs, holds and waivers.
-use std::str::FromStr;
+mod due;
+mod steps;
+mod waiver;
+
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Actor, DeletionId, Instance, JobId};
+pub use self::due::{Due, NoZone, Zone};
+pub use self::steps::UndoStep;
+pub use self::waiver::{Waiver, WaiverClaim};
+
+use crate::id::{Actor, DeletionId, JobId};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::rebuilt::{self, Unproven};
 use crate::resource::{Criticality, Resource};
 use crate::time::{self, Day, Timestamp};
-
-/// An IANA time zone, such as `Europe/Berlin`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Zone(pub Tz);
-
-/// The text is no time zone.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("zone {0:?}: expected an IANA time zone, such as Europe/Berlin")]
-pub struct NoZone(pub String);
-
-impl FromStr for Zone {
-    type Err = NoZone;
-    fn from_str(text: &str) -> Result<Self, NoZone> {
-        text.parse().map(Self).map_err(|_| NoZone(text.chars().take(60).collect()))
-    }
-}
-
-impl TryFrom<String> for Zone {
-    type Error = NoZone;
-    fn try_from(text: String) -> Result<Self, NoZone> {
-        text.parse()
-    }
-}
-
-impl From<Zone> for String {
-    fn from(zone: Zone) -> String {
-        zone.0.name().to_owned()
-    }
-}
-
-/// When a resource is to go: the date of its soft stage, in its record's zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Due {
-    /// The date.
-    #[schemars(with = "String")]
-    pub date: NaiveDate,
-    /// Whose calendar.
-    pub zone: Zone,
-    /// In a rehearsal: the moment that counts as the date's midnight.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moment: Option<Timestamp>,
-}
-
-impl Due {
-    /// The moment `days` after the due date.
-    fn at(&self, days: i32, day: Day) -> Timestamp {
-        match (day, self.moment) {
-            (Day::Rehearsal { .. }, Some(moment)) => time::add_days(moment, days, self.zone.0, day),
-            (Day::Rehearsal { .. }, None) | (Day::Calendar, _) => {
-                let date = if days >= 0 {
-                    self.date.checked_add_days(chrono::Days::new(u64::from(days.unsigned_abs())))
-                } else {
-                    self.date.checked_sub_days(chrono::Days::new(u64::from(days.unsigned_abs())))
-                };
-                date.map_or(Timestamp::MAX, |date| time::start_of(date, self.zone.0))
-            }
-        }
-    }
-}
 
 /// The statement itself; never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,74 +95,6 @@ impl Hold {
     }
 }
 
-/// What a person states about a step that is not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WaiverClaim {
-    /// It is gone: what depends on it runs.
-    Absent,
-    /// It may still be there: what depends on it is waived too.
-    MayRemain,
-    /// What has appeared since the targets were pinned belongs to the deletion: it joins them, if it is still exactly
-    /// what the person was shown when they are read again.
-    Belongs,
-    /// Not everybody could be told: the coordinator states it of a notice, once, when it fails for the first time. It
-    /// lets nothing pass.
-    Untold,
-    /// Everybody was told otherwise, after the notice had failed for days: it counts as delivered from then on.
-    Told,
-    /// A notice that was sent came back: it does not count as delivered until [`WaiverClaim::Told`] is stated. It lets
-    /// nothing pass.
-    Bounced,
-}
-
-impl WaiverClaim {
-    /// It in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Absent => "absent",
-            Self::MayRemain => "may remain",
-            Self::Belongs => "belongs to it",
-            Self::Untold => "untold",
-            Self::Told => "told otherwise",
-            Self::Bounced => "came back",
-        }
-    }
-}
-
-/// A step that a person let pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Waiver {
-    /// The job's slot.
-    pub slot: u8,
-    /// The step's index in its job; at the end of recycle, the number of its steps.
-    pub step: u16,
-    /// What is stated.
-    pub claim: WaiverClaim,
-    /// Who stated it.
-    pub by: Actor,
-    /// On what evidence.
-    pub evidence: String,
-    /// When.
-    pub at: Timestamp,
-    /// Nothing that changes anything had been ordered for the step, so a cancel has nothing to take back.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub untouched: bool,
-    /// Of [`WaiverClaim::Belongs`]: why the job was parked, which names what had appeared. It holds for nothing else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<String>,
-}
-
-impl Waiver {
-    /// Whether the step is let pass by it.
-    pub fn passes(&self) -> bool {
-        match self.claim {
-            WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Told => true,
-            WaiverClaim::Belongs | WaiverClaim::Untold | WaiverClaim::Bounced => false,
-        }
-    }
-}
-
 /// Everything that is decided on together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deletion {
@@ -241,15 +118,6 @@ pub struct Deletion {
     pub holds: Vec<Hold>,
     /// All that were given.
     pub waivers: Vec<Waiver>,
-}
-
-/// One step that a restore takes back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UndoStep {
-    /// The stage it was done in.
-    pub stage: Stage,
-    /// Its index in that stage.
-    pub index: u16,
 }
 
 /// Why a record cannot be made.
@@ -404,133 +272,5 @@ impl Deletion {
     /// The latest moment at which anything that was ordered for it may still change something.
     pub fn quiet_after(&self) -> Timestamp {
         self.jobs.iter().map(|job| job.quiet_after).max().unwrap_or_default()
-    }
-
-    /// What a restore takes back, in its order: exactly the reversible steps that were done or may have been,
-    /// the last one first.
-    pub fn undo_list(&self) -> Vec<UndoStep> {
-        let mut list = Vec::new();
-        for stage in Stage::ALL.into_iter().filter(|s| s.reversible()) {
-            let Some(job) = self.stage_job(stage) else { continue };
-            for (index, step) in (0u16..).zip(&self.plan.stage(stage).steps) {
-                let passed = self
-                    .waivers
-                    .iter()
-                    .any(|w| w.passes() && w.slot == stage.index() && w.step == index && w.untouched);
-                let maybe_done = index < job.cursor && !passed || (index == job.cursor && job.touched);
-                if maybe_done && step.nature.captures() {
-                    list.push(UndoStep { stage, index });
-                }
-            }
-        }
-        list.reverse();
-        list
-    }
-
-    /// The step that a waiver let pass, or whose undo it let pass; none for the end of recycle.
-    pub fn step_of(&self, waiver: &Waiver) -> Option<&Step> {
-        match JobKind::from_slot(waiver.slot)? {
-            JobKind::Stage(_) => self.waived_step(waiver),
-            JobKind::Restore => {
-                let undo = *self.undo_list().get(usize::from(waiver.step))?;
-                self.plan.stage(undo.stage).steps.get(usize::from(undo.index))
-            }
-        }
-    }
-
-    /// The step that a waiver let pass; none for one of a restore, or for the end of recycle.
-    fn waived_step(&self, waiver: &Waiver) -> Option<&Step> {
-        match JobKind::from_slot(waiver.slot)? {
-            JobKind::Stage(stage) => self.plan.stage(stage).steps.get(usize::from(waiver.step)),
-            JobKind::Restore => None,
-        }
-    }
-
-    /// The steps that were waived as "may remain": what they were about may still use the name. None any more once
-    /// a person has stated at the end of recycle, with evidence, that all of it is gone.
-    pub fn may_remain(&self) -> Vec<&str> {
-        let recycle = Stage::Recycle;
-        let end = self.plan.stage(recycle).steps.len();
-        let seen_gone = self.waivers.iter().any(|w| {
-            w.slot == recycle.index() && usize::from(w.step) == end && w.claim == WaiverClaim::Absent
-        });
-        if seen_gone {
-            return Vec::new();
-        }
-        let remaining = self.waivers.iter().filter(|w| w.claim == WaiverClaim::MayRemain);
-        remaining.filter_map(|w| self.waived_step(w)).map(|step| step.name.as_str()).collect()
-    }
-
-    /// The plan's step under a job's cursor, with its index in its stage; none once all are done.
-    pub fn step_at(&self, job: &Job) -> Option<(Stage, u16, &Step)> {
-        let (stage, index) = match job.kind {
-            JobKind::Stage(stage) => (stage, job.cursor),
-            JobKind::Restore => {
-                let undo = *self.undo_list().get(usize::from(job.cursor))?;
-                (undo.stage, undo.index)
-            }
-        };
-        self.plan.stage(stage).steps.get(usize::from(index)).map(|step| (stage, index, step))
-    }
-
-    /// The instance that carries out a step; none for the coordinator's own.
-    pub fn instance_for(&self, step: &Step) -> Option<Instance> {
-        step.instance_at(&self.record.resource)
-    }
-
-    /// The instance a job needs next, behind the coordinator's own steps; none if it needs no other.
-    pub fn wants(&self, job: &Job) -> Option<Instance> {
-        self.wanted(job).map(|(_, instance)| instance)
-    }
-
-    /// The same with its step. Steps that will be passed because of a waiver need nobody.
-    pub fn wanted(&self, job: &Job) -> Option<(&Step, Instance)> {
-        match job.kind {
-            JobKind::Restore => {
-                self.step_at(job).and_then(|(_, _, step)| Some((step, self.instance_for(step)?)))
-            }
-            JobKind::Stage(stage) => {
-                let steps = self.plan.stage(stage).steps.get(usize::from(job.cursor)..)?;
-                let mut remaining: Vec<&str> = Vec::new();
-                for (index, step) in (job.cursor..).zip(steps) {
-                    match self.waived(job.kind.slot(), index, step, &remaining) {
-                        Some(WaiverClaim::MayRemain) => remaining.push(&step.name),
-                        Some(
-                            WaiverClaim::Absent
-                            | WaiverClaim::Belongs
-                            | WaiverClaim::Untold
-                            | WaiverClaim::Told
-                            | WaiverClaim::Bounced,
-                        ) => {}
-                        None => {
-                            if let Some(instance) = self.instance_for(step) {
-                                return Some((step, instance));
-                            }
-                        }
-                    }
-                }
-                None
-            }
-        }
-    }
-
-    /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses.
-    /// `remaining`: names of further steps that will be waived as "may remain" before it is reached.
-    fn waived(&self, slot: u8, index: u16, step: &Step, remaining: &[&str]) -> Option<WaiverClaim> {
-        if let Some(own) = self.waivers.iter().find(|w| w.passes() && w.slot == slot && w.step == index) {
-            return Some(own.claim);
-        }
-        let follows = self.cause_of_passing(step).is_some()
-            || step.after.iter().any(|before| remaining.contains(&before.as_str()));
-        follows.then_some(WaiverClaim::MayRemain)
-    }
-
-    /// The waiver of something that may remain and that the step depends on.
-    pub fn cause_of_passing(&self, step: &Step) -> Option<&Waiver> {
-        self.waivers.iter().find(|w| {
-            let waived = self.waived_step(w);
-            w.claim == WaiverClaim::MayRemain
-                && waived.is_some_and(|waived| step.after.contains(&waived.name))
-        })
     }
 }
