@@ -22,9 +22,13 @@ use crate::id::{JobId, Kind, ResourceId, Scope};
 use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
 
+mod admission;
+mod foretold;
 mod resume;
 mod written;
 
+pub use admission::{Admission, Waiting, admit, crowds};
+pub use foretold::{foretell, foretold_span};
 pub use resume::{CannotResume, at_once, may_approve, may_resume};
 pub use written::{Mistake, Written};
 
@@ -309,96 +313,6 @@ pub(crate) fn bound(job: &Job) -> bool {
     matches!(job.state, JobState::Scheduled { .. } | JobState::Held { .. })
 }
 
-/// A batch that waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its number.
-    pub batch: i64,
-    /// What its members have in common.
-    pub group: Group,
-    /// How many of them still wait.
-    pub members: usize,
-}
-
-/// What is to become of what is due.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Admission {
-    /// These may begin, and are charged.
-    pub admitted: BTreeMap<Group, Vec<JobId>>,
-    /// These may not: each becomes a batch.
-    pub frozen: Vec<(Group, Vec<JobId>, Exceeded)>,
-    /// Batches that fit by now; their members are admitted and charged.
-    pub fitting: Vec<Waiting>,
-    /// Batches of which nobody waits any more.
-    pub left: Vec<i64>,
-}
-
-/// The groups of which somebody has to approve a batch before any of it begins: more of them wait, in all of their batches
-/// together, than may begin. Of each batch: its group, how many of it still wait, and why it was frozen.
-pub fn crowds<'a>(batches: impl IntoIterator<Item = (&'a Group, u64, &'a Exceeded)>) -> BTreeSet<Group> {
-    let mut together: BTreeMap<&Group, (u64, u64)> = BTreeMap::new();
-    for (group, members, why) in batches.into_iter().filter(|(_, members, _)| *members > 0) {
-        let (count, most) = together.entry(group).or_insert((0, u64::MAX));
-        *count = count.saturating_add(members);
-        *most = why.limit.most.min(*most);
-    }
-    let crowd = |(_, (count, most)): &(&Group, (u64, u64))| count > most;
-    together.into_iter().filter(crowd).map(|(group, _)| group.clone()).collect()
-}
-
-/// Admit what is due, or freeze it: each group as a whole, batches that wait first and the oldest first. Nobody overtakes
-/// a batch of the same group. Of a group of which more wait than may begin nothing begins before somebody has approved
-/// so many of its batches that the rest may.
-pub fn admit(
-    (budgets, population): (&Budgets, &Population),
-    due: BTreeMap<Group, Vec<JobId>>,
-    mut waiting: Vec<Waiting>,
-    mut used: BTreeMap<Group, u64>,
-) -> Admission {
-    let mut admission = Admission::default();
-    let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
-    let mut waits: BTreeMap<Group, usize> = BTreeMap::new();
-    waiting.sort_unstable_by_key(|batch| batch.batch);
-    for batch in &waiting {
-        let waits = waits.entry(batch.group.clone()).or_default();
-        *waits = waits.saturating_add(batch.members);
-    }
-    let crowd = |(group, members): (&Group, &usize)| {
-        let why = exceeded((budgets, population), group, *members, &used)?;
-        why.alone().then(|| group.clone())
-    };
-    let crowds: BTreeSet<Group> = waits.iter().filter_map(crowd).collect();
-    for batch in waiting {
-        if batch.members == 0 {
-            admission.left.push(batch.batch);
-            continue;
-        }
-        match exceeded((budgets, population), &batch.group, batch.members, &used) {
-            _ if crowds.contains(&batch.group) => {}
-            Some(why) => drop(turn.entry(batch.group).or_insert(why)),
-            None if turn.contains_key(&batch.group) => {}
-            None => {
-                charge(&mut used, &batch.group, batch.members);
-                waits.entry(batch.group.clone()).and_modify(|waits| *waits -= batch.members);
-                admission.fitting.push(batch);
-            }
-        }
-    }
-    for (group, jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
-        // They join what waits already: behind it, and as many as all of it together.
-        let together = jobs.len().saturating_add(waits.get(&group).copied().unwrap_or_default());
-        let behind = turn.get(&group).map(|first| Exceeded { members: count(together), ..first.clone() });
-        match exceeded((budgets, population), &group, together, &used).or(behind) {
-            Some(why) => admission.frozen.push((group, jobs, why)),
-            None => {
-                charge(&mut used, &group, jobs.len());
-                admission.admitted.insert(group, jobs);
-            }
-        }
-    }
-    admission
-}
-
 fn count(members: usize) -> u64 {
     u64::try_from(members).unwrap_or(u64::MAX)
 }
@@ -446,49 +360,6 @@ fn counted_in(limit: &Limit, group: &Group, used: &BTreeMap<Group, u64>) -> u64 
     let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
     let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
     counted.map(|(_, used)| *used).fold(0, u64::saturating_add)
-}
-
-/// Foretell whether what begins at `at`, one of `group`, will be one of too many: the most that begin within one span that
-/// it is in. `others` begin the same stage, by their scope and moment; `begun` is what has begun already, if it begins now.
-/// Only [`admit`] decides.
-pub fn foretell(
-    (budgets, population): (&Budgets, &Population),
-    group: &Group,
-    at: Timestamp,
-    others: &[(Scope, Timestamp)],
-    begun: &BTreeMap<Group, u64>,
-    day: Day,
-) -> Option<Exceeded> {
-    if !budgets.bind(group.stage) {
-        return None;
-    }
-    budgets.limits(&group.scope, &group.kind, population).into_iter().find_map(|limit| {
-        let span = day_us(day).saturating_mul(i64::from(limit.days));
-        let counted = others.iter().filter(|(scope, _)| limit.counted.has(scope));
-        let mut moments: Vec<i64> = counted.map(|(_, moment)| moment.0).chain([at.0]).collect();
-        moments.sort_unstable();
-        let from_each =
-            moments.iter().enumerate().filter(|(_, from)| (at.0.saturating_sub(span)..=at.0).contains(*from));
-        let within = from_each.map(|(n, from)| {
-            let end = from.saturating_add(span);
-            moments.partition_point(|moment| *moment < end) - n
-        });
-        let members = count(within.max().unwrap_or_default());
-        if members > limit.most {
-            return Some(Exceeded { members, used: 0, limit });
-        }
-        // With what has begun begins all that is due by now.
-        let by_now = at.0.saturating_sub(span)..=Budgets::good_until(at, day).0;
-        let members = count(moments.iter().filter(|moment| by_now.contains(*moment)).count());
-        let used = counted_in(&limit, group, begun);
-        (used > 0 && members.saturating_add(used) > limit.most).then_some(Exceeded { members, used, limit })
-    })
-}
-
-/// How far before and after a moment [`foretell`] has to know of others.
-pub fn foretold_span(budgets: &Budgets, at: Timestamp, day: Day) -> (Timestamp, Timestamp) {
-    let span = day_us(day).saturating_mul(i64::from(budgets.days));
-    (Timestamp(at.0.saturating_sub(span)), Timestamp(at.0.saturating_add(span)))
 }
 
 /// What a person approves: exactly this set, for exactly this stage. SHA-256.
