@@ -3,21 +3,22 @@
 //! Contract: [`may`] is the one place that says whether something may be done. Roles are ordered: each may do what the
 //! ones below it may. A token that is limited to scopes does nothing, and sees nothing, outside of them; what has no
 //! scope (a pause of everything, the audit trail, tokens) takes one that is limited to none.
-//!
-//! A token is 256 random bits, so a plain hash of it is as good as any: there is nothing that could be guessed and tried,
-//! as with a password. The hash is all that is stored.
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use ring::digest::{SHA256, digest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Hash;
 use crate::belts::within;
 use crate::id::{Actor, Scope};
-use crate::time::Timestamp;
+
+mod token;
+
+pub use self::token::{
+    CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
+    Token, token_hash, token_text,
+};
 
 #[cfg(test)]
 mod tests;
@@ -317,178 +318,6 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
         }
         Reach::Everything if !extent.is_everywhere() => Err(Denied::Limited { name, what, extent }),
         Reach::Scope(_) | Reach::Everything | Reach::Filtered => Ok(()),
-    }
-}
-
-/// What a token begins with, so that one that leaked is found by whoever looks for such.
-pub const PREFIX: &str = "sxt_";
-/// Random bytes of a token.
-pub const SECRET_BYTES: usize = 32;
-/// A day, in seconds: real time, in rehearsals, too.
-pub const DAY_S: u64 = 86_400;
-/// How long a token is good if nobody says, in days.
-pub const DAYS_DEFAULT: u64 = 90;
-/// How long it may be good, in days: a year and a day, so that one that is exchanged once a year never runs out.
-pub const DAYS_MAX: u64 = 366;
-/// Most tokens that are good at the same time.
-pub const TOKENS_MAX: usize = 1024;
-/// Names that decide by themselves in the audit trail.
-const RESERVED: [&str; 5] = ["coordinator", "sexton", "scheduler", "canary", "drill"];
-
-/// The text of a token made of these random bytes.
-pub fn token_text(secret: &[u8; SECRET_BYTES]) -> String {
-    format!("{PREFIX}{}", crate::audit::hex(secret))
-}
-
-/// What is stored of a token, and what it is found by.
-pub fn token_hash(text: &str) -> Hash {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    hash
-}
-
-/// Somebody took a token back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Revoked {
-    /// When.
-    pub at: Timestamp,
-    /// Who.
-    pub by: Actor,
-}
-
-/// A token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Token {
-    /// Whose. A name is given once, and never again: the audit trail names its bearer by it.
-    pub name: Actor,
-    /// What its bearer is there for.
-    pub role: Role,
-    /// Where.
-    pub extent: Extent,
-    /// Since when.
-    pub created_at: Timestamp,
-    /// Who issued it.
-    pub created_by: Actor,
-    /// Until when it is good: real time, in rehearsals, too.
-    pub expires_at: Timestamp,
-    /// Whether it was taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revoked: Option<Revoked>,
-}
-
-/// Why a token is good for nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotGood {
-    /// Somebody took it back.
-    #[error("the token {name} was revoked at {at}")]
-    Revoked {
-        /// Whose.
-        name: Actor,
-        /// When.
-        at: Timestamp,
-    },
-    /// Its time is over.
-    #[error("the token {name} has expired at {at}")]
-    Expired {
-        /// Whose.
-        name: Actor,
-        /// When.
-        at: Timestamp,
-    },
-}
-
-impl Token {
-    /// Who shows it at `now`.
-    ///
-    /// # Errors
-    /// If it was revoked or has expired.
-    pub fn bearer(&self, now: Timestamp) -> Result<Bearer, NotGood> {
-        let Self { name, role, extent, expires_at, revoked, .. } = self.clone();
-        match revoked {
-            Some(Revoked { at, .. }) => Err(NotGood::Revoked { name, at }),
-            None if expires_at <= now => Err(NotGood::Expired { name, at: expires_at }),
-            None => Ok(Bearer { name, role, extent }),
-        }
-    }
-
-    /// The same one, taken back.
-    #[must_use]
-    pub fn revoked(self, at: Timestamp, by: Actor) -> Self {
-        Self { revoked: Some(Revoked { at, by }), ..self }
-    }
-}
-
-/// A token that somebody wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewToken {
-    /// Whose.
-    pub name: Actor,
-    /// What for.
-    pub role: Role,
-    /// Where.
-    pub extent: Extent,
-    /// How long it is to be good, in seconds.
-    pub good_for_s: u64,
-    /// Who issues it.
-    pub by: Actor,
-}
-
-/// Why a token cannot be issued.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CannotIssue {
-    /// It stands in addresses and tables.
-    #[error(
-        "name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}"
-    )]
-    Name(Actor),
-    /// The name was given before.
-    #[error("name: {0} was given to a token before; names are not given again")]
-    Taken(Actor),
-    /// No scope, or too many.
-    #[error("scopes: expected 1 to {SCOPES_MAX}, found {0}; one that is limited to none says everywhere")]
-    Scopes(usize),
-    /// Good for too long, or not at all.
-    #[error("good_for_s: expected 1 to {max} seconds, which are {DAYS_MAX} days; found {0}", max = DAYS_MAX * DAY_S)]
-    Lifetime(u64),
-    /// There are too many.
-    #[error("{TOKENS_MAX} tokens are good at the moment, and there may not be more: revoke some")]
-    TooMany,
-}
-
-impl NewToken {
-    /// Whether it may be issued, whoever else has one.
-    ///
-    /// # Errors
-    /// If it is not what a token can be.
-    pub fn check(&self) -> Result<(), CannotIssue> {
-        let name = self.name.as_str();
-        let fits = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-        if !name.chars().all(fits) || name.starts_with('.') || RESERVED.contains(&name) {
-            return Err(CannotIssue::Name(self.name.clone()));
-        }
-        if let Extent::Scopes(scopes) = &self.extent
-            && !(1..=SCOPES_MAX).contains(&scopes.len())
-        {
-            return Err(CannotIssue::Scopes(scopes.len()));
-        }
-        if !(1..=DAYS_MAX * DAY_S).contains(&self.good_for_s) {
-            return Err(CannotIssue::Lifetime(self.good_for_s));
-        }
-        Ok(())
-    }
-
-    /// The token that is issued at `now`, while `good` others are.
-    ///
-    /// # Errors
-    /// As [`Self::check`], and if there are too many.
-    pub fn issue(self, now: Timestamp, good: usize) -> Result<Token, CannotIssue> {
-        self.check()?;
-        if good >= TOKENS_MAX {
-            return Err(CannotIssue::TooMany);
-        }
-        let Self { name, role, extent, good_for_s, by } = self;
-        let expires_at = now.plus_ms(good_for_s.saturating_mul(1000));
-        Ok(Token { name, role, extent, created_at: now, created_by: by, expires_at, revoked: None })
     }
 }
 

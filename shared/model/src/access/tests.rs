@@ -5,7 +5,7 @@ fn scope(text: &str) -> Scope {
     text.parse().unwrap()
 }
 
-fn limited(scopes: &[&str]) -> Extent {
+pub(super) fn limited(scopes: &[&str]) -> Extent {
     Extent::Scopes(scopes.iter().map(|text| scope(text)).collect())
 }
 
@@ -96,57 +96,6 @@ fn what_is_said_of_a_scope_around_it_matters_too() {
         assert_eq!(acme.meets(&scope(text)), meets, "{text}");
     }
     assert!(Extent::Everywhere.meets(&scope("x")));
-}
-
-fn new(name: &str, extent: Extent, days: u64) -> NewToken {
-    let good_for_s = days * DAY_S;
-    NewToken {
-        name: name.parse().unwrap(),
-        role: Role::Viewer,
-        extent,
-        good_for_s,
-        by: "root".parse().unwrap(),
-    }
-}
-
-#[test]
-fn a_token_is_good_until_it_expires_or_is_revoked() {
-    let day = 86_400_000_000;
-    let token = new("ci", Extent::Everywhere, 2).issue(Timestamp(7), 0).unwrap();
-    assert_eq!(token.expires_at, Timestamp(7 + 2 * day));
-    assert!(token.bearer(Timestamp(6 + 2 * day)).is_ok());
-    let expired = NotGood::Expired { name: token.name.clone(), at: token.expires_at };
-    assert_eq!(token.bearer(Timestamp(7 + 2 * day)), Err(expired));
-    let revoked = token.revoked(Timestamp(8), "root".parse().unwrap());
-    assert!(matches!(revoked.bearer(Timestamp(9)), Err(NotGood::Revoked { at: Timestamp(8), .. })));
-}
-
-#[test]
-fn what_is_no_token_is_not_issued() {
-    let many: Vec<String> = (0..=SCOPES_MAX).map(|n| format!("s{n}")).collect();
-    let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    for (new, part) in [
-        (new("a/b", Extent::Everywhere, 1), "name"),
-        (new("..", Extent::Everywhere, 1), "name"),
-        (new("coordinator", Extent::Everywhere, 1), "name"),
-        (new("ci", limited(&[]), 1), "scopes"),
-        (new("ci", limited(&many), 1), "scopes"),
-        (new("ci", Extent::Everywhere, 0), "good_for_s"),
-        (new("ci", Extent::Everywhere, DAYS_MAX + 1), "good_for_s"),
-    ] {
-        let why = new.issue(Timestamp(0), 0).unwrap_err();
-        assert!(why.to_string().starts_with(part), "{why}");
-    }
-    let why = new("ci", Extent::Everywhere, 1).issue(Timestamp(0), TOKENS_MAX).unwrap_err();
-    assert_eq!(why, CannotIssue::TooMany);
-}
-
-#[test]
-fn a_token_is_found_by_its_hash() {
-    let text = token_text(&[0xab; SECRET_BYTES]);
-    assert_eq!(text, format!("sxt_{}", "ab".repeat(32)));
-    assert_eq!(token_hash(&text), token_hash(&text));
-    assert_ne!(token_hash(&text), token_hash(&text[..67]));
 }
 
 #[test]
