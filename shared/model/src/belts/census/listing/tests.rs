@@ -1,5 +1,9 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::belts::PauseSelector;
+use crate::belts::census::CREDENTIAL_MAX;
+use crate::resource::Identity;
 use crate::step::Presence;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
