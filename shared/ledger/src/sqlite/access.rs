@@ -110,19 +110,6 @@ fn link(db: &Db, event: &LedgerEvent) -> Result<(), LedgerError> {
     change_one(db, (doing, "access"), "UPDATE access SET seq = ?, head = ?", bind)
 }
 
-impl SqliteLedger {
-    async fn ask_access(&self, ask: Ask) -> Result<Done, LedgerError> {
-        match self.ask(Work::Access(ask)).await? {
-            Answer::Access(done) => Ok(done),
-            other => Err(mixed_up(&other)),
-        }
-    }
-}
-
-fn other_question(done: Done) -> LedgerError {
-    mixed_up(&Answer::Access(done))
-}
-
 #[async_trait]
 impl Access for SqliteLedger {
     async fn issue_token(
@@ -130,16 +117,16 @@ impl Access for SqliteLedger {
         new: NewToken,
         hash: Hash,
     ) -> Result<Result<Token, CannotIssue>, LedgerError> {
-        match self.ask_access(Ask::Issue(new, hash)).await? {
-            Done::Issue(issued) => Ok(issued),
-            other => Err(other_question(other)),
+        match self.ask(Work::Access(Ask::Issue(new, hash))).await? {
+            Answer::Access(Done::Issue(issued)) => Ok(issued),
+            other => Err(mixed_up(&other)),
         }
     }
 
     async fn revoke_token(&self, name: &Actor, by: &Actor) -> Result<Revocation, LedgerError> {
-        match self.ask_access(Ask::Revoke(name.clone(), by.clone())).await? {
-            Done::Revoke(revocation) => Ok(revocation),
-            other => Err(other_question(other)),
+        match self.ask(Work::Access(Ask::Revoke(name.clone(), by.clone()))).await? {
+            Answer::Access(Done::Revoke(revocation)) => Ok(revocation),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -162,9 +149,9 @@ impl Access for SqliteLedger {
     }
 
     async fn write_refusal(&self, by: &str, refusal: Refusal) -> Result<(), LedgerError> {
-        match self.ask_access(Ask::Refused(by.to_owned(), refusal)).await? {
-            Done::Refused => Ok(()),
-            other => Err(other_question(other)),
+        match self.ask(Work::Access(Ask::Refused(by.to_owned(), refusal))).await? {
+            Answer::Access(Done::Refused) => Ok(()),
+            other => Err(mixed_up(&other)),
         }
     }
 

@@ -235,23 +235,12 @@ fn tellings(db: &Db, what: &str) -> Result<Vec<(String, Telling)>, LedgerError> 
 }
 
 impl SqliteLedger {
-    async fn ask_alarms(&self, ask: Ask) -> Result<Done, LedgerError> {
+    async fn whether(&self, ask: Ask) -> Result<bool, LedgerError> {
         match self.ask(Work::Alarms(ask)).await? {
-            Answer::Alarms(done) => Ok(done),
+            Answer::Alarms(Done::So(so)) => Ok(so),
             other => Err(mixed_up(&other)),
         }
     }
-
-    async fn whether(&self, ask: Ask) -> Result<bool, LedgerError> {
-        match self.ask_alarms(ask).await? {
-            Done::So(so) => Ok(so),
-            other => Err(other_question(other)),
-        }
-    }
-}
-
-fn other_question(done: Done) -> LedgerError {
-    mixed_up(&Answer::Alarms(done))
 }
 
 #[async_trait]
@@ -270,16 +259,16 @@ impl Alarms for SqliteLedger {
     }
 
     async fn begin_alarm_round(&self, every_ms: u64) -> Result<Option<Timestamp>, LedgerError> {
-        match self.ask_alarms(Ask::Begin(every_ms)).await? {
-            Done::Begun(at) => Ok(at),
-            other => Err(other_question(other)),
+        match self.ask(Work::Alarms(Ask::Begin(every_ms))).await? {
+            Answer::Alarms(Done::Begun(at)) => Ok(at),
+            other => Err(mixed_up(&other)),
         }
     }
 
     async fn note_alarms(&self, found: Found) -> Result<Noted, LedgerError> {
-        match self.ask_alarms(Ask::Note(found)).await? {
-            Done::Noted(noted) => Ok(noted),
-            other => Err(other_question(other)),
+        match self.ask(Work::Alarms(Ask::Note(found))).await? {
+            Answer::Alarms(Done::Noted(noted)) => Ok(noted),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -307,9 +296,9 @@ impl Alarms for SqliteLedger {
     }
 
     async fn acknowledge_alarm(&self, id: i64, by: &Actor, reason: &str) -> Result<AlarmSeen, LedgerError> {
-        match self.ask_alarms(Ask::Acknowledge(id, by.clone(), reason.to_owned())).await? {
-            Done::Acknowledged(seen) => Ok(seen),
-            other => Err(other_question(other)),
+        match self.ask(Work::Alarms(Ask::Acknowledge(id, by.clone(), reason.to_owned()))).await? {
+            Answer::Alarms(Done::Acknowledged(seen)) => Ok(seen),
+            other => Err(mixed_up(&other)),
         }
     }
 

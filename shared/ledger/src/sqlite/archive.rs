@@ -44,7 +44,7 @@ fn whole(db: &Db, id: DeletionId) -> Result<Option<Document>, LedgerError> {
     let sql = "SELECT d.resource, d.status, d.ended_at, d.audit_seq, d.audit_head, r.body, p.body, l.ledger \
                FROM ledger AS l CROSS JOIN deletions AS d JOIN records AS r ON r.deletion_id = d.id \
                JOIN plans AS p ON p.number = d.plan WHERE d.id = ?";
-    let found = rows(db, doing, sql, of(id))?;
+    let found = rows(db, doing, sql, Bind::of([id.0]))?;
     let Some(head) = found.first() else { return Ok(None) };
     readable(head.try_get(3).map_err(store(doing))?)?;
     let Some((deletion, _)) = load(db, &[id], &mut Bodies::new(1))?.remove(&id) else { return Ok(None) };
@@ -72,21 +72,16 @@ fn whole(db: &Db, id: DeletionId) -> Result<Option<Document>, LedgerError> {
     }))
 }
 
-fn of(id: DeletionId) -> Bind {
-    let mut bind = Bind::default();
-    bind.add(id.0);
-    bind
-}
-
 fn bodies(db: &Db, id: DeletionId, sql: &'static str) -> Result<Vec<Value>, LedgerError> {
     let doing = "reading holds and waivers for the archive";
     let parse = |row: &Row| codes::body("holds and waivers", id, row.try_get(0).map_err(store(doing))?);
-    rows(db, doing, sql, of(id))?.iter().map(parse).collect()
+    rows(db, doing, sql, Bind::of([id.0]))?.iter().map(parse).collect()
 }
 
 fn targets(db: &Db, id: DeletionId) -> Result<BTreeMap<sexton_model::Instance, Value>, LedgerError> {
     let doing = "reading targets for the archive";
-    let found = rows(db, doing, "SELECT instance, body FROM targets WHERE deletion_id = ?", of(id))?;
+    let found =
+        rows(db, doing, "SELECT instance, body FROM targets WHERE deletion_id = ?", Bind::of([id.0]))?;
     found
         .iter()
         .map(|row| {
@@ -101,7 +96,7 @@ fn manifests(db: &Db, id: DeletionId) -> Result<Vec<Manifest>, LedgerError> {
     let doing = "reading manifests for the archive";
     let sql = "SELECT job_id, step, body FROM manifests WHERE job_id >= ?1 * 8 AND job_id < ?1 * 8 + 8 \
                ORDER BY job_id, step";
-    rows(db, doing, sql, of(id))?
+    rows(db, doing, sql, Bind::of([id.0]))?
         .iter()
         .map(|row| {
             Ok(Manifest {
@@ -115,7 +110,7 @@ fn manifests(db: &Db, id: DeletionId) -> Result<Vec<Manifest>, LedgerError> {
 
 fn events(db: &Db, id: DeletionId) -> Result<Vec<Link>, LedgerError> {
     let doing = "reading an audit trail for the archive";
-    let mut bind = of(id);
+    let mut bind = Bind::of([id.0]);
     // One more than may be, so that a chain that is longer than its head says is noticed.
     bind.add(EVENTS_MAX + 1);
     let sql = "SELECT seq, body, hash FROM audit WHERE deletion_id = ? ORDER BY seq LIMIT ?";
@@ -140,7 +135,7 @@ pub(super) fn archive(
 ) -> Result<bool, LedgerError> {
     let (doing, id) = ("archiving a record", stub.entry.deletion);
     let sql = "SELECT EXISTS (SELECT 1 FROM stubs WHERE deletion_id = ?)";
-    if row(db, doing, sql, of(id))?.try_get(0).map_err(store(doing))? {
+    if row(db, doing, sql, Bind::of([id.0]))?.try_get(0).map_err(store(doing))? {
         return Ok(false);
     }
     let gone = load(db, &[id], &mut Bodies::new(1))?;

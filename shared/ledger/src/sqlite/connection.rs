@@ -111,6 +111,11 @@ impl Db {
 pub(super) struct Bind(Vec<Value>);
 
 impl Bind {
+    /// Numbers, and no more.
+    pub(super) fn of<const N: usize>(values: [i64; N]) -> Self {
+        Self(values.map(Value::from).into())
+    }
+
     /// Bind one more value.
     pub(super) fn add(&mut self, value: impl Into<Value>) -> &mut Self {
         self.0.push(value.into());

@@ -235,11 +235,8 @@ fn forget(db: &Db, now: Timestamp) -> Result<u64, LedgerError> {
 }
 
 impl SqliteLedger {
-    async fn ask_keys(&self, ask: Ask) -> Result<Done, LedgerError> {
-        match self.itself().ask(Work::Keys(ask)).await? {
-            Answer::Keys(done) => Ok(done),
-            other => Err(mixed_up(&other)),
-        }
+    async fn ask_keys(&self, ask: Ask) -> Result<Answer, LedgerError> {
+        self.itself().ask(Work::Keys(ask)).await
     }
 
     /// The ledger itself: for what follows from the change that an attempt has made.
@@ -248,16 +245,12 @@ impl SqliteLedger {
     }
 }
 
-fn other_question(done: Done) -> LedgerError {
-    mixed_up(&Answer::Keys(done))
-}
-
 #[async_trait]
 impl Keys for SqliteLedger {
     async fn hold_key(&self, keyed: Keyed) -> Result<Held, LedgerError> {
         match self.ask_keys(Ask::Hold(keyed)).await? {
-            Done::Hold(held) => Ok(held),
-            other => Err(other_question(other)),
+            Answer::Keys(Done::Hold(held)) => Ok(held),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -268,22 +261,22 @@ impl Keys for SqliteLedger {
     async fn keep_answer(&self, attempt: &Attempt, answer: KeptAnswer) -> Result<bool, LedgerError> {
         within("bytes of an answer", answer.body.len(), ANSWER_MAX_BYTES)?;
         match self.ask_keys(Ask::Keep(attempt.clone(), answer)).await? {
-            Done::Keep(kept) => Ok(kept),
-            other => Err(other_question(other)),
+            Answer::Keys(Done::Keep(kept)) => Ok(kept),
+            other => Err(mixed_up(&other)),
         }
     }
 
     async fn let_go(&self, attempt: &Attempt) -> Result<(), LedgerError> {
         match self.ask_keys(Ask::LetGo(attempt.clone())).await? {
-            Done::LetGo => Ok(()),
-            other => Err(other_question(other)),
+            Answer::Keys(Done::LetGo) => Ok(()),
+            other => Err(mixed_up(&other)),
         }
     }
 
     async fn forget_keys(&self) -> Result<u64, LedgerError> {
         match self.ask_keys(Ask::Forget).await? {
-            Done::Forget(gone) => Ok(gone),
-            other => Err(other_question(other)),
+            Answer::Keys(Done::Forget(gone)) => Ok(gone),
+            other => Err(mixed_up(&other)),
         }
     }
 }

@@ -53,16 +53,10 @@ pub(super) fn carry_out(
             Done::Hear(hear(db, memory, now, (from, *fence, came))?.map(Box::new))
         }
         Ask::End(id) => {
-            execute(db, DOING, "DELETE FROM listings WHERE id = ?", number(*id))?;
+            execute(db, DOING, "DELETE FROM listings WHERE id = ?", Bind::of([*id]))?;
             Done::End
         }
     })
-}
-
-fn number(value: i64) -> Bind {
-    let mut bind = Bind::default();
-    bind.add(value);
-    bind
 }
 
 fn begin(
@@ -71,8 +65,8 @@ fn begin(
     now: Timestamp,
     new: &NewListing,
 ) -> Result<Result<Listing, NotDone>, LedgerError> {
-    execute(db, DOING, LEFT, number(now.0 - LEFT_US))?;
-    let open = parsed(&rows(db, DOING, OPEN, number(now.0))?)?;
+    execute(db, DOING, LEFT, Bind::of([now.0 - LEFT_US]))?;
+    let open = parsed(&rows(db, DOING, OPEN, Bind::of([now.0]))?)?;
     let ledger = memory::standing(db)?;
     if let Err(why) = listing::judge(new, ledger.review, &open) {
         return Ok(Err(why));
@@ -92,7 +86,7 @@ fn hear(
     now: Timestamp,
     (from, fence, came): (&Instance, Fence, &Came),
 ) -> Result<Option<Listing>, LedgerError> {
-    let kept = parsed(&rows(db, DOING, OPEN, number(now.0))?)?;
+    let kept = parsed(&rows(db, DOING, OPEN, Bind::of([now.0]))?)?;
     let Some(standing) = listing::waiting(kept, fence) else { return Ok(None) };
     let heard = standing.hear((from, fence), came, now);
     let Some(Heard { mut listing, page, more }) = heard else { return Ok(None) };
@@ -125,26 +119,13 @@ fn page(row: &Row) -> Result<(Instance, Page), LedgerError> {
     Ok((from, codes::body("listing_pages", instance, row.try_get(1).map_err(store(DOING))?)?))
 }
 
-fn other_question(done: Done) -> LedgerError {
-    mixed_up(&Answer::Listing(done))
-}
-
-impl SqliteLedger {
-    async fn ask_listing(&self, ask: Ask) -> Result<Done, LedgerError> {
-        match self.ask(Work::Listing(ask)).await? {
-            Answer::Listing(done) => Ok(done),
-            other => Err(mixed_up(&other)),
-        }
-    }
-}
-
 #[async_trait]
 impl Listings for SqliteLedger {
     async fn begin_listing(&self, new: NewListing) -> Result<Result<Listing, NotDone>, LedgerError> {
         listing::bounded(&new)?;
-        match self.ask_listing(Ask::Begin(new)).await? {
-            Done::Begin(begun) => Ok(*begun),
-            other => Err(other_question(other)),
+        match self.ask(Work::Listing(Ask::Begin(new))).await? {
+            Answer::Listing(Done::Begin(begun)) => Ok(*begun),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -154,9 +135,9 @@ impl Listings for SqliteLedger {
         fence: Fence,
         came: &Came,
     ) -> Result<Option<Listing>, LedgerError> {
-        match self.ask_listing(Ask::Hear(from.clone(), fence, came.clone())).await? {
-            Done::Hear(heard) => Ok(heard.map(|heard| *heard)),
-            other => Err(other_question(other)),
+        match self.ask(Work::Listing(Ask::Hear(from.clone(), fence, came.clone()))).await? {
+            Answer::Listing(Done::Hear(heard)) => Ok(heard.map(|heard| *heard)),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -167,17 +148,17 @@ impl Listings for SqliteLedger {
 
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError> {
         let sql = "SELECT id, body FROM listings WHERE id = ?";
-        self.reads.read(move |db| rows(db, DOING, sql, number(id))?.first().map(parse).transpose()).await
+        self.reads.read(move |db| rows(db, DOING, sql, Bind::of([id]))?.first().map(parse).transpose()).await
     }
 
     async fn listed(&self, id: i64) -> Result<Vec<(Instance, Page)>, LedgerError> {
-        self.reads.read(move |db| rows(db, DOING, PAGES, number(id))?.iter().map(page).collect()).await
+        self.reads.read(move |db| rows(db, DOING, PAGES, Bind::of([id]))?.iter().map(page).collect()).await
     }
 
     async fn end_listing(&self, id: i64) -> Result<(), LedgerError> {
-        match self.ask_listing(Ask::End(id)).await? {
-            Done::End => Ok(()),
-            other => Err(other_question(other)),
+        match self.ask(Work::Listing(Ask::End(id))).await? {
+            Answer::Listing(Done::End) => Ok(()),
+            other => Err(mixed_up(&other)),
         }
     }
 }

@@ -58,16 +58,8 @@ pub(super) fn carry_out(
         Ask::Begin(new) => Done::Begin(Box::new(begin(db, memory, now, new)?)),
         Ask::Hear(from, fence, came) => Done::Hear(hear(db, now, (from, *fence), came)?.map(Box::new)),
         Ask::Send => Done::Send(send(db, now)?),
-        Ask::Forget => Done::Forget(execute(db, DOING, FORGET, bound([now.0 - KEPT_US]))?),
+        Ask::Forget => Done::Forget(execute(db, DOING, FORGET, Bind::of([now.0 - KEPT_US]))?),
     })
-}
-
-fn bound(values: impl IntoIterator<Item = i64>) -> Bind {
-    let mut bind = Bind::default();
-    for value in values {
-        bind.add(value);
-    }
-    bind
 }
 
 fn begin(
@@ -76,7 +68,7 @@ fn begin(
     now: Timestamp,
     new: &NewSurvey,
 ) -> Result<Result<Begun, NotDone>, LedgerError> {
-    execute(db, DOING, CLOSE, bound([now.0]))?;
+    execute(db, DOING, CLOSE, Bind::of([now.0]))?;
     let ledger = memory::standing(db)?;
     match survey::judge(new, standing(db, new, (now, ledger.review))?) {
         Ok(None) => {}
@@ -91,7 +83,7 @@ fn begin(
     bind.add(begun.begun_at.0).add(begun.answer_by.0).add(begun.begun_at.0);
     bind.add(i64::try_from(begun.looks.len()).unwrap_or(i64::MAX)).add(text(&begun)?);
     change_one(db, (DOING, "surveys"), INSERT, bind)?;
-    execute(db, DOING, TOO_MANY, bound([KEPT_MAX]))?;
+    execute(db, DOING, TOO_MANY, Bind::of([KEPT_MAX]))?;
     Ok(Ok(Begun::Now(Box::new(begun))))
 }
 
@@ -100,7 +92,7 @@ fn standing(db: &Db, new: &NewSurvey, (now, review): (Timestamp, bool)) -> Resul
     let mut bind = Bind::default();
     bind.add(id.to_string());
     let open = rows(db, DOING, OF_RESOURCE, bind)?.first().map(parse).transpose()?;
-    let counted = row(db, DOING, COUNTED, bound([now.0, now.0 - MINUTE_US]))?;
+    let counted = row(db, DOING, COUNTED, Bind::of([now.0, now.0 - MINUTE_US]))?;
     Ok(Standing {
         review,
         resource: views::resource(db, id)?,
@@ -117,7 +109,7 @@ fn hear(
     (from, fence): (&Instance, Fence),
     came: &Came,
 ) -> Result<Option<Survey>, LedgerError> {
-    let found = rows(db, DOING, OF_ORDER, bound([fence.number]))?;
+    let found = rows(db, DOING, OF_ORDER, Bind::of([fence.number]))?;
     let Some(standing) = found.first().map(parse).transpose()? else { return Ok(None) };
     let Some(heard) = standing.hear((from, fence), came, now) else { return Ok(None) };
     let mut bind = Bind::default();
@@ -130,13 +122,13 @@ fn send(db: &Db, now: Timestamp) -> Result<Vec<Survey>, LedgerError> {
     let found = to_send(db, now)?;
     for survey in &found {
         let sql = "UPDATE surveys SET sent_at = ? WHERE id = ?";
-        change_one(db, (DOING, "surveys"), sql, bound([now.0, survey.id]))?;
+        change_one(db, (DOING, "surveys"), sql, Bind::of([now.0, survey.id]))?;
     }
     Ok(found)
 }
 
 fn to_send(db: &Db, now: Timestamp) -> Result<Vec<Survey>, LedgerError> {
-    rows(db, DOING, TO_SEND, bound([now.0, now.0 - AGAIN_US]))?.iter().map(parse).collect()
+    rows(db, DOING, TO_SEND, Bind::of([now.0, now.0 - AGAIN_US]))?.iter().map(parse).collect()
 }
 
 fn parse(row: &Row) -> Result<Survey, LedgerError> {
@@ -144,26 +136,13 @@ fn parse(row: &Row) -> Result<Survey, LedgerError> {
     codes::body("surveys", id, row.try_get(1).map_err(store(DOING))?)
 }
 
-fn other_question(done: Done) -> LedgerError {
-    mixed_up(&Answer::Survey(done))
-}
-
-impl SqliteLedger {
-    async fn ask_survey(&self, ask: Ask) -> Result<Done, LedgerError> {
-        match self.ask(Work::Survey(ask)).await? {
-            Answer::Survey(done) => Ok(done),
-            other => Err(mixed_up(&other)),
-        }
-    }
-}
-
 #[async_trait]
 impl Surveys for SqliteLedger {
     async fn begin_survey(&self, new: NewSurvey) -> Result<Result<Begun, NotDone>, LedgerError> {
         survey::bounded(&new)?;
-        match self.ask_survey(Ask::Begin(Box::new(new))).await? {
-            Done::Begin(begun) => Ok(*begun),
-            other => Err(other_question(other)),
+        match self.ask(Work::Survey(Ask::Begin(Box::new(new)))).await? {
+            Answer::Survey(Done::Begin(begun)) => Ok(*begun),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -173,9 +152,9 @@ impl Surveys for SqliteLedger {
         fence: Fence,
         came: &Came,
     ) -> Result<Option<Survey>, LedgerError> {
-        match self.ask_survey(Ask::Hear(from.clone(), fence, came.clone())).await? {
-            Done::Hear(heard) => Ok(heard.map(|heard| *heard)),
-            other => Err(other_question(other)),
+        match self.ask(Work::Survey(Ask::Hear(from.clone(), fence, came.clone()))).await? {
+            Answer::Survey(Done::Hear(heard)) => Ok(heard.map(|heard| *heard)),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -197,9 +176,9 @@ impl Surveys for SqliteLedger {
         if self.reads.read(move |db| to_send(db, now)).await?.is_empty() {
             return Ok(Vec::new());
         }
-        match self.ask_survey(Ask::Send).await? {
-            Done::Send(surveys) => Ok(surveys),
-            other => Err(other_question(other)),
+        match self.ask(Work::Survey(Ask::Send)).await? {
+            Answer::Survey(Done::Send(surveys)) => Ok(surveys),
+            other => Err(mixed_up(&other)),
         }
     }
 
@@ -207,18 +186,18 @@ impl Surveys for SqliteLedger {
         let since = self.clock.now().0 - KEPT_US;
         let sql = "SELECT id, body FROM surveys WHERE id = ? AND begun_at > ?";
         self.reads
-            .read(move |db| rows(db, DOING, sql, bound([id, since]))?.first().map(parse).transpose())
+            .read(move |db| rows(db, DOING, sql, Bind::of([id, since]))?.first().map(parse).transpose())
             .await
     }
 
     async fn forget_surveys(&self) -> Result<u64, LedgerError> {
         let before = self.clock.now().0 - KEPT_US;
-        if self.reads.read(move |db| rows(db, DOING, OLD, bound([before]))).await?.is_empty() {
+        if self.reads.read(move |db| rows(db, DOING, OLD, Bind::of([before]))).await?.is_empty() {
             return Ok(0);
         }
-        match self.ask_survey(Ask::Forget).await? {
-            Done::Forget(gone) => Ok(gone),
-            other => Err(other_question(other)),
+        match self.ask(Work::Survey(Ask::Forget)).await? {
+            Answer::Survey(Done::Forget(gone)) => Ok(gone),
+            other => Err(mixed_up(&other)),
         }
     }
 }
