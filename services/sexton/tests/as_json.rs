@@ -6,6 +6,7 @@ mod waiting;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use sexton_protocol::BeaconSigner;
 use sexton_protocol::archive::seal;
 use sexton_testkit::archived::document;
 use site::{Site, sexton};
-use waiting::until;
+use waiting::{PATIENCE, until, until_within};
 
 /// What a served program is asked, in this order. FOLDER is its folder, DATE a day that is far off.
 const ASKED: [&str; 39] = [
@@ -93,6 +94,8 @@ instance = "machine.main"
 const MEMBER: &str = "membership/storage07-a";
 /// Three of them before a notice that came back can be acknowledged, and one between soft and hard.
 const DAY_MS: u32 = 1_000;
+/// Nobody has saved anything before the last order can be carried out no more, which takes a minute.
+const RESCUED: Duration = Duration::from_secs(240);
 
 /// All commands, as the program lists them.
 fn commands() -> BTreeSet<String> {
@@ -127,8 +130,12 @@ fn ask(site: &Site, actor: &str, line: &str) -> Output {
 
 /// The same, as soon as it is not refused any more.
 fn ask_until_done(site: &Site, actor: &str, line: &str) -> Output {
+    ask_within(PATIENCE, site, actor, line)
+}
+
+fn ask_within(patience: Duration, site: &Site, actor: &str, line: &str) -> Output {
     let mut answer = None;
-    until(line, || {
+    until_within(patience, line, || {
         answer = Some(ask(site, actor, line)).filter(|output| output.status.success());
         answer.is_some()
     });
@@ -175,7 +182,7 @@ fn whatever_is_answered_is_json_if_that_is_wanted() {
     assert_eq!(made[0]["added"], json!(["ipam.main"]));
 }
 
-/// Each of [`DECIDED`], in a state in which it is not refused.
+/// Each of [`DECIDED`] but a rescue, in a state in which it is not refused.
 #[test]
 fn what_is_decided_of_a_record_is_told_as_its_type_says() {
     let site = Site::start_with_days_of(DAY_MS, 1, STOPS);
@@ -205,12 +212,27 @@ fn what_is_decided_of_a_record_is_told_as_its_type_says() {
     for line in ["register FOLDER/member.json", &delete] {
         read(line, &ask(&site, "test", line));
     }
-    let [park, retry] =
-        ["park MEMBER --reason test", "retry MEMBER"].map(|line| line.replace("MEMBER", MEMBER));
-    live(&park, &ask_until_done(&site, "test", &park));
-    live(&retry, &ask(&site, "test", &retry));
+    let lines = ["park MEMBER --reason test", "retry MEMBER", "waive MEMBER --absent --evidence looked"];
+    let [park, retry, waive] = lines.map(|line| line.replace("MEMBER", MEMBER));
+    // What is parked stays so until somebody decides.
+    for decided in [&retry, &waive] {
+        live(&park, &ask_until_done(&site, "test", &park));
+        live(decided, &ask(&site, "test", decided));
+    }
     let acknowledge = "acknowledge vm/vm0001 --reason by-phone";
     live(acknowledge, &ask_until_done(&site, "test", acknowledge));
+}
+
+/// Nothing ends the time for it: the ceiling keeps purge from beginning, however long it takes until a rescue is accepted.
+#[test]
+fn a_rescue_is_told_as_its_type_says() {
+    let site = Site::start_with_days_of(DAY_MS, 1, "");
+    let stop = "ceiling --everywhere --to hard --reason test";
+    read(stop, &ask(&site, "test", stop));
+    site.delete("vm/vm0001", None);
+    let rescue = "rescue vm/vm0001 --evidence started-by-hand";
+    let rescued: Outcome = told(rescue, &ask_within(RESCUED, &site, "test", rescue));
+    assert_eq!(rescued.status, RecordStatus::Rescued);
 }
 
 #[test]

@@ -80,8 +80,8 @@ fn of_a_redundancy_group_one_goes_at_a_time() {
     let (done, said) = site.says(&["plan", "vm/vm0002", "--on", &today()]);
     assert!(done && said.contains("vm/vm0001 of the redundancy group web-main goes first"), "{said}");
     assert!(site.says(&["delete", "vm/vm0002", "--on", &today(), "--reason", "a test"]).0);
-    until("the other is held", || record(&site, "vm0002")["jobs"][1]["state"] == json!("held"));
-    assert!(site.says(&["show", "vm/vm0002"]).1.contains("web-main goes first"));
+    // Only once nothing else holds it, such as an outage of a slow machine.
+    until("the other is held", || site.says(&["show", "vm/vm0002"]).1.contains("web-main goes first"));
     // The rest of the group gets a record, too: all of it is retired.
     assert!(site.says(&["delete", "vm/vm0003", "--on", &today(), "--reason", "a test"]).0);
     until("the last one goes", || {

@@ -31,7 +31,7 @@ pub(crate) struct LiveRow {
     pub(crate) status: RecordStatus,
     /// The slot of the last stage of which anything was or may have been done.
     pub(crate) reached: Option<i64>,
-    /// When its soft stage is due, if that is known and it has not begun.
+    /// When its soft stage is due, if that is known, it has not begun, and nothing but redundancy holds it.
     pub(crate) soft_due: Option<i64>,
     /// Whether a hold or a protection is on it.
     pub(crate) kept: bool,

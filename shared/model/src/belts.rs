@@ -199,14 +199,14 @@ pub enum Belt {
     Ceiling,
     /// Whether it is in use, as its subsystems see it.
     InUse,
-    /// Others of its redundancy groups.
-    Redundancy,
     /// Grace in which nobody could have cancelled.
     HealthyTime,
     /// Working hours.
     Window,
     /// How many may begin.
     Budget,
+    /// Others of its redundancy groups.
+    Redundancy,
 }
 
 impl Belt {
@@ -220,10 +220,10 @@ impl Belt {
             Self::Pause => "pauses",
             Self::Ceiling => "ceiling",
             Self::InUse => "in use",
-            Self::Redundancy => "redundancy",
             Self::HealthyTime => "healthy time",
             Self::Window => "working hours",
             Self::Budget => "budget",
+            Self::Redundancy => "redundancy",
         }
     }
 }
@@ -248,12 +248,13 @@ const RULES: [(Belt, Rule); 10] = [
     (Belt::Notice, untold),
     (Belt::Pause, paused),
     (Belt::Ceiling, above),
-    (Belt::Redundancy, not_alone),
     // After those that somebody could do something about: they should be seen first.
     (Belt::HealthyTime, unhealthy),
     (Belt::Window, closed),
-    // Last: only what nothing else stops is counted.
+    // What was counted; only what nothing stops is, see `unadmitted`.
     (Belt::Budget, frozen),
+    // Last: whom it holds nothing else holds, and that is why it counts as retired with its group.
+    (Belt::Redundancy, not_alone),
 ];
 
 /// What stops the next step of `job`, if anything does: the first of its [`verdicts`].

@@ -18,11 +18,14 @@ const NAMES: &str = "SELECT DISTINCT g.name FROM deletions d JOIN redundancy_gro
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock($1, k.key) FROM unnest($2::integer[]) WITH ORDINALITY AS k (key, n)";
 const OF_RESOURCE: &str = "SELECT name FROM redundancy_groups WHERE resource = $1";
-/// What has begun: neither scheduled nor held, nor cancelled before anything of it was done.
+/// What has begun: neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
+/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone.
 const MEMBERS: &str = "SELECT g.name, r.id, r.presence, d.id, d.status, \
      (SELECT max(j.id % 8) FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 4 \
        AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
-     (SELECT j.due_at FROM jobs j WHERE j.id = d.id * 8 + 1 AND j.state IN (0, 1)), \
+     (SELECT CASE j.state WHEN 0 THEN j.due_at \
+       WHEN 1 THEN CASE j.reason::json ->> 'by' WHEN 'redundancy' THEN j.due_at END END \
+       FROM jobs j WHERE j.id = d.id * 8 + 1), \
      r.protected OR EXISTS (SELECT 1 FROM holds h WHERE h.deletion_id = d.id) \
        OR EXISTS (SELECT 1 FROM resource_holds h WHERE h.resource = r.id), \
      d.scope, (SELECT c.body::json ->> 'requested_by' FROM records c WHERE c.deletion_id = d.id) \

@@ -40,12 +40,15 @@ fn named(db: &Db, sql: &'static str, of: String) -> Result<Groups, LedgerError> 
     members(db, &names)
 }
 
-/// What has begun is neither scheduled nor held, nor cancelled before anything of it was done.
+/// What has begun is neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
+/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone.
 fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
     let sql = "SELECT g.name, r.id, r.presence, d.id, d.status, \
                (SELECT max(j.id % 8) FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 5 \
                AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
-               (SELECT j.due_at FROM jobs AS j WHERE j.id = d.id * 8 + 1 AND j.state IN (0, 1)), \
+               (SELECT CASE j.state WHEN 0 THEN j.due_at \
+               WHEN 1 THEN iif(json_extract(j.reason, '$.by') = 'redundancy', j.due_at, NULL) END \
+               FROM jobs AS j WHERE j.id = d.id * 8 + 1), \
                r.protected OR EXISTS (SELECT 1 FROM holds AS h WHERE h.deletion_id = d.id) \
                OR EXISTS (SELECT 1 FROM resource_holds AS h WHERE h.resource = r.id), \
                c.scope, c.body ->> 'requested_by' \

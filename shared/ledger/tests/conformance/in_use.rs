@@ -1,5 +1,6 @@
 //! Holds on resources, and redundancy groups.
 use sexton_ledger::{Intent, NotDone};
+use sexton_model::belts::PauseSelector;
 use sexton_model::belts::resource_hold::{CannotHold, NewHold, Which};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Hold, RecordStatus};
@@ -201,6 +202,40 @@ pub async fn who_is_not_retired_now_is_not_retired_with_the_group(fixture: &dyn 
     on.one(third, Event::ReleaseHold { hold: placed, by: actor("legal") }).await.unwrap();
     assert!(on.one(second, recheck.clone()).await.is_err(), "a hold on the resource");
     assert_eq!(release(&on, "vm/db3", Which::Origin(actor("legal"))).await, 1);
+    on.one(second, recheck).await.unwrap();
+    assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_some());
+    fixture.compare().await.unwrap();
+}
+
+pub async fn who_is_stopped_by_anything_else_is_not_retired_with_the_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (one, two) = (member(&on, "db1").await, member(&on, "db2").await);
+    let mut three = resource("db3", "uuid-of-db3");
+    three.groups = vec!["db-main".into()];
+    three.scope = "tenants/globex".parse().unwrap();
+    on.ledger.register(vec![three.clone()], &actor("ops"), true).await.unwrap().remove(0).unwrap();
+    let (first, second, third) =
+        (doomed(&on, &one).await, doomed(&on, &two).await, doomed(&on, &three.id).await);
+    for id in [first, second, third] {
+        announced(&on, id).await;
+    }
+    // All three are due, and the third is paused: it would be the only one for as long as that lasts.
+    let globex = PauseSelector { scope: Some(three.scope.clone()), ..PauseSelector::default() };
+    let pause = on.ledger.pause(globex, &actor("ops"), "something smells").await.unwrap().pause;
+    assert!(on.claim(third, Stage::Soft).await.unwrap().dispatch.is_none());
+    assert!(matches!(blocked(&on, third, Stage::Soft).await, Some(Blocker::Pause { .. })));
+    assert!(on.claim(first, Stage::Soft).await.unwrap().dispatch.is_some());
+    assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_none());
+    let by = Blocker::Redundancy { group: "db-main".into(), other: one };
+    assert_eq!(blocked(&on, second, Stage::Soft).await, Some(by));
+    let recheck = Event::Recheck { job: job_id(second, Stage::Soft) };
+    assert!(on.one(second, recheck.clone()).await.is_err(), "the third stays for now");
+    fixture.compare().await.unwrap();
+
+    // Whom the group alone holds retires with it: now the third goes, and then the second.
+    assert!(on.ledger.resume(pause.id, &actor("ops")).await.unwrap());
+    assert_eq!(on.state(third, Stage::Soft).await, StateName::Scheduled);
+    assert!(on.claim(third, Stage::Soft).await.unwrap().dispatch.is_some());
     on.one(second, recheck).await.unwrap();
     assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_some());
     fixture.compare().await.unwrap();

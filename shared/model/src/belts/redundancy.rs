@@ -12,8 +12,18 @@
 //! only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done is no
 //! redundancy either.
 //!
-//! Not looked at is what else may stop a member that is due, such as a pause of its own scope: until that is over it stands
-//! alone, although the whole group was to go.
+//! Nor does a member retire whose soft stage is held by **anything else than this belt**, such as a pause of its own
+//! scope or a batch that waits for an approval: it stays for now, and the others must not leave it alone. One that is held
+//! by this belt does: it waits for nothing but the others. So that this is true, this belt is asked last of all.
+//!
+//! Nobody waits in a circle. Whom something else stops waits for that alone, and that asks nothing of the group, so this
+//! belt never keeps it from ending. Once it has ended and somebody has looked, the member counts. The last one of which
+//! this is true finds all others retired, and goes; at the next look so do they. Of two that only this belt holds neither
+//! waits for the other, since both count. And a whole group that is frozen as one batch is not bound at all before one of
+//! it goes: it waits for the approval.
+//!
+//! Not looked at is what would stop a member that is due and held by nothing so far, because nobody has looked at it yet,
+//! or because it waits for credit or to be admitted. It counts until it is held.
 //!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
@@ -34,7 +44,7 @@ pub struct Going {
     pub deletion: DeletionId,
     /// The last stage of which anything was or may have been done, if that is soft or later.
     pub reached: Option<Stage>,
-    /// When its soft stage is due, if that is known and it has not begun.
+    /// When its soft stage is due, if that is known, it has not begun, and nothing but this belt holds it.
     pub soft_due: Option<Timestamp>,
     /// It is being restored, and so will stay.
     pub restoring: bool,
@@ -70,12 +80,13 @@ impl Going {
     }
 }
 
-/// When what has not begun is due, if that is known.
+/// When what has not begun is due, if that is known and nothing but this belt holds it.
 fn due(state: &JobState) -> Option<Timestamp> {
     match state {
         JobState::Scheduled { due_at } => *due_at,
-        JobState::Held { due_at, .. } => Some(*due_at),
-        JobState::Ready { .. }
+        JobState::Held { due_at, by: Blocker::Redundancy { .. } } => Some(*due_at),
+        JobState::Held { .. }
+        | JobState::Ready { .. }
         | JobState::Running(_)
         | JobState::Waiting { .. }
         | JobState::Cancelling(_)
@@ -303,6 +314,75 @@ mod tests {
         let groups = Groups::of(all.map(|(name, id, reached)| member(name, Some((id, reached, false)))));
         assert_eq!(first(&groups, "vm/a", &own), None);
         assert_eq!(first(&groups, "vm/a", &mine), b_goes, "a drill comes back, and has to leave one there");
+    }
+
+    #[test]
+    fn who_is_held_by_anything_else_does_not_retire_by_then() {
+        let (mut d, ..) = crate::decide::test_deletion();
+        let mut soft_due = |state: JobState| {
+            let soft = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
+            soft.state = state;
+            Going::of(&d).unwrap().soft_due
+        };
+        assert_eq!(soft_due(JobState::Scheduled { due_at: Some(NOW) }), Some(NOW));
+        assert_eq!(soft_due(held(by_group())), Some(NOW), "it waits for nothing but the others");
+        let pause = Blocker::Pause { pause: 1, what: "ops: something smells".into() };
+        let untold = Blocker::Untold { since: NOW, from: NOW };
+        let outage = Blocker::Outage { stage: Stage::Soft, lost_ms: 1, until: NOW };
+        for by in [pause, untold, outage, Blocker::Protected] {
+            assert_eq!(soft_due(held(by.clone())), None, "{by}");
+        }
+    }
+
+    fn held(by: Blocker) -> JobState {
+        JobState::Held { due_at: NOW, by }
+    }
+
+    fn by_group() -> Blocker {
+        Blocker::Redundancy { group: "db-main".into(), other: "vm/a".parse().unwrap() }
+    }
+
+    /// Look at a member whose soft stage is due, as a claim or a recheck does: something else may stop it.
+    fn look(members: &mut [(String, Member)], which: usize, stopped: bool) {
+        let resource = members[which].1.resource.to_string();
+        let own = members[which].1.going.clone().unwrap();
+        if own.reached.is_some() {
+            return;
+        }
+        let groups = Groups::of(members.to_vec());
+        let looked_at = if stopped {
+            Going { soft_due: due(&held(Blocker::Protected)), ..own }
+        } else if first(&groups, &resource, &own).is_some() {
+            Going { soft_due: due(&held(by_group())), ..own }
+        } else {
+            Going { reached: Some(Stage::Soft), soft_due: None, ..own }
+        };
+        members[which].1.going = Some(looked_at);
+    }
+
+    #[test]
+    fn nobody_goes_without_one_that_stays_and_nobody_waits_for_ever() {
+        let orders = [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]];
+        let stopped: [&[usize]; 5] = [&[1], &[3], &[1, 2], &[2, 3], &[1, 2, 3]];
+        for (order, stopped) in orders.iter().flat_map(|order| stopped.map(|stopped| (order, stopped))) {
+            let records = [("a", 1, Some(Stage::Soft)), ("b", 2, None), ("c", 3, None), ("d", 4, None)];
+            let mut members = records.map(|(name, id, reached)| member(name, Some((id, reached, false))));
+            let gone = |members: &[(String, Member)]| {
+                members.iter().filter(|(_, m)| m.going.as_ref().unwrap().reached.is_some()).count()
+            };
+            // They were held before the others were due.
+            for which in stopped {
+                look(&mut members, *which, true);
+            }
+            for which in [order, order].into_iter().flatten() {
+                look(&mut members, *which, stopped.contains(which));
+            }
+            assert_eq!(gone(&members), 1, "{stopped:?} stay, looked at in the order {order:?}");
+            for which in [order, order].into_iter().flatten() {
+                look(&mut members, *which, false);
+            }
+            assert_eq!(gone(&members), 4, "all may go again, looked at in the order {order:?}");
+        }
     }
 
     #[test]

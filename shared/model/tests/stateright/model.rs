@@ -115,9 +115,9 @@ where
 {
     let began = Instant::now();
     let checker = model.checker().threads(2).spawn_bfs().join();
+    let found = checker.unique_state_count();
     eprintln!(
-        "{name}: {} unique states, {} in all, depth {}, {:?}",
-        checker.unique_state_count(),
+        "{name}: {found} unique states (at least {at_least}), {} in all, depth {}, {:?}",
         checker.state_count(),
         checker.max_depth(),
         began.elapsed()
@@ -130,5 +130,8 @@ where
     // Without a limit a search ends early in one case only: when every property has an example or a counterexample.
     let holds = |property: &Property<M>| checker.discovery(property.name).is_none();
     assert!(checker.model().properties().iter().any(holds), "not every state within the bounds was seen");
-    assert!(checker.unique_state_count() >= at_least, "the model has become smaller");
+    assert!(
+        found >= at_least,
+        "{name}: the model has become smaller: {found} unique states, where at least {at_least} are expected"
+    );
 }

@@ -4,7 +4,7 @@ use super::kit::{Bench, RESTORE, cancel, stage};
 use crate::belts::budget::{Budgets, Counted, Exceeded, Frozen, Limit, Standing};
 use crate::job::{Blocker, JobState, Stage, StateName};
 
-fn frozen() -> Standing {
+pub(super) fn frozen() -> Standing {
     let limit = Limit { counted: Counted::Everywhere, most: 5, days: 1, uncounted: false };
     Standing::Frozen(Frozen { batch: 3, exceeded: Exceeded { members: 6, used: 0, limit } })
 }

@@ -1,6 +1,9 @@
 //! Members of redundancy groups, and holds on resources.
 use super::super::{Event, Refusal};
-use super::kit::{Bench, RESTORE, actor, cancel, stage};
+use super::budget::frozen;
+use super::kit::{Bench, RESTORE, actor, cancel, pause, stage};
+use crate::belts::PauseSelector;
+use crate::belts::budget::{Budgets, Standing};
 use crate::belts::redundancy::{Going, Groups, Member};
 use crate::deletion::Hold;
 use crate::id::DeletionId;
@@ -36,6 +39,34 @@ fn announce_is_not_bound_and_soft_waits_until_the_other_is_over() {
     bench.groups = groups(&bench, None);
     bench.must(&recheck);
     assert!(!bench.claim(Stage::Soft).effects.is_empty(), "the other is over");
+}
+
+/// Whom it holds counts as retired: nothing else may hold it then.
+#[test]
+fn it_is_asked_when_nothing_else_holds() {
+    let mut bench = Bench::new();
+    bench.policy.budgets = Some(Budgets::default());
+    bench.complete(Stage::Announce);
+    bench.complete(Stage::Soft);
+    bench.groups = groups(&bench, other(Some(Stage::Purge)));
+    let job = stage(Stage::Hard);
+    let held_by = |bench: &Bench| match &bench.job(job).state {
+        JobState::Held { by, .. } => by.clone(),
+        other => panic!("{other:?}"),
+    };
+    bench.standing = Standing::Unknown;
+    bench.claim(Stage::Hard);
+    assert!(matches!(held_by(&bench), Blocker::Redundancy { .. }), "it is held, and not counted");
+    bench.standing = frozen();
+    bench.must(&Event::Recheck { job });
+    assert!(matches!(held_by(&bench), Blocker::Budget { .. }), "a batch first");
+    bench.in_force.pauses = vec![pause(PauseSelector::default())];
+    bench.must(&Event::Recheck { job });
+    assert!(matches!(held_by(&bench), Blocker::Pause { .. }));
+    bench.in_force.pauses.clear();
+    bench.standing = Standing::Admitted;
+    bench.must(&Event::Recheck { job });
+    assert!(matches!(held_by(&bench), Blocker::Redundancy { .. }), "nothing else is left");
 }
 
 #[test]
