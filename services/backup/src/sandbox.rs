@@ -198,7 +198,7 @@ impl SandboxBackup {
 
     /// From now on no more are made: those that were since the targets were pinned join them.
     fn remove_schedule(&self, step: &StepContext, permit: &Permit) -> Result<Done, Obstacle> {
-        self.sandbox.remove(SCHEDULES, step.resource.name.as_str(), permit.fence())?;
+        self.sandbox.remove(SCHEDULES, step.resource.name.as_str(), permit.again()?)?;
         let newer = self.not_pinned(step)?;
         let evidence = format!("schedule removed; {} newer snapshots join the targets", newer.len());
         let pinned =
@@ -225,14 +225,15 @@ impl SandboxBackup {
         let id = match self.last(step)? {
             Some(id) => id,
             None => {
-                let id = format!("final-{}-{}", permit.fence().epoch, permit.fence().number);
+                let fence = permit.fence();
+                let id = format!("final-{}-{}", fence.epoch, fence.number);
                 let mut archive = self.read(ARCHIVES, step)?.unwrap_or_else(|| {
                     object([("identity", json!(step.identity)), ("snapshots", json!({}))])
                 });
                 let mut all = snapshots(step, Some(&archive))?;
                 all.insert(id.clone(), json!({ "final": true }));
                 archive.insert("snapshots".into(), Value::Object(all));
-                self.sandbox.write(ARCHIVES, step.resource.name.as_str(), archive, permit.fence())?;
+                self.sandbox.write(ARCHIVES, step.resource.name.as_str(), archive, permit.again()?)?;
                 id
             }
         };
@@ -257,10 +258,10 @@ impl SandboxBackup {
         step.progress.report(deleted as u64, before as u64);
         let name = step.resource.name.as_str();
         if all.is_empty() {
-            self.sandbox.remove(ARCHIVES, name, permit.fence())?;
+            self.sandbox.remove(ARCHIVES, name, permit.again()?)?;
         } else {
             archive.insert("snapshots".into(), Value::Object(all));
-            self.sandbox.write(ARCHIVES, name, archive, permit.fence())?;
+            self.sandbox.write(ARCHIVES, name, archive, permit.again()?)?;
         }
         Ok(Done::saw(format!("deleted {deleted} of {before} snapshots")))
     }

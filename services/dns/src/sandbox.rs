@@ -186,7 +186,13 @@ impl SandboxDns {
         Ok(found)
     }
 
-    fn remove(&self, identity: &Identity, targets: &Targets, fence: Fence) -> Result<Done, Obstacle> {
+    /// Remove what was pinned. `may` is asked before each change.
+    fn remove(
+        &self,
+        identity: &Identity,
+        targets: &Targets,
+        may: &dyn Fn() -> Result<Fence, Obstacle>,
+    ) -> Result<Done, Obstacle> {
         if let Found::Different(why) = self.compare(identity, targets)? {
             return Err(Obstacle::Refuse(why));
         }
@@ -197,10 +203,10 @@ impl SandboxDns {
             }
             owner.rrsets.retain(|r| !r.rdata.is_empty());
             if owner.rrsets.is_empty() {
-                self.sandbox.remove(RECORDS, file(&pinned.owner), fence)?;
+                self.sandbox.remove(RECORDS, file(&pinned.owner), may()?)?;
             } else {
                 owner.object.insert("rrsets".into(), json!(owner.rrsets));
-                self.sandbox.write(RECORDS, file(&pinned.owner), owner.object, fence)?;
+                self.sandbox.write(RECORDS, file(&pinned.owner), owner.object, may()?)?;
             }
         }
         Ok(Done::saw(format!("removed {}", targets.summary())))
@@ -248,7 +254,7 @@ impl Driver for SandboxDns {
     ) -> Result<Done, Obstacle> {
         only_remove(step)?;
         let targets = Targets::parse(&step.resource, &step.targets)?;
-        self.remove(&step.identity, &targets, permit.fence())
+        self.remove(&step.identity, &targets, &|| permit.again())
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
@@ -261,6 +267,11 @@ mod tests {
     use super::*;
 
     const FENCE: Fence = Fence { epoch: 1, number: 2 };
+
+    /// Every change may be made.
+    fn may() -> Result<Fence, Obstacle> {
+        Ok(FENCE)
+    }
 
     struct Stand {
         root: tempfile::TempDir,
@@ -309,7 +320,7 @@ mod tests {
         assert_eq!(s.driver.compare(&identity("u1"), &targets).unwrap(), Found::Same);
         assert_eq!(s.driver.seen(&targets).unwrap().0, Presence::Present);
         for _ in 0..2 {
-            s.driver.remove(&identity("u1"), &targets, FENCE).unwrap();
+            s.driver.remove(&identity("u1"), &targets, &may).unwrap();
             assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Absent(_))));
             assert_eq!(s.driver.seen(&targets).unwrap().0, Presence::Absent);
         }
@@ -322,7 +333,7 @@ mod tests {
         let targets = s.pin();
         let before = describe(s.root.path(), &s.instance, &s.resource).unwrap();
         assert!(matches!(s.driver.compare(&identity("u2"), &targets), Ok(Found::Different(_))));
-        assert!(matches!(s.driver.remove(&identity("u2"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.remove(&identity("u2"), &targets, &may), Err(Obstacle::Refuse(_))));
         assert!(matches!(s.driver.look(&identity("u2"), &s.attributes).unwrap().found, Found::Different(_)));
         assert_eq!(describe(s.root.path(), &s.instance, &s.resource).unwrap(), before);
     }
@@ -334,7 +345,7 @@ mod tests {
         object["rrsets"][0]["rdata"] = json!(["192.0.2.10", "192.0.2.99"]);
         s.driver.sandbox.write(RECORDS, "web01.lab.test", object, Fence::default()).unwrap();
         let targets = s.pin();
-        s.driver.remove(&identity("u1"), &targets, FENCE).unwrap();
+        s.driver.remove(&identity("u1"), &targets, &may).unwrap();
         let left = s.driver.read("web01.lab.test.").unwrap().unwrap();
         assert_eq!(left.current(RecordKind::A).rdata, BTreeSet::from(["192.0.2.99".to_owned()]));
         assert_eq!(s.driver.seen(&targets).unwrap().0, Presence::Absent);
@@ -347,7 +358,7 @@ mod tests {
         std::fs::remove_file(s.root.path().join("dns/main/place.json")).unwrap();
         assert!(matches!(s.driver.look(&identity("u1"), &s.attributes), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.compare(&identity("u1"), &targets), Err(Obstacle::Unclear(_))));
-        assert!(matches!(s.driver.remove(&identity("u1"), &targets, FENCE), Err(Obstacle::Unclear(_))));
+        assert!(matches!(s.driver.remove(&identity("u1"), &targets, &may), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&targets), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&Targets::default()), Err(Obstacle::Unclear(_))));
     }
@@ -359,7 +370,7 @@ mod tests {
         std::fs::write(s.root.path().join("dns/main/place.json"), r#"{"place": "sandbox:another"}"#).unwrap();
         std::fs::remove_dir_all(s.root.path().join("dns/main/records")).unwrap();
         assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Different(_))));
-        assert!(matches!(s.driver.remove(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.remove(&identity("u1"), &targets, &may), Err(Obstacle::Refuse(_))));
         assert!(matches!(s.driver.seen(&targets), Err(Obstacle::Refuse(_))));
     }
 
@@ -370,6 +381,6 @@ mod tests {
         let object = s.driver.sandbox.read(RECORDS, "web01.lab.test").unwrap().unwrap();
         let later = Fence { epoch: 1, number: 9 };
         s.driver.sandbox.write(RECORDS, "web01.lab.test", object, later).unwrap();
-        assert!(matches!(s.driver.remove(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.remove(&identity("u1"), &targets, &may), Err(Obstacle::Refuse(_))));
     }
 }

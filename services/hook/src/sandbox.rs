@@ -143,7 +143,7 @@ impl SandboxHook {
         step: &StepContext,
         before: Option<bool>,
         active: bool,
-        fence: Fence,
+        permit: &Permit,
     ) -> Result<Done, Obstacle> {
         let now = self.active(step)?;
         match (before, self.read(step)?) {
@@ -151,7 +151,7 @@ impl SandboxHook {
             (Some(_), Some(mut object)) => {
                 object.insert("active".into(), Value::Bool(active));
                 // Also if it is so already, for the fence: an older order that is on its way must find it.
-                self.sandbox.write(OBJECTS, step.resource.name.as_str(), object, fence)?;
+                self.sandbox.write(OBJECTS, step.resource.name.as_str(), object, permit.again()?)?;
                 Ok(Done::saw(format!("active is {active}")))
             }
             (None, Some(_)) | (Some(_), None) => Err(Obstacle::Refuse(format!(
@@ -217,10 +217,10 @@ impl Driver for SandboxHook {
                 let manifest = manifest.ok_or_else(|| {
                     Obstacle::Refuse(format!("{}: {} without a manifest", step.resource, step.action))
                 })?;
-                self.set(step, captured(step, manifest)?, false, permit.fence())
+                self.set(step, captured(step, manifest)?, false, &permit)
             }
             Nature::Destructive => {
-                self.sandbox.remove(OBJECTS, step.resource.name.as_str(), permit.fence())?;
+                self.sandbox.remove(OBJECTS, step.resource.name.as_str(), permit.again()?)?;
                 Ok(Done::saw("object and certificate removed"))
             }
             Nature::Inspect | Nature::Check | Nature::Adds => Err(Obstacle::Refuse(format!(
@@ -238,7 +238,7 @@ impl Driver for SandboxHook {
             return Err(Obstacle::Refuse(why));
         }
         let before = captured(step, manifest)?;
-        self.set(step, before, before.unwrap_or_default(), permit.fence())
+        self.set(step, before, before.unwrap_or_default(), &permit)
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {

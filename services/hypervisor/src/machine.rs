@@ -240,7 +240,7 @@ pub trait Host: Send + Sync + 'static {
     /// Start the machine as it is defined, and see it run.
     async fn start(&self, domain: &Domain, may: MayChange<'_>, ends: Instant) -> Result<Process, Obstacle>;
 
-    /// Stop the process, and see it gone; says how. Asks again before it goes from asking the guest to force.
+    /// Stop the process, and see it gone; says how. Asks before the guest is asked to end, and again before force.
     async fn halt(
         &self,
         domain: &Domain,

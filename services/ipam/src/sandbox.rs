@@ -221,18 +221,24 @@ impl SandboxIpam {
         Ok(found)
     }
 
-    fn release(&self, identity: &Identity, targets: &Targets, fence: Fence) -> Result<Done, Obstacle> {
+    /// Release what was pinned. `may` is asked before each change.
+    fn release(
+        &self,
+        identity: &Identity,
+        targets: &Targets,
+        may: &dyn Fn() -> Result<Fence, Obstacle>,
+    ) -> Result<Done, Obstacle> {
         if let Found::Different(why) = self.compare(identity, targets)? {
             return Err(Obstacle::Refuse(why));
         }
         for pinned in &targets.addresses {
-            self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), fence)?;
+            self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), may()?)?;
         }
         for held in &targets.firewall {
-            self.sandbox.remove(FIREWALL, &held.address.to_string(), fence)?;
+            self.sandbox.remove(FIREWALL, &held.address.to_string(), may()?)?;
         }
         for held in &targets.vm_ids {
-            self.sandbox.remove(VM_IDS, &held.mac.to_string(), fence)?;
+            self.sandbox.remove(VM_IDS, &held.mac.to_string(), may()?)?;
         }
         Ok(Done::saw(format!("released {}", targets.summary())))
     }
@@ -290,7 +296,7 @@ impl Driver for SandboxIpam {
     ) -> Result<Done, Obstacle> {
         only_release(step)?;
         let targets = Targets::parse(&step.resource, &step.targets)?;
-        self.release(&step.identity, &targets, permit.fence())
+        self.release(&step.identity, &targets, &|| permit.again())
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
@@ -303,6 +309,11 @@ mod tests {
     use super::*;
 
     const FENCE: Fence = Fence { epoch: 1, number: 2 };
+
+    /// Every change may be made.
+    fn may() -> Result<Fence, Obstacle> {
+        Ok(FENCE)
+    }
 
     struct Stand {
         root: tempfile::TempDir,
@@ -351,7 +362,7 @@ mod tests {
         assert_eq!((targets.firewall.len(), targets.vm_ids.len()), (2, 1), "{targets:?}");
         assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Present);
         for _ in 0..2 {
-            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            s.driver.release(&identity("u1"), &targets, &may).unwrap();
             assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Absent(_))));
             assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Absent);
         }
@@ -363,11 +374,11 @@ mod tests {
         let s = stand();
         let targets = s.pin();
         let before = s.describe();
-        assert!(matches!(s.driver.release(&identity("u2"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.release(&identity("u2"), &targets, &may), Err(Obstacle::Refuse(_))));
         let mut other = targets.clone();
         other.addresses[1].mac = "52:54:00:00:00:99".parse().unwrap();
         assert!(matches!(s.driver.compare(&identity("u1"), &other), Ok(Found::Different(_))));
-        assert!(matches!(s.driver.release(&identity("u1"), &other, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &other, &may), Err(Obstacle::Refuse(_))));
         assert_eq!(s.describe(), before);
     }
 
@@ -379,14 +390,14 @@ mod tests {
             let s = stand();
             let targets = s.pin();
             let object = s.driver.sandbox.read(kept, name).unwrap().unwrap();
-            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            s.driver.release(&identity("u1"), &targets, &may).unwrap();
             assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Absent);
             s.driver.sandbox.write(kept, name, object, FENCE).unwrap();
             assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Present, "{kept}");
             let seen = s.driver.look(&identity("u1"), Some(&s.attributes)).unwrap();
             assert_eq!(seen.found, Found::Same, "{kept}: it is found again, too");
-            assert!(matches!(s.driver.release(&identity("u2"), &targets, FENCE), Err(Obstacle::Refuse(_))));
-            s.driver.release(&identity("u1"), &targets, FENCE).unwrap();
+            assert!(matches!(s.driver.release(&identity("u2"), &targets, &may), Err(Obstacle::Refuse(_))));
+            s.driver.release(&identity("u1"), &targets, &may).unwrap();
             assert_eq!(s.describe(), json!({}), "{kept}");
         }
     }
@@ -397,7 +408,7 @@ mod tests {
         let targets = s.pin();
         std::fs::remove_file(s.root.path().join("ipam/main/place.json")).unwrap();
         assert!(matches!(s.driver.look(&identity("u1"), Some(&s.attributes)), Err(Obstacle::Unclear(_))));
-        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Unclear(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, &may), Err(Obstacle::Unclear(_))));
         assert!(matches!(s.driver.seen(&identity("u1"), &targets), Err(Obstacle::Unclear(_))));
     }
 
@@ -409,7 +420,7 @@ mod tests {
             .unwrap();
         std::fs::remove_dir_all(s.root.path().join("ipam/main/addresses")).unwrap();
         assert!(matches!(s.driver.compare(&identity("u1"), &targets), Ok(Found::Different(_))));
-        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, &may), Err(Obstacle::Refuse(_))));
         assert!(matches!(s.driver.seen(&identity("u1"), &targets), Err(Obstacle::Refuse(_))));
     }
 
@@ -420,6 +431,6 @@ mod tests {
         let object = s.driver.read(targets.addresses[0].address).unwrap().unwrap();
         let later = Fence { epoch: 1, number: 9 };
         s.driver.sandbox.write(ADDRESSES, "192.0.2.10", object, later).unwrap();
-        assert!(matches!(s.driver.release(&identity("u1"), &targets, FENCE), Err(Obstacle::Refuse(_))));
+        assert!(matches!(s.driver.release(&identity("u1"), &targets, &may), Err(Obstacle::Refuse(_))));
     }
 }

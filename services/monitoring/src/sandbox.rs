@@ -140,19 +140,19 @@ impl SandboxMonitoring {
         step: &StepContext,
         from: Option<&Object>,
         to: Option<&Object>,
-        fence: Fence,
+        permit: &Permit,
     ) -> Result<&'static str, Obstacle> {
         let now = self.read(TARGETS, step)?;
         if now.as_ref() == to {
             // For its fence: an older order that is still on its way must find it.
             if let Some(to) = to {
-                self.sandbox.write(TARGETS, step.resource.name.as_str(), to.clone(), fence)?;
+                self.sandbox.write(TARGETS, step.resource.name.as_str(), to.clone(), permit.again()?)?;
             }
             return Ok("already");
         }
         match to {
             Some(to) if now.as_ref() == from => {
-                self.sandbox.write(TARGETS, step.resource.name.as_str(), to.clone(), fence)?;
+                self.sandbox.write(TARGETS, step.resource.name.as_str(), to.clone(), permit.again()?)?;
                 Ok("written")
             }
             Some(_) | None => Err(Obstacle::Refuse(format!(
@@ -173,7 +173,7 @@ impl SandboxMonitoring {
                 )));
             }
         }
-        self.sandbox.remove(HISTORY, step.resource.name.as_str(), permit.fence())?;
+        self.sandbox.remove(HISTORY, step.resource.name.as_str(), permit.again()?)?;
         Ok(Done::saw("history deleted"))
     }
 }
@@ -237,11 +237,11 @@ impl Driver for SandboxMonitoring {
                 })?;
                 let from = captured(step, manifest)?;
                 let to = from.as_ref().map(intended);
-                let how = self.change(step, from.as_ref(), to.as_ref(), permit.fence())?;
+                let how = self.change(step, from.as_ref(), to.as_ref(), &permit)?;
                 Ok(Done::saw(format!("silenced ({how})")))
             }
             Action::RemoveTarget => {
-                self.sandbox.remove(TARGETS, step.resource.name.as_str(), permit.fence())?;
+                self.sandbox.remove(TARGETS, step.resource.name.as_str(), permit.again()?)?;
                 Ok(Done::saw("target removed"))
             }
             Action::DeleteHistory => self.delete_history(step, &permit),
@@ -257,7 +257,7 @@ impl Driver for SandboxMonitoring {
         }
         let to = captured(step, manifest)?;
         let from = to.as_ref().map(intended);
-        let how = self.change(step, from.as_ref(), to.as_ref(), permit.fence())?;
+        let how = self.change(step, from.as_ref(), to.as_ref(), &permit)?;
         Ok(Done::saw(format!("as captured ({how})")))
     }
 

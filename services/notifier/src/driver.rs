@@ -84,6 +84,7 @@ impl<O: Office> Notifier<O> {
         };
         self.tell_all(ask, Kind::Announcement, &mut announcement, permit).await?;
         announcement.state = State::Announced;
+        // Everybody was told: that is written down whatever has come meanwhile.
         self.office.spool().write(&announcement, permit.fence())?;
         Ok(Done::saw(told("announced to", &announcement)))
     }
@@ -98,7 +99,7 @@ impl<O: Office> Notifier<O> {
                     state: State::Retracted,
                     ..blank(ask, Vec::new(), before)
                 });
-                self.office.spool().write(&nothing, permit.fence())?;
+                self.office.spool().write(&nothing, permit.again()?)?;
                 return Ok(Done::saw("nobody had been told"));
             }
             Some(now) if now.sequence == before + 2 && now.state == State::Retracted => {
@@ -119,6 +120,7 @@ impl<O: Office> Notifier<O> {
         };
         self.tell_all(ask, Kind::Retraction, &mut retraction, permit).await?;
         retraction.state = State::Retracted;
+        // As above.
         self.office.spool().write(&retraction, permit.fence())?;
         Ok(Done::saw(told("retracted to", &retraction)))
     }
@@ -148,10 +150,10 @@ impl<O: Office> Notifier<O> {
             if left.is_zero() {
                 return Err(Obstacle::Unclear(format!("out of time; {}", told("told so far", about))));
             }
-            permit.again()?;
+            let fence = permit.again()?;
             about.tried.insert(to.clone());
             about.rejected.remove(&to);
-            self.office.spool().write(about, permit.fence())?;
+            self.office.spool().write(about, fence)?;
             match self.office.tell(&to, &letter, left).await {
                 Ok(Delivery::Accepted) => {
                     about.accepted.insert(to);
@@ -167,7 +169,8 @@ impl<O: Office> Notifier<O> {
                     first.get_or_insert(Obstacle::Unclear(format!("{to}: {why}")));
                 }
             }
-            self.office.spool().write(about, permit.fence())?;
+            // How it went, whatever has come meanwhile: what is forgotten would be told twice.
+            self.office.spool().write(about, fence)?;
         }
         first.map_or(Ok(()), Err)
     }

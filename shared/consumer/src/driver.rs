@@ -2,9 +2,10 @@
 //! directory sandbox, BIND over RFC 2136.
 //!
 //! The SDK calls, for an action that changes something: [`Driver::find`], then [`Driver::perform`] or
-//! [`Driver::undo`] with a [`Permit`], then [`Driver::presence`]. A driver that changes more than one thing, or takes
-//! its time before, asks [`Permit::again`] right before each change. A driver therefore never decides whether it
-//! *may*; it says what it sees and does what it is told, to pinned targets and nothing else.
+//! [`Driver::undo`] with a [`Permit`], then [`Driver::presence`]. Right before each change, the first one too, a driver
+//! asks [`Permit::again`]: it looks before it changes anything, and meanwhile the machine may have slept. A driver
+//! therefore never decides whether it *may*; it says what it sees and does what it is told, to pinned targets and nothing
+//! else.
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

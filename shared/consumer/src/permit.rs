@@ -52,15 +52,16 @@ impl Right {
 }
 
 /// Minted by the SDK only, after key, deadline, fence, identity and a fresh beacon have been checked. A driver
-/// cannot change anything without one. It covers one call; before each further one, and wherever time has passed
-/// since it was minted, ask [`Permit::again`]. It is neither `Clone` nor `Copy`.
+/// cannot change anything without one. Time has passed since it was minted: right before each change ask
+/// [`Permit::again`]. It is neither `Clone` nor `Copy`.
 #[derive(Debug)]
 pub struct Permit {
     right: Arc<Right>,
 }
 
 impl Permit {
-    /// The fence to store at the resource, where the subsystem can hold one.
+    /// The fence that the order has: for names that are made of it, and to write down what was done. A change is made
+    /// under the one that [`Permit::again`] gives.
     pub fn fence(&self) -> Fence {
         self.right.fence
     }

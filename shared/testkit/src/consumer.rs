@@ -2,6 +2,20 @@
 //!
 //! A consumer's tests implement [`Fixture`] for each driver and call [`assert_promises_kept`], which lists every
 //! promise that was broken, for which action, and how.
+//!
+//! A consumer sleeps at two moments here: between the look and the permit, where the SDK stops it, and between the permit and
+//! the change, where only the driver's own question does (`Permit::again`). Each driver asks it right before each change. No
+//! driver is excepted from that; without it is made, by those that are delivered, only what is part of a change that was asked
+//! about, or tells of it:
+//!
+//! - the notifier writes down who got a message, and that all did: otherwise they would be told twice;
+//! - the hypervisor of the sandbox writes down that a process has ended, or was started: otherwise nobody would know;
+//! - the hypervisor of QEMU presses the power button again while it waits for the guest, and kills the process whose monitor
+//!   was asked to end it: either is asked about once;
+//! - a volume goes with what describes it, a definition with its socket and process id.
+//!
+//! What lies between two changes of one step is tried in the tests of the drivers and of the SDK.
+mod asleep;
 mod bench;
 mod broker;
 mod cases;

@@ -69,6 +69,7 @@ enum Flaw {
     TellsWhatIsPinned,
     ListsHalf,
     CountsWhatIsGone,
+    TrustsItsPermit,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +109,10 @@ impl Memory {
         self.flaw != Flaw::TakesAnyPlace && self.elsewhere.load(Ordering::Relaxed)
     }
 
+    fn ask(&self, permit: &Permit) -> Result<(), Obstacle> {
+        if self.flaw == Flaw::TrustsItsPermit { Ok(()) } else { permit.again().map(drop) }
+    }
+
     fn change(&self, what: impl FnOnce(&mut Vm)) -> Result<(), Obstacle> {
         let mut vm = self.vm.lock().unwrap();
         what(vm.as_mut().ok_or(Obstacle::Refuse("no machine".into()))?);
@@ -137,6 +142,7 @@ impl Driver for Memory {
     }
 
     async fn perform(&self, step: &StepContext, _: Option<&Value>, permit: Permit) -> Result<Done, Obstacle> {
+        self.ask(&permit)?;
         match step.action.as_str() {
             "stop" => self.change(|vm| (vm.on, vm.autostart) = (false, false))?,
             "final" => self.change(|vm| {
@@ -156,8 +162,9 @@ impl Driver for Memory {
         Ok(Done::saw("did it"))
     }
 
-    async fn undo(&self, _: &StepContext, manifest: &Value, _: Permit) -> Result<Done, Obstacle> {
+    async fn undo(&self, _: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         let flaw = self.flaw;
+        self.ask(&permit)?;
         self.change(|vm| {
             vm.on = manifest["on"] == json!(true);
             vm.autostart = flaw != Flaw::UndoesToDefault && manifest["autostart"] == json!(true);
@@ -310,6 +317,8 @@ async fn what_is_shown_must_not_be_left_out() {
 
 const CENSUS: &str = "a census lists everything that is there, page after page, and changes nothing; of another kind it is refused";
 
+const UNDER_PERMIT: &str = "slept under its permit: nothing is done, and a later order does it";
+
 async fn broken(flaw: Flaw) -> Violations {
     run_kit(&Tiny(flaw)).await.expect_err("the kit let it pass")
 }
@@ -325,6 +334,14 @@ async fn each_flaw_is_found() {
         (Flaw::CountsUp, "final", "failed after the effect, then tried again"),
         (Flaw::SaysRestored, "stop", "verifying an undo that never was does not say that it holds"),
         (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
+        (Flaw::TrustsItsPermit, "stop", UNDER_PERMIT),
+        (Flaw::TrustsItsPermit, "final", UNDER_PERMIT),
+        (Flaw::TrustsItsPermit, "undefine", UNDER_PERMIT),
+        (
+            Flaw::TrustsItsPermit,
+            "stop",
+            "slept under the permit of an undo: nothing is done, and a later order does it",
+        ),
         (Flaw::PassesWhatIsGone, "off", "gone already: done if that was wanted, refused before hard"),
         (Flaw::TakesAnyPlace, "undefine", "what is not seen in another place is not gone"),
         (Flaw::IgnoresIdentity, "inspect", "another identity is refused when targets are read again"),

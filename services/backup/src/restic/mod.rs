@@ -221,13 +221,17 @@ impl Restic {
         &self,
         step: &StepContext,
         repository: &str,
-        permit: &Permit,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         if self.schedule(step, repository).await? == Found::Same {
-            permit.again()?;
             let (folder, resource) = (self.schedules_dir.clone(), step.resource.clone());
             let (uuid, repository) = (uuid(step)?.to_owned(), repository.to_owned());
-            aside(step, move || schedule::remove(&folder, &resource, &uuid, &repository)).await?;
+            aside(step, move || {
+                // Here, and not before: a file system may have hung until now.
+                permit.again()?;
+                schedule::remove(&folder, &resource, &uuid, &repository)
+            })
+            .await?;
         }
         let pinned = pinned(step)?;
         let newer = self.listing(step).await?.not_pinned(uuid(step)?, &pinned);
@@ -392,7 +396,7 @@ impl Driver for Restic {
         match action {
             Action::Inspect => Err(only_looks(step)),
             Action::Final => self.back_up(step, &listing, &permit).await,
-            Action::RemoveSchedule => self.remove_schedule(step, &listing.repository, &permit).await,
+            Action::RemoveSchedule => self.remove_schedule(step, &listing.repository, permit).await,
             Action::DeleteArchives => self.delete_archives(step, &listing, &permit).await,
         }
     }

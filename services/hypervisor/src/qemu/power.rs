@@ -143,7 +143,7 @@ impl QemuHost {
         let Some(held) = process.open().map_err(failed)? else {
             return Ok(format!("{process} had ended"));
         };
-        let mut monitor = match self.power_button(domain, &folder, process).await {
+        let mut monitor = match self.power_button(domain, &folder, process, may).await {
             Ok(mut monitor) => {
                 if obeys(&held, &mut monitor, patience.polite).await.map_err(failed)? {
                     return Ok(format!("{process} obeyed ACPI after {} ms", began.elapsed().as_millis()));
@@ -156,6 +156,7 @@ impl QemuHost {
                     domain.name, domain.uuid
                 )));
             }
+            Err(PowerButton::NotNow(why)) => return Err(why),
             Err(PowerButton::Monitor(e)) => Err(e),
         };
         // The guest took its time; meanwhile somebody may have paused, or a later order may have come, here or at
@@ -184,12 +185,14 @@ impl QemuHost {
         domain: &Domain,
         folder: &Path,
         process: Process,
+        may: MayChange<'_>,
     ) -> Result<Qmp<tokio::net::UnixStream>, PowerButton> {
         let mut monitor = self.monitor(folder, process).await?;
         let uuid = monitor.uuid().await?;
         if uuid != domain.uuid {
             return Err(PowerButton::Another(uuid));
         }
+        may().map_err(PowerButton::NotNow)?;
         monitor.call("system_powerdown").await?;
         Ok(monitor)
     }
@@ -201,6 +204,8 @@ enum PowerButton {
     Monitor(QmpError),
     /// It is another machine.
     Another(Uuid),
+    /// It must not be pressed now; why.
+    NotNow(Obstacle),
 }
 
 impl From<QmpError> for PowerButton {

@@ -341,6 +341,7 @@ impl Kea {
                 )));
             }
         }
+        may()?;
         self.agent.configure(budget, "config-write", Value::Null).await?;
         self.written.remember(pinned);
         Ok(removed)

@@ -1,5 +1,8 @@
 //! What is made of answers, and of none, without a server.
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -145,6 +148,70 @@ async fn an_agent_that_is_away_is_told_from_a_change_that_was_not_answered() {
     for away in looked_and_changed(&kea).await {
         assert!(matches!(away, Err(Obstacle::Busy(_))), "{away:?}");
     }
+}
+
+/// An agent that keeps this configuration; and what it was told to change, in order.
+async fn keeping(mut config: Value, lock_file: PathBuf) -> (Kea, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let told = changes.clone();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            let command = loop {
+                if let Some(command) = body_of(&asked) {
+                    break command;
+                }
+                assert!(connection.read_buf(&mut asked).await.unwrap() > 0, "half a request");
+            };
+            let name = command["command"].as_str().unwrap().to_owned();
+            let mut arguments = Value::Null;
+            match name.as_str() {
+                "config-get" => arguments = config.clone(),
+                "config-set" => config = command["arguments"].clone(),
+                _ => {}
+            }
+            if matches!(name.as_str(), "config-set" | "config-write") {
+                told.lock().unwrap().push(name);
+            }
+            let body = json!([{ "result": 0, "arguments": arguments }]).to_string();
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let (user, password, password_file) = (None, None, None);
+    let config = Config { url, user, password, password_file, lock_file, timeout_ms: 5_000 };
+    (Kea::new(config).unwrap(), changes)
+}
+
+/// What was asked, once all of it has come.
+fn body_of(request: &[u8]) -> Option<Value> {
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n")?;
+    serde_json::from_slice(&request[end + 4..]).ok()
+}
+
+/// What runs and what is on the disk are two changes. What was changed before somebody paused stays.
+#[tokio::test]
+async fn each_change_of_the_configuration_is_asked_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let (kea, changes) = keeping(config(), folder.path().join("kea.lock")).await;
+    let budget = Budget::new(Duration::from_secs(20), Duration::from_secs(5));
+    let pinned = [pinned()];
+    for (allowed, made) in [(0, ""), (1, "config-set"), (0, "config-set")] {
+        let asked = AtomicUsize::new(0);
+        let may = || {
+            let before = asked.fetch_add(1, Ordering::Relaxed);
+            if before < allowed { Ok(()) } else { Err(Obstacle::Busy("paused".into())) }
+        };
+        let released = kea.release_reservations(budget, &pinned, &may).await;
+        assert!(matches!(released, Err(Obstacle::Busy(_))), "{released:?}");
+        assert_eq!(changes.lock().unwrap().join(" "), made);
+    }
+    assert_eq!(kea.release_reservations(budget, &pinned, &|| Ok(())).await, Ok(0));
+    assert_eq!(changes.lock().unwrap().join(" "), "config-set config-write");
 }
 
 #[test]

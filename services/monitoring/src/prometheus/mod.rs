@@ -208,16 +208,14 @@ impl Prometheus {
             }
             Found::Different(why) => return Err(Obstacle::Refuse(why)),
         }
-        permit.again()?;
-        self.server.delete_series(step, uuid).await?;
+        self.server.delete_series(step, uuid, permit).await?;
         if self.server.has_samples(step, uuid).await? {
             return Err(Obstacle::Unclear(format!(
                 "{}: samples are left after the deletion, perhaps such as came out of order",
                 step.resource
             )));
         }
-        permit.again()?;
-        self.server.clean_tombstones(step).await?;
+        self.server.clean_tombstones(step, permit).await?;
         Ok(Done::saw("series deleted, their space freed"))
     }
 
@@ -332,7 +330,6 @@ impl Driver for Prometheus {
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
         }
-        permit.again()?;
         match action {
             Action::Inspect => Err(only_looks(step)),
             Action::Silence => {
@@ -341,10 +338,10 @@ impl Driver for Prometheus {
                 })?;
                 match forms(step, manifest)? {
                     None => self.folder.must_be_absent(step).await,
-                    Some((loud, silent)) => self.folder.change(step, loud, silent).await,
+                    Some((loud, silent)) => self.folder.change(step, loud, silent, permit).await,
                 }
             }
-            Action::RemoveTarget => self.folder.remove(step, uuid(step)?).await,
+            Action::RemoveTarget => self.folder.remove(step, uuid(step)?, permit).await,
             Action::DeleteHistory => self.delete_history(step, &permit).await,
         }
     }
@@ -356,10 +353,9 @@ impl Driver for Prometheus {
         if let Found::Different(why) = self.find(step).await? {
             return Err(Obstacle::Refuse(why));
         }
-        permit.again()?;
         match forms(step, manifest)? {
             None => self.folder.must_be_absent(step).await,
-            Some((loud, silent)) => self.folder.change(step, silent, loud).await,
+            Some((loud, silent)) => self.folder.change(step, silent, loud, permit).await,
         }
     }
 

@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sexton_consumer::driver::{Obstacle, StepContext};
+use sexton_consumer::permit::Permit;
 
 use super::answer::{self, Seen};
 
@@ -90,14 +91,19 @@ impl Server {
     }
 
     /// Delete every sample of `uuid`. The answer says nothing about whether there were any.
-    pub(super) async fn delete_series(&self, step: &StepContext, uuid: &str) -> Result<(), Obstacle> {
+    pub(super) async fn delete_series(
+        &self,
+        step: &StepContext,
+        uuid: &str,
+        permit: &Permit,
+    ) -> Result<(), Obstacle> {
         let selector = answer::selector(uuid);
-        self.order(step, "admin/tsdb/delete_series", &[("match[]", selector.as_str())]).await
+        self.order(step, "admin/tsdb/delete_series", &[("match[]", selector.as_str())], permit).await
     }
 
     /// Free what deleted samples still occupy.
-    pub(super) async fn clean_tombstones(&self, step: &StepContext) -> Result<(), Obstacle> {
-        self.order(step, "admin/tsdb/clean_tombstones", &[]).await
+    pub(super) async fn clean_tombstones(&self, step: &StepContext, permit: &Permit) -> Result<(), Obstacle> {
+        self.order(step, "admin/tsdb/clean_tombstones", &[], permit).await
     }
 
     async fn read(&self, step: &StepContext, path: &str, query: &[(&str, &str)]) -> Result<Value, Obstacle> {
@@ -111,7 +117,16 @@ impl Server {
         Err(complaint(step, path, status, &body))
     }
 
-    async fn order(&self, step: &StepContext, path: &str, query: &[(&str, &str)]) -> Result<(), Obstacle> {
+    /// Whatever changes something at the server.
+    async fn order(
+        &self,
+        step: &StepContext,
+        path: &str,
+        query: &[(&str, &str)],
+        permit: &Permit,
+    ) -> Result<(), Obstacle> {
+        // What was read before took its time, and so did the change before.
+        permit.again()?;
         let (status, body) = self.send(step, Method::POST, path, query).await?;
         if status == StatusCode::NO_CONTENT {
             return Ok(());

@@ -7,6 +7,7 @@ use sexton_consumer::driver::{Done, Found, Obstacle, Place, StepContext};
 
 use super::file;
 use sexton_consumer::conditional;
+use sexton_consumer::permit::Permit;
 
 /// A folder, and what its `.place` must say.
 #[derive(Debug, Clone)]
@@ -37,10 +38,17 @@ impl Folder {
     }
 
     /// Remove the resource's file if it is its own.
-    pub(super) async fn remove(&self, step: &StepContext, uuid: &str) -> Result<Done, Obstacle> {
+    pub(super) async fn remove(
+        &self,
+        step: &StepContext,
+        uuid: &str,
+        permit: Permit,
+    ) -> Result<Done, Obstacle> {
         let uuid = uuid.to_owned();
         self.aside(step, move |folder, path| {
             folder.prove()?;
+            // Here, and not before: a file system may have hung until now.
+            permit.again()?;
             conditional::remove_if(path, |text| {
                 file::compare(text, &uuid).map_err(|why| format!("the target file {} {why}", path.display()))
             })
@@ -55,6 +63,7 @@ impl Folder {
         step: &StepContext,
         from: String,
         to: String,
+        permit: Permit,
     ) -> Result<Done, Obstacle> {
         self.aside(step, move |folder, path| {
             folder.prove()?;
@@ -66,6 +75,8 @@ impl Folder {
                 let how = if now.is_some() { "was changed by others" } else { "was removed by others" };
                 return Err(Obstacle::Refuse(format!("the target file {} {how}", path.display())));
             }
+            // As above.
+            permit.again()?;
             write(path, &to)
                 .map_err(|e| Obstacle::Unclear(format!("writing the target file {}: {e}", path.display())))?;
             Ok(Done::saw("the target file is rewritten"))

@@ -19,8 +19,8 @@ use crate::order::{Asked, EPOCH, REVISION, order};
 
 /// Tries of an order that is answered with "busy", and the pause between them in real time: far longer than a program
 /// takes to start.
-const BUSY_TRIES: u32 = 10;
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const BUSY_TRIES: u32 = 10;
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything one case needs.
 pub(super) struct Bench<'a> {

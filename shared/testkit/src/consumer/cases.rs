@@ -6,7 +6,7 @@ use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 
 use super::bench::{Bench, refused, retried};
 use super::fault::Fault;
-use super::{CannotBe, FENCE_AT_TARGET, Fixture, broker, reread};
+use super::{CannotBe, FENCE_AT_TARGET, Fixture, asleep, broker, reread};
 
 /// One promise, put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) enum Case {
     Paused,
     SleptPastTheLease,
     UndoSlept,
+    SleptUnderPermit,
+    UndoSleptUnderPermit,
     Tampered,
     WrongKey,
     Reread,
@@ -57,6 +59,7 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
             cases.extend([Twice, FailsBefore, AnswerLost, Panics, SleptPastTheLease, GoneByHand]);
             cases.push(FenceAtTarget);
+            cases.push(SleptUnderPermit);
         }
     }
     if nature == Nature::Destructive {
@@ -65,6 +68,7 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
     if nature == Nature::Reversible {
         cases.extend([UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept]);
         cases.push(VerifyIsHonest);
+        cases.push(UndoSleptUnderPermit);
     }
     cases
 }
@@ -94,6 +98,10 @@ impl Case {
             Self::Paused => "under a pause nothing is done",
             Self::SleptPastTheLease => "slept past the lease between look and change: nothing is done",
             Self::UndoSlept => "slept past the lease before an undo: nothing is done",
+            Self::SleptUnderPermit => "slept under its permit: nothing is done, and a later order does it",
+            Self::UndoSleptUnderPermit => {
+                "slept under the permit of an undo: nothing is done, and a later order does it"
+            }
             Self::Tampered => "an altered order is rejected",
             Self::WrongKey => "an order under another key is rejected",
             Self::Reread => "reading targets again finds nothing new and changes nothing, however often",
@@ -167,6 +175,8 @@ pub(super) async fn run(
             bench.succeed(Mode::Perform, manifest.as_ref()).await?;
             slept(&bench, Mode::Undo, manifest).await
         }
+        Case::SleptUnderPermit => asleep::perform(&bench).await,
+        Case::UndoSleptUnderPermit => asleep::undo(&bench).await,
         Case::Tampered => broker::rejected(&bench, broker::Forgery::Tampered).await,
         Case::WrongKey => broker::rejected(&bench, broker::Forgery::WrongKey).await,
         Case::Reread => reread::nothing_new(bench).await,

@@ -19,8 +19,10 @@ pub enum Fault {
     AfterEffect,
     /// The change happens and then the driver panics.
     PanicAfterEffect,
-    /// The process sleeps for so many milliseconds after the target was found and before it is changed.
+    /// The process sleeps for so many milliseconds after the target was found and before the SDK gives a permit.
     SleepAfterFind(u64),
+    /// The process sleeps for so many milliseconds after the SDK has given a permit and before the driver is called.
+    SleepUnderPermit(u64),
 }
 
 /// Fails once, as told; passes everything else on.
@@ -49,7 +51,11 @@ impl Faulty {
     }
 
     fn before(&self) -> Result<(), Obstacle> {
-        match self.take(|f| f == Fault::BeforeEffect) {
+        match self.take(|f| matches!(f, Fault::BeforeEffect | Fault::SleepUnderPermit(_))) {
+            Some(Fault::SleepUnderPermit(ms)) => {
+                self.clock.advance(ms);
+                Ok(())
+            }
             Some(_) => Err(Obstacle::Unclear("made to fail before the effect".into())),
             None => Ok(()),
         }
