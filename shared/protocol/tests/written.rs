@@ -1,8 +1,11 @@
 //! What an earlier version wrote is read by this one, and what a later one may write is refused with a reason.
 //!
 //! The files in `written/v1` are frozen: as 0.1.0 wrote messages of version 1 (`*.first.json`), and with all that they may
-//! say since. Nothing in them is ever changed; what this version reads in another way is a new version of its type.
+//! say since. Nothing in them is ever changed; what this version reads in another way is a new version of its type. So are
+//! those in `written/0.1.0`: the schemas that 0.1.0 had of its messages, whole. `tests/tests/belts/versions.rs` has processes
+//! speak, and understand, by them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -72,6 +75,62 @@ fn everything_that_version_1_wrote_is_read_and_nothing_of_it_is_lost() {
         assert!(frozen.iter().any(|(name, ..)| name == message.name), "no {} is frozen", message.name);
         assert!(message.event_type.ends_with(".v1"), "{}: freeze the new version, too", message.event_type);
     }
+}
+
+/// The schema that 0.1.0 had of a message of this name.
+fn schema_of_0_1_0(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/written/0.1.0");
+    serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap()
+}
+
+/// Every field and every word that stands anywhere in a schema.
+fn named(schema: &Value) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let parts: Vec<&Value> = match schema {
+        Value::Object(parts) => {
+            if let Some(Value::Object(fields)) = parts.get("properties") {
+                names.extend(fields.keys().cloned());
+            }
+            if let Some(Value::String(word)) = parts.get("const") {
+                names.insert(word.clone());
+            }
+            parts.values().collect()
+        }
+        Value::Array(parts) => parts.iter().collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    names.extend(parts.into_iter().flat_map(named));
+    names
+}
+
+#[test]
+fn what_0_1_0_wrote_is_what_its_own_schemas_say() {
+    for (name, file, written) in frozen() {
+        let by = jsonschema::validator_for(&schema_of_0_1_0(&name)).unwrap();
+        let fits = written.as_array().unwrap().iter().all(|event| by.is_valid(&event["data"]));
+        let grew = ["pulse.json", "rejected.json"].contains(&&*file);
+        assert_eq!(fits, !grew, "{file}");
+    }
+}
+
+/// Whoever adds to this says in the README ("Upgrades") what becomes of two versions beside each other, and shows it in
+/// `tests/tests/belts/versions.rs`.
+#[test]
+fn what_messages_say_that_0_1_0_does_not_know_is_this() {
+    let mut all = Vec::new();
+    for message in schemas() {
+        let known = named(&schema_of_0_1_0(message.name));
+        let new: Vec<String> = named(&message.schema).difference(&known).cloned().collect();
+        if !new.is_empty() {
+            all.push(format!("{}: {}", message.name, new.join(", ")));
+        }
+    }
+    let expected = [
+        "order: reread",
+        "pulse: answered, concurrency",
+        "rejected: check, expired, malformed, oversized, stale, unauthenticated",
+    ];
+    assert_eq!(all, expected);
 }
 
 /// A field that a later version has added to a message says something that this one does not know.

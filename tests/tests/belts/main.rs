@@ -17,3 +17,4 @@ mod steps;
 mod stops;
 mod surveys;
 mod system;
+mod versions;

@@ -5,6 +5,7 @@ mod consumers;
 pub mod footing;
 mod job_table;
 mod many;
+mod older;
 mod plan;
 mod standing;
 mod start;
@@ -76,6 +77,7 @@ pub struct System {
     broker: Broker,
     /// The coordinator's.
     pub bus: Arc<dyn Bus>,
+    witness: Arc<Witness>,
     pub keyring: Arc<Keyring>,
     pub signer: Arc<BeaconSigner>,
     pub monitoring: Arc<Gate>,
@@ -122,7 +124,7 @@ impl System {
             keyring: keyring.clone(),
             signer: signer.clone(),
             unpacked: Vec::new(),
-            witness,
+            witness: witness.clone(),
         });
         let engine = engine.alarming(Alarmer::new(telling.clone()));
         let engine = Arc::new(engine.with_canaries(canaries));
@@ -138,6 +140,7 @@ impl System {
             engine,
             broker,
             bus,
+            witness,
             keyring,
             signer,
             monitoring,
@@ -166,10 +169,7 @@ impl System {
         if self.coordinator.is_some() {
             self.stop_coordinator().await;
         }
-        for (stop, running) in std::mem::take(&mut self.consumers) {
-            stop.cancel();
-            running.await.unwrap();
-        }
+        self.stop_consumers().await;
         let options = sexton_ledger::Options { policy, ..self.options.clone() };
         let telling = self.telling.clone();
         let (standing, plan) = self.left_behind();
@@ -195,6 +195,20 @@ impl System {
         let (stop, running) = self.coordinator.take().unwrap();
         stop.cancel();
         running.await.unwrap();
+    }
+
+    /// The next coordinator that is started has this bus, and tends no canaries.
+    fn coordinate_on(&mut self, bus: Arc<dyn Bus>) {
+        let engine = Engine::new(sexton_coordinator::Options {
+            ledger: self.ledger.clone(),
+            bus: bus.clone(),
+            keyring: self.keyring.clone(),
+            signer: self.signer.clone(),
+            unpacked: Vec::new(),
+            witness: self.witness.clone(),
+        });
+        self.engine = Arc::new(engine.alarming(Alarmer::new(self.telling.clone())));
+        self.bus = bus;
     }
 
     /// Register `vm/web01`, or register it anew.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use sexton_backup::sandbox::SandboxBackup;
-use sexton_bus::Queue;
+use sexton_bus::{Bus, Queue};
 use sexton_consumer::{Clock, Consumer, Driver, Options, SystemClock};
 use sexton_model::{Instance, Timestamp};
 use sexton_monitoring::sandbox::SandboxMonitoring;
@@ -61,6 +61,12 @@ pub fn gates(root: &Path) -> [Arc<Gate>; 3] {
 impl System {
     /// Start a consumer that has seen nothing yet, and wait until its pulse has arrived.
     pub async fn start_consumer(&mut self, instance: &Instance) {
+        self.start_consumer_on(instance, self.as_user(&instance.to_string()));
+        self.until_pulsed(instance).await;
+    }
+
+    /// The same on that bus, and nothing is waited for.
+    pub fn start_consumer_on(&mut self, instance: &Instance, bus: Arc<dyn Bus>) {
         let (driver, actions): (Arc<dyn Driver>, _) = if *instance == monitoring() {
             (self.monitoring.clone(), sexton_monitoring::actions())
         } else if *instance == backup() {
@@ -72,7 +78,7 @@ impl System {
             instance: instance.clone(),
             driver,
             actions,
-            bus: self.as_user(&instance.to_string()),
+            bus,
             keyring: Arc::new(self.keyring.only(&Holder::Instance(instance.clone()))),
             verifier: self.signer.verifier(),
             clock: self.clock.clone(),
@@ -84,7 +90,19 @@ impl System {
         let stopped = stop.clone();
         let running = tokio::spawn(async move { consumer.run(stopped).await.unwrap() });
         self.consumers.push((stop, running));
+    }
+
+    /// Until a pulse of the instance has arrived.
+    pub async fn until_pulsed(&self, instance: &Instance) {
         until("a pulse arrives", async || self.pulsed(instance).await.is_some()).await;
+    }
+
+    /// All of them end.
+    pub async fn stop_consumers(&mut self) {
+        for (stop, running) in std::mem::take(&mut self.consumers) {
+            stop.cancel();
+            running.await.unwrap();
+        }
     }
 
     /// Orders that wait in the queue of `instance`.

@@ -60,6 +60,25 @@ impl System {
         Self::stopped(PLAN, rehearsal()).await
     }
 
+    /// Nothing runs, and whoever is asked to look has little time.
+    pub async fn not_started_with_quick_looks() -> Self {
+        let look = "{ do = \"monitoring.inspect\" }";
+        let quick = "{ do = \"monitoring.inspect\", deadline_ms = 2000, longest_call_ms = 200 }";
+        Self::stopped(&PLAN.replacen(look, quick, 1), rehearsal()).await
+    }
+
+    /// Nothing runs, on a plan that was copied when targets were not read again yet, as all of 0.1.0 were. With a soft stage
+    /// of short deadlines: a restore waits for them.
+    pub async fn not_started_on_a_plan_of_0_1_0() -> Self {
+        let mut system = Self::stopped(&quick_soft(), rehearsal()).await;
+        let mut plan = (*system.plan).clone();
+        for stage in &mut plan.stages {
+            stage.steps.retain(|step| !step.name.contains('@'));
+        }
+        system.plan = Arc::new(plan);
+        system
+    }
+
     /// Nothing runs, and a machine is there for canaries, which have to be answered within so many milliseconds.
     pub async fn with_canaries(within_ms: u64) -> Self {
         Self::with_canaries_by(within_ms, Policy::default()).await
