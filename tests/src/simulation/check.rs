@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sexton_ledger::DeletionView;
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::{Deletion, RecordStatus, WaiverClaim};
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
@@ -69,6 +69,8 @@ pub struct Checker {
     snapshots: BTreeMap<DeletionId, Things>,
     /// Machines that others have changed: nobody promises how they are.
     pub disturbed: BTreeSet<ResourceId>,
+    /// Machines whose record waits for a person.
+    pub parked: BTreeSet<ResourceId>,
     /// Everything is paused.
     pub paused: bool,
     paused_since: Option<Timestamp>,
@@ -142,6 +144,7 @@ impl Checker {
     /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
+        self.parked.clear();
         self.pinned.went_back();
         self.warrants.went_back();
         self.budgets.clone_from(&self.backed_up);
@@ -153,6 +156,9 @@ impl Checker {
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
+        if waits_for_a_person(&view.deletion) {
+            self.parked.insert(view.deletion.record.resource.id.clone());
+        }
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             trail.note(&row.event);
@@ -202,6 +208,12 @@ impl Checker {
                 violated("I5", format!("{}, after hard was claimed", told()))?;
             }
             trail.note(event);
+        }
+        let vm = &d.record.resource.id;
+        if waits_for_a_person(d) {
+            self.parked.insert(vm.clone());
+        } else {
+            self.parked.remove(vm);
         }
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
@@ -276,10 +288,11 @@ impl Checker {
             JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
             JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
         }
+        // Whatever people have waived: they say that something is gone only if it is, and of what may remain no address is
+        // to be released.
         let definition = truth.thing(&act.vm, "definition");
-        let may_remain = d.waivers.iter().any(|waiver| waiver.passes());
         let there = definition.state != State::Gone && definition.owner == act.was.owner;
-        if act.thing == "address" && there && !may_remain {
+        if act.thing == "address" && there {
             violated("I6", format!("{}: the machine that uses it is there", told()))?;
         }
         Ok(())
@@ -325,6 +338,10 @@ impl Checker {
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {
         self.snapshots.get(&id).and_then(|things| things.keys().next()).map(|(vm, _)| vm)
     }
+}
+
+fn waits_for_a_person(d: &Deletion) -> bool {
+    d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. }))
 }
 
 /// Something that a deletion removes, and that is still there.

@@ -35,6 +35,7 @@ impl World {
             let due = |item: &mut Item| match item.when {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
+                When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
@@ -111,6 +112,7 @@ impl World {
             }
             Happening::Recreate(number) => self.recreate(number).await?,
             Happening::Start(number) => self.start(&self.script.machine(number)),
+            Happening::Lock(number, locked) => self.lock(&self.script.machine(number), locked),
             Happening::AnswerCanary => self.answer_canary().await,
             Happening::KillCoordinator(number, for_ms) => {
                 self.kill_coordinator(number, now.plus_ms(for_ms)).await;
@@ -292,6 +294,11 @@ impl World {
         self.checker.disturbed.insert(vm.clone());
         self.checker.warrants.started(vm);
         true
+    }
+
+    fn lock(&self, vm: &ResourceId, locked: bool) -> bool {
+        let mut truth = self.truth();
+        if locked { truth.locked.insert(vm.clone()) } else { truth.locked.remove(vm) }
     }
 
     /// Whatever is in a queue is gone.

@@ -149,6 +149,8 @@ pub struct Truth {
     pub acts: Vec<Act>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
     pub deceived: BTreeSet<ResourceId>,
+    /// Of these somebody else uses the definition: it cannot be removed until they leave it.
+    pub locked: BTreeSet<ResourceId>,
 }
 
 impl Truth {
@@ -370,6 +372,9 @@ impl Driver for SimulatedDriver {
         let power = self.truth().thing(&step.resource, "power");
         if deed.action == "undefine" && power.state == State::On && power.owner == Self::own(step) {
             return Err(Obstacle::Refuse("it runs".to_owned()));
+        }
+        if deed.action == "undefine" && self.truth().locked.contains(&step.resource) {
+            return Err(Obstacle::Refuse("somebody else uses it".to_owned()));
         }
         for (place, thing) in deed.things.iter().enumerate() {
             if place > 0 {

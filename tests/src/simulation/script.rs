@@ -73,6 +73,8 @@ pub enum Happening {
     Recreate(usize),
     /// Somebody starts a machine by hand.
     Start(usize),
+    /// Somebody else begins to use a machine's definition, so that it cannot be removed; or leaves it.
+    Lock(usize, bool),
     /// Somebody with a consumer's key answers a canary that must not be believed.
     AnswerCanary,
     /// A coordinator dies (SIGKILL), and is started again after so many milliseconds.
@@ -108,6 +110,8 @@ pub enum When {
     Step(u64),
     /// Right after so many decisions: where much is decided, much happens.
     Decisions(u64),
+    /// As soon as this machine's record waits for a person.
+    Parked(usize),
 }
 
 /// What happens when.
@@ -207,6 +211,7 @@ impl Script {
             script.items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
         script.items = with_sleepers(script.items, &mut rng);
+        script.items.extend(with_a_lock(&mut rng));
         script
     }
 
@@ -251,6 +256,23 @@ fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
         }
         items.push(Item { when, what: Happening::Pause });
         items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
+    }
+    items
+}
+
+/// In some runs somebody else uses the first machine, and when it cannot be undefined a person says that it may remain, or has
+/// them leave it and it tried again.
+fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
+    if rng.random_range(0..4) != 0 {
+        return Vec::new();
+    }
+    let when = When::Decisions(rng.random_range(1..20));
+    let parked = |what: Happening| Item { when: When::Parked(0), what };
+    let mut items = vec![Item { when, what: Happening::Lock(0, true) }];
+    if rng.random_range(0..3) == 0 {
+        items.extend([parked(Happening::Lock(0, false)), parked(Happening::Retry(0))]);
+    } else {
+        items.push(parked(Happening::Waive(0, false)));
     }
     items
 }

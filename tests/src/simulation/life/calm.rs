@@ -38,6 +38,7 @@ impl World {
             one.frozen.deafen(now);
         }
         self.set_clocks_right();
+        self.truth().locked.clear();
         self.go_on().await?;
         for vm in self.script.all().collect::<Vec<_>>() {
             self.protect(&vm, false).await;
