@@ -47,9 +47,9 @@ fn and_in_the_next_ones() {
     hold(1 + SEEDS);
 }
 
-/// The first seeds of this sort.
+/// The first seeds of this sort, behind those that are played in any case.
 fn first(many: usize, sort: impl Fn(&Script) -> bool) -> impl Iterator<Item = u64> {
-    (1..).filter(move |seed| sort(&Script::of(*seed))).take(many)
+    (1 + 2 * SEEDS..).filter(move |seed| sort(&Script::of(*seed))).take(many)
 }
 
 #[test]
