@@ -9,7 +9,8 @@
 //! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
 //!
 //! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, `life` what people and accidents do and
-//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice.
+//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice, [`tally`] what has
+//! to have happened.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,6 +23,7 @@ pub mod gates;
 mod life;
 pub mod platform;
 pub mod script;
+pub mod tally;
 pub mod time;
 pub mod weather;
 pub mod world;
@@ -59,6 +61,8 @@ pub struct Played {
     pub canaries: u64,
     /// How many records stand how at the end.
     pub ended: BTreeMap<RecordStatus, u64>,
+    /// How often what happened: see [`tally`].
+    pub happened: BTreeMap<&'static str, u64>,
 }
 
 /// Play a script. `template` is an empty job table, made once for many runs.
@@ -80,6 +84,7 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             approved: world.checker.approved,
             canaries: world.checker.canaries.held(),
             ended: std::mem::take(&mut world.ended),
+            happened: world.dice.counted(),
             history: std::mem::take(&mut world.history),
         }
     })

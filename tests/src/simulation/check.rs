@@ -71,6 +71,8 @@ pub struct Checker {
     pub disturbed: BTreeSet<ResourceId>,
     /// Machines whose record waits for a person.
     pub parked: BTreeSet<ResourceId>,
+    /// Machines whose last record is over, so that their names may be used again.
+    pub recycled: BTreeSet<ResourceId>,
     /// Everything is paused.
     pub paused: bool,
     paused_since: Option<Timestamp>,
@@ -145,6 +147,7 @@ impl Checker {
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
         self.parked.clear();
+        self.recycled.clear();
         self.pinned.went_back();
         self.warrants.went_back();
         self.budgets.clone_from(&self.backed_up);
@@ -156,9 +159,7 @@ impl Checker {
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
-        if waits_for_a_person(&view.deletion) {
-            self.parked.insert(view.deletion.record.resource.id.clone());
-        }
+        self.stands(&view.deletion);
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             trail.note(&row.event);
@@ -209,12 +210,7 @@ impl Checker {
             }
             trail.note(event);
         }
-        let vm = &d.record.resource.id;
-        if waits_for_a_person(d) {
-            self.parked.insert(vm.clone());
-        } else {
-            self.parked.remove(vm);
-        }
+        self.stands(d);
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
         let locked = locks(view);
@@ -335,13 +331,24 @@ impl Checker {
         }
     }
 
+    /// A record stands so. Of those that are over nothing is decided any more: it is the last one of its machine.
+    fn stands(&mut self, d: &Deletion) {
+        let vm = &d.record.resource.id;
+        let parked = d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. }));
+        for (set, is) in
+            [(&mut self.parked, parked), (&mut self.recycled, d.status == RecordStatus::Recycled)]
+        {
+            if is {
+                set.insert(vm.clone());
+            } else {
+                set.remove(vm);
+            }
+        }
+    }
+
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {
         self.snapshots.get(&id).and_then(|things| things.keys().next()).map(|(vm, _)| vm)
     }
-}
-
-fn waits_for_a_person(d: &Deletion) -> bool {
-    d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. }))
 }
 
 /// Something that a deletion removes, and that is still there.

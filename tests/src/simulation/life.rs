@@ -36,6 +36,7 @@ impl World {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
                 When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
+                When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
@@ -114,14 +115,11 @@ impl World {
             Happening::Start(number) => self.start(&self.script.machine(number)),
             Happening::Lock(number, locked) => self.lock(&self.script.machine(number), locked),
             Happening::AnswerCanary => self.answer_canary().await,
+            Happening::Undefine(number) => self.undefine(number).await,
             Happening::KillCoordinator(number, for_ms) => {
-                self.kill_coordinator(number, now.plus_ms(for_ms)).await;
-                true
+                self.kill_coordinator(number, now.plus_ms(for_ms)).await
             }
-            Happening::KillConsumer(number, for_ms) => {
-                self.kill_consumer(number, now.plus_ms(for_ms)).await;
-                true
-            }
+            Happening::KillConsumer(number, for_ms) => self.kill_consumer(number, now.plus_ms(for_ms)).await,
             Happening::Freeze(number, for_ms, asleep) => {
                 let one = &mut self.consumers[number];
                 one.frozen.now.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -149,10 +147,7 @@ impl World {
                 }
                 true
             }
-            Happening::Purge => {
-                self.purge().await;
-                true
-            }
+            Happening::Purge => self.purge().await,
             Happening::Down(for_ms) => {
                 self.compare().await?;
                 for number in 0..COORDINATORS {
@@ -167,6 +162,9 @@ impl World {
             Happening::Backup => self.back_up(),
             Happening::RestoreBackup => self.restore_backup().await?,
         };
+        if done {
+            self.dice.count(what.word());
+        }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
         Ok(())
     }
@@ -301,20 +299,34 @@ impl World {
         if locked { truth.locked.insert(vm.clone()) } else { truth.locked.remove(vm) }
     }
 
-    /// Whatever is in a queue is gone.
-    async fn purge(&mut self) {
+    /// Somebody removes the definition that a machine's record waits for.
+    async fn undefine(&self, number: usize) -> bool {
+        let Some(view) = self.record_of(&self.script.machine(number)).await else { return false };
+        let d = &view.deletion;
+        let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
+        let step = parked.and_then(|job| d.step_at(job)).map(|(_, _, step)| step.name.as_str());
+        step == Some("hypervisor.undefine") && self.truth().undefine(&d.record.resource)
+    }
+
+    /// Whatever is in a queue, or on its way to one, is gone. Whether anything was.
+    async fn purge(&mut self) -> bool {
         use sexton_bus::{Bus, Queue};
         let orders = self.consumers.iter().map(|one| Queue::Orders(one.instance().clone()));
         let queues: Vec<Queue> = orders.chain([Queue::Outcomes, Queue::StageDue, Queue::Pulses]).collect();
+        let mut any = false;
         for queue in queues {
             if self.bus.depth(&queue).await.unwrap_or(0) == 0 {
                 continue;
             }
             let mut inbox = self.bus.consume(&queue, 1024).await.unwrap();
             let gone = inbox.next_batch(1024, std::time::Duration::ZERO).await;
+            any |= !gone.is_empty();
             inbox.ack(gone.into_iter().map(|delivery| delivery.tag).collect()).await;
         }
-        self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let mut late = self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        any |= !late.is_empty();
+        late.clear();
+        any
     }
 
     fn back_up(&mut self) -> bool {
@@ -369,7 +381,8 @@ impl World {
         self.checker.went_back(facts.epoch, now, self.script.all());
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);
-        for view in self.all().await {
+        // The last record of a machine comes last.
+        for view in self.all().await.into_iter().rev() {
             self.checker.adopt(&view);
         }
         Ok(true)

@@ -28,7 +28,7 @@ use super::gates::{Gates, HANDLER};
 use super::platform::{SimulatedDriver, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
-use super::weather::Dice;
+use super::weather::{Dice, Trouble};
 
 mod look;
 mod turn;
@@ -125,7 +125,7 @@ impl Surroundings for Around {
         // Whoever is no handler of a coordinator is the world itself.
         let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
         self.gates.moved();
-        if !self.dice.happens(|weather| weather.stop) {
+        if !self.dice.happens(Trouble::Stop) {
             return Box::pin(std::future::ready(()));
         }
         let (gates, now) = (self.gates.clone(), self.time.now());
@@ -370,8 +370,9 @@ impl World {
         }
     }
 
-    /// It is gone from one moment to the next, with all that it was about to do.
-    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next, with all that it was about to do. Whether it ran.
+    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) -> bool {
+        let ran = self.coordinators[number].is_ok();
         if let Ok(coordinator) = &mut self.coordinators[number] {
             for (_, _, running) in coordinator.handlers.drain(..) {
                 running.abort();
@@ -379,6 +380,7 @@ impl World {
             }
         }
         self.coordinators[number] = Err(again_at);
+        ran
     }
 
     fn start_consumer(&mut self, number: usize) {
@@ -394,6 +396,7 @@ impl World {
             time: self.time.clone(),
             store: self.store.clone(),
             others: Mutex::default(),
+            lies: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),
@@ -417,9 +420,10 @@ impl World {
         (one.running, one.again_at) = (Some(running), None);
     }
 
-    /// It is gone from one moment to the next; what it had not acked comes again.
-    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next; what it had not acked comes again. Whether it ran.
+    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
         let one = &mut self.consumers[number];
+        let ran = one.running.is_some();
         if let Some(running) = one.running.take() {
             running.abort();
             running.await.ok();
@@ -427,6 +431,7 @@ impl World {
         one.again_at = Some(again_at);
         one.thaws_at = None;
         one.frozen.thaw();
+        ran
     }
 
     /// The job table's process ends, with everything that runs on it.
