@@ -84,7 +84,7 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             approved: world.checker.approved,
             canaries: world.checker.canaries.held(),
             ended: std::mem::take(&mut world.ended),
-            happened: world.dice.counted(),
+            happened: world.happened(),
             history: std::mem::take(&mut world.history),
         }
     })

@@ -25,6 +25,7 @@ mod dates;
 pub mod lost;
 mod orders;
 pub mod parking;
+pub mod pauses;
 pub mod plans;
 mod sequence;
 
@@ -33,6 +34,7 @@ use canaries::Canaries;
 use dates::early;
 use lost::Lost;
 use parking::Warrants;
+use pauses::Pauses;
 use plans::Pinned;
 use sequence::Sequences;
 
@@ -73,9 +75,8 @@ pub struct Checker {
     pub parked: BTreeSet<ResourceId>,
     /// Machines whose last record is over, so that their names may be used again.
     pub recycled: BTreeSet<ResourceId>,
-    /// Everything is paused.
-    pub paused: bool,
-    paused_since: Option<Timestamp>,
+    /// What is paused.
+    pub pauses: Pauses,
     /// The job table is under review.
     pub reviewed: bool,
     /// The epoch, and since when.
@@ -119,9 +120,8 @@ impl Checker {
         Self { budgets: allowed.map(Budgets::new), ..Self::default() }
     }
 
-    /// It is that late, truly and by the job table's clock, and some coordinator runs or none does.
-    pub fn at(&mut self, (now, by_store): (Timestamp, Timestamp), attended: bool) {
-        self.paused_since = self.paused.then(|| self.paused_since.unwrap_or(now));
+    /// It is that late by the job table's clock, and some coordinator runs or none does.
+    pub fn at(&mut self, by_store: Timestamp, attended: bool) {
         if attended {
             self.lost.somebody(by_store);
         } else {
@@ -188,10 +188,11 @@ impl Checker {
             }
             trail.seen = row.seq;
             if event.ordered.is_some() {
-                ordered(view, event, trail, (self.paused, self.reviewed, &self.lost), &told)?;
+                ordered(view, event, trail, (self.reviewed, &self.lost), &told)?;
             }
             self.sequences.next(d, row, &told)?;
-            orders::stopped(view, event, (self.paused, trail.holds), &told)?;
+            orders::stopped(view, event, trail.holds, &told)?;
+            self.pauses.decided(view, event, &told)?;
             if let Some(fence) = event.ordered {
                 orders::leased(d, fence, &told)?;
             }
@@ -213,6 +214,7 @@ impl Checker {
         self.stands(d);
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
+        self.pauses.stopped(d)?;
         let locked = locks(view);
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
@@ -264,7 +266,8 @@ impl Checker {
         if !view.audit.iter().any(|row| row.event.ordered == Some(act.fence)) {
             violated("I12", format!("{}: no decision ordered it", told()))?;
         }
-        orders::timely(act, order, d, self.paused_since, &told)?;
+        orders::timely(act, order, d, &told)?;
+        self.pauses.acted(act, order, d, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
@@ -379,7 +382,7 @@ fn ordered(
     view: &DeletionView,
     event: &AuditEvent,
     trail: &Trail,
-    (paused, reviewed, lost): (bool, bool, &Lost),
+    (reviewed, lost): (bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     if reviewed {
@@ -392,12 +395,6 @@ fn ordered(
     }
     if trail.cancelled {
         violated("I4", format!("{}: after the cancel", told()))?;
-    }
-    if paused {
-        violated("pause", format!("{}: everything is paused", told()))?;
-    }
-    if trail.holds > 0 {
-        violated("hold", format!("{}: it is held", told()))?;
     }
     early(view, stage, (event.at, lost), told)
 }

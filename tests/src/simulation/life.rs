@@ -1,7 +1,6 @@
 //! What people and accidents do.
 use serde_json::json;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
-use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
@@ -10,7 +9,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
-use super::script::{Happening, Item, Person, STORM_STEPS, When};
+use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
 use super::world::{COORDINATORS, World};
 
 mod approvals;
@@ -101,7 +100,7 @@ impl World {
             Happening::Protect(number, protected) => {
                 self.protect(&self.script.machine(number), protected).await
             }
-            Happening::Pause => self.pause().await,
+            Happening::Pause(covers) => self.pause(covers).await,
             Happening::Resume => self.resume().await,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
@@ -246,10 +245,10 @@ impl World {
         self.ask(Intent { deletion: d.id, event }).await
     }
 
-    async fn pause(&mut self) -> bool {
+    async fn pause(&mut self, covers: Covers) -> bool {
         let Some(ledger) = self.ledger.clone() else { return false };
-        ledger.pause(PauseSelector::default(), &somebody(), "look").await.unwrap();
-        self.checker.paused = true;
+        let paused = ledger.pause(covers.selector(), &somebody(), "look").await.unwrap();
+        self.checker.pauses.placed(&paused.pause, self.time.now());
         true
     }
 
@@ -260,7 +259,7 @@ impl World {
             self.checker.reviewed = false;
             ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
         }
-        self.checker.paused = false;
+        self.checker.pauses.lifted();
         for pause in ledger.pauses().await.unwrap() {
             ledger.resume(pause.id, &somebody()).await.unwrap();
         }
@@ -376,8 +375,8 @@ impl World {
             let what = format!("it knows of {last}, {given} was given, and the epoch is {}", facts.epoch);
             return Err(Violation { invariant: "I15", what });
         }
-        self.checker.paused =
-            ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
+        let pauses = ledger.pauses().await.unwrap();
+        self.checker.pauses.are(&pauses, now);
         self.checker.went_back(facts.epoch, now, self.script.all());
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);

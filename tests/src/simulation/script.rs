@@ -12,7 +12,7 @@ use super::weather::{Trouble, Weather};
 mod draw;
 mod happening;
 
-pub use happening::Happening;
+pub use happening::{Covers, Happening};
 
 /// Kinds of machines, each with a plan of its own.
 pub const KINDS: [&str; 2] = ["vm", "machine"];

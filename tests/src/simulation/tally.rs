@@ -1,17 +1,22 @@
 //! What has to have happened before a run that finds nothing says anything: that a trouble may come proves nothing unless it
 //! did. How often it did is counted by [`Dice`](super::weather::Dice); of what people and accidents do only what had an effect.
+use sexton_model::job::Stage;
+
+use super::check::pauses::BESIDE;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
-use super::script::{Happening, Person};
+use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
 
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 24] = [
+const USUAL: [Happening; 26] = [
     Happening::Delete(0, 0),
+    Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
     Happening::Hold(0),
     Happening::Protect(0, true),
     Happening::Protect(0, false),
-    Happening::Pause,
+    Happening::Pause(Covers::EVERYTHING),
+    Happening::Pause(Covers { stage: Some(Stage::Hard), ..Covers::EVERYTHING }),
     Happening::Resume,
     Happening::ChangePlans(0),
     Happening::Start(0),
@@ -32,11 +37,7 @@ const USUAL: [Happening; 24] = [
     Happening::RestoreBackup,
 ];
 /// What takes budgets.
-const WITH_BUDGETS: [Happening; 3] = [
-    Happening::DeleteAll(Person::Ops, 0),
-    Happening::LookAtBatch,
-    Happening::Approve(Person::Auditor, false),
-];
+const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve(Person::Auditor, false)];
 /// What takes something else before it, that does not come in every run.
 const SELDOM: [Happening; 8] = [
     Happening::Release(0),
@@ -52,7 +53,7 @@ const SELDOM: [Happening; 8] = [
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().map(Trouble::word);
-    troubles.chain([LIE_SEEN]).chain(words(&USUAL))
+    troubles.chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
 }
 
 /// What has to come in seeds with budgets.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::allowed::Allowed;
 use super::bus::{Frozen, StormyBus, Traffic};
 use super::check::budgets::Seen;
+use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::{Gates, HANDLER};
 use super::platform::{SimulatedDriver, Truth};
@@ -46,7 +47,7 @@ const CANARIES_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
-const SUBSYSTEMS: [(&str, &str); 5] = [
+pub(super) const SUBSYSTEMS: [(&str, &str); 5] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
     ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
     ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
@@ -304,6 +305,13 @@ impl World {
     /// The job table's file.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("sexton.db")
+    }
+
+    /// How often each thing happened.
+    pub(super) fn happened(&self) -> BTreeMap<&'static str, u64> {
+        let mut happened = self.dice.counted();
+        happened.insert(BESIDE, self.checker.pauses.beside);
+        happened
     }
 
     pub(super) fn say(&mut self, what: impl Into<String>) {

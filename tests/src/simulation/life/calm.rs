@@ -54,7 +54,7 @@ impl World {
             }
             look_at = self.time.now().plus_ms(LOOK_EVERY_MS);
             looks += 1;
-            if self.checker.paused {
+            if self.checker.pauses.any() {
                 // Whoever answered a canary may be heard as late as this.
                 self.resume().await;
             }

@@ -1,4 +1,5 @@
 //! What there is of a machine, and what may be done to it.
+
 /// How one thing of a machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {

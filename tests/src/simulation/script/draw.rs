@@ -1,10 +1,12 @@
 //! How a script follows from its seed.
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use sexton_model::job::Stage;
 
-use super::{Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
+use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
 use crate::simulation::allowed::{Allowed, SCOPES};
 use crate::simulation::weather::{Trouble, Weather};
+use crate::simulation::world::SUBSYSTEMS;
 
 /// Processes of consumers.
 const CONSUMERS: usize = 10;
@@ -41,9 +43,10 @@ impl Script {
             })
             .collect();
         // Something is to go in any case, early.
-        let first = match script.allowed {
-            None => Happening::Delete(0, 0),
-            Some(_) => Happening::DeleteAll(requester(&mut rng), 0),
+        let first = if script.allowed.is_some() || rng.random_range(0..4) == 0 {
+            Happening::DeleteAll(requester(&mut rng), 0)
+        } else {
+            Happening::Delete(0, 0)
         };
         script.items.push(Item { when: When::Step(rng.random_range(0..200)), what: first });
         if script.allowed.is_some() {
@@ -92,7 +95,7 @@ fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
         if rng.random_range(0..2) == 0 {
             items.push(Item { when, what: Happening::Deaf(for_ms + 30_000) });
         }
-        items.push(Item { when, what: Happening::Pause });
+        items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
         items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
     }
     items
@@ -181,14 +184,15 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
     let while_ms = if rng.random_range(0..4) == 0 { 200_000 } else { 8_000 };
     let for_ms = rng.random_range(0..while_ms);
     match rng.random_range(0..100) {
-        0..26 => Happening::Delete(machine, rng.random_range(0..20_000)),
-        26..38 => Happening::Cancel(machine),
+        0..25 => Happening::Delete(machine, rng.random_range(0..20_000)),
+        25..27 => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
+        27..38 => Happening::Cancel(machine),
         38..43 => Happening::Hold(machine),
         43..49 => Happening::Release(machine),
         49..51 => Happening::Protect(machine, true),
         51..54 => Happening::Protect(machine, false),
-        54..58 => Happening::Pause,
-        58..64 => Happening::Resume,
+        54..59 => Happening::Pause(covers(rng, script)),
+        59..64 => Happening::Resume,
         64..69 => Happening::Retry(machine),
         69..71 => Happening::Waive(machine, rng.random_range(0..2) == 0),
         71..73 => Happening::Recreate(machine),
@@ -200,6 +204,23 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         96..98 => Happening::Purge,
         _ => Happening::Down(for_ms),
     }
+}
+
+/// Everything in half of all cases; else what fits one or two of these.
+fn covers(rng: &mut StdRng, script: &Script) -> Covers {
+    let mut covers = Covers::EVERYTHING;
+    if rng.random_range(0..2) == 0 {
+        return covers;
+    }
+    for _ in 0..rng.random_range(1..=2) {
+        match rng.random_range(0..4) {
+            0 => covers.stage = Some(Stage::ALL[rng.random_range(0..Stage::ALL.len())]),
+            1 => covers.kind = Some(KINDS[rng.random_range(0..script.kinds)]),
+            2 => covers.scope = Some(SCOPES[rng.random_range(0..SCOPES.len())]),
+            _ => covers.subsystem = Some(SUBSYSTEMS[rng.random_range(0..SUBSYSTEMS.len())].0),
+        }
+    }
+    covers
 }
 
 /// What people do where many are to go.

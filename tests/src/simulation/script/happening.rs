@@ -1,5 +1,42 @@
 //! What people and accidents may do.
+use sexton_model::belts::PauseSelector;
+use sexton_model::job::Stage;
+
 use super::Person;
+
+/// What a pause covers: whatever fits all that is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Covers {
+    /// Only this stage.
+    pub stage: Option<Stage>,
+    /// Only machines of this kind.
+    pub kind: Option<&'static str>,
+    /// Only those in this scope, and below it.
+    pub scope: Option<&'static str>,
+    /// Only steps of this subsystem.
+    pub subsystem: Option<&'static str>,
+}
+
+impl Covers {
+    /// Nothing is given.
+    pub const EVERYTHING: Self = Self { stage: None, kind: None, scope: None, subsystem: None };
+
+    /// Whether nothing is given.
+    pub const fn everything(self) -> bool {
+        matches!(self, Self { stage: None, kind: None, scope: None, subsystem: None })
+    }
+
+    /// As Sexton is told.
+    pub fn selector(self) -> PauseSelector {
+        let Self { stage, kind, scope, subsystem } = self;
+        PauseSelector {
+            stage,
+            kind: kind.map(|kind| kind.parse().unwrap()),
+            scope: scope.map(|scope| scope.parse().unwrap()),
+            subsystem: subsystem.map(|subsystem| subsystem.parse().unwrap()),
+        }
+    }
+}
 
 /// What happens besides what Sexton does by itself. Machines, coordinators and consumers are meant by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +53,8 @@ pub enum Happening {
     Release(usize),
     /// The platform says that the machine must never be deleted; or that it may be.
     Protect(usize, bool),
-    /// Everything is paused.
-    Pause,
+    /// So much is paused.
+    Pause(Covers),
     /// All pauses are lifted.
     Resume,
     /// A person has a parked job tried again.
@@ -78,7 +115,8 @@ impl Happening {
             Self::Release(_) => "release",
             Self::Protect(_, true) => "protect",
             Self::Protect(_, false) => "no longer protect",
-            Self::Pause => "pause",
+            Self::Pause(covers) if covers.everything() => "pause",
+            Self::Pause(_) => "pause a part",
             Self::Resume => "resume",
             Self::Retry(_) => "retry",
             Self::Waive(_, true) => "waive as absent",
