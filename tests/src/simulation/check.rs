@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sexton_ledger::DeletionView;
-use sexton_model::audit::{AuditEvent, What};
-use sexton_model::deletion::{Deletion, RecordStatus, WaiverClaim};
+use sexton_model::audit::{self, AuditEvent, What};
+use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
@@ -58,6 +58,8 @@ struct Trail {
     cancelled: bool,
     holds: u32,
     hard_claimed: bool,
+    /// The chain as far as it was seen.
+    chain: audit::Checker,
 }
 
 /// Everything that is remembered for checking.
@@ -164,6 +166,8 @@ impl Checker {
         for row in &view.audit {
             trail.note(&row.event);
             trail.seen = row.seq;
+            // One that is broken is told when it goes on.
+            trail.chain.see(row.seq, row.body.as_bytes(), row.hash).ok();
             self.pinned.note(view, &row.event);
         }
     }
@@ -187,6 +191,8 @@ impl Checker {
                 violated("I12", format!("{}, after #{}", told(), trail.seen))?;
             }
             trail.seen = row.seq;
+            let linked = trail.chain.see(row.seq, row.body.as_bytes(), row.hash);
+            linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
                 ordered(view, event, trail, (self.reviewed, &self.lost), &told)?;
             }
@@ -200,6 +206,9 @@ impl Checker {
                 early(view, stage, (event.at, &self.lost), &told)?;
             }
             settled(view, event, truth, &told)?;
+            if event.job == Some(JobKind::Stage(Stage::Recycle)) && event.state == Some(StateName::Done) {
+                outlived(d, (truth, &self.disturbed), &told)?;
+            }
             self.pinned.decided(view, event, &told)?;
             if let (What::Claimed, Some(JobKind::Stage(stage)), Some(budgets)) =
                 (event.what, event.job, &mut self.budgets)
@@ -306,13 +315,7 @@ impl Checker {
         let vm = &d.record.resource.id;
         match d.status {
             RecordStatus::Recycled => {
-                let waived = d.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
-                match left(d, truth) {
-                    Some(left) if !waived && !self.disturbed.contains(vm) => {
-                        violated("I7", format!("{} is recycled, and there is {left:?}", d.id))
-                    }
-                    _ => Ok(()),
-                }
+                outlived(d, (truth, &self.disturbed), &|| format!("{} is recycled", d.id))
             }
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
                 orders::verified(view)?;
@@ -351,6 +354,21 @@ impl Checker {
 
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {
         self.snapshots.get(&id).and_then(|things| things.keys().next()).map(|(vm, _)| vm)
+    }
+}
+
+/// A record outlives everything that it describes. Whatever people have waived: its name stays taken until somebody says that
+/// all of it is gone, and they say so only if it is.
+fn outlived(
+    d: &Deletion,
+    (truth, disturbed): (&Truth, &BTreeSet<ResourceId>),
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    match left(d, truth) {
+        Some(left) if !disturbed.contains(&d.record.resource.id) => {
+            violated("I7", format!("{}: there is {left:?}", told()))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
