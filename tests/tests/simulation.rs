@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use sexton_model::deletion::RecordStatus;
 use sexton_tests::simulation::script::{Happening, Item, Script, When};
 use sexton_tests::simulation::weather::{Trouble, Weather};
-use sexton_tests::simulation::{Played, play, tally, template};
+use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
 /// Seeds of any sort; each takes a second or two.
 const SEEDS: u64 = 24;
@@ -18,9 +18,11 @@ const AT_ONCE: usize = 2;
 
 fn holds(script: &Script, template: &Path) -> Played {
     let played = play(script, Some(template));
-    if let Some(violation) = &played.violation {
+    if played.violation.is_some() {
+        let (least, played) = shrink(script, Some(template));
         let (history, seed) = (played.history.join("\n"), script.seed);
-        panic!("{script}{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
+        let violation = played.violation.map_or("not again".to_owned(), |violation| violation.to_string());
+        panic!("{least}{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
     }
     played
 }
