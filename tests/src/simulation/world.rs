@@ -23,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 use super::allowed::Allowed;
 use super::bus::{Frozen, StormyBus, Traffic};
 use super::check::budgets::Seen;
+use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::{Gates, HANDLER};
 use super::platform::{SimulatedDriver, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
-use super::weather::Dice;
+use super::weather::{Dice, Trouble};
 
 mod look;
 mod turn;
@@ -46,7 +47,7 @@ const CANARIES_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
-const SUBSYSTEMS: [(&str, &str); 5] = [
+pub(super) const SUBSYSTEMS: [(&str, &str); 5] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
     ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
     ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
@@ -125,7 +126,7 @@ impl Surroundings for Around {
         // Whoever is no handler of a coordinator is the world itself.
         let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
         self.gates.moved();
-        if !self.dice.happens(|weather| weather.stop) {
+        if !self.dice.happens(Trouble::Stop) {
             return Box::pin(std::future::ready(()));
         }
         let (gates, now) = (self.gates.clone(), self.time.now());
@@ -306,6 +307,13 @@ impl World {
         self.folder.path().join("sexton.db")
     }
 
+    /// How often each thing happened.
+    pub(super) fn happened(&self) -> BTreeMap<&'static str, u64> {
+        let mut happened = self.dice.counted();
+        happened.insert(BESIDE, self.checker.pauses.beside);
+        happened
+    }
+
     pub(super) fn say(&mut self, what: impl Into<String>) {
         let at = self.time.since_begin_ms();
         self.history.push(format!("{at:>8} ms, step {:>5}: {}", self.step, what.into()));
@@ -370,8 +378,9 @@ impl World {
         }
     }
 
-    /// It is gone from one moment to the next, with all that it was about to do.
-    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next, with all that it was about to do. Whether it ran.
+    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) -> bool {
+        let ran = self.coordinators[number].is_ok();
         if let Ok(coordinator) = &mut self.coordinators[number] {
             for (_, _, running) in coordinator.handlers.drain(..) {
                 running.abort();
@@ -379,6 +388,7 @@ impl World {
             }
         }
         self.coordinators[number] = Err(again_at);
+        ran
     }
 
     fn start_consumer(&mut self, number: usize) {
@@ -394,6 +404,7 @@ impl World {
             time: self.time.clone(),
             store: self.store.clone(),
             others: Mutex::default(),
+            lies: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),
@@ -417,9 +428,10 @@ impl World {
         (one.running, one.again_at) = (Some(running), None);
     }
 
-    /// It is gone from one moment to the next; what it had not acked comes again.
-    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next; what it had not acked comes again. Whether it ran.
+    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
         let one = &mut self.consumers[number];
+        let ran = one.running.is_some();
         if let Some(running) = one.running.take() {
             running.abort();
             running.await.ok();
@@ -427,6 +439,7 @@ impl World {
         one.again_at = Some(again_at);
         one.thaws_at = None;
         one.frozen.thaw();
+        ran
     }
 
     /// The job table's process ends, with everything that runs on it.

@@ -318,7 +318,8 @@ enum Among {
     All,
 }
 
-fn within(scope: &str, outer: &str) -> bool {
+/// Whether a scope is the other one, or below it.
+pub(super) fn within(scope: &str, outer: &str) -> bool {
     scope.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
