@@ -21,6 +21,7 @@ pub use crate::trail::Violation;
 
 pub mod budgets;
 pub mod canaries;
+pub mod censuses;
 mod dates;
 pub mod lost;
 mod orders;

@@ -104,6 +104,7 @@ impl World {
             Happening::Resume => self.resume().await,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
             Happening::ChangePlans(version) => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sexton_consumer::driver::StepContext;
-use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place};
+use sexton_consumer::{CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Permit, Place};
 use sexton_model::resource::Resource;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
@@ -15,6 +15,7 @@ use super::time::{StoreClock, Time};
 use super::weather::{Dice, Trouble};
 
 mod deeds;
+mod listing;
 
 use deeds::{BEGINNING, SHOWN};
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
@@ -43,6 +44,9 @@ pub struct Act {
     /// Under which order.
     pub fence: Fence,
 }
+
+/// Machines that are there, and the UUID of each.
+pub type Machines = BTreeMap<ResourceId, String>;
 
 /// All things of all machines, by machine and name.
 pub type Things = BTreeMap<(ResourceId, &'static str), Thing>;
@@ -80,6 +84,14 @@ impl Truth {
             self.change(&of.id, "definition", Thing { state: State::Gone, ..definition });
         }
         there
+    }
+
+    /// Those that are there.
+    pub fn machines(&self) -> Machines {
+        let there = |((_, thing), is): &(&(ResourceId, &str), &Thing)| {
+            *thing == "definition" && is.state != State::Gone
+        };
+        self.things.iter().filter(there).map(|((vm, _), is)| (vm.clone(), is.owner.clone())).collect()
     }
 
     /// The things of one machine.
@@ -393,6 +405,10 @@ impl Driver for SimulatedDriver {
         }
         self.looked(step, (done(is), done(there)));
         Ok((if there { Presence::Present } else { Presence::Absent }, "looked".to_owned()))
+    }
+
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        self.list(page).await
     }
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {

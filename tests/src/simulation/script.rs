@@ -90,9 +90,10 @@ pub struct Script {
 /// Steps within which things happen; what was begun by then ends in fair weather.
 pub const STORM_STEPS: u64 = 6_000;
 /// What makes a script easier to understand, one at a time.
-pub const SIMPLER: [fn(&mut Script); 5] = [
+pub const SIMPLER: [fn(&mut Script); 6] = [
     |script| script.canaries = false,
     |script| script.allowed = None,
+    |script| script.allowed.iter_mut().for_each(|allowed| allowed.percent = None),
     |script| script.kinds = 1,
     |script| script.scopes = 1,
     |script| script.weather = Weather::FAIR.with(Trouble::Stop, script.weather.chance(Trouble::Stop)),
@@ -109,8 +110,25 @@ impl Script {
         (0..self.machines).map(move |number| self.machine(number))
     }
 
+    /// Whether budgets are by percent, so that somebody has to count.
+    pub fn counts(&self) -> bool {
+        self.allowed.as_ref().is_some_and(|allowed| allowed.percent.is_some())
+    }
+
+    /// If somebody counts: a machine of each scope that is always there. Whatever is cut off the end of a listing, these are.
+    pub fn sentinels(&self) -> impl Iterator<Item = (ResourceId, &'static str)> + use<> {
+        let many = if self.counts() { self.scopes } else { 0 };
+        SCOPES.into_iter().take(many).enumerate().map(|(number, scope)| {
+            let sentinel = format!("{}/zz{number:02}", KINDS[0]);
+            (sentinel.parse().unwrap(), scope)
+        })
+    }
+
     /// The scope that a machine is in.
     pub fn scope_of(&self, vm: &ResourceId) -> &'static str {
+        if let Some((_, scope)) = self.sentinels().find(|(sentinel, _)| sentinel == vm) {
+            return scope;
+        }
         let number = self.all().position(|other| other == *vm).unwrap_or_default();
         SCOPES[number % self.scopes]
     }

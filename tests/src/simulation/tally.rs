@@ -6,6 +6,7 @@ use super::check::pauses::BESIDE;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
+use super::world::census::{BELIEVED, REFUSED};
 
 /// What a dozen runs or two meet, whatever their seeds.
 const USUAL: [Happening; 26] = [
@@ -38,6 +39,8 @@ const USUAL: [Happening; 26] = [
 ];
 /// What takes budgets.
 const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve(Person::Auditor, false)];
+/// What takes somebody who counts.
+const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
 const SELDOM: [Happening; 8] = [
     Happening::Release(0),
@@ -52,13 +55,18 @@ const SELDOM: [Happening; 8] = [
 
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
-    let troubles = Trouble::ALL.into_iter().map(Trouble::word);
-    troubles.chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
+    let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
+    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
 }
 
 /// What has to come in seeds with budgets.
 pub fn with_budgets() -> impl Iterator<Item = &'static str> {
     words(&WITH_BUDGETS)
+}
+
+/// What has to come in seeds where somebody counts.
+pub fn with_censuses() -> impl Iterator<Item = &'static str> {
+    words(&WITH_CENSUSES).chain([BELIEVED, REFUSED, Trouble::Truncate.word()])
 }
 
 /// What has to come in runs that were made for it.
@@ -68,7 +76,7 @@ pub fn seldom() -> impl Iterator<Item = &'static str> {
 
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    usual().chain([LIE_BELIEVED]).chain(with_budgets()).chain(seldom())
+    usual().chain([LIE_BELIEVED]).chain(with_budgets()).chain(with_censuses()).chain(seldom())
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

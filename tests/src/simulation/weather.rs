@@ -29,13 +29,15 @@ pub enum Trouble {
     Unknown,
     /// A call hangs for longer than its order's deadline.
     Hang,
+    /// A subsystem leaves out the end of what it lists for a census, or lies about how many there are.
+    Truncate,
     /// A handler is stopped at a moment at which it could be.
     Stop,
 }
 
 impl Trouble {
     /// All of it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Lose,
         Self::Repeat,
         Self::Delay,
@@ -46,6 +48,7 @@ impl Trouble {
         Self::Stale,
         Self::Unknown,
         Self::Hang,
+        Self::Truncate,
         Self::Stop,
     ];
 
@@ -62,6 +65,7 @@ impl Trouble {
             Self::Stale => "the past shown",
             Self::Unknown => "unknown",
             Self::Hang => "hang",
+            Self::Truncate => "listing cut short",
             Self::Stop => "stop",
         }
     }

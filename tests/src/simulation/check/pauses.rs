@@ -10,7 +10,7 @@ use sexton_model::plan::{Performer, Step};
 use sexton_model::{Fence, Timestamp};
 use sexton_protocol::Order;
 
-use super::budgets::within;
+use super::censuses::within;
 use super::{Act, Violation, violated};
 
 /// After this many milliseconds no consumer goes by what it heard before a pause: what it heard is too old by then, by the

@@ -15,7 +15,13 @@ impl Script {
     /// That of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);
-        let allowed = (rng.random_range(0..3) == 0).then(|| Allowed::draw(&mut rng));
+        let allowed = match rng.random_range(0..6) {
+            0 => Some(Allowed::draw(&mut rng, false)),
+            1 | 2 => Some(Allowed::draw(&mut rng, true)),
+            _ => None,
+        };
+        // Of the first kind alone a subsystem lists all.
+        let counts = allowed.as_ref().is_some_and(|allowed| allowed.percent.is_some());
         let machines = match (rng.random_range(0..12), &allowed) {
             (0, _) => rng.random_range(5..=8),
             (_, Some(_)) => rng.random_range(2..=5),
@@ -24,7 +30,7 @@ impl Script {
         let mut script = Self {
             seed,
             machines,
-            kinds: if rng.random_range(0..4) == 0 { KINDS.len() } else { 1 },
+            kinds: if !counts && rng.random_range(0..4) == 0 { KINDS.len() } else { 1 },
             scopes: if allowed.is_some() { rng.random_range(1..=SCOPES.len()) } else { 1 },
             allowed,
             patience: rng.random_range(0..3),
@@ -49,6 +55,16 @@ impl Script {
             Happening::Delete(0, 0)
         };
         script.items.push(Item { when: When::Step(rng.random_range(0..200)), what: first });
+        if counts {
+            // Early, so that something is counted before much is due; and now and then.
+            let early = When::Step(rng.random_range(0..600));
+            script.items.push(Item { when: early, what: Happening::TakeCensus(0) });
+            for _ in 0..rng.random_range(2..5) {
+                let when = When::Step(rng.random_range(0..STORM_STEPS));
+                let what = Happening::TakeCensus(rng.random_range(0..=script.scopes));
+                script.items.push(Item { when, what });
+            }
+        }
         if script.allowed.is_some() {
             let looked = rng.random_range(300..STORM_STEPS / 2);
             let approved = looked + rng.random_range(1..1_500);
@@ -146,7 +162,7 @@ fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
 }
 
 /// What goes wrong by chance, with the most of it when it does now and then, and when it does often.
-const CHANCES: [(Trouble, u32, u32); 10] = [
+const CHANCES: [(Trouble, u32, u32); 11] = [
     (Trouble::Lose, 10, 100),
     (Trouble::Repeat, 20, 300),
     (Trouble::Delay, 20, 300),
@@ -157,6 +173,7 @@ const CHANCES: [(Trouble, u32, u32); 10] = [
     (Trouble::Stale, 20, 200),
     (Trouble::Unknown, 20, 400),
     (Trouble::Hang, 5, 40),
+    (Trouble::Truncate, 300, 700),
 ];
 
 /// Fair in some runs; else everything goes wrong now and then, and up to four things often: what needs two of them at once

@@ -61,6 +61,8 @@ pub enum Happening {
     Retry(usize),
     /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
     Waive(usize, bool),
+    /// A person has a census taken of all scopes, or of the one with this number from one on.
+    TakeCensus(usize),
     /// A person looks at the oldest batch that waits.
     LookAtBatch,
     /// This one approves the batch that was looked at last, as it was then. Whoever carries that out dies right after the
@@ -121,6 +123,7 @@ impl Happening {
             Self::Retry(_) => "retry",
             Self::Waive(_, true) => "waive as absent",
             Self::Waive(_, false) => "waive as may remain",
+            Self::TakeCensus(_) => "take a census",
             Self::LookAtBatch => "look at a batch",
             Self::Approve(..) => "approve",
             Self::ChangePlans(_) => "change plans",
