@@ -159,13 +159,27 @@ impl std::fmt::Debug for Config {
 
 /// Keys whose values are secrets.
 const SECRET_KEYS: [&str; 2] = ["password", "key_secret"];
+/// A table of variables for a program, such as the keys to a store: whoever adds one need not say that it is secret.
+const VARIABLES: &str = "environment";
+/// An address that may say who logs in.
+const REPOSITORY: &str = "repository";
 
 /// The first secret that stands in the table itself.
 fn secret_in(table: &toml::Table) -> Option<&str> {
     table.iter().find_map(|(key, value)| match value {
+        toml::Value::Table(variables) if key == VARIABLES => (!variables.is_empty()).then_some(key.as_str()),
         toml::Value::Table(inner) => secret_in(inner),
+        toml::Value::String(address) if key == REPOSITORY => has_login(address).then_some(key.as_str()),
         _ => SECRET_KEYS.contains(&key.as_str()).then_some(key.as_str()),
     })
+}
+
+/// Whether the address of a repository, as restic writes it, holds a login, such as `rest:https://USER:PASSWORD@HOST/`.
+/// Over SFTP it names a user at the most, whose key lies elsewhere.
+fn has_login(repository: &str) -> bool {
+    let Some((scheme, rest)) = repository.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    scheme != "sftp" && authority.contains('@')
 }
 
 /// The parser's own rendering quotes the line, and the line may hold a secret.
@@ -380,6 +394,39 @@ mod tests {
         }
         for mode in [0o600, 0o640] {
             assert_eq!(load(secret, mode), Ok(()));
+        }
+    }
+
+    #[test]
+    fn variables_and_an_address_with_a_login_are_secrets_too() {
+        for (keys, secret) in [
+            ("environment = { AWS_SECRET_ACCESS_KEY = \"hunter2\" }", Some("environment")),
+            (
+                "[consumers.\"backup.main\".environment]\nAWS_SECRET_ACCESS_KEY = \"hunter2\"",
+                Some("environment"),
+            ),
+            ("environment = {}", None),
+            ("repository = \"rest:https://sexton:hunter2@backup.example.org/\"", Some("repository")),
+            ("repository = \"rest:https://hunter2@backup.example.org\"", Some("repository")),
+            ("repository = \"rest:https://backup.example.org/with@in/it\"", None),
+            ("repository = \"s3:https://s3.example.org/bucket\"", None),
+            ("repository = \"sftp:sexton@backup.example.org:/srv/backup\"", None),
+            ("repository = \"sftp://sexton@backup.example.org//srv/backup\"", None),
+            ("repository = \"/srv//sexton@backup\"", None),
+        ] {
+            let table: toml::Table =
+                toml::from_str(&format!("[consumers.\"backup.main\"]\n{keys}\n")).unwrap();
+            assert_eq!(secret_in(&table), secret, "{keys}");
+        }
+    }
+
+    /// They are copied as they lie here, readable by everybody.
+    #[test]
+    fn no_delivered_example_holds_a_secret() {
+        for name in ["sexton.toml", "sexton-many.toml"] {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name);
+            let table: toml::Table = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+            assert_eq!(secret_in(&table), None, "{name}");
         }
     }
 
