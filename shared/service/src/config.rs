@@ -1,10 +1,14 @@
 //! The configuration file, `sexton.toml`: one file for all processes, each of which reads its own sections.
+mod sections;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
+
+use crate::secret;
+pub use sections::{Broker, Keys};
 
 /// Largest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -31,36 +35,6 @@ pub const SECTIONS: &[&str] = &[
     "consumers",
     "workers",
 ];
-
-/// The section `[broker]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Broker {
-    /// Host and port, such as `127.0.0.1:5672`.
-    pub address: String,
-    /// The virtual host.
-    pub vhost: String,
-    /// Whether the connection is encrypted.
-    #[serde(default)]
-    pub tls: bool,
-}
-
-impl Broker {
-    /// The address for one user, password included.
-    pub fn url(&self, user: &str, password: &SecretString) -> SecretString {
-        let scheme = if self.tls { "amqps" } else { "amqp" };
-        let vhost = self.vhost.replace('/', "%2f");
-        format!("{scheme}://{user}:{}@{}/{vhost}", password.expose_secret(), self.address).into()
-    }
-}
-
-/// The section `[keys]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keys {
-    /// The folder that `sexton keys` made.
-    pub folder: PathBuf,
-}
 
 /// Why the configuration cannot be used. Names file, key and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -236,6 +210,14 @@ impl Config {
         ConfigError::Section { file: self.file.clone(), section: section.to_owned(), reason: reason.into() }
     }
 
+    /// The secret in the file that this key of a section says.
+    ///
+    /// # Errors
+    /// Naming section and key, and what is wrong with the file.
+    pub fn secret(&self, section: &str, key: &str, file: &Path) -> Result<SecretString, ConfigError> {
+        secret::read(&self.path(file)).map_err(|why| self.mistake(section, format!("{key}: {why:#}")))
+    }
+
     /// Whether there is such a section: for what is off unless it is configured.
     pub fn has(&self, section: &str) -> bool {
         self.table.contains_key(section)
@@ -341,6 +323,8 @@ fn culprit<T: DeserializeOwned>(value: &toml::Value, reason: &str) -> Option<Str
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, serde::Deserialize)]
