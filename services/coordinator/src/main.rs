@@ -9,7 +9,7 @@ use clap::Parser;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
-use sexton_bus::{Bus, Topology};
+use sexton_bus::{Bus, BusError, Topology};
 use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
 use sexton_coordinator::settings::{
@@ -26,6 +26,7 @@ use sexton_service::{
     CommonArguments, Config, Failed, Health, Telemetry, config, patiently, secret, shutdown_on_signal,
     telemetry,
 };
+use tokio_util::sync::CancellationToken;
 
 /// The only writer of the job table: checks belts, claims, orders, and moves jobs on.
 #[derive(Debug, clap::Parser)]
@@ -147,25 +148,26 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let telling = alarms.options(config, &witness)?;
     let alarmer = Alarmer::new(sexton_coordinator::alarms::Options { lacks: canaries.lacks(), ..telling });
     let attester = audit.attester(config, &witness, (signer.clone(), older.clone()))?;
-    let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
+    let ledger = patiently("opening the job table", &shutdown, || async {
         if migrate_at_start {
             PgLedger::migrate(url.expose_secret(), day).await?;
         }
         let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
-    })
-    .await?;
+    });
+    let Some(ledger) = ledger.await? else { return Ok(()) };
     let archiver = match archive.as_ref().zip(archive_url) {
         Some((section, url)) => {
-            let store = patiently("opening the job table for the archive", || async {
+            let store = patiently("opening the job table for the archive", &shutdown, || async {
                 Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
             });
-            Some(section.archiver(config, store.await?, (signer.clone(), older)))
+            let Some(store) = store.await? else { return Ok(()) };
+            Some(section.archiver(config, store, (signer.clone(), older)))
         }
         None => None,
     };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
-    let bus = reach_broker(&broker_url, &keyring).await?;
+    let Some(bus) = reach_broker(&broker_url, &keyring, &shutdown).await? else { return Ok(()) };
     let engine = Engine::new(Options {
         ledger,
         bus: bus.clone(),
@@ -209,8 +211,12 @@ fn older_signers(config: &Config, keys: &config::Keys) -> anyhow::Result<BeaconV
     Ok(known.map_err(|why| keys.mistake(config, why))?)
 }
 
-/// The broker, as the coordinator's user, with a queue for every instance that has a key.
-async fn reach_broker(url: &SecretString, keyring: &Keyring) -> anyhow::Result<Arc<dyn Bus>> {
+/// The broker, as the coordinator's user, with a queue for every instance that has a key; `None` if told to stop meanwhile.
+async fn reach_broker(
+    url: &SecretString,
+    keyring: &Keyring,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Arc<dyn Bus>>> {
     let instances: Vec<Instance> = keyring
         .holders()
         .filter_map(|holder| match holder {
@@ -218,14 +224,19 @@ async fn reach_broker(url: &SecretString, keyring: &Keyring) -> anyhow::Result<A
             Holder::Scheduler => None,
         })
         .collect();
-    patiently("reaching the broker", || async {
+    patiently("reaching the broker", shutdown, || async {
         let options = RabbitOptions {
             declare: Some(Topology::for_instances(&instances)),
             name: "coordinator".to_owned(),
             ..RabbitOptions::new(url.expose_secret())
         };
         let connected = Rabbit::connect(options).await;
-        Ok(Arc::new(connected.map_err(|why| Failed::when(why.is_final(), why))?) as Arc<dyn Bus>)
+        let broker = connected.map_err(|why| Failed::when(why.is_final(), why))?;
+        // One that is away is no error of the client; but without its queues a coordinator ends.
+        match broker.healthy().await {
+            Err(away @ BusError::Unreachable { .. }) => Err(away.into()),
+            Ok(()) | Err(_) => Ok(Arc::new(broker) as Arc<dyn Bus>),
+        }
     })
     .await
 }

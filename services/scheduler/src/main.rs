@@ -71,17 +71,17 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         let why = anyhow::Error::from(why);
         config.mistake("scheduler", format!("postgres_url_file: {why:#}"))
     })?;
-    let due = patiently("opening what is due", || async {
+    let due = patiently("opening what is due", &shutdown, || async {
         Ok(Arc::new(PgDueReader::open(url.expose_secret()).await?))
-    })
-    .await?;
-    let bus: Arc<dyn Bus> = patiently("reaching the broker", || async {
+    });
+    let Some(due) = due.await? else { return Ok(()) };
+    let bus = patiently("reaching the broker", &shutdown, || async {
         let options =
             RabbitOptions { name: "scheduler".to_owned(), ..RabbitOptions::new(broker_url.expose_secret()) };
         let connected = Rabbit::connect(options).await;
         Ok(Arc::new(connected.map_err(|why| Failed::when(why.is_final(), why))?) as Arc<dyn Bus>)
-    })
-    .await?;
+    });
+    let Some(bus) = bus.await? else { return Ok(()) };
     tracing::info!("looking for what is due");
     let every = Duration::from_millis(section.every_ms);
     let looks = Arc::<Looks>::default();

@@ -127,15 +127,12 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let (actions, driver) = built(instance, config, build)?;
     let sandbox = sandbox(instance, config)?;
     warn_of_no_place(instance, sandbox.as_ref());
-    let connecting = patiently("reaching the broker", || async {
+    let bus = patiently("reaching the broker", &shutdown, || async {
         let login = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
         let connected = Rabbit::connect(login).await;
         Ok(Arc::new(connected.map_err(|why| Failed::when(why.is_final(), why))?) as Arc<dyn Bus>)
     });
-    let bus = tokio::select! {
-        bus = connecting => bus?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
+    let Some(bus) = bus.await? else { return Ok(()) };
     let metrics = Arc::<Metrics>::default();
     if health.address().is_some() {
         metrics.export(instance, &bus);

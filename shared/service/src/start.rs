@@ -41,11 +41,16 @@ impl Failed {
     }
 }
 
-/// Try `attempt` until it succeeds: servers and services are started together, in any order.
+/// Try `attempt` until it succeeds: servers and services are started together, in any order. `None` once the process is
+/// told to stop, whatever it waits for then.
 ///
 /// # Errors
 /// The last error, after two minutes; at once one that is for good.
-pub async fn patiently<T, F, Fut>(doing: &str, attempt: F) -> anyhow::Result<T>
+pub async fn patiently<T, F, Fut>(
+    doing: &str,
+    shutdown: &CancellationToken,
+    attempt: F,
+) -> anyhow::Result<Option<T>>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, Failed>>,
@@ -64,7 +69,11 @@ where
     let complain = |error: anyhow::Error, pause: Duration| {
         tracing::warn!(doing, error = format!("{error:#}"), pause_ms = pause.as_millis(), "not yet");
     };
-    backoff::future::retry_notify(schedule, once, complain).await
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(None),
+        done = backoff::future::retry_notify(schedule, once, complain) => done.map(Some),
+    }
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.
@@ -95,9 +104,9 @@ mod tests {
     use super::*;
 
     /// What becomes of it, and how often it was tried, if every attempt but the last fails so.
-    async fn tried(attempts: usize, failed: fn() -> Failed) -> (anyhow::Result<()>, usize) {
-        let tried = AtomicUsize::new(0);
-        let done = patiently("trying", || async {
+    async fn tried(attempts: usize, failed: fn() -> Failed) -> (anyhow::Result<Option<()>>, usize) {
+        let (tried, shutdown) = (AtomicUsize::new(0), CancellationToken::new());
+        let done = patiently("trying", &shutdown, || async {
             let nth = tried.fetch_add(1, Ordering::Relaxed) + 1;
             if nth < attempts { Err(failed()) } else { Ok(()) }
         });
@@ -110,5 +119,26 @@ mod tests {
         assert!(done.is_ok() && times == 3, "{done:?} {times}");
         let (done, times) = tried(3, || Failed::when(true, Error::from(ErrorKind::InvalidInput))).await;
         assert!(done.is_err() && times == 1, "{done:?} {times}");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_to_stop_waits_no_longer() {
+        let shutdown = CancellationToken::new();
+        let hanging = patiently("hanging", &shutdown, || async {
+            shutdown.cancel();
+            std::future::pending::<Result<(), Failed>>().await
+        });
+        assert!(matches!(hanging.await, Ok(None)));
+        // Told before: nothing is begun.
+        let done = patiently("trying", &shutdown, || async {
+            Err::<(), _>(Error::from(ErrorKind::InvalidInput).into())
+        });
+        assert!(matches!(done.await, Ok(None)));
+        let shutdown = CancellationToken::new();
+        let pausing = patiently("pausing", &shutdown, || async {
+            shutdown.cancel();
+            Err::<(), _>(Error::from(ErrorKind::ConnectionRefused).into())
+        });
+        assert!(matches!(pausing.await, Ok(None)));
     }
 }
