@@ -9,7 +9,8 @@
 //! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
 //!
 //! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, `life` what people and accidents do and
-//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice.
+//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice, [`tally`] what has
+//! to have happened.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -22,22 +23,29 @@ pub mod gates;
 mod life;
 pub mod platform;
 pub mod script;
+pub mod tally;
 pub mod time;
 pub mod weather;
 pub mod world;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::pin::pin;
+use std::task::Poll;
 
 use sexton_model::deletion::RecordStatus;
 
 use script::{SIMPLER, Script};
+use weather::Trouble;
 use world::World;
 
 pub use check::Violation;
 
 /// What a run was.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Played {
     /// The invariant that did not hold, if one did not.
     pub violation: Option<Violation>,
@@ -59,17 +67,25 @@ pub struct Played {
     pub canaries: u64,
     /// How many records stand how at the end.
     pub ended: BTreeMap<RecordStatus, u64>,
+    /// How often what happened: see [`tally`].
+    pub happened: BTreeMap<&'static str, u64>,
 }
 
-/// Play a script. `template` is an empty job table, made once for many runs.
+/// What a run that panics violates.
+pub const PANIC: &str = "panic";
+
+/// Play a script. `template` is an empty job table, made once for many runs. A panic is a violation, too.
 ///
 /// # Panics
-/// If the machine gives it no threads, files or memory.
+/// If the machine gives it no threads.
 pub fn play(script: &Script, template: Option<&Path>) -> Played {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let mut world = World::begin(script, template).await;
-        let violation = world.play().await.err();
+        let mut world = match caught(World::begin(script, template)).await {
+            Ok(world) => world,
+            Err(violation) => return Played { violation: Some(violation), ..Played::default() },
+        };
+        let violation = caught(world.play()).await.unwrap_or_else(Err).err();
         Played {
             violation,
             steps: world.step,
@@ -80,46 +96,81 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             approved: world.checker.approved,
             canaries: world.checker.canaries.held(),
             ended: std::mem::take(&mut world.ended),
+            happened: world.happened(),
             history: std::mem::take(&mut world.history),
         }
     })
 }
 
+/// Do this; if it panics that is what is wrong, and what was seen until then can still be told.
+async fn caught<T>(work: impl Future<Output = T>) -> Result<T, Violation> {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.map_or_else(|panic| Poll::Ready(Err(panicked(&*panic))), |polled| polled.map(Ok))
+    })
+    .await
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Violation {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Violation { invariant: PANIC, what: text.unwrap_or("without a word").to_owned() }
+}
+
 /// The shortest script that still fails in the same way: things that happen are left out one after the other, as long
-/// as the same invariant is violated; and then whatever else makes it harder to understand.
+/// as the same invariant is violated; and then whatever else makes it harder to understand: machines, what goes wrong by
+/// chance, all of it and one by one, and what some runs have.
 pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
-    let mut least = script.clone();
-    let mut played = play(&least, template);
+    let played = play(script, template);
     let Some(invariant) = played.violation.as_ref().map(|violation| violation.invariant) else {
-        return (least, played);
+        return (script.clone(), played);
     };
-    let mut size = least.items.len().div_ceil(2);
+    let mut least = Least { script: script.clone(), played, invariant, template };
+    let mut size = script.items.len().div_ceil(2);
     while size > 0 {
         let mut from = 0;
-        while from < least.items.len() {
-            let mut shorter = least.clone();
-            shorter.items.drain(from..(from + size).min(least.items.len()));
-            let tried = play(&shorter, template);
-            if tried.violation.as_ref().is_some_and(|violation| violation.invariant == invariant) {
-                (least, played) = (shorter, tried);
-            } else {
+        while from < least.script.items.len() {
+            let until = (from + size).min(least.script.items.len());
+            if !least.still_fails(|shorter| drop(shorter.items.drain(from..until))) {
                 from += size;
             }
         }
         size /= 2;
     }
     for simpler in SIMPLER {
-        let mut without = least.clone();
-        simpler(&mut without);
-        if without == least {
-            continue;
-        }
-        let tried = play(&without, template);
-        if tried.violation.as_ref().is_some_and(|violation| violation.invariant == invariant) {
-            (least, played) = (without, tried);
-        }
+        least.still_fails(simpler);
     }
-    (least, played)
+    while least.still_fails(|fewer| fewer.machines = fewer.machines.saturating_sub(1).max(1)) {}
+    for trouble in Trouble::ALL {
+        least.still_fails(|fairer| fairer.weather = fairer.weather.with(trouble, 0));
+    }
+    (least.script, least.played)
+}
+
+/// The least that is known to fail, and how it did.
+struct Least<'a> {
+    script: Script,
+    played: Played,
+    invariant: &'static str,
+    template: Option<&'a Path>,
+}
+
+impl Least<'_> {
+    /// Whether another script fails in the same way, which it becomes then. Not if it is the same one.
+    fn still_fails(&mut self, change: impl FnOnce(&mut Script)) -> bool {
+        let mut script = self.script.clone();
+        change(&mut script);
+        if script == self.script {
+            return false;
+        }
+        let played = play(&script, self.template);
+        let same = played.violation.as_ref().is_some_and(|violation| violation.invariant == self.invariant);
+        if same {
+            (self.script, self.played) = (script, played);
+        }
+        same
+    }
 }
 
 /// Make an empty job table in `folder`, for runs to begin with: that takes longer than many of them.

@@ -2,87 +2,139 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::Script;
-use sexton_tests::simulation::{Played, play, template};
+use sexton_tests::simulation::script::{Happening, Item, Script, When};
+use sexton_tests::simulation::weather::{Trouble, Weather};
+use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
-/// Seeds of one test; each takes a second or two.
-const SEEDS: u64 = 12;
+/// Seeds of any sort; each takes a second or two.
+const SEEDS: u64 = 24;
 /// Seeds of one test about one sort of them.
 const SORTED: usize = 6;
+/// Seeds that are played at once.
+const AT_ONCE: usize = 2;
 
-/// The invariants hold in these seeds, and they have shown something: records ended both ways.
-fn hold(from: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    let template = template(folder.path());
-    let mut ended: BTreeMap<RecordStatus, u64> = BTreeMap::new();
-    for seed in from..from + SEEDS {
-        let played = holds(seed, &template);
-        for (status, many) in played.ended {
-            *ended.entry(status).or_default() += many;
-        }
-    }
-    let many = |status| ended.get(&status).copied().unwrap_or_default();
-    assert!(many(RecordStatus::Recycled) >= SEEDS / 4, "hardly anything was deleted: {ended:?}");
-    assert!(many(RecordStatus::Cancelled) >= SEEDS / 6, "hardly anything was cancelled: {ended:?}");
-}
-
-fn holds(seed: u64, template: &Path) -> Played {
-    let played = play(&Script::of(seed), Some(template));
-    if let Some(violation) = &played.violation {
-        let history = played.history.join("\n");
-        panic!("{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
+fn holds(script: &Script, template: &Path) -> Played {
+    let played = play(script, Some(template));
+    if played.violation.is_some() {
+        let (least, played) = shrink(script, Some(template));
+        let (history, seed) = (played.history.join("\n"), script.seed);
+        let violation = played.violation.map_or("not again".to_owned(), |violation| violation.to_string());
+        panic!("{least}{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
     }
     played
 }
 
-#[test]
-fn the_invariants_hold_in_the_first_seeds() {
-    hold(1);
+/// The invariants hold in these runs.
+fn all_hold(scripts: impl IntoIterator<Item = Script>) -> Vec<Played> {
+    let folder = tempfile::tempdir().unwrap();
+    let template = template(folder.path());
+    let scripts = Mutex::new(scripts.into_iter().collect::<Vec<_>>().into_iter());
+    let next = || scripts.lock().unwrap().next();
+    let some = || {
+        let mut played = Vec::new();
+        while let Some(script) = next() {
+            played.push(holds(&script, &template));
+        }
+        played
+    };
+    std::thread::scope(|scope| {
+        let players: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(some)).collect();
+        players.into_iter().flat_map(|player| player.join().unwrap()).collect()
+    })
+}
+
+/// Each of these has happened in one of these runs.
+fn came(played: &[Played], all: impl Iterator<Item = &'static str>) {
+    let many = |what: &str| played.iter().filter_map(|one| one.happened.get(what)).sum::<u64>();
+    let never: Vec<&str> = all.filter(|&what| many(what) == 0).collect();
+    assert!(never.is_empty(), "never came: {never:?}");
 }
 
 #[test]
-fn and_in_the_next_ones() {
-    hold(1 + SEEDS);
+fn the_invariants_hold_in_the_first_seeds_and_every_trouble_comes() {
+    let played = all_hold((1..=SEEDS).map(Script::of));
+    let mut ended: BTreeMap<RecordStatus, u64> = BTreeMap::new();
+    for (status, many) in played.iter().flat_map(|one| &one.ended) {
+        *ended.entry(*status).or_default() += many;
+    }
+    let many = |status| ended.get(&status).copied().unwrap_or_default();
+    assert!(many(RecordStatus::Recycled) >= SEEDS / 4, "hardly anything was deleted: {ended:?}");
+    assert!(many(RecordStatus::Cancelled) >= SEEDS / 6, "hardly anything was cancelled: {ended:?}");
+    came(&played, tally::usual());
 }
 
-/// The first seeds of this sort.
-fn first(many: usize, sort: impl Fn(&Script) -> bool) -> impl Iterator<Item = u64> {
-    (1..).filter(move |seed| sort(&Script::of(*seed))).take(many)
+/// The first seeds of this sort, behind those that are played in any case.
+fn first(many: usize, sort: impl Fn(&Script) -> bool) -> impl Iterator<Item = Script> {
+    (1 + SEEDS..).map(Script::of).filter(sort).take(many)
 }
 
 #[test]
 fn over_a_budget_nothing_begins_before_somebody_approves_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let template = template(folder.path());
-    let (mut frozen, mut approved) = (0, 0);
-    for seed in first(SORTED, |script| script.allowed.is_some()) {
-        let played = holds(seed, &template);
-        frozen += played.frozen;
-        approved += played.approved;
-    }
+    let played = all_hold(first(SORTED, |script| script.allowed.is_some() && !script.counts()));
+    let frozen: u64 = played.iter().map(|one| one.frozen).sum();
+    let approved: u64 = played.iter().map(|one| one.approved).sum();
     assert!(frozen > 0 && approved > 0, "{frozen} batches were frozen, {approved} approved");
+    came(&played, tally::with_budgets());
+}
+
+#[test]
+fn what_is_not_the_truth_opens_no_budget() {
+    let played = all_hold(first(SORTED, Script::counts));
+    came(&played, tally::with_censuses());
 }
 
 #[test]
 fn no_canary_is_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let template = template(folder.path());
-    let held: u64 = first(SORTED, |script| script.canaries).map(|seed| holds(seed, &template).canaries).sum();
+    let played = all_hold(first(SORTED, |script| script.canaries));
+    let held: u64 = played.iter().map(|one| one.canaries).sum();
     assert!(held > 0, "none was answered");
+}
+
+/// One machine in fair weather, and this.
+fn made(items: &[(When, Happening)]) -> Script {
+    let items = items.iter().map(|&(when, what)| Item { when, what });
+    Script {
+        machines: 1,
+        kinds: 1,
+        scopes: 1,
+        allowed: None,
+        canaries: items.clone().any(|item| item.what == Happening::AnswerCanary),
+        weather: Weather::FAIR.with(Trouble::Stop, 300),
+        items: items.collect(),
+        ..Script::of(1)
+    }
+}
+
+#[test]
+fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
+    let begin = (When::Step(0), Happening::Delete(0, 0));
+    let used = (When::Decisions(5), Happening::Lock(0, true));
+    let (parked, recycled) = (When::Parked(0), When::Recycled(0));
+    let played = all_hold([
+        made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
+        made(&[begin, used, (parked, Happening::Waive(0, false))]),
+        made(&[begin, used, (parked, Happening::Lock(0, false)), (parked, Happening::Retry(0))]),
+        made(&[begin, used, (parked, Happening::Undefine(0)), (parked, Happening::Waive(0, true))]),
+        made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
+        made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
+    ]);
+    came(&played, tally::seldom());
 }
 
 #[test]
 fn a_seed_plays_the_same_run_again() {
     let folder = tempfile::tempdir().unwrap();
     let template = template(folder.path());
-    let budgets = first(1, |script| script.allowed.is_some() && script.canaries);
-    for seed in [3, 8].into_iter().chain(budgets) {
-        let [one, other] = [0, 1].map(|_| play(&Script::of(seed), Some(&template)));
+    let budgets = first(1, |script| script.counts() && script.canaries);
+    for script in [3, 8].map(Script::of).into_iter().chain(budgets) {
+        let [one, other] = [0, 1].map(|_| play(&script, Some(&template)));
         for (line, again) in one.history.iter().zip(&other.history) {
-            assert_eq!(line, again, "seed {seed}");
+            assert_eq!(line, again, "seed {}", script.seed);
         }
-        assert_eq!((one.steps, one.history.len()), (other.steps, other.history.len()), "seed {seed}");
+        let sizes = |played: &Played| (played.steps, played.history.len());
+        assert_eq!((sizes(&one), &one.happened), (sizes(&other), &other.happened), "seed {}", script.seed);
     }
 }

@@ -31,7 +31,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use secrecy::SecretString;
-use sexton_api::HealthInfo;
+use sexton_api::{HealthInfo, REGISTER_MAX_BYTES};
 use sexton_model::Actor;
 use sexton_service::trace::SpanRef;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -45,8 +45,6 @@ use problem::Refused;
 
 /// Largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 8 << 20;
-/// Largest body that registers resources, in bytes: ten thousand with generous attributes.
-const REGISTER_MAX_BYTES: usize = 32 << 20;
 /// Longest time a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 

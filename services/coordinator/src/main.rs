@@ -6,23 +6,27 @@ use std::time::SystemTime;
 
 use anyhow::Context;
 use clap::Parser;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
-use sexton_bus::{Bus, Topology};
+use sexton_bus::{Bus, BusError, Topology};
 use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::api::{Api, router};
-use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
+use sexton_coordinator::settings::{
+    ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection, postgres_url,
+};
 use sexton_coordinator::watch::Condition;
-use sexton_coordinator::{Alarmer, Archiver, Canaries, Engine, Options, Witness, hours, policy};
+use sexton_coordinator::{Alarmer, Canaries, Engine, Options, Witness, hours, policy};
 use sexton_ledger::Ledger;
 use sexton_ledger::postgres::{PgArchive, PgLedger};
 use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, secret, shutdown_on_signal,
+    telemetry,
 };
+use tokio_util::sync::CancellationToken;
 
 /// The only writer of the job table: checks belts, claims, orders, and moves jobs on.
 #[derive(Debug, clap::Parser)]
@@ -89,8 +93,10 @@ fn main() -> anyhow::Result<()> {
 
 async fn migrate(config: &Config, url_file: Option<PathBuf>) -> anyhow::Result<()> {
     let ledger: LedgerSection = config.section("ledger")?;
-    let file = url_file.unwrap_or_else(|| config.path(&ledger.postgres_url_file));
-    let url = secret::read(&file)?;
+    let url = match url_file {
+        Some(file) => secret::read(&file)?,
+        None => postgres_url(config, "ledger", &ledger.postgres_url_file)?,
+    };
     let done = PgLedger::migrate(url.expose_secret(), ledger.day()).await?;
     if done.is_empty() {
         println!("nothing to do");
@@ -118,14 +124,20 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let token = api.token(config, listen)?;
 
     let keys: config::Keys = config.section("keys")?;
-    let keys = config.path(&keys.folder);
-    let mac = keys.join("mac/coordinator.toml");
-    let keyring = Keyring::parse(&mac.display().to_string(), secret::read(&mac)?.expose_secret())?;
-    let beacon = keys.join("beacon.secret.toml");
-    let signer = BeaconSigner::parse(&beacon.display().to_string(), secret::read(&beacon)?.expose_secret())?;
+    let (mac, text) = keys.secret(config, "mac/coordinator.toml")?;
+    let keyring = Keyring::parse(&mac.display().to_string(), text.expose_secret())
+        .map_err(|why| keys.mistake(config, why))?;
+    let (beacon, text) = keys.secret(config, "beacon.secret.toml")?;
+    let signer = BeaconSigner::parse(&beacon.display().to_string(), text.expose_secret())
+        .map_err(|why| keys.mistake(config, why))?;
     let signer = Arc::new(signer);
+    let broker: config::Broker = config.section("broker")?;
+    let (_, password) = keys.secret(config, "broker/coordinator")?;
+    let broker_url = broker.url("coordinator", &password);
+    let older = older_signers(config, &keys)?;
 
-    let url = secret::read(&config.path(&ledger.postgres_url_file))?;
+    let url = postgres_url(config, "ledger", &ledger.postgres_url_file)?;
+    let archive_url = archive.as_ref().map(|section| section.url(config)).transpose()?;
     let now = Timestamp::from(SystemTime::now());
     let policy = policy::read(config, now)?;
     policy::tell(&policy, day, config, now);
@@ -135,21 +147,27 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let (witness, migrate_at_start) = (config.path(witness), ledger.migrate_at_start);
     let telling = alarms.options(config, &witness)?;
     let alarmer = Alarmer::new(sexton_coordinator::alarms::Options { lacks: canaries.lacks(), ..telling });
-    let attester = audit.attester(config, &witness, (signer.clone(), older_signers(&keys)?))?;
-    let ledger: Arc<dyn Ledger> = patiently("opening the job table", || async {
+    let attester = audit.attester(config, &witness, (signer.clone(), older.clone()))?;
+    let ledger = patiently("opening the job table", &shutdown, || async {
         if migrate_at_start {
             PgLedger::migrate(url.expose_secret(), day).await?;
         }
         let opened = PgLedger::open(url.expose_secret(), options.clone()).await?;
         Ok(Arc::new(opened) as Arc<dyn Ledger>)
-    })
-    .await?;
-    let archiver = match &archive {
-        Some(section) => Some(archiver(config, section, day, (signer.clone(), older_signers(&keys)?)).await?),
+    });
+    let Some(ledger) = ledger.await? else { return Ok(()) };
+    let archiver = match archive.as_ref().zip(archive_url) {
+        Some((section, url)) => {
+            let store = patiently("opening the job table for the archive", &shutdown, || async {
+                Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
+            });
+            let Some(store) = store.await? else { return Ok(()) };
+            Some(section.archiver(config, store, (signer.clone(), older)))
+        }
         None => None,
     };
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
-    let bus = broker(config, &keys, &keyring).await?;
+    let Some(bus) = reach_broker(&broker_url, &keyring, &shutdown).await? else { return Ok(()) };
     let engine = Engine::new(Options {
         ledger,
         bus: bus.clone(),
@@ -164,8 +182,9 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));
     }
-    let listener =
-        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("[api]: listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let served = Api { engine: engine.clone(), plans, token };
     let stop = shutdown.clone();
@@ -181,34 +200,23 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     Ok(ran?)
 }
 
-/// What archives, as a user of its own.
-async fn archiver(
-    config: &Config,
-    section: &ArchiveSection,
-    day: Day,
-    keys: (Arc<BeaconSigner>, BeaconVerifier),
-) -> anyhow::Result<Archiver> {
-    let url = section.url(config)?;
-    let store = patiently("opening the job table for the archive", || async {
-        Ok(Arc::new(PgArchive::open(url.expose_secret(), day).await?))
-    });
-    Ok(section.archiver(config, store.await?, keys))
-}
-
 /// The public keys that are handed out with the keys, if they are: after an exchange, older ones among them.
-fn older_signers(keys: &Path) -> anyhow::Result<BeaconVerifier> {
-    let file = keys.join("beacon.public.toml");
-    if !file.try_exists().with_context(|| format!("looking for {}", file.display()))? {
-        return Ok(BeaconVerifier::default());
-    }
-    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    Ok(BeaconVerifier::parse(&file.display().to_string(), &text)?)
+fn older_signers(config: &Config, keys: &config::Keys) -> anyhow::Result<BeaconVerifier> {
+    let file = config.path(&keys.folder.join("beacon.public.toml"));
+    let text = match std::fs::read_to_string(&file) {
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(BeaconVerifier::default()),
+        text => text.map_err(|why| keys.mistake(config, format!("reading {}: {why}", file.display())))?,
+    };
+    let known = BeaconVerifier::parse(&file.display().to_string(), &text);
+    Ok(known.map_err(|why| keys.mistake(config, why))?)
 }
 
-/// The broker, as the coordinator's user, with a queue for every instance that has a key.
-async fn broker(config: &Config, keys: &std::path::Path, keyring: &Keyring) -> anyhow::Result<Arc<dyn Bus>> {
-    let broker: config::Broker = config.section("broker")?;
-    let url = broker.url("coordinator", &secret::read(&keys.join("broker/coordinator"))?);
+/// The broker, as the coordinator's user, with a queue for every instance that has a key; `None` if told to stop meanwhile.
+async fn reach_broker(
+    url: &SecretString,
+    keyring: &Keyring,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Option<Arc<dyn Bus>>> {
     let instances: Vec<Instance> = keyring
         .holders()
         .filter_map(|holder| match holder {
@@ -216,13 +224,19 @@ async fn broker(config: &Config, keys: &std::path::Path, keyring: &Keyring) -> a
             Holder::Scheduler => None,
         })
         .collect();
-    patiently("reaching the broker", || async {
+    patiently("reaching the broker", shutdown, || async {
         let options = RabbitOptions {
             declare: Some(Topology::for_instances(&instances)),
             name: "coordinator".to_owned(),
             ..RabbitOptions::new(url.expose_secret())
         };
-        Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
+        let connected = Rabbit::connect(options).await;
+        let broker = connected.map_err(|why| Failed::when(why.is_final(), why))?;
+        // One that is away is no error of the client; but without its queues a coordinator ends.
+        match broker.healthy().await {
+            Err(away @ BusError::Unreachable { .. }) => Err(away.into()),
+            Ok(()) | Err(_) => Ok(Arc::new(broker) as Arc<dyn Bus>),
+        }
     })
     .await
 }

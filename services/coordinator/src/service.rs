@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sexton_bus::{Acker, Bus, BusError, Queue, Tag};
+use sexton_bus::{Acker, Bus, BusError, Queue, Subscription, Tag};
 use sexton_ledger::LedgerError;
 use sexton_model::DeletionId;
 use sexton_model::request_key::SWEPT_MAX;
@@ -64,18 +64,17 @@ pub enum Ended {
 /// # Errors
 /// If a queue cannot be opened, or if a loop died; in that case `shutdown` is cancelled.
 pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationToken) -> Result<(), Ended> {
+    let queues = tokio::select! {
+        biased;
+        // Nothing was begun that would have to be ended.
+        () = shutdown.cancelled() => return Ok(()),
+        queues = subscribe(bus.as_ref()) => queues?,
+    };
     let freed = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..SETTLERS {
-        let reports = bus.consume(&Queue::Outcomes, PREFETCH).await?;
-        tasks.spawn(consume(engine.clone(), reports, What::Reports, freed.clone(), shutdown.clone()));
+    for (queue, what) in queues {
+        tasks.spawn(consume(engine.clone(), queue, what, freed.clone(), shutdown.clone()));
     }
-    let due = bus.consume(&Queue::StageDue, 64).await?;
-    let pulses = bus.consume(&Queue::Pulses, 256).await?;
-    tasks.spawn(consume(engine.clone(), due, What::StageDue, freed.clone(), shutdown.clone()));
-    tasks.spawn(consume(engine.clone(), pulses, What::Pulses, freed.clone(), shutdown.clone()));
-    let rejections = bus.consume(&Queue::Canaries, 256).await?;
-    tasks.spawn(consume(engine.clone(), rejections, What::Rejections, freed.clone(), shutdown.clone()));
     tasks.spawn(refill(engine.clone(), freed, shutdown.clone()));
     tasks.spawn(wake(engine.clone(), shutdown.clone()));
     tasks.spawn(admit(engine.clone(), shutdown.clone()));
@@ -113,9 +112,21 @@ enum What {
     Rejections,
 }
 
+/// All that a coordinator reads, before it begins with any of it.
+async fn subscribe(bus: &dyn Bus) -> Result<Vec<(Box<dyn Subscription>, What)>, BusError> {
+    let mut queues = Vec::new();
+    for _ in 0..SETTLERS {
+        queues.push((bus.consume(&Queue::Outcomes, PREFETCH).await?, What::Reports));
+    }
+    queues.push((bus.consume(&Queue::StageDue, 64).await?, What::StageDue));
+    queues.push((bus.consume(&Queue::Pulses, 256).await?, What::Pulses));
+    queues.push((bus.consume(&Queue::Canaries, 256).await?, What::Rejections));
+    Ok(queues)
+}
+
 async fn consume(
     engine: Arc<Engine>,
-    mut from: Box<dyn sexton_bus::Subscription>,
+    mut from: Box<dyn Subscription>,
     what: What,
     freed: Arc<Notify>,
     shutdown: CancellationToken,

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sexton_ledger::postgres::check_address;
 use sexton_ledger::{Archive, Limits};
 use sexton_model::Instance;
 use sexton_protocol::{BeaconSigner, BeaconVerifier};
-use sexton_service::{Config, secret};
+use sexton_service::Config;
 
 use crate::Plans;
 use crate::archiver::{self, Archiver};
@@ -33,13 +34,8 @@ impl ApiSection {
     /// # Errors
     /// If it cannot be read, or without one the API would be open to other machines.
     pub fn token(&self, config: &Config, listen: SocketAddr) -> anyhow::Result<Option<SecretString>> {
-        let token = match &self.token_file {
-            Some(file) => {
-                let read = secret::read(&config.path(file));
-                Some(read.map_err(|why| config.mistake("api", format!("token_file: {why:#}")))?)
-            }
-            None => None,
-        };
+        let read = |file: &PathBuf| config.secret("api", "token_file", file);
+        let token = self.token_file.as_ref().map(read).transpose()?;
         if token.is_none() && !listen.ip().is_loopback() {
             let reason =
                 format!("listen = {listen} is open to others: expected a token_file, or a loopback address");
@@ -47,6 +43,19 @@ impl ApiSection {
         }
         Ok(token)
     }
+}
+
+/// The database's address, in the file that `postgres_url_file` of this section says.
+///
+/// # Errors
+/// Naming section and key, if it cannot be read or is no address.
+pub fn postgres_url(config: &Config, section: &str, file: &Path) -> anyhow::Result<SecretString> {
+    let url = config.secret(section, "postgres_url_file", file)?;
+    check_address(url.expose_secret()).map_err(|why| {
+        let why = anyhow::Error::from(why);
+        config.mistake(section, format!("postgres_url_file: {why:#}"))
+    })?;
+    Ok(url)
 }
 
 /// The section `[plans]`.
@@ -212,12 +221,11 @@ impl ArchiveSection {
     /// If it is not given or cannot be read.
     pub fn url(&self, config: &Config) -> anyhow::Result<SecretString> {
         let Some(file) = &self.postgres_url_file else {
-            anyhow::bail!(
-                "[archive]: postgres_url_file is missing: expected a file with the address for a member of the role \
-                 sexton_archiver; the coordinator's own user cannot remove records"
-            );
+            let why = "postgres_url_file is missing: expected a file with the address for a member of the role \
+                       sexton_archiver; the coordinator's own user cannot remove records";
+            return Err(config.mistake("archive", why).into());
         };
-        secret::read(&config.path(file))
+        postgres_url(config, "archive", file)
     }
 
     /// That no database is named where there is none.

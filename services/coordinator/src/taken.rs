@@ -2,7 +2,8 @@
 //! came is assembled. Whether it is believed is judged as of one that was handed in.
 //!
 //! What is asked and what has come stands in the job table ([`sexton_ledger::Listings`]): any coordinator hears a page. Only
-//! whoever takes the census asks for the next one; if it dies, there is no census.
+//! whoever takes the census asks for the next one; if it dies, there is no census. It looks again and again ([`Taking::look`]),
+//! and [`take`] waits in between.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use sexton_ledger::{LedgerError, NotDone, ResourceFilter};
 use sexton_model::belts::census::Census;
 use sexton_model::belts::census::assembled::{Meant, Registered, assembled};
 use sexton_model::belts::census::listing::{
-    Asked, INSTANCES_MAX, Listing, NewListing, NotTaken, Page, Stands, paused,
+    Asked, INSTANCES_MAX, Listing, NewListing, NotTaken, Stands, paused,
 };
 use sexton_model::resource::Presence;
-use sexton_model::{Actor, Instance, Kind, ResourceId, Scope, Subsystem};
-use tokio::time::{Instant, sleep};
+use sexton_model::{Actor, Instance, Kind, ResourceId, Scope, Subsystem, Timestamp};
+use tokio::time::sleep;
 
 use crate::engine::{ASK_AGAIN, Engine};
 use crate::plans::Plans;
@@ -39,6 +40,16 @@ pub struct Wanted {
     pub meant: Meant,
 }
 
+/// One that is being taken.
+#[derive(Debug)]
+pub struct Taking {
+    listing: Listing,
+    subsystem: Subsystem,
+    meant: Meant,
+    /// The page that each was asked for last, and when.
+    asked: BTreeMap<Instance, (u32, Timestamp)>,
+}
+
 /// Take it: not believed yet, and nothing is written down of it.
 ///
 /// # Errors
@@ -48,33 +59,88 @@ pub async fn take(
     plans: &Plans,
     wanted: Wanted,
 ) -> Result<Result<Census, NotDone>, LedgerError> {
-    let Wanted { by, kind, scope, within_ms, meant } = wanted;
-    let Some(subsystem) = plans.catalogue().lister(&kind) else {
-        return Ok(Err(NotTaken::NobodyLists(kind).into()));
-    };
-    let instances = match instances(engine, subsystem) {
-        Ok(instances) => instances,
-        Err(why) => return Ok(Err(why.into())),
-    };
-    if let Some(why) = paused(&engine.ledger.pauses().await?, &kind, &scope, subsystem) {
-        return Ok(Err(why.into()));
-    }
-    let new = NewListing { by, kind, scope, within_ms, instances };
-    let begun = match engine.ledger.begin_listing(new).await? {
-        Ok(begun) => begun,
+    let mut taking = match Taking::begin(engine, plans, wanted).await? {
+        Ok(taking) => taking,
         Err(why) => return Ok(Err(why)),
     };
-    let id = begun.id;
-    let came = listed(engine, begun).await;
-    if let Err(error) = engine.ledger.end_listing(id).await {
-        tracing::warn!(listing = id, %error, "what was listed for a census is put away later");
-    }
-    let (listing, pages) = match came? {
-        Ok(came) => came,
-        Err(why) => return Ok(Err(why.into())),
+    let came = loop {
+        match taking.look(engine).await {
+            Ok(None) => sleep(LOOK_EVERY).await,
+            Ok(Some(came)) => break Ok(came),
+            Err(error) => break Err(error),
+        }
     };
-    let registered = registered(engine, &listing.kind, subsystem).await?;
-    Ok(assembled(&listing, &pages, &registered, meant).map_err(NotDone::from))
+    taking.end(engine).await;
+    came
+}
+
+impl Taking {
+    /// Write down what is to be listed; nobody is asked yet.
+    ///
+    /// # Errors
+    /// If the job table did not answer. That it cannot be taken is the inner result.
+    pub async fn begin(
+        engine: &Engine,
+        plans: &Plans,
+        wanted: Wanted,
+    ) -> Result<Result<Self, NotDone>, LedgerError> {
+        let Wanted { by, kind, scope, within_ms, meant } = wanted;
+        let Some(subsystem) = plans.catalogue().lister(&kind) else {
+            return Ok(Err(NotTaken::NobodyLists(kind).into()));
+        };
+        let instances = match instances(engine, subsystem) {
+            Ok(instances) => instances,
+            Err(why) => return Ok(Err(why.into())),
+        };
+        if let Some(why) = paused(&engine.ledger.pauses().await?, &kind, &scope, subsystem) {
+            return Ok(Err(why.into()));
+        }
+        let new = NewListing { by, kind, scope, within_ms, instances };
+        let begun = engine.ledger.begin_listing(new).await?;
+        let (subsystem, asked) = (subsystem.clone(), BTreeMap::new());
+        Ok(begun.map(|listing| Self { listing, subsystem, meant, asked }))
+    }
+
+    /// Look what has come, and ask for what has not; the census once everything has, or that there is none once it is known.
+    ///
+    /// # Errors
+    /// If the job table did not answer.
+    pub async fn look(&mut self, engine: &Engine) -> Result<Option<Result<Census, NotDone>>, LedgerError> {
+        match engine.ledger.listing(self.listing.id).await? {
+            Some(by_now) => self.listing = by_now,
+            None => return Ok(Some(Err(NotTaken::Gone.into()))),
+        }
+        let now = engine.ledger.facts().await?.now;
+        match self.listing.stands(now) {
+            Stands::Open => {}
+            Stands::Not(why) => return Ok(Some(Err(why.into()))),
+            Stands::Whole => {
+                let pages = engine.ledger.listed(self.listing.id).await?;
+                let registered = registered(engine, &self.listing.kind, &self.subsystem).await?;
+                let census = assembled(&self.listing, &pages, &registered, self.meant);
+                return Ok(Some(census.map_err(NotDone::from)));
+            }
+        }
+        let due = |of: &Asked| {
+            let before = self.asked.get(&of.instance);
+            before.is_none_or(|(pages, at)| {
+                *pages != of.pages || Duration::from_millis(now.ms_since(*at)) >= ASK_AGAIN
+            })
+        };
+        let pages: Vec<_> = self.listing.open().filter(|(of, _)| due(of)).collect();
+        let asking: Vec<_> = pages.iter().map(|(of, _)| (of.instance.clone(), (of.pages, now))).collect();
+        engine.ask_for_pages(&self.listing, pages, now).await;
+        self.asked.extend(asking);
+        Ok(None)
+    }
+
+    /// Put away what has come.
+    pub async fn end(self, engine: &Engine) {
+        let id = self.listing.id;
+        if let Err(error) = engine.ledger.end_listing(id).await {
+            tracing::warn!(listing = id, %error, "what was listed for a census is put away later");
+        }
+    }
 }
 
 /// Whoever has a key and lists it: no other can ever answer.
@@ -86,38 +152,6 @@ fn instances(engine: &Engine, subsystem: &Subsystem) -> Result<Vec<Instance>, No
         0 => Err(NotTaken::NoInstance(subsystem.clone())),
         found if found > INSTANCES_MAX => Err(NotTaken::TooManyInstances { found }),
         _ => Ok(known),
-    }
-}
-
-type Came = Result<(Listing, Vec<(Instance, Page)>), NotTaken>;
-
-/// Ask until everything has come, or it is known that it will not.
-async fn listed(engine: &Engine, begun: Listing) -> Result<Came, LedgerError> {
-    let mut listing = begun;
-    let mut asked: BTreeMap<Instance, (u32, Instant)> = BTreeMap::new();
-    loop {
-        let now = engine.ledger.facts().await?.now;
-        match listing.stands(now) {
-            Stands::Whole => {
-                let pages = engine.ledger.listed(listing.id).await?;
-                return Ok(Ok((listing, pages)));
-            }
-            Stands::Not(why) => return Ok(Err(why)),
-            Stands::Open => {}
-        }
-        let due = |of: &Asked| {
-            let before = asked.get(&of.instance);
-            before.is_none_or(|(pages, at)| *pages != of.pages || at.elapsed() >= ASK_AGAIN)
-        };
-        let pages: Vec<_> = listing.open().filter(|(of, _)| due(of)).collect();
-        let asking: Vec<_> = pages.iter().map(|(of, _)| (of.instance.clone(), of.pages)).collect();
-        engine.ask_for_pages(&listing, pages, now).await;
-        asked.extend(asking.into_iter().map(|(instance, pages)| (instance, (pages, Instant::now()))));
-        sleep(LOOK_EVERY).await;
-        match engine.ledger.listing(listing.id).await? {
-            Some(by_now) => listing = by_now,
-            None => return Ok(Err(NotTaken::Gone)),
-        }
     }
 }
 

@@ -124,7 +124,16 @@ pub fn build(instance: &Instance, config: &Config) -> anyhow::Result<(SubsystemA
     let part: DriverConfig = config.consumer(&instance.to_string())?;
     let file = match &part {
         DriverConfig::Sandbox(part) => part.actions.clone(),
-        DriverConfig::Hook(part) => part.actions.clone(),
+        DriverConfig::Hook(part) => {
+            // Otherwise actions of the one subsystem would be carried out in the other, wherever they are called alike.
+            anyhow::ensure!(
+                part.subsystem == instance.subsystem,
+                "subsystem = \"{}\": expected \"{}\", as in the heading",
+                part.subsystem,
+                instance.subsystem
+            );
+            part.actions.clone()
+        }
     };
     let actions = actions_for(file.as_deref(), &instance.subsystem)?;
     Ok((actions, driver(part)?))
@@ -140,5 +149,22 @@ mod tests {
             assert_eq!(delivered_actions(&name.parse().unwrap()).unwrap().subsystem.as_str(), name);
         }
         assert!(delivered_actions(&"dns".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_hook_of_another_subsystem_than_its_instance_is_refused() {
+        let of = |subsystem: &str| {
+            let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/hooks");
+            let definition = hooks.join(format!("{subsystem}.toml"));
+            let text = format!(
+                "[consumers.\"accounting.main\"]\ndriver = \"hook\"\nsubsystem = \"{subsystem}\"\n\
+                 definition = {definition:?}\nbase_url = \"http://127.0.0.1:9\"\nplace = \"lab\"\n"
+            );
+            let config = Config::parse(Path::new("/etc/sexton/sexton.toml"), &text, &["consumers"]).unwrap();
+            build(&"accounting.main".parse().unwrap(), &config)
+        };
+        assert_eq!(of("accounting").unwrap().0.subsystem.as_str(), "accounting");
+        let error = of("config").err().unwrap().to_string();
+        assert_eq!(error, "subsystem = \"config\": expected \"accounting\", as in the heading");
     }
 }

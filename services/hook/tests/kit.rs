@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 mod gatehouse;
 mod server;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,7 @@ use sexton_testkit::bench::identity;
 use sexton_testkit::consumer::{
     CannotBe, FENCE_AT_TARGET, Fixture, Template, World, assert_promises_kept, raise_fence_in, replace_place,
 };
+use store::Store;
 
 fn resource() -> ResourceId {
     "vm/web01".parse().unwrap()
@@ -253,9 +255,77 @@ impl World for Gatehouse {
     }
 }
 
+/// The delivered definitions of a membership's keys, each world with a store of its own.
+struct Stores(&'static str);
+
+#[async_trait]
+impl Fixture for Stores {
+    fn instance(&self) -> Instance {
+        format!("{}.main", self.0).parse().unwrap()
+    }
+
+    fn actions(&self) -> SubsystemActions {
+        Store::actions(self.0)
+    }
+
+    async fn fresh(&self, _action: &ActionName) -> Box<dyn World> {
+        Box::new(Store::new(self.0))
+    }
+}
+
+#[async_trait]
+impl World for Store {
+    fn driver(&self) -> Arc<dyn Driver> {
+        self.driver()
+    }
+
+    fn template(&self) -> Template {
+        Template {
+            resource: Store::resource(),
+            identity: Store::identity(),
+            attributes: Value::Null,
+            targets: None,
+            params: BTreeMap::new(),
+        }
+    }
+
+    /// Everything in the store, also what is not looked at by its program.
+    async fn snapshot(&self) -> Value {
+        fn files(folder: &Path) -> BTreeMap<String, Value> {
+            let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+            let read = |path: &Path| match std::fs::read_to_string(path) {
+                Ok(text) => json!(text),
+                Err(_) => json!(files(path)),
+            };
+            entries.map(|e| (e.file_name().into_string().unwrap(), read(&e.path()))).collect()
+        }
+        json!(files(&self.path("")))
+    }
+
+    /// The same machine has become a member of another cluster.
+    async fn other_identity(&self) {
+        self.key("fsid-b");
+    }
+
+    async fn make_absent(&self) {
+        std::fs::remove_dir_all(self.path("storage07")).unwrap();
+    }
+
+    /// Another store is there, without a key.
+    async fn lose_place(&self) -> Result<(), CannotBe> {
+        self.make_absent().await;
+        self.call_it("place-2");
+        Ok(())
+    }
+
+    async fn raise_fence(&self, _fence: Fence) -> Result<(), CannotBe> {
+        Err(NO_FENCE)
+    }
+}
+
 #[tokio::test]
 async fn the_sandboxes_keep_every_promise() {
-    for subsystem in ["accounting", "config"] {
+    for subsystem in ["accounting", "cluster", "config", "machine"] {
         assert_promises_kept(&Sandboxes(subsystem), &[]).await;
     }
 }
@@ -271,4 +341,12 @@ async fn the_hook_with_requests_keeps_every_promise() {
 async fn the_hook_with_commands_keeps_every_promise() {
     let left_out = [("block", FENCE_AT_TARGET), ("shred", FENCE_AT_TARGET)];
     assert_promises_kept(&Gatehouses(Gatehouse::new()), &left_out).await;
+}
+
+#[tokio::test]
+async fn a_store_of_keys_keeps_every_promise() {
+    let [disable, revoke] = ["disable", "revoke"].map(|action| (action, FENCE_AT_TARGET));
+    assert_promises_kept(&Stores("cluster"), &[disable, revoke]).await;
+    let [withdraw, remove] = ["withdraw", "remove"].map(|action| (action, FENCE_AT_TARGET));
+    assert_promises_kept(&Stores("machine"), &[withdraw, remove]).await;
 }

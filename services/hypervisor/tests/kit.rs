@@ -51,6 +51,16 @@ impl Folder {
     fn file(&self, kind: &str, name: &str) -> PathBuf {
         self.root.path().join(format!("hypervisor/main/{kind}/{name}.json"))
     }
+
+    /// Nothing starts the machine, which is off.
+    fn as_a_stop_leaves_it(&self) {
+        let file = self.file("vms", "web01");
+        let mut vm: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        for flag in ["autostart", "onboot", "ha"] {
+            vm[flag] = json!(false);
+        }
+        std::fs::write(&file, vm.to_string()).unwrap();
+    }
 }
 
 #[async_trait]
@@ -69,13 +79,7 @@ impl Fixture for Sandboxes {
         sandbox::create_vm(root.path(), &instance(), "web01", UUID, on).unwrap();
         let mut folder = Folder { root, action: action.as_str().to_owned(), targets: None };
         if !on {
-            // As a stop leaves it.
-            let file = folder.file("vms", "web01");
-            let mut vm: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-            for flag in ["autostart", "onboot", "ha"] {
-                vm[flag] = json!(false);
-            }
-            std::fs::write(&file, vm.to_string()).unwrap();
+            folder.as_a_stop_leaves_it();
         }
         if action.as_str() == "delete_volumes" {
             // As it was pinned before it was undefined.
@@ -128,6 +132,10 @@ impl World for Folder {
         end_all(self.root.path());
         std::fs::remove_dir_all(self.root.path().join("hypervisor")).unwrap();
         sandbox::create_vm(self.root.path(), &instance(), "web01", OTHER, false).unwrap();
+        if self.action == "check_off" {
+            // But for who it is, it could be passed.
+            self.as_a_stop_leaves_it();
+        }
     }
 
     async fn make_absent(&self) {

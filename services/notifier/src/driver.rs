@@ -140,7 +140,7 @@ impl<O: Office> Notifier<O> {
             undo: ask.params.undo.as_deref(),
             from: self.office.from().unwrap_or(&from),
         };
-        let letter = letter::write(kind, about, words, Utc::now());
+        let now = Utc::now();
         let mut first = None;
         for to in about.to.clone() {
             if about.accepted.contains(&to) {
@@ -154,6 +154,7 @@ impl<O: Office> Notifier<O> {
             about.tried.insert(to.clone());
             about.rejected.remove(&to);
             self.office.spool().write(about, fence)?;
+            let letter = letter::write(kind, about, &to, words, now);
             match self.office.tell(&to, &letter, left).await {
                 Ok(Delivery::Accepted) => {
                     about.accepted.insert(to);

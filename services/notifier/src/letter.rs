@@ -1,8 +1,15 @@
 //! What people read: the text of a message, and its calendar entry. Pure; the time comes in.
+//!
+//! Everybody gets an entry of their own: a REQUEST, with the reader as its only attendee. RFC 5546 demands attendees of
+//! a REQUEST (3.2.2), and of what cancels a whole event (3.2.5); calendars file the one, and take it out again by the
+//! other, for a reader who is named. What is published (PUBLISH) names nobody, and few calendars take it back by
+//! themselves: a deletion that was cancelled would go on standing there. One entry that names everybody would tell each
+//! of them who else was told.
 use std::str::FromStr;
 
 use chrono::{DateTime, Duration, NaiveDate, Utc};
 use icalendar::{Calendar, Component, Event, EventStatus, Property};
+use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 
 use crate::spool::Announcement;
@@ -91,7 +98,7 @@ pub enum Kind {
     Retraction,
 }
 
-/// One message, the same for everybody.
+/// One message to one person. But for whom its calendar entry names, it is the same for everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
     /// The Message-ID's part before the `@`: the same for every repeat of this message.
@@ -119,8 +126,8 @@ pub struct Words<'a> {
     pub from: &'a str,
 }
 
-/// The message of an announcement, as it stands.
-pub fn write(kind: Kind, about: &Announcement, words: Words<'_>, now: DateTime<Utc>) -> Letter {
+/// The message of an announcement to one of those who are told, as it stands.
+pub fn write(kind: Kind, about: &Announcement, to: &str, words: Words<'_>, now: DateTime<Utc>) -> Letter {
     let message = |sequence: u32| format!("{}.{sequence}", about.uid);
     let (subject, text, answers) = match kind {
         Kind::Announcement => announce(about, words),
@@ -129,7 +136,9 @@ pub fn write(kind: Kind, about: &Announcement, words: Words<'_>, now: DateTime<U
             (subject, text, about.sequence.checked_sub(1).map(message))
         }
     };
-    let calendar = about.window.map(|window| calendar(kind, about, window, &subject, words, now));
+    let entry = about.window.zip(calendar_address(to));
+    let calendar =
+        entry.map(|(window, attendee)| calendar(kind, about, window, attendee, &subject, words, now));
     Letter { id: message(about.sequence), answers, subject, text, calendar }
 }
 
@@ -169,10 +178,22 @@ fn retract(about: &Announcement) -> (String, String) {
     (subject, text)
 }
 
+/// A person's address as calendars write it (RFC 6068); `None` if no mail can be addressed to them either.
+fn calendar_address(to: &str) -> Option<String> {
+    let address = to.parse::<Mailbox>().ok()?.email;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$'*+".contains(&byte);
+    let escaped = |part: &str| -> String {
+        let byte = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        part.bytes().map(byte).collect()
+    };
+    Some(format!("mailto:{}@{}", escaped(address.user()), escaped(address.domain())))
+}
+
 fn calendar(
     kind: Kind,
     about: &Announcement,
     window: Window,
+    attendee: String,
     subject: &str,
     words: Words<'_>,
     now: DateTime<Utc>,
@@ -183,6 +204,10 @@ fn calendar(
     };
     let mut event = Event::with_uid(&about.uid.to_string());
     event.timestamp(now).sequence(about.sequence).summary(subject).status(status);
+    if kind == Kind::Announcement {
+        // Some calendars offer to answer whatever they are told.
+        event.description("Declining this does not stop the deletion. The mail says how to cancel it.");
+    }
     for (name, at) in [("DTSTART", window.from), ("DTEND", window.until)] {
         event.append_property(match at {
             Due::Day(day) => {
@@ -192,6 +217,14 @@ fn calendar(
         });
     }
     event.append_property(Property::new("ORGANIZER", format!("mailto:{}", words.from)));
+    // Nobody has to come, or to answer.
+    event.append_property(
+        Property::new("ATTENDEE", attendee)
+            .add_parameter("ROLE", "OPT-PARTICIPANT")
+            .add_parameter("PARTSTAT", "NEEDS-ACTION")
+            .add_parameter("RSVP", "FALSE")
+            .done(),
+    );
     // A window, not an appointment: nobody is busy because of it.
     event.append_property(Property::new("TRANSP", "TRANSPARENT"));
     let mut calendar = Calendar::new();
@@ -227,6 +260,16 @@ mod tests {
         Words { text: None, cancel: Some("call 112"), undo, from: "sexton@example.org" }
     }
 
+    const OWNER: &str = "The Owner <owner@example.org>";
+    const ATTENDEE: &str =
+        "ATTENDEE;PARTSTAT=NEEDS-ACTION;ROLE=OPT-PARTICIPANT;RSVP=FALSE:mailto:owner@example.org";
+
+    /// The method of a letter's entry, and its lines.
+    fn entry(letter: &Letter) -> (&'static str, Vec<String>) {
+        let (method, entry) = letter.calendar.as_ref().unwrap();
+        (*method, entry.replace("\r\n ", "").lines().map(str::to_owned).collect())
+    }
+
     fn now() -> DateTime<Utc> {
         DateTime::from_timestamp(1_795_000_000, 0).unwrap()
     }
@@ -245,13 +288,13 @@ mod tests {
 
     #[test]
     fn an_announcement_says_what_goes_when_and_how_to_stop_it() {
-        let letter = write(Kind::Announcement, &about(Some("2026-12-01"), 1), words(), now());
+        let letter = write(Kind::Announcement, &about(Some("2026-12-01"), 1), OWNER, words(), now());
         assert_eq!(letter.subject, "vm/web01 will be deleted on 1 December 2026");
         let restores = "What a cancel restores: everything; at least until 2026-12-04";
         for part in ["vm/web01", "2f1c", "1 December 2026", "call 112", restores] {
             assert!(letter.text.contains(part), "{part} is missing:\n{}", letter.text);
         }
-        let (method, entry) = letter.calendar.unwrap();
+        let (method, entry) = entry(&letter);
         assert_eq!(method, "REQUEST");
         for line in [
             "METHOD:REQUEST",
@@ -261,17 +304,19 @@ mod tests {
             "DTSTART;VALUE=DATE:20261201",
             "DTEND;VALUE=DATE:20261202",
             "ORGANIZER:mailto:sexton@example.org",
+            ATTENDEE,
+            "DESCRIPTION:Declining this does not stop the deletion. The mail says how to cancel it.",
         ] {
-            assert!(entry.lines().any(|l| l == line), "{line} is missing:\n{entry}");
+            assert!(entry.iter().any(|l| l == line), "{line} is missing:\n{entry:#?}");
         }
     }
 
     #[test]
     fn a_retraction_cancels_the_same_entry_under_a_higher_number() {
-        let letter = write(Kind::Retraction, &about(Some("2026-12-01T08:30:00Z"), 2), words(), now());
-        assert_eq!(letter.answers.unwrap(), "00000000-0000-0000-0000-000000000007.1");
+        let letter = write(Kind::Retraction, &about(Some("2026-12-01T08:30:00Z"), 2), OWNER, words(), now());
+        assert_eq!(letter.answers.as_deref(), Some("00000000-0000-0000-0000-000000000007.1"));
         assert_eq!(letter.id, "00000000-0000-0000-0000-000000000007.2");
-        let (method, entry) = letter.calendar.unwrap();
+        let (method, entry) = entry(&letter);
         assert_eq!(method, "CANCEL");
         for line in [
             "METHOD:CANCEL",
@@ -280,14 +325,33 @@ mod tests {
             "STATUS:CANCELLED",
             "DTSTART:20261201T083000Z",
             "DTEND:20261201T093000Z",
+            "ORGANIZER:mailto:sexton@example.org",
+            ATTENDEE,
         ] {
-            assert!(entry.lines().any(|l| l == line), "{line} is missing:\n{entry}");
+            assert!(entry.iter().any(|l| l == line), "{line} is missing:\n{entry:#?}");
         }
+    }
+
+    /// Whoever is named in a REQUEST has to be named in its CANCEL; and nobody learns who else was told.
+    #[test]
+    fn an_entry_names_whom_it_is_sent_to_and_nobody_else() {
+        let mut both = about(Some("2026-12-01"), 1);
+        both.to = vec![OWNER.to_owned(), "second@example.org".to_owned()];
+        for kind in [Kind::Announcement, Kind::Retraction] {
+            for (to, address) in [(OWNER, "owner@example.org"), ("second@example.org", "second@example.org")]
+            {
+                let (_, entry) = entry(&write(kind, &both, to, words(), now()));
+                let named: Vec<_> = entry.iter().filter(|line| line.starts_with("ATTENDEE")).collect();
+                assert!(named.len() == 1 && named[0].ends_with(&format!(":mailto:{address}")), "{named:?}");
+            }
+        }
+        assert_eq!(calendar_address("a/b%c+d@example.org").unwrap(), "mailto:a%2Fb%25c+d@example.org");
+        assert_eq!(calendar_address("nobody"), None);
     }
 
     #[test]
     fn without_a_date_none_is_made_up() {
-        let letter = write(Kind::Announcement, &about(None, 1), words(), now());
+        let letter = write(Kind::Announcement, &about(None, 1), OWNER, words(), now());
         assert_eq!(letter.subject, "vm/web01 will be deleted");
         assert_eq!(letter.calendar, None);
     }

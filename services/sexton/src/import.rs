@@ -13,6 +13,8 @@ use self::table::csv_lines;
 
 /// Longest line, in bytes.
 const LINE_MAX_BYTES: usize = 1 << 20;
+/// Most that is passed over of one that is longer: what has no end by then is no file of lines.
+const PASSED_MAX_BYTES: usize = 1 << 30;
 /// Most lines of one file.
 const LINES_MAX: usize = 1_000_000;
 
@@ -54,12 +56,22 @@ fn json_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
             break;
         }
         anyhow::ensure!(number <= LINES_MAX, "more than {LINES_MAX} lines");
-        anyhow::ensure!(text.len() <= LINE_MAX_BYTES, "line {number} is longer than {LINE_MAX_BYTES} bytes");
+        if text.len() > LINE_MAX_BYTES {
+            let ends = text.ends_with(b"\n") || pass_over(&mut source)?;
+            anyhow::ensure!(ends, "line {number} is longer than {PASSED_MAX_BYTES} bytes");
+            lines.push(Line { number, resource: Err(format!("longer than {LINE_MAX_BYTES} bytes")) });
+            continue;
+        }
         if !text.trim_ascii().is_empty() {
             lines.push(Line { number, resource: resource(&text) });
         }
     }
     Ok(lines)
+}
+
+/// Read to the end of a line without keeping it; whether it ends.
+fn pass_over(source: &mut impl BufRead) -> std::io::Result<bool> {
+    Ok(source.take(PASSED_MAX_BYTES as u64).skip_until(b'\n')? < PASSED_MAX_BYTES)
 }
 
 /// One resource as JSON.
@@ -112,6 +124,24 @@ mod tests {
             .into_iter()
             .map(|l| l.resource.map(|r| r.id.to_string()).map_err(|e| format!("{}: {e}", l.number)))
             .collect()
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_bad_and_the_others_are_read() {
+        let good = |name: &str| {
+            format!(
+                r#"{{"id":"vm/{name}","scope":"x","identity":{{"uuid":"1"}},"criticality":"reproducible"}}"#
+            )
+        };
+        let long = || Err("2: longer than 1048576 bytes".to_owned());
+        for length in [LINE_MAX_BYTES, LINE_MAX_BYTES + 1, 3 * LINE_MAX_BYTES] {
+            let text = format!("{}\n{}\n{}\n", good("a"), "x".repeat(length), good("b"));
+            let expected = [Ok("vm/a".to_owned()), long(), Ok("vm/b".to_owned())];
+            assert_eq!(lines("inventory.jsonl", &text), expected, "{length}");
+        }
+        let text = format!("{}\n{}", good("a"), "x".repeat(2 * LINE_MAX_BYTES));
+        assert_eq!(lines("inventory.jsonl", &text), [Ok("vm/a".to_owned()), long()]);
+        assert!(json_lines(Box::new(std::io::repeat(b'x'))).is_err(), "one without an end");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod drills;
 mod holds;
 mod import;
 mod inventory;
+mod outage;
 mod output;
 mod plan;
 mod receipt;

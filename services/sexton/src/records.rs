@@ -5,6 +5,7 @@ use sexton_api::{Client, DeletionLine, ListQuery, PAGE_MAX, Page};
 use sexton_model::deletion::RecordStatus;
 
 use crate::arguments::{Format, ListArguments};
+use crate::outage::Outage;
 use crate::output::{moment, say, table, write};
 use crate::show;
 
@@ -106,45 +107,52 @@ fn cancel(line: &DeletionLine) -> String {
 /// Follow one record, or all live ones, until they are over.
 pub async fn watch(client: &Client, format: Format, what: Option<String>) -> anyhow::Result<()> {
     let mut last = String::new();
+    let mut outage = Outage::default();
     loop {
-        let (text, same, over) = match &what {
-            Some(what) => {
-                let info = client.deletion(what).await?;
-                let text = match format {
-                    Format::Json => serde_json::to_string(&info)?,
-                    Format::Table => show::deletion(&info, false),
-                };
-                (text, serde_json::to_string(&show::without_estimates(&info))?, !info.status.live())
-            }
-            None => {
-                let mut live = Vec::new();
-                for status in [RecordStatus::Restoring, RecordStatus::Live] {
-                    let query = ListQuery { status: Some(status), ..ListQuery::default() };
-                    live.extend(pages(client, query, usize::MAX).await?.items);
+        if let Some((text, same, over)) = outage.outlast(look(client, format, what.as_deref()).await)? {
+            if same != last {
+                if !say(&text)? {
+                    return Ok(());
                 }
-                let text = match format {
-                    Format::Json => serde_json::to_string(&live)?,
-                    Format::Table => lines(&live),
-                };
-                // As of one record: a date that moves with the clock alone is no change.
-                for line in &mut live {
-                    line.cancel_until = None;
-                }
-                (text, serde_json::to_string(&live)?, live.is_empty())
+                last = same;
             }
-        };
-        if same != last {
-            if !say(&text)? {
+            if over {
                 return Ok(());
             }
-            last = same;
-        }
-        if over {
-            return Ok(());
         }
         tokio::select! {
             () = tokio::time::sleep(WATCH_EVERY) => {}
             _ = tokio::signal::ctrl_c() => return Ok(()),
         }
     }
+}
+
+/// What `watch` sees: as it is shown, without what moves by itself, and whether there is nothing left to see.
+async fn look(client: &Client, format: Format, what: Option<&str>) -> anyhow::Result<(String, String, bool)> {
+    Ok(match what {
+        Some(what) => {
+            let info = client.deletion(what).await?;
+            let text = match format {
+                Format::Json => serde_json::to_string(&info)?,
+                Format::Table => show::deletion(&info, false),
+            };
+            (text, serde_json::to_string(&show::without_estimates(&info))?, !info.status.live())
+        }
+        None => {
+            let mut live = Vec::new();
+            for status in [RecordStatus::Restoring, RecordStatus::Live] {
+                let query = ListQuery { status: Some(status), ..ListQuery::default() };
+                live.extend(pages(client, query, usize::MAX).await?.items);
+            }
+            let text = match format {
+                Format::Json => serde_json::to_string(&live)?,
+                Format::Table => lines(&live),
+            };
+            // As of one record: a date that moves with the clock alone is no change.
+            for line in &mut live {
+                line.cancel_until = None;
+            }
+            (text, serde_json::to_string(&live)?, live.is_empty())
+        }
+    })
 }

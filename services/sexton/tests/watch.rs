@@ -1,4 +1,4 @@
-//! `sexton watch`: says what changes, and ends when nothing is left to change.
+//! `sexton watch`: says what changes, outlasts a restart, and ends when nothing is left to change.
 #![cfg(feature = "serve")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod site;
@@ -9,8 +9,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use site::{Site, sexton};
-use waiting::until_within;
+use site::{Site, serve, sexton};
+use waiting::{until, until_within};
 
 /// From announce to recycle it is 43 days.
 const DAY_MS: u32 = 500;
@@ -27,12 +27,13 @@ impl Drop for Watcher {
     }
 }
 
-/// What it says goes to a file: a pipe that nobody reads would stop it.
+/// What it says goes to files: a pipe that nobody reads would stop it.
 fn watch(site: &Site, file: &str, arguments: &[&str]) -> Watcher {
-    let said = File::create(site.folder.path().join(file)).unwrap();
+    let [said, complained] = [file.to_owned(), format!("{file}.errors")]
+        .map(|f| File::create(site.folder.path().join(f)).unwrap());
     let mut command = sexton();
     command.args(["--url", &format!("http://{}", site.api), "--actor", "test", "watch"]).args(arguments);
-    Watcher(command.stdin(Stdio::null()).stdout(said).spawn().unwrap())
+    Watcher(command.stdin(Stdio::null()).stdout(said).stderr(complained).spawn().unwrap())
 }
 
 #[test]
@@ -55,6 +56,23 @@ fn a_deletion_is_followed_until_it_is_over() {
     assert!(all.contains("vm/vm0001") && !all.contains("vm/vm0002"), "{all}");
     assert!(["announce", "soft", "hard"].iter().any(|stage| all.contains(stage)), "{all}");
     assert!(all.contains("recycle"), "{all}");
+}
+
+#[test]
+fn a_restart_is_outlasted_and_said_once() {
+    let mut site = Site::start(1, "");
+    let id = site.delete("vm/vm0001", None);
+    let _watcher = watch(&site, "one", &[id.as_str()]);
+    let read = |site: &Site, file: &str| std::fs::read_to_string(site.folder.path().join(file)).unwrap();
+    until("the record is seen", || read(&site, "one").contains(&id));
+    site.process.kill().unwrap();
+    site.process.wait().unwrap();
+    until("the outage is told", || read(&site, "one.errors").contains("looking again"));
+    site.process = serve(site.folder.path(), site.api);
+    let (done, said) = site.says(&["hold", &id, "--reason", "after the restart"]);
+    assert!(done, "{said}");
+    until("what comes after it is seen", || read(&site, "one").contains("after the restart"));
+    assert_eq!(read(&site, "one.errors").lines().count(), 1, "{}", read(&site, "one.errors"));
 }
 
 #[test]

@@ -74,6 +74,17 @@ impl ClientError {
     pub fn is_gone(&self) -> bool {
         matches!(self, Self::Problem(problem) if problem.status == StatusCode::GONE.as_u16())
     }
+
+    /// Whether nobody was there who could have answered: neither a coordinator nor, behind one, the job table. Somebody may
+    /// be in a moment.
+    pub fn is_away(&self) -> bool {
+        let away = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+        match self {
+            Self::Unreachable { .. } | Self::Transport { .. } => true,
+            Self::Problem(problem) => away.iter().any(|status| status.as_u16() == problem.status),
+            Self::Address { .. } | Self::NoAnswer { .. } => false,
+        }
+    }
 }
 
 /// Why one attempt failed, and why another one may fare better.

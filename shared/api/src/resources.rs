@@ -7,6 +7,8 @@ use sexton_model::{DeletionId, ResourceId};
 
 /// Most resources in one registration.
 pub const REGISTER_MAX: usize = 10_000;
+/// Largest body that registers resources, in bytes: as many with generous attributes.
+pub const REGISTER_MAX_BYTES: usize = 32 << 20;
 
 /// Register resources, or update those that are.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -315,3 +315,17 @@ pub enum BusError {
     #[error("the bus is closed")]
     Closed,
 }
+
+impl BusError {
+    /// Whether the same call fails in the same way for ever, however often that is tried.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Address { .. } | Self::Prefetch { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::NoSuchQueue { .. }
+            | Self::Blocked
+            | Self::Closed => false,
+        }
+    }
+}

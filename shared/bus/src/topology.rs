@@ -9,8 +9,10 @@
 //!   queue away, every subsystem would count as down.
 //! - Every queue is bounded. Where a lost message costs a lease ([`Overflow::Refuse`]), the broker says no to
 //!   the publisher; where it is only a wake-up or a sign of life, the oldest goes.
-//! - Nobody may do more than their part takes: a coordinator, too, can neither take away an instance's orders nor
-//!   answer in its place.
+//! - Nobody may do more than their part takes: a coordinator, too, can neither consume an instance's orders nor answer in
+//!   its place. It declares every queue and exchange, though, and to a broker that is the right to delete them: a
+//!   coordinator that was taken over can throw orders away, with the queue they wait in. Their leases run out, and a
+//!   coordinator that connects declares the queue again.
 //! - No delivery limit: an order may be put back as often as its consumer lacks a fresh beacon.
 use std::collections::BTreeMap;
 use std::time::Duration;

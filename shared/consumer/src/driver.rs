@@ -236,7 +236,8 @@ pub trait Driver: Send + Sync + 'static {
         Err(page.no_census())
     }
 
-    /// Check that `step.action`, an action that only looks (nature `check`), may be passed. Refuses unless written.
+    /// Check that `step.action`, an action that only looks (nature `check`), may be passed. Nothing is found before it is
+    /// asked: it compares identity and place itself. Refuses unless written.
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         Err(step.no_check())
     }

@@ -5,7 +5,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use secrecy::ExposeSecret;
 use sexton_bus::Bus;
@@ -14,7 +13,7 @@ use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_protocol::{BeaconVerifier, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Health, Telemetry, config, patiently, secret, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, shutdown_on_signal, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -112,25 +111,28 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
     let health = Health::start(config, &instance.to_string(), shutdown.clone()).await?;
     let broker: config::Broker = config.section("broker")?;
     let keys: config::Keys = config.section("keys")?;
-    let folder = config.path(&keys.folder);
     let name = instance.to_string();
-    let mac_file = folder.join("mac").join(format!("{name}.toml"));
-    let keyring = Keyring::parse(&mac_file.display().to_string(), secret::read(&mac_file)?.expose_secret())?;
-    let public = folder.join("beacon.public.toml");
-    let text = std::fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))?;
-    let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)?;
-    let url = broker.url(&name, &secret::read(&folder.join("broker").join(&name))?);
+    let (mac, text) = keys.secret(config, &format!("mac/{name}.toml"))?;
+    let keyring = Keyring::parse(&mac.display().to_string(), text.expose_secret())
+        .map_err(|why| keys.mistake(config, why))?;
+    let public = config.path(&keys.folder.join("beacon.public.toml"));
+    let text = std::fs::read_to_string(&public)
+        .map_err(|why| keys.mistake(config, format!("reading {}: {why}", public.display())))?;
+    let verifier = BeaconVerifier::parse(&public.display().to_string(), &text)
+        .map_err(|why| keys.mistake(config, why))?;
+    let (_, password) = keys.secret(config, &format!("broker/{name}"))?;
+    let url = broker.url(&name, &password);
+    // Before anybody is waited for: a mistake is told at once.
+    let options = options(config, instance)?;
     let (actions, driver) = built(instance, config, build)?;
     let sandbox = sandbox(instance, config)?;
     warn_of_no_place(instance, sandbox.as_ref());
-    let connecting = patiently("reaching the broker", || async {
-        let options = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
-        Ok(Arc::new(Rabbit::connect(options).await?) as Arc<dyn Bus>)
+    let bus = patiently("reaching the broker", &shutdown, || async {
+        let login = RabbitOptions { name: name.clone(), ..RabbitOptions::new(url.expose_secret()) };
+        let connected = Rabbit::connect(login).await;
+        Ok(Arc::new(connected.map_err(|why| Failed::when(why.is_final(), why))?) as Arc<dyn Bus>)
     });
-    let bus = tokio::select! {
-        bus = connecting => bus?,
-        () = shutdown.cancelled() => return Ok(()),
-    };
+    let Some(bus) = bus.await? else { return Ok(()) };
     let metrics = Arc::<Metrics>::default();
     if health.address().is_some() {
         metrics.export(instance, &bus);
@@ -151,7 +153,7 @@ async fn run(instance: &Instance, config: &Config, build: Build) -> anyhow::Resu
         clock: Arc::new(SystemClock::default()),
         metrics,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        options: options(config, instance)?,
+        options,
     };
     consumer.run(shutdown).await?;
     Ok(())

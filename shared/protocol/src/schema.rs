@@ -43,21 +43,25 @@ pub fn schemas() -> Vec<MessageSchema> {
 
 struct Channel {
     name: &'static str,
+    /// The queue it is read from; of what every listener has a queue of its own for, the exchange.
     address: &'static str,
+    /// The exchange and the routing key it is published with.
+    published_to: (&'static str, &'static str),
+    /// What Sexton's core (coordinator and scheduler) does with it.
+    core: &'static [&'static str],
     about: &'static str,
     types: &'static [&'static str],
     max_bytes: usize,
-    /// Whether Sexton's core (coordinator and scheduler) sends it.
-    from_core: bool,
 }
 
 fn channel<T: Message>(
     name: &'static str,
     address: &'static str,
-    from_core: bool,
+    published_to: (&'static str, &'static str),
+    core: &'static [&'static str],
     about: &'static str,
 ) -> Channel {
-    Channel { name, address, about, types: T::TYPES, max_bytes: T::PACK_MAX_BYTES, from_core }
+    Channel { name, address, published_to, core, about, types: T::TYPES, max_bytes: T::PACK_MAX_BYTES }
 }
 
 fn channels() -> Vec<Channel> {
@@ -65,43 +69,58 @@ fn channels() -> Vec<Channel> {
         channel::<Order>(
             "orders",
             "sexton.orders.{instance}",
-            true,
+            ("sexton.send.orders", "{instance}"),
+            &["send"],
             "Orders to one subsystem instance, sealed with HMAC-SHA256 under its key.",
         ),
         channel::<Report>(
             "outcomes",
             "sexton.outcomes",
-            false,
+            ("sexton.send.outcomes", ""),
+            &["receive"],
             "Outcomes and progress, sealed with HMAC-SHA256 under the key of the instance.",
         ),
         channel::<StageDue>(
             "stageDue",
             "sexton.stage-due",
-            true,
-            "The scheduler's wake-ups, sealed with HMAC-SHA256 under the scheduler's key.",
+            ("sexton.send.stage-due", ""),
+            &["send", "receive"],
+            "The scheduler's wake-ups to the coordinators, sealed with HMAC-SHA256 under the scheduler's key.",
         ),
         channel::<Pulse>(
             "pulses",
             "sexton.pulses",
-            false,
+            ("sexton.send.pulses", ""),
+            &["receive"],
             "Every copy of a consumer lives; sealed with HMAC-SHA256 under the key of its instance.",
         ),
         channel::<Broadcast>(
             "beacon",
             "sexton.fanout.beacon",
-            true,
+            ("sexton.fanout.beacon", ""),
+            &["send"],
             "To every consumer: the state of a ledger read, each second, and extensions. Signed with Ed25519.",
         ),
-        channel::<crate::message::Rejected>(
+        channel::<Rejected>(
             "rejected",
             "sexton.rejected",
-            false,
-            "What was not accepted, with the reason; for people.",
+            ("sexton.send.rejected", ""),
+            &["send"],
+            "What was not accepted, with the reason; for people. What a consumer rejects is sealed with HMAC-SHA256 \
+             under the key of its instance, what a coordinator rejects is signed with Ed25519.",
+        ),
+        channel::<Rejected>(
+            "canaries",
+            "sexton.canaries",
+            ("sexton.send.rejected", ""),
+            &["receive"],
+            "A copy of all that is published to sexton.rejected, for the coordinators, who look for canaries among it.",
         ),
         channel::<Happened>(
             "events",
             "sexton.events",
-            true,
+            ("sexton.events", "{topic}"),
+            &["send"],
             "What happened to deletions, for whoever listens. Signed with Ed25519.",
         ),
     ]
@@ -128,16 +147,18 @@ pub fn asyncapi() -> Value {
             "address": c.address,
             "description": format!("{} At most {} bytes.", c.about, c.max_bytes),
             "messages": messages,
+            "x-published-to": {"exchange": c.published_to.0, "routingKey": c.published_to.1},
         });
         if c.address.contains("{instance}") {
             described["parameters"] =
                 json!({"instance": {"description": "SUBSYSTEM.NAME, such as hypervisor.main"}});
         }
         all_channels.insert(c.name.to_owned(), described);
-        let (verb, action) = if c.from_core { ("send", "send") } else { ("receive", "receive") };
-        let title = format!("{verb}{}{}", c.name[..1].to_uppercase(), &c.name[1..]);
-        let channel = json!({"$ref": format!("#/channels/{}", c.name)});
-        operations.insert(title, json!({"action": action, "channel": channel}));
+        for action in c.core {
+            let title = format!("{action}{}{}", c.name[..1].to_uppercase(), &c.name[1..]);
+            let channel = json!({"$ref": format!("#/channels/{}", c.name)});
+            operations.insert(title, json!({"action": action, "channel": channel}));
+        }
     }
     let messages: serde_json::Map<String, Value> =
         schemas().iter().map(|m| (m.name.to_owned(), message(m))).collect();
@@ -147,7 +168,10 @@ pub fn asyncapi() -> Value {
             "title": "Sexton's messages",
             "version": "1",
             "description": "Seen from the coordinator and the scheduler. The job table is the truth; \
-                messages only wake people up, and every one of them may be lost or come twice."
+                messages only wake people up, and every one of them may be lost or come twice. A message is \
+                published to the exchange that `x-published-to` names, and read from the queue that is its \
+                channel's address; beacon and events, whose address is an exchange, from a queue of one's own \
+                that is bound to it."
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": all_channels,

@@ -1,10 +1,14 @@
 //! The configuration file, `sexton.toml`: one file for all processes, each of which reads its own sections.
+mod sections;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
+
+use crate::secret;
+pub use sections::{Broker, Keys};
 
 /// Largest configuration file, in bytes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
@@ -31,36 +35,6 @@ pub const SECTIONS: &[&str] = &[
     "consumers",
     "workers",
 ];
-
-/// The section `[broker]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Broker {
-    /// Host and port, such as `127.0.0.1:5672`.
-    pub address: String,
-    /// The virtual host.
-    pub vhost: String,
-    /// Whether the connection is encrypted.
-    #[serde(default)]
-    pub tls: bool,
-}
-
-impl Broker {
-    /// The address for one user, password included.
-    pub fn url(&self, user: &str, password: &SecretString) -> SecretString {
-        let scheme = if self.tls { "amqps" } else { "amqp" };
-        let vhost = self.vhost.replace('/', "%2f");
-        format!("{scheme}://{user}:{}@{}/{vhost}", password.expose_secret(), self.address).into()
-    }
-}
-
-/// The section `[keys]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keys {
-    /// The folder that `sexton keys` made.
-    pub folder: PathBuf,
-}
 
 /// Why the configuration cannot be used. Names file, key and what was expected.
 #[derive(Debug, thiserror::Error)]
@@ -159,13 +133,27 @@ impl std::fmt::Debug for Config {
 
 /// Keys whose values are secrets.
 const SECRET_KEYS: [&str; 2] = ["password", "key_secret"];
+/// A table of variables for a program, such as the keys to a store: whoever adds one need not say that it is secret.
+const VARIABLES: &str = "environment";
+/// An address that may say who logs in.
+const REPOSITORY: &str = "repository";
 
 /// The first secret that stands in the table itself.
 fn secret_in(table: &toml::Table) -> Option<&str> {
     table.iter().find_map(|(key, value)| match value {
+        toml::Value::Table(variables) if key == VARIABLES => (!variables.is_empty()).then_some(key.as_str()),
         toml::Value::Table(inner) => secret_in(inner),
+        toml::Value::String(address) if key == REPOSITORY => has_login(address).then_some(key.as_str()),
         _ => SECRET_KEYS.contains(&key.as_str()).then_some(key.as_str()),
     })
+}
+
+/// Whether the address of a repository, as restic writes it, holds a login, such as `rest:https://USER:PASSWORD@HOST/`.
+/// Over SFTP it names a user at the most, whose key lies elsewhere.
+fn has_login(repository: &str) -> bool {
+    let Some((scheme, rest)) = repository.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    scheme != "sftp" && authority.contains('@')
 }
 
 /// The parser's own rendering quotes the line, and the line may hold a secret.
@@ -220,6 +208,14 @@ impl Config {
     /// key and says what was expected.
     pub fn mistake(&self, section: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::Section { file: self.file.clone(), section: section.to_owned(), reason: reason.into() }
+    }
+
+    /// The secret in the file that this key of a section says.
+    ///
+    /// # Errors
+    /// Naming section and key, and what is wrong with the file.
+    pub fn secret(&self, section: &str, key: &str, file: &Path) -> Result<SecretString, ConfigError> {
+        secret::read(&self.path(file)).map_err(|why| self.mistake(section, format!("{key}: {why:#}")))
     }
 
     /// Whether there is such a section: for what is off unless it is configured.
@@ -327,6 +323,8 @@ fn culprit<T: DeserializeOwned>(value: &toml::Value, reason: &str) -> Option<Str
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, serde::Deserialize)]
@@ -380,6 +378,39 @@ mod tests {
         }
         for mode in [0o600, 0o640] {
             assert_eq!(load(secret, mode), Ok(()));
+        }
+    }
+
+    #[test]
+    fn variables_and_an_address_with_a_login_are_secrets_too() {
+        for (keys, secret) in [
+            ("environment = { AWS_SECRET_ACCESS_KEY = \"hunter2\" }", Some("environment")),
+            (
+                "[consumers.\"backup.main\".environment]\nAWS_SECRET_ACCESS_KEY = \"hunter2\"",
+                Some("environment"),
+            ),
+            ("environment = {}", None),
+            ("repository = \"rest:https://sexton:hunter2@backup.example.org/\"", Some("repository")),
+            ("repository = \"rest:https://hunter2@backup.example.org\"", Some("repository")),
+            ("repository = \"rest:https://backup.example.org/with@in/it\"", None),
+            ("repository = \"s3:https://s3.example.org/bucket\"", None),
+            ("repository = \"sftp:sexton@backup.example.org:/srv/backup\"", None),
+            ("repository = \"sftp://sexton@backup.example.org//srv/backup\"", None),
+            ("repository = \"/srv//sexton@backup\"", None),
+        ] {
+            let table: toml::Table =
+                toml::from_str(&format!("[consumers.\"backup.main\"]\n{keys}\n")).unwrap();
+            assert_eq!(secret_in(&table), secret, "{keys}");
+        }
+    }
+
+    /// They are copied as they lie here, readable by everybody.
+    #[test]
+    fn no_delivered_example_holds_a_secret() {
+        for name in ["sexton.toml", "sexton-many.toml"] {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name);
+            let table: toml::Table = toml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+            assert_eq!(secret_in(&table), None, "{name}");
         }
     }
 

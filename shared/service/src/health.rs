@@ -15,7 +15,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use anyhow::Context;
 use async_trait::async_trait;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -27,7 +26,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 
 /// Longest time that one part of a process may take to say how it is: probes wait a few seconds at the most.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -75,22 +74,24 @@ impl std::fmt::Debug for Health {
     }
 }
 
-/// Where `process` is to be watched, if anywhere.
-fn part(config: &Config, process: &str) -> anyhow::Result<Option<(SocketAddr, bool)>> {
+/// Where `process` is to be watched, if anywhere, and which section says so.
+fn part(config: &Config, process: &str) -> Result<Option<(SocketAddr, String)>, ConfigError> {
     let Section { listen, open, of } = config.section("health")?;
-    for (name, value) in &of {
-        anyhow::ensure!(
-            value.is_table(),
-            "[health]: unknown field `{name}`: expected listen, open, or a part such as [health.\"{process}\"]"
-        );
+    if let Some((name, _)) = of.iter().find(|(_, value)| !value.is_table()) {
+        let known = format!("expected listen, open, or a part such as [health.\"{process}\"]");
+        return Err(config.mistake("health", format!("unknown field `{name}`: {known}")));
     }
-    let part = if of.contains_key(process) { config.part("health", process)? } else { Part { listen, open } };
+    let (section, part) = if of.contains_key(process) {
+        (format!("health.\"{process}\""), config.part("health", process)?)
+    } else {
+        ("health".to_owned(), Part { listen, open })
+    };
     let Some(listen) = part.listen else { return Ok(None) };
-    anyhow::ensure!(
-        part.open || listen.ip().is_loopback(),
-        "[health]: listen = {listen} can be read by other hosts: expected a loopback address, or open = true"
-    );
-    Ok(Some((listen, part.open)))
+    if !part.open && !listen.ip().is_loopback() {
+        let why = "can be read by other hosts: expected a loopback address, or open = true";
+        return Err(config.mistake(&section, format!("listen = {listen} {why}")));
+    }
+    Ok(Some((listen, section)))
 }
 
 impl Health {
@@ -104,12 +105,12 @@ impl Health {
         process: &str,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Arc<Self>> {
-        let Some((listen, _)) = part(config, process)? else { return Ok(Arc::default()) };
-        let listener = TcpListener::bind(listen).await.with_context(|| {
-            format!(
-                "[health]: listening on {listen}; processes of one host need an address each, \
-                 such as [health.\"{process}\"] listen = …"
-            )
+        let Some((listen, section)) = part(config, process)? else { return Ok(Arc::default()) };
+        let listener = TcpListener::bind(listen).await.map_err(|why| {
+            let each = format!(
+                "processes of one host need an address each, such as [health.\"{process}\"] listen = …"
+            );
+            config.mistake(&section, format!("listening on {listen}: {why}; {each}"))
         })?;
         let address = listener.local_addr()?;
         let registry = Registry::new();
@@ -213,9 +214,14 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named() {
-        assert!(listen("[health]\nlissten = 1\n", "x").unwrap_err().contains("`lissten`"));
-        let open = listen("[health]\nlisten = \"0.0.0.0:1\"\n", "x").unwrap_err();
-        assert!(open.contains("expected a loopback address, or open = true"), "{open}");
+        let typo = listen("[health]\nlissten = 1\n", "x").unwrap_err();
+        assert!(typo.starts_with("sexton.toml: [health]: unknown field `lissten`"), "{typo}");
+        for heading in ["health", "health.\"x\""] {
+            let open = listen(&format!("[{heading}]\nlisten = \"0.0.0.0:1\"\n"), "x").unwrap_err();
+            let expected = format!("sexton.toml: [{heading}]: listen = 0.0.0.0:1 can be read by other hosts");
+            assert!(open.starts_with(&expected), "{open}");
+            assert!(open.ends_with("expected a loopback address, or open = true"), "{open}");
+        }
         assert!(listen("[health]\nlisten = \"0.0.0.0:1\"\nopen = true\n", "x").unwrap().is_some());
         let typo = listen("[health.x]\nlissten = \"127.0.0.1:1\"\n", "x").unwrap_err();
         assert!(typo.contains("lissten"), "{typo}");

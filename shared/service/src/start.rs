@@ -19,25 +19,61 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a service tries at start before it gives up and says why; its supervisor starts it again.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Try `attempt` until it succeeds: servers and services are started together, in any order.
+/// Why an attempt at start failed. What is made into one by `?` may come right by itself.
+#[derive(Debug)]
+pub enum Failed {
+    /// Whoever is to answer may come up yet.
+    Yet(anyhow::Error),
+    /// It would fail again, and for the same reason: a person has to mend it.
+    ForGood(anyhow::Error),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self::Yet(error.into())
+    }
+}
+
+impl Failed {
+    /// For good, if that is so.
+    pub fn when(for_good: bool, error: impl Into<anyhow::Error>) -> Self {
+        if for_good { Self::ForGood(error.into()) } else { Self::Yet(error.into()) }
+    }
+}
+
+/// Try `attempt` until it succeeds: servers and services are started together, in any order. `None` once the process is
+/// told to stop, whatever it waits for then.
 ///
 /// # Errors
-/// The last error, after two minutes.
-pub async fn patiently<T, F, Fut>(doing: &str, attempt: F) -> anyhow::Result<T>
+/// The last error, after two minutes; at once one that is for good.
+pub async fn patiently<T, F, Fut>(
+    doing: &str,
+    shutdown: &CancellationToken,
+    attempt: F,
+) -> anyhow::Result<Option<T>>
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = anyhow::Result<T>>,
+    Fut: Future<Output = Result<T, Failed>>,
 {
     let schedule = backoff::ExponentialBackoffBuilder::new()
         .with_initial_interval(Duration::from_millis(100))
         .with_max_interval(LONGEST_PAUSE)
         .with_max_elapsed_time(Some(PATIENCE))
         .build();
-    let once = || async { attempt().await.map_err(backoff::Error::transient) };
+    let once = || async {
+        attempt().await.map_err(|failed| match failed {
+            Failed::Yet(error) => backoff::Error::transient(error),
+            Failed::ForGood(error) => backoff::Error::permanent(error),
+        })
+    };
     let complain = |error: anyhow::Error, pause: Duration| {
         tracing::warn!(doing, error = format!("{error:#}"), pause_ms = pause.as_millis(), "not yet");
     };
-    backoff::future::retry_notify(schedule, once, complain).await
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(None),
+        done = backoff::future::retry_notify(schedule, once, complain) => done.map(Some),
+    }
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.
@@ -58,4 +94,51 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
         stop.cancel();
     });
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// What becomes of it, and how often it was tried, if every attempt but the last fails so.
+    async fn tried(attempts: usize, failed: fn() -> Failed) -> (anyhow::Result<Option<()>>, usize) {
+        let (tried, shutdown) = (AtomicUsize::new(0), CancellationToken::new());
+        let done = patiently("trying", &shutdown, || async {
+            let nth = tried.fetch_add(1, Ordering::Relaxed) + 1;
+            if nth < attempts { Err(failed()) } else { Ok(()) }
+        });
+        (done.await, tried.into_inner())
+    }
+
+    #[tokio::test]
+    async fn what_may_come_up_yet_is_tried_again_and_nothing_else_is() {
+        let (done, times) = tried(3, || Error::from(ErrorKind::ConnectionRefused).into()).await;
+        assert!(done.is_ok() && times == 3, "{done:?} {times}");
+        let (done, times) = tried(3, || Failed::when(true, Error::from(ErrorKind::InvalidInput))).await;
+        assert!(done.is_err() && times == 1, "{done:?} {times}");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_told_to_stop_waits_no_longer() {
+        let shutdown = CancellationToken::new();
+        let hanging = patiently("hanging", &shutdown, || async {
+            shutdown.cancel();
+            std::future::pending::<Result<(), Failed>>().await
+        });
+        assert!(matches!(hanging.await, Ok(None)));
+        // Told before: nothing is begun.
+        let done = patiently("trying", &shutdown, || async {
+            Err::<(), _>(Error::from(ErrorKind::InvalidInput).into())
+        });
+        assert!(matches!(done.await, Ok(None)));
+        let shutdown = CancellationToken::new();
+        let pausing = patiently("pausing", &shutdown, || async {
+            shutdown.cancel();
+            Err::<(), _>(Error::from(ErrorKind::ConnectionRefused).into())
+        });
+        assert!(matches!(pausing.await, Ok(None)));
+    }
 }

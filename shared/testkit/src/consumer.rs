@@ -10,8 +10,8 @@
 //!
 //! - the notifier writes down who got a message, and that all did: otherwise they would be told twice;
 //! - the hypervisor of the sandbox writes down that a process has ended, or was started: otherwise nobody would know;
-//! - the hypervisor of QEMU presses the power button again while it waits for the guest, and kills the process whose monitor
-//!   was asked to end it: either is asked about once;
+//! - the hypervisor of QEMU presses the power button again, through the same connection, while it waits for the guest, and
+//!   kills the process whose monitor was asked to end it: either is asked about once;
 //! - a volume goes with what describes it, a definition with its socket and process id.
 //!
 //! What lies between two changes of one step is tried in the tests of the drivers and of the SDK.

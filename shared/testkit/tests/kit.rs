@@ -327,6 +327,7 @@ async fn broken(flaw: Flaw) -> Violations {
 async fn each_flaw_is_found() {
     for (flaw, action, promise) in [
         (Flaw::IgnoresIdentity, "undefine", "another identity is refused"),
+        (Flaw::IgnoresIdentity, "off", "another identity is refused"),
         (Flaw::IgnoresIdentity, "stop", "another identity is not undone"),
         (Flaw::UndoesToDefault, "stop", "an undo restores the exact world, twice too"),
         (Flaw::UndoesToOff, "stop", "an undo is exact though the answer was lost and the step repeated"),

@@ -1,16 +1,16 @@
 //! Plays seeds of the simulator, several at once, and shows the shortest history of the first that fails.
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use sexton_tests::simulation::script::Script;
-use sexton_tests::simulation::{Played, play, shrink, template};
+use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
 /// Play the simulator: coordinators and consumers as in production, and everything around them by a seed.
 #[derive(Debug, Parser)]
@@ -44,6 +44,7 @@ struct Sum {
     frozen: AtomicU64,
     approved: AtomicU64,
     canaries: AtomicU64,
+    happened: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Sum {
@@ -56,6 +57,17 @@ impl Sum {
         self.frozen.fetch_add(played.frozen, Ordering::Relaxed);
         self.approved.fetch_add(played.approved, Ordering::Relaxed);
         self.canaries.fetch_add(played.canaries, Ordering::Relaxed);
+        let mut happened = self.happened.lock().unwrap_or_else(PoisonError::into_inner);
+        for (what, many) in &played.happened {
+            *happened.entry(*what).or_default() += many;
+        }
+    }
+
+    /// How often each thing happened, what never did as well.
+    fn happened(&self) -> String {
+        let happened = self.happened.lock().unwrap_or_else(PoisonError::into_inner);
+        let many = |what: &str| happened.get(what).copied().unwrap_or_default();
+        tally::all().map(|what| format!("{what} {}", many(what))).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -88,19 +100,12 @@ fn main() -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    // A run that panics has failed, too; played again it says why.
-                    let played = catch_unwind(AssertUnwindSafe(|| play(&Script::of(seed), Some(&template))));
+                    let played = play(&Script::of(seed), Some(&template));
                     bar.inc(1);
-                    let fails = match &played {
-                        Ok(played) => {
-                            sum.add(played);
-                            played.violation.is_some()
-                        }
-                        Err(_) => true,
-                    };
-                    if fails {
+                    sum.add(&played);
+                    if played.violation.is_some() {
                         failed.store(true, Ordering::Relaxed);
-                        let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                         *first = Some(first.map_or(seed, |other| other.min(seed)));
                     }
                 }
@@ -124,7 +129,8 @@ fn main() -> ExitCode {
         get(&sum.approved),
         get(&sum.canaries),
     );
-    let Some(seed) = *first.lock().unwrap_or_else(std::sync::PoisonError::into_inner) else {
+    println!("{}", sum.happened());
+    let Some(seed) = *first.lock().unwrap_or_else(PoisonError::into_inner) else {
         return ExitCode::SUCCESS;
     };
     println!("seed {seed} fails{}", if arguments.no_shrink { "" } else { "; making it shorter" });

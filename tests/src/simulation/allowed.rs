@@ -31,23 +31,28 @@ pub struct Allowed {
     pub stages: Vec<Stage>,
     /// In these scopes and those below them.
     pub scopes: Vec<(&'static str, u64)>,
+    /// And of each number no more than so many per cent of those that are there, as censuses say.
+    pub percent: Option<u32>,
 }
 
 impl Allowed {
-    /// Some numbers, small enough to be exceeded.
-    pub fn draw(rng: &mut StdRng) -> Self {
+    /// Some numbers, small enough to be exceeded. Beside a share of those that are there they are larger: else it is never
+    /// what counts.
+    pub fn draw(rng: &mut StdRng, by_percent: bool) -> Self {
+        let least = if by_percent { 2 } else { 0 };
         let mut scopes = Vec::new();
         for scope in SCOPES {
             if rng.random_range(0..3) == 0 {
-                scopes.push((scope, rng.random_range(0..=2)));
+                scopes.push((scope, least + rng.random_range(0..=2)));
             }
         }
         Self {
-            each: rng.random_range(0..=2),
-            everywhere: rng.random_range(1..=4),
+            each: least + rng.random_range(0..=2),
+            everywhere: least + rng.random_range(1..=4),
             days: if rng.random_range(0..4) == 0 { 2 } else { 1 },
             stages: COUNTED[rng.random_range(0..COUNTED.len())].to_vec(),
             scopes,
+            percent: by_percent.then(|| rng.random_range(15..=60)),
         }
     }
 
@@ -57,7 +62,7 @@ impl Allowed {
             self.scopes.iter().map(|(scope, a_day)| json!({ "scope": scope, "a_day": a_day })).collect();
         let written = json!({
             "a_day": self.each, "everywhere": self.everywhere, "days": self.days, "stages": self.stages,
-            "scopes": scopes,
+            "scopes": scopes, "percent": self.percent.map(f64::from),
         });
         serde_json::from_value::<Written>(written).unwrap().budgets().unwrap()
     }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::gates::{Gates, HANDLER};
 use super::time::Time;
-use super::weather::Dice;
+use super::weather::{Dice, Trouble};
 
 /// What is on its way, and what was ordered.
 #[derive(Default)]
@@ -99,21 +99,21 @@ impl StormyBus {
     async fn one(&self, message: Outgoing) -> Result<(), PublishError> {
         self.note(&message);
         let unconfirmed = || PublishError::Unconfirmed { to: message.target.to_string(), waited_ms: 5_000 };
-        if self.dice.happens(|weather| weather.unconfirmed) {
+        if self.dice.happens(Trouble::Unconfirmed) {
             if self.dice.below(2) == 0 {
                 self.inner.publish(vec![message.clone()]).await;
             }
             return Err(unconfirmed());
         }
-        if self.dice.happens(|weather| weather.lose) {
+        if self.dice.happens(Trouble::Lose) {
             return Ok(());
         }
-        if self.dice.happens(|weather| weather.delay) {
+        if self.dice.happens(Trouble::Delay) {
             let mut late = self.traffic.late.lock().unwrap_or_else(PoisonError::into_inner);
             late.push((self.inner.clone(), message));
             return Ok(());
         }
-        let twice = self.dice.happens(|weather| weather.repeat);
+        let twice = self.dice.happens(Trouble::Repeat);
         let messages = if twice { vec![message.clone(), message] } else { vec![message] };
         self.inner.publish(messages).await.pop().unwrap_or(Ok(()))
     }
@@ -125,7 +125,7 @@ impl Bus for StormyBus {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
             let waits = self.consumer || HANDLER.try_get().is_ok();
-            if waits && self.dice.happens(|weather| weather.stop) {
+            if waits && self.dice.happens(Trouble::Stop) {
                 self.gates.wait(self.process, "publish", self.time.now()).await;
             }
             self.gates.moved();

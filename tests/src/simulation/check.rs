@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sexton_ledger::DeletionView;
-use sexton_model::audit::{AuditEvent, What};
-use sexton_model::deletion::{Deletion, RecordStatus, WaiverClaim};
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::audit::{self, AuditEvent, What};
+use sexton_model::deletion::{Deletion, RecordStatus};
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
@@ -21,10 +21,12 @@ pub use crate::trail::Violation;
 
 pub mod budgets;
 pub mod canaries;
+pub mod censuses;
 mod dates;
 pub mod lost;
 mod orders;
 pub mod parking;
+pub mod pauses;
 pub mod plans;
 mod sequence;
 
@@ -33,6 +35,7 @@ use canaries::Canaries;
 use dates::early;
 use lost::Lost;
 use parking::Warrants;
+use pauses::Pauses;
 use plans::Pinned;
 use sequence::Sequences;
 
@@ -56,6 +59,8 @@ struct Trail {
     cancelled: bool,
     holds: u32,
     hard_claimed: bool,
+    /// The chain as far as it was seen.
+    chain: audit::Checker,
 }
 
 /// Everything that is remembered for checking.
@@ -69,9 +74,12 @@ pub struct Checker {
     snapshots: BTreeMap<DeletionId, Things>,
     /// Machines that others have changed: nobody promises how they are.
     pub disturbed: BTreeSet<ResourceId>,
-    /// Everything is paused.
-    pub paused: bool,
-    paused_since: Option<Timestamp>,
+    /// Machines whose record waits for a person.
+    pub parked: BTreeSet<ResourceId>,
+    /// Machines whose last record is over, so that their names may be used again.
+    pub recycled: BTreeSet<ResourceId>,
+    /// What is paused.
+    pub pauses: Pauses,
     /// The job table is under review.
     pub reviewed: bool,
     /// The epoch, and since when.
@@ -115,9 +123,8 @@ impl Checker {
         Self { budgets: allowed.map(Budgets::new), ..Self::default() }
     }
 
-    /// It is that late, truly and by the job table's clock, and some coordinator runs or none does.
-    pub fn at(&mut self, (now, by_store): (Timestamp, Timestamp), attended: bool) {
-        self.paused_since = self.paused.then(|| self.paused_since.unwrap_or(now));
+    /// It is that late by the job table's clock, and some coordinator runs or none does.
+    pub fn at(&mut self, by_store: Timestamp, attended: bool) {
         if attended {
             self.lost.somebody(by_store);
         } else {
@@ -142,6 +149,8 @@ impl Checker {
     /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
         self.trails.clear();
+        self.parked.clear();
+        self.recycled.clear();
         self.pinned.went_back();
         self.warrants.went_back();
         self.budgets.clone_from(&self.backed_up);
@@ -153,10 +162,13 @@ impl Checker {
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
+        self.stands(&view.deletion);
         let trail = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             trail.note(&row.event);
             trail.seen = row.seq;
+            // One that is broken is told when it goes on.
+            trail.chain.see(row.seq, row.body.as_bytes(), row.hash).ok();
             self.pinned.note(view, &row.event);
         }
     }
@@ -180,11 +192,14 @@ impl Checker {
                 violated("I12", format!("{}, after #{}", told(), trail.seen))?;
             }
             trail.seen = row.seq;
+            let linked = trail.chain.see(row.seq, row.body.as_bytes(), row.hash);
+            linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
-                ordered(view, event, trail, (self.paused, self.reviewed, &self.lost), &told)?;
+                ordered(view, event, trail, (self.reviewed, &self.lost), &told)?;
             }
             self.sequences.next(d, row, &told)?;
-            orders::stopped(view, event, (self.paused, trail.holds), &told)?;
+            orders::stopped(view, event, trail.holds, &told)?;
+            self.pauses.decided(view, event, &told)?;
             if let Some(fence) = event.ordered {
                 orders::leased(d, fence, &told)?;
             }
@@ -192,6 +207,9 @@ impl Checker {
                 early(view, stage, (event.at, &self.lost), &told)?;
             }
             settled(view, event, truth, &told)?;
+            if event.job == Some(JobKind::Stage(Stage::Recycle)) && event.state == Some(StateName::Done) {
+                outlived(d, (truth, &self.disturbed), &told)?;
+            }
             self.pinned.decided(view, event, &told)?;
             if let (What::Claimed, Some(JobKind::Stage(stage)), Some(budgets)) =
                 (event.what, event.job, &mut self.budgets)
@@ -203,8 +221,10 @@ impl Checker {
             }
             trail.note(event);
         }
+        self.stands(d);
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
+        self.pauses.stopped(d)?;
         let locked = locks(view);
         if locked > 1 {
             violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
@@ -256,7 +276,8 @@ impl Checker {
         if !view.audit.iter().any(|row| row.event.ordered == Some(act.fence)) {
             violated("I12", format!("{}: no decision ordered it", told()))?;
         }
-        orders::timely(act, order, d, self.paused_since, &told)?;
+        orders::timely(act, order, d, &told)?;
+        self.pauses.acted(act, order, d, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
@@ -276,10 +297,11 @@ impl Checker {
             JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
             JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
         }
+        // Whatever people have waived: they say that something is gone only if it is, and of what may remain no address is
+        // to be released.
         let definition = truth.thing(&act.vm, "definition");
-        let may_remain = d.waivers.iter().any(|waiver| waiver.passes());
         let there = definition.state != State::Gone && definition.owner == act.was.owner;
-        if act.thing == "address" && there && !may_remain {
+        if act.thing == "address" && there {
             violated("I6", format!("{}: the machine that uses it is there", told()))?;
         }
         Ok(())
@@ -294,13 +316,7 @@ impl Checker {
         let vm = &d.record.resource.id;
         match d.status {
             RecordStatus::Recycled => {
-                let waived = d.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
-                match left(d, truth) {
-                    Some(left) if !waived && !self.disturbed.contains(vm) => {
-                        violated("I7", format!("{} is recycled, and there is {left:?}", d.id))
-                    }
-                    _ => Ok(()),
-                }
+                outlived(d, (truth, &self.disturbed), &|| format!("{} is recycled", d.id))
             }
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
                 orders::verified(view)?;
@@ -322,8 +338,38 @@ impl Checker {
         }
     }
 
+    /// A record stands so. Of those that are over nothing is decided any more: it is the last one of its machine.
+    fn stands(&mut self, d: &Deletion) {
+        let vm = &d.record.resource.id;
+        let parked = d.jobs.iter().any(|job| matches!(job.state, JobState::Parked { .. }));
+        for (set, is) in
+            [(&mut self.parked, parked), (&mut self.recycled, d.status == RecordStatus::Recycled)]
+        {
+            if is {
+                set.insert(vm.clone());
+            } else {
+                set.remove(vm);
+            }
+        }
+    }
+
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {
         self.snapshots.get(&id).and_then(|things| things.keys().next()).map(|(vm, _)| vm)
+    }
+}
+
+/// A record outlives everything that it describes. Whatever people have waived: its name stays taken until somebody says that
+/// all of it is gone, and they say so only if it is.
+fn outlived(
+    d: &Deletion,
+    (truth, disturbed): (&Truth, &BTreeSet<ResourceId>),
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    match left(d, truth) {
+        Some(left) if !disturbed.contains(&d.record.resource.id) => {
+            violated("I7", format!("{}: there is {left:?}", told()))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -355,7 +401,7 @@ fn ordered(
     view: &DeletionView,
     event: &AuditEvent,
     trail: &Trail,
-    (paused, reviewed, lost): (bool, bool, &Lost),
+    (reviewed, lost): (bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     if reviewed {
@@ -368,12 +414,6 @@ fn ordered(
     }
     if trail.cancelled {
         violated("I4", format!("{}: after the cancel", told()))?;
-    }
-    if paused {
-        violated("pause", format!("{}: everything is paused", told()))?;
-    }
-    if trail.holds > 0 {
-        violated("hold", format!("{}: it is held", told()))?;
     }
     early(view, stage, (event.at, lost), told)
 }

@@ -1,7 +1,6 @@
 //! What people and accidents do.
 use serde_json::json;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
-use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
@@ -10,7 +9,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
-use super::script::{Happening, Item, Person, STORM_STEPS, When};
+use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
 use super::world::{COORDINATORS, World};
 
 mod approvals;
@@ -35,6 +34,8 @@ impl World {
             let due = |item: &mut Item| match item.when {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
+                When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
+                When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 self.happen(item.what).await?;
@@ -99,10 +100,11 @@ impl World {
             Happening::Protect(number, protected) => {
                 self.protect(&self.script.machine(number), protected).await
             }
-            Happening::Pause => self.pause().await,
+            Happening::Pause(covers) => self.pause(covers).await,
             Happening::Resume => self.resume().await,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
             Happening::ChangePlans(version) => {
@@ -111,15 +113,13 @@ impl World {
             }
             Happening::Recreate(number) => self.recreate(number).await?,
             Happening::Start(number) => self.start(&self.script.machine(number)),
+            Happening::Lock(number, locked) => self.lock(&self.script.machine(number), locked),
             Happening::AnswerCanary => self.answer_canary().await,
+            Happening::Undefine(number) => self.undefine(number).await,
             Happening::KillCoordinator(number, for_ms) => {
-                self.kill_coordinator(number, now.plus_ms(for_ms)).await;
-                true
+                self.kill_coordinator(number, now.plus_ms(for_ms)).await
             }
-            Happening::KillConsumer(number, for_ms) => {
-                self.kill_consumer(number, now.plus_ms(for_ms)).await;
-                true
-            }
+            Happening::KillConsumer(number, for_ms) => self.kill_consumer(number, now.plus_ms(for_ms)).await,
             Happening::Freeze(number, for_ms, asleep) => {
                 let one = &mut self.consumers[number];
                 one.frozen.now.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -147,10 +147,7 @@ impl World {
                 }
                 true
             }
-            Happening::Purge => {
-                self.purge().await;
-                true
-            }
+            Happening::Purge => self.purge().await,
             Happening::Down(for_ms) => {
                 self.compare().await?;
                 for number in 0..COORDINATORS {
@@ -165,6 +162,9 @@ impl World {
             Happening::Backup => self.back_up(),
             Happening::RestoreBackup => self.restore_backup().await?,
         };
+        if done {
+            self.dice.count(what.word());
+        }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
         Ok(())
     }
@@ -246,10 +246,10 @@ impl World {
         self.ask(Intent { deletion: d.id, event }).await
     }
 
-    async fn pause(&mut self) -> bool {
+    async fn pause(&mut self, covers: Covers) -> bool {
         let Some(ledger) = self.ledger.clone() else { return false };
-        ledger.pause(PauseSelector::default(), &somebody(), "look").await.unwrap();
-        self.checker.paused = true;
+        let paused = ledger.pause(covers.selector(), &somebody(), "look").await.unwrap();
+        self.checker.pauses.placed(&paused.pause, self.time.now());
         true
     }
 
@@ -260,7 +260,7 @@ impl World {
             self.checker.reviewed = false;
             ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
         }
-        self.checker.paused = false;
+        self.checker.pauses.lifted();
         for pause in ledger.pauses().await.unwrap() {
             ledger.resume(pause.id, &somebody()).await.unwrap();
         }
@@ -294,20 +294,39 @@ impl World {
         true
     }
 
-    /// Whatever is in a queue is gone.
-    async fn purge(&mut self) {
+    fn lock(&self, vm: &ResourceId, locked: bool) -> bool {
+        let mut truth = self.truth();
+        if locked { truth.locked.insert(vm.clone()) } else { truth.locked.remove(vm) }
+    }
+
+    /// Somebody removes the definition that a machine's record waits for.
+    async fn undefine(&self, number: usize) -> bool {
+        let Some(view) = self.record_of(&self.script.machine(number)).await else { return false };
+        let d = &view.deletion;
+        let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
+        let step = parked.and_then(|job| d.step_at(job)).map(|(_, _, step)| step.name.as_str());
+        step == Some("hypervisor.undefine") && self.truth().undefine(&d.record.resource)
+    }
+
+    /// Whatever is in a queue, or on its way to one, is gone. Whether anything was.
+    async fn purge(&mut self) -> bool {
         use sexton_bus::{Bus, Queue};
         let orders = self.consumers.iter().map(|one| Queue::Orders(one.instance().clone()));
         let queues: Vec<Queue> = orders.chain([Queue::Outcomes, Queue::StageDue, Queue::Pulses]).collect();
+        let mut any = false;
         for queue in queues {
             if self.bus.depth(&queue).await.unwrap_or(0) == 0 {
                 continue;
             }
             let mut inbox = self.bus.consume(&queue, 1024).await.unwrap();
             let gone = inbox.next_batch(1024, std::time::Duration::ZERO).await;
+            any |= !gone.is_empty();
             inbox.ack(gone.into_iter().map(|delivery| delivery.tag).collect()).await;
         }
-        self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+        let mut late = self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        any |= !late.is_empty();
+        late.clear();
+        any
     }
 
     fn back_up(&mut self) -> bool {
@@ -357,12 +376,13 @@ impl World {
             let what = format!("it knows of {last}, {given} was given, and the epoch is {}", facts.epoch);
             return Err(Violation { invariant: "I15", what });
         }
-        self.checker.paused =
-            ledger.pauses().await.unwrap().iter().any(|p| p.covers == PauseSelector::default());
+        let pauses = ledger.pauses().await.unwrap();
+        self.checker.pauses.are(&pauses, now);
         self.checker.went_back(facts.epoch, now, self.script.all());
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);
-        for view in self.all().await {
+        // The last record of a machine comes last.
+        for view in self.all().await.into_iter().rev() {
             self.checker.adopt(&view);
         }
         Ok(true)

@@ -5,110 +5,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sexton_consumer::driver::StepContext;
-use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, Place};
+use sexton_consumer::{CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Permit, Place};
+use sexton_model::resource::Resource;
 use sexton_model::step::Presence;
 use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
 
 use super::gates::Gates;
 use super::time::{StoreClock, Time};
-use super::weather::Dice;
+use super::weather::{Dice, Trouble};
 
-/// How one thing of a machine is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// There, and on.
-    On,
-    /// There, and off.
-    Off,
-    /// Not there.
-    Gone,
-}
+mod deeds;
+mod listing;
 
-/// One thing of a machine, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thing {
-    /// The UUID of the machine that it belongs to.
-    pub owner: String,
-    /// How it is.
-    pub state: State,
-}
-
-/// What an action does to a thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Does {
-    /// Turns it, and back.
-    Turns(State),
-    /// Removes it.
-    Removes,
-    /// Makes it.
-    Makes,
-}
-
-/// One action of the simulated platform.
-#[derive(Debug, Clone, Copy)]
-pub struct Deed {
-    /// Of which subsystem.
-    pub subsystem: &'static str,
-    /// Its name.
-    pub action: &'static str,
-    /// To which things.
-    pub things: &'static [&'static str],
-    /// What it does to them.
-    pub does: Does,
-}
-
-const fn deed(
-    subsystem: &'static str,
-    action: &'static str,
-    things: &'static [&'static str],
-    does: Does,
-) -> Deed {
-    Deed { subsystem, action, things, does }
-}
-
-/// All of them.
-pub const DEEDS: [Deed; 11] = [
-    deed("hypervisor", "stop", &["power"], Does::Turns(State::Off)),
-    deed("hypervisor", "undefine", &["definition"], Does::Removes),
-    deed("hypervisor", "delete_volumes", &["volumes"], Does::Removes),
-    deed("ipam", "release", &["address"], Does::Removes),
-    deed("monitoring", "silence", &["alerts"], Does::Turns(State::Off)),
-    deed("monitoring", "remove_target", &["target"], Does::Removes),
-    deed("monitoring", "delete_history", &["history"], Does::Removes),
-    deed("backup", "final", &["last archive"], Does::Makes),
-    deed("backup", "remove_schedule", &["schedule"], Does::Removes),
-    deed("backup", "delete_archives", &["archives", "last archive"], Does::Removes),
-    deed("notifier", "announce", &["notice"], Does::Turns(State::On)),
-];
-
-/// What each subsystem shows when it is asked to look: by the first it tells whether the machine is there.
-const SHOWN: [(&str, &[&str]); 5] = [
-    ("hypervisor", &["definition", "volumes"]),
-    ("ipam", &["address"]),
-    ("monitoring", &["target", "history"]),
-    ("backup", &["schedule", "archives"]),
-    ("notifier", &["notice"]),
-];
-
-/// What a machine has in the beginning.
-const BEGINNING: [(&str, State); 10] = [
-    ("power", State::On),
-    ("definition", State::On),
-    ("volumes", State::On),
-    ("address", State::On),
-    ("alerts", State::On),
-    ("target", State::On),
-    ("history", State::On),
-    ("schedule", State::On),
-    ("archives", State::On),
-    ("notice", State::Off),
-];
-
-/// The action of a step's name, such as `hypervisor.stop`.
-pub fn deed_of(step: &str) -> Option<&'static Deed> {
-    let (subsystem, action) = step.split_once('.')?;
-    DEEDS.iter().find(|deed| deed.subsystem == subsystem && deed.action == action)
-}
+use deeds::{BEGINNING, SHOWN};
+pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
 
 /// Something was changed.
 #[derive(Debug, Clone)]
@@ -135,6 +45,9 @@ pub struct Act {
     pub fence: Fence,
 }
 
+/// Machines that are there, and the UUID of each.
+pub type Machines = BTreeMap<ResourceId, String>;
+
 /// All things of all machines, by machine and name.
 pub type Things = BTreeMap<(ResourceId, &'static str), Thing>;
 
@@ -149,6 +62,8 @@ pub struct Truth {
     pub acts: Vec<Act>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
     pub deceived: BTreeSet<ResourceId>,
+    /// Of these somebody else uses the definition: it cannot be removed until they leave it.
+    pub locked: BTreeSet<ResourceId>,
 }
 
 impl Truth {
@@ -158,6 +73,25 @@ impl Truth {
             self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
         }
         self.things.remove(&(vm.clone(), "last archive"));
+    }
+
+    /// Somebody removes a machine's definition. Whether it was there.
+    pub fn undefine(&mut self, of: &Resource) -> bool {
+        let definition = self.thing(&of.id, "definition");
+        let ours = of.identity.get("uuid") == Some(&definition.owner);
+        let there = ours && definition.state != State::Gone;
+        if there {
+            self.change(&of.id, "definition", Thing { state: State::Gone, ..definition });
+        }
+        there
+    }
+
+    /// Those that are there.
+    pub fn machines(&self) -> Machines {
+        let there = |((_, thing), is): &(&(ResourceId, &str), &Thing)| {
+            *thing == "definition" && is.state != State::Gone
+        };
+        self.things.iter().filter(there).map(|((vm, _), is)| (vm.clone(), is.owner.clone())).collect()
     }
 
     /// The things of one machine.
@@ -207,7 +141,14 @@ pub struct SimulatedDriver {
     /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
     /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
     pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
+    /// Orders that it said were carried out, and nobody has looked since whether they were.
+    pub lies: Mutex<BTreeSet<Fence>>,
 }
+
+/// Whoever was told that something was done looked, and saw that it was not.
+pub const LIE_SEEN: &str = "lie seen";
+/// They looked, and were shown the past as well, which looked as if it was.
+pub const LIE_BELIEVED: &str = "lie believed";
 
 impl SimulatedDriver {
     fn others(&self) -> MutexGuard<'_, BTreeMap<(Fence, &'static str), String>> {
@@ -218,15 +159,35 @@ impl SimulatedDriver {
         self.truth.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn lies(&self) -> MutexGuard<'_, BTreeSet<Fence>> {
+        self.lies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it says that it did what it will not do.
+    fn lies_about(&self, step: &StepContext) -> bool {
+        let lies = self.dice.happens(Trouble::Lie);
+        if lies {
+            self.lies().insert(step.fence);
+        }
+        lies
+    }
+
+    /// Somebody has looked whether this order was carried out.
+    fn looked(&self, step: &StepContext, (is, seems): (bool, bool)) {
+        if self.lies().remove(&step.fence) && !is {
+            self.dice.count(if seems { LIE_BELIEVED } else { LIE_SEEN });
+        }
+    }
+
     /// A call goes out, and may hang, or fail before anything was done.
     async fn call(&self, at: &'static str) -> Result<(), Obstacle> {
         self.gates.moved();
-        let hang = self.dice.happens(|weather| weather.hang);
-        if hang || self.dice.happens(|weather| weather.stop) {
+        let hang = self.dice.happens(Trouble::Hang);
+        if hang || self.dice.happens(Trouble::Stop) {
             let hang_ms = if hang { 1_000 + self.dice.below(120_000) as u64 } else { 0 };
             self.gates.wait(self.process, at, self.time.now().plus_ms(hang_ms)).await;
         }
-        if self.dice.happens(|weather| weather.fail_before) {
+        if self.dice.happens(Trouble::FailBefore) {
             return Err(match self.dice.below(3) {
                 0 => Obstacle::Busy("locked by somebody else".to_owned()),
                 _ => Obstacle::Unclear("no answer".to_owned()),
@@ -284,7 +245,7 @@ impl SimulatedDriver {
     }
 
     fn answer(&self, evidence: &str) -> Result<Done, Obstacle> {
-        if self.dice.happens(|weather| weather.fail_after) {
+        if self.dice.happens(Trouble::FailAfter) {
             return Err(Obstacle::Unclear("the answer was lost".to_owned()));
         }
         Ok(Done::saw(evidence))
@@ -305,7 +266,7 @@ impl Driver for SimulatedDriver {
         self.call("inspect").await?;
         let things =
             SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
-        let stale = self.dice.happens(|weather| weather.stale);
+        let stale = self.dice.happens(Trouble::Stale);
         let truth = self.truth();
         let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
         let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
@@ -322,7 +283,7 @@ impl Driver for SimulatedDriver {
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         self.call("find").await?;
         let deed = self.deed(step)?;
-        let stale = self.dice.happens(|weather| weather.stale);
+        let stale = self.dice.happens(Trouble::Stale);
         let truth = self.truth();
         let found = |thing: &&'static str| {
             let shown = truth.shown(&step.resource, thing, stale);
@@ -364,12 +325,15 @@ impl Driver for SimulatedDriver {
     ) -> Result<Done, Obstacle> {
         self.call("perform").await?;
         let deed = self.deed(step)?;
-        if self.dice.happens(|weather| weather.lie) {
+        if self.lies_about(step) {
             return Ok(Done::saw("204"));
         }
         let power = self.truth().thing(&step.resource, "power");
         if deed.action == "undefine" && power.state == State::On && power.owner == Self::own(step) {
             return Err(Obstacle::Refuse("it runs".to_owned()));
+        }
+        if deed.action == "undefine" && self.truth().locked.contains(&step.resource) {
+            return Err(Obstacle::Refuse("somebody else uses it".to_owned()));
         }
         for (place, thing) in deed.things.iter().enumerate() {
             if place > 0 {
@@ -403,7 +367,7 @@ impl Driver for SimulatedDriver {
         self.call("undo").await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
-        if self.dice.happens(|weather| weather.lie) {
+        if self.lies_about(step) {
             return Ok(Done::saw("204"));
         }
         permit.again()?;
@@ -420,10 +384,10 @@ impl Driver for SimulatedDriver {
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.call("presence").await?;
         let deed = self.deed(step)?;
-        if self.dice.happens(|weather| weather.unknown) {
+        if self.dice.happens(Trouble::Unknown) {
             return Ok((Presence::Unknown, "it cannot be told".to_owned()));
         }
-        let stale = self.dice.happens(|weather| weather.stale);
+        let stale = self.dice.happens(Trouble::Stale);
         let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
         let looks = |stale: bool| {
@@ -435,10 +399,16 @@ impl Driver for SimulatedDriver {
             }
         };
         let (there, is) = (looks(stale), looks(false));
-        if there != is && there == (deed.does != Does::Removes) {
+        let done = |there: bool| there == (deed.does != Does::Removes);
+        if done(there) && !done(is) {
             truth.deceived.insert(step.resource.clone());
         }
+        self.looked(step, (done(is), done(there)));
         Ok((if there { Presence::Present } else { Presence::Absent }, "looked".to_owned()))
+    }
+
+    async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {
+        self.list(page).await
     }
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
@@ -450,6 +420,7 @@ impl Driver for SimulatedDriver {
         for thing in deed.things {
             let now = truth.thing(&step.resource, thing);
             if now.state != was || now.owner != Self::own(step) {
+                self.looked(step, (false, false));
                 return Err(Obstacle::Unclear(format!("{thing} is not as it was: {now:?}")));
             }
         }

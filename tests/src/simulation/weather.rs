@@ -1,51 +1,102 @@
 //! How bad everything around Sexton is, and the dice.
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-/// Chances, each out of a thousand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weather {
+/// What goes wrong by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
     /// A message is lost, although it was confirmed.
-    pub lose: u32,
+    Lose,
     /// A message comes twice.
-    pub repeat: u32,
+    Repeat,
     /// A message is delayed, behind others.
-    pub delay: u32,
+    Delay,
     /// A message is not confirmed; whether it was published nobody knows.
-    pub unconfirmed: u32,
+    Unconfirmed,
     /// A subsystem answers with an error before it did anything.
-    pub fail_before: u32,
+    FailBefore,
     /// The answer of a subsystem is lost after it did it.
-    pub fail_after: u32,
+    FailAfter,
     /// A subsystem says that it did it, and did nothing.
-    pub lie: u32,
+    Lie,
     /// A subsystem shows what was true before its last change.
-    pub stale: u32,
+    Stale,
     /// A subsystem does not know.
-    pub unknown: u32,
+    Unknown,
     /// A call hangs for longer than its order's deadline.
-    pub hang: u32,
+    Hang,
+    /// A subsystem leaves out the end of what it lists for a census, or lies about how many there are.
+    Truncate,
     /// A handler is stopped at a moment at which it could be.
-    pub stop: u32,
+    Stop,
 }
+
+impl Trouble {
+    /// All of it.
+    pub const ALL: [Self; 12] = [
+        Self::Lose,
+        Self::Repeat,
+        Self::Delay,
+        Self::Unconfirmed,
+        Self::FailBefore,
+        Self::FailAfter,
+        Self::Lie,
+        Self::Stale,
+        Self::Unknown,
+        Self::Hang,
+        Self::Truncate,
+        Self::Stop,
+    ];
+
+    /// Its name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Lose => "message lost",
+            Self::Repeat => "message repeated",
+            Self::Delay => "message delayed",
+            Self::Unconfirmed => "message not confirmed",
+            Self::FailBefore => "error before",
+            Self::FailAfter => "answer lost after",
+            Self::Lie => "lie",
+            Self::Stale => "the past shown",
+            Self::Unknown => "unknown",
+            Self::Hang => "hang",
+            Self::Truncate => "listing cut short",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// Chances, each out of a thousand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Weather([u32; Trouble::ALL.len()]);
 
 impl Weather {
     /// Nothing goes wrong.
-    pub const FAIR: Self = Self {
-        lose: 0,
-        repeat: 0,
-        delay: 0,
-        unconfirmed: 0,
-        fail_before: 0,
-        fail_after: 0,
-        lie: 0,
-        stale: 0,
-        unknown: 0,
-        hang: 0,
-        stop: 0,
-    };
+    pub const FAIR: Self = Self([0; Trouble::ALL.len()]);
+
+    /// That of one trouble.
+    pub fn chance(&self, of: Trouble) -> u32 {
+        self.0[of as usize]
+    }
+
+    /// The same with another chance of one trouble.
+    #[must_use]
+    pub fn with(mut self, of: Trouble, chance: u32) -> Self {
+        self.0[of as usize] = chance;
+        self
+    }
+}
+
+impl fmt::Debug for Weather {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bad = Trouble::ALL.into_iter().filter(|of| self.chance(*of) > 0);
+        f.debug_map().entries(bad.map(|of| (of, self.chance(of)))).finish()
+    }
 }
 
 /// The dice of a run: everything that is left to chance is drawn here, so that a seed plays the same run again.
@@ -53,32 +104,52 @@ impl Weather {
 pub struct Dice {
     rng: Mutex<StdRng>,
     weather: Mutex<Weather>,
+    happened: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Dice {
     /// Those of a seed.
     pub fn new(seed: u64, weather: Weather) -> Self {
-        Self { rng: Mutex::new(StdRng::seed_from_u64(seed)), weather: Mutex::new(weather) }
+        let rng = Mutex::new(StdRng::seed_from_u64(seed));
+        Self { rng, weather: Mutex::new(weather), happened: Mutex::default() }
     }
 
     /// Below `end`.
     pub fn below(&self, end: usize) -> usize {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).random_range(0..end.max(1))
+        held(&self.rng).random_range(0..end.max(1))
     }
 
-    /// Whether something happens that the weather gives this chance.
-    pub fn happens(&self, chance: impl Fn(&Weather) -> u32) -> bool {
-        let chance = chance(&self.weather.lock().unwrap_or_else(PoisonError::into_inner));
-        chance > 0 && self.below(1000) < chance as usize
+    /// Whether this happens now; then it is counted.
+    pub fn happens(&self, trouble: Trouble) -> bool {
+        let chance = held(&self.weather).chance(trouble);
+        let happens = chance > 0 && self.below(1000) < chance as usize;
+        if happens {
+            self.count(trouble.word());
+        }
+        happens
     }
 
     /// A number.
     pub fn number(&self) -> u64 {
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        held(&self.rng).next_u64()
     }
 
     /// The weather changes.
     pub fn set(&self, weather: Weather) {
-        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+        *held(&self.weather) = weather;
     }
+
+    /// This happened.
+    pub fn count(&self, what: &'static str) {
+        *held(&self.happened).entry(what).or_default() += 1;
+    }
+
+    /// How often each thing happened.
+    pub fn counted(&self) -> BTreeMap<&'static str, u64> {
+        held(&self.happened).clone()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,17 +1,18 @@
 //! The world of one run: it lets exactly one thing go on at a time, and looks at everything after each.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_consumer::{Consumer, Options as ConsumerOptions};
 use sexton_coordinator::{Canaries, Engine, Plans, Witness};
-use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
+use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Intent, Limits};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Budgets;
+use sexton_model::belts::census::{Rules, Sentinel};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
@@ -23,16 +24,21 @@ use tokio_util::sync::CancellationToken;
 use super::allowed::Allowed;
 use super::bus::{Frozen, StormyBus, Traffic};
 use super::check::budgets::Seen;
+use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
-use super::gates::{Gates, HANDLER};
+use super::gates::Gates;
 use super::platform::{SimulatedDriver, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
 use super::weather::Dice;
 
+mod around;
+pub mod census;
 mod look;
 mod turn;
 
+use around::Around;
+use census::BeingTaken;
 use turn::{Begun, Defects, Watched};
 
 /// Coordinators of a run.
@@ -46,7 +52,7 @@ const CANARIES_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
-const SUBSYSTEMS: [(&str, &str); 5] = [
+pub(super) const SUBSYSTEMS: [(&str, &str); 5] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
     ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
     ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
@@ -93,46 +99,6 @@ pub(super) struct ConsumerProcess {
     pub(super) thaws_at: Option<Timestamp>,
 }
 
-/// The job table's surroundings.
-struct Around {
-    time: Arc<Time>,
-    store: Arc<StoreClock>,
-    gates: Arc<Gates>,
-    dice: Arc<Dice>,
-    decided: Arc<Mutex<BTreeSet<DeletionId>>>,
-    commits: Arc<AtomicU64>,
-}
-
-impl Surroundings for Around {
-    fn now(&self) -> Timestamp {
-        self.store.read()
-    }
-
-    fn steady_ms(&self) -> u64 {
-        self.time.since_begin_ms()
-    }
-
-    fn pass(&self, moment: Moment) -> Pass {
-        let at = match moment {
-            Moment::BeforeRead => "before a read",
-            Moment::BeforeWrite => "before a write",
-            Moment::Committed(about) => {
-                self.decided.lock().unwrap_or_else(PoisonError::into_inner).extend(about);
-                self.commits.fetch_add(1, Ordering::SeqCst);
-                "after a commit"
-            }
-        };
-        // Whoever is no handler of a coordinator is the world itself.
-        let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
-        self.gates.moved();
-        if !self.dice.happens(|weather| weather.stop) {
-            return Box::pin(std::future::ready(()));
-        }
-        let (gates, now) = (self.gates.clone(), self.time.now());
-        Box::pin(async move { gates.wait(handler.process, at, now).await })
-    }
-}
-
 /// One run.
 pub struct World {
     pub(super) script: Script,
@@ -155,6 +121,8 @@ pub struct World {
     /// All versions, and by which records are made.
     plans: Vec<Arc<Plans>>,
     pub(super) version: usize,
+    /// The census that is being taken.
+    census: Option<BeingTaken>,
     /// What a person saw last of a batch.
     pub(super) seen: Option<Seen>,
     pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
@@ -250,6 +218,7 @@ impl World {
             signer,
             plans: VERSIONS.iter().map(|version| Arc::new(plans(version))).collect(),
             version: 0,
+            census: None,
             seen: None,
             coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
             consumers: consumers.collect(),
@@ -264,7 +233,7 @@ impl World {
             step: 0,
         };
         world.open_ledger().await;
-        for vm in script.all() {
+        for vm in script.all().chain(script.sentinels().map(|(vm, _)| vm)) {
             world.appear(&vm).await;
         }
         if script.canaries {
@@ -294,7 +263,10 @@ impl World {
         self.store.opened();
         self.checker.lost.reopened(before, self.store.shown());
         let budgets = self.script.allowed.as_ref().map_or_else(Budgets::none, Allowed::budgets);
-        let policy = Policy { windows: None, budgets: Some(budgets), ..Policy::default() };
+        let always = self.script.sentinels();
+        let always = always.map(|(resource, scope)| Sentinel { scope: scope.parse().unwrap(), resource });
+        let census = Rules { sentinels: always.collect(), ..Rules::default() };
+        let policy = Policy { windows: None, budgets: Some(budgets), census, ..Policy::default() };
         let limits = Limits { look_again_ms: 5_000, ..Limits::default() };
         let options = sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };
         let ledger = SqliteLedger::open_in(self.file(), options, Arc::new(around)).await.unwrap();
@@ -304,6 +276,13 @@ impl World {
     /// The job table's file.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("sexton.db")
+    }
+
+    /// How often each thing happened.
+    pub(super) fn happened(&self) -> BTreeMap<&'static str, u64> {
+        let mut happened = self.dice.counted();
+        happened.insert(BESIDE, self.checker.pauses.beside);
+        happened
     }
 
     pub(super) fn say(&mut self, what: impl Into<String>) {
@@ -370,8 +349,13 @@ impl World {
         }
     }
 
-    /// It is gone from one moment to the next, with all that it was about to do.
-    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next, with all that it was about to do. Whether it ran.
+    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) -> bool {
+        let ran = self.coordinators[number].is_ok();
+        // Only whoever takes a census asks for its pages.
+        if self.census.as_ref().is_some_and(|census| census.by == number) {
+            self.census = None;
+        }
         if let Ok(coordinator) = &mut self.coordinators[number] {
             for (_, _, running) in coordinator.handlers.drain(..) {
                 running.abort();
@@ -379,6 +363,7 @@ impl World {
             }
         }
         self.coordinators[number] = Err(again_at);
+        ran
     }
 
     fn start_consumer(&mut self, number: usize) {
@@ -394,6 +379,7 @@ impl World {
             time: self.time.clone(),
             store: self.store.clone(),
             others: Mutex::default(),
+            lies: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),
@@ -417,9 +403,10 @@ impl World {
         (one.running, one.again_at) = (Some(running), None);
     }
 
-    /// It is gone from one moment to the next; what it had not acked comes again.
-    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) {
+    /// It is gone from one moment to the next; what it had not acked comes again. Whether it ran.
+    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
         let one = &mut self.consumers[number];
+        let ran = one.running.is_some();
         if let Some(running) = one.running.take() {
             running.abort();
             running.await.ok();
@@ -427,6 +414,7 @@ impl World {
         one.again_at = Some(again_at);
         one.thaws_at = None;
         one.frozen.thaw();
+        ran
     }
 
     /// The job table's process ends, with everything that runs on it.

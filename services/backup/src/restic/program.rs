@@ -246,6 +246,9 @@ fn forget_status_lines(stdout: &mut Vec<u8>, judged: &mut usize) -> Option<(u64,
 const NOT_OPENED: [&str; 3] =
     ["unable to open config file", "unable to open repository", "repository does not exist"];
 
+/// What the program says when it got no lock, whatever it was that kept it from one. It did nothing then, either.
+const NO_LOCK: &str = "unable to create lock";
+
 /// What it repeats of a store that is away, or of the way there: of the system, of name servers, of a gateway.
 const AWAY: [&str; 16] = [
     "connection refused",
@@ -267,7 +270,10 @@ const AWAY: [&str; 16] = [
 ];
 
 /// What it repeats of a store that is there, and lets it do nothing: no outage, however it came out.
-const NOT_ALLOWED: [&str; 7] = [
+const NOT_ALLOWED: [&str; 10] = [
+    "no space left",
+    "disk quota exceeded",
+    "read-only file system",
     "permission denied",
     "access denied",
     "accessdenied",
@@ -292,17 +298,18 @@ pub(super) fn complaint(what: &str, purpose: Purpose, output: &Output) -> Obstac
     let says = |list: &[&str]| list.iter().any(|words| text.contains(*words));
     // No repository is no absence of what was in it: a disk may not be mounted.
     let not_opened = output.code == Some(10) || says(&NOT_OPENED);
-    let away = not_opened || (purpose == Purpose::Look && says(&AWAY));
+    let did_nothing = purpose == Purpose::Look || text.contains(NO_LOCK);
+    let away = not_opened || (did_nothing && says(&AWAY));
     if away && !says(&NOT_ALLOWED) {
         return Obstacle::Busy(format!("{what}: the repository is away: ended with {code}: {said}"));
     }
     Obstacle::Unclear(format!("{what}: ended with {code}: {said}"))
 }
 
-/// Whether somebody else's lock stood in the way.
+/// Whether somebody else's lock stood in the way. That it got none says nothing by itself: the store may be full, or
+/// not let it.
 pub(super) fn is_locked(output: &Output) -> bool {
-    let text = output.stderr.to_lowercase();
-    output.code == Some(11) || text.contains("already locked") || text.contains("unable to create lock")
+    output.code == Some(11) || output.stderr.to_lowercase().contains("already locked")
 }
 
 #[cfg(test)]
@@ -325,6 +332,34 @@ mod tests {
             assert!(matches!(means(&password), Obstacle::Refuse(_)));
             assert!(matches!(means(&failed(12, "")), Obstacle::Refuse(_)));
             assert!(matches!(means(&failed(1, "Fatal: the tree is damaged")), Obstacle::Unclear(_)));
+        }
+    }
+
+    /// The program says that it got no lock before every reason why.
+    #[test]
+    fn a_lock_of_others_is_told_from_a_store_that_takes_none() {
+        let no_lock = |cause: &str| failed(1, &format!("Fatal: unable to create lock in backend: {cause}"));
+        for purpose in [Purpose::Look, Purpose::Change] {
+            for cause in [
+                "open /r/locks/1f: permission denied",
+                "write /r/locks/1f-tmp-7: no space left on device",
+                "open /r/locks/1f: read-only file system",
+                "client.PutObject: Access Denied.",
+                "invalid lock file: invalid data returned",
+            ] {
+                let (output, refused) = (no_lock(cause), complaint("x", purpose, &no_lock(cause)));
+                assert!(!is_locked(&output), "{cause}");
+                assert!(matches!(refused, Obstacle::Unclear(_)), "{purpose:?}: {refused:?}");
+            }
+            let away =
+                no_lock("Post \"http://h/locks/1f\": dial tcp 192.0.2.1:8000: connect: connection refused");
+            assert!(!is_locked(&away));
+            let away = complaint("x", purpose, &away);
+            assert!(matches!(&away, Obstacle::Busy(why) if why.contains("away")), "{purpose:?}: {away:?}");
+            let others = no_lock("repository is already locked exclusively by PID 7 on h by root");
+            assert!(is_locked(&others) && is_locked(&failed(11, "")));
+            let others = complaint("x", purpose, &others);
+            assert!(matches!(&others, Obstacle::Busy(why) if why.contains("is locked")), "{others:?}");
         }
     }
 

@@ -12,6 +12,7 @@
 //! monitor's answer. Whether it runs is seen in `/proc`, by the command lines of all processes: so a process that
 //! somebody started elsewhere counts as well. A root, or a folder in it, that is missing, empty or another one is
 //! never "absent": each has a mark of its own, see [`create`].
+mod button;
 mod definition;
 mod image;
 mod place;

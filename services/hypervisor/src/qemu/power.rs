@@ -7,18 +7,15 @@ use sexton_consumer::driver::Obstacle;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
+use super::button::{Asked, Button, CALL_WITHIN, Monitor};
 use super::definition::Definition;
 use super::qmp::{Qmp, QmpError};
 use super::{QemuHost, program, volume};
 use crate::machine::{Domain, MayChange, Patience, Running};
 use crate::process::{Held, Process};
 
-/// Longest one call to the monitor may take. It answers in milliseconds unless somebody else is connected.
-const MONITOR_WITHIN: Duration = Duration::from_secs(3);
 /// Longest a start may take until the monitor answers.
 const START_WITHIN: Duration = Duration::from_secs(15);
-/// How often the power button is pressed again: a guest that is just booting does not feel it.
-const PRESS_EVERY: Duration = Duration::from_secs(2);
 /// How long after `quit` the process may take to be gone; it writes its caches back.
 const QUIT_WITHIN: Duration = Duration::from_secs(3);
 /// How long after a kill.
@@ -121,7 +118,9 @@ impl QemuHost {
             Some(Running::Own(process)) => process,
             other => return Err(Obstacle::Unclear(format!("starting {name}: seen was {other:?}"))),
         };
-        let seen = async { self.monitor(&folder, process).await?.uuid().await }.await;
+        let monitor = socket(&folder);
+        let seen =
+            async { Qmp::connect(&monitor, process, CALL_WITHIN, CALL_WITHIN).await?.uuid().await }.await;
         match seen {
             Ok(uuid) if uuid == domain.uuid => Ok(process),
             Ok(uuid) => Err(Obstacle::Refuse(format!("{name} was started as {uuid}"))),
@@ -129,7 +128,8 @@ impl QemuHost {
         }
     }
 
-    /// Stop the process: by ACPI, then by the monitor, then by force.
+    /// Stop the process: by ACPI, then by the monitor, then by force. For as long as the guest has to obey, whatever
+    /// keeps it from being asked is no reason for force.
     pub(super) async fn power_off(
         &self,
         domain: &Domain,
@@ -138,106 +138,42 @@ impl QemuHost {
         patience: Patience,
     ) -> Result<String, Obstacle> {
         let began = Instant::now();
-        let folder = self.definitions.folder_of(&domain.name);
+        let socket = socket(&self.definitions.folder_of(&domain.name));
         let failed = |e: std::io::Error| Obstacle::Unclear(format!("stopping {}: {e}", domain.name));
         let Some(held) = process.open().map_err(failed)? else {
             return Ok(format!("{process} had ended"));
         };
-        let mut monitor = match self.power_button(domain, &folder, process, may).await {
-            Ok(mut monitor) => {
-                if obeys(&held, &mut monitor, patience.polite).await.map_err(failed)? {
-                    return Ok(format!("{process} obeyed ACPI after {} ms", began.elapsed().as_millis()));
-                }
-                Ok(monitor)
-            }
-            Err(PowerButton::Another(uuid)) => {
-                return Err(Obstacle::Refuse(format!(
-                    "the monitor of {} says {uuid}, expected was {}",
-                    domain.name, domain.uuid
-                )));
-            }
-            Err(PowerButton::NotNow(why)) => return Err(why),
-            Err(PowerButton::Monitor(e)) => Err(e),
+        // Meanwhile somebody may have paused, or a later order may have come, here or at another copy.
+        let still = || {
+            self.definitions.this(&domain.name, domain.uuid, may()?)?;
+            // Once more, right before what comes: the file system may have hung until now.
+            may().map(drop)
         };
-        // The guest took its time; meanwhile somebody may have paused, or a later order may have come, here or at
-        // another copy.
-        self.definitions.this(&domain.name, domain.uuid, may()?)?;
+        let button = Button { name: &domain.name, uuid: domain.uuid, socket: &socket, process, may: &still };
+        let (pressed, mut monitor) = match button.press_until(&held, began + patience.polite).await? {
+            Asked::Ended { pressed } => {
+                let how = if pressed { "obeyed ACPI" } else { "ended by itself" };
+                return Ok(format!("{process} {how} after {} ms", began.elapsed().as_millis()));
+            }
+            Asked::InVain { pressed, monitor } => (pressed, monitor),
+        };
+        still()?;
         if Instant::now() >= patience.ends {
             return Err(Obstacle::Unclear(format!("{process} did not obey ACPI in time")));
         }
-        let how = force(&held, &mut monitor).await.map_err(failed)?;
+        let how = force(&held, pressed, &mut monitor).await.map_err(failed)?;
         match how {
             Some(how) => Ok(format!("{process} {how} after {} ms", began.elapsed().as_millis())),
             None => Err(Obstacle::Unclear(format!("{process} was killed, and does not end"))),
         }
-    }
-
-    async fn monitor(
-        &self,
-        folder: &Path,
-        process: Process,
-    ) -> Result<Qmp<tokio::net::UnixStream>, QmpError> {
-        Qmp::connect(&socket(folder), process, MONITOR_WITHIN).await
-    }
-
-    async fn power_button(
-        &self,
-        domain: &Domain,
-        folder: &Path,
-        process: Process,
-        may: MayChange<'_>,
-    ) -> Result<Qmp<tokio::net::UnixStream>, PowerButton> {
-        let mut monitor = self.monitor(folder, process).await?;
-        let uuid = monitor.uuid().await?;
-        if uuid != domain.uuid {
-            return Err(PowerButton::Another(uuid));
-        }
-        may().map_err(PowerButton::NotNow)?;
-        monitor.call("system_powerdown").await?;
-        Ok(monitor)
-    }
-}
-
-/// Why the power button was not pressed.
-enum PowerButton {
-    /// The monitor did not do it.
-    Monitor(QmpError),
-    /// It is another machine.
-    Another(Uuid),
-    /// It must not be pressed now; why.
-    NotNow(Obstacle),
-}
-
-impl From<QmpError> for PowerButton {
-    fn from(error: QmpError) -> Self {
-        Self::Monitor(error)
-    }
-}
-
-/// Wait for the guest, and press again.
-async fn obeys(
-    held: &Held,
-    monitor: &mut Qmp<tokio::net::UnixStream>,
-    polite: Duration,
-) -> std::io::Result<bool> {
-    let ends = Instant::now() + polite;
-    loop {
-        let left = ends.saturating_duration_since(Instant::now());
-        if held.ended(left.min(PRESS_EVERY)).await? {
-            return Ok(true);
-        }
-        if left <= PRESS_EVERY {
-            return Ok(false);
-        }
-        // If the monitor is gone, the process is about to be; or force is used in the end.
-        let _ = monitor.call("system_powerdown").await;
     }
 }
 
 /// End the process; says how, or `None` if it would not.
 async fn force(
     held: &Held,
-    monitor: &mut Result<Qmp<tokio::net::UnixStream>, QmpError>,
+    pressed: bool,
+    monitor: &mut Result<Monitor, QmpError>,
 ) -> std::io::Result<Option<String>> {
     let first = match monitor {
         Ok(monitor) => match monitor.call("quit").await {
@@ -250,6 +186,7 @@ async fn force(
             }
             Err(e) => format!("ignored ACPI ({})", chain(&e)),
         },
+        Err(e) if pressed => format!("ignored ACPI and could not be asked any more ({})", chain(e)),
         Err(e) => format!("could not be asked ({})", chain(e)),
     };
     held.kill()?;

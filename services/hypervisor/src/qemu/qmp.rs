@@ -69,8 +69,14 @@ pub(super) struct Qmp<S> {
 }
 
 impl Qmp<UnixStream> {
-    /// Connect to the monitor of this very process. Each call may take this long.
-    pub(super) async fn connect(socket: &Path, process: Process, within: Duration) -> Result<Self, QmpError> {
+    /// Connect to the monitor of this very process. It talks to one client at a time: `turn` is how long it may take
+    /// until the others have let go of it. Each call may take `within`.
+    pub(super) async fn connect(
+        socket: &Path,
+        process: Process,
+        turn: Duration,
+        within: Duration,
+    ) -> Result<Self, QmpError> {
         let stream = timeout(within, UnixStream::connect(socket))
             .await
             .map_err(|_| QmpError::TimedOut("connect", within))?
@@ -80,16 +86,15 @@ impl Qmp<UnixStream> {
         if let Some(stranger) = peer.filter(|pid| u32::try_from(*pid) != Ok(process.pid)) {
             return Err(QmpError::Stranger(stranger));
         }
-        Self::greet(stream, within).await
+        Self::greet(stream, turn, within).await
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Qmp<S> {
-    async fn greet(stream: S, within: Duration) -> Result<Self, QmpError> {
+    async fn greet(stream: S, turn: Duration, within: Duration) -> Result<Self, QmpError> {
         let mut qmp = Self { stream: BufReader::new(stream), within };
-        let line = timeout(within, qmp.line("greeting"))
-            .await
-            .map_err(|_| QmpError::TimedOut("greeting", within))??;
+        let line =
+            timeout(turn, qmp.line("greeting")).await.map_err(|_| QmpError::TimedOut("greeting", turn))??;
         if line.greeting.is_none() {
             return Err(QmpError::Nonsense("greeting", "no greeting".into()));
         }
@@ -167,7 +172,7 @@ mod tests {
     async fn saying(text: &str) -> Result<Qmp<DuplexStream>, QmpError> {
         let (mut there, here) = tokio::io::duplex(1 << 20);
         there.write_all(text.as_bytes()).await.unwrap();
-        let connected = Qmp::greet(here, WITHIN).await;
+        let connected = Qmp::greet(here, WITHIN, WITHIN).await;
         drop(there);
         connected
     }
@@ -181,7 +186,7 @@ mod tests {
         );
         let (mut there, here) = tokio::io::duplex(1 << 20);
         there.write_all(text.as_bytes()).await.unwrap();
-        let mut qmp = Qmp::greet(here, WITHIN).await.unwrap();
+        let mut qmp = Qmp::greet(here, WITHIN, WITHIN).await.unwrap();
         assert_eq!(qmp.uuid().await.unwrap(), uuid::Uuid::from_u128(7));
     }
 
@@ -202,7 +207,7 @@ mod tests {
             let (mut there, here) = tokio::io::duplex(1 << 20);
             there.write_all(text.as_bytes()).await.unwrap();
             there.shutdown().await.unwrap();
-            let error = Qmp::greet(here, WITHIN).await.unwrap_err().to_string();
+            let error = Qmp::greet(here, WITHIN, WITHIN).await.unwrap_err().to_string();
             assert!(error.contains(wanted), "{error}");
         }
         let mut qmp = saying(&format!("{GREETING}{{\"return\": {{}}}}\n{{\"return\": {{\"UUID\": 7}}}}\n"))
@@ -223,7 +228,7 @@ mod tests {
             let (mut there, here) = tokio::io::duplex(1 << 20);
             there.write_all(bytes).await.unwrap();
             there.shutdown().await.unwrap();
-            let mut qmp = Qmp::greet(here, WITHIN).await?;
+            let mut qmp = Qmp::greet(here, WITHIN, WITHIN).await?;
             qmp.uuid().await.map(drop)
         };
         let error = runtime.block_on(talk(no.as_bytes())).unwrap_err();
@@ -237,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_monitor_is_not_waited_for() {
         let (_there, here) = tokio::io::duplex(1024);
-        let within = Duration::from_millis(10);
-        assert!(matches!(Qmp::greet(here, within).await, Err(QmpError::TimedOut("greeting", _))));
+        let turn = Duration::from_millis(10);
+        assert!(matches!(Qmp::greet(here, turn, WITHIN).await, Err(QmpError::TimedOut("greeting", _))));
     }
 }

@@ -16,6 +16,9 @@ use sexton_hypervisor::process::{self, Process};
 use sexton_hypervisor::{DriverConfig, actions, driver, qemu};
 use sexton_model::step::{Mode, Outcome, Presence};
 use sexton_testkit::bench::{Bench, evidence, refusal};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
 struct Host {
@@ -183,12 +186,56 @@ async fn a_frozen_emulator_is_killed() {
     let mut bench = host.bench();
     host.start(&bench).await;
     bench.pin().await;
+    bench.params.insert("acpi_wait_ms".into(), json!(1000));
     let manifest = bench.capture("stop").await;
     let process = host.process().unwrap();
     run("kill", &["-STOP", &process.pid.to_string()]);
     let how = evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
     assert!(how.contains("could not be asked"), "{how}");
     assert_eq!(host.process(), None);
+}
+
+/// Somebody else at the monitor, which talks to nobody else meanwhile.
+async fn somebody_at_the_monitor(host: &Host) -> UnixStream {
+    let mut other = UnixStream::connect(host.folder().join("qmp")).await.unwrap();
+    other.read_exact(&mut [0]).await.unwrap();
+    other
+}
+
+#[tokio::test]
+async fn a_guest_is_asked_as_soon_as_somebody_else_lets_go_of_its_monitor() {
+    let host = Host::with("SEXTON_TEST_QEMU_POLITE");
+    let mut bench = host.bench();
+    host.start(&bench).await;
+    bench.pin().await;
+    let manifest = bench.capture("stop").await;
+    let other = somebody_at_the_monitor(&host).await;
+    let lets_go = async move {
+        // Longer than the monitor may take for one call.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        drop(other);
+    };
+    let (outcome, ()) = tokio::join!(bench.perform_by("stop", &manifest), lets_go);
+    let how = evidence(&outcome, Presence::Present);
+    assert!(how.contains("obeyed ACPI"), "{how}");
+    assert_eq!(host.process(), None);
+}
+
+#[tokio::test]
+async fn a_guest_whose_monitor_nobody_lets_go_of_is_killed_when_its_time_is_over() {
+    let host = Host::with("SEXTON_TEST_QEMU_POLITE");
+    let mut bench = host.bench();
+    host.start(&bench).await;
+    bench.pin().await;
+    bench.params.insert("acpi_wait_ms".into(), json!(5000));
+    let manifest = bench.capture("stop").await;
+    let other = somebody_at_the_monitor(&host).await;
+    let began = Instant::now();
+    let how = evidence(&bench.perform_by("stop", &manifest).await, Presence::Present);
+    assert!(how.contains("could not be asked"), "{how}");
+    assert!(began.elapsed() >= Duration::from_secs(5), "{how}");
+    assert_eq!(host.process(), None);
+    drop(other);
 }
 
 #[tokio::test]

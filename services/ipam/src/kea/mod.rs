@@ -7,6 +7,9 @@
 //! lock file: run them on one host, or on a shared folder whose locks hold. A released address should rest before
 //! it is given out again.
 //!
+//! A server may keep reservations in a hosts database as well. They are in no configuration, and this driver has no way to
+//! read them. So of a server that is configured with one nothing is said: whatever is asked is refused.
+//!
 //! What runs is not what the server would start with: a process that has not itself had the configuration written
 //! since it saw a reservation gone has it written before it calls that gone.
 use std::fs::{File, TryLockError};
@@ -142,6 +145,19 @@ impl Kea {
         Budget::new(left, self.call)
     }
 
+    /// The running configuration, with all the reservations that the server has.
+    async fn config(&self, budget: Budget) -> Result<Value, Obstacle> {
+        let config = self.agent.config(budget).await?;
+        match reservation::kept_elsewhere(&config) {
+            Some(key) => Err(Obstacle::Refuse(format!(
+                "{} keeps reservations in a database, too ({key} in its Dhcp4), which this driver cannot read: for whom an \
+                 address is reserved is unknown",
+                self.agent.url
+            ))),
+            None => Ok(config),
+        }
+    }
+
     /// The proof of place: the subnet of every address, as this server has it. `Err` says what is another.
     fn place(&self, config: &Value, addresses: &[(Ipv4Addr, u32)]) -> Result<Place, String> {
         let mut shown = Vec::new();
@@ -200,7 +216,7 @@ impl Kea {
             return Ok(Inspection { found: Found::Same, targets: json!(targets), protected: None, evidence });
         };
         let budget = self.budget(left);
-        let config = self.agent.config(budget).await?;
+        let config = self.config(budget).await?;
         let places: Vec<_> = attributes.addresses.iter().map(|a| (*a, attributes.subnet)).collect();
         let place = match self.place(&config, &places) {
             Ok(place) => place,
@@ -239,7 +255,7 @@ impl Kea {
     /// What the server says now of what was pinned.
     async fn compare(&self, targets: &Targets, left: Duration) -> Result<Found, Obstacle> {
         let budget = self.budget(left);
-        let config = self.agent.config(budget).await?;
+        let config = self.config(budget).await?;
         let place = match self.pinned_place(&config, targets) {
             Ok(place) => place,
             Err(why) => return Ok(Found::Different(why)),
@@ -315,7 +331,7 @@ impl Kea {
     ) -> Result<usize, Obstacle> {
         let _writer = self.writer.lock().await;
         let _file = self.lock()?;
-        let before = self.agent.config(budget).await?;
+        let before = self.config(budget).await?;
         let mut wanted = before.clone();
         let removed = reservation::remove(&mut wanted, pinned);
         if removed == 0 && self.written.covers(pinned) {
@@ -324,7 +340,7 @@ impl Kea {
         if removed > 0 {
             let body = json!({ "Dhcp4": wanted.get("Dhcp4") });
             self.agent.configure(budget, "config-test", body.clone()).await?;
-            if self.agent.config(budget).await? != before {
+            if self.config(budget).await? != before {
                 return Err(Obstacle::Busy(format!(
                     "removing reservations at {}: somebody else changed the configuration meanwhile",
                     self.agent.url
@@ -333,7 +349,7 @@ impl Kea {
             may()?;
             self.written.forget(pinned);
             self.agent.configure(budget, "config-set", body).await?;
-            let after = self.agent.config(budget).await?;
+            let after = self.config(budget).await?;
             if reservation::all(&after) != reservation::all(&wanted) {
                 return Err(Obstacle::Unclear(format!(
                     "removing reservations at {}: afterwards the reservations are not what was set",
@@ -350,7 +366,7 @@ impl Kea {
     /// Whether any of the pinned addresses is still held as it was pinned.
     async fn seen(&self, targets: &Targets, left: Duration) -> Result<(Presence, String), Obstacle> {
         let budget = self.budget(left);
-        let config = self.agent.config(budget).await?;
+        let config = self.config(budget).await?;
         let place = self.pinned_place(&config, targets).map_err(Obstacle::Refuse)?.0;
         for pinned in &targets.addresses {
             let ours = |lease: &Lease| lease.mac == Some(pinned.mac);

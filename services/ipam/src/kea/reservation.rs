@@ -1,4 +1,4 @@
-//! Reservations in a Kea configuration. Pure.
+//! Reservations in a Kea configuration, and whether there are any elsewhere. Pure.
 //!
 //! Invariant: a reservation is removed only if MAC *and* address are the pinned ones; the rest of the
 //! configuration is handed on as it was read.
@@ -17,6 +17,16 @@ pub(super) enum Reserved {
     Ours(Option<String>),
     /// For somebody else; who.
     Other(String),
+}
+
+/// The keys under which a server is told of databases that hold reservations, too: the older one, of a single database, and
+/// the one under which it shows them if there are any.
+const DATABASES: [&str; 2] = ["hosts-database", "hosts-databases"];
+
+/// The key that says that not all reservations are in the configuration, if there is one.
+pub(super) fn kept_elsewhere(config: &Value) -> Option<&'static str> {
+    let dhcp4 = config.get("Dhcp4")?;
+    DATABASES.into_iter().find(|key| dhcp4.get(*key).is_some())
 }
 
 /// The subnet `id` with its prefix; `None` if the configuration has no such subnet.

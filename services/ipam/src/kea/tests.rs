@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sexton_consumer::driver::Obstacle;
+use sexton_consumer::driver::{Found, Obstacle};
+use sexton_model::step::Presence;
 use sexton_testkit::fuzz::{Form, Fuzz};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use super::agent::{Answer, Budget, classify, lease_in};
 use super::reservation::{Reserved, all, contains, remove, reserved, subnet};
 use super::{Config, Kea};
-use crate::address::{Mac, Pinned};
+use crate::address::{Attributes, Mac, Pinned, Targets};
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
 
@@ -107,6 +108,11 @@ async fn looked_and_changed(kea: &Kea) -> [Result<(), Obstacle>; 2] {
 
 /// An agent that answers everything with this, or hangs up if it is nothing.
 async fn saying(answer: &'static str) -> Kea {
+    answering(move |_| answer.to_owned()).await
+}
+
+/// An agent that answers each request so.
+async fn answering(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Kea {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -114,7 +120,8 @@ async fn saying(answer: &'static str) -> Kea {
             let mut asked = Vec::new();
             while !asked.ends_with(b"}") && connection.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {
             }
-            let _ = connection.write_all(answer.as_bytes()).await;
+            let said = answer(&String::from_utf8_lossy(&asked));
+            let _ = connection.write_all(said.as_bytes()).await;
         }
     });
     at(url)
@@ -212,6 +219,52 @@ async fn each_change_of_the_configuration_is_asked_about() {
     }
     assert_eq!(kea.release_reservations(budget, &pinned, &|| Ok(())).await, Ok(0));
     assert_eq!(changes.lock().unwrap().join(" "), "config-set config-write");
+}
+
+/// An agent of a server with this configuration and no leases.
+async fn configured(config: Arc<Mutex<Value>>) -> Kea {
+    answering(move |asked| {
+        let reply = if asked.contains("config-get") {
+            json!([{ "result": 0, "arguments": *config.lock().unwrap() }])
+        } else {
+            json!([{ "result": 3 }])
+        };
+        let body = reply.to_string();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    })
+    .await
+}
+
+/// What is in no configuration may be in a hosts database: then nothing shows that an address is reserved for nobody.
+#[tokio::test]
+async fn reservations_in_a_database_are_not_taken_for_none() {
+    let plain = json!({ "Dhcp4": { "subnet4": [{ "id": 1, "subnet": "192.0.2.0/24" }] } });
+    let (config, left) = (Arc::new(Mutex::new(plain.clone())), Duration::from_secs(10));
+    let kea = configured(config.clone()).await;
+    let attributes = Attributes { mac: mac(1), addresses: vec![ADDRESS], subnet: 1 };
+    let seen = kea.look(Some(&attributes), left).await.unwrap();
+    let Found::Absent(place) = seen.found else { panic!("{}", seen.evidence) };
+    let addresses = vec![Pinned { reservation: false, ..pinned() }];
+    let targets = Targets { place: place.0, addresses, ..Targets::default() };
+    assert!(matches!(kea.compare(&targets, left).await, Ok(Found::Absent(_))));
+    assert_eq!(kea.seen(&targets, left).await.unwrap().0, Presence::Absent);
+    for (key, databases) in [
+        ("hosts-database", json!({ "type": "mysql", "name": "kea" })),
+        ("hosts-databases", json!([{ "type": "postgresql", "name": "kea" }])),
+    ] {
+        let mut with = plain.clone();
+        with["Dhcp4"][key] = databases;
+        *config.lock().unwrap() = with;
+        for answer in [
+            kea.look(Some(&attributes), left).await.map(drop),
+            kea.compare(&targets, left).await.map(drop),
+            kea.release(&targets, left, &|| Ok(())).await.map(drop),
+            kea.seen(&targets, left).await.map(drop),
+        ] {
+            let why = answer.unwrap_err();
+            assert!(matches!(&why, Obstacle::Refuse(why) if why.contains(&format!("({key} in"))), "{why:?}");
+        }
+    }
 }
 
 #[test]

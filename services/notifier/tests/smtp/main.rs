@@ -91,6 +91,12 @@ fn entry(text: &str) -> String {
     part.replace("=\n", "").replace("=3D", "=").replace("\n ", "")
 }
 
+/// An entry has this attendee, and no other.
+fn names_alone(entry: &str, to: &str) {
+    let attendees: Vec<_> = entry.lines().filter(|line| line.starts_with("ATTENDEE")).collect();
+    assert!(attendees.len() == 1 && attendees[0].ends_with(&format!(":mailto:{to}")), "{attendees:?}");
+}
+
 #[tokio::test]
 async fn everybody_is_told_once_and_told_otherwise_once() {
     let office = Office::new();
@@ -102,7 +108,7 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
     }
     let mail = office.mail();
     assert_eq!(mail.len(), 2);
-    for (text, to) in mail.iter().zip(["Second", "owner@example.org"]) {
+    for (text, to) in mail.iter().zip(["second@example.org", "owner@example.org"]) {
         assert!(header(text, "To").contains(to), "{text}");
         assert_eq!(header(text, "Subject"), "vm/web01 will be deleted on 1 December 2026");
         assert_eq!(header(text, "Auto-Submitted"), "auto-generated");
@@ -112,6 +118,7 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
         for line in ["METHOD:REQUEST", "SEQUENCE:1", "DTSTART;VALUE=DATE:20261201"] {
             assert!(entry.contains(line), "{line} is missing:\n{entry}");
         }
+        names_alone(&entry, to);
     }
     for _ in 0..2 {
         let outcome = bench.undo("announce", &manifest).await;
@@ -122,13 +129,14 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
     let mail = office.mail();
     assert_eq!(mail.len(), 4);
     let uid = bench.targets["uid"].as_str().unwrap();
-    for text in &mail[2..] {
+    for (text, to) in mail[2..].iter().zip(["second@example.org", "owner@example.org"]) {
         assert_eq!(header(text, "Subject"), "vm/web01 stays: its deletion was cancelled");
         assert_eq!(header(text, "In-Reply-To"), header(&mail[0], "Message-ID"));
         let entry = entry(text);
         for line in ["METHOD:CANCEL", "SEQUENCE:2", "STATUS:CANCELLED", &format!("UID:{uid}")] {
             assert!(entry.contains(line), "{line} is missing:\n{entry}");
         }
+        names_alone(&entry, to);
     }
     // A stop of the announcement is final for this order.
     refusal(&bench.perform_by("announce", &manifest).await);

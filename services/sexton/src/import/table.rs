@@ -42,14 +42,17 @@ impl Read for Bounded {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
-            let long = format!("a line is longer than {LINE_MAX_BYTES} bytes: is a quote not closed?");
-            return Err(std::io::Error::other(long));
+            return Err(std::io::Error::other(too_long()));
         }
         let most = into.len().min(left);
         let read = self.source.read(&mut into[..most])?;
         self.left.set(left - read);
         Ok(read)
     }
+}
+
+fn too_long() -> String {
+    format!("longer than {LINE_MAX_BYTES} bytes: is a quote not closed? What stands behind it is not read")
 }
 
 /// All of its lines but the first.
@@ -63,12 +66,20 @@ pub(super) fn csv_lines(source: Box<dyn Read>) -> anyhow::Result<Vec<Line>> {
     }
     columns(&headers)?;
     let mut lines = Vec::new();
-    left.set(CSV_READ_MAX_BYTES);
-    for record in reader.records() {
+    let mut records = reader.records();
+    loop {
         left.set(CSV_READ_MAX_BYTES);
+        let begins = records.reader().position().line();
+        let Some(record) = records.next() else { break };
         anyhow::ensure!(lines.len() < LINES_MAX, "more than {LINES_MAX} lines");
-        // What cannot be read now cannot be read the next time either.
         let record = match record {
+            // Where the next one begins is not known then: it may be within a quote, and none of it is taken for a line.
+            Err(error) if error.is_io_error() && left.get() == 0 => {
+                let number = usize::try_from(begins).unwrap_or(usize::MAX);
+                lines.push(Line { number, resource: Err(too_long()) });
+                break;
+            }
+            // What cannot be read now cannot be read the next time either.
             Err(error) if error.is_io_error() => return Err(error.into()),
             record => record,
         };
@@ -364,10 +375,13 @@ mod tests {
                 self.0.read(into)
             }
         }
-        for begin in [&b"id,scope,criticality,identity.uuid\nvm/a,acme,irreplaceable,\"u"[..], b"id,scope"] {
-            let error = csv_lines(Box::new(Endless(begin))).map(|lines| lines.len()).unwrap_err();
-            assert!(format!("{error:#}").contains("longer than 1048576 bytes"), "{error:#}");
-        }
+        let error = csv_lines(Box::new(Endless(b"id,scope"))).map(|lines| lines.len()).unwrap_err();
+        assert!(format!("{error:#}").contains("longer than 1048576 bytes"), "{error:#}");
+        let begin =
+            b"id,scope,criticality,identity.uuid\nvm/a,acme,irreplaceable,u\nvm/b,acme,irreplaceable,\"u";
+        let found = csv_lines(Box::new(Endless(begin))).unwrap();
+        assert!(found.len() == 2 && found[0].resource.is_ok() && found[1].number == 3);
+        assert!(found[1].resource.as_ref().unwrap_err().starts_with("longer than 1048576 bytes"));
         // As long as a line may be, and with others around it.
         let id = "vm/a,acme,irreplaceable,u";
         let long = format!("id,scope,criticality,identity.uuid\n{id}\n{id}{}\n{id}\n", " ".repeat(900_000));

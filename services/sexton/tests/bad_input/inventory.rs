@@ -155,6 +155,19 @@ fn whatever_is_wrong_with_an_inventory_is_said_in_one_run_and_by_its_lines() {
     assert_eq!(served.names(), ["vm/a", "vm/b", "vm/there"]);
 }
 
+#[test]
+fn a_line_that_is_too_long_is_one_bad_line_among_others() {
+    let served = Served::start();
+    let lines = [resource("a"), json!("x".repeat(1 << 20)), resource("b")];
+    let ways: [(&[&str], usize); 2] = [(&[], 0), (&["--skip-bad"], 2)];
+    for (how, count) in ways {
+        let (good, counted, bad) = imported(&served, &lines, how);
+        assert_eq!((good, counted), (false, json!([3, count])), "{how:?}");
+        named(&bad, &[(2, "longer than 1048576 bytes")]);
+    }
+    assert_eq!(served.names(), ["vm/a", "vm/b"]);
+}
+
 /// As it is asked by a program: which of them were refused, and which were not registered only because of those.
 #[test]
 fn of_all_or_nothing_the_answer_tells_what_was_refused_from_the_rest() {

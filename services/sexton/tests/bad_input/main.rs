@@ -5,6 +5,7 @@
 mod arguments;
 mod configuration;
 mod inventory;
+mod pieces;
 mod records;
 mod requests;
 mod served;

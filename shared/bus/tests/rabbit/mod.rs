@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -70,8 +71,8 @@ async fn an_instance_answers_and_gives_no_orders() {
     keeper.end().await;
 }
 
-/// It gives orders and reads answers. A coordinator that was taken over takes nobody's orders away, and answers for
-/// nobody.
+/// It gives orders and reads answers. A coordinator that was taken over carries nobody's orders off, and answers for
+/// nobody. What it can do is to throw orders away.
 #[tokio::test]
 async fn a_coordinator_takes_no_orders_and_answers_for_nobody() {
     let (keeper, setup) = begin().await;
@@ -92,6 +93,10 @@ async fn a_coordinator_takes_no_orders_and_answers_for_nobody() {
     for queue in [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Rejected, Queue::Canaries] {
         setup.coordinator.consume(&queue, 1).await.unwrap();
     }
+    // Whoever may declare a queue may delete it.
+    let (_connection, channel) = raw_channel(&keeper, "coordinator").await;
+    let queue = orders("dns.main").to_string();
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
     drop(setup);
     keeper.end().await;
 }

@@ -60,6 +60,7 @@ use sqlx::PgPool;
 
 pub use archive::PgArchive;
 pub use due::PgDueReader;
+pub use open::check_address;
 
 use crate::known::Known;
 use crate::policy::CurrentPolicy;

@@ -53,6 +53,14 @@ const SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", "60s"),
 ];
 
+/// That this is the address of a database, so that a wrong one is told before anybody waits for what cannot come up.
+///
+/// # Errors
+/// If it is none. The address is not repeated: it holds a password.
+pub fn check_address(url: &str) -> Result<(), LedgerError> {
+    plain(url).map(drop)
+}
+
 /// How to connect for work.
 pub(super) fn connection(url: &str) -> Result<PgConnectOptions, LedgerError> {
     Ok(plain(url)?.options(SETTINGS))
@@ -227,6 +235,20 @@ async fn check_day(db: &mut PgConnection, day: Day) -> Result<(), LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_address_is_told_and_not_repeated() {
+        assert!(check_address("postgres://sexton:hunter2@db.example.org:5432/sexton").is_ok());
+        for wrong in
+            ["", "sexton:hunter2", "db.example.org/hunter2", "postgres://sexton:hunter2@db:port/sexton"]
+        {
+            let Err(why) = check_address(wrong) else { continue };
+            let said = format!("{why}: {:?}", std::error::Error::source(&why).map(ToString::to_string));
+            assert!(said.contains("the database's address") && !said.contains("hunter2"), "{said}");
+        }
+        assert!(check_address("db.example.org/sexton").is_err());
+        assert!(check_address("postgres://sexton:hunter2@db:port/sexton").is_err());
+    }
 
     #[test]
     fn a_server_that_may_forget_is_refused() {

@@ -46,10 +46,8 @@ pub(super) enum Case {
 /// What an action of `nature` must stand.
 pub(super) fn of(nature: Nature) -> Vec<Case> {
     use Case::*;
-    let mut cases = vec![OldFence, Expired, StaleBeacon, Paused, Tampered, WrongKey];
-    if nature != Nature::Check {
-        cases.push(WrongIdentity);
-    }
+    // The SDK compares no identity for a check: that is the driver's own.
+    let mut cases = vec![WrongIdentity, OldFence, Expired, StaleBeacon, Paused, Tampered, WrongKey];
     match nature {
         Nature::Inspect => {
             cases.extend([LooksOnly, Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew])

@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use sexton_ledger::{BatchView, DeletionView};
 use sexton_model::audit::What;
 use sexton_model::belts::budget::Group;
+use sexton_model::belts::census::Taken;
 use sexton_model::job::{JobKind, Stage};
-use sexton_model::{DeletionId, JobId, Timestamp};
+use sexton_model::{DeletionId, JobId, Kind, Timestamp};
 
+use super::censuses::{Of, there, within};
 use super::dates::due_since;
 use super::{DAY_MS, Violation, violated};
 use crate::simulation::allowed::Allowed;
@@ -20,6 +22,8 @@ use crate::simulation::script::Person;
 
 /// Whoever begins was admitted less than so many milliseconds before.
 const GOOD_MS: u64 = 5_000;
+/// Admissions are counted by parts of a day of so many milliseconds.
+const PART_MS: u64 = 5_000;
 /// An approval is good for so many days.
 const APPROVED_DAYS: u64 = 7;
 
@@ -73,7 +77,12 @@ pub struct Budgets {
     batches: BTreeMap<i64, Batch>,
     /// Until when.
     approved: BTreeMap<JobId, Timestamp>,
+    /// Those that were believed.
+    censuses: Vec<Taken>,
 }
+
+/// Between which two moments an admission was made, by the job table's clock, if that has not gone back since.
+type Between = Option<(Timestamp, Timestamp)>;
 
 impl Budgets {
     /// Nothing has begun.
@@ -84,7 +93,19 @@ impl Budgets {
             began: Vec::new(),
             batches: BTreeMap::new(),
             approved: BTreeMap::new(),
+            censuses: Vec::new(),
         }
+    }
+
+    /// A census was believed.
+    pub fn census(&mut self, taken: Taken) {
+        self.censuses.push(taken);
+    }
+
+    /// How many the last census of this scope has counted; none if there is none.
+    pub fn counted_last(&self, scope: &str) -> usize {
+        let last = self.censuses.iter().rev().find(|taken| taken.scope.as_str() == scope);
+        last.map_or(0, |last| last.counts.values().sum::<u64>() as usize)
     }
 
     /// This one asked for it.
@@ -164,19 +185,19 @@ impl Budgets {
         if approved {
             return Ok(());
         }
-        let least = self.least(&group);
         let last = frozen.next_back();
-        if let Some((number, batch)) = last
-            && batch.standing == Standing::Ended
-            && batch.waiting.len() as u64 > least
-        {
+        if let Some((number, batch)) = last.filter(|(_, batch)| batch.standing == Standing::Ended) {
+            let least = self.least(&group, steady.then_some((batch.frozen_at, at)));
             let members = batch.waiting.len();
-            let what = format!("{}: it is one of {members} of batch {number}, where {least} may", told());
-            violated("I11", what)?;
+            if members as u64 > least {
+                let what = format!("{}: it is one of {members} of batch {number}, where {least} may", told());
+                violated("I11", what)?;
+            }
         }
         let alone = last.is_none();
         self.began.push(Began { at, group: group.clone() });
-        self.counted(&group, at, told)?;
+        let admitted = (Timestamp(at.0.saturating_sub_unsigned(GOOD_MS * 1000)), at);
+        self.counted(&group, (at, steady.then_some(admitted)), told)?;
         if alone && steady {
             self.together(view, (&group, at), told)?;
             self.in_turn(&group, at, told)?;
@@ -217,14 +238,14 @@ impl Budgets {
     }
 
     /// Batches that somebody has to approve, since more of their group wait than ever begin otherwise; or all that wait.
-    pub fn waiting(&self, all: bool) -> Vec<i64> {
+    pub fn waiting(&self, all: bool, now: Timestamp) -> Vec<i64> {
         let of_group = |group: &Group| {
             let same =
                 self.batches.values().filter(|one| one.standing == Standing::Waits && one.group == *group);
             same.map(|one| one.waiting.len() as u64).sum::<u64>()
         };
         let waits = |batch: &Batch| {
-            let too_many = of_group(&batch.group) > self.least(&batch.group);
+            let too_many = of_group(&batch.group) > self.least(&batch.group, Some((now, now)));
             batch.standing == Standing::Waits && (all || too_many)
         };
         self.batches.iter().filter(|(_, batch)| waits(batch)).map(|(number, _)| *number).collect()
@@ -232,13 +253,18 @@ impl Budgets {
 
     /// In no span that ends with or after this one do more begin than may, of all that the same numbers bind. What is in a
     /// narrower scope with a number of its own is bound by that one.
-    fn counted(&self, group: &Group, at: Timestamp, told: &impl Fn() -> String) -> Result<(), Violation> {
-        let span_ms = u64::from(self.allowed.days) * DAY_MS;
-        for (among, most) in self.limits(group) {
+    fn counted(
+        &self,
+        group: &Group,
+        (at, admitted): (Timestamp, Between),
+        told: &impl Fn() -> String,
+    ) -> Result<(), Violation> {
+        let span_ms = self.span_ms();
+        for (among, most) in self.limits(group, admitted) {
             let counts = |one: &&Began| {
                 one.group.kind == group.kind
                     && one.group.stage == group.stage
-                    && self.limits(&one.group).iter().any(|(other, _)| *other == among)
+                    && self.numbers(&one.group).iter().any(|(other, _)| *other == among)
             };
             let ends = self.began.iter().filter(counts).map(|one| one.at);
             for end in ends.filter(|end| *end >= at && *end < at.plus_ms(span_ms)) {
@@ -292,14 +318,21 @@ impl Budgets {
         }
     }
 
-    /// The least number of all that are to be kept.
-    fn least(&self, group: &Group) -> u64 {
-        self.limits(group).into_iter().map(|(_, most)| most).min().unwrap_or(u64::MAX)
+    /// The least number of all that are to be kept by what was admitted then.
+    fn least(&self, group: &Group, admitted: Between) -> u64 {
+        self.limits(group, admitted).into_iter().map(|(_, most)| most).min().unwrap_or(u64::MAX)
     }
 
-    /// What may not be exceeded: the number of the narrowest scope around it that has one, else that of each; and that of
-    /// all together.
-    fn limits(&self, group: &Group) -> [(Among, u64); 2] {
+    /// What may not be exceeded: each number, and of it no more than its share of those that are there.
+    fn limits(&self, group: &Group, admitted: Between) -> [(Among, u64); 2] {
+        self.numbers(group).map(|(among, most)| {
+            let share = self.share(&group.kind, &among, admitted);
+            (among, most.min(share))
+        })
+    }
+
+    /// The number of the narrowest scope around it that has one, else that of each; and that of all together.
+    fn numbers(&self, group: &Group) -> [(Among, u64); 2] {
         let scope = group.scope.as_str();
         let around = self.allowed.scopes.iter().filter(|(outer, _)| within(scope, outer));
         let own = match around.max_by_key(|(outer, _)| outer.len()) {
@@ -307,6 +340,29 @@ impl Budgets {
             None => (Among::In(scope.to_owned()), self.allowed.each),
         };
         [own, (Among::All, self.allowed.everywhere)]
+    }
+
+    /// So many per cent of those that are there, a part of one counting as one; none as long as nobody has counted them, and as
+    /// many as there are if that is not asked. What counts is a census of before the span.
+    fn share(&self, kind: &Kind, among: &Among, admitted: Between) -> u64 {
+        let Some(percent) = self.allowed.percent else { return u64::MAX };
+        let before = |moment: Timestamp, ms: u64| Timestamp(moment.0.saturating_sub_unsigned(ms * 1000));
+        let span_ms = self.span_ms() + PART_MS;
+        // Whenever the clock has gone back, any of them may have counted.
+        let counted_from = admitted.map_or((Timestamp(i64::MIN), Timestamp::MAX), |(least, most)| {
+            (before(least, span_ms + PART_MS), before(most, span_ms))
+        });
+        let of = match among {
+            Among::In(scope) => Of::In(scope),
+            Among::Within(scope) => Of::Within(scope),
+            Among::All => Of::All,
+        };
+        let there = there(&self.censuses, kind, of, counted_from);
+        there.map_or(0, |there| (there * u64::from(percent)).div_ceil(100))
+    }
+
+    fn span_ms(&self) -> u64 {
+        u64::from(self.allowed.days) * DAY_MS
     }
 }
 
@@ -316,10 +372,6 @@ enum Among {
     In(String),
     Within(&'static str),
     All,
-}
-
-fn within(scope: &str, outer: &str) -> bool {
-    scope.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Since when a job that was frozen, or began, at that moment had been due, if nothing but a batch has ever held it.

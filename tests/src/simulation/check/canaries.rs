@@ -60,11 +60,11 @@ impl Canaries {
         Ok(())
     }
 
-    /// These are known, and these pauses in force. Whether a canary has paused everything.
+    /// These are known, and these pauses in force.
     ///
     /// # Errors
     /// If one was accepted that nobody has answered falsely, or did not pause everything.
-    pub fn see(&mut self, sent: &[Canary], pauses: &[Pause]) -> Result<bool, Violation> {
+    pub fn see(&mut self, sent: &[Canary], pauses: &[Pause]) -> Result<(), Violation> {
         let paused = pauses
             .iter()
             .any(|pause| pause.by == Actor::canary() && pause.covers == PauseSelector::default());
@@ -86,7 +86,7 @@ impl Canaries {
                 Some(Judged { verdict: Verdict::Unanswered | Verdict::Unclear { .. }, .. }) | None => {}
             }
         }
-        Ok(paused)
+        Ok(())
     }
 
     /// The run is over: the machine is as it was.

@@ -2,37 +2,31 @@
 use std::collections::BTreeMap;
 
 use sexton_ledger::DeletionView;
+use sexton_model::Fence;
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, StateName};
 use sexton_model::step::{Mode, Presence};
-use sexton_model::{Fence, Timestamp};
 use sexton_protocol::Order;
 
 use super::{Act, Violation, violated};
 
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
-/// After this many milliseconds no consumer goes by what it heard before a pause: what it heard is too old by then, by the
-/// worst clock that there is.
-const PAUSE_HEARD_MS: u64 = 20_000;
 
-/// No stage begins or goes on that is paused, held or protected.
+/// No stage begins or goes on that is held or protected.
 ///
 /// # Errors
 /// What does not hold.
 pub(super) fn stopped(
     view: &DeletionView,
     event: &AuditEvent,
-    (paused, holds): (bool, u32),
+    holds: u32,
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let goes_on = event.ordered.is_some() && event.state != Some(StateName::Cancelled);
     if !matches!(event.job, Some(JobKind::Stage(_))) || !(goes_on || event.what == What::Claimed) {
         return Ok(());
-    }
-    if paused {
-        violated("pause", format!("{}: everything is paused", told()))?;
     }
     if holds > 0 {
         violated("hold", format!("{}: it is held", told()))?;
@@ -73,7 +67,7 @@ pub(super) fn leased(d: &Deletion, fence: Fence, told: &impl Fn() -> String) -> 
     Ok(())
 }
 
-/// A consumer has no more time than the plan gives to the step, and does nothing once it must have heard of a pause.
+/// A consumer has no more time than the plan gives to the step.
 ///
 /// # Errors
 /// The invariant that does not hold.
@@ -81,7 +75,6 @@ pub(super) fn timely(
     act: &Act,
     order: &Order,
     d: &Deletion,
-    paused_since: Option<Timestamp>,
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let name = format!("{}.{}", act.deed.subsystem, act.deed.action);
@@ -89,11 +82,6 @@ pub(super) fn timely(
     if let Some(step) = step.filter(|step| order.deadline > order.issued_at.plus_ms(step.deadline_ms)) {
         let most = step.deadline_ms;
         violated("I10", format!("{}: its deadline is {}, not {most} ms", told(), order.deadline))?;
-    }
-    if let (JobKind::Stage(_), Some(since)) = (order.kind, paused_since)
-        && act.at > since.plus_ms(PAUSE_HEARD_MS)
-    {
-        violated("pause", format!("{}: everything is paused since {since}", told()))?;
     }
     Ok(())
 }

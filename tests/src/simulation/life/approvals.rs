@@ -59,7 +59,9 @@ impl World {
     /// # Errors
     /// As [`Self::approve`].
     pub(super) async fn approve_what_waits(&mut self, all: bool) -> Result<(), Violation> {
-        let waiting = self.checker.budgets.as_ref().map(|budgets| budgets.waiting(all)).unwrap_or_default();
+        let now = self.store.shown();
+        let waiting =
+            self.checker.budgets.as_ref().map(|budgets| budgets.waiting(all, now)).unwrap_or_default();
         for batch in waiting {
             if self.look_at_batch(batch).await {
                 let done = self.approve(Person::Auditor, false).await?;

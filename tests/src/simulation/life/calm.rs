@@ -6,7 +6,7 @@ use sexton_model::job::{Job, JobKind, JobState, Stage};
 
 use super::somebody;
 use crate::simulation::check::{Violation, left};
-use crate::simulation::weather::Weather;
+use crate::simulation::weather::{Trouble, Weather};
 use crate::simulation::world::World;
 
 /// Steps after which whatever is not over is stuck.
@@ -25,7 +25,8 @@ impl World {
     /// Nothing goes wrong any more, and people do what they are there for.
     pub(super) async fn calm(&mut self) -> Result<(), Violation> {
         self.say("the weather is fair from now on");
-        self.dice.set(Weather { stop: self.script.weather.stop / 4, ..Weather::FAIR });
+        let stop = self.script.weather.chance(Trouble::Stop) / 4;
+        self.dice.set(Weather::FAIR.with(Trouble::Stop, stop));
         let now = self.time.now();
         for one in &mut self.coordinators {
             if let Err(again_at) = one {
@@ -38,6 +39,7 @@ impl World {
             one.frozen.deafen(now);
         }
         self.set_clocks_right();
+        self.truth().locked.clear();
         self.go_on().await?;
         for vm in self.script.all().collect::<Vec<_>>() {
             self.protect(&vm, false).await;
@@ -52,7 +54,7 @@ impl World {
             }
             look_at = self.time.now().plus_ms(LOOK_EVERY_MS);
             looks += 1;
-            if self.checker.paused {
+            if self.checker.pauses.any() {
                 // Whoever answered a canary may be heard as late as this.
                 self.resume().await;
             }

@@ -1,5 +1,6 @@
 //! Somebody who has a consumer's key answers in its name what must not be believed.
 use sexton_bus::{Outgoing, Queue, Target};
+use sexton_model::belts::census::listing::ACTION;
 use sexton_model::canary::DELETION;
 use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
@@ -35,7 +36,10 @@ impl World {
     /// The one with the highest number. It is about nothing that is there.
     fn last_forged(&self) -> Option<Order> {
         let orders = self.traffic.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let forged = |order: &&Order| order.deletion == DELETION && order.resource != canaries::resource();
+        let forged = |order: &&Order| {
+            let of_a_census = order.action.as_str() == ACTION;
+            order.deletion == DELETION && order.resource != canaries::resource() && !of_a_census
+        };
         orders.values().rev().find(forged).cloned()
     }
 }

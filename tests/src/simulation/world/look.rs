@@ -17,7 +17,7 @@ impl World {
     /// The invariant that does not hold any more.
     pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
         let attended = self.coordinators.iter().any(Result::is_ok);
-        self.checker.at((self.time.now(), self.store.shown()), attended);
+        self.checker.at(self.store.shown(), attended);
         if let Some(what) = held(&self.defects).pop() {
             return Err(Violation { invariant: "defect", what });
         }
@@ -91,7 +91,8 @@ impl World {
     ) -> Result<(), Violation> {
         if self.script.canaries {
             let (sent, pauses) = (ledger.canaries().await.unwrap(), ledger.pauses().await.unwrap());
-            self.checker.paused |= self.checker.canaries.see(&sent, &pauses)?;
+            self.checker.canaries.see(&sent, &pauses)?;
+            self.checker.pauses.are(&pauses, self.time.now());
         }
         Ok(())
     }

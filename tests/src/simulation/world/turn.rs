@@ -75,6 +75,8 @@ enum Choice {
     Round(usize, Round),
     /// The scheduler looks.
     Schedule,
+    /// Whoever takes a census looks what has come.
+    Census,
     /// A message that was late arrives.
     Deliver(usize),
 }
@@ -108,12 +110,12 @@ impl World {
         self.step += 1;
         self.start_whoever_is_due().await;
         self.quiet().await;
-        self.let_one_go_on().await;
+        self.let_one_go_on().await?;
         self.quiet().await;
         self.look().await
     }
 
-    async fn let_one_go_on(&mut self) {
+    async fn let_one_go_on(&mut self) -> Result<(), Violation> {
         let now = self.time.now();
         let mut choices: Vec<Choice> = Vec::new();
         let frozen = self.frozen();
@@ -140,12 +142,16 @@ impl World {
         if self.ledger.is_some() && !scheduling && self.scheduler_at <= now {
             choices.push(Choice::Schedule);
         }
+        if self.census.as_ref().is_some_and(|census| census.look_at <= now) {
+            choices.push(Choice::Census);
+        }
         choices.extend((0..held(&self.traffic.late).len()).map(Choice::Deliver));
         if choices.is_empty() || self.dice.below(12) == 0 {
-            return self.pass_time(choices.is_empty());
+            self.pass_time(choices.is_empty());
+            return Ok(());
         }
         let choice = choices[self.dice.below(choices.len())];
-        self.carry_out(choice).await;
+        self.carry_out(choice).await
     }
 
     /// Time passes: a little, or until something can go on.
@@ -159,13 +165,14 @@ impl World {
             Err(again_at) => *again_at,
         });
         let processes = self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
+        let looks = self.census.as_ref().map(|census| census.look_at);
         let ends = self.gates.next_end(now, self.frozen());
         let wakes = self.time.next_wake();
-        let next = rounds.chain(processes).chain(ends).chain(wakes).filter(|at| *at > now).min();
+        let next = rounds.chain(processes).chain(looks).chain(ends).chain(wakes).filter(|at| *at > now).min();
         self.time.advance_to(next.unwrap_or(now).max(now.plus_ms(1)));
     }
 
-    async fn carry_out(&mut self, choice: Choice) {
+    async fn carry_out(&mut self, choice: Choice) -> Result<(), Violation> {
         match choice {
             Choice::Open(gate) => {
                 self.gates.open(gate);
@@ -173,7 +180,7 @@ impl World {
             Choice::Take(number, inbox) => {
                 let most = 1 + self.dice.below(8);
                 let handler = self.next_handler(number);
-                let Ok(one) = &mut self.coordinators[number] else { return };
+                let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
                 let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
                 let work = async move {
@@ -198,7 +205,7 @@ impl World {
             Choice::Round(number, round) => {
                 let handler = self.next_handler(number);
                 let again_at = self.time.now().plus_ms(round.every_ms());
-                let Ok(one) = &mut self.coordinators[number] else { return };
+                let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 one.rounds.insert(round, again_at);
                 let engine = one.engine.clone();
                 let work = async move {
@@ -224,11 +231,13 @@ impl World {
                 let work = async move { scheduler.tick().await.map(drop) };
                 self.scheduling = Some(begin(handler, &self.defects, work));
             }
+            Choice::Census => self.look_at_census().await?,
             Choice::Deliver(place) => {
                 let (bus, message) = held(&self.traffic.late).swap_remove(place);
                 bus.publish(vec![message]).await;
             }
         }
+        Ok(())
     }
 
     fn next_handler(&mut self, process: usize) -> Handler {

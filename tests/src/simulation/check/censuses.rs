@@ -1,0 +1,151 @@
+//! Censuses, by rules written down once more: none is believed that is not the truth, and what is there is what was believed of
+//! it.
+use std::collections::{BTreeMap, BTreeSet};
+
+use sexton_model::belts::census::{Census, Taken};
+use sexton_model::{Kind, ResourceId, Timestamp};
+
+use super::{Violation, violated};
+use crate::simulation::platform::Machines;
+use crate::simulation::script::Script;
+
+/// Whether a scope is the other one, or below it.
+pub fn within(scope: &str, outer: &str) -> bool {
+    scope.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// One was believed. Since it takes a while, what was there before and after it is in it, and nothing that was there at neither
+/// time.
+///
+/// # Errors
+/// If it is not the truth.
+pub fn believed(
+    script: &Script,
+    (census, taken): (&Census, &Taken),
+    (before, after): (&Machines, &Machines),
+) -> Result<(), Violation> {
+    let told = || format!("census {} of {} in {} is believed", taken.census, taken.kind, taken.scope);
+    let listed: BTreeSet<&ResourceId> = census.listed.iter().map(|one| &one.id).collect();
+    for (vm, owner) in before {
+        let about_it = vm.kind == census.kind && within(script.scope_of(vm), census.scope.as_str());
+        let there = about_it && after.get(vm) == Some(owner);
+        if there && !listed.contains(vm) && !census.unregistered.contains(vm) {
+            violated("census", format!("{}, and {vm} is missing", told()))?;
+        }
+    }
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for vm in listed {
+        if !before.contains_key(vm) && !after.contains_key(vm) {
+            violated("census", format!("{}, and there is no {vm}", told()))?;
+        }
+        *counts.entry(script.scope_of(vm).to_owned()).or_default() += 1;
+    }
+    if counts != taken.counts {
+        violated("census", format!("{}: {:?} is counted, and listed is {counts:?}", told(), taken.counts))?;
+    }
+    Ok(())
+}
+
+/// Whose population is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'a> {
+    /// Of this scope alone.
+    In(&'a str),
+    /// Of this one and those below it.
+    Within(&'a str),
+    /// Of all scopes that censuses know of.
+    All,
+}
+
+/// What counts at a moment: the newest census of before a span that began between these two, and else the oldest one. Where that
+/// is more than one, the one with the most of them.
+pub(super) fn there(
+    censuses: &[Taken],
+    kind: &Kind,
+    of: Of<'_>,
+    (least, most): (Timestamp, Timestamp),
+) -> Option<u64> {
+    let counted = |taken: &Taken| {
+        let counts = taken.counts.iter().filter(|(scope, _)| match of {
+            Of::In(only) => *scope == only,
+            Of::Within(outer) => within(scope, outer),
+            Of::All => true,
+        });
+        counts.map(|(_, count)| *count).sum::<u64>()
+    };
+    let covers = |taken: &&Taken| match of {
+        Of::In(scope) | Of::Within(scope) => within(scope, taken.scope.as_str()),
+        Of::All => true,
+    };
+    let mut by_scope: BTreeMap<&str, Vec<&Taken>> = BTreeMap::new();
+    for taken in censuses.iter().filter(|taken| taken.kind == *kind).filter(covers) {
+        by_scope.entry(taken.scope.as_str()).or_default().push(taken);
+    }
+    let mut known: Vec<(&str, u64)> = Vec::new();
+    for (scope, mut all) in by_scope {
+        all.sort_by_key(|taken| taken.accepted_at);
+        // From the one that counts at the earliest moment on.
+        let first = all.iter().rposition(|taken| taken.accepted_at <= least).unwrap_or_default();
+        let counting = all.iter().enumerate().filter(|(n, taken)| *n == first || taken.accepted_at <= most);
+        let most = counting.skip_while(|(n, _)| *n < first).map(|(_, taken)| counted(taken)).max();
+        known.extend(most.map(|most| (scope, most)));
+    }
+    known.sort_by_key(|(scope, _)| scope.len());
+    match of {
+        // Censuses of a scope and of one around it both count what is below: the narrower one counts.
+        Of::In(_) | Of::Within(_) => known.last().map(|(_, count)| *count),
+        Of::All => {
+            let mut widest: Vec<(&str, u64)> = Vec::new();
+            for (scope, count) in known {
+                if !widest.iter().any(|(wider, _)| within(scope, wider)) {
+                    widest.push((scope, count));
+                }
+            }
+            (!widest.is_empty()).then(|| widest.iter().map(|(_, count)| count).sum())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(scope: &str, accepted_at: i64, counts: &[(&str, u64)]) -> Taken {
+        let accepted_at = Timestamp(accepted_at);
+        Taken {
+            census: 1,
+            kind: "vm".parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            credential: "a test".to_owned(),
+            taken_at: accepted_at,
+            accepted_at,
+            counts: counts.iter().map(|&(scope, count)| (scope.to_owned(), count)).collect(),
+            missing: 0,
+            missing_named: BTreeSet::new(),
+            newly_missing: 0,
+            unknown: 0,
+            unknown_named: BTreeSet::new(),
+            told: false,
+        }
+    }
+
+    #[test]
+    fn what_counts_is_the_newest_of_before_the_span() {
+        let kind = "vm".parse().unwrap();
+        let all = [
+            taken("t", 10, &[("t/a", 4), ("t/b", 2)]),
+            taken("t", 30, &[("t/a", 3), ("t/b", 9)]),
+            taken("t/a", 20, &[("t/a", 7)]),
+        ];
+        let there = |of: Of<'_>, least: i64, most: i64| {
+            super::there(&all, &kind, of, (Timestamp(least), Timestamp(most)))
+        };
+        assert_eq!(there(Of::In("t/b"), 10, 29), Some(2));
+        assert_eq!(there(Of::In("t/b"), 5, 5), Some(2), "the oldest one");
+        assert_eq!(there(Of::In("t/b"), 10, 30), Some(9), "the most of them");
+        assert_eq!(there(Of::In("t/a"), 30, 40), Some(7), "the narrower one");
+        assert_eq!(there(Of::Within("t"), 30, 40), Some(12));
+        assert_eq!(there(Of::All, 30, 40), Some(12), "each once");
+        assert_eq!(there(Of::In("u"), 30, 40), None);
+    }
+}

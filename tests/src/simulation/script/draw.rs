@@ -1,0 +1,279 @@
+//! How a script follows from its seed.
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use sexton_model::job::Stage;
+
+use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
+use crate::simulation::allowed::{Allowed, SCOPES};
+use crate::simulation::weather::{Trouble, Weather};
+use crate::simulation::world::SUBSYSTEMS;
+
+/// Processes of consumers.
+const CONSUMERS: usize = 10;
+
+impl Script {
+    /// That of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5EED);
+        let allowed = match rng.random_range(0..6) {
+            0 => Some(Allowed::draw(&mut rng, false)),
+            1 | 2 => Some(Allowed::draw(&mut rng, true)),
+            _ => None,
+        };
+        // Of the first kind alone a subsystem lists all.
+        let counts = allowed.as_ref().is_some_and(|allowed| allowed.percent.is_some());
+        let machines = match (rng.random_range(0..12), &allowed) {
+            (0, _) => rng.random_range(5..=8),
+            (_, Some(_)) => rng.random_range(2..=5),
+            (_, None) => rng.random_range(1..=4),
+        };
+        let mut script = Self {
+            seed,
+            machines,
+            kinds: if !counts && rng.random_range(0..4) == 0 { KINDS.len() } else { 1 },
+            scopes: if allowed.is_some() { rng.random_range(1..=SCOPES.len()) } else { 1 },
+            allowed,
+            patience: rng.random_range(0..3),
+            canaries: rng.random_range(0..3) == 0,
+            weather: weather(&mut rng),
+            items: Vec::new(),
+        };
+        let many = rng.random_range(6..=28);
+        script.items = (0..many)
+            .map(|_| {
+                let when = match rng.random_range(0..3) {
+                    0 => When::Step(rng.random_range(0..STORM_STEPS)),
+                    _ => When::Decisions(rng.random_range(1..120)),
+                };
+                Item { when, what: happening(&mut rng, &script) }
+            })
+            .collect();
+        // Something is to go in any case, early.
+        let first = if script.allowed.is_some() || rng.random_range(0..4) == 0 {
+            Happening::DeleteAll(requester(&mut rng), 0)
+        } else {
+            Happening::Delete(0, 0)
+        };
+        script.items.push(Item { when: When::Step(rng.random_range(0..200)), what: first });
+        if counts {
+            // Early, so that something is counted before much is due; and now and then.
+            let early = When::Step(rng.random_range(0..600));
+            script.items.push(Item { when: early, what: Happening::TakeCensus(0) });
+            for _ in 0..rng.random_range(2..5) {
+                let when = When::Step(rng.random_range(0..STORM_STEPS));
+                let what = Happening::TakeCensus(rng.random_range(0..=script.scopes));
+                script.items.push(Item { when, what });
+            }
+        }
+        if script.allowed.is_some() {
+            let looked = rng.random_range(300..STORM_STEPS / 2);
+            let approved = looked + rng.random_range(1..1_500);
+            script.items.push(Item { when: When::Step(looked), what: Happening::LookAtBatch });
+            let approves = Happening::Approve(Person::Auditor, rng.random_range(0..3) == 0);
+            script.items.push(Item { when: When::Step(approved), what: approves });
+        }
+        if rng.random_range(0..5) == 0 {
+            let first = rng.random_range(1..60);
+            let second = first + rng.random_range(1..40);
+            script.items.push(Item { when: When::Decisions(first), what: Happening::Backup });
+            script.items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
+        }
+        script.items = with_sleepers(script.items, &mut rng);
+        script.items.extend(with_a_lock(&mut rng));
+        if rng.random_range(0..8) == 0 {
+            let recycled = |what: Happening| Item { when: When::Recycled(0), what };
+            script.items.extend([recycled(Happening::Recreate(0)), recycled(Happening::Delete(0, 0))]);
+        }
+        script.items.extend(in_turn(seed, &mut rng));
+        script
+    }
+}
+
+/// In some runs the machines of all consumers are suspended, with whatever these have in hand, right before the job table goes
+/// back in time, or is paused. In some of these no beacon reaches them for a while after they have woken up, and in some the
+/// deadlines of what they had in hand have passed.
+fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+    let sleep = |when: When, for_ms: u64| {
+        (0..CONSUMERS).map(move |number| Item { when, what: Happening::Freeze(number, for_ms, true) })
+    };
+    let goes_back = items.iter().position(|item| item.what == Happening::RestoreBackup);
+    if let Some(place) = goes_back.filter(|_| rng.random_range(0..2) == 0) {
+        let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
+        items.splice(place..place, sleep(when, for_ms));
+    }
+    if rng.random_range(0..3) == 0 {
+        let when = When::Decisions(rng.random_range(1..120));
+        let for_ms = match rng.random_range(0..3) {
+            0 => rng.random_range(65_000..110_000),
+            _ => rng.random_range(25_000..40_000),
+        };
+        items.extend(sleep(when, for_ms));
+        if rng.random_range(0..2) == 0 {
+            items.push(Item { when, what: Happening::Deaf(for_ms + 30_000) });
+        }
+        items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
+        items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
+    }
+    items
+}
+
+/// In some runs somebody else uses the first machine. When it cannot be undefined a person says that it may remain; or has them
+/// leave it, and it tried again; or they undefine it themselves, and a person says that it is gone.
+fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
+    if rng.random_range(0..4) != 0 {
+        return Vec::new();
+    }
+    let when = When::Decisions(rng.random_range(1..20));
+    let parked = |what: Happening| Item { when: When::Parked(0), what };
+    let mut items = vec![Item { when, what: Happening::Lock(0, true) }];
+    match rng.random_range(0..4) {
+        0 => items.extend([parked(Happening::Lock(0, false)), parked(Happening::Retry(0))]),
+        1 => items.extend([parked(Happening::Undefine(0)), parked(Happening::Waive(0, true))]),
+        _ => items.push(parked(Happening::Waive(0, false))),
+    }
+    items
+}
+
+/// Of what is drawn seldom, and always comes when it is, each seed has one sort in turn: so it needs no luck to meet it.
+fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
+    let for_ms = rng.random_range(0..8_000);
+    let what = match seed % 12 {
+        0 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        1 => Happening::SetTime(rng.random_range(500..90_000), false),
+        2 => Happening::SetTime(rng.random_range(-60_000..0), true),
+        3 => Happening::Reopen(for_ms),
+        4 => Happening::Purge,
+        5 => Happening::Deaf(for_ms),
+        6 => Happening::Down(for_ms),
+        7 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
+        8 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, true),
+        9 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, false),
+        10 => Happening::ChangePlans(rng.random_range(1..PLANS)),
+        _ => {
+            let copied = rng.random_range(1..25);
+            let back = When::Decisions(copied + rng.random_range(1..15));
+            return vec![
+                Item { when: When::Decisions(copied), what: Happening::Backup },
+                Item { when: back, what: Happening::RestoreBackup },
+            ];
+        }
+    };
+    vec![Item { when: When::Step(rng.random_range(0..STORM_STEPS / 2)), what }]
+}
+
+/// What goes wrong by chance, with the most of it when it does now and then, and when it does often.
+const CHANCES: [(Trouble, u32, u32); 11] = [
+    (Trouble::Lose, 10, 100),
+    (Trouble::Repeat, 20, 300),
+    (Trouble::Delay, 20, 300),
+    (Trouble::Unconfirmed, 10, 60),
+    (Trouble::FailBefore, 20, 150),
+    (Trouble::FailAfter, 20, 200),
+    (Trouble::Lie, 20, 400),
+    (Trouble::Stale, 20, 200),
+    (Trouble::Unknown, 20, 400),
+    (Trouble::Hang, 5, 40),
+    (Trouble::Truncate, 300, 700),
+];
+
+/// Fair in some runs; else everything goes wrong now and then, and up to four things often: what needs two of them at once
+/// would else hardly ever come.
+fn weather(rng: &mut StdRng) -> Weather {
+    let fair = rng.random_range(0..4) == 0;
+    let often: Vec<usize> =
+        (0..rng.random_range(0..=4)).map(|_| rng.random_range(0..CHANCES.len())).collect();
+    let mut weather = Weather::FAIR.with(Trouble::Stop, rng.random_range(150..450));
+    for (number, (trouble, seldom, most)) in CHANCES.into_iter().enumerate().filter(|_| !fair) {
+        let most = if often.contains(&number) { most } else { seldom };
+        weather = weather.with(trouble, rng.random_range(0..=most));
+    }
+    weather
+}
+
+fn happening(rng: &mut StdRng, script: &Script) -> Happening {
+    if script.allowed.is_some() && rng.random_range(0..4) == 0 {
+        return about_many(rng);
+    }
+    if rng.random_range(0..10) == 0 {
+        return about_everything(rng, script.canaries);
+    }
+    let machine = rng.random_range(0..script.machines);
+    let while_ms = if rng.random_range(0..4) == 0 { 200_000 } else { 8_000 };
+    let for_ms = rng.random_range(0..while_ms);
+    match rng.random_range(0..100) {
+        0..25 => Happening::Delete(machine, rng.random_range(0..20_000)),
+        25..27 => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
+        27..38 => Happening::Cancel(machine),
+        38..43 => Happening::Hold(machine),
+        43..49 => Happening::Release(machine),
+        49..51 => Happening::Protect(machine, true),
+        51..54 => Happening::Protect(machine, false),
+        54..59 => Happening::Pause(covers(rng, script)),
+        59..64 => Happening::Resume,
+        64..69 => Happening::Retry(machine),
+        69..71 => Happening::Waive(machine, rng.random_range(0..2) == 0),
+        71..73 => Happening::Recreate(machine),
+        73..75 => Happening::Start(machine),
+        75..81 => Happening::KillCoordinator(rng.random_range(0..2), for_ms),
+        81..88 => Happening::KillConsumer(rng.random_range(0..CONSUMERS), for_ms),
+        88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
+        94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
+        96..98 => Happening::Purge,
+        _ => Happening::Down(for_ms),
+    }
+}
+
+/// Everything in half of all cases; else what fits one or two of these.
+fn covers(rng: &mut StdRng, script: &Script) -> Covers {
+    let mut covers = Covers::EVERYTHING;
+    if rng.random_range(0..2) == 0 {
+        return covers;
+    }
+    for _ in 0..rng.random_range(1..=2) {
+        match rng.random_range(0..4) {
+            0 => covers.stage = Some(Stage::ALL[rng.random_range(0..Stage::ALL.len())]),
+            1 => covers.kind = Some(KINDS[rng.random_range(0..script.kinds)]),
+            2 => covers.scope = Some(SCOPES[rng.random_range(0..SCOPES.len())]),
+            _ => covers.subsystem = Some(SUBSYSTEMS[rng.random_range(0..SUBSYSTEMS.len())].0),
+        }
+    }
+    covers
+}
+
+/// What people do where many are to go.
+fn about_many(rng: &mut StdRng) -> Happening {
+    match rng.random_range(0..8) {
+        0..3 => Happening::LookAtBatch,
+        3..7 => {
+            let by = match rng.random_range(0..5) {
+                0 => requester(rng),
+                _ => Person::Auditor,
+            };
+            Happening::Approve(by, rng.random_range(0..3) == 0)
+        }
+        _ => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
+    }
+}
+
+fn requester(rng: &mut StdRng) -> Person {
+    if rng.random_range(0..2) == 0 { Person::Ops } else { Person::Dev }
+}
+
+/// What concerns no machine of its own.
+fn about_everything(rng: &mut StdRng, canaries: bool) -> Happening {
+    match rng.random_range(0..10) {
+        0..4 => Happening::ChangePlans(rng.random_range(0..PLANS)),
+        4..7 => {
+            let ahead_ms = match rng.random_range(0..4) {
+                0 => 0,
+                1 => rng.random_range(-60_000..0),
+                2 => rng.random_range(500..6_000),
+                _ => rng.random_range(6_000..90_000),
+            };
+            Happening::SetTime(ahead_ms, rng.random_range(0..2) == 0)
+        }
+        7 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        8 if canaries => Happening::AnswerCanary,
+        _ => Happening::Reopen(rng.random_range(0..20_000)),
+    }
+}

@@ -1,0 +1,84 @@
+//! What has to have happened before a run that finds nothing says anything: that a trouble may come proves nothing unless it
+//! did. How often it did is counted by [`Dice`](super::weather::Dice); of what people and accidents do only what had an effect.
+use sexton_model::job::Stage;
+
+use super::check::pauses::BESIDE;
+use super::platform::{LIE_BELIEVED, LIE_SEEN};
+use super::script::{Covers, Happening, Person};
+use super::weather::Trouble;
+use super::world::census::{BELIEVED, REFUSED};
+
+/// What a dozen runs or two meet, whatever their seeds.
+const USUAL: [Happening; 26] = [
+    Happening::Delete(0, 0),
+    Happening::DeleteAll(Person::Ops, 0),
+    Happening::Cancel(0),
+    Happening::Hold(0),
+    Happening::Protect(0, true),
+    Happening::Protect(0, false),
+    Happening::Pause(Covers::EVERYTHING),
+    Happening::Pause(Covers { stage: Some(Stage::Hard), ..Covers::EVERYTHING }),
+    Happening::Resume,
+    Happening::ChangePlans(0),
+    Happening::Start(0),
+    Happening::Lock(0, true),
+    Happening::KillCoordinator(0, 0),
+    Happening::KillConsumer(0, 0),
+    Happening::Freeze(0, 0, false),
+    Happening::Freeze(0, 0, true),
+    Happening::SetClock(0, 0),
+    Happening::SetTime(0, false),
+    Happening::SetTime(0, true),
+    Happening::Drift(0),
+    Happening::Deaf(0),
+    Happening::Purge,
+    Happening::Down(0),
+    Happening::Reopen(0),
+    Happening::Backup,
+    Happening::RestoreBackup,
+];
+/// What takes budgets.
+const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve(Person::Auditor, false)];
+/// What takes somebody who counts.
+const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
+/// What takes something else before it, that does not come in every run.
+const SELDOM: [Happening; 8] = [
+    Happening::Release(0),
+    Happening::Retry(0),
+    Happening::Waive(0, true),
+    Happening::Waive(0, false),
+    Happening::Recreate(0),
+    Happening::Lock(0, false),
+    Happening::Undefine(0),
+    Happening::AnswerCanary,
+];
+
+/// What has to come in the first seeds.
+pub fn usual() -> impl Iterator<Item = &'static str> {
+    let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
+    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
+}
+
+/// What has to come in seeds with budgets.
+pub fn with_budgets() -> impl Iterator<Item = &'static str> {
+    words(&WITH_BUDGETS)
+}
+
+/// What has to come in seeds where somebody counts.
+pub fn with_censuses() -> impl Iterator<Item = &'static str> {
+    words(&WITH_CENSUSES).chain([BELIEVED, REFUSED, Trouble::Truncate.word()])
+}
+
+/// What has to come in runs that were made for it.
+pub fn seldom() -> impl Iterator<Item = &'static str> {
+    words(&SELDOM)
+}
+
+/// Everything that is counted.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    usual().chain([LIE_BELIEVED]).chain(with_budgets()).chain(with_censuses()).chain(seldom())
+}
+
+fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {
+    happenings.iter().map(|happening| happening.word())
+}

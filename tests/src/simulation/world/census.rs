@@ -1,0 +1,112 @@
+//! A census that a coordinator takes, as a person has asked for it: looks at what has come, and what came in the end.
+use sexton_coordinator::taken::{Taking, Wanted};
+use sexton_ledger::Ledger as _;
+use sexton_model::belts::census::Census;
+use sexton_model::belts::census::assembled::Meant;
+use sexton_model::{ResourceId, Timestamp};
+
+use super::{World, held};
+use crate::simulation::allowed::SCOPES;
+use crate::simulation::check::{Violation, censuses};
+use crate::simulation::platform::Machines;
+use crate::simulation::script::{KINDS, Person};
+
+/// Between two looks, in milliseconds.
+const LOOK_EVERY_MS: u64 = 200;
+/// Within so many milliseconds everything has to be listed.
+const WITHIN_MS: u64 = 20_000;
+/// The scope that all are in.
+const ALL: &str = "tenants";
+/// One that was believed.
+pub const BELIEVED: &str = "census believed";
+/// One that was not, or that there is none.
+pub const REFUSED: &str = "census refused";
+
+/// One that is being taken.
+pub(super) struct BeingTaken {
+    taking: Taking,
+    /// By which coordinator.
+    pub(super) by: usize,
+    pub(super) look_at: Timestamp,
+    /// What was there when it was begun.
+    before: Machines,
+}
+
+impl World {
+    /// Have one taken of all scopes, or of the one with this number from one on. Whether it is begun.
+    pub(in crate::simulation) async fn begin_census(&mut self, number: usize) -> bool {
+        let mut running = self.coordinators.iter().enumerate();
+        let running = running.find_map(|(by, one)| Some((by, one.as_ref().ok()?.engine.clone())));
+        let Some((by, engine)) = running.filter(|_| self.census.is_none()) else { return false };
+        let scope = number.checked_sub(1).map_or(ALL, |number| SCOPES[number]);
+        let before = held(&self.truth).machines();
+        let ours = |vm: &&ResourceId| censuses::within(self.script.scope_of(vm), scope);
+        let there = before.keys().filter(ours).count();
+        // People say that fewer are meant if there are fewer than were counted last.
+        let fewer = self.checker.budgets.as_ref().is_some_and(|budgets| budgets.counted_last(scope) > there);
+        let wanted = Wanted {
+            by: Person::Ops.actor(),
+            kind: KINDS[0].parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            within_ms: WITHIN_MS,
+            meant: Meant { new_credential: false, fewer },
+        };
+        let Ok(Ok(taking)) = Taking::begin(&engine, &self.plans[0], wanted).await else { return false };
+        self.census = Some(BeingTaken { taking, by, look_at: self.time.now(), before });
+        true
+    }
+
+    /// Look what has come of it.
+    ///
+    /// # Errors
+    /// If it is believed, and is not the truth.
+    pub(super) async fn look_at_census(&mut self) -> Result<(), Violation> {
+        let Some(mut census) = self.census.take() else { return Ok(()) };
+        let Ok(one) = &self.coordinators[census.by] else { return Ok(()) };
+        let engine = one.engine.clone();
+        let came = match census.taking.look(&engine).await {
+            Ok(None) => {
+                census.look_at = self.time.now().plus_ms(LOOK_EVERY_MS);
+                self.census = Some(census);
+                return Ok(());
+            }
+            Ok(Some(came)) => came.map_err(|why| why.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        census.taking.end(&engine).await;
+        match came {
+            Ok(came) => self.hand_in(came, &census.before).await,
+            Err(why) => {
+                self.refused(&why);
+                Ok(())
+            }
+        }
+    }
+
+    async fn hand_in(&mut self, census: Census, before: &Machines) -> Result<(), Violation> {
+        let Some(ledger) = self.ledger.clone() else { return Ok(()) };
+        let counted = match ledger.take_census(census.clone(), &Person::Ops.actor()).await.unwrap() {
+            Ok(counted) => counted,
+            Err(why) => {
+                self.refused(&why.to_string());
+                return Ok(());
+            }
+        };
+        self.dice.count(BELIEVED);
+        self.say(format!("a census of {} is believed: {:?}", census.scope, counted.taken.counts));
+        let after = held(&self.truth).machines();
+        censuses::believed(&self.script, (&census, &counted.taken), (before, &after))?;
+        if let Some(budgets) = &mut self.checker.budgets {
+            budgets.census(counted.taken);
+        }
+        // If many are gone that nobody asked to delete, it has paused their scope.
+        let pauses = ledger.pauses().await.unwrap();
+        self.checker.pauses.are(&pauses, self.time.now());
+        Ok(())
+    }
+
+    fn refused(&mut self, why: &str) {
+        self.dice.count(REFUSED);
+        self.say(format!("there is no census: {why}"));
+    }
+}
