@@ -1,5 +1,6 @@
 //! The invariants, checked after everything that happens: against what is really there, and by rules written down once
-//! more rather than asked of the code they are about.
+//! more rather than asked of the code they are about. What a trail alone shows is judged as that of a running system is
+//! ([`crate::trail`]).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -9,13 +10,14 @@ use sexton_model::deletion::{Deletion, RecordStatus};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::plan::Plan;
 use sexton_model::step::Presence;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
 use super::allowed::Allowed;
 use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
 use super::script::Person;
-use crate::trail::{in_words, locks};
+use crate::trail::{Trail, in_words, locks};
 
 pub use crate::trail::Violation;
 
@@ -54,19 +56,17 @@ fn violated(invariant: &'static str, what: String) -> Result<(), Violation> {
 
 /// What was seen of one trail.
 #[derive(Debug, Default)]
-struct Trail {
-    seen: i64,
-    cancelled: bool,
-    holds: u32,
-    hard_claimed: bool,
-    /// The chain as far as it was seen.
+struct Seen {
+    /// By the rules that hold of any trail.
+    trail: Trail,
+    /// The chain.
     chain: audit::Checker,
 }
 
 /// Everything that is remembered for checking.
 #[derive(Debug, Default)]
 pub struct Checker {
-    trails: BTreeMap<DeletionId, Trail>,
+    trails: BTreeMap<DeletionId, Seen>,
     sequences: Sequences,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
@@ -163,12 +163,11 @@ impl Checker {
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
         self.stands(&view.deletion);
-        let trail = self.trails.entry(view.deletion.id).or_default();
+        let seen = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
-            trail.note(&row.event);
-            trail.seen = row.seq;
+            seen.trail.note(row);
             // One that is broken is told when it goes on.
-            trail.chain.see(row.seq, row.body.as_bytes(), row.hash).ok();
+            seen.chain.see(row.seq, row.body.as_bytes(), row.hash).ok();
             self.pinned.note(view, &row.event);
         }
     }
@@ -179,26 +178,23 @@ impl Checker {
     /// The invariant that does not hold.
     pub fn decided(&mut self, view: &DeletionView, truth: &Truth) -> Result<Vec<String>, Violation> {
         let d = &view.deletion;
-        let trail = self.trails.entry(d.id).or_default();
+        let seen = self.trails.entry(d.id).or_default();
         let mut words = Vec::new();
-        let before = trail.seen;
+        let before = seen.trail.seen;
         self.pinned.kept(view)?;
         for row in view.audit.iter().filter(|row| row.seq > before) {
             let event = &row.event;
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
             self.events += 1;
-            if row.seq != trail.seen + 1 {
-                violated("I12", format!("{}, after #{}", told(), trail.seen))?;
-            }
-            trail.seen = row.seq;
-            let linked = trail.chain.see(row.seq, row.body.as_bytes(), row.hash);
+            let linked = seen.chain.see(row.seq, row.body.as_bytes(), row.hash);
             linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
-                ordered(view, event, trail, (self.reviewed, &self.lost), &told)?;
+                ordered(view, event, (self.reviewed, &self.lost), &told)?;
             }
             self.sequences.next(d, row, &told)?;
-            orders::stopped(view, event, trail.holds, &told)?;
+            seen.trail.see(view, row, Day::Rehearsal { length_ms: DAY_MS })?;
+            orders::stopped(view, event, &told)?;
             self.pauses.decided(view, event, &told)?;
             if let Some(fence) = event.ordered {
                 orders::leased(d, fence, &told)?;
@@ -216,10 +212,6 @@ impl Checker {
             {
                 budgets.claimed(view, (stage, event.at), !self.lost.went_back(), &told)?;
             }
-            if event.what == What::Cancelled && trail.hard_claimed {
-                violated("I5", format!("{}, after hard was claimed", told()))?;
-            }
-            trail.note(event);
         }
         self.stands(d);
         self.sequences.stands(d, !words.is_empty())?;
@@ -384,23 +376,10 @@ fn removed_by_a_plan(thing: &str) -> bool {
     super::platform::DEEDS.iter().any(|deed| deed.does == Does::Removes && deed.things.contains(&thing))
 }
 
-impl Trail {
-    fn note(&mut self, event: &AuditEvent) {
-        match event.what {
-            What::Cancelled => self.cancelled = true,
-            What::HoldPlaced => self.holds += 1,
-            What::HoldReleased => self.holds = self.holds.saturating_sub(1),
-            _ => {}
-        }
-        self.hard_claimed |= event.job == Some(JobKind::Stage(Stage::Hard)) && event.what == What::Claimed;
-    }
-}
-
 /// An order was given.
 fn ordered(
     view: &DeletionView,
     event: &AuditEvent,
-    trail: &Trail,
     (reviewed, lost): (bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
@@ -411,9 +390,6 @@ fn ordered(
     if event.state == Some(StateName::Cancelled) {
         // The last order of a cancelled stage is over, and the first one of the restore is given.
         return Ok(());
-    }
-    if trail.cancelled {
-        violated("I4", format!("{}: after the cancel", told()))?;
     }
     early(view, stage, (event.at, lost), told)
 }

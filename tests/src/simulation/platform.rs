@@ -391,7 +391,11 @@ impl Driver for SimulatedDriver {
         let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
         let looks = |stale: bool| {
-            let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
+            // Before its last change it may have been another machine's: gone is only what is its own.
+            let of = |thing: &&'static str| {
+                let past = truth.shown(&step.resource, thing, stale);
+                if past.owner == Self::own(step) { past } else { truth.thing(&step.resource, thing) }
+            };
             match deed.does {
                 Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
                 Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),

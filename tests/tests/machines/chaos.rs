@@ -172,6 +172,9 @@ fn run(size: &Size) {
 
     waiting::wait_until("a coordinator answers", 120, || installation.lines().is_some());
     let judged = judge::last(size, &installation, &notes);
+    if judged.holds == 0 {
+        notes.mistake("nobody has held anything".to_owned());
+    }
     let (met, mistakes) = check_records(&installation, &machines);
     notes.mistakes(mistakes);
     let allowed = Allowed { changed: notes.lost(), told_again: true };

@@ -14,22 +14,18 @@ use super::{Act, Violation, violated};
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
 
-/// No stage begins or goes on that is held or protected.
+/// No stage begins or goes on of what is protected.
 ///
 /// # Errors
 /// What does not hold.
 pub(super) fn stopped(
     view: &DeletionView,
     event: &AuditEvent,
-    holds: u32,
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
     let goes_on = event.ordered.is_some() && event.state != Some(StateName::Cancelled);
     if !matches!(event.job, Some(JobKind::Stage(_))) || !(goes_on || event.what == What::Claimed) {
         return Ok(());
-    }
-    if holds > 0 {
-        violated("hold", format!("{}: it is held", told()))?;
     }
     if view.deletion.protected {
         violated("protection", format!("{}: it is protected", told()))?;

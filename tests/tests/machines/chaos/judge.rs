@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
 use sexton_model::Timestamp;
+use sexton_model::audit::What;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::time::Day;
 use sexton_tests::trail::{Trail, in_words, locks};
@@ -30,6 +31,8 @@ pub struct Judged {
     pub mistakes: Vec<String>,
     pub ended: BTreeMap<RecordStatus, usize>,
     pub events: usize,
+    /// Holds that people have placed.
+    pub holds: usize,
     /// Audit chains that were verified: of records and of everything else.
     pub chains: u64,
 }
@@ -92,6 +95,7 @@ fn judge(
             let d = &view.deletion;
             judged.mistakes.extend(of_trail(&view, day, reviews));
             judged.events += view.audit.len();
+            judged.holds += view.audit.iter().filter(|row| row.event.what == What::HoldPlaced).count();
             *judged.ended.entry(d.status).or_default() += 1;
             *locked.entry(d.record.resource.id.to_string()).or_default() += locks(&view);
             match ledger.verify_chain(d.id).await.map_err(|e| format!("{e:?}"))? {

@@ -1,10 +1,11 @@
-//! What people do meanwhile: they ask for deletions, cancel some, and look after what waits for a person.
+//! What people do meanwhile: they ask for deletions, cancel some, hold others for a while, and look after what waits for a
+//! person.
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use sexton_api::{Delete, DeletionLine, Waive};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::StateName;
@@ -22,10 +23,28 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Time between two lines that say how far it is.
 const SAID_EVERY: Duration = Duration::from_secs(20);
 
+/// Between two looks of whoever holds a deletion whether that stops it.
+const HELD_LOOK: Duration = Duration::from_secs(1);
+/// Why they hold it.
+const DOUBT: &str = "is it really no longer needed?";
+
 /// One machine's deletion.
 struct Task<'a> {
     machine: &'a Machine,
     cancel: Option<Cancel<'a>>,
+    doubt: Option<Doubt>,
+}
+
+/// Somebody is in doubt about a deletion, and holds it for a while.
+struct Doubt {
+    /// So long after its record was seen first it is held,
+    after: Duration,
+    /// and so long after that moment it is let go on.
+    until: Duration,
+    seen: Option<Instant>,
+    /// Whether that was answered.
+    placed: bool,
+    looked: Option<Instant>,
 }
 
 /// Until every record is over, and so much was broken as is wanted. Deletions are asked for at the pace of the faults: each
@@ -37,7 +56,10 @@ pub fn delete_and_cancel(size: &Size, installation: &Installation, machines: &[M
         .map(|machine| {
             let moment = Moment::any(&mut random);
             let cancel = Cancel::after(moment, machine, size.day_ms, &mut random);
-            Task { machine, cancel: (machine.fate == Fate::Cancelled).then_some(cancel) }
+            // Every second one of those that are to be gone in the end.
+            let doubted = machine.fate == Fate::Retired && machine.number.is_multiple_of(2);
+            let doubt = doubted.then(|| Doubt::any(size.day_ms, &mut random));
+            Task { machine, cancel: (machine.fate == Fate::Cancelled).then_some(cancel), doubt }
         })
         .collect();
     tasks.shuffle(&mut random);
@@ -92,6 +114,9 @@ impl Task<'_> {
                 {
                     cancel.taken(installation, line);
                 }
+                if let Some(doubt) = &mut self.doubt {
+                    doubt.go_on(installation, line, notes);
+                }
                 false
             }
             RecordStatus::Restoring => false,
@@ -114,6 +139,52 @@ impl Task<'_> {
         if let Answer::Refused(why) = asked {
             // Mostly: it was made before, and the answer was lost. Else there will never be a record.
             notes.say(format!("{}: {why}", self.machine.name));
+        }
+    }
+}
+
+impl Doubt {
+    /// Within a day of the record, for one to three days.
+    fn any(day_ms: u64, random: &mut StdRng) -> Self {
+        let after = random.random_range(0..day_ms);
+        let until = after + random.random_range(day_ms..3 * day_ms);
+        let [after, until] = [after, until].map(Duration::from_millis);
+        Self { after, until, seen: None, placed: false, looked: None }
+    }
+
+    /// Place a hold, once; and once it is over, release it whenever it stops something: a job table that was put back may have it
+    /// again.
+    fn go_on(&mut self, installation: &Installation, line: &DeletionLine, notes: &Notes) {
+        let seen = self.seen.get_or_insert_with(Instant::now).elapsed();
+        if !self.placed && seen >= self.after {
+            let id = line.id;
+            match installation.ask(|client| async move { client.hold(id, DOUBT).await.map(drop) }) {
+                Answer::Done(()) => self.placed = true,
+                Answer::Refused(why) => {
+                    self.placed = true;
+                    notes.say(format!("{} is not held: {why}", line.resource));
+                }
+                // It may have been placed all the same: then there will be two.
+                Answer::Unknown => {}
+            }
+        }
+        let stopped = matches!(line.state, Some(StateName::Held | StateName::Ready));
+        let due = self.looked.is_none_or(|looked| looked.elapsed() >= HELD_LOOK);
+        if self.placed && seen >= self.until && stopped && due {
+            self.looked = Some(Instant::now());
+            release(installation, line, notes);
+        }
+    }
+}
+
+fn release(installation: &Installation, line: &DeletionLine, notes: &Notes) {
+    let Some(record) = installation.record(&line.resource.to_string()) else { return };
+    for hold in record.holds.iter().filter(|hold| hold.reason == DOUBT) {
+        let (id, hold) = (line.id, hold.id);
+        let asked = installation.ask(|client| async move { client.release(id, hold).await.map(drop) });
+        if let Answer::Refused(why) = asked {
+            // Mostly: it was released before, and the answer was lost.
+            notes.say(format!("{} is not let go on: {why}", line.resource));
         }
     }
 }

@@ -39,6 +39,7 @@ fn text(size: &Size, tally: &BTreeMap<String, usize>, notes: &Notes, judged: &Ju
     row("faults", &format!("{}, at most {} at once", notes.faults(), size.at_once));
     row("time", &format!("{} s, in which a day lasts {} ms", notes.elapsed().as_secs(), size.day_ms));
     row("decisions", &judged.events.to_string());
+    row("holds", &judged.holds.to_string());
     row("audit chains that hold", &judged.chains.to_string());
     if !whole {
         text += "\n**It did not end.** What was seen until then:\n";
