@@ -85,13 +85,9 @@ impl Pause {
 
     /// Which stages of a deletion it covers that are not over, by any step that is left of them.
     pub fn stages_of(&self, deletion: &Deletion) -> Vec<Stage> {
-        let covers = |job: &Job, stage: Stage| {
-            let steps = u16::try_from(deletion.plan.stage(stage).steps.len()).unwrap_or(u16::MAX);
-            let mut cursors = job.cursor..=job.cursor.max(steps.saturating_sub(1));
-            cursors.any(|cursor| self.covers.covers(deletion, &Job { cursor, ..job.clone() }))
-        };
         let open = |stage: &Stage| {
-            deletion.stage_job(*stage).is_some_and(|job| !job.state.name().over() && covers(job, *stage))
+            let job = deletion.stage_job(*stage).filter(|job| !job.state.name().over());
+            job.is_some_and(|job| self.covers.covers_any(deletion, job))
         };
         Stage::ALL.into_iter().filter(open).collect()
     }
@@ -166,12 +162,23 @@ impl Policy {
 impl PauseSelector {
     /// Whether it covers the next step of `job`.
     pub fn covers(&self, deletion: &Deletion, job: &Job) -> bool {
+        self.covers_stage(deletion, job)
+            && self.subsystem.as_ref().is_none_or(|s| deletion.wants(job).is_some_and(|i| i.subsystem == *s))
+    }
+
+    /// Whether it covers any step that is left of `job`.
+    pub fn covers_any(&self, deletion: &Deletion, job: &Job) -> bool {
+        let has = |s: &Subsystem| deletion.left(job).any(|(_, instance)| instance.subsystem == *s);
+        self.covers_stage(deletion, job) && self.subsystem.as_ref().is_none_or(has)
+    }
+
+    /// Whether it covers the stage of `job`, whatever its subsystem.
+    fn covers_stage(&self, deletion: &Deletion, job: &Job) -> bool {
         let JobKind::Stage(stage) = job.kind else { return false };
         let resource = &deletion.record.resource;
         self.stage.is_none_or(|s| s == stage)
             && self.kind.as_ref().is_none_or(|k| *k == resource.id.kind)
             && self.scope.as_ref().is_none_or(|s| within(&resource.scope, s))
-            && self.subsystem.as_ref().is_none_or(|s| deletion.wants(job).is_some_and(|i| i.subsystem == *s))
     }
 }
 
@@ -307,8 +314,14 @@ fn untold(deletion: &Deletion, (stage, _): (Stage, &Job), context: &Context<'_>)
     None
 }
 
+/// A stage that has not begun is stopped by a pause of any of its steps: begun for the sake of the first ones, it would stand
+/// before the others with its lock, and it would be too late for a cancel, or a rescue, though nothing was touched.
 fn paused(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    let pause = context.in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job));
+    let covers: fn(&PauseSelector, &Deletion, &Job) -> bool = match budget::bound(job) {
+        true => PauseSelector::covers_any,
+        false => PauseSelector::covers,
+    };
+    let pause = context.in_force.pauses.iter().find(|pause| covers(&pause.covers, deletion, job));
     pause.map(Pause::blocker)
 }
 

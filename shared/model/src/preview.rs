@@ -205,7 +205,7 @@ mod tests {
         };
         assert_eq!(stopped(&in_force), Vec::<String>::new());
         in_force.pauses = vec![pause("dns")];
-        assert_eq!(stopped(&in_force), ["purge dns.forget"]);
+        assert_eq!(stopped(&in_force), ["purge hypervisor.wipe", "purge dns.forget"], "purge does not begin");
         in_force.ceilings = crate::decide::test_ceiling(Ceiling::Soft);
         in_force.pauses.clear();
         let above = stopped(&in_force);
