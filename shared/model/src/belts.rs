@@ -16,10 +16,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::{Context, notice};
+use crate::credit::Draw;
+use crate::decide::{Capacity, Context, Lane, notice};
 use crate::deletion::{CannotDelete, Deletion};
 use crate::drill;
-use crate::id::{Actor, Kind, ResourceId, Scope, Subsystem};
+use crate::id::{Actor, Instance, Kind, ResourceId, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::{Day, Timestamp};
 
@@ -210,6 +211,8 @@ pub enum Belt {
     Redundancy,
     /// Grace in which nobody could have cancelled.
     HealthyTime,
+    /// Whether those are there whom later steps need.
+    Consumers,
     /// Working hours.
     Window,
     /// How many may begin.
@@ -229,6 +232,7 @@ impl Belt {
             Self::InUse => "in use",
             Self::Redundancy => "redundancy",
             Self::HealthyTime => "healthy time",
+            Self::Consumers => "consumers",
             Self::Window => "working hours",
             Self::Budget => "budget",
         }
@@ -247,7 +251,7 @@ pub struct Verdict {
 type Rule = for<'a, 'b> fn(&'a Deletion, (Stage, &'a Job), &'a Context<'b>) -> Option<Blocker>;
 
 /// All that is known in the job table. Whether something is in use is asked of its subsystems, by steps of the plan.
-const RULES: [(Belt, Rule); 10] = [
+const RULES: [(Belt, Rule); 11] = [
     (Belt::Protection, protected),
     // Whatever its date, and whoever lets it pass anything else.
     (Belt::Drill, drilled),
@@ -258,6 +262,7 @@ const RULES: [(Belt, Rule); 10] = [
     (Belt::Redundancy, not_alone),
     // After those that somebody could do something about: they should be seen first.
     (Belt::HealthyTime, unhealthy),
+    (Belt::Consumers, deserted),
     (Belt::Window, closed),
     // Last: only what nothing else stops is counted.
     (Belt::Budget, frozen),
@@ -358,6 +363,23 @@ fn unhealthy(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context
         return Some(outage);
     }
     None
+}
+
+/// A stage from soft on does not begin while somebody is down whom a later step of it needs: it would stand before that step
+/// with its lock, half of it done, where a cancel of hard, or a rescue before purge, comes too late; and whatever had come to
+/// stand there would go on all at once. Of whom its first step needs the claim asks anyway: credit.
+///
+/// Only who was there and is down, and not who has been gone for a day, or was never there: such a stage begins and parks at
+/// that step, which is the only place where a person can let it pass. So what is held here ends by itself.
+fn deserted(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    if stage == Stage::Announce || !budget::bound(job) {
+        return None;
+    }
+    let down = |instance: &Instance| (context.capacity)(instance, Lane::Stages, Draw::ANY) == Capacity::Down;
+    let mut left = deletion.left(job).map(|(_, instance)| instance);
+    let first = left.next()?;
+    let instance = left.find(|instance| *instance != first && down(instance))?;
+    Some(Blocker::Consumer { instance })
 }
 
 fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {

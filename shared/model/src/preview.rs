@@ -137,6 +137,7 @@ fn belts(
             (Belt::Budget, None) => counted(d, stage, context, sight),
             (Belt::Window, None) => (false, hours(stage, job, context)),
             (Belt::HealthyTime, None) => (false, "it has no grace yet that could be lost".to_owned()),
+            (Belt::Consumers, None) => (false, "asked when it is due".to_owned()),
             (_, None) => (false, String::new()),
         };
         BeltPreview { belt, holds, said }

@@ -133,6 +133,50 @@ fn a_pause_of_a_later_step_holds_a_stage_that_has_not_begun() {
     }
 }
 
+/// Who is down, and needed later, keeps a stage from beginning. Who is gone does not: only where they are needed can a person
+/// let that step pass.
+#[test]
+fn a_stage_does_not_begin_while_a_later_step_has_nobody() {
+    for (which, way_back) in [(Stage::Hard, cancel()), (Stage::Purge, rescue())] {
+        let (mut bench, job) = (up_to(which), stage(which));
+        bench.elsewhere = Capacity::Down;
+        bench.claim(which);
+        let state = bench.job(job).state.clone();
+        let JobState::Held { by: Blocker::Consumer { instance }, .. } = &state else { panic!("{state:?}") };
+        assert_eq!(instance.to_string(), "dns.main", "{which}");
+        assert_eq!(bench.go(&Event::Recheck { job }), Err(Refusal::NotYet(job)), "{which}");
+        bench.clone().must(&way_back);
+        for capacity in [Capacity::Free, Capacity::Full, Capacity::Gone] {
+            let mut bench = bench.clone();
+            bench.elsewhere = capacity;
+            bench.must(&Event::Recheck { job });
+            bench.must(&claim(which));
+            assert_eq!(bench.state(job), StateName::Running, "{which}, {capacity:?}");
+            bench.elsewhere = Capacity::Down;
+            while bench.state(job) == StateName::Running {
+                bench.comply();
+            }
+            let state = bench.job(job).state.clone();
+            assert!(
+                matches!(state, JobState::Ready { blocked: None, .. }),
+                "what has begun goes on: {state:?}"
+            );
+        }
+    }
+}
+
+/// Nothing is touched by it, and whoever can be told is told.
+#[test]
+fn announcing_begins_although_a_later_step_has_nobody() {
+    let mut plan = plan();
+    let forget = plan.stage(Stage::Purge).steps[1].clone();
+    plan.stages[usize::from(Stage::Announce.index())].steps.push(forget);
+    let mut bench = Bench::with(plan);
+    bench.elsewhere = Capacity::Down;
+    bench.claim(Stage::Announce);
+    assert_eq!(bench.state(stage(Stage::Announce)), StateName::Running);
+}
+
 /// Nothing of a scope that nobody has raised, and of any other no stage above its ceiling.
 #[test]
 fn no_stage_above_the_ceiling_begins() {
