@@ -91,7 +91,7 @@ impl Asked {
 
     /// How many are approved to begin at once.
     fn approved(self, stopped: &[StoppedInfo]) -> Option<u64> {
-        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.held).sum();
+        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.at_once).sum();
         self.approve.then_some(crowd).filter(|crowd| *crowd > 0)
     }
 }

@@ -74,7 +74,8 @@ pub struct CeilingRequest {
     pub to: CeilingTo,
     /// Why. 1 to 1000 characters.
     pub reason: String,
-    /// Approve that so many begin at once: all of which [`crate::StoppedInfo::crowd`] says so.
+    /// Approve that so many begin, or go on, at once: [`crate::StoppedInfo::at_once`] of all of which
+    /// [`crate::StoppedInfo::crowd`] says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
 }

@@ -130,6 +130,11 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// How many would begin, or go on, at once if nothing else counted them: what stands midway, too, and it may be many.
+    pub fn at_once(&self) -> u64 {
+        self.held.saturating_add(self.midway)
+    }
+
     pub(crate) fn of(
         (group, held, midway): (Group, u64, u64),
         counted: (&Budgets, &Population),

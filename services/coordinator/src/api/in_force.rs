@@ -113,6 +113,7 @@ pub(super) async fn stopped(
 async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, LedgerError> {
     let crowds = crowds(api, &stopped).await?;
     let info = |stopped: Stopped| StoppedInfo {
+        at_once: stopped.at_once(),
         crowd: crowds.iter().find(|(group, _)| *group == stopped.group).map(|(_, why)| why.to_string()),
         group: stopped.group,
         held: stopped.held,
@@ -122,13 +123,13 @@ async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, Ledg
     Ok(stopped.into_iter().map(info).collect())
 }
 
-/// What would begin at once, of stages that no budget counts, and is too many for that.
+/// What would begin, or go on, at once, of stages that no budget counts, and is too many for that.
 async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>, LedgerError> {
     let ledger = &api.engine.ledger;
     let (facts, policy) = (ledger.facts().await?, ledger.policy());
     let budgets = policy.budgets(facts.day);
     let population = records::population(ledger, &budgets, &facts).await?;
-    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.held));
+    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.at_once()));
     Ok(budget::at_once((&budgets, &population), held))
 }
 
@@ -152,18 +153,20 @@ async fn may_lift(
     if crowds.is_empty() {
         return Ok(());
     }
-    let mut filter =
-        DeletionFilter { state: Some(StateName::Held), limit: PAGE_MAX, ..DeletionFilter::default() };
-    loop {
-        let page = api.engine.ledger.deletions(&filter).await?;
-        let held = page.items.iter().map(|row| &row.deletion);
-        // It is so because of who asks.
-        budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
-        match page.next {
-            Some(next) => filter.after = Some(next),
-            None => return Ok(()),
+    for state in [StateName::Held, StateName::Ready] {
+        let mut filter = DeletionFilter { state: Some(state), limit: PAGE_MAX, ..DeletionFilter::default() };
+        loop {
+            let page = api.engine.ledger.deletions(&filter).await?;
+            let held = page.items.iter().map(|row| &row.deletion);
+            // It is so because of who asks.
+            budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => break,
+            }
         }
     }
+    Ok(())
 }
 
 fn number(pause: &str) -> Result<i64, Refused> {

@@ -291,6 +291,7 @@ pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixtur
     on.try_to_announce(ids[0]).await.unwrap();
     let [stopped] = &on.ledger.stopped_by(pause).await.unwrap()[..] else { panic!("of one group") };
     assert_eq!((stopped.held, stopped.midway, stopped.group.stage), (1, 1, Stage::Announce));
+    assert_eq!(stopped.at_once(), 2, "what stands midway goes on with it");
     let why = stopped.exceeded.as_ref().unwrap();
     assert_eq!((why.members, why.used, why.alone()), (1, 1, false));
     assert_eq!(on.ledger.stopped_by(pause + 1).await.unwrap(), [], "of another pause");

@@ -258,14 +258,19 @@ fn whoever_requested_one_of_a_crowd_does_not_approve_it() {
         may_approve(crowds, by, [d], lifted)
     };
     assert_eq!(approve(&soft, &own, &d, 1), Ok(()), "it is not held");
-    let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
-    job.state =
-        JobState::Held { due_at: Timestamp(1), by: Blocker::Pause { pause: 1, what: "look".to_owned() } };
-    let refused = approve(&soft, &own, &d, 1).unwrap_err();
-    assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
-    assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
-    assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
-    assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
+    let pause = Blocker::Pause { pause: 1, what: "look".to_owned() };
+    for state in [
+        JobState::Held { due_at: Timestamp(1), by: pause.clone() },
+        JobState::Ready { since: Timestamp(1), blocked: Some(pause) },
+    ] {
+        let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
+        job.state = state;
+        let refused = approve(&soft, &own, &d, 1).unwrap_err();
+        assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
+        assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
+        assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
+        assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
+    }
 }
 
 #[test]
