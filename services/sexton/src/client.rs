@@ -19,7 +19,7 @@ use sexton_model::{Actor, DeletionId};
 use crate::arguments::{AlarmsCommand, Arguments, Command, Format, ListArguments};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{counted, moment, say, table, write};
+use crate::output::{counted, moment, say, table, warn, write};
 use crate::verify::verify;
 use crate::{
     alarms, batches, canaries, cancel, census, drills, holds, import, inventory, plan, resume, show, tokens,
@@ -457,10 +457,12 @@ async fn pause(
         });
     };
     let paused = client.pause(&PauseRequest { covers, reason }).await?;
+    warn(format, paused.warning.as_deref());
     write(format, &paused, |p| {
         let out = counted(p.orders_out, "order");
+        let covered = p.covered.map(|there| format!("; it covers {there}")).unwrap_or_default();
         format!(
-            "pause {0} is in force; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
+            "pause {0} is in force{covered}; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
             p.pause.id
         )
     })

@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod ceiling;
 pub mod census;
+pub mod covered;
 pub mod healthy;
 pub mod one_shot;
 pub mod redundancy;

@@ -5,16 +5,18 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo,
+    CeilingInfo, CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery,
+    StoppedInfo,
 };
 use sexton_ledger::{DeletionFilter, LedgerError, NotDone, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::budget::{self, Exceeded, Group};
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
 use sexton_model::job::{Blocker, StateName};
-use sexton_model::{Actor, InvalidId, Scope};
+use sexton_model::{Actor, InvalidId, Kind, Scope};
 
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared, records};
@@ -54,7 +56,7 @@ pub(super) async fn pause(
 ) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
     let noted = |note| if let Note::Paused(pause, out) = note { Some((pause, out)) } else { None };
     if let Some((pause, orders_out)) = once.noted(noted)? {
-        return Ok((StatusCode::CREATED, Json(PauseResponse { pause, orders_out })));
+        return Ok(told_of_pause(&api, pause, orders_out).await);
     }
     asker.may(Permission::Pause, reach(body.covers.scope.as_ref()))?;
     reasonable(&body.reason)?;
@@ -65,7 +67,25 @@ pub(super) async fn pause(
     if let Err(error) = api.engine.beacon().await {
         tracing::warn!(%error, "the pause is in force, its beacon follows");
     }
-    Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
+    Ok(told_of_pause(&api, paused.pause, paused.orders_out).await)
+}
+
+/// That it is in force, and how much it covers.
+async fn told_of_pause(api: &Api, pause: Pause, orders_out: u64) -> (StatusCode, Json<PauseResponse>) {
+    let (covered, warning) = covered(api, pause.covers.kind.as_ref(), pause.covers.scope.as_ref()).await;
+    (StatusCode::CREATED, Json(PauseResponse { pause, orders_out, covered, warning }))
+}
+
+/// How much there is of a kind, and in a scope, and what to warn of. It is asked once what was said is in force: that it cannot
+/// be counted refuses nothing.
+async fn covered(api: &Api, kind: Option<&Kind>, scope: Option<&Scope>) -> (Option<Covered>, Option<String>) {
+    match api.engine.ledger.covered(kind, scope).await {
+        Ok(covered) => (Some(covered), covered.warning(kind, scope)),
+        Err(error) => {
+            tracing::warn!(%error, "it is in force; how much it covers could not be counted");
+            (None, None)
+        }
+    }
 }
 
 /// Refuse a pause of a kind or a subsystem that nobody knows: somebody who mistyped its name would believe that
@@ -248,6 +268,21 @@ pub(super) async fn stopped_below(
     Ok(Json(told(&api, stopped).await?))
 }
 
+/// All ceilings, and how much there is of the scope whose was set.
+async fn told_of_ceiling(
+    api: &Api,
+    asker: &Asker,
+    scope: Option<&Scope>,
+) -> Result<Json<Vec<CeilingInfo>>, Refused> {
+    let ceilings = api.engine.ledger.ceilings().await?;
+    let (covered, warning) = covered(api, None, scope).await;
+    let info = |said: &ScopeCeiling| match said.scope.as_ref() == scope {
+        true => CeilingInfo { said: said.clone(), covered, warning: warning.clone() },
+        false => CeilingInfo { said: said.clone(), covered: None, warning: None },
+    };
+    Ok(Json(ceilings.iter().filter(|said| matters(asker, said.scope.as_ref())).map(info).collect()))
+}
+
 /// Answers with all ceilings as they are then.
 pub(super) async fn set_ceiling(
     State(api): Shared,
@@ -255,20 +290,20 @@ pub(super) async fn set_ceiling(
     By(by): By,
     once: Once,
     Body(CeilingRequest { scope, everywhere, to, reason, at_once }): Body<CeilingRequest>,
-) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+) -> Result<Json<Vec<CeilingInfo>>, Refused> {
     if once.noted(|note| (note == Note::CeilingSet).then_some(()))?.is_some() {
-        return ceilings(State(api), asker).await;
+        return told_of_ceiling(&api, &asker, scope.as_ref()).await;
     }
     reasonable(&reason)?;
     one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
-    let new = NewCeiling { scope, to: to.0, by, reason };
+    let new = NewCeiling { scope: scope.clone(), to: to.0, by, reason };
     let raised = raised(&api, &new).await?;
     let lifted = |scope: &Scope, by: &Blocker| raised.lifts(scope, by);
     may_lift(&api, (&asker, &new.by), (&raised.stopped, &lifted), at_once).await?;
     once.ledger.set_ceiling(new).await??;
     api.engine.noted();
-    ceilings(State(api), asker).await
+    told_of_ceiling(&api, &asker, scope.as_ref()).await
 }
 
 pub(super) fn reasonable(reason: &str) -> Result<(), Refused> {

@@ -253,6 +253,7 @@ macro_rules! conformance_tests {
             nothing_is_listed_under_review,
             listings_have_pages,
             health_counts,
+            what_there_is_of_a_scope_is_counted,
             instances_and_what_waits,
             a_token_is_issued_once_and_revoked_once,
             a_token_is_found_by_its_hash_and_kept_without_its_secret,
