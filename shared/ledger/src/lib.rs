@@ -364,7 +364,7 @@ pub trait Ledger:
     async fn ceilings(&self) -> Result<Ceilings, LedgerError>;
 
     /// Take a census: believed if it is complete. It says how many there are, and finds what does not fit the inventory;
-    /// nothing is deleted because it lacks something. If many are gone that had no record, its scope is paused.
+    /// nothing is deleted because it lacks something. If many are gone that are not being removed here, its scope is paused.
     ///
     /// # Errors
     /// If the store did not do it. What it lacks is the inner result.
