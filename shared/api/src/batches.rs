@@ -70,7 +70,8 @@ pub struct StoppedInfo {
     /// Of both, how many would do so at once: none else would be counted before.
     #[serde(default)]
     pub at_once: u64,
-    /// Set if those that would begin are too many: they would be a batch, and this is the budget that it exceeds.
+    /// Set if those that would begin, or of a stage that no budget counts what has piled up before it, are too many: they would
+    /// be a batch, and this is the budget that it exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
     /// Set if they would begin, or go on, at once, since no budget counts that stage, and are more than a number lets begin:

@@ -152,12 +152,18 @@ impl Policy {
         }
     }
 
-    /// Whether a job that has not begun `stage` yet has to be admitted.
+    /// Whether a job that has not begun `stage` yet has to be admitted; one that has piled up has to all the same
+    /// ([`Self::counts_backlog`]).
     pub fn counts(&self, stage: Stage, day: Day) -> bool {
         match &self.budgets {
             Some(budgets) => budgets.bind(stage),
             None => !day.is_rehearsal() && Budgets::default().bind(stage),
         }
+    }
+
+    /// Whether a job that has not begun `stage` yet has to be admitted because it is one of a backlog.
+    pub fn counts_backlog(&self, (stage, job): (Stage, &Job), now: Timestamp, day: Day) -> bool {
+        budget::backlog::may_be(job, now) && self.budgets(day).backlog((stage, job), now, day)
     }
 }
 
@@ -397,13 +403,19 @@ fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_
 
 fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
-    if budget::bound(job) && context.policy.counts(stage, context.day) && !passes(Passable::Budget) {
+    if budget::bound(job) && counted((stage, job), context) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
             Standing::Unknown | Standing::Admitted => None,
         };
     }
     None
+}
+
+/// Whether a job that has not begun has to be admitted.
+fn counted((stage, job): (Stage, &Job), context: &Context<'_>) -> bool {
+    let (policy, day) = (context.policy, context.day);
+    policy.counts(stage, day) || policy.counts_backlog((stage, job), context.now, day)
 }
 
 /// Which belts an override lets `job` pass.
@@ -424,7 +436,7 @@ pub(crate) fn unadmitted(deletion: &Deletion, job: &Job, context: &Context<'_>) 
         one_shot::passing(one_shots, (deletion, job), Passable::Budget, context.now).is_some()
     };
     budget::bound(job)
-        && context.policy.counts(stage, context.day)
+        && counted((stage, job), context)
         && (context.standing)(job.id) == Standing::Unknown
         && !passes()
 }

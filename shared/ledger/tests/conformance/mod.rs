@@ -160,6 +160,8 @@ macro_rules! conformance_tests {
             what_has_not_begun_in_time_asks_anew_and_is_charged_once,
             an_approval_is_of_exactly_one_set_and_by_somebody_else,
             an_approval_runs_out,
+            what_has_piled_up_is_counted_whatever_its_stage,
+            what_has_piled_up_under_a_pause_is_told_as_a_batch,
             a_batch_that_everybody_left_ends,
             a_census_is_believed_if_it_is_complete,
             many_deletions_by_others_pause_their_scope,
