@@ -132,7 +132,8 @@ fn a_crowd_below_a_ceiling_is_approved_before_it_is_raised() {
     until("soft has begun", || (1..=3).all(|n| !["held", "scheduled"].contains(&soft(n).as_str())));
 }
 
-/// It is in force all the same: nobody knows all scopes that there may be, and nobody who says stop is refused for that.
+/// It is in force all the same: nobody knows all scopes that there may be, and nobody who says stop is refused for
+/// that.
 #[test]
 fn whoever_mistypes_a_scope_is_told() {
     let site = Site::start(2, "");

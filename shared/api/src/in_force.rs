@@ -26,8 +26,8 @@ pub struct PauseResponse {
     pub pause: Pause,
     /// Orders still out when it came into force.
     pub orders_out: u64,
-    /// How much there is of what it covers by kind and scope, whatever its stage and its subsystem; not there if it could not be
-    /// counted.
+    /// How much there is of what it covers by kind and scope, whatever its stage and its subsystem; not there if it
+    /// could not be counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub covered: Option<Covered>,
     /// Set if there is nothing of the kind, or the scope, that it names: in a sentence.

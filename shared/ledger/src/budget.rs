@@ -127,14 +127,16 @@ pub struct Stopped {
     pub held: u64,
     /// How many stand between two steps.
     pub midway: u64,
-    /// How many of those that have not begun would be counted first: all, or of a stage that is not counted the backlog.
+    /// How many of those that have not begun would be counted first: all, or of a stage that is not counted the
+    /// backlog.
     pub counted: u64,
     /// Why those would not begin after it either.
     pub exceeded: Option<Exceeded>,
 }
 
 impl Stopped {
-    /// How many would begin, or go on, at once, since nothing counts them first: what stands midway, too, and it may be many.
+    /// How many would begin, or go on, at once, since nothing counts them first: what stands midway, too, and it
+    /// may be many.
     pub fn at_once(&self) -> u64 {
         self.held.saturating_sub(self.counted).saturating_add(self.midway)
     }

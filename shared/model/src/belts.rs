@@ -326,8 +326,9 @@ fn untold(deletion: &Deletion, (stage, _): (Stage, &Job), context: &Context<'_>)
     None
 }
 
-/// A stage that has not begun is stopped by a pause of any of its steps: begun for the sake of the first ones, it would stand
-/// before the others with its lock, and it would be too late for a cancel, or a rescue, though nothing was touched.
+/// A stage that has not begun is stopped by a pause of any of its steps: begun for the sake of the first ones, it
+/// would stand before the others with its lock, and it would be too late for a cancel, or a rescue, though nothing
+/// was touched.
 fn paused(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     let covers: fn(&PauseSelector, &Deletion, &Job) -> bool = match budget::bound(job) {
         true => PauseSelector::covers_any,
@@ -372,12 +373,13 @@ fn unhealthy(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context
     None
 }
 
-/// A stage from soft on does not begin while somebody is down whom a later step of it needs: it would stand before that step
-/// with its lock, half of it done, where a cancel of hard, or a rescue before purge, comes too late; and whatever had come to
-/// stand there would go on all at once. Of whom its first step needs the claim asks anyway: credit.
+/// A stage from soft on does not begin while somebody is down whom a later step of it needs: it would stand before
+/// that step with its lock, half of it done, where a cancel of hard, or a rescue before purge, comes too late; and
+/// whatever had come to stand there would go on all at once. Of whom its first step needs the claim asks anyway:
+/// credit.
 ///
-/// Only who was there and is down, and not who has been gone for a day, or was never there: such a stage begins and parks at
-/// that step, which is the only place where a person can let it pass. So what is held here ends by itself.
+/// Only who was there and is down, and not who has been gone for a day, or was never there: such a stage begins and
+/// parks at that step, which is the only place where a person can let it pass. So what is held here ends by itself.
 fn deserted(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     if stage == Stage::Announce || !budget::bound(job) {
         return None;

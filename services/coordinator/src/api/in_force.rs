@@ -76,8 +76,8 @@ async fn told_of_pause(api: &Api, pause: Pause, orders_out: u64) -> (StatusCode,
     (StatusCode::CREATED, Json(PauseResponse { pause, orders_out, covered, warning }))
 }
 
-/// How much there is of a kind, and in a scope, and what to warn of. It is asked once what was said is in force: that it cannot
-/// be counted refuses nothing.
+/// How much there is of a kind, and in a scope, and what to warn of. It is asked once what was said is in force:
+/// that it cannot be counted refuses nothing.
 async fn covered(api: &Api, kind: Option<&Kind>, scope: Option<&Scope>) -> (Option<Covered>, Option<String>) {
     match api.engine.ledger.covered(kind, scope).await {
         Ok(covered) => (Some(covered), covered.warning(kind, scope)),

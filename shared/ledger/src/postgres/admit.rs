@@ -21,10 +21,11 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 /// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
 
-/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are not counted (`$5`
-/// are those that are) only the backlog. Line by line, so that what is not due is not touched, and of other stages only the
-/// job, so that a backlog of them costs little. Each job's record and admission are found by their keys (`OFFSET 0` keeps a
-/// planner, whose figures are old after thousands of records were made, from comparing every job with every record).
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are
+/// not counted (`$5` are those that are) only the backlog. Line by line, so that what is not due is not touched,
+/// and of other stages only the job, so that a backlog of them costs little. Each job's record and admission are
+/// found by their keys (`OFFSET 0` keeps a planner, whose figures are old after thousands of records were made,
+/// from comparing every job with every record).
 pub(super) const DUE: &str = "WITH RECURSIVE lines AS ( \
        (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
        UNION ALL \

@@ -151,8 +151,9 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         || plan.stage(stage).steps.iter().any(|step| removes(&step.performer))
 }
 
-/// Everything that the batch is decided on, by this policy; `seen` is what was seen of the ledger before the batch began, `names`
-/// are the redundancy groups that are locked, and `graces` says whether something may begin a stage that has a grace.
+/// Everything that the batch is decided on, by this policy; `seen` is what was seen of the ledger before the batch
+/// began, `names` are the redundancy groups that are locked, and `graces` says whether something may begin a stage
+/// that has a grace.
 pub(super) async fn load(
     db: &mut PgConnection,
     (batch, policy): (&[Intent], &Policy),

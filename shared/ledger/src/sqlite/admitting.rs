@@ -22,8 +22,8 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
 const DOING: &str = "keeping budgets";
 
-/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are not counted (`?4`
-/// are those that are) only the backlog.
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are
+/// not counted (`?4` are those that are) only the backlog.
 pub(super) fn due_sql() -> &'static str {
     static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         format!(

@@ -129,7 +129,8 @@ fn taken(row: &Row) -> Result<Taken, LedgerError> {
     codes::body("censuses", id, row.try_get(1).map_err(store(DOING))?)
 }
 
-/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it cancelled before.
+/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
+/// cancelled before.
 fn registered(db: &Db, kind: &Kind, scope: &Scope) -> Result<BTreeMap<ResourceId, bool>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(kind.to_string()).add(scope.to_string());

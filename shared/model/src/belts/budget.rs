@@ -409,8 +409,8 @@ fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
     *used = used.saturating_add(count(members));
 }
 
-/// The first number that so many would exceed; one that they exceed alone is named before all others. Of a stage that is not
-/// counted they are a backlog: nobody else is asked about.
+/// The first number that so many would exceed; one that they exceed alone is named before all others. Of a stage
+/// that is not counted they are a backlog: nobody else is asked about.
 ///
 /// `used` is what began so far, by its group.
 pub fn exceeded(

@@ -107,7 +107,8 @@ pub struct Taken {
     pub accepted_at: Timestamp,
     /// How many there are in each scope.
     pub counts: BTreeMap<String, u64>,
-    /// Registered, not being removed here, and not listed: somebody else has deleted them, or the inventory is wrong. How many.
+    /// Registered, not being removed here, and not listed: somebody else has deleted them, or the inventory is
+    /// wrong. How many.
     pub missing: u64,
     /// The first of them.
     pub missing_named: BTreeSet<ResourceId>,
@@ -305,9 +306,9 @@ impl Census {
         }
     }
 
-    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether the hard stage
-    /// of a live record of each has begun: what is being removed may be gone. A record alone takes nothing away, also if it is
-    /// due soon: what is gone before that was removed by somebody else.
+    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether
+    /// the hard stage of a live record of each has begun: what is being removed may be gone. A record alone takes
+    /// nothing away, also if it is due soon: what is gone before that was removed by somebody else.
     pub fn taken(
         &self,
         census: i64,

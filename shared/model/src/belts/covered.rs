@@ -1,5 +1,6 @@
-//! How much there is of what a pause or a ceiling names. A scope is taken as it is written, since nobody knows all that there may
-//! be, and whoever has to stop something is not refused for that: so one that is mistyped stops nothing, and has to be told.
+//! How much there is of what a pause or a ceiling names. A scope is taken as it is written, since nobody knows all
+//! that there may be, and whoever has to stop something is not refused for that: so one that is mistyped stops
+//! nothing, and has to be told.
 use std::fmt;
 
 use schemars::JsonSchema;

@@ -43,8 +43,8 @@ impl System {
         system
     }
 
-    /// Everything runs, and the consumer of this instance was started last. With a soft stage of short deadlines: a restore waits
-    /// for them.
+    /// Everything runs, and the consumer of this instance was started last. With a soft stage of short deadlines: a
+    /// restore waits for them.
     pub async fn start_with_last(last: &Instance) -> Self {
         let mut system = Self::stopped(&quick_soft(), rehearsal()).await;
         system.start_coordinator();

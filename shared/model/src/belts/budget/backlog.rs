@@ -1,20 +1,21 @@
 //! What has piled up before a stage that is not counted, such as soft while nobody was there for the hypervisor.
 //!
-//! Soft needs no number of its own: as many begin it within a day as were announced within one, and announcing is counted. That is so
-//! as long as each begins when it is due. What was due earlier comes on top, all at once: so whatever has been due for longer than
-//! the span that is counted over is counted itself, against the same numbers. What is due by now, and within that span, is no more
-//! than was announced in one, and asks nobody; nor does it wait for what has piled up.
+//! Soft needs no number of its own: as many begin it within a day as were announced within one, and announcing is
+//! counted. That is so as long as each begins when it is due. What was due earlier comes on top, all at once: so
+//! whatever has been due for longer than the span that is counted over is counted itself, against the same numbers.
+//! What is due by now, and within that span, is no more than was announced in one, and asks nobody; nor does it
+//! wait for what has piled up.
 use super::{Budgets, day_us};
 use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
 
-/// Nothing has piled up that has been due for less, in microseconds: many that are due at once take that long to begin on a slow
-/// machine. Only a rehearsal's span is as short.
+/// Nothing has piled up that has been due for less, in microseconds: many that are due at once take that long to
+/// begin on a slow machine. Only a rehearsal's span is as short.
 const LEAST_US: i64 = 60_000_000;
 
 impl Budgets {
-    /// Whether what has piled up before `stage` is counted, although nothing else of it is. Recycle is left out: it does nothing
-    /// to a resource.
+    /// Whether what has piled up before `stage` is counted, although nothing else of it is. Recycle is left out: it
+    /// does nothing to a resource.
     pub fn counts_backlog(&self, stage: Stage) -> bool {
         self.each.is_some() && !self.stages.contains(&stage) && stage != Stage::Recycle
     }

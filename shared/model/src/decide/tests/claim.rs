@@ -133,8 +133,8 @@ fn a_pause_of_a_later_step_holds_a_stage_that_has_not_begun() {
     }
 }
 
-/// Who is down, and needed later, keeps a stage from beginning. Who is gone does not: only where they are needed can a person
-/// let that step pass.
+/// Who is down, and needed later, keeps a stage from beginning. Who is gone does not: only where they are needed
+/// can a person let that step pass.
 #[test]
 fn a_stage_does_not_begin_while_a_later_step_has_nobody() {
     for (which, way_back) in [(Stage::Hard, cancel()), (Stage::Purge, rescue())] {
