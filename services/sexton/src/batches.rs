@@ -91,16 +91,17 @@ pub fn stopped(stopped: &[StoppedInfo]) -> String {
         return "nothing that is due is stopped by it; nothing would go on by itself".to_owned();
     }
     let lines = stopped.iter().map(|s| {
-        let next = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));
+        let batch = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));
         let crowd = s.crowd.as_ref().map(|why| format!("at once, which needs approval (--approve): {why}"));
-        let next = next.or(crowd);
+        // Of a stage that no budget counts what has piled up is a batch, and the rest goes on at once.
+        let next: Vec<String> = batch.into_iter().chain(crowd).collect();
         [
             s.group.scope.to_string(),
             s.group.kind.to_string(),
             s.group.stage.to_string(),
             s.held.to_string(),
             s.midway.to_string(),
-            next.unwrap_or_default(),
+            next.join("; "),
         ]
     });
     table(["scope", "kind", "stage", "would begin", "would go on", ""], lines)

@@ -55,7 +55,7 @@ fn taken(info: &CensusInfo) -> String {
         taken.scope
     );
     for (many, named, what) in [
-        (taken.missing, &taken.missing_named, "registered, without a record, and not there"),
+        (taken.missing, &taken.missing_named, "registered, not being removed here, and not there"),
         (taken.unknown, &taken.unknown_named, "there, and not registered"),
     ] {
         if many > 0 {

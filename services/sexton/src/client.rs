@@ -16,7 +16,7 @@ use sexton_model::{Actor, DeletionId};
 use crate::arguments::{AlarmsCommand, Arguments, Command, Format};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{counted, say, write};
+use crate::output::{counted, say, warn, write};
 use crate::verify::verify;
 use crate::{
     alarms, batches, canaries, cancel, census, drills, holds, inventory, plan, records, resume, show, tokens,
@@ -343,10 +343,12 @@ async fn pause(
         });
     };
     let paused = client.pause(&PauseRequest { covers, reason }).await?;
+    warn(format, paused.warning.as_deref());
     write(format, &paused, |p| {
         let out = counted(p.orders_out, "order");
+        let covered = p.covered.map(|there| format!("; it covers {there}")).unwrap_or_default();
         format!(
-            "pause {0} is in force; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
+            "pause {0} is in force{covered}; still out: {out}. sexton resume {0} shows what it stops, and lifts it",
             p.pause.id
         )
     })

@@ -19,6 +19,13 @@ pub fn write<T: Serialize>(
     say(text.trim_end()).map(|_| ())
 }
 
+/// Warn whoever reads; as JSON it stands in what is written anyway.
+pub fn warn(format: Format, warning: Option<&str>) {
+    if let (Format::Table, Some(warning)) = (format, warning) {
+        eprintln!("WARNING: {warning}");
+    }
+}
+
 /// Write a text and a line end. Whether anybody still reads: one that has seen enough (head, less) is no error.
 pub fn say(text: &str) -> anyhow::Result<bool> {
     use std::io::Write;

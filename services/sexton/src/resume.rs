@@ -6,7 +6,7 @@ use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, S
 use sexton_model::Scope;
 
 use crate::arguments::Format;
-use crate::output::{counted, write};
+use crate::output::{counted, warn, write};
 use crate::{batches, show};
 
 /// How it is to be done.
@@ -64,7 +64,13 @@ pub async fn ceiling(
     let at_once = asked.approved(&stopped);
     let CeilingQuery { scope, everywhere, to } = query;
     let all = client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason, at_once }).await?;
-    write(format, &all, |ceilings| show::ceilings(ceilings))
+    warn(format, all.iter().find_map(|ceiling| ceiling.warning.as_deref()));
+    write(format, &all, |ceilings| {
+        let said: Vec<_> = ceilings.iter().map(|ceiling| ceiling.said.clone()).collect();
+        let covered = ceilings.iter().find_map(|ceiling| ceiling.covered);
+        let covered = covered.map(|there| format!("\nit covers {there}")).unwrap_or_default();
+        show::ceilings(&said) + &covered
+    })
 }
 
 impl Asked {
@@ -91,7 +97,7 @@ impl Asked {
 
     /// How many are approved to begin at once.
     fn approved(self, stopped: &[StoppedInfo]) -> Option<u64> {
-        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.held).sum();
+        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.at_once).sum();
         self.approve.then_some(crowd).filter(|crowd| *crowd > 0)
     }
 }

@@ -132,6 +132,41 @@ fn a_crowd_below_a_ceiling_is_approved_before_it_is_raised() {
     until("soft has begun", || (1..=3).all(|n| !["held", "scheduled"].contains(&soft(n).as_str())));
 }
 
+/// It is in force all the same: nobody knows all scopes that there may be, and nobody who says stop is refused for
+/// that.
+#[test]
+fn whoever_mistypes_a_scope_is_told() {
+    let site = Site::start(2, "");
+    let warning = "nothing in dmeo is registered, or has a live record";
+    let stop = ["--reason", "stop"];
+    let pause = |scope: &str| site.says(&[&["pause", "--scope", scope][..], &stop].concat());
+    let (done, said) = pause("dmeo");
+    assert!(done && said.contains("pause 1 is in force; it covers 0 live records"), "{said}");
+    assert!(said.contains(&format!("WARNING: {warning}")), "{said}");
+    let (done, said) = pause("demo");
+    assert!(done && said.contains("0 live records, 2 registered resources"), "{said}");
+    assert!(!said.contains("WARNING"), "{said}");
+    assert!(!site.says(&["pause", "--reason", "everything"]).1.contains("WARNING"));
+    let lower = |scope: &str| {
+        site.says(&[&["ceiling", "--scope", scope, "--to", "observe", "--yes"][..], &stop].concat())
+    };
+    let (done, said) = lower("dmeo");
+    assert!(done && said.contains(&format!("WARNING: {warning}")), "{said}");
+    let (done, said) = lower("demo");
+    assert!(done && said.contains("2 registered resources") && !said.contains("WARNING"), "{said}");
+
+    let json = |arguments: &[&str]| -> Value {
+        let (_, said) = site.says(&[&["-o", "json"][..], arguments, &stop].concat());
+        serde_json::from_str(&said).unwrap()
+    };
+    let paused = json(&["pause", "--scope", "dmeo"]);
+    assert!(paused["warning"].as_str().unwrap().starts_with(warning), "{paused}");
+    assert_eq!(paused["covered"], json!({ "records": 0, "resources": 0 }));
+    let ceilings = json(&["ceiling", "--scope", "dmeo", "--to", "announce"]);
+    let own = ceilings.as_array().unwrap().iter().find(|one| one["scope"] == "dmeo").unwrap();
+    assert!(own["warning"].as_str().unwrap().starts_with(warning), "{ceilings}");
+}
+
 #[test]
 fn whoever_forgets_the_scope_has_not_meant_all_of_them() {
     let site = Site::start(1, "");

@@ -69,7 +69,8 @@ fn a_burst_of_deletions_by_others_pauses_the_scope() {
     let [pause] = pauses.as_array().unwrap().as_slice() else { panic!("{pauses}") };
     let covers = &pause["covers"];
     assert!(pause["by"] == "coordinator" && covers["scope"] == "demo" && covers["kind"] == "vm", "{pause}");
-    let why = "2 of vm are gone that had no record, where 1 may go in a day: somebody else deletes";
+    let why =
+        "2 of vm are gone that are not being removed here, where 1 may go in a day: somebody else deletes";
     let health = site.says(&["health"]).1;
     assert!(health.contains("PAUSED") && health.contains(why), "{health}");
     until("an alarm says so", || site.says(&["alarms"]).1.contains("foreign_deletions"));
@@ -115,7 +116,7 @@ fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
     assert!(!done && said.contains("token") && !said.contains("secret"), "{said}");
     let (done, said) = hand_in(&site, &census(&["vm0001", "vm0003", "vm0009"], 3));
     assert!(done && said.contains("census 1 is believed: 3 resources of vm in demo"), "{said}");
-    assert!(said.contains("registered, without a record, and not there: vm/vm0002"), "{said}");
+    assert!(said.contains("registered, not being removed here, and not there: vm/vm0002"), "{said}");
     assert!(said.contains("there, and not registered: vm/vm0009"), "{said}");
     let listed = site.says(&["census"]).1;
     assert!(
@@ -146,7 +147,7 @@ fn one_is_taken_from_whoever_holds_the_machines() {
     );
     let (done, said) = take(&["--fewer"]);
     assert!(done && said.contains("census 2 is believed: 2 resources of vm in demo"), "{said}");
-    assert!(said.contains("registered, without a record, and not there: vm/vm0002"), "{said}");
+    assert!(said.contains("registered, not being removed here, and not there: vm/vm0002"), "{said}");
     assert!(said.contains("there, and not registered: vm/stray"), "{said}");
 
     // Another machine stands where one was registered; then one that cannot be read.

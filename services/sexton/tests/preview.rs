@@ -60,7 +60,8 @@ fn it_shows_each_step_and_what_would_stop_it_and_makes_nothing() {
     let hard = preview["stages"][2]["steps"].as_array().unwrap();
     let of = |name: &str| hard.iter().find(|step| step["name"] == name).unwrap();
     assert_eq!(of("dns.remove")["stopped"]["by"], "pause", "{preview}");
-    assert_eq!(of("hypervisor.undefine")["stopped"]["by"], "ceiling", "{preview}");
+    assert_eq!(of("hypervisor.undefine")["stopped"]["by"], "pause", "it does not begin: {preview}");
+    assert_eq!(of("ipam.release")["stopped"]["by"], "ceiling", "{preview}");
     // Every belt says what it would say now, also those behind the first one that stops it.
     let belts = preview["stages"][2]["belts"].as_array().unwrap();
     let holds = |belt: &str| {

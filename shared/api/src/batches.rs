@@ -67,11 +67,15 @@ pub struct StoppedInfo {
     pub held: u64,
     /// Deletions that have begun it, and would go on with it.
     pub midway: u64,
-    /// Set if those that would begin are too many: they would be a batch, and this is the budget that it exceeds.
+    /// Of both, how many would do so at once, since nothing counts them first.
+    #[serde(default)]
+    pub at_once: u64,
+    /// Set if those that would begin, or of a stage that no budget counts what has piled up before it, are too
+    /// many: they would be a batch, and this is the budget that it exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// Set if they would begin at once, since no budget counts that stage, and are more than a number lets begin: somebody has
-    /// to approve that.
+    /// Set if they would begin, or go on, at once, since no budget counts that stage, and are more than a number
+    /// lets begin: somebody has to approve that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<String>,
 }
@@ -80,7 +84,8 @@ pub struct StoppedInfo {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeQuery {
-    /// Approve that so many begin at once: all of which [`StoppedInfo::crowd`] says so.
+    /// Approve that so many begin, or go on, at once: [`StoppedInfo::at_once`] of all of which
+    /// [`StoppedInfo::crowd`] says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
 }

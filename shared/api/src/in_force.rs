@@ -4,7 +4,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sexton_model::Scope;
-use sexton_model::belts::ceiling::{Ceiling, NoCeiling};
+use sexton_model::belts::ceiling::{Ceiling, NoCeiling, ScopeCeiling};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::{Pause, PauseSelector};
 
 /// Pause.
@@ -25,6 +26,27 @@ pub struct PauseResponse {
     pub pause: Pause,
     /// Orders still out when it came into force.
     pub orders_out: u64,
+    /// How much there is of what it covers by kind and scope, whatever its stage and its subsystem; not there if it
+    /// could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Covered>,
+    /// Set if there is nothing of the kind, or the scope, that it names: in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+/// One ceiling of those that are answered when one was set.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CeilingInfo {
+    /// What was said.
+    #[serde(flatten)]
+    pub said: ScopeCeiling,
+    /// Of the one that was set: how much there is of its scope; not there if it could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Covered>,
+    /// Of the one that was set: set if there is nothing of its scope, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// How far deletions of a scope may go from now on, or whether the scope around it says so.
@@ -74,7 +96,8 @@ pub struct CeilingRequest {
     pub to: CeilingTo,
     /// Why. 1 to 1000 characters.
     pub reason: String,
-    /// Approve that so many begin at once: all of which [`crate::StoppedInfo::crowd`] says so.
+    /// Approve that so many begin, or go on, at once: [`crate::StoppedInfo::at_once`] of all of which
+    /// [`crate::StoppedInfo::crowd`] says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_once: Option<u64>,
 }

@@ -138,6 +138,16 @@ pub fn decide_all(
             let pulsed = pulses.get(instance);
             let silent_ms = pulsed.map_or(u64::MAX, |pulsed| now.ms_since(pulsed.at));
             let hands = pulsed.map_or(0, |pulsed| pulsed.hands);
+            if silent_ms > limits.gone_after_ms {
+                return Capacity::Gone;
+            }
+            if silent_ms > limits.down_after_ms {
+                return Capacity::Down;
+            }
+            // It takes nothing, and stands in nobody's way.
+            if draw == Draw::ANY {
+                return Capacity::Free;
+            }
             let key = (instance.clone(), lane);
             let own = freed.as_ref() == Some(&key);
             let out_in = |lane| out.borrow().get(&(instance.clone(), lane)).copied().unwrap_or(0);
@@ -147,11 +157,7 @@ pub fn decide_all(
                 Lane::Stages => hands.saturating_sub(out_in(Lane::Restores)),
                 Lane::Restores => hands,
             };
-            if silent_ms > limits.gone_after_ms {
-                Capacity::Gone
-            } else if silent_ms > limits.down_after_ms {
-                Capacity::Down
-            } else if used >= draw.most(hands, limits.of(instance, lane))
+            if used >= draw.most(hands, limits.of(instance, lane))
                 || !own && passed_over.borrow().contains(&key)
             {
                 // Nobody overtakes in a batch: a slow order would wait for ever behind ever more quick ones.

@@ -1,11 +1,13 @@
 //! Budgets, as both footings keep them: what is read for them, and what is shown of a batch.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use sexton_model::audit::Hash;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{self, Budgets, CannotApprove, Exceeded, Group, Waiting};
 use sexton_model::belts::census::Population;
+use sexton_model::deletion::Deletion;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, JobId, ResourceId, Timestamp};
@@ -125,18 +127,34 @@ pub struct Stopped {
     pub held: u64,
     /// How many stand between two steps.
     pub midway: u64,
-    /// Why those that have not begun would not begin after it either.
+    /// How many of those that have not begun would be counted first: all, or of a stage that is not counted the
+    /// backlog.
+    pub counted: u64,
+    /// Why those would not begin after it either.
     pub exceeded: Option<Exceeded>,
 }
 
 impl Stopped {
+    /// How many would begin, or go on, at once, since nothing counts them first: what stands midway, too, and it
+    /// may be many.
+    pub fn at_once(&self) -> u64 {
+        self.held.saturating_sub(self.counted).saturating_add(self.midway)
+    }
+
+    /// `late`: how many of what is held have been due so long that they are a backlog.
     pub(crate) fn of(
-        (group, held, midway): (Group, u64, u64),
-        counted: (&Budgets, &Population),
+        (group, held, midway, late): (Group, u64, u64, u64),
+        (budgets, population): (&Budgets, &Population),
         used: &BTreeMap<Group, u64>,
     ) -> Self {
-        let exceeded = budget::exceeded(counted, &group, usize::try_from(held).unwrap_or(usize::MAX), used);
-        Self { group, held, midway, exceeded: exceeded.filter(|_| held > 0) }
+        let counted = match group.stage {
+            stage if budgets.bind(stage) => held,
+            stage if budgets.counts_backlog(stage) => late,
+            _ => 0,
+        };
+        let members = usize::try_from(counted).unwrap_or(usize::MAX);
+        let exceeded = budget::exceeded((budgets, population), &group, members, used);
+        Self { group, held, midway, counted, exceeded: exceeded.filter(|_| counted > 0) }
     }
 }
 
@@ -200,10 +218,20 @@ impl Read {
     }
 }
 
-/// The jobs of a batch of intents whose admission has to be known for it.
-pub(crate) fn asked(intents: &[Intent], policy: &Policy, day: Day) -> Vec<i64> {
+/// The jobs of a batch of intents whose admission has to be known for it; `deletions` are those that it is about.
+pub(crate) fn asked(
+    intents: &[Intent],
+    deletions: &HashMap<DeletionId, (Deletion, Hash)>,
+    policy: &Policy,
+    (now, day): (Timestamp, Day),
+) -> Vec<i64> {
     let jobs = intents.iter().filter_map(|intent| intent.event.begins());
-    jobs.filter(|job| stage(*job).is_some_and(|stage| policy.counts(stage, day))).map(|job| job.0).collect()
+    let backlog = |job: JobId, stage: Stage| {
+        let job = deletions.get(&job.deletion()).and_then(|(deletion, _)| deletion.job(job));
+        job.is_some_and(|job| policy.counts_backlog((stage, job), now, day))
+    };
+    let counts = |job: JobId, stage: Stage| policy.counts(stage, day) || backlog(job, stage);
+    jobs.filter(|job| stage(*job).is_some_and(|stage| counts(*job, stage))).map(|job| job.0).collect()
 }
 
 /// The stage of a job; none of a restore.

@@ -37,7 +37,7 @@ pub(crate) struct Beside<'a> {
     pub(crate) last: Option<Taken>,
     /// Those of the same kind and scope that were believed since [`day_before`], ascending.
     pub(crate) of_day: Vec<Taken>,
-    /// What is registered of its kind and scope, and whether it has a live record.
+    /// What is registered of its kind and scope, and whether the hard stage of a live record of it has begun.
     pub(crate) registered: BTreeMap<ResourceId, bool>,
     /// What counts of all censuses so far.
     pub(crate) population: Population,
@@ -81,7 +81,8 @@ impl Beside<'_> {
                 ..PauseSelector::default()
             };
             let reason = format!(
-                "census {number}: {gone} of {} are gone that had no record, where {most} may go in a day: somebody else deletes",
+                "census {number}: {gone} of {} are gone that are not being removed here, where {most} may go in a day: somebody \
+                 else deletes",
                 taken.kind
             );
             (covers, reason)

@@ -52,6 +52,7 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -345,6 +346,10 @@ pub trait Ledger:
     /// What would go on if no scope had a ceiling, as far as that stops it now and nothing else would.
     async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError>;
 
+    /// How much there is of a kind, and in a scope and those below it; of none that is given all. It is counted:
+    /// not for what is asked often.
+    async fn covered(&self, kind: Option<&Kind>, scope: Option<&Scope>) -> Result<Covered, LedgerError>;
+
     /// Pauses in force.
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 
@@ -358,8 +363,9 @@ pub trait Ledger:
     /// How far deletions may go.
     async fn ceilings(&self) -> Result<Ceilings, LedgerError>;
 
-    /// Take a census: believed if it is complete. It says how many there are, and finds what does not fit the inventory;
-    /// nothing is deleted because it lacks something. If many are gone that had no record, its scope is paused.
+    /// Take a census: believed if it is complete. It says how many there are, and finds what does not fit the
+    /// inventory; nothing is deleted because it lacks something. If many are gone that are not being removed here,
+    /// its scope is paused.
     ///
     /// # Errors
     /// If the store did not do it. What it lacks is the inner result.

@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod ceiling;
 pub mod census;
+pub mod covered;
 pub mod healthy;
 pub mod one_shot;
 pub mod redundancy;
@@ -16,10 +17,11 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::decide::{Context, notice};
+use crate::credit::Draw;
+use crate::decide::{Capacity, Context, Lane, notice};
 use crate::deletion::{CannotDelete, Deletion};
 use crate::drill;
-use crate::id::{Actor, Kind, ResourceId, Scope, Subsystem};
+use crate::id::{Actor, Instance, Kind, ResourceId, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
 use crate::time::{Day, Timestamp};
 
@@ -85,13 +87,9 @@ impl Pause {
 
     /// Which stages of a deletion it covers that are not over, by any step that is left of them.
     pub fn stages_of(&self, deletion: &Deletion) -> Vec<Stage> {
-        let covers = |job: &Job, stage: Stage| {
-            let steps = u16::try_from(deletion.plan.stage(stage).steps.len()).unwrap_or(u16::MAX);
-            let mut cursors = job.cursor..=job.cursor.max(steps.saturating_sub(1));
-            cursors.any(|cursor| self.covers.covers(deletion, &Job { cursor, ..job.clone() }))
-        };
         let open = |stage: &Stage| {
-            deletion.stage_job(*stage).is_some_and(|job| !job.state.name().over() && covers(job, *stage))
+            let job = deletion.stage_job(*stage).filter(|job| !job.state.name().over());
+            job.is_some_and(|job| self.covers.covers_any(deletion, job))
         };
         Stage::ALL.into_iter().filter(open).collect()
     }
@@ -154,24 +152,41 @@ impl Policy {
         }
     }
 
-    /// Whether a job that has not begun `stage` yet has to be admitted.
+    /// Whether a job that has not begun `stage` yet has to be admitted; one that has piled up has to all the same
+    /// ([`Self::counts_backlog`]).
     pub fn counts(&self, stage: Stage, day: Day) -> bool {
         match &self.budgets {
             Some(budgets) => budgets.bind(stage),
             None => !day.is_rehearsal() && Budgets::default().bind(stage),
         }
     }
+
+    /// Whether a job that has not begun `stage` yet has to be admitted because it is one of a backlog.
+    pub fn counts_backlog(&self, (stage, job): (Stage, &Job), now: Timestamp, day: Day) -> bool {
+        budget::backlog::may_be(job, now) && self.budgets(day).backlog((stage, job), now, day)
+    }
 }
 
 impl PauseSelector {
     /// Whether it covers the next step of `job`.
     pub fn covers(&self, deletion: &Deletion, job: &Job) -> bool {
+        self.covers_stage(deletion, job)
+            && self.subsystem.as_ref().is_none_or(|s| deletion.wants(job).is_some_and(|i| i.subsystem == *s))
+    }
+
+    /// Whether it covers any step that is left of `job`.
+    pub fn covers_any(&self, deletion: &Deletion, job: &Job) -> bool {
+        let has = |s: &Subsystem| deletion.left(job).any(|(_, instance)| instance.subsystem == *s);
+        self.covers_stage(deletion, job) && self.subsystem.as_ref().is_none_or(has)
+    }
+
+    /// Whether it covers the stage of `job`, whatever its subsystem.
+    fn covers_stage(&self, deletion: &Deletion, job: &Job) -> bool {
         let JobKind::Stage(stage) = job.kind else { return false };
         let resource = &deletion.record.resource;
         self.stage.is_none_or(|s| s == stage)
             && self.kind.as_ref().is_none_or(|k| *k == resource.id.kind)
             && self.scope.as_ref().is_none_or(|s| within(&resource.scope, s))
-            && self.subsystem.as_ref().is_none_or(|s| deletion.wants(job).is_some_and(|i| i.subsystem == *s))
     }
 }
 
@@ -201,6 +216,8 @@ pub enum Belt {
     InUse,
     /// Grace in which nobody could have cancelled.
     HealthyTime,
+    /// Whether those are there whom later steps need.
+    Consumers,
     /// Working hours.
     Window,
     /// How many may begin.
@@ -221,6 +238,7 @@ impl Belt {
             Self::Ceiling => "ceiling",
             Self::InUse => "in use",
             Self::HealthyTime => "healthy time",
+            Self::Consumers => "consumers",
             Self::Window => "working hours",
             Self::Budget => "budget",
             Self::Redundancy => "redundancy",
@@ -240,7 +258,7 @@ pub struct Verdict {
 type Rule = for<'a, 'b> fn(&'a Deletion, (Stage, &'a Job), &'a Context<'b>) -> Option<Blocker>;
 
 /// All that is known in the job table. Whether something is in use is asked of its subsystems, by steps of the plan.
-const RULES: [(Belt, Rule); 10] = [
+const RULES: [(Belt, Rule); 11] = [
     (Belt::Protection, protected),
     // Whatever its date, and whoever lets it pass anything else.
     (Belt::Drill, drilled),
@@ -250,6 +268,7 @@ const RULES: [(Belt, Rule); 10] = [
     (Belt::Ceiling, above),
     // After those that somebody could do something about: they should be seen first.
     (Belt::HealthyTime, unhealthy),
+    (Belt::Consumers, deserted),
     (Belt::Window, closed),
     // What was counted; only what nothing stops is, see `unadmitted`.
     (Belt::Budget, frozen),
@@ -308,8 +327,15 @@ fn untold(deletion: &Deletion, (stage, _): (Stage, &Job), context: &Context<'_>)
     None
 }
 
+/// A stage that has not begun is stopped by a pause of any of its steps: begun for the sake of the first ones, it
+/// would stand before the others with its lock, and it would be too late for a cancel, or a rescue, though nothing
+/// was touched.
 fn paused(deletion: &Deletion, (_, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
-    let pause = context.in_force.pauses.iter().find(|pause| pause.covers.covers(deletion, job));
+    let covers: fn(&PauseSelector, &Deletion, &Job) -> bool = match budget::bound(job) {
+        true => PauseSelector::covers_any,
+        false => PauseSelector::covers,
+    };
+    let pause = context.in_force.pauses.iter().find(|pause| covers(&pause.covers, deletion, job));
     pause.map(Pause::blocker)
 }
 
@@ -348,6 +374,24 @@ fn unhealthy(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context
     None
 }
 
+/// A stage from soft on does not begin while somebody is down whom a later step of it needs: it would stand before
+/// that step with its lock, half of it done, where a cancel of hard, or a rescue before purge, comes too late; and
+/// whatever had come to stand there would go on all at once. Of whom its first step needs the claim asks anyway:
+/// credit.
+///
+/// Only who was there and is down, and not who has been gone for a day, or was never there: such a stage begins and
+/// parks at that step, which is the only place where a person can let it pass. So what is held here ends by itself.
+fn deserted(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
+    if stage == Stage::Announce || !budget::bound(job) {
+        return None;
+    }
+    let down = |instance: &Instance| (context.capacity)(instance, Lane::Stages, Draw::ANY) == Capacity::Down;
+    let mut left = deletion.left(job).map(|(_, instance)| instance);
+    let first = left.next()?;
+    let instance = left.find(|instance| *instance != first && down(instance))?;
+    Some(Blocker::Consumer { instance })
+}
+
 fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
     let windows = context.policy.windows.as_ref().filter(|_| !context.day.is_rehearsal());
@@ -362,13 +406,19 @@ fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_
 
 fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
-    if budget::bound(job) && context.policy.counts(stage, context.day) && !passes(Passable::Budget) {
+    if budget::bound(job) && counted((stage, job), context) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
             Standing::Unknown | Standing::Admitted => None,
         };
     }
     None
+}
+
+/// Whether a job that has not begun has to be admitted.
+fn counted((stage, job): (Stage, &Job), context: &Context<'_>) -> bool {
+    let (policy, day) = (context.policy, context.day);
+    policy.counts(stage, day) || policy.counts_backlog((stage, job), context.now, day)
 }
 
 /// Which belts an override lets `job` pass.
@@ -389,7 +439,7 @@ pub(crate) fn unadmitted(deletion: &Deletion, job: &Job, context: &Context<'_>) 
         one_shot::passing(one_shots, (deletion, job), Passable::Budget, context.now).is_some()
     };
     budget::bound(job)
-        && context.policy.counts(stage, context.day)
+        && counted((stage, job), context)
         && (context.standing)(job.id) == Standing::Unknown
         && !passes()
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::belts::budget::Frozen;
 use crate::belts::ceiling::Ceiling;
 use crate::belts::healthy::Length;
-use crate::id::{Fence, JobId, ResourceId};
+use crate::id::{Fence, Instance, JobId, ResourceId};
 use crate::time::Timestamp;
 
 /// The stages, in order; each later and less reversible than the one before.
@@ -219,6 +219,11 @@ pub enum Blocker {
         /// When it may begin, if nothing more is lost.
         until: Timestamp,
     },
+    /// A later step needs somebody who is down: begun, it would stand midway.
+    Consumer {
+        /// Whom.
+        instance: Instance,
+    },
     /// Nobody is at work who would notice.
     Window {
         /// The stage that may not begin.
@@ -270,6 +275,12 @@ impl fmt::Display for Blocker {
             Self::Outage { stage, lost_ms, until } => {
                 let lost = Length(*lost_ms);
                 write!(f, "for {lost} of its grace nobody could have cancelled; {stage} may begin at {until}")
+            }
+            Self::Consumer { instance } => {
+                write!(
+                    f,
+                    "no consumer of {instance} is there, which a later step needs: it is not begun before one is"
+                )
             }
             Self::Window { stage, opens, hours } => {
                 write!(f, "outside working hours ({hours}); {stage} may begin at {opens}")

@@ -137,6 +137,7 @@ fn belts(
             (Belt::Budget, None) => counted(d, stage, context, sight),
             (Belt::Window, None) => (false, hours(stage, job, context)),
             (Belt::HealthyTime, None) => (false, "it has no grace yet that could be lost".to_owned()),
+            (Belt::Consumers, None) => (false, "asked when it is due".to_owned()),
             (_, None) => (false, String::new()),
         };
         BeltPreview { belt, holds, said }
@@ -205,7 +206,7 @@ mod tests {
         };
         assert_eq!(stopped(&in_force), Vec::<String>::new());
         in_force.pauses = vec![pause("dns")];
-        assert_eq!(stopped(&in_force), ["purge dns.forget"]);
+        assert_eq!(stopped(&in_force), ["purge hypervisor.wipe", "purge dns.forget"], "purge does not begin");
         in_force.ceilings = crate::decide::test_ceiling(Ceiling::Soft);
         in_force.pauses.clear();
         let above = stopped(&in_force);

@@ -346,8 +346,11 @@ async fn that_others_delete_is_told() {
         Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
     let system = System::start_telling(policy, on_call.options()).await;
     let others = ["vm/web02", "vm/web03", "vm/web04"].map(|id| id.parse::<ResourceId>().unwrap());
+    // Each has a record, and none of it has been done yet.
+    let in_a_year = system.ledger.facts().await.unwrap().now.plus_ms(365 * 86_400_000);
     for id in &others {
         system.register_named(id, false).await;
+        system.delete_named(id.clone(), in_a_year).await;
     }
     let count = async |ids: &[ResourceId]| {
         let listed: Vec<Listed> =

@@ -1,8 +1,8 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
 use sexton_ledger::{Approval, NotDone};
 use sexton_model::DeletionId;
-use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{CannotApprove, Written};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage, StateName};
@@ -13,6 +13,7 @@ on_many_machines! {
     over_a_budget_nothing_begins_before_somebody_else_approves_it,
     a_restart_forgets_neither_the_count_nor_the_batch,
     what_is_frozen_before_hard_comes_back_with_a_cancel,
+    what_has_piled_up_before_soft_does_not_begin_all_at_once,
 }
 
 pub fn policy(text: &str) -> Policy {
@@ -89,4 +90,25 @@ async fn what_is_frozen_before_hard_comes_back_with_a_cancel() {
     system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     system.until_over(id, RecordStatus::Cancelled).await;
     assert_eq!(system.world(), before);
+}
+
+/// Soft is not counted by itself. After two days in which it could not begin, what has waited for it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
+    let system = System::start_in_calendar_days(policy("a_day = 0\nstages = [\"hard\"]")).await;
+    let before = system.world();
+    let soft = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+    let paused = system.ledger.pause(soft, &ops(), "nobody is there").await.unwrap().pause.id;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Soft, |state| state.name() == StateName::Held).await;
+    system.execute("UPDATE jobs SET due_at = due_at - 172800000000 WHERE held");
+    let system = system.restarted().await;
+    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    let job = system.until_job(id, Stage::Soft, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    assert_eq!(system.world(), before);
+    let batch = system.ledger.batches().await.unwrap()[0].batch;
+    let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
+    assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(1));
+    system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
 }

@@ -17,6 +17,8 @@ on_many_machines! {
     nothing_goes_above_its_ceiling,
     a_lower_ceiling_stops_between_two_steps_and_no_restore,
     a_pause_stops_exactly_what_it_covers,
+    a_pause_of_a_later_step_holds_a_stage_before_it_begins,
+    a_stage_does_not_begin_while_a_later_step_has_nobody,
     orders_on_their_way_are_stopped_by_the_beacon,
     a_pause_survives_a_restart,
     no_pause_stops_a_restore,
@@ -187,6 +189,55 @@ async fn a_pause_stops_exactly_what_it_covers() {
         let begun = async || !system.monitoring.changes().is_empty();
         until(&format!("{selector:?} does not stop it (any more)"), begun).await;
     }
+}
+
+/// Before hard monitoring is looked at first, and backup has a step of it, too. A cancel is still taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_of_a_later_step_holds_a_stage_before_it_begins() {
+    let system = quick().await;
+    let before = system.world();
+    let covers = PauseSelector {
+        stage: Some(Stage::Hard),
+        subsystem: Some(backup().subsystem),
+        ..PauseSelector::default()
+    };
+    let paused = system.ledger.pause(covers, &ops(), "backups are moved").await.unwrap().pause.id;
+    let by_it = |state: &JobState| match state {
+        JobState::Held { by: Blocker::Pause { pause, .. }, .. } => *pause == paused,
+        _ => false,
+    };
+    let kept = system.delete().await;
+    system.until_job(kept, Stage::Hard, by_it).await;
+    system.tell(kept, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(kept, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+
+    let id = system.delete().await;
+    system.until_job(id, Stage::Hard, by_it).await;
+    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Before hard monitoring is looked at first; nobody is there for backup, which has a step of it, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_does_not_begin_while_a_later_step_has_nobody() {
+    let mut system = System::start_with_last(&backup()).await;
+    let before = system.world();
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    let paused = system.ledger.pause(covers, &ops(), "until nobody is there").await.unwrap().pause.id;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Hard, |state| blocked(state).is_some()).await;
+    system.stop_last_consumer().await;
+    let down =
+        async || system.ledger.instances().await.unwrap().get(&backup()).is_some_and(|state| state.down);
+    until("backup is down", down).await;
+    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    let nobody = |state: &JobState| matches!(blocked(state), Some(Blocker::Consumer { instance }) if *instance == backup());
+    let job = system.until_job(id, Stage::Hard, nobody).await;
+    assert_eq!(job.state.name(), StateName::Held);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

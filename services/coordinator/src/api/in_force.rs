@@ -5,16 +5,18 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery, StoppedInfo,
+    CeilingInfo, CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery,
+    StoppedInfo,
 };
 use sexton_ledger::{DeletionFilter, LedgerError, NotDone, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::budget::{self, Exceeded, Group};
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
 use sexton_model::job::{Blocker, StateName};
-use sexton_model::{Actor, InvalidId, Scope};
+use sexton_model::{Actor, InvalidId, Kind, Scope};
 
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared, records};
@@ -54,7 +56,7 @@ pub(super) async fn pause(
 ) -> Result<(StatusCode, Json<PauseResponse>), Refused> {
     let noted = |note| if let Note::Paused(pause, out) = note { Some((pause, out)) } else { None };
     if let Some((pause, orders_out)) = once.noted(noted)? {
-        return Ok((StatusCode::CREATED, Json(PauseResponse { pause, orders_out })));
+        return Ok(told_of_pause(&api, pause, orders_out).await);
     }
     asker.may(Permission::Pause, reach(body.covers.scope.as_ref()))?;
     reasonable(&body.reason)?;
@@ -65,7 +67,25 @@ pub(super) async fn pause(
     if let Err(error) = api.engine.beacon().await {
         tracing::warn!(%error, "the pause is in force, its beacon follows");
     }
-    Ok((StatusCode::CREATED, Json(PauseResponse { pause: paused.pause, orders_out: paused.orders_out })))
+    Ok(told_of_pause(&api, paused.pause, paused.orders_out).await)
+}
+
+/// That it is in force, and how much it covers.
+async fn told_of_pause(api: &Api, pause: Pause, orders_out: u64) -> (StatusCode, Json<PauseResponse>) {
+    let (covered, warning) = covered(api, pause.covers.kind.as_ref(), pause.covers.scope.as_ref()).await;
+    (StatusCode::CREATED, Json(PauseResponse { pause, orders_out, covered, warning }))
+}
+
+/// How much there is of a kind, and in a scope, and what to warn of. It is asked once what was said is in force:
+/// that it cannot be counted refuses nothing.
+async fn covered(api: &Api, kind: Option<&Kind>, scope: Option<&Scope>) -> (Option<Covered>, Option<String>) {
+    match api.engine.ledger.covered(kind, scope).await {
+        Ok(covered) => (Some(covered), covered.warning(kind, scope)),
+        Err(error) => {
+            tracing::warn!(%error, "it is in force; how much it covers could not be counted");
+            (None, None)
+        }
+    }
 }
 
 /// Refuse a pause of a kind or a subsystem that nobody knows: somebody who mistyped its name would believe that
@@ -113,6 +133,7 @@ pub(super) async fn stopped(
 async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, LedgerError> {
     let crowds = crowds(api, &stopped).await?;
     let info = |stopped: Stopped| StoppedInfo {
+        at_once: stopped.at_once(),
         crowd: crowds.iter().find(|(group, _)| *group == stopped.group).map(|(_, why)| why.to_string()),
         group: stopped.group,
         held: stopped.held,
@@ -122,13 +143,13 @@ async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, Ledg
     Ok(stopped.into_iter().map(info).collect())
 }
 
-/// What would begin at once, of stages that no budget counts, and is too many for that.
+/// What would begin, or go on, at once, of stages that no budget counts, and is too many for that.
 async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>, LedgerError> {
     let ledger = &api.engine.ledger;
     let (facts, policy) = (ledger.facts().await?, ledger.policy());
     let budgets = policy.budgets(facts.day);
     let population = records::population(ledger, &budgets, &facts).await?;
-    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.held));
+    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.at_once()));
     Ok(budget::at_once((&budgets, &population), held))
 }
 
@@ -152,18 +173,20 @@ async fn may_lift(
     if crowds.is_empty() {
         return Ok(());
     }
-    let mut filter =
-        DeletionFilter { state: Some(StateName::Held), limit: PAGE_MAX, ..DeletionFilter::default() };
-    loop {
-        let page = api.engine.ledger.deletions(&filter).await?;
-        let held = page.items.iter().map(|row| &row.deletion);
-        // It is so because of who asks.
-        budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
-        match page.next {
-            Some(next) => filter.after = Some(next),
-            None => return Ok(()),
+    for state in [StateName::Held, StateName::Ready] {
+        let mut filter = DeletionFilter { state: Some(state), limit: PAGE_MAX, ..DeletionFilter::default() };
+        loop {
+            let page = api.engine.ledger.deletions(&filter).await?;
+            let held = page.items.iter().map(|row| &row.deletion);
+            // It is so because of who asks.
+            budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => break,
+            }
         }
     }
+    Ok(())
 }
 
 fn number(pause: &str) -> Result<i64, Refused> {
@@ -245,6 +268,21 @@ pub(super) async fn stopped_below(
     Ok(Json(told(&api, stopped).await?))
 }
 
+/// All ceilings, and how much there is of the scope whose was set.
+async fn told_of_ceiling(
+    api: &Api,
+    asker: &Asker,
+    scope: Option<&Scope>,
+) -> Result<Json<Vec<CeilingInfo>>, Refused> {
+    let ceilings = api.engine.ledger.ceilings().await?;
+    let (covered, warning) = covered(api, None, scope).await;
+    let info = |said: &ScopeCeiling| match said.scope.as_ref() == scope {
+        true => CeilingInfo { said: said.clone(), covered, warning: warning.clone() },
+        false => CeilingInfo { said: said.clone(), covered: None, warning: None },
+    };
+    Ok(Json(ceilings.iter().filter(|said| matters(asker, said.scope.as_ref())).map(info).collect()))
+}
+
 /// Answers with all ceilings as they are then.
 pub(super) async fn set_ceiling(
     State(api): Shared,
@@ -252,20 +290,20 @@ pub(super) async fn set_ceiling(
     By(by): By,
     once: Once,
     Body(CeilingRequest { scope, everywhere, to, reason, at_once }): Body<CeilingRequest>,
-) -> Result<Json<Vec<ScopeCeiling>>, Refused> {
+) -> Result<Json<Vec<CeilingInfo>>, Refused> {
     if once.noted(|note| (note == Note::CeilingSet).then_some(()))?.is_some() {
-        return ceilings(State(api), asker).await;
+        return told_of_ceiling(&api, &asker, scope.as_ref()).await;
     }
     reasonable(&reason)?;
     one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
-    let new = NewCeiling { scope, to: to.0, by, reason };
+    let new = NewCeiling { scope: scope.clone(), to: to.0, by, reason };
     let raised = raised(&api, &new).await?;
     let lifted = |scope: &Scope, by: &Blocker| raised.lifts(scope, by);
     may_lift(&api, (&asker, &new.by), (&raised.stopped, &lifted), at_once).await?;
     once.ledger.set_ceiling(new).await??;
     api.engine.noted();
-    ceilings(State(api), asker).await
+    told_of_ceiling(&api, &asker, scope.as_ref()).await
 }
 
 pub(super) fn reasonable(reason: &str) -> Result<(), Refused> {

@@ -8,7 +8,7 @@ use super::{Client, ClientError};
 use crate::batches::{
     ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedInfo,
 };
-use crate::in_force::{CeilingQuery, CeilingRequest, PauseRequest, PauseResponse};
+use crate::in_force::{CeilingInfo, CeilingQuery, CeilingRequest, PauseRequest, PauseResponse};
 
 impl Client {
     /// Pauses in force.
@@ -66,7 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn set_ceiling(&self, body: &CeilingRequest) -> Result<Vec<ScopeCeiling>, ClientError> {
+    pub async fn set_ceiling(&self, body: &CeilingRequest) -> Result<Vec<CeilingInfo>, ClientError> {
         self.post("setting a ceiling", "/v1/ceilings", body).await
     }
 

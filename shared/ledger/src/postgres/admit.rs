@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
 use sexton_model::canary::rehearsal;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -20,10 +21,11 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 /// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
 
-/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch: line by line, so that what
-/// is not due is not touched, and of other stages only the job, so that a backlog of them costs little. Each job's record
-/// and admission are found by their keys (`OFFSET 0` keeps a planner, whose figures are old after thousands of records
-/// were made, from comparing every job with every record).
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are
+/// not counted (`$5` are those that are) only the backlog. Line by line, so that what is not due is not touched,
+/// and of other stages only the job, so that a backlog of them costs little. Each job's record and admission are
+/// found by their keys (`OFFSET 0` keeps a planner, whose figures are old after thousands of records were made,
+/// from comparing every job with every record).
 pub(super) const DUE: &str = "WITH RECURSIVE lines AS ( \
        (SELECT wants FROM jobs WHERE queued ORDER BY wants LIMIT 1) \
        UNION ALL \
@@ -33,7 +35,7 @@ pub(super) const DUE: &str = "WITH RECURSIVE lines AS ( \
        JOIN deletions d ON d.id = j.deletion_id WHERE j.id = ANY($1)) \
      SELECT j.id, d.kind, d.scope, (j.id % 8)::smallint, a.bucket FROM lines l \
      CROSS JOIN LATERAL (SELECT id, deletion_id, due_at FROM jobs WHERE queued AND wants = l.wants AND rank = 2 \
-       AND due_at <= $2 AND id % 8 = ANY($4) OFFSET 0) j \
+       AND due_at <= $2 AND id % 8 = ANY($4) AND (id % 8 = ANY($5) OR due_at <= $6) OFFSET 0) j \
      CROSS JOIN LATERAL (SELECT kind, scope, status FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      LEFT JOIN LATERAL (SELECT bucket, good_until FROM admissions WHERE job = j.id OFFSET 0) a ON true \
      WHERE l.wants IS NOT NULL AND d.status = 0 AND (d.kind, d.scope, j.id % 8) IN (SELECT kind, scope, slot FROM groups) \
@@ -55,12 +57,13 @@ const ANNOUNCED: &str = "WITH RECURSIVE lines AS ( \
 const HELD_ANNOUNCED: &str = "SELECT d.id, d.scope FROM jobs j \
      CROSS JOIN LATERAL (SELECT id, scope, kind FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      WHERE j.held AND j.id % 8 = 0 AND d.kind = $1 LIMIT $2";
-/// By both partial indexes, as where a pause is lifted.
+/// By both partial indexes, as where a pause is lifted. `$3`: what has been due since then is a backlog.
 const STOPPED: &str = "WITH blocked AS MATERIALIZED ( \
        SELECT id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
-     SELECT d.kind, d.scope, (s.id % 8)::smallint, count(*) FILTER (WHERE s.held), count(*) FILTER (WHERE NOT s.held) \
-     FROM (SELECT id, reason, true AS held FROM jobs WHERE held \
-       UNION ALL SELECT id, reason, false FROM blocked) s JOIN deletions d ON d.id = s.id / 8 \
+     SELECT d.kind, d.scope, (s.id % 8)::smallint, count(*) FILTER (WHERE s.held), count(*) FILTER (WHERE NOT s.held), \
+       count(*) FILTER (WHERE s.held AND s.due_at <= $3) \
+     FROM (SELECT id, reason, due_at, true AS held FROM jobs WHERE held \
+       UNION ALL SELECT id, reason, NULL, false FROM blocked) s JOIN deletions d ON d.id = s.id / 8 \
      WHERE s.reason::json ->> 'by' = $1 AND coalesce((s.reason::json ->> 'pause')::bigint, 0) = $2 \
      GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
 const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
@@ -130,14 +133,14 @@ pub(super) async fn decide(
         }
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    let due = if ids.is_empty() { Vec::new() } else { due(tx, &ids, now).await? };
+    let due = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
     let rows = waiting(tx).await?;
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
         group: row.group.clone(),
         members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
     };
-    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
     let used = used(tx, &slots, from).await?;
     forget_old(tx, &due).await?;
     let population = census::population(tx, ledger, now).await?;
@@ -168,12 +171,19 @@ fn find_row(rows: &[BatchRow], batch: i64) -> Result<&BatchRow, LedgerError> {
     rows.iter().find(|row| row.batch == batch).ok_or_else(|| corrupt("batches", batch, "is missing"))
 }
 
-async fn due(db: &mut PgConnection, ids: &[i64], now: Timestamp) -> Result<Vec<DueJob>, LedgerError> {
+async fn due(
+    db: &mut PgConnection,
+    ids: &[i64],
+    (now, day): (Timestamp, Day),
+    budgets: &Budgets,
+) -> Result<Vec<DueJob>, LedgerError> {
     let part = || doing("reading what is due");
     let most = i64::try_from(sexton_model::belts::budget::BATCH_MAX).unwrap_or(i64::MAX);
     let slots: BTreeSet<i64> = ids.iter().map(|id| id.rem_euclid(JobId::SLOTS)).collect();
     let slots: Vec<i64> = slots.into_iter().collect();
+    let counted: Vec<i64> = budgets.stages().map(|stage| i64::from(stage.index())).collect();
     let rows = sqlx::query(DUE).bind(ids).bind(now.0).bind(most).bind(slots);
+    let rows = rows.bind(counted).bind(budgets.backlog_until(now, day).0);
     let rows = rows.fetch_all(db).await.map_err(part())?;
     let due = |row: &PgRow| {
         let charged: Option<i64> = row.try_get(4).map_err(part())?;
@@ -216,7 +226,7 @@ pub(super) async fn begun(ledger: &PgLedger) -> Result<BTreeMap<Group, u64>, Led
     let policy = ledger.policy.get();
     let budgets = policy.budgets(ledger.options.day);
     let now = find::clock(&mut db).await?;
-    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
     used(&mut db, &slots, budgets.counted_from(now, ledger.options.day)).await
 }
 
@@ -229,14 +239,19 @@ pub(super) async fn stopped(ledger: &PgLedger, by: StoppedBy) -> Result<Vec<Stop
     let now = find::clock(&mut tx).await?;
     let population = census::population(&mut tx, ledger, now).await?;
     let from = budgets.counted_from(now, ledger.options.day);
-    let slots: Vec<i16> = budgets.stages().map(|stage| i16::from(stage.index())).collect();
+    let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
     let used = used(&mut tx, &slots, from).await?;
     let (by, pause) = by.stored();
-    let rows = sqlx::query(STOPPED).bind(by).bind(pause).fetch_all(&mut *tx).await.map_err(part())?;
+    let until = budgets.backlog_until(now, ledger.options.day);
+    let rows = sqlx::query(STOPPED).bind(by).bind(pause).bind(until.0).fetch_all(&mut *tx);
+    let rows = rows.await.map_err(part())?;
     let one = |row: &PgRow| {
-        let (held, midway): (i64, i64) = (row.try_get(3).map_err(part())?, row.try_get(4).map_err(part())?);
-        let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
-        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), (&budgets, &population), &used))
+        let count = |at: usize| -> Result<u64, LedgerError> {
+            let count: i64 = row.try_get(at).map_err(part())?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        };
+        let of = (group(row, 0)?, count(3)?, count(4)?, count(5)?);
+        Ok(Stopped::of(of, (&budgets, &population), &used))
     };
     rows.iter().map(one).collect()
 }

@@ -18,7 +18,10 @@ const LAST_OF: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 
 const OF_DAY: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 AND accepted_at > $3 \
      ORDER BY id DESC LIMIT $4";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM censuses";
-const REGISTERED: &str = "SELECT r.id, EXISTS (SELECT 1 FROM deletions d WHERE d.resource = r.id AND d.live) \
+/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
+/// cancelled before.
+const REGISTERED: &str = "SELECT r.id, EXISTS (SELECT 1 FROM deletions d JOIN jobs j ON j.id = d.id * 8 + 2 \
+       WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)) \
      FROM resources r WHERE r.kind = $1 AND r.presence = 0 AND (r.scope = $2 OR starts_with(r.scope, $2 || '/'))";
 const INSERT: &str = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES ($1, $2, $3, $4, $5)";
 const FORGET: &str = "DELETE FROM censuses c WHERE accepted_at < $1 AND EXISTS (SELECT 1 FROM censuses n \

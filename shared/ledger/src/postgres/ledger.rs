@@ -10,6 +10,7 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -215,6 +216,10 @@ impl Ledger for PgLedger {
 
     async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
         admit::stopped(self, StoppedBy::Ceiling).await
+    }
+
+    async fn covered(&self, kind: Option<&Kind>, scope: Option<&Scope>) -> Result<Covered, LedgerError> {
+        resources::covered(&self.pool, kind, scope).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

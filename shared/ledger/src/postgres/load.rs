@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use sexton_model::audit::Hash;
+use sexton_model::belts::Policy;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::checkpoint::{self, Checkpoint, Mark};
 use sexton_model::decide::{Event, Lane};
@@ -18,7 +19,7 @@ use super::memory::Headed;
 use super::records::Statement;
 use super::{PgLedger, admit, codes, groups, healthy, jobs, pause, resource_holds, review};
 use crate::batch::Loaded;
-use crate::{Intent, LedgerError, Pulsed};
+use crate::{Intent, LedgerError, Pulsed, budget};
 
 /// Names the gate among the database's advisory locks.
 pub(super) const GATE: i64 = 0x5345_5854_4f4e;
@@ -150,12 +151,13 @@ fn changes_inventory(event: &Event, plan: &Plan) -> bool {
         || plan.stage(stage).steps.iter().any(|step| removes(&step.performer))
 }
 
-/// Everything that the batch is decided on; `seen` is what was seen of the ledger before the batch began,
-/// `asked` are the jobs whose admission has to be known, `names` the redundancy groups that are locked, and `graces` says
-/// whether something may begin a stage that has a grace.
+/// Everything that the batch is decided on, by this policy; `seen` is what was seen of the ledger before the batch
+/// began, `names` are the redundancy groups that are locked, and `graces` says whether something may begin a stage
+/// that has a grace.
 pub(super) async fn load(
     db: &mut PgConnection,
-    (asked, names, graces): (&[i64], &[String], bool),
+    (batch, policy): (&[Intent], &Policy),
+    (names, graces): (&[String], bool),
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,
     ledger: &PgLedger,
@@ -216,9 +218,10 @@ pub(super) async fn load(
         true => healthy::of(db, ledger, Timestamp(beat), (mark.epoch, outages)).await?,
         false => Healthy::default(),
     };
+    let asked = budget::asked(batch, &deletions, policy, (now, ledger.options.day));
     let loaded = Loaded {
         now,
-        standing: admit::standing(db, asked, now).await?,
+        standing: admit::standing(db, &asked, now).await?,
         groups: groups::members(db, names).await?,
         healthy,
         day: ledger.options.day,

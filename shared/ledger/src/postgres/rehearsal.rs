@@ -22,8 +22,8 @@ use sqlx::{Connection as _, Postgres, Transaction};
 use super::error::{collision, doing};
 use super::records::Statement;
 use super::{PgLedger, admit, canary, create, find, jobs, load, pause, resources};
+use crate::LedgerError;
 use crate::rehearsal::{self, Done, Next, Op, Script};
-use crate::{LedgerError, budget};
 
 /// For how long it waits for a lock, behind which others wait for it: about as long as a pause that somebody places may
 /// keep everybody waiting.
@@ -170,9 +170,9 @@ async fn claim(
     let mut ids: Vec<i64> = jobs.iter().map(|job| job.deletion().0).collect();
     ids.sort_unstable();
     let (options, policy) = (&ledger.options, ledger.policy.get());
-    let asked = budget::asked(&batch, &policy, options.day);
     let seen = ledger.known.seen();
     let heads = load::lock(db, &batch, &ids, statements).await?;
-    let (loaded, _) = load::load(db, (&asked, &[], false), heads, statements, ledger, &seen).await?;
+    let (loaded, _) =
+        load::load(db, (&batch, &policy), (&[], false), heads, statements, ledger, &seen).await?;
     script.claims(loaded, jobs, (&options.limits, &policy))
 }

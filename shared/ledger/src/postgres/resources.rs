@@ -2,10 +2,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sexton_model::audit::Hash;
+use sexton_model::belts::covered::Covered;
 use sexton_model::resource::{Presence, Resource};
-use sexton_model::{Actor, DeletionId, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, Kind, ResourceId, Scope, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Postgres, QueryBuilder, Row as _};
+use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
@@ -28,6 +29,11 @@ const UPDATE: &str = "UPDATE resources SET scope = v.scope, presence = v.presenc
      $8::bytea[]) AS v (id, kind, scope, presence, protected, body, seq, head) WHERE resources.id = v.id";
 const VIEW: &str = "SELECT r.id, r.body, r.presence, d.id, r.audit_seq, r.audit_head FROM resources r \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE ";
+const COVERED: &str = "SELECT \
+     (SELECT count(*) FROM deletions d WHERE d.live AND ($1::text IS NULL OR d.kind = $1) \
+       AND ($2::text IS NULL OR d.scope = $2 OR starts_with(d.scope, $2 || '/'))), \
+     (SELECT count(*) FROM resources r WHERE r.presence = 0 AND ($1::text IS NULL OR r.kind = $1) \
+       AND ($2::text IS NULL OR r.scope = $2 OR starts_with(r.scope, $2 || '/')))";
 
 /// Resources written in one transaction, unless the list is all or nothing.
 const CHUNK: usize = 1024;
@@ -56,6 +62,22 @@ pub(super) async fn register(
         }
     }
     Ok(results)
+}
+
+/// How much there is of a kind, and in a scope and those below it.
+pub(super) async fn covered(
+    pool: &PgPool,
+    kind: Option<&Kind>,
+    scope: Option<&Scope>,
+) -> Result<Covered, LedgerError> {
+    let (records, resources): (i64, i64) = sqlx::query_as(COVERED)
+        .bind(kind.map(ToString::to_string))
+        .bind(scope.map(ToString::to_string))
+        .fetch_one(pool)
+        .await
+        .map_err(doing("counting what there is of a scope"))?;
+    let many = |n: i64| u64::try_from(n).unwrap_or(0);
+    Ok(Covered { records: many(records), resources: many(resources) })
 }
 
 /// What [`register`] would say of each, each for itself. Neither gate nor resources are locked: nothing follows from it that

@@ -15,7 +15,7 @@ use super::records::Statement;
 use super::{PgLedger, groups, load, write};
 use crate::batch::{Settled, decide_all};
 use crate::keys::Note;
-use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, budget, fit, known};
+use crate::{Decided, Dispatch, Intent, LedgerError, NotDone, fit, known};
 
 const MANIFESTS: &str = "SELECT m.job_id, m.step, m.body FROM manifests m \
      JOIN unnest($1::bigint[], $2::smallint[]) AS v (job_id, step) ON m.job_id = v.job_id AND m.step = v.step";
@@ -106,10 +106,9 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     let heads = load::lock(&mut tx, batch, &ids, &statements).await?;
     ledger.memory.records.confirm(&heads, &statements)?;
     let policy = ledger.policy.get();
-    let asked = budget::asked(batch, &policy, ledger.options.day);
     let graces = crate::healthy::asked(batch);
     let (mut loaded, facts) =
-        load::load(&mut tx, (&asked, &names, graces), heads, &statements, ledger, &seen).await?;
+        load::load(&mut tx, (batch, &policy), (&names, graces), heads, &statements, ledger, &seen).await?;
     let joins = fit::joins(&loaded, batch);
     let at = joins.iter().map(|(id, instance)| (id.0, instance.to_string())).unzip();
     let mut pinned = write::targets_of(&mut tx, at).await?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::params;
 use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
 use sexton_model::canary::rehearsal;
+use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 
 use super::census;
@@ -21,7 +22,8 @@ use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
 
 const DOING: &str = "keeping budgets";
 
-/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch.
+/// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are
+/// not counted (`?4` are those that are) only the backlog.
 pub(super) fn due_sql() -> &'static str {
     static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         format!(
@@ -30,6 +32,7 @@ pub(super) fn due_sql() -> &'static str {
              SELECT j.id, r.kind, r.scope, j.id % 8, a.bucket FROM line \
              CROSS JOIN jobs AS j ON j.queued AND j.wants = line.wants AND j.rank = 2 AND j.due_at <= ?2 \
                AND j.id % 8 IN (SELECT n.value % 8 FROM json_each(?1) AS n) \
+               AND (j.id % 8 IN (SELECT n.value FROM json_each(?4) AS n) OR j.due_at <= ?5) \
              CROSS JOIN records AS r ON r.deletion_id = j.deletion_id \
              CROSS JOIN groups AS g ON g.kind = r.kind AND g.scope = r.scope AND g.slot = j.id % 8 \
              CROSS JOIN deletions AS d ON d.id = j.deletion_id AND d.status = 0 \
@@ -64,7 +67,7 @@ pub(super) fn admit(
             execute(db, DOING, sql, bind)?;
         }
     }
-    let due = if jobs.is_empty() { Vec::new() } else { due(db, jobs, now)? };
+    let due = if jobs.is_empty() { Vec::new() } else { due(db, jobs, (now, day), &budgets)? };
     let rows = waiting(db)?;
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
@@ -101,10 +104,17 @@ fn find_row(rows: &[BatchRow], batch: i64) -> Result<&BatchRow, LedgerError> {
     rows.iter().find(|row| row.batch == batch).ok_or_else(|| corrupt("batches", batch, "is missing"))
 }
 
-fn due(db: &Db, jobs: &[JobId], now: Timestamp) -> Result<Vec<DueJob>, LedgerError> {
+fn due(
+    db: &Db,
+    jobs: &[JobId],
+    (now, day): (Timestamp, Day),
+    budgets: &Budgets,
+) -> Result<Vec<DueJob>, LedgerError> {
     let mut bind = Bind::default();
     let most = i64::try_from(BATCH_MAX).unwrap_or(i64::MAX);
     bind.add(list(jobs.iter().map(|job| job.0))).add(now.0).add(most);
+    bind.add(list(budgets.stages().map(|stage| i64::from(stage.index()))));
+    bind.add(budgets.backlog_until(now, day).0);
     let due = |row: &Row| {
         let charged: Option<i64> = row.try_get(4).map_err(store(DOING))?;
         let job = JobId(row.try_get(0).map_err(store(DOING))?);
@@ -127,7 +137,7 @@ fn group(row: &Row, at: usize) -> Result<Group, LedgerError> {
 
 fn used(db: &Db, budgets: &Budgets, from: Timestamp) -> Result<BTreeMap<Group, u64>, LedgerError> {
     let mut bind = Bind::default();
-    bind.add(list(budgets.stages().map(|stage| i64::from(stage.index())))).add(from.0);
+    bind.add(list(budgets.admitted().map(|stage| i64::from(stage.index())))).add(from.0);
     let sql = "SELECT kind, scope, slot, sum(count) FROM admitted \
          WHERE slot IN (SELECT n.value FROM json_each(?) AS n) AND bucket >= ? GROUP BY 1, 2, 3";
     let one = |row: &Row| {
@@ -157,18 +167,20 @@ pub(super) fn stopped(
     let population = census::population(db, setting, now)?;
     let (by, pause) = by.stored();
     let mut bind = Bind::default();
-    bind.add(by.to_owned()).add(pause);
-    let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held) FROM ( \
-           SELECT id, reason, 1 AS held FROM jobs WHERE held \
-           UNION ALL SELECT id, reason, 0 FROM jobs WHERE locks AND state = 2 AND queued = 0) AS s \
+    bind.add(by.to_owned()).add(pause).add(budgets.backlog_until(now, setting.day).0);
+    let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held), sum(s.held AND s.due_at <= ?3) \
+         FROM (SELECT id, reason, due_at, 1 AS held FROM jobs WHERE held \
+           UNION ALL SELECT id, reason, 0, 0 FROM jobs WHERE locks AND state = 2 AND queued = 0) AS s \
          CROSS JOIN records AS r ON r.deletion_id = s.id / 8 \
-         WHERE json_extract(s.reason, '$.by') = ? AND coalesce(json_extract(s.reason, '$.pause'), 0) = ? \
+         WHERE json_extract(s.reason, '$.by') = ?1 AND coalesce(json_extract(s.reason, '$.pause'), 0) = ?2 \
          GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
     let one = |row: &Row| {
-        let (held, midway): (i64, i64) =
-            (row.try_get(3).map_err(store(DOING))?, row.try_get(4).map_err(store(DOING))?);
-        let counts = (u64::try_from(held).unwrap_or(0), u64::try_from(midway).unwrap_or(0));
-        Ok(Stopped::of((group(row, 0)?, counts.0, counts.1), (&budgets, &population), &used))
+        let count = |at: usize| -> Result<u64, LedgerError> {
+            let count: i64 = row.try_get(at).map_err(store(DOING))?;
+            Ok(u64::try_from(count).unwrap_or(0))
+        };
+        let of = (group(row, 0)?, count(3)?, count(4)?, count(5)?);
+        Ok(Stopped::of(of, (&budgets, &population), &used))
     };
     rows(db, DOING, sql, bind)?.iter().map(one).collect()
 }

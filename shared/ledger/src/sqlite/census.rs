@@ -129,10 +129,13 @@ fn taken(row: &Row) -> Result<Taken, LedgerError> {
     codes::body("censuses", id, row.try_get(1).map_err(store(DOING))?)
 }
 
+/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
+/// cancelled before.
 fn registered(db: &Db, kind: &Kind, scope: &Scope) -> Result<BTreeMap<ResourceId, bool>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(kind.to_string()).add(scope.to_string());
-    let sql = "SELECT r.id, EXISTS (SELECT 1 FROM deletions AS d WHERE d.resource = r.id AND d.live) \
+    let sql = "SELECT r.id, EXISTS (SELECT 1 FROM deletions AS d CROSS JOIN jobs AS j ON j.id = d.id * 8 + 2 \
+           WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)) \
          FROM resources AS r WHERE r.kind = ?1 AND r.presence = 0 \
            AND (r.scope = ?2 OR substr(r.scope, 1, length(?2) + 1) = ?2 || '/')";
     let one = |row: &Row| {

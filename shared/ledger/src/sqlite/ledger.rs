@@ -10,6 +10,7 @@ use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
 use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::belts::redundancy::Groups;
@@ -316,6 +317,11 @@ impl Ledger for SqliteLedger {
     async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
         let (now, setting) = (self.clock.now(), self.setting.clone());
         self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Ceiling)).await
+    }
+
+    async fn covered(&self, kind: Option<&Kind>, scope: Option<&Scope>) -> Result<Covered, LedgerError> {
+        let of = (kind.map(ToString::to_string), scope.map(ToString::to_string));
+        self.reads.read(move |db| views::covered(db, of)).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -90,7 +90,8 @@ pub(super) fn load(
         Some(pulses) => pulses,
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
-    let asked = budget::asked(intents, &setting.policy.get(), setting.day);
+    let policy = setting.policy.get();
+    let asked = budget::asked(intents, &deletions, &policy, (staged.now, setting.day));
     let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
     let healthy = match crate::healthy::asked(intents) {
         true => healthy::known(db, memory, setting)?,

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
+use sexton_model::belts::covered::Covered;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 
 use super::connection::{Bind, Db, row, rows, store};
@@ -57,6 +58,27 @@ pub(super) fn resources(db: &Db, filter: &ResourceFilter) -> Result<Page<Resourc
     let mut found = standing(db, ids.iter())?;
     let items: Vec<_> = ids.iter().filter_map(|id| found.remove(&id.to_string())).map(view).collect();
     Ok(Page { items, next: ids.last().filter(|_| more).map(ToString::to_string) })
+}
+
+/// How much there is of a kind, and in a scope and those below it.
+pub(super) fn covered(
+    db: &Db,
+    (kind, scope): (Option<String>, Option<String>),
+) -> Result<Covered, LedgerError> {
+    let doing = "counting what there is of a scope";
+    let sql = "SELECT (SELECT count(*) FROM deletions AS d CROSS JOIN records AS r ON r.deletion_id = d.id \
+         WHERE d.live AND (?1 IS NULL OR r.kind = ?1) \
+           AND (?2 IS NULL OR r.scope = ?2 OR substr(r.scope, 1, length(?2) + 1) = ?2 || '/')), \
+         (SELECT count(*) FROM resources AS x WHERE x.presence = 0 AND (?1 IS NULL OR x.kind = ?1) \
+           AND (?2 IS NULL OR x.scope = ?2 OR substr(x.scope, 1, length(?2) + 1) = ?2 || '/'))";
+    let mut bind = Bind::default();
+    bind.add(kind).add(scope);
+    let found = row(db, doing, sql, bind)?;
+    let many = |at: usize| -> Result<u64, LedgerError> {
+        let n: i64 = found.try_get(at).map_err(store(doing))?;
+        Ok(u64::try_from(n).unwrap_or(0))
+    };
+    Ok(Covered { records: many(0)?, resources: many(1)? })
 }
 
 /// Everything about one deletion.

@@ -291,9 +291,74 @@ pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixtur
     on.try_to_announce(ids[0]).await.unwrap();
     let [stopped] = &on.ledger.stopped_by(pause).await.unwrap()[..] else { panic!("of one group") };
     assert_eq!((stopped.held, stopped.midway, stopped.group.stage), (1, 1, Stage::Announce));
+    assert_eq!(stopped.at_once(), 2, "what stands midway goes on with it");
     let why = stopped.exceeded.as_ref().unwrap();
     assert_eq!((why.members, why.used, why.alone()), (1, 1, false));
     assert_eq!(on.ledger.stopped_by(pause + 1).await.unwrap(), [], "of another pause");
+}
+
+/// Of soft, which is not counted, only what has waited for long is: what is due now waits neither for it nor with it.
+pub async fn what_has_piled_up_is_counted_whatever_its_stage(fixture: &dyn Fixture) {
+    let counts_hard = || policy("a_day = 1\nstages = [\"hard\"]");
+    let on = Stagehand::with(fixture, counts_hard()).await;
+    let mut ids = Vec::new();
+    for name in ["web01", "web02", "fresh"] {
+        let id = on.doomed(name).await;
+        let first = on.claim(id, Stage::Announce).await.unwrap().dispatch;
+        on.play(first, &mut Vec::new(), |_, _| false).await;
+        ids.push(id);
+    }
+    drop(on);
+    // Two minutes are many days here.
+    let long = "UPDATE jobs SET due_at = due_at - 120000000 WHERE id % 8 = 1 \
+         AND deletion_id < (SELECT max(deletion_id) FROM jobs)";
+    fixture.execute(long).await;
+    let on = Stagehand::with(fixture, counts_hard()).await;
+    let soft = |id: DeletionId| job_id(id, Stage::Soft);
+    let [one, other, fresh] = ids.try_into().unwrap();
+    for id in [one, other] {
+        let refused = on.claim(id, Stage::Soft).await.unwrap_err();
+        assert_eq!(refused, NotDone::Refused(Refusal::NotAdmitted(soft(id))));
+    }
+    let frozen = on.ledger.admit(vec![soft(one)]).await.unwrap().frozen;
+    let [row] = frozen.as_slice() else { panic!("{frozen:?}") };
+    assert_eq!((row.group.stage, row.waiting, row.exceeded.alone()), (Stage::Soft, 2, true));
+    for id in [one, other] {
+        assert!(on.claim(id, Stage::Soft).await.unwrap().dispatch.is_none());
+        assert_eq!(on.state(id, Stage::Soft).await, StateName::Held);
+    }
+    assert!(on.claim(fresh, Stage::Soft).await.unwrap().dispatch.is_some(), "it is of today");
+    on.one(other, cancel()).await.unwrap();
+    assert_eq!(on.ledger.admit(Vec::new()).await.unwrap().again, [soft(one)], "as many as may");
+    on.one(one, Event::Recheck { job: soft(one) }).await.unwrap();
+    assert!(on.claim(one, Stage::Soft).await.unwrap().dispatch.is_some());
+    let counted: Vec<(Stage, u64)> =
+        on.ledger.begun().await.unwrap().into_iter().map(|(group, count)| (group.stage, count)).collect();
+    assert_eq!(counted, [(Stage::Soft, 1)]);
+}
+
+/// Of a stage that is not counted a pause holds back what goes on at once, and what is counted first.
+pub async fn what_has_piled_up_under_a_pause_is_told_as_a_batch(fixture: &dyn Fixture) {
+    let counts_hard = || policy("a_day = 1\nstages = [\"hard\"]");
+    let on = Stagehand::with(fixture, counts_hard()).await;
+    let soft = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+    let pause = on.ledger.pause(soft, &actor("ops"), "look").await.unwrap().pause.id;
+    for name in ["web01", "web02", "fresh"] {
+        let id = on.doomed(name).await;
+        for stage in [Stage::Announce, Stage::Soft] {
+            let first = on.claim(id, stage).await.unwrap().dispatch;
+            on.play(first, &mut Vec::new(), |_, _| false).await;
+        }
+        assert_eq!(on.state(id, Stage::Soft).await, StateName::Held);
+    }
+    drop(on);
+    let long = "UPDATE jobs SET due_at = due_at - 120000000 WHERE id % 8 = 1 \
+         AND deletion_id < (SELECT max(deletion_id) FROM jobs)";
+    fixture.execute(long).await;
+    let on = Stagehand::with(fixture, counts_hard()).await;
+    let [stopped] = &on.ledger.stopped_by(pause).await.unwrap()[..] else { panic!("of one group") };
+    assert_eq!((stopped.held, stopped.counted, stopped.at_once()), (3, 2, 1));
+    assert_eq!(stopped.exceeded.as_ref().map(|why| why.members), Some(2));
 }
 
 pub async fn a_batch_that_everybody_left_ends(fixture: &dyn Fixture) {

@@ -9,6 +9,7 @@ use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::time::Day;
 
 use super::Fixture;
+use super::cancel::cancel;
 use super::stage::{Stagehand, actor, job_id, options};
 
 fn policy(budgets: &str) -> Options {
@@ -102,26 +103,48 @@ pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
     let id = on.ledger.create(vec![doomed]).await.unwrap().remove(0).unwrap();
     assert_eq!(on.counted(&all).await.paused, None);
     assert_eq!(
-        on.counted(&["web01"]).await.paused,
+        on.counted(&["web01", "web04"]).await.paused,
         None,
-        "two without a record are gone, which is no more than may go"
+        "two are gone, which is no more than may go"
     );
-    let dripped = on.counted(&[]).await;
+    let dripped = on.counted(&["web04"]).await;
     assert_eq!((dripped.taken.newly_missing, dripped.taken.told), (1, true), "slowly, within one day");
     let pauses = on.ledger.pauses().await.unwrap();
     assert_eq!((pauses.len(), Some(pauses[0].id)), (1, dripped.paused));
     assert_eq!(pauses[0].covers.scope, Some("tenants".parse().unwrap()));
-    assert!(pauses[0].reason.contains("3 of vm are gone that had no record, where 2 may go"), "{pauses:?}");
-    assert_eq!(on.counted(&[]).await.paused, None, "nobody has deleted more");
+    assert!(
+        pauses[0].reason.contains("3 of vm are gone that are not being removed here, where 2 may go"),
+        "{pauses:?}"
+    );
+    assert_eq!(on.counted(&["web04"]).await.paused, None, "nobody has deleted more");
     on.counted(&all).await;
-    assert_eq!(on.counted(&["web02", "web03"]).await.paused, None, "of those before somebody was told");
-    let counted = on.counted(&[]).await;
+    assert_eq!(on.counted(&all[1..]).await.paused, None, "of those before somebody was told");
+    // That it has a record, of which nothing has been done, is no reason for it to be gone.
+    let counted = on.counted(&["web02"]).await;
     assert_eq!((counted.taken.newly_missing, counted.taken.missing), (2, 3));
     assert!(counted.paused.is_some(), "and again");
     on.ledger.admit(vec![job_id(id, Stage::Announce)]).await.unwrap();
     assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
     let held = on.job(id, JobKind::Stage(Stage::Announce)).await;
     assert!(matches!(held.state, JobState::Held { by: Blocker::Pause { .. }, .. }), "{held:?}");
+}
+
+/// A record alone takes nothing away: what is gone before its hard stage, or comes back, somebody else has removed.
+pub async fn only_what_is_being_removed_may_be_gone(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    on.register("sentinel").await;
+    let id = on.doomed("web01").await;
+    let web01 = "vm/web01".parse().unwrap();
+    let taken = on.counted(&[]).await.taken;
+    assert_eq!((taken.missing, taken.missing_named.contains(&web01)), (1, true));
+    on.play_to(id, |name, _| name == "hypervisor.inspect@hard").await.unwrap();
+    assert_eq!(on.counted(&[]).await.taken.missing, 0, "it is being taken apart");
+
+    let kept = on.doomed("web02").await;
+    on.play_to(kept, |name, _| name == "hypervisor.stop").await.unwrap();
+    on.one(kept, cancel()).await.unwrap();
+    let taken = on.counted(&[]).await.taken;
+    assert!(taken.missing == 1 && !taken.missing_named.contains(&web01), "it comes back: {taken:?}");
 }
 
 pub async fn a_budget_by_percent_is_closed_before_a_census(fixture: &dyn Fixture) {

@@ -86,6 +86,32 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     assert!(on.ledger.resources(&only).await.unwrap().items.is_empty());
 }
 
+/// By kind, and by scope with those below it, by whole segments.
+pub async fn what_there_is_of_a_scope_is_counted(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let nothing = on.ledger.covered(None, None).await.unwrap();
+    assert_eq!((nothing.records, nothing.resources), (0, 0));
+    let over = on.doomed("over").await;
+    on.doomed("web01").await;
+    on.register("web02").await;
+    for (name, scope) in [("below", "tenants/acme/web"), ("beside", "tenants/acmeX")] {
+        let mut resource = resource(name, name);
+        resource.scope = scope.parse().unwrap();
+        on.ledger.register(vec![resource], &actor("ops"), true).await.unwrap().remove(0).unwrap();
+    }
+    on.one(over, super::cancel::cancel()).await.unwrap();
+    let counted = async |kind: Option<&str>, scope: Option<&str>| {
+        let (kind, scope) = (kind.map(|k| k.parse().unwrap()), scope.map(|s| s.parse().unwrap()));
+        let there = on.ledger.covered(kind.as_ref(), scope.as_ref()).await.unwrap();
+        (there.records, there.resources)
+    };
+    assert_eq!(counted(None, None).await, (1, 5));
+    assert_eq!(counted(Some("vm"), Some("tenants/acme")).await, (1, 4));
+    assert_eq!(counted(None, Some("tenants/acme/web")).await, (0, 1));
+    assert_eq!(counted(None, Some("tenants/amce")).await, (0, 0));
+    assert_eq!(counted(Some("image"), None).await, (0, 0));
+}
+
 /// What waits for whom, and which of them were ever heard of.
 pub async fn instances_and_what_waits(fixture: &dyn Fixture) {
     let limits = Limits { down_after_ms: 300, ..options().limits };

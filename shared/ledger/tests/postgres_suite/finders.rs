@@ -53,7 +53,7 @@ const GROWS: [&str; 4] = ["jobs", "deletions", "resources", "admissions"];
 /// A look: what its parameters are, through which indexes it may read jobs, and how many rows of them, of deletions and
 /// of resources it may read.
 struct Look {
-    parameters: [&'static str; 4],
+    parameters: [&'static str; 6],
     through: &'static [&'static str],
     most: [f64; 3],
 }
@@ -66,28 +66,36 @@ fn looks() -> BTreeMap<&'static str, Look> {
     BTreeMap::from([
         (
             "a line of stages",
-            Look { parameters: ["'hypervisor.h3'", "4096", "", ""], through: queue, most: [110.0, 0.0, 0.0] },
+            Look {
+                parameters: ["'hypervisor.h3'", "4096", "", "", "", ""],
+                through: queue,
+                most: [110.0, 0.0, 0.0],
+            },
         ),
         (
             "a line of restores",
             Look {
-                parameters: ["'hypervisor.h3'", "4096", "512", ""],
+                parameters: ["'hypervisor.h3'", "4096", "512", "", "", ""],
                 through: queue,
                 most: [50.0, 0.0, 50.0],
             },
         ),
         (
             "leases and back-offs",
-            Look { parameters: ["512", "", "", ""], through: &["the_lock"], most: [220.0, 0.0, 0.0] },
+            Look { parameters: ["512", "", "", "", "", ""], through: &["the_lock"], most: [220.0, 0.0, 0.0] },
         ),
         (
             "what is held",
-            Look { parameters: ["0", "128", "", ""], through: &["jobs_held"], most: [128.0, 0.0, 0.0] },
+            Look {
+                parameters: ["0", "128", "", "", "", ""],
+                through: &["jobs_held"],
+                most: [128.0, 0.0, 0.0],
+            },
         ),
         (
             "what is stuck",
             Look {
-                parameters: ["0", "128", "60000000", "60000000"],
+                parameters: ["0", "128", "60000000", "60000000", "", ""],
                 through: &["the_lock"],
                 most: [220.0, 0.0, 0.0],
             },
@@ -95,7 +103,14 @@ fn looks() -> BTreeMap<&'static str, Look> {
         (
             "what is admitted together",
             Look {
-                parameters: ["'{8008}'::bigint[]", NOW, "10000", "'{0}'::bigint[]"],
+                parameters: [
+                    "'{8008}'::bigint[]",
+                    NOW,
+                    "10000",
+                    "'{0}'::bigint[]",
+                    "'{0, 2, 3}'::bigint[]",
+                    NOW,
+                ],
                 through: &["the_queue", "jobs_pkey"],
                 most: [1100.0, 1100.0, 0.0],
             },

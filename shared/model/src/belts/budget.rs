@@ -23,6 +23,7 @@ use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
 
 mod admission;
+pub(crate) mod backlog;
 mod foretold;
 mod resume;
 mod written;
@@ -322,7 +323,8 @@ fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
     *used = used.saturating_add(count(members));
 }
 
-/// The first number that so many would exceed; one that they exceed alone is named before all others.
+/// The first number that so many would exceed; one that they exceed alone is named before all others. Of a stage
+/// that is not counted they are a backlog: nobody else is asked about.
 ///
 /// `used` is what began so far, by its group.
 pub fn exceeded(
@@ -331,13 +333,13 @@ pub fn exceeded(
     members: usize,
     used: &BTreeMap<Group, u64>,
 ) -> Option<Exceeded> {
-    if !budgets.bind(group.stage) {
+    if !budgets.bind(group.stage) && !budgets.counts_backlog(group.stage) {
         return None;
     }
     over((budgets, population), group, members, used)
 }
 
-/// The same, whether or not the stage is counted.
+/// The same, whether or not anything of the stage is counted.
 fn over(
     (budgets, population): (&Budgets, &Population),
     group: &Group,

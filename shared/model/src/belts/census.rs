@@ -107,7 +107,8 @@ pub struct Taken {
     pub accepted_at: Timestamp,
     /// How many there are in each scope.
     pub counts: BTreeMap<String, u64>,
-    /// Registered, without a record, and not listed: somebody else has deleted them, or the inventory is wrong. How many.
+    /// Registered, not being removed here, and not listed: somebody else has deleted them, or the inventory is
+    /// wrong. How many.
     pub missing: u64,
     /// The first of them.
     pub missing_named: BTreeSet<ResourceId>,
@@ -305,8 +306,9 @@ impl Census {
         }
     }
 
-    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether each has
-    /// a live record: what is about to go may be gone.
+    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether
+    /// the hard stage of a live record of each has begun: what is being removed may be gone. A record alone takes
+    /// nothing away, also if it is due soon: what is gone before that was removed by somebody else.
     pub fn taken(
         &self,
         census: i64,
@@ -322,7 +324,7 @@ impl Census {
         // One that was registered while the census was taken is there, too.
         let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(&self.unregistered).collect();
         let missing =
-            || registered.iter().filter(|(id, live)| !**live && !there.contains(id)).map(|(id, _)| id);
+            || registered.iter().filter(|(id, going)| !**going && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
         let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
         let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);

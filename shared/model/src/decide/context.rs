@@ -45,7 +45,8 @@ pub struct Context<'a> {
     pub fence: Fence,
     /// Credit, as counted from the table.
     pub capacity: &'a dyn Fn(&Instance, Lane, Draw) -> Capacity,
-    /// Whether a job that has not begun was admitted. Asked only of stages that the policy counts.
+    /// Whether a job that has not begun was admitted. Asked only of what the policy counts: stages, and a backlog
+    /// of others.
     pub standing: &'a dyn Fn(JobId) -> Standing,
     /// When people could have cancelled. Asked only of stages that have a grace and have not begun.
     pub healthy: &'a Healthy,

@@ -97,29 +97,34 @@ impl Deletion {
             JobKind::Restore => {
                 self.step_at(job).and_then(|(_, _, step)| Some((step, self.instance_for(step)?)))
             }
-            JobKind::Stage(stage) => {
-                let steps = self.plan.stage(stage).steps.get(usize::from(job.cursor)..)?;
-                let mut remaining: Vec<&str> = Vec::new();
-                for (index, step) in (job.cursor..).zip(steps) {
-                    match self.waived(job.kind.slot(), index, step, &remaining) {
-                        Some(WaiverClaim::MayRemain) => remaining.push(&step.name),
-                        Some(
-                            WaiverClaim::Absent
-                            | WaiverClaim::Belongs
-                            | WaiverClaim::Untold
-                            | WaiverClaim::Told
-                            | WaiverClaim::Bounced,
-                        ) => {}
-                        None => {
-                            if let Some(instance) = self.instance_for(step) {
-                                return Some((step, instance));
-                            }
-                        }
-                    }
-                }
-                None
-            }
+            JobKind::Stage(_) => self.left(job).next(),
         }
+    }
+
+    /// All that is left of a stage's job, in order: each step that needs somebody, and whom. Nothing of a restore.
+    pub fn left<'a>(&'a self, job: &Job) -> impl Iterator<Item = (&'a Step, Instance)> + use<'a> {
+        let (slot, cursor) = (job.kind.slot(), job.cursor);
+        let steps = match job.kind {
+            JobKind::Stage(stage) => self.plan.stage(stage).steps.get(usize::from(cursor)..),
+            JobKind::Restore => None,
+        };
+        let mut remaining: Vec<&'a str> = Vec::new();
+        (cursor..).zip(steps.unwrap_or_default()).filter_map(move |(index, step)| {
+            match self.waived(slot, index, step, &remaining) {
+                Some(WaiverClaim::MayRemain) => {
+                    remaining.push(&step.name);
+                    None
+                }
+                Some(
+                    WaiverClaim::Absent
+                    | WaiverClaim::Belongs
+                    | WaiverClaim::Untold
+                    | WaiverClaim::Told
+                    | WaiverClaim::Bounced,
+                ) => None,
+                None => Some((step, self.instance_for(step)?)),
+            }
+        })
     }
 
     /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses.

@@ -105,6 +105,13 @@ impl System {
         }
     }
 
+    /// Stop the consumer that was started last.
+    pub async fn stop_last_consumer(&mut self) {
+        let (stop, running) = self.consumers.pop().unwrap();
+        stop.cancel();
+        running.await.unwrap();
+    }
+
     /// Orders that wait in the queue of `instance`.
     pub async fn orders_waiting(&self, instance: &Instance) -> u64 {
         self.bus.depth(&Queue::Orders(instance.clone())).await.unwrap()

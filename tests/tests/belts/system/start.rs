@@ -3,10 +3,10 @@ use std::sync::Arc;
 
 use sexton_coordinator::{Canaries, alarms};
 use sexton_ledger::Limits;
-use sexton_model::ResourceId;
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::time::Day;
+use sexton_model::{Instance, ResourceId};
 use sexton_testkit::bench::identity;
 
 use super::plan::{PLAN, plans, quick_soft, rehearsal};
@@ -40,6 +40,18 @@ impl System {
             changes.iter().fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
         let mut system = Self::stopped(&plan, options).await;
         system.start_everything().await;
+        system
+    }
+
+    /// Everything runs, and the consumer of this instance was started last. With a soft stage of short deadlines: a
+    /// restore waits for them.
+    pub async fn start_with_last(last: &Instance) -> Self {
+        let mut system = Self::stopped(&quick_soft(), rehearsal()).await;
+        system.start_coordinator();
+        for instance in instances().into_iter().filter(|instance| instance != last) {
+            system.start_consumer(&instance).await;
+        }
+        system.start_consumer(last).await;
         system
     }
 

@@ -51,7 +51,7 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
 
 fn plan(db: &Db, sql: &str) -> Vec<String> {
     let mut bind = Bind::default();
-    for _ in 0..4 {
+    for _ in 0..5 {
         bind.add(0_i64);
     }
     let sql: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();

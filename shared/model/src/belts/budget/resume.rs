@@ -7,8 +7,9 @@ use crate::deletion::Deletion;
 use crate::id::{Actor, ResourceId, Scope};
 use crate::job::{Blocker, JobKind, JobState, Stage};
 
-/// What would begin at once if what holds so many of each group were lifted, and is more than a number lets begin in stages
-/// that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
+/// What would begin, or go on, at once if what holds so many of each group, or has stopped them midway, were
+/// lifted, and is more than a number lets begin in stages that are not counted: nothing else would keep such a
+/// crowd back. Of counted stages the admission makes a batch.
 pub fn at_once(
     (budgets, population): (&Budgets, &Population),
     held: impl IntoIterator<Item = (Group, u64)>,
@@ -80,8 +81,8 @@ pub fn may_resume(crowds: &[(Group, Exceeded)], approved: Option<u64>) -> Result
     }
 }
 
-/// Whether `by` may approve that these crowds begin. `held`: some of the deletions that are held, as far as one looks at once;
-/// `lifted` says of a scope's blocker whether it goes.
+/// Whether `by` may approve that these crowds begin. `held`: some of the deletions that are stopped, as far as one
+/// looks at once; `lifted` says of a scope's blocker whether it goes.
 ///
 /// # Errors
 /// Naming one that `by` has requested.
@@ -94,7 +95,11 @@ pub fn may_approve<'a>(
     let begins = |d: &Deletion| {
         let resource = &d.record.resource;
         d.jobs.iter().any(|job| {
-            let (JobKind::Stage(stage), JobState::Held { by: blocker, .. }) = (job.kind, &job.state) else {
+            let (
+                JobKind::Stage(stage),
+                JobState::Held { by: blocker, .. } | JobState::Ready { blocked: Some(blocker), .. },
+            ) = (job.kind, &job.state)
+            else {
                 return false;
             };
             let same = |(group, _): &(Group, Exceeded)| {

@@ -201,8 +201,10 @@ fn stages_that_are_not_counted_are_not_limited() {
     let budgets = Budgets::default();
     assert!(budgets.bind(Stage::Announce) && budgets.bind(Stage::Hard) && budgets.bind(Stage::Purge));
     assert!(!budgets.bind(Stage::Soft) && !budgets.bind(Stage::Recycle));
-    let soft = [(group("tenants/acme", Stage::Soft), jobs(1, 100, Stage::Soft))].into();
-    assert!(admit((&budgets, &Population::default()), soft, Vec::new(), BTreeMap::new()).frozen.is_empty());
+    let recycle = [(group("tenants/acme", Stage::Recycle), jobs(1, 100, Stage::Recycle))].into();
+    assert!(
+        admit((&budgets, &Population::default()), recycle, Vec::new(), BTreeMap::new()).frozen.is_empty()
+    );
     let none = Budgets::none();
     assert!(Stage::ALL.iter().all(|stage| !none.bind(*stage)));
     assert_eq!(none.stages().count(), 0);
@@ -211,6 +213,67 @@ fn stages_that_are_not_counted_are_not_limited() {
             .frozen
             .is_empty()
     );
+}
+
+/// A job of the test's deletion that has been due since then, and is held or not.
+fn due_since(stage: Stage, due_at: Timestamp, held: bool) -> Job {
+    let (d, ..) = crate::decide::test_deletion();
+    let by = || Blocker::Hold { what: "look".to_owned() };
+    let state = match held {
+        true => JobState::Held { due_at, by: by() },
+        false => JobState::Scheduled { due_at: Some(due_at) },
+    };
+    Job { state, ..d.stage_job(stage).unwrap().clone() }
+}
+
+#[test]
+fn what_has_piled_up_before_a_stage_that_is_not_counted_is_counted() {
+    let (day_us, now) = (86_400_000_000, Timestamp(1_800_000_000_000_000));
+    let (budgets, day) = (Budgets::default(), Day::Calendar);
+    let piled_up = |budgets: &Budgets, stage: Stage, since: i64, day: Day| {
+        let [held, due] = [true, false]
+            .map(|held| due_since(stage, Timestamp(now.0 - since), held))
+            .map(|job| budgets.backlog((stage, &job), now, day) && super::backlog::may_be(&job, now));
+        assert_eq!(held, due, "{stage}");
+        due
+    };
+    assert!(piled_up(&budgets, Stage::Soft, day_us, day));
+    assert!(!piled_up(&budgets, Stage::Soft, day_us - 1, day), "that is of today");
+    for counted in [Stage::Announce, Stage::Hard, Stage::Purge] {
+        assert!(!piled_up(&budgets, counted, day_us, day), "{counted} is counted anyway");
+    }
+    assert!(!piled_up(&budgets, Stage::Recycle, day_us, day), "it does nothing to a resource");
+    assert!(!piled_up(&Budgets::none(), Stage::Soft, day_us, day));
+    let of_a_week = self::budgets("days = 7\nstages = [\"hard\"]");
+    assert!(piled_up(&of_a_week, Stage::Purge, 7 * day_us, day));
+    assert!(!piled_up(&of_a_week, Stage::Purge, 7 * day_us - 1, day));
+    let rehearsal = Day::Rehearsal { length_ms: 5 };
+    assert!(!piled_up(&budgets, Stage::Soft, 59_000_000, rehearsal), "a slow machine begins, too");
+    assert!(piled_up(&budgets, Stage::Soft, 60_000_000, rehearsal));
+    let begun =
+        Job { state: JobState::Parked { reason: "look".into() }, ..due_since(Stage::Soft, now, true) };
+    assert!(!budgets.backlog((Stage::Soft, &begun), now, day));
+    assert_eq!(
+        budgets.admitted().collect::<Vec<_>>(),
+        [Stage::Announce, Stage::Soft, Stage::Hard, Stage::Purge]
+    );
+    assert_eq!(Budgets::none().admitted().count(), 0);
+}
+
+/// Four days of five: one of them begins as ever, and the others need an approval, as of every other stage.
+#[test]
+fn a_backlog_is_a_crowd_like_any_other() {
+    let (budgets, population) = (Budgets::default(), Population::default());
+    let soft = |many: i64| -> BTreeMap<Group, Vec<JobId>> {
+        [(group("tenants/acme", Stage::Soft), jobs(1, many, Stage::Soft))].into()
+    };
+    let admission = admit((&budgets, &population), soft(15), Vec::new(), BTreeMap::new());
+    let (_, members, why) = &admission.frozen[0];
+    assert_eq!((members.len(), why.alone()), (15, true));
+    assert_eq!(admit((&budgets, &population), soft(5), Vec::new(), BTreeMap::new()).admitted.len(), 1);
+    let used = [(group("tenants/acme", Stage::Soft), 5)].into();
+    let admission = admit((&budgets, &population), soft(1), Vec::new(), used);
+    assert!(!admission.frozen[0].2.alone(), "tomorrow it fits");
 }
 
 #[test]
@@ -258,14 +321,19 @@ fn whoever_requested_one_of_a_crowd_does_not_approve_it() {
         may_approve(crowds, by, [d], lifted)
     };
     assert_eq!(approve(&soft, &own, &d, 1), Ok(()), "it is not held");
-    let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
-    job.state =
-        JobState::Held { due_at: Timestamp(1), by: Blocker::Pause { pause: 1, what: "look".to_owned() } };
-    let refused = approve(&soft, &own, &d, 1).unwrap_err();
-    assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
-    assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
-    assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
-    assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
+    let pause = Blocker::Pause { pause: 1, what: "look".to_owned() };
+    for state in [
+        JobState::Held { due_at: Timestamp(1), by: pause.clone() },
+        JobState::Ready { since: Timestamp(1), blocked: Some(pause) },
+    ] {
+        let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
+        job.state = state;
+        let refused = approve(&soft, &own, &d, 1).unwrap_err();
+        assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
+        assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
+        assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
+        assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
+    }
 }
 
 #[test]

@@ -118,12 +118,12 @@ fn one_that_differs_from_the_last_has_to_be_meant() {
 }
 
 #[test]
-fn what_is_missing_without_a_record_and_what_nobody_registered_is_found() {
+fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
     let registered: BTreeMap<ResourceId, bool> =
-        [("a", false), ("b", true), ("c", false)].map(|(name, live)| (vm(name), live)).into();
+        [("a", false), ("b", true), ("c", false)].map(|(name, going)| (vm(name), going)).into();
     let first = census(&["a", "x"]).taken(1, &registered, None, NOW);
     assert_eq!((first.missing, first.newly_missing, first.unknown), (1, 0, 2));
-    assert!(first.missing_named.contains(&vm("c")), "b has a record");
+    assert!(first.missing_named.contains(&vm("c")), "b is being removed");
     assert!(first.unknown_named.contains(&vm("x")) && first.unknown_named.contains(&vm("sentinel")));
     let second = census(&["x"]).taken(2, &registered, Some(&first), NOW);
     assert_eq!((second.missing, second.newly_missing), (2, 1), "one of them was missing before");

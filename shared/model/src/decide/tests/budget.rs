@@ -1,6 +1,6 @@
 //! Budgets: what was not admitted begins nothing, and a restore needs no admission.
 use super::super::{Capacity, Event, Refusal};
-use super::kit::{Bench, RESTORE, cancel, stage};
+use super::kit::{Bench, DAY_MS, RESTORE, cancel, stage};
 use crate::belts::budget::{Budgets, Counted, Exceeded, Frozen, Limit, Standing};
 use crate::job::{Blocker, JobState, Stage, StateName};
 
@@ -51,6 +51,31 @@ fn what_is_not_counted_needs_no_admission() {
     let mut bench = up_to(Stage::Soft);
     bench.standing = Standing::Unknown;
     assert!(bench.ask(&Event::Claim { job: stage(Stage::Soft) }).is_ok());
+}
+
+/// As if nobody had been there for longer than a day.
+#[test]
+fn what_has_piled_up_before_soft_is_admitted_and_what_is_due_now_is_not() {
+    let mut bench = up_to(Stage::Soft);
+    let job = stage(Stage::Soft);
+    let due_at = bench.now;
+    bench.now = due_at.plus_ms(DAY_MS - 1);
+    bench.standing = Standing::Unknown;
+    assert!(bench.ask(&Event::Claim { job }).is_ok(), "a day is not over");
+    bench.now = due_at.plus_ms(DAY_MS);
+    assert_eq!(bench.ask(&Event::Claim { job }), Err(Refusal::NotAdmitted(job)));
+    bench.standing = frozen();
+    bench.must(&Event::Claim { job });
+    assert!(matches!(bench.job(job).state, JobState::Held { by: Blocker::Budget { .. }, .. }));
+    assert_eq!(bench.ask(&Event::Recheck { job }), Err(Refusal::NotYet(job)));
+    bench.clone().must(&cancel());
+    bench.standing = Standing::Admitted;
+    bench.must(&Event::Recheck { job });
+    bench.must(&Event::Claim { job });
+    assert_eq!(bench.state(job), StateName::Running);
+    bench.policy.budgets = Some(Budgets::none());
+    bench.comply();
+    assert!(bench.state(job).locks());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Claims, and what a held or waiting job does next.
 use super::super::{Capacity, Event, Refusal};
-use super::kit::{Bench, actor, cancel, ceiling, pause, place_hold, stage};
+use super::kit::{Bench, actor, cancel, ceiling, pause, place_hold, plan, rescue, stage};
 use crate::belts::PauseSelector;
 use crate::belts::ceiling::{Ceiling, Ceilings};
 use crate::job::{Blocker, JobState, Stage, StateName};
@@ -91,6 +91,90 @@ fn each_belt_holds_it_and_lets_it_go() {
         bench.must(&claim(Stage::Soft));
         assert_eq!(bench.state(job), StateName::Running, "{name}");
     }
+}
+
+/// The kit's plan with a step of dns at the end of hard, too, and run until this stage is due.
+fn up_to(which: Stage) -> Bench {
+    let mut plan = plan();
+    let forget = plan.stage(Stage::Purge).steps[1].clone();
+    plan.stages[usize::from(Stage::Hard.index())].steps.push(forget);
+    let mut bench = Bench::with(plan);
+    for before in Stage::ALL.into_iter().filter(|stage| *stage < which) {
+        bench.complete(before);
+    }
+    bench
+}
+
+/// Begun, it would stand before that step with its lock, and a cancel, or a rescue, would come too late.
+#[test]
+fn a_pause_of_a_later_step_holds_a_stage_that_has_not_begun() {
+    let dns = || pause(PauseSelector { subsystem: Some("dns".parse().unwrap()), ..PauseSelector::default() });
+    for (which, way_back) in [(Stage::Hard, cancel()), (Stage::Purge, rescue())] {
+        let (mut bench, job) = (up_to(which), stage(which));
+        bench.in_force.pauses = vec![dns()];
+        bench.claim(which);
+        let state = bench.job(job).state.clone();
+        assert!(matches!(state, JobState::Held { by: Blocker::Pause { .. }, .. }), "{which}: {state:?}");
+        assert_eq!(bench.go(&Event::Recheck { job }), Err(Refusal::NotYet(job)), "{which}");
+        bench.clone().must(&way_back);
+        bench.in_force.pauses.clear();
+        bench.must(&Event::Recheck { job });
+        bench.must(&claim(which));
+
+        // What has begun goes on as far as it may.
+        bench.in_force.pauses = vec![dns()];
+        while bench.state(job) == StateName::Running {
+            assert_eq!(bench.out().instance.subsystem.as_str(), "hypervisor", "{which}");
+            bench.comply();
+        }
+        let state = bench.job(job).state.clone();
+        let blocked = matches!(state, JobState::Ready { blocked: Some(Blocker::Pause { .. }), .. });
+        assert!(blocked, "{which}: {state:?}");
+    }
+}
+
+/// Who is down, and needed later, keeps a stage from beginning. Who is gone does not: only where they are needed
+/// can a person let that step pass.
+#[test]
+fn a_stage_does_not_begin_while_a_later_step_has_nobody() {
+    for (which, way_back) in [(Stage::Hard, cancel()), (Stage::Purge, rescue())] {
+        let (mut bench, job) = (up_to(which), stage(which));
+        bench.elsewhere = Capacity::Down;
+        bench.claim(which);
+        let state = bench.job(job).state.clone();
+        let JobState::Held { by: Blocker::Consumer { instance }, .. } = &state else { panic!("{state:?}") };
+        assert_eq!(instance.to_string(), "dns.main", "{which}");
+        assert_eq!(bench.go(&Event::Recheck { job }), Err(Refusal::NotYet(job)), "{which}");
+        bench.clone().must(&way_back);
+        for capacity in [Capacity::Free, Capacity::Full, Capacity::Gone] {
+            let mut bench = bench.clone();
+            bench.elsewhere = capacity;
+            bench.must(&Event::Recheck { job });
+            bench.must(&claim(which));
+            assert_eq!(bench.state(job), StateName::Running, "{which}, {capacity:?}");
+            bench.elsewhere = Capacity::Down;
+            while bench.state(job) == StateName::Running {
+                bench.comply();
+            }
+            let state = bench.job(job).state.clone();
+            assert!(
+                matches!(state, JobState::Ready { blocked: None, .. }),
+                "what has begun goes on: {state:?}"
+            );
+        }
+    }
+}
+
+/// Nothing is touched by it, and whoever can be told is told.
+#[test]
+fn announcing_begins_although_a_later_step_has_nobody() {
+    let mut plan = plan();
+    let forget = plan.stage(Stage::Purge).steps[1].clone();
+    plan.stages[usize::from(Stage::Announce.index())].steps.push(forget);
+    let mut bench = Bench::with(plan);
+    bench.elsewhere = Capacity::Down;
+    bench.claim(Stage::Announce);
+    assert_eq!(bench.state(stage(Stage::Announce)), StateName::Running);
 }
 
 /// Nothing of a scope that nobody has raised, and of any other no stage above its ceiling.
