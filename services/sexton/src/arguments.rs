@@ -215,9 +215,9 @@ pub enum Command {
         /// Do not ask before it is set.
         #[arg(long, requires = "to", conflicts_with = "dry_run")]
         yes: bool,
-        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
-        #[arg(long, requires = "to", conflicts_with = "dry_run")]
-        approve: bool,
+        /// Approve that exactly those begin at once whose digest is shown: for who requested none of them.
+        #[arg(long, value_name = "DIGEST", requires = "to", conflicts_with = "dry_run")]
+        approve: Option<String>,
     },
     /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
     Batches {
@@ -289,9 +289,9 @@ pub enum Command {
         /// Do not ask before it is lifted.
         #[arg(long, conflicts_with = "dry_run")]
         yes: bool,
-        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
-        #[arg(long, conflicts_with = "dry_run")]
-        approve: bool,
+        /// Approve that exactly those begin at once whose digest is shown: for who requested none of them.
+        #[arg(long, value_name = "DIGEST", conflicts_with = "dry_run")]
+        approve: Option<String>,
     },
     /// Park a job that is in line or backs off, so that it can be retried or waived.
     Park {

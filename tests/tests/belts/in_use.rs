@@ -131,7 +131,7 @@ async fn a_disk_that_others_use_parks_at_announce() {
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
     system.until_job(id, Stage::Announce, |state| state.name() == StateName::Done).await;
     drop(own);
-    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
@@ -148,7 +148,7 @@ async fn a_machine_that_runs_again_parks_at_hard() {
     let id = system.delete().await;
     system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
     let running = start(&system);
-    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     let job = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
     let JobState::Parked { reason } = job.state else { panic!("{job:?}") };
     assert!(reason.contains("was stopped, but"), "{reason}");

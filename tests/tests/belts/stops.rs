@@ -97,7 +97,7 @@ async fn what_is_protected_once_it_has_a_record_does_not_begin() {
 async fn ceiling(system: &System, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
     let scope = scope.map(|scope| scope.parse().unwrap());
     let new = NewCeiling { scope, to, by: ops(), reason: "one step after the other".into() };
-    system.ledger.set_ceiling(new).await.unwrap()
+    system.ledger.set_ceiling(new, None).await.unwrap()
 }
 
 /// From the first observation to the end, as somebody does it who has just begun with a platform.
@@ -182,7 +182,7 @@ async fn a_pause_stops_exactly_what_it_covers() {
             let by = blocked(&job.state).unwrap();
             assert!(matches!(by, Blocker::Pause { pause, .. } if *pause == paused.pause.id), "{by:?}");
             assert!(system.monitoring.changes().is_empty(), "{selector:?}");
-            assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+            assert!(system.ledger.resume(paused.pause.id, &ops(), None).await.unwrap().unwrap());
         }
         let begun = async || !system.monitoring.changes().is_empty();
         until(&format!("{selector:?} does not stop it (any more)"), begun).await;
@@ -211,7 +211,7 @@ async fn orders_on_their_way_are_stopped_by_the_beacon() {
     assert!(system.monitoring.changes().is_empty());
     assert_eq!(system.world(), before);
     assert_eq!(system.job(id, SOFT).await.attempts, 0, "a pause spends no attempt");
-    assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused.pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
@@ -228,7 +228,7 @@ async fn a_pause_survives_a_restart() {
     let next = system.delete_named(web02, system.ledger.facts().await.unwrap().now).await;
     system.until_job(next, Stage::Announce, |state| state.name() == StateName::Held).await;
     assert_eq!(system.job(id, JobKind::Stage(Stage::Announce)).await.state.name(), StateName::Held);
-    assert!(system.ledger.resume(paused.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use sexton_api::{IDEMPOTENCY_KEY, Problem};
 use sexton_ledger::{LedgerError, NotDone};
-use sexton_model::belts::budget::CannotApprove;
+use sexton_model::belts::budget::{CannotApprove, CannotResume};
 use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
@@ -135,6 +135,7 @@ impl From<NotDone> for Refused {
             | NotDone::NotRegistered(_)
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
+            | NotDone::Resume(CannotResume::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,

@@ -29,6 +29,7 @@ mod groups;
 mod healthy;
 mod jobs;
 mod keys;
+mod lifting;
 mod listing;
 mod load;
 mod memory;
@@ -81,7 +82,6 @@ pub use archive::PgArchive;
 pub use due::PgDueReader;
 
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
-use crate::budget::StoppedBy;
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
 use crate::round::Round;
@@ -319,12 +319,21 @@ impl Ledger for PgLedger {
         pause::pause(self, covers, by, reason).await
     }
 
-    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
-        pause::resume(self, pause, by).await
+    async fn resume(
+        &self,
+        pause: i64,
+        by: &Actor,
+        approved: Option<&str>,
+    ) -> Result<Result<bool, NotDone>, LedgerError> {
+        pause::resume(self, (pause, by), approved).await
     }
 
-    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError> {
-        pause::set_ceiling(self, &new).await
+    async fn set_ceiling(
+        &self,
+        new: NewCeiling,
+        approved: Option<&str>,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        pause::set_ceiling(self, &new, approved).await
     }
 
     async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
@@ -337,11 +346,11 @@ impl Ledger for PgLedger {
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped(self, StoppedBy::Pause(pause)).await
+        lifting::by_pause(self, pause).await
     }
 
-    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped(self, StoppedBy::Ceiling).await
+    async fn stopped_below(&self, new: &NewCeiling) -> Result<Result<Vec<Stopped>, NotDone>, LedgerError> {
+        lifting::below(self, new).await
     }
 
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {

@@ -233,7 +233,7 @@ pub async fn who_is_stopped_by_anything_else_is_not_retired_with_the_group(fixtu
     fixture.compare().await.unwrap();
 
     // Whom the group alone holds retires with it: now the third goes, and then the second.
-    assert!(on.ledger.resume(pause.id, &actor("ops")).await.unwrap());
+    assert!(on.ledger.resume(pause.id, &actor("ops"), None).await.unwrap().unwrap());
     assert_eq!(on.state(third, Stage::Soft).await, StateName::Scheduled);
     assert!(on.claim(third, Stage::Soft).await.unwrap().dispatch.is_some());
     on.one(second, recheck).await.unwrap();

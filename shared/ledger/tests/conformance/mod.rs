@@ -167,6 +167,8 @@ macro_rules! conformance_tests {
             an_override_lets_one_deletion_pass,
             an_override_is_taken_back_and_outlives_a_restart,
             what_a_pause_stops_is_told_before_it_is_lifted,
+            a_pause_is_lifted_for_exactly_the_crowd_that_was_looked_at,
+            a_ceiling_is_raised_for_exactly_the_crowd_that_was_looked_at,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
             what_nobody_could_have_cancelled_in_is_no_grace,

@@ -25,7 +25,7 @@ use crate::time::{Day, Timestamp};
 mod resume;
 mod written;
 
-pub use resume::{CannotResume, at_once, may_approve, may_resume};
+pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
 pub use written::{Mistake, Written};
 
 /// Most deletions of one kind that may begin a stage within a day in one scope, if nothing is configured.

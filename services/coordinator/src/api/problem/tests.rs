@@ -65,7 +65,7 @@ fn requests() -> Vec<(Reader, Value)> {
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
         })),
         example::<CeilingRequest>(json!({
-            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "at_once": 7,
+            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "digest": "ab12",
         })),
         example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
         example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
