@@ -181,6 +181,7 @@ macro_rules! conformance_tests {
             holds_on_a_resource_are_bounded,
             one_of_a_redundancy_group_goes_at_a_time,
             who_is_not_retired_now_is_not_retired_with_the_group,
+            what_the_configuration_protects_is_not_retired_with_the_group,
             who_is_stopped_by_anything_else_is_not_retired_with_the_group,
             what_is_registered_later_is_a_member_at_once,
             nothing_is_claimed_for_what_is_down,
