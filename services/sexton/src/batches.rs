@@ -115,19 +115,20 @@ pub fn stopped(stopped: &StoppedDetails) -> String {
 /// Most members of a crowd that are shown as lines; `-o json` shows more.
 const CROWD_LINES: usize = 20;
 
-/// Who would begin at once.
+/// Who would begin, or go on, at once.
 fn of_crowd(crowd: &CrowdInfo) -> String {
     let CrowdInfo { digest, total, members } = crowd;
     let lines = members.iter().take(CROWD_LINES).map(|m| {
         [m.stage.to_string(), m.deletion.to_string(), m.resource.to_string(), m.requested_by.to_string()]
     });
-    let mut text = table(["would begin at once", "record", "resource", "requested by"], lines);
+    let mut text = "these would begin, or go on, at once:\n".to_owned();
+    text += &table(["stage", "record", "resource", "requested by"], lines);
     let more = total.saturating_sub(members.len().min(CROWD_LINES) as u64);
     if more > 0 {
         text += &format!("\nand {more} more (-o json names up to {MEMBERS_SHOWN})");
     }
     text += &format!("\n\ndigest of all {total}: {digest}");
-    text += "\nthey begin only if somebody who requested none of them approves exactly this set:";
+    text += "\nnothing is lifted before somebody who requested none of them approves exactly this set:";
     text += &format!("\n  --yes --approve {digest}");
     text + "\nwho does not belong in it leaves it by sexton cancel"
 }

@@ -78,14 +78,14 @@ pub struct CrowdInfo {
     pub members: Vec<CrowdMember>,
 }
 
-/// One that would begin at once.
+/// One that would begin, or go on, at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CrowdMember {
     /// Its record.
     pub deletion: DeletionId,
     /// What would be deleted.
     pub resource: ResourceId,
-    /// The stage that it would begin.
+    /// The stage that it would begin, or go on with.
     pub stage: Stage,
     /// Who asked for that, and may not approve it.
     pub requested_by: Actor,
@@ -101,11 +101,14 @@ pub struct StoppedInfo {
     pub held: u64,
     /// Deletions that have begun it, and would go on with it.
     pub midway: u64,
+    /// Of both, how many would do so at once: none else would be counted before.
+    #[serde(default)]
+    pub at_once: u64,
     /// Set if those that would begin are too many: they would be a batch, and this is the budget that it exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// Set if they would begin at once, since no budget counts that stage, and are more than a number lets begin: somebody has
-    /// to approve that.
+    /// Set if they would begin, or go on, at once, since no budget counts that stage, and are more than a number lets begin:
+    /// somebody has to approve that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<String>,
 }

@@ -129,11 +129,16 @@ pub struct Stopped {
     pub midway: u64,
     /// Why those that have not begun would not begin after it either.
     pub exceeded: Option<Exceeded>,
-    /// Set if those that have not begun would begin at once, and are too many for that: who they are.
+    /// Set if all of these would begin, or go on, at once, and are too many for that: who they are.
     pub crowd: Option<Crowd>,
 }
 
 impl Stopped {
+    /// How many would begin, or go on, at once if nothing else counted them: what stands midway, too, and it may be many.
+    pub fn at_once(&self) -> u64 {
+        self.held.saturating_add(self.midway)
+    }
+
     /// All that goes on, of what is stopped. Who the members of its crowds are is not known yet (see [`Self::join`]).
     pub(crate) fn all(
         lifting: Lifting<'_>,
@@ -143,7 +148,7 @@ impl Stopped {
     ) -> Vec<Self> {
         let freed = counts.into_iter().filter(|(group, ..)| lifting.frees(group));
         let mut all: Vec<Self> = freed.map(|counts| Self::of(counts, counted, used)).collect();
-        let held = all.iter().map(|stopped| (stopped.group.clone(), stopped.held));
+        let held = all.iter().map(|stopped| (stopped.group.clone(), stopped.at_once()));
         let mut crowds: BTreeMap<Group, Exceeded> = budget::at_once(counted, held).into_iter().collect();
         for stopped in &mut all {
             let why = crowds.remove(&stopped.group);
@@ -157,12 +162,12 @@ impl Stopped {
         Self::crowds(all).into_iter().map(|crowd| crowd.group.stage).collect()
     }
 
-    /// These are held; those of a crowd are its members.
-    pub(crate) fn join(all: &mut [Self], held: Vec<(Group, Member)>) {
+    /// These are stopped; those of a crowd are its members.
+    pub(crate) fn join(all: &mut [Self], stopped: Vec<(Group, Member)>) {
         let crowds = all.iter_mut().filter_map(|stopped| stopped.crowd.as_mut());
         let mut crowds: BTreeMap<Group, &mut Crowd> =
             crowds.map(|crowd| (crowd.group.clone(), crowd)).collect();
-        for (group, member) in held {
+        for (group, member) in stopped {
             if let Some(crowd) = crowds.get_mut(&group) {
                 crowd.members.push(member);
             }

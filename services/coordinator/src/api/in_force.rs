@@ -123,6 +123,7 @@ fn told(stopped: Vec<Stopped>) -> StoppedDetails {
         CrowdInfo { digest, total, members: members.collect() }
     });
     let info = |stopped: Stopped| StoppedInfo {
+        at_once: stopped.at_once(),
         group: stopped.group,
         held: stopped.held,
         midway: stopped.midway,

@@ -244,7 +244,7 @@ pub(super) async fn stopped(
     let mut all = Stopped::all(lifting, counts, (&budgets, &population), &used);
     let stages = Stopped::crowded(&all);
     if !stages.is_empty() {
-        Stopped::join(&mut all, lifting::held(db, lifting, &stages).await?);
+        Stopped::join(&mut all, lifting::members(db, lifting, &stages).await?);
     }
     Ok(all)
 }

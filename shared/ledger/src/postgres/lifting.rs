@@ -11,12 +11,15 @@ use super::{PgLedger, SNAPSHOT, admit, find, pause};
 use crate::budget::{Lifting, Member, Stopped};
 use crate::{LedgerError, NotDone};
 
-/// Only of what is held is the reason JSON. By the partial index.
-const HELD: &str = "SELECT d.kind, d.scope, (j.id % 8)::smallint, j.id, j.resource, r.body::json ->> 'requested_by' \
-     FROM jobs j JOIN deletions d ON d.id = j.deletion_id JOIN records r ON r.deletion_id = j.deletion_id \
-     WHERE j.held AND j.id % 8 = ANY($3) \
-       AND j.reason::json ->> 'by' = $1 AND coalesce((j.reason::json ->> 'pause')::bigint, 0) = $2 \
-     ORDER BY j.id";
+/// What has not begun, and what stands midway. By both partial indexes, as where they are counted.
+const MEMBERS: &str = "WITH blocked AS MATERIALIZED ( \
+       SELECT id, resource, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
+     SELECT d.kind, d.scope, (s.id % 8)::smallint, s.id, s.resource, r.body::json ->> 'requested_by' \
+     FROM (SELECT id, resource, reason FROM jobs WHERE held \
+       UNION ALL SELECT id, resource, reason FROM blocked) s \
+     JOIN deletions d ON d.id = s.id / 8 JOIN records r ON r.deletion_id = d.id \
+     WHERE s.reason::json ->> 'by' = $1 AND coalesce((s.reason::json ->> 'pause')::bigint, 0) = $2 \
+       AND s.id % 8 = ANY($3) ORDER BY s.id";
 
 /// What a pause stops, at one moment.
 pub(super) async fn by_pause(ledger: &PgLedger, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
@@ -40,15 +43,15 @@ pub(super) async fn below(
     Ok(Ok(admit::stopped(&mut tx, ledger, Lifting::Ceilings(&now, &then)).await?))
 }
 
-/// All that it holds before these stages.
-pub(super) async fn held(
+/// All that it has stopped of these stages.
+pub(super) async fn members(
     db: &mut PgConnection,
     lifting: Lifting<'_>,
     stages: &BTreeSet<Stage>,
 ) -> Result<Vec<(Group, Member)>, LedgerError> {
     let slots: Vec<i64> = stages.iter().map(|stage| i64::from(stage.index())).collect();
     let (by, pause) = lifting.stored();
-    let rows = sqlx::query(HELD).bind(by).bind(pause).bind(slots).fetch_all(db).await;
+    let rows = sqlx::query(MEMBERS).bind(by).bind(pause).bind(slots).fetch_all(db).await;
     let one = |row: &PgRow| Ok((admit::group(row, 0)?, admit::member(row, 3)?));
-    rows.map_err(doing("reading who is held"))?.iter().map(one).collect()
+    rows.map_err(doing("reading who is stopped"))?.iter().map(one).collect()
 }

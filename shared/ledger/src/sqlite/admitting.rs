@@ -174,7 +174,7 @@ pub(super) fn stopped(
     let mut all = Stopped::all(lifting, counts, (&budgets, &population), &used);
     let stages = Stopped::crowded(&all);
     if !stages.is_empty() {
-        Stopped::join(&mut all, lifting::held(db, lifting, &stages)?);
+        Stopped::join(&mut all, lifting::members(db, lifting, &stages)?);
     }
     Ok(all)
 }

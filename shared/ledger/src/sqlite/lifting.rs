@@ -13,11 +13,14 @@ use super::run::Setting;
 use crate::budget::{Lifting, Member, Stopped};
 use crate::{LedgerError, NotDone};
 
-/// Only of what is held is the reason JSON. By the partial index.
-pub(super) const HELD: &str = "SELECT r.kind, r.scope, j.id % 8, j.id, j.resource, r.body ->> 'requested_by' \
-     FROM jobs AS j INDEXED BY jobs_held CROSS JOIN records AS r ON r.deletion_id = j.deletion_id \
-     WHERE j.held AND json_extract(j.reason, '$.by') = ?1 AND coalesce(json_extract(j.reason, '$.pause'), 0) = ?2 \
-       AND j.id % 8 IN (SELECT n.value FROM json_each(?3) AS n) ORDER BY j.id";
+/// What has not begun, and what stands midway. Only of these is the reason JSON. By the partial indexes.
+pub(super) const MEMBERS: &str = "SELECT r.kind, r.scope, s.id % 8, s.id, s.resource, r.body ->> 'requested_by' FROM ( \
+       SELECT id, resource, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT id, resource, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) AS s \
+     CROSS JOIN records AS r ON r.deletion_id = s.id / 8 \
+     WHERE json_extract(s.reason, '$.by') = ?1 AND coalesce(json_extract(s.reason, '$.pause'), 0) = ?2 \
+       AND s.id % 8 IN (SELECT n.value FROM json_each(?3) AS n) ORDER BY s.id";
 
 /// What would go on if this ceiling were set.
 pub(super) fn below(
@@ -34,8 +37,8 @@ pub(super) fn below(
     Ok(Ok(admitting::stopped(db, setting, now, Lifting::Ceilings(&before, &then))?))
 }
 
-/// All that it holds before these stages.
-pub(super) fn held(
+/// All that it has stopped of these stages.
+pub(super) fn members(
     db: &Db,
     lifting: Lifting<'_>,
     stages: &BTreeSet<Stage>,
@@ -44,5 +47,5 @@ pub(super) fn held(
     let mut bind = Bind::default();
     bind.add(by.to_owned()).add(pause).add(list(stages.iter().map(|stage| i64::from(stage.index()))));
     let one = |row: &Row| Ok((admitting::group(row, 0)?, admitting::member(row, 3)?));
-    rows(db, "reading who is held", HELD, bind)?.iter().map(one).collect()
+    rows(db, "reading who is stopped", MEMBERS, bind)?.iter().map(one).collect()
 }

@@ -301,6 +301,7 @@ pub async fn what_a_pause_stops_is_told_before_it_is_lifted(fixture: &dyn Fixtur
     on.try_to_announce(ids[0]).await.unwrap();
     let [stopped] = &on.ledger.stopped_by(pause).await.unwrap()[..] else { panic!("of one group") };
     assert_eq!((stopped.held, stopped.midway, stopped.group.stage), (1, 1, Stage::Announce));
+    assert_eq!(stopped.at_once(), 2, "what stands midway goes on with it");
     let why = stopped.exceeded.as_ref().unwrap();
     assert_eq!((why.members, why.used, why.alone()), (1, 1, false));
     assert_eq!(on.ledger.stopped_by(pause + 1).await.unwrap(), [], "of another pause");
@@ -340,6 +341,23 @@ pub async fn a_pause_is_lifted_for_exactly_the_crowd_that_was_looked_at(fixture:
         assert_eq!(on.state(*id, Stage::Announce).await, StateName::Scheduled);
     }
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn what_stands_midway_is_of_the_crowd_that_goes_on(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy(UNCOUNTED)).await;
+    let begun = on.all_due(&["web01"]).await[0];
+    let order = on.one(begun, Event::Claim { job: announce(begun) }).await.unwrap().dispatch.unwrap();
+    let pause = on.ledger.pause(PauseSelector::default(), &actor("ops"), "look").await.unwrap().pause.id;
+    on.answer(&order, right_answer(&order)).await.unwrap();
+    let held = on.all_held(&["web02"]).await[0];
+    let stopped = on.ledger.stopped_by(pause).await.unwrap();
+    let [Stopped { crowd: Some(crowd), .. }] = stopped.as_slice() else { panic!("{stopped:?}") };
+    let members: Vec<_> = crowd.members.iter().map(|member| member.job).collect();
+    assert_eq!((members, crowd.why.members), (vec![announce(begun), announce(held)], 2));
+    let seen = Stopped::digest(&stopped).unwrap();
+    let own = on.ledger.resume(pause, &actor("platform"), Some(&seen)).await.unwrap();
+    assert!(matches!(own, Err(NotDone::Resume(CannotResume::Requested { .. }))), "{own:?}");
+    assert_eq!(on.ledger.resume(pause, &actor("boss"), Some(&seen)).await.unwrap(), Ok(true));
 }
 
 pub async fn a_ceiling_is_raised_for_exactly_the_crowd_that_was_looked_at(fixture: &dyn Fixture) {

@@ -168,6 +168,7 @@ macro_rules! conformance_tests {
             an_override_is_taken_back_and_outlives_a_restart,
             what_a_pause_stops_is_told_before_it_is_lifted,
             a_pause_is_lifted_for_exactly_the_crowd_that_was_looked_at,
+            what_stands_midway_is_of_the_crowd_that_goes_on,
             a_ceiling_is_raised_for_exactly_the_crowd_that_was_looked_at,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,

@@ -31,7 +31,7 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
         ("how many wait", waiting_sql(), "the_queue"),
         ("what is admitted together", admitting::due_sql(), "the_queue"),
         ("what is held before it is announced", admitting::HELD_ANNOUNCED, "jobs_held"),
-        ("who is held by a pause", lifting::HELD, "jobs_held"),
+        ("who is stopped by a pause", lifting::MEMBERS, "jobs_held"),
     ] {
         let steps = plan(&db, sql);
         assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index}"))), "{what}: {steps:#?}");

@@ -20,7 +20,7 @@ pub struct Member {
     pub requested_by: Actor,
 }
 
-/// All of one scope, kind and stage that would begin at once, and are too many for that.
+/// All of one scope, kind and stage that would begin, or go on, at once, and are too many for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crowd {
     /// Which.
@@ -31,8 +31,9 @@ pub struct Crowd {
     pub members: Vec<Member>,
 }
 
-/// What would begin at once if what holds so many of each group were lifted, and is more than a number lets begin in stages
-/// that are not counted: nothing else would keep such a crowd back. Of counted stages the admission makes a batch.
+/// What would begin, or go on, at once if what holds so many of each group, or has stopped them midway, were lifted, and is
+/// more than a number lets begin in stages that are not counted: nothing else would keep such a crowd back. Of counted stages
+/// the admission makes a batch.
 pub fn at_once(
     (budgets, population): (&Budgets, &Population),
     held: impl IntoIterator<Item = (Group, u64)>,
