@@ -76,7 +76,8 @@ pub enum Command {
         /// Why.
         #[arg(long)]
         reason: String,
-        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        /// Whose calendar, such as Europe/Berlin; if not given, that of `[policy] zone` at the coordinator, or UTC. It is named
+        /// in the answer.
         #[arg(long)]
         zone: Option<Zone>,
         /// By when it must be gone; shown with the record.
@@ -91,7 +92,8 @@ pub enum Command {
         /// The date its soft stage would be due (YYYY-MM-DD). There is no default.
         #[arg(long, value_parser = sexton_api::date::parse)]
         on: NaiveDate,
-        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        /// Whose calendar, such as Europe/Berlin; if not given, that of `[policy] zone` at the coordinator, or UTC. It is named
+        /// in the answer.
         #[arg(long)]
         zone: Option<Zone>,
         /// By when it would have to be gone.

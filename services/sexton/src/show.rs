@@ -94,7 +94,10 @@ pub fn without_estimates(info: &DeletionInfo) -> DeletionInfo {
 /// A record that was just made.
 pub fn created(created: &Created, resource: &ResourceId) -> String {
     let id = created.deletion;
-    let mut text = format!("{id} will delete {resource}\n");
+    let mut text = match (created.on, created.zone) {
+        (Some(on), Some(zone)) => format!("{id} will delete {resource} on {on} ({})\n", zone.0.name()),
+        _ => format!("{id} will delete {resource}\n"),
+    };
     for late in &created.late {
         text += &format!("WARNING     {late}\n");
     }

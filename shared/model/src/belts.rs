@@ -13,11 +13,12 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Context, notice};
-use crate::deletion::{CannotDelete, Deletion};
+use crate::deletion::{CannotDelete, Deletion, Zone};
 use crate::drill;
 use crate::id::{Actor, Kind, ResourceId, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
@@ -119,6 +120,8 @@ pub struct Policy {
     pub census: census::Rules,
     /// These are protected, whatever is registered.
     pub protected: BTreeSet<ResourceId>,
+    /// Whose calendar a date is of that is stated without a zone.
+    pub zone: Zone,
 }
 
 /// Whoever configures nothing has working hours all the same.
@@ -129,6 +132,7 @@ impl Default for Policy {
             budgets: None,
             census: census::Rules::default(),
             protected: BTreeSet::new(),
+            zone: Zone(Tz::UTC),
         }
     }
 }

@@ -17,6 +17,7 @@ pub const SECTIONS: &[&str] = &[
     "api",
     "plans",
     "credit",
+    "policy",
     "windows",
     "budgets",
     "census",
