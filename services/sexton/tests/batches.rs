@@ -80,6 +80,8 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     assert!(refused.contains("403 POST /v1/batches/1/approve"), "it is written down: {refused}");
     let (done, said) = approve("boss", &"0".repeat(64));
     assert!(!done && said.contains("another set by now"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("409 POST /v1/batches/1/approve"), "it is written down: {refused}");
     let (done, said) = approve("boss", &digest);
     assert!(done && said.contains("3 deletions of it go on"), "{said}");
     let (done, said) = approve("boss", &digest);
@@ -172,6 +174,8 @@ fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
     until("another one waits in its place", || held(&["vm/vm0001", "vm/vm0003", "vm/vm0004"]));
     let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve", &first]);
     assert!(!done && said.contains("another set by now, of 3"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("409 DELETE /v1/pauses/1"), "it is written down: {refused}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");
     let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve", &digest()]);
     assert!(done && said.contains("pause 1 is lifted"), "{said}");

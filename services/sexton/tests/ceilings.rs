@@ -60,6 +60,8 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
         !done && said.contains("raised stage by stage") && said.contains("the next is announce"),
         "{said}"
     );
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("422 POST /v1/ceilings"), "it is written down: {refused}");
     assert!(set("announce").0);
     until("it is announced, and no more", || {
         let record: Value =

@@ -26,6 +26,11 @@ fn it_says_what_the_configuration_protects() {
     assert!(!done && said.contains(why), "{said}");
     let (done, said) = site.says(&["delete", "vm/vm0001", "--on", &day(7), "--reason", "a test"]);
     assert!(!done && said.contains(why), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(
+        refused.contains("422 POST /v1/deletions") && refused.contains(why),
+        "it is written down: {refused}"
+    );
     assert!(site.says(&["delete", "vm/vm0002", "--on", &day(7), "--reason", "a test"]).0);
 }
 

@@ -35,7 +35,10 @@ pub(super) async fn accept(
     }
     if !once.ledger.accept_review(body.epoch, &by, &body.reason).await? {
         let detail = format!("there is no review of epoch {}: look at it again", body.epoch);
-        return Err(Refused::new(StatusCode::CONFLICT, detail));
+        let refused = Refused::new(StatusCode::CONFLICT, detail);
+        // Whoever accepts another one than is open has not looked at that.
+        let other = api.engine.ledger.review().await?.is_some();
+        return Err(if other { refused.noted() } else { refused });
     }
     tracing::warn!(%by, epoch = body.epoch, reason = body.reason, "the ledger is accepted as it is");
     show(State(api)).await
