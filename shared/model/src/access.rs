@@ -438,7 +438,8 @@ pub struct NewToken {
 pub enum CannotIssue {
     /// It stands in addresses and tables.
     #[error(
-        "name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}"
+        "name: expected letters, digits and any of . _ - @, and none of {reserved}; found {0}",
+        reserved = RESERVED.join(", ")
     )]
     Name(Actor),
     /// The name was given before.

@@ -121,6 +121,15 @@ fn a_token_is_good_until_it_expires_or_is_revoked() {
     assert!(matches!(revoked.bearer(Timestamp(9)), Err(NotGood::Revoked { at: Timestamp(8), .. })));
 }
 
+/// What decides by itself is no token's name, and whoever asks for one is told all of these.
+#[test]
+fn the_names_that_are_nobodys_are_said() {
+    for nobodys in ["coordinator", "sexton", "scheduler", Actor::canary().as_str(), Actor::drill().as_str()] {
+        let why = new(nobodys, Extent::Everywhere, 1).issue(Timestamp(0), 0).unwrap_err().to_string();
+        assert!(why.contains("none of coordinator, sexton, scheduler, canary, drill; found"), "{why}");
+    }
+}
+
 #[test]
 fn what_is_no_token_is_not_issued() {
     let many: Vec<String> = (0..=SCOPES_MAX).map(|n| format!("s{n}")).collect();
