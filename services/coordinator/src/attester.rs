@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sexton_ledger::{Ledger, LedgerError};
-use sexton_model::attest::{Sequence, SignedCheckpoint, Unlinked};
+use sexton_ledger::{HASHES_MAX, Ledger, LedgerError};
+use sexton_model::attest::{Head, Lost, Sequence, SignedCheckpoint, Unlinked};
 use sexton_model::receipt::{Receipt, SignedReceipt};
 use sexton_protocol::{AuthError, BeaconSigner, BeaconVerifier};
 
@@ -123,6 +123,24 @@ impl Attester {
     /// If it cannot be written as JSON, which would be a defect.
     pub fn receipt(&self, receipt: &Receipt) -> Result<SignedReceipt, serde_json::Error> {
         sexton_protocol::receipt::sign(receipt, &self.signer)
+    }
+
+    /// What the job table has lost of all that this coordinator's file says was signed. What is younger than its last line may
+    /// be lost besides.
+    ///
+    /// # Errors
+    /// If the file or the job table cannot be read, or somebody has changed the file.
+    pub async fn lost(&self, ledger: &dyn Ledger) -> Result<Vec<Lost>, NotSigned> {
+        let (path, verifier) = (self.file.clone(), self.verifier.clone());
+        let newest = tokio::task::spawn_blocking(move || file::newest(&path, &verifier)).await??;
+        let heads: Vec<Head> = newest.into_heads().collect();
+        let mut lost = Vec::new();
+        for some in heads.chunks(HASHES_MAX) {
+            let events = some.iter().map(|head| (head.chain.clone(), head.seq)).collect();
+            let stored = ledger.event_hashes(events).await?;
+            lost.extend(some.iter().zip(&stored).filter_map(|(head, stored)| head.lost(stored.as_ref())));
+        }
+        Ok(lost)
     }
 
     /// Why nothing more was signed the last time, if so.

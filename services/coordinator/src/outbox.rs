@@ -243,7 +243,8 @@ fn offer(dispatch: &Dispatch) -> String {
 }
 
 /// A plan's parameters, with the record's due date where the plan says `"{due}"`: a date, or in a rehearsal the
-/// moment that stands for it; and with what a cancel would restore, and until when, where it says `"{undo}"`.
+/// moment that stands for it; with whose calendar that date is of where it says `"{zone}"`; and with what a cancel would
+/// restore, and until when, where it says `"{undo}"`.
 pub(crate) fn filled(
     params: &BTreeMap<String, Value>,
     due: &Due,
@@ -253,6 +254,7 @@ pub(crate) fn filled(
         Value::String(text) if text == "{due}" => {
             Value::String(due.moment.map_or_else(|| due.date.to_string(), |moment| moment.rfc3339()))
         }
+        Value::String(text) if text == "{zone}" => Value::String(due.zone.0.name().to_owned()),
         Value::String(text) if text == "{undo}" => Value::String(undo()),
         other => other.clone(),
     };
@@ -264,14 +266,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_due_date_and_what_can_be_undone_are_filled_in_and_nothing_else() {
+    fn the_due_date_its_zone_and_what_can_be_undone_are_filled_in_and_nothing_else() {
         let param = |name: &str, value: &str| (name.to_owned(), Value::from(value));
-        let params =
-            BTreeMap::from([param("due", "{due}"), param("text", "due {due}"), param("undo", "{undo}")]);
-        let due = Due { date: "2026-12-01".parse().unwrap(), zone: "UTC".parse().unwrap(), moment: None };
+        let stated = [("due", "{due}"), ("zone", "{zone}"), ("text", "due {due} {zone}"), ("undo", "{undo}")];
+        let params = BTreeMap::from(stated.map(|(name, value)| param(name, value)));
+        let zone = "Europe/Berlin".parse().unwrap();
+        let due = Due { date: "2026-12-01".parse().unwrap(), zone, moment: None };
         let filled = filled(&params, &due, || "everything".to_owned());
         assert_eq!(filled["due"], "2026-12-01");
-        assert_eq!(filled["text"], "due {due}");
+        assert_eq!(filled["zone"], "Europe/Berlin");
+        assert_eq!(filled["text"], "due {due} {zone}");
         assert_eq!(filled["undo"], "everything");
     }
 

@@ -1,11 +1,12 @@
-//! What the configuration says of all deletions at all times: working hours, budgets, what makes a census complete, and what
-//! is protected.
+//! What the configuration says of all deletions at all times: whose calendar dates are of, working hours, budgets, what makes a
+//! census complete, and what is protected.
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{Budgets, Written};
 use sexton_model::belts::census;
+use sexton_model::deletion::Zone;
 use sexton_model::time::Day;
 use sexton_model::{ResourceId, Timestamp};
 use sexton_service::Config;
@@ -22,7 +23,14 @@ struct Protect {
     resources: Vec<ResourceId>,
 }
 
-/// What the sections `[windows]`, `[budgets]`, `[census]` and `[protect]` come to.
+/// The section `[policy]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dates {
+    zone: Zone,
+}
+
+/// What the sections `[policy]`, `[windows]`, `[budgets]`, `[census]` and `[protect]` come to.
 ///
 /// # Errors
 /// Naming the section and the key that is wrong.
@@ -32,7 +40,16 @@ pub fn read(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
         budgets: budgets(config)?,
         census: census(config)?,
         protected: protected(config)?,
+        zone: zone(config)?,
     })
+}
+
+fn zone(config: &Config) -> anyhow::Result<Zone> {
+    if !config.has("policy") {
+        return Ok(Policy::default().zone);
+    }
+    let Dates { zone } = config.section("policy")?;
+    Ok(zone)
 }
 
 fn protected(config: &Config) -> anyhow::Result<BTreeSet<ResourceId>> {
@@ -64,8 +81,13 @@ fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
     Ok(Some(budgets.looking_ahead()))
 }
 
-/// Say in the log when stages past the end of cancel begin, and how many.
+/// Say in the log whose calendar dates are of, when stages past the end of cancel begin, and how many.
 pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
+    tracing::info!(
+        zone = policy.zone.0.name(),
+        default = !config.has("policy"),
+        "a date that is stated without a zone is of this calendar"
+    );
     hours::tell(policy, day, config.has("windows"), now);
     if !policy.protected.is_empty() {
         let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();
@@ -92,9 +114,12 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Policy, String> {
-        let config =
-            Config::parse("sexton.toml".as_ref(), text, &["windows", "budgets", "census", "protect"])
-                .unwrap();
+        let config = Config::parse(
+            "sexton.toml".as_ref(),
+            text,
+            &["policy", "windows", "budgets", "census", "protect"],
+        )
+        .unwrap();
         read(&config, Timestamp(0)).map_err(|why| format!("{why:#}"))
     }
 
@@ -110,6 +135,19 @@ mod tests {
         assert_eq!((bind(&own, Day::Calendar), bind(&own, rehearsal)), (3, 3), "who says so rehearses them");
         let later = of("[budgets]\nstages = [\"hard\"]").unwrap();
         assert_eq!(bind(&later, Day::Calendar), 2, "and announce: nobody is told before it is asked");
+    }
+
+    #[test]
+    fn a_date_without_a_zone_is_of_the_configured_calendar() {
+        assert_eq!(of("").unwrap().zone.0.name(), "UTC");
+        assert_eq!(
+            of("[policy]\nzone = \"America/Los_Angeles\"").unwrap().zone.0.name(),
+            "America/Los_Angeles"
+        );
+        for (wrong, part) in [("zone = \"Mars\"", "zone"), ("zones = \"UTC\"", "zones"), ("", "zone")] {
+            let error = of(&format!("[policy]\n{wrong}")).unwrap_err();
+            assert!(error.contains("policy") && error.contains(part), "{error}");
+        }
     }
 
     #[test]

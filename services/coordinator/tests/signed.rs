@@ -9,7 +9,7 @@ use sexton_coordinator::attester::{Attester, Options, Round};
 use sexton_coordinator::{Engine, Hindrance, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
-use sexton_model::attest::{Head, Newest, Sequence, SignedCheckpoint};
+use sexton_model::attest::{Head, Lost, Newest, Sequence, SignedCheckpoint};
 use sexton_model::belts::Policy;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -143,6 +143,32 @@ async fn a_job_table_that_is_not_the_files_is_not_signed() {
     std::fs::rename(on.file(), on.folder.path().join("kept")).unwrap();
     assert_eq!(on.round(&attester).await, None);
     assert_eq!(signed(&on.lines(), &on.signer.verifier()), ["vm/four", "vm/one", "vm/three"]);
+}
+
+/// Whoever reviews a job table that was set back is told which chains have lost what was signed of them.
+#[tokio::test]
+async fn what_was_signed_and_is_lost_is_named() {
+    let mut on = Stage::new().await;
+    on.register("one").await;
+    let attester = on.attester();
+    assert_eq!(on.round(&attester).await, None);
+    let (db, copy) = (on.folder.path().join("sexton.db"), on.folder.path().join("copy.db"));
+    on = reopened(on, &db, |db| std::fs::copy(db, &copy).map(|_| ()).unwrap()).await;
+    for name in ["three", "two"] {
+        on.register(name).await;
+    }
+    assert_eq!(on.round(&attester).await, None);
+    let lost = async |on: &Stage| attester.lost(on.ledger.as_ref()).await.unwrap();
+    assert!(lost(&on).await.is_empty());
+    on = reopened(on, &db, |db| std::fs::copy(&copy, db).map(|_| ()).unwrap()).await;
+    let of = |chain: &str, another: bool| Lost { chain: chain.to_owned(), seq: 1, another };
+    assert_eq!(lost(&on).await, [of("vm/three", false), of("vm/two", false)]);
+    on.register("two").await;
+    assert_eq!(lost(&on).await, [of("vm/three", false), of("vm/two", true)], "on another line of time");
+    let forged = String::from_utf8(std::fs::read(on.file()).unwrap()).unwrap().replace("vm/two", "vm/new");
+    std::fs::write(on.file(), forged).unwrap();
+    let why = attester.lost(on.ledger.as_ref()).await.unwrap_err().to_string();
+    assert!(why.contains("line 2"), "{why}");
 }
 
 /// Close the job table, do something to its file, and open it again.

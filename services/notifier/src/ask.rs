@@ -5,6 +5,7 @@ use serde_json::Value;
 use sexton_consumer::Stated;
 use sexton_consumer::driver::{Obstacle, StepContext};
 use sexton_model::ResourceId;
+use sexton_model::deletion::Zone;
 use sexton_model::resource::Identity;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -32,6 +33,9 @@ pub(crate) struct Params {
     /// When it goes: a date, or a moment.
     #[serde(default)]
     pub(crate) due: Option<Due>,
+    /// Whose calendar a date is of.
+    #[serde(default)]
+    pub(crate) zone: Option<Zone>,
     /// What happens when, in the plan's own words.
     #[serde(default)]
     pub(crate) text: Option<String>,

@@ -184,6 +184,7 @@ fn blank(ask: &Ask, to: Vec<String>, sequence: u32) -> Announcement {
         resource: ask.resource.clone(),
         identity: ask.identity.clone(),
         due: ask.params.due,
+        zone: ask.params.zone,
         window: ask.params.due.and_then(Window::of),
         to,
         state: State::Announcing,

@@ -11,6 +11,7 @@ use chrono::{DateTime, Duration, NaiveDate, Utc};
 use icalendar::{Calendar, Component, Event, EventStatus, Property};
 use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
+use sexton_model::deletion::Zone;
 
 use crate::spool::Announcement;
 
@@ -144,7 +145,7 @@ pub fn write(kind: Kind, about: &Announcement, to: &str, words: Words<'_>, now: 
 
 fn announce(about: &Announcement, words: Words<'_>) -> (String, String, Option<String>) {
     let resource = &about.resource;
-    let when = about.due.map_or_else(String::new, |due| format!(" on {due}"));
+    let when = about.due.map_or_else(String::new, |due| format!(" on {}", of_zone(due, about.zone)));
     let subject = format!("{resource} will be deleted{when}");
     let mut text = format!("{resource} will be deleted{when}.\n");
     for (name, value) in about.identity.attributes() {
@@ -165,6 +166,15 @@ fn announce(about: &Announcement, words: Words<'_>) -> (String, String, Option<S
         text.push_str(&format!("\nWhat a cancel restores: {undo}\n"));
     }
     (subject, text, None)
+}
+
+/// When, with whose calendar a date is of: there is more than one midnight between two days.
+fn of_zone(due: Due, zone: Option<Zone>) -> String {
+    match (due, zone) {
+        (Due::At(_), _) => due.to_string(),
+        (Due::Day(_), Some(zone)) => format!("{due} ({})", zone.0.name()),
+        (Due::Day(_), None) => format!("{due} (its time zone is not stated)"),
+    }
 }
 
 fn retract(about: &Announcement) -> (String, String) {
@@ -245,6 +255,7 @@ mod tests {
             resource: "vm/web01".into(),
             identity: serde_json::from_str(r#"{"uuid": "2f1c"}"#).unwrap(),
             due,
+            zone: Some("Europe/Berlin".parse().unwrap()),
             window: due.and_then(Window::of),
             to: Vec::new(),
             state: State::Announcing,
@@ -289,9 +300,9 @@ mod tests {
     #[test]
     fn an_announcement_says_what_goes_when_and_how_to_stop_it() {
         let letter = write(Kind::Announcement, &about(Some("2026-12-01"), 1), OWNER, words(), now());
-        assert_eq!(letter.subject, "vm/web01 will be deleted on 1 December 2026");
+        assert_eq!(letter.subject, "vm/web01 will be deleted on 1 December 2026 (Europe/Berlin)");
         let restores = "What a cancel restores: everything; at least until 2026-12-04";
-        for part in ["vm/web01", "2f1c", "1 December 2026", "call 112", restores] {
+        for part in ["vm/web01", "2f1c", "1 December 2026 (Europe/Berlin)", "call 112", restores] {
             assert!(letter.text.contains(part), "{part} is missing:\n{}", letter.text);
         }
         let (method, entry) = entry(&letter);
@@ -303,12 +314,23 @@ mod tests {
             "STATUS:CONFIRMED",
             "DTSTART;VALUE=DATE:20261201",
             "DTEND;VALUE=DATE:20261202",
+            "SUMMARY:vm/web01 will be deleted on 1 December 2026 (Europe/Berlin)",
             "ORGANIZER:mailto:sexton@example.org",
             ATTENDEE,
             "DESCRIPTION:Declining this does not stop the deletion. The mail says how to cancel it.",
         ] {
             assert!(entry.iter().any(|l| l == line), "{line} is missing:\n{entry:#?}");
         }
+    }
+
+    #[test]
+    fn whose_calendar_a_date_is_of_is_said_or_that_nobody_says_it() {
+        let subject = |about: &Announcement| write(Kind::Announcement, about, OWNER, words(), now()).subject;
+        let older = Announcement { zone: None, ..about(Some("2026-12-01"), 1) };
+        let unsaid = "vm/web01 will be deleted on 1 December 2026 (its time zone is not stated)";
+        assert_eq!(subject(&older), unsaid);
+        let moment = about(Some("2026-12-01T09:30:00+01:00"), 1);
+        assert_eq!(subject(&moment), "vm/web01 will be deleted on 1 December 2026, 08:30 UTC");
     }
 
     #[test]

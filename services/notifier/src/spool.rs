@@ -1,6 +1,6 @@
 //! What was sent to whom: one JSON file for each announcement, called by its UID.
 //!
-//! Kind `announcements`: `{"uid", "resource", "identity", "due", "window", "to", "state", "sequence", "tried",
+//! Kind `announcements`: `{"uid", "resource", "identity", "due", "zone", "window", "to", "state", "sequence", "tried",
 //! "accepted", "rejected"}`. It holds the fence of its last change, and refuses an older one.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, TryLockError};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sexton_consumer::driver::{Obstacle, Place};
 use sexton_consumer::sandbox::Sandbox;
+use sexton_model::deletion::Zone;
 use sexton_model::resource::Identity;
 use sexton_model::{Fence, Instance};
 use uuid::Uuid;
@@ -55,6 +56,9 @@ pub struct Announcement {
     /// When it goes, if the plan says so.
     #[serde(default)]
     pub due: Option<Due>,
+    /// Whose calendar a date is of, if the plan says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
     /// The maintenance window, which is the calendar entry.
     #[serde(default)]
     pub window: Option<Window>,

@@ -33,6 +33,7 @@ fn earlier() -> Announcement {
         resource: "vm/web01".into(),
         identity: serde_json::from_value(json!({ "uuid": "1" })).unwrap(),
         due: None,
+        zone: None,
         window: None,
         to: vec!["owner@example.org".into()],
         state: State::Retracted,

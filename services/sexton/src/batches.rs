@@ -1,5 +1,5 @@
 //! Batches that exceed a budget: listed, shown, approved.
-use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, MEMBERS_SHOWN, StoppedInfo};
+use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, CrowdInfo, MEMBERS_SHOWN, StoppedDetails};
 use sexton_model::belts::one_shot::OneShot;
 
 use crate::arguments::Format;
@@ -86,13 +86,14 @@ pub fn overrides(all: &[OneShot]) -> String {
 }
 
 /// What would go on if a pause were lifted, or a ceiling raised.
-pub fn stopped(stopped: &[StoppedInfo]) -> String {
-    if stopped.is_empty() {
+pub fn stopped(stopped: &StoppedDetails) -> String {
+    let StoppedDetails { groups, crowd } = stopped;
+    if groups.is_empty() {
         return "nothing that is due is stopped by it; nothing would go on by itself".to_owned();
     }
-    let lines = stopped.iter().map(|s| {
+    let lines = groups.iter().map(|s| {
         let batch = s.batch.as_ref().map(|why| format!("held as a batch: {why}"));
-        let crowd = s.crowd.as_ref().map(|why| format!("at once, which needs approval (--approve): {why}"));
+        let crowd = s.crowd.as_ref().map(|why| format!("at once, which needs approval: {why}"));
         // Of a stage that no budget counts what has piled up is a batch, and the rest goes on at once.
         let next: Vec<String> = batch.into_iter().chain(crowd).collect();
         [
@@ -104,7 +105,33 @@ pub fn stopped(stopped: &[StoppedInfo]) -> String {
             next.join("; "),
         ]
     });
-    table(["scope", "kind", "stage", "would begin", "would go on", ""], lines)
+    let mut text = table(["scope", "kind", "stage", "would begin", "would go on", ""], lines);
+    if let Some(crowd) = crowd {
+        text += "\n\n";
+        text += &of_crowd(crowd);
+    }
+    text
+}
+
+/// Most members of a crowd that are shown as lines; `-o json` shows more.
+const CROWD_LINES: usize = 20;
+
+/// Who would begin, or go on, at once.
+fn of_crowd(crowd: &CrowdInfo) -> String {
+    let CrowdInfo { digest, total, members } = crowd;
+    let lines = members.iter().take(CROWD_LINES).map(|m| {
+        [m.stage.to_string(), m.deletion.to_string(), m.resource.to_string(), m.requested_by.to_string()]
+    });
+    let mut text = "these would begin, or go on, at once:\n".to_owned();
+    text += &table(["stage", "record", "resource", "requested by"], lines);
+    let more = total.saturating_sub(members.len().min(CROWD_LINES) as u64);
+    if more > 0 {
+        text += &format!("\nand {more} more (-o json names up to {MEMBERS_SHOWN})");
+    }
+    text += &format!("\n\ndigest of all {total}: {digest}");
+    text += "\nnothing is lifted before somebody who requested none of them approves exactly this set:";
+    text += &format!("\n  --yes --approve {digest}");
+    text + "\nwho does not belong in it leaves it by sexton cancel"
 }
 
 fn details(batch: &BatchDetails) -> String {

@@ -362,7 +362,9 @@ async fn review(client: &Client, format: Format, reason: Option<String>) -> anyh
         return write(format, &info, |_| format!("accepted: it goes on in epoch {}", open.epoch));
     }
     write(format, &info, |info| match &info.review {
-        Some(open) => show::review(open) + show::REVIEWING,
+        Some(open) => {
+            show::review(open) + &info.lost.as_ref().map(show::lost).unwrap_or_default() + show::REVIEWING
+        }
         None => "no review is open: the job table is not known to have gone back in time".to_owned(),
     })
 }

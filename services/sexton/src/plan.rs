@@ -149,9 +149,11 @@ fn lines(things: &[String]) -> String {
 
 /// What a deletion would do, and what would stop it.
 fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
-    let PreviewInfo { resource, identity, stages, cancel_until, data_until, late, crowd, silent } = preview;
+    let PreviewInfo { resource, identity, zone, stages, cancel_until, data_until, late, crowd, silent } =
+        preview;
     let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
-    let mut text = format!("{resource} ({}) would be switched off on {on}\n", which.join(", "));
+    let zone = zone.map(|zone| format!(" ({})", zone.0.name())).unwrap_or_default();
+    let mut text = format!("{resource} ({}) would be switched off on {on}{zone}\n", which.join(", "));
     for late in late {
         text += &format!("WARNING     {late}\n");
     }

@@ -2,7 +2,7 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, StoppedInfo};
+use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, StoppedDetails};
 use sexton_model::Scope;
 
 use crate::arguments::Format;
@@ -10,14 +10,14 @@ use crate::output::{counted, warn, write};
 use crate::{batches, show};
 
 /// How it is to be done.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     /// Only show what would go on.
     pub dry_run: bool,
     /// It is meant.
     pub yes: bool,
-    /// That as many begin at once as are shown.
-    pub approve: bool,
+    /// That exactly the crowd of this digest begins at once.
+    pub approve: Option<String>,
 }
 
 /// Show what would go on, and unless that is all that is wanted, lift the pause: at once if nothing would, else once
@@ -28,16 +28,15 @@ pub struct Asked {
 pub async fn resume(client: &Client, format: Format, pause: i64, asked: Asked) -> anyhow::Result<()> {
     let stopped = client.stopped_by(pause).await?;
     if asked.dry_run {
-        return write(format, &stopped, |stopped| batches::stopped(stopped));
+        return write(format, &stopped, batches::stopped);
     }
     let number = pause.to_string();
-    asked.confirm(
+    let digest = asked.confirm(
         &stopped,
-        ("the number of the pause to lift it", number.as_str()),
+        ("the number of the pause", "to lift it", number.as_str()),
         &format!("pause {pause} was not lifted"),
     )?;
-    let query = ResumeQuery { at_once: asked.approved(&stopped) };
-    let answer = client.resume(pause, query).await?;
+    let answer = client.resume(pause, ResumeQuery { digest }).await?;
     write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))
 }
 
@@ -56,14 +55,14 @@ pub async fn ceiling(
     let query = CeilingQuery { scope, everywhere, to };
     let stopped = client.stopped_by_ceiling(&query).await?;
     if asked.dry_run {
-        return write(format, &stopped, |stopped| batches::stopped(stopped));
+        return write(format, &stopped, batches::stopped);
     }
     let reason = reason.context("--reason: say why")?;
     let word = String::from(to);
-    asked.confirm(&stopped, ("how far, to set it", word.as_str()), "the ceiling was not set")?;
-    let at_once = asked.approved(&stopped);
+    let digest =
+        asked.confirm(&stopped, ("how far", "to set it", word.as_str()), "the ceiling was not set")?;
     let CeilingQuery { scope, everywhere, to } = query;
-    let all = client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason, at_once }).await?;
+    let all = client.set_ceiling(&CeilingRequest { scope, everywhere, to, reason, digest }).await?;
     warn(format, all.iter().find_map(|ceiling| ceiling.warning.as_deref()));
     write(format, &all, |ceilings| {
         let said: Vec<_> = ceilings.iter().map(|ceiling| ceiling.said.clone()).collect();
@@ -74,30 +73,45 @@ pub async fn ceiling(
 }
 
 impl Asked {
-    /// That it is meant, if anything would go on: said, or typed now. `typed`: what that is, in words, and itself.
-    fn confirm(self, stopped: &[StoppedInfo], typed: (&str, &str), otherwise: &str) -> anyhow::Result<()> {
-        let (held, midway) =
-            stopped.iter().fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
+    /// That it is meant, if anything would go on: said, or typed now. `typed`: what that is, and what for, in words, and
+    /// itself. What of it is approved to begin at once: what was named, or what is shown now to somebody who types that.
+    fn confirm(
+        self,
+        stopped: &StoppedDetails,
+        (what, to, word): (&str, &str, &str),
+        otherwise: &str,
+    ) -> anyhow::Result<Option<String>> {
+        let sums = stopped.groups.iter();
+        let (held, midway) = sums.fold((0, 0), |(held, midway), s| (held + s.held, midway + s.midway));
         if self.yes || (held == 0 && midway == 0) {
-            return Ok(());
+            return Ok(self.approve);
         }
-        let what = format!(
+        let shown = format!(
             "{}\n{} would begin, {midway} would go on",
             batches::stopped(stopped),
             counted(held, "deletion")
         );
-        anyhow::ensure!(std::io::stdin().is_terminal(), "{what}. Say --yes if that is meant");
-        eprint!("{what}. Type {}: ", typed.0);
+        let crowd = stopped.crowd.as_ref().filter(|_| self.approve.is_none());
+        if !std::io::stdin().is_terminal() {
+            let approve =
+                crowd.map_or("", |_| ", and --approve DIGEST if you approve that they begin at once");
+            anyhow::bail!("{shown}. Say --yes if that is meant{approve}");
+        }
+        let (ask, expected) = match crowd {
+            None => (format!("{what} {to}"), word.to_owned()),
+            Some(crowd) => (
+                format!(
+                    "\"approve {word}\" {to}, and to approve that exactly these {} begin at once",
+                    crowd.total
+                ),
+                format!("approve {word}"),
+            ),
+        };
+        eprint!("{shown}. Type {ask}: ");
         std::io::stderr().flush()?;
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer)?;
-        anyhow::ensure!(answer.trim() == typed.1, "{otherwise}");
-        Ok(())
-    }
-
-    /// How many are approved to begin at once.
-    fn approved(self, stopped: &[StoppedInfo]) -> Option<u64> {
-        let crowd: u64 = stopped.iter().filter(|s| s.crowd.is_some()).map(|s| s.at_once).sum();
-        self.approve.then_some(crowd).filter(|crowd| *crowd > 0)
+        anyhow::ensure!(answer.trim() == expected, "{otherwise}");
+        Ok(self.approve.or_else(|| crowd.map(|crowd| crowd.digest.clone())))
     }
 }

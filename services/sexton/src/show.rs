@@ -1,5 +1,5 @@
 //! One record, the health, the pauses: as people read them.
-use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, WindowsInfo};
+use sexton_api::{ArchivedInfo, Created, DeletionInfo, HealthInfo, JobInfo, LostInfo, WindowsInfo};
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::Pause;
 use sexton_model::belts::ceiling::{self, Ceiling, Ceilings, ScopeCeiling};
@@ -94,7 +94,10 @@ pub fn without_estimates(info: &DeletionInfo) -> DeletionInfo {
 /// A record that was just made.
 pub fn created(created: &Created, resource: &ResourceId) -> String {
     let id = created.deletion;
-    let mut text = format!("{id} will delete {resource}\n");
+    let mut text = match (created.on, created.zone) {
+        (Some(on), Some(zone)) => format!("{id} will delete {resource} on {on} ({})\n", zone.0.name()),
+        _ => format!("{id} will delete {resource}\n"),
+    };
     for late in &created.late {
         text += &format!("WARNING     {late}\n");
     }
@@ -319,9 +322,36 @@ pub fn ceilings(ceilings: &[ScopeCeiling]) -> String {
 /// What a person who reviews should do.
 pub const REVIEWING: &str = "
 What was decided after that moment is lost: records may be missing, cancels, holds and pauses too, and steps may
-have been carried out that it knows nothing of. Compare it with what the platform says. Records can be cancelled
-and held meanwhile. Then: sexton review --accept --reason …
+have been carried out that it knows nothing of. The coordinators' files of signed checkpoints know more: keep them,
+and see which chains have lost events, with
+  sexton verify FILE --key beacon.public.toml
+Compare all of it with what the platform says. Records can be cancelled and held meanwhile. Then:
+  sexton review --accept --reason …
 ";
+
+/// Most chains that are shown as lines; `-o json` shows more.
+const LOST_LINES: usize = 40;
+
+/// What was signed, and a job table that went back in time has lost.
+pub fn lost(info: &LostInfo) -> String {
+    if let Some(why) = &info.not_compared {
+        return format!("\nNOT COMPARED with what was signed: {why}\n");
+    }
+    if info.total == 0 {
+        return "\nno chain has lost anything that this coordinator's signed checkpoints know of; what came after the \
+                last of them they do not know\n"
+            .to_owned();
+    }
+    let mut text = format!("\n{} lost what was signed of them:\n", counted(info.total, "chain"));
+    for lost in info.chains.iter().take(LOST_LINES) {
+        text += &format!("  {lost}\n");
+    }
+    let more = info.total.saturating_sub(info.chains.len().min(LOST_LINES) as u64);
+    if more > 0 {
+        text += &format!("  and {more} more\n");
+    }
+    text
+}
 
 /// A job table that went back in time.
 pub fn review(open: &Review) -> String {

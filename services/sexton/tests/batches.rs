@@ -80,6 +80,8 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
     assert!(refused.contains("403 POST /v1/batches/1/approve"), "it is written down: {refused}");
     let (done, said) = approve("boss", &"0".repeat(64));
     assert!(!done && said.contains("another set by now"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("409 POST /v1/batches/1/approve"), "it is written down: {refused}");
     let (done, said) = approve("boss", &digest);
     assert!(done && said.contains("3 deletions of it go on"), "{said}");
     let (done, said) = approve("boss", &digest);
@@ -140,29 +142,42 @@ fn too_many_of_today_are_foretold_though_they_are_held_or_have_begun() {
 /// somebody else approves that.
 #[test]
 fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
-    let site = Site::start_with_days_of(500, 3, "[budgets]\na_day = 2\nstages = [\"recycle\"]\n");
+    let site = Site::start_with_days_of(500, 4, "[budgets]\na_day = 2\nstages = [\"recycle\"]\n");
     assert!(site.says(&["pause", "--stage", "soft", "--reason", "look"]).0);
+    let held = |machines: &[&str]| {
+        let list = site.says(&["list", "--state", "held"]).1;
+        list.matches("vm/vm000").count() == machines.len() && machines.iter().all(|vm| list.contains(vm))
+    };
     for machine in ["vm/vm0001", "vm/vm0002", "vm/vm0003"] {
         site.delete(machine, None);
     }
-    until("they wait before soft", || {
-        site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 3
-    });
+    until("they wait before soft", || held(&["vm/vm0001", "vm/vm0002", "vm/vm0003"]));
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
-    assert!(
-        seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"),
-        "{said}"
-    );
+    assert!(seen && said.contains("at once, which needs approval: 3 would begin where 2 may"), "{said}");
+    let digest = || batches(&site, "/v1/pauses/1/stopped")["crowd"]["digest"].as_str().unwrap().to_owned();
+    let first = digest();
+    let approve = format!("--yes --approve {first}");
+    for part in ["vm/vm0001", "vm/vm0002", "vm/vm0003", approve.as_str()] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (done, said) = site.says_to("boss", &["resume", "1"]);
+    assert!(!done && said.contains("--yes") && said.contains("--approve DIGEST"), "nobody is there: {said}");
     let (done, said) = site.says_to("boss", &["resume", "1", "--yes"]);
     assert!(!done && said.contains("3 would begin soft at once"), "{said}");
-    let (done, said) = site.says(&["resume", "1", "--yes", "--approve"]);
+    let (done, said) = site.says(&["resume", "1", "--yes", "--approve", &first]);
     assert!(!done && said.contains("somebody who requested none of them"), "{said}");
     let refused = site.says(&["audit", "--access"]).1;
     assert!(refused.contains("403 DELETE /v1/pauses/1"), "it is written down: {refused}");
-    let (status, answer) = site.remove("/v1/pauses/1?at_once=2");
-    assert!(status == 409 && answer.contains("3 would begin at once by now, and not 2"), "{answer}");
+    // As many, and not these.
+    assert!(site.says(&["cancel", "vm/vm0002", "--reason", "kept"]).0);
+    site.delete("vm/vm0004", None);
+    until("another one waits in its place", || held(&["vm/vm0001", "vm/vm0003", "vm/vm0004"]));
+    let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve", &first]);
+    assert!(!done && said.contains("another set by now, of 3"), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("409 DELETE /v1/pauses/1"), "it is written down: {refused}");
     assert_eq!(batches(&site, "/v1/pauses").as_array().unwrap().len(), 1, "it is in force");
-    let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve"]);
+    let (done, said) = site.says_to("boss", &["resume", "1", "--yes", "--approve", &digest()]);
     assert!(done && said.contains("pause 1 is lifted"), "{said}");
     until("soft has begun", || site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 0);
 }

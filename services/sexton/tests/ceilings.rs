@@ -60,6 +60,8 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
         !done && said.contains("raised stage by stage") && said.contains("the next is announce"),
         "{said}"
     );
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(refused.contains("422 POST /v1/ceilings"), "it is written down: {refused}");
     assert!(set("announce").0);
     until("it is announced, and no more", || {
         let record: Value =
@@ -109,25 +111,26 @@ fn a_crowd_below_a_ceiling_is_approved_before_it_is_raised() {
     };
     until("they wait below it", || (1..=3).all(|n| soft(n) == "held"));
     let (seen, said) = raise("test", &["--dry-run"]);
-    assert!(
-        seen && said.contains("at once, which needs approval (--approve): 3 would begin where 2 may"),
-        "{said}"
-    );
+    assert!(seen && said.contains("at once, which needs approval: 3 would begin where 2 may"), "{said}");
+    let (_, stopped) = get(site.api, "/v1/ceilings/stopped?everywhere=true&to=soft").unwrap();
+    let stopped: Value = serde_json::from_str(&stopped).unwrap();
+    let digest = stopped["crowd"]["digest"].as_str().unwrap();
+    assert!(said.contains("vm/vm0002") && said.contains(&format!("--approve {digest}")), "{said}");
     let (done, said) = raise("boss", &["--reason", "looked"]);
     assert!(!done && said.contains("3 deletions would begin") && said.contains("--yes"), "{said}");
     let (done, said) = raise("boss", &["--yes"]);
     assert!(!done && said.contains("--reason"), "{said}");
     let (done, said) = raise("boss", &["--reason", "looked", "--yes"]);
     assert!(!done && said.contains("3 would begin soft at once"), "{said}");
-    let (done, said) = raise("test", &["--reason", "looked", "--yes", "--approve"]);
+    let (done, said) = raise("test", &["--reason", "looked", "--yes", "--approve", digest]);
     assert!(!done && said.contains("somebody who requested none of them"), "{said}");
     let refused = site.says(&["audit", "--access"]).1;
     assert!(refused.contains("403 POST /v1/ceilings"), "it is written down: {refused}");
-    let body = json!({ "everywhere": true, "to": "soft", "reason": "x", "at_once": 2 }).to_string();
+    let body = json!({ "everywhere": true, "to": "soft", "reason": "x", "digest": "ab12" }).to_string();
     let (status, answer) = site.post("/v1/ceilings", "", &body);
-    assert!(status == 409 && answer.contains("3 would begin at once by now, and not 2"), "{answer}");
+    assert!(status == 409 && answer.contains("another set by now, of 3"), "{answer}");
     assert!(site.says(&["ceiling"]).1.contains("announce"), "it is as it was");
-    let (done, said) = raise("boss", &["--reason", "looked", "--yes", "--approve"]);
+    let (done, said) = raise("boss", &["--reason", "looked", "--yes", "--approve", digest]);
     assert!(done && said.contains("soft"), "{said}");
     until("soft has begun", || (1..=3).all(|n| !["held", "scheduled"].contains(&soft(n).as_str())));
 }

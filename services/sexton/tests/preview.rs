@@ -26,7 +26,41 @@ fn it_says_what_the_configuration_protects() {
     assert!(!done && said.contains(why), "{said}");
     let (done, said) = site.says(&["delete", "vm/vm0001", "--on", &day(7), "--reason", "a test"]);
     assert!(!done && said.contains(why), "{said}");
+    let refused = site.says(&["audit", "--access"]).1;
+    assert!(
+        refused.contains("422 POST /v1/deletions") && refused.contains(why),
+        "it is written down: {refused}"
+    );
     assert!(site.says(&["delete", "vm/vm0002", "--on", &day(7), "--reason", "a test"]).0);
+}
+
+/// In Los Angeles the day begins seven or eight hours later than in UTC: whose midnight is meant is said by whoever asks, or by
+/// the configuration; and always by Sexton.
+#[test]
+fn a_date_without_a_zone_is_of_the_configured_calendar_and_each_answer_names_it() {
+    let configured = "America/Los_Angeles";
+    let site = Site::start_with_days_of(500, 2, &format!("[policy]\nzone = \"{configured}\"\n"));
+    let on = day(7);
+    let delete = |machine: &str, further: &[&str]| {
+        let asked = ["delete", machine, "--on", on.as_str(), "--reason", "a test"];
+        site.says(&[&asked[..], further].concat())
+    };
+    let (done, said) = site.says(&["plan", "vm/vm0001", "--on", &on, "--no-look"]);
+    assert!(done && said.contains(&format!("would be switched off on {on} ({configured})")), "{said}");
+    let (done, said) = delete("vm/vm0001", &[]);
+    assert!(done && said.contains(&format!("will delete vm/vm0001 on {on} ({configured})")), "{said}");
+    let (done, said) = delete("vm/vm0002", &["--zone", "Europe/Berlin"]);
+    assert!(done && said.contains(&format!("will delete vm/vm0002 on {on} (Europe/Berlin)")), "{said}");
+    for (machine, zone) in [("vm/vm0001", configured), ("vm/vm0002", "Europe/Berlin")] {
+        let shown = site.says(&["show", machine]).1;
+        assert!(shown.contains(&format!("due {on} {zone}")), "{shown}");
+    }
+    let notices = site.folder.path().join("platform/notifier/main/announcements");
+    until("whoever is told is told whose day it is", || {
+        let all = std::fs::read_dir(&notices).into_iter().flatten().flatten();
+        let texts: Vec<String> = all.flat_map(|notice| std::fs::read_to_string(notice.path())).collect();
+        [configured, "Europe/Berlin"].iter().all(|zone| texts.iter().any(|text| text.contains(zone)))
+    });
 }
 
 #[test]

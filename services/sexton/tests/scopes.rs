@@ -127,6 +127,26 @@ fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
     assert_eq!(mine["resource"]["protected"], true);
 }
 
+#[test]
+fn another_one_under_a_name_that_is_taken_is_refused_and_that_is_written_down() {
+    let served = Served::start(false);
+    served.register("a", "tenants/acme");
+    let secret = served.token("ci", "requester", &[]);
+    let mut another = resource("a", "tenants/acme");
+    another["identity"] = json!({ "uuid": "another" });
+    let register = |dry_run: bool| {
+        let body = json!({ "resources": [another], "whole": true, "dry_run": dry_run });
+        let (status, answer) = served.with(&secret, "POST", "/v1/resources", &body);
+        let why = answer["results"][0].as_str().unwrap_or_default();
+        assert!(status == 200 && why.contains("is registered with another identity"), "{answer}");
+        served.refusals()
+    };
+    assert!(register(true).is_empty(), "it was only asked");
+    let refusals = register(false);
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    assert!(refusals[0].2.starts_with("1 refused: vm/a is registered with another identity"), "{refusals:?}");
+}
+
 /// What names what it is about in its body, or is shown sifted.
 #[test]
 fn no_route_reaches_into_another_scope() {

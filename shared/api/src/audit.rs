@@ -1,6 +1,7 @@
 //! Whether the job table can be believed: its chains, their hashes, and the review of one that went back in time.
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sexton_model::attest::Lost;
 use sexton_model::checkpoint::Review;
 
 /// Most hashes in one request: as many as a signed checkpoint has heads.
@@ -12,6 +13,24 @@ pub struct ReviewInfo {
     /// What a person has to accept; nothing is dispatched until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,
+    /// While one is open: what was signed of the audit trail, and is not in the job table. Only for whoever sees all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostInfo>,
+}
+
+/// Most chains that are named.
+pub const LOST_SHOWN: usize = 1000;
+
+/// What the signed checkpoints of the coordinator that answers know, and the job table does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LostInfo {
+    /// How many chains have lost events.
+    pub total: u64,
+    /// Which ones, ascending by name; the first thousand.
+    pub chains: Vec<Lost>,
+    /// Set if nothing of that is known: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_compared: Option<String>,
 }
 
 /// Accept the ledger as it is.

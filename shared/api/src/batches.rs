@@ -6,7 +6,7 @@ use sexton_model::belts::one_shot::Passable;
 use sexton_model::job::Stage;
 use sexton_model::{Actor, DeletionId, ResourceId, Timestamp};
 
-/// Most members of a batch that are shown; its digest is of all.
+/// Most members of a batch, or of a crowd, that are shown; its digest is of all.
 pub const MEMBERS_SHOWN: usize = 1000;
 
 /// A batch that may not begin.
@@ -59,6 +59,40 @@ pub struct BatchDetails {
 
 /// What would go on if a pause were lifted, or a ceiling raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoppedDetails {
+    /// By scope, kind and stage.
+    pub groups: Vec<StoppedInfo>,
+    /// Set if somebody has to approve that some of them begin at once: who they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<CrowdInfo>,
+}
+
+/// All that would begin at once and are too many for that: those of each group with a [`StoppedInfo::crowd`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CrowdInfo {
+    /// What is approved: SHA-256 over the stages and all members, hexadecimal.
+    pub digest: String,
+    /// How many they are.
+    pub total: u64,
+    /// Who they are, in the order of the groups and ascending by record; the first thousand.
+    pub members: Vec<CrowdMember>,
+}
+
+/// One that would begin, or go on, at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CrowdMember {
+    /// Its record.
+    pub deletion: DeletionId,
+    /// What would be deleted.
+    pub resource: ResourceId,
+    /// The stage that it would begin, or go on with.
+    pub stage: Stage,
+    /// Who asked for that, and may not approve it.
+    pub requested_by: Actor,
+}
+
+/// What of one scope, kind and stage would go on if a pause were lifted, or a ceiling raised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoppedInfo {
     /// Its scope, kind and stage.
     #[serde(flatten)]
@@ -74,20 +108,19 @@ pub struct StoppedInfo {
     /// many: they would be a batch, and this is the budget that it exceeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<String>,
-    /// Set if they would begin, or go on, at once, since no budget counts that stage, and are more than a number
-    /// lets begin: somebody has to approve that.
+    /// Set if those of `at_once` are of a stage that no budget counts, and more than a number lets begin: somebody has to
+    /// approve that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crowd: Option<String>,
 }
 
 /// How a pause is lifted.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResumeQuery {
-    /// Approve that so many begin, or go on, at once: [`StoppedInfo::at_once`] of all of which
-    /// [`StoppedInfo::crowd`] says so.
+    /// Approve that exactly these begin, or go on, at once: [`CrowdInfo::digest`] of those that were looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_once: Option<u64>,
+    pub digest: Option<String>,
 }
 
 /// Approve a batch.

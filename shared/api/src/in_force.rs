@@ -96,10 +96,9 @@ pub struct CeilingRequest {
     pub to: CeilingTo,
     /// Why. 1 to 1000 characters.
     pub reason: String,
-    /// Approve that so many begin, or go on, at once: [`crate::StoppedInfo::at_once`] of all of which
-    /// [`crate::StoppedInfo::crowd`] says so.
+    /// Approve that exactly these begin at once: [`crate::CrowdInfo::digest`] of those that were looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_once: Option<u64>,
+    pub digest: Option<String>,
 }
 
 /// What would go on under another ceiling.

@@ -27,7 +27,7 @@ pub struct Delete {
     #[serde(deserialize_with = "date::required")]
     #[schemars(with = "String")]
     pub on: NaiveDate,
-    /// Whose calendar; UTC if not given.
+    /// Whose calendar; that of the coordinator's configuration if not given, and UTC if that says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
     /// By when it must be gone; shown with the record.
@@ -48,7 +48,7 @@ pub struct PreviewRequest {
     #[serde(deserialize_with = "date::required")]
     #[schemars(with = "String")]
     pub on: NaiveDate,
-    /// Whose calendar; UTC if not given.
+    /// Whose calendar; that of the coordinator's configuration if not given, and UTC if that says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
     /// By when it would have to be gone.
@@ -70,6 +70,9 @@ pub struct PreviewInfo {
     pub resource: ResourceId,
     /// Which one of that name.
     pub identity: Identity,
+    /// Whose calendar the date is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
     /// Its stages, in order. What each subsystem holds of it is not looked up for this: a survey does.
     pub stages: Vec<StagePreview>,
     /// Until when a cancel is certain to be taken, as the record will say: its stages may begin later, when hours let them.
@@ -94,6 +97,13 @@ pub struct PreviewInfo {
 pub struct Created {
     /// Its id.
     pub deletion: DeletionId,
+    /// On which date its soft stage is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub on: Option<NaiveDate>,
+    /// Whose calendar that is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
     /// When its soft stage is due, with which it is switched off, as far as one can say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_at: Option<Timestamp>,
@@ -131,6 +141,8 @@ impl Created {
         };
         Self {
             deletion: d.id,
+            on: Some(d.record.due.date),
+            zone: Some(d.record.due.zone),
             soft_at: due(Stage::Soft),
             purge_at: due(Stage::Purge),
             cancel_until: undo(d, by.day, by.now).until,
@@ -145,6 +157,8 @@ impl Created {
     pub fn unread(deletion: DeletionId) -> Self {
         Self {
             deletion,
+            on: None,
+            zone: None,
             soft_at: None,
             purge_at: None,
             cancel_until: None,

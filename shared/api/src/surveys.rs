@@ -23,7 +23,7 @@ pub struct SurveyRequest {
     #[serde(deserialize_with = "date::required")]
     #[schemars(with = "String")]
     pub on: NaiveDate,
-    /// Whose calendar; UTC if not given.
+    /// Whose calendar; that of the coordinator's configuration if not given, and UTC if that says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
     /// How long answers are waited for, in seconds: 1 to 120, and 20 if not given.

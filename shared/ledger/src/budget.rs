@@ -1,16 +1,21 @@
 //! Budgets, as both footings keep them: what is read for them, and what is shown of a batch.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use sexton_model::audit::Hash;
 use sexton_model::belts::Policy;
-use sexton_model::belts::budget::{self, Budgets, CannotApprove, Exceeded, Group, Waiting};
+use sexton_model::belts::budget::{
+    self, Budgets, CannotApprove, CannotResume, Crowd, Exceeded, Group, Waiting,
+};
+use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::belts::census::Population;
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::time::Day;
-use sexton_model::{Actor, DeletionId, JobId, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, JobId, Timestamp};
+
+pub use sexton_model::belts::budget::Member;
 
 use crate::rules::LedgerEvent;
 use crate::{Intent, LedgerError, known};
@@ -28,17 +33,6 @@ pub struct BatchRow {
     pub exceeded: Exceeded,
     /// Members that still wait.
     pub waiting: u64,
-}
-
-/// One that waits in a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its job.
-    pub job: JobId,
-    /// Its resource.
-    pub resource: ResourceId,
-    /// Who asked for its deletion.
-    pub requested_by: Actor,
 }
 
 /// A batch and all that wait in it.
@@ -99,21 +93,29 @@ pub struct Admitted {
     pub frozen: Vec<BatchRow>,
 }
 
-/// What stops so many of one scope, kind and stage.
+/// What is lifted, or asked about, of what stops so many.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum StoppedBy {
+pub(crate) enum Lifting<'a> {
     /// This pause.
     Pause(i64),
-    /// The ceiling of its scope, whichever that is.
-    Ceiling,
+    /// Ceilings as they are, and as they are to be.
+    Ceilings(&'a Ceilings, &'a Ceilings),
 }
 
-impl StoppedBy {
+impl Lifting<'_> {
     /// How a blocker that is it is stored: its tag, and the number of its pause, or 0, which no pause has.
     pub(crate) fn stored(self) -> (&'static str, i64) {
         match self {
             Self::Pause(pause) => ("pause", pause),
-            Self::Ceiling => ("ceiling", 0),
+            Self::Ceilings(..) => ("ceiling", 0),
+        }
+    }
+
+    /// Whether what it has stopped of this group goes on.
+    fn frees(self, group: &Group) -> bool {
+        match self {
+            Self::Pause(_) => true,
+            Self::Ceilings(now, then) => now.frees(then, &group.scope, group.stage),
         }
     }
 }
@@ -132,6 +134,8 @@ pub struct Stopped {
     pub counted: u64,
     /// Why those would not begin after it either.
     pub exceeded: Option<Exceeded>,
+    /// Set if those that would begin, or go on, at once are too many for that: who they are.
+    pub crowd: Option<Crowd>,
 }
 
 impl Stopped {
@@ -141,8 +145,63 @@ impl Stopped {
         self.held.saturating_sub(self.counted).saturating_add(self.midway)
     }
 
-    /// `late`: how many of what is held have been due so long that they are a backlog.
-    pub(crate) fn of(
+    /// All that goes on, of what is stopped: of each group how many have not begun, how many stand midway, and how many of
+    /// the first have been due so long that they are a backlog. Who the members of its crowds are is not known yet
+    /// (see [`Self::join`]).
+    pub(crate) fn all(
+        lifting: Lifting<'_>,
+        counts: Vec<(Group, u64, u64, u64)>,
+        counted: (&Budgets, &Population),
+        used: &BTreeMap<Group, u64>,
+    ) -> Vec<Self> {
+        let freed = counts.into_iter().filter(|(group, ..)| lifting.frees(group));
+        let mut all: Vec<Self> = freed.map(|counts| Self::of(counts, counted, used)).collect();
+        let held = all.iter().map(|stopped| (stopped.group.clone(), stopped.at_once()));
+        let mut crowds: BTreeMap<Group, Exceeded> = budget::at_once(counted, held).into_iter().collect();
+        for stopped in &mut all {
+            let why = crowds.remove(&stopped.group);
+            stopped.crowd = why.map(|why| Crowd { group: stopped.group.clone(), why, members: Vec::new() });
+        }
+        all
+    }
+
+    /// The stages of which there is a crowd.
+    pub(crate) fn crowded(all: &[Self]) -> BTreeSet<Stage> {
+        Self::crowds(all).into_iter().map(|crowd| crowd.group.stage).collect()
+    }
+
+    /// These are stopped; those of a crowd are its members.
+    pub(crate) fn join(all: &mut [Self], stopped: Vec<(Group, Member)>) {
+        let crowds = all.iter_mut().filter_map(|stopped| stopped.crowd.as_mut());
+        let mut crowds: BTreeMap<Group, &mut Crowd> =
+            crowds.map(|crowd| (crowd.group.clone(), crowd)).collect();
+        for (group, member) in stopped {
+            if let Some(crowd) = crowds.get_mut(&group) {
+                crowd.members.push(member);
+            }
+        }
+    }
+
+    /// The crowds of which somebody has to approve that they begin at once.
+    pub fn crowds(all: &[Self]) -> Vec<&Crowd> {
+        all.iter().filter_map(|stopped| stopped.crowd.as_ref()).collect()
+    }
+
+    /// What whoever approves that approves; none if nobody has to.
+    pub fn digest(all: &[Self]) -> Option<String> {
+        let crowds = Self::crowds(all);
+        (!crowds.is_empty()).then(|| budget::digest_of_crowds(crowds))
+    }
+
+    /// Whether `by`, who approves the crowds of this digest, may let all of these go on.
+    ///
+    /// # Errors
+    /// As [`budget::may_resume`].
+    pub fn may_resume(all: &[Self], by: &Actor, approved: Option<&str>) -> Result<(), CannotResume> {
+        budget::may_resume(&Self::crowds(all), by, approved)
+    }
+
+    fn of(
         (group, held, midway, late): (Group, u64, u64, u64),
         (budgets, population): (&Budgets, &Population),
         used: &BTreeMap<Group, u64>,
@@ -154,7 +213,7 @@ impl Stopped {
         };
         let members = usize::try_from(counted).unwrap_or(usize::MAX);
         let exceeded = budget::exceeded((budgets, population), &group, members, used);
-        Self { group, held, midway, counted, exceeded: exceeded.filter(|_| counted > 0) }
+        Self { group, held, midway, counted, exceeded: exceeded.filter(|_| counted > 0), crowd: None }
     }
 }
 
@@ -271,4 +330,13 @@ pub(crate) fn ended(batch: i64, ended: &Ended, digest: Option<&str>) -> Result<L
         body["digest"] = digest.into();
     }
     Ok(LedgerEvent { at, what: what.to_owned(), by, body })
+}
+
+/// The body of the event that something was lifted, or set, with the digest of who was approved to begin at once by that.
+pub(crate) fn lifted(what: &impl Serialize, stopped: &[Stopped]) -> Result<Value, LedgerError> {
+    let mut body = known::value(what)?;
+    if let Some(digest) = Stopped::digest(stopped) {
+        body["digest"] = digest.into();
+    }
+    Ok(body)
 }

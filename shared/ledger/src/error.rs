@@ -1,5 +1,5 @@
 //! What can go wrong in the ledger.
-use sexton_model::belts::budget::CannotApprove;
+use sexton_model::belts::budget::{CannotApprove, CannotResume};
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::census::listing::NotTaken;
@@ -103,6 +103,9 @@ pub enum NotDone {
     /// The batch cannot be approved.
     #[error(transparent)]
     Approval(#[from] CannotApprove),
+    /// The pause cannot be lifted so, or the ceiling raised.
+    #[error(transparent)]
+    Resume(#[from] CannotResume),
     /// The census is not believed.
     #[error(transparent)]
     Census(#[from] NotBelieved),

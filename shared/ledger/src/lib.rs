@@ -337,14 +337,27 @@ pub trait Ledger:
     /// Pause. In force when this returns: no transaction that dispatches overlaps it.
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError>;
 
-    /// Lift a pause; what it stopped is looked at again at once. `false` if there is none of that number.
-    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError>;
+    /// Lift a pause; what it stopped is looked at again at once. `false` if there is none of that number. `approved`: the
+    /// digest of the crowds that `by` has looked at, and lets begin at once ([`Stopped::digest`]); it is compared with all that
+    /// the pause holds when it is lifted.
+    ///
+    /// # Errors
+    /// If the store did not do it. That somebody has to approve what would begin is the inner result.
+    async fn resume(
+        &self,
+        pause: i64,
+        by: &Actor,
+        approved: Option<&str>,
+    ) -> Result<Result<bool, NotDone>, LedgerError>;
 
     /// What would go on if a pause were lifted, as far as it stops it now and nothing else would.
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError>;
 
-    /// What would go on if no scope had a ceiling, as far as that stops it now and nothing else would.
-    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError>;
+    /// What would go on if this ceiling were set, as far as ceilings stop it now and nothing else would.
+    ///
+    /// # Errors
+    /// If the store cannot be read. That it may not be set so is the inner result.
+    async fn stopped_below(&self, new: &NewCeiling) -> Result<Result<Vec<Stopped>, NotDone>, LedgerError>;
 
     /// How much there is of a kind, and in a scope and those below it; of none that is given all. It is counted:
     /// not for what is asked often.
@@ -354,11 +367,15 @@ pub trait Ledger:
     async fn pauses(&self) -> Result<Vec<Pause>, LedgerError>;
 
     /// Set a ceiling, or take it back. In force when this returns: no transaction that dispatches overlaps it. What it
-    /// lets go on is looked at soon.
+    /// lets go on is looked at soon. `approved`: as in [`Self::resume`], of what it lets go on.
     ///
     /// # Errors
-    /// If the store did not do it. That it may not be set so is the inner result.
-    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError>;
+    /// If the store did not do it. That it may not be set so, or only with an approval, is the inner result.
+    async fn set_ceiling(
+        &self,
+        new: NewCeiling,
+        approved: Option<&str>,
+    ) -> Result<Result<(), NotDone>, LedgerError>;
 
     /// How far deletions may go.
     async fn ceilings(&self) -> Result<Ceilings, LedgerError>;

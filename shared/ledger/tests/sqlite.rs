@@ -321,7 +321,7 @@ async fn a_trigger_that_swallows_a_change_is_noticed() {
     ] {
         sqlx::query(sql).execute(&mut db).await.unwrap();
     }
-    corrupt(on.ledger.resume(pause.id, &actor("ops")).await, "pauses");
+    corrupt(on.ledger.resume(pause.id, &actor("ops"), None).await, "pauses");
     assert_eq!(on.ledger.pauses().await.unwrap().len(), 1);
     corrupt(on.ledger.checkpoint().await, "ledger");
     corrupt(on.ledger.pause(covers, &actor("ops"), "stop").await, "ledger");

@@ -13,8 +13,10 @@
 //!
 //! Why no consistent cut over all chains: chains do not depend on each other, and each head that is read was committed.
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use ring::digest::{SHA256, digest};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{GENESIS, Hash, hex_form};
@@ -38,6 +40,33 @@ pub struct Head {
     /// That event's hash: it covers all events before it.
     #[serde(with = "hex_form")]
     pub hash: Hash,
+}
+
+impl Head {
+    /// What its chain has lost, if `stored` is the hash that is there under its number.
+    pub fn lost(&self, stored: Option<&Hash>) -> Option<Lost> {
+        let another = stored.is_some();
+        (stored != Some(&self.hash)).then(|| Lost { chain: self.chain.clone(), seq: self.seq, another })
+    }
+}
+
+/// A chain that has lost what was signed of it: it ends before that, or goes on in another way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Lost {
+    /// Which one: `pauses`, `access`, a resource, or a record.
+    pub chain: String,
+    /// Number of the event that was signed last.
+    pub seq: i64,
+    /// Whether there is another event of that number; else there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub another: bool,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = if self.another { "another one is there" } else { "it is missing" };
+        write!(f, "{}: event {} was signed, and {instead}", self.chain, self.seq)
+    }
 }
 
 /// What is signed: the heads that have grown since the ones before it.
@@ -367,6 +396,15 @@ mod tests {
         let body = body(&Sequence::default().next("x".repeat(64), u32::MAX, Timestamp::MAX, heads));
         let line = SignedCheckpoint { body, key_id: "k".repeat(64), signature: "s".repeat(88) };
         assert!(serde_json::to_string(&line).unwrap().len() < LINE_MAX_BYTES);
+    }
+
+    #[test]
+    fn what_was_signed_and_is_not_there_is_lost() {
+        let head = head("d-1", 5);
+        assert_eq!(head.lost(Some(&head.hash)), None);
+        let lost = |stored: Option<&Hash>| head.lost(stored).unwrap().to_string();
+        assert_eq!(lost(None), "d-1: event 5 was signed, and it is missing");
+        assert_eq!(lost(Some(&[8; 32])), "d-1: event 5 was signed, and another one is there");
     }
 
     #[test]

@@ -14,12 +14,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
+use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::credit::Draw;
 use crate::decide::{Capacity, Context, Lane, notice};
-use crate::deletion::{CannotDelete, Deletion};
+use crate::deletion::{CannotDelete, Deletion, Zone};
 use crate::drill;
 use crate::id::{Actor, Instance, Kind, ResourceId, Scope, Subsystem};
 use crate::job::{Blocker, Job, JobKind, Stage};
@@ -117,6 +118,8 @@ pub struct Policy {
     pub census: census::Rules,
     /// These are protected, whatever is registered.
     pub protected: BTreeSet<ResourceId>,
+    /// Whose calendar a date is of that is stated without a zone.
+    pub zone: Zone,
 }
 
 /// Whoever configures nothing has working hours all the same.
@@ -127,6 +130,7 @@ impl Default for Policy {
             budgets: None,
             census: census::Rules::default(),
             protected: BTreeSet::new(),
+            zone: Zone(Tz::UTC),
         }
     }
 }

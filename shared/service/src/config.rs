@@ -21,6 +21,7 @@ pub const SECTIONS: &[&str] = &[
     "api",
     "plans",
     "credit",
+    "policy",
     "windows",
     "budgets",
     "census",

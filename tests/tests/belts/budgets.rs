@@ -1,7 +1,7 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
-use sexton_ledger::{Approval, NotDone};
+use sexton_ledger::{Approval, NotDone, Stopped};
 use sexton_model::DeletionId;
-use sexton_model::belts::budget::{CannotApprove, Written};
+use sexton_model::belts::budget::{CannotApprove, CannotResume, Written};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
@@ -14,6 +14,7 @@ on_many_machines! {
     a_restart_forgets_neither_the_count_nor_the_batch,
     what_is_frozen_before_hard_comes_back_with_a_cancel,
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
+    a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at,
 }
 
 pub fn policy(text: &str) -> Policy {
@@ -103,7 +104,7 @@ async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
     system.until_job(id, Stage::Soft, |state| state.name() == StateName::Held).await;
     system.execute("UPDATE jobs SET due_at = due_at - 172800000000 WHERE held");
     let system = system.restarted().await;
-    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused, &ops(), None).await.unwrap().unwrap());
     let job = system.until_job(id, Stage::Soft, frozen).await;
     assert_eq!(job.cursor, 0, "not one step");
     assert_eq!(system.world(), before);
@@ -111,4 +112,40 @@ async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
     let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
     assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(1));
     system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
+}
+
+/// Announcing is not counted here: nothing but the approval stands between the crowd and its begin.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at() {
+    let system = System::start_in_calendar_days(policy("a_day = 1\nstages = [\"recycle\"]")).await;
+    let before = system.world();
+    let pause = system.ledger.pause(PauseSelector::default(), &ops(), "look").await.unwrap().pause.id;
+    let paused = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Pause { .. }, .. });
+    let digest = async || Stopped::digest(&system.ledger.stopped_by(pause).await.unwrap()).unwrap();
+    let lift = async |by: &str, approved: Option<&str>| {
+        system.ledger.resume(pause, &by.parse().unwrap(), approved).await.unwrap()
+    };
+    let ids = two(&system).await;
+    for id in ids {
+        system.until_job(id, Stage::Announce, paused).await;
+    }
+    let seen = digest().await;
+    let refused = lift("boss", None).await.unwrap_err();
+    assert!(matches!(refused, NotDone::Resume(CannotResume::NeedsApproval { members: 2, .. })), "{refused}");
+    let third = "vm/web03".parse().unwrap();
+    system.register_named(&third, false).await;
+    let third = system.delete_named(third, system.ledger.facts().await.unwrap().now).await;
+    system.until_job(third, Stage::Announce, paused).await;
+    let refused = lift("boss", Some(&seen)).await.unwrap_err();
+    assert!(matches!(refused, NotDone::Resume(CannotResume::OtherSet { members: 3, .. })), "{refused}");
+    let seen = digest().await;
+    let refused = lift(ops().as_str(), Some(&seen)).await.unwrap_err();
+    assert!(matches!(refused, NotDone::Resume(CannotResume::Requested { .. })), "{refused}");
+    system.two_beacons().await;
+    assert_eq!(system.world(), before);
+    for id in ids {
+        assert_eq!(system.until_job(id, Stage::Announce, paused).await.cursor, 0, "not one step");
+    }
+    assert_eq!(lift("boss", Some(&seen)).await, Ok(true));
+    system.until_over(ids[0], RecordStatus::Recycled).await;
 }

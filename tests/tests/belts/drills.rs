@@ -205,7 +205,7 @@ async fn what_no_drill_can_be_held_with_is_told() {
     }
     let scope = Some("low".parse().unwrap());
     let ceiling = NewCeiling { scope, to: Some(Ceiling::Announce), by: ops(), reason };
-    system.ledger.set_ceiling(ceiling).await.unwrap().unwrap();
+    system.ledger.set_ceiling(ceiling, None).await.unwrap().unwrap();
 
     assert_eq!(system.engine.run_drills(&ops(), None).await.unwrap(), Some(all.len()));
     for (resource, expected) in [

@@ -3,19 +3,22 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
-use sexton_model::belts::PauseSelector;
+use sexton_model::ResourceId;
 use sexton_model::belts::resource_hold::{NewHold, Which};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, JobState, Stage, StateName};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_testkit::bench::identity;
 
 use super::gate::Point;
-use super::system::{System, U1, on_many_machines, ops, web01};
+use super::system::{System, U1, backup, monitoring, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
     a_disk_that_others_use_parks_at_announce,
     a_machine_that_runs_again_parks_at_hard,
+    what_the_configuration_protects_is_not_retired_with_its_group,
 }
 
 /// The machine itself.
@@ -131,7 +134,7 @@ async fn a_disk_that_others_use_parks_at_announce() {
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
     system.until_job(id, Stage::Announce, |state| state.name() == StateName::Done).await;
     drop(own);
-    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
@@ -148,7 +151,7 @@ async fn a_machine_that_runs_again_parks_at_hard() {
     let id = system.delete().await;
     system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
     let running = start(&system);
-    assert!(system.ledger.resume(pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     let job = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
     let JobState::Parked { reason } = job.state else { panic!("{job:?}") };
     assert!(reason.contains("was stopped, but"), "{reason}");
@@ -157,4 +160,56 @@ async fn a_machine_that_runs_again_parks_at_hard() {
     drop(running);
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// One more of a redundancy group, in the subsystems as well.
+async fn member(system: &System, name: &str) -> ResourceId {
+    let id: ResourceId = format!("vm/{name}").parse().unwrap();
+    let (root, of) = (system.folder(), identity(U1));
+    if id != web01() {
+        sexton_monitoring::sandbox::create(root, &monitoring(), &id, &of, "192.0.2.12:9100").unwrap();
+        sexton_backup::sandbox::create(root, &backup(), &id, &of, &["a"]).unwrap();
+    }
+    let stated = serde_json::json!({
+        "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 }, "criticality": "reproducible",
+        "rebuilt": system.rebuilt().await, "groups": ["db-main"],
+    });
+    let resource = serde_json::from_value(stated).unwrap();
+    assert_eq!(system.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
+    id
+}
+
+/// Of three, one is off and comes back some day, since the configuration protects it by now: until then neither of the
+/// others goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_protects_is_not_retired_with_its_group() {
+    let policy = Policy { windows: None, ..Policy::default() };
+    let system = System::start_in_calendar_days(policy.clone()).await;
+    let before = system.world();
+    let [one, two, three] =
+        [member(&system, "web01").await, member(&system, "web02").await, member(&system, "web03").await];
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    system.ledger.pause(covers, &ops(), "no further").await.unwrap();
+    let now = system.ledger.facts().await.unwrap().now;
+    let third = system.delete_named(three.clone(), now).await;
+    system.until_job(third, Stage::Hard, |state| state.name() == StateName::Held).await;
+
+    let system = system.restarted_with(Policy { protected: [three.clone()].into(), ..policy }).await;
+    let ids = system.delete_both([one, two]).await;
+    let alone = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Redundancy { other, .. }, .. } if *other == three);
+    for id in ids {
+        system.until_job(id, Stage::Soft, alone).await;
+    }
+    system.two_beacons().await;
+    for id in ids {
+        assert!(alone(&system.job(id, JobKind::Stage(Stage::Soft)).await.state));
+    }
+    assert_eq!(system.world(), before);
+    system.tell(third, Event::Cancel { by: ops(), reason: "it stays".into() }).await.unwrap();
+    system.until_over(third, RecordStatus::Cancelled).await;
+    until("one of them goes", async || {
+        let [one, two] = ids.map(|id| system.job(id, JobKind::Stage(Stage::Soft)));
+        [one.await, two.await].iter().any(|job| job.state.name() == StateName::Done)
+    })
+    .await;
 }

@@ -99,7 +99,7 @@ async fn what_is_protected_once_it_has_a_record_does_not_begin() {
 async fn ceiling(system: &System, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
     let scope = scope.map(|scope| scope.parse().unwrap());
     let new = NewCeiling { scope, to, by: ops(), reason: "one step after the other".into() };
-    system.ledger.set_ceiling(new).await.unwrap()
+    system.ledger.set_ceiling(new, None).await.unwrap()
 }
 
 /// From the first observation to the end, as somebody does it who has just begun with a platform.
@@ -184,7 +184,7 @@ async fn a_pause_stops_exactly_what_it_covers() {
             let by = blocked(&job.state).unwrap();
             assert!(matches!(by, Blocker::Pause { pause, .. } if *pause == paused.pause.id), "{by:?}");
             assert!(system.monitoring.changes().is_empty(), "{selector:?}");
-            assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+            assert!(system.ledger.resume(paused.pause.id, &ops(), None).await.unwrap().unwrap());
         }
         let begun = async || !system.monitoring.changes().is_empty();
         until(&format!("{selector:?} does not stop it (any more)"), begun).await;
@@ -214,7 +214,7 @@ async fn a_pause_of_a_later_step_holds_a_stage_before_it_begins() {
 
     let id = system.delete().await;
     system.until_job(id, Stage::Hard, by_it).await;
-    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
@@ -231,7 +231,7 @@ async fn a_stage_does_not_begin_while_a_later_step_has_nobody() {
     let down =
         async || system.ledger.instances().await.unwrap().get(&backup()).is_some_and(|state| state.down);
     until("backup is down", down).await;
-    assert!(system.ledger.resume(paused, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused, &ops(), None).await.unwrap().unwrap());
     let nobody = |state: &JobState| matches!(blocked(state), Some(Blocker::Consumer { instance }) if *instance == backup());
     let job = system.until_job(id, Stage::Hard, nobody).await;
     assert_eq!(job.state.name(), StateName::Held);
@@ -262,7 +262,7 @@ async fn orders_on_their_way_are_stopped_by_the_beacon() {
     assert!(system.monitoring.changes().is_empty());
     assert_eq!(system.world(), before);
     assert_eq!(system.job(id, SOFT).await.attempts, 0, "a pause spends no attempt");
-    assert!(system.ledger.resume(paused.pause.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused.pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
@@ -279,7 +279,7 @@ async fn a_pause_survives_a_restart() {
     let next = system.delete_named(web02, system.ledger.facts().await.unwrap().now).await;
     system.until_job(next, Stage::Announce, |state| state.name() == StateName::Held).await;
     assert_eq!(system.job(id, JobKind::Stage(Stage::Announce)).await.state.name(), StateName::Held);
-    assert!(system.ledger.resume(paused.id, &ops()).await.unwrap());
+    assert!(system.ledger.resume(paused.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
 }
 

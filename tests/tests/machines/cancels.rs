@@ -115,7 +115,7 @@ impl<'a> Cancel<'a> {
 pub fn end_at_soft(installation: &Installation) {
     let scope = Some(KEPT_SCOPE.parse().unwrap());
     let (to, reason) = (CeilingTo(Some(Ceiling::Soft)), "to be cancelled".to_owned());
-    let body = CeilingRequest { scope, everywhere: false, to, reason, at_once: None };
+    let body = CeilingRequest { scope, everywhere: false, to, reason, digest: None };
     let set = installation.ask(|client| {
         let body = body.clone();
         async move { client.set_ceiling(&body).await.map(drop) }

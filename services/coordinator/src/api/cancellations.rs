@@ -7,9 +7,9 @@
 //! Priorities may be changed while it runs, and what one of them has moved behind the cursor is on no page that follows. So
 //! unless one page had all of them, whatever is live at the end of that order is gone through once more by number, which
 //! never changes: two passes, and nothing that was live is left untried.
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use sexton_api::{
     CANCEL_MAX, CancelCursor, CancelScope, Cancellation, Cancellations, Prioritize, ResourceInfo,
 };
@@ -20,7 +20,7 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::{Actor, Timestamp, undo};
 
 use super::in_force::reasonable;
-use super::problem::{Body, Refused};
+use super::problem::{Body, Denial, Refused};
 use super::{Api, Asker, By, Once, Shared, resources};
 
 pub(super) async fn cancel(
@@ -29,7 +29,7 @@ pub(super) async fn cancel(
     By(by): By,
     once: Once,
     Body(CancelScope { scope, reason, dry_run, after, limit }): Body<CancelScope>,
-) -> Result<Json<Cancellations>, Refused> {
+) -> Result<(Option<Extension<Denial>>, Json<Cancellations>), Refused> {
     asker.may(Permission::Cancel, Reach::Scope(&scope))?;
     reasonable(&reason)?;
     let all = match api.engine.ledger.live_within(&scope).await {
@@ -47,10 +47,20 @@ pub(super) async fn cancel(
     for one in page {
         items.push(preview(&api, one, once.first_sent()).await?);
     }
+    let mut denial = None;
     if !dry_run {
         items = decide(&api, items, &by, &reason).await?;
+        denial = too_late(&items).map(|why| Extension(Denial(why)));
     }
-    Ok(Json(Cancellations { items, live, next }))
+    Ok((denial, Json(Cancellations { items, live, next })))
+}
+
+/// That some go on all the same, and the first of them: to be written down.
+fn too_late(items: &[Cancellation]) -> Option<String> {
+    let refused = || items.iter().filter(|item| !item.cancelled && item.status == RecordStatus::Live);
+    let first = refused().next()?;
+    let Cancellation { deletion, resource, why, .. } = first;
+    Some(format!("{} not cancelled: {deletion} of {resource}: {why}", refused().count()))
 }
 
 /// Those of the live records that come behind the cursor, in the order of restores, and where the next page begins.
@@ -215,6 +225,20 @@ mod tests {
                 None => return pages,
             }
         }
+    }
+
+    #[test]
+    fn what_goes_on_all_the_same_is_written_down() {
+        let item = |number: i64, cancelled: bool, status: RecordStatus| {
+            let LiveRecord { deletion, resource, priority, .. } = live(number, 0);
+            let why = if cancelled { "" } else { "hard has begun" }.to_owned();
+            let restores = Vec::new();
+            Cancellation { deletion, resource, priority, status, cancelled, restores, until: None, why }
+        };
+        let comes_back = || item(2, false, RecordStatus::Restoring);
+        assert_eq!(too_late(&[item(1, true, RecordStatus::Restoring), comes_back()]), None);
+        let late = [comes_back(), item(3, false, RecordStatus::Live), item(4, false, RecordStatus::Live)];
+        assert_eq!(too_late(&late).unwrap(), "2 not cancelled: d-3 of vm/web03: hard has begun");
     }
 
     #[test]

@@ -5,21 +5,19 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    CeilingInfo, CeilingQuery, CeilingRequest, PAGE_MAX, PauseRequest, PauseResponse, ResumeQuery,
-    StoppedInfo,
+    CeilingInfo, CeilingQuery, CeilingRequest, CrowdInfo, CrowdMember, MEMBERS_SHOWN, PauseRequest,
+    PauseResponse, ResumeQuery, StoppedDetails, StoppedInfo,
 };
 use sexton_ledger::{DeletionFilter, LedgerError, NotDone, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
-use sexton_model::belts::budget::{self, Exceeded, Group};
-use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
+use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::covered::Covered;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
-use sexton_model::job::{Blocker, StateName};
 use sexton_model::{Actor, InvalidId, Kind, Scope};
 
 use super::problem::{Body, Refused};
-use super::{Api, Asker, By, Once, Shared, records};
+use super::{Api, Asker, By, Once, Shared};
 
 pub(super) async fn pauses(State(api): Shared, asker: Asker) -> Result<Json<Vec<Pause>>, Refused> {
     let mut pauses = api.engine.ledger.pauses().await?;
@@ -119,74 +117,55 @@ async fn covers_something(api: &Api, covers: &PauseSelector) -> Result<(), Refus
 pub(super) async fn stopped(
     State(api): Shared,
     Path(pause): Path<String>,
-) -> Result<Json<Vec<StoppedInfo>>, Refused> {
+) -> Result<Json<StoppedDetails>, Refused> {
     let id = number(&pause)?;
     let ledger = &api.engine.ledger;
     if !ledger.pauses().await?.iter().any(|pause| pause.id == id) {
         return Err(Refused::absent(format_args!("pause {id}")));
     }
-    let stopped = ledger.stopped_by(id).await?;
-    Ok(Json(told(&api, stopped).await?))
+    Ok(Json(told(ledger.stopped_by(id).await?)))
 }
 
-/// What would go on, and what keeps it from going on at once.
-async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<Vec<StoppedInfo>, LedgerError> {
-    let crowds = crowds(api, &stopped).await?;
+/// What would go on, what keeps it from going on at once, and who has to be looked at before it does.
+fn told(stopped: Vec<Stopped>) -> StoppedDetails {
+    let crowd = Stopped::digest(&stopped).map(|digest| {
+        let crowds = Stopped::crowds(&stopped);
+        let total = crowds.iter().map(|crowd| crowd.why.members).fold(0, u64::saturating_add);
+        let all =
+            crowds.iter().flat_map(|crowd| crowd.members.iter().map(move |one| (crowd.group.stage, one)));
+        let members = all.take(MEMBERS_SHOWN).map(|(stage, one)| CrowdMember {
+            deletion: one.job.deletion(),
+            resource: one.resource.clone(),
+            stage,
+            requested_by: one.requested_by.clone(),
+        });
+        CrowdInfo { digest, total, members: members.collect() }
+    });
     let info = |stopped: Stopped| StoppedInfo {
         at_once: stopped.at_once(),
-        crowd: crowds.iter().find(|(group, _)| *group == stopped.group).map(|(_, why)| why.to_string()),
         group: stopped.group,
         held: stopped.held,
         midway: stopped.midway,
         batch: stopped.exceeded.map(|exceeded| exceeded.to_string()),
+        crowd: stopped.crowd.map(|crowd| crowd.why.to_string()),
     };
-    Ok(stopped.into_iter().map(info).collect())
+    StoppedDetails { groups: stopped.into_iter().map(info).collect(), crowd }
 }
-
-/// What would begin, or go on, at once, of stages that no budget counts, and is too many for that.
-async fn crowds(api: &Api, stopped: &[Stopped]) -> Result<Vec<(Group, Exceeded)>, LedgerError> {
-    let ledger = &api.engine.ledger;
-    let (facts, policy) = (ledger.facts().await?, ledger.policy());
-    let budgets = policy.budgets(facts.day);
-    let population = records::population(ledger, &budgets, &facts).await?;
-    let held = stopped.iter().map(|stopped| (stopped.group.clone(), stopped.at_once()));
-    Ok(budget::at_once((&budgets, &population), held))
-}
-
-/// Whether a scope's blocker goes.
-type Lifted<'a> = dyn Fn(&Scope, &Blocker) -> bool + Sync + 'a;
 
 /// That what stops this may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of
-/// it.
-async fn may_lift(
-    api: &Api,
+/// it, and may approve in its scopes. The digest for whoever lifts it, and compares it with what is held by then; none if
+/// there is no crowd here, since then nobody has looked at its scopes.
+fn may_lift(
     (asker, by): (&Asker, &Actor),
-    (stopped, lifted): (&[Stopped], &Lifted<'_>),
-    approved: Option<u64>,
-) -> Result<(), Refused> {
-    let crowds = crowds(api, stopped).await?;
-    budget::may_resume(&crowds, approved)
-        .map_err(|why| Refused::new(StatusCode::CONFLICT, why.to_string()))?;
-    for (group, _) in &crowds {
-        asker.may(Permission::Approve, Reach::Scope(&group.scope))?;
+    stopped: &[Stopped],
+    approved: Option<String>,
+) -> Result<Option<String>, Refused> {
+    Stopped::may_resume(stopped, by, approved.as_deref()).map_err(NotDone::from)?;
+    let crowds = Stopped::crowds(stopped);
+    for crowd in &crowds {
+        asker.may(Permission::Approve, Reach::Scope(&crowd.group.scope))?;
     }
-    if crowds.is_empty() {
-        return Ok(());
-    }
-    for state in [StateName::Held, StateName::Ready] {
-        let mut filter = DeletionFilter { state: Some(state), limit: PAGE_MAX, ..DeletionFilter::default() };
-        loop {
-            let page = api.engine.ledger.deletions(&filter).await?;
-            let held = page.items.iter().map(|row| &row.deletion);
-            // It is so because of who asks.
-            budget::may_approve(&crowds, by, held, lifted).map_err(Refused::denied)?;
-            match page.next {
-                Some(next) => filter.after = Some(next),
-                None => break,
-            }
-        }
-    }
-    Ok(())
+    Ok(approved.filter(|_| !crowds.is_empty()))
 }
 
 fn number(pause: &str) -> Result<i64, Refused> {
@@ -199,15 +178,13 @@ pub(super) async fn resume(
     By(by): By,
     once: Once,
     Path(pause): Path<String>,
-    Query(ResumeQuery { at_once }): Query<ResumeQuery>,
+    Query(ResumeQuery { digest }): Query<ResumeQuery>,
 ) -> Result<Json<serde_json::Value>, Refused> {
     let id = number(&pause)?;
     let lifted = once.noted(|note| (note == Note::Resumed).then_some(()))?.is_some();
     if !lifted {
-        let stopped = api.engine.ledger.stopped_by(id).await?;
-        let lifted = |_: &Scope, by: &Blocker| matches!(by, Blocker::Pause { pause, .. } if *pause == id);
-        may_lift(&api, (&asker, &by), (&stopped, &lifted), at_once).await?;
-        if !once.ledger.resume(id, &by).await? {
+        let approved = may_lift((&asker, &by), &api.engine.ledger.stopped_by(id).await?, digest)?;
+        if !once.ledger.resume(id, &by, approved.as_deref()).await?? {
             return Err(Refused::absent(format_args!("pause {id}")));
         }
     }
@@ -218,31 +195,6 @@ pub(super) async fn ceilings(State(api): Shared, asker: Asker) -> Result<Json<Ve
     let ceilings = api.engine.ledger.ceilings().await?;
     let matters = |ceiling: &&ScopeCeiling| matters(&asker, ceiling.scope.as_ref());
     Ok(Json(ceilings.iter().filter(matters).cloned().collect()))
-}
-
-/// What setting a ceiling would do: all of them now and then, and what would go on.
-struct Raised {
-    now: Ceilings,
-    then: Ceilings,
-    stopped: Vec<Stopped>,
-}
-
-impl Raised {
-    /// Whether what stops something of a scope would not any more.
-    fn lifts(&self, scope: &Scope, by: &Blocker) -> bool {
-        matches!(by, Blocker::Ceiling { stage, .. } if self.now.frees(&self.then, scope, *stage))
-    }
-}
-
-/// What would go on if it were set.
-async fn raised(api: &Api, new: &NewCeiling) -> Result<Raised, Refused> {
-    let ledger = &api.engine.ledger;
-    let now = ledger.ceilings().await?;
-    now.check(new).map_err(NotDone::from)?;
-    let then = now.with(new, ledger.facts().await?.now);
-    let mut stopped = ledger.stopped_by_ceilings().await?;
-    stopped.retain(|stopped| now.frees(&then, &stopped.group.scope, stopped.group.stage));
-    Ok(Raised { now, then, stopped })
 }
 
 /// Whoever forgets the scope must not have meant all of them.
@@ -259,13 +211,12 @@ pub(super) async fn stopped_below(
     State(api): Shared,
     asker: Asker,
     Query(CeilingQuery { scope, everywhere, to }): Query<CeilingQuery>,
-) -> Result<Json<Vec<StoppedInfo>>, Refused> {
+) -> Result<Json<StoppedDetails>, Refused> {
     one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::See, reach(scope.as_ref()))?;
     let by = "preview".parse().map_err(|e: InvalidId| Refused::field("by", e.to_string()))?;
     let new = NewCeiling { scope, to: to.0, by, reason: "a preview".to_owned() };
-    let Raised { stopped, .. } = raised(&api, &new).await?;
-    Ok(Json(told(&api, stopped).await?))
+    Ok(Json(told(api.engine.ledger.stopped_below(&new).await??)))
 }
 
 /// All ceilings, and how much there is of the scope whose was set.
@@ -289,7 +240,7 @@ pub(super) async fn set_ceiling(
     asker: Asker,
     By(by): By,
     once: Once,
-    Body(CeilingRequest { scope, everywhere, to, reason, at_once }): Body<CeilingRequest>,
+    Body(CeilingRequest { scope, everywhere, to, reason, digest }): Body<CeilingRequest>,
 ) -> Result<Json<Vec<CeilingInfo>>, Refused> {
     if once.noted(|note| (note == Note::CeilingSet).then_some(()))?.is_some() {
         return told_of_ceiling(&api, &asker, scope.as_ref()).await;
@@ -298,10 +249,9 @@ pub(super) async fn set_ceiling(
     one_or_all(scope.as_ref(), everywhere)?;
     asker.may(Permission::Ceiling, reach(scope.as_ref()))?;
     let new = NewCeiling { scope: scope.clone(), to: to.0, by, reason };
-    let raised = raised(&api, &new).await?;
-    let lifted = |scope: &Scope, by: &Blocker| raised.lifts(scope, by);
-    may_lift(&api, (&asker, &new.by), (&raised.stopped, &lifted), at_once).await?;
-    once.ledger.set_ceiling(new).await??;
+    let stopped = api.engine.ledger.stopped_below(&new).await??;
+    let approved = may_lift((&asker, &new.by), &stopped, digest)?;
+    once.ledger.set_ceiling(new, approved.as_deref()).await??;
     api.engine.noted();
     told_of_ceiling(&api, &asker, scope.as_ref()).await
 }

@@ -7,11 +7,12 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use sexton_api::{IDEMPOTENCY_KEY, Problem};
 use sexton_ledger::{LedgerError, NotDone};
-use sexton_model::belts::budget::CannotApprove;
+use sexton_model::belts::budget::{CannotApprove, CannotResume};
 use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::decide::Refusal;
+use sexton_model::deletion::CannotDelete;
 use sexton_model::survey::CannotSurvey;
 
 use super::{BODY_MAX_BYTES, REGISTER_MAX_BYTES};
@@ -23,7 +24,7 @@ const TEXT_MAX_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Refused {
     problem: Box<Problem>,
-    /// Whether it is so because of who asks: then it is written down.
+    /// Whether it is so because of who asks, or of a belt: then it is written down.
     denied: bool,
     /// In how many seconds it may be asked again, if that is known.
     again_in_s: Option<u32>,
@@ -135,6 +136,7 @@ impl From<NotDone> for Refused {
             | NotDone::NotRegistered(_)
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
+            | NotDone::Resume(CannotResume::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -153,8 +155,74 @@ impl From<NotDone> for Refused {
             _ => StatusCode::CONFLICT,
         };
         let refused = Self::new(status, why.to_string());
-        // It is so because of who asks: whoever asked for a deletion neither approves nor overrides it.
-        if status == StatusCode::FORBIDDEN { refused.noted() } else { refused }
+        if by_a_belt(&why) { refused.noted() } else { refused }
+    }
+}
+
+/// Whether a belt has refused it, or a rule about who decides what: that is written down. What is not there or over, was not
+/// stated as it has to be, or may only be asked for later, is not.
+pub(super) fn by_a_belt(why: &NotDone) -> bool {
+    match why {
+        NotDone::Refused(why) => decided_by_a_belt(why),
+        NotDone::CannotDelete(why) => !matches!(why, CannotDelete::OtherKind { .. } | CannotDelete::Reason),
+        NotDone::Approval(why) => !matches!(why, CannotApprove::NoSuchBatch(_)),
+        NotDone::Resume(_) => true,
+        NotDone::Override(why) => matches!(why, CannotOverride::Requested { .. }),
+        NotDone::Survey(why) => matches!(why, CannotSurvey::Paused(_) | CannotSurvey::Review),
+        NotDone::Taking(why) => !matches!(
+            why,
+            NotTaken::NobodyLists(_)
+                | NotTaken::NoInstance(_)
+                | NotTaken::TooManyInstances { .. }
+                | NotTaken::Busy { .. }
+                | NotTaken::TooMany { .. }
+                | NotTaken::NoAnswer { .. }
+                | NotTaken::Gone
+        ),
+        NotDone::Ceiling(_)
+        | NotDone::Census(_)
+        | NotDone::NameTaken { .. }
+        | NotDone::OtherIdentity(_)
+        | NotDone::Exclusive(_) => true,
+        NotDone::NoSuchDeletion(_)
+        | NotDone::Corrupt(..)
+        | NotDone::NotRegistered(_)
+        | NotDone::AlreadyLive { .. }
+        | NotDone::Hold(_)
+        | NotDone::WithTheRest => false,
+    }
+}
+
+/// The same of what the model has refused to decide.
+fn decided_by_a_belt(why: &Refusal) -> bool {
+    match why {
+        Refusal::TooLate { .. }
+        | Refusal::NoRescue(_)
+        | Refusal::OrderMayRun(_)
+        | Refusal::NameInUse(_)
+        | Refusal::NotWaived
+        | Refusal::OtherThings { .. }
+        | Refusal::StillTried(_)
+        | Refusal::CameBack(_)
+        | Refusal::UnderReview(_) => true,
+        Refusal::NoSuchJob(_)
+        | Refusal::Stale { .. }
+        | Refusal::NeverGiven { .. }
+        | Refusal::NotAsked { .. }
+        | Refusal::NotInState { .. }
+        | Refusal::NotYet(_)
+        | Refusal::NoCredit(_)
+        | Refusal::NotAdmitted(_)
+        | Refusal::NotItsTurn(_)
+        | Refusal::NotLive(_)
+        | Refusal::NothingToPark
+        | Refusal::NothingAppeared
+        | Refusal::NothingToAcknowledge
+        | Refusal::NothingBounced
+        | Refusal::KnownToBeBack
+        | Refusal::NothingParked
+        | Refusal::NoSuchHold(_)
+        | Refusal::Missing(_) => false,
     }
 }
 

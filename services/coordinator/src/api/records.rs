@@ -17,7 +17,7 @@ use sexton_model::belts::budget::{self, Budgets, Group};
 use sexton_model::belts::census::Population;
 use sexton_model::belts::{InForce, Policy};
 use sexton_model::decide::Event;
-use sexton_model::deletion::{Deletion, Due, Record, Zone};
+use sexton_model::deletion::{Deletion, Due, Record};
 use sexton_model::job::Stage;
 use sexton_model::outlook::{Foresight, late};
 use sexton_model::preview::Sight;
@@ -99,6 +99,7 @@ pub(super) async fn preview(
         population: &population,
     };
     Ok(Json(PreviewInfo {
+        zone: Some(d.record.due.zone),
         resource: d.record.resource.id.clone(),
         identity: d.record.resource.identity.clone(),
         stages: preview::preview(&d, sight, facts.day, facts.now),
@@ -215,7 +216,7 @@ async fn wanted(
     let plan = api.plans.of_kind(&resource.kind).ok_or_else(|| {
         Refused::field("resource", format!("resource: there is no plan for {}", resource.kind))
     })?;
-    let zone = zone.unwrap_or(Zone(chrono_tz::UTC));
+    let zone = zone.unwrap_or(api.engine.ledger.policy().zone);
     let today = facts.now.utc().with_timezone(&zone.0).date_naive();
     let ahead = (on - today).num_days();
     if ahead < 0 {

@@ -9,10 +9,10 @@ use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
 use super::access::Sieve;
-use super::problem::{Body, Denial, Refused};
+use super::problem::{Body, Denial, Refused, by_a_belt};
 use super::{Api, Asker, By, Once, Shared};
 
-/// What is said of each line; and that some were refused because of who asks, to be written down.
+/// What is said of each line; and that some were refused because of who asks, or by a belt, to be written down.
 type Lines = (Option<Extension<Denial>>, Json<Registered>);
 
 pub(super) async fn register(
@@ -38,12 +38,10 @@ pub(super) async fn register(
         }
         refused.push(why);
     }
-    let (unfit, lines) = (refused, denied.len());
-    let denial =
-        denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))));
+    let unfit = refused;
     let nothing = body.dry_run || body.whole && unfit.iter().any(Option::is_some);
     if !nothing && let Some(results) = done_before(&once, &unfit)? {
-        return Ok((denial, Json(Registered { results, with_the_rest: Vec::new() })));
+        return Ok((denial(denied), Json(Registered { results, with_the_rest: Vec::new() })));
     }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
@@ -53,7 +51,17 @@ pub(super) async fn register(
         false if nothing => api.engine.ledger.check_resources(fit, &by).await?,
         false => once.ledger.register(fit, &by, body.whole).await?,
     };
-    Ok((denial, Json(said(unfit, by_the_ledger, body.whole))))
+    if !body.dry_run {
+        let refused = by_the_ledger.iter().filter_map(|line| line.as_ref().err());
+        denied.extend(refused.filter(|why| by_a_belt(why)).map(ToString::to_string));
+    }
+    Ok((denial(denied), Json(said(unfit, by_the_ledger, body.whole))))
+}
+
+/// That so many lines were refused, and the first of them.
+fn denial(denied: Vec<String>) -> Option<Extension<Denial>> {
+    let lines = denied.len();
+    denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))))
 }
 
 /// What is said of each: of those that did not fit, why; of the others, what the job table says, in order.

@@ -3,42 +3,69 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    AcceptReview, AuditInfo, AuditQuery, BrokenChain, HASHES_MAX, Hashes, HashesQuery, ReviewInfo,
+    AcceptReview, AuditInfo, AuditQuery, BrokenChain, HASHES_MAX, Hashes, HashesQuery, LOST_SHOWN, LostInfo,
+    ReviewInfo,
 };
 use sexton_ledger::{AuditRow, Note};
+use sexton_model::access::{Permission, Reach};
 use sexton_model::archive::Link;
 use sexton_model::audit::hex;
 use sexton_model::chain_copy::ChainCopy;
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
-use super::{By, Once, Shared, archived, records};
+use super::{Api, Asker, By, Once, Shared, archived, records};
 
 /// Chains checked in one request: the job table ends the page before that if they are long.
 const CHAINS: u32 = 256;
 
-pub(super) async fn show(State(api): Shared) -> Result<Json<ReviewInfo>, Refused> {
-    Ok(Json(ReviewInfo { review: api.engine.ledger.review().await? }))
+pub(super) async fn show(State(api): Shared, asker: Asker) -> Result<Json<ReviewInfo>, Refused> {
+    let review = api.engine.ledger.review().await?;
+    // What a chain is called says what there is in any scope.
+    let all = review.is_some() && asker.may(Permission::SeeAll, Reach::Everything).is_ok();
+    Ok(Json(ReviewInfo { review, lost: if all { lost(&api).await } else { None } }))
+}
+
+/// What was signed, and is not there.
+async fn lost(api: &Api) -> Option<LostInfo> {
+    let attester = api.engine.attester()?;
+    Some(match attester.lost(&*api.engine.ledger).await {
+        Ok(all) => LostInfo {
+            total: all.len() as u64,
+            chains: all.into_iter().take(LOST_SHOWN).collect(),
+            not_compared: None,
+        },
+        Err(error) => {
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            let why = format!("{error}{}", source.unwrap_or_default());
+            tracing::warn!(why, "what was signed could not be compared with the job table under review");
+            LostInfo { not_compared: Some(why), ..LostInfo::default() }
+        }
+    })
 }
 
 pub(super) async fn accept(
     State(api): Shared,
+    asker: Asker,
     By(by): By,
     once: Once,
     Body(body): Body<AcceptReview>,
 ) -> Result<Json<ReviewInfo>, Refused> {
     if once.noted(|note| (note == Note::Accepted).then_some(()))?.is_some() {
-        return show(State(api)).await;
+        return show(State(api), asker).await;
     }
     if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
         return Err(Refused::field("reason", format!("reason: expected 1 to {REASON_MAX} characters")));
     }
     if !once.ledger.accept_review(body.epoch, &by, &body.reason).await? {
         let detail = format!("there is no review of epoch {}: look at it again", body.epoch);
-        return Err(Refused::new(StatusCode::CONFLICT, detail));
+        let refused = Refused::new(StatusCode::CONFLICT, detail);
+        // Whoever accepts another one than is open has not looked at that.
+        let other = api.engine.ledger.review().await?.is_some();
+        return Err(if other { refused.noted() } else { refused });
     }
     tracing::warn!(%by, epoch = body.epoch, reason = body.reason, "the ledger is accepted as it is");
-    show(State(api)).await
+    show(State(api), asker).await
 }
 
 pub(super) async fn audit(

@@ -3,10 +3,14 @@
 //! A loss of power may leave a last line without its end. It is completed if it is the beginning of what the job table
 //! holds there; of anything else nobody can know what it was, so nothing is written until a person has looked.
 use std::fs::{File, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use sexton_model::attest::{LINE_MAX_BYTES, SignedCheckpoint};
+use sexton_model::attest::{Attestation, LINE_MAX_BYTES, Newest, SignedCheckpoint};
+use sexton_protocol::BeaconVerifier;
+
+/// Largest file that is read while somebody waits for the answer, in bytes: that takes a few seconds.
+const READ_MAX_BYTES: u64 = 64 << 20;
 
 /// Why the file cannot be gone on with. Nothing was written, or the beginning of what will be completed.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,50 @@ pub enum FileError {
          remove that line if a loss of power explains it", .0.display()
     )]
     Torn(PathBuf),
+    /// A line is not what was signed.
+    #[error("{}: line {line}: {why}", file.display())]
+    Line {
+        /// The file.
+        file: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// Nobody waits for so long.
+    #[error("{} is larger than {READ_MAX_BYTES} bytes: compare it with sexton verify", .0.display())]
+    TooLarge(PathBuf),
+}
+
+/// The newest head of each chain that the file knows of. Not locked: it only grows. Blocks for as long as the disk takes.
+///
+/// # Errors
+/// [`FileError::TooLarge`], [`FileError::Line`] for one that nobody who is known has signed, [`FileError::Io`].
+pub fn newest(path: &Path, verifier: &BeaconVerifier) -> Result<Newest, FileError> {
+    let failed = |error| FileError::Io(path.to_owned(), error);
+    let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.len() > READ_MAX_BYTES {
+        return Err(FileError::TooLarge(path.to_owned()));
+    }
+    let mut lines = BufReader::new(file);
+    let (mut newest, mut text, mut line) = (Newest::default(), Vec::new(), 0);
+    loop {
+        text.clear();
+        line += 1;
+        let most = LINE_MAX_BYTES as u64 + 1;
+        let read = lines.by_ref().take(most).read_until(b'\n', &mut text).map_err(failed)?;
+        // What has no end is not known to be a line.
+        if read == 0 || text.pop() != Some(b'\n') {
+            return Ok(newest);
+        }
+        let wrong = |why: String| FileError::Line { file: path.to_owned(), line, why };
+        let signed: SignedCheckpoint = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        verifier.verify_checkpoint(&signed).map_err(|e| wrong(e.to_string()))?;
+        let attestation: Attestation =
+            serde_json::from_str(&signed.body).map_err(|e| wrong(e.to_string()))?;
+        // That a chain became shorter is told by whoever verifies; here its longest counts.
+        newest.see(attestation);
+    }
 }
 
 /// The file, locked, and how it ends.

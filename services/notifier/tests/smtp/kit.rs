@@ -47,6 +47,7 @@ impl Fixture for Offices {
             resource: "vm/web01".into(),
             identity: identity(&office.uuid),
             due: None,
+            zone: None,
             window: None,
             to: vec!["owner@example.org".into()],
             state: State::Retracted,

@@ -55,6 +55,7 @@ impl Office {
         let mut bench = Bench::new(self.driver(), actions(), &self.uuid);
         bench.attributes = json!({ "contacts": contacts });
         bench.params.insert("due".into(), json!("2026-12-01"));
+        bench.params.insert("zone".into(), json!("Europe/Berlin"));
         bench.params.insert("cancel".into(), json!("Call the night watch: +49 1"));
         let outcome = bench.pin().await;
         assert!(matches!(outcome, Outcome::Done { .. }), "{outcome:?}");
@@ -110,7 +111,8 @@ async fn everybody_is_told_once_and_told_otherwise_once() {
     assert_eq!(mail.len(), 2);
     for (text, to) in mail.iter().zip(["second@example.org", "owner@example.org"]) {
         assert!(header(text, "To").contains(to), "{text}");
-        assert_eq!(header(text, "Subject"), "vm/web01 will be deleted on 1 December 2026");
+        let subject = "vm/web01 will be deleted on 1 December 2026 (Europe/Berlin)";
+        assert_eq!(header(text, "Subject"), subject);
         assert_eq!(header(text, "Auto-Submitted"), "auto-generated");
         assert!(header(text, "Message-ID").ends_with(".1@example.org>"), "{text}");
         assert!(text.contains("Call the night watch"), "{text}");

@@ -43,7 +43,8 @@ pub enum Command {
         /// Why.
         #[arg(long)]
         reason: String,
-        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        /// Whose calendar, such as Europe/Berlin; if not given, that of `[policy] zone` at the coordinator, or UTC. It is named
+        /// in the answer.
         #[arg(long)]
         zone: Option<Zone>,
         /// By when it must be gone; shown with the record.
@@ -58,7 +59,8 @@ pub enum Command {
         /// The date its soft stage would be due (YYYY-MM-DD). There is no default.
         #[arg(long, value_parser = sexton_api::date::parse)]
         on: NaiveDate,
-        /// Whose calendar, such as Europe/Berlin; UTC if not given.
+        /// Whose calendar, such as Europe/Berlin; if not given, that of `[policy] zone` at the coordinator, or UTC. It is named
+        /// in the answer.
         #[arg(long)]
         zone: Option<Zone>,
         /// By when it would have to be gone.
@@ -182,9 +184,9 @@ pub enum Command {
         /// Do not ask before it is set.
         #[arg(long, requires = "to", conflicts_with = "dry_run")]
         yes: bool,
-        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
-        #[arg(long, requires = "to", conflicts_with = "dry_run")]
-        approve: bool,
+        /// Approve that exactly those begin at once whose digest is shown: for who requested none of them.
+        #[arg(long, value_name = "DIGEST", requires = "to", conflicts_with = "dry_run")]
+        approve: Option<String>,
     },
     /// Batches that exceed a budget: how many deletions may begin a stage within a day. Or one of them, with its members.
     Batches {
@@ -256,9 +258,9 @@ pub enum Command {
         /// Do not ask before it is lifted.
         #[arg(long, conflicts_with = "dry_run")]
         yes: bool,
-        /// Approve that all those begin at once of which it is shown that they need approval: for who requested none of them.
-        #[arg(long, conflicts_with = "dry_run")]
-        approve: bool,
+        /// Approve that exactly those begin at once whose digest is shown: for who requested none of them.
+        #[arg(long, value_name = "DIGEST", conflicts_with = "dry_run")]
+        approve: Option<String>,
     },
     /// Park a job that is in line or backs off, so that it can be retried or waived.
     Park {

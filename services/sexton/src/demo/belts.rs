@@ -98,7 +98,7 @@ impl Belts {
                 }
                 self.looks += u32::from(state == StateName::Held);
                 if self.looks > LOOKS {
-                    ledger.resume(pause, by).await?;
+                    ledger.resume(pause, by, None).await??;
                     self.pause = None;
                     screen.say(&format!("{PAUSED} was held for a day; the pause is lifted now"));
                 }

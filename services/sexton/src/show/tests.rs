@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use sexton_api::TrailLine;
 use sexton_model::DeletionId;
+use sexton_model::attest::Lost;
 use sexton_model::audit::What;
 use sexton_model::deletion::RecordStatus;
 
@@ -141,4 +142,26 @@ fn what_is_cut_in_the_trail_ends_with_an_ellipsis() {
     info.trail[0].event.detail = "x".repeat(81);
     let trail = trail(&info);
     assert!(trail.contains(&format!("{}…", "x".repeat(79))) && !trail.contains(&"x".repeat(80)), "{trail}");
+}
+
+#[test]
+fn whoever_reviews_is_told_what_is_lost_and_how_to_find_out_more() {
+    let of = |total: u64| {
+        let chain = |n: u64| Lost { chain: format!("d-{n}"), seq: 5, another: n == 2 };
+        lost(&LostInfo { total, chains: (1..=total.min(1000)).map(chain).collect(), not_compared: None })
+    };
+    assert!(of(0).contains("no chain has lost anything"), "{}", of(0));
+    let two = of(2);
+    assert!(two.contains("2 chains lost what was signed of them"), "{two}");
+    for line in
+        ["d-1: event 5 was signed, and it is missing", "d-2: event 5 was signed, and another one is there"]
+    {
+        assert!(two.contains(line), "{two}");
+    }
+    assert!(of(5000).contains("and 4960 more"), "{}", of(5000));
+    let why = LostInfo { not_compared: Some("it is gone".into()), ..LostInfo::default() };
+    assert!(lost(&why).contains("NOT COMPARED with what was signed: it is gone"));
+    let (verify, accept) =
+        (REVIEWING.find("sexton verify FILE --key"), REVIEWING.find("sexton review --accept"));
+    assert!(verify.is_some() && verify < accept, "first one looks, and then one accepts");
 }

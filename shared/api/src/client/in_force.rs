@@ -6,7 +6,7 @@ use sexton_model::belts::one_shot::OneShot;
 
 use super::{Client, ClientError};
 use crate::batches::{
-    ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedInfo,
+    ApproveRequest, Approved, BatchDetails, BatchInfo, OverrideRequest, ResumeQuery, StoppedDetails,
 };
 use crate::in_force::{CeilingInfo, CeilingQuery, CeilingRequest, PauseRequest, PauseResponse};
 
@@ -31,7 +31,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn stopped_by(&self, pause: i64) -> Result<Vec<StoppedInfo>, ClientError> {
+    pub async fn stopped_by(&self, pause: i64) -> Result<StoppedDetails, ClientError> {
         let path = format!("/v1/pauses/{pause}/stopped");
         self.send("looking what a pause stops", self.request(Method::GET, &path)).await
     }
@@ -57,7 +57,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn stopped_by_ceiling(&self, query: &CeilingQuery) -> Result<Vec<StoppedInfo>, ClientError> {
+    pub async fn stopped_by_ceiling(&self, query: &CeilingQuery) -> Result<StoppedDetails, ClientError> {
         let request = self.request(Method::GET, "/v1/ceilings/stopped").query(query);
         self.send("looking what a ceiling stops", request).await
     }

@@ -10,9 +10,9 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, census, find, pause};
+use super::{PgLedger, census, find, lifting, pause};
 use crate::budget::{
-    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped, StoppedBy,
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Lifting, Member, Read, Stopped,
 };
 use crate::keys::Note;
 use crate::rules::text;
@@ -194,7 +194,7 @@ async fn due(
 }
 
 /// Kind, scope and slot, from this column on.
-fn group(row: &PgRow, at: usize) -> Result<Group, LedgerError> {
+pub(super) fn group(row: &PgRow, at: usize) -> Result<Group, LedgerError> {
     let part = || doing("reading a group");
     let kind: &str = row.try_get(at).map_err(part())?;
     let scope: &str = row.try_get(at + 1).map_err(part())?;
@@ -230,30 +230,38 @@ pub(super) async fn begun(ledger: &PgLedger) -> Result<BTreeMap<Group, u64>, Led
     used(&mut db, &slots, budgets.counted_from(now, ledger.options.day)).await
 }
 
-/// What a pause, or a ceiling, stops.
-pub(super) async fn stopped(ledger: &PgLedger, by: StoppedBy) -> Result<Vec<Stopped>, LedgerError> {
+/// What a pause, or a ceiling, stops that would go on if it were lifted.
+pub(super) async fn stopped(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    lifting: Lifting<'_>,
+) -> Result<Vec<Stopped>, LedgerError> {
     let part = || doing("looking what a pause or a ceiling stops");
-    let mut tx = ledger.pool.begin_with(super::SNAPSHOT).await.map_err(part())?;
     let policy = ledger.policy.get();
     let budgets = policy.budgets(ledger.options.day);
-    let now = find::clock(&mut tx).await?;
-    let population = census::population(&mut tx, ledger, now).await?;
+    let now = find::clock(db).await?;
+    let population = census::population(db, ledger, now).await?;
     let from = budgets.counted_from(now, ledger.options.day);
     let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
-    let used = used(&mut tx, &slots, from).await?;
-    let (by, pause) = by.stored();
+    let used = used(db, &slots, from).await?;
+    let (by, pause) = lifting.stored();
     let until = budgets.backlog_until(now, ledger.options.day);
-    let rows = sqlx::query(STOPPED).bind(by).bind(pause).bind(until.0).fetch_all(&mut *tx);
+    let rows = sqlx::query(STOPPED).bind(by).bind(pause).bind(until.0).fetch_all(&mut *db);
     let rows = rows.await.map_err(part())?;
     let one = |row: &PgRow| {
         let count = |at: usize| -> Result<u64, LedgerError> {
             let count: i64 = row.try_get(at).map_err(part())?;
             Ok(u64::try_from(count).unwrap_or(0))
         };
-        let of = (group(row, 0)?, count(3)?, count(4)?, count(5)?);
-        Ok(Stopped::of(of, (&budgets, &population), &used))
+        Ok((group(row, 0)?, count(3)?, count(4)?, count(5)?))
     };
-    rows.iter().map(one).collect()
+    let counts = rows.iter().map(one).collect::<Result<Vec<_>, LedgerError>>()?;
+    let mut all = Stopped::all(lifting, counts, (&budgets, &population), &used);
+    let stages = Stopped::crowded(&all);
+    if !stages.is_empty() {
+        Stopped::join(&mut all, lifting::members(db, lifting, &stages, (&budgets, until)).await?);
+    }
+    Ok(all)
 }
 
 /// Admissions that are over.
@@ -416,15 +424,19 @@ fn body(batch: i64, text: &str) -> Result<Body, LedgerError> {
 async fn members(db: &mut PgConnection, batch: i64) -> Result<Vec<Member>, LedgerError> {
     let part = || doing("reading the members of a batch");
     let rows = sqlx::query(MEMBERS).bind(batch).fetch_all(db).await.map_err(part())?;
-    let member = |row: &PgRow| {
-        let (resource, by): (&str, &str) = (row.try_get(1).map_err(part())?, row.try_get(2).map_err(part())?);
-        Ok(Member {
-            job: JobId(row.try_get(0).map_err(part())?),
-            resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
-            requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
-        })
-    };
-    rows.iter().map(member).collect()
+    rows.iter().map(|row| member(row, 0)).collect()
+}
+
+/// Job, resource and who asked for its deletion, from this column on.
+pub(super) fn member(row: &PgRow, at: usize) -> Result<Member, LedgerError> {
+    let part = || doing("reading a member of a batch or a crowd");
+    let (resource, by): (&str, &str) =
+        (row.try_get(at + 1).map_err(part())?, row.try_get(at + 2).map_err(part())?);
+    Ok(Member {
+        job: JobId(row.try_get(at).map_err(part())?),
+        resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
+        requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
+    })
 }
 
 /// One that waits, with its members.

@@ -26,11 +26,10 @@ use sqlx::Row as _;
 
 use super::error::doing;
 use super::{
-    PgLedger, SNAPSHOT, admit, archive, attest, census, create, due, find, groups, healthy, one_shots, pause,
-    resource_holds, resources, review, run, verify, views,
+    PgLedger, SNAPSHOT, admit, archive, attest, census, create, due, find, groups, healthy, lifting,
+    one_shots, pause, resource_holds, resources, review, run, verify, views,
 };
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
-use crate::budget::StoppedBy;
 use crate::{
     Admitted, Alive, Approval, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
     DeletionView, DueReader, Facts, Grown, Health, InstanceState, Intent, Ledger, LedgerError, NewDeletion,
@@ -193,12 +192,21 @@ impl Ledger for PgLedger {
         pause::pause(self, covers, by, reason).await
     }
 
-    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
-        pause::resume(self, pause, by).await
+    async fn resume(
+        &self,
+        pause: i64,
+        by: &Actor,
+        approved: Option<&str>,
+    ) -> Result<Result<bool, NotDone>, LedgerError> {
+        pause::resume(self, (pause, by), approved).await
     }
 
-    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError> {
-        pause::set_ceiling(self, &new).await
+    async fn set_ceiling(
+        &self,
+        new: NewCeiling,
+        approved: Option<&str>,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        pause::set_ceiling(self, &new, approved).await
     }
 
     async fn ceilings(&self) -> Result<Ceilings, LedgerError> {
@@ -211,11 +219,11 @@ impl Ledger for PgLedger {
     }
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped(self, StoppedBy::Pause(pause)).await
+        lifting::by_pause(self, pause).await
     }
 
-    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
-        admit::stopped(self, StoppedBy::Ceiling).await
+    async fn stopped_below(&self, new: &NewCeiling) -> Result<Result<Vec<Stopped>, NotDone>, LedgerError> {
+        lifting::below(self, new).await
     }
 
     async fn covered(&self, kind: Option<&Kind>, scope: Option<&Scope>) -> Result<Covered, LedgerError> {

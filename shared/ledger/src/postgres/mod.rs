@@ -30,6 +30,7 @@ mod healthy;
 mod jobs;
 mod keys;
 mod ledger;
+mod lifting;
 mod listing;
 mod load;
 mod memory;

@@ -9,7 +9,8 @@ use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, load, one_shots, review, run};
+use super::{PgLedger, admit, find, load, one_shots, review, run};
+use crate::budget::{self, Lifting, Stopped};
 use crate::chains::PAUSES;
 use crate::keys::Note;
 use crate::rules::{LedgerEvent, text};
@@ -98,22 +99,32 @@ pub(super) async fn gate_alone(db: &mut PgConnection) -> Result<(), LedgerError>
     taken.map(drop).map_err(doing("taking the gate alone"))
 }
 
-/// Lift a pause and look again at what it stopped.
-pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<bool, LedgerError> {
+/// Lift a pause and look again at what it stopped. With the gate alone: nobody holds one more by it between the look at
+/// those whose begin is approved, and its end.
+pub(super) async fn resume(
+    ledger: &PgLedger,
+    (id, by): (i64, &Actor),
+    approved: Option<&str>,
+) -> Result<Result<bool, NotDone>, LedgerError> {
     let part = || doing("lifting a pause");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
-    sqlx::query(LOCK).execute(&mut *tx).await.map_err(part())?;
+    lock(&mut tx).await?;
     let found: Option<String> =
         sqlx::query_scalar(ONE).bind(id).fetch_optional(&mut *tx).await.map_err(part())?;
     let Some(body) = found else {
         tx.rollback().await.map_err(part())?;
-        return Ok(false);
+        return Ok(Ok(false));
     };
+    let stopped = admit::stopped(&mut tx, ledger, Lifting::Pause(id)).await?;
+    if let Err(why) = Stopped::may_resume(&stopped, by, approved) {
+        tx.rollback().await.map_err(part())?;
+        return Ok(Err(why.into()));
+    }
     let pause: Pause = serde_json::from_str(&body).map_err(|e| corrupt("pauses", id, e.to_string()))?;
     let now = find::clock(&mut tx).await?;
     let done = sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
     all_there("pauses", done.rows_affected(), 1)?;
-    append(&mut tx, &event("resumed", by, now, &pause)?).await?;
+    append(&mut tx, &event("resumed", by, now, &budget::lifted(&pause, &stopped)?)?).await?;
     ledger.note(&mut tx, || Some(Note::Resumed)).await?;
     tx.commit().await.map_err(part())?;
     // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
@@ -123,7 +134,7 @@ pub(super) async fn resume(ledger: &PgLedger, id: i64, by: &Actor) -> Result<boo
     if let Err(error) = recheck(&ledger.itself(), id).await {
         tracing::warn!(error = %error, pause = id, "lifted; what it stopped is looked at later");
     }
-    Ok(true)
+    Ok(Ok(true))
 }
 
 /// Look at everything a pause stopped, in the order of its ids.
@@ -188,15 +199,27 @@ async fn orders_out(db: &mut PgConnection, covers: &PauseSelector) -> Result<u64
 pub(super) async fn set_ceiling(
     ledger: &PgLedger,
     new: &NewCeiling,
+    approved: Option<&str>,
 ) -> Result<Result<(), NotDone>, LedgerError> {
     let part = || doing("setting a ceiling");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     lock(&mut tx).await?;
-    if let Err(why) = ceilings(&mut tx).await?.check(new) {
+    let before = ceilings(&mut tx).await?;
+    if let Err(why) = before.check(new) {
         tx.rollback().await.map_err(part())?;
         return Ok(Err(why.into()));
     }
     let now = find::clock(&mut tx).await?;
+    let then = before.with(new, now);
+    // Whoever lowers one waits for no look at what is held.
+    let stopped = match before.raised(&then, new.scope.as_ref()) {
+        true => admit::stopped(&mut tx, ledger, Lifting::Ceilings(&before, &then)).await?,
+        false => Vec::new(),
+    };
+    if let Err(why) = Stopped::may_resume(&stopped, &new.by, approved) {
+        tx.rollback().await.map_err(part())?;
+        return Ok(Err(why.into()));
+    }
     let done = match new.from(now) {
         Some(ceiling) => {
             sqlx::query(SET_CEILING).bind(new.key()).bind(text(&ceiling)?).execute(&mut *tx).await
@@ -204,7 +227,7 @@ pub(super) async fn set_ceiling(
         None => sqlx::query(TAKE_BACK).bind(new.key()).execute(&mut *tx).await,
     };
     all_there("ceilings", done.map_err(part())?.rows_affected(), 1)?;
-    append(&mut tx, &event("ceiling", &new.by, now, new)?).await?;
+    append(&mut tx, &event("ceiling", &new.by, now, &budget::lifted(new, &stopped)?)?).await?;
     ledger.note(&mut tx, || Some(Note::CeilingSet)).await?;
     tx.commit().await.map_err(part())?;
     // The next round looks at what it lets go on, and begins at once.

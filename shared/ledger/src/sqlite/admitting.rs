@@ -11,11 +11,12 @@ use super::census;
 use super::codes::{all_there, body, corrupt};
 use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
 use super::find::LINES_WITH;
+use super::lifting;
 use super::memory::Staged;
 use super::pausing::link;
 use super::run::Setting;
 use crate::budget::{
-    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Member, Read, Stopped, StoppedBy,
+    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Lifting, Member, Read, Stopped,
 };
 use crate::rules::text;
 use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
@@ -124,7 +125,7 @@ fn due(
 }
 
 /// Kind, scope and slot, from this column on.
-fn group(row: &Row, at: usize) -> Result<Group, LedgerError> {
+pub(super) fn group(row: &Row, at: usize) -> Result<Group, LedgerError> {
     let kind: &str = row.try_get(at).map_err(store(DOING))?;
     let scope: &str = row.try_get(at + 1).map_err(store(DOING))?;
     let slot: i16 = row.try_get(at + 2).map_err(store(DOING))?;
@@ -154,20 +155,21 @@ pub(super) fn begun(db: &Db, setting: &Setting, now: Timestamp) -> Result<BTreeM
     used(db, &budgets, budgets.counted_from(now, setting.day))
 }
 
-/// What a pause, or a ceiling, stops.
+/// What a pause, or a ceiling, stops that would go on if it were lifted.
 pub(super) fn stopped(
     db: &Db,
     setting: &Setting,
     now: Timestamp,
-    by: StoppedBy,
+    lifting: Lifting<'_>,
 ) -> Result<Vec<Stopped>, LedgerError> {
     let policy = setting.policy.get();
     let budgets = policy.budgets(setting.day);
     let used = used(db, &budgets, budgets.counted_from(now, setting.day))?;
     let population = census::population(db, setting, now)?;
-    let (by, pause) = by.stored();
+    let (by, pause) = lifting.stored();
     let mut bind = Bind::default();
-    bind.add(by.to_owned()).add(pause).add(budgets.backlog_until(now, setting.day).0);
+    let until = budgets.backlog_until(now, setting.day);
+    bind.add(by.to_owned()).add(pause).add(until.0);
     let sql = "SELECT r.kind, r.scope, s.id % 8, sum(s.held), sum(NOT s.held), sum(s.held AND s.due_at <= ?3) \
          FROM (SELECT id, reason, due_at, 1 AS held FROM jobs WHERE held \
            UNION ALL SELECT id, reason, 0, 0 FROM jobs WHERE locks AND state = 2 AND queued = 0) AS s \
@@ -179,10 +181,15 @@ pub(super) fn stopped(
             let count: i64 = row.try_get(at).map_err(store(DOING))?;
             Ok(u64::try_from(count).unwrap_or(0))
         };
-        let of = (group(row, 0)?, count(3)?, count(4)?, count(5)?);
-        Ok(Stopped::of(of, (&budgets, &population), &used))
+        Ok((group(row, 0)?, count(3)?, count(4)?, count(5)?))
     };
-    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+    let counts = rows(db, DOING, sql, bind)?.iter().map(one).collect::<Result<Vec<_>, LedgerError>>()?;
+    let mut all = Stopped::all(lifting, counts, (&budgets, &population), &used);
+    let stages = Stopped::crowded(&all);
+    if !stages.is_empty() {
+        Stopped::join(&mut all, lifting::members(db, lifting, &stages, (&budgets, until))?);
+    }
+    Ok(all)
 }
 
 /// Admissions that are over: what is admitted anew is counted there, and no longer where it was.
@@ -338,16 +345,18 @@ fn members(db: &Db, batch: i64) -> Result<Vec<Member>, LedgerError> {
     let sql = "SELECT j.id, j.resource, r.body ->> 'requested_by' FROM batch_members AS m \
          JOIN jobs AS j ON j.id = m.job AND j.state IN (0, 1) \
          JOIN records AS r ON r.deletion_id = j.deletion_id WHERE m.batch = ? ORDER BY j.id";
-    let member = |row: &Row| {
-        let resource: &str = row.try_get(1).map_err(store(DOING))?;
-        let by: &str = row.try_get(2).map_err(store(DOING))?;
-        Ok(Member {
-            job: JobId(row.try_get(0).map_err(store(DOING))?),
-            resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
-            requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
-        })
-    };
-    rows(db, DOING, sql, bind)?.iter().map(member).collect()
+    rows(db, DOING, sql, bind)?.iter().map(|row| member(row, 0)).collect()
+}
+
+/// Job, resource and who asked for its deletion, from this column on.
+pub(super) fn member(row: &Row, at: usize) -> Result<Member, LedgerError> {
+    let resource: &str = row.try_get(at + 1).map_err(store(DOING))?;
+    let by: &str = row.try_get(at + 2).map_err(store(DOING))?;
+    Ok(Member {
+        job: JobId(row.try_get(at).map_err(store(DOING))?),
+        resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
+        requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
+    })
 }
 
 /// One that waits, with its members.

@@ -113,7 +113,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         Answer::Register(results) => Note::of_register(results),
         Answer::Create(results) => Note::of_create(results),
         Answer::Pause(paused) => Some(Note::Paused(paused.pause.clone(), paused.orders_out)),
-        Answer::Resume(lifted) => lifted.as_ref().map(|_| Note::Resumed),
+        Answer::Resume(lifted) => matches!(lifted, Ok(Some(_))).then_some(Note::Resumed),
         Answer::Ceiling(done) => done.as_ref().ok().map(|()| Note::CeilingSet),
         Answer::Census(done) => done_of(done).map(Note::CensusTaken),
         Answer::GiveOneShot(done) => done_of(done).map(Note::Overridden),

@@ -26,11 +26,11 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 use super::connection::{Bind, Db, row, store};
 use super::writer::{Answer, Work};
 use super::{
-    SqliteLedger, admitting, archive, attesting, census, find, gone, groups, healthy, memory, mixed_up,
-    one_shots, reviewing, verify, views,
+    SqliteLedger, admitting, archive, attesting, census, find, gone, groups, healthy, lifting, memory,
+    mixed_up, one_shots, reviewing, verify, views,
 };
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
-use crate::budget::StoppedBy;
+use crate::budget::Lifting;
 use crate::known;
 use crate::{
     Admitted, Alive, Approval, BatchRow, BatchView, Counted, Decided, DeletionFilter, DeletionRow,
@@ -287,9 +287,16 @@ impl Ledger for SqliteLedger {
         }
     }
 
-    async fn resume(&self, pause: i64, by: &Actor) -> Result<bool, LedgerError> {
-        let lifted = match self.ask(Work::Resume(pause, by.clone())).await? {
-            Answer::Resume(lifted) => lifted.is_some(),
+    async fn resume(
+        &self,
+        pause: i64,
+        by: &Actor,
+        approved: Option<&str>,
+    ) -> Result<Result<bool, NotDone>, LedgerError> {
+        let work = Work::Resume(pause, by.clone(), approved.map(str::to_owned));
+        let lifted = match self.ask(work).await? {
+            Answer::Resume(Ok(lifted)) => lifted.is_some(),
+            Answer::Resume(Err(why)) => return Ok(Err(why)),
             other => return Err(mixed_up(&other)),
         };
         if lifted {
@@ -301,7 +308,7 @@ impl Ledger for SqliteLedger {
                 tracing::warn!(error = %error, pause, "lifted; what it stopped is looked at later");
             }
         }
-        Ok(lifted)
+        Ok(Ok(lifted))
     }
 
     async fn begun(&self) -> Result<BTreeMap<Group, u64>, LedgerError> {
@@ -311,12 +318,12 @@ impl Ledger for SqliteLedger {
 
     async fn stopped_by(&self, pause: i64) -> Result<Vec<Stopped>, LedgerError> {
         let (now, setting) = (self.clock.now(), self.setting.clone());
-        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Pause(pause))).await
+        self.reads.read(move |db| admitting::stopped(db, &setting, now, Lifting::Pause(pause))).await
     }
 
-    async fn stopped_by_ceilings(&self) -> Result<Vec<Stopped>, LedgerError> {
-        let (now, setting) = (self.clock.now(), self.setting.clone());
-        self.reads.read(move |db| admitting::stopped(db, &setting, now, StoppedBy::Ceiling)).await
+    async fn stopped_below(&self, new: &NewCeiling) -> Result<Result<Vec<Stopped>, NotDone>, LedgerError> {
+        let (now, setting, new) = (self.clock.now(), self.setting.clone(), new.clone());
+        self.reads.read(move |db| lifting::below(db, &setting, now, &new)).await
     }
 
     async fn covered(&self, kind: Option<&Kind>, scope: Option<&Scope>) -> Result<Covered, LedgerError> {
@@ -328,8 +335,12 @@ impl Ledger for SqliteLedger {
         self.reads.read(memory::pauses).await
     }
 
-    async fn set_ceiling(&self, new: NewCeiling) -> Result<Result<(), NotDone>, LedgerError> {
-        let done = match self.ask(Work::Ceiling(new)).await? {
+    async fn set_ceiling(
+        &self,
+        new: NewCeiling,
+        approved: Option<&str>,
+    ) -> Result<Result<(), NotDone>, LedgerError> {
+        let done = match self.ask(Work::Ceiling(new, approved.map(str::to_owned))).await? {
             Answer::Ceiling(done) => done,
             other => return Err(mixed_up(&other)),
         };

@@ -31,6 +31,7 @@ mod inventory;
 mod jobs;
 mod keys;
 mod ledger;
+mod lifting;
 mod listing;
 mod load;
 mod memory;

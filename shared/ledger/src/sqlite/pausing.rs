@@ -7,10 +7,12 @@ use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::job::JobKind;
 use sexton_model::{Actor, DeletionId};
 
-use super::codes;
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::inventory::append;
 use super::memory::{Memory, Staged, ceilings, pauses};
+use super::run::Setting;
+use super::{admitting, codes};
+use crate::budget::{self, Lifting, Stopped};
 use crate::chains::PAUSES;
 use crate::rules::{self, LedgerEvent};
 use crate::{Alive, LedgerError, NotDone, Paused, known};
@@ -40,20 +42,25 @@ pub(super) fn pause(
     Ok(Paused { pause, orders_out })
 }
 
-/// Lift a pause; the pause that was, if there is one of that number.
+/// Lift a pause; the pause that was, if there is one of that number. The writer does one transaction after the other, so
+/// nobody holds one more by it between the look at those whose begin is approved, and its end.
 pub(super) fn resume(
     db: &Db,
     memory: &mut Memory,
     staged: &Staged,
-    (id, by): (i64, &Actor),
-) -> Result<Option<Pause>, LedgerError> {
-    let Some(pause) = pauses(db)?.into_iter().find(|pause| pause.id == id) else { return Ok(None) };
+    (setting, id, by, approved): (&Setting, i64, &Actor, Option<&str>),
+) -> Result<Result<Option<Pause>, NotDone>, LedgerError> {
+    let Some(pause) = pauses(db)?.into_iter().find(|pause| pause.id == id) else { return Ok(Ok(None)) };
+    let stopped = admitting::stopped(db, setting, staged.now, Lifting::Pause(id))?;
+    if let Err(why) = Stopped::may_resume(&stopped, by, approved) {
+        return Ok(Err(why.into()));
+    }
     let mut bind = Bind::default();
     bind.add(id);
     change_one(db, ("lifting a pause", "pauses"), "DELETE FROM pauses WHERE id = ?", bind)?;
     memory.in_force = None;
-    link(db, &event(staged, "resumed", by, &pause)?)?;
-    Ok(Some(pause))
+    link(db, &event(staged, "resumed", by, &budget::lifted(&pause, &stopped)?)?)?;
+    Ok(Ok(Some(pause)))
 }
 
 /// One event of the ledger's own chain.
@@ -71,9 +78,19 @@ pub(super) fn set_ceiling(
     db: &Db,
     memory: &mut Memory,
     staged: &Staged,
-    new: &NewCeiling,
+    (setting, new, approved): (&Setting, &NewCeiling, Option<&str>),
 ) -> Result<Result<(), NotDone>, LedgerError> {
-    if let Err(why) = ceilings(db)?.check(new) {
+    let before = ceilings(db)?;
+    if let Err(why) = before.check(new) {
+        return Ok(Err(why.into()));
+    }
+    let then = before.with(new, staged.now);
+    // Whoever lowers one waits for no look at what is held.
+    let stopped = match before.raised(&then, new.scope.as_ref()) {
+        true => admitting::stopped(db, setting, staged.now, Lifting::Ceilings(&before, &then))?,
+        false => Vec::new(),
+    };
+    if let Err(why) = Stopped::may_resume(&stopped, &new.by, approved) {
         return Ok(Err(why.into()));
     }
     let doing = "setting a ceiling";
@@ -89,7 +106,7 @@ pub(super) fn set_ceiling(
     };
     change_one(db, (doing, "ceilings"), sql, bind)?;
     memory.in_force = None;
-    link(db, &event(staged, "ceiling", &new.by, new)?)?;
+    link(db, &event(staged, "ceiling", &new.by, &budget::lifted(new, &stopped)?)?)?;
     Ok(Ok(()))
 }
 

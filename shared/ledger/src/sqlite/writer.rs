@@ -57,8 +57,9 @@ pub(super) enum Work {
     CheckResources(Vec<Resource>, Actor),
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
-    Resume(i64, Actor),
-    Ceiling(NewCeiling),
+    /// With the digest of what is approved to begin at once; so is a ceiling.
+    Resume(i64, Actor, Option<String>),
+    Ceiling(NewCeiling, Option<String>),
     Census(Box<Census>, Actor),
     GiveOneShot(NewOneShot),
     TakeBackOneShot(i64, Actor),
@@ -97,7 +98,7 @@ pub(super) enum Answer {
     CheckResources(Vec<Result<(), NotDone>>),
     Create(Vec<Result<DeletionId, NotDone>>),
     Pause(Paused),
-    Resume(Option<Pause>),
+    Resume(Result<Option<Pause>, NotDone>),
     Ceiling(Result<(), NotDone>),
     Census(Box<Result<Counted, NotDone>>),
     GiveOneShot(Box<Result<OneShot, NotDone>>),
@@ -291,8 +292,14 @@ fn one(
         Work::Pause(covers, by, reason) => {
             Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
         }
-        Work::Resume(pause, by) => Answer::Resume(pausing::resume(db, memory, staged, (*pause, by))?),
-        Work::Ceiling(new) => Answer::Ceiling(pausing::set_ceiling(db, memory, staged, new)?),
+        Work::Resume(pause, by, approved) => {
+            let lifting = (setting, *pause, by, approved.as_deref());
+            Answer::Resume(pausing::resume(db, memory, staged, lifting)?)
+        }
+        Work::Ceiling(new, approved) => {
+            let lifting = (setting, new, approved.as_deref());
+            Answer::Ceiling(pausing::set_ceiling(db, memory, staged, lifting)?)
+        }
         Work::Census(taken, by) => {
             Answer::Census(Box::new(census::take(db, memory, staged, (setting, taken, by))?))
         }

@@ -1,7 +1,7 @@
 //! What stops a deletion: holds, pauses, protection, credit, what is down.
 use std::collections::BTreeMap;
 
-use sexton_ledger::{Alive, Intent, Limits, NotDone, Options};
+use sexton_ledger::{Alive, Intent, Limits, NotDone, Options, Stopped};
 use sexton_model::belts::ceiling::{CannotSet, Ceiling, Ceilings};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Lane, Refusal};
@@ -90,8 +90,8 @@ pub async fn a_resume_looks_at_what_it_stopped(fixture: &dyn Fixture) {
     let two = on.ledger.pause(acme, &actor("ops"), "second").await.unwrap().pause;
     on.claim(early, Stage::Announce).await.unwrap();
     on.answer(&out, right_answer(&out)).await.unwrap();
-    assert!(on.ledger.resume(one.id, &actor("ops")).await.unwrap());
-    assert!(!on.ledger.resume(one.id, &actor("ops")).await.unwrap(), "only once");
+    assert!(on.ledger.resume(one.id, &actor("ops"), None).await.unwrap().unwrap());
+    assert!(!on.ledger.resume(one.id, &actor("ops"), None).await.unwrap().unwrap(), "only once");
     let held = on.job(early, JobKind::Stage(Stage::Announce)).await;
     let JobState::Held { by: Blocker::Pause { pause, .. }, .. } = held.state else {
         panic!("{:?}", held.state)
@@ -99,7 +99,7 @@ pub async fn a_resume_looks_at_what_it_stopped(fixture: &dyn Fixture) {
     assert_eq!(pause, two.id, "the other pause holds it now");
     assert!(on.ledger.due(10).await.unwrap().is_empty());
     // What was blocked midway by the first is found by the second's end, too: at the latest by its recheck.
-    assert!(on.ledger.resume(two.id, &actor("ops")).await.unwrap());
+    assert!(on.ledger.resume(two.id, &actor("ops"), None).await.unwrap().unwrap());
     assert!(on.ledger.pauses().await.unwrap().is_empty());
     assert_eq!(on.state(early, Stage::Announce).await, StateName::Scheduled);
     let due = on.ledger.due(10).await.unwrap();
@@ -132,9 +132,14 @@ pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
         panic!("{:?}", held.state)
     };
     assert_eq!((of.as_str(), *ceiling), ("tenants", Ceiling::Observe));
-    let below = on.ledger.stopped_by_ceilings().await.unwrap();
-    let counts: Vec<_> = below.iter().map(|s| (s.group.stage, s.held, s.midway)).collect();
-    assert_eq!(counts, [(Stage::Announce, 1, 0), (Stage::Soft, 0, 1)]);
+    let counts = |below: Vec<Stopped>| -> Vec<(Stage, u64, u64)> {
+        below.iter().map(|s| (s.group.stage, s.held, s.midway)).collect()
+    };
+    let below = on.below(Some("tenants"), Some(Ceiling::Announce)).await.unwrap();
+    assert_eq!(counts(below), [(Stage::Announce, 1, 0)]);
+    assert_eq!(on.below(None, Some(Ceiling::Soft)).await, Ok(Vec::new()), "that scope has its own");
+    let is = on.below(Some("tenants"), Some(Ceiling::Hard)).await.unwrap_err();
+    assert!(matches!(is, NotDone::Ceiling(CannotSet::TooFar { .. })), "{is}");
     assert_eq!(on.ledger.stopped_by(1).await.unwrap(), [], "there is no pause");
     let is = on.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap_err();
     assert!(matches!(is, NotDone::Ceiling(CannotSet::TooFar { next: Ceiling::Announce, .. })), "{is}");
@@ -146,6 +151,8 @@ pub async fn a_ceiling_stops_what_is_above_it(fixture: &dyn Fixture) {
     assert!(woken.iter().any(|intent| intent.deletion == early), "{woken:?}");
     on.ledger.run(woken).await.unwrap();
     assert_eq!(on.state(early, Stage::Announce).await, StateName::Scheduled);
+    let below = on.below(None, Some(Ceiling::Soft)).await.unwrap();
+    assert_eq!(counts(below), [(Stage::Soft, 0, 1)]);
     on.ceiling(None, Some(Ceiling::Soft)).await.unwrap();
     on.ledger.run(on.ledger.to_wake(64).await.unwrap()).await.unwrap();
     assert!(on.one(midway, Event::Proceed { job: stopped.id }).await.unwrap().dispatch.is_some());

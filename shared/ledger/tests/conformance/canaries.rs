@@ -92,7 +92,7 @@ pub async fn a_canary_that_is_accepted_pauses_everything_with_its_verdict(fixtur
     assert_eq!(second.judged.map(|judged| (judged.verdict.word(), judged.pause)), Some(("ACCEPTED", None)));
     assert_eq!(on.ledger.pauses().await.unwrap().len(), 1, "everything is paused already");
     assert_eq!(on.ledger.hear_canary(sent[0].id, &rejected).await.unwrap(), None, "it stays so");
-    assert!(on.ledger.resume(1, &actor("ops")).await.unwrap());
+    assert!(on.ledger.resume(1, &actor("ops"), None).await.unwrap().unwrap());
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
@@ -215,7 +215,7 @@ pub async fn what_the_job_table_must_refuse_is_tried_and_leaves_nothing(fixture:
         assert!(matches!(verdict, Verdict::Holds { .. }), "{}: {verdict:?}", canary.probe);
         assert_eq!(everything_but(fixture, verdicts).await, before, "{}", canary.probe);
     }
-    assert!(on.ledger.resume(paused.pause.id, &actor("ops")).await.unwrap());
+    assert!(on.ledger.resume(paused.pause.id, &actor("ops"), None).await.unwrap().unwrap());
     for ceiling in Ceiling::ALL.into_iter().skip(1) {
         on.ceiling(None, Some(ceiling)).await.unwrap();
     }

@@ -1,7 +1,7 @@
 //! Holds on resources, and redundancy groups.
-use sexton_ledger::{Intent, NotDone};
-use sexton_model::belts::PauseSelector;
+use sexton_ledger::{Intent, NotDone, Options};
 use sexton_model::belts::resource_hold::{CannotHold, NewHold, Which};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Hold, RecordStatus};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
@@ -207,6 +207,25 @@ pub async fn who_is_not_retired_now_is_not_retired_with_the_group(fixture: &dyn 
     fixture.compare().await.unwrap();
 }
 
+pub async fn what_the_configuration_protects_is_not_retired_with_the_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (one, two, three) = (member(&on, "db1").await, member(&on, "db2").await, member(&on, "db3").await);
+    let (first, second, third) =
+        (doomed(&on, &one).await, doomed(&on, &two).await, doomed(&on, &three).await);
+    for id in [first, second, third] {
+        announced(&on, id).await;
+    }
+    drop(on);
+    // It has a record, which is due, and nobody has looked at it since.
+    let policy = Policy { protected: [three].into(), ..options().policy };
+    let on = Stagehand::with(fixture, Options { policy, ..options() }).await;
+    assert!(on.claim(first, Stage::Soft).await.unwrap().dispatch.is_some());
+    assert!(on.claim(second, Stage::Soft).await.unwrap().dispatch.is_none());
+    let by = Blocker::Redundancy { group: "db-main".into(), other: one };
+    assert_eq!(blocked(&on, second, Stage::Soft).await, Some(by));
+    fixture.compare().await.unwrap();
+}
+
 pub async fn who_is_stopped_by_anything_else_is_not_retired_with_the_group(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (one, two) = (member(&on, "db1").await, member(&on, "db2").await);
@@ -233,7 +252,7 @@ pub async fn who_is_stopped_by_anything_else_is_not_retired_with_the_group(fixtu
     fixture.compare().await.unwrap();
 
     // Whom the group alone holds retires with it: now the third goes, and then the second.
-    assert!(on.ledger.resume(pause.id, &actor("ops")).await.unwrap());
+    assert!(on.ledger.resume(pause.id, &actor("ops"), None).await.unwrap().unwrap());
     assert_eq!(on.state(third, Stage::Soft).await, StateName::Scheduled);
     assert!(on.claim(third, Stage::Soft).await.unwrap().dispatch.is_some());
     on.one(second, recheck).await.unwrap();

@@ -294,7 +294,7 @@ async fn in_force(lost: &mut Lost<'_>) {
     let paused = lost.twice("pause", async |l| pause(l).await.map(|()| true)).await;
     let Note::Paused(pause, 0) = paused else { panic!("{paused:?}") };
     assert_eq!(lost.on.ledger.pauses().await.unwrap(), std::slice::from_ref(&pause));
-    let note = lost.twice("resume", async |l| l.resume(pause.id, &ops()).await).await;
+    let note = lost.twice("resume", async |l| Ok(l.resume(pause.id, &ops(), None).await?.unwrap())).await;
     assert_eq!(note, Note::Resumed);
     let ceiling = || NewCeiling {
         scope: Some("tenants/acme".parse().unwrap()),
@@ -302,7 +302,7 @@ async fn in_force(lost: &mut Lost<'_>) {
         by: ops(),
         reason: "a test".into(),
     };
-    let note = lost.twice("ceiling", async |l| Ok(l.set_ceiling(ceiling()).await?.is_ok())).await;
+    let note = lost.twice("ceiling", async |l| Ok(l.set_ceiling(ceiling(), None).await?.is_ok())).await;
     assert_eq!(note, Note::CeilingSet);
     let names = ["sentinel", "web01", "web02", "web03"];
     let census = Census {
@@ -364,7 +364,7 @@ pub async fn a_refusal_notes_nothing(fixture: &dyn Fixture) {
     assert!(under.register(whole, &ops(), true).await.unwrap().iter().all(Result::is_err));
     let checked = under.check_resources(vec![resource("web01", "u1")], &ops()).await.unwrap();
     assert_eq!(checked, [Ok(())], "a check is no change");
-    assert!(!under.resume(99, &ops()).await.unwrap());
+    assert!(!under.resume(99, &ops(), None).await.unwrap().unwrap());
     fixture.execute(DEAD).await;
     let (attempt, note) = held(ledger, keyed("k", 1)).await;
     assert_eq!(note, None);

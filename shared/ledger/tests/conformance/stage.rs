@@ -4,7 +4,7 @@ use std::time::{Duration, Instant as Steady};
 
 use serde_json::json;
 use sexton_ledger::{
-    Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options,
+    Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options, Stopped,
 };
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
@@ -255,7 +255,14 @@ impl Stagehand {
     pub async fn ceiling(&self, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
         let scope = scope.map(|scope| scope.parse().unwrap());
         let new = NewCeiling { scope, to, by: actor("ops"), reason: "step by step".into() };
-        self.ledger.set_ceiling(new).await.unwrap()
+        self.ledger.set_ceiling(new, None).await.unwrap()
+    }
+
+    /// What would go on under that ceiling.
+    pub async fn below(&self, scope: Option<&str>, to: Option<Ceiling>) -> Result<Vec<Stopped>, NotDone> {
+        let scope = scope.map(|scope| scope.parse().unwrap());
+        let new = NewCeiling { scope, to, by: actor("ops"), reason: "a look".into() };
+        self.ledger.stopped_below(&new).await.unwrap()
     }
 
     pub async fn view(&self, id: DeletionId) -> DeletionView {

@@ -159,7 +159,7 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     hand.one(back, Event::Cancel { by: stage::actor("ops"), reason: "kept".into() }).await.unwrap();
     let covers = sexton_model::belts::PauseSelector::default();
     let paused = hand.ledger.pause(covers, &stage::actor("ops"), "look").await.unwrap();
-    assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops")).await.unwrap());
+    assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops"), None).await.unwrap().unwrap());
     hand.ceiling(Some("tenants"), Some(Ceiling::Hard)).await.unwrap();
     hand.ceiling(Some("tenants"), None).await.unwrap();
     let mut known = hand.ledger.checkpoint().await.unwrap();
@@ -173,7 +173,7 @@ async fn the_coordinators_role_works_and_cannot_touch_the_trail() {
     // Some chains grow on: what was noted of them is updated.
     let covers = sexton_model::belts::PauseSelector::default();
     let paused = hand.ledger.pause(covers, &stage::actor("ops"), "again").await.unwrap();
-    assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops")).await.unwrap());
+    assert!(hand.ledger.resume(paused.pause.id, &stage::actor("ops"), None).await.unwrap().unwrap());
     keep_all(&*hand.ledger).await;
     assert_eq!(hand.view(whole).await.deletion.status, sexton_model::deletion::RecordStatus::Recycled);
     for sql in [

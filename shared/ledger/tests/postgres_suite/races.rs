@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{DeletionFilter, Dispatch, DueReader, Intent, Ledger, NotDone};
+use sexton_ledger::{DeletionFilter, Dispatch, DueReader, Intent, Ledger, NotDone, Stopped};
 use sexton_model::belts::PauseSelector;
-use sexton_model::belts::budget::Written;
+use sexton_model::belts::budget::{CannotResume, Written};
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
@@ -284,7 +284,7 @@ async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
             before += given.len() as u64;
         }
         assert_eq!(held.orders_out, before, "what is out was counted before the pause returned");
-        assert!(hand.ledger.resume(held.pause.id, &actor("ops")).await.unwrap());
+        assert!(hand.ledger.resume(held.pause.id, &actor("ops"), None).await.unwrap().unwrap());
         let health = hand.ledger.health().await.unwrap();
         assert_eq!(health.jobs.get(&StateName::Held), None, "everything was looked at again");
         for id in jobs.iter().map(|job| job.deletion()) {
@@ -295,6 +295,48 @@ async fn after_a_pause_returned_nothing_is_dispatched_for_what_it_covers() {
     }
     drop((ledgers, hand));
     assert_eq!(database.deadlocks().await, 0);
+}
+
+/// What another coordinator has decided and not committed yet when a pause is lifted is one of those that somebody approves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_another_coordinator_holds_meanwhile_is_seen_before_a_pause_is_lifted() {
+    let database = Database::new().await;
+    let written: Written = toml::from_str("a_day = 1\nstages = [\"recycle\"]").unwrap();
+    let mut options = stage::options();
+    options.policy.budgets = Some(written.budgets().unwrap());
+    let hand = Stagehand { ledger: database.open(options).await.unwrap(), plan: stage::plan() };
+    hand.ledger.pulse(vec![stage::alive("hypervisor.main")]).await.unwrap();
+    let pause = hand.ledger.pause(PauseSelector::default(), &actor("ops"), "look").await.unwrap().pause.id;
+    let ids = records(&hand, 3).await;
+    for id in &ids[..2] {
+        assert!(hand.claim(*id, Stage::Announce).await.unwrap().dispatch.is_none());
+    }
+    let seen = Stopped::digest(&hand.ledger.stopped_by(pause).await.unwrap()).unwrap();
+    // The gate and the job, as the other one has them until it commits.
+    let mut other = database.raw().await;
+    sqlx::raw_sql("BEGIN; SELECT pg_advisory_xact_lock_shared(x'534558544f4e'::bigint)")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let hold = "UPDATE jobs SET state = 1, held = true, queued = false, wants = NULL, \
+                reason = (SELECT reason FROM jobs WHERE id = $2) WHERE id = $1";
+    let [first, last] = [ids[0], ids[2]].map(|id| job_id(id, Stage::Announce).0);
+    let held = sqlx::query(hold).bind(last).bind(first).execute(&mut other).await.unwrap();
+    assert_eq!(held.rows_affected(), 1);
+    let (ledger, approved) = (hand.ledger.clone(), seen.clone());
+    let lifting =
+        tokio::spawn(async move { ledger.resume(pause, &actor("boss"), Some(&approved)).await.unwrap() });
+    let mut db = database.raw().await;
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory' \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while !lifting.is_finished() && sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut db).await.unwrap() == 0
+    {
+        tokio::task::yield_now().await;
+    }
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    let refused = lifting.await.unwrap().unwrap_err();
+    assert!(matches!(refused, NotDone::Resume(CannotResume::OtherSet { members: 3, .. })), "{refused}");
+    assert_eq!(hand.ledger.pauses().await.unwrap().len(), 1, "it is in force");
 }
 
 /// Whoever protects a resource is told so only when nothing that did not see it is still to be claimed.

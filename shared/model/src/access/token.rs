@@ -129,7 +129,8 @@ pub struct NewToken {
 pub enum CannotIssue {
     /// It stands in addresses and tables.
     #[error(
-        "name: expected letters, digits and any of . _ - @, and none of coordinator, sexton and scheduler; found {0}"
+        "name: expected letters, digits and any of . _ - @, and none of {reserved}; found {0}",
+        reserved = RESERVED.join(", ")
     )]
     Name(Actor),
     /// The name was given before.
@@ -209,6 +210,17 @@ mod tests {
         assert_eq!(token.bearer(Timestamp(7 + 2 * day)), Err(expired));
         let revoked = token.revoked(Timestamp(8), "root".parse().unwrap());
         assert!(matches!(revoked.bearer(Timestamp(9)), Err(NotGood::Revoked { at: Timestamp(8), .. })));
+    }
+
+    /// What decides by itself is no token's name, and whoever asks for one is told all of these.
+    #[test]
+    fn the_names_that_are_nobodys_are_said() {
+        for nobodys in
+            ["coordinator", "sexton", "scheduler", Actor::canary().as_str(), Actor::drill().as_str()]
+        {
+            let why = new(nobodys, Extent::Everywhere, 1).issue(Timestamp(0), 0).unwrap_err().to_string();
+            assert!(why.contains("none of coordinator, sexton, scheduler, canary, drill; found"), "{why}");
+        }
     }
 
     #[test]

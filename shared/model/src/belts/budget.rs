@@ -30,7 +30,7 @@ mod written;
 
 pub use admission::{Admission, Waiting, admit, crowds};
 pub use foretold::{foretell, foretold_span};
-pub use resume::{CannotResume, at_once, may_approve, may_resume};
+pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
 pub use written::{Mistake, Written};
 
 /// Most deletions of one kind that may begin a stage within a day in one scope, if nothing is configured.

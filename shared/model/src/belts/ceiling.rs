@@ -258,6 +258,12 @@ impl Ceilings {
         self.height(scope) < needed && needed <= then.height(scope)
     }
 
+    /// Whether deletions of `scope` (or of every scope that has none of its own) may go further once they are as `then`,
+    /// which says something else of it: otherwise nothing goes on.
+    pub fn raised(&self, then: &Self, scope: Option<&Scope>) -> bool {
+        self.now(scope) < then.now(scope)
+    }
+
     /// What would count of a scope that has none of its own.
     fn around(&self, scope: Option<&Scope>) -> Ceiling {
         let outer = scope.and_then(|scope| scope.as_str().rsplit_once('/')).map(|(outer, _)| outer);

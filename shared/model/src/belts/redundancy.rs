@@ -7,8 +7,8 @@
 //! and of two that have come as far the older record. So they never wait for each other.
 //!
 //! A group is **retired** if each of its members is: its soft stage has begun, or is due by now, its record is not being
-//! restored, and nothing keeps it, neither a hold nor a protection nor a ceiling, nor that it is a drill's and comes back. A
-//! record alone does not retire: it may be due in years, when the others are long gone. What belongs to no group, or is the
+//! restored, and nothing keeps it, neither a hold nor a protection (its own or the configuration's) nor a ceiling, nor that it
+//! is a drill's and comes back. A record alone does not retire: it may be due in years, when the others are long gone. What belongs to no group, or is the
 //! only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done is no
 //! redundancy either.
 //!
@@ -29,6 +29,7 @@
 //! counts.
 use std::collections::{BTreeMap, HashMap};
 
+use super::Policy;
 use super::ceiling::{Ceiling, Ceilings};
 use crate::decide::Context;
 use crate::deletion::{Deletion, RecordStatus};
@@ -48,7 +49,8 @@ pub struct Going {
     pub soft_due: Option<Timestamp>,
     /// It is being restored, and so will stay.
     pub restoring: bool,
-    /// It may well stay: a hold or a protection is on it, or it is a drill's.
+    /// It may well stay: a hold or a protection is on it, or it is a drill's. What the configuration protects stays, too,
+    /// which is looked up when one decides.
     pub kept: bool,
     /// Its scope, whose ceiling may keep it.
     pub scope: Scope,
@@ -179,10 +181,11 @@ impl Groups {
         &self,
         resource: &ResourceId,
         own: &Going,
-        (now, ceilings): (Timestamp, &Ceilings),
+        (now, ceilings, policy): (Timestamp, &Ceilings, &Policy),
     ) -> Option<(&str, &ResourceId)> {
         let retires = |member: &Member| match &member.going {
             None => false,
+            Some(_) if policy.protected.contains(&member.resource) => false,
             Some(_) if member.resource == *resource => !own.restoring && !own.kept,
             Some(going) => going.retires(now, ceilings),
         };
@@ -220,12 +223,13 @@ pub fn binds(stage: Stage) -> bool {
 
 /// What stops `job` of `deletion`, if another member of a group goes.
 pub(super) fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> Option<Blocker> {
-    let Context { groups, now, in_force, .. } = context;
+    let Context { groups, now, in_force, policy, .. } = context;
     if groups.is_empty() || !bound(job) {
         return None;
     }
     let own = Going::of(deletion)?;
-    let (group, other) = groups.first(&deletion.record.resource.id, &own, (*now, &in_force.ceilings))?;
+    let known = (*now, &in_force.ceilings, *policy);
+    let (group, other) = groups.first(&deletion.record.resource.id, &own, known)?;
     Some(Blocker::Redundancy { group: group.to_owned(), other: other.clone() })
 }
 
@@ -249,7 +253,7 @@ mod tests {
 
     fn first(groups: &Groups, resource: &str, own: &Going) -> Option<String> {
         let ceilings = crate::decide::test_ceiling(Ceiling::Purge);
-        let first = groups.first(&resource.parse().unwrap(), own, (NOW, &ceilings));
+        let first = groups.first(&resource.parse().unwrap(), own, (NOW, &ceilings, &Policy::default()));
         first.map(|(group, other)| format!("{group} {other}"))
     }
 
@@ -287,14 +291,15 @@ mod tests {
     fn who_is_not_retired_now_is_not_retired_with_the_group() {
         let own = going(5, None, false);
         let b_goes = Some("db-main vm/b".to_owned());
-        let waits = |c: Going, ceilings: &Ceilings| {
+        let by_policy = |c: Going, ceilings: &Ceilings, policy: &Policy| {
             let third = Member { resource: "vm/c".parse().unwrap(), going: Some(c) };
             let both =
                 [member("a", Some((5, None, false))), member("b", Some((1, Some(Stage::Soft), false)))];
             let groups = Groups::of(both.into_iter().chain([("db-main".to_owned(), third)]));
-            let first = groups.first(&"vm/a".parse().unwrap(), &own, (NOW, ceilings));
+            let first = groups.first(&"vm/a".parse().unwrap(), &own, (NOW, ceilings, policy));
             first.map(|(group, other)| format!("{group} {other}"))
         };
+        let waits = |c: Going, ceilings: &Ceilings| by_policy(c, ceilings, &Policy::default());
         let open = crate::decide::test_ceiling(Ceiling::Purge);
         let c = || going(9, None, false);
         assert_eq!(waits(c(), &open), None, "due by now");
@@ -309,6 +314,12 @@ mod tests {
         assert_eq!(waits(Going { kept: true, ..c() }, &open), b_goes, "held, protected, or a drill's");
         let observed = crate::decide::test_ceiling(Ceiling::Announce);
         assert_eq!(waits(c(), &observed), b_goes, "its scope may go no further than announce");
+        let protecting =
+            |name: &str| Policy { protected: [name.parse().unwrap()].into(), ..Policy::default() };
+        assert_eq!(by_policy(c(), &open, &protecting("vm/c")), b_goes, "the configuration protects it");
+        let off = Going { reached: Some(Stage::Soft), soft_due: None, ..c() };
+        assert_eq!(by_policy(off, &open, &protecting("vm/c")), b_goes, "also what is off by now");
+        assert_eq!(by_policy(c(), &open, &protecting("vm/d")), None, "that is none of them");
         let mine = Going { kept: true, ..own.clone() };
         let all = [("a", 5, None), ("b", 1, Some(Stage::Soft))];
         let groups = Groups::of(all.map(|(name, id, reached)| member(name, Some((id, reached, false)))));

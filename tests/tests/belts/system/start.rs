@@ -153,7 +153,7 @@ impl System {
         for ceiling in Ceiling::ALL.into_iter().skip(1) {
             let (by, reason) = (ops(), "this is about something else".to_owned());
             let new = NewCeiling { scope: None, to: Some(ceiling), by, reason };
-            system.ledger.set_ceiling(new).await.unwrap().unwrap();
+            system.ledger.set_ceiling(new, None).await.unwrap().unwrap();
         }
         system.start_everything().await;
         system

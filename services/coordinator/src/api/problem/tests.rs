@@ -8,6 +8,11 @@ use sexton_api::{
     HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
     SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
+use sexton_model::belts::ceiling::CannotSet;
+use sexton_model::belts::census::NotBelieved;
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::Stage;
+use sexton_model::{DeletionId, ResourceId};
 use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
 
 use super::*;
@@ -65,7 +70,7 @@ fn requests() -> Vec<(Reader, Value)> {
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
         })),
         example::<CeilingRequest>(json!({
-            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "at_once": 7,
+            "scope": "tenants/acme", "everywhere": false, "to": "inherit", "reason": "why", "digest": "ab12",
         })),
         example::<AcceptReview>(json!({ "epoch": 2, "reason": "compared" })),
         example::<HashesQuery>(json!({ "events": [{ "chain": "d-1", "seq": 3 }] })),
@@ -94,6 +99,40 @@ fn requests() -> Vec<(Reader, Value)> {
             }),
         ),
     ]
+}
+
+#[test]
+fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
+    let vm: ResourceId = "vm/a".parse().unwrap();
+    let (digest, batch) = ("ab12".to_owned(), 3);
+    for why in [
+        NotDone::Refused(Refusal::TooLate { reached: Stage::Hard, rescue_until_purge: true }),
+        NotDone::Refused(Refusal::NoRescue("purge has begun")),
+        NotDone::Refused(Refusal::NameInUse("an address".into())),
+        NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),
+        NotDone::CannotDelete(CannotDelete::Configured("vm/a".into())),
+        NotDone::Ceiling(CannotSet::TooMany),
+        NotDone::Approval(CannotApprove::OtherSet { batch, digest: digest.clone() }),
+        NotDone::Resume(CannotResume::OtherSet { members: 2, digest }),
+        NotDone::Census(NotBelieved::Empty),
+        NotDone::Survey(CannotSurvey::Review),
+        NotDone::OtherIdentity(vm.clone()),
+    ] {
+        assert!(Refused::from(why.clone()).denied, "{why}");
+    }
+    for why in [
+        NotDone::Refused(Refusal::NotLive(RecordStatus::Cancelled)),
+        NotDone::Refused(Refusal::NothingParked),
+        NotDone::Refused(Refusal::Missing("reason")),
+        NotDone::CannotDelete(CannotDelete::Reason),
+        NotDone::Approval(CannotApprove::NoSuchBatch(batch)),
+        NotDone::Survey(CannotSurvey::TooOften),
+        NotDone::NotRegistered(vm.clone()),
+        NotDone::AlreadyLive { resource: vm, deletion: DeletionId(1) },
+        NotDone::Hold(CannotHold::Reason),
+    ] {
+        assert!(!Refused::from(why.clone()).denied, "{why}");
+    }
 }
 
 #[test]

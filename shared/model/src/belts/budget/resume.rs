@@ -1,15 +1,39 @@
-//! What would begin at once when a pause is lifted, or a ceiling raised, and whether it may be.
+//! What would begin at once when a pause is lifted, or a ceiling raised, and whether it may be: a crowd only once somebody who
+//! requested none of it has approved exactly that set.
 use std::collections::BTreeMap;
 
-use super::{Budgets, Exceeded, Group, charge, over};
-use crate::belts::census::Population;
-use crate::deletion::Deletion;
-use crate::id::{Actor, ResourceId, Scope};
-use crate::job::{Blocker, JobKind, JobState, Stage};
+use ring::digest::{Context as Digest, SHA256};
 
-/// What would begin, or go on, at once if what holds so many of each group, or has stopped them midway, were
-/// lifted, and is more than a number lets begin in stages that are not counted: nothing else would keep such a
-/// crowd back. Of counted stages the admission makes a batch.
+use super::{Budgets, Exceeded, Group, charge, digest, over};
+use crate::belts::census::Population;
+use crate::id::{Actor, JobId, ResourceId, Scope};
+use crate::job::Stage;
+
+/// One that waits in a batch, or would begin with a crowd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its job.
+    pub job: JobId,
+    /// Its resource.
+    pub resource: ResourceId,
+    /// Who asked for its deletion.
+    pub requested_by: Actor,
+}
+
+/// All of one scope, kind and stage that would begin, or go on, at once, and are too many for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowd {
+    /// Which.
+    pub group: Group,
+    /// Which number they exceed.
+    pub why: Exceeded,
+    /// All of them.
+    pub members: Vec<Member>,
+}
+
+/// What would begin, or go on, at once if what holds so many of each group, or has stopped them midway, were lifted, and is
+/// more than a number lets begin in stages that are not counted: nothing else would keep such a crowd back. Of counted stages
+/// the admission makes a batch.
 pub fn at_once(
     (budgets, population): (&Budgets, &Population),
     held: impl IntoIterator<Item = (Group, u64)>,
@@ -25,13 +49,30 @@ pub fn at_once(
     found
 }
 
+/// What somebody approves who lets these crowds begin: exactly this set, of each stage what a batch of it would have as its
+/// digest. SHA-256.
+pub fn digest_of_crowds<'a>(crowds: impl IntoIterator<Item = &'a Crowd>) -> String {
+    let mut stages: BTreeMap<Stage, Vec<(JobId, &ResourceId)>> = BTreeMap::new();
+    for crowd in crowds {
+        let members = crowd.members.iter().map(|member| (member.job, &member.resource));
+        stages.entry(crowd.group.stage).or_default().extend(members);
+    }
+    let mut all = Digest::new(&SHA256);
+    all.update(b"sexton crowd\n");
+    for (stage, members) in stages {
+        all.update(digest(stage, members).as_bytes());
+        all.update(b"\n");
+    }
+    all.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Why a pause cannot be lifted so, or a ceiling raised.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CannotResume {
     /// So many would begin at once that somebody has to approve that.
     #[error(
-        "{members} would begin {stage} at once in {scope} ({why}): somebody who requested none of them has to approve that \
-         when it is lifted, or raised"
+        "{members} would begin {stage} at once in {scope} ({why}): somebody who requested none of them has to look at them, \
+         and to approve exactly that set when it is lifted, or raised"
     )]
     NeedsApproval {
         /// Which stage, of the first crowd.
@@ -44,12 +85,14 @@ pub enum CannotResume {
         why: Exceeded,
     },
     /// It is another crowd than the one that was looked at.
-    #[error("at_once: {members} would begin at once by now, and not {looked_at}; look at it again")]
-    OtherNumber {
+    #[error(
+        "digest: what would begin at once is another set by now, of {members}; look at it again, its digest is {digest}"
+    )]
+    OtherSet {
         /// How many it is.
         members: u64,
-        /// How many it was.
-        looked_at: u64,
+        /// What it is.
+        digest: String,
     },
     /// Whoever wants a deletion does not approve it.
     #[error(
@@ -63,53 +106,27 @@ pub enum CannotResume {
     },
 }
 
-/// Whether a pause may be lifted, or a ceiling raised, that keeps these crowds back ([`at_once`]). `approved`: how many whoever
-/// does that has looked at, and approves.
+/// Whether `by` may lift a pause, or raise a ceiling, that keeps these crowds back. `approved`: the digest of those that `by`
+/// has looked at, and approves.
 ///
 /// # Errors
-/// That it has to be approved, or looked at again.
-pub fn may_resume(crowds: &[(Group, Exceeded)], approved: Option<u64>) -> Result<(), CannotResume> {
-    let Some((group, why)) = crowds.first() else { return Ok(()) };
-    let members = crowds.iter().map(|(_, why)| why.members).fold(0, u64::saturating_add);
-    match approved {
-        Some(looked_at) if looked_at == members => Ok(()),
-        Some(looked_at) => Err(CannotResume::OtherNumber { members, looked_at }),
-        None => {
-            let (stage, scope) = (group.stage, group.scope.clone());
-            Err(CannotResume::NeedsApproval { stage, scope, members, why: why.clone() })
-        }
-    }
-}
-
-/// Whether `by` may approve that these crowds begin. `held`: some of the deletions that are stopped, as far as one
-/// looks at once; `lifted` says of a scope's blocker whether it goes.
-///
-/// # Errors
-/// Naming one that `by` has requested.
-pub fn may_approve<'a>(
-    crowds: &[(Group, Exceeded)],
-    by: &Actor,
-    held: impl IntoIterator<Item = &'a Deletion>,
-    lifted: impl Fn(&Scope, &Blocker) -> bool,
-) -> Result<(), CannotResume> {
-    let begins = |d: &Deletion| {
-        let resource = &d.record.resource;
-        d.jobs.iter().any(|job| {
-            let (
-                JobKind::Stage(stage),
-                JobState::Held { by: blocker, .. } | JobState::Ready { blocked: Some(blocker), .. },
-            ) = (job.kind, &job.state)
-            else {
-                return false;
-            };
-            let same = |(group, _): &(Group, Exceeded)| {
-                group.stage == stage && group.scope == resource.scope && group.kind == resource.id.kind
-            };
-            lifted(&resource.scope, blocker) && crowds.iter().any(same)
-        })
+/// That it has to be approved, or looked at again, or approved by somebody else.
+pub fn may_resume(crowds: &[&Crowd], by: &Actor, approved: Option<&str>) -> Result<(), CannotResume> {
+    let Some(first) = crowds.first() else { return Ok(()) };
+    let members = crowds.iter().map(|crowd| crowd.why.members).fold(0, u64::saturating_add);
+    let Some(approved) = approved else {
+        let Group { scope, stage, .. } = first.group.clone();
+        return Err(CannotResume::NeedsApproval { stage, scope, members, why: first.why.clone() });
     };
-    let own = held.into_iter().find(|d| d.record.requested_by == *by && begins(d));
-    own.map_or(Ok(()), |own| {
-        Err(CannotResume::Requested { by: by.clone(), resource: own.record.resource.id.clone() })
-    })
+    let digest = digest_of_crowds(crowds.iter().copied());
+    if digest != approved {
+        return Err(CannotResume::OtherSet { members, digest });
+    }
+    let mut all = crowds.iter().flat_map(|crowd| &crowd.members);
+    match all.find(|member| member.requested_by == *by) {
+        Some(Member { resource, .. }) => {
+            Err(CannotResume::Requested { by: by.clone(), resource: resource.clone() })
+        }
+        None => Ok(()),
+    }
 }

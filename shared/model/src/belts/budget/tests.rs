@@ -1,9 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::deletion::Deletion;
-use crate::id::{Actor, DeletionId};
-use crate::job::{Blocker, JobKind};
+use crate::id::DeletionId;
+use crate::job::Blocker;
 
 fn scope(scope: &str) -> Scope {
     scope.parse().unwrap()
@@ -277,7 +276,7 @@ fn a_backlog_is_a_crowd_like_any_other() {
 }
 
 #[test]
-fn a_crowd_that_no_budget_counts_is_approved_before_a_pause_is_lifted() {
+fn what_no_budget_counts_is_a_crowd_if_it_is_more_than_may_begin() {
     let (budgets, population) = (Budgets::default(), Population::default());
     let crowds = |held: &[(&str, Stage, u64)]| {
         let held = held.iter().map(|(scope, stage, held)| (group(scope, *stage), *held));
@@ -292,48 +291,63 @@ fn a_crowd_that_no_budget_counts_is_approved_before_a_pause_is_lifted() {
     let spread: Vec<_> = many.iter().map(|scope| (scope.as_str(), Stage::Soft, A_DAY)).collect();
     assert_eq!(crowds(&spread).len(), 10, "a few in each of many scopes are many");
 
-    assert_eq!(may_resume(&[], None), Ok(()));
-    let refused = may_resume(&found, None).unwrap_err().to_string();
+    assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
+}
+
+/// A crowd of these records, which begin `stage`.
+fn crowd(of: &str, stage: Stage, records: &[i64]) -> Crowd {
+    let limit = Limit { counted: Counted::In(scope(of)), most: 2, days: 1, uncounted: false };
+    let member = |id: &i64| Member {
+        job: JobId::of(DeletionId(*id), stage.index()),
+        resource: format!("vm/web{id}").parse().unwrap(),
+        requested_by: if id % 2 == 0 { "even" } else { "odd" }.parse().unwrap(),
+    };
+    let why = Exceeded { members: records.len() as u64, used: 0, limit };
+    Crowd { group: group(of, stage), why, members: records.iter().map(member).collect() }
+}
+
+#[test]
+fn whoever_lifts_a_pause_approves_exactly_the_set_that_begins() {
+    let boss = "boss".parse().unwrap();
+    let (one, other) =
+        (crowd("tenants/acme", Stage::Soft, &[1, 2, 3]), crowd("b", Stage::Recycle, &[4, 5, 6]));
+    let seen = digest_of_crowds([&one, &other]);
+    assert_eq!(may_resume(&[], &boss, None), Ok(()), "nothing would begin that needs it");
+    let refused = may_resume(&[&one, &other], &boss, None).unwrap_err().to_string();
     assert!(
-        refused.starts_with("501 would begin soft at once in tenants/acme (500 would begin where 5 may"),
+        refused.starts_with("6 would begin soft at once in tenants/acme (3 would begin where 2 may in a day"),
         "{refused}"
     );
-    assert_eq!(may_resume(&found, Some(501)), Ok(()));
-    assert_eq!(may_resume(&found, Some(7)), Err(CannotResume::OtherNumber { members: 501, looked_at: 7 }));
-    assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
+    assert_eq!(may_resume(&[&one, &other], &boss, Some(&seen)), Ok(()));
+    assert_eq!(digest_of_crowds([&other, &one]), seen, "in whatever order");
+    // As many, and not these.
+    for others in [
+        [crowd("tenants/acme", Stage::Soft, &[1, 2, 7]), other.clone()],
+        [crowd("tenants/acme", Stage::Purge, &[1, 2, 3]), other.clone()],
+        [one.clone(), crowd("b", Stage::Recycle, &[4, 5, 8])],
+    ] {
+        let set: Vec<&Crowd> = others.iter().collect();
+        let refused = may_resume(&set, &boss, Some(&seen)).unwrap_err();
+        let CannotResume::OtherSet { members: 6, digest } = &refused else { panic!("{refused}") };
+        assert_eq!(may_resume(&set, &boss, Some(digest)), Ok(()), "once somebody has looked again");
+    }
+    assert!(may_resume(&[&one], &boss, Some(&seen)).is_err(), "fewer are another set, too");
+    let as_a_batch = digest(Stage::Soft, one.members.iter().map(|m| (m.job, &m.resource)));
+    assert_ne!(digest_of_crowds([&one]), as_a_batch, "the approval of a batch lifts no pause");
 }
 
 #[test]
 fn whoever_requested_one_of_a_crowd_does_not_approve_it() {
-    let (mut d, ..) = crate::decide::test_deletion();
-    let crowd = |stage| {
-        let (scope, kind) = (d.record.resource.scope.clone(), d.record.resource.id.kind.clone());
-        let why = at_once(
-            (&Budgets::default(), &Population::default()),
-            [(Group { scope, kind, stage: Stage::Soft }, 500)],
-        );
-        why.into_iter().map(|(group, why)| (Group { stage, ..group }, why)).collect::<Vec<_>>()
+    let (one, other) = (crowd("a", Stage::Soft, &[1, 3, 5]), crowd("b", Stage::Soft, &[2]));
+    let approve = |by: &str| {
+        let seen = digest_of_crowds([&one, &other]);
+        may_resume(&[&one, &other], &by.parse().unwrap(), Some(&seen))
     };
-    let (soft, recycle) = (crowd(Stage::Soft), crowd(Stage::Recycle));
-    let own = d.record.requested_by.clone();
-    let approve = |crowds: &[(Group, Exceeded)], by: &Actor, d: &Deletion, pause: i64| {
-        let lifted = |_: &Scope, by: &Blocker| matches!(by, Blocker::Pause { pause: p, .. } if *p == pause);
-        may_approve(crowds, by, [d], lifted)
-    };
-    assert_eq!(approve(&soft, &own, &d, 1), Ok(()), "it is not held");
-    let pause = Blocker::Pause { pause: 1, what: "look".to_owned() };
-    for state in [
-        JobState::Held { due_at: Timestamp(1), by: pause.clone() },
-        JobState::Ready { since: Timestamp(1), blocked: Some(pause) },
-    ] {
-        let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
-        job.state = state;
-        let refused = approve(&soft, &own, &d, 1).unwrap_err();
-        assert!(matches!(&refused, CannotResume::Requested { by, .. } if *by == own), "{refused}");
-        assert_eq!(approve(&soft, &"boss".parse().unwrap(), &d, 1), Ok(()));
-        assert_eq!(approve(&soft, &own, &d, 2), Ok(()), "another pause");
-        assert_eq!(approve(&recycle, &own, &d, 1), Ok(()), "of another stage");
-    }
+    let refused = approve("even").unwrap_err();
+    let CannotResume::Requested { by, resource } = &refused else { panic!("{refused}") };
+    assert_eq!((by.as_str(), resource.to_string().as_str()), ("even", "vm/web2"));
+    assert!(approve("odd").is_err());
+    assert_eq!(approve("boss"), Ok(()));
 }
 
 #[test]
