@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use sexton_api::{IDEMPOTENCY_KEY, Problem};
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::belts::budget::{CannotApprove, CannotResume};
+use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::resource_hold::CannotHold;
@@ -179,8 +180,8 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
                 | NotTaken::NoAnswer { .. }
                 | NotTaken::Gone
         ),
-        NotDone::Ceiling(_)
-        | NotDone::Census(_)
+        NotDone::Ceiling(why) => matches!(why, CannotSet::TooFar { .. }),
+        NotDone::Census(_)
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
         | NotDone::Exclusive(_) => true,

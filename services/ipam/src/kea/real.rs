@@ -10,7 +10,8 @@ use super::agent::Answer;
 use super::*;
 
 const LEFT: Duration = Duration::from_secs(20);
-/// The configuration is one thing: tests that change it take turns.
+/// The configuration is one thing: tests that change it take turns, by this in one process, and by the group that
+/// `.config/nextest.toml` puts them in where each has a process of its own.
 pub(super) static TURN: Mutex<()> = Mutex::const_new(());
 
 pub(super) fn config() -> Config {

@@ -311,7 +311,7 @@ pub async fn a_batch_takes_what_is_there_and_waits_no_longer_than_it_may(setup: 
     let started = Instant::now();
     assert_eq!(take(&mut subscription, 3).await.len(), 3, "no more than was asked for");
     assert_eq!(take(&mut subscription, 2).await.len(), 2);
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < Duration::from_secs(10), "nothing is waited for that is there");
 }
 
 /// A caller that looks in for a moment again and again loses nothing.

@@ -42,6 +42,10 @@ pub(super) async fn below(
         return Ok(Err(why.into()));
     }
     let then = now.with(new, find::clock(&mut tx).await?);
+    // Whoever lowers one waits for no look at what is held.
+    if !now.raised(&then, new.scope.as_ref()) {
+        return Ok(Ok(Vec::new()));
+    }
     Ok(Ok(admit::stopped(&mut tx, ledger, Lifting::Ceilings(&now, &then)).await?))
 }
 

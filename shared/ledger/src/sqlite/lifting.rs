@@ -36,6 +36,10 @@ pub(super) fn below(
         return Ok(Err(why.into()));
     }
     let then = before.with(new, now);
+    // Whoever lowers one waits for no look at what is held.
+    if !before.raised(&then, new.scope.as_ref()) {
+        return Ok(Ok(Vec::new()));
+    }
     Ok(Ok(admitting::stopped(db, setting, now, Lifting::Ceilings(&before, &then))?))
 }
 

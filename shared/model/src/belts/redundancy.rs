@@ -23,7 +23,9 @@
 //! it goes: it waits for the approval.
 //!
 //! Not looked at is what would stop a member that is due and held by nothing so far, because nobody has looked at it yet,
-//! or because it waits for credit or to be admitted. It counts until it is held.
+//! or because it waits for credit or to be admitted. It counts until it is held. Nor is what came since the last look at one
+//! that this belt holds, such as a pause: that look is at most a minute old. And a member of two groups that is held because
+//! of one counts as retired in the other, whose members may so leave it alone until that is over.
 //!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
