@@ -103,5 +103,5 @@ fn an_address_that_is_taken_is_a_mistake_that_is_named() {
         .unwrap();
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains(&format!("[health]: listening on {address}")), "{error}");
+    assert!(error.contains(&format!("[health.\"sexton\"]: listening on {address}")), "{error}");
 }

@@ -97,7 +97,7 @@ fn a_bad_plan_names_file_line_and_reason() {
     let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
     for (from, to, parts) in [
         ("kind = \"vm\"", "kind = \"VM!\"", vec!["kind"]),
-        ("version = 3", "version = \"one\"", vec!["vm.toml"]),
+        ("version = 4", "version = \"one\"", vec!["vm.toml"]),
         ("offset_days = 3", "", vec!["offset_days"]),
         ("offset_days = 3", "offset_days = -9", vec!["hard"]),
         ("dns.remove", "dns.forget", vec!["dns.forget"]),
