@@ -61,7 +61,10 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
         "{said}"
     );
     let refused = site.says(&["audit", "--access"]).1;
-    assert!(refused.contains("422 GET /v1/ceilings/stopped"), "it is looked first, and written down: {refused}");
+    assert!(
+        refused.contains("422 GET /v1/ceilings/stopped"),
+        "it is looked first, and written down: {refused}"
+    );
     assert!(set("announce").0);
     until("it is announced, and no more", || {
         let record: Value =
