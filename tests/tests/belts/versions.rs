@@ -85,7 +85,7 @@ async fn beside_copies_of_0_1_0_new_consumers_work_for_its_coordinator() {
     }
     comes_back_and_goes(&system).await;
     // What it did not understand of them, their pulses, is shown.
-    system.until_rejected("'concurrency'").await;
+    system.until_rejected("'answered'").await;
 }
 
 /// To 0.1.0 an instance of which it understands no pulse is down: of such it ordered nothing, as this version does.
@@ -100,7 +100,7 @@ async fn a_coordinator_of_0_1_0_orders_nothing_of_whom_it_does_not_understand() 
     }
     let before = system.world();
     let id = system.delete().await;
-    system.until_rejected("'concurrency'").await;
+    system.until_rejected("'answered'").await;
     system.claim_everything_now(id).await;
     system.two_beacons().await;
     for instance in [monitoring(), backup(), hypervisor()] {

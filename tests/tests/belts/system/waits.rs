@@ -87,13 +87,18 @@ impl System {
     /// Until a message is rejected for a reason that contains `text`.
     pub async fn until_rejected(&self, text: &str) {
         let mut rejected = self.rejected.lock().await;
-        loop {
+        let mut others = Vec::new();
+        // Pulses may be rejected for ever: what does not come among so many does not come.
+        while others.len() < 60 {
             let delivery = in_time(&format!("a rejection with {text:?}"), rejected.next()).await.unwrap();
             rejected.ack(vec![delivery.tag]).await;
             let shown = Pack::<Rejected>::decode(&delivery.body).unwrap();
-            if shown.events[0].data.reason.contains(text) {
+            let reason = &shown.events[0].data.reason;
+            if reason.contains(text) {
                 return;
             }
+            others.push(reason.clone());
         }
+        panic!("no rejection with {text:?}, but {:?}", others.last());
     }
 }
