@@ -9,7 +9,7 @@ use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 26] = [
+const USUAL: [Happening; 25] = [
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -31,7 +31,6 @@ const USUAL: [Happening; 26] = [
     Happening::SetTime(0, true),
     Happening::Drift(0),
     Happening::Deaf(0),
-    Happening::Purge,
     Happening::Down(0),
     Happening::Reopen(0),
     Happening::Backup,
@@ -42,7 +41,9 @@ const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve
 /// What takes somebody who counts.
 const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
-const SELDOM: [Happening; 8] = [
+const SELDOM: [Happening; 9] = [
+    // Only what empties a queue that something waits in counts.
+    Happening::Purge,
     Happening::Release(0),
     Happening::Retry(0),
     Happening::Waive(0, true),
