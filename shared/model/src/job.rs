@@ -395,6 +395,22 @@ impl fmt::Display for StateName {
 }
 
 impl JobState {
+    /// When what has not begun is due, if that is known. Of what has begun nothing is.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Scheduled { due_at } => *due_at,
+            Self::Held { due_at, .. } => Some(*due_at),
+            Self::Ready { .. }
+            | Self::Running(_)
+            | Self::Waiting { .. }
+            | Self::Cancelling(_)
+            | Self::Parked { .. }
+            | Self::Done
+            | Self::Cancelled
+            | Self::Rescued => None,
+        }
+    }
+
     /// When the job is to be looked at again, if it is held by something that ends by itself at a known moment.
     pub fn again_at(&self) -> Option<Timestamp> {
         match self {

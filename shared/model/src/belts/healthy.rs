@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::deletion::Deletion;
-use crate::job::{Blocker, Job, JobState, Stage};
+use crate::job::{Blocker, Job, Stage};
 use crate::time::{Day, Timestamp};
 
 /// Most outages that are kept: one a day for years, and read within a millisecond.
@@ -155,19 +155,8 @@ pub fn blocker(
     healthy: &Healthy,
     now: Timestamp,
 ) -> Option<Blocker> {
-    let due_at = match job.state {
-        JobState::Scheduled { due_at } => due_at?,
-        JobState::Held { due_at, .. } => due_at,
-        // It has begun.
-        JobState::Ready { .. }
-        | JobState::Running(_)
-        | JobState::Waiting { .. }
-        | JobState::Cancelling(_)
-        | JobState::Parked { .. }
-        | JobState::Done
-        | JobState::Cancelled
-        | JobState::Rescued => return None,
-    };
+    // What has begun is not bound.
+    let due_at = job.state.due_at()?;
     if !binds(stage) {
         return None;
     }

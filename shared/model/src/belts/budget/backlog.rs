@@ -6,7 +6,7 @@
 //! What is due by now, and within that span, is no more than was announced in one, and asks nobody; nor does it
 //! wait for what has piled up.
 use super::{Budgets, day_us};
-use crate::job::{Job, JobState, Stage};
+use crate::job::{Job, Stage};
 use crate::time::{Day, Timestamp};
 
 /// Nothing has piled up that has been due for less, in microseconds: many that are due at once take that long to
@@ -33,27 +33,12 @@ impl Budgets {
 
     /// Whether a job that has not begun `stage` is one of a backlog that is counted.
     pub fn backlog(&self, (stage, job): (Stage, &Job), now: Timestamp, day: Day) -> bool {
-        due(job).is_some_and(|due| due <= self.backlog_until(now, day)) && self.counts_backlog(stage)
+        job.state.due_at().is_some_and(|due| due <= self.backlog_until(now, day))
+            && self.counts_backlog(stage)
     }
 }
 
 /// Whether a job may be one of a backlog, whatever the budgets: a quick look, since hardly any is.
 pub(crate) fn may_be(job: &Job, now: Timestamp) -> bool {
-    due(job).is_some_and(|due| now.0.saturating_sub(due.0) >= LEAST_US)
-}
-
-/// Since when a job that has not begun has been due.
-fn due(job: &Job) -> Option<Timestamp> {
-    match job.state {
-        JobState::Scheduled { due_at } => due_at,
-        JobState::Held { due_at, .. } => Some(due_at),
-        JobState::Ready { .. }
-        | JobState::Running(_)
-        | JobState::Waiting { .. }
-        | JobState::Cancelling(_)
-        | JobState::Parked { .. }
-        | JobState::Done
-        | JobState::Cancelled
-        | JobState::Rescued => None,
-    }
+    job.state.due_at().is_some_and(|due| now.0.saturating_sub(due.0) >= LEAST_US)
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decide::test_deletion;
+use crate::job::JobState;
 
 const SECOND: i64 = 1_000_000;
 
