@@ -8,7 +8,7 @@ use sexton_api::{
     HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
     SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
-use sexton_model::belts::ceiling::CannotSet;
+use sexton_model::belts::ceiling::{CannotSet, Ceiling};
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::Stage;
@@ -105,13 +105,19 @@ fn requests() -> Vec<(Reader, Value)> {
 fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
     let vm: ResourceId = "vm/a".parse().unwrap();
     let (digest, batch) = ("ab12".to_owned(), 3);
+    let too_far = CannotSet::TooFar {
+        of: "tenants".to_owned(),
+        now: Ceiling::Observe,
+        next: Ceiling::Announce,
+        asked: Ceiling::Hard,
+    };
     for why in [
         NotDone::Refused(Refusal::TooLate { reached: Stage::Hard, rescue_until_purge: true }),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
         NotDone::Refused(Refusal::NameInUse("an address".into())),
         NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),
         NotDone::CannotDelete(CannotDelete::Configured("vm/a".into())),
-        NotDone::Ceiling(CannotSet::TooMany),
+        NotDone::Ceiling(too_far),
         NotDone::Approval(CannotApprove::OtherSet { batch, digest: digest.clone() }),
         NotDone::Resume(CannotResume::OtherSet { members: 2, digest }),
         NotDone::Census(NotBelieved::Empty),
@@ -125,6 +131,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Refused(Refusal::NothingParked),
         NotDone::Refused(Refusal::Missing("reason")),
         NotDone::CannotDelete(CannotDelete::Reason),
+        NotDone::Ceiling(CannotSet::TooMany),
         NotDone::Approval(CannotApprove::NoSuchBatch(batch)),
         NotDone::Survey(CannotSurvey::TooOften),
         NotDone::NotRegistered(vm.clone()),
