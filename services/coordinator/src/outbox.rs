@@ -23,6 +23,10 @@ use crate::follow::Orders;
 /// Below this many orders for one instance in one batch each travels alone, so that all copies of a consumer
 /// get some of them; above it packs save the broker's work.
 const PACK_FROM: usize = 32;
+/// How much longer orders stay in their queue than they may be carried out: whoever comes late rejects them, so that people
+/// see them. A restart of a consumer, or of the broker, is over by then; after a longer outage nobody finds a heap of dead
+/// orders, of which the broker drops what is left.
+const SEEN_FOR: Duration = Duration::from_secs(60);
 /// Who says it.
 const SOURCE: &str = "/coordinator";
 
@@ -95,19 +99,25 @@ impl Outbox {
         into: &mut Messages,
     ) {
         let alone = orders.len() < PACK_FROM || self.unpacked.contains(instance);
-        let mut packer = Packer::new(if alone { 1 } else { PACK_MAX });
-        // The shortest deadline of a pack bounds its time in the queue.
-        let mut ttl = None;
+        let most = if alone { 1 } else { PACK_MAX };
+        let mut packer = Packer::new(most);
+        // A pack stays for as long as any order in it has to.
+        let mut longest: Option<Duration> = None;
         for order in orders {
-            let left = Duration::from_millis(order.deadline.ms_since(now).max(1));
+            let stays = stays(order.deadline, now);
             let (job, fence) = (order.job, order.fence);
             let traceparent = traced.traceparent(order.fence);
             match packer.push(&Event::new(SOURCE, now, order).traced(traceparent)) {
-                Ok(full) => {
-                    ttl = Some(ttl.map_or(left, |t: Duration| t.min(left)));
-                    if let Some(packed) = full {
-                        into.outgoing.extend(self.seal(instance, packed, ttl.take()));
-                    }
+                Ok(None) => longest = longest.max(Some(stays)),
+                // It was the last one that this pack takes.
+                Ok(Some(full)) if full.events == most => {
+                    let ttl = longest.take().max(Some(stays));
+                    into.outgoing.extend(self.seal(instance, full, ttl));
+                }
+                // The pack before was too large for it, too: it begins the next one.
+                Ok(Some(full)) => {
+                    let ttl = longest.replace(stays);
+                    into.outgoing.extend(self.seal(instance, full, ttl));
                 }
                 Err(error) => {
                     tracing::error!(%job, %error, "an order cannot be written down");
@@ -116,7 +126,7 @@ impl Outbox {
             }
         }
         if let Some(packed) = packer.finish() {
-            into.outgoing.extend(self.seal(instance, packed, ttl));
+            into.outgoing.extend(self.seal(instance, packed, longest));
         }
     }
 
@@ -176,6 +186,11 @@ impl Outbox {
             ttl: Some(Duration::from_millis(sexton_model::beacon::FRESH_MS)),
         })
     }
+}
+
+/// How long an order stays in its queue at most.
+fn stays(deadline: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis(deadline.ms_since(now)) + SEEN_FOR
 }
 
 /// What stands in for the answer to an order that nobody will ever get. Nobody can carry it out, so it is as good as
@@ -263,7 +278,74 @@ pub(crate) fn filled(
 
 #[cfg(test)]
 mod tests {
+    use sexton_model::DeletionId;
+    use sexton_model::catalogue::Nature;
+    use sexton_model::job::{JobKind, Stage};
+    use sexton_model::resource::Identity;
+    use sexton_model::step::Mode;
+
     use super::*;
+
+    const NOW: Timestamp = Timestamp(1_796_083_200_000_000);
+
+    fn dns() -> Instance {
+        "dns.main".parse().unwrap()
+    }
+
+    /// An order with this deadline, which is about so many bytes long.
+    fn order(number: usize, deadline: Timestamp, bytes: usize) -> Order {
+        let (deletion, kind) = (DeletionId(17), JobKind::Stage(Stage::Announce));
+        let identity = BTreeMap::from([("uuid".to_owned(), "u1".to_owned())]);
+        Order {
+            job: JobId::of(deletion, kind.slot()),
+            deletion,
+            resource: "vm/web01".parse().unwrap(),
+            kind,
+            step: 0,
+            instance: dns(),
+            action: "inspect".parse().unwrap(),
+            mode: Mode::Inspect,
+            nature: Nature::Inspect,
+            identity: Identity::try_from(identity).unwrap(),
+            attributes: Value::Null,
+            targets: Value::Null,
+            manifest: None,
+            params: BTreeMap::from([("text".to_owned(), Value::from("x".repeat(bytes)))]),
+            fence: Fence { epoch: 1, number: i64::try_from(number).unwrap() },
+            revision: 1,
+            issued_at: NOW,
+            deadline,
+            longest_call_ms: 1_000,
+            long: false,
+            attempt: 0,
+        }
+    }
+
+    /// How long the messages stay that these orders become, in milliseconds: so much is left of each, so long is each.
+    fn stay_ms(left_ms: impl IntoIterator<Item = u64>, bytes: usize) -> Vec<u128> {
+        let mut rng = rand::rng();
+        let outbox = Outbox {
+            keyring: Arc::new(Keyring::generate([dns().into()], &mut rng)),
+            signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
+            unpacked: Vec::new(),
+        };
+        let orders = left_ms.into_iter().enumerate();
+        let orders = orders.map(|(number, left)| order(number, NOW.plus_ms(left), bytes)).collect();
+        let mut messages = Messages::default();
+        outbox.pack(&dns(), orders, &Orders::default(), NOW, &mut messages);
+        assert!(messages.unwritable.is_empty());
+        messages.outgoing.iter().map(|message| message.ttl.unwrap().as_millis()).collect()
+    }
+
+    #[test]
+    fn orders_stay_for_a_minute_behind_the_last_deadline_of_their_message() {
+        assert_eq!(stay_ms([1_000, 2_000, 0], 1), [61_000, 62_000, 60_000], "each travels alone");
+        let packed = (1..=16).chain([90, 30]).chain([0; 14]).map(|left_s| left_s * 1_000);
+        assert_eq!(stay_ms(packed, 1), [76_000, 150_000], "as long as any of them");
+        // So large that ten fill a pack: the next one is not counted with it, and is not forgotten.
+        let large = (0..PACK_FROM as u64).map(|number| if number == 10 { 90_000 } else { 1_000 });
+        assert_eq!(stay_ms(large, 100_000), [61_000, 150_000, 61_000, 61_000]);
+    }
 
     #[test]
     fn the_due_date_its_zone_and_what_can_be_undone_are_filled_in_and_nothing_else() {

@@ -1,10 +1,12 @@
 //! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
 use sexton_bus::Queue;
+use sexton_ledger::AuditRow;
+use sexton_model::audit::What;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::gate::{Flaw, Point};
-use super::system::{System, on_many_machines, until};
+use super::system::{System, backup, monitoring, on_many_machines, until};
 
 on_many_machines! {
     with_every_belt_satisfied_the_machine_goes_and_comes_back,
@@ -12,6 +14,7 @@ on_many_machines! {
     nothing_is_changed_before_it_is_due,
     without_a_fresh_beacon_the_change_is_not_begun,
     who_slept_past_the_deadline_does_not_begin,
+    what_expires_in_its_queue_is_shown_and_not_carried_out,
     what_cannot_be_seen_is_not_gone,
     a_success_that_left_it_there_is_none,
     an_order_that_cannot_be_written_down_parks,
@@ -104,6 +107,35 @@ async fn who_slept_past_the_deadline_does_not_begin() {
     system.monitoring.open();
     system.until_answered(id, "its deadline passed before the change was begun").await;
     assert_eq!(system.world(), before);
+}
+
+/// Nobody takes it before its deadline. Whoever comes later shows it, and carries out what is ordered in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_in_its_queue_is_shown_and_not_carried_out() {
+    let mut system = System::not_started_with_quick_looks().await;
+    system.start_coordinator();
+    system.start_consumer(&backup()).await;
+    // It has just pulsed, and so is ordered to look.
+    system.start_consumer(&monitoring()).await;
+    system.stop_last_consumer().await;
+    let id = system.delete().await;
+    let job = system.until_job(id, Stage::Announce, |state| state.out().is_some()).await;
+    let late = *job.state.out().unwrap();
+    // By more than it took to publish it.
+    let over = late.deadline.plus_ms(500);
+    until("its deadline passes", async || system.ledger.facts().await.unwrap().now > over).await;
+
+    system.monitoring.close("inspect", Point::Look);
+    system.start_consumer(&monitoring()).await;
+    system.until_rejected(&format!("after its deadline {}", late.deadline)).await;
+    system.monitoring.reached().await;
+    let instead = system.job(id, ANNOUNCE).await;
+    assert!(instead.state.out().is_some_and(|out| out.fence > late.fence), "{instead:?}");
+    system.monitoring.open();
+    system.until_job(id, Stage::Announce, |state| *state == JobState::Done).await;
+    let trail = system.view(id).await.audit;
+    let answered = |row: &AuditRow| row.event.what == What::Settled && row.event.fence == Some(late.fence);
+    assert!(!trail.iter().any(answered), "it was carried out: {trail:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,14 @@
 //! Each order is answered once it is carried out, and acked only then.
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sexton_bus::{Bus, Queue};
+use sexton_consumer::Options;
 use sexton_model::catalogue::Nature;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::step::{Mode, Outcome};
-use sexton_protocol::{Order, Pack, Rejected};
+use sexton_protocol::{Check, Order, Pack, Rejected};
+use sexton_testkit::clock::ManualClock;
 
 use crate::site::{Site, in_time, is_done};
 
@@ -114,6 +117,31 @@ async fn one_expired_order_of_a_pack_is_dropped_and_shown_and_the_rest_is_done()
         let shown = Pack::<Rejected>::decode(&delivery.body).unwrap();
         assert!(shown.events[0].data.reason.contains("after its deadline"), "{shown:?}");
         assert_eq!(site.metrics.counts().rejected["expired"], 1);
+        site.end(stop, running).await;
+    })
+    .await;
+}
+
+/// Nobody was there in time. How long the broker keeps it for whoever comes late, the coordinator says.
+#[tokio::test]
+async fn what_expired_before_anybody_came_is_shown_and_counted_and_not_carried_out() {
+    in_time(async {
+        let clock = Arc::<ManualClock>::default();
+        let site = Site::with(clock.clone(), Options { linger_ms: 0, ..Options::default() }).await;
+        let mut rejected = site.local.consume(&Queue::Rejected, 1).await.unwrap();
+        site.give(vec![site.order(1000)]).await;
+        clock.advance(60_000);
+        let (stop, running) = site.start(0).await;
+        site.beacon().await;
+        let delivery = rejected.next().await.unwrap();
+        let shown = Pack::<Rejected>::decode(&delivery.body).unwrap().events.remove(0).data;
+        assert_eq!(shown.check, Some(Check::Expired));
+        assert!(shown.reason.starts_with("0 ms after its deadline"), "{shown:?}");
+        assert_eq!(site.metrics.counts().rejected["expired"], 1);
+        assert_eq!(site.archive.performed.load(Ordering::SeqCst), 0);
+        // What is ordered in its place is carried out.
+        site.give(vec![site.order(1001)]).await;
+        assert!(is_done(&site.outcome().await));
         site.end(stop, running).await;
     })
     .await;
