@@ -106,18 +106,6 @@ impl Consumer {
         self.check()?;
         let hearing = Arc::new(Hearing::new(self.clock.clone()));
         self.metrics.hears(&hearing);
-        let listener = Listener::new(self.verifier.clone(), hearing.clone(), self.metrics.clone());
-        let Some(mut beacon) = self.subscribe(Queue::Beacon, BEACON_PREFETCH, &shutdown).await? else {
-            return Ok(());
-        };
-        if !self.hears_one(&listener, &mut beacon, &shutdown).await? {
-            return Ok(());
-        }
-        let queue = Queue::Orders(self.instance.clone());
-        let Some(orders) = self.subscribe(queue, self.options.prefetch, &shutdown).await? else {
-            return Ok(());
-        };
-        tracing::info!(instance = %self.instance, "taking orders");
         let halt = CancellationToken::new();
         // Whatever way this ends, also by being dropped: nobody goes on publishing.
         let _halt_in_the_end = halt.clone().drop_guard();
@@ -131,6 +119,18 @@ impl Consumer {
             options: self.options.clone(),
             halt: halt.clone(),
         });
+        let listener = Listener::new(self.verifier.clone(), hearing.clone(), post.clone());
+        let Some(mut beacon) = self.subscribe(Queue::Beacon, BEACON_PREFETCH, &shutdown).await? else {
+            return Ok(());
+        };
+        if !self.hears_one(&listener, &mut beacon, &shutdown).await? {
+            return Ok(());
+        }
+        let queue = Queue::Orders(self.instance.clone());
+        let Some(orders) = self.subscribe(queue, self.options.prefetch, &shutdown).await? else {
+            return Ok(());
+        };
+        tracing::info!(instance = %self.instance, "taking orders");
         let (courier, carrying) = Courier::new(post.clone());
         let intake = Intake {
             performer: Arc::new(Performer::new(

@@ -90,10 +90,15 @@ impl Post {
         true
     }
 
-    /// Show people what was not accepted. False if the consumer was halted before that was confirmed.
+    /// Count what was not accepted, and show it to people. False if the consumer was halted before that was confirmed.
     pub(crate) async fn reject(&self, check: Check, rejected: Rejected) -> bool {
         tracing::warn!(why = check.word(), reason = rejected.reason, "rejected a message");
         self.metrics.rejected(check.word());
+        self.show(check, rejected).await
+    }
+
+    /// Show it, and leave counting to who calls. False if the consumer was halted before it was confirmed.
+    pub(crate) async fn show(&self, check: Check, rejected: Rejected) -> bool {
         let rejected = Rejected { check: Some(check), ..rejected };
         let sealed = match Pack::one(self.event(rejected)).encode() {
             Ok(packed) => self.seal::<Rejected>(Queue::Rejected, packed),

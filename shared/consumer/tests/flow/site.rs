@@ -31,7 +31,7 @@ pub type Running = JoinHandle<Result<(), ConsumerError>>;
 pub struct Site {
     pub local: Local,
     pub keyring: Arc<Keyring>,
-    signer: BeaconSigner,
+    pub signer: BeaconSigner,
     pub clock: Arc<dyn Clock>,
     options: Options,
     pub archive: Arc<Archive>,
