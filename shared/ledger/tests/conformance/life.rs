@@ -375,9 +375,8 @@ pub async fn no_lease_starves_what_is_held_or_blocked(fixture: &dyn Fixture) {
     assert_eq!(on.ledger.to_wake(100).await.unwrap().len(), 8);
 }
 
-/// Two records of one resource are never live at once, so nothing that is decided comes to this: the table itself
-/// refuses a second lock on a resource.
-pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
+/// A record of `vm/web01`, and the claim that would take a second lock on it: a job of another record has it.
+pub async fn second_lock(fixture: &dyn Fixture) -> (Stagehand, Intent) {
     let on = Stagehand::new(fixture).await;
     let first = on.doomed("web01").await;
     on.claim(first, Stage::Announce).await.unwrap();
@@ -388,6 +387,14 @@ pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
     let wanted = on.wanted(&"vm/web01".parse().unwrap()).await;
     let second = on.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap();
     let claim = Intent { deletion: second, event: Event::Claim { job: job_id(second, Stage::Announce) } };
+    (on, claim)
+}
+
+/// Two records of one resource are never live at once, so nothing that is decided comes to this: the table itself
+/// refuses a second lock on a resource, whoever asks for it.
+pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
+    let (on, claim) = second_lock(fixture).await;
+    let second = claim.deletion;
     match on.ledger.run(vec![claim]).await {
         Ok(results) => assert!(results[0].is_err(), "{results:?}"),
         Err(LedgerError::Store { .. }) => {}
@@ -395,4 +402,10 @@ pub async fn the_table_itself_refuses_a_second_lock(fixture: &dyn Fixture) {
     }
     assert_eq!(on.state(second, Stage::Announce).await, StateName::Scheduled);
     assert_eq!(on.view(second).await.audit.len(), 1, "nothing was decided");
+    // As whoever writes past the ledger would park that job.
+    let parked = "UPDATE jobs SET state = 6, locks = (1 = 1), queued = (1 = 0), wants = NULL, reason = 'by hand' \
+                  WHERE id = (SELECT max(deletion_id) * 8 FROM jobs)";
+    let refused = fixture.attempt(parked).await.unwrap_err();
+    let named = ["the_lock", "UNIQUE constraint failed: jobs.resource"];
+    assert!(named.iter().any(|named| refused.contains(named)), "{refused}");
 }

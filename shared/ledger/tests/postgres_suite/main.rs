@@ -12,6 +12,7 @@ mod in_use;
 mod keys;
 #[path = "../older/mod.rs"]
 mod older;
+mod one_at_a_time;
 mod races;
 mod surveys;
 mod upgrade;
