@@ -27,6 +27,12 @@ pub async fn one_live_record_per_resource(fixture: &dyn Fixture) {
     let second = *on.ledger.create(vec![wanted]).await.unwrap()[0].as_ref().unwrap();
     assert!(second > first);
     assert_eq!(on.ledger.deletion_of(&id).await.unwrap(), Some(second));
+    // The table itself refuses it, too, whoever asks for it.
+    let revived = "UPDATE deletions SET live = (1 = 1), status = 0, ended_at = NULL \
+                   WHERE id = (SELECT min(id) FROM deletions)";
+    let refused = fixture.attempt(revived).await.unwrap_err();
+    let named = ["one_live_record", "UNIQUE constraint failed: deletions.resource"];
+    assert!(named.iter().any(|named| refused.contains(named)), "{refused}");
 }
 
 pub async fn a_name_is_protected_until_recycle(fixture: &dyn Fixture) {

@@ -1,12 +1,15 @@
-//! What one record has at a time, however many coordinators ask: the lock of its resource.
-use sexton_ledger::NotDone;
+//! What one record has at a time, however many coordinators ask: the lock of its resource, and being its live record.
+use std::sync::Arc;
+
+use sexton_ledger::{Ledger, NotDone};
 use sexton_model::decide::Refusal;
 use sexton_model::job::Stage;
+use tokio::sync::Barrier;
 
 use crate::conformance::second_lock;
 use crate::conformance::stage::job_id;
 use crate::database::Database;
-use crate::races::claim;
+use crate::races::{claim, handles};
 
 /// What the index refuses is no error: whoever claims comes again later, and others of its batch go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,4 +22,37 @@ async fn who_finds_the_lock_taken_is_told_not_yet() {
     let told = |refused: &NotDone| *refused == NotDone::Refused(Refusal::NotYet(job));
     assert!(results[0].as_ref().is_err_and(told), "{results:?}");
     assert!(results[1].as_ref().is_ok_and(|decided| decided.dispatch.is_some()), "{results:?}");
+}
+
+/// Each of eight coordinators wants a record of the same resource at the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_make_a_record_at_once_one_does() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 8).await;
+    for round in 0..20 {
+        let resource = hand.register(&format!("vm{round}")).await;
+        let wanted = hand.wanted(&resource).await;
+        let barrier = Arc::new(Barrier::new(ledgers.len()));
+        let mut tasks = Vec::new();
+        for ledger in &ledgers {
+            let (ledger, barrier, wanted) = (ledger.clone(), barrier.clone(), wanted.clone());
+            tasks.push(tokio::spawn(async move {
+                barrier.wait().await;
+                ledger.create(vec![wanted]).await.unwrap().remove(0)
+            }));
+        }
+        let (mut made, mut refused) = (Vec::new(), Vec::new());
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(deletion) => made.push(deletion),
+                Err(why) => refused.push(why),
+            }
+        }
+        let [deletion] = made[..] else { panic!("round {round}: {made:?} were made, {refused:?}") };
+        assert_eq!(hand.ledger.deletion_of(&resource).await.unwrap(), Some(deletion));
+        let taken = NotDone::AlreadyLive { resource, deletion };
+        assert_eq!(refused, vec![taken; ledgers.len() - 1], "round {round}");
+    }
+    drop((ledgers, hand));
+    assert_eq!(database.deadlocks().await, 0);
 }
