@@ -80,8 +80,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between the loss of a connection and the watchdog's notice.
 const NOTICE: Duration = Duration::from_millis(20);
 
-/// From 100 ms, so that a restart costs little, to 5 s, so that a hundred services do not storm a broker that
-/// is coming up; without end.
+/// From 100 ms, so that a restart costs little, to 5 s, give or take half, so that a hundred services do not storm a
+/// broker that is coming up; without end.
 pub(super) fn schedule() -> ExponentialBackoff {
     ExponentialBackoff {
         current_interval: Duration::from_millis(100),
@@ -246,5 +246,24 @@ async fn watch_until_lost(connection: &Connection) {
     while connection.status().connected() {
         // What happened does not matter, only whether it is still connected.
         timeout(LOOK, events.next()).await.ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However long the broker is away, it is tried again, and every few seconds.
+    #[test]
+    fn an_outage_of_any_length_is_waited_out() {
+        let mut schedule = schedule();
+        assert_eq!(schedule.max_elapsed_time, None, "after so long it would not be tried any more");
+        // Five seconds and half as much, rounded.
+        let longest = Duration::from_millis(7_501);
+        for round in 0..1_000 {
+            let next = schedule.next_backoff().expect("there is always a next pause");
+            assert!(next <= longest, "{round}: {next:?}");
+            assert!(pause(&mut schedule) <= longest, "{round}");
+        }
     }
 }
