@@ -2,6 +2,8 @@
 //!
 //! The tests with a restart start a broker of their own in a folder below `SEXTON_TEST_RABBIT_DIR`, with
 //! `scripts/components/rabbitmq`, so that they disturb no others.
+mod pipelined;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
