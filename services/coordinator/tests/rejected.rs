@@ -172,11 +172,13 @@ async fn a_rejection_that_is_not_believed_is_counted_and_rejected_no_further() {
     };
     let direction = Some(Rejected::DIRECTION);
     let malformed = Bytes::from_static(b"[]]");
+    let large = Bytes::from(vec![b' '; Rejected::PACK_MAX_BYTES + 1]);
     for (what, sent) in [
         ("without a proof", by("dns.main", &rejected, None)),
         ("by another's user", by("ipam.main", &rejected, direction)),
         ("sealed as something else", by("dns.main", &rejected, Some(Pulse::DIRECTION))),
         ("not understood", by("dns.main", &malformed, direction)),
+        ("too large", by("dns.main", &large, direction)),
     ] {
         let before = site.engine.counters.disbelieved.load(Ordering::Relaxed);
         site.send(Queue::Rejected, sent).await;
@@ -197,12 +199,12 @@ async fn a_rejection_that_is_not_believed_is_counted_and_rejected_no_further() {
     site.still_hears(&"ipam.main".parse().unwrap()).await;
     site.send(Queue::Rejected, by("dns.main", &rejected, None)).await;
     let last = async {
-        while site.engine.counters.disbelieved.load(Ordering::Relaxed) < 5 {
+        while site.engine.counters.disbelieved.load(Ordering::Relaxed) < 6 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(PATIENCE, last).await.expect("the last one is counted");
-    assert_eq!(site.engine.counters.disbelieved.load(Ordering::Relaxed), 5);
+    assert_eq!(site.engine.counters.disbelieved.load(Ordering::Relaxed), 6);
     assert_eq!(
         site.engine.counters.rejected.load(Ordering::Relaxed),
         2,
@@ -308,7 +310,23 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
         assert_eq!(site.engine.counters.rejected.load(Ordering::Relaxed), count, "{name}: {what}");
     }
     assert_eq!(count, 39);
-    // Larger than this bus carries: another publisher's broker would.
+    let larger = |user: &'static str, max: usize, direction| {
+        let (body, key) = (vec![b' '; max + 1].into(), user.parse().unwrap());
+        (max, Sent { user, body, key, sealed: Some(direction) })
+    };
+    for (queue, (max, message)) in [
+        (Queue::Pulses, larger("dns.main", Pulse::PACK_MAX_BYTES, Pulse::DIRECTION)),
+        (Queue::StageDue, larger("scheduler", StageDue::PACK_MAX_BYTES, StageDue::DIRECTION)),
+    ] {
+        let name = queue.to_string();
+        site.send(queue, message).await;
+        let (reason, expected) =
+            (site.next_reason().await, format!("more than the {max} that a message may have"));
+        assert!(reason.contains(&expected), "{name}: {reason}");
+        count += 1;
+        assert_eq!(site.engine.counters.rejected.load(Ordering::Relaxed), count, "{name}: too large");
+    }
+    // What is too large to be a report is larger than this bus carries: another publisher's broker would.
     let spare = Sent { sealed: None, ..speaks_for(packed(due()), StageDue::DIRECTION) };
     site.send(Queue::StageDue, spare).await;
     let mut large = tokio::time::timeout(PATIENCE, site.rejected.next()).await.unwrap().unwrap();
@@ -318,6 +336,8 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
     assert_eq!(site.engine.on_reports(&[large]).await.unwrap(), [], "it is shown");
     let reason = site.next_reason().await;
     assert!(reason.contains("more than the 1048576 that a message may have"), "{reason}");
+    let rejected = site.engine.counters.rejected.load(Ordering::Relaxed);
+    assert_eq!(rejected, count + 2, "what had no proof, and what is too large");
     let states = site.engine.ledger.instances().await.unwrap();
     assert!(states.is_empty(), "a rejected pulse counted: {states:?}");
     site.still_hears(&"ipam.main".parse().unwrap()).await;
