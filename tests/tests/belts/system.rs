@@ -19,11 +19,12 @@ use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_coordinator::{Alarmer, Canaries, Engine, Witness, alarms};
 use sexton_ledger::{Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
 use sexton_model::belts::Policy;
+use sexton_model::belts::resource_hold::NewHold;
 use sexton_model::decide::Event;
 use sexton_model::deletion::Due;
 use sexton_model::job::{Job, JobKind};
 use sexton_model::plan::Plan;
-use sexton_model::resource::Resource;
+use sexton_model::resource::{Criticality, Resource};
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
@@ -218,12 +219,37 @@ impl System {
 
     /// Register another one.
     pub async fn register_named(&self, id: &ResourceId, protected: bool) {
-        let resource: Resource = serde_json::from_value(json!({
-            "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 },
+        self.register_in("tenants/acme", id, protected).await;
+    }
+
+    /// Register another one, of that scope.
+    pub async fn register_in(&self, scope: &str, id: &ResourceId, protected: bool) {
+        self.register_as(json!({
+            "id": id, "scope": scope, "identity": { "uuid": U1 },
             "criticality": "reproducible", "rebuilt": self.rebuilt().await, "protected": protected,
         }))
-        .unwrap();
+        .await;
+    }
+
+    /// Register a credential. What is deleted from now on goes by a plan of credentials.
+    pub async fn register_credential(&mut self, id: &ResourceId) {
+        self.plan = Arc::new(Plan { criticality: Criticality::Credential, ..Plan::clone(&self.plan) });
+        self.register_as(json!({
+            "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 }, "criticality": "credential",
+        }))
+        .await;
+    }
+
+    async fn register_as(&self, stated: Value) {
+        let resource: Resource = serde_json::from_value(stated).unwrap();
         assert_eq!(self.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
+    }
+
+    /// A hold of the lawyers' on it.
+    pub async fn hold(&self, resource: &ResourceId) {
+        let (resource, origin) = (resource.clone(), "legal".parse().unwrap());
+        let hold = NewHold { resource, origin, reason: "evidence".into(), by: ops() };
+        self.ledger.hold_resource(hold).await.unwrap().unwrap();
     }
 
     /// The proof, of today, that something can be rebuilt.
