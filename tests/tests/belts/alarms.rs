@@ -3,16 +3,15 @@ use sexton_coordinator::alarms::{Alarmer, Options};
 use sexton_ledger::{AlarmFilter, AlarmSeen, AlarmView};
 use sexton_model::alarm::{AlarmKind, Phase, Rules, Subject};
 use sexton_model::belts::Policy;
-use sexton_model::belts::census::{Census, Listed, Rules as CensusRules, Sentinel};
 use sexton_model::belts::one_shot::{NewOneShot, Passable};
 use sexton_model::belts::resource_hold::Which;
 use sexton_model::canary::{Canary, Probe};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage, StateName};
-use sexton_model::{ResourceId, Scope, Timestamp};
+use sexton_model::{ResourceId, Timestamp};
 
-use super::budgets::policy;
+use super::budgets::{counting, policy};
 use super::gate::Flaw;
 use super::on_call::OnCall;
 use super::system::{System, monitoring, on_many_machines, ops, until, web01};
@@ -200,10 +199,7 @@ async fn whoever_breaks_the_glass_is_told_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn that_others_delete_is_told() {
     let on_call = OnCall::new().await;
-    let scope: Scope = "tenants/acme".parse().unwrap();
-    let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
-    let policy =
-        Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let policy = counting(one_a_day_at_hard(), web01());
     let system = System::start_telling(policy, on_call.options()).await;
     let others = ["vm/web02", "vm/web03", "vm/web04"].map(|id| id.parse::<ResourceId>().unwrap());
     // Each has a record, and none of it has been done yet.
@@ -212,24 +208,9 @@ async fn that_others_delete_is_told() {
         system.register_named(id, false).await;
         system.delete_named(id.clone(), in_a_year).await;
     }
-    let count = async |ids: &[ResourceId]| {
-        let listed: Vec<Listed> =
-            ids.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect();
-        let census = Census {
-            kind: "vm".parse().unwrap(),
-            scope: scope.clone(),
-            credential: "census-ro".into(),
-            new_credential: false,
-            fewer: true,
-            taken_at: system.ledger.facts().await.unwrap().now,
-            total: listed.len() as u64,
-            listed,
-            unregistered: Vec::new(),
-        };
-        system.ledger.take_census(census, &ops()).await.unwrap().unwrap()
-    };
-    assert_eq!(count(&[&[web01()][..], &others[..]].concat()).await.paused, None);
-    let counted = count(&[web01()]).await;
+    let all = [&[web01()][..], &others[..]].concat();
+    assert_eq!(system.hand_in(&all, 4).await.unwrap().paused, None);
+    let counted = system.hand_in(&[web01()], 1).await.unwrap();
     let pause = counted.paused.unwrap_or_else(|| panic!("{:?}", counted.taken));
     both_are_told(&on_call, AlarmKind::ForeignDeletions, Subject::Pause { pause }).await;
 }
@@ -237,28 +218,15 @@ async fn that_others_delete_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_census_that_is_refused_is_told_until_one_is_believed() {
     let on_call = OnCall::new().await;
-    let scope: Scope = "tenants/acme".parse().unwrap();
-    let sentinels = vec![Sentinel { scope: scope.clone(), resource: web01() }];
-    let policy =
-        Policy { census: CensusRules { sentinels, ..CensusRules::default() }, ..one_a_day_at_hard() };
+    let policy = counting(one_a_day_at_hard(), web01());
     let system = System::start_telling(policy, on_call.options()).await;
-    let hand_in = async |total: u64| {
-        let census = Census {
-            kind: "vm".parse().unwrap(),
-            scope: scope.clone(),
-            credential: "census-ro".into(),
-            new_credential: false,
-            fewer: false,
-            taken_at: system.ledger.facts().await.unwrap().now,
-            total,
-            listed: vec![Listed { id: web01(), scope: scope.clone() }],
-            unregistered: Vec::new(),
-        };
-        system.ledger.take_census(census, &ops()).await.unwrap()
-    };
+    let hand_in = async |total: u64| system.hand_in(&[web01()], total).await;
     hand_in(1).await.unwrap();
     hand_in(2).await.unwrap_err();
-    let subject = || Subject::Censuses { kind: "vm".parse().unwrap(), scope: scope.clone() };
+    let subject = || {
+        let (kind, scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
+        Subject::Censuses { kind, scope }
+    };
     both_are_told(&on_call, AlarmKind::Census, subject()).await;
     let text = open(&system).await.remove(0).standing.alarm.text;
     assert!(text.contains("the platform counts 2, and 1 are listed"), "{text}");

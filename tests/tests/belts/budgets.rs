@@ -1,11 +1,12 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
 use sexton_ledger::{Approval, NotDone, Stopped};
-use sexton_model::DeletionId;
-use sexton_model::belts::budget::{CannotApprove, CannotResume, Written};
+use sexton_model::belts::budget::{CannotApprove, CannotResume, Exceeded, Written};
+use sexton_model::belts::census::{Rules, Sentinel};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, JobState, Stage, StateName};
+use sexton_model::job::{Blocker, Job, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId};
 
 use super::system::{System, on_many_machines, ops, until, web01};
 
@@ -14,6 +15,7 @@ on_many_machines! {
     a_restart_forgets_neither_the_count_nor_the_batch,
     what_is_frozen_before_hard_comes_back_with_a_cancel,
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
+    a_share_is_of_those_that_were_there_before_any_of_them_went,
     a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at,
 }
 
@@ -22,8 +24,21 @@ pub fn policy(text: &str) -> Policy {
     Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
 }
 
+/// With this sentinel in each census of `tenants/acme`.
+pub fn counting(policy: Policy, sentinel: ResourceId) -> Policy {
+    let sentinels = vec![Sentinel { scope: "tenants/acme".parse().unwrap(), resource: sentinel }];
+    Policy { census: Rules { sentinels, ..Rules::default() }, ..policy }
+}
+
 fn frozen(state: &JobState) -> bool {
     matches!(state, JobState::Held { by: Blocker::Budget { .. }, .. })
+}
+
+fn exceeded(job: Job) -> Exceeded {
+    match job.state {
+        JobState::Held { by: Blocker::Budget { frozen, .. }, .. } => frozen.exceeded,
+        other => panic!("it is {other:?}"),
+    }
 }
 
 /// Two records due at once, where one may begin. Only the first machine is there.
@@ -112,6 +127,40 @@ async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
     let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
     assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(1));
     system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
+}
+
+/// 30 % of four are two, since a part of one counts as one; of three it would be one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_is_of_those_that_were_there_before_any_of_them_went() {
+    let [keeper, web02, web03] =
+        ["vm/keeper", "vm/web02", "vm/web03"].map(|id| id.parse::<ResourceId>().unwrap());
+    let budgets = policy("a_day = 5\npercent = 30\nstages = [\"announce\"]");
+    let system = System::start_in_calendar_days(counting(budgets, keeper.clone())).await;
+    for id in [&keeper, &web02, &web03] {
+        system.register_named(id, false).await;
+    }
+    let delete = async |id: &ResourceId| {
+        let now = system.ledger.facts().await.unwrap().now;
+        system.delete_named(id.clone(), now).await
+    };
+    let first = delete(&web01()).await;
+    let why = exceeded(system.until_job(first, Stage::Announce, frozen).await);
+    assert!(why.limit.uncounted, "{why}");
+    let all = [keeper.clone(), web01(), web02.clone(), web03.clone()];
+    assert_eq!(system.hand_in(&all, 4).await.unwrap().paused, None);
+    system.until_over(first, RecordStatus::Recycled).await;
+
+    // It is gone, and a census says so. The share stays.
+    let left = [keeper, web02.clone(), web03.clone()];
+    assert_eq!(system.hand_in(&left, 3).await.unwrap().paused, None);
+    let second = delete(&web02).await;
+    let begun = |state: &JobState| !matches!(state, JobState::Scheduled { .. } | JobState::Held { .. });
+    system.until_job(second, Stage::Announce, begun).await;
+    let third = delete(&web03).await;
+    let job = system.until_job(third, Stage::Announce, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    let why = exceeded(job);
+    assert_eq!((why.members, why.used, why.limit.most), (1, 2, 2), "{why}");
 }
 
 /// Announcing is not counted here: nothing but the approval stands between the crowd and its begin.

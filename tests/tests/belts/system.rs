@@ -17,15 +17,16 @@ use serde_json::{Value, json};
 use sexton_bus::topology::COORDINATOR;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_coordinator::{Alarmer, Canaries, Engine, Witness, alarms};
-use sexton_ledger::{Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
+use sexton_ledger::{Counted, Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
 use sexton_model::belts::Policy;
+use sexton_model::belts::census::{Census, Listed};
 use sexton_model::belts::resource_hold::NewHold;
 use sexton_model::decide::Event;
 use sexton_model::deletion::Due;
 use sexton_model::job::{Job, JobKind};
 use sexton_model::plan::Plan;
 use sexton_model::resource::{Criticality, Resource};
-use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, Scope, Timestamp};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -250,6 +251,23 @@ impl System {
         let (resource, origin) = (resource.clone(), "legal".parse().unwrap());
         let hold = NewHold { resource, origin, reason: "evidence".into(), by: ops() };
         self.ledger.hold_resource(hold).await.unwrap().unwrap();
+    }
+
+    /// Hand in a census of all machines of `tenants/acme`: these are listed, ascending, and so many are said to be there.
+    pub async fn hand_in(&self, listed: &[ResourceId], total: u64) -> Result<Counted, NotDone> {
+        let scope: Scope = "tenants/acme".parse().unwrap();
+        let census = Census {
+            kind: "vm".parse().unwrap(),
+            scope: scope.clone(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: true,
+            taken_at: self.ledger.facts().await.unwrap().now,
+            total,
+            listed: listed.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect(),
+            unregistered: Vec::new(),
+        };
+        self.ledger.take_census(census, &ops()).await.unwrap()
     }
 
     /// The proof, of today, that something can be rebuilt.
