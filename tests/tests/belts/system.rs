@@ -16,6 +16,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sexton_bus::topology::COORDINATOR;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
+use sexton_coordinator::hours::Calendar;
 use sexton_coordinator::{Alarmer, Canaries, Engine, Witness, alarms};
 use sexton_ledger::{Counted, Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
 use sexton_model::belts::Policy;
@@ -201,16 +202,25 @@ impl System {
 
     /// The next coordinator that is started has this bus, and tends no canaries.
     fn coordinate_on(&mut self, bus: Arc<dyn Bus>) {
+        self.bus = bus;
+        self.engine = Arc::new(self.another_engine());
+    }
+
+    /// The next coordinator that is started reads this calendar of holidays, and tends no canaries.
+    pub fn coordinate_by(&mut self, calendar: Calendar) {
+        self.engine = Arc::new(self.another_engine().with_calendar(Some(calendar)));
+    }
+
+    fn another_engine(&self) -> Engine {
         let engine = Engine::new(sexton_coordinator::Options {
             ledger: self.ledger.clone(),
-            bus: bus.clone(),
+            bus: self.bus.clone(),
             keyring: self.keyring.clone(),
             signer: self.signer.clone(),
             unpacked: Vec::new(),
             witness: self.witness.clone(),
         });
-        self.engine = Arc::new(engine.alarming(Alarmer::new(self.telling.clone())));
-        self.bus = bus;
+        engine.alarming(Alarmer::new(self.telling.clone()))
     }
 
     /// Register `vm/web01`, or register it anew.
