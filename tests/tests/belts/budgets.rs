@@ -2,10 +2,11 @@
 use sexton_ledger::{Approval, NotDone, Stopped};
 use sexton_model::belts::budget::{CannotApprove, CannotResume, Exceeded, Written};
 use sexton_model::belts::census::{Rules, Sentinel};
+use sexton_model::belts::one_shot::Passable;
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, Job, JobState, Stage, StateName};
+use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
 use sexton_model::{DeletionId, ResourceId};
 
 use super::system::{System, on_many_machines, ops, until, web01};
@@ -17,6 +18,7 @@ on_many_machines! {
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
     a_share_is_of_those_that_were_there_before_any_of_them_went,
     a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at,
+    an_override_lets_one_stage_of_one_deletion_begin_beside_the_budget,
 }
 
 pub fn policy(text: &str) -> Policy {
@@ -197,4 +199,25 @@ async fn a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at() {
     }
     assert_eq!(lift("boss", Some(&seen)).await, Ok(true));
     system.until_over(ids[0], RecordStatus::Recycled).await;
+}
+
+/// Of two that no budget lets begin, one may pass it, and waits again before the next stage that is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_lets_one_stage_of_one_deletion_begin_beside_the_budget() {
+    let none = policy("a_day = 0\nstages = [\"announce\", \"hard\"]");
+    let system = System::start_in_calendar_days(none).await;
+    let [passes, waits] = two(&system).await;
+    for id in [passes, waits] {
+        system.until_job(id, Stage::Announce, frozen).await;
+    }
+    system.let_pass(passes, Stage::Announce, Passable::Budget).await;
+    let hard = system.until_job(passes, Stage::Hard, frozen).await;
+    system.until_answered(passes, "boss overrode the budget (1): it has to be tonight").await;
+    system.two_beacons().await;
+    assert_eq!(system.job(passes, JobKind::Stage(Stage::Hard)).await, hard, "once");
+    let job = system.until_job(waits, Stage::Announce, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    let batches = system.ledger.batches().await.unwrap();
+    let waiting: Vec<(Stage, u64)> = batches.iter().map(|row| (row.group.stage, row.waiting)).collect();
+    assert_eq!(waiting, [(Stage::Announce, 1), (Stage::Hard, 1)]);
 }

@@ -6,11 +6,12 @@ use chrono::{Days, NaiveDate};
 use sexton_coordinator::hours::Calendar;
 use sexton_ledger::NotDone;
 use sexton_model::belts::Policy;
+use sexton_model::belts::one_shot::Passable;
 use sexton_model::belts::window::Written;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
-use sexton_model::{DeletionId, Timestamp};
+use sexton_model::{DeletionId, ResourceId, Timestamp};
 use sexton_service::Config;
 
 use super::gate::Point;
@@ -22,6 +23,7 @@ on_many_machines! {
     a_restore_keeps_no_hours,
     hours_that_change_meanwhile_count_at_once,
     a_holiday_is_no_working_day_until_another_calendar_is_there,
+    an_override_lets_one_stage_of_one_deletion_begin_outside_of_them,
 }
 
 /// Whole days, of the weekday on which it is so many days from now.
@@ -52,8 +54,12 @@ fn open() -> Policy {
 }
 
 async fn delete(system: &System) -> DeletionId {
+    delete_named(system, web01()).await
+}
+
+async fn delete_named(system: &System, resource: ResourceId) -> DeletionId {
     let now = system.ledger.facts().await.unwrap().now;
-    system.delete_named(web01(), Timestamp(now.0 - 2 * 86_400_000_000)).await
+    system.delete_named(resource, Timestamp(now.0 - 2 * 86_400_000_000)).await
 }
 
 fn by_hours(state: &JobState) -> bool {
@@ -159,4 +165,27 @@ async fn a_holiday_is_no_working_day_until_another_calendar_is_there() {
     holidays(folder.path(), [in_days(30), in_days(31)]);
     system.engine.tend_calendar().await.unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Of two that wait, one may pass the hours, and the other one another belt. Neither passes them any further.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_lets_one_stage_of_one_deletion_begin_outside_of_them() {
+    let system = System::start_in_calendar_days(closed()).await;
+    let other: ResourceId = "vm/web02".parse().unwrap();
+    system.build(&other);
+    system.register_named(&other, false).await;
+    let (passes, waits) = (delete(&system).await, delete_named(&system, other).await);
+    for id in [passes, waits] {
+        system.until_job(id, Stage::Hard, by_hours).await;
+    }
+    system.let_pass(waits, Stage::Hard, Passable::Ceiling).await;
+    system.let_pass(passes, Stage::Hard, Passable::Window).await;
+    system.until_job(passes, Stage::Hard, |state| *state == JobState::Done).await;
+    system.until_answered(passes, "boss overrode the window (2): it has to be tonight").await;
+    let purge = system.until_job(passes, Stage::Purge, by_hours).await;
+    system.two_beacons().await;
+    assert_eq!(system.job(passes, JobKind::Stage(Stage::Purge)).await, purge, "once");
+    let job = system.job(waits, JobKind::Stage(Stage::Hard)).await;
+    assert!(by_hours(&job.state), "{job:?}");
+    assert_eq!(job.cursor, 0, "not one step");
 }
