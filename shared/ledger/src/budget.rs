@@ -206,11 +206,7 @@ impl Stopped {
         (budgets, population): (&Budgets, &Population),
         used: &BTreeMap<Group, u64>,
     ) -> Self {
-        let counted = match group.stage {
-            stage if budgets.bind(stage) => held,
-            stage if budgets.counts_backlog(stage) => late,
-            _ => 0,
-        };
+        let counted = budgets.counted(group.stage, held, late);
         let members = usize::try_from(counted).unwrap_or(usize::MAX);
         let exceeded = budget::exceeded((budgets, population), &group, members, used);
         Self { group, held, midway, counted, exceeded: exceeded.filter(|_| counted > 0), crowd: None }

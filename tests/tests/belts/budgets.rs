@@ -1,11 +1,13 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
 use sexton_ledger::{Approval, NotDone, Stopped};
-use sexton_model::DeletionId;
-use sexton_model::belts::budget::{CannotApprove, CannotResume, Written};
+use sexton_model::belts::budget::{CannotApprove, CannotResume, Exceeded, Written};
+use sexton_model::belts::census::{Rules, Sentinel};
+use sexton_model::belts::one_shot::Passable;
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, JobState, Stage, StateName};
+use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId};
 
 use super::system::{System, on_many_machines, ops, until, web01};
 
@@ -14,7 +16,9 @@ on_many_machines! {
     a_restart_forgets_neither_the_count_nor_the_batch,
     what_is_frozen_before_hard_comes_back_with_a_cancel,
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
+    a_share_is_of_those_that_were_there_before_any_of_them_went,
     a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at,
+    an_override_lets_one_stage_of_one_deletion_begin_beside_the_budget,
 }
 
 pub fn policy(text: &str) -> Policy {
@@ -22,8 +26,21 @@ pub fn policy(text: &str) -> Policy {
     Policy { windows: None, budgets: Some(written.budgets().unwrap()), ..Policy::default() }
 }
 
+/// With this sentinel in each census of `tenants/acme`.
+pub fn counting(policy: Policy, sentinel: ResourceId) -> Policy {
+    let sentinels = vec![Sentinel { scope: "tenants/acme".parse().unwrap(), resource: sentinel }];
+    Policy { census: Rules { sentinels, ..Rules::default() }, ..policy }
+}
+
 fn frozen(state: &JobState) -> bool {
     matches!(state, JobState::Held { by: Blocker::Budget { .. }, .. })
+}
+
+fn exceeded(job: Job) -> Exceeded {
+    match job.state {
+        JobState::Held { by: Blocker::Budget { frozen, .. }, .. } => frozen.exceeded,
+        other => panic!("it is {other:?}"),
+    }
 }
 
 /// Two records due at once, where one may begin. Only the first machine is there.
@@ -114,6 +131,40 @@ async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
     system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
 }
 
+/// 30 % of four are two, since a part of one counts as one; of three it would be one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_share_is_of_those_that_were_there_before_any_of_them_went() {
+    let [keeper, web02, web03] =
+        ["vm/keeper", "vm/web02", "vm/web03"].map(|id| id.parse::<ResourceId>().unwrap());
+    let budgets = policy("a_day = 5\npercent = 30\nstages = [\"announce\"]");
+    let system = System::start_in_calendar_days(counting(budgets, keeper.clone())).await;
+    for id in [&keeper, &web02, &web03] {
+        system.register_named(id, false).await;
+    }
+    let delete = async |id: &ResourceId| {
+        let now = system.ledger.facts().await.unwrap().now;
+        system.delete_named(id.clone(), now).await
+    };
+    let first = delete(&web01()).await;
+    let why = exceeded(system.until_job(first, Stage::Announce, frozen).await);
+    assert!(why.limit.uncounted, "{why}");
+    let all = [keeper.clone(), web01(), web02.clone(), web03.clone()];
+    assert_eq!(system.hand_in(&all, 4).await.unwrap().paused, None);
+    system.until_over(first, RecordStatus::Recycled).await;
+
+    // It is gone, and a census says so. The share stays.
+    let left = [keeper, web02.clone(), web03.clone()];
+    assert_eq!(system.hand_in(&left, 3).await.unwrap().paused, None);
+    let second = delete(&web02).await;
+    let begun = |state: &JobState| !matches!(state, JobState::Scheduled { .. } | JobState::Held { .. });
+    system.until_job(second, Stage::Announce, begun).await;
+    let third = delete(&web03).await;
+    let job = system.until_job(third, Stage::Announce, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    let why = exceeded(job);
+    assert_eq!((why.members, why.used, why.limit.most), (1, 2, 2), "{why}");
+}
+
 /// Announcing is not counted here: nothing but the approval stands between the crowd and its begin.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at() {
@@ -148,4 +199,25 @@ async fn a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at() {
     }
     assert_eq!(lift("boss", Some(&seen)).await, Ok(true));
     system.until_over(ids[0], RecordStatus::Recycled).await;
+}
+
+/// Of two that no budget lets begin, one may pass it, and waits again before the next stage that is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_lets_one_stage_of_one_deletion_begin_beside_the_budget() {
+    let none = policy("a_day = 0\nstages = [\"announce\", \"hard\"]");
+    let system = System::start_in_calendar_days(none).await;
+    let [passes, waits] = two(&system).await;
+    for id in [passes, waits] {
+        system.until_job(id, Stage::Announce, frozen).await;
+    }
+    system.let_pass(passes, Stage::Announce, Passable::Budget).await;
+    let hard = system.until_job(passes, Stage::Hard, frozen).await;
+    system.until_answered(passes, "boss overrode the budget (1): it has to be tonight").await;
+    system.two_beacons().await;
+    assert_eq!(system.job(passes, JobKind::Stage(Stage::Hard)).await, hard, "once");
+    let job = system.until_job(waits, Stage::Announce, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    let batches = system.ledger.batches().await.unwrap();
+    let waiting: Vec<(Stage, u64)> = batches.iter().map(|row| (row.group.stage, row.waiting)).collect();
+    assert_eq!(waiting, [(Stage::Announce, 1), (Stage::Hard, 1)]);
 }

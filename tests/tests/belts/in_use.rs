@@ -9,10 +9,9 @@ use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
-use sexton_testkit::bench::identity;
 
 use super::gate::Point;
-use super::system::{System, U1, backup, monitoring, on_many_machines, ops, until, web01};
+use super::system::{System, U1, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
@@ -165,10 +164,8 @@ async fn a_machine_that_runs_again_parks_at_hard() {
 /// One more of a redundancy group, in the subsystems as well.
 async fn member(system: &System, name: &str) -> ResourceId {
     let id: ResourceId = format!("vm/{name}").parse().unwrap();
-    let (root, of) = (system.folder(), identity(U1));
     if id != web01() {
-        sexton_monitoring::sandbox::create(root, &monitoring(), &id, &of, "192.0.2.12:9100").unwrap();
-        sexton_backup::sandbox::create(root, &backup(), &id, &of, &["a"]).unwrap();
+        system.build(&id);
     }
     let stated = serde_json::json!({
         "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 }, "criticality": "reproducible",

@@ -6,6 +6,7 @@
 mod alarms;
 mod budgets;
 mod canaries;
+mod digest;
 mod drift;
 mod drills;
 mod gate;
@@ -13,6 +14,7 @@ mod healthy;
 mod hours;
 mod in_use;
 mod messages;
+mod on_call;
 mod steps;
 mod stops;
 mod surveys;

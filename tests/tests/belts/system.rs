@@ -16,15 +16,19 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sexton_bus::topology::COORDINATOR;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
+use sexton_coordinator::hours::Calendar;
 use sexton_coordinator::{Alarmer, Canaries, Engine, Witness, alarms};
-use sexton_ledger::{Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
+use sexton_ledger::{Counted, Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
 use sexton_model::belts::Policy;
+use sexton_model::belts::census::{Census, Listed};
+use sexton_model::belts::one_shot::{NewOneShot, Passable};
+use sexton_model::belts::resource_hold::NewHold;
 use sexton_model::decide::Event;
 use sexton_model::deletion::Due;
-use sexton_model::job::{Job, JobKind};
+use sexton_model::job::{Job, JobKind, Stage};
 use sexton_model::plan::Plan;
-use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, Instance, ResourceId, Timestamp};
+use sexton_model::resource::{Criticality, Resource};
+use sexton_model::{Actor, DeletionId, Instance, ResourceId, Scope, Timestamp};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -199,16 +203,25 @@ impl System {
 
     /// The next coordinator that is started has this bus, and tends no canaries.
     fn coordinate_on(&mut self, bus: Arc<dyn Bus>) {
+        self.bus = bus;
+        self.engine = Arc::new(self.another_engine());
+    }
+
+    /// The next coordinator that is started reads this calendar of holidays, and tends no canaries.
+    pub fn coordinate_by(&mut self, calendar: Calendar) {
+        self.engine = Arc::new(self.another_engine().with_calendar(Some(calendar)));
+    }
+
+    fn another_engine(&self) -> Engine {
         let engine = Engine::new(sexton_coordinator::Options {
             ledger: self.ledger.clone(),
-            bus: bus.clone(),
+            bus: self.bus.clone(),
             keyring: self.keyring.clone(),
             signer: self.signer.clone(),
             unpacked: Vec::new(),
             witness: self.witness.clone(),
         });
-        self.engine = Arc::new(engine.alarming(Alarmer::new(self.telling.clone())));
-        self.bus = bus;
+        engine.alarming(Alarmer::new(self.telling.clone()))
     }
 
     /// Register `vm/web01`, or register it anew.
@@ -218,12 +231,61 @@ impl System {
 
     /// Register another one.
     pub async fn register_named(&self, id: &ResourceId, protected: bool) {
-        let resource: Resource = serde_json::from_value(json!({
-            "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 },
+        self.register_in("tenants/acme", id, protected).await;
+    }
+
+    /// Register another one, of that scope.
+    pub async fn register_in(&self, scope: &str, id: &ResourceId, protected: bool) {
+        self.register_as(json!({
+            "id": id, "scope": scope, "identity": { "uuid": U1 },
             "criticality": "reproducible", "rebuilt": self.rebuilt().await, "protected": protected,
         }))
-        .unwrap();
+        .await;
+    }
+
+    /// Register a credential. What is deleted from now on goes by a plan of credentials.
+    pub async fn register_credential(&mut self, id: &ResourceId) {
+        self.plan = Arc::new(Plan { criticality: Criticality::Credential, ..Plan::clone(&self.plan) });
+        self.register_as(json!({
+            "id": id, "scope": "tenants/acme", "identity": { "uuid": U1 }, "criticality": "credential",
+        }))
+        .await;
+    }
+
+    async fn register_as(&self, stated: Value) {
+        let resource: Resource = serde_json::from_value(stated).unwrap();
         assert_eq!(self.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
+    }
+
+    /// A hold of the lawyers' on it.
+    pub async fn hold(&self, resource: &ResourceId) {
+        let (resource, origin) = (resource.clone(), "legal".parse().unwrap());
+        let hold = NewHold { resource, origin, reason: "evidence".into(), by: ops() };
+        self.ledger.hold_resource(hold).await.unwrap().unwrap();
+    }
+
+    /// Somebody who has not asked for it lets one stage of it pass a belt.
+    pub async fn let_pass(&self, deletion: DeletionId, stage: Stage, belt: Passable) {
+        let (by, reason) = ("boss".parse().unwrap(), "it has to be tonight".into());
+        let new = NewOneShot { deletion, stage, belt, by, reason, break_glass: false };
+        self.ledger.give_one_shot(new).await.unwrap().unwrap();
+    }
+
+    /// Hand in a census of all machines of `tenants/acme`: these are listed, ascending, and so many are said to be there.
+    pub async fn hand_in(&self, listed: &[ResourceId], total: u64) -> Result<Counted, NotDone> {
+        let scope: Scope = "tenants/acme".parse().unwrap();
+        let census = Census {
+            kind: "vm".parse().unwrap(),
+            scope: scope.clone(),
+            credential: "census-ro".into(),
+            new_credential: false,
+            fewer: true,
+            taken_at: self.ledger.facts().await.unwrap().now,
+            total,
+            listed: listed.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect(),
+            unregistered: Vec::new(),
+        };
+        self.ledger.take_census(census, &ops()).await.unwrap()
     }
 
     /// The proof, of today, that something can be rebuilt.

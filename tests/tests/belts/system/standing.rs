@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use sexton_model::ResourceId;
 use sexton_testkit::bench::identity;
 
 use super::job_table::{JobTable, Thief};
@@ -45,6 +46,13 @@ impl System {
             sexton_backup::sandbox::describe(root, &backup(), &web01()).unwrap(),
             sexton_hypervisor::sandbox::describe_vm(root, &hypervisor(), "web01").unwrap(),
         ])
+    }
+
+    /// Another machine, as monitoring and backup have it; not registered.
+    pub fn build(&self, id: &ResourceId) {
+        let (root, u1) = (self.folder(), identity(U1));
+        sexton_monitoring::sandbox::create(root, &monitoring(), id, &u1, "192.0.2.11:9100").unwrap();
+        sexton_backup::sandbox::create(root, &backup(), id, &u1, &["a"]).unwrap();
     }
 
     /// What somebody else does to the job table.

@@ -7,11 +7,10 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::time::Day;
 use sexton_model::{Instance, ResourceId};
-use sexton_testkit::bench::identity;
 
 use super::plan::{PLAN, plans, quick_soft, rehearsal};
 use super::standing::Standing;
-use super::{System, U1, backup, instances, monitoring, ops, web01};
+use super::{System, instances, ops, web01};
 
 impl System {
     /// Everything runs, and `vm/web01` is registered.
@@ -33,9 +32,9 @@ impl System {
         system
     }
 
-    /// The same with several parts of the plan, and with other limits.
-    pub async fn start_within(limits: Limits, changes: &[(&str, &str)]) -> Self {
-        let options = sexton_ledger::Options { limits, ..rehearsal() };
+    /// The same with several parts of the plan, with other limits, and by this policy.
+    pub async fn start_within(limits: Limits, policy: Policy, changes: &[(&str, &str)]) -> Self {
+        let options = sexton_ledger::Options { limits, policy, ..rehearsal() };
         let plan =
             changes.iter().fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
         let mut system = Self::stopped(&plan, options).await;
@@ -107,9 +106,7 @@ impl System {
         let canaries = Canaries::new(Arc::new(plans(PLAN)), vec![canary.clone()], within_ms);
         let options = sexton_ledger::Options { policy, ..rehearsal() };
         let system = Self::stopped_with(PLAN, options, (telling, Some(canaries))).await;
-        let (root, u1) = (system.folder(), identity(U1));
-        sexton_monitoring::sandbox::create(root, &monitoring(), &canary, &u1, "192.0.2.11:9100").unwrap();
-        sexton_backup::sandbox::create(root, &backup(), &canary, &u1, &["a"]).unwrap();
+        system.build(&canary);
         system.register_named(&canary, false).await;
         system
     }

@@ -20,6 +20,18 @@ impl Budgets {
         self.each.is_some() && !self.stages.contains(&stage) && stage != Stage::Recycle
     }
 
+    /// How many of those that have not begun `stage` are counted before they do: all of a stage that is counted, else the
+    /// `backlog` among them, if that is.
+    pub fn counted(&self, stage: Stage, waiting: u64, backlog: u64) -> u64 {
+        if self.bind(stage) {
+            waiting
+        } else if self.counts_backlog(stage) {
+            backlog
+        } else {
+            0
+        }
+    }
+
     /// What has been due since then, or for longer, has piled up at `now`.
     pub fn backlog_until(&self, now: Timestamp, day: Day) -> Timestamp {
         let span = day_us(day).saturating_mul(i64::from(self.days)).max(LEAST_US);

@@ -259,6 +259,14 @@ fn what_has_piled_up_before_a_stage_that_is_not_counted_is_counted() {
     assert_eq!(Budgets::none().admitted().count(), 0);
 }
 
+#[test]
+fn of_what_waits_before_a_stage_that_is_not_counted_only_the_backlog_is() {
+    let counted = |budgets: &Budgets| Stage::ALL.map(|stage| budgets.counted(stage, 7, 3));
+    assert_eq!(counted(&Budgets::default()), [7, 3, 7, 7, 0], "recycle does nothing to a resource");
+    assert_eq!(counted(&budgets("stages = [\"recycle\"]")), [3, 3, 3, 3, 7]);
+    assert_eq!(counted(&Budgets::none()), [0; 5]);
+}
+
 /// Four days of five: one of them begins as ever, and the others need an approval, as of every other stage.
 #[test]
 fn a_backlog_is_a_crowd_like_any_other() {
