@@ -1,14 +1,17 @@
 //! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
 use sexton_bus::Queue;
+use sexton_model::DeletionId;
+use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::gate::{Flaw, Point};
-use super::system::{System, on_many_machines, until};
+use super::system::{System, on_many_machines, ops, until};
 
 on_many_machines! {
     with_every_belt_satisfied_the_machine_goes_and_comes_back,
     another_machine_of_the_same_name_is_not_touched,
+    another_machine_of_the_same_name_is_neither_taken_apart_nor_purged,
     nothing_is_changed_before_it_is_due,
     without_a_fresh_beacon_the_change_is_not_begun,
     who_slept_past_the_deadline_does_not_begin,
@@ -45,22 +48,46 @@ async fn with_every_belt_satisfied_the_machine_goes_and_comes_back() {
     assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
 }
 
+/// While a step of this stage stands at the gate, another machine takes the place of the one that was pinned: nothing is
+/// changed. Afterwards it is the one again.
+async fn exchanged_at_the_gate(system: &System, id: DeletionId, stage: Stage) {
+    system.monitoring.reached().await;
+    let changes = system.monitoring.changes();
+    system.recreate();
+    let before = system.world();
+    system.monitoring.open();
+    let job = system.until_job(id, stage, is_parked).await;
+    assert!(
+        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
+        "{job:?}"
+    );
+    // The driver, which compares once more, is not even told to change anything.
+    assert_eq!(system.monitoring.changes(), changes);
+    assert_eq!(system.world(), before);
+    system.bring_back();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_machine_of_the_same_name_is_not_touched() {
     let system = System::start().await;
     system.monitoring.close("silence", Point::Look);
     let id = system.delete().await;
-    system.monitoring.reached().await;
-    system.recreate();
-    let before = system.world();
-    system.monitoring.open();
-    let job = system.until_job(id, Stage::Soft, is_parked).await;
-    assert!(
-        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
-        "{job:?}"
-    );
+    exchanged_at_the_gate(&system, id, Stage::Soft).await;
     assert_eq!(system.monitoring.changes(), NO_CHANGE);
-    assert_eq!(system.world(), before);
+}
+
+/// Days pass between the stages: each order looks anew, right before it destroys anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_of_the_same_name_is_neither_taken_apart_nor_purged() {
+    let system = System::start().await;
+    system.monitoring.close("remove_target", Point::Look);
+    let id = system.delete().await;
+    exchanged_at_the_gate(&system, id, Stage::Hard).await;
+    system.monitoring.close("delete_history", Point::Look);
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    exchanged_at_the_gate(&system, id, Stage::Purge).await;
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,8 +168,7 @@ async fn an_order_that_cannot_be_written_down_parks() {
     assert!(reason.contains("the order cannot be written down") && reason.contains("bytes"), "{reason}");
     assert_eq!(system.monitoring.changes(), NO_CHANGE);
     // Nothing was changed, so nothing has to be taken back.
-    let reason = "kept after all".into();
-    system.tell(id, sexton_model::decide::Event::Cancel { by: super::system::ops(), reason }).await.unwrap();
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     let kept = async || system.view(id).await.deletion.status == RecordStatus::Cancelled;
     until("it is kept", kept).await;
     assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
