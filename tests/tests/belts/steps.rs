@@ -4,9 +4,10 @@ use sexton_model::DeletionId;
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::step::Mode;
 
 use super::gate::{Flaw, Point};
-use super::system::{System, on_many_machines, ops, until};
+use super::system::{System, monitoring, on_many_machines, ops, until};
 
 on_many_machines! {
     with_every_belt_satisfied_the_machine_goes_and_comes_back,
@@ -17,10 +18,13 @@ on_many_machines! {
     who_slept_past_the_deadline_does_not_begin,
     what_cannot_be_seen_is_not_gone,
     a_success_that_left_it_there_is_none,
+    an_undo_that_brought_nothing_back_is_none,
+    an_undo_that_does_not_hold_is_done_again,
     an_order_that_cannot_be_written_down_parks,
 }
 
 const NO_CHANGE: [&str; 0] = [];
+const NOT_AS_CAPTURED: &str = "is not as captured";
 const ANNOUNCE: JobKind = JobKind::Stage(Stage::Announce);
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
 const HARD: JobKind = JobKind::Stage(Stage::Hard);
@@ -155,6 +159,54 @@ async fn a_success_that_left_it_there_is_none() {
     // Once it works, it goes on.
     system.monitoring.set_flaw("remove_target", None);
     system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Silenced, and cancelled before anything else of soft: what comes next is the undo.
+async fn silenced_and_cancelled(system: &System) -> DeletionId {
+    system.backup.close("final", Point::Look);
+    let id = system.delete().await;
+    system.backup.reached().await;
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.backup.open();
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_brought_nothing_back_is_none() {
+    let system = System::start_with_last(&monitoring()).await;
+    let before = system.world();
+    system.monitoring.set_flaw("silence", Some(Flaw::UndoesNothing));
+    let id = silenced_and_cancelled(&system).await;
+    let said = system.until_answered(id, NOT_AS_CAPTURED).await;
+    assert_eq!(said.mode, Some(Mode::Undo), "found out right behind the undo: {said:?}");
+    let job = system.job(id, JobKind::Restore).await;
+    assert!(matches!(&job.state, JobState::Parked { reason } if reason.contains(NOT_AS_CAPTURED)), "{job:?}");
+    assert_eq!(system.view(id).await.deletion.status, RecordStatus::Restoring);
+    assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence"]);
+    assert_ne!(system.world(), before);
+    // Once it works, it comes back.
+    system.monitoring.set_flaw("silence", None);
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+}
+
+/// A call that was under way when it was cancelled comes in behind the undo.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_does_not_hold_is_done_again() {
+    let system = System::start_with_last(&monitoring()).await;
+    let before = system.world();
+    system.monitoring.close_at_verify("silence");
+    let id = silenced_and_cancelled(&system).await;
+    system.monitoring.reached().await;
+    assert_eq!(system.world(), before);
+    system.silence();
+    system.monitoring.open();
+    let said = system.until_answered(id, NOT_AS_CAPTURED).await;
+    assert_eq!(said.mode, Some(Mode::Verify), "{said:?}");
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence", "undo silence"]);
+    assert_eq!(system.world(), before);
 }
 
 /// An order that no message can hold: given again and again, it would run into one lease after the other.
