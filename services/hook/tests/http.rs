@@ -16,13 +16,17 @@ const NODE: &str = "/api/nodes/web01";
 const CERTIFICATE: &str = "/api/certificates/7";
 
 fn bench_at(subsystem: &str, url: &str) -> Bench {
+    bench_in("lab", subsystem, url)
+}
+
+fn bench_in(place: &str, subsystem: &str, url: &str) -> Bench {
     let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/hooks");
     let config: DriverConfig = serde_json::from_value(json!({
         "driver": "hook",
         "subsystem": subsystem,
         "definition": hooks.join(format!("{subsystem}.toml")),
         "base_url": url,
-        "place": "lab",
+        "place": place,
     }))
     .unwrap();
     Bench::new(driver(config).unwrap(), delivered_actions(&subsystem.parse().unwrap()).unwrap(), "u1")
@@ -36,10 +40,15 @@ async fn accounting() -> (Server, Bench) {
     (server, bench)
 }
 
-async fn config() -> (Server, Bench) {
+async fn nodes() -> Server {
     let server = Server::start("no such node").await;
     server.put(NODE, json!({ "uuid": "u1", "enrolled": true, "certificate": { "serial": 7 } }));
     server.put(CERTIFICATE, json!({ "uuid": "u1", "state": "valid" }));
+    server
+}
+
+async fn config() -> (Server, Bench) {
+    let server = nodes().await;
     let mut bench = bench_at("config", &server.url);
     bench.pin().await;
     (server, bench)
@@ -197,6 +206,34 @@ async fn another_place_and_a_server_that_is_down_are_no_absence() {
     let mut down = bench_at("config", &format!("http://127.0.0.1:{port}"));
     down.targets = bench.targets.clone();
     retry(&down.perform("revoke").await, RetryClass::Spared);
+}
+
+/// It has all that was pinned, under the same names and with the same identity.
+#[tokio::test]
+async fn what_was_pinned_in_another_place_is_not_touched_in_this_one() {
+    let (server, bench) = config().await;
+    let manifest = bench.capture("withdraw").await;
+    let another = nodes().await;
+    another.world.lock().unwrap().id = "production".into();
+    let mut pointed_at_it = bench_in("production", "config", &another.url);
+    pointed_at_it.targets = bench.targets.clone();
+    for (mode, action, manifest) in [
+        (Mode::Reread, "inspect", None),
+        (Mode::Capture, "withdraw", None),
+        (Mode::Perform, "withdraw", Some(&manifest)),
+        (Mode::Undo, "withdraw", Some(&manifest)),
+        (Mode::Verify, "withdraw", Some(&manifest)),
+        (Mode::Perform, "revoke", None),
+    ] {
+        let why = refusal(&pointed_at_it.ask(mode, action, manifest).await);
+        let expected = r#"pinned in "lab", but this is "production""#;
+        assert!(why.contains(expected), "{mode:?} {action}: {why}");
+    }
+    for asked in [&server, &another] {
+        assert_eq!(asked.world.lock().unwrap().changes, 0);
+    }
+    // Where it was pinned it goes.
+    evidence(&bench.perform("revoke").await, Presence::Absent);
 }
 
 #[tokio::test]

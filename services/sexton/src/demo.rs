@@ -1,10 +1,11 @@
 //! `sexton demo`: one machine is retired through all five stages, another is cancelled after its soft stage and
-//! comes back exactly as it was, a third is refused, and a fourth is paused, while the consumers are killed and started
-//! again. In one process, in a folder,
-//! with a day that lasts a second. Nothing of it is staged: the same handlers as in production, and every
-//! expectation is checked against the sandbox itself.
+//! comes back exactly as it was, orders for a third come to the wrong cluster, a fourth is refused, a fifth is paused, and
+//! three more are too many at once, while the consumers are killed and started again. In one process, in a folder, with a
+//! day that lasts a second. Nothing of it is staged: the same handlers as in production, and every expectation is checked
+//! against the sandbox itself.
 mod belts;
 mod chaos;
+mod cluster;
 mod crowd;
 pub(crate) mod platform;
 mod screen;
@@ -31,8 +32,9 @@ use crate::output::{say, write};
 use crate::serve;
 use crate::serve::embedded::{Embedded, Kept};
 use belts::{Belts, PAUSED, STRANGER};
+use cluster::Cluster;
 use crowd::Crowd;
-use platform::Platform;
+use platform::{APART, Platform};
 use screen::{Report, Screen, Trail};
 
 /// How long a day of the demo lasts, in milliseconds.
@@ -147,7 +149,8 @@ async fn play(
     let by: Actor = "demo".parse()?;
     let (machines, root) = (platform.names().count(), platform.root().display());
     screen::line(format, &format!("A sandbox platform of {machines} machines in {root}"));
-    let resources = crowd::registered(belts::registered(platform.resources()?)?)?;
+    let resources = cluster::registered(belts::registered(platform.resources()?)?)?;
+    let resources = crowd::registered(resources)?;
     for result in ledger.register(resources, &by, true).await? {
         result?;
     }
@@ -164,14 +167,16 @@ async fn play(
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
     let mut ids = Vec::new();
-    let names: Vec<&str> = [RETIRED, CANCELLED, STRANGER, PAUSED].into_iter().chain(crowd::CROWD).collect();
+    let names: Vec<&str> =
+        [RETIRED, CANCELLED, STRANGER, PAUSED, APART].into_iter().chain(crowd::CROWD).collect();
     for name in &names {
         let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?.clone();
         ids.push(announce(ledger.as_ref(), name, plan, &by, day).await?);
     }
     let (retired, cancelled) = (ids[0], ids[1]);
     let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
-    let mut crowd = Crowd::new(ids[4..].to_vec());
+    let mut cluster = Cluster::begin((ledger.as_ref(), platform), &by, ids[4]).await?;
+    let mut crowd = Crowd::new(ids[5..].to_vec());
     let mut screen = Screen::new(&names.iter().copied().zip(ids.iter().copied()).collect::<Vec<_>>(), format);
     let mut soft: Option<Value> = None;
     let began = Instant::now();
@@ -187,8 +192,10 @@ async fn play(
             screen.say(&format!("{CANCELLED} is off and silenced; cancelled now"));
         }
         let stopped = belts.go_on((ledger.as_ref(), &engine), &by, (&mut screen, chaos.kills())).await?;
+        let righted =
+            cluster.go_on((ledger.as_ref(), &engine), platform, &by, (&mut screen, chaos.kills())).await?;
         let parted = crowd.go_on((ledger.as_ref(), &engine), &by, (&mut screen, chaos.kills())).await?;
-        if stopped && parted && !first.deletion.status.live() && !second.deletion.status.live() {
+        if stopped && righted && parted && !first.deletion.status.live() && !second.deletion.status.live() {
             break;
         }
         anyhow::ensure!(began.elapsed() < PATIENCE, "not over after {} s:\n{first:#?}", PATIENCE.as_secs());
@@ -217,7 +224,7 @@ async fn play(
     let taken_back = soft.as_ref().is_some_and(announced) && !announced(&back);
     checks.expect(taken_back, &format!("its owner was told that {CANCELLED} goes, and then that it stays"));
     checks.expect(before.get(CANCELLED) == Some(&back), &format!("{CANCELLED} is back exactly as it was"));
-    let others = platform.names().filter(|n| ![RETIRED, CANCELLED].contains(n));
+    let others = platform.names().filter(|n| ![RETIRED, CANCELLED, APART].contains(n));
     let mut untouched = true;
     for name in others {
         untouched &= before.get(name) == Some(&platform.describe_one(name)?);
@@ -228,6 +235,7 @@ async fn play(
         checks.expect(chain.is_ok(), &format!("the audit chain of {name} verifies"));
     }
     belts.check(ledger.as_ref(), &mut checks).await?;
+    cluster.check((ledger.as_ref(), platform), before.get(APART), &mut checks).await?;
     crowd.check(ledger.as_ref(), &mut checks).await?;
     let free = ledger.resource(&format!("vm/{RETIRED}").parse()?).await?;
     let free =

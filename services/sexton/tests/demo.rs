@@ -21,7 +21,7 @@ const SUBSYSTEMS: [&str; 8] = [
     include_str!("../../../deploy/subsystems/config.toml"),
 ];
 /// What the demo expects, in this order. With the first it says how often, with the third what is left.
-const EXPECTATIONS: [&str; 21] = [
+const EXPECTATIONS: [&str; 26] = [
     "consumers were killed and started again on the way",
     "web01 went through all five stages",
     "nothing of web01 is left in any subsystem",
@@ -32,11 +32,16 @@ const EXPECTATIONS: [&str; 21] = [
     "the other machines are untouched",
     "the audit chain of web01 verifies",
     "the audit chain of web02 verifies",
-    "a record for another machine called web03 was refused",
+    "a record for another machine called spare01 was refused",
     "nothing of db01 began during the pause",
     "db01 was announced after the pause, and cancelled",
-    "the audit chain of web03 verifies",
+    "the audit chain of spare01 verifies",
     "the audit chain of db01 verifies",
+    "an order for web03 that came to the wrong cluster was refused",
+    "nothing was changed there, nor in the cluster of web03",
+    "web03 went on where it belongs, and was cancelled",
+    "web03 is back exactly as it was, and so is its copy",
+    "the audit chain of web03 verifies",
     "not one of the 3 of demo/crowd began, where 2 may in a day",
     "who requested them could not approve them",
     "somebody else approved exactly that batch",

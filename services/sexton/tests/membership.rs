@@ -126,9 +126,17 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     assert_ne!(state("hard"), "done");
     refused(&site, &b, "has not taken it apart yet");
 
-    // It does, and the key is there after all.
+    // Another one answers in its place, with such a key: that one is not touched.
     tampered["fence"] = fence;
     std::fs::write(&key, tampered.to_string()).unwrap();
+    std::fs::write(&place, json!({ "place": "sandbox:machine.other" }).to_string()).unwrap();
+    until("hard parks", || state("hard") == "parked");
+    let said = shown().to_string();
+    assert!(said.contains("but this is sandbox:machine.other"), "{said}");
+    assert_eq!(read(), tampered);
+    refused(&site, &b, "has not taken it apart yet");
+
+    // It does itself, and the key is there after all.
     std::fs::rename(&aside, &place).unwrap();
     until("its receipt is signed", || {
         site.says(&["retry", "membership/storage07-a"]);

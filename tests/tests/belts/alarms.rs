@@ -24,6 +24,7 @@ on_many_machines! {
     a_credential_that_should_be_gone_is_told,
     whoever_breaks_the_glass_is_told_of,
     that_others_delete_is_told,
+    a_census_that_is_refused_is_told_until_one_is_believed,
     a_drill_that_shows_nothing_is_told,
     a_canary_that_nobody_answers_and_one_that_is_accepted_are_told,
     a_job_table_that_cannot_be_reached_is_told_without_it_and_once,

@@ -16,6 +16,8 @@ pub enum Point {
     Look,
     /// The target was found; its change has not begun.
     Found,
+    /// Before what was undone is compared with what was captured.
+    Compared,
 }
 
 /// What is wrong with the driver.
@@ -23,6 +25,8 @@ pub enum Point {
 pub enum Flaw {
     /// It says that it was done, and does nothing.
     DoesNothing,
+    /// It says that it was undone, and undoes nothing.
+    UndoesNothing,
     /// It cannot see whether anything is left.
     SeesNothing,
 }
@@ -58,6 +62,11 @@ impl Gate {
     /// The same, for the change of a reversible action: the first time it is only captured.
     pub fn close_at_change(&self, action: &'static str, point: Point) {
         *self.stop.lock().unwrap() = Some((action, point, 1));
+    }
+
+    /// The same, for the look whether the undo of `action` holds: the first look comes right behind the undo.
+    pub fn close_at_verify(&self, action: &'static str) {
+        *self.stop.lock().unwrap() = Some((action, Point::Compared, 1));
     }
 
     /// Until a step has stopped.
@@ -144,6 +153,9 @@ impl Driver for Gate {
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         self.note("undo", step);
+        if self.has(step, Flaw::UndoesNothing) {
+            return Ok(Done::saw("undid nothing"));
+        }
         self.inner.undo(step, manifest, permit).await
     }
 
@@ -155,6 +167,7 @@ impl Driver for Gate {
     }
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        self.pass(step, Point::Compared);
         self.inner.restored(step, manifest).await
     }
 

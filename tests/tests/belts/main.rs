@@ -15,6 +15,7 @@ mod hours;
 mod in_use;
 mod messages;
 mod on_call;
+mod places;
 mod steps;
 mod stops;
 mod surveys;

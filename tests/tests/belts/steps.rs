@@ -1,26 +1,33 @@
 //! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
 use sexton_bus::Queue;
 use sexton_ledger::AuditRow;
+use sexton_model::DeletionId;
 use sexton_model::audit::What;
+use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::step::Mode;
 
 use super::gate::{Flaw, Point};
-use super::system::{System, backup, monitoring, on_many_machines, until};
+use super::system::{System, backup, monitoring, on_many_machines, ops, until};
 
 on_many_machines! {
     with_every_belt_satisfied_the_machine_goes_and_comes_back,
     another_machine_of_the_same_name_is_not_touched,
+    another_machine_of_the_same_name_is_neither_taken_apart_nor_purged,
     nothing_is_changed_before_it_is_due,
     without_a_fresh_beacon_the_change_is_not_begun,
     who_slept_past_the_deadline_does_not_begin,
     what_expires_in_its_queue_is_shown_and_not_carried_out,
     what_cannot_be_seen_is_not_gone,
     a_success_that_left_it_there_is_none,
+    an_undo_that_brought_nothing_back_is_none,
+    an_undo_that_does_not_hold_is_done_again,
     an_order_that_cannot_be_written_down_parks,
 }
 
 const NO_CHANGE: [&str; 0] = [];
+const NOT_AS_CAPTURED: &str = "is not as captured";
 const ANNOUNCE: JobKind = JobKind::Stage(Stage::Announce);
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
 const HARD: JobKind = JobKind::Stage(Stage::Hard);
@@ -48,22 +55,46 @@ async fn with_every_belt_satisfied_the_machine_goes_and_comes_back() {
     assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
 }
 
+/// While a step of this stage stands at the gate, another machine takes the place of the one that was pinned: nothing is
+/// changed. Afterwards it is the one again.
+async fn exchanged_at_the_gate(system: &System, id: DeletionId, stage: Stage) {
+    system.monitoring.reached().await;
+    let changes = system.monitoring.changes();
+    system.recreate();
+    let before = system.world();
+    system.monitoring.open();
+    let job = system.until_job(id, stage, is_parked).await;
+    assert!(
+        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
+        "{job:?}"
+    );
+    // The driver, which compares once more, is not even told to change anything.
+    assert_eq!(system.monitoring.changes(), changes);
+    assert_eq!(system.world(), before);
+    system.bring_back();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_machine_of_the_same_name_is_not_touched() {
     let system = System::start().await;
     system.monitoring.close("silence", Point::Look);
     let id = system.delete().await;
-    system.monitoring.reached().await;
-    system.recreate();
-    let before = system.world();
-    system.monitoring.open();
-    let job = system.until_job(id, Stage::Soft, is_parked).await;
-    assert!(
-        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
-        "{job:?}"
-    );
+    exchanged_at_the_gate(&system, id, Stage::Soft).await;
     assert_eq!(system.monitoring.changes(), NO_CHANGE);
-    assert_eq!(system.world(), before);
+}
+
+/// Days pass between the stages: each order looks anew, right before it destroys anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_of_the_same_name_is_neither_taken_apart_nor_purged() {
+    let system = System::start().await;
+    system.monitoring.close("remove_target", Point::Look);
+    let id = system.delete().await;
+    exchanged_at_the_gate(&system, id, Stage::Hard).await;
+    system.monitoring.close("delete_history", Point::Look);
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    exchanged_at_the_gate(&system, id, Stage::Purge).await;
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,6 +193,54 @@ async fn a_success_that_left_it_there_is_none() {
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
+/// Silenced, and cancelled before anything else of soft: what comes next is the undo.
+async fn silenced_and_cancelled(system: &System) -> DeletionId {
+    system.backup.close("final", Point::Look);
+    let id = system.delete().await;
+    system.backup.reached().await;
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.backup.open();
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_brought_nothing_back_is_none() {
+    let system = System::start_with_last(&monitoring()).await;
+    let before = system.world();
+    system.monitoring.set_flaw("silence", Some(Flaw::UndoesNothing));
+    let id = silenced_and_cancelled(&system).await;
+    let said = system.until_answered(id, NOT_AS_CAPTURED).await;
+    assert_eq!(said.mode, Some(Mode::Undo), "found out right behind the undo: {said:?}");
+    let job = system.job(id, JobKind::Restore).await;
+    assert!(matches!(&job.state, JobState::Parked { reason } if reason.contains(NOT_AS_CAPTURED)), "{job:?}");
+    assert_eq!(system.view(id).await.deletion.status, RecordStatus::Restoring);
+    assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence"]);
+    assert_ne!(system.world(), before);
+    // Once it works, it comes back.
+    system.monitoring.set_flaw("silence", None);
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
+}
+
+/// A call that was under way when it was cancelled comes in behind the undo.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_does_not_hold_is_done_again() {
+    let system = System::start_with_last(&monitoring()).await;
+    let before = system.world();
+    system.monitoring.close_at_verify("silence");
+    let id = silenced_and_cancelled(&system).await;
+    system.monitoring.reached().await;
+    assert_eq!(system.world(), before);
+    system.silence();
+    system.monitoring.open();
+    let said = system.until_answered(id, NOT_AS_CAPTURED).await;
+    assert_eq!(said.mode, Some(Mode::Verify), "{said:?}");
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.monitoring.changes(), ["perform silence", "undo silence", "undo silence"]);
+    assert_eq!(system.world(), before);
+}
+
 /// An order that no message can hold: given again and again, it would run into one lease after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_cannot_be_written_down_parks() {
@@ -173,8 +252,7 @@ async fn an_order_that_cannot_be_written_down_parks() {
     assert!(reason.contains("the order cannot be written down") && reason.contains("bytes"), "{reason}");
     assert_eq!(system.monitoring.changes(), NO_CHANGE);
     // Nothing was changed, so nothing has to be taken back.
-    let reason = "kept after all".into();
-    system.tell(id, sexton_model::decide::Event::Cancel { by: super::system::ops(), reason }).await.unwrap();
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     let kept = async || system.view(id).await.deletion.status == RecordStatus::Cancelled;
     until("it is kept", kept).await;
     assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());

@@ -16,7 +16,7 @@ use super::screen::Screen;
 use super::{Checks, view};
 
 /// The machine that was re-created since it was registered.
-pub const STRANGER: &str = "web03";
+pub const STRANGER: &str = "spare01";
 /// The machine whose scope is paused.
 pub const PAUSED: &str = "db01";
 /// Its scope.
@@ -140,9 +140,16 @@ fn announcement(view: &DeletionView) -> anyhow::Result<&Job> {
 /// # Errors
 /// If the job table does not do it, or refuses.
 pub async fn cancel(engine: &Engine, deletion: DeletionId, by: &Actor, reason: &str) -> anyhow::Result<()> {
-    let event = Event::Cancel { by: by.clone(), reason: reason.to_owned() };
+    tell(engine, deletion, Event::Cancel { by: by.clone(), reason: reason.to_owned() }).await
+}
+
+/// What a person decides of a record.
+///
+/// # Errors
+/// If the job table does not do it, or refuses.
+pub async fn tell(engine: &Engine, deletion: DeletionId, event: Event) -> anyhow::Result<()> {
     for result in engine.run(vec![Intent { deletion, event }]).await? {
-        result.with_context(|| format!("cancelling {deletion}"))?;
+        result.with_context(|| format!("deciding about {deletion}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The sandbox platform: eight machines with everything that belongs to one, as files and processes.
+//! The sandbox platform: eight machines with everything that belongs to one, as files and processes. One of them is in a
+//! cluster of its own, and another cluster has a copy of it.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use uuid::Uuid;
 use crate::serve::consumers;
 
 /// The instances of the platform.
-const INSTANCES: [&str; 8] = [
-    "hypervisor.main",
+const INSTANCES: [&str; 9] = [
+    CLUSTER,
+    OWN,
     "ipam.main",
     "dns.main",
     "backup.main",
@@ -25,6 +27,15 @@ const INSTANCES: [&str; 8] = [
     "accounting.main",
     "config.main",
 ];
+/// The cluster that has all machines but one.
+const CLUSTER: &str = "hypervisor.main";
+/// The one that has [`APART`].
+pub const OWN: &str = "hypervisor.north";
+/// Another one, which has a machine of the same name and with the same UUID. It is no instance: nobody is sent there.
+pub const OTHER: &str = "hypervisor.south";
+/// The machine that has a cluster of its own.
+pub const APART: &str = "web03";
+
 /// The machines, and whether each is on.
 const MACHINES: [(&str, bool); 8] = [
     ("web01", true),
@@ -50,6 +61,8 @@ struct Machine {
     name: String,
     uuid: Uuid,
     number: u16,
+    /// Where it runs.
+    cluster: Instance,
 }
 
 impl Machine {
@@ -80,7 +93,11 @@ impl Machine {
 impl Platform {
     /// Make the demo's eight machines in `root`, which must not exist.
     pub fn create(root: &Path) -> anyhow::Result<Self> {
-        Self::of(root, MACHINES.iter().map(|(name, on)| ((*name).to_owned(), *on)))
+        let platform = Self::of(root, MACHINES.iter().map(|(name, on)| ((*name).to_owned(), *on)))?;
+        let uuid = platform.machine(APART)?.uuid;
+        sexton_hypervisor::sandbox::create_vm(root, &OTHER.parse()?, APART, uuid, true)
+            .with_context(|| format!("making the copy of {APART}"))?;
+        Ok(platform)
     }
 
     /// Make `count` running machines, vm0001 and so on, in `root`.
@@ -92,7 +109,8 @@ impl Platform {
         std::fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let mut machines = Vec::new();
         for (number, (name, on)) in (1..).zip(named) {
-            let machine = Machine { name, uuid: Uuid::new_v4(), number };
+            let cluster = if name == APART { OWN } else { CLUSTER };
+            let machine = Machine { name, uuid: Uuid::new_v4(), number, cluster: cluster.parse()? };
             create(root, &machine, on).with_context(|| format!("making {}", machine.name))?;
             machines.push(machine);
         }
@@ -139,14 +157,42 @@ impl Platform {
 
     /// One machine, as its subsystems show it.
     pub fn describe_one(&self, name: &str) -> anyhow::Result<Value> {
-        describe_one(&self.root, name)
+        describe_in(&self.root, name, &self.machine(name)?.cluster)
+    }
+
+    fn machine(&self, name: &str) -> anyhow::Result<&Machine> {
+        self.machines.iter().find(|m| m.name == name).with_context(|| format!("no machine {name}"))
+    }
+
+    /// Whoever reaches [`OWN`] reaches [`OTHER`] from now on, and the other way round; the second time it is as before.
+    pub fn exchange_clusters(&self) -> anyhow::Result<()> {
+        let [own, other] = [self.cluster(OWN)?, self.cluster(OTHER)?];
+        let aside = own.with_extension("aside");
+        for (from, to) in [(&own, &aside), (&other, &own), (&aside, &other)] {
+            std::fs::rename(from, to)
+                .with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+        }
+        Ok(())
+    }
+
+    /// [`APART`], as whoever reaches [`OWN`] sees it, and as whoever reaches [`OTHER`] does.
+    pub fn both_clusters(&self) -> anyhow::Result<[Value; 2]> {
+        let at = |cluster: &str| -> anyhow::Result<Value> {
+            sexton_hypervisor::sandbox::describe_vm(&self.root, &cluster.parse()?, APART)
+        };
+        Ok([at(OWN)?, at(OTHER)?])
+    }
+
+    /// The folder of a cluster.
+    fn cluster(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let Instance { subsystem, name } = name.parse()?;
+        Ok(self.root.join(subsystem.as_str()).join(name.as_str()))
     }
 
     /// Every file of the platform that is called after a machine or speaks of it. What was sent to people stays
     /// sent, what was used stays on the account, and a lock file is only a lock.
     pub fn traces(&self, name: &str) -> anyhow::Result<Vec<PathBuf>> {
-        let machine =
-            self.machines.iter().find(|m| m.name == name).with_context(|| format!("no machine {name}"))?;
+        let machine = self.machine(name)?;
         let mut found = Vec::new();
         let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
@@ -168,19 +214,25 @@ impl Platform {
 
     /// End the processes of all machines that are on.
     pub async fn stop_everything(&self) {
-        let Ok(instance) = "hypervisor.main".parse::<Instance>() else { return };
-        if let Err(error) = sexton_hypervisor::sandbox::stop_all(&self.root, &instance).await {
-            eprintln!("a machine was not ended: {error:#}");
+        for cluster in [CLUSTER, OWN, OTHER] {
+            let Ok(cluster) = cluster.parse::<Instance>() else { continue };
+            if let Err(error) = sexton_hypervisor::sandbox::stop_all(&self.root, &cluster).await {
+                eprintln!("a machine was not ended: {error:#}");
+            }
         }
     }
 }
 
-/// One machine of the platform in `root`, as its subsystems show it.
+/// One machine of the platform in `root`, which has a single cluster, as its subsystems show it.
 pub fn describe_one(root: &Path, name: &str) -> anyhow::Result<Value> {
+    describe_in(root, name, &CLUSTER.parse()?)
+}
+
+fn describe_in(root: &Path, name: &str, cluster: &Instance) -> anyhow::Result<Value> {
     let id: ResourceId = format!("vm/{name}").parse()?;
     let at = |text: &str| -> anyhow::Result<Instance> { Ok(text.parse()?) };
     Ok(json!({
-        "hypervisor": sexton_hypervisor::sandbox::describe_vm(root, &at("hypervisor.main")?, name)?,
+        "hypervisor": sexton_hypervisor::sandbox::describe_vm(root, cluster, name)?,
         "dns": sexton_dns::sandbox::describe(root, &at("dns.main")?, &id)?,
         "ipam": sexton_ipam::sandbox::describe(root, &at("ipam.main")?, &id)?,
         "backup": sexton_backup::sandbox::describe(root, &at("backup.main")?, &id)?,
@@ -203,7 +255,7 @@ fn create(root: &Path, machine: &Machine, on: bool) -> anyhow::Result<()> {
     let (id, identity, host) = (machine.id()?, machine.identity()?, machine.host());
     let address = machine.address();
     let mac = machine.mac().parse().map_err(|e: String| anyhow::anyhow!(e))?;
-    sexton_hypervisor::sandbox::create_vm(root, &at("hypervisor.main")?, &machine.name, machine.uuid, on)?;
+    sexton_hypervisor::sandbox::create_vm(root, &machine.cluster, &machine.name, machine.uuid, on)?;
     sexton_dns::sandbox::create(root, &at("dns.main")?, &id, &identity, &[&host], &[address.into()])?;
     sexton_ipam::sandbox::create(root, &at("ipam.main")?, &id, &identity, mac, 1, &[address])?;
     sexton_backup::sandbox::create(root, &at("backup.main")?, &id, &identity, &["monday", "tuesday"])?;
@@ -232,6 +284,7 @@ fn resource(machine: &Machine) -> anyhow::Result<Resource> {
         ("monitoring", json!({ "address": format!("{address}:9100") })),
         ("notifier", json!({ "contacts": ["owner@example.org"] })),
     ];
+    let not_main = Some(&machine.cluster).filter(|cluster| cluster.to_string() != CLUSTER);
     Ok(Resource {
         id: machine.id()?,
         scope: "demo".parse()?,
@@ -241,7 +294,7 @@ fn resource(machine: &Machine) -> anyhow::Result<Resource> {
         priority: 100,
         groups: Vec::new(),
         exclusive: None,
-        instances: BTreeMap::new(),
+        instances: not_main.map(|at| (at.subsystem.clone(), at.name.clone())).into_iter().collect(),
         protected: false,
         attributes: attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     })

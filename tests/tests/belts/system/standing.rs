@@ -75,11 +75,26 @@ impl System {
         self.folder().join("hypervisor/main")
     }
 
+    /// Somebody silences `vm/web01`, whatever was ordered.
+    pub fn silence(&self) {
+        let file = self.folder().join("monitoring/main/targets/web01.json");
+        let mut target: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        target["silenced"] = true.into();
+        std::fs::write(file, target.to_string()).unwrap();
+    }
+
     /// Another machine of the same name, as monitoring sees it.
     pub fn recreate(&self) {
         let root = self.folder();
-        std::fs::remove_dir_all(root.join("monitoring")).unwrap();
+        std::fs::rename(root.join("monitoring"), root.join("monitoring.before")).unwrap();
         sexton_monitoring::sandbox::create(root, &monitoring(), &web01(), &identity("u2"), "192.0.2.10:9100")
             .unwrap();
+    }
+
+    /// The machine that was there before [`Self::recreate`], as it was then.
+    pub fn bring_back(&self) {
+        let root = self.folder();
+        std::fs::remove_dir_all(root.join("monitoring")).unwrap();
+        std::fs::rename(root.join("monitoring.before"), root.join("monitoring")).unwrap();
     }
 }
