@@ -86,6 +86,35 @@ fn a_burst_of_deletions_by_others_pauses_the_scope() {
     assert!(site.says(&["audit"]).0, "censuses and pause are in the audit trail");
 }
 
+/// Too few to pause anything are named once a day; and whoever budgets nothing has not said that others may delete any number.
+#[test]
+fn a_few_deletions_by_others_are_in_the_digest_and_many_pause_although_nothing_is_budgeted() {
+    let site = Site::start(
+        8,
+        "[budgets]\nnone = true\n\
+         [census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0008\" }]\n",
+    );
+    let all: Vec<String> = (1..=8).map(|n| format!("vm000{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert!(hand_in(&site, &census(&all, false)).0);
+    assert!(!site.says(&["digest"]).1.contains("Deleted by others"), "nothing is gone");
+    let (done, said) = hand_in(&site, &census(&all[1..], true));
+    assert!(done && !said.contains("PAUSED"), "{said}");
+    let digest = site.says(&["digest"]).1;
+    for part in [
+        "Deleted by others",
+        "1 of vm in demo, found by census 2 at ",
+        ": vm/vm0001\n",
+        ", 1 deleted by others",
+    ] {
+        assert!(digest.contains(part), "{part:?} is missing in {digest}");
+    }
+    let (counted, said) = hand_in(&site, &census(&all[7..], true));
+    assert!(counted && said.contains("PAUSED      6 are gone since the last census: pause 1"), "{said}");
+    let health = site.says(&["health"]).1;
+    assert!(health.contains("where 5 may go in a day: somebody else deletes"), "{health}");
+}
+
 #[test]
 fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
     let site = Site::start(

@@ -165,6 +165,7 @@ macro_rules! conformance_tests {
             a_batch_that_everybody_left_ends,
             a_census_is_believed_if_it_is_complete,
             many_deletions_by_others_pause_their_scope,
+            many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,
             a_budget_by_percent_is_closed_before_a_census,
             an_override_lets_one_deletion_pass,
