@@ -157,6 +157,53 @@ fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
     assert!(site.says(&["audit"]).0, "both refusals and the census are in the audit trail");
 }
 
+/// Another credential may see another part: what it does not see would be missing.
+#[test]
+fn one_under_another_credential_is_refused_until_that_is_meant() {
+    let site = Site::start(3, "[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n");
+    let all = ["vm0001", "vm0002", "vm0003"];
+    assert!(hand_in(&site, &census(&all, false)).0);
+    let other = |names: &[&str]| {
+        let mut other = census(names, false);
+        other["credential"] = json!("tenant-ro");
+        other
+    };
+    let (done, said) = hand_in(&site, &other(&all));
+    let why =
+        "credential: tenant-ro, and census 1 was taken with census-ro: state new_credential if that is meant";
+    assert!(!done && said.contains(why), "{said}");
+    let listed = site.says(&["census"]).1;
+    assert!(listed.contains("NOT BELIEVED: vm in demo, handed in by") && listed.contains(why), "{listed}");
+    // One that leaves out what it does not see is no better.
+    let (done, said) = hand_in(&site, &other(&all[1..]));
+    assert!(!done && said.contains(why), "{said}");
+
+    let mut meant = other(&all);
+    meant["new_credential"] = json!(true);
+    let (done, said) = hand_in(&site, &meant);
+    assert!(done && said.contains("census 2 is believed: 3 resources of vm in demo"), "{said}");
+    // It was meant of that one: from now on the one before is another.
+    let (done, said) = hand_in(&site, &census(&all, false));
+    assert!(!done && said.contains("credential: census-ro, and census 2 was taken with tenant-ro"), "{said}");
+
+    let (done, said) = hand_in(&site, &other(&[]));
+    assert!(!done && said.contains("listed: nothing is listed; an empty listing is not believed"), "{said}");
+    let mut old = other(&all);
+    old["taken_at"] = json!((chrono::Utc::now() - chrono::Duration::minutes(61)).to_rfc3339());
+    let (done, said) = hand_in(&site, &old);
+    assert!(
+        !done && said.contains("taken_at: it was begun at") && said.contains("at most 60 minutes ago"),
+        "{said}"
+    );
+    assert!(site.says(&["list"]).1.trim().lines().count() <= 2, "and nothing is deleted");
+    let audit = site.says(&["audit", "--access"]).1;
+    assert!(
+        audit.contains("tenant-ro, and census 1 was taken with census-ro"),
+        "each refusal is kept: {audit}"
+    );
+    assert!(site.says(&["audit"]).0, "and so are the censuses");
+}
+
 #[test]
 fn one_is_taken_from_whoever_holds_the_machines() {
     let site = Site::start(3, "[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n");
