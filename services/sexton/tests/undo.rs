@@ -124,6 +124,10 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
             || site.says(&["show", &late]).1.contains("nothing any more")
     });
     let ids: Vec<String> = (2..=4).map(|n| site.delete(&format!("vm/vm000{n}"), None)).collect();
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+    let (done, said) = site.says(&["delete", "vm/vm0002", "--on", &on, "--reason", "twice"]);
+    let live = format!("vm/vm0002 has a live deletion record already: {}", ids[0]);
+    assert!(!done && said.contains(&live), "{said}");
     let scope = json(&site, &["show", &late])["resource"]["scope"].as_str().unwrap().to_owned();
     let top = scope.split('/').next().unwrap().to_owned();
     let (done, said) = site.says(&["priority", "vm/vm0004", "-5"]);
@@ -157,6 +161,23 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
     assert!(!done, "one of them was too late: {said}");
     assert!(said.contains("3 deletions cancelled, 1 cannot be"), "{said}");
     assert_eq!(said.matches("NOT CANCELLED").count(), 1, "{said}");
+    let (done, said) = site.says(&["cancel", &late, "--reason", "wanted"]);
+    assert!(!done, "{said}");
+    // What a belt refused is in the audit trail, whoever asked.
+    let refused = |asked: &str, why: &str| {
+        let log = json(&site, &["audit", "--access"]);
+        let found = log["events"].as_array().unwrap().iter().any(|event| {
+            let (request, said) = (event["body"]["request"].as_str(), event["body"]["why"].as_str());
+            event["what"] == "refused"
+                && event["by"] == "test"
+                && request == Some(asked)
+                && said.is_some_and(|said| said.contains(why))
+        });
+        assert!(found, "{asked}: {why}: {log}");
+    };
+    refused("POST /v1/deletions", &live);
+    refused("POST /v1/cancellations", &format!("1 not cancelled: {late} of vm/vm0001: "));
+    refused(&format!("POST /v1/deletions/{late}/cancel"), "too late to cancel: ");
     for id in &ids {
         let shown = json(&site, &["show", id]);
         assert!(["restoring", "cancelled"].contains(&shown["status"].as_str().unwrap()), "{shown}");
