@@ -13,6 +13,7 @@ mod healthy;
 mod hours;
 mod in_use;
 mod messages;
+mod restores;
 mod steps;
 mod stops;
 mod surveys;

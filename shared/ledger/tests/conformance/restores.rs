@@ -87,10 +87,11 @@ async fn due_restores(on: &Stagehand, ids: &[DeletionId]) -> Vec<Intent> {
     all(&waiting, |id| Event::Proceed { job: sexton_model::JobId::of(id, JobKind::RESTORE_SLOT) })
 }
 
-/// A thousand machines: each has a lock of its own, all orders are out at once, and none waits for another.
+/// A thousand machines, with the credit that nobody configured: each has a lock of its own, all orders are out at once, and
+/// none waits for another.
 pub async fn a_thousand_are_restored_in_parallel(fixture: &dyn Fixture) {
     const COUNT: usize = 1000;
-    let on = Stagehand::with(fixture, with_restore_credit(2048)).await;
+    let on = Stagehand::new(fixture).await;
     let ids = switched_off(&on, COUNT).await;
     let locks = "SELECT count(*) FROM jobs WHERE locks";
     assert_eq!(fixture.count(locks).await, 0);
