@@ -230,6 +230,7 @@ macro_rules! conformance_tests {
             what_was_purged_is_archived_with_its_receipt,
             a_thousand_are_restored_in_parallel,
             who_waits_for_credit_is_restored_by_priority,
+            whose_wait_is_over_together_is_restored_by_priority,
             a_scope_ends_where_another_begins,
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
