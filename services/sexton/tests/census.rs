@@ -86,6 +86,35 @@ fn a_burst_of_deletions_by_others_pauses_the_scope() {
     assert!(site.says(&["audit"]).0, "censuses and pause are in the audit trail");
 }
 
+/// Too few to pause anything are named once a day; and whoever budgets nothing has not said that others may delete any number.
+#[test]
+fn a_few_deletions_by_others_are_in_the_digest_and_many_pause_although_nothing_is_budgeted() {
+    let site = Site::start(
+        8,
+        "[budgets]\nnone = true\n\
+         [census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0008\" }]\n",
+    );
+    let all: Vec<String> = (1..=8).map(|n| format!("vm000{n}")).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    assert!(hand_in(&site, &census(&all, false)).0);
+    assert!(!site.says(&["digest"]).1.contains("Deleted by others"), "nothing is gone");
+    let (done, said) = hand_in(&site, &census(&all[1..], true));
+    assert!(done && !said.contains("PAUSED"), "{said}");
+    let digest = site.says(&["digest"]).1;
+    for part in [
+        "Deleted by others",
+        "1 of vm in demo, found by census 2 at ",
+        ": vm/vm0001\n",
+        ", 1 deleted by others",
+    ] {
+        assert!(digest.contains(part), "{part:?} is missing in {digest}");
+    }
+    let (counted, said) = hand_in(&site, &census(&all[7..], true));
+    assert!(counted && said.contains("PAUSED      6 are gone since the last census: pause 1"), "{said}");
+    let health = site.says(&["health"]).1;
+    assert!(health.contains("where 5 may go in a day: somebody else deletes"), "{health}");
+}
+
 #[test]
 fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
     let site = Site::start(
@@ -126,6 +155,53 @@ fn a_listing_that_was_cut_is_refused_and_a_whole_one_finds_what_differs() {
     assert!(site.says(&["name", "vm/vm0002"]).1.contains("vm/vm0002"), "it is still registered");
     assert!(site.says(&["list"]).1.trim().lines().count() <= 2, "and nothing deletes it");
     assert!(site.says(&["audit"]).0, "both refusals and the census are in the audit trail");
+}
+
+/// Another credential may see another part: what it does not see would be missing.
+#[test]
+fn one_under_another_credential_is_refused_until_that_is_meant() {
+    let site = Site::start(3, "[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n");
+    let all = ["vm0001", "vm0002", "vm0003"];
+    assert!(hand_in(&site, &census(&all, false)).0);
+    let other = |names: &[&str]| {
+        let mut other = census(names, false);
+        other["credential"] = json!("tenant-ro");
+        other
+    };
+    let (done, said) = hand_in(&site, &other(&all));
+    let why =
+        "credential: tenant-ro, and census 1 was taken with census-ro: state new_credential if that is meant";
+    assert!(!done && said.contains(why), "{said}");
+    let listed = site.says(&["census"]).1;
+    assert!(listed.contains("NOT BELIEVED: vm in demo, handed in by") && listed.contains(why), "{listed}");
+    // One that leaves out what it does not see is no better.
+    let (done, said) = hand_in(&site, &other(&all[1..]));
+    assert!(!done && said.contains(why), "{said}");
+
+    let mut meant = other(&all);
+    meant["new_credential"] = json!(true);
+    let (done, said) = hand_in(&site, &meant);
+    assert!(done && said.contains("census 2 is believed: 3 resources of vm in demo"), "{said}");
+    // It was meant of that one: from now on the one before is another.
+    let (done, said) = hand_in(&site, &census(&all, false));
+    assert!(!done && said.contains("credential: census-ro, and census 2 was taken with tenant-ro"), "{said}");
+
+    let (done, said) = hand_in(&site, &other(&[]));
+    assert!(!done && said.contains("listed: nothing is listed; an empty listing is not believed"), "{said}");
+    let mut old = other(&all);
+    old["taken_at"] = json!((chrono::Utc::now() - chrono::Duration::minutes(61)).to_rfc3339());
+    let (done, said) = hand_in(&site, &old);
+    assert!(
+        !done && said.contains("taken_at: it was begun at") && said.contains("at most 60 minutes ago"),
+        "{said}"
+    );
+    assert!(site.says(&["list"]).1.trim().lines().count() <= 2, "and nothing is deleted");
+    let audit = site.says(&["audit", "--access"]).1;
+    assert!(
+        audit.contains("tenant-ro, and census 1 was taken with census-ro"),
+        "each refusal is kept: {audit}"
+    );
+    assert!(site.says(&["audit"]).0, "and so are the censuses");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sexton_protocol::BeaconSigner;
-use site::Site;
+use site::{Site, get, serve};
 use waiting::{until, until_within};
 
 /// Purge is over thirteen days after a record was made, and the name is free thirty days later.
@@ -124,6 +124,10 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
             || site.says(&["show", &late]).1.contains("nothing any more")
     });
     let ids: Vec<String> = (2..=4).map(|n| site.delete(&format!("vm/vm000{n}"), None)).collect();
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(5)).to_string();
+    let (done, said) = site.says(&["delete", "vm/vm0002", "--on", &on, "--reason", "twice"]);
+    let live = format!("vm/vm0002 has a live deletion record already: {}", ids[0]);
+    assert!(!done && said.contains(&live), "{said}");
     let scope = json(&site, &["show", &late])["resource"]["scope"].as_str().unwrap().to_owned();
     let top = scope.split('/').next().unwrap().to_owned();
     let (done, said) = site.says(&["priority", "vm/vm0004", "-5"]);
@@ -157,6 +161,23 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
     assert!(!done, "one of them was too late: {said}");
     assert!(said.contains("3 deletions cancelled, 1 cannot be"), "{said}");
     assert_eq!(said.matches("NOT CANCELLED").count(), 1, "{said}");
+    let (done, said) = site.says(&["cancel", &late, "--reason", "wanted"]);
+    assert!(!done, "{said}");
+    // What a belt refused is in the audit trail, whoever asked.
+    let refused = |asked: &str, why: &str| {
+        let log = json(&site, &["audit", "--access"]);
+        let found = log["events"].as_array().unwrap().iter().any(|event| {
+            let (request, said) = (event["body"]["request"].as_str(), event["body"]["why"].as_str());
+            event["what"] == "refused"
+                && event["by"] == "test"
+                && request == Some(asked)
+                && said.is_some_and(|said| said.contains(why))
+        });
+        assert!(found, "{asked}: {why}: {log}");
+    };
+    refused("POST /v1/deletions", &live);
+    refused("POST /v1/cancellations", &format!("1 not cancelled: {late} of vm/vm0001: "));
+    refused(&format!("POST /v1/deletions/{late}/cancel"), "too late to cancel: ");
     for id in &ids {
         let shown = json(&site, &["show", id]);
         assert!(["restoring", "cancelled"].contains(&shown["status"].as_str().unwrap()), "{shown}");
@@ -211,6 +232,80 @@ fn whose_priority_is_changed_while_a_scope_is_cancelled_comes_back_all_the_same(
     for id in &ids {
         assert_ne!(json(&site, &["show", id])["status"], "live", "{id}");
     }
+}
+
+/// End it, and start it again with this configuration.
+fn start_again(site: &mut Site, config: &str) {
+    site.process.kill().unwrap();
+    site.process.wait().unwrap();
+    std::fs::write(site.folder.path().join("sexton.toml"), config).unwrap();
+    site.process = serve(site.folder.path(), site.api);
+}
+
+/// Who waits for credit is restored by the priority that it has then, and not by the one it was cancelled with.
+#[test]
+fn restores_begin_by_priority_also_if_that_is_changed_while_they_wait() {
+    let mut site = Site::start_with_days_of(500, 6, "[credit]\nrestores = 1\n");
+    // On a plan with short deadlines, for which a restore waits.
+    let plans = site.folder.path().join("plans");
+    std::fs::create_dir(&plans).unwrap();
+    std::fs::write(plans.join("vm.toml"), include_str!("../src/demo/plan.toml")).unwrap();
+    let config = std::fs::read_to_string(site.folder.path().join("sexton.toml")).unwrap();
+    let line = |line: &str| match line.starts_with("folder = ") {
+        true => "folder = \"plans\"\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    let config: String = config.lines().map(line).collect();
+    let (without_the_last, _) = config.split_once("[consumers.\"config.main\"]").unwrap();
+    start_again(&mut site, &config);
+    // Days are short: they are to stay where they can be cancelled.
+    assert!(site.says(&["ceiling", "--everywhere", "--to", "soft", "--reason", "a test"]).0);
+    let ids: Vec<String> = (1..=6).map(|n| site.delete(&format!("vm/vm000{n}"), None)).collect();
+    let prioritize = |site: &Site, n: u8, priority: &str| {
+        let (done, said) = site.says(&["priority", &format!("vm/vm000{n}"), priority]);
+        assert!(done, "{said}");
+    };
+    for (n, priority) in [(1, "10"), (2, "900"), (3, "30"), (4, "-5"), (5, "50"), (6, "100")] {
+        prioritize(&site, n, priority);
+    }
+    let all_are = |site: &Site, name: &str, state: &str| {
+        ids.iter().all(|id| {
+            let shown = json(site, &["show", id]);
+            let mut jobs = shown["jobs"].as_array().unwrap().iter();
+            jobs.any(|job| (job["job"] == name || job["job"]["stage"] == name) && job["state"] == state)
+        })
+    };
+    until("all are off", || all_are(&site, "soft", "done"));
+
+    // Nobody is there who takes the last step of soft back, the first one of a restore: so all of them are in line.
+    start_again(&mut site, without_the_last);
+    until("nobody is there for config.main", || {
+        let health: Value = serde_json::from_str(&get(site.api, "/v1/health").unwrap().1).unwrap();
+        let mut instances = health["instances"].as_array().unwrap().iter();
+        instances.any(|one| one["instance"] == "config.main" && one["down"] == true)
+    });
+    let scope = json(&site, &["show", &ids[0]])["resource"]["scope"].as_str().unwrap().to_owned();
+    let top = scope.split('/').next().unwrap();
+    let (done, said) = site.says(&["cancel", "--scope", top, "--reason", "wanted", "--yes"]);
+    assert!(done, "{said}");
+    until_within(RESTORED, "all of them are in line", || all_are(&site, "restore", "ready"));
+    prioritize(&site, 6, "-50");
+    prioritize(&site, 4, "200");
+    start_again(&mut site, &config);
+    let back = |id: &String| json(&site, &["show", id])["status"] == "cancelled";
+    until_within(RESTORED, "all of them are back", || ids.iter().all(back));
+
+    // Orders are numbered as they are given.
+    let first_undo = |id: &String| {
+        let shown = json(&site, &["show", id]);
+        let trail = shown["trail"].as_array().unwrap().iter().map(|line| &line["event"]);
+        let mut orders = trail.filter(|event| event["job"] == "restore" && event["ordered"].is_object());
+        orders.next().unwrap()["ordered"]["number"].as_i64().unwrap()
+    };
+    let mut begun: Vec<(i64, usize)> = ids.iter().map(first_undo).zip(1..).collect();
+    begun.sort_unstable();
+    let order: Vec<usize> = begun.into_iter().map(|(_, machine)| machine).collect();
+    assert_eq!(order, [6, 1, 3, 5, 4, 2]);
 }
 
 /// The file that describes a machine on the sandbox's host.

@@ -42,6 +42,66 @@ fn verify(site: &Site, file: &Path, further: &[&str]) -> (bool, Value) {
     ask(site, &[&["verify", &file, "--key", &key.display().to_string()], further].concat())
 }
 
+/// What a job table consists of that is put back alone: the witness, and what was signed, stay as they are.
+const FILE: [&str; 2] = ["sexton.db", "sexton.db-wal"];
+
+/// I15: a job table that was put back shows what it may have forgotten, and begins nothing before that was accepted.
+#[test]
+fn a_job_table_that_was_put_back_names_what_it_lost_and_waits_to_be_accepted() {
+    let mut site = Site::start_with_days_of(2_000, 2, "[audit]\ncheckpoint_secs = 1\n");
+    // It is announced five days before its date: in ten seconds.
+    let on = (chrono::Utc::now().date_naive() + chrono::Days::new(10)).to_string();
+    let (made, said) = site.says(&["delete", "vm/vm0001", "--on", &on, "--reason", "a test"]);
+    assert!(made, "{said}");
+    stop(&mut site);
+    for name in FILE.into_iter().filter(|name| path(&site, name).exists()) {
+        std::fs::copy(path(&site, name), path(&site, &format!("{name}.kept"))).unwrap();
+    }
+    site.process = serve(site.folder.path(), site.api);
+    let forgotten = site.delete("vm/vm0002", None);
+    let file = path(&site, "sexton.db.checkpoints");
+    let signed = || std::fs::read_to_string(&file).unwrap_or_default();
+    until("the record's chain is signed", || signed().contains(&format!("{forgotten}\\\"")));
+    stop(&mut site);
+    let _ = std::fs::remove_file(path(&site, "sexton.db-shm"));
+    for name in FILE {
+        let (there, kept) = (path(&site, name), path(&site, &format!("{name}.kept")));
+        let _ = std::fs::remove_file(&there);
+        if kept.exists() {
+            std::fs::rename(&kept, &there).unwrap();
+        }
+    }
+
+    site.process = serve(site.folder.path(), site.api);
+    let (_, shown) = ask(&site, &["review"]);
+    assert_eq!(shown["review"]["epoch"], 2, "{shown}");
+    let named = |chain: &Value| chain["chain"] == *forgotten && chain["seq"].as_i64() >= Some(1);
+    assert!(shown["lost"]["chains"].as_array().unwrap().iter().any(named), "{shown}");
+    assert!(shown["lost"]["not_compared"].is_null(), "{shown}");
+    let (_, said) = site.says(&["review"]);
+    let missing = format!("  {forgotten}: event ");
+    assert!(said.contains("UNDER REVIEW") && said.contains("lost what was signed of them:"), "{said}");
+    assert!(said.contains(&missing) && said.contains("was signed, and it is missing"), "{said}");
+    assert!(!site.says(&["show", &forgotten]).0, "it knows nothing of that record");
+
+    // It knows of the other one, whose announcement is long due by now.
+    let other = || ask(&site, &["show", "vm/vm0001"]).1;
+    let now = || ask(&site, &["health"]).1["now"].as_i64().unwrap();
+    let due = other()["jobs"][0]["due_at"].as_i64().unwrap();
+    until("it is due, and a few beacons have come since", || now() > due + 3_000_000);
+    let waits = other();
+    assert_eq!(waits["jobs"][0]["state"], "scheduled", "{waits}");
+    assert_eq!(waits["trail"].as_array().unwrap().len(), 1, "nothing but its making: {waits}");
+    let accepted = now();
+    let (done, said) = site.says(&["review", "--accept", "--reason", "compared with the platform"]);
+    assert!(done && said.contains("accepted: it goes on in epoch 2"), "{said}");
+    until("it is announced", || other()["jobs"][0]["state"] == "done");
+    let goes_on = other();
+    assert!(goes_on["trail"][1]["event"]["at"].as_i64().unwrap() >= accepted, "{goes_on}");
+    assert!(site.says(&["review"]).1.contains("no review is open"));
+    assert!(site.says(&["audit"]).0, "all chains hold");
+}
+
 #[test]
 fn a_history_in_the_place_of_another_one_is_named() {
     let mut site = Site::start(1, "[audit]\ncheckpoint_secs = 1\n");

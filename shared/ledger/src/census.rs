@@ -3,12 +3,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sexton_model::belts::budget::Budgets;
 use sexton_model::belts::census::{
     CREDENTIAL_MAX, Census, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
 };
 use sexton_model::belts::{PauseSelector, Policy};
-use sexton_model::job::Stage;
 use sexton_model::time::Day;
 use sexton_model::{Actor, ResourceId, Timestamp};
 
@@ -66,15 +64,15 @@ pub(crate) struct Decided {
 }
 
 impl Beside<'_> {
-    /// Believe it, under this number, or not. More that others have deleted within a day than a budget lets begin in one
-    /// pauses its scope, however many censuses have seen them go.
+    /// Believe it, under this number, or not. More that others have deleted within a day than a budget lets begin in one, or
+    /// would by default, pauses its scope, however many censuses have seen them go.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Result<Decided, NotBelieved> {
         census.check(&self.policy.census, self.last.as_ref(), self.now)?;
         let mut taken = census.taken(number, &self.registered, self.last.as_ref(), self.now);
         let budgets = self.policy.budgets(self.day);
-        let most = bound(&budgets, &taken, &self.population);
+        let most = budgets.by_others(&taken.scope, &taken.kind, &self.population);
         let gone = gone_within_a_day(&taken, &self.of_day);
-        let pause = most.filter(|most| taken.newly_missing > 0 && gone > *most).map(|most| {
+        let pause = (taken.newly_missing > 0 && gone > most).then(|| {
             let covers = PauseSelector {
                 kind: Some(taken.kind.clone()),
                 scope: Some(taken.scope.clone()),
@@ -90,14 +88,6 @@ impl Beside<'_> {
         taken.told = pause.is_some();
         Ok(Decided { taken, pause })
     }
-}
-
-/// As many as may begin hard in its scope within a day; none if any number may.
-fn bound(budgets: &Budgets, taken: &Taken, population: &Population) -> Option<u64> {
-    if !budgets.bind(Stage::Hard) {
-        return None;
-    }
-    budgets.limits(&taken.scope, &taken.kind, population).iter().map(|limit| limit.most).min()
 }
 
 /// Who pauses.

@@ -194,8 +194,9 @@ pub struct Paused {
 /// Reads what is due, and nothing else: all that the scheduler sees of the ledger.
 #[async_trait]
 pub trait DueReader: Send + Sync + 'static {
-    /// Jobs that may be claimed now, restores first, then those in line, then the oldest due: at most `limit`
-    /// (1 to 4096) per instance. Touches only what is due.
+    /// Stages that may be claimed now, those in line first, then the oldest due: at most `limit` (1 to 4096) per
+    /// instance. Touches only what is due. Restores that are in line have their turn by priority ([`Ledger::next_for`]),
+    /// and nobody is to wake them out of it.
     ///
     /// # Errors
     /// If the store cannot be read.

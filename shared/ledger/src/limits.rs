@@ -12,7 +12,8 @@ pub struct Limits {
     /// Most orders out per instance; below 512, latency limits the throughput rather than work, and beyond 2048 nothing
     /// is gained. What its consumers can do in time bounds it further; see [`sexton_model::credit`].
     pub credit: u32,
-    /// Further orders for restores, so that no backlog delays them.
+    /// Further orders for restores, so that no backlog delays them, nor they each other: of a thousand machines that are
+    /// cancelled together none waits for another, as far as their consumers' hands go.
     pub restore_credit: u32,
     /// Other credit for some instances, such as those with few and slow steps.
     pub per_instance: BTreeMap<Instance, u32>,
@@ -33,7 +34,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             credit: 2048,
-            restore_credit: 256,
+            restore_credit: 1024,
             per_instance: BTreeMap::new(),
             down_after_ms: 9_000,
             gone_after_ms: 86_400_000,

@@ -10,7 +10,7 @@ use crate::{LedgerError, NotDone};
 
 /// Most live records that one scope is asked for: more are cancelled scope by scope.
 pub const WITHIN_MAX: usize = 20_000;
-/// Restores in one line that are compared by priority, the oldest of them: several rounds of all credit there may be.
+/// Restores in one line that are compared by priority, the oldest of them: several rounds of all credit, unless more is configured.
 pub(crate) const COMPARED: i64 = 4096;
 
 /// A record that is live.

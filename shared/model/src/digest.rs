@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::alarm::{Acknowledged, AlarmKind, Severity, Standing, Subject};
 use crate::belts::Pause;
+use crate::belts::census::foreign::Foreign;
 use crate::id::{DeletionId, Kind, ResourceId, Scope};
 use crate::job::{JobKind, Stage};
 use crate::time::{Day, Timestamp};
@@ -217,6 +218,9 @@ pub struct Digest {
     /// Pauses in force, the longest first.
     #[serde(default = "no_pauses")]
     pub pauses: Listed<Pause>,
+    /// What others have deleted, as censuses of the last day found, the newest first.
+    #[serde(default = "no_foreign")]
+    pub foreign: Listed<Foreign>,
     /// Batches that exceed a budget.
     pub batches: Listed<Waiting>,
     /// Alarms that are open, the worst first.
@@ -228,6 +232,11 @@ pub struct Digest {
 
 /// What earlier versions wrote nothing of.
 fn no_pauses() -> Listed<Pause> {
+    Listed { items: Vec::new(), more: 0 }
+}
+
+/// And nothing of these.
+fn no_foreign() -> Listed<Foreign> {
     Listed { items: Vec::new(), more: 0 }
 }
 
@@ -348,6 +357,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         credentials: material.watched.credentials.finish(),
         gone_by: material.watched.gone_by.finish(),
         pauses: first(pauses, LINES_MAX),
+        foreign: first(material.foreign, LINES_MAX),
         batches: first(material.batches.into_iter().map(batch).collect(), LINES_MAX),
         alarms: first(alarms.into_iter().map(alarm).collect(), LINES_MAX),
         lacks: material.lacks,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sexton_consumer::{Done, Driver, Found, Inspection, Obstacle, Permit, StepContext};
 use sexton_model::step::Presence;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Where a step stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Gate {
     stop: Mutex<Option<(&'static str, Point, u32)>>,
     reached: Semaphore,
     go_on: Semaphore,
+    /// Whether whatever is to be taken back waits.
+    undo_held: watch::Sender<bool>,
     flaw: Mutex<Option<(&'static str, Flaw)>>,
     changes: Mutex<Vec<String>>,
 }
@@ -49,6 +51,7 @@ impl Gate {
             stop: Mutex::default(),
             reached: Semaphore::new(0),
             go_on: Semaphore::new(0),
+            undo_held: watch::Sender::new(false),
             flaw: Mutex::default(),
             changes: Mutex::default(),
         })
@@ -82,6 +85,16 @@ impl Gate {
     /// Let everything pass from now on: a step that stands here would keep a test that failed from ending.
     pub fn remove(&self) {
         self.go_on.close();
+    }
+
+    /// Let nothing be taken back until [`Self::let_undo`]. Only these steps wait: everything beside them goes on.
+    pub fn hold_undo(&self) {
+        self.undo_held.send_replace(true);
+    }
+
+    /// What waits is taken back, and whatever comes.
+    pub fn let_undo(&self) {
+        self.undo_held.send_replace(false);
     }
 
     pub fn set_flaw(&self, action: &'static str, flaw: Option<Flaw>) {
@@ -156,6 +169,7 @@ impl Driver for Gate {
         if self.has(step, Flaw::UndoesNothing) {
             return Ok(Done::saw("undid nothing"));
         }
+        self.undo_held.subscribe().wait_for(|held| !*held).await.unwrap();
         self.inner.undo(step, manifest, permit).await
     }
 

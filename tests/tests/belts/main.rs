@@ -16,6 +16,7 @@ mod in_use;
 mod messages;
 mod on_call;
 mod places;
+mod restores;
 mod steps;
 mod stops;
 mod surveys;

@@ -322,9 +322,14 @@ impl System {
 
     /// Records about both, due at once: nobody finds the one without the other.
     pub async fn delete_both(&self, both: [ResourceId; 2]) -> [DeletionId; 2] {
+        self.delete_all(both.into()).await.try_into().unwrap()
+    }
+
+    /// The same of any number.
+    pub async fn delete_all(&self, all: Vec<ResourceId>) -> Vec<DeletionId> {
         let now = self.ledger.facts().await.unwrap().now;
-        let wanted = both.map(|resource| self.wanted(resource, now, None));
-        self.create(wanted.into()).await.try_into().unwrap()
+        let wanted = all.into_iter().map(|resource| self.wanted(resource, now, None)).collect();
+        self.create(wanted).await
     }
 
     fn wanted(

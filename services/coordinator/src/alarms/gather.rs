@@ -4,7 +4,7 @@ use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, Wat
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
-use sexton_model::belts::census;
+use sexton_model::belts::census::{self, foreign};
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
 
@@ -55,6 +55,7 @@ pub async fn digest(
         held: held.longest,
         held_by: held.by,
         pauses: answered(ledger.pauses()).await?,
+        foreign: foreign::of_last_day(&answered(ledger.censuses()).await?, at.now),
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
         lacks: lacks.to_vec(),

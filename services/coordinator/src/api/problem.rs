@@ -182,13 +182,13 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         ),
         NotDone::Ceiling(why) => matches!(why, CannotSet::TooFar { .. }),
         NotDone::Census(_)
+        | NotDone::AlreadyLive { .. }
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
         | NotDone::Exclusive(_) => true,
         NotDone::NoSuchDeletion(_)
         | NotDone::Corrupt(..)
         | NotDone::NotRegistered(_)
-        | NotDone::AlreadyLive { .. }
         | NotDone::Hold(_)
         | NotDone::WithTheRest => false,
     }

@@ -9,17 +9,15 @@ use super::error::doing;
 use super::{open, restores};
 use crate::{DueReader, LedgerError};
 
-/// Line by line (a skip scan over the queue index), and in each the due of every rank: nothing that is not due
-/// is touched, however much is stored.
+/// Line by line (a skip scan over the queue index), and in each the due of both ranks of stages: nothing that is not due
+/// is touched, however much is stored. Restores in line are not among them: they are read by priority, which this view
+/// does not show.
 const DUE: &str = "WITH RECURSIVE lines AS ( \
        (SELECT wants FROM due_jobs ORDER BY wants LIMIT 1) \
        UNION ALL \
        SELECT (SELECT d.wants FROM due_jobs d WHERE d.wants > l.wants ORDER BY d.wants LIMIT 1) \
          FROM lines l WHERE l.wants IS NOT NULL) \
      SELECT j.id FROM lines l CROSS JOIN LATERAL (SELECT q.id, q.rank, q.due_at FROM ( \
-         (SELECT id, rank, due_at FROM due_jobs WHERE wants = l.wants AND rank = 0 \
-            AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY due_at, id LIMIT $1) \
-         UNION ALL \
          (SELECT id, rank, due_at FROM due_jobs WHERE wants = l.wants AND rank = 1 \
             AND due_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY due_at, id LIMIT $1) \
          UNION ALL \

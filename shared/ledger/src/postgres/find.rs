@@ -13,9 +13,14 @@ use crate::view::WAITING_MAX;
 use crate::{Alive, Health, InstanceState, Intent, LedgerError, rules};
 
 const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-/// Leases and back-offs that are over. Found among the locked ones, which are few.
-const LOCKED: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs WHERE locks AND state IN (3, 4, 5) \
-     AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint ORDER BY wake_at, id LIMIT $1";
+/// Leases and back-offs that are over. Found among the locked ones, which are few. Of those that have waited longest,
+/// restores come first, by priority: their wait for quiet may be over together, and there may not be credit for all.
+const LOCKED: &str = "SELECT q.id, q.state, q.fence_epoch, q.fence_number FROM ( \
+       SELECT id, resource, state, rank, wake_at, fence_epoch, fence_number FROM jobs \
+       WHERE locks AND state IN (3, 4, 5) AND wake_at <= (extract(epoch FROM now()) * 1000000)::bigint \
+       ORDER BY wake_at, id LIMIT $1) q \
+     ORDER BY q.rank <> 0, CASE WHEN q.rank = 0 THEN \
+       (SELECT (x.body::json ->> 'priority')::smallint FROM resources x WHERE x.id = q.resource) END, q.wake_at, q.id";
 /// By id, in the order of the index on what is held; and in how many microseconds what ends by itself will have ended.
 const HELD: &str = "SELECT id, CASE WHEN reason::json ->> 'by' = 'outage' THEN (reason::json ->> 'until')::bigint \
      - (extract(epoch FROM clock_timestamp()) * 1000000)::bigint END FROM jobs WHERE held AND id > $1 ORDER BY id LIMIT $2";

@@ -32,14 +32,14 @@ fn lines() -> &'static str {
 const IN_LINE: &str = "SELECT id, due_at FROM jobs WHERE queued AND wants = ? AND rank = ? AND due_at <= ? \
      ORDER BY due_at, id LIMIT ?";
 
-/// Jobs that may be claimed now.
+/// Stages that may be claimed now. Restores in line are not among them: they are read by priority.
 pub(super) fn due(db: &Db, now: Timestamp, limit: u32) -> Result<Vec<JobId>, LedgerError> {
     let doing = "reading the queue";
     let mut found = Vec::new();
     for line in rows(db, doing, lines(), Bind::default())? {
         let wants: String = line.try_get(0).map_err(store(doing))?;
         let mut left = limit.clamp(1, 4096);
-        for rank in 0..=2i64 {
+        for rank in 1..=2i64 {
             let ids = in_line(db, &wants, rank, now, left)?;
             left -= u32::try_from(ids.len()).unwrap_or(left).min(left);
             found.extend(ids.into_iter().map(|(id, due_at)| (rank, due_at, id)));
@@ -148,9 +148,13 @@ pub(super) fn instances(
     Ok(limits.states(now, pulses, waiting))
 }
 
-/// Leases and back-offs that are over, among the locked jobs: they are few.
-const OVER: &str = "SELECT id, state, fence_epoch, fence_number FROM jobs \
-     WHERE locks AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2";
+/// Leases and back-offs that are over, among the locked jobs: they are few. Of those that have waited longest, restores
+/// come first, by priority: their wait for quiet may be over together, and there may not be credit for all.
+const OVER: &str = "SELECT q.id, q.state, q.fence_epoch, q.fence_number FROM ( \
+       SELECT id, resource, state, rank, wake_at, fence_epoch, fence_number FROM jobs \
+       WHERE locks AND wake_at <= ?1 ORDER BY wake_at, id LIMIT ?2) AS q \
+     ORDER BY q.rank <> 0, iif(q.rank = 0, (SELECT json_extract(x.body, '$.priority') FROM resources AS x \
+       WHERE x.id = q.resource), NULL), q.wake_at, q.id";
 
 /// Held jobs that are to be looked at again, by id; and when what ends by itself will have ended.
 const HELD: &str = "SELECT id, iif(json_extract(reason, '$.by') = 'outage', json_extract(reason, '$.until'), NULL) \

@@ -129,6 +129,25 @@ pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
     assert!(matches!(held.state, JobState::Held { by: Blocker::Pause { .. }, .. }), "{held:?}");
 }
 
+/// Whoever lets any number begin hard here has not said that others may delete as many: then what may by default counts.
+pub async fn many_deletions_by_others_pause_where_no_budget_counts_any(fixture: &dyn Fixture) {
+    let day = Day::Rehearsal { length_ms: 600_000 };
+    let on = Stagehand::with(fixture, Options { day, ..policy("none = true") }).await;
+    let all = ["web01", "web02", "web03", "web04", "web05", "web06"];
+    for name in all.into_iter().chain(["sentinel"]) {
+        on.register(name).await;
+    }
+    assert_eq!(on.counted(&all).await.paused, None);
+    assert_eq!(on.counted(&all[5..]).await.paused, None, "five are gone, as many as may go by default");
+    let counted = on.counted(&[]).await;
+    assert!(counted.paused.is_some() && counted.taken.told, "{counted:?}");
+    let pauses = on.ledger.pauses().await.unwrap();
+    assert!(
+        pauses[0].reason.contains("6 of vm are gone that are not being removed here, where 5 may go"),
+        "{pauses:?}"
+    );
+}
+
 /// A record alone takes nothing away: what is gone before its hard stage, or comes back, somebody else has removed.
 pub async fn only_what_is_being_removed_may_be_gone(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, policy("none = true")).await;

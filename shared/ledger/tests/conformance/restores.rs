@@ -87,10 +87,11 @@ async fn due_restores(on: &Stagehand, ids: &[DeletionId]) -> Vec<Intent> {
     all(&waiting, |id| Event::Proceed { job: sexton_model::JobId::of(id, JobKind::RESTORE_SLOT) })
 }
 
-/// A thousand machines: each has a lock of its own, all orders are out at once, and none waits for another.
+/// A thousand machines, with the credit that nobody configured: each has a lock of its own, all orders are out at once, and
+/// none waits for another.
 pub async fn a_thousand_are_restored_in_parallel(fixture: &dyn Fixture) {
     const COUNT: usize = 1000;
-    let on = Stagehand::with(fixture, with_restore_credit(2048)).await;
+    let on = Stagehand::new(fixture).await;
     let ids = switched_off(&on, COUNT).await;
     let locks = "SELECT count(*) FROM jobs WHERE locks";
     assert_eq!(fixture.count(locks).await, 0);
@@ -164,6 +165,7 @@ pub async fn who_waits_for_credit_is_restored_by_priority(fixture: &dyn Fixture)
     };
     assert_eq!(first[0].spec.job.deletion(), ids[0]);
     assert_eq!(in_line().await, [4, 1, 3, 5, 2].map(|n| ids[n]));
+    assert_eq!(on.ledger.due(10).await.unwrap(), [], "the scheduler wakes nobody out of turn");
     // While they wait.
     assert_eq!(prioritize(5, -100).await, Ok(()));
     assert_eq!(prioritize(4, 200).await, Ok(()));
@@ -179,6 +181,26 @@ pub async fn who_waits_for_credit_is_restored_by_priority(fixture: &dyn Fixture)
     assert_eq!(fixture.count(events).await, 2);
     assert_eq!(on.ledger.verify_chains(None, 1000).await.unwrap().broken, []);
     assert_eq!(prioritize(77, 1).await, Err(NotDone::NotRegistered(name(77))));
+}
+
+/// Soon after soft all of them wait until no order of it can be carried out any more. Of those for whom that is over at one
+/// look the lower priority goes first, whoever has waited for longer.
+pub async fn whose_wait_is_over_together_is_restored_by_priority(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, with_restore_credit(1)).await;
+    let ids = switched_off(&on, 4).await;
+    let _ = on.ledger.run(all(&ids, |_| cancel())).await.unwrap();
+    for (n, priority) in [(0, 900), (2, -7)] {
+        let name = format!("vm/vm{n:04}").parse().unwrap();
+        assert_eq!(on.ledger.prioritize(&name, priority, &actor("ops")).await.unwrap(), Ok(()));
+    }
+    assert_eq!(due_restores(&on, &ids).await.len(), ids.len(), "all of them have waited");
+    let woken = on.ledger.to_wake(64).await.unwrap();
+    let order: Vec<DeletionId> = woken.iter().map(|intent| intent.deletion).collect();
+    assert_eq!(order, [2, 1, 3, 0].map(|n| ids[n]));
+    let first = orders(&*on.ledger, woken).await;
+    assert_eq!(first.iter().map(|order| order.spec.job.deletion()).collect::<Vec<_>>(), [ids[2]]);
+    let in_line = on.ledger.next_for(Some(&instance("dns.main")), Lane::Restores, 10).await.unwrap();
+    assert_eq!(in_line.into_iter().map(|job| job.deletion()).collect::<Vec<_>>(), [1, 3, 0].map(|n| ids[n]));
 }
 
 pub async fn a_scope_ends_where_another_begins(fixture: &dyn Fixture) {

@@ -240,6 +240,15 @@ impl Budgets {
         own.into_iter().chain(all).map(limit).collect()
     }
 
+    /// As many as others may delete in `scope` within a day before that pauses it: what may begin hard in one. Where hard is
+    /// not counted, or nothing is, that is what may by default: whoever lets any number go here has not said that others may
+    /// delete as many.
+    pub fn by_others(&self, scope: &Scope, kind: &Kind, population: &Population) -> u64 {
+        let default = Self::default();
+        let counting = if self.bind(Stage::Hard) { self } else { &default };
+        counting.limits(scope, kind, population).iter().map(|limit| limit.most).min().unwrap_or(A_DAY)
+    }
+
     fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {
         let mut path = Some(scope.as_str());
         while let Some(at) = path {

@@ -11,6 +11,7 @@ use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
 pub mod assembled;
+pub mod foreign;
 mod latest;
 pub mod listing;
 mod written;

@@ -3,6 +3,7 @@ use crate::access::Extent;
 use crate::alarm::Standing;
 use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::belts::Pause;
+use crate::belts::census::foreign::Foreign;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
 use crate::time::Timestamp;
@@ -56,6 +57,8 @@ pub struct Material {
     pub held_by: Vec<HeldBy>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
+    /// What others have deleted, as censuses of the last day found.
+    pub foreign: Vec<Foreign>,
     /// Batches that wait.
     pub batches: Vec<BatchFact>,
     /// Alarms that are open.
@@ -125,6 +128,7 @@ impl Material {
         self.held.retain(|still| extent.contains(&still.scope));
         self.held_by.retain(|held| extent.contains(&held.scope));
         self.pauses.retain(|pause| pause.covers.scope.as_ref().is_none_or(|scope| extent.meets(scope)));
+        self.foreign.retain(|one| extent.contains(&one.scope));
         self.batches.retain(|batch| extent.contains(&batch.group.scope));
         self.alarms.retain(|one| one.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope)));
     }

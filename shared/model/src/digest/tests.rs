@@ -146,8 +146,19 @@ fn whoever_is_limited_sees_its_own() {
         since: Timestamp(0),
     };
     material.pauses = vec![pause(1, Some("b")), pause(2, Some("a/c")), pause(3, None)];
+    let foreign = |scope_of: &str| Foreign {
+        census: 1,
+        kind: "vm".parse().unwrap(),
+        scope: scope(scope_of),
+        found_at: Timestamp(0),
+        count: 1,
+        named: Vec::new(),
+    };
+    material.foreign = vec![foreign("b"), foreign("a/c")];
     material.keep(&extent);
     let digest = made(material);
+    let seen: Vec<&Scope> = digest.foreign.items.iter().map(|one| &one.scope).collect();
+    assert_eq!(seen, [&scope("a/c")]);
     let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
     assert_eq!(pauses, [2, 3], "and what covers everything");
     let text = digest.to_string();
@@ -169,6 +180,15 @@ fn people_read_all_of_it() {
         weeks: vec![week(1)],
         ..Material::default()
     };
+    let foreign = |census, of: &str, count| Foreign {
+        census,
+        kind: "vm".parse().unwrap(),
+        scope: scope(of),
+        found_at: on("2027-01-09"),
+        count,
+        named: vec!["vm/web07".parse().unwrap(), "vm/web08".parse().unwrap()],
+    };
+    material.foreign = vec![foreign(9, "tenants/acme", 3), foreign(8, "b", 2)];
     let at = at(on("2027-01-10"));
     let overdue = record(1, "credential", Some("2026-12-20"));
     material.watched.see(&overdue, None, &at);
@@ -183,6 +203,10 @@ fn people_read_all_of_it() {
         "Dates that were missed:\n  d-1 vm/web01 in tenants/acme since 2026-12-20",
         "tenants/acme: 40 announce, 40 soft",
         "Stands out against 1 of the last weeks:\n  all scopes: 40 announce, where a week has 0.0",
+        "Deleted by others, or registered wrongly, as censuses of the last day found:\n  3 of vm in tenants/acme, \
+         found by census 9 at 2027-01-0",
+        ": vm/web07, vm/web08 and 1 more\n  2 of vm in b, found by census 8 at ",
+        ", 5 deleted by others",
         "Parked, the longest first:\n  d-2 hard of vm/web02 in tenants/acme since 2027-01-08",
         "another uuid",
         "another uuid [undo: it cannot be cancelled any more; its data is there until purge begins",

@@ -1,6 +1,7 @@
 //! A digest as people read it, in mail and on a terminal.
 use std::fmt::{self, Formatter, Write as _};
 
+use crate::belts::census::foreign::Foreign;
 use crate::digest::{AHEAD_DAYS, Coming, Digest, Listed, Outstanding, Overdue, Still};
 use crate::job::Stage;
 use crate::time::Timestamp;
@@ -14,8 +15,10 @@ impl Digest {
         let due: u64 = self.coming_stages.values().sum();
         let mut parts = vec![format!("{due} stages due in {AHEAD_DAYS} days")];
         let counted = |list: usize, more: u64| list as u64 + more;
+        let foreign: u64 = self.foreign.items.iter().map(|one| one.count).sum();
         for (count, what) in [
             (counted(self.alarms.items.len(), self.alarms.more), "open alarms"),
+            (foreign, "deleted by others"),
             (counted(self.credentials.items.len(), self.credentials.more), "overdue credentials"),
             (counted(self.gone_by.items.len(), self.gone_by.more), "missed dates"),
             (counted(self.parked.items.len(), self.parked.more), "parked"),
@@ -56,6 +59,12 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
             one.reason
         )
     })?;
+    list(
+        f,
+        "Deleted by others, or registered wrongly, as censuses of the last day found",
+        &digest.foreign,
+        foreign,
+    )?;
     list(f, "Batches that exceed a budget", &digest.batches, |one| {
         let next = if one.needs_approval { "needs approval" } else { "waits for its turn" };
         format!(
@@ -113,6 +122,23 @@ fn ahead(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
             })
         }
     }
+}
+
+fn foreign(one: &Foreign) -> String {
+    let named: Vec<String> = one.named.iter().map(ToString::to_string).collect();
+    let more = match one.count.saturating_sub(one.named.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} of {} in {}, found by census {} at {}: {}{more}",
+        one.count,
+        one.kind,
+        one.scope,
+        one.census,
+        minute(one.found_at),
+        named.join(", ")
+    )
 }
 
 fn overdue(one: &Overdue) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use sexton_api::AcceptReview;
+use sexton_api::{AcceptReview, LostInfo};
 use sexton_model::Timestamp;
 
 use super::judge;
@@ -81,14 +81,16 @@ impl<'a> Store<'a> {
         notes.say(format!("the job table went back, and was accepted in epoch {epoch}"));
     }
 
-    /// The epoch of the review that is open.
+    /// The epoch of the review that is open, once whoever answers has compared the job table with what it has signed.
     fn review(&self) -> u32 {
         wait_for(PATIENCE, || {
             let shown = self.installation.ask(|client| async move { client.review().await });
-            let review = shown.done().and_then(|shown| shown.review);
-            review
-                .map(|review| review.epoch)
-                .ok_or("nobody has noticed that the job table went back".to_owned())
+            let shown = shown.done().ok_or("nobody answers".to_owned())?;
+            let review = shown.review.ok_or("nobody has noticed that the job table went back".to_owned())?;
+            match shown.lost {
+                Some(LostInfo { not_compared: None, .. }) => Ok(review.epoch),
+                other => Err(format!("what was signed and is lost is not named: {other:?}")),
+            }
         })
     }
 

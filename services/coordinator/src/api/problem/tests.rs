@@ -123,6 +123,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Census(NotBelieved::Empty),
         NotDone::Survey(CannotSurvey::Review),
         NotDone::OtherIdentity(vm.clone()),
+        NotDone::AlreadyLive { resource: vm.clone(), deletion: DeletionId(1) },
     ] {
         assert!(Refused::from(why.clone()).denied, "{why}");
     }
@@ -134,8 +135,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Ceiling(CannotSet::TooMany),
         NotDone::Approval(CannotApprove::NoSuchBatch(batch)),
         NotDone::Survey(CannotSurvey::TooOften),
-        NotDone::NotRegistered(vm.clone()),
-        NotDone::AlreadyLive { resource: vm, deletion: DeletionId(1) },
+        NotDone::NotRegistered(vm),
         NotDone::Hold(CannotHold::Reason),
     ] {
         assert!(!Refused::from(why.clone()).denied, "{why}");
