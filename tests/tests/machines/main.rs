@@ -30,9 +30,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sexton_api::DeletionInfo;
 use sexton_model::deletion::RecordStatus;
 
 use cancels::Met;
+use faults::Ends;
 use installation::Installation;
 use machine::{Fate, Herd, Machine};
 use platform::{Allowed, Platform};
@@ -63,7 +65,7 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
 
     ask_for_deletions(&installation, &machines);
     let (over, until_over) = std::sync::mpsc::channel::<()>();
-    std::thread::scope(|scope| {
+    let killed = std::thread::scope(|scope| {
         let installation = &installation;
         let faults = scope.spawn(move || faults::kill_things(seed, installation, &until_over));
         let cancelled = &machines[HERD.retired..HERD.retired + HERD.cancelled];
@@ -79,16 +81,15 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
-        println!(
-            "{:>4} s: all records are over; killed: {}",
-            began.elapsed().as_secs(),
-            killed.unwrap().join(" ")
-        );
+        killed.unwrap()
     });
+    let who: Vec<&str> = killed.iter().map(|one| one.who).collect();
+    println!("{:>4} s: all records are over; killed: {}", began.elapsed().as_secs(), who.join(" "));
 
     // The last one killed may have been the coordinator.
     waiting::wait_until("the coordinator answers", 120, || installation.lines().is_some());
     let (met, mut mistakes) = check_records(&installation, &machines);
+    mistakes.extend(faults::missed(&killed, Ends::of(&records(&installation, &machines))));
     let kept_running = |name: &str| met.get(name).is_some_and(Met::before_soft);
     mistakes.extend(platform.mistakes(&machines, &before, kept_running, &Allowed::default()));
     println!("cancels:\n{}", cancels::tally(met.into_values()));
@@ -125,6 +126,12 @@ fn wait_until_over(installation: &Installation) {
         let left: Vec<_> = lines.values().filter(|line| open(line.status)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("not over: {left:#?}")) }
     });
+}
+
+/// The records of all machines that have one.
+fn records(installation: &Installation, machines: &[Machine]) -> Vec<DeletionInfo> {
+    let deleted = machines.iter().filter(|machine| machine.fate != Fate::LeftAlone);
+    deleted.map(|machine| installation.record(&machine.resource()).unwrap()).collect()
 }
 
 /// What became of the records: where the cancels met them, and what is not as it must be.
