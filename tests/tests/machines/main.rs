@@ -60,7 +60,7 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     let installation = Installation::start(folder.path(), &platform.configuration(), &[]);
     import(&platform, &installation, &machines, folder.path());
     cancels::end_at_soft(&installation);
-    let before = platform.look(&machines);
+    let before = platform.first_look(&machines);
     println!("{:>4} s: everything was looked at", began.elapsed().as_secs());
 
     ask_for_deletions(&installation, &machines);
