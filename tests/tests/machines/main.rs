@@ -92,6 +92,7 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     mistakes.extend(faults::missed(&killed, Ends::of(&records(&installation, &machines))));
     let kept_running = |name: &str| met.get(name).is_some_and(Met::before_soft);
     mistakes.extend(platform.mistakes(&machines, &before, kept_running, &Allowed::default()));
+    mistakes.extend(cancels::unmet(met.values()));
     println!("cancels:\n{}", cancels::tally(met.into_values()));
     assert!(mistakes.is_empty(), "SEXTON_TEST_SEED={seed}\n{}", mistakes.join("\n"));
     // Beside those of the records: of resources, pauses and tokens.
