@@ -50,6 +50,12 @@ const EXPECTATIONS: [&str; 26] = [
     "the name web01 is free again",
 ];
 const LEFT: usize = 2;
+/// What it says first; behind it stands where.
+const PLATFORM: &str = "A sandbox platform of 8 machines in ";
+/// It takes less than so many seconds, once it is built.
+const LESS_THAN_S: f64 = 60.0;
+/// What a bar is drawn of.
+const BAR: [char; 2] = ['█', '░'];
 /// How exactly it says how long it took.
 const ROUNDING: Duration = Duration::from_millis(100);
 const DEMO: &str = include_str!("../src/demo/plan.toml");
@@ -80,7 +86,9 @@ fn every_expectation_of_the_demo_holds() {
     let answer = String::from_utf8_lossy(&output.stdout);
     let last = answer.lines().last().unwrap();
     let took = last.strip_prefix("0 expectations failed; ").and_then(|took| took.strip_suffix(" s"));
-    assert!(took.is_some_and(|took| took_so_long(took.parse().unwrap(), began)), "{told}");
+    let took: f64 = took.unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+    assert!(took_so_long(took, began) && took < LESS_THAN_S, "{told}");
+    assert!(answer.lines().next().unwrap().starts_with(PLATFORM), "{told}");
     let held: Vec<&str> = answer.lines().filter_map(|line| line.trim().strip_prefix("held ")).collect();
     assert_eq!(held.len(), EXPECTATIONS.len(), "{told}");
     for (expected, held) in EXPECTATIONS.iter().zip(held) {
@@ -90,6 +98,35 @@ fn every_expectation_of_the_demo_holds() {
         assert!(answer.contains(part), "expected {part:?} in {told}");
     }
     assert!(!answer.contains("FAILED"), "{told}");
+}
+
+/// On a terminal, as `script` makes one (of bsdutils, which every Debian has), each machine has a bar instead of lines.
+#[test]
+fn on_a_terminal_bars_are_drawn() {
+    // Without a size, tables would be as narrow as they can be.
+    let demo = format!("stty cols 200 rows 50; exec '{}' demo", env!("CARGO_BIN_EXE_sexton"));
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &demo, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .expect("script is there");
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let lines = || told.split(['\r', '\n']);
+    let drawn = |machine: &str, what: &str| {
+        lines().any(|line| line.contains(machine) && line.contains(BAR) && line.contains(what))
+    };
+    for stage in ["announce", "soft", "hard", "purge", "recycle"] {
+        assert!(drawn("web01 ", stage), "no bar shows that web01 came to {stage}: {told}");
+    }
+    assert!(drawn("web02 ", "restore"), "no bar shows that web02 was brought back: {told}");
+    assert!(drawn("web01 ", "consumers killed"), "{told}");
+    let plain = lines().find(|line| line.starts_with("web01 ") && !line.contains(BAR));
+    assert_eq!(plain, None, "{told}");
+    for part in [PLATFORM, "Audit trail of web01", "0 expectations failed; "] {
+        assert!(told.contains(part), "expected {part:?} in {told}");
+    }
 }
 
 /// Whoever leaves a file of the machine behind in the platform while the demo runs is found. Until then, where the
@@ -121,6 +158,7 @@ fn what_is_left_of_the_machine_fails_the_demo() {
     assert!(shown("web02 ", "restore"), "it was not shown that web02 was brought back");
     let told = told(&output) + &std::fs::read_to_string(&beside).unwrap();
     assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(PLATFORM), "{told}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {told}"));
     assert!(took_so_long(report["took_s"].as_f64().unwrap(), began), "{told}");
     let expectations = report["expectations"].as_array().unwrap();

@@ -164,10 +164,7 @@ impl Plan {
     pub fn parse(file: &str, text: &str, catalogue: &Catalogue, rehearsal: bool) -> Result<Self, PlanErrors> {
         let raw: RawPlan = toml::from_str(text).map_err(|e| {
             let line = e.span().map_or(1, |span| line_of(text, span.start));
-            PlanErrors {
-                file: file.to_owned(),
-                problems: vec![Problem { line, reason: e.message().to_owned() }],
-            }
+            PlanErrors { file: file.to_owned(), problems: vec![Problem { line, reason: with_key(e) }] }
         })?;
         let mut found = Problems { text, problems: Vec::new() };
         let plan = build(raw, catalogue, rehearsal, &mut found);
@@ -224,6 +221,18 @@ impl Problems<'_> {
 
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|b| *b == b'\n').count() + 1
+}
+
+/// What the parser says, behind the key that it is about, unless it begins with that itself. The parser tells the key only
+/// where it has no text to quote.
+fn with_key(mut error: toml::de::Error) -> String {
+    error.set_input(None);
+    let said = error.to_string();
+    let said = said.trim_end();
+    let Some((reason, keys)) = said.rsplit_once("\nin `") else { return said.to_owned() };
+    let keys = keys.trim_end_matches('`');
+    let last = keys.rsplit('.').next().unwrap_or(keys);
+    if reason.starts_with(last) { reason.to_owned() } else { format!("{keys}: {reason}") }
 }
 
 type Spanned<T> = toml::Spanned<T>;

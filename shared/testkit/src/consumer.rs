@@ -21,6 +21,7 @@ mod broker;
 mod cases;
 mod census;
 pub mod fault;
+mod looks;
 mod reread;
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The kit passes a sound driver and finds out each unsound one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -70,6 +70,9 @@ enum Flaw {
     ListsHalf,
     CountsWhatIsGone,
     TrustsItsPermit,
+    CountsLooks,
+    CapturesOnce,
+    UndoesToWhatItCapturedLast,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +88,8 @@ struct Memory {
     vm: Mutex<Option<Vm>>,
     /// Asked is another server, which knows nothing.
     elsewhere: AtomicBool,
+    looks: AtomicU64,
+    captured: Mutex<Option<Value>>,
     flaw: Flaw,
 }
 
@@ -109,6 +114,11 @@ impl Memory {
         self.flaw != Flaw::TakesAnyPlace && self.elsewhere.load(Ordering::Relaxed)
     }
 
+    /// Whichever look this is, if it tells that.
+    fn count(&self) -> Option<Value> {
+        (self.flaw == Flaw::CountsLooks).then(|| json!(self.looks.fetch_add(1, Ordering::Relaxed)))
+    }
+
     fn ask(&self, permit: &Permit) -> Result<(), Obstacle> {
         if self.flaw == Flaw::TrustsItsPermit { Ok(()) } else { permit.again().map(drop) }
     }
@@ -128,7 +138,11 @@ impl Driver for Memory {
         }
         let pinned = step.targets.clone();
         let told = self.flaw == Flaw::TellsWhatIsPinned && !pinned.is_null();
-        let targets = if told { pinned } else { json!({"domain": step.resource.name, "volumes": ["root"]}) };
+        let mut targets =
+            if told { pinned } else { json!({"domain": step.resource.name, "volumes": ["root"]}) };
+        if let Some(count) = self.count() {
+            targets["looks"] = count;
+        }
         Ok(Inspection { found: self.look(step), targets, protected: None, evidence: "seen".into() })
     }
 
@@ -138,7 +152,11 @@ impl Driver for Memory {
 
     async fn capture(&self, _: &StepContext) -> Result<Value, Obstacle> {
         let vm = self.vm.lock().unwrap();
-        Ok(vm.as_ref().map_or(Value::Null, |vm| json!({"on": vm.on, "autostart": vm.autostart})))
+        let now = vm.as_ref().map_or(Value::Null, |vm| json!({"on": vm.on, "autostart": vm.autostart}));
+        match self.captured.lock().unwrap().replace(now.clone()) {
+            Some(_) if self.flaw == Flaw::CapturesOnce => Err(Obstacle::Refuse("captured already".into())),
+            Some(_) | None => Ok(now),
+        }
     }
 
     async fn perform(&self, step: &StepContext, _: Option<&Value>, permit: Permit) -> Result<Done, Obstacle> {
@@ -165,6 +183,9 @@ impl Driver for Memory {
     async fn undo(&self, _: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         let flaw = self.flaw;
         self.ask(&permit)?;
+        let last = self.captured.lock().unwrap().clone();
+        let last = last.filter(|_| flaw == Flaw::UndoesToWhatItCapturedLast);
+        let manifest = last.as_ref().unwrap_or(manifest);
         self.change(|vm| {
             vm.on = manifest["on"] == json!(true);
             vm.autostart = flaw != Flaw::UndoesToDefault && manifest["autostart"] == json!(true);
@@ -221,7 +242,7 @@ impl Driver for Memory {
                 Err(Obstacle::Refuse("is gone".into()))
             }
             Found::Different(why) => Err(Obstacle::Refuse(why)),
-            Found::Absent(_) | Found::Same => Ok(Done::saw("is off")),
+            Found::Absent(_) | Found::Same => Ok(Done { created: self.count(), ..Done::saw("is off") }),
         }
     }
 }
@@ -241,8 +262,13 @@ impl Fixture for Tiny {
 
     async fn fresh(&self, _: &ActionName) -> Box<dyn World> {
         let vm = Vm { uuid: "one".into(), on: true, autostart: true, backups: vec![] };
-        let elsewhere = AtomicBool::new(false);
-        Box::new(TinyWorld(Arc::new(Memory { vm: Mutex::new(Some(vm)), elsewhere, flaw: self.0 })))
+        Box::new(TinyWorld(Arc::new(Memory {
+            vm: Mutex::new(Some(vm)),
+            elsewhere: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
+            captured: Mutex::new(None),
+            flaw: self.0,
+        })))
     }
 }
 
@@ -319,6 +345,10 @@ const CENSUS: &str = "a census lists everything that is there, page after page, 
 
 const UNDER_PERMIT: &str = "slept under its permit: nothing is done, and a later order does it";
 
+const LOOKS: &str = "looking changes nothing, and twice finds the same";
+
+const LOOKS_AGAIN: &str = "a look that failed, or whose answer was lost, is repeated and finds the same";
+
 async fn broken(flaw: Flaw) -> Violations {
     run_kit(&Tiny(flaw)).await.expect_err("the kit let it pass")
 }
@@ -351,6 +381,17 @@ async fn each_flaw_is_found() {
             Flaw::TellsWhatIsPinned,
             "inspect",
             "something that was not there when targets were pinned is reported",
+        ),
+        (Flaw::CountsLooks, "inspect", LOOKS),
+        (Flaw::CountsLooks, "off", LOOKS),
+        (Flaw::LooksAndTouches, "inspect", LOOKS),
+        (Flaw::CountsLooks, "inspect", LOOKS_AGAIN),
+        (Flaw::CountsLooks, "off", LOOKS_AGAIN),
+        (Flaw::CapturesOnce, "stop", "a capture that failed, or whose answer was lost, is repeated"),
+        (
+            Flaw::UndoesToWhatItCapturedLast,
+            "stop",
+            "a capture repeated after the effect does not spoil the manifest that counts",
         ),
         (Flaw::ListsHalf, "final", CENSUS),
         (Flaw::CountsWhatIsGone, "final", CENSUS),

@@ -11,13 +11,18 @@ use sexton_model::audit::What;
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::step::Mode;
 
 use crate::installation::{self, Answer, DAY_MS, Installation};
-use crate::machine::{KEPT_SCOPE, Machine};
+use crate::machine::{Guest, KEPT_SCOPE, Machine};
 use crate::waiting::wait_for;
 
 /// Longest wait for all cancels to be taken, on a machine that is busy with other things, too.
 const PATIENCE: Duration = Duration::from_secs(700);
+/// The step of soft that takes longest: half a minute, where the guest does not obey.
+const STOP: &str = "hypervisor.stop";
+/// So many are cancelled while it is under way.
+const STOPPING: usize = 2;
 
 /// What a cancel waits for before its delay begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum Moment {
     Made,
     /// The stage has begun, and so many of its steps are done.
     Begun(Stage, u16),
+    /// What it needs to take this step of soft back is captured, and its order is out.
+    Ordered(&'static str),
     /// The stage is done.
     Done(Stage),
 }
@@ -37,6 +44,7 @@ impl Moment {
             Self::Done(Stage::Announce) => 3,
             Self::Done(_) => 5,
             Self::Made | Self::Begun(..) => 1,
+            Self::Ordered(_) => 0,
         }
     }
 
@@ -59,12 +67,25 @@ impl Moment {
             Self::Begun(stage, _) if job != JobKind::Stage(stage) => job > JobKind::Stage(stage),
             Self::Begun(_, 0) => state != StateName::Scheduled,
             Self::Begun(_, _) if state == StateName::Scheduled => false,
+            Self::Ordered(_) if job != JobKind::Stage(Stage::Soft) => job > JobKind::Stage(Stage::Soft),
+            Self::Ordered(step) => record().is_some_and(|record| is_ordered(&record, step)),
             Self::Begun(_, steps) => {
                 let found = record().and_then(|r| r.jobs.into_iter().find(|j| j.job == job));
                 found.is_some_and(|job| job.steps.0 >= steps)
             }
         }
     }
+}
+
+/// Whether soft carries this step out: it is at it, an order is out, and not the one that captures.
+fn is_ordered(record: &DeletionInfo, step: &str) -> bool {
+    let soft = JobKind::Stage(Stage::Soft);
+    let captured = record.trail.iter().map(|line| &line.event).any(|event| {
+        let of_step = event.job == Some(soft) && event.step.as_deref() == Some(step);
+        of_step && event.mode == Some(Mode::Capture) && event.presence.is_some()
+    });
+    let running = record.jobs.iter().find(|job| job.job == soft && job.state == StateName::Running);
+    captured && running.is_some_and(|job| job.step.as_deref() == Some(step))
 }
 
 /// One machine's cancel.
@@ -79,7 +100,7 @@ pub struct Cancel<'a> {
 impl<'a> Cancel<'a> {
     /// A while after that moment, where days are so long.
     pub fn after(moment: Moment, machine: &'a Machine, day_ms: u64, random: &mut StdRng) -> Self {
-        let delay = Duration::from_millis(random.random_range(0..moment.longest_days() * day_ms));
+        let delay = Duration::from_millis(random.random_range(0..=moment.longest_days() * day_ms));
         Self { machine, moment, delay, reached: None }
     }
 
@@ -123,17 +144,23 @@ pub fn end_at_soft(installation: &Installation) {
     assert!(matches!(set, Answer::Done(())), "{set:?}");
 }
 
-/// Which machine is cancelled when: every sort of moment is met, by whom is drawn.
+/// Which machine is cancelled when: every sort of moment is met, by whom is drawn. Those that are cancelled while they are
+/// being stopped do not obey, which takes longer than a coordinator that was killed is away.
 fn draw(seed: u64, machines: &[Machine]) -> Vec<Cancel<'_>> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut moments = vec![Moment::Made; 3];
     moments.extend((0..5).map(|_| Moment::Begun(Stage::Announce, random.random_range(0..9))));
     moments.extend([Moment::Done(Stage::Announce); 3]);
-    moments.extend((0..7).map(|_| Moment::Begun(Stage::Soft, random.random_range(0..10))));
+    moments.extend((0..5).map(|_| Moment::Begun(Stage::Soft, random.random_range(0..10))));
     moments.extend([Moment::Done(Stage::Soft); 2]);
     moments.shuffle(&mut random);
-    assert_eq!(moments.len(), machines.len());
-    let drawn = machines.iter().zip(moments);
+    assert_eq!(STOPPING + moments.len(), machines.len());
+    let moments = [Moment::Ordered(STOP); STOPPING].into_iter().chain(moments);
+    let mut machines: Vec<&Machine> = machines.iter().collect();
+    machines.shuffle(&mut random);
+    machines.sort_by_key(|machine| machine.guest != Guest::Stubborn);
+    assert!(machines[..STOPPING].iter().all(|machine| machine.guest == Guest::Stubborn));
+    let drawn = machines.into_iter().zip(moments);
     drawn.map(|(machine, moment)| Cancel::after(moment, machine, DAY_MS, &mut random)).collect()
 }
 
@@ -197,6 +224,20 @@ pub fn met(record: &DeletionInfo) -> Met {
     }
 }
 
+/// A line for each place that some cancel must have met, whatever was drawn, and none has: more than half are cancelled
+/// at announce or in the grace behind it, two while they are being stopped, and two when soft is done, behind which
+/// nothing of their scope goes on.
+pub fn unmet<'a>(met: impl IntoIterator<Item = &'a Met>) -> Vec<String> {
+    let met: Vec<&Met> = met.into_iter().collect();
+    let places: [(&str, fn(&Met) -> bool); 3] = [
+        ("before anything was switched off", Met::before_soft),
+        ("while an order of soft was out", |m| (m.stage, m.state) == (Stage::Soft, StateName::Running)),
+        ("behind soft", |m| m.stage > Stage::Soft),
+    ];
+    let unmet = places.into_iter().filter(|(_, is)| !met.iter().any(|one| is(one)));
+    unmet.map(|(place, _)| format!("no cancel met a deletion {place}")).collect()
+}
+
 /// How many cancels met what.
 pub fn tally(met: impl IntoIterator<Item = Met>) -> String {
     let mut count: BTreeMap<Met, usize> = BTreeMap::new();
@@ -207,4 +248,20 @@ pub fn tally(met: impl IntoIterator<Item = Met>) -> String {
         format!("  {n:>2} met {} {} {step}", JobKind::Stage(*stage), state.word())
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_place_that_no_cancel_has_met_is_named() {
+    let met = |stage, state| Met { stage, state, step: String::new() };
+    let all = [
+        met(Stage::Announce, StateName::Running),
+        met(Stage::Soft, StateName::Running),
+        met(Stage::Hard, StateName::Held),
+    ];
+    assert_eq!(unmet(&all), Vec::<String>::new());
+    let others = [met(Stage::Soft, StateName::Scheduled), met(Stage::Soft, StateName::Waiting)];
+    assert_eq!(
+        unmet(&others),
+        ["no cancel met a deletion while an order of soft was out", "no cancel met a deletion behind soft"]
+    );
 }

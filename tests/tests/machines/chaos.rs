@@ -130,7 +130,7 @@ fn run(size: &Size) {
     let installation = Installation::start_with_days_of(size.day_ms, folder.path(), &sections, variables);
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
-    let before = ground.look(&installation, &machines);
+    let before = ground.first_look(&installation, &machines);
     notes.say("everything runs, and was looked at");
     let mut site = Site {
         services: Services::of(&installation),

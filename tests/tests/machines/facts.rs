@@ -24,6 +24,12 @@ impl Facts {
         }
     }
 
+    /// Those of these things, by how their names begin, of which nothing is there of a machine.
+    pub fn missing(&self, machine: &str, things: &[String]) -> Vec<String> {
+        let seen = |wanted: &&String| self.of(machine).any(|(thing, _)| thing.starts_with(wanted.as_str()));
+        things.iter().filter(|wanted| !seen(wanted)).cloned().collect()
+    }
+
     /// Keep only the things of a machine that `wanted` says.
     pub fn retain(&mut self, machine: &str, wanted: impl Fn(&str) -> bool) {
         if let Some(facts) = self.0.get_mut(machine) {
@@ -78,4 +84,15 @@ fn differences_name_machine_thing_and_both_sides() {
         ]
     );
     assert!(Facts::differences(&before, &before.clone()).is_empty());
+}
+
+#[test]
+fn what_is_not_seen_of_a_machine_is_named() {
+    let mut facts = Facts::default();
+    facts.add("vm001", "backup: snapshot 4f1a", "a tree");
+    facts.add("vm002", "dns: vm002 A 192.0.2.2", "for 300 s");
+    let wanted = ["backup: snapshot ", "dns: vm002 A "].map(str::to_owned);
+    assert_eq!(facts.missing("vm001", &wanted), [wanted[1].clone()]);
+    assert_eq!(facts.missing("vm002", &wanted), [wanted[0].clone()]);
+    assert_eq!(facts.missing("vm003", &wanted), wanted);
 }

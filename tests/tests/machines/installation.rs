@@ -129,12 +129,6 @@ impl Installation {
         assert!(output.status.success(), "scripts/dev {arguments:?}: {complaint}");
     }
 
-    /// SIGKILL, and a new process.
-    pub fn crash(&self, service: &str) {
-        self.kill(service);
-        self.start_again(service, "");
-    }
-
     /// SIGKILL.
     pub fn kill(&self, service: &str) {
         self.dev(&["kill", service]);

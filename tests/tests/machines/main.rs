@@ -30,9 +30,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use sexton_api::DeletionInfo;
 use sexton_model::deletion::RecordStatus;
 
 use cancels::Met;
+use faults::Ends;
 use installation::Installation;
 use machine::{Fate, Herd, Machine};
 use platform::{Allowed, Platform};
@@ -58,12 +60,12 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     let installation = Installation::start(folder.path(), &platform.configuration(), &[]);
     import(&platform, &installation, &machines, folder.path());
     cancels::end_at_soft(&installation);
-    let before = platform.look(&machines);
+    let before = platform.first_look(&machines);
     println!("{:>4} s: everything was looked at", began.elapsed().as_secs());
 
     ask_for_deletions(&installation, &machines);
     let (over, until_over) = std::sync::mpsc::channel::<()>();
-    std::thread::scope(|scope| {
+    let killed = std::thread::scope(|scope| {
         let installation = &installation;
         let faults = scope.spawn(move || faults::kill_things(seed, installation, &until_over));
         let cancelled = &machines[HERD.retired..HERD.retired + HERD.cancelled];
@@ -79,18 +81,18 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
-        println!(
-            "{:>4} s: all records are over; killed: {}",
-            began.elapsed().as_secs(),
-            killed.unwrap().join(" ")
-        );
+        killed.unwrap()
     });
+    let who: Vec<&str> = killed.iter().map(|one| one.who).collect();
+    println!("{:>4} s: all records are over; killed: {}", began.elapsed().as_secs(), who.join(" "));
 
     // The last one killed may have been the coordinator.
     waiting::wait_until("the coordinator answers", 120, || installation.lines().is_some());
     let (met, mut mistakes) = check_records(&installation, &machines);
+    mistakes.extend(faults::missed(&killed, Ends::of(&records(&installation, &machines))));
     let kept_running = |name: &str| met.get(name).is_some_and(Met::before_soft);
     mistakes.extend(platform.mistakes(&machines, &before, kept_running, &Allowed::default()));
+    mistakes.extend(cancels::unmet(met.values()));
     println!("cancels:\n{}", cancels::tally(met.into_values()));
     assert!(mistakes.is_empty(), "SEXTON_TEST_SEED={seed}\n{}", mistakes.join("\n"));
     // Beside those of the records: of resources, pauses and tokens.
@@ -125,6 +127,12 @@ fn wait_until_over(installation: &Installation) {
         let left: Vec<_> = lines.values().filter(|line| open(line.status)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("not over: {left:#?}")) }
     });
+}
+
+/// The records of all machines that have one.
+fn records(installation: &Installation, machines: &[Machine]) -> Vec<DeletionInfo> {
+    let deleted = machines.iter().filter(|machine| machine.fate != Fate::LeftAlone);
+    deleted.map(|machine| installation.record(&machine.resource()).unwrap()).collect()
 }
 
 /// What became of the records: where the cancels met them, and what is not as it must be.

@@ -88,6 +88,19 @@ impl Platform {
         facts
     }
 
+    /// The same before anything is deleted: everything has to be seen of every machine. A look that has gone blind would
+    /// find nothing in the end, either.
+    pub fn first_look(&self, machines: &[Machine]) -> Facts {
+        let facts = self.look(machines);
+        let missing = machines.iter().flat_map(|machine| {
+            let missing = facts.missing(&machine.name, &things(machine));
+            missing.into_iter().map(move |thing| format!("{}: {thing}", machine.name))
+        });
+        let missing: Vec<String> = missing.collect();
+        assert!(missing.is_empty(), "not seen though it was set up:\n{}", missing.join("\n"));
+        facts
+    }
+
     /// What a backup that was killed has left, which nobody takes away but a person who knows that it is dead.
     pub fn take_dead_locks_away(&self) {
         self.backups.unlock();
@@ -128,6 +141,19 @@ impl Platform {
         self.backups.check();
         mistakes
     }
+}
+
+/// How the names of all things begin that a machine has before anything is deleted.
+fn things(machine: &Machine) -> Vec<String> {
+    [
+        guests::Guests::things(machine),
+        names::Names::things(machine),
+        addresses::Addresses::things(machine),
+        backups::Backups::things(machine),
+        targets::Targets::things(),
+        records::Records::things(),
+    ]
+    .concat()
 }
 
 /// What stays of a machine that is gone: what it owes is still on the account, and its certificate is listed as

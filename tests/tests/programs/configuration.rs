@@ -30,8 +30,13 @@ fn a_mistake_names_file_section_and_key() {
         (ALL, "[keys]", "", vec!["[keys]", "missing field `folder`"]),
         (ALL, "[keys]", "folder = \"nowhere\"", vec!["[keys]: folder: reading the secret ", "nowhere/mac/"]),
         (ALL, "[health]", "listen = \"0.0.0.0:1\"", vec!["[health]: listen = 0.0.0.0:1", "open = true"]),
-        (ALL, "[health]", "lissten = \"127.0.0.1:1\"", vec!["[health]: unknown field `lissten`"]),
-        (ALL, "[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
+        (ALL, "[health]", "lissten = \"127.0.0.1:1\"", vec!["[health]: unknown field `lissten`, expected "]),
+        (
+            ALL,
+            "[telemetry]",
+            "log = 7",
+            vec!["[telemetry]: invalid type: integer `7`, expected a string", "`log`"],
+        ),
         (coordinator, "[ledger]", "", vec!["[ledger]", "missing field `postgres_url_file`"]),
         (
             coordinator,

@@ -17,7 +17,7 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
             "listen = \"127.0.0.1:0\"\ntoken_file = \"no.token\"",
             vec!["[api]", "token_file", "no.token"],
         ),
-        ("[ledger]", "sqlit = \"x\"", vec!["[ledger]", "sqlit"]),
+        ("[ledger]", "sqlit = \"x\"", vec!["[ledger]: unknown field `sqlit`, expected one of `sqlite`, "]),
         ("[ledger]", "", vec!["[ledger]", "missing field `sqlite`"]),
         ("[plans]", "folder = \"nowhere\"\nsubsystems = \"nowhere\"", vec!["[plans]", "folder", "nowhere"]),
         (
@@ -26,7 +26,11 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
             vec!["dsn.main", "actions", "nobody knows"],
         ),
         ("[credit]", "per_instance = 0", vec!["[credit]", "per_instance", "1 to 65536"]),
-        ("[credit]", "instances = { dns = 4 }", vec!["[credit]", "dns"]),
+        (
+            "[credit]",
+            "instances = { dns = 4 }",
+            vec!["[credit]: instance \"dns\": expected SUBSYSTEM.NAME, such as ", "`instances`"],
+        ),
         ("[windows]", "", vec!["[windows]: zone: expected an IANA time zone", "always = true"]),
         ("[windows]", "zone = \"UTC\"\nto = \"08:00\"", vec!["[windows]: to = \"08:00\"", "after from"]),
         ("[windows]", "zone = \"UTC\"\ndays = [\"tues\"]", vec!["[windows]: days: expected", "\"tues\""]),
@@ -36,11 +40,23 @@ fn a_bad_configuration_names_section_key_and_what_was_expected() {
             "zone = \"UTC\"\nholidays = \"no.ics\"",
             vec!["[windows]: holidays = ", "no.ics: cannot be opened"],
         ),
-        ("[telemetry]", "log = 7", vec!["[telemetry]", "log"]),
-        ("[consumers.\"dns\"]", "driver = \"sandbox\"", vec!["consumers", "dns"]),
+        (
+            "[telemetry]",
+            "log = 7",
+            vec!["[telemetry]: invalid type: integer `7`, expected a string", "`log`"],
+        ),
+        (
+            "[consumers.\"dns\"]",
+            "driver = \"sandbox\"",
+            vec!["[consumers.\"dns\"]: instance \"dns\": expected SUBSYSTEM.NAME, such as "],
+        ),
         (dns, "driver = \"fax\"", vec!["dns.main", "fax", "sandbox"]),
         (dns, "driver = \"sandbox\"\nroot = 1", vec!["dns.main", "root", "path"]),
-        (dns, "driver = \"sandbox\"\nroot = \"x\"\nrot = 1", vec!["dns.main", "rot"]),
+        (
+            dns,
+            "driver = \"sandbox\"\nroot = \"x\"\nrot = 1",
+            vec!["[consumers.\"dns.main\"]: unknown field `rot`, expected `root` or `instance`"],
+        ),
         (dns, "driver = \"sandbox\"", vec!["dns.main", "missing field `root`"]),
         (
             dns,
@@ -95,27 +111,32 @@ fn a_bad_plan_names_file_line_and_reason() {
     let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
     std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
     let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
-    for (from, to, parts) in [
-        ("kind = \"vm\"", "kind = \"VM!\"", vec!["kind"]),
-        ("version = 4", "version = \"one\"", vec!["vm.toml"]),
-        ("offset_days = 3", "", vec!["offset_days"]),
-        ("offset_days = 3", "offset_days = -9", vec!["hard"]),
-        ("dns.remove", "dns.forget", vec!["dns.forget"]),
-        ("{ do = \"dns.inspect\" }", "{ do = \"dns.inspect\", afterr = [] }", vec!["afterr"]),
+    for (from, to, reason) in [
+        ("kind = \"vm\"", "kind = \"VM!\"", "kind \"VM!\": expected at most 32 lower-case letters"),
+        ("version = 4", "version = \"one\"", "version: invalid type: string \"one\", expected u32"),
+        ("offset_days = 3", "", "stages.hard: missing field `offset_days`"),
+        ("offset_days = 3", "offset_days = -9", "offset_days: hard would be due before the stage it follows"),
+        ("dns.remove", "dns.forget", "unknown action \"dns.forget\": dns has inspect, remove"),
+        (
+            "{ do = \"dns.inspect\" }",
+            "{ do = \"dns.inspect\", afterr = [] }",
+            "stages.announce.steps: unknown field `afterr`, expected one of `do`, ",
+        ),
         (
             ", after = [\"hypervisor.undefine\"] },\n  { do = \"monitoring",
             " },\n  { do = \"monitoring",
-            vec!["address"],
+            "step ipam.release releases address: expected after = [\"hypervisor.undefine\"]",
         ),
     ] {
-        assert!(good.contains(from), "{from}");
+        let before = good.split_once(from).unwrap().0;
+        // What is missing in a table is missed where that begins, a line before its first key.
+        let line = before.matches('\n').count() + usize::from(!to.is_empty());
         std::fs::write(plans.join("vm.toml"), good.replacen(from, to, 1)).unwrap();
         let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
         let said = said(&output);
         assert!(!output.status.success(), "{to}: it was taken");
-        for part in parts.into_iter().chain(["vm.toml"]) {
-            assert!(said.contains(part), "{to}: expected {part:?} in: {said}");
-        }
+        let expected = format!("{}:{line}: {reason}", plans.join("vm.toml").display());
+        assert!(said.contains(&expected), "{to}: expected {expected:?} in: {said}");
     }
 }
 

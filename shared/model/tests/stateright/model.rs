@@ -86,6 +86,26 @@ impl Model for Sexton {
             Property::sometimes("cancelled while an order is out", |_, w: &World| {
                 matches!(w.job_of(Stage::Soft).state, JobState::Cancelling(_))
             }),
+            Property::sometimes(
+                "cancelled while soft waits, where anything may fail",
+                |m: &Self, w: &World| {
+                    let waits = matches!(w.job_of(Stage::Soft).state, JobState::Waiting { .. });
+                    m.bounds.failures == 0 || waits && w.takes_a_cancel()
+                },
+            ),
+            Property::sometimes(
+                "cancelled while soft is parked, where anything may fail",
+                |m: &Self, w: &World| {
+                    let parked = matches!(w.job_of(Stage::Soft).state, JobState::Parked { .. });
+                    m.bounds.failures == 0 || parked && w.takes_a_cancel()
+                },
+            ),
+            Property::sometimes(
+                "a cancel races the claim of hard: right before, and too late",
+                |_, w: &World| {
+                    w.takes_a_cancel() && w.just_claimed().is_some_and(|next| !next.takes_a_cancel())
+                },
+            ),
             Property::sometimes("a stage acts during the restore", |_, w: &World| w.account.late),
             Property::sometimes("a stage parks, where anything may fail", |m: &Self, w: &World| {
                 m.bounds.failures == 0 || matches!(w.job_of(Stage::Soft).state, JobState::Parked { .. })

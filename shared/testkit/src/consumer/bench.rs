@@ -147,10 +147,15 @@ impl<'a> Bench<'a> {
 
     /// Carry it out as ordered, and insist on success.
     pub(super) async fn succeed(&self, mode: Mode, manifest: Option<&Value>) -> Result<(), String> {
+        self.done(mode, manifest).await.map(drop)
+    }
+
+    /// The same; what it has found, if it looks for something.
+    pub(super) async fn done(&self, mode: Mode, manifest: Option<&Value>) -> Result<Option<Value>, String> {
         let mut tried = 1;
         loop {
             match self.give(&self.order(mode, manifest), None).await {
-                Verdict::Answer(Outcome::Done { .. }) => return Ok(()),
+                Verdict::Answer(Outcome::Done { finding, .. }) => return Ok(finding),
                 // A program that another world starts at the moment holds every lock of this process until it runs.
                 Verdict::Answer(Outcome::Retry { class: RetryClass::Spared, .. }) if tried < BUSY_TRIES => {
                     tried += 1;

@@ -6,18 +6,21 @@ use sexton_model::step::{Mode, Outcome, Presence, RetryClass};
 
 use super::bench::{Bench, refused, retried};
 use super::fault::Fault;
-use super::{CannotBe, FENCE_AT_TARGET, Fixture, asleep, broker, reread};
+use super::{CannotBe, FENCE_AT_TARGET, Fixture, asleep, broker, looks, reread};
 
 /// One promise, put to the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Case {
     LooksOnly,
+    LooksAgain,
     Twice,
     FailsBefore,
     AnswerLost,
     Panics,
     UndoIsExact,
     UndoAfterLostAnswer,
+    CapturedAgain,
+    CapturedLate,
     UndoFails,
     UndoOfNothing,
     WrongIdentity,
@@ -50,10 +53,11 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
     let mut cases = vec![WrongIdentity, OldFence, Expired, StaleBeacon, Paused, Tampered, WrongKey];
     match nature {
         Nature::Inspect => {
-            cases.extend([LooksOnly, Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew])
+            cases.extend([LooksOnly, LooksAgain]);
+            cases.extend([Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew]);
         }
         // It comes after a step that saw the resource, and before what relies on it.
-        Nature::Check => cases.extend([LooksOnly, GoneByHand, PlaceLost]),
+        Nature::Check => cases.extend([LooksOnly, LooksAgain, GoneByHand, PlaceLost]),
         Nature::Adds | Nature::Reversible | Nature::Destructive => {
             cases.extend([Twice, FailsBefore, AnswerLost, Panics, SleptPastTheLease, GoneByHand]);
             cases.push(FenceAtTarget);
@@ -65,8 +69,7 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
     }
     if nature == Nature::Reversible {
         cases.extend([UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept]);
-        cases.push(VerifyIsHonest);
-        cases.push(UndoSleptUnderPermit);
+        cases.extend([CapturedAgain, CapturedLate, VerifyIsHonest, UndoSleptUnderPermit]);
     }
     cases
 }
@@ -75,13 +78,20 @@ impl Case {
     /// What is promised.
     pub(super) fn promise(self) -> &'static str {
         match self {
-            Self::LooksOnly => "looking changes nothing",
+            Self::LooksOnly => "looking changes nothing, and twice finds the same",
+            Self::LooksAgain => {
+                "a look that failed, or whose answer was lost, is repeated and finds the same"
+            }
             Self::Twice => "performed twice is the same as once",
             Self::FailsBefore => "failed before the effect, then tried again",
             Self::AnswerLost => "failed after the effect, then tried again",
             Self::Panics => "panicked after the effect, then tried again",
             Self::UndoIsExact => "an undo restores the exact world, twice too",
             Self::UndoAfterLostAnswer => "an undo is exact though the answer was lost and the step repeated",
+            Self::CapturedAgain => "a capture that failed, or whose answer was lost, is repeated",
+            Self::CapturedLate => {
+                "a capture repeated after the effect does not spoil the manifest that counts"
+            }
             Self::UndoFails => "an undo that failed is repeated",
             Self::UndoOfNothing => "an undo of what was never done changes nothing",
             Self::WrongIdentity => "another identity is refused",
@@ -122,16 +132,16 @@ pub(super) async fn run(
 ) -> Result<Option<CannotBe>, String> {
     let bench = Bench::new(fixture, name, action).await?;
     let kept = match case {
-        Case::LooksOnly => {
-            bench.succeed(bench.mode(), None).await?;
-            bench.unchanged("looking").await
-        }
+        Case::LooksOnly => looks::twice(&bench).await,
+        Case::LooksAgain => looks::again(&bench).await,
         Case::Twice => twice(&bench).await,
         Case::FailsBefore => again_after(&bench, Fault::BeforeEffect).await,
         Case::AnswerLost => again_after(&bench, Fault::AfterEffect).await,
         Case::Panics => again_after(&bench, Fault::PanicAfterEffect).await,
         Case::UndoIsExact => undo(&bench, None, None).await,
         Case::UndoAfterLostAnswer => undo(&bench, Some(Fault::AfterEffect), None).await,
+        Case::CapturedAgain => looks::captured_again(&bench).await,
+        Case::CapturedLate => looks::captured_late(&bench).await,
         Case::UndoFails => {
             undo(&bench, None, Some(Fault::BeforeEffect)).await?;
             let bench = Bench::new(fixture, name, action).await?;
@@ -235,11 +245,16 @@ async fn undo(bench: &Bench<'_>, performing: Option<Fault>, undoing: Option<Faul
         let verdict = bench.give(&bench.order(Mode::Undo, manifest.as_ref()), undoing).await;
         retried(&verdict, RetryClass::Failed)?;
     }
+    take_back(bench, manifest.as_ref()).await
+}
+
+/// Undo it, twice: either time everything is as it was.
+pub(super) async fn take_back(bench: &Bench<'_>, manifest: Option<&serde_json::Value>) -> Result<(), String> {
     for time in ["an undo", "a second undo"] {
-        bench.succeed(Mode::Undo, manifest.as_ref()).await?;
+        bench.succeed(Mode::Undo, manifest).await?;
         bench.unchanged(time).await?;
     }
-    bench.succeed(Mode::Verify, manifest.as_ref()).await?;
+    bench.succeed(Mode::Verify, manifest).await?;
     bench.unchanged("verifying").await
 }
 

@@ -10,14 +10,14 @@ use sexton_model::step::Presence;
 
 use crate::clock::ManualClock;
 
-/// What goes wrong, once.
+/// What goes wrong, once, with a change or with a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The change fails and nothing has happened.
+    /// It fails and nothing has happened.
     BeforeEffect,
-    /// The change happens and its answer is lost.
+    /// It happens and its answer is lost.
     AfterEffect,
-    /// The change happens and then the driver panics.
+    /// It happens and then the driver panics.
     PanicAfterEffect,
     /// The process sleeps for so many milliseconds after the target was found and before the SDK gives a permit.
     SleepAfterFind(u64),
@@ -62,7 +62,7 @@ impl Faulty {
     }
 
     #[expect(clippy::panic, reason = "a driver that panics is what is tested")]
-    fn after(&self, did: Result<Done, Obstacle>) -> Result<Done, Obstacle> {
+    fn after<T: std::fmt::Debug>(&self, did: Result<T, Obstacle>) -> Result<T, Obstacle> {
         match self.take(|f| matches!(f, Fault::AfterEffect | Fault::PanicAfterEffect)) {
             Some(Fault::PanicAfterEffect) => panic!("made to panic after the effect"),
             Some(_) => Err(Obstacle::Unclear(format!("made to lose the answer {did:?}"))),
@@ -74,7 +74,8 @@ impl Faulty {
 #[async_trait]
 impl Driver for Faulty {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
-        self.inner.inspect(step).await
+        self.before()?;
+        self.after(self.inner.inspect(step).await)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
@@ -86,7 +87,8 @@ impl Driver for Faulty {
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
-        self.inner.capture(step).await
+        self.before()?;
+        self.after(self.inner.capture(step).await)
     }
 
     async fn perform(
@@ -113,7 +115,8 @@ impl Driver for Faulty {
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
-        self.inner.check(step).await
+        self.before()?;
+        self.after(self.inner.check(step).await)
     }
 
     async fn census(&self, page: &CensusContext) -> Result<Listed, Obstacle> {

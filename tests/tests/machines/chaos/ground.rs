@@ -70,9 +70,10 @@ impl Ground {
         }
     }
 
-    pub fn look(&self, installation: &Installation, machines: &[Machine]) -> Facts {
+    /// Before anything is deleted.
+    pub fn first_look(&self, installation: &Installation, machines: &[Machine]) -> Facts {
         match self {
-            Self::Real(platform, _) => platform.look(machines),
+            Self::Real(platform, _) => platform.first_look(machines),
             Self::Files(_) => look_at_files(installation, machines),
         }
     }

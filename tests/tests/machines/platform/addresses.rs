@@ -8,6 +8,10 @@ use crate::facts::{Facts, NOBODY};
 use crate::machine::{Machine, SUBNET};
 use crate::program::{run, run_with, wanted};
 
+/// Begin the things of a machine here, which go on with its address.
+const LEASE: &str = "ipam: lease ";
+const RESERVATION: &str = "ipam: reservation ";
+
 pub struct Addresses {
     url: String,
     lock: PathBuf,
@@ -91,6 +95,12 @@ impl Addresses {
         assert_eq!(answers.matches("\"result\": 0").count(), addressed.len(), "{answers}");
     }
 
+    /// How the names of a machine's things begin.
+    pub fn things(machine: &Machine) -> Vec<String> {
+        let Some(address) = machine.address() else { return Vec::new() };
+        [LEASE, RESERVATION].map(|thing| format!("{thing}{}", json!(address))).into()
+    }
+
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         let holder = |mac: &Value, address: &Value| {
@@ -102,14 +112,14 @@ impl Addresses {
         assert!([0, 3].contains(&leases["result"].as_i64().unwrap()), "{leases}");
         for lease in leases["arguments"]["leases"].as_array().into_iter().flatten() {
             let name = holder(&lease["hw-address"], &lease["ip-address"]);
-            facts.add(&name, format!("ipam: lease {}", lease["ip-address"]), lease.to_string());
+            facts.add(&name, format!("{LEASE}{}", lease["ip-address"]), lease.to_string());
         }
         let config = self.configured();
         let subnets = config["Dhcp4"]["subnet4"].as_array().unwrap();
         let subnet = subnets.iter().find(|s| s["id"] == SUBNET).unwrap();
         for reserved in subnet["reservations"].as_array().unwrap() {
             let name = holder(&reserved["hw-address"], &reserved["ip-address"]);
-            facts.add(&name, format!("ipam: reservation {}", reserved["ip-address"]), reserved.to_string());
+            facts.add(&name, format!("{RESERVATION}{}", reserved["ip-address"]), reserved.to_string());
         }
         let others = subnets.iter().filter(|s| s["id"] != SUBNET);
         facts.add(NOBODY, "ipam: other subnets", others.map(Value::to_string).collect::<String>());

@@ -10,6 +10,7 @@ use crate::program::{run, run_json};
 
 /// Begins the thing that is a snapshot.
 const SNAPSHOT: &str = "backup: snapshot ";
+const SCHEDULE: &str = "backup: schedule";
 /// restic mostly waits for itself, so that several may be called at a time.
 const AT_A_TIME: usize = 8;
 
@@ -78,6 +79,12 @@ impl Backups {
         std::fs::write(self.folder.join(format!("schedules/{name}.json")), schedule.to_string()).unwrap();
     }
 
+    /// How the names of a machine's things begin.
+    pub fn things(machine: &Machine) -> Vec<String> {
+        let things: &[&str] = if machine.has_backups() { &[SNAPSHOT, SCHEDULE] } else { &[] };
+        things.iter().map(|thing| (*thing).to_owned()).collect()
+    }
+
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         let snapshots = run_json(&mut self.restic(&["snapshots", "--json"]));
@@ -94,7 +101,7 @@ impl Backups {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap();
             if name != ".place" {
-                facts.add(name, "backup: schedule", std::fs::read_to_string(&path).unwrap());
+                facts.add(name, SCHEDULE, std::fs::read_to_string(&path).unwrap());
             }
         }
         facts

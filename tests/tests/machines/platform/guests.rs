@@ -18,6 +18,8 @@ use crate::program::{run, run_json, wanted};
 const MONITOR_WITHIN: Duration = Duration::from_secs(20);
 /// The thing that no restart leaves as it was.
 pub const PROCESS: &str = "guest: process id";
+const MONITOR: &str = "guest: monitor";
+const DEFINITION: &str = "guest: definition";
 
 pub struct Guests {
     root: PathBuf,
@@ -55,6 +57,20 @@ impl Guests {
         self.root.join("volumes")
     }
 
+    /// How the names of a machine's things begin.
+    pub fn things(machine: &Machine) -> Vec<String> {
+        let mut things = vec![DEFINITION.to_owned()];
+        if machine.guest != Guest::Off {
+            things.extend([PROCESS, MONITOR].map(str::to_owned));
+            things.push(snapshot_of(&root_disk(machine)));
+            things.push(content_of(&root_disk(machine)));
+        }
+        if has_data(machine) {
+            things.push(content_of(&data_disk(machine)));
+        }
+        things
+    }
+
     /// A disk to boot from with a snapshot for those that run; plain data for the others, and for some both.
     fn make_volumes(&self, machine: &Machine) -> Vec<String> {
         let mut disks = Vec::new();
@@ -65,12 +81,12 @@ impl Guests {
         };
         // Behind the boot sector, what tells this disk from the others.
         content[4096..4096 + 36].copy_from_slice(machine.uuid.to_string().as_bytes());
-        if machine.guest == Guest::Off || machine.number.is_multiple_of(3) {
-            disks.push(format!("{}-data.raw", machine.name));
+        if has_data(machine) {
+            disks.push(data_disk(machine));
             std::fs::write(self.volumes().join(&disks[0]), &content).unwrap();
         }
         if machine.guest != Guest::Off {
-            let root = format!("{}-root.qcow2", machine.name);
+            let root = root_disk(machine);
             let (raw, path) = (self.root.join("boot.raw"), self.volumes().join(&root));
             std::fs::write(&raw, &content).unwrap();
             run(Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).args([&raw, &path]));
@@ -135,7 +151,7 @@ impl Guests {
             let machine = machines.iter().find(|m| Some(m.uuid) == uuid);
             let name = machine.map_or(NOBODY, |m| &m.name);
             facts.add(name, PROCESS, pid.to_string());
-            facts.add(name, "guest: monitor", self.ask_monitor(name));
+            facts.add(name, MONITOR, self.ask_monitor(name));
         }
         self.look_at_definitions(&mut facts);
         self.look_at_volumes(&mut facts);
@@ -176,7 +192,7 @@ impl Guests {
             }
             let mut definition: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
             definition.as_object_mut().unwrap().remove("fence");
-            facts.add(folder.file_name().to_str().unwrap(), "guest: definition", definition.to_string());
+            facts.add(folder.file_name().to_str().unwrap(), DEFINITION, definition.to_string());
         }
     }
 
@@ -192,15 +208,36 @@ impl Guests {
                 let mut info = Command::new("qemu-img");
                 let info = run_json(info.args(["info", "-U", "--output=json", "-f", format]).arg(&content));
                 let size = format!("{} {}", info["virtual-size"], info["snapshots"][0]["name"]);
-                facts.add(machine, format!("disk {file}: size and snapshot"), size);
+                facts.add(machine, snapshot_of(&file), size);
                 let mut convert = Command::new("qemu-img");
                 run(convert.args(["convert", "-U", "-f", format, "-O", "raw"]).args([&content, &copy]));
                 content.clone_from(&copy);
             }
             let sum = run(Command::new("sha256sum").arg(&content));
             let sum = sum.split(' ').next().unwrap();
-            facts.add(machine, format!("disk {file}: content"), sum);
+            facts.add(machine, content_of(&file), sum);
         }
         let _ = std::fs::remove_file(copy);
     }
+}
+
+/// Whether a machine has a disk beside the one it boots from, or a disk at all though it never boots.
+fn has_data(machine: &Machine) -> bool {
+    machine.guest == Guest::Off || machine.number.is_multiple_of(3)
+}
+
+fn data_disk(machine: &Machine) -> String {
+    format!("{}-data.raw", machine.name)
+}
+
+fn root_disk(machine: &Machine) -> String {
+    format!("{}-root.qcow2", machine.name)
+}
+
+fn snapshot_of(disk: &str) -> String {
+    format!("disk {disk}: size and snapshot")
+}
+
+fn content_of(disk: &str) -> String {
+    format!("disk {disk}: content")
 }

@@ -98,6 +98,16 @@ impl Names {
         records
     }
 
+    /// How the names of a machine's things begin.
+    pub fn things(machine: &Machine) -> Vec<String> {
+        let Some(address) = machine.address() else { return Vec::new() };
+        let names = machine.host_names();
+        let mut things: Vec<String> =
+            names.iter().map(|name| thing([&format!("{name}."), "A", &address.to_string()])).collect();
+        things.push(thing([&reverse(machine), "PTR", &format!("{}.", names[0])]));
+        things
+    }
+
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         for [owner, ttl, kind, data] in self.records() {
@@ -106,10 +116,15 @@ impl Names {
                 _ => owner == reverse(m),
             };
             let machine = machines.iter().find(its).map_or(NOBODY, |m| &m.name);
-            facts.add(machine, format!("dns: {owner} {kind} {data}"), format!("for {ttl} s"));
+            facts.add(machine, thing([&owner, &kind, &data]), format!("for {ttl} s"));
         }
         facts
     }
+}
+
+/// What a record is called, by its owner, type and data.
+fn thing(record: [&str; 3]) -> String {
+    format!("dns: {}", record.join(" "))
 }
 
 fn reverse(machine: &Machine) -> String {

@@ -19,6 +19,7 @@ const PLACE: &str = "e2e";
 /// Things of a machine here.
 pub const RECORD: &str = "accounting: record";
 pub const CERTIFICATE: &str = "config: certificate";
+const NODE: &str = "config: node";
 
 /// Path → object.
 type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
@@ -64,13 +65,18 @@ impl Records {
         of("accounting") + &of("config")
     }
 
+    /// How the names of any machine's things begin.
+    pub fn things() -> Vec<String> {
+        [RECORD, CERTIFICATE, NODE].map(str::to_owned).into()
+    }
+
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         for (path, object) in self.objects.lock().unwrap().iter() {
             let machine = machines.iter().find(|m| object["uuid"] == m.uuid.to_string());
             let thing = match path.split('/').nth(2) {
                 Some("records") => RECORD,
-                Some("nodes") => "config: node",
+                Some("nodes") => NODE,
                 _ => CERTIFICATE,
             };
             facts.add(machine.map_or(NOBODY, |m| &m.name), thing, object.to_string());

@@ -12,6 +12,11 @@ use crate::waiting::wait_until;
 
 /// How far back the history is counted: longer than the test takes.
 const RANGE: &str = "1h";
+/// Things of a machine here; the second goes on with its address.
+const FILE: &str = "monitoring: target file";
+const TARGET: &str = "monitoring: target ";
+const OLD_SAMPLES: &str = "monitoring: samples from before the test";
+const SAMPLES: &str = "monitoring: samples at all";
 
 pub struct Targets {
     url: String,
@@ -88,12 +93,18 @@ impl Targets {
         all.map(|one| (text(&one["metric"]["uuid"]), text(&one["value"][1]))).collect()
     }
 
+    /// How the names of any machine's things begin.
+    pub fn things() -> Vec<String> {
+        let target = format!("{TARGET}\"http");
+        vec![FILE.to_owned(), target, OLD_SAMPLES.to_owned(), SAMPLES.to_owned()]
+    }
+
     pub fn look(&self, machines: &[Machine]) -> Facts {
         let mut facts = Facts::default();
         for machine in machines {
             let file = self.folder.join(format!("{}.json", machine.name));
             if let Ok(text) = std::fs::read_to_string(file) {
-                facts.add(&machine.name, "monitoring: target file", text);
+                facts.add(&machine.name, FILE, text);
             }
         }
         let owner = |uuid: &str| machines.iter().find(|m| m.uuid.to_string() == uuid);
@@ -102,23 +113,19 @@ impl Targets {
             let labels = &target["labels"];
             // The server may know others, of other tests.
             if let Some(machine) = owner(labels["uuid"].as_str().unwrap_or_default()) {
-                facts.add(
-                    &machine.name,
-                    format!("monitoring: target {}", target["scrapeUrl"]),
-                    labels.to_string(),
-                );
+                facts.add(&machine.name, format!("{TARGET}{}", target["scrapeUrl"]), labels.to_string());
             } else if target["scrapeUrl"].as_str().unwrap().contains("/metrics/vm") {
-                facts.add(NOBODY, format!("monitoring: target {}", target["scrapeUrl"]), labels.to_string());
+                facts.add(NOBODY, format!("{TARGET}{}", target["scrapeUrl"]), labels.to_string());
             }
         }
         for (uuid, samples) in self.history(self.before) {
             if let Some(machine) = owner(&uuid) {
-                facts.add(&machine.name, "monitoring: samples from before the test", samples);
+                facts.add(&machine.name, OLD_SAMPLES, samples);
             }
         }
         for (uuid, _) in self.history(now()) {
             if let Some(machine) = owner(&uuid) {
-                facts.add(&machine.name, "monitoring: samples at all", "there are");
+                facts.add(&machine.name, SAMPLES, "there are");
             }
         }
         facts

@@ -122,6 +122,17 @@ impl World {
         self.truth.on == self.left.was
     }
 
+    /// Whether a cancel is taken now. It is one of what may happen in every state, so what is seen of it here happens.
+    pub fn takes_a_cancel(&self) -> bool {
+        self.after(&Act::Cancel).is_some_and(|next| next.broken.is_none())
+    }
+
+    /// The same world when hard has just been claimed; none if it cannot be now.
+    pub fn just_claimed(&self) -> Option<World> {
+        let claimed = self.after(&Act::Claim(self.job_of(Stage::Hard).id))?;
+        claimed.job_of(Stage::Hard).state.name().locks().then_some(claimed)
+    }
+
     /// Whether nothing is left of what the plan destroys.
     pub fn all_gone(&self) -> bool {
         let purges = !self.left.shape.base().plan.stage(Stage::Purge).steps.is_empty();
