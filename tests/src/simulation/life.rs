@@ -163,6 +163,7 @@ impl World {
             Happening::Backup => self.back_up(),
             Happening::RestoreBackup => self.restore_backup().await?,
         };
+        self.quiet().await;
         if done {
             self.dice.count(what.word());
         }

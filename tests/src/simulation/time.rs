@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_consumer::Clock;
@@ -40,6 +41,11 @@ impl Time {
     /// Milliseconds since the run began.
     pub fn since_begin_ms(&self) -> u64 {
         self.now().ms_since(Timestamp(BEGIN))
+    }
+
+    /// How long it is since the run began, for whoever measures that.
+    pub fn passed(&self) -> Duration {
+        Duration::from_millis(self.since_begin_ms())
     }
 
     /// It is later now; whoever slept until then, and is not frozen, wakes up.

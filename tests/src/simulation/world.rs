@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
@@ -200,6 +201,8 @@ impl World {
                 thaws_at: None,
             }
         });
+        let clock = time.clone();
+        let passed = Arc::new(move || clock.passed());
         let mut world = Self {
             script: script.clone(),
             dice,
@@ -213,7 +216,7 @@ impl World {
             defects: Arc::default(),
             folder,
             ledger: None,
-            bus: Local::with_topology(Topology::for_instances(&instances)),
+            bus: Local::by(passed, Topology::for_instances(&instances)),
             keyring,
             signer,
             plans: VERSIONS.iter().map(|version| Arc::new(plans(version))).collect(),
@@ -319,7 +322,9 @@ impl World {
         let ledger = self.ledger.clone().unwrap();
         let witness = self.folder.path().join(format!("witness{number}"));
         let new = !witness.exists();
-        let witness = Witness::open(&witness, &*ledger, new).await.unwrap();
+        let (clock, began) = (self.time.clone(), Instant::now());
+        let now = Arc::new(move || began + clock.passed());
+        let witness = Witness::open_at(&witness, &*ledger, new, now).await.unwrap();
         let engine = Engine::new(sexton_coordinator::Options {
             ledger,
             bus: self.stormy(number, None, Arc::default()),
@@ -461,6 +466,8 @@ impl World {
         let engine = self.coordinators.iter().flatten().map(|one| one.engine.clone()).next();
         let Some(engine) = engine else { return false };
         let done = engine.run(vec![intent]).await;
+        // Whoever has heard of it is done before anything else is asked.
+        self.quiet().await;
         matches!(done.as_deref(), Ok([Ok(_)]))
     }
 }

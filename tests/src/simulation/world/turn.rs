@@ -83,7 +83,7 @@ enum Choice {
 
 impl World {
     /// Until nobody can go on without the world.
-    async fn quiet(&self) {
+    pub(in crate::simulation) async fn quiet(&self) {
         let mut still = 0;
         let mut seen = self.gates.moves.load(Ordering::SeqCst);
         while still < QUIET {
@@ -98,6 +98,9 @@ impl World {
                 std::thread::yield_now();
             }
             still = if busy || moves != seen { 0 } else { still + 1 };
+            if still == QUIET && self.gates.next_turn() {
+                still = 0;
+            }
             seen = moves;
         }
     }
