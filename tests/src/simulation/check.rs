@@ -17,7 +17,7 @@ use sexton_protocol::Order;
 use super::allowed::Allowed;
 use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
 use super::script::Person;
-use crate::trail::{Trail, in_words, locks};
+use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
 
@@ -30,6 +30,7 @@ mod orders;
 pub mod parking;
 pub mod pauses;
 pub mod plans;
+mod records;
 mod sequence;
 
 use budgets::Budgets;
@@ -39,6 +40,7 @@ use lost::Lost;
 use parking::Warrants;
 use pauses::Pauses;
 use plans::Pinned;
+use records::Records;
 use sequence::Sequences;
 
 /// A rehearsal's day in all runs, in milliseconds.
@@ -68,6 +70,7 @@ struct Seen {
 pub struct Checker {
     trails: BTreeMap<DeletionId, Seen>,
     sequences: Sequences,
+    records: Records,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
     /// How a machine was when its record was made.
@@ -132,8 +135,9 @@ impl Checker {
         }
     }
 
-    /// A record was made.
-    pub fn created(&mut self, id: DeletionId, made: Made) {
+    /// A record of this machine was made.
+    pub fn created(&mut self, id: DeletionId, vm: &ResourceId, made: Made) {
+        self.records.created(vm.clone(), id);
         self.snapshots.insert(id, made.as_it_was);
         self.pinned.created(id, made.plan);
         if let Some(budgets) = &mut self.budgets {
@@ -155,6 +159,7 @@ impl Checker {
         self.warrants.went_back();
         self.budgets.clone_from(&self.backed_up);
         self.sequences.went_back();
+        self.records.went_back();
         self.epoch = (epoch, at);
         self.disturbed.extend(machines);
     }
@@ -162,6 +167,7 @@ impl Checker {
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
+        self.records.stands(view);
         self.stands(&view.deletion);
         let seen = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
@@ -217,11 +223,16 @@ impl Checker {
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
         self.pauses.stopped(d)?;
-        let locked = locks(view);
-        if locked > 1 {
-            violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
-        }
+        self.records.stands(view);
         Ok(words)
+    }
+
+    /// All that was made and decided since the last look was told: nothing of it is in the way of anything else.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn beside(&self) -> Result<(), Violation> {
+        self.records.beside()
     }
 
     /// Something was changed under `order`, whose record stands so; `given` are all orders that there ever were.

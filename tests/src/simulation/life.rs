@@ -200,7 +200,7 @@ impl World {
             if let Ok(id) = id {
                 let as_it_was = self.truth().of(vm);
                 let plan = self.plan(vm);
-                self.checker.created(id, Made { as_it_was, plan, by });
+                self.checker.created(id, vm, Made { as_it_was, plan, by });
                 any = true;
             }
         }
