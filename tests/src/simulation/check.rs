@@ -138,6 +138,7 @@ impl Checker {
     /// A record of this machine was made.
     pub fn created(&mut self, id: DeletionId, vm: &ResourceId, made: Made) {
         self.records.created(vm.clone(), id);
+        self.warrants.touched(vm);
         self.snapshots.insert(id, made.as_it_was);
         self.pinned.created(id, made.plan);
         if let Some(budgets) = &mut self.budgets {
@@ -148,20 +149,21 @@ impl Checker {
     /// The job table was copied aside.
     pub fn backed_up(&mut self) {
         self.backed_up.clone_from(&self.budgets);
+        self.warrants.copied();
     }
 
     /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
-    pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
+    pub fn went_back(&mut self, epoch: u32, at: Timestamp) {
         self.trails.clear();
         self.parked.clear();
         self.recycled.clear();
         self.pinned.went_back();
-        self.warrants.went_back();
+        // The others stand as they would if nothing had happened to the job table.
+        self.disturbed.extend(self.warrants.went_back().cloned());
         self.budgets.clone_from(&self.backed_up);
         self.sequences.went_back();
         self.records.went_back();
         self.epoch = (epoch, at);
-        self.disturbed.extend(machines);
     }
 
     /// Take note of a trail as it is, without judging it.
@@ -193,6 +195,7 @@ impl Checker {
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
             self.events += 1;
+            self.warrants.touched(&d.record.resource.id);
             let linked = seen.chain.see(row.seq, row.body.as_bytes(), row.hash);
             linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
@@ -256,6 +259,7 @@ impl Checker {
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
         self.canaries.acted(act, order, &told)?;
         orders::always(act, order, truth, &told)?;
+        self.warrants.touched(&act.vm);
         if act.fence.epoch >= self.epoch.0 {
             // Of an epoch before, the number may be another record's by now.
             self.pinned.acted(act, order, &told)?;
@@ -277,8 +281,12 @@ impl Checker {
         }
         *highest = act.fence;
         if act.fence.epoch < self.epoch.0 {
-            let late = act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS);
-            return if late { violated("I15", format!("{}: of an epoch before", told())) } else { Ok(()) };
+            if act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS) {
+                violated("I15", format!("{}: of an epoch before", told()))?;
+            }
+            self.disturbed.insert(act.vm.clone());
+            self.warrants.outlived(&act.vm);
+            return Ok(());
         }
         let Some(view) = view else { return violated("I2", format!("{}: there is no record", told())) };
         let d = &view.deletion;

@@ -392,7 +392,7 @@ impl World {
         }
         let pauses = ledger.pauses().await.unwrap();
         self.checker.pauses.are(&pauses, now);
-        self.checker.went_back(facts.epoch, now, self.script.all());
+        self.checker.went_back(facts.epoch, now);
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);
         // The last record of a machine comes last.
