@@ -11,7 +11,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
-use super::world::{COORDINATORS, World};
+use super::world::World;
 
 mod approvals;
 mod calm;
@@ -149,16 +149,7 @@ impl World {
                 true
             }
             Happening::Purge => self.purge().await,
-            Happening::Down(for_ms) => {
-                self.compare().await?;
-                for number in 0..COORDINATORS {
-                    self.kill_coordinator(number, now.plus_ms(for_ms)).await;
-                }
-                for number in 0..self.consumers.len() {
-                    self.kill_consumer(number, now.plus_ms(for_ms)).await;
-                }
-                true
-            }
+            Happening::Down(for_ms) => self.go_down(for_ms).await?,
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
             Happening::Backup => self.back_up(),
             Happening::RestoreBackup => self.restore_backup().await?,

@@ -8,6 +8,9 @@ use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
+/// Everything was down for longer than a day, the job table with it.
+pub const DOWN_FOR_DAYS: &str = "down for days";
+
 /// What a dozen runs or two meet, whatever their seeds.
 const USUAL: [Happening; 25] = [
     Happening::Delete(0, 0),
@@ -57,7 +60,7 @@ const SELDOM: [Happening; 9] = [
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
-    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
+    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS]).chain(words(&USUAL))
 }
 
 /// What has to come in seeds with budgets.

@@ -128,6 +128,8 @@ pub struct World {
     pub(super) seen: Option<Seen>,
     pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
     pub(super) consumers: Vec<ConsumerProcess>,
+    /// Since when everything is down, and until when.
+    pub(super) down: Option<(Timestamp, Timestamp)>,
     scheduler_at: Timestamp,
     scheduling: Option<Begun>,
     handlers: u64,
@@ -225,6 +227,7 @@ impl World {
             seen: None,
             coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
             consumers: consumers.collect(),
+            down: None,
             scheduler_at: time.now(),
             time,
             scheduling: None,
@@ -442,6 +445,9 @@ impl World {
     /// Whoever was down for long enough is started, and whoever was stopped goes on.
     async fn start_whoever_is_due(&mut self) {
         let now = self.time.now();
+        if !self.end_being_down(now).await {
+            return;
+        }
         for number in 0..COORDINATORS {
             if self.ledger.is_some() && matches!(self.coordinators[number], Err(at) if at <= now) {
                 self.start_coordinator(number).await;

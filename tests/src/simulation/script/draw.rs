@@ -5,11 +5,14 @@ use sexton_model::job::Stage;
 
 use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
 use crate::simulation::allowed::{Allowed, SCOPES};
+use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
 use crate::simulation::world::SUBSYSTEMS;
 
 /// Processes of consumers.
 const CONSUMERS: usize = 10;
+/// For so many days everything is down, if it is.
+const DAYS_DOWN: (u64, u64) = (2, 11);
 
 impl Script {
     /// That of a seed.
@@ -144,7 +147,7 @@ fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
         3 => Happening::Reopen(for_ms),
         4 => Happening::Purge,
         5 => Happening::Deaf(for_ms),
-        6 => Happening::Down(for_ms),
+        6 => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
         7 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
         8 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, true),
         9 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, false),
@@ -219,7 +222,7 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
         94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
         96..98 => Happening::Purge,
-        _ => Happening::Down(for_ms),
+        _ => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
     }
 }
 

@@ -96,7 +96,7 @@ pub enum Happening {
     Deaf(u64),
     /// All queues are emptied.
     Purge,
-    /// Everything is down for so many milliseconds.
+    /// Consumers, coordinators, scheduler and job table are down for so many milliseconds.
     Down(u64),
     /// The process that writes the job table is started anew; coordinators follow after so many milliseconds.
     Reopen(u64),
