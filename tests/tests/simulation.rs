@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Happening, Item, Script, When};
+use sexton_tests::simulation::script::{Happening, Item, Person, Script, When};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
@@ -113,6 +113,10 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let begin = (When::Step(0), Happening::Delete(0, 0));
     let used = (When::Decisions(5), Happening::Lock(0, true));
     let (parked, recycled) = (When::Parked(0), When::Recycled(0));
+    // Longer than any lease but those of what takes long in purge; one half of the machines that consumers run on sleep.
+    let stopped = (0..10).map(|n| (When::InHand(n), Happening::Freeze(n, 110_000, n % 2 == 0)));
+    let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
+    let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
@@ -122,6 +126,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
         made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
         made(&[&[begin][..], &emptied].concat()),
+        Script { machines: 4, ..made(&stopped) },
     ]);
     came(&played, tally::seldom());
 }

@@ -46,7 +46,7 @@ use sequence::Sequences;
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
-const SKEW_MS: u64 = 3_000;
+pub const SKEW_MS: u64 = 3_000;
 /// What the job table's clock may gain or lose while a beacon is fresh, in milliseconds.
 const DRIFT_MS: u64 = 100;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.

@@ -36,6 +36,7 @@ impl World {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
                 When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
+                When::InHand(number) => self.consumers[number].hands.any(),
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {

@@ -11,6 +11,7 @@ use sexton_model::step::Presence;
 use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
 
 use super::gates::Gates;
+use super::hands::Hands;
 use super::time::{StoreClock, Time};
 use super::weather::{Dice, Trouble};
 
@@ -138,6 +139,8 @@ pub struct SimulatedDriver {
     pub time: Arc<Time>,
     /// The job table's.
     pub store: Arc<StoreClock>,
+    /// What it has in hand.
+    pub hands: Arc<Hands>,
     /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
     /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
     pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
@@ -323,7 +326,8 @@ impl Driver for SimulatedDriver {
         manifest: Option<&Value>,
         permit: Permit,
     ) -> Result<Done, Obstacle> {
-        self.call("perform").await?;
+        let in_hand = self.hands.take(step.fence, &self.dice);
+        in_hand.at(self.call("perform")).await?;
         let deed = self.deed(step)?;
         if self.lies_about(step) {
             return Ok(Done::saw("204"));
@@ -337,9 +341,9 @@ impl Driver for SimulatedDriver {
         }
         for (place, thing) in deed.things.iter().enumerate() {
             if place > 0 {
-                self.call("perform on").await?;
+                in_hand.at(self.call("perform on")).await?;
             }
-            permit.again()?;
+            in_hand.may(permit.again())?;
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
             let found = self.others().get(&(step.fence, *thing)).cloned();
@@ -364,13 +368,14 @@ impl Driver for SimulatedDriver {
     }
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
-        self.call("undo").await?;
+        let in_hand = self.hands.take(step.fence, &self.dice);
+        in_hand.at(self.call("undo")).await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
         if self.lies_about(step) {
             return Ok(Done::saw("204"));
         }
-        permit.again()?;
+        in_hand.may(permit.again())?;
         for thing in deed.things {
             let now = self.truth().thing(&step.resource, thing);
             if now.owner != Self::own(step) || now.state == State::Gone {

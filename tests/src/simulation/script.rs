@@ -51,6 +51,8 @@ pub enum When {
     Decisions(u64),
     /// As soon as this machine's record waits for a person.
     Parked(usize),
+    /// As soon as this consumer is about to change something.
+    InHand(usize),
     /// As soon as this machine is gone, and its name may be used again.
     Recycled(usize),
 }

@@ -3,6 +3,7 @@
 use sexton_model::job::Stage;
 
 use super::check::pauses::BESIDE;
+use super::hands::{PAST_LEASE, REFUSED_THEN};
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
@@ -75,7 +76,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM)
+    words(&SELDOM).chain([PAST_LEASE, REFUSED_THEN])
 }
 
 /// Everything that is counted.

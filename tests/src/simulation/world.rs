@@ -28,6 +28,7 @@ use super::check::budgets::Seen;
 use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::Gates;
+use super::hands::{Hands, PAST_LEASE};
 use super::platform::{SimulatedDriver, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
@@ -94,6 +95,7 @@ pub(super) struct Coordinator {
 pub(super) struct ConsumerProcess {
     instance: Instance,
     pub(super) frozen: Arc<Frozen>,
+    pub(super) hands: Arc<Hands>,
     pub(super) clock: Arc<ProcessClock>,
     running: Option<JoinHandle<()>>,
     pub(super) again_at: Option<Timestamp>,
@@ -198,6 +200,7 @@ impl World {
                 instance: instance.clone(),
                 clock: Arc::new(ProcessClock::new(time.clone(), frozen.now.clone(), number + 1)),
                 frozen,
+                hands: Arc::default(),
                 running: None,
                 again_at: Some(time.now()),
                 thaws_at: None,
@@ -386,6 +389,7 @@ impl World {
             dice: self.dice.clone(),
             time: self.time.clone(),
             store: self.store.clone(),
+            hands: one.hands.clone(),
             others: Mutex::default(),
             lies: Mutex::default(),
         };
@@ -415,6 +419,7 @@ impl World {
     pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
         let one = &mut self.consumers[number];
         let ran = one.running.is_some();
+        one.hands.drop_all();
         if let Some(running) = one.running.take() {
             running.abort();
             running.await.ok();
@@ -460,6 +465,11 @@ impl World {
             }
             if self.consumers[number].thaws_at.is_some_and(|at| at <= now) {
                 self.consumers[number].thaws_at = None;
+                let late =
+                    self.consumers[number].hands.go_on(self.store.shown(), &held(&self.traffic.orders));
+                for _ in 0..late {
+                    self.dice.count(PAST_LEASE);
+                }
                 self.consumers[number].frozen.thaw();
                 self.say(format!("consumer {number} goes on"));
                 self.time.wake();
