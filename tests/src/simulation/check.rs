@@ -47,8 +47,8 @@ use sequence::Sequences;
 pub const DAY_MS: u64 = 20_000;
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
 pub const SKEW_MS: u64 = 3_000;
-/// What the job table's clock may gain or lose while a beacon is fresh, in milliseconds.
-const DRIFT_MS: u64 = 100;
+/// What the job table's clock and a consumer's may gain on each other while a beacon is fresh, in milliseconds.
+const DRIFT_MS: u64 = 120;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 

@@ -143,6 +143,10 @@ impl World {
                 self.store.drift(gains);
                 true
             }
+            Happening::DriftConsumer(number, gains) => {
+                self.consumers[number].clock.drift(gains);
+                true
+            }
             Happening::Deaf(for_ms) => {
                 for one in &self.consumers {
                     one.frozen.deafen(now.plus_ms(for_ms));

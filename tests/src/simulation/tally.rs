@@ -13,7 +13,7 @@ use super::world::census::{BELIEVED, REFUSED};
 pub const DOWN_FOR_DAYS: &str = "down for days";
 
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 25] = [
+const USUAL: [Happening; 26] = [
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -34,6 +34,7 @@ const USUAL: [Happening; 25] = [
     Happening::SetTime(0, false),
     Happening::SetTime(0, true),
     Happening::Drift(0),
+    Happening::DriftConsumer(0, 0),
     Happening::Deaf(0),
     Happening::Down(0),
     Happening::Reopen(0),

@@ -21,6 +21,9 @@ impl World {
     /// All clocks show the truth from now on.
     pub(super) fn set_clocks_right(&mut self) {
         self.store.drift(0);
+        for one in &self.consumers {
+            one.clock.drift(0);
+        }
         self.set_time(0, true);
     }
 

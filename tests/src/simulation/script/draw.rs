@@ -13,6 +13,8 @@ use crate::simulation::world::SUBSYSTEMS;
 const CONSUMERS: usize = 10;
 /// For so many days everything is down, if it is.
 const DAYS_DOWN: (u64, u64) = (2, 11);
+/// A clock gains or loses so many millionths, at most.
+const DRIFTS: i64 = 10_000;
 
 impl Script {
     /// That of a seed.
@@ -141,7 +143,14 @@ fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
 fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
     let for_ms = rng.random_range(0..8_000);
     let what = match seed % 12 {
-        0 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        0 => {
+            let when = When::Step(rng.random_range(0..STORM_STEPS / 2));
+            let (one, gains) = (rng.random_range(0..CONSUMERS), rng.random_range(-DRIFTS..DRIFTS));
+            return vec![
+                Item { when, what: Happening::Drift(rng.random_range(-DRIFTS..DRIFTS)) },
+                Item { when, what: Happening::DriftConsumer(one, gains) },
+            ];
+        }
         1 => Happening::SetTime(rng.random_range(500..90_000), false),
         2 => Happening::SetTime(rng.random_range(-60_000..0), true),
         3 => Happening::Reopen(for_ms),
@@ -275,7 +284,13 @@ fn about_everything(rng: &mut StdRng, canaries: bool) -> Happening {
             };
             Happening::SetTime(ahead_ms, rng.random_range(0..2) == 0)
         }
-        7 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        7 => {
+            let gains = rng.random_range(-DRIFTS..DRIFTS);
+            match rng.random_range(0..=CONSUMERS) {
+                CONSUMERS => Happening::Drift(gains),
+                one => Happening::DriftConsumer(one, gains),
+            }
+        }
         8 if canaries => Happening::AnswerCanary,
         _ => Happening::Reopen(rng.random_range(0..20_000)),
     }
