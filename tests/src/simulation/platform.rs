@@ -63,6 +63,8 @@ pub struct Truth {
     pub acts: Vec<Act>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
     pub deceived: BTreeSet<ResourceId>,
+    /// What was taken back of these is not as it was, and whoever looked last was shown the past, as which it looked so.
+    pub misshown: BTreeSet<(ResourceId, &'static str)>,
     /// Of these somebody else uses the definition: it cannot be removed until they leave it.
     pub locked: BTreeSet<ResourceId>,
 }
@@ -114,6 +116,13 @@ impl Truth {
     fn shown(&self, vm: &ResourceId, thing: &'static str, stale: bool) -> Thing {
         let before = self.before.get(&(vm.clone(), thing)).filter(|_| stale);
         before.cloned().unwrap_or_else(|| self.thing(vm, thing))
+    }
+
+    /// The same for whoever asks for what is a step's own: before its last change it may have been another machine's.
+    fn shown_own(&self, step: &StepContext, thing: &'static str, stale: bool) -> Thing {
+        let past = self.shown(&step.resource, thing, stale);
+        let own = step.identity.get("uuid") == Some(&past.owner);
+        if own { past } else { self.thing(&step.resource, thing) }
     }
 
     fn change(&mut self, vm: &ResourceId, thing: &'static str, to: Thing) {
@@ -396,11 +405,8 @@ impl Driver for SimulatedDriver {
         let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
         let looks = |stale: bool| {
-            // Before its last change it may have been another machine's: gone is only what is its own.
-            let of = |thing: &&'static str| {
-                let past = truth.shown(&step.resource, thing, stale);
-                if past.owner == Self::own(step) { past } else { truth.thing(&step.resource, thing) }
-            };
+            // Gone is only what is its own.
+            let of = |thing: &&'static str| truth.shown_own(step, thing, stale);
             match deed.does {
                 Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
                 Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
@@ -424,24 +430,44 @@ impl Driver for SimulatedDriver {
         self.call("restored").await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
-        // Never stale: who lies about the change and shows the past as well cannot be seen through by anybody.
-        let truth = self.truth();
-        for thing in deed.things {
-            let now = truth.thing(&step.resource, thing);
-            if now.state != was || now.owner != Self::own(step) {
-                self.looked(step, (false, false));
-                return Err(Obstacle::Unclear(format!("{thing} is not as it was: {now:?}")));
-            }
+        if self.dice.happens(Trouble::Unknown) {
+            return Err(Obstacle::Unclear("it cannot be told".to_owned()));
         }
-        Ok("as it was".to_owned())
+        let stale = self.dice.happens(Trouble::Stale);
+        let mut truth = self.truth();
+        let differs = |stale: bool| {
+            let shown = |thing: &&'static str| (*thing, truth.shown_own(step, thing, stale));
+            let differs = |(_, is): &(&str, Thing)| is.state != was || is.owner != Self::own(step);
+            deed.things.iter().map(shown).find(differs)
+        };
+        let (seen, is) = (differs(stale), differs(false));
+        self.looked(step, (is.is_none(), seen.is_none()));
+        let what = (step.resource.clone(), deed.action);
+        if is.is_some() && seen.is_none() {
+            truth.misshown.insert(what);
+        } else {
+            truth.misshown.remove(&what);
+        }
+        match seen {
+            Some((thing, shown)) => Err(Obstacle::Unclear(format!("{thing} is not as it was: {shown:?}"))),
+            None => Ok("as it was".to_owned()),
+        }
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         self.call("check").await?;
-        let power = self.truth().thing(&step.resource, "power");
-        let ours = power.owner == Self::own(step);
+        if self.dice.happens(Trouble::Unknown) {
+            return Err(Obstacle::Unclear("it cannot be told".to_owned()));
+        }
+        let stale = self.dice.happens(Trouble::Stale);
+        let mut truth = self.truth();
+        let runs = |power: &Thing| power.state == State::On && power.owner == Self::own(step);
+        let power = truth.shown_own(step, "power", stale);
+        if !runs(&power) && runs(&truth.thing(&step.resource, "power")) {
+            truth.deceived.insert(step.resource.clone());
+        }
         match power.state {
-            State::On if ours => Err(Obstacle::Refuse("it runs again".to_owned())),
+            State::On if runs(&power) => Err(Obstacle::Refuse("it runs again".to_owned())),
             State::On | State::Off | State::Gone => Ok(Done::saw("it is off")),
         }
     }
