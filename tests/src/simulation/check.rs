@@ -21,6 +21,7 @@ use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
 
+mod backups;
 pub mod budgets;
 pub mod canaries;
 pub mod censuses;
@@ -301,6 +302,9 @@ impl Checker {
         }
         if !d.status.live() || (destructive && d.status != RecordStatus::Live) {
             violated("I2", format!("{}: its record is {}", told(), d.status.word()))?;
+        }
+        if !self.disturbed.contains(&act.vm) && !truth.deceived.contains(&act.vm) {
+            backups::destroyed(act, d, truth, &told)?;
         }
         match order.kind {
             // If the clock has gone back since it was given: it was not too early then.

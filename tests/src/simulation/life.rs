@@ -298,6 +298,7 @@ impl World {
         }
         let Some(power) = truth.things.get_mut(&(vm.clone(), "power")) else { return false };
         power.state = State::On;
+        truth.wrote(vm);
         drop(truth);
         self.checker.disturbed.insert(vm.clone());
         self.checker.warrants.started(vm);

@@ -15,9 +15,11 @@ use super::hands::Hands;
 use super::time::{StoreClock, Time};
 use super::weather::{Dice, Trouble};
 
+mod backups;
 mod deeds;
 mod listing;
 
+use backups::Volumes;
 use deeds::{BEGINNING, SHOWN};
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
 
@@ -59,6 +61,8 @@ pub struct Truth {
     pub things: Things,
     /// How each was before its last change.
     before: Things,
+    /// What is in them, and in backups.
+    volumes: Volumes,
     /// What consumers changed and nobody has looked at yet.
     pub acts: Vec<Act>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
@@ -76,6 +80,7 @@ impl Truth {
             self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
         }
         self.things.remove(&(vm.clone(), "last archive"));
+        self.is_new(vm);
     }
 
     /// Somebody removes a machine's definition. Whether it was there.
@@ -237,7 +242,8 @@ impl SimulatedDriver {
     ) {
         let mut truth = self.truth();
         let was = truth.thing(&step.resource, thing);
-        if was.state == to {
+        // What is made is made anew each time.
+        if was.state == to && deed.does != Does::Makes {
             return;
         }
         let owner = Self::own(step);
@@ -254,6 +260,12 @@ impl SimulatedDriver {
             fence: step.fence,
         });
         truth.change(&step.resource, thing, Thing { owner, state: to });
+        if thing == "power" {
+            truth.wrote(&step.resource);
+        }
+        if deed.does == Does::Makes {
+            truth.archive(&step.resource);
+        }
     }
 
     fn answer(&self, evidence: &str) -> Result<Done, Obstacle> {
@@ -409,7 +421,10 @@ impl Driver for SimulatedDriver {
             let of = |thing: &&'static str| truth.shown_own(step, thing, stale);
             match deed.does {
                 Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
-                Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
+                Does::Makes => {
+                    let there = deed.things.iter().all(|thing| ours(&of(thing)));
+                    there && truth.archived(&step.resource, stale)
+                }
                 Does::Turns(to) => deed.things.iter().all(|thing| ours(&of(thing)) && of(thing).state == to),
             }
         };
