@@ -20,9 +20,11 @@ fn holds(script: &Script, template: &Path) -> Played {
     let played = play(script, Some(template));
     if played.violation.is_some() {
         let (least, played) = shrink(script, Some(template));
-        let (history, seed) = (played.history.join("\n"), script.seed);
+        let history = played.history.join("\n");
+        let again = |script: &Script| script.again().unwrap_or("in this test alone".to_owned());
+        let (whole, again) = (again(script), again(&least));
         let violation = played.violation.map_or("not again".to_owned(), |violation| violation.to_string());
-        panic!("{least}{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
+        panic!("{least}{history}\nVIOLATED {violation}\nagain: {again}\nwhole: {whole}");
     }
     played
 }

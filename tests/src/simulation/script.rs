@@ -11,8 +11,10 @@ use super::weather::{Trouble, Weather};
 
 mod draw;
 mod happening;
+mod kept;
 
 pub use happening::{Covers, Happening};
+pub use kept::Kept;
 
 /// Kinds of machines, each with a plan of its own.
 pub const KINDS: [&str; 2] = ["vm", "machine"];
