@@ -9,8 +9,8 @@
 //! commit and whatever follows, between two messages, and around every call of a subsystem ([`gates`]).
 //!
 //! Where to look: [`script`] is what a seed stands for, [`world`] who goes on next, `life` what people and accidents do and
-//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`weather`] the dice, [`tally`] what has
-//! to have happened.
+//! how a run ends, [`platform`] what is really there, [`allowed`] how budgets are set, [`hands`] what a process has in hand that
+//! is stopped, [`weather`] the dice, [`tally`] what has to have happened.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -20,6 +20,7 @@ pub mod allowed;
 pub mod bus;
 pub mod check;
 pub mod gates;
+pub mod hands;
 mod life;
 pub mod platform;
 pub mod script;

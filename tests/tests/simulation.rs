@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Happening, Item, Script, When};
+use sexton_tests::simulation::script::{Happening, Item, Person, Script, When};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
@@ -20,9 +20,11 @@ fn holds(script: &Script, template: &Path) -> Played {
     let played = play(script, Some(template));
     if played.violation.is_some() {
         let (least, played) = shrink(script, Some(template));
-        let (history, seed) = (played.history.join("\n"), script.seed);
+        let history = played.history.join("\n");
+        let again = |script: &Script| script.again().unwrap_or("in this test alone".to_owned());
+        let (whole, again) = (again(script), again(&least));
         let violation = played.violation.map_or("not again".to_owned(), |violation| violation.to_string());
-        panic!("{least}{history}\nVIOLATED {violation}\nagain: scripts/simulate --only --seed {seed}");
+        panic!("{least}{history}\nVIOLATED {violation}\nagain: {again}\nwhole: {whole}");
     }
     played
 }
@@ -113,6 +115,10 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let begin = (When::Step(0), Happening::Delete(0, 0));
     let used = (When::Decisions(5), Happening::Lock(0, true));
     let (parked, recycled) = (When::Parked(0), When::Recycled(0));
+    // Longer than any lease but those of what takes long in purge; one half of the machines that consumers run on sleep.
+    let stopped = (0..10).map(|n| (When::InHand(n), Happening::Freeze(n, 110_000, n % 2 == 0)));
+    let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
+    let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
@@ -122,6 +128,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
         made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
         made(&[&[begin][..], &emptied].concat()),
+        Script { machines: 4, ..made(&stopped) },
     ]);
     came(&played, tally::seldom());
 }
@@ -130,8 +137,13 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
 fn a_seed_plays_the_same_run_again() {
     let folder = tempfile::tempdir().unwrap();
     let template = template(folder.path());
+    // Of any sort; with canaries, with budgets by number and by percent, and with both.
+    let canaries = first(1, |script| script.canaries && script.allowed.is_none());
+    let numbers = first(1, |script| script.allowed.is_some() && !script.counts() && !script.canaries);
     let counted = first(1, |script| script.counts() && !script.canaries);
-    for script in [3, 8].map(Script::of).into_iter().chain(counted) {
+    let both = first(1, |script| script.counts() && script.canaries);
+    let sorted = canaries.chain(numbers).chain(counted).chain(both);
+    for script in [3, 8].map(Script::of).into_iter().chain(sorted) {
         let [one, other] = [0, 1].map(|_| play(&script, Some(&template)));
         for (line, again) in one.history.iter().zip(&other.history) {
             assert_eq!(line, again, "seed {}", script.seed);

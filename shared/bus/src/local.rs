@@ -26,6 +26,9 @@ mod queue;
 
 use queue::{LocalQueue, Message, matches_topic};
 
+/// Where a bus has the time from by which messages expire: how long it is since some moment. It never goes back.
+pub type Now = Arc<dyn Fn() -> Duration + Send + Sync>;
+
 /// A handle on the bus of this process, for one user. Clones share the bus.
 #[derive(Clone)]
 pub struct Local {
@@ -36,6 +39,7 @@ pub struct Local {
 struct Core {
     /// `None`: an instance's queue comes into being when it is first named.
     declared: Option<Topology>,
+    now: Now,
     queues: Mutex<HashMap<Queue, Arc<LocalQueue>>>,
     /// The exclusive queues of the subscriptions that live.
     exclusive: Mutex<Vec<(Queue, Weak<LocalQueue>)>>,
@@ -45,17 +49,22 @@ struct Core {
 impl Local {
     /// A bus on which every instance has a queue; for the coordinator.
     pub fn new() -> Self {
-        Self::build(None)
+        Self::build(None, machines())
     }
 
     /// A bus with exactly these queues; for the coordinator.
     pub fn with_topology(topology: Topology) -> Self {
-        Self::build(Some(topology))
+        Self::build(Some(topology), machines())
     }
 
-    fn build(declared: Option<Topology>) -> Self {
-        let core =
-            Core { declared, queues: Mutex::default(), exclusive: Mutex::default(), closed: Arc::default() };
+    /// The same, with another clock.
+    pub fn by(now: Now, topology: Topology) -> Self {
+        Self::build(Some(topology), now)
+    }
+
+    fn build(declared: Option<Topology>, now: Now) -> Self {
+        let (queues, exclusive) = (Mutex::default(), Mutex::default());
+        let core = Core { declared, now, queues, exclusive, closed: Arc::default() };
         Self { core: Arc::new(core), user: COORDINATOR.into() }
     }
 
@@ -113,16 +122,16 @@ impl Core {
     /// Queue a run of messages for one target. Whoever sleeps on the queue is woken once, not per message.
     fn push_run(&self, user: &Arc<str>, run: Vec<Outgoing>, results: &mut Vec<Result<(), PublishError>>) {
         let Some(target) = run.first().map(|message| message.target.clone()) else { return };
-        let now = Instant::now();
+        let now = (self.now)();
         let messages = run.into_iter().map(|message| Message::new(message, user, now));
         match &target {
             Target::Queue(name) => match self.queue(name) {
                 Some(queue) => match copied(name).and_then(|copy| Some((self.queue(&copy)?, copy))) {
-                    None => queue.push(messages, name, results),
+                    None => queue.push(messages, (name, now), results),
                     Some((copies, copy)) => {
                         let messages: Vec<Message> = messages.collect();
-                        copies.push(messages.iter().cloned(), &copy, &mut Vec::new());
-                        queue.push(messages.into_iter(), name, results);
+                        copies.push(messages.iter().cloned(), (&copy, now), &mut Vec::new());
+                        queue.push(messages.into_iter(), (name, now), results);
                     }
                 },
                 None => {
@@ -139,12 +148,18 @@ impl Core {
                     .collect();
                 for (name, queue) in listeners {
                     if let Some(queue) = queue.upgrade() {
-                        queue.push(messages.iter().cloned(), &name, &mut Vec::new());
+                        queue.push(messages.iter().cloned(), (&name, now), &mut Vec::new());
                     }
                 }
             }
         }
     }
+}
+
+/// The machine's clock.
+fn machines() -> Now {
+    let began = Instant::now();
+    Arc::new(move || began.elapsed())
 }
 
 fn listens(queue: &Queue, target: &Target) -> bool {
@@ -193,6 +208,7 @@ impl Bus for Local {
             source,
             held,
             acks: !exclusive,
+            now: Arc::clone(&self.core.now),
             closed: Arc::clone(&self.core.closed),
         }))
     }
@@ -203,7 +219,7 @@ impl Bus for Local {
         if queue.is_exclusive() {
             return Err(missing());
         }
-        Ok(self.core.queue(queue).ok_or_else(missing)?.ready())
+        Ok(self.core.queue(queue).ok_or_else(missing)?.ready((self.core.now)()))
     }
 
     async fn healthy(&self) -> Result<(), BusError> {
@@ -215,6 +231,7 @@ struct LocalSubscription {
     source: Arc<LocalQueue>,
     held: Arc<queue::Held>,
     acks: bool,
+    now: Now,
     closed: Arc<AtomicBool>,
 }
 
@@ -230,11 +247,13 @@ impl LocalSubscription {
             if self.closed.load(Ordering::SeqCst) {
                 return Vec::new();
             }
-            let taken = self.held.take(max, self.acks);
+            let taken = self.held.take(max, self.acks, (self.now)());
             if !taken.is_empty() || max == 0 {
                 return taken;
             }
+            // Whichever it is, it looks again: so nobody draws, and a simulator sees the same each time.
             tokio::select! {
+                biased;
                 () = arrived => {}
                 () = freed => {}
             }

@@ -45,6 +45,7 @@ macro_rules! conformance {
 
 mod local {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use sexton_bus::local::Local;
@@ -78,6 +79,32 @@ mod local {
         let local = Local::new();
         assert_eq!(local.publish(vec![message(orders("hook.anywhere"), "x")]).await, [Ok(())]);
         assert_eq!(local.depth(&orders("hook.anywhere")).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn messages_expire_by_the_clock_that_it_was_given() {
+        let now_s = Arc::new(AtomicU64::new(7));
+        let clock = Arc::clone(&now_s);
+        let now = Arc::new(move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+        let bus: Arc<dyn Bus> = Arc::new(Local::by(now, topology()));
+        let lasting = |text: &str, s: u64| {
+            let mut message = message(Queue::Outcomes, text);
+            message.ttl = Some(Duration::from_secs(s));
+            message
+        };
+        publish(&bus, vec![lasting("short", 1), lasting("long", 600)]).await;
+        assert_eq!(bus.depth(&Queue::Outcomes).await, Ok(2), "however long that took");
+        now_s.store(8, Ordering::SeqCst);
+        assert_eq!(bus.depth(&Queue::Outcomes).await, Ok(1));
+        let mut outcomes = bus.consume(&Queue::Outcomes, 1).await.unwrap();
+        assert_eq!(outcomes.next().await.unwrap().body.as_ref(), b"long");
+
+        let limit_s = Limits::of(&Queue::Pulses).ttl.unwrap().as_secs();
+        publish(&bus, messages(&Queue::Pulses, 0..1)).await;
+        now_s.store(7 + limit_s, Ordering::SeqCst);
+        assert_eq!(bus.depth(&Queue::Pulses).await, Ok(1), "a second too early");
+        now_s.store(8 + limit_s, Ordering::SeqCst);
+        assert_eq!(bus.depth(&Queue::Pulses).await, Ok(0));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use sexton_tests::simulation::script::Script;
+use sexton_tests::simulation::script::{Kept, Script};
 use sexton_tests::simulation::{Played, play, shrink, tally, template};
 
 /// Play the simulator: coordinators and consumers as in production, and everything around them by a seed.
@@ -25,6 +25,9 @@ struct Arguments {
     /// Play just the one seed, and show its whole history.
     #[arg(long)]
     only: bool,
+    /// Of that seed only this, as it is printed with what was made shorter; then it is played as with --only.
+    #[arg(long)]
+    keep: Option<Kept>,
     /// Runs at once.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, NonZero::get))]
     at_once: usize,
@@ -81,11 +84,13 @@ fn main() -> ExitCode {
         }
     };
     let template = template(folder.path());
-    if arguments.only {
-        let script = Script::of(arguments.seed);
+    if arguments.only || arguments.keep.is_some() {
+        let script = match &arguments.keep {
+            Some(kept) => kept.script(arguments.seed),
+            None => Script::of(arguments.seed),
+        };
         println!("{script}");
-        let played = play(&script, Some(&template));
-        return tell(&played, arguments.seed);
+        return tell(&play(&script, Some(&template)), &script);
     }
     let began = Instant::now();
     let (next, failed) = (AtomicU64::new(arguments.seed), AtomicBool::new(false));
@@ -141,17 +146,20 @@ fn main() -> ExitCode {
         shrink(&script, Some(&template))
     };
     println!("{script}");
-    tell(&played, seed)
+    tell(&played, &script)
 }
 
-fn tell(played: &Played, seed: u64) -> ExitCode {
+fn tell(played: &Played, script: &Script) -> ExitCode {
     for line in &played.history {
         println!("{line}");
     }
     match &played.violation {
         Some(violation) => {
             println!("VIOLATED {violation}");
-            println!("again: scripts/simulate --only --seed {seed}");
+            match script.again() {
+                Some(how) => println!("again: scripts/simulate {how}"),
+                None => println!("of seed {}, and no part of it", script.seed),
+            }
             ExitCode::FAILURE
         }
         None => {

@@ -17,10 +17,11 @@ use sexton_protocol::Order;
 use super::allowed::Allowed;
 use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
 use super::script::Person;
-use crate::trail::{Trail, in_words, locks};
+use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
 
+mod backups;
 pub mod budgets;
 pub mod canaries;
 pub mod censuses;
@@ -30,6 +31,7 @@ mod orders;
 pub mod parking;
 pub mod pauses;
 pub mod plans;
+mod records;
 mod sequence;
 
 use budgets::Budgets;
@@ -39,14 +41,15 @@ use lost::Lost;
 use parking::Warrants;
 use pauses::Pauses;
 use plans::Pinned;
+use records::Records;
 use sequence::Sequences;
 
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
 /// A consumer's clock may be wrong by so much, in milliseconds, before it does nothing at all.
-const SKEW_MS: u64 = 3_000;
-/// What the job table's clock may gain or lose while a beacon is fresh, in milliseconds.
-const DRIFT_MS: u64 = 100;
+pub const SKEW_MS: u64 = 3_000;
+/// What the job table's clock and a consumer's may gain on each other while a beacon is fresh, in milliseconds.
+const DRIFT_MS: u64 = 120;
 /// After this many milliseconds every consumer that runs has heard of a new epoch.
 const EPOCH_HEARD_MS: u64 = 6_000;
 
@@ -68,6 +71,7 @@ struct Seen {
 pub struct Checker {
     trails: BTreeMap<DeletionId, Seen>,
     sequences: Sequences,
+    records: Records,
     /// The highest fence that anything was changed under.
     acted: BTreeMap<ResourceId, Fence>,
     /// How a machine was when its record was made.
@@ -132,8 +136,10 @@ impl Checker {
         }
     }
 
-    /// A record was made.
-    pub fn created(&mut self, id: DeletionId, made: Made) {
+    /// A record of this machine was made.
+    pub fn created(&mut self, id: DeletionId, vm: &ResourceId, made: Made) {
+        self.records.created(vm.clone(), id);
+        self.warrants.touched(vm);
         self.snapshots.insert(id, made.as_it_was);
         self.pinned.created(id, made.plan);
         if let Some(budgets) = &mut self.budgets {
@@ -144,24 +150,27 @@ impl Checker {
     /// The job table was copied aside.
     pub fn backed_up(&mut self) {
         self.backed_up.clone_from(&self.budgets);
+        self.warrants.copied();
     }
 
     /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
-    pub fn went_back(&mut self, epoch: u32, at: Timestamp, machines: impl Iterator<Item = ResourceId>) {
+    pub fn went_back(&mut self, epoch: u32, at: Timestamp) {
         self.trails.clear();
         self.parked.clear();
         self.recycled.clear();
         self.pinned.went_back();
-        self.warrants.went_back();
+        // The others stand as they would if nothing had happened to the job table.
+        self.disturbed.extend(self.warrants.went_back().cloned());
         self.budgets.clone_from(&self.backed_up);
         self.sequences.went_back();
+        self.records.went_back();
         self.epoch = (epoch, at);
-        self.disturbed.extend(machines);
     }
 
     /// Take note of a trail as it is, without judging it.
     pub fn adopt(&mut self, view: &DeletionView) {
         self.sequences.adopt(view);
+        self.records.stands(view);
         self.stands(&view.deletion);
         let seen = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
@@ -187,6 +196,7 @@ impl Checker {
             let told = || format!("{} #{}: {}", d.id, row.seq, in_words(event));
             words.push(told());
             self.events += 1;
+            self.warrants.touched(&d.record.resource.id);
             let linked = seen.chain.see(row.seq, row.body.as_bytes(), row.hash);
             linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
@@ -217,11 +227,16 @@ impl Checker {
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
         self.pauses.stopped(d)?;
-        let locked = locks(view);
-        if locked > 1 {
-            violated("I3", format!("{}: {locked} jobs lock {}", d.id, d.record.resource.id))?;
-        }
+        self.records.stands(view);
         Ok(words)
+    }
+
+    /// All that was made and decided since the last look was told: nothing of it is in the way of anything else.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn beside(&self) -> Result<(), Violation> {
+        self.records.beside()
     }
 
     /// Something was changed under `order`, whose record stands so; `given` are all orders that there ever were.
@@ -244,9 +259,16 @@ impl Checker {
         };
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
         self.canaries.acted(act, order, &told)?;
+        orders::always(act, order, truth, &told)?;
+        self.warrants.touched(&act.vm);
+        if act.fence.epoch >= self.epoch.0 {
+            // Of an epoch before, the number may be another record's by now.
+            self.pinned.acted(act, order, &told)?;
+        }
         let late = act.by_store > order.deadline.plus_ms(SKEW_MS + DRIFT_MS);
         if late && !self.lost.heard(act.at) {
             // The clock jumped while the order was out: it is over for the job table, and its consumer cannot know that yet.
+            // Whoever comes after it may be beside it, and its record be over.
             self.disturbed.insert(act.vm.clone());
             self.warrants.raced(&act.vm);
             return Ok(());
@@ -260,8 +282,12 @@ impl Checker {
         }
         *highest = act.fence;
         if act.fence.epoch < self.epoch.0 {
-            let late = act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS);
-            return if late { violated("I15", format!("{}: of an epoch before", told())) } else { Ok(()) };
+            if act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS) {
+                violated("I15", format!("{}: of an epoch before", told()))?;
+            }
+            self.disturbed.insert(act.vm.clone());
+            self.warrants.outlived(&act.vm);
+            return Ok(());
         }
         let Some(view) = view else { return violated("I2", format!("{}: there is no record", told())) };
         let d = &view.deletion;
@@ -277,26 +303,16 @@ impl Checker {
         if !d.status.live() || (destructive && d.status != RecordStatus::Live) {
             violated("I2", format!("{}: its record is {}", told(), d.status.word()))?;
         }
-        self.pinned.acted(act, order, &told)?;
+        if !self.disturbed.contains(&act.vm) && !truth.deceived.contains(&act.vm) {
+            backups::destroyed(act, d, truth, &told)?;
+        }
         match order.kind {
+            // If the clock has gone back since it was given: it was not too early then.
             JobKind::Stage(stage) => {
-                // If the clock has gone back since it was given: it was not too early then.
-                early(view, stage, (act.by_store.max(order.issued_at), &self.lost), &told)?;
-                if destructive && stage.reversible() {
-                    violated("I4", format!("{}: in {stage}", told()))?;
-                }
+                early(view, stage, (act.by_store.max(order.issued_at), &self.lost), &told)
             }
-            JobKind::Restore if act.undo => orders::quiet(order, given, &told)?,
-            JobKind::Restore => violated("I4", format!("{}: by a restore", told()))?,
+            JobKind::Restore => orders::quiet(order, given, &told),
         }
-        // Whatever people have waived: they say that something is gone only if it is, and of what may remain no address is
-        // to be released.
-        let definition = truth.thing(&act.vm, "definition");
-        let there = definition.state != State::Gone && definition.owner == act.was.owner;
-        if act.thing == "address" && there {
-            violated("I6", format!("{}: the machine that uses it is there", told()))?;
-        }
-        Ok(())
     }
 
     /// The run is over: what is there must be what the records say.
@@ -313,6 +329,10 @@ impl Checker {
             RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
                 orders::verified(view)?;
                 let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
+                if truth.misshown.iter().any(|(of, _)| of == vm) {
+                    // It was not taken back, and each look after that was shown the past.
+                    return Ok(());
+                }
                 // A later record of the same machine may have changed it again.
                 let last = self.trails.keys().filter(|id| self.about(**id) == Some(vm)).max() == Some(&d.id);
                 for (key, was) in before.iter().filter(|_| last) {

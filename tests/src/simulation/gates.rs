@@ -26,8 +26,8 @@ struct Waiting {
     process: usize,
     handler: Option<Handler>,
     at: &'static str,
-    /// It hangs until then.
-    not_before: Timestamp,
+    /// It hangs until then; nothing if it only waits for its turn.
+    not_before: Option<Timestamp>,
     open: oneshot::Sender<()>,
 }
 
@@ -43,6 +43,16 @@ pub struct Gates {
 impl Gates {
     /// Wait here, at least until `not_before`.
     pub async fn wait(self: &Arc<Self>, process: usize, at: &'static str, not_before: Timestamp) {
+        self.stand(process, at, Some(not_before)).await;
+    }
+
+    /// Wait until everybody has come to where they wait: whoever has sent something and goes to another thread would come
+    /// back sooner or later than those who have heard it, as the machine has it.
+    pub async fn turn(self: &Arc<Self>, process: usize) {
+        self.stand(process, "a turn", None).await;
+    }
+
+    async fn stand(self: &Arc<Self>, process: usize, at: &'static str, not_before: Option<Timestamp>) {
         let handler = HANDLER.try_get().ok();
         let (open, opened) = oneshot::channel();
         let number = self.next.fetch_add(1, Ordering::SeqCst);
@@ -61,7 +71,8 @@ impl Gates {
     /// Who could go on now, ascending.
     pub fn open_to(&self, now: Timestamp, frozen: impl Fn(usize) -> bool) -> Vec<u64> {
         let held = self.held();
-        let free = held.iter().filter(|(_, one)| one.not_before <= now && !frozen(one.process));
+        let free =
+            held.iter().filter(|(_, one)| one.not_before.is_some_and(|at| at <= now) && !frozen(one.process));
         free.map(|(number, _)| *number).collect()
     }
 
@@ -69,9 +80,16 @@ impl Gates {
     pub fn next_end(&self, now: Timestamp, frozen: impl Fn(usize) -> bool) -> Option<Timestamp> {
         let held = self.held();
         held.values()
-            .filter(|one| one.not_before > now && !frozen(one.process))
-            .map(|one| one.not_before)
+            .filter(|one| !frozen(one.process))
+            .filter_map(|one| one.not_before)
+            .filter(|at| *at > now)
             .min()
+    }
+
+    /// Let the first one go on that only waits for its turn. Whether there is one.
+    pub fn next_turn(&self) -> bool {
+        let first = self.held().iter().find(|(_, one)| one.not_before.is_none()).map(|(number, _)| *number);
+        first.is_some_and(|number| self.open(number).is_some())
     }
 
     /// Let it go on; where it was, and whose it is.

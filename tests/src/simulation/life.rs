@@ -11,7 +11,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
-use super::world::{COORDINATORS, World};
+use super::world::World;
 
 mod approvals;
 mod calm;
@@ -36,6 +36,7 @@ impl World {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
                 When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
+                When::InHand(number) => self.consumers[number].hands.any(),
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
@@ -142,6 +143,10 @@ impl World {
                 self.store.drift(gains);
                 true
             }
+            Happening::DriftConsumer(number, gains) => {
+                self.consumers[number].clock.drift(gains);
+                true
+            }
             Happening::Deaf(for_ms) => {
                 for one in &self.consumers {
                     one.frozen.deafen(now.plus_ms(for_ms));
@@ -149,20 +154,12 @@ impl World {
                 true
             }
             Happening::Purge => self.purge().await,
-            Happening::Down(for_ms) => {
-                self.compare().await?;
-                for number in 0..COORDINATORS {
-                    self.kill_coordinator(number, now.plus_ms(for_ms)).await;
-                }
-                for number in 0..self.consumers.len() {
-                    self.kill_consumer(number, now.plus_ms(for_ms)).await;
-                }
-                true
-            }
+            Happening::Down(for_ms) => self.go_down(for_ms).await?,
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
             Happening::Backup => self.back_up(),
             Happening::RestoreBackup => self.restore_backup().await?,
         };
+        self.quiet().await;
         if done {
             self.dice.count(what.word());
         }
@@ -199,7 +196,7 @@ impl World {
             if let Ok(id) = id {
                 let as_it_was = self.truth().of(vm);
                 let plan = self.plan(vm);
-                self.checker.created(id, Made { as_it_was, plan, by });
+                self.checker.created(id, vm, Made { as_it_was, plan, by });
                 any = true;
             }
         }
@@ -301,6 +298,7 @@ impl World {
         }
         let Some(power) = truth.things.get_mut(&(vm.clone(), "power")) else { return false };
         power.state = State::On;
+        truth.wrote(vm);
         drop(truth);
         self.checker.disturbed.insert(vm.clone());
         self.checker.warrants.started(vm);
@@ -391,7 +389,7 @@ impl World {
         }
         let pauses = ledger.pauses().await.unwrap();
         self.checker.pauses.are(&pauses, now);
-        self.checker.went_back(facts.epoch, now, self.script.all());
+        self.checker.went_back(facts.epoch, now);
         // Whatever was looked at is another job table's.
         (self.looked, self.seen) = (0, None);
         // The last record of a machine comes last.

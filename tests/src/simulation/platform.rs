@@ -11,12 +11,15 @@ use sexton_model::step::Presence;
 use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
 
 use super::gates::Gates;
+use super::hands::Hands;
 use super::time::{StoreClock, Time};
 use super::weather::{Dice, Trouble};
 
+mod backups;
 mod deeds;
 mod listing;
 
+use backups::Volumes;
 use deeds::{BEGINNING, SHOWN};
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
 
@@ -58,10 +61,14 @@ pub struct Truth {
     pub things: Things,
     /// How each was before its last change.
     before: Things,
+    /// What is in them, and in backups.
+    volumes: Volumes,
     /// What consumers changed and nobody has looked at yet.
     pub acts: Vec<Act>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
     pub deceived: BTreeSet<ResourceId>,
+    /// What was taken back of these is not as it was, and whoever looked last was shown the past, as which it looked so.
+    pub misshown: BTreeSet<(ResourceId, &'static str)>,
     /// Of these somebody else uses the definition: it cannot be removed until they leave it.
     pub locked: BTreeSet<ResourceId>,
 }
@@ -73,6 +80,7 @@ impl Truth {
             self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
         }
         self.things.remove(&(vm.clone(), "last archive"));
+        self.is_new(vm);
     }
 
     /// Somebody removes a machine's definition. Whether it was there.
@@ -115,6 +123,13 @@ impl Truth {
         before.cloned().unwrap_or_else(|| self.thing(vm, thing))
     }
 
+    /// The same for whoever asks for what is a step's own: before its last change it may have been another machine's.
+    fn shown_own(&self, step: &StepContext, thing: &'static str, stale: bool) -> Thing {
+        let past = self.shown(&step.resource, thing, stale);
+        let own = step.identity.get("uuid") == Some(&past.owner);
+        if own { past } else { self.thing(&step.resource, thing) }
+    }
+
     fn change(&mut self, vm: &ResourceId, thing: &'static str, to: Thing) {
         let was = self.thing(vm, thing);
         self.before.insert((vm.clone(), thing), was);
@@ -138,6 +153,8 @@ pub struct SimulatedDriver {
     pub time: Arc<Time>,
     /// The job table's.
     pub store: Arc<StoreClock>,
+    /// What it has in hand.
+    pub hands: Arc<Hands>,
     /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
     /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
     pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
@@ -225,7 +242,8 @@ impl SimulatedDriver {
     ) {
         let mut truth = self.truth();
         let was = truth.thing(&step.resource, thing);
-        if was.state == to {
+        // What is made is made anew each time.
+        if was.state == to && deed.does != Does::Makes {
             return;
         }
         let owner = Self::own(step);
@@ -242,6 +260,12 @@ impl SimulatedDriver {
             fence: step.fence,
         });
         truth.change(&step.resource, thing, Thing { owner, state: to });
+        if thing == "power" {
+            truth.wrote(&step.resource);
+        }
+        if deed.does == Does::Makes {
+            truth.archive(&step.resource);
+        }
     }
 
     fn answer(&self, evidence: &str) -> Result<Done, Obstacle> {
@@ -323,7 +347,8 @@ impl Driver for SimulatedDriver {
         manifest: Option<&Value>,
         permit: Permit,
     ) -> Result<Done, Obstacle> {
-        self.call("perform").await?;
+        let in_hand = self.hands.take(step.fence, &self.dice);
+        in_hand.at(self.call("perform")).await?;
         let deed = self.deed(step)?;
         if self.lies_about(step) {
             return Ok(Done::saw("204"));
@@ -337,9 +362,9 @@ impl Driver for SimulatedDriver {
         }
         for (place, thing) in deed.things.iter().enumerate() {
             if place > 0 {
-                self.call("perform on").await?;
+                in_hand.at(self.call("perform on")).await?;
             }
-            permit.again()?;
+            in_hand.may(permit.again())?;
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
             let found = self.others().get(&(step.fence, *thing)).cloned();
@@ -364,13 +389,14 @@ impl Driver for SimulatedDriver {
     }
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
-        self.call("undo").await?;
+        let in_hand = self.hands.take(step.fence, &self.dice);
+        in_hand.at(self.call("undo")).await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
         if self.lies_about(step) {
             return Ok(Done::saw("204"));
         }
-        permit.again()?;
+        in_hand.may(permit.again())?;
         for thing in deed.things {
             let now = self.truth().thing(&step.resource, thing);
             if now.owner != Self::own(step) || now.state == State::Gone {
@@ -391,14 +417,14 @@ impl Driver for SimulatedDriver {
         let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
         let looks = |stale: bool| {
-            // Before its last change it may have been another machine's: gone is only what is its own.
-            let of = |thing: &&'static str| {
-                let past = truth.shown(&step.resource, thing, stale);
-                if past.owner == Self::own(step) { past } else { truth.thing(&step.resource, thing) }
-            };
+            // Gone is only what is its own.
+            let of = |thing: &&'static str| truth.shown_own(step, thing, stale);
             match deed.does {
                 Does::Removes => deed.things.iter().any(|thing| ours(&of(thing))),
-                Does::Makes => deed.things.iter().all(|thing| ours(&of(thing))),
+                Does::Makes => {
+                    let there = deed.things.iter().all(|thing| ours(&of(thing)));
+                    there && truth.archived(&step.resource, stale)
+                }
                 Does::Turns(to) => deed.things.iter().all(|thing| ours(&of(thing)) && of(thing).state == to),
             }
         };
@@ -419,24 +445,44 @@ impl Driver for SimulatedDriver {
         self.call("restored").await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
-        // Never stale: who lies about the change and shows the past as well cannot be seen through by anybody.
-        let truth = self.truth();
-        for thing in deed.things {
-            let now = truth.thing(&step.resource, thing);
-            if now.state != was || now.owner != Self::own(step) {
-                self.looked(step, (false, false));
-                return Err(Obstacle::Unclear(format!("{thing} is not as it was: {now:?}")));
-            }
+        if self.dice.happens(Trouble::Unknown) {
+            return Err(Obstacle::Unclear("it cannot be told".to_owned()));
         }
-        Ok("as it was".to_owned())
+        let stale = self.dice.happens(Trouble::Stale);
+        let mut truth = self.truth();
+        let differs = |stale: bool| {
+            let shown = |thing: &&'static str| (*thing, truth.shown_own(step, thing, stale));
+            let differs = |(_, is): &(&str, Thing)| is.state != was || is.owner != Self::own(step);
+            deed.things.iter().map(shown).find(differs)
+        };
+        let (seen, is) = (differs(stale), differs(false));
+        self.looked(step, (is.is_none(), seen.is_none()));
+        let what = (step.resource.clone(), deed.action);
+        if is.is_some() && seen.is_none() {
+            truth.misshown.insert(what);
+        } else {
+            truth.misshown.remove(&what);
+        }
+        match seen {
+            Some((thing, shown)) => Err(Obstacle::Unclear(format!("{thing} is not as it was: {shown:?}"))),
+            None => Ok("as it was".to_owned()),
+        }
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         self.call("check").await?;
-        let power = self.truth().thing(&step.resource, "power");
-        let ours = power.owner == Self::own(step);
+        if self.dice.happens(Trouble::Unknown) {
+            return Err(Obstacle::Unclear("it cannot be told".to_owned()));
+        }
+        let stale = self.dice.happens(Trouble::Stale);
+        let mut truth = self.truth();
+        let runs = |power: &Thing| power.state == State::On && power.owner == Self::own(step);
+        let power = truth.shown_own(step, "power", stale);
+        if !runs(&power) && runs(&truth.thing(&step.resource, "power")) {
+            truth.deceived.insert(step.resource.clone());
+        }
         match power.state {
-            State::On if ours => Err(Obstacle::Refuse("it runs again".to_owned())),
+            State::On if runs(&power) => Err(Obstacle::Refuse("it runs again".to_owned())),
             State::On | State::Off | State::Gone => Ok(Done::saw("it is off")),
         }
     }

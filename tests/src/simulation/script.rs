@@ -11,8 +11,10 @@ use super::weather::{Trouble, Weather};
 
 mod draw;
 mod happening;
+mod kept;
 
 pub use happening::{Covers, Happening};
+pub use kept::Kept;
 
 /// Kinds of machines, each with a plan of its own.
 pub const KINDS: [&str; 2] = ["vm", "machine"];
@@ -51,6 +53,8 @@ pub enum When {
     Decisions(u64),
     /// As soon as this machine's record waits for a person.
     Parked(usize),
+    /// As soon as this consumer is about to change something.
+    InHand(usize),
     /// As soon as this machine is gone, and its name may be used again.
     Recycled(usize),
 }

@@ -3,13 +3,17 @@
 use sexton_model::job::Stage;
 
 use super::check::pauses::BESIDE;
+use super::hands::{PAST_LEASE, REFUSED_THEN};
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
+/// Everything was down for longer than a day, the job table with it.
+pub const DOWN_FOR_DAYS: &str = "down for days";
+
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 25] = [
+const USUAL: [Happening; 26] = [
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -30,6 +34,7 @@ const USUAL: [Happening; 25] = [
     Happening::SetTime(0, false),
     Happening::SetTime(0, true),
     Happening::Drift(0),
+    Happening::DriftConsumer(0, 0),
     Happening::Deaf(0),
     Happening::Down(0),
     Happening::Reopen(0),
@@ -57,7 +62,7 @@ const SELDOM: [Happening; 9] = [
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
-    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE]).chain(words(&USUAL))
+    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS]).chain(words(&USUAL))
 }
 
 /// What has to come in seeds with budgets.
@@ -72,7 +77,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM)
+    words(&SELDOM).chain([PAST_LEASE, REFUSED_THEN])
 }
 
 /// Everything that is counted.

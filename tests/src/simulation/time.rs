@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_consumer::Clock;
@@ -40,6 +41,11 @@ impl Time {
     /// Milliseconds since the run began.
     pub fn since_begin_ms(&self) -> u64 {
         self.now().ms_since(Timestamp(BEGIN))
+    }
+
+    /// How long it is since the run began, for whoever measures that.
+    pub fn passed(&self) -> Duration {
+        Duration::from_millis(self.since_begin_ms())
     }
 
     /// It is later now; whoever slept until then, and is not frozen, wakes up.
@@ -96,14 +102,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The job table's clock: it may be set, and go too fast or too slow.
+/// What a clock shows that may be set, and go too fast or too slow.
 #[derive(Debug)]
-pub struct StoreClock {
-    time: Arc<Time>,
-    going: Mutex<Going>,
-    /// The latest that the job table has read since it was opened: for it, time never goes back.
-    read_us: AtomicI64,
-}
+struct Face(Mutex<Going>);
 
 #[derive(Debug, Clone, Copy)]
 struct Going {
@@ -115,12 +116,55 @@ struct Going {
     gains: i64,
 }
 
+impl Going {
+    fn at(self, now: Timestamp) -> Timestamp {
+        let passed = now.0 - self.since.0;
+        Timestamp(self.from.0 + passed + passed * self.gains / 1_000_000)
+    }
+}
+
+impl Face {
+    /// A right one.
+    fn right(now: Timestamp) -> Self {
+        Self(Mutex::new(Going { since: now, from: now, gains: 0 }))
+    }
+
+    fn at(&self, now: Timestamp) -> Timestamp {
+        self.going().at(now)
+    }
+
+    /// At the true moment `now` it is set to be this many milliseconds ahead of it.
+    fn set_ahead(&self, now: Timestamp, ms: i64) {
+        let mut going = self.going();
+        let from = Timestamp(now.0.saturating_add(ms.saturating_mul(1000)));
+        *going = Going { since: now, from, ..*going };
+    }
+
+    /// From the true moment `now` on it gains so many millionths, or loses them.
+    fn drift(&self, now: Timestamp, gains: i64) {
+        let mut going = self.going();
+        *going = Going { since: now, from: going.at(now), gains };
+    }
+
+    fn going(&self) -> MutexGuard<'_, Going> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The job table's clock: it may be set, and go too fast or too slow.
+#[derive(Debug)]
+pub struct StoreClock {
+    time: Arc<Time>,
+    face: Face,
+    /// The latest that the job table has read since it was opened: for it, time never goes back.
+    read_us: AtomicI64,
+}
+
 impl StoreClock {
     /// A right one.
     pub fn new(time: Arc<Time>) -> Self {
-        let now = time.now();
-        let going = Mutex::new(Going { since: now, from: now, gains: 0 });
-        Self { time, going, read_us: AtomicI64::new(i64::MIN) }
+        let face = Face::right(time.now());
+        Self { time, face, read_us: AtomicI64::new(i64::MIN) }
     }
 
     /// What it shows, read by the job table.
@@ -142,34 +186,25 @@ impl StoreClock {
 
     /// It is set to be this many milliseconds ahead of the truth.
     pub fn set_ahead(&self, ms: i64) {
-        let since = self.time.now();
-        let mut going = self.going();
-        *going = Going { since, from: Timestamp(since.0.saturating_add(ms.saturating_mul(1000))), ..*going };
+        self.face.set_ahead(self.time.now(), ms);
     }
 
     /// From now on it gains so many millionths, or loses them.
     pub fn drift(&self, gains: i64) {
-        let (since, from) = (self.time.now(), self.face());
-        *self.going() = Going { since, from, gains };
+        self.face.drift(self.time.now(), gains);
     }
 
     fn face(&self) -> Timestamp {
-        let Going { since, from, gains } = *self.going();
-        let passed = self.time.now().0 - since.0;
-        Timestamp(from.0 + passed + passed * gains / 1_000_000)
-    }
-
-    fn going(&self) -> MutexGuard<'_, Going> {
-        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+        self.face.at(self.time.now())
     }
 }
 
-/// A process's clock: its wall clock may be wrong, its steady clock may stand still while the machine sleeps.
+/// A process's clock: its wall clock may be wrong, and go too fast or too slow, its steady clock may stand still while the machine
+/// sleeps.
 #[derive(Debug)]
 pub struct ProcessClock {
     time: Arc<Time>,
-    /// By how much the wall clock is ahead, in microseconds.
-    ahead_us: AtomicI64,
+    wall: Face,
     /// What the steady clock has missed, in milliseconds.
     missed_ms: AtomicU64,
     frozen: Arc<AtomicBool>,
@@ -180,12 +215,18 @@ impl ProcessClock {
     /// A right one.
     pub fn new(time: Arc<Time>, frozen: Arc<AtomicBool>, salt: u64) -> Self {
         let drawn = AtomicU64::new(salt.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        Self { time, ahead_us: AtomicI64::default(), missed_ms: AtomicU64::default(), frozen, drawn }
+        let wall = Face::right(time.now());
+        Self { time, wall, missed_ms: AtomicU64::default(), frozen, drawn }
     }
 
     /// Its wall clock is set to be this many milliseconds ahead of the truth.
     pub fn set_ahead(&self, ms: i64) {
-        self.ahead_us.store(ms.saturating_mul(1000), Ordering::SeqCst);
+        self.wall.set_ahead(self.time.now(), ms);
+    }
+
+    /// From now on its wall clock gains so many millionths, or loses them.
+    pub fn drift(&self, gains: i64) {
+        self.wall.drift(self.time.now(), gains);
     }
 
     /// The machine slept for so long: the steady clock knows nothing of it.
@@ -197,7 +238,7 @@ impl ProcessClock {
 #[async_trait]
 impl Clock for ProcessClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.time.now().0.saturating_add(self.ahead_us.load(Ordering::SeqCst)))
+        self.wall.at(self.time.now())
     }
 
     fn steady_ms(&self) -> u64 {

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
@@ -27,6 +28,7 @@ use super::check::budgets::Seen;
 use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::Gates;
+use super::hands::{Hands, PAST_LEASE};
 use super::platform::{SimulatedDriver, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
@@ -93,6 +95,7 @@ pub(super) struct Coordinator {
 pub(super) struct ConsumerProcess {
     instance: Instance,
     pub(super) frozen: Arc<Frozen>,
+    pub(super) hands: Arc<Hands>,
     pub(super) clock: Arc<ProcessClock>,
     running: Option<JoinHandle<()>>,
     pub(super) again_at: Option<Timestamp>,
@@ -127,6 +130,8 @@ pub struct World {
     pub(super) seen: Option<Seen>,
     pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
     pub(super) consumers: Vec<ConsumerProcess>,
+    /// Since when everything is down, and until when.
+    pub(super) down: Option<(Timestamp, Timestamp)>,
     scheduler_at: Timestamp,
     scheduling: Option<Begun>,
     handlers: u64,
@@ -195,11 +200,14 @@ impl World {
                 instance: instance.clone(),
                 clock: Arc::new(ProcessClock::new(time.clone(), frozen.now.clone(), number + 1)),
                 frozen,
+                hands: Arc::default(),
                 running: None,
                 again_at: Some(time.now()),
                 thaws_at: None,
             }
         });
+        let clock = time.clone();
+        let passed = Arc::new(move || clock.passed());
         let mut world = Self {
             script: script.clone(),
             dice,
@@ -213,7 +221,7 @@ impl World {
             defects: Arc::default(),
             folder,
             ledger: None,
-            bus: Local::with_topology(Topology::for_instances(&instances)),
+            bus: Local::by(passed, Topology::for_instances(&instances)),
             keyring,
             signer,
             plans: VERSIONS.iter().map(|version| Arc::new(plans(version))).collect(),
@@ -222,6 +230,7 @@ impl World {
             seen: None,
             coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
             consumers: consumers.collect(),
+            down: None,
             scheduler_at: time.now(),
             time,
             scheduling: None,
@@ -319,7 +328,9 @@ impl World {
         let ledger = self.ledger.clone().unwrap();
         let witness = self.folder.path().join(format!("witness{number}"));
         let new = !witness.exists();
-        let witness = Witness::open(&witness, &*ledger, new).await.unwrap();
+        let (clock, began) = (self.time.clone(), Instant::now());
+        let now = Arc::new(move || began + clock.passed());
+        let witness = Witness::open_at(&witness, &*ledger, new, now).await.unwrap();
         let engine = Engine::new(sexton_coordinator::Options {
             ledger,
             bus: self.stormy(number, None, Arc::default()),
@@ -378,6 +389,7 @@ impl World {
             dice: self.dice.clone(),
             time: self.time.clone(),
             store: self.store.clone(),
+            hands: one.hands.clone(),
             others: Mutex::default(),
             lies: Mutex::default(),
         };
@@ -407,6 +419,7 @@ impl World {
     pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
         let one = &mut self.consumers[number];
         let ran = one.running.is_some();
+        one.hands.drop_all();
         if let Some(running) = one.running.take() {
             running.abort();
             running.await.ok();
@@ -437,6 +450,9 @@ impl World {
     /// Whoever was down for long enough is started, and whoever was stopped goes on.
     async fn start_whoever_is_due(&mut self) {
         let now = self.time.now();
+        if !self.end_being_down(now).await {
+            return;
+        }
         for number in 0..COORDINATORS {
             if self.ledger.is_some() && matches!(self.coordinators[number], Err(at) if at <= now) {
                 self.start_coordinator(number).await;
@@ -449,6 +465,11 @@ impl World {
             }
             if self.consumers[number].thaws_at.is_some_and(|at| at <= now) {
                 self.consumers[number].thaws_at = None;
+                let late =
+                    self.consumers[number].hands.go_on(self.store.shown(), &held(&self.traffic.orders));
+                for _ in 0..late {
+                    self.dice.count(PAST_LEASE);
+                }
                 self.consumers[number].frozen.thaw();
                 self.say(format!("consumer {number} goes on"));
                 self.time.wake();
@@ -461,6 +482,8 @@ impl World {
         let engine = self.coordinators.iter().flatten().map(|one| one.engine.clone()).next();
         let Some(engine) = engine else { return false };
         let done = engine.run(vec![intent]).await;
+        // Whoever has heard of it is done before anything else is asked.
+        self.quiet().await;
         matches!(done.as_deref(), Ok([Ok(_)]))
     }
 }

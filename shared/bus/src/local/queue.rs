@@ -1,10 +1,10 @@
 //! The queues of [`super::Local`], and what a subscription holds of one.
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::lock;
 use crate::topology::{Limits, Overflow};
@@ -16,7 +16,8 @@ pub(super) struct Message {
     body: Bytes,
     /// Shared between the copy that is held and the delivery's own.
     headers: Arc<Headers>,
-    expires: Option<Instant>,
+    /// By the clock of the bus.
+    expires: Option<Duration>,
     redelivered: bool,
 }
 
@@ -28,10 +29,10 @@ struct Headers {
 }
 
 impl Message {
-    pub(super) fn new(outgoing: Outgoing, user: &Arc<str>, now: Instant) -> Self {
+    pub(super) fn new(outgoing: Outgoing, user: &Arc<str>, now: Duration) -> Self {
         let Outgoing { target: _, body, key_id, mac, message_id, ttl } = outgoing;
         let headers = Arc::new(Headers { key_id, mac, message_id, user: Arc::clone(user) });
-        Self { body, headers, expires: ttl.map(|ttl| now + ttl), redelivered: false }
+        Self { body, headers, expires: ttl.map(|ttl| now.saturating_add(ttl)), redelivered: false }
     }
 
     fn delivery(&self, number: u64) -> Delivery {
@@ -59,7 +60,7 @@ struct Ready {
     messages: VecDeque<Message>,
     bytes: usize,
     /// No message expires before. Kept so that a full queue is not searched at every push.
-    next_expiry: Option<Instant>,
+    next_expiry: Option<Duration>,
 }
 
 impl Ready {
@@ -69,7 +70,7 @@ impl Ready {
         Some(message)
     }
 
-    fn drop_expired(&mut self, now: Instant) {
+    fn drop_expired(&mut self, now: Duration) {
         if self.next_expiry.is_none_or(|at| at > now) {
             return;
         }
@@ -98,14 +99,13 @@ impl LocalQueue {
     pub(super) fn push(
         &self,
         messages: impl Iterator<Item = Message>,
-        name: &Queue,
+        (name, now): (&Queue, Duration),
         results: &mut Vec<Result<(), PublishError>>,
     ) {
-        let now = Instant::now();
         let mut ready = lock(&self.ready);
         for mut message in messages {
             if let Some(ttl) = self.limits.ttl {
-                let latest = now + ttl;
+                let latest = now.saturating_add(ttl);
                 message.expires = Some(message.expires.map_or(latest, |at| at.min(latest)));
             }
             if !ready.fits(&message, &self.limits) {
@@ -142,9 +142,9 @@ impl LocalQueue {
         self.arrived.notify_waiters();
     }
 
-    pub(super) fn ready(&self) -> u64 {
+    pub(super) fn ready(&self, now: Duration) -> u64 {
         let mut ready = lock(&self.ready);
-        ready.drop_expired(Instant::now());
+        ready.drop_expired(now);
         ready.messages.len() as u64
     }
 }
@@ -173,8 +173,7 @@ impl Held {
     }
 
     /// Take up to `max` from the queue, as far as the prefetch allows. Without `acks` nothing is held.
-    pub(super) fn take(&self, max: usize, acks: bool) -> Vec<Delivery> {
-        let now = Instant::now();
+    pub(super) fn take(&self, max: usize, acks: bool, now: Duration) -> Vec<Delivery> {
         let mut window = lock(&self.window);
         let room = if acks { max.min(self.prefetch - window.unsettled) } else { max };
         let mut taken = Vec::new();

@@ -10,6 +10,7 @@ use sexton_model::step::{Mode, Presence};
 use sexton_protocol::Order;
 
 use super::{Act, Violation, violated};
+use crate::simulation::platform::{Does, State, Truth};
 
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
@@ -78,6 +79,37 @@ pub(super) fn timely(
     if let Some(step) = step.filter(|step| order.deadline > order.issued_at.plus_ms(step.deadline_ms)) {
         let most = step.deadline_ms;
         violated("I10", format!("{}: its deadline is {}, not {most} ms", told(), order.deadline))?;
+    }
+    Ok(())
+}
+
+/// What holds of every change, however late, and whatever epoch ordered it: it is about the very machine that the order is
+/// about, nothing is removed in a stage that can be taken back, a restore only takes back, and no address is given away while
+/// the machine that uses it is there. Whatever people have waived: they say that something is gone only if it is, and of what
+/// may remain no address is to be released.
+///
+/// # Errors
+/// The invariant that does not hold.
+pub(super) fn always(
+    act: &Act,
+    order: &Order,
+    truth: &Truth,
+    told: &impl Fn() -> String,
+) -> Result<(), Violation> {
+    if act.was.state != State::Gone && order.identity.get("uuid") != Some(&act.was.owner) {
+        violated("I2", format!("{}: the order is about {:?}", told(), order.identity))?;
+    }
+    match order.kind {
+        JobKind::Stage(stage) if stage.reversible() && act.deed.does == Does::Removes => {
+            violated("I4", format!("{}: in {stage}", told()))?;
+        }
+        JobKind::Restore if !act.undo => violated("I4", format!("{}: by a restore", told()))?,
+        JobKind::Stage(_) | JobKind::Restore => {}
+    }
+    let definition = truth.thing(&act.vm, "definition");
+    let there = definition.state != State::Gone && definition.owner == act.was.owner;
+    if act.thing == "address" && there {
+        violated("I6", format!("{}: the machine that uses it is there", told()))?;
     }
     Ok(())
 }

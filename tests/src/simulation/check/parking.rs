@@ -14,7 +14,8 @@ pub enum Warrant {
     Replaced,
     /// Somebody started it by hand, and what runs is not taken apart.
     Started,
-    /// The job table was put back: what was done since, it does not know, and finds things gone that should be there.
+    /// The job table was put back: what was done about it since the copy, it does not know, and finds things gone that should
+    /// be there.
     WentBack,
     /// A person said that something may remain: its name stays taken until it is seen to be gone, I6.
     MayRemain,
@@ -32,12 +33,16 @@ pub struct Warrants {
     replaced: BTreeSet<ResourceId>,
     started: BTreeSet<ResourceId>,
     raced: BTreeSet<ResourceId>,
-    went_back: bool,
+    /// About these something was decided, or done, since the job table was copied aside.
+    touched: BTreeSet<ResourceId>,
+    /// And then the copy was put in its place.
+    went_back: BTreeSet<ResourceId>,
 }
 
 impl Warrants {
     /// There is another machine in its place; the platform knows of it, if that is set.
     pub fn replaced(&mut self, vm: &ResourceId, registered: bool) {
+        self.touched(vm);
         if registered {
             self.replaced.remove(vm);
         } else {
@@ -55,9 +60,26 @@ impl Warrants {
         self.raced.insert(vm.clone());
     }
 
-    /// The job table was put back.
-    pub fn went_back(&mut self) {
-        self.went_back = true;
+    /// Something was decided about it, or done to it: a copy of the job table of before knows nothing of that.
+    pub fn touched(&mut self, vm: &ResourceId) {
+        self.touched.insert(vm.clone());
+    }
+
+    /// The job table was copied aside.
+    pub fn copied(&mut self) {
+        self.touched.clear();
+    }
+
+    /// The copy was put back. Of which machines it does not know everything, this time or from one before.
+    pub fn went_back(&mut self) -> impl Iterator<Item = &ResourceId> {
+        // They stay: the same copy may be put back once more.
+        self.went_back.extend(self.touched.iter().cloned());
+        self.went_back.iter()
+    }
+
+    /// An order of before the copy was put back is carried out after that.
+    pub fn outlived(&mut self, vm: &ResourceId) {
+        self.went_back.insert(vm.clone());
     }
 
     /// What makes it right that this record stays parked, if anything does.
@@ -67,7 +89,7 @@ impl Warrants {
         let all = [
             (self.replaced.contains(vm), Warrant::Replaced),
             (self.started.contains(vm), Warrant::Started),
-            (self.went_back, Warrant::WentBack),
+            (self.went_back.contains(vm), Warrant::WentBack),
             (may_remain, Warrant::MayRemain),
             (truth.deceived.contains(vm), Warrant::Deceived),
             (self.raced.contains(vm), Warrant::Raced),

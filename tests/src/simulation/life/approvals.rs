@@ -45,6 +45,7 @@ impl World {
         } else {
             engine.approve(approval).await.unwrap().ok()
         };
+        self.quiet().await;
         if went.is_some() {
             self.checker.approved += 1;
         }

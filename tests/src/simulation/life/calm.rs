@@ -38,6 +38,7 @@ impl World {
             one.thaws_at = one.thaws_at.map(|_| now);
             one.frozen.deafen(now);
         }
+        self.down = self.down.map(|(since, _)| (since, now));
         self.set_clocks_right();
         self.truth().locked.clear();
         self.go_on().await?;

@@ -5,11 +5,16 @@ use sexton_model::job::Stage;
 
 use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
 use crate::simulation::allowed::{Allowed, SCOPES};
+use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
 use crate::simulation::world::SUBSYSTEMS;
 
 /// Processes of consumers.
 const CONSUMERS: usize = 10;
+/// For so many days everything is down, if it is.
+const DAYS_DOWN: (u64, u64) = (2, 11);
+/// A clock gains or loses so many millionths, at most.
+const DRIFTS: i64 = 10_000;
 
 impl Script {
     /// That of a seed.
@@ -138,13 +143,20 @@ fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
 fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
     let for_ms = rng.random_range(0..8_000);
     let what = match seed % 12 {
-        0 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        0 => {
+            let when = When::Step(rng.random_range(0..STORM_STEPS / 2));
+            let (one, gains) = (rng.random_range(0..CONSUMERS), rng.random_range(-DRIFTS..DRIFTS));
+            return vec![
+                Item { when, what: Happening::Drift(rng.random_range(-DRIFTS..DRIFTS)) },
+                Item { when, what: Happening::DriftConsumer(one, gains) },
+            ];
+        }
         1 => Happening::SetTime(rng.random_range(500..90_000), false),
         2 => Happening::SetTime(rng.random_range(-60_000..0), true),
         3 => Happening::Reopen(for_ms),
         4 => Happening::Purge,
         5 => Happening::Deaf(for_ms),
-        6 => Happening::Down(for_ms),
+        6 => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
         7 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
         8 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, true),
         9 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, false),
@@ -219,7 +231,7 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
         94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
         96..98 => Happening::Purge,
-        _ => Happening::Down(for_ms),
+        _ => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
     }
 }
 
@@ -272,7 +284,13 @@ fn about_everything(rng: &mut StdRng, canaries: bool) -> Happening {
             };
             Happening::SetTime(ahead_ms, rng.random_range(0..2) == 0)
         }
-        7 => Happening::Drift(rng.random_range(-10_000..10_000)),
+        7 => {
+            let gains = rng.random_range(-DRIFTS..DRIFTS);
+            match rng.random_range(0..=CONSUMERS) {
+                CONSUMERS => Happening::Drift(gains),
+                one => Happening::DriftConsumer(one, gains),
+            }
+        }
         8 if canaries => Happening::AnswerCanary,
         _ => Happening::Reopen(rng.random_range(0..20_000)),
     }

@@ -92,11 +92,13 @@ pub enum Happening {
     SetTime(i64, bool),
     /// The job table's clock gains so many millionths from now on.
     Drift(i64),
+    /// The wall clock of a consumer does.
+    DriftConsumer(usize, i64),
     /// No beacon reaches any consumer for so many milliseconds.
     Deaf(u64),
     /// All queues are emptied.
     Purge,
-    /// Everything is down for so many milliseconds.
+    /// Consumers, coordinators, scheduler and job table are down for so many milliseconds.
     Down(u64),
     /// The process that writes the job table is started anew; coordinators follow after so many milliseconds.
     Reopen(u64),
@@ -141,6 +143,7 @@ impl Happening {
             Self::SetTime(_, false) => "set the job table's clock",
             Self::SetTime(_, true) => "set all clocks",
             Self::Drift(_) => "drift",
+            Self::DriftConsumer(..) => "drift of a consumer",
             Self::Deaf(_) => "no beacon",
             Self::Purge => "purge",
             Self::Down(_) => "everything down",

@@ -30,22 +30,25 @@ impl Surroundings for Around {
     }
 
     fn pass(&self, moment: Moment) -> Pass {
-        let at = match moment {
-            Moment::BeforeRead => "before a read",
-            Moment::BeforeWrite => "before a write",
+        let (at, turn) = match moment {
+            Moment::BeforeRead => ("before a read", true),
+            Moment::BeforeWrite => ("before a write", true),
             Moment::Committed(about) => {
                 self.decided.lock().unwrap_or_else(PoisonError::into_inner).extend(about);
                 self.commits.fetch_add(1, Ordering::SeqCst);
-                "after a commit"
+                ("after a commit", false)
             }
         };
         // Whoever is no handler of a coordinator is the world itself.
         let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
         self.gates.moved();
-        if !self.dice.happens(Trouble::Stop) {
-            return Box::pin(std::future::ready(()));
-        }
         let (gates, now) = (self.gates.clone(), self.time.now());
-        Box::pin(async move { gates.wait(handler.process, at, now).await })
+        if self.dice.happens(Trouble::Stop) {
+            Box::pin(async move { gates.wait(handler.process, at, now).await })
+        } else if turn {
+            Box::pin(async move { gates.turn(handler.process).await })
+        } else {
+            Box::pin(std::future::ready(()))
+        }
     }
 }

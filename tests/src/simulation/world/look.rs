@@ -61,7 +61,7 @@ impl World {
                 self.say(words);
             }
         }
-        Ok(())
+        self.checker.beside()
     }
 
     /// Which batches wait, and for whom.

@@ -83,7 +83,7 @@ enum Choice {
 
 impl World {
     /// Until nobody can go on without the world.
-    async fn quiet(&self) {
+    pub(in crate::simulation) async fn quiet(&self) {
         let mut still = 0;
         let mut seen = self.gates.moves.load(Ordering::SeqCst);
         while still < QUIET {
@@ -98,6 +98,9 @@ impl World {
                 std::thread::yield_now();
             }
             still = if busy || moves != seen { 0 } else { still + 1 };
+            if still == QUIET && self.gates.next_turn() {
+                still = 0;
+            }
             seen = moves;
         }
     }
@@ -166,9 +169,17 @@ impl World {
         });
         let processes = self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
         let looks = self.census.as_ref().map(|census| census.look_at);
+        let up = self.down.map(|(_, until)| until);
         let ends = self.gates.next_end(now, self.frozen());
         let wakes = self.time.next_wake();
-        let next = rounds.chain(processes).chain(looks).chain(ends).chain(wakes).filter(|at| *at > now).min();
+        let next = rounds
+            .chain(processes)
+            .chain(looks)
+            .chain(up)
+            .chain(ends)
+            .chain(wakes)
+            .filter(|at| *at > now)
+            .min();
         self.time.advance_to(next.unwrap_or(now).max(now.plus_ms(1)));
     }
 
