@@ -88,7 +88,7 @@ impl Size {
             faults,
             herd: Herd { machines, retired, cancelled, runs: |number| number.is_multiple_of(7) },
             at_once: number("AT_ONCE", 3),
-            brokers: number("BROKERS", 1),
+            brokers: number("BROKERS", 3),
             day_ms: crate::installation::DAY_MS,
             short: false,
             // Twenty seconds for each fault, and half an hour until all records are over.
