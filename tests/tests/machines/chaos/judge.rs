@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
-use sexton_model::Timestamp;
-use sexton_model::audit::What;
+use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::time::Day;
+use sexton_model::{Fence, Timestamp};
+use sexton_tests::trail::course::{self, Course, repeated};
 use sexton_tests::trail::{Trail, in_words, locks};
 
 use super::Size;
@@ -91,7 +92,9 @@ fn judge(
     with_job_table(installation.folder(), size.day_ms, async |ledger: &PgLedger| {
         let mut judged = Judged::default();
         let mut locked: BTreeMap<String, usize> = BTreeMap::new();
-        for view in views(ledger, which).await? {
+        let views = views(ledger, which).await?;
+        judged.mistakes.extend(out_of_sequence(&views));
+        for view in views {
             let d = &view.deletion;
             judged.mistakes.extend(of_trail(&view, day, reviews));
             judged.events += view.audit.len();
@@ -114,8 +117,15 @@ fn judge(
 
 fn of_trail(view: &DeletionView, day: Day, reviews: &[(Timestamp, Timestamp)]) -> Vec<String> {
     let mut mistakes = Vec::new();
-    let mut trail = Trail::default();
+    let (mut trail, mut course) = (Trail::default(), Course::default());
+    let mut before: Option<&AuditEvent> = None;
     for row in &view.audit {
+        let told = || format!("{} #{}: {}", view.deletion.id, row.seq, in_words(&row.event));
+        if before.is_some_and(|before| repeated(before, &row.event)) {
+            mistakes.push(format!("I12: {}: the same decision twice", told()));
+        }
+        before = Some(&row.event);
+        mistakes.extend(course.see(view, &row.event, &told).err().map(|violation| violation.to_string()));
         if let Err(violation) = trail.see(view, row, day) {
             mistakes.push(violation.to_string());
             // What follows may follow from that.
@@ -124,7 +134,26 @@ fn of_trail(view: &DeletionView, day: Day, reviews: &[(Timestamp, Timestamp)]) -
         let at = row.event.at;
         let under_review = reviews.iter().any(|(back, accepted)| *back <= at && at < *accepted);
         if under_review && row.event.ordered.is_some() {
-            mistakes.push(format!("I15: {} #{}: {}", view.deletion.id, row.seq, in_words(&row.event)));
+            mistakes.push(format!("I15: {}", told()));
+        }
+    }
+    if view.deletion.status == RecordStatus::Cancelled {
+        mistakes.extend(course::verified(view).err().map(|violation| violation.to_string()));
+    }
+    mistakes
+}
+
+/// Orders about one resource are numbered upwards from one of its records, which ascend, to the next.
+fn out_of_sequence(views: &[DeletionView]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let mut last: BTreeMap<String, Fence> = BTreeMap::new();
+    for view in views {
+        let ordered = || view.audit.iter().filter_map(|row| row.event.ordered);
+        let (Some(first), Some(highest)) = (ordered().min(), ordered().max()) else { continue };
+        let d = &view.deletion;
+        let before = last.insert(d.record.resource.id.to_string(), highest);
+        if let Some(before) = before.filter(|before| *before >= first) {
+            mistakes.push(format!("I10: {}: {first} was ordered after {before} of another record", d.id));
         }
     }
     mistakes
@@ -145,13 +174,15 @@ async fn other_chains(ledger: &PgLedger, judged: &mut Judged) -> Result<(), Stri
     }
 }
 
+/// Ascending by their ids.
 async fn views(ledger: &PgLedger, which: Which) -> Result<Vec<DeletionView>, String> {
     let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
     let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
-    let mut views = Vec::new();
+    let mut views: Vec<DeletionView> = Vec::new();
     for row in rows.iter().filter(|row| which == Which::All || row.status.live()) {
         views.extend(ledger.deletion(row.id).await.map_err(|e| format!("{e:?}"))?);
     }
+    views.sort_by_key(|view| view.deletion.id);
     Ok(views)
 }
 
