@@ -1,6 +1,6 @@
 //! What a trail shows of the plan that its record keeps: the steps of a stage come in its order and none is left out (plan),
-//! what can be cancelled destroys nothing and what was taken back was looked at (I4), nothing is released while what uses it may be there (I6), and no record ends
-//! while what it describes may be there (I7).
+//! what can be cancelled destroys nothing, and what was taken back was looked at (I4), nothing is released while what uses it
+//! may be there (I6), and no record ends while what it describes may be there (I7).
 use std::collections::{BTreeMap, BTreeSet};
 
 use sexton_ledger::DeletionView;
