@@ -10,6 +10,8 @@ use sexton_model::step::{Mode, Presence};
 use sexton_model::time::Day;
 use sexton_model::{Fence, Timestamp};
 
+pub mod course;
+
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {

@@ -136,10 +136,13 @@ impl Witness {
 }
 
 fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
-    let Some(text) = text(file)? else { return Ok(None) };
-    let known = serde_json::from_str(&text)
-        .context("it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness")?;
-    Ok(Some(known))
+    text(file)?.map(|text| checkpoint_of(&text)).transpose()
+}
+
+fn checkpoint_of(text: &str) -> anyhow::Result<Checkpoint> {
+    serde_json::from_str(text).context(
+        "it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness",
+    )
 }
 
 /// What is in a file, if it is there.
@@ -173,5 +176,28 @@ fn lock(file: &Path) -> anyhow::Result<File> {
             ),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sexton_model::DeletionId;
+    use sexton_model::checkpoint::{Landmark, Mark};
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::*;
+
+    #[test]
+    fn fuzz_witnesses() {
+        let landmark = Landmark { deletion: DeletionId(7), seq: 3, hash: "0".repeat(64) };
+        let mark = Mark { epoch: 2, number: 9, fence: 40, revision: 5, ..Mark::default() };
+        let known = Checkpoint { ledger: "7b21".to_owned(), mark, landmarks: vec![landmark] };
+        Fuzz::new("witnesses", Form::Json).seed(serde_json::to_vec(&known).unwrap()).run(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let known = checkpoint_of(&text).map_err(|error| format!("{error:#}"))?;
+            let again = serde_json::to_string(&known).unwrap();
+            assert_eq!(checkpoint_of(&again).unwrap(), known);
+            Ok(())
+        });
     }
 }

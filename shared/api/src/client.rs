@@ -23,6 +23,9 @@ mod resources;
 /// Longest wait for an answer: a registration of a thousand resources on a busy machine takes seconds.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much is shown of a refusal that is no coordinator's, in characters.
+const FOREIGN_MAX_CHARS: usize = 500;
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -218,9 +221,7 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| no_answer(error.to_string()));
         }
-        let problem = serde_json::from_slice(&body)
-            .unwrap_or_else(|_| problem_of(status, &String::from_utf8_lossy(&body)));
-        Err(Failure { error: ClientError::Problem(problem), again })
+        Err(Failure { error: ClientError::Problem(problem_of(status, &body)), again })
     }
 
     fn failed(&self, doing: &str, source: reqwest::Error) -> ClientError {
@@ -251,11 +252,66 @@ impl Client {
     }
 }
 
-fn problem_of(status: StatusCode, text: &str) -> Problem {
-    Problem {
+/// What a refusal says. One that is no coordinator's, a proxy's say, is shown as it is.
+fn problem_of(status: StatusCode, body: &[u8]) -> Problem {
+    serde_json::from_slice(body).unwrap_or_else(|_| Problem {
         status: status.as_u16(),
         title: status.canonical_reason().unwrap_or("error").to_owned(),
-        detail: text.chars().take(500).collect(),
+        detail: String::from_utf8_lossy(body).chars().take(FOREIGN_MAX_CHARS).collect(),
         field: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use sexton_model::belts::budget::Group;
+    use sexton_model::job::Stage;
+    use sexton_model::{DeletionId, Timestamp};
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::*;
+    use crate::{BatchDetails, BatchInfo, BatchMember};
+
+    #[test]
+    fn fuzz_refusals() {
+        let field = Some("on".to_owned());
+        let (title, detail) = ("Conflict".to_owned(), "vm/web01: it is too early".to_owned());
+        let good = serde_json::to_vec(&Problem { status: 409, title, detail, field }).unwrap();
+        Fuzz::new("client-refusals", Form::Json).seed(good).run(|bytes| {
+            let told = problem_of(StatusCode::CONFLICT, bytes);
+            let read = serde_json::from_slice::<Problem>(bytes).map_err(|error| error.to_string());
+            if read.is_err() {
+                assert_eq!(told.status, 409);
+                assert!(told.detail.chars().count() <= FOREIGN_MAX_CHARS, "{}", told.detail.len());
+            }
+            read.map(drop)
+        });
+    }
+
+    #[test]
+    fn fuzz_answers() {
+        let (scope, kind) = ("tenants/acme".parse().unwrap(), "vm".parse().unwrap());
+        let info = BatchInfo {
+            batch: 3,
+            group: Group { scope, kind, stage: Stage::Hard },
+            since: Timestamp(1_000_000),
+            waiting: 1,
+            needs_approval: true,
+            why: "6 would begin where 5 may".to_owned(),
+        };
+        let member = BatchMember {
+            deletion: DeletionId(7),
+            resource: "vm/web01".parse().unwrap(),
+            requested_by: "eva".parse().unwrap(),
+            undo: "all of it".to_owned(),
+            cancel_until: Some(Timestamp(2_000_000)),
+        };
+        let good = BatchDetails { info, digest: "0".repeat(64), members: vec![member] };
+        Fuzz::new("client-answers", Form::Json).seed(serde_json::to_vec(&good).unwrap()).run(|bytes| {
+            let read: BatchDetails = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+            let again = serde_json::to_vec(&read).unwrap();
+            assert_eq!(serde_json::from_slice::<BatchDetails>(&again).unwrap(), read);
+            Ok(())
+        });
     }
 }

@@ -55,7 +55,7 @@ pub struct Fuzz {
     name: &'static str,
     form: Form,
     seeds: Vec<Vec<u8>>,
-    /// It gets one input where others get so many.
+    /// In the tests it gets one input where others get so many.
     slow: u64,
 }
 
@@ -70,19 +70,22 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(slow: u64) -> Self {
-        let number = |name: &str| -> Option<u64> {
-            let text = std::env::var(name).ok()?;
-            Some(text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}: expected a number")))
-        };
+    /// Whoever says how many gets so many, however slow the target is.
+    fn of(slow: u64, number: impl Fn(&str) -> Option<u64>) -> Self {
         let cases = number("SEXTON_FUZZ_CASES");
         Self {
             seed: number("SEXTON_FUZZ_SEED").unwrap_or(1),
             from: number("SEXTON_FUZZ_FROM").unwrap_or(0),
-            cases: cases.unwrap_or(CASES).div_ceil(slow),
+            cases: cases.unwrap_or(CASES.div_ceil(slow)),
             by_hand: cases.is_some(),
         }
     }
+}
+
+/// What the environment says.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} = {text:?}: expected a number")))
 }
 
 impl Fuzz {
@@ -98,7 +101,7 @@ impl Fuzz {
         self
     }
 
-    /// Each of its inputs takes about as long as so many of others, so it gets fewer.
+    /// Each of its inputs takes about as long as so many of others, so it gets fewer, unless somebody says how many.
     #[must_use]
     pub fn slow(self, times: u64) -> Self {
         Self { slow: times.max(1), ..self }
@@ -114,7 +117,7 @@ impl Fuzz {
         if std::env::var("SEXTON_FUZZ_TARGET").is_ok_and(|only| only != name) {
             return;
         }
-        let plan = Plan::of(slow);
+        let plan = Plan::of(slow, number);
         for (number, seed) in seeds.iter().enumerate() {
             match attempt(&read, seed) {
                 Ok(Ok(())) => {}
@@ -130,7 +133,7 @@ impl Fuzz {
         }
         let seeds: Vec<Vec<u8>> =
             seeds.into_iter().chain(found.into_iter().map(|(_, input)| input)).collect();
-        let (mut taken, mut largest, mut peak, mut told) = (0u64, 0, Peak::now(), Instant::now());
+        let (mut taken, mut largest, mut peak, mut told) = (0u64, 0, Peak::begin(), Instant::now());
         for number in plan.from..plan.from.saturating_add(plan.cases) {
             let input = input(form, &seeds, plan.seed, number);
             match attempt(&read, &input) {
@@ -151,7 +154,7 @@ impl Fuzz {
                         plan.seed, plan.seed
                     );
                 }
-                (peak, largest) = (now, 0);
+                (peak, largest) = (Peak::begin(), 0);
             }
             if plan.by_hand && told.elapsed() > TELL_EVERY {
                 eprintln!("{name}: {done} of {} inputs, {taken} taken", plan.cases);
@@ -315,6 +318,13 @@ mod tests {
         assert!(failure(talkative).contains("its reason has "));
         let picky = |_: &[u8]| Err("never".to_owned());
         assert!(failure(picky).contains("seed 0 is no valid example: never"));
+    }
+
+    #[test]
+    fn a_slow_target_gets_fewer_inputs_unless_somebody_says_how_many() {
+        assert_eq!(Plan::of(20, |_| None).cases, CASES / 20);
+        let said = |name: &str| (name == "SEXTON_FUZZ_CASES").then_some(1_000_000);
+        assert_eq!(Plan::of(20, said).cases, 1_000_000);
     }
 
     #[test]

@@ -33,7 +33,7 @@ const DAY: Day = Day::Rehearsal { length_ms: 1_000 };
 /// When soft is due, in milliseconds.
 const DUE: i64 = 1_000_000;
 
-fn deletion() -> Deletion {
+pub(super) fn deletion() -> Deletion {
     let plans = Plans::of(&[("monitoring.toml", sexton_monitoring::ACTIONS)], &[("plan.toml", PLAN)], true);
     let record: Record = serde_json::from_value(json!({
         "resource": {
@@ -49,12 +49,12 @@ fn deletion() -> Deletion {
     Deletion::draw_up(DeletionId(1), record, plan, DAY).unwrap()
 }
 
-fn fence(number: i64) -> Value {
+pub(super) fn fence(number: i64) -> Value {
     json!({ "epoch": 1, "number": number })
 }
 
 /// So many milliseconds after the due date.
-fn event(after_ms: i64, what: &str, stage: &str, more: Value) -> Value {
+pub(super) fn event(after_ms: i64, what: &str, stage: &str, more: Value) -> Value {
     let mut event = json!({ "at": (DUE + after_ms) * 1000, "what": what, "by": "coordinator" });
     if !stage.is_empty() {
         event["job"] = json!({ "stage": stage });

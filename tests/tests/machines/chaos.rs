@@ -5,6 +5,7 @@
 //!
 //! A short run is one of the tests; a long one is made by hand, by `scripts/chaos`. What is random follows from
 //! `SEXTON_TEST_SEED`.
+mod boss;
 mod broker;
 mod fault;
 mod ground;
@@ -88,7 +89,7 @@ impl Size {
             faults,
             herd: Herd { machines, retired, cancelled, runs: |number| number.is_multiple_of(7) },
             at_once: number("AT_ONCE", 3),
-            brokers: number("BROKERS", 1),
+            brokers: number("BROKERS", 3),
             day_ms: crate::installation::DAY_MS,
             short: false,
             // Twenty seconds for each fault, and half an hour until all records are over.
@@ -126,7 +127,7 @@ fn run(size: &Size) {
     let ground = Ground::set_up(size, folder.path());
     notes.say("the platform stands");
     let variables = variables(size, folder.path(), &to_broker, &to_database);
-    let sections = ground.configuration(folder.path());
+    let sections = ground.configuration(folder.path()) + &boss::budgets();
     let installation = Installation::start_with_days_of(size.day_ms, folder.path(), &sections, variables);
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
@@ -175,6 +176,10 @@ fn run(size: &Size) {
     if judged.holds == 0 {
         notes.mistake("nobody has held anything".to_owned());
     }
+    let known = notes.known();
+    if known.pauses.is_empty() || known.approved.is_empty() {
+        notes.mistake("nobody has paused everything, or approved anything".to_owned());
+    }
     let (met, mistakes) = check_records(&installation, &machines);
     notes.mistakes(mistakes);
     let allowed = Allowed { changed: notes.lost(), told_again: true };
@@ -221,7 +226,7 @@ fn quick_subsystems(folder: &Path) -> PathBuf {
     quick
 }
 
-/// A pause, which only a canary that was accepted can have made, and defects that services tell in their logs.
+/// A pause, which only a canary that was accepted can have made once people have lifted theirs, and defects that services tell in their logs.
 fn what_nobody_asked_for(installation: &Installation) -> Vec<String> {
     let mut found = Vec::new();
     match installation.ask(|client| async move { client.pauses().await }) {

@@ -34,6 +34,8 @@ pub struct Installation {
     /// Where the coordinators are.
     urls: Vec<String>,
     clients: Vec<Client>,
+    /// The same coordinators, asked by somebody else.
+    others: Vec<Client>,
     /// Whom to ask first: the coordinator that answered last.
     first: AtomicUsize,
     runtime: tokio::runtime::Runtime,
@@ -83,6 +85,7 @@ impl Installation {
             day_ms,
             urls: Vec::new(),
             clients: Vec::new(),
+            others: Vec::new(),
             first: AtomicUsize::new(0),
             runtime,
         };
@@ -92,7 +95,9 @@ impl Installation {
             let Ok(config) = std::fs::read_to_string(this.folder.join(config)) else { continue };
             let listen = config.lines().find_map(|l| l.strip_prefix("listen = ")).unwrap();
             let url = format!("http://{}", listen.trim_matches('"'));
-            this.clients.push(Client::new(&url, None, "test".parse::<Actor>().unwrap()).unwrap());
+            for (clients, actor) in [(&mut this.clients, "test"), (&mut this.others, "boss")] {
+                clients.push(Client::new(&url, None, actor.parse::<Actor>().unwrap()).unwrap());
+            }
             this.urls.push(url);
         }
         this
@@ -192,13 +197,28 @@ impl Installation {
     }
 
     /// Ask one coordinator after the other, until one knows.
-    pub fn ask<T, F>(&self, mut call: impl FnMut(Client) -> F) -> Answer<T>
+    pub fn ask<T, F>(&self, call: impl FnMut(Client) -> F) -> Answer<T>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.ask_by(&self.clients, call)
+    }
+
+    /// The same, by somebody who has asked for no deletion: some things take one.
+    pub fn ask_as_another<T, F>(&self, call: impl FnMut(Client) -> F) -> Answer<T>
+    where
+        F: Future<Output = Result<T, ClientError>>,
+    {
+        self.ask_by(&self.others, call)
+    }
+
+    fn ask_by<T, F>(&self, clients: &[Client], mut call: impl FnMut(Client) -> F) -> Answer<T>
     where
         F: Future<Output = Result<T, ClientError>>,
     {
         let first = self.first.load(Ordering::Relaxed);
-        for nth in (first..first + self.clients.len()).map(|nth| nth % self.clients.len()) {
-            let client = self.clients[nth].clone();
+        for nth in (first..first + clients.len()).map(|nth| nth % clients.len()) {
+            let client = clients[nth].clone();
             let asked = async { tokio::time::timeout(ANSWER, call(client)).await };
             let answer = match self.runtime.block_on(asked) {
                 Ok(Ok(answer)) => Answer::Done(answer),

@@ -17,6 +17,8 @@ pub struct Herd {
 
 /// Machines beyond this number have neither address nor name: the subnet is full.
 const ADDRESSED: usize = 250;
+/// The scope of machines whose deletion is not cancelled.
+pub const SCOPE: &str = "tenants/e2e";
 /// The scope of machines whose deletion is cancelled.
 pub const KEPT_SCOPE: &str = "tenants/e2e-kept";
 /// The domain that all names are in.
@@ -111,7 +113,7 @@ impl Machine {
     pub fn scope(&self) -> &'static str {
         match self.fate {
             Fate::Cancelled => KEPT_SCOPE,
-            Fate::Retired | Fate::LeftAlone => "tenants/e2e",
+            Fate::Retired | Fate::LeftAlone => SCOPE,
         }
     }
 

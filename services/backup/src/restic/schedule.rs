@@ -70,7 +70,23 @@ pub(super) fn remove(
 
 #[cfg(test)]
 mod tests {
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
     use super::*;
+
+    #[test]
+    fn fuzz_schedules() {
+        let schedule = r#"{"uuid":"u1","at":"03:00","keep":[7,4],"paths":{"root":"/srv"}}"#;
+        Fuzz::new("restic-schedules", Form::Json).seed(schedule).run(|bytes| {
+            let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+            compare(text, "u1")
+        });
+        let folder = tempfile::tempdir().unwrap();
+        Fuzz::new("restic-places", Form::Json).seed(r#"{"repository":"r1"}"#).slow(2).run(|bytes| {
+            std::fs::write(folder.path().join(".place"), bytes).unwrap();
+            place(folder.path(), "r1").map(drop).map_err(|error| error.to_string())
+        });
+    }
 
     #[test]
     fn a_schedule_goes_only_at_its_place_and_with_its_uuid() {

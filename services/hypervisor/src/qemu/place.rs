@@ -75,7 +75,20 @@ fn read_mark(path: &Path) -> Result<Uuid, Obstacle> {
 
 #[cfg(test)]
 mod tests {
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
     use super::*;
+
+    #[test]
+    fn fuzz_marks() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(MARK);
+        let host = Uuid::from_u128(1);
+        Fuzz::new("qemu-marks", Form::Json).seed(format!("{{\"host\": \"{host}\"}}")).slow(2).run(|bytes| {
+            fs::write(&file, bytes).unwrap();
+            read_mark(&file).map(drop).map_err(|error| error.to_string())
+        });
+    }
 
     #[test]
     fn an_unmounted_folder_is_no_place() {

@@ -65,6 +65,18 @@ pub(super) fn format(name: &str) -> Result<&'static str, Obstacle> {
     }
 }
 
+/// A volume as the program describes it; `file` is what makes it this one.
+fn described((name, path): (&str, &Path), file: String, answer: &[u8]) -> Result<Volume, Obstacle> {
+    let info: Info = serde_json::from_slice(answer).map_err(|e| unclear("reading", path, &e))?;
+    Ok(Volume {
+        path: name.to_owned(),
+        file,
+        format: format(name)?.to_owned(),
+        size: info.size,
+        snapshots: info.snapshots.into_iter().take(SNAPSHOTS_MAX).map(|s| s.name).collect(),
+    })
+}
+
 /// What makes a file this one.
 fn identity(inode: u64, made: Option<Duration>) -> Result<String, &'static str> {
     let made = made.ok_or(
@@ -113,14 +125,7 @@ impl Volumes {
             }
             return Err(unclear("reading", &path, &said.complaint));
         }
-        let info: Info = serde_json::from_slice(&said.answer).map_err(|e| unclear("reading", &path, &e))?;
-        Ok(Some(Volume {
-            path: name.to_owned(),
-            file,
-            format: format(name)?.to_owned(),
-            size: info.size,
-            snapshots: info.snapshots.into_iter().take(SNAPSHOTS_MAX).map(|s| s.name).collect(),
-        }))
+        described((name, path.as_path()), file, &said.answer).map(Some)
     }
 
     /// Describe a volume; without `in_use` only if nobody writes to it.
@@ -233,8 +238,22 @@ fn needs(path: &Path, wanted: &Path) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
     use super::super::image::tests::image;
     use super::*;
+
+    #[test]
+    fn fuzz_descriptions() {
+        let said = r#"{"virtual-size": 1048576, "format": "qcow2", "dirty-flag": false, "snapshots": [{"id": "1", "name": "a"}]}"#;
+        Fuzz::new("qemu-img", Form::Json).seed(said).seed(r#"{"virtual-size": 0}"#).run(|bytes| {
+            let (name, path) = ("web01.qcow2", Path::new("/volumes/web01.qcow2"));
+            let volume = described((name, path), "inode 7".to_owned(), bytes);
+            let volume = volume.map_err(|error| error.to_string())?;
+            assert!(volume.snapshots.len() <= SNAPSHOTS_MAX && volume.format == "qcow2", "{volume:?}");
+            Ok(())
+        });
+    }
 
     #[test]
     fn only_plain_names_are_volumes() {

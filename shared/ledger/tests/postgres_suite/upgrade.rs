@@ -2,7 +2,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sexton_ledger::postgres::PgLedger;
+use sexton_ledger::DueReader as _;
+use sexton_ledger::postgres::{PgDueReader, PgLedger};
+use sexton_model::JobId;
 use sqlx::PgConnection;
 
 use crate::conformance::stage::{self, Stagehand};
@@ -80,6 +82,16 @@ async fn at_work(mut db: PgConnection, stop: Arc<AtomicBool>, rounds: Arc<Atomic
     }
 }
 
+/// What the scheduler of this version does all the time, which may be exchanged before the tables are. How often it did.
+async fn looks_on(reader: PgDueReader, stop: Arc<AtomicBool>) -> u64 {
+    let mut looks = 0;
+    while !stop.load(Ordering::Relaxed) {
+        assert_eq!(reader.due(10).await.unwrap(), [JobId(older::JOBS.start)], "before, while and after");
+        looks += 1;
+    }
+    looks
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_database_is_brought_up_to_date_under_work_and_goes_on() {
     let database = Database::new().await;
@@ -91,6 +103,8 @@ async fn an_older_database_is_brought_up_to_date_under_work_and_goes_on() {
     for _ in 0..2 {
         workers.push(tokio::spawn(at_work(database.raw().await, stop.clone(), rounds.clone())));
     }
+    let reader = PgDueReader::open(&database.url()).await.unwrap();
+    let scheduler = tokio::spawn(looks_on(reader, stop.clone()));
     let more_than = async |done: u64| {
         while rounds.load(Ordering::Relaxed) <= done && workers.iter().all(|worker| !worker.is_finished()) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
@@ -106,5 +120,6 @@ async fn an_older_database_is_brought_up_to_date_under_work_and_goes_on() {
     for worker in workers {
         worker.await.unwrap();
     }
+    assert!(scheduler.await.unwrap() > 0, "nobody has looked");
     older::goes_on(&Stagehand::new(&database).await).await;
 }

@@ -32,6 +32,7 @@
 //! | `holds.rs` | one reversible step, one destructive | 1 lease, 1 failure, 2 holds on the record |
 //! | `pauses.rs` | the same | 1 lease, 2 pauses, of everything, soft or hard |
 //! | `reviews.rs` | the same | the job table is put back once, and 1 lease after that |
+//! | `together.rs` | the same | 1 hold, 1 pause, and the job table is put back once |
 //! | `sleepers.rs`, one sleeps | the same; what is deleted holds a fence | a consumer falls asleep, 1 repeated order, 1 lease |
 //! | `sleepers.rs`, two sleep | the same | two fall asleep, 2 leases |
 //! | `batches.rs`, approvals | three deletions, of which one may begin in a span; one comes later | 2 batches, 1 look at one, 1 cancel |
@@ -52,4 +53,5 @@ mod restores;
 mod reviews;
 mod sleepers;
 mod spine;
+mod together;
 mod world;

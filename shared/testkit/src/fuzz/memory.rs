@@ -6,7 +6,8 @@ const ALLOWED: usize = 32 << 20;
 /// What it may take for each of its bytes: two bytes of JSON can be a map with one entry, which takes several hundred.
 const ALLOWED_PER_BYTE: usize = 768;
 
-/// The most that this process has ever had.
+/// The most that this process has had: in memory since it was looked at last ([`Peak::begin`]), asked for ever. Of the latter
+/// the system keeps nothing else, so what is only asked for shows once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peak {
     /// In memory, in bytes.
@@ -16,11 +17,19 @@ pub(super) struct Peak {
 }
 
 impl Peak {
+    /// The most from now on: what is taken after it was taken once and freed would not show otherwise.
+    pub(super) fn begin() -> Self {
+        if is_alone() {
+            // Where that cannot be done, only the first time shows.
+            let _ = std::fs::write("/proc/self/clear_refs", "5");
+        }
+        Self::now()
+    }
+
     /// The most until now; nothing where it cannot be told, or is not this test's alone.
     pub(super) fn now() -> Self {
-        // In a process with other tests their memory would count, too.
-        let alone = std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test");
-        let status = if alone { std::fs::read_to_string("/proc/self/status") } else { Ok(String::new()) };
+        let status =
+            if is_alone() { std::fs::read_to_string("/proc/self/status") } else { Ok(String::new()) };
         let status = status.unwrap_or_default();
         Self { resident: bytes(&status, "VmHWM:"), asked: bytes(&status, "VmPeak:") }
     }
@@ -33,6 +42,11 @@ impl Peak {
         (resident.max(asked) > allowed)
             .then(|| format!("{resident} bytes of memory ({asked} asked for), more than {allowed}"))
     }
+}
+
+/// In a process with other tests their memory would count, too.
+fn is_alone() -> bool {
+    std::env::var("NEXTEST_EXECUTION_MODE").is_ok_and(|mode| mode == "process-per-test")
 }
 
 /// A line of `/proc/self/status`, which counts in kB.
@@ -55,5 +69,18 @@ mod tests {
         assert!(after.grown_too_much(&before, 10).unwrap().contains("102400000 asked for"));
         assert_eq!(after.grown_too_much(&before, 100_000), None);
         assert_eq!(before.grown_too_much(&before, 0), None);
+    }
+
+    #[test]
+    fn what_was_taken_before_hides_nothing() {
+        if !is_alone() || std::fs::write("/proc/self/clear_refs", "5").is_err() {
+            return; // It cannot be told here.
+        }
+        // More than an allocator keeps.
+        let take = || drop(std::hint::black_box(vec![1_u8; ALLOWED * 4]));
+        take();
+        let before = Peak::begin();
+        take();
+        assert!(Peak::now().grown_too_much(&before, 0).unwrap().contains("bytes of memory"));
     }
 }

@@ -6,11 +6,13 @@ use sexton_model::Fence;
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, StateName};
-use sexton_model::step::{Mode, Presence};
+use sexton_model::step::Mode;
 use sexton_protocol::Order;
 
 use super::{Act, Violation, violated};
 use crate::simulation::platform::{Does, State, Truth};
+
+pub(super) use crate::trail::course::verified;
 
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
@@ -137,30 +139,4 @@ pub(super) fn quiet(
         }
         None => Ok(()),
     }
-}
-
-/// Whatever a restore has taken back was looked at once more.
-///
-/// # Errors
-/// The invariant that does not hold.
-pub(super) fn verified(view: &DeletionView) -> Result<(), Violation> {
-    let d = &view.deletion;
-    if d.waivers.iter().any(|waiver| waiver.passes() && waiver.slot == JobKind::RESTORE_SLOT) {
-        return Ok(());
-    }
-    let seen = |mode: Mode| {
-        let rows = view.audit.iter().filter(move |row| {
-            row.event.what == What::Settled
-                && row.event.mode == Some(mode)
-                && row.event.presence == Some(Presence::Present)
-        });
-        rows.map(|row| (row.event.step.as_deref(), row.seq)).collect::<BTreeMap<_, _>>()
-    };
-    let looked = seen(Mode::Verify);
-    for (step, undone) in seen(Mode::Undo) {
-        if looked.get(&step).is_none_or(|looked| *looked < undone) {
-            violated("I4", format!("{}: {step:?} was undone, and not looked at again", d.id))?;
-        }
-    }
-    Ok(())
 }

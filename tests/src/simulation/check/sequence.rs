@@ -8,6 +8,7 @@ use sexton_model::job::Job;
 use sexton_model::{DeletionId, Fence, ResourceId};
 
 use super::{Violation, violated};
+use crate::trail::course::repeated;
 
 /// What was seen of all trails.
 #[derive(Debug, Default)]
@@ -81,8 +82,7 @@ impl Sequences {
     ) -> Result<(), Violation> {
         let event = &row.event;
         let sequence = self.of.entry(d.id).or_default();
-        // Of events that are about no order two may be the same.
-        if (event.ordered.is_some() || event.fence.is_some()) && sequence.last.as_ref() == Some(event) {
+        if sequence.last.as_ref().is_some_and(|last| repeated(last, event)) {
             violated("I12", format!("{}: the same decision twice", told()))?;
         }
         let (ended, out) = (ended(event), sequence.out);

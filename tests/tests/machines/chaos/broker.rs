@@ -1,16 +1,25 @@
 //! The broker: one, or the nodes of a cluster. Told what to do over its management API.
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::port;
+use crate::installation::Installation;
+use crate::waiting::wait_until;
 
 /// Messages of one flood.
 const FLOOD: usize = 40;
 /// Whose leader is looked for: without it nobody is answered.
 const OUTCOMES: &str = "sexton.outcomes";
+/// The folder of its first node, whose port mapper all of them use.
+const FIRST: &str = "rabbitmq";
+/// Longest wait until it answers: after a restart it is silent, or chooses its leaders.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone)]
 pub struct Broker {
@@ -30,7 +39,32 @@ impl Broker {
 
     /// The names of its nodes, as `scripts/dev` calls their folders.
     fn nodes(&self) -> impl Iterator<Item = String> {
-        (1..=self.nodes).map(|n| if n == 1 { "rabbitmq".to_owned() } else { format!("rabbitmq{n}") })
+        (1..=self.nodes).map(|n| if n == 1 { FIRST.to_owned() } else { format!("{FIRST}{n}") })
+    }
+
+    /// SIGKILL to all of it.
+    pub fn kill(&self, installation: &Installation) {
+        for node in self.nodes() {
+            installation.kill_server(&node);
+        }
+    }
+
+    /// Start all of it, every node at once: one that went with the others waits until they are there again.
+    pub fn start(&self, installation: &Installation) {
+        std::thread::scope(|scope| {
+            for node in self.nodes() {
+                if node != FIRST {
+                    wait_until("the broker's port mapper answers", 60, || self.is_mapped());
+                }
+                scope.spawn(move || installation.start_server(&node));
+            }
+        });
+    }
+
+    /// Whether its nodes can find each other.
+    fn is_mapped(&self) -> bool {
+        let mapper = port(&self.dev.join(FIRST), "epmd");
+        mapper.is_some_and(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
     }
 
     /// Where it is spoken to, whether or not anybody is there just now.
@@ -55,16 +89,19 @@ impl Broker {
         })
     }
 
-    /// Empty every queue that outlives its consumer. How many there were.
-    pub fn purge(&self) -> usize {
-        let queues = self.manage("GET", "queues/sexton?columns=name,durable", &Value::Null);
-        let queues = queues.unwrap_or_default();
+    /// Empty every queue that outlives its consumer. How many there were; nothing if none could be emptied.
+    pub fn purge(&self) -> Option<usize> {
+        within_patience(|| self.purge_once())
+    }
+
+    fn purge_once(&self) -> Option<usize> {
+        let queues = self.manage("GET", "queues/sexton?columns=name,durable", &Value::Null)?;
         let durable = queues.as_array().into_iter().flatten().filter(|queue| queue["durable"] == true);
         let purged = durable.filter(|queue| {
             let path = format!("queues/sexton/{}/contents", queue["name"].as_str().unwrap());
             self.manage("DELETE", &path, &Value::Null).is_some()
         });
-        purged.count()
+        Some(purged.count()).filter(|purged| *purged > 0)
     }
 
     /// Orders and outcomes find their queues full from one message on.
@@ -80,22 +117,44 @@ impl Broker {
         self.manage("DELETE", "policies/sexton/full", &Value::Null).is_some()
     }
 
-    /// Messages that nobody has signed, as orders. How many were taken.
-    pub fn flood(&self, instance: &str) -> usize {
+    /// Messages that nobody has signed, as orders. How many came into a queue; nothing if none did.
+    pub fn flood(&self, instance: &str) -> Option<usize> {
+        within_patience(|| self.flood_once(instance))
+    }
+
+    fn flood_once(&self, instance: &str) -> Option<usize> {
         let forged = json!({
             "properties": {}, "routing_key": instance, "payload": "delete everything", "payload_encoding": "string",
         });
         let path = "exchanges/sexton/sexton.send.orders/publish";
-        (0..FLOOD).filter(|_| self.manage("POST", path, &forged).is_some()).count()
+        let routed = |answer: Value| answer["routed"] == true;
+        let taken = (0..FLOOD).filter(|_| self.manage("POST", path, &forged).is_some_and(routed));
+        Some(taken.count()).filter(|taken| *taken > 0)
     }
 
-    /// The node that leads the queue of outcomes.
+    /// The node that leads the queue of outcomes; nothing if the cluster chooses none.
     pub fn leader(&self) -> Option<String> {
+        within_patience(|| self.leader_now())
+    }
+
+    fn leader_now(&self) -> Option<String> {
         let queue = self.manage("GET", &format!("queues/sexton/{OUTCOMES}"), &Value::Null)?;
         let leader = queue["leader"].as_str()?;
         // Only further nodes of a cluster write down what they are called.
         let called = |node: &String| std::fs::read_to_string(self.dev.join(node).join("node"));
         let further = self.nodes().find(|node| called(node).is_ok_and(|name| name.trim() == leader));
         further.or_else(|| self.nodes().next())
+    }
+}
+
+/// What comes of it, if something does in time.
+fn within_patience<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let came = attempt();
+        if came.is_some() || Instant::now() >= until {
+            return came;
+        }
+        std::thread::sleep(AGAIN);
     }
 }

@@ -22,6 +22,7 @@ pub enum Fault {
     Killed(String),
     /// SIGSTOP to a service, past its leases, and SIGCONT.
     Stopped(String),
+    /// All of it, however many nodes it has.
     BrokerKilled,
     /// The node of a cluster that leads the queue of outcomes.
     LeaderKilled,
@@ -107,33 +108,35 @@ impl Fault {
         Duration::from_millis(random.random_range(ms))
     }
 
-    pub fn begin(&self, site: &mut Site<'_>) {
+    /// Whether anything came of it. If not (who has ended by himself cannot be killed, and a broker may not answer who is to
+    /// break it), nothing is to be ended.
+    pub fn begin(&self, site: &mut Site<'_>) -> bool {
         match self {
-            Self::Killed(service) => site.services.kill(service),
-            Self::Stopped(service) => site.services.signal(service, "STOP"),
-            Self::BrokerKilled => site.installation.kill_server("rabbitmq"),
+            Self::Killed(service) => return site.services.kill(service),
+            Self::Stopped(service) => return site.services.signal(service, "STOP"),
+            Self::BrokerKilled => site.broker.kill(site.installation),
             Self::LeaderKilled => {
-                // Nobody leads if the cluster is just choosing: then any node is as good.
-                let node = site.broker.leader().unwrap_or_else(|| "rabbitmq".to_owned());
+                let Some(node) = site.broker.leader() else { return false };
                 site.installation.kill_server(&node);
                 site.dead_node = Some(node);
             }
             Self::DatabaseKilled => site.installation.kill_server("postgres"),
-            Self::Cut(server) => proxy(site, *server).cut(),
+            Self::Cut(server) => return proxy(site, *server).cut(),
             Self::Stalled(server) => proxy(site, *server).let_pass(Passes::Nothing),
             Self::AnswersLost(server) => proxy(site, *server).let_pass(Passes::Requests),
             Self::Purged => {
-                let purged = site.broker.purge();
+                let Some(purged) = site.broker.purge() else { return false };
                 site.notes.say(format!("{purged} queues are empty"));
             }
             Self::QueuesFull => wait_until("the broker takes a policy", 60, || site.broker.narrow()),
             Self::Flooded => {
-                let taken = site.broker.flood("dns.main");
+                let Some(taken) = site.broker.flood("dns.main") else { return false };
                 site.notes.say(format!("{taken} forged orders were taken by the broker"));
             }
             Self::CutOff => site.network.as_ref().unwrap().cut(),
             Self::PutBack => site.store.copy(),
         }
+        true
     }
 
     pub fn end(&self, site: &mut Site<'_>) {
@@ -144,8 +147,10 @@ impl Fault {
                 }
                 site.services.start(service);
             }
-            Self::Stopped(service) => site.services.signal(service, "CONT"),
-            Self::BrokerKilled => site.installation.start_server("rabbitmq"),
+            Self::Stopped(service) => {
+                site.services.signal(service, "CONT");
+            }
+            Self::BrokerKilled => site.broker.start(site.installation),
             Self::LeaderKilled => site.installation.start_server(&site.dead_node.take().unwrap()),
             Self::DatabaseKilled => site.installation.start_server("postgres"),
             Self::Stalled(server) | Self::AnswersLost(server) => {

@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
-use sexton_model::Timestamp;
-use sexton_model::audit::What;
+use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::time::Day;
+use sexton_model::{Fence, Timestamp};
+use sexton_tests::trail::course::{self, Course, repeated};
 use sexton_tests::trail::{Trail, in_words, locks};
 
 use super::Size;
-use super::notes::Notes;
+use super::notes::{Known, Notes};
 use crate::installation::Installation;
 use crate::kept::job_table;
+use crate::machine::SCOPE;
 use crate::waiting::wait_for;
 
 /// As many records as the job table lists at once.
@@ -54,7 +57,7 @@ pub fn watch(size: &Size, installation: &Installation, notes: &Notes) {
         }
         looked = Instant::now();
         // The database may be down: then it is looked at later.
-        if let Ok(judged) = judge(size, installation, &notes.reviews(), Which::Live) {
+        if let Ok(judged) = judge(size, installation, notes, Which::Live) {
             notes.mistakes(judged.mistakes);
         }
     }
@@ -62,7 +65,7 @@ pub fn watch(size: &Size, installation: &Installation, notes: &Notes) {
 
 /// All records, when all is over.
 pub fn last(size: &Size, installation: &Installation, notes: &Notes) -> Judged {
-    let judged = wait_for(ANSWER, || judge(size, installation, &notes.reviews(), Which::All));
+    let judged = wait_for(ANSWER, || judge(size, installation, notes, Which::All));
     notes.mistakes(judged.mistakes.clone());
     judged
 }
@@ -81,19 +84,18 @@ pub fn touched_since(dev: &Path, day_ms: u64, since: Timestamp) -> Result<BTreeS
     })
 }
 
-fn judge(
-    size: &Size,
-    installation: &Installation,
-    reviews: &[(Timestamp, Timestamp)],
-    which: Which,
-) -> Result<Judged, String> {
+fn judge(size: &Size, installation: &Installation, notes: &Notes, which: Which) -> Result<Judged, String> {
     let day = Day::Rehearsal { length_ms: size.day_ms };
     with_job_table(installation.folder(), size.day_ms, async |ledger: &PgLedger| {
         let mut judged = Judged::default();
         let mut locked: BTreeMap<String, usize> = BTreeMap::new();
-        for view in views(ledger, which).await? {
+        let views = views(ledger, which).await?;
+        // Known by now is all that can stand in them.
+        let known = notes.known();
+        judged.mistakes.extend(out_of_sequence(&views));
+        for view in views {
             let d = &view.deletion;
-            judged.mistakes.extend(of_trail(&view, day, reviews));
+            judged.mistakes.extend(of_trail(&view, day, &known));
             judged.events += view.audit.len();
             judged.holds += view.audit.iter().filter(|row| row.event.what == What::HoldPlaced).count();
             *judged.ended.entry(d.status).or_default() += 1;
@@ -112,19 +114,64 @@ fn judge(
     })
 }
 
-fn of_trail(view: &DeletionView, day: Day, reviews: &[(Timestamp, Timestamp)]) -> Vec<String> {
+fn of_trail(view: &DeletionView, day: Day, known: &Known) -> Vec<String> {
+    let d = &view.deletion;
     let mut mistakes = Vec::new();
-    let mut trail = Trail::default();
+    let (mut trail, mut course) = (Trail::default(), Course::default());
+    let mut before: Option<&AuditEvent> = None;
     for row in &view.audit {
+        let told = || format!("{} #{}: {}", d.id, row.seq, in_words(&row.event));
+        if before.is_some_and(|before| repeated(before, &row.event)) {
+            mistakes.push(format!("I12: {}: the same decision twice", told()));
+        }
+        before = Some(&row.event);
+        mistakes.extend(course.see(view, &row.event, &told).err().map(|violation| violation.to_string()));
         if let Err(violation) = trail.see(view, row, day) {
             mistakes.push(violation.to_string());
             // What follows may follow from that.
             trail.note(row);
         }
-        let at = row.event.at;
-        let under_review = reviews.iter().any(|(back, accepted)| *back <= at && at < *accepted);
-        if under_review && row.event.ordered.is_some() {
-            mistakes.push(format!("I15: {} #{}: {}", view.deletion.id, row.seq, in_words(&row.event)));
+        let within = |spans: &[(Timestamp, Timestamp)]| {
+            spans.iter().any(|(from, until)| *from <= row.event.at && row.event.at < *until)
+        };
+        if within(&known.reviews) && row.event.ordered.is_some() {
+            mistakes.push(format!("I15: {}", told()));
+        }
+        let stage = goes_on(&row.event);
+        if stage.is_some() && within(&known.pauses) {
+            mistakes.push(format!("pause: {}", told()));
+        }
+        let counted = d.record.resource.scope.as_str() == SCOPE && row.event.what == What::Claimed;
+        if counted && stage == Some(Stage::Soft) && !known.approved.contains(&d.id) {
+            mistakes.push(format!("I11: nobody has approved it: {}", told()));
+        }
+    }
+    if d.status == RecordStatus::Cancelled {
+        mistakes.extend(course::verified(view).err().map(|violation| violation.to_string()));
+    }
+    mistakes
+}
+
+/// The stage that an event has begin or go on. What ends a cancelled stage gives the restore's first order.
+fn goes_on(event: &AuditEvent) -> Option<Stage> {
+    let goes_on = event.what == What::Claimed || event.ordered.is_some();
+    match event.job {
+        Some(JobKind::Stage(stage)) if goes_on && event.state != Some(StateName::Cancelled) => Some(stage),
+        Some(JobKind::Stage(_) | JobKind::Restore) | None => None,
+    }
+}
+
+/// Orders about one resource are numbered upwards from one of its records, which ascend, to the next.
+fn out_of_sequence(views: &[DeletionView]) -> Vec<String> {
+    let mut mistakes = Vec::new();
+    let mut last: BTreeMap<String, Fence> = BTreeMap::new();
+    for view in views {
+        let ordered = || view.audit.iter().filter_map(|row| row.event.ordered);
+        let (Some(first), Some(highest)) = (ordered().min(), ordered().max()) else { continue };
+        let d = &view.deletion;
+        let before = last.insert(d.record.resource.id.to_string(), highest);
+        if let Some(before) = before.filter(|before| *before >= first) {
+            mistakes.push(format!("I10: {}: {first} was ordered after {before} of another record", d.id));
         }
     }
     mistakes
@@ -145,13 +192,15 @@ async fn other_chains(ledger: &PgLedger, judged: &mut Judged) -> Result<(), Stri
     }
 }
 
+/// Ascending by their ids.
 async fn views(ledger: &PgLedger, which: Which) -> Result<Vec<DeletionView>, String> {
     let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
     let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
-    let mut views = Vec::new();
+    let mut views: Vec<DeletionView> = Vec::new();
     for row in rows.iter().filter(|row| which == Which::All || row.status.live()) {
         views.extend(ledger.deletion(row.id).await.map_err(|e| format!("{e:?}"))?);
     }
+    views.sort_by_key(|view| view.deletion.id);
     Ok(views)
 }
 

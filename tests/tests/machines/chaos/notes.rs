@@ -7,7 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sexton_model::Timestamp;
+use sexton_model::{DeletionId, Timestamp};
+
+/// What is known of a run besides what the job table says.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// From when to when nobody had accepted yet that the job table was put back.
+    pub reviews: Vec<(Timestamp, Timestamp)>,
+    /// From when to when everything was paused.
+    pub pauses: Vec<(Timestamp, Timestamp)>,
+    /// What may have been approved.
+    pub approved: BTreeSet<DeletionId>,
+}
 
 pub struct Notes {
     began: Instant,
@@ -17,7 +28,7 @@ pub struct Notes {
     mistakes: Mutex<BTreeSet<String>>,
     lost: Mutex<BTreeSet<String>>,
     parked: Mutex<BTreeSet<String>>,
-    reviews: Mutex<Vec<(Timestamp, Timestamp)>>,
+    known: Mutex<Known>,
 }
 
 /// A thread that has panicked has said why.
@@ -48,7 +59,7 @@ impl Notes {
             mistakes: Mutex::default(),
             lost: Mutex::default(),
             parked: Mutex::default(),
-            reviews: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -119,10 +130,20 @@ impl Notes {
 
     /// The job table was put back at the first moment, and accepted at the second.
     pub fn reviewed(&self, back: Timestamp, accepted: Timestamp) {
-        lock(&self.reviews).push((back, accepted));
+        lock(&self.known).reviews.push((back, accepted));
     }
 
-    pub fn reviews(&self) -> Vec<(Timestamp, Timestamp)> {
-        lock(&self.reviews).clone()
+    /// Everything was paused from the first moment to the second one.
+    pub fn paused(&self, from: Timestamp, until: Timestamp) {
+        lock(&self.known).pauses.push((from, until));
+    }
+
+    /// Somebody is about to approve these.
+    pub fn approve(&self, deletions: impl Iterator<Item = DeletionId>) {
+        lock(&self.known).approved.extend(deletions);
+    }
+
+    pub fn known(&self) -> Known {
+        lock(&self.known).clone()
     }
 }

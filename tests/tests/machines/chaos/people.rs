@@ -1,5 +1,5 @@
-//! What people do meanwhile: they ask for deletions, cancel some, hold others for a while, and look after what waits for a
-//! person.
+//! What people do meanwhile: they ask for deletions, cancel some, hold others for a while, approve what is too many, stop
+//! everything once, and look after what waits for a person.
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::StateName;
 
 use super::Size;
+use super::boss::Boss;
 use super::notes::Notes;
 use crate::cancels::{Cancel, Moment};
 use crate::installation::{Answer, Installation};
@@ -63,7 +64,7 @@ pub fn delete_and_cancel(size: &Size, installation: &Installation, machines: &[M
         })
         .collect();
     tasks.shuffle(&mut random);
-    let mut operator = Operator::default();
+    let (mut operator, mut boss) = (Operator::default(), Boss::of(size));
     let mut said = Instant::now();
     wait_for(size.patience, || {
         assert!(!notes.is_over(), "whoever breaks things has failed");
@@ -78,6 +79,7 @@ pub fn delete_and_cancel(size: &Size, installation: &Installation, machines: &[M
             }
         }
         operator.look(installation, &lines, notes);
+        boss.look(installation, notes);
         if said.elapsed() >= SAID_EVERY {
             said = Instant::now();
             let over = asked_for - left.len();
@@ -86,7 +88,7 @@ pub fn delete_and_cancel(size: &Size, installation: &Installation, machines: &[M
                 tasks.len()
             ));
         }
-        if asked_for == tasks.len() && faults >= size.faults && left.is_empty() {
+        if asked_for == tasks.len() && faults >= size.faults && left.is_empty() && boss.is_done() {
             return Ok(());
         }
         Err(format!("{faults} faults, {asked_for} of {} deletions; not over: {left:#?}", tasks.len()))

@@ -58,9 +58,12 @@ impl Proxy {
         address
     }
 
-    /// Close all connections.
-    pub fn cut(&self) {
+    /// Close all connections. Whether there was one.
+    pub fn cut(&self) -> bool {
+        // Each of them listens.
+        let connected = self.flow.receiver_count() > 0;
         self.flow.send_modify(|flow| flow.cuts += 1);
+        connected
     }
 
     pub fn let_pass(&self, passes: Passes) {
@@ -181,9 +184,10 @@ mod tests {
     #[test]
     fn what_passes_is_answered_and_what_is_cut_is_closed() {
         let proxy = echo();
+        assert!(!proxy.cut(), "there is no connection yet");
         let mut stream = client(&proxy);
         assert!(is_answered(&mut stream));
-        proxy.cut();
+        assert!(proxy.cut(), "there is a connection");
         assert!(!is_answered(&mut stream), "it was cut");
         assert!(is_answered(&mut client(&proxy)), "a new connection is good");
     }

@@ -40,6 +40,11 @@ fn text(size: &Size, tally: &BTreeMap<String, usize>, notes: &Notes, judged: &Ju
     row("time", &format!("{} s, in which a day lasts {} ms", notes.elapsed().as_secs(), size.day_ms));
     row("decisions", &judged.events.to_string());
     row("holds", &judged.holds.to_string());
+    let known = notes.known();
+    row(
+        "pauses, and deletions that were approved",
+        &format!("{}, {}", known.pauses.len(), known.approved.len()),
+    );
     row("audit chains that hold", &judged.chains.to_string());
     if !whole {
         text += "\n**It did not end.** What was seen until then:\n";

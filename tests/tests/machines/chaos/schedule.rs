@@ -35,11 +35,16 @@ pub fn break_things(size: &Size, site: &mut Site<'_>, notes: &Notes) -> BTreeMap
             && let Some(fault) = take(&mut planned, &broken)
         {
             let lasts = fault.lasts(size.short, &mut random);
-            notes.count_fault();
-            *tally.entry(fault.sort()).or_default() += 1;
-            notes.say(format!("fault {}: {fault:?} for {} ms", notes.faults(), lasts.as_millis()));
-            fault.begin(site);
-            broken.push((fault, Instant::now() + lasts));
+            notes.say(format!("{fault:?} for {} ms", lasts.as_millis()));
+            if fault.begin(site) {
+                notes.count_fault();
+                notes.say(format!("that was fault {}", notes.faults()));
+                *tally.entry(fault.sort()).or_default() += 1;
+                broken.push((fault, Instant::now() + lasts));
+            } else {
+                notes.say("nothing came of it: it comes once more, behind all others");
+                planned.insert(0, fault);
+            }
             let [short, long] = GAP_MS;
             let gap = random.random_range(if size.short { short } else { long });
             next = Instant::now() + Duration::from_millis(gap);
@@ -135,8 +140,11 @@ fn every(site: &Site<'_>) -> Vec<Fault> {
 
 /// What is there once.
 fn servers(site: &Site<'_>) -> Vec<Fault> {
-    let killed = if site.broker.is_cluster() { Fault::LeaderKilled } else { Fault::BrokerKilled };
-    let mut faults = vec![killed, Fault::DatabaseKilled, Fault::Purged, Fault::QueuesFull, Fault::Flooded];
+    let mut faults =
+        vec![Fault::BrokerKilled, Fault::DatabaseKilled, Fault::Purged, Fault::QueuesFull, Fault::Flooded];
+    if site.broker.is_cluster() {
+        faults.push(Fault::LeaderKilled);
+    }
     faults.extend(SERVERS.map(Fault::Cut));
     faults.extend(SERVERS.map(Fault::AnswersLost));
     if site.network.is_some() {

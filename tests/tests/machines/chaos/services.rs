@@ -36,10 +36,14 @@ impl<'a> Services<'a> {
         &self.names
     }
 
-    /// SIGKILL.
-    pub fn kill(&mut self, service: &str) {
-        self.killed.insert(service.to_owned());
-        self.installation.kill(service);
+    /// SIGKILL. Nothing if it has just ended.
+    pub fn kill(&mut self, service: &str) -> bool {
+        let lives = self.pid(service).is_some();
+        if lives {
+            self.killed.insert(service.to_owned());
+            self.installation.kill(service);
+        }
+        lives
     }
 
     pub fn start(&mut self, service: &str) {
@@ -56,10 +60,10 @@ impl<'a> Services<'a> {
     }
 
     /// SIGSTOP or SIGCONT. Nothing if it has just ended.
-    pub fn signal(&self, service: &str, signal: &str) {
-        if let Some(pid) = self.pid(service) {
-            let _ = Command::new("kill").args(["-s", signal, &pid]).output();
-        }
+    pub fn signal(&self, service: &str, signal: &str) -> bool {
+        let Some(pid) = self.pid(service) else { return false };
+        let sent = Command::new("kill").args(["-s", signal, &pid]).output();
+        sent.is_ok_and(|output| output.status.success())
     }
 
     /// Start whoever has ended by itself: a coordinator does, if it finds no broker at its start.
