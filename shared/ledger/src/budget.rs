@@ -47,27 +47,16 @@ pub struct BatchView {
 impl BatchView {
     /// What whoever approves it approves.
     pub fn digest(&self) -> String {
-        budget::digest(self.row.group.stage, self.members.iter().map(|m| (m.job, &m.resource)))
+        budget::digest_of_batch(self.row.group.stage, &self.members)
     }
 
     /// May it be approved?
     ///
     /// # Errors
-    /// If it is another set, or if whoever approves requested some of it.
+    /// As [`budget::may_approve`].
     pub(crate) fn check(&self, approval: &Approval) -> Result<(), CannotApprove> {
-        let (batch, digest) = (self.row.batch, self.digest());
-        if self.members.is_empty() {
-            return Err(CannotApprove::NoSuchBatch(batch));
-        }
-        if digest != approval.digest {
-            return Err(CannotApprove::OtherSet { batch, digest });
-        }
-        match self.members.iter().find(|member| member.requested_by == approval.by) {
-            Some(member) => {
-                Err(CannotApprove::Requested { by: approval.by.clone(), resource: member.resource.clone() })
-            }
-            None => Ok(()),
-        }
+        let BatchRow { batch, group, .. } = &self.row;
+        budget::may_approve((*batch, group.stage), &self.members, &approval.by, &approval.digest)
     }
 }
 

@@ -321,6 +321,14 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
     }
 }
 
+/// Whether `by` is who requested something, and so may not be the one who lets it go: not in a batch
+/// ([`may_approve`](crate::belts::budget::may_approve)), not in a crowd
+/// ([`may_resume`](crate::belts::budget::may_resume)), and past a belt only by breaking the glass
+/// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
+pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
+    requested_by == by
+}
+
 /// Longest text of a refusal that is written down, in characters.
 pub const REFUSAL_MAX: usize = 300;
 

@@ -5,6 +5,10 @@
 //! commit, or a [`Refusal`], after which nothing has changed. Whoever calls it holds the lock on the deletion
 //! and has read it under that lock.
 //!
+//! What is about many deletions, or about none, is decided beside it, as purely: admissions to budgets, and approvals
+//! ([`crate::belts::budget`]), ceilings, overrides, holds on resources and censuses ([`crate::belts`]), whether a record may
+//! be made ([`Deletion::draw_up`]).
+//!
 //! ```mermaid
 #![doc = include_str!("decide/states.mmd")]
 //! ```

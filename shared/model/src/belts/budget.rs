@@ -23,12 +23,14 @@ use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
 
 mod admission;
+mod approval;
 pub(crate) mod backlog;
 mod foretold;
 mod resume;
 mod written;
 
 pub use admission::{Admission, Waiting, admit, crowds};
+pub use approval::{CannotApprove, digest_of_batch, may_approve};
 pub use foretold::{foretell, foretold_span};
 pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
 pub use written::{Mistake, Written};
@@ -382,30 +384,6 @@ pub fn digest<'a>(stage: Stage, members: impl IntoIterator<Item = (JobId, &'a Re
         digest.update(format!("{} {resource}\n", job.deletion()).as_bytes());
     }
     digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Why a batch cannot be approved.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CannotApprove {
-    /// It was approved, fits by now, or nobody waits any more.
-    #[error("batch: there is no batch {0} that waits")]
-    NoSuchBatch(i64),
-    /// It is another set than the one that was looked at.
-    #[error("digest: batch {batch} is another set by now; look at it again, its digest is {digest}")]
-    OtherSet {
-        /// Which.
-        batch: i64,
-        /// What it is.
-        digest: String,
-    },
-    /// Whoever wants a deletion does not approve it.
-    #[error("{by} requested {resource} of this batch: somebody who requested none of it has to approve it")]
-    Requested {
-        /// Who.
-        by: crate::id::Actor,
-        /// The first of what was requested.
-        resource: ResourceId,
-    },
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::budget;
+use crate::access::is_own;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::id::{Actor, DeletionId};
 use crate::job::{Job, JobKind, Stage};
@@ -153,7 +154,7 @@ impl NewOneShot {
         if begun {
             return Err(CannotOverride::Begun { deletion: d.id, stage });
         }
-        match (*by == d.record.requested_by, break_glass) {
+        match (is_own(&d.record.requested_by, by), break_glass) {
             (true, false) => return Err(CannotOverride::Requested { by: by.clone(), deletion: d.id, belt }),
             (false, true) => return Err(CannotOverride::NotNeeded(d.id)),
             (true, true) | (false, false) => {}

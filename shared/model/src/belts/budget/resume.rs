@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ring::digest::{Context as Digest, SHA256};
 
 use super::{Budgets, Exceeded, Group, charge, digest, over};
+use crate::access::is_own;
 use crate::belts::census::Population;
 use crate::id::{Actor, JobId, ResourceId, Scope};
 use crate::job::Stage;
@@ -123,7 +124,7 @@ pub fn may_resume(crowds: &[&Crowd], by: &Actor, approved: Option<&str>) -> Resu
         return Err(CannotResume::OtherSet { members, digest });
     }
     let mut all = crowds.iter().flat_map(|crowd| &crowd.members);
-    match all.find(|member| member.requested_by == *by) {
+    match all.find(|member| is_own(&member.requested_by, by)) {
         Some(Member { resource, .. }) => {
             Err(CannotResume::Requested { by: by.clone(), resource: resource.clone() })
         }

@@ -340,7 +340,7 @@ fn whoever_lifts_a_pause_approves_exactly_the_set_that_begins() {
         assert_eq!(may_resume(&set, &boss, Some(digest)), Ok(()), "once somebody has looked again");
     }
     assert!(may_resume(&[&one], &boss, Some(&seen)).is_err(), "fewer are another set, too");
-    let as_a_batch = digest(Stage::Soft, one.members.iter().map(|m| (m.job, &m.resource)));
+    let as_a_batch = digest_of_batch(Stage::Soft, &one.members);
     assert_ne!(digest_of_crowds([&one]), as_a_batch, "the approval of a batch lifts no pause");
 }
 
