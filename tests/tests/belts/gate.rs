@@ -26,7 +26,7 @@ pub enum Flaw {
     /// It says that it was done, and does nothing.
     DoesNothing,
     /// It says that it was undone, and undoes nothing.
-    UndoesNothing,
+    LeavesItUndone,
     /// It cannot see whether anything is left.
     SeesNothing,
 }
@@ -166,7 +166,7 @@ impl Driver for Gate {
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         self.note("undo", step);
-        if self.has(step, Flaw::UndoesNothing) {
+        if self.has(step, Flaw::LeavesItUndone) {
             return Ok(Done::saw("undid nothing"));
         }
         self.undo_held.subscribe().wait_for(|held| !*held).await.unwrap();

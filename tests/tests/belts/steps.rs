@@ -207,7 +207,7 @@ async fn silenced_and_cancelled(system: &System) -> DeletionId {
 async fn an_undo_that_brought_nothing_back_is_none() {
     let system = System::start_with_last(&monitoring()).await;
     let before = system.world();
-    system.monitoring.set_flaw("silence", Some(Flaw::UndoesNothing));
+    system.monitoring.set_flaw("silence", Some(Flaw::LeavesItUndone));
     let id = silenced_and_cancelled(&system).await;
     let said = system.until_answered(id, NOT_AS_CAPTURED).await;
     assert_eq!(said.mode, Some(Mode::Undo), "found out right behind the undo: {said:?}");

@@ -229,12 +229,13 @@ pub fn met(record: &DeletionInfo) -> Met {
 /// nothing of their scope goes on.
 pub fn unmet<'a>(met: impl IntoIterator<Item = &'a Met>) -> Vec<String> {
     let met: Vec<&Met> = met.into_iter().collect();
-    let places: [(&str, fn(&Met) -> bool); 3] = [
-        ("before anything was switched off", Met::before_soft),
-        ("while an order of soft was out", |m| (m.stage, m.state) == (Stage::Soft, StateName::Running)),
-        ("behind soft", |m| m.stage > Stage::Soft),
+    let stopping = |m: &&Met| (m.stage, m.state) == (Stage::Soft, StateName::Running);
+    let places = [
+        ("before anything was switched off", met.iter().any(|m| m.before_soft())),
+        ("while an order of soft was out", met.iter().any(stopping)),
+        ("behind soft", met.iter().any(|m| m.stage > Stage::Soft)),
     ];
-    let unmet = places.into_iter().filter(|(_, is)| !met.iter().any(|one| is(one)));
+    let unmet = places.into_iter().filter(|(_, is)| !is);
     unmet.map(|(place, _)| format!("no cancel met a deletion {place}")).collect()
 }
 
