@@ -14,10 +14,10 @@ use crate::world::{Bounds, Shape, World};
 
 /// One sleeps; its order may be delivered to another one as well, or its lease run out.
 const ONE: Bounds = Bounds { copies: 1, leases: 1, fenced: true, naps: 1, ..Bounds::of(Shape::Short) };
-const ONE_AT_LEAST: usize = 1_000;
+const ONE_AT_LEAST: usize = 9_300;
 /// Two sleep, over two orders, and wake in any order.
 const TWO: Bounds = Bounds { leases: 2, fenced: true, naps: 2, ..Bounds::of(Shape::Short) };
-const TWO_AT_LEAST: usize = 1_000;
+const TWO_AT_LEAST: usize = 13_400;
 
 fn refused() -> Property<Sexton> {
     Property::sometimes("who slept is refused by the fence that the thing holds", |_, w: &World| {
