@@ -40,6 +40,8 @@ pub struct Trail {
     out: Option<Fence>,
     /// The last one that was given.
     given: Option<Fence>,
+    /// The latest moment of an event: a clock that was set back says earlier ones afterwards.
+    latest: Option<Timestamp>,
 }
 
 impl Trail {
@@ -58,10 +60,20 @@ impl Trail {
         Ok(())
     }
 
+    /// By when it may be judged whether an event is too early. What has begun was not too early then, if the clock has gone
+    /// back since.
+    pub fn judged_at(&self, event: &AuditEvent) -> Timestamp {
+        match event.what {
+            What::Claimed => event.at,
+            _ => self.latest.map_or(event.at, |latest| latest.max(event.at)),
+        }
+    }
+
     /// Take note of the next event without judging it.
     pub fn note(&mut self, row: &AuditRow) {
         let event = &row.event;
         self.seen = row.seq;
+        self.latest = self.latest.max(Some(event.at));
         match event.what {
             What::Cancelled => self.cancelled = true,
             What::HoldPlaced => self.holds += 1,
@@ -116,7 +128,7 @@ impl Trail {
             if self.holds > 0 {
                 return Err(("hold", "it is held".to_owned()));
             }
-            if let Some(why) = early(view, stage, event.at, day) {
+            if let Some(why) = early(view, stage, self.judged_at(event), day) {
                 return Err(("I1", why));
             }
         }

@@ -200,7 +200,7 @@ impl Checker {
             let linked = seen.chain.see(row.seq, row.body.as_bytes(), row.hash);
             linked.or_else(|broken| violated("I12", format!("{}: {broken}", told())))?;
             if event.ordered.is_some() {
-                ordered(view, event, (self.reviewed, &self.lost), &told)?;
+                ordered(view, (event, seen.trail.judged_at(event)), (self.reviewed, &self.lost), &told)?;
             }
             self.sequences.next(d, row, &told)?;
             seen.trail.see(view, row, Day::Rehearsal { length_ms: DAY_MS })?;
@@ -399,7 +399,7 @@ fn removed_by_a_plan(thing: &str) -> bool {
 /// An order was given.
 fn ordered(
     view: &DeletionView,
-    event: &AuditEvent,
+    (event, at): (&AuditEvent, Timestamp),
     (reviewed, lost): (bool, &Lost),
     told: &impl Fn() -> String,
 ) -> Result<(), Violation> {
@@ -411,7 +411,7 @@ fn ordered(
         // The last order of a cancelled stage is over, and the first one of the restore is given.
         return Ok(());
     }
-    early(view, stage, (event.at, lost), told)
+    early(view, stage, (at, lost), told)
 }
 
 /// A step was answered: what is taken for absent is.

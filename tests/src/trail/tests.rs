@@ -105,6 +105,12 @@ fn changed(change: impl FnOnce(&mut Vec<Value>)) -> Option<&'static str> {
 #[test]
 fn a_good_trail_breaks_nothing() {
     assert_eq!(broken(good()), None);
+    let set_back = changed(|trail| {
+        (trail[4]["fence"], trail[5]["ordered"], trail[6]["fence"]) = (fence(3), fence(4), fence(4));
+        trail.insert(4, event(-500, "dispatched", "soft", json!({ "ordered": fence(3) })));
+        trail.insert(4, event(-600, "settled", "soft", json!({ "fence": fence(2), "state": "ready" })));
+    });
+    assert_eq!(set_back, None, "what has begun goes on by a clock that was set back since");
     let cancelled = changed(|trail| {
         trail.truncate(4);
         trail.push(event(150, "cancelled", "", json!({ "by": "eva" })));
