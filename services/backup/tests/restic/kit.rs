@@ -55,7 +55,7 @@ impl Fixture for Repositories {
         Box::new(Repository { place, action: action.clone(), targets: self.targets.clone() })
     }
 
-    /// Each call of the program derives a key, which takes a processor for a third of a second.
+    /// Each call of the program waits for the disk, and for itself.
     fn at_once(&self) -> usize {
         3
     }
