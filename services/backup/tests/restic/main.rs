@@ -64,7 +64,8 @@ impl Place {
     fn init(&self) {
         self.restic(&["init"]);
         // Each call derives the key, which by default takes a processor for a third of a second.
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/components/restic-quick-key.py");
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/components/restic-quick-key.py");
         let mut quick = Command::new("python3");
         let made = quick.arg(script).arg(self.path("repository")).arg(self.path("password")).status();
         assert!(made.unwrap().success(), "its key is still the one that restic has made");
