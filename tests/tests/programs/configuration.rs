@@ -30,7 +30,12 @@ fn a_mistake_names_file_section_and_key() {
         (ALL, "[keys]", "", vec!["[keys]", "missing field `folder`"]),
         (ALL, "[keys]", "folder = \"nowhere\"", vec!["[keys]: folder: reading the secret ", "nowhere/mac/"]),
         (ALL, "[health]", "listen = \"0.0.0.0:1\"", vec!["[health]: listen = 0.0.0.0:1", "open = true"]),
-        (ALL, "[health]", "lissten = \"127.0.0.1:1\"", vec!["[health]: unknown field `lissten`, expected "]),
+        (
+            ALL,
+            "[health]",
+            "lissten = \"127.0.0.1:1\"",
+            vec!["[health]: unknown field `lissten`: expected listen, open, "],
+        ),
         (
             ALL,
             "[telemetry]",
