@@ -24,7 +24,7 @@ use sexton_model::{Instance, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
     CommonArguments, Config, Failed, Health, Telemetry, config, patiently, secret, shutdown_on_signal,
-    telemetry,
+    telemetry, wind_down,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -191,12 +191,12 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let server =
         axum::serve(listener, router(Arc::new(served))).with_graceful_shutdown(stop.cancelled_owned());
     let running = sexton_coordinator::run(engine, bus, shutdown.clone());
-    let (served, ran) = tokio::join!(async { server.await }, async {
+    let (served, ran) = tokio::join!(wind_down(&shutdown, async { server.await }), async {
         let ran = running.await;
         shutdown.cancel();
         ran
     });
-    served?;
+    served.transpose()?;
     Ok(ran?)
 }
 

@@ -6,6 +6,7 @@ use sexton_bus::{Acker, Bus, BusError, Queue, Subscription, Tag};
 use sexton_ledger::LedgerError;
 use sexton_model::DeletionId;
 use sexton_model::request_key::SWEPT_MAX;
+use sexton_service::wind_down;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
@@ -89,13 +90,19 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(surveys(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            // A loop that died would leave its queue standing; better to end whole and be started again.
-            tracing::error!(%error, "a loop of the coordinator ended");
-            shutdown.cancel();
-            died.get_or_insert(error);
+    let all_ended = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                // A loop that died would leave its queue standing; better to end whole and be started again.
+                tracing::error!(%error, "a loop of the coordinator ended");
+                shutdown.cancel();
+                died.get_or_insert(error);
+            }
         }
+    };
+    if wind_down(&shutdown, all_ended).await.is_none() {
+        tracing::warn!(loops = tasks.len(), "told to stop, and the job table or the broker does not answer");
+        tasks.shutdown().await;
     }
     // After everybody else, so that what they have decided last is signed, too.
     if tokio::time::timeout(LAST_ROUND, round(&engine, &CancellationToken::new())).await.is_err() {

@@ -1,4 +1,7 @@
-//! A loop that dies ends the coordinator, and its end is an error: a supervisor that restarts on failure sees one.
+//! A loop that dies ends the coordinator, and its end is an error: a supervisor that restarts on failure sees one. One that
+//! waits for somebody who does not answer keeps none from ending that is told to.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +14,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Keyring};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The bus of a process whose pulses have a defect in them.
@@ -53,26 +57,73 @@ impl Subscription for Defect {
     }
 }
 
-#[tokio::test]
-async fn a_loop_that_dies_ends_it_with_an_error() {
-    let folder = tempfile::tempdir().unwrap();
+/// The bus of a broker that takes messages and says nothing any more.
+struct Silent {
+    bus: Local,
+    /// Somebody waits for it.
+    asked: Arc<Notify>,
+}
+
+#[async_trait]
+impl Bus for Silent {
+    async fn publish(&self, _messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        self.asked.notify_one();
+        std::future::pending().await
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        self.bus.consume(queue, prefetch).await
+    }
+
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.bus.depth(queue).await
+    }
+
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.bus.healthy().await
+    }
+}
+
+/// Long enough on a busy machine, and shorter than for ever.
+const SOON: Duration = Duration::from_secs(30);
+
+async fn engine(folder: &Path, bus: Arc<dyn Bus>) -> Arc<Engine> {
     let options =
         sexton_ledger::Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
-    let ledger = SqliteLedger::open(&folder.path().join("sexton.db"), options).await.unwrap();
-    let witness = Witness::open(&folder.path().join("witness"), &ledger, false).await.unwrap();
-    let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));
+    let ledger = SqliteLedger::open(&folder.join("sexton.db"), options).await.unwrap();
+    let witness = Witness::open(&folder.join("witness"), &ledger, false).await.unwrap();
     let mut rng = rand::rng();
-    let engine = Arc::new(Engine::new(Options {
+    Arc::new(Engine::new(Options {
         ledger: Arc::new(ledger),
-        bus: bus.clone(),
+        bus,
         keyring: Arc::new(Keyring::generate([], &mut rng)),
         signer: Arc::new(BeaconSigner::generate("beacon", &mut rng)),
         unpacked: Vec::new(),
         witness: Arc::new(witness),
-    }));
+    }))
+}
+
+#[tokio::test]
+async fn a_loop_that_dies_ends_it_with_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));
+    let engine = engine(folder.path(), bus.clone()).await;
     let stop = CancellationToken::new();
     let running = sexton_coordinator::run(engine, bus, stop.clone());
-    let ended = tokio::time::timeout(Duration::from_secs(20), running).await.unwrap();
+    let ended = tokio::time::timeout(SOON, running).await.unwrap();
     assert!(matches!(ended, Err(Ended::Died(_))), "{ended:?}");
     assert!(stop.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_loop_that_waits_for_ever_keeps_nobody_from_ending_who_is_told_to() {
+    let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
+    let bus: Arc<dyn Bus> = Arc::new(Silent { bus: Local::new(), asked: asked.clone() });
+    let engine = engine(folder.path(), bus.clone()).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(sexton_coordinator::run(engine, bus, stop.clone()));
+    asked.notified().await;
+    stop.cancel();
+    let ended = tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
 }

@@ -491,7 +491,7 @@ pub struct Job {
     /// Attempts spent on this part of the step.
     pub attempts: u16,
     /// Orders in a row that came to nothing without spending an attempt, by their weight; see
-    /// [`crate::retry::in_vain`].
+    /// [`crate::retry::in_vain_too_often`].
     pub in_vain: u16,
     /// No order of this job changes anything after this moment: the latest deadline of any that could,
     /// by a clock that is as slow as those of consumers may be.

@@ -28,23 +28,21 @@ pub const IN_VAIN: u16 = 300;
 /// The same of a restore, which asks more often: more than five hours.
 const RESTORE_IN_VAIN: u16 = 900;
 /// What an order weighs among them that nobody answered while the instance pulsed and answered nothing at all:
-/// somebody takes orders and dies. Five of them park the job.
-pub const SILENT: u16 = IN_VAIN / 5;
+/// somebody takes orders and dies. [`SILENT_PARK`] of them park the job. They are counted by the thousand, beside the others:
+/// whoever answers after them is alive, and what they put off waits no longer for that.
+pub const SILENT: u16 = 1_000;
+/// See [`SILENT`].
+const SILENT_PARK: u16 = 5;
 
-/// How many orders in a row may come to nothing without spending an attempt, by weight, before a job of this kind parks.
-pub fn in_vain(kind: JobKind) -> u16 {
-    match kind {
+/// Whether so many orders in a row, by weight, have come to nothing without spending an attempt that a job of this kind
+/// parks.
+pub fn in_vain_too_often(kind: JobKind, in_vain: u16) -> bool {
+    let most = match kind {
         JobKind::Stage(_) => IN_VAIN,
         JobKind::Restore => RESTORE_IN_VAIN,
-    }
-}
-
-/// [`SILENT`], for a job of this kind.
-pub fn silent(kind: JobKind) -> u16 {
-    match kind {
-        JobKind::Stage(_) => SILENT,
-        JobKind::Restore => RESTORE_IN_VAIN / 5,
-    }
+    };
+    let (silent, others) = (in_vain / SILENT, in_vain % SILENT);
+    silent.saturating_mul(most / SILENT_PARK).saturating_add(others) >= most
 }
 
 /// Milliseconds to wait before attempt number `attempts + 1`: doubling from one second to five minutes, plus
@@ -59,14 +57,15 @@ pub fn delay_ms(job: JobId, kind: JobKind, attempts: u16) -> u64 {
     base + jitter(job, attempts) % (base / 4)
 }
 
-/// Milliseconds to wait after the `in_vain`th order in a row that came to nothing without spending an attempt:
-/// doubling from two seconds to five, and after five minutes to five minutes (a restore: 24 seconds), plus up
-/// to a quarter.
+/// Milliseconds to wait after an answer that put an order off, the last of so many orders in a row, by weight, that came to
+/// nothing without spending an attempt: doubling from two seconds to five, and after five minutes to five minutes (a
+/// restore: 24 seconds), plus up to a quarter.
 pub fn spared_delay_ms(job: JobId, kind: JobKind, in_vain: u16) -> u64 {
     let longest = match kind {
         JobKind::Stage(_) => LONGEST_MS,
         JobKind::Restore => RESTORE_LONGEST_MS,
     };
+    let in_vain = in_vain % SILENT;
     let longest = if in_vain <= BRIEF { BRIEF_LONGEST_MS } else { longest };
     let base = SPARED_MS.saturating_mul(1 << in_vain.saturating_sub(1).min(20)).min(longest);
     base + jitter(job, in_vain) % (base / 4)
@@ -112,18 +111,26 @@ mod tests {
         let restore = JobId(JobKind::RESTORE_SLOT.into());
         let delays = |many: u16| (1..=many).map(|n| delay_ms(restore, JobKind::Restore, n));
         let spared = |many: u16| (1..=many).map(|n| spared_delay_ms(restore, JobKind::Restore, n));
-        let longest = delays(1000).chain(spared(in_vain(JobKind::Restore))).max();
+        let longest = delays(1000).chain(spared(RESTORE_IN_VAIN)).max();
         assert!(longest.is_some_and(|ms| ms < 30_000), "{longest:?}");
-        let hours = spared(in_vain(JobKind::Restore) - 1).sum::<u64>() / 3_600_000;
+        let hours = spared(RESTORE_IN_VAIN - 1).sum::<u64>() / 3_600_000;
         assert!((5..8).contains(&hours), "it parks after {hours} hours");
         let attempts_ms = delays(ATTEMPTS - 1).sum::<u64>();
         assert!(attempts_ms >= 110_000, "its attempts are spent after {attempts_ms} ms");
-        assert_eq!((in_vain(SOFT), silent(SOFT)), (IN_VAIN, SILENT));
-        assert_eq!(
-            silent(JobKind::Restore) * 5,
-            in_vain(JobKind::Restore),
-            "five park it, as they do a stage"
-        );
+    }
+
+    #[test]
+    fn five_silent_orders_park_a_job_and_fewer_make_nothing_wait_longer() {
+        for (kind, most) in [(SOFT, IN_VAIN), (JobKind::Restore, RESTORE_IN_VAIN)] {
+            let parks = |silent: u16, others: u16| in_vain_too_often(kind, silent * SILENT + others);
+            for silent in 0..SILENT_PARK {
+                let others = most - silent * most / SILENT_PARK;
+                assert!(!parks(silent, others - 1) && parks(silent, others), "{kind}: {silent}, {others}");
+                let delay = spared_delay_ms(JobId(17), kind, silent * SILENT + 1);
+                assert!(delay < SPARED_MS * 5 / 4, "{kind}: after {silent} of them {delay} ms");
+            }
+            assert!(parks(SILENT_PARK, 0) && parks(u16::MAX / SILENT, 0), "{kind}");
+        }
     }
 
     #[test]

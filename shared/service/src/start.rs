@@ -18,6 +18,9 @@ pub struct CommonArguments {
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long a service tries at start before it gives up and says why; its supervisor starts it again.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long what was begun may take once a service is told to stop. Whoever is killed leaves nothing else behind, so nothing
+/// is worth more of it: a supervisor waits for ten seconds, or for thirty.
+pub const WIND_DOWN: Duration = Duration::from_secs(5);
 
 /// Why an attempt at start failed. What is made into one by `?` may come right by itself.
 #[derive(Debug)]
@@ -76,6 +79,20 @@ where
     }
 }
 
+/// Run `work` until it ends, but for no longer than [`WIND_DOWN`] once the process is told to stop: then it is dropped where it
+/// stands, and `None` is returned. For what waits for others, who may not be there.
+pub async fn wind_down<T>(shutdown: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    let over = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(WIND_DOWN).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = over => None,
+    }
+}
+
 /// A token that is cancelled by SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -119,6 +136,15 @@ mod tests {
         assert!(done.is_ok() && times == 3, "{done:?} {times}");
         let (done, times) = tried(3, || Failed::when(true, Error::from(ErrorKind::InvalidInput))).await;
         assert!(done.is_err() && times == 1, "{done:?} {times}");
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_ended_or_dropped_once_told_to_stop() {
+        let shutdown = CancellationToken::new();
+        assert_eq!(wind_down(&shutdown, async { 7 }).await, Some(7));
+        shutdown.cancel();
+        assert_eq!(wind_down(&shutdown, async { 7 }).await, Some(7), "it has time to end");
+        assert_eq!(wind_down(&shutdown, std::future::pending::<()>()).await, None);
     }
 
     #[tokio::test]

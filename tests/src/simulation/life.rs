@@ -18,6 +18,9 @@ mod calm;
 mod canaries;
 mod clocks;
 
+/// After so many decisions more, what waits for somebody to be about to change something comes without.
+const NEVER_MIND: u64 = 40;
+
 /// Who says most things.
 fn somebody() -> Actor {
     Person::Ops.actor()
@@ -37,6 +40,10 @@ impl World {
                 When::Decisions(at) => at <= decisions,
                 When::Parked(number) => self.checker.parked.contains(&self.script.machine(number)),
                 When::InHand(number) => self.consumers[number].hands.any(),
+                When::Changing(at) => {
+                    let waited = decisions >= at + NEVER_MIND;
+                    at <= decisions && (waited || self.consumers.iter().any(|one| one.hands.any()))
+                }
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
@@ -131,6 +138,10 @@ impl World {
                 }
                 true
             }
+            // Whoever sleeps, wakes up deaf, and has the clock set meanwhile by just what they slept cannot know that they did:
+            // then nobody can promise anything.
+            Happening::SetClock(number, _) if self.consumers[number].frozen.is() => false,
+            Happening::SetTime(_, true) if self.consumers.iter().any(|one| one.frozen.is()) => false,
             Happening::SetClock(number, ahead_ms) => {
                 self.consumers[number].clock.set_ahead(ahead_ms);
                 true

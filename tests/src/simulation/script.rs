@@ -55,6 +55,8 @@ pub enum When {
     Parked(usize),
     /// As soon as this consumer is about to change something.
     InHand(usize),
+    /// As soon as any of them is, after so many decisions; or, if that does not come, many decisions later.
+    Changing(u64),
     /// As soon as this machine is gone, and its name may be used again.
     Recycled(usize),
 }

@@ -169,7 +169,7 @@ fn try_again(draft: &mut Draft<'_>, asked: Asked, class: RetryClass, reason: &st
     let delay_ms = match class {
         RetryClass::Spared => {
             job.in_vain += 1;
-            if job.in_vain >= retry::in_vain(job.kind) {
+            if retry::in_vain_too_often(job.kind, job.in_vain) {
                 let reason = format!("{} was put off too often: {reason}", step.name);
                 return park(draft, job, reason);
             }
@@ -266,7 +266,7 @@ fn in_vain(draft: &Draft<'_>, job: &Job, instance: &Instance, given: Timestamp) 
         {
             1
         }
-        Capacity::Free | Capacity::Full => retry::silent(job.kind),
+        Capacity::Free | Capacity::Full => retry::SILENT,
     }
 }
 
@@ -298,7 +298,7 @@ pub(super) fn lease_over(draft: &mut Draft<'_>, id: JobId, fence: Fence) -> Resu
         let given = Timestamp(out.deadline.0 - i64::try_from(step.deadline_ms * 1000).unwrap_or(0));
         job.in_vain +=
             draft.deletion.instance_for(&step).map_or(0, |instance| in_vain(draft, &job, &instance, given));
-        if job.in_vain >= retry::in_vain(job.kind) {
+        if retry::in_vain_too_often(job.kind, job.in_vain) {
             let reason =
                 format!("{}: order after order was not answered although consumers are alive", step.name);
             park(draft, job, reason);

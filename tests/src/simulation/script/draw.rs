@@ -83,7 +83,7 @@ impl Script {
             script.items.push(Item { when: When::Decisions(first), what: Happening::Backup });
             script.items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
-        script.items = with_sleepers(script.items, &mut rng);
+        script.items = with_sleepers(seed, script.items, &mut rng);
         script.items.extend(with_a_lock(&mut rng));
         if rng.random_range(0..8) == 0 {
             let recycled = |what: Happening| Item { when: When::Recycled(0), what };
@@ -94,30 +94,43 @@ impl Script {
     }
 }
 
-/// In some runs the machines of all consumers are suspended, with whatever these have in hand, right before the job table goes
-/// back in time, or is paused. In some of these no beacon reaches them for a while after they have woken up, and in some the
-/// deadlines of what they had in hand have passed.
-fn with_sleepers(mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
-    let sleep = |when: When, for_ms: u64| {
-        (0..CONSUMERS).map(move |number| Item { when, what: Happening::Freeze(number, for_ms, true) })
+/// In four of five runs the machines of all consumers are suspended while something is in hand: while everything is paused, and
+/// they hear of that when they wake up or do not; past the deadlines of what they have in hand; while the job table goes back
+/// in time.
+fn with_sleepers(seed: u64, mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+    let sleep = |when: When, for_ms: u64, deaf: bool| {
+        let all = (0..CONSUMERS).map(move |number| Happening::Freeze(number, for_ms, true));
+        // No beacon reaches them for a while after they have woken up.
+        let all = all.chain(deaf.then_some(Happening::Deaf(for_ms + 30_000)));
+        all.map(move |what| Item { when, what })
     };
-    let goes_back = items.iter().position(|item| item.what == Happening::RestoreBackup);
-    if let Some(place) = goes_back.filter(|_| rng.random_range(0..2) == 0) {
-        let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
-        items.splice(place..place, sleep(when, for_ms));
-    }
-    if rng.random_range(0..3) == 0 {
-        let when = When::Decisions(rng.random_range(1..120));
-        let for_ms = match rng.random_range(0..3) {
-            0 => rng.random_range(65_000..110_000),
-            _ => rng.random_range(25_000..40_000),
-        };
-        items.extend(sleep(when, for_ms));
-        if rng.random_range(0..2) == 0 {
-            items.push(Item { when, what: Happening::Deaf(for_ms + 30_000) });
+    let at = rng.random_range(5..60);
+    let when = When::Changing(at);
+    let deaf = rng.random_range(0..4) == 0;
+    match seed % 5 {
+        sort @ (1 | 2) => {
+            items.extend(sleep(when, rng.random_range(25_000..40_000), sort == 2));
+            items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
+            let resumed = When::Step(rng.random_range(3_000..STORM_STEPS));
+            items.push(Item { when: resumed, what: Happening::Resume });
         }
-        items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
-        items.push(Item { when: When::Step(rng.random_range(1_000..STORM_STEPS)), what: Happening::Resume });
+        3 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
+        4 => {
+            let goes_back =
+                |items: &[Item]| items.iter().position(|item| item.what == Happening::RestoreBackup);
+            let place = goes_back(&items).unwrap_or_else(|| {
+                let copied = When::Decisions(at - rng.random_range(1..5));
+                items.push(Item { when: copied, what: Happening::Backup });
+                items.push(Item { when, what: Happening::RestoreBackup });
+                items.len() - 1
+            });
+            if let When::Decisions(at) = items[place].when {
+                items[place].when = When::Changing(at);
+            }
+            let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
+            items.splice(place..place, sleep(when, for_ms, deaf));
+        }
+        _ => {}
     }
     items
 }

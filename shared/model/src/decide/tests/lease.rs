@@ -179,6 +179,22 @@ fn progress_and_leases_in_every_state() {
     }
 }
 
+/// Whoever was silent and answers again is asked again soon, whatever they answer: a beacon that was too old when they went on
+/// is fresh a second later.
+#[test]
+fn who_answers_after_silence_is_asked_again_within_seconds() {
+    let mut bench = Bench::at(Stage::Soft, 0, Mode::Perform);
+    for _ in 0..3 {
+        expire(&mut bench);
+    }
+    bench.answer(Outcome::spared("not begun: the last beacon is 15536 ms old, more than 5000"));
+    let JobState::Waiting { until, .. } = bench.job(stage(Stage::Soft)).state else {
+        panic!("{:?}", bench.job(stage(Stage::Soft)).state)
+    };
+    let ms = until.ms_since(bench.now);
+    assert!(ms < 3_000, "after {ms} ms");
+}
+
 /// A consumer that puts an order off for ever (a clock that is wrong, a lock that nobody removes) is asked ever more
 /// rarely, and in the end a person is.
 #[test]
