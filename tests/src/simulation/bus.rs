@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
-use sexton_model::{Fence, Timestamp};
+use sexton_model::catalogue::Nature;
+use sexton_model::job::JobKind;
+use sexton_model::{Fence, Timestamp, canary};
 use sexton_protocol::{Order, Pack};
 use tokio::sync::Notify;
 
@@ -21,6 +23,26 @@ pub struct Traffic {
     pub late: Mutex<Vec<(Arc<dyn Bus>, Outgoing)>>,
     /// Every order that was ever given, by its fence.
     pub orders: Mutex<BTreeMap<Fence, Order>>,
+    /// Orders that may come once more.
+    pub published: Mutex<Vec<Published>>,
+}
+
+/// An order on its way.
+pub struct Published {
+    /// Since when.
+    pub since: Timestamp,
+    /// The bus it was published on.
+    pub bus: Arc<dyn Bus>,
+    /// The message that it is in.
+    pub message: Outgoing,
+}
+
+/// Whether an order may come once more, as late as it is still in its queue. A rehearsal's days are shorter than an order's time:
+/// what is taken back, and what makes something anew, would come once more behind the next stage, as it does in no calendar.
+fn may_come_again(order: &Order) -> bool {
+    matches!(order.kind, JobKind::Stage(_))
+        && order.nature != Nature::Adds
+        && order.deletion != canary::DELETION
 }
 
 /// A process that may be stopped where it stands (SIGSTOP).
@@ -91,6 +113,11 @@ impl StormyBus {
         if let Target::Queue(Queue::Orders(_)) = &message.target
             && let Ok(pack) = Pack::<Order>::decode(&message.body)
         {
+            if pack.events.iter().all(|event| may_come_again(&event.data)) {
+                let mut published = self.traffic.published.lock().unwrap_or_else(PoisonError::into_inner);
+                let (since, bus) = (self.time.now(), self.inner.clone());
+                published.push(Published { since, bus, message: message.clone() });
+            }
             let mut orders = self.traffic.orders.lock().unwrap_or_else(PoisonError::into_inner);
             orders.extend(pack.events.into_iter().map(|event| (event.data.fence, event.data)));
         }

@@ -15,7 +15,7 @@ use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
 use super::allowed::Allowed;
-use super::platform::{Act, Does, State, Thing, Things, Truth, deed_of};
+use super::platform::{Act, Call, Does, State, Thing, Things, Truth, deed_of};
 use super::script::Person;
 use crate::trail::{Trail, in_words};
 
@@ -72,8 +72,8 @@ pub struct Checker {
     trails: BTreeMap<DeletionId, Seen>,
     sequences: Sequences,
     records: Records,
-    /// The highest fence that anything was changed under.
-    acted: BTreeMap<ResourceId, Fence>,
+    /// The highest fence that each thing was changed under.
+    acted: BTreeMap<(ResourceId, &'static str), Fence>,
     /// How a machine was when its record was made.
     snapshots: BTreeMap<DeletionId, Things>,
     /// Machines that others have changed: nobody promises how they are.
@@ -239,6 +239,40 @@ impl Checker {
         self.records.beside()
     }
 
+    /// Somebody went on to change something under `order`, whose record stands so, if that is asked for: whether or not anything
+    /// was left to change, they may not have.
+    ///
+    /// # Errors
+    /// The invariant that does not hold.
+    pub fn called(
+        &mut self,
+        call: &Call,
+        order: Option<&Order>,
+        view: Option<&DeletionView>,
+    ) -> Result<(), Violation> {
+        let Call { vm, deed, fence, process, .. } = call;
+        let told = || format!("{vm}: process {process} goes on with {} under {fence}", deed.action);
+        let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
+        if call.newest.refuses(*fence) {
+            violated("I10", format!("{}: it was asked for {} before", told(), call.newest))?;
+        }
+        let late = call.by_store > order.deadline.plus_ms(SKEW_MS + DRIFT_MS);
+        if late && !self.lost.heard(call.at) {
+            return Ok(());
+        }
+        if late && !order.long {
+            violated("I10", format!("{}: after the deadline {}", told(), order.deadline))?;
+        }
+        if fence.epoch < self.epoch.0 {
+            if call.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS) {
+                violated("I15", format!("{}: of an epoch before", told()))?;
+            }
+            return Ok(());
+        }
+        let at = (call.at, deed.subsystem);
+        view.map_or(Ok(()), |view| self.pauses.acted(at, order, &view.deletion, &told))
+    }
+
     /// Something was changed under `order`, whose record stands so; `given` are all orders that there ever were.
     ///
     /// # Errors
@@ -276,15 +310,16 @@ impl Checker {
         if late && !order.long {
             violated("I10", format!("{}: after the deadline {}", told(), order.deadline))?;
         }
-        let highest = self.acted.entry(act.vm.clone()).or_insert(act.fence);
+        let before = self.epoch.0;
+        if act.fence.epoch < before && act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS) {
+            violated("I15", format!("{}: of an epoch before", told()))?;
+        }
+        let highest = self.acted.entry((act.vm.clone(), act.thing)).or_insert(act.fence);
         if *highest > act.fence {
-            violated("I10", format!("{}: after something was changed under {highest}", told()))?;
+            violated("I10", format!("{}: after it was changed under {highest}", told()))?;
         }
         *highest = act.fence;
-        if act.fence.epoch < self.epoch.0 {
-            if act.at > self.epoch.1.plus_ms(EPOCH_HEARD_MS) {
-                violated("I15", format!("{}: of an epoch before", told()))?;
-            }
+        if act.fence.epoch < before {
             self.disturbed.insert(act.vm.clone());
             self.warrants.outlived(&act.vm);
             return Ok(());
@@ -295,7 +330,7 @@ impl Checker {
             violated("I12", format!("{}: no decision ordered it", told()))?;
         }
         orders::timely(act, order, d, &told)?;
-        self.pauses.acted(act, order, d, &told)?;
+        self.pauses.acted((act.at, act.deed.subsystem), order, d, &told)?;
         let destructive = act.deed.does == Does::Removes;
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;

@@ -1,5 +1,8 @@
 //! What people and accidents do.
+use std::time::Duration;
+
 use serde_json::json;
+use sexton_bus::Outgoing;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion, NotDone, Stopped};
 use sexton_model::belts::budget::CannotResume;
 use sexton_model::decide::Event;
@@ -8,10 +11,11 @@ use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
+use super::bus::Published;
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
-use super::world::World;
+use super::world::{World, held};
 
 mod approvals;
 mod calm;
@@ -165,6 +169,7 @@ impl World {
                 true
             }
             Happening::Purge => self.purge().await,
+            Happening::Redeliver => self.redeliver().await,
             Happening::Down(for_ms) => self.go_down(for_ms).await?,
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
             Happening::Backup => self.back_up(),
@@ -328,6 +333,22 @@ impl World {
         let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
         let step = parked.and_then(|job| d.step_at(job)).map(|(_, _, step)| step.name.as_str());
         step == Some("hypervisor.undefine") && self.truth().undefine(&d.record.resource)
+    }
+
+    /// What would still be in a queue if nobody had taken it comes once more. Whether anything does.
+    async fn redeliver(&self) -> bool {
+        let now = self.time.now();
+        let published = std::mem::take(&mut *held(&self.traffic.published));
+        let mut any = false;
+        for Published { since, bus, message } in published {
+            let waited = Duration::from_millis(now.ms_since(since));
+            let left = message.ttl.and_then(|ttl| ttl.checked_sub(waited)).filter(|left| !left.is_zero());
+            if let Some(left) = left {
+                bus.publish(vec![Outgoing { ttl: Some(left), ..message }]).await;
+                any = true;
+            }
+        }
+        any
     }
 
     /// Whatever is in a queue, or on its way to one, is gone. Whether anything was.

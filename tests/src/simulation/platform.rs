@@ -48,6 +48,25 @@ pub struct Act {
     pub fence: Fence,
 }
 
+/// A call goes out that means to change something, right after it was asked whether it may: whatever is left to change.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// When, truly.
+    pub at: Timestamp,
+    /// When, by the job table's clock.
+    pub by_store: Timestamp,
+    /// By which process.
+    pub process: usize,
+    /// About which machine.
+    pub vm: ResourceId,
+    /// The action.
+    pub deed: &'static Deed,
+    /// Under which order.
+    pub fence: Fence,
+    /// The newest order about this machine that this process had been asked for by then.
+    pub newest: Fence,
+}
+
 /// Machines that are there, and the UUID of each.
 pub type Machines = BTreeMap<ResourceId, String>;
 
@@ -65,6 +84,8 @@ pub struct Truth {
     volumes: Volumes,
     /// What consumers changed and nobody has looked at yet.
     pub acts: Vec<Act>,
+    /// The calls in which they did, or would have.
+    pub calls: Vec<Call>,
     /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
     pub deceived: BTreeSet<ResourceId>,
     /// What was taken back of these is not as it was, and whoever looked last was shown the past, as which it looked so.
@@ -160,6 +181,8 @@ pub struct SimulatedDriver {
     pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
     /// Orders that it said were carried out, and nobody has looked since whether they were.
     pub lies: Mutex<BTreeSet<Fence>>,
+    /// The newest order about each machine that it was asked for.
+    pub newest: Mutex<BTreeMap<ResourceId, Fence>>,
 }
 
 /// Whoever was told that something was done looked, and saw that it was not.
@@ -178,6 +201,31 @@ impl SimulatedDriver {
 
     fn lies(&self) -> MutexGuard<'_, BTreeSet<Fence>> {
         self.lies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn newest(&self) -> MutexGuard<'_, BTreeMap<ResourceId, Fence>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is asked for this, whatever it says to it.
+    fn asked(&self, step: &StepContext) {
+        let mut newest = self.newest();
+        let newest = newest.entry(step.resource.clone()).or_insert(step.fence);
+        *newest = step.fence.max(*newest);
+    }
+
+    /// It goes on to change what is still to be changed.
+    fn calls(&self, step: &StepContext, deed: &'static Deed) {
+        let newest = self.newest().get(&step.resource).copied().unwrap_or(step.fence);
+        self.truth().calls.push(Call {
+            at: self.time.now(),
+            by_store: self.store.shown(),
+            process: self.process,
+            vm: step.resource.clone(),
+            deed,
+            fence: step.fence,
+            newest,
+        });
     }
 
     /// Whether it says that it did what it will not do.
@@ -287,6 +335,7 @@ fn captured(manifest: &Value) -> Result<State, Obstacle> {
 #[async_trait]
 impl Driver for SimulatedDriver {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
+        self.asked(step);
         self.call("inspect").await?;
         let things =
             SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
@@ -305,6 +354,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
+        self.asked(step);
         self.call("find").await?;
         let deed = self.deed(step)?;
         let stale = self.dice.happens(Trouble::Stale);
@@ -331,6 +381,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
+        self.asked(step);
         self.call("capture").await?;
         let deed = self.deed(step)?;
         let thing = self.truth().thing(&step.resource, deed.things[0]);
@@ -347,6 +398,7 @@ impl Driver for SimulatedDriver {
         manifest: Option<&Value>,
         permit: Permit,
     ) -> Result<Done, Obstacle> {
+        self.asked(step);
         let in_hand = self.hands.take(step.fence, &self.dice);
         in_hand.at(self.call("perform")).await?;
         let deed = self.deed(step)?;
@@ -365,6 +417,7 @@ impl Driver for SimulatedDriver {
                 in_hand.at(self.call("perform on")).await?;
             }
             in_hand.may(permit.again())?;
+            self.calls(step, deed);
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
             let found = self.others().get(&(step.fence, *thing)).cloned();
@@ -389,6 +442,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
+        self.asked(step);
         let in_hand = self.hands.take(step.fence, &self.dice);
         in_hand.at(self.call("undo")).await?;
         let deed = self.deed(step)?;
@@ -397,6 +451,7 @@ impl Driver for SimulatedDriver {
             return Ok(Done::saw("204"));
         }
         in_hand.may(permit.again())?;
+        self.calls(step, deed);
         for thing in deed.things {
             let now = self.truth().thing(&step.resource, thing);
             if now.owner != Self::own(step) || now.state == State::Gone {
@@ -408,6 +463,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
+        self.asked(step);
         self.call("presence").await?;
         let deed = self.deed(step)?;
         if self.dice.happens(Trouble::Unknown) {
@@ -442,6 +498,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        self.asked(step);
         self.call("restored").await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
@@ -470,6 +527,7 @@ impl Driver for SimulatedDriver {
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        self.asked(step);
         self.call("check").await?;
         if self.dice.happens(Trouble::Unknown) {
             return Err(Obstacle::Unclear("it cannot be told".to_owned()));

@@ -13,7 +13,7 @@ use super::world::census::{BELIEVED, REFUSED};
 pub const DOWN_FOR_DAYS: &str = "down for days";
 
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 26] = [
+const USUAL: [Happening; 27] = [
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -36,6 +36,7 @@ const USUAL: [Happening; 26] = [
     Happening::Drift(0),
     Happening::DriftConsumer(0, 0),
     Happening::Deaf(0),
+    Happening::Redeliver,
     Happening::Down(0),
     Happening::Reopen(0),
     Happening::Backup,
@@ -62,7 +63,10 @@ const SELDOM: [Happening; 9] = [
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
-    troubles.map(Trouble::word).chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS]).chain(words(&USUAL))
+    troubles
+        .map(Trouble::word)
+        .chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS, PAST_LEASE, REFUSED_THEN])
+        .chain(words(&USUAL))
 }
 
 /// What has to come in seeds with budgets.
@@ -77,7 +81,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM).chain([PAST_LEASE, REFUSED_THEN])
+    words(&SELDOM)
 }
 
 /// Everything that is counted.

@@ -144,7 +144,7 @@ pub struct World {
     pub(super) step: u64,
 }
 
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -392,6 +392,7 @@ impl World {
             hands: one.hands.clone(),
             others: Mutex::default(),
             lies: Mutex::default(),
+            newest: Mutex::default(),
         };
         let consumer = Consumer {
             instance: one.instance.clone(),

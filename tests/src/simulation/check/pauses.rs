@@ -11,7 +11,7 @@ use sexton_model::{Fence, Timestamp};
 use sexton_protocol::Order;
 
 use super::censuses::within;
-use super::{Act, Violation, violated};
+use super::{Violation, violated};
 
 /// After this many milliseconds no consumer goes by what it heard before a pause: what it heard is too old by then, by the
 /// worst clock that there is.
@@ -127,21 +127,21 @@ impl Pauses {
         Ok(())
     }
 
-    /// Something was changed: a consumer does nothing once it must have heard of a pause.
+    /// Something was changed by this subsystem: a consumer does nothing once it must have heard of a pause.
     ///
     /// # Errors
     /// If it does.
     pub(super) fn acted(
         &self,
-        act: &Act,
+        (at, subsystem): (Timestamp, &str),
         order: &Order,
         d: &Deletion,
         told: &impl Fn() -> String,
     ) -> Result<(), Violation> {
         let JobKind::Stage(stage) = order.kind else { return Ok(()) };
         for (id, (pause, since)) in &self.in_force {
-            let heard = act.at > since.plus_ms(HEARD_MS);
-            if heard && covers(pause, d, (stage, Some(act.deed.subsystem))) {
+            let heard = at > since.plus_ms(HEARD_MS);
+            if heard && covers(pause, d, (stage, Some(subsystem))) {
                 violated("pause", format!("{}: pause {id} of {pause} stands since {since}", told()))?;
             }
         }

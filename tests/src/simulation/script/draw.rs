@@ -83,6 +83,10 @@ impl Script {
             script.items.push(Item { when: When::Decisions(first), what: Happening::Backup });
             script.items.push(Item { when: When::Decisions(second), what: Happening::RestoreBackup });
         }
+        if rng.random_range(0..2) == 0 {
+            let when = When::Decisions(rng.random_range(10..80));
+            script.items.push(Item { when, what: Happening::Redeliver });
+        }
         script.items = with_sleepers(seed, script.items, &mut rng);
         script.items.extend(with_a_lock(&mut rng));
         if rng.random_range(0..8) == 0 {

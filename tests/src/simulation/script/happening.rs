@@ -98,6 +98,8 @@ pub enum Happening {
     Deaf(u64),
     /// All queues are emptied.
     Purge,
+    /// The broker forgets what was acked: orders that would still be in their queues come once more.
+    Redeliver,
     /// Consumers, coordinators, scheduler and job table are down for so many milliseconds.
     Down(u64),
     /// The process that writes the job table is started anew; coordinators follow after so many milliseconds.
@@ -146,6 +148,7 @@ impl Happening {
             Self::DriftConsumer(..) => "drift of a consumer",
             Self::Deaf(_) => "no beacon",
             Self::Purge => "purge",
+            Self::Redeliver => "deliver once more",
             Self::Down(_) => "everything down",
             Self::Reopen(_) => "reopen",
             Self::Backup => "back up",

@@ -21,6 +21,7 @@ impl World {
         if let Some(what) = held(&self.defects).pop() {
             return Err(Violation { invariant: "defect", what });
         }
+        self.look_at_calls().await?;
         let acts = std::mem::take(&mut held(&self.truth).acts);
         for act in acts {
             let order = held(&self.traffic.orders).get(&act.fence).cloned();
@@ -62,6 +63,23 @@ impl World {
             }
         }
         self.checker.beside()
+    }
+
+    /// What consumers went on to change.
+    async fn look_at_calls(&mut self) -> Result<(), Violation> {
+        let calls = std::mem::take(&mut held(&self.truth).calls);
+        for call in calls {
+            let order = held(&self.traffic.orders).get(&call.fence).cloned();
+            let view = match (&self.ledger, &order) {
+                // Only pauses ask how the record stands.
+                (Some(ledger), Some(order)) if self.checker.pauses.any() => {
+                    ledger.deletion(order.deletion).await.unwrap()
+                }
+                _ => None,
+            };
+            self.checker.called(&call, order.as_ref(), view.as_ref())?;
+        }
+        Ok(())
     }
 
     /// Which batches wait, and for whom.
