@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use sexton_api::{CeilingRequest, CeilingTo, DeletionInfo, DeletionLine, TrailLine};
+use sexton_model::Timestamp;
 use sexton_model::audit::What;
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::deletion::RecordStatus;
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(700);
 const STOP: &str = "hypervisor.stop";
 /// So many are cancelled while it is under way.
 const STOPPING: usize = 2;
+/// Longest from a cancel to a machine that is back, whatever was killed meanwhile. A design rule, so no busy machine stretches it.
+const BACK_WITHIN_MS: u64 = 5 * 60_000;
 
 /// What a cancel waits for before its delay begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +227,20 @@ pub fn met(record: &DeletionInfo) -> Met {
     }
 }
 
+/// What is wrong if the machine was not back in time. Its restore ends when all that was taken back was looked at: no
+/// sooner than the machine runs.
+pub fn late(record: &DeletionInfo) -> Option<String> {
+    let cancelled = record.trail.iter().find(|line| line.event.what == What::Cancelled).unwrap();
+    let restore = record.jobs.iter().find(|job| job.job == JobKind::Restore);
+    took_too_long(cancelled.event.at, restore.and_then(|job| job.ended_at))
+}
+
+fn took_too_long(cancelled: Timestamp, back: Option<Timestamp>) -> Option<String> {
+    let Some(back) = back else { return Some("it was cancelled, and its restore has not ended".to_owned()) };
+    let took_ms = back.ms_since(cancelled);
+    (took_ms > BACK_WITHIN_MS).then(|| format!("it was back {took_ms} ms after its cancel"))
+}
+
 /// A line for each place that some cancel must have met, whatever was drawn, and none has: more than half are cancelled
 /// at announce or in the grace behind it, two while they are being stopped, and two when soft is done, behind which
 /// nothing of their scope goes on.
@@ -265,4 +282,13 @@ fn a_place_that_no_cancel_has_met_is_named() {
         unmet(&others),
         ["no cancel met a deletion while an order of soft was out", "no cancel met a deletion behind soft"]
     );
+}
+
+#[test]
+fn a_machine_that_is_back_too_late_is_named() {
+    let cancelled = Timestamp(7);
+    let after = |ms| took_too_long(cancelled, Some(cancelled.plus_ms(ms)));
+    assert_eq!(after(BACK_WITHIN_MS), None);
+    assert_eq!(after(BACK_WITHIN_MS + 1).unwrap(), "it was back 300001 ms after its cancel");
+    assert!(took_too_long(cancelled, None).is_some());
 }

@@ -158,6 +158,7 @@ fn check_records(installation: &Installation, machines: &[Machine]) -> (BTreeMap
         }
         if machine.fate == Fate::Cancelled {
             met.insert(name.clone(), cancels::met(&record));
+            mistakes.extend(cancels::late(&record).map(|why| format!("{name}: {why}")));
         }
     }
     (met, mistakes)

@@ -57,7 +57,7 @@ use std::sync::Arc;
 use sexton_model::checkpoint::Mark;
 use sexton_model::request_key::Attempt;
 use sexton_model::time::Day;
-use sqlx::PgPool;
+use sqlx::{ConnectOptions as _, PgConnection, PgPool};
 
 pub use archive::PgArchive;
 pub use due::PgDueReader;
@@ -100,6 +100,15 @@ impl PgLedger {
     /// The statements that find what is to be done, each with what it is for: for tests of their plans.
     pub fn finders() -> [(&'static str, &'static str); 6] {
         find::FINDERS
+    }
+
+    /// A connection with the settings that all connections for work have: for tests of these plans, which depend on them.
+    ///
+    /// # Errors
+    /// If the database cannot be reached.
+    #[doc(hidden)]
+    pub async fn connection(url: &str) -> Result<PgConnection, LedgerError> {
+        open::connection(url)?.connect().await.map_err(doing("connecting to the database"))
     }
 
     /// Connect and check that the ledger may be used. The rights of the role `sexton_coordinator` are enough.

@@ -125,11 +125,12 @@ async fn what_is_looked_for_is_found_without_touching_what_is_not() {
     let database = Database::new().await;
     drop(database.open(stage::options()).await.unwrap());
     let mut db = database.raw().await;
+    // The planner goes by the settings of a connection.
+    let mut looking = PgLedger::connection(&database.url()).await.unwrap();
     sqlx::query(FILL).execute(&mut db).await.unwrap();
-    let before = due(&mut db).await;
-    check(&before, "before anything was analysed");
+    check(&due(&mut looking).await, "before anything was analysed");
     sqlx::query("ANALYZE jobs").execute(&mut db).await.unwrap();
-    check(&due(&mut db).await, "after ANALYZE");
+    check(&due(&mut looking).await, "after ANALYZE");
     let reader = PgDueReader::open(&database.url()).await.unwrap();
     assert_eq!(reader.due(4096).await.unwrap().len(), 1000);
     for sql in RECORDS.into_iter().chain(MOVING) {
@@ -139,7 +140,7 @@ async fn what_is_looked_for_is_found_without_touching_what_is_not() {
     for when in ["before they were analysed", "after ANALYZE"] {
         for (what, sql) in PgLedger::finders() {
             let look = looks.get(what).expect(what);
-            let plan = explain(&mut db, sql, &look.parameters).await;
+            let plan = explain(&mut looking, sql, &look.parameters).await;
             check_look(look, &plan, &format!("{what}, {when}"));
         }
         sqlx::query("ANALYZE jobs, deletions, resources, admissions").execute(&mut db).await.unwrap();
@@ -151,10 +152,6 @@ async fn due(db: &mut PgConnection) -> Value {
 }
 
 async fn explain(db: &mut PgConnection, sql: &str, parameters: &[&str]) -> Value {
-    // As the connections of coordinators and schedulers are set.
-    for what in ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit"] {
-        sqlx::query(AssertSqlSafe(format!("SET {what} = off"))).execute(&mut *db).await.unwrap();
-    }
     let mut sql = format!("EXPLAIN (ANALYZE, FORMAT JSON) {sql}");
     for (number, value) in (1..).zip(parameters) {
         sql = sql.replace(&format!("${number}"), value);
