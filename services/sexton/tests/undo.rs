@@ -194,6 +194,55 @@ fn a_scope_is_cancelled_in_the_order_of_priority_and_what_is_too_late_is_listed(
     assert!(done && said.contains("no deletion of nowhere is live"), "{said}");
 }
 
+/// What a cancel that is too late is answered.
+fn too_late(site: &Site, id: &str) -> String {
+    let (status, answer) = site.post(&format!("/v1/deletions/{id}/cancel"), "", r#"{ "reason": "wanted" }"#);
+    assert_eq!(status, 409, "{answer}");
+    let problem: Value = serde_json::from_str(&answer).unwrap();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("too late to cancel: "), "{detail}");
+    detail.to_owned()
+}
+
+/// The state of a stage of this record.
+fn state(site: &Site, id: &str, stage: &str) -> String {
+    let shown = json(site, &["show", id]);
+    let mut jobs = shown["jobs"].as_array().unwrap().iter();
+    let job = jobs.find(|job| job["job"]["stage"] == stage).unwrap();
+    job["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn who_is_too_late_to_cancel_is_told_until_when_it_can_be_saved_by_hand() {
+    let site = Site::start_with_days_of(DAY_MS, 1, "");
+    // Days are short: it is to stay where its data is there.
+    assert!(site.says(&["ceiling", "--everywhere", "--to", "hard", "--reason", "a test"]).0);
+    let id = site.delete("vm/vm0001", None);
+    until("hard is over, and purge is held", || state(&site, &id, "purge") == "held");
+    let shown = site.says(&["show", &id]).1;
+    let line = shown.lines().find(|line| line.starts_with("rescue ")).unwrap();
+    let (_, at) = line.split_once("at least until ").unwrap();
+    let at = at.strip_suffix(" UTC").unwrap().replace(' ', "T");
+    let detail = too_late(&site, &id);
+    assert!(detail.contains(&format!("until purge begins, {at}")), "{line}: {detail}");
+    assert!(detail.contains("save it by hand, then `rescue`"), "{detail}");
+}
+
+#[test]
+fn who_is_too_late_for_that_is_told_what_is_not_destroyed_yet() {
+    let site = Site::start_with_days_of(DAY_MS, 1, "");
+    // So that purge stays half done.
+    let locks = site.folder.path().join("platform/backup/main/locks");
+    std::fs::create_dir_all(&locks).unwrap();
+    std::fs::write(locks.join("vm0001.json"), r#"{ "locked until": "2099-06-30" }"#).unwrap();
+    let id = site.delete("vm/vm0001", None);
+    until("purge is parked", || state(&site, &id, "purge") == "parked");
+    let detail = too_late(&site, &id);
+    let left = "Not done yet: backup.delete_archives (may have begun), monitoring.delete_history. Hold it";
+    assert!(detail.contains("purge has begun") && detail.contains(left), "{detail}");
+    assert!(site.says(&["show", &id]).1.contains(left), "it is shown, too");
+}
+
 /// A page goes by the priorities as they are then: what was moved before it meanwhile is not forgotten.
 #[test]
 fn whose_priority_is_changed_while_a_scope_is_cancelled_comes_back_all_the_same() {

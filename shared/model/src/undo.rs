@@ -1,6 +1,9 @@
 //! What a cancel would take back now, and until when; said wherever a deletion is shown.
 //!
 //! Contract: says what [`crate::decide::decide`] would answer to a cancel at that moment, and decides nothing itself.
+use std::fmt;
+
+use crate::catalogue::Nature;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::job::Stage;
 use crate::outlook::{Foresight, estimates};
@@ -33,6 +36,73 @@ impl Undo {
     }
 }
 
+/// What can still be saved by hand of what cannot be cancelled any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Salvage {
+    /// All of its data, and a rescue is taken: purge has not begun.
+    Data {
+        /// When purge begins at the earliest.
+        until: Option<Timestamp>,
+    },
+    /// What purge, which has begun, did not destroy yet, or could not.
+    Rest {
+        /// Its steps that destroy something and are not done, by their names in the plan, in that order.
+        steps: Vec<String>,
+        /// Whether the first of them may have begun.
+        begun: bool,
+        /// The steps that were waived as "may remain".
+        may_remain: Vec<String>,
+    },
+}
+
+impl fmt::Display for Salvage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data { until } => {
+                f.write_str("The data is still there until purge begins")?;
+                if let Some(until) = until {
+                    write!(f, ", {until} at the earliest")?;
+                }
+                f.write_str(": hold it or pause the purge, save it by hand, then `rescue`")
+            }
+            Self::Rest { steps, begun, may_remain } => {
+                let mut said = Vec::new();
+                let mut steps = steps.clone();
+                if *begun && let Some(first) = steps.first_mut() {
+                    first.push_str(" (may have begun)");
+                }
+                if !steps.is_empty() {
+                    let steps = steps.join(", ");
+                    said.push(format!(
+                        "Not done yet: {steps}. Hold it, and save by hand what these would destroy"
+                    ));
+                }
+                if !may_remain.is_empty() {
+                    said.push(format!("Something may remain of {}", may_remain.join(", ")));
+                }
+                if said.is_empty() {
+                    said.push("Nothing is left that could be saved by hand".to_owned());
+                }
+                f.write_str(&said.join(". "))
+            }
+        }
+    }
+}
+
+/// What can still be saved by hand at `now`, once hard has begun.
+pub fn salvage(d: &Deletion, day: Day, now: Timestamp) -> Salvage {
+    let Some(purge) = d.stage_job(Stage::Purge).filter(|_| d.claimed(Stage::Purge)) else {
+        return Salvage::Data { until: data_until(d, day, now) };
+    };
+    let destroys = |nature: Nature| nature == Nature::Destructive;
+    let steps = d.left(purge).filter(|(step, _)| destroys(step.nature));
+    Salvage::Rest {
+        steps: steps.map(|(step, _)| step.name.clone()).collect(),
+        begun: purge.touched && d.step_at(purge).is_some_and(|(_, _, step)| destroys(step.nature)),
+        may_remain: d.may_remain().into_iter().map(str::to_owned).collect(),
+    }
+}
+
 /// Until when its data is certain to be there, and a rescue by hand possible: by its dates alone, as all that is promised.
 pub fn data_until(d: &Deletion, day: Day, now: Timestamp) -> Option<Timestamp> {
     estimates(d, &Foresight::of_dates(day, now)).get(&Stage::Purge).map(|estimate| estimate.at)
@@ -49,7 +119,8 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             Undo::no("nothing any more: purge is over, and the name is kept until recycle")
         }
         RecordStatus::Live if d.claimed(Stage::Purge) => {
-            Undo::no("nothing any more: purge has begun, which destroys the data")
+            let still = salvage(d, day, now);
+            Undo::no(&format!("nothing any more: purge has begun, which destroys the data. {still}"))
         }
         RecordStatus::Live if d.claimed(Stage::Hard) => Undo {
             until: data_until(d, day, now),

@@ -5,6 +5,7 @@ use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::resource::Presence as Inventory;
 use sexton_model::step::Mode;
+use sexton_model::undo::Salvage;
 
 use super::Fixture;
 use super::stage::{Stagehand, actor, named, right_answer};
@@ -64,14 +65,26 @@ pub async fn too_late_to_cancel(fixture: &dyn Fixture) {
     let id = on.doomed("web01").await;
     let order = on.play_to(id, |name, _| name == "hypervisor.undefine").await.unwrap();
     let before = on.view(id).await;
+    let asked = on.now().await;
     let refused = on.one(id, cancel()).await.unwrap_err();
-    let wanted = Refusal::TooLate { reached: Stage::Hard, rescue_until_purge: true };
-    assert_eq!(refused, NotDone::Refused(wanted));
+    let NotDone::Refused(Refusal::TooLate { reached: Stage::Hard, still: Salvage::Data { until } }) = refused
+    else {
+        panic!("{refused:?}")
+    };
+    assert!(until.is_some_and(|until| until > asked), "purge begins behind hard: {until:?}");
     assert_eq!(on.view(id).await.deletion, before.deletion);
     on.play(Some(order), &mut Vec::new(), |_, _| false).await;
+    let JobState::Scheduled { due_at: until } = on.job(id, JobKind::Stage(Stage::Purge)).await.state else {
+        panic!("purge is not due yet")
+    };
+    let refused = on.one(id, cancel()).await.unwrap_err();
+    let wanted = Refusal::TooLate { reached: Stage::Hard, still: Salvage::Data { until } };
+    assert_eq!(refused, NotDone::Refused(wanted), "once hard is over, the date is certain");
     let order = on.play_to(id, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
     assert_eq!(named(&order).1, Mode::Perform);
     let refused = on.one(id, cancel()).await.unwrap_err();
-    let wanted = Refusal::TooLate { reached: Stage::Purge, rescue_until_purge: false };
+    let steps = vec!["hypervisor.delete_volumes".to_owned()];
+    let still = Salvage::Rest { steps, begun: true, may_remain: Vec::new() };
+    let wanted = Refusal::TooLate { reached: Stage::Purge, still };
     assert_eq!(refused, NotDone::Refused(wanted));
 }

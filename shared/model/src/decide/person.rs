@@ -9,6 +9,7 @@ use crate::job::{Blocker, Job, JobState, Phase, Stage};
 use crate::receipt::{PRESENT_UNTIL, present_until};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
+use crate::undo::salvage;
 
 pub(super) fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > REASON_MAX {
@@ -27,7 +28,8 @@ pub(super) fn cancel(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<
     if let Some(reached) =
         [Stage::Recycle, Stage::Purge, Stage::Hard].into_iter().find(|stage| draft.deletion.claimed(*stage))
     {
-        return Err(Refusal::TooLate { reached, rescue_until_purge: reached == Stage::Hard });
+        let still = salvage(&draft.deletion, draft.context.day, draft.now());
+        return Err(Refusal::TooLate { reached, still });
     }
     let mut audit = heading(draft.now(), What::Cancelled, by.as_str(), None);
     audit.detail = reason.to_owned();

@@ -3,6 +3,7 @@ use crate::deletion::RecordStatus;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Stage, StateName};
 use crate::time::Timestamp;
+use crate::undo::Salvage;
 
 /// Why nothing was decided.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,12 +59,12 @@ pub enum Refusal {
     #[error("{0} has to wait for an earlier stage")]
     NotItsTurn(JobId),
     /// The end of cancel is over.
-    #[error("{}", TooLate::text(*.rescue_until_purge, *.reached))]
+    #[error("too late to cancel: {reached} has begun, which cannot be undone. {still}")]
     TooLate {
         /// The stage it has reached.
         reached: Stage,
-        /// Whether a person can still save it by hand.
-        rescue_until_purge: bool,
+        /// What a person can still save by hand, and until when.
+        still: Salvage,
     },
     /// The record is over, or being cancelled already.
     #[error("the record is {}", .0.word())]
@@ -133,18 +134,4 @@ pub enum Refusal {
     /// No evidence or reason was given.
     #[error("{0}: expected 1 to 1000 characters")]
     Missing(&'static str),
-}
-
-struct TooLate;
-impl TooLate {
-    fn text(rescue: bool, reached: Stage) -> String {
-        if rescue {
-            format!(
-                "too late to cancel: {reached} has begun. The data is still there until purge begins: save it \
-                 by hand, pause the purge, then `rescue`"
-            )
-        } else {
-            format!("too late to cancel: {reached} has begun, which cannot be undone. Backups may be left")
-        }
-    }
 }

@@ -12,7 +12,8 @@ use sexton_model::belts::ceiling::{CannotSet, Ceiling};
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::Stage;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::undo::Salvage;
+use sexton_model::{DeletionId, ResourceId, Timestamp};
 use sexton_testkit::fuzz::{Form, Fuzz, each_wrong_field_is_named};
 
 use super::*;
@@ -101,6 +102,18 @@ fn requests() -> Vec<(Reader, Value)> {
     ]
 }
 
+fn too_late(until: Option<Timestamp>) -> Refusal {
+    Refusal::TooLate { reached: Stage::Hard, still: Salvage::Data { until } }
+}
+
+#[test]
+fn what_is_too_late_to_cancel_is_a_conflict_that_says_until_when_it_can_be_saved() {
+    let until = Timestamp(1_800_000_000_000_000);
+    let refused = Refused::from(NotDone::Refused(too_late(Some(until))));
+    assert!(refused.is(StatusCode::CONFLICT), "{refused:?}");
+    assert!(refused.problem.detail.contains(&until.to_string()), "{refused:?}");
+}
+
 #[test]
 fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
     let vm: ResourceId = "vm/a".parse().unwrap();
@@ -112,7 +125,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         asked: Ceiling::Hard,
     };
     for why in [
-        NotDone::Refused(Refusal::TooLate { reached: Stage::Hard, rescue_until_purge: true }),
+        NotDone::Refused(too_late(None)),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
         NotDone::Refused(Refusal::NameInUse("an address".into())),
         NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),

@@ -1,12 +1,13 @@
 //! Cancel, at every state, and the restore that follows.
 use super::super::{Capacity, Change, Event, Refusal};
-use super::kit::{Bench, RESTORE, actor, cancel, findings, stage};
+use super::kit::{Bench, RESTORE, actor, cancel, findings, place_hold, stage};
 use crate::beacon::SKEW_MS;
 use crate::belts::PauseSelector;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::id::Instance;
 use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome, Presence};
+use crate::undo::Salvage;
 
 /// Cancelling in every state that the soft stage can be in; the restore brings back what was touched, which
 /// the bench checks.
@@ -43,15 +44,54 @@ fn not_once_hard_is_claimed() {
     bench.clone().must(&cancel());
     bench.claim(Stage::Hard);
     let refusal = bench.go(&cancel()).unwrap_err();
-    assert_eq!(refusal, Refusal::TooLate { reached: Stage::Hard, rescue_until_purge: true });
-    assert!(refusal.to_string().contains("rescue"));
+    let until = bench.deletion.date_of(Stage::Purge, bench.day);
+    let still = Salvage::Data { until: Some(until) };
+    assert_eq!(refusal, Refusal::TooLate { reached: Stage::Hard, still: still.clone() });
+    let said = refusal.to_string();
+    assert!(said.starts_with("too late to cancel: hard has begun"), "{said}");
+    let told = format!("there until purge begins, {until} at the earliest: hold it or pause the purge, save");
+    assert!(said.contains(&told) && said.ends_with("then `rescue`"), "{said}");
     while bench.state(stage(Stage::Hard)) == StateName::Running {
         bench.comply();
     }
-    assert!(bench.go(&cancel()).is_err(), "between hard and purge");
-    bench.claim(Stage::Purge);
-    let refusal = Refusal::TooLate { reached: Stage::Purge, rescue_until_purge: false };
-    assert_eq!(bench.go(&cancel()), Err(refusal));
+    let due = bench.job(stage(Stage::Purge)).state.clone();
+    assert_eq!(due, JobState::Scheduled { due_at: Some(until) }, "it was told as it is");
+    let refusal = Refusal::TooLate { reached: Stage::Hard, still };
+    assert_eq!(bench.go(&cancel()), Err(refusal), "between hard and purge");
+}
+
+#[test]
+fn once_purge_is_claimed_it_is_said_what_is_not_destroyed_yet() {
+    let said = |bench: &mut Bench| {
+        let refusal = bench.go(&cancel()).unwrap_err();
+        assert!(matches!(refusal, Refusal::TooLate { reached: Stage::Purge, .. }), "{refusal:?}");
+        let said = refusal.to_string();
+        let began = "too late to cancel: purge has begun, which cannot be undone. ";
+        said.strip_prefix(began).unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    let mut bench = Bench::at(Stage::Purge, 0, Mode::Perform);
+    let save = "Hold it, and save by hand what these would destroy";
+    let begun = format!("Not done yet: hypervisor.wipe (may have begun), dns.forget. {save}");
+    assert_eq!(said(&mut bench), begun);
+
+    let mut held = bench.clone();
+    held.must(&place_hold());
+    held.comply();
+    assert_eq!(said(&mut held), format!("Not done yet: dns.forget. {save}"), "no order for it was given");
+
+    let mut waived = bench.clone();
+    waived.answer(Outcome::refused("locked"));
+    assert_eq!(said(&mut waived), begun, "who refuses may have begun all the same");
+    let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
+    waived.must(&Event::Waive { by, claim, mark: None, evidence: "locked".into() });
+    waived.comply();
+    assert_eq!(waived.state(stage(Stage::Purge)), StateName::Done);
+    assert_eq!(said(&mut waived), "Something may remain of hypervisor.wipe");
+
+    bench.comply();
+    bench.comply();
+    assert_eq!(bench.state(stage(Stage::Purge)), StateName::Done);
+    assert_eq!(said(&mut bench), "Nothing is left that could be saved by hand");
 }
 
 #[test]
