@@ -14,6 +14,7 @@ mod overrides;
 mod problem;
 mod receipts;
 mod records;
+mod rehearsal;
 mod resources;
 mod review;
 mod surveys;
@@ -62,6 +63,7 @@ type Shared = State<Arc<Api>>;
 
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
+    let day = api.engine.ledger.day();
     Router::new()
         .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
         .route("/v1/resources", get(resources::list))
@@ -129,6 +131,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(CatchPanicLayer::new())
         .layer(middleware::map_response(problem::as_problem))
+        .layer(middleware::map_response_with_state(day, rehearsal::said))
 }
 
 /// Compares without telling by its time where the first difference is.

@@ -144,7 +144,7 @@ async fn one(
     let Some(view) = ledger.deletion(id).await? else { return Ok(None) };
     ledger.verify_chain(id).await??;
     let trail: Vec<_> = view.audit.into_iter().map(|row| (row.seq, row.event, row.hash)).collect();
-    let receipt = draw_up(name, &view.deletion, view.targets, &trail)?;
+    let receipt = draw_up(name, ledger.day(), &view.deletion, view.targets, &trail)?;
     let rests_on = receipt.rests_on.clone();
     Ok(Some(NewReceipt { deletion: id, rests_on, signed: attester.receipt(&receipt)? }))
 }

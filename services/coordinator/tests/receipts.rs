@@ -113,6 +113,7 @@ async fn whose_purge_ends_gets_its_receipt_and_a_lost_hint_loses_nothing() {
     assert_eq!((opened.receipt.deletion, opened.receipt.steps.len()), (two, 2));
     let ledger = site.ledger.facts().await.unwrap().ledger;
     assert_eq!((opened.receipt.ledger, opened.receipt.complete), (ledger, true));
+    assert_eq!(opened.receipt.rehearsal_day_ms, Some(1), "whoever reads it knows what its graces were");
 
     // Another coordinator ended this one, and died.
     let other = site.engine().await;

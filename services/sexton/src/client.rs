@@ -16,7 +16,7 @@ use sexton_model::{Actor, DeletionId};
 use crate::arguments::{AlarmsCommand, Arguments, Command, Format};
 #[cfg(feature = "serve")]
 use crate::arguments::{KeysArguments, KeysCommand};
-use crate::output::{counted, say, warn, write};
+use crate::output::{counted, rehearsal, say, warn, write};
 use crate::verify::verify;
 use crate::{
     alarms, batches, canaries, cancel, census, drills, holds, inventory, plan, records, resume, show, tokens,
@@ -82,6 +82,12 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let client = match arguments.idempotency_key {
         Some(key) => client.with_key(key),
         None => client,
+    };
+    // These say it in what they write, where a program reads it, too.
+    let says_itself = matches!(arguments.command, Command::Health | Command::Digest);
+    let client = match arguments.output {
+        Format::Table if !says_itself => client.telling_rehearsal(rehearsal),
+        Format::Table | Format::Json => client,
     };
     command(&client, arguments.output, arguments.command).await.map_err(|error| match error.downcast_ref() {
         Some(ClientError::Unreachable { url, .. }) => {

@@ -3,6 +3,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use sexton_model::Timestamp;
+use sexton_model::time::rehearsal_notice;
 
 use crate::arguments::Format;
 
@@ -24,6 +25,11 @@ pub fn warn(format: Format, warning: Option<&str>) {
     if let (Format::Table, Some(warning)) = (format, warning) {
         eprintln!("WARNING: {warning}");
     }
+}
+
+/// Say that it is a rehearsal, and how long its day is, in milliseconds: beside what a command writes.
+pub fn rehearsal(day_ms: u64) {
+    eprintln!("{}", rehearsal_notice(day_ms));
 }
 
 /// Write a text and a line end. Whether anybody still reads: one that has seen enough (head, less) is no error.

@@ -8,6 +8,7 @@ use sexton_model::attest::Head;
 use sexton_model::audit::hex;
 use sexton_model::receipt::{Proof, RECEIPT_MAX_BYTES, Receipt, SignedReceipt, StepProof};
 use sexton_model::step::Presence;
+use sexton_model::time::rehearsal_notice;
 use sexton_protocol::BeaconVerifier;
 use sexton_protocol::receipt::{Opened, open};
 
@@ -96,7 +97,8 @@ fn text(receipt: &Receipt) -> String {
     let Receipt { deletion, resource, requested_by, created_at, purged_at, reason, rests_on, .. } = receipt;
     let identity: Vec<_> =
         resource.identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
-    let mut text = format!(
+    let mut text = receipt.rehearsal_day_ms.map(|ms| rehearsal_notice(ms) + "\n").unwrap_or_default();
+    text += &format!(
         "{deletion} deleted {} ({}; {}) of ledger {}\nasked by    {requested_by} at {}: {reason}\npurged      {} UTC\n\
          verdict     {}\n",
         resource.id,

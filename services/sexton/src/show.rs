@@ -9,6 +9,7 @@ use sexton_model::deletion::WaiverClaim;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::step::Mode;
 use sexton_model::targets::NAMED_MAX;
+use sexton_model::time::rehearsal_notice;
 use sexton_model::{ResourceId, Timestamp};
 
 use crate::output::{counted, moment, short, table};
@@ -384,7 +385,7 @@ pub fn review(open: &Review) -> String {
 pub fn health(health: &HealthInfo) -> String {
     let mut text = format!("ledger {} epoch {}, {}\n", health.ledger, health.epoch, moment(Some(health.now)));
     if let Some(length) = health.rehearsal_day_ms {
-        text += &format!("REHEARSAL: a day lasts {length} ms\n");
+        text += &(rehearsal_notice(length) + "\n");
     }
     if let Some(open) = &health.review {
         text += &review(open);

@@ -46,12 +46,14 @@ fn a_purge_ends_with_a_receipt_that_anybody_can_verify() {
     {
         assert!(said.contains(part), "expected {part:?} in {said}");
     }
+    assert!(said.starts_with("REHEARSAL: a day lasts 1000 ms\n"), "{said}");
     assert!(site.says(&["show", &id]).1.contains("receipt     all of it is gone"));
     let signed = json(&site, &["receipt", &id]);
     std::fs::write(path("receipt.json"), signed.to_string()).unwrap();
     let key = path("sexton.db.audit.public.toml");
     let (holds, found) = verify(&site, &path("receipt.json"), &key);
     assert!(holds && found["signature"] == "verified" && found["contents"] == "verified", "{found}");
+    assert_eq!(found["receipt"]["rehearsal_day_ms"], DAY_MS, "{found}");
     let steps = found["receipt"]["steps"].as_array().unwrap();
     let wiped = steps.iter().find(|step| step["step"] == "hypervisor.delete_volumes").unwrap();
     assert_eq!(wiped["proof"]["presence"], "absent", "{wiped}");

@@ -11,6 +11,7 @@ use sexton_model::request_key::RequestKey;
 
 use crate::again::{IDEMPOTENCY_KEY, Keys, Patience, Why};
 use crate::answer::{ANSWER_MAX_BYTES, whole};
+use crate::rehearsal::Rehearsal;
 use crate::types::Problem;
 
 mod access;
@@ -105,6 +106,7 @@ pub struct Client {
     actor: Option<Actor>,
     http: reqwest::Client,
     keys: Keys,
+    rehearsal: Rehearsal,
 }
 
 impl std::fmt::Debug for Client {
@@ -134,7 +136,8 @@ impl Client {
         let http = reqwest::Client::builder().timeout(TIMEOUT).build().map_err(|source| {
             ClientError::Transport { doing: "making a client".into(), url: url.clone(), source }
         })?;
-        Ok(Self { url, token, actor: actor.into(), http, keys: Keys::default() })
+        let (keys, rehearsal) = (Keys::default(), Rehearsal::default());
+        Ok(Self { url, token, actor: actor.into(), http, keys, rehearsal })
     }
 
     /// The same, whose requests that change something have this key, the first one, and keys that follow from it, the
@@ -142,6 +145,18 @@ impl Client {
     #[must_use]
     pub fn with_key(self, key: RequestKey) -> Self {
         Self { keys: Keys::of(key), ..self }
+    }
+
+    /// The same, which calls this once if it is a rehearsal: at the first answer that says so, whether or not it refuses
+    /// something, with the length of its day in milliseconds.
+    #[must_use]
+    pub fn telling_rehearsal(self, tell: fn(u64)) -> Self {
+        Self { rehearsal: self.rehearsal.told(tell), ..self }
+    }
+
+    /// How long a day lasts there, in milliseconds, if an answer has said that it is a rehearsal.
+    pub fn rehearsal_day_ms(&self) -> Option<u64> {
+        self.rehearsal.day_ms()
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -204,6 +219,7 @@ impl Client {
         };
         let response = self.http.execute(request).await.map_err(failed)?;
         let status = response.status();
+        self.rehearsal.see(response.headers());
         let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
         let again = match (status, after) {
             (StatusCode::CONFLICT, Some(seconds)) => Some(Why::Busy(Duration::from_secs(seconds))),

@@ -211,6 +211,9 @@ pub trait Ledger:
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
+    /// What a day is in it, without asking the store: it keeps for ever what it was created with.
+    fn day(&self) -> Day;
+
     /// The policy that it decides by now.
     fn policy(&self) -> Arc<Policy>;
 

@@ -20,7 +20,7 @@ use crate::belts::Pause;
 use crate::belts::census::foreign::Foreign;
 use crate::id::{DeletionId, Kind, ResourceId, Scope};
 use crate::job::{JobKind, Stage};
-use crate::time::{Day, Timestamp};
+use crate::time::Timestamp;
 
 mod material;
 mod text;
@@ -343,10 +343,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         day,
         zone: zone.name().to_owned(),
         made_at: at.now,
-        rehearsal_day_ms: match at.day {
-            Day::Calendar => None,
-            Day::Rehearsal { length_ms } => Some(length_ms),
-        },
+        rehearsal_day_ms: at.day.rehearsal_ms(),
         coming: first(lines.collect(), COMING_MAX),
         coming_stages,
         stands_out,

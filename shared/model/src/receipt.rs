@@ -23,9 +23,10 @@ use crate::job::{JobKind, JobState, Stage, StateName};
 use crate::plan::{Performer, Step};
 use crate::resource::Resource;
 use crate::step::{Mode, Presence};
-use crate::time::Timestamp;
+use crate::time::{Day, Timestamp};
 
-/// How a receipt is written. Whoever changes that counts on.
+/// How a receipt is written. Whoever changes that counts on. That of a rehearsal has one field more, which older versions
+/// refuse; all others are written as ever.
 pub const FORMAT: u32 = 1;
 /// Largest signed receipt, in bytes: the targets of a few dozen instances, each as large as it may be.
 pub const RECEIPT_MAX_BYTES: u64 = 64 << 20;
@@ -40,6 +41,9 @@ pub struct Receipt {
     pub format: u32,
     /// The ledger's name: numbers of deletions are its own.
     pub ledger: String,
+    /// Set if that ledger is a rehearsal, whose graces are as short as its days: how long one is, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal_day_ms: Option<u64>,
     /// Which record.
     pub deletion: DeletionId,
     /// What was deleted, as it was when the record was made.
@@ -183,12 +187,14 @@ pub enum NoReceipt {
     Contradiction(&'static str),
 }
 
-/// Draw up the receipt of a record whose purge is over. `trail`: its whole audit trail, ascending.
+/// Draw up the receipt of a record whose purge is over. `day`: what a day is in that ledger; `trail`: the record's whole
+/// audit trail, ascending.
 ///
 /// # Errors
 /// Why there is none.
 pub fn draw_up(
     ledger: &str,
+    day: Day,
     deletion: &Deletion,
     targets: BTreeMap<Instance, Value>,
     trail: &[(i64, AuditEvent, Hash)],
@@ -229,6 +235,7 @@ pub fn draw_up(
     let receipt = Receipt {
         format: FORMAT,
         ledger: ledger.to_owned(),
+        rehearsal_day_ms: day.rehearsal_ms(),
         deletion: deletion.id,
         resource: record.resource.clone(),
         requested_by: record.requested_by.to_string(),

@@ -89,6 +89,19 @@ impl Day {
     pub fn is_rehearsal(self) -> bool {
         matches!(self, Self::Rehearsal { .. })
     }
+
+    /// How long a rehearsal's day is, in milliseconds; nothing of a calendar.
+    pub fn rehearsal_ms(self) -> Option<u64> {
+        match self {
+            Self::Calendar => None,
+            Self::Rehearsal { length_ms } => Some(length_ms),
+        }
+    }
+}
+
+/// How a rehearsal is told wherever one looks. `day_ms`: how long its day is, in milliseconds.
+pub fn rehearsal_notice(day_ms: u64) -> String {
+    format!("REHEARSAL: a day lasts {day_ms} ms")
 }
 
 /// Stages are due this long after local midnight, so that a date never begins with a race against its own

@@ -241,10 +241,7 @@ pub(super) fn health(
     HealthInfo {
         ledger: facts.ledger.clone(),
         epoch: facts.epoch,
-        rehearsal_day_ms: match facts.day {
-            Day::Calendar => None,
-            Day::Rehearsal { length_ms } => Some(length_ms),
-        },
+        rehearsal_day_ms: facts.day.rehearsal_ms(),
         now: health.now,
         jobs: health.jobs,
         oldest_due: health.oldest_due,

@@ -21,6 +21,7 @@ use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::Lane;
 use sexton_model::deletion::Hold;
 use sexton_model::resource::Resource;
+use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 use sqlx::Row as _;
 
@@ -48,6 +49,10 @@ impl DueReader for PgLedger {
 
 #[async_trait]
 impl Ledger for PgLedger {
+    fn day(&self) -> Day {
+        self.options.day
+    }
+
     fn policy(&self) -> Arc<Policy> {
         self.policy.get()
     }

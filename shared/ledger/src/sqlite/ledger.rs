@@ -21,6 +21,7 @@ use sexton_model::checkpoint::{Checkpoint, Review};
 use sexton_model::decide::{Event, Lane};
 use sexton_model::deletion::Hold;
 use sexton_model::resource::Resource;
+use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, Timestamp};
 
 use super::connection::{Bind, Db, row, store};
@@ -93,6 +94,10 @@ impl DueReader for SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn day(&self) -> Day {
+        self.setting.day
+    }
+
     fn policy(&self) -> Arc<Policy> {
         self.setting.policy.get()
     }

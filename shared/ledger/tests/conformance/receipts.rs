@@ -13,7 +13,8 @@ use super::{Fixture, keep_all, over, stub};
 pub async fn receipt(ledger: &dyn Ledger, id: DeletionId) -> Receipt {
     let view = ledger.deletion(id).await.unwrap().unwrap();
     let trail: Vec<_> = view.audit.into_iter().map(|row| (row.seq, row.event, row.hash)).collect();
-    draw_up(&ledger.facts().await.unwrap().ledger, &view.deletion, view.targets, &trail).unwrap()
+    let facts = ledger.facts().await.unwrap();
+    draw_up(&facts.ledger, facts.day, &view.deletion, view.targets, &trail).unwrap()
 }
 
 /// What signs is none of the job table's business.
@@ -45,7 +46,7 @@ pub async fn a_receipt_is_due_when_purge_is_over_and_kept_once(fixture: &dyn Fix
     // What is under way has none, whoever says so.
     let view = on.view(id).await;
     let trail: Vec<_> = view.audit.iter().map(|row| (row.seq, row.event.clone(), row.hash)).collect();
-    let early = draw_up("l", &view.deletion, view.targets.clone(), &trail).unwrap_err();
+    let early = draw_up("l", ledger.day(), &view.deletion, view.targets.clone(), &trail).unwrap_err();
     assert_eq!(early.to_string(), "purge is not over");
 
     on.answer(&last, Outcome::done(Presence::Absent, "0 images are left in pool a")).await.unwrap();

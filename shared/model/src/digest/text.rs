@@ -4,7 +4,7 @@ use std::fmt::{self, Formatter, Write as _};
 use crate::belts::census::foreign::Foreign;
 use crate::digest::{AHEAD_DAYS, Coming, Digest, Listed, Outstanding, Overdue, Still};
 use crate::job::Stage;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, rehearsal_notice};
 
 /// Lines of one list: a digest that nobody reads to its end is none. All that is kept is in its JSON.
 const SHOWN: usize = 20;
@@ -35,7 +35,7 @@ impl Digest {
 pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "Digest of {} ({}), made at {}", digest.day, digest.zone, minute(digest.made_at))?;
     if let Some(length) = digest.rehearsal_day_ms {
-        writeln!(f, "REHEARSAL: a day lasts {length} ms")?;
+        writeln!(f, "{}", rehearsal_notice(length))?;
     }
     writeln!(f, "{}", digest.headline())?;
     for lack in &digest.lacks {

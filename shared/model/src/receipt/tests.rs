@@ -41,7 +41,7 @@ fn purged() -> (Deletion, Vec<AuditEvent>) {
 
 fn receipt(deletion: &Deletion, trail: &[AuditEvent]) -> Result<Receipt, NoReceipt> {
     let numbered: Vec<_> = (1..).zip(trail).map(|(seq, event)| (seq, event.clone(), [7; 32])).collect();
-    draw_up("l", deletion, BTreeMap::new(), &numbered)
+    draw_up("l", Day::Calendar, deletion, BTreeMap::new(), &numbered)
 }
 
 fn answer<'a>(trail: &'a mut [AuditEvent], step: &str) -> &'a mut AuditEvent {
@@ -119,6 +119,21 @@ fn nothing_is_drawn_up_without_having_seen_it_gone() {
 }
 
 #[test]
+fn of_a_rehearsal_it_says_so_and_all_others_are_written_as_ever() {
+    let (deletion, trail) = purged();
+    let numbered: Vec<_> = (1..).zip(&trail).map(|(seq, event)| (seq, event.clone(), [7; 32])).collect();
+    let of = |day: Day| draw_up("l", day, &deletion, BTreeMap::new(), &numbered).unwrap();
+    let ever = serde_json::to_string(&of(Day::Calendar)).unwrap();
+    assert!(!ever.contains("rehearsal_day_ms"), "{ever}");
+    assert_eq!(serde_json::from_str::<Receipt>(&ever).unwrap().rehearsal_day_ms, None);
+    let rehearsed = of(Day::Rehearsal { length_ms: 5 });
+    assert_eq!((rehearsed.rehearsal_day_ms, rehearsed.check()), (Some(5), Ok(())));
+    let text = serde_json::to_string(&rehearsed).unwrap();
+    assert_eq!(serde_json::from_str::<Receipt>(&text).unwrap(), rehearsed);
+    assert_eq!(text.replacen("\"rehearsal_day_ms\":5,", "", 1), ever, "nothing else is another one");
+}
+
+#[test]
 fn only_what_is_purged_has_one() {
     let (mut deletion, trail) = purged();
     let purge = deletion.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Purge)).unwrap();
@@ -126,6 +141,7 @@ fn only_what_is_purged_has_one() {
         purge.state = state;
         let not_yet = draw_up(
             "l",
+            Day::Calendar,
             &Deletion { jobs: vec![purge.clone()], status: RecordStatus::Live, ..test_deletion().0 },
             BTreeMap::new(),
             &[(1, trail[0].clone(), [0; 32])],
