@@ -3,7 +3,7 @@
 //! | action | what it does |
 //! | --- | --- |
 //! | `inspect` | pins the leases and reservations that are the resource's own; in a sandbox firewall rules and VM id, too |
-//! | `release` | releases them, if they still are: lease first, then reservation |
+//! | `release` | releases them, if they still are: lease first, then reservation; the address rests ([`quarantine`]) |
 //!
 //! The platform registers `{"mac": "52:54:00:12:34:56", "addresses": ["192.0.2.10"], "subnet": 1}`. A lease or a
 //! reservation is the resource's own if it joins this MAC and one of these addresses; the pair is the identity.
@@ -26,6 +26,7 @@ use sexton_service::config::DriverPart;
 
 pub mod address;
 pub mod kea;
+pub mod quarantine;
 pub mod sandbox;
 
 /// The file that describes this subsystem's actions, as it is delivered.
@@ -107,5 +108,13 @@ mod tests {
         // Without it two copies would undo each other's changes.
         let error = toml::from_str::<DriverConfig>("driver = \"kea\"\nurl = \"http://x/\"").unwrap_err();
         assert!(error.to_string().contains("lock_file"), "{error}");
+        // An address that does not rest would be given out at once.
+        for days in [0, 366] {
+            let text = format!(
+                "driver = \"sandbox\"\nroot = \"/x\"\ninstance = \"ipam.main\"\nquarantine_days = {days}"
+            );
+            let error = toml::from_str::<DriverConfig>(&text).unwrap_err();
+            assert!(error.to_string().contains("quarantine_days: expected 1 to 365 days"), "{error}");
+        }
     }
 }

@@ -5,11 +5,13 @@
 //! | `addresses` | the address | `"mac": TEXT, "subnet": NUMBER, "lease": OBJECT\|null, "reservation": OBJECT\|null` |
 //! | `firewall_rules` | the address that they name | `"rules": [TEXT, …]` |
 //! | `vm_ids` | the machine's MAC | `"id": NUMBER` |
+//! | `quarantine` | a released address | `"until": MICROSECONDS`, before which [`create`] gives it to nobody; it states no resource |
 //!
 //! What is pinned of addresses is the same as of a real server: [`Targets`].
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, ensure};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,16 +19,19 @@ use serde_json::{Value, json};
 use sexton_consumer::driver::{Done, Driver, Found, Inspection, Obstacle, StepContext};
 use sexton_consumer::permit::Permit;
 use sexton_consumer::sandbox::{Object, Sandbox};
+use sexton_consumer::{Clock, SystemClock};
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
-use sexton_model::{Fence, Instance, ResourceId};
+use sexton_model::{Fence, Instance, ResourceId, Timestamp};
 
 use crate::address::{Attributes, Mac, Pinned, Rules, Targets, VmId, where_pinned};
 use crate::only_release;
+use crate::quarantine::Quarantine;
 
 const ADDRESSES: &str = "addresses";
 const FIREWALL: &str = "firewall_rules";
 const VM_IDS: &str = "vm_ids";
+const QUARANTINE: &str = "quarantine";
 
 /// Where the sandbox is.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,19 +41,23 @@ pub struct Config {
     pub root: PathBuf,
     /// Which instance this is, such as `ipam.main`.
     pub instance: Instance,
+    /// How long a released address is given to nobody, in days of 24 hours: 1 to 365.
+    #[serde(default)]
+    pub quarantine_days: Quarantine,
 }
 
 /// The driver.
 #[derive(Debug)]
 pub struct SandboxIpam {
     sandbox: Sandbox,
+    quarantine: Quarantine,
 }
 
 /// Make the place, if need be, with a lease, a reservation and a firewall rule of every address for `resource`, and the
 /// machine's number.
 ///
 /// # Errors
-/// If the file system refuses.
+/// If the file system refuses, or one of the addresses is in quarantine; then nothing is made.
 pub fn create(
     root: &Path,
     instance: &Instance,
@@ -59,6 +68,11 @@ pub fn create(
     addresses: &[Ipv4Addr],
 ) -> anyhow::Result<()> {
     let sandbox = Sandbox::create(root, instance)?;
+    for address in addresses {
+        let until = rests_until(&sandbox, *address)?;
+        let free = until <= SystemClock::default().now();
+        ensure!(free, "{address} was released and is given to nobody before {}", until.rfc3339());
+    }
     let owned = || {
         let mut object = Object::new();
         object.insert("resource".into(), json!(resource));
@@ -80,6 +94,17 @@ pub fn create(
         sandbox.write(ADDRESSES, &address.to_string(), object, Fence::default())?;
     }
     Ok(())
+}
+
+/// Until when a released address is given to nobody; long ago if it was never released.
+fn rests_until(sandbox: &Sandbox, address: Ipv4Addr) -> anyhow::Result<Timestamp> {
+    let name = address.to_string();
+    match sandbox.read(QUARANTINE, &name)? {
+        Some(object) => {
+            field(QUARANTINE, &name, &object, "until").context("asking whether an address may be given out")
+        }
+        None => Ok(Timestamp::default()),
+    }
 }
 
 /// All that `resource` has here, for comparing before and after; without fences.
@@ -105,7 +130,7 @@ pub fn describe(root: &Path, instance: &Instance, resource: &ResourceId) -> anyh
 impl SandboxIpam {
     /// The driver for the place that `config` names, which need not exist yet.
     pub fn new(config: &Config) -> Self {
-        Self { sandbox: Sandbox::at(&config.root, &config.instance) }
+        Self { sandbox: Sandbox::at(&config.root, &config.instance), quarantine: config.quarantine_days }
     }
 
     fn read(&self, address: Ipv4Addr) -> Result<Option<Object>, Obstacle> {
@@ -232,7 +257,11 @@ impl SandboxIpam {
             return Err(Obstacle::Refuse(why));
         }
         for pinned in &targets.addresses {
-            self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), may()?)?;
+            // Who dies between the two leaves one that rests and is still held. One that is gone rests since it went.
+            if let Some(object) = self.read(pinned.address)? {
+                self.rest(pinned.address, &object, may()?)?;
+                self.sandbox.remove(ADDRESSES, &pinned.address.to_string(), may()?)?;
+            }
         }
         for held in &targets.firewall {
             self.sandbox.remove(FIREWALL, &held.address.to_string(), may()?)?;
@@ -241,6 +270,15 @@ impl SandboxIpam {
             self.sandbox.remove(VM_IDS, &held.mac.to_string(), may()?)?;
         }
         Ok(Done::saw(format!("released {}", targets.summary())))
+    }
+
+    /// From now on `address`, which is `held`, is given to nobody for a while.
+    fn rest(&self, address: Ipv4Addr, held: &Object, fence: Fence) -> Result<(), Obstacle> {
+        let until = SystemClock::default().now().plus_ms(self.quarantine.ms());
+        let mut object = Object::new();
+        object.insert("identity".into(), held.get("identity").cloned().unwrap_or_default());
+        object.insert("until".into(), json!(until));
+        self.sandbox.write(QUARANTINE, &address.to_string(), object, fence)
     }
 
     fn seen(&self, identity: &Identity, targets: &Targets) -> Result<(Presence, String), Obstacle> {
@@ -331,7 +369,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let instance: Instance = "ipam.main".parse().unwrap();
         let resource: ResourceId = "vm/web01".parse().unwrap();
-        let config = Config { root: root.path().to_owned(), instance: instance.clone() };
+        let config = Config {
+            root: root.path().to_owned(),
+            instance: instance.clone(),
+            quarantine_days: Quarantine::default(),
+        };
         let attributes = Attributes {
             mac: "52:54:00:00:00:10".parse().unwrap(),
             addresses: vec![Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 11)],
@@ -367,6 +409,36 @@ mod tests {
             assert_eq!(s.driver.seen(&identity("u1"), &targets).unwrap().0, Presence::Absent);
         }
         assert_eq!(s.describe(), json!({}));
+    }
+
+    #[test]
+    fn a_released_address_is_not_given_out_before_its_time() {
+        let s = stand();
+        let targets = s.pin();
+        let (attributes, other): (_, ResourceId) = (&s.attributes, "vm/web02".parse().unwrap());
+        let again = || {
+            let (mac, address) = ("52:54:00:00:00:20".parse().unwrap(), [attributes.addresses[1]]);
+            create(s.root.path(), &s.instance, &other, &identity("u2"), mac, 1, &address)
+        };
+        s.driver.release(&identity("u1"), &targets, &may).unwrap();
+        let held = || rests_until(&s.driver.sandbox, attributes.addresses[1]).unwrap();
+        let until = held();
+        let rests_ms = until.ms_since(SystemClock::default().now());
+        assert!(rests_ms > 6 * 86_400_000 && rests_ms <= 7 * 86_400_000, "{rests_ms}");
+        // A repeat does not begin it anew.
+        s.driver.release(&identity("u1"), &targets, &may).unwrap();
+        assert_eq!(held(), until);
+        let refused = again().unwrap_err().to_string();
+        assert!(refused.contains("192.0.2.11 was released"), "{refused}");
+        let describe = || describe(s.root.path(), &s.instance, &other).unwrap();
+        assert_eq!(describe(), json!({}), "nothing was made");
+        // What cannot be read is not over.
+        for (until, over) in [(json!("soon"), false), (json!(1), true)] {
+            let object = Object::from_iter([("until".to_owned(), until)]);
+            s.driver.sandbox.write(QUARANTINE, "192.0.2.11", object, FENCE).unwrap();
+            assert_eq!(again().is_ok(), over);
+        }
+        assert_ne!(describe(), json!({}));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use sexton_consumer::Driver;
+use sexton_ipam::quarantine::Quarantine;
 use sexton_ipam::{DriverConfig, actions, driver, sandbox};
 use sexton_model::catalogue::SubsystemActions;
 use sexton_model::step::Presence;
@@ -60,7 +61,11 @@ impl Fixture for Sandboxes {
 #[async_trait]
 impl World for Folder {
     fn driver(&self) -> Arc<dyn Driver> {
-        let config = sandbox::Config { root: self.root.path().to_owned(), instance: instance() };
+        let config = sandbox::Config {
+            root: self.root.path().to_owned(),
+            instance: instance(),
+            quarantine_days: Quarantine::default(),
+        };
         driver(DriverConfig::Sandbox(config)).unwrap()
     }
 

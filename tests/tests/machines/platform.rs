@@ -117,10 +117,16 @@ impl Platform {
     ) -> Vec<String> {
         let (mut expected, mut found) = (before.clone(), self.look(machines));
         let mut added = 0;
-        for Machine { name, fate, .. } in machines {
+        for machine in machines {
+            let Machine { name, fate, .. } = machine;
             match fate {
                 Fate::LeftAlone => {}
-                Fate::Retired => retire(&mut expected, name),
+                Fate::Retired => {
+                    retire(&mut expected, name);
+                    if let Some(address) = machine.address() {
+                        expected.add(name, addresses::QUARANTINE, json!(address).to_string());
+                    }
+                }
                 Fate::Cancelled if allowed.changed.contains(name) => {
                     expected.retain(name, |_| false);
                     found.retain(name, |_| false);

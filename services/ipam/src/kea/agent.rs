@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use sexton_consumer::driver::Obstacle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::address::Mac;
+use crate::address::{Mac, Pinned};
+use crate::quarantine::Quarantine;
 
 /// Largest answer, in bytes: a configuration with a hundred thousand reservations is about 16 MB.
 pub(super) const ANSWER_MAX_BYTES: usize = 33_554_432;
@@ -81,6 +82,8 @@ pub(super) struct Lease {
     pub(super) hostname: Option<String>,
     /// Expired and reclaimed: the row is history, the address is free.
     pub(super) reclaimed: bool,
+    /// In quarantine ([`Agent::rest`]): nobody's, and given to nobody.
+    pub(super) rests: bool,
 }
 
 impl Agent {
@@ -106,10 +109,27 @@ impl Agent {
         }
     }
 
-    /// Delete the lease of `address`; that there is none is fine.
-    pub(super) async fn delete_lease(&self, budget: Budget, address: Ipv4Addr) -> Result<(), Obstacle> {
-        let what = format!("deleting the lease of {address}");
-        self.command(budget, "lease4-del", json!({ "ip-address": address }), &what).await.map(|_| ())
+    /// Have the address be nobody's, as a declined one, which the server gives to nobody until the quarantine is over.
+    /// Then it forgets that by itself. `command` is `lease4-update`, which puts this in the place of the lease that is
+    /// there, or `lease4-add`, which fails if there is one by now.
+    pub(super) async fn rest(
+        &self,
+        budget: Budget,
+        command: &str,
+        pinned: &Pinned,
+        quarantine: Quarantine,
+    ) -> Result<(), Obstacle> {
+        let what = format!("putting {} to rest ({command})", pinned.address);
+        let arguments = json!({
+            "ip-address": pinned.address,
+            "subnet-id": pinned.subnet,
+            // Demanded, and empty where an address was declined.
+            "hw-address": "",
+            "state": DECLINED,
+            "valid-lft": quarantine.seconds(),
+            "user-context": { OWN: { "released_by": pinned.mac, "hostname": pinned.hostname } },
+        });
+        self.command(budget, command, arguments, &what).await?.success(&what).map(|_| ())
     }
 
     /// `config-test`, `config-set` or `config-write`.
@@ -230,7 +250,15 @@ struct RawLease {
     hostname: Option<String>,
     #[serde(default)]
     state: u32,
+    #[serde(rename = "user-context", default)]
+    context: Value,
 }
+
+/// Kea's number for a lease of an address that nobody may have for a while.
+const DECLINED: u32 = 1;
+/// Under which key a declined lease says that it is a quarantine of ours, and whose address it was: clients decline
+/// addresses, too, which they find to be in use.
+const OWN: &str = "sexton";
 
 /// Kea's number for a lease that expired and was reclaimed.
 const RECLAIMED: u32 = 2;
@@ -253,5 +281,6 @@ pub(super) fn lease_in(address: Ipv4Addr, arguments: &Value) -> Result<Lease, St
         client_id: short(raw.client_id),
         hostname: short(raw.hostname),
         reclaimed: raw.state == RECLAIMED,
+        rests: raw.state == DECLINED && raw.context.get(OWN).is_some(),
     })
 }

@@ -1,11 +1,15 @@
 //! A Kea DHCPv4 server behind its control agent.
 //!
-//! Leases are deleted by the lease_cmds hook. Reservations stand in the configuration, which is changed as a whole:
+//! Leases are changed by the lease_cmds hook. Reservations stand in the configuration, which is changed as a whole:
 //! read, test, read again, set, write; one writer at a time. Neither command is conditional: between the last
 //! reading and the call, milliseconds, another writer can come in, and no fence stops a call that was sent and
 //! not answered. So all copies of this consumer, and whoever else writes this server's configuration, must share one
-//! lock file: run them on one host, or on a shared folder whose locks hold. A released address should rest before
-//! it is given out again.
+//! lock file: run them on one host, or on a shared folder whose locks hold.
+//!
+//! A released address rests: its lease is made a declined one, which belongs to nobody, says whose the address was, and runs
+//! out by itself after `quarantine_days`. Until then the server gives it to nobody, whoever has it reserved. Of a machine that has
+//! neither lease nor reservation left when it is released, nothing is there to do: its addresses have been free since, and do not
+//! rest.
 //!
 //! A server may keep reservations in a hosts database as well. They are in no configuration, and this driver has no way to
 //! read them. So of a server that is configured with one nothing is said: whatever is asked is refused.
@@ -34,6 +38,7 @@ use self::reservation::Reserved;
 use self::written::Written;
 use crate::address::{Attributes, Mac, Pinned, Targets, where_pinned};
 use crate::only_release;
+use crate::quarantine::Quarantine;
 
 mod agent;
 #[cfg(test)]
@@ -74,6 +79,9 @@ pub struct Config {
     /// Longest single call, in milliseconds; at most [`CALL_MAX_MS`].
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+    /// How long a released address is given to nobody, in days of 24 hours: 1 to 365.
+    #[serde(default)]
+    pub quarantine_days: Quarantine,
 }
 
 fn default_timeout_ms() -> u64 {
@@ -85,6 +93,7 @@ pub struct Kea {
     agent: Agent,
     call: Duration,
     lock_file: PathBuf,
+    quarantine: Quarantine,
     /// One writer of the configuration at a time.
     writer: Mutex<()>,
     /// Which reservations this process knows to be gone from the server's disk.
@@ -136,6 +145,7 @@ impl Kea {
             agent: Agent { http, url, login },
             call: Duration::from_millis(config.timeout_ms),
             lock_file: config.lock_file,
+            quarantine: config.quarantine_days,
             writer: Mutex::new(()),
             written: Written::default(),
         })
@@ -191,7 +201,7 @@ impl Kea {
     ) -> Result<Result<Held, String>, Obstacle> {
         let lease = match self.agent.lease(budget, address).await? {
             Some(lease) if lease.mac == Some(mac) && lease.subnet == subnet => Some(lease),
-            Some(lease) if lease.reclaimed => None,
+            Some(lease) if lease.reclaimed || lease.rests => None,
             Some(lease) => {
                 let who = lease.mac.map_or_else(|| "nobody (declined)".to_owned(), |m| m.to_string());
                 return Ok(Err(format!(
@@ -280,33 +290,38 @@ impl Kea {
             return Err(Obstacle::Refuse(why));
         }
         let budget = self.budget(left);
-        let mut leases = 0;
+        let mut put_to_rest = 0;
         for pinned in &targets.addresses {
-            leases += usize::from(self.release_lease(budget, pinned, may).await?);
+            put_to_rest += usize::from(self.release_lease(budget, pinned, may).await?);
         }
         let reservations = self.release_reservations(budget, &targets.addresses, may).await?;
         Ok(Done::saw(format!(
-            "kea {}: {leases} leases and {reservations} reservations released of {}",
+            "kea {}: {put_to_rest} addresses put to rest for {} days and {reservations} reservations released of {}",
             self.agent.url,
+            self.quarantine.days(),
             targets.summary()
         )))
     }
 
+    /// Take the lease away and put the address to rest, in one call: in between it could be given to somebody. Whether
+    /// that was to be done. It comes before the reservation goes, which until then keeps others from the address.
     async fn release_lease(&self, budget: Budget, pinned: &Pinned, may: &May<'_>) -> Result<bool, Obstacle> {
-        match self.agent.lease(budget, pinned.address).await? {
-            Some(lease) if lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet => {
-                may()?;
-                self.agent.delete_lease(budget, pinned.address).await.map(|()| true)
+        let own = |lease: &Lease| lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet;
+        let command = match self.agent.lease(budget, pinned.address).await? {
+            Some(lease) if lease.rests => return Ok(false),
+            Some(lease) if lease.reclaimed || own(&lease) => "lease4-update",
+            Some(lease) => {
+                return Err(Obstacle::Refuse(format!(
+                    "releasing the lease of {}: it is {}'s now, pinned was {}",
+                    pinned.address,
+                    lease.mac.map_or_else(|| "nobody".to_owned(), |m| m.to_string()),
+                    pinned.mac
+                )));
             }
-            Some(lease) if lease.reclaimed => Ok(false),
-            Some(lease) => Err(Obstacle::Refuse(format!(
-                "deleting the lease of {}: it is {}'s now, pinned was {}",
-                pinned.address,
-                lease.mac.map_or_else(|| "nobody".to_owned(), |m| m.to_string()),
-                pinned.mac
-            ))),
-            None => Ok(false),
-        }
+            None => "lease4-add",
+        };
+        may()?;
+        self.agent.rest(budget, command, pinned, self.quarantine).await.map(|()| true)
     }
 
     fn lock(&self) -> Result<File, Obstacle> {

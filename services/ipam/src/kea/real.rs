@@ -18,7 +18,9 @@ pub(super) fn config() -> Config {
     let url = std::env::var("SEXTON_TEST_KEA_URL").unwrap_or_else(|_| {
         panic!("SEXTON_TEST_KEA_URL is not set: start the Kea component and export what it prints, or leave out real-servers")
     });
-    Config { url, user: None, password: None, password_file: None, lock_file: lock_file(), timeout_ms: 5_000 }
+    let (user, password, password_file) = (None, None, None);
+    let (timeout_ms, quarantine_days) = (5_000, Quarantine::default());
+    Config { url, user, password, password_file, lock_file: lock_file(), timeout_ms, quarantine_days }
 }
 
 /// One for all tests, as for all copies of the consumer.
@@ -128,6 +130,33 @@ async fn lease_and_reservation_are_released_a_neighbour_stays_and_a_repeat_is_do
     let after = reservation::all(&vm.kea.agent.config(vm.budget()).await.unwrap());
     assert_eq!(after.len() + 1, before.len());
     assert!(matches!(vm.inspect().await.found, Found::Absent(_)));
+}
+
+#[tokio::test]
+async fn a_released_address_is_leased_to_nobody_and_is_nobodys() {
+    let _turn = TURN.lock().await;
+    // Leased, and reserved without a lease.
+    for leased in [true, false] {
+        let vm = vm(129).await;
+        if leased {
+            vm.lease(vm.mac).await;
+        } else {
+            vm.reserve(&[(vm.address, vm.mac)]).await;
+        }
+        let targets = vm.pin().await;
+        vm.kea.release(&targets, LEFT, &|| Ok(())).await.unwrap();
+        let lease = vm.kea.agent.lease(vm.budget(), vm.address).await.unwrap().unwrap();
+        assert!(lease.rests && lease.mac.is_none(), "{lease:?}");
+        let other = json!({ "ip-address": vm.address, "hw-address": mac(229), "subnet-id": 1 });
+        let refused = vm.kea.agent.command(vm.budget(), "lease4-add", other, "leasing it to another").await;
+        assert!(
+            matches!(&refused, Err(Obstacle::Unclear(why)) if why.contains("already exists")),
+            "{refused:?}"
+        );
+        assert!(matches!(vm.kea.compare(&targets, LEFT).await, Ok(Found::Absent(_))));
+        assert!(matches!(vm.inspect().await.found, Found::Absent(_)));
+        assert_eq!(vm.presence(&targets).await, Presence::Absent);
+    }
 }
 
 #[tokio::test]

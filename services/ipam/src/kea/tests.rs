@@ -17,6 +17,7 @@ use super::agent::{Answer, Budget, classify, lease_in};
 use super::reservation::{Reserved, all, contains, remove, reserved, subnet};
 use super::{Config, Kea};
 use crate::address::{Attributes, Mac, Pinned, Targets};
+use crate::quarantine::Quarantine;
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 5);
 
@@ -95,15 +96,15 @@ fn answers_mean_what_their_result_says() {
 
 fn at(url: String) -> Kea {
     let (user, password, password_file) = (None, None, None);
-    let (lock_file, timeout_ms) = ("kea.lock".into(), 1_000);
-    Kea::new(Config { url, user, password, password_file, lock_file, timeout_ms }).unwrap()
+    let (lock_file, timeout_ms, quarantine_days) = ("kea.lock".into(), 1_000, Quarantine::default());
+    Kea::new(Config { url, user, password, password_file, lock_file, timeout_ms, quarantine_days }).unwrap()
 }
 
 /// What a look and a change come to.
 async fn looked_and_changed(kea: &Kea) -> [Result<(), Obstacle>; 2] {
     let budget = Budget::new(Duration::from_secs(10), Duration::from_millis(500));
     let looked = kea.agent.lease(budget, ADDRESS).await.map(drop);
-    [looked, kea.agent.delete_lease(budget, ADDRESS).await]
+    [looked, kea.agent.rest(budget, "lease4-update", &pinned(), Quarantine::default()).await]
 }
 
 /// An agent that answers everything with this, or hangs up if it is nothing.
@@ -190,7 +191,8 @@ async fn keeping(mut config: Value, lock_file: PathBuf) -> (Kea, Arc<Mutex<Vec<S
         }
     });
     let (user, password, password_file) = (None, None, None);
-    let config = Config { url, user, password, password_file, lock_file, timeout_ms: 5_000 };
+    let (timeout_ms, quarantine_days) = (5_000, Quarantine::default());
+    let config = Config { url, user, password, password_file, lock_file, timeout_ms, quarantine_days };
     (Kea::new(config).unwrap(), changes)
 }
 
@@ -219,6 +221,67 @@ async fn each_change_of_the_configuration_is_asked_about() {
     }
     assert_eq!(kea.release_reservations(budget, &pinned, &|| Ok(())).await, Ok(0));
     assert_eq!(changes.lock().unwrap().join(" "), "config-set config-write");
+}
+
+/// What comes of releasing the lease of an address that has this one, and what the server is told to change.
+async fn released(lease: Value) -> (Result<bool, Obstacle>, Vec<Value>) {
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let told = changes.clone();
+    let kea = answering(move |asked| {
+        let command = body_of(asked.as_bytes()).unwrap();
+        let reply = if command["command"] == "lease4-get" {
+            if lease.is_null() {
+                json!([{ "result": 3 }])
+            } else {
+                json!([{ "result": 0, "arguments": lease }])
+            }
+        } else {
+            told.lock().unwrap().push(command);
+            json!([{ "result": 0 }])
+        };
+        let body = reply.to_string();
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+    })
+    .await;
+    let budget = Budget::new(Duration::from_secs(10), Duration::from_secs(5));
+    let outcome = kea.release_lease(budget, &pinned(), &|| Ok(())).await;
+    let changes = changes.lock().unwrap().clone();
+    (outcome, changes)
+}
+
+/// A lease of the pinned address, as the server shows it.
+fn shown(mac: &str, state: u32, context: Value) -> Value {
+    json!({ "ip-address": ADDRESS, "hw-address": mac, "subnet-id": 1, "state": state, "user-context": context })
+}
+
+#[tokio::test]
+async fn a_released_address_rests_and_only_one_that_is_nobody_elses_is_put_to_rest() {
+    let (own, other) = (mac(1).to_string(), mac(2).to_string());
+    for (lease, command) in [
+        (Value::Null, "lease4-add"),
+        (shown(&own, 0, Value::Null), "lease4-update"),
+        (shown(&own, 2, Value::Null), "lease4-update"),
+        (shown(&other, 2, Value::Null), "lease4-update"),
+    ] {
+        let (outcome, changes) = released(lease.clone()).await;
+        assert_eq!(outcome, Ok(true), "{lease}");
+        assert_eq!(changes.len(), 1, "{lease}: in one call, or somebody could come in between");
+        assert_eq!(changes[0]["command"], command, "{lease}");
+        let declined = json!({
+            "ip-address": ADDRESS, "subnet-id": 1, "hw-address": "", "state": 1, "valid-lft": 7 * 86_400,
+            "user-context": { "sexton": { "released_by": own, "hostname": null } },
+        });
+        assert_eq!(changes[0]["arguments"], declined, "{lease}");
+    }
+    // It rests already: its time does not begin anew.
+    let resting = shown("", 1, json!({ "sexton": { "released_by": own } }));
+    assert_eq!(released(resting).await, (Ok(false), Vec::new()));
+    // Another's, and one that a client found to be in use.
+    for lease in [shown(&other, 0, Value::Null), shown("", 1, Value::Null)] {
+        let (outcome, changes) = released(lease.clone()).await;
+        assert!(matches!(outcome, Err(Obstacle::Refuse(_))), "{lease}: {outcome:?}");
+        assert_eq!(changes, Vec::<Value>::new(), "{lease}");
+    }
 }
 
 /// An agent of a server with this configuration and no leases.

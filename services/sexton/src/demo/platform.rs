@@ -49,7 +49,7 @@ const MACHINES: [(&str, bool); 8] = [
 ];
 
 /// Folders in which a machine that is gone may still be named.
-const KEPT: [&str; 3] = ["notifier", "accounting", "hypervisor/main/locks"];
+const KEPT: [&str; 4] = ["notifier", "accounting", "hypervisor/main/locks", "ipam/main/quarantine"];
 
 /// The platform.
 pub struct Platform {
@@ -190,7 +190,7 @@ impl Platform {
     }
 
     /// Every file of the platform that is called after a machine or speaks of it. What was sent to people stays
-    /// sent, what was used stays on the account, and a lock file is only a lock.
+    /// sent, what was used stays on the account, a lock file is only a lock, and an address that rests says whose it was.
     pub fn traces(&self, name: &str) -> anyhow::Result<Vec<PathBuf>> {
         let machine = self.machine(name)?;
         let mut found = Vec::new();

@@ -11,6 +11,10 @@ use crate::program::{run, run_with, wanted};
 /// Begin the things of a machine here, which go on with its address.
 const LEASE: &str = "ipam: lease ";
 const RESERVATION: &str = "ipam: reservation ";
+/// Of a machine whose address was released: which one rests.
+pub const QUARANTINE: &str = "ipam: quarantine";
+/// Kea's number for a lease of an address that nobody may have for a while.
+const DECLINED: u64 = 1;
 
 pub struct Addresses {
     url: String,
@@ -111,6 +115,12 @@ impl Addresses {
         let leases = self.command("lease4-get-all", json!({ "subnets": [SUBNET] }));
         assert!([0, 3].contains(&leases["result"].as_i64().unwrap()), "{leases}");
         for lease in leases["arguments"]["leases"].as_array().into_iter().flatten() {
+            let released_by = &lease["user-context"]["sexton"]["released_by"];
+            if lease["state"] == DECLINED && released_by.is_string() {
+                let name = holder(released_by, &lease["ip-address"]);
+                facts.add(&name, QUARANTINE, lease["ip-address"].to_string());
+                continue;
+            }
             let name = holder(&lease["hw-address"], &lease["ip-address"]);
             facts.add(&name, format!("{LEASE}{}", lease["ip-address"]), lease.to_string());
         }
