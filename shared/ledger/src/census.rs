@@ -6,7 +6,7 @@ use serde_json::json;
 use sexton_model::belts::census::{
     CREDENTIAL_MAX, Census, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
 };
-use sexton_model::belts::{PauseSelector, Policy};
+use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::time::Day;
 use sexton_model::{Actor, ResourceId, Timestamp};
 
@@ -39,7 +39,12 @@ pub(crate) struct Beside<'a> {
     pub(crate) registered: BTreeMap<ResourceId, bool>,
     /// What counts of all censuses so far.
     pub(crate) population: Population,
+    /// Pauses in force.
+    pub(crate) pauses: Vec<Pause>,
 }
+
+/// Who pauses without being asked.
+const COORDINATOR: &str = "coordinator";
 
 /// Places that are kept where a census was refused and none was ever believed, at most: the newest.
 pub(crate) const NEVER_BELIEVED_MAX: i64 = 1000;
@@ -58,41 +63,65 @@ pub(crate) fn day_before(now: Timestamp, day: Day) -> Timestamp {
 
 /// What follows from a census.
 pub(crate) struct Decided {
-    pub(crate) taken: Taken,
-    /// What is to be paused, and why.
+    /// What is kept of it, or why it is not believed.
+    pub(crate) judged: Result<Taken, NotBelieved>,
+    /// What is to be paused, and why: it may be, whether it is believed or not.
     pub(crate) pause: Option<(PauseSelector, String)>,
 }
 
 impl Beside<'_> {
     /// Believe it, under this number, or not. More that others have deleted within a day than a budget lets begin in one, or
     /// would by default, pauses its scope, however many censuses have seen them go.
-    pub(crate) fn decide(&self, number: i64, census: &Census) -> Result<Decided, NotBelieved> {
-        census.check(&self.policy.census, self.last.as_ref(), self.now)?;
-        let mut taken = census.taken(number, &self.registered, self.last.as_ref(), self.now);
+    pub(crate) fn decide(&self, number: i64, census: &Census) -> Decided {
+        let counted = || census.taken(number, &self.registered, self.last.as_ref(), self.now);
+        match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+            Ok(()) => {
+                let mut taken = counted();
+                let pause = self.many_gone(&taken, &format!("census {number}"));
+                taken.told = pause.is_some();
+                Decided { judged: Ok(taken), pause }
+            }
+            // It is complete by all else that it shows: somebody deletes, or all of that lies. Nothing goes on before a
+            // person has found out which.
+            Err(why @ NotBelieved::Fewer { .. }) => {
+                let found = self.many_gone(&counted(), "a census that lists too few to be believed");
+                let pause = found.filter(|(covers, _)| !self.paused(covers));
+                Decided { judged: Err(why), pause }
+            }
+            Err(why) => Decided { judged: Err(why), pause: None },
+        }
+    }
+
+    /// What is to be paused if others have deleted too many, as `found_by` has found, and why.
+    fn many_gone(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
         let budgets = self.policy.budgets(self.day);
         let most = budgets.by_others(&taken.scope, &taken.kind, &self.population);
-        let gone = gone_within_a_day(&taken, &self.of_day);
-        let pause = (taken.newly_missing > 0 && gone > most).then(|| {
+        let gone = gone_within_a_day(taken, &self.of_day);
+        (taken.newly_missing > 0 && gone > most).then(|| {
             let covers = PauseSelector {
                 kind: Some(taken.kind.clone()),
                 scope: Some(taken.scope.clone()),
                 ..PauseSelector::default()
             };
             let reason = format!(
-                "census {number}: {gone} of {} are gone that are not being removed here, where {most} may go in a day: somebody \
+                "{found_by}: {gone} of {} are gone that are not being removed here, where {most} may go in a day: somebody \
                  else deletes",
                 taken.kind
             );
             (covers, reason)
-        });
-        taken.told = pause.is_some();
-        Ok(Decided { taken, pause })
+        })
+    }
+
+    /// Whether a census has paused just that, and nobody has lifted it: one that is not believed is handed in again and
+    /// again, and nothing of it is kept that would count them once.
+    fn paused(&self, covers: &PauseSelector) -> bool {
+        self.pauses.iter().any(|pause| pause.by.as_str() == COORDINATOR && pause.covers == *covers)
     }
 }
 
 /// Who pauses.
 pub(crate) fn coordinator() -> Result<Actor, LedgerError> {
-    "coordinator".parse().map_err(|e: sexton_model::InvalidId| LedgerError::Unfit(e.to_string()))
+    COORDINATOR.parse().map_err(|e: sexton_model::InvalidId| LedgerError::Unfit(e.to_string()))
 }
 
 /// The event of a census that was believed.

@@ -386,7 +386,7 @@ pub trait Ledger:
 
     /// Take a census: believed if it is complete. It says how many there are, and finds what does not fit the
     /// inventory; nothing is deleted because it lacks something. If many are gone that are not being removed here,
-    /// its scope is paused.
+    /// its scope is paused, also if it is not believed only because it lists too few.
     ///
     /// # Errors
     /// If the store did not do it. What it lacks is the inner result.

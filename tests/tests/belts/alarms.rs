@@ -1,10 +1,11 @@
 //! Alarms: told by routes that need neither broker nor consumers, by the second one while the first one fails, and once.
 use sexton_coordinator::alarms::{Alarmer, Options};
-use sexton_ledger::{AlarmFilter, AlarmSeen, AlarmView};
+use sexton_ledger::{AlarmFilter, AlarmSeen, AlarmView, NotDone};
 use sexton_model::alarm::{AlarmKind, Phase, Rules, Subject};
-use sexton_model::belts::Policy;
+use sexton_model::belts::census::{Census, NotBelieved};
 use sexton_model::belts::one_shot::{NewOneShot, Passable};
 use sexton_model::belts::resource_hold::Which;
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::canary::{Canary, Probe};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
@@ -24,6 +25,7 @@ on_many_machines! {
     a_credential_that_should_be_gone_is_told,
     whoever_breaks_the_glass_is_told_of,
     that_others_delete_is_told,
+    that_others_delete_most_of_it_stops_the_scope_though_it_is_not_believed,
     a_census_that_is_refused_is_told_until_one_is_believed,
     a_drill_that_shows_nothing_is_told,
     a_canary_that_nobody_answers_and_one_that_is_accepted_are_told,
@@ -214,6 +216,52 @@ async fn that_others_delete_is_told() {
     let counted = system.hand_in(&[web01()], 1).await.unwrap();
     let pause = counted.paused.unwrap_or_else(|| panic!("{:?}", counted.taken));
     both_are_told(&on_call, AlarmKind::ForeignDeletions, Subject::Pause { pause }).await;
+}
+
+/// So many are gone that the census is refused, unless somebody says that it is meant: whoever deletes them is noticed by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_others_delete_most_of_it_stops_the_scope_though_it_is_not_believed() {
+    let on_call = OnCall::new().await;
+    let policy = counting(one_a_day_at_hard(), web01());
+    let system = System::start_telling(policy, on_call.options()).await;
+    let others = ["vm/web02", "vm/web03", "vm/web04"].map(|id| id.parse::<ResourceId>().unwrap());
+    for id in &others {
+        system.register_named(id, false).await;
+    }
+    let all = [&[web01()][..], &others[..]].concat();
+    assert_eq!(system.hand_in(&all, 4).await.unwrap().paused, None);
+    let refused = async |total: u64| {
+        let census = Census { fewer: false, ..system.census(&[web01()], total).await };
+        system.ledger.take_census(census, &ops()).await.unwrap().unwrap_err()
+    };
+    let cut = refused(4).await;
+    assert!(matches!(cut, NotDone::Census(NotBelieved::Total { .. })), "{cut}");
+    assert_eq!(system.ledger.pauses().await.unwrap(), [], "a listing that was cut says nothing");
+    for _ in 0..2 {
+        let fewer = refused(1).await;
+        assert!(
+            matches!(fewer, NotDone::Census(NotBelieved::Fewer { census: 1, before: 4, listed: 1 })),
+            "{fewer}"
+        );
+    }
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("one pause, however often it is handed in: {pauses:?}") };
+    let (kind, scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
+    let covers = PauseSelector { kind: Some(kind), scope: Some(scope), ..PauseSelector::default() };
+    assert_eq!(pause.covers, covers);
+    let why =
+        "lists too few to be believed: 3 of vm are gone that are not being removed here, where 1 may go";
+    assert!(pause.reason.contains(why), "{pause:?}");
+    both_are_told(&on_call, AlarmKind::ForeignDeletions, Subject::Pause { pause: pause.id }).await;
+    let latest = system.ledger.latest_censuses().await.unwrap();
+    assert!(latest[0].refused_last().is_some(), "it is refused all the same: {latest:?}");
+    assert_eq!(system.ledger.censuses().await.unwrap().len(), 1);
+
+    // Whoever lifts it has not said that they may be gone.
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    refused(1).await;
+    assert_eq!(system.ledger.pauses().await.unwrap().len(), 1, "and again");
+    assert_eq!(system.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -273,8 +273,14 @@ impl System {
 
     /// Hand in a census of all machines of `tenants/acme`: these are listed, ascending, and so many are said to be there.
     pub async fn hand_in(&self, listed: &[ResourceId], total: u64) -> Result<Counted, NotDone> {
+        let census = self.census(listed, total).await;
+        self.ledger.take_census(census, &ops()).await.unwrap()
+    }
+
+    /// The same before it is handed in. That there are fewer is meant.
+    pub async fn census(&self, listed: &[ResourceId], total: u64) -> Census {
         let scope: Scope = "tenants/acme".parse().unwrap();
-        let census = Census {
+        Census {
             kind: "vm".parse().unwrap(),
             scope: scope.clone(),
             credential: "census-ro".into(),
@@ -284,8 +290,7 @@ impl System {
             total,
             listed: listed.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect(),
             unregistered: Vec::new(),
-        };
-        self.ledger.take_census(census, &ops()).await.unwrap()
+        }
     }
 
     /// The proof, of today, that something can be rebuilt.

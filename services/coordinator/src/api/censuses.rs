@@ -3,11 +3,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest, TakeCensus};
-use sexton_ledger::{Counted, Note};
+use sexton_ledger::{Counted, NotDone, Note};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
-use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::census::{Census, Latest, NotBelieved, Taken};
 use sexton_model::{Actor, Timestamp};
 
 use super::problem::{Body, Refused};
@@ -95,6 +95,11 @@ async fn believe(api: &Api, once: &Once, by: &Actor, census: Census) -> Believed
         Ok(counted) => counted,
         Err(why) => {
             tracing::warn!(%kind, %scope, %by, %why, "a census is not believed");
+            // It may have paused its scope all the same.
+            if matches!(why, NotDone::Census(NotBelieved::Fewer { .. })) {
+                api.engine.noted();
+                tell_of_pause(api).await;
+            }
             return Err(why.into());
         }
     };
@@ -104,10 +109,15 @@ async fn believe(api: &Api, once: &Once, by: &Actor, census: Census) -> Believed
         tracing::warn!(census = taken.census, %kind, %scope, missing, newly, unknown, "the inventory and a census differ");
     }
     api.engine.noted();
-    if counted.paused.is_some()
-        && let Err(error) = api.engine.beacon().await
-    {
-        tracing::warn!(%error, "the pause is in force, its beacon follows");
+    if counted.paused.is_some() {
+        tell_of_pause(api).await;
     }
     Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused: counted.paused })))
+}
+
+/// Have every consumer hear of it at once.
+async fn tell_of_pause(api: &Api) {
+    if let Err(error) = api.engine.beacon().await {
+        tracing::warn!(%error, "the pause is in force, its beacon follows");
+    }
 }

@@ -8,7 +8,7 @@ use sqlx::{PgPool, Row as _};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, find, pause};
-use crate::census::{self, Beside, Counted};
+use crate::census::{self, Beside, Counted, Decided};
 use crate::keys::Note;
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -55,49 +55,54 @@ pub(super) async fn take(
         of_day: of_day(&mut tx, census, census::day_before(now, ledger.options.day)).await?,
         registered: registered(&mut tx, &census.kind, &census.scope).await?,
         population: population(&mut tx, ledger, now).await?,
+        pauses: pause::pauses(&mut tx).await?,
     };
-    let decided = match beside.decide(last + 1, census) {
-        Ok(decided) => decided,
+    let Decided { judged, pause: to_pause } = beside.decide(last + 1, census);
+    match &judged {
+        Ok(taken) => keep(&mut tx, taken, by).await?,
         Err(why) => {
-            let refusal = census::refusal(census, &why, by, now);
+            let refusal = census::refusal(census, why, by, now);
             note_refused(&mut tx, census, &refusal).await?;
             pause::append(&mut tx, &census::refused(census, &refusal)).await?;
-            tx.commit().await.map_err(part())?;
-            return Ok(Err(why.into()));
         }
-    };
-    let taken = decided.taken;
+    }
+    let mut paused = None;
+    if let Some((covers, reason)) = to_pause {
+        let done = pause::locked(&mut tx, covers, &census::coordinator()?, &reason).await?;
+        paused = Some((done.0.pause.id, done.1));
+    }
+    let done = judged.map(|taken| Counted { taken, paused: paused.as_ref().map(|(id, _)| *id) });
+    ledger.note(&mut tx, || done.as_ref().ok().cloned().map(Note::CensusTaken)).await?;
+    tx.commit().await.map_err(part())?;
+    if let Some((_, mark)) = paused {
+        ledger.known.note(mark, None);
+    }
+    Ok(done.map_err(NotDone::from))
+}
+
+/// One that is believed.
+async fn keep(db: &mut PgConnection, taken: &Taken, by: &Actor) -> Result<(), LedgerError> {
+    let part = || doing("keeping a census");
+    let now = taken.accepted_at;
     sqlx::query(INSERT)
         .bind(taken.census)
         .bind(taken.kind.to_string())
         .bind(taken.scope.to_string())
         .bind(now.0)
-        .bind(text(&taken)?)
-        .execute(&mut *tx)
+        .bind(text(taken)?)
+        .execute(&mut *db)
         .await
         .map_err(part())?;
     let kept = now.0.saturating_sub(census::KEPT_DAYS.saturating_mul(86_400_000_000));
-    sqlx::query(FORGET).bind(kept).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(FORGET).bind(kept).execute(&mut *db).await.map_err(part())?;
     sqlx::query(BELIEVED)
         .bind(taken.kind.to_string())
         .bind(taken.scope.to_string())
         .bind(now.0)
-        .execute(&mut *tx)
+        .execute(&mut *db)
         .await
         .map_err(part())?;
-    pause::append(&mut tx, &census::event(&taken, by)?).await?;
-    let mut paused = None;
-    if let Some((covers, reason)) = decided.pause {
-        let done = pause::locked(&mut tx, covers, &census::coordinator()?, &reason).await?;
-        paused = Some((done.0.pause.id, done.1));
-    }
-    let counted = Counted { taken, paused: paused.as_ref().map(|(id, _)| *id) };
-    ledger.note(&mut tx, || Some(Note::CensusTaken(counted.clone()))).await?;
-    tx.commit().await.map_err(part())?;
-    if let Some((_, mark)) = paused {
-        ledger.known.note(mark, None);
-    }
-    Ok(Ok(counted))
+    pause::append(db, &census::event(taken, by)?).await
 }
 
 /// Of places where none was ever believed only the newest are kept: anything may be handed in.

@@ -6,10 +6,10 @@ use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
 use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
-use super::memory::{Memory, Staged};
+use super::memory::{Memory, Staged, pauses};
 use super::pausing::{self, link};
 use super::run::Setting;
-use crate::census::{self, Beside, Counted};
+use crate::census::{self, Beside, Counted, Decided};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -34,20 +34,31 @@ pub(super) fn take(
         of_day: of_day(db, census, census::day_before(now, setting.day))?,
         registered: registered(db, &census.kind, &census.scope)?,
         population: population(db, setting, now)?,
+        pauses: pauses(db)?,
     };
-    let decided = match beside.decide(last + 1, census) {
-        Ok(decided) => decided,
+    let Decided { judged, pause } = beside.decide(last + 1, census);
+    match &judged {
+        Ok(taken) => keep(db, taken, by)?,
         Err(why) => {
-            let refusal = census::refusal(census, &why, by, now);
+            let refusal = census::refusal(census, why, by, now);
             note_refused(db, census, &refusal)?;
             link(db, &census::refused(census, &refusal))?;
-            return Ok(Err(why.into()));
         }
-    };
-    let taken = decided.taken;
+    }
+    let mut paused = None;
+    if let Some((covers, reason)) = pause {
+        let by = census::coordinator()?;
+        paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
+    }
+    Ok(judged.map(|taken| Counted { taken, paused }).map_err(NotDone::from))
+}
+
+/// One that is believed.
+fn keep(db: &Db, taken: &Taken, by: &Actor) -> Result<(), LedgerError> {
+    let now = taken.accepted_at;
     let mut bind = Bind::default();
     bind.add(taken.census).add(taken.kind.to_string()).add(taken.scope.to_string());
-    bind.add(now.0).add(text(&taken)?);
+    bind.add(now.0).add(text(taken)?);
     let sql = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES (?, ?, ?, ?, ?)";
     change_one(db, (DOING, "censuses"), sql, bind)?;
     let mut bind = Bind::default();
@@ -55,14 +66,8 @@ pub(super) fn take(
     let sql = "DELETE FROM censuses WHERE accepted_at < ?1 AND EXISTS (SELECT 1 FROM censuses AS n \
          WHERE n.kind = censuses.kind AND n.scope = censuses.scope AND n.id > censuses.id AND n.accepted_at < ?1)";
     execute(db, DOING, sql, bind)?;
-    note_believed(db, &taken)?;
-    link(db, &census::event(&taken, by)?)?;
-    let mut paused = None;
-    if let Some((covers, reason)) = decided.pause {
-        let by = census::coordinator()?;
-        paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
-    }
-    Ok(Ok(Counted { taken, paused }))
+    note_believed(db, taken)?;
+    link(db, &census::event(taken, by)?)
 }
 
 fn note_believed(db: &Db, taken: &Taken) -> Result<(), LedgerError> {

@@ -139,7 +139,8 @@ impl Facts {
                 Subject::Pause { pause: pause.id },
                 format!("paused: {}", pause.reason),
                 format!(
-                    "find out who deletes (sexton census lists what is missing); sexton resume {} once it is known",
+                    "find out who deletes (sexton census lists what is missing in those that are believed); \
+                     sexton resume {} once it is known",
                     pause.id
                 ),
             ));

@@ -251,6 +251,7 @@ impl Census {
             let (before, now) = (last.credential.clone(), self.credential.clone());
             return Err(NotBelieved::Credential { census: last.census, before, now });
         }
+        // The last one: whatever is refused for this has proved all else, and its scope may be paused for what it lacks.
         let (before, listed) = (last.listed(), self.listed.len());
         let least =
             before.saturating_mul(u64::from(100u8.saturating_sub(rules.shrinks_percent))).div_ceil(100);

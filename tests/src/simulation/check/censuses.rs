@@ -25,6 +25,34 @@ pub fn believed(
     (before, after): (&Machines, &Machines),
 ) -> Result<(), Violation> {
     let told = || format!("census {} of {} in {} is believed", taken.census, taken.kind, taken.scope);
+    let counts = counted(script, census, (before, after), &told)?;
+    if counts != taken.counts {
+        violated("census", format!("{}: {:?} is counted, and listed is {counts:?}", told(), taken.counts))?;
+    }
+    Ok(())
+}
+
+/// One was refused only because it lists too few, which may have paused its scope: all that it lists is as true as if it had
+/// been believed.
+///
+/// # Errors
+/// If it is not.
+pub fn too_few(
+    script: &Script,
+    census: &Census,
+    (before, after): (&Machines, &Machines),
+) -> Result<(), Violation> {
+    let told = || format!("a census of {} in {} only lists too few", census.kind, census.scope);
+    counted(script, census, (before, after), &told).map(drop)
+}
+
+/// How many of each scope are listed.
+fn counted(
+    script: &Script,
+    census: &Census,
+    (before, after): (&Machines, &Machines),
+    told: &impl Fn() -> String,
+) -> Result<BTreeMap<String, u64>, Violation> {
     let listed: BTreeSet<&ResourceId> = census.listed.iter().map(|one| &one.id).collect();
     for (vm, owner) in before {
         let about_it = vm.kind == census.kind && within(script.scope_of(vm), census.scope.as_str());
@@ -40,10 +68,7 @@ pub fn believed(
         }
         *counts.entry(script.scope_of(vm).to_owned()).or_default() += 1;
     }
-    if counts != taken.counts {
-        violated("census", format!("{}: {:?} is counted, and listed is {counts:?}", told(), taken.counts))?;
-    }
-    Ok(())
+    Ok(counts)
 }
 
 /// Whose population is asked for.

@@ -1,8 +1,8 @@
 //! A census that a coordinator takes, as a person has asked for it: looks at what has come, and what came in the end.
 use sexton_coordinator::taken::{Taking, Wanted};
-use sexton_ledger::Ledger as _;
-use sexton_model::belts::census::Census;
+use sexton_ledger::{Ledger as _, NotDone};
 use sexton_model::belts::census::assembled::Meant;
+use sexton_model::belts::census::{Census, NotBelieved};
 use sexton_model::{ResourceId, Timestamp};
 
 use super::{World, held};
@@ -89,6 +89,13 @@ impl World {
             Ok(counted) => counted,
             Err(why) => {
                 self.refused(&why.to_string());
+                if matches!(why, NotDone::Census(NotBelieved::Fewer { .. })) {
+                    // If many are gone that nobody asked to delete, it has paused their scope.
+                    let pauses = ledger.pauses().await.unwrap();
+                    self.checker.pauses.are(&pauses, self.time.now());
+                    let after = held(&self.truth).machines();
+                    censuses::too_few(&self.script, &census, (before, &after))?;
+                }
                 return Ok(());
             }
         };
@@ -99,7 +106,7 @@ impl World {
         if let Some(budgets) = &mut self.checker.budgets {
             budgets.census(counted.taken);
         }
-        // If many are gone that nobody asked to delete, it has paused their scope.
+        // The same as above.
         let pauses = ledger.pauses().await.unwrap();
         self.checker.pauses.are(&pauses, self.time.now());
         Ok(())
