@@ -1,5 +1,5 @@
-//! The planted faults still fit: each changes what it says it changes, exactly once, and names a test that is there.
-//! `scripts/planted` finds them.
+//! The planted faults still fit: each changes what it says it changes, exactly once, and names a test that is there, or is one
+//! of those that `tests/README.md` tells of. `scripts/planted` finds them.
 use std::process::Command;
 
 #[test]

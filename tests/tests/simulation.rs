@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Happening, Item, Person, Script, When};
+use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When};
 use sexton_tests::simulation::weather::{Trouble, Weather};
-use sexton_tests::simulation::{Played, play, shrink, tally, template};
+use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
 
 /// Seeds of any sort; each takes a second or two.
 const SEEDS: u64 = 24;
@@ -150,4 +150,28 @@ fn a_seed_plays_the_same_run_again() {
         let sizes = |played: &Played| (played.steps, played.history.len());
         assert_eq!((sizes(&one), &one.happened), (sizes(&other), &other.happened), "seed {}", script.seed);
     }
+}
+
+#[test]
+fn of_what_fails_only_what_makes_it_fail_is_left_and_fails_the_same_way_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let template = template(folder.path());
+    // There is no such consumer: whatever else happens, the run panics then.
+    let wrong = (When::Step(100), Happening::KillConsumer(usize::MAX, 0));
+    let script = Script {
+        machines: 3,
+        weather: Weather::FAIR.with(Trouble::Stop, 300).with(Trouble::Delay, 100),
+        ..made(&[
+            (When::Step(0), Happening::DeleteAll(Person::Ops, 0)),
+            (When::Step(30), Happening::Hold(0)),
+            wrong,
+            (When::Step(60), Happening::Pause(Covers::EVERYTHING)),
+            (When::Step(90), Happening::Resume),
+        ])
+    };
+    let (least, played) = shrink(&script, Some(&template));
+    assert_eq!(played.violation.as_ref().map(|violation| violation.invariant), Some(PANIC));
+    assert_eq!(least, Script { weather: Weather::FAIR, ..made(&[wrong]) }, "of {script}");
+    let again = play(&least, Some(&template));
+    assert_eq!((&played.history, played.violation), (&again.history, again.violation));
 }

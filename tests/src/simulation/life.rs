@@ -3,8 +3,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sexton_bus::Outgoing;
-use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion, NotDone, Stopped};
-use sexton_model::belts::budget::CannotResume;
+use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
@@ -21,6 +20,7 @@ mod approvals;
 mod calm;
 mod canaries;
 mod clocks;
+mod lifting;
 
 /// After so many decisions more, what waits for somebody to be about to change something comes without.
 const NEVER_MIND: u64 = 40;
@@ -114,7 +114,7 @@ impl World {
                 self.protect(&self.script.machine(number), protected).await
             }
             Happening::Pause(covers) => self.pause(covers).await,
-            Happening::Resume => self.resume().await,
+            Happening::Resume => self.resume().await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
@@ -264,32 +264,6 @@ impl World {
         let Some(ledger) = self.ledger.clone() else { return false };
         let paused = ledger.pause(covers.selector(), &somebody(), "look").await.unwrap();
         self.checker.pauses.placed(&paused.pause, self.time.now());
-        true
-    }
-
-    /// Pauses are lifted, and what was reviewed is accepted.
-    async fn resume(&mut self) -> bool {
-        let Some(ledger) = self.ledger.clone() else { return false };
-        if let Some(review) = ledger.review().await.unwrap() {
-            self.checker.reviewed = false;
-            ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
-        }
-        self.checker.pauses.lifted();
-        for pause in ledger.pauses().await.unwrap() {
-            // Whoever lifts it has requested nothing, and looks again if it is another set by then. Nobody else does
-            // anything meanwhile, so it is the same set at the second look.
-            let by = Person::Auditor.actor();
-            for looks in 1.. {
-                let approved = Stopped::digest(&ledger.stopped_by(pause.id).await.unwrap());
-                match ledger.resume(pause.id, &by, approved.as_deref()).await.unwrap() {
-                    Ok(_) => break,
-                    Err(NotDone::Resume(
-                        CannotResume::OtherSet { .. } | CannotResume::NeedsApproval { .. },
-                    )) if looks < 3 => {}
-                    Err(why) => panic!("{why}"),
-                }
-            }
-        }
         true
     }
 

@@ -11,6 +11,8 @@ use super::world::census::{BELIEVED, REFUSED};
 
 /// Everything was down for longer than a day, the job table with it.
 pub const DOWN_FOR_DAYS: &str = "down for days";
+/// A pause was not lifted by who may not let go on at once what it keeps back.
+pub const LIFTING_REFUSED: &str = "lifting refused";
 
 /// What a dozen runs or two meet, whatever their seeds.
 const USUAL: [Happening; 27] = [
@@ -86,7 +88,11 @@ pub fn seldom() -> impl Iterator<Item = &'static str> {
 
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    usual().chain([LIE_BELIEVED]).chain(with_budgets()).chain(with_censuses()).chain(seldom())
+    usual()
+        .chain([LIE_BELIEVED, LIFTING_REFUSED])
+        .chain(with_budgets())
+        .chain(with_censuses())
+        .chain(seldom())
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

@@ -1,4 +1,5 @@
-//! Budgets and approvals (I11): over the limit not one of a batch begins, before a person has approved exactly that set.
+//! Budgets and approvals (I11): over the limit not one of a batch begins, before a person who asked for none of it has approved
+//! exactly that set.
 use stateright::{Model, Property};
 
 use crate::crowd::{Act, Bounds, Crowd, Place};
@@ -56,6 +57,12 @@ fn all_begin_approved() -> Property<Batches> {
     })
 }
 
+fn who_asked_is_refused() -> Property<Batches> {
+    Property::sometimes("whoever asked for one of a batch is refused, and nobody else", |_, c: &Crowd| {
+        c.refuses_who_asked()
+    })
+}
+
 fn held_though_admitted() -> Property<Batches> {
     Property::sometimes("a hold comes between the admission and the claim", |_, c: &Crowd| {
         c.is_held_though_admitted()
@@ -67,6 +74,7 @@ fn not_one_of_a_batch_begins_before_exactly_it_is_approved() {
     let seen = || {
         vec![
             all_begin_approved(),
+            who_asked_is_refused(),
             Property::sometimes("one has left a batch, which still waits", |_, c: &Crowd| {
                 c.members.iter().any(|m| m.batch.is_some())
                     && c.members.iter().any(|m| m.place == Place::Left)
@@ -95,7 +103,8 @@ fn not_one_of_a_batch_begins_before_its_turn() {
 
 #[test]
 fn what_is_approved_and_held_does_not_begin() {
-    check("approved and held", HELD, || vec![all_begin_approved(), held_though_admitted()], HELD_AT_LEAST);
+    let seen = || vec![all_begin_approved(), who_asked_is_refused(), held_though_admitted()];
+    check("approved and held", HELD, seen, HELD_AT_LEAST);
 }
 
 fn check(name: &str, bounds: Bounds, also: fn() -> Vec<Property<Batches>>, at_least: usize) {

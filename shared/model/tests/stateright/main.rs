@@ -35,7 +35,7 @@
 //! | `together.rs` | the same | 1 hold, 1 pause, and the job table is put back once |
 //! | `sleepers.rs`, one sleeps | the same; what is deleted holds a fence | a consumer falls asleep, 1 repeated order, 1 lease |
 //! | `sleepers.rs`, two sleep | the same | two fall asleep, 2 leases |
-//! | `batches.rs`, approvals | three deletions, of which one may begin in a span; one comes later | 2 batches, 1 look at one, 1 cancel |
+//! | `batches.rs`, approvals | three deletions, each asked for by somebody else, of which one may begin in a span; one comes later | 2 batches, 1 look at one, 1 cancel |
 //! | `batches.rs`, turns | the same, and two come later | 2 batches, 1 hold |
 //! | `batches.rs`, approved and held | two of them | 2 batches, 1 look, 1 hold |
 //!

@@ -45,7 +45,7 @@ impl World {
         for vm in self.script.all().collect::<Vec<_>>() {
             self.protect(&vm, false).await;
         }
-        self.resume().await;
+        self.resume().await?;
         self.look().await?;
         let (began, mut look_at, mut looks) = (now, now, 0);
         while !self.all_over().await {
@@ -57,7 +57,7 @@ impl World {
             looks += 1;
             if self.checker.pauses.any() {
                 // Whoever answered a canary may be heard as late as this.
-                self.resume().await;
+                self.resume().await?;
             }
             if looks > self.script.patience {
                 let all = looks > self.script.patience + TURNS;

@@ -1,7 +1,7 @@
 //! What is the same in every history: the deletions, the budget, and what time means for it.
 #![expect(clippy::unwrap_used, reason = "fixed records and numbers; a mistake in them fails every test")]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{Budgets, Group, Written};
@@ -31,6 +31,8 @@ static BASES: LazyLock<[Deletion; MEMBERS]> = LazyLock::new(|| {
     std::array::from_fn(|index| {
         let id = DeletionId(i64::try_from(index).unwrap() + 1);
         let mut deletion = drawn_up(id, Shape::Bare, DAY);
+        // Each was asked for by somebody else.
+        Arc::make_mut(&mut deletion.record).requested_by = format!("tenant{}", id.0).parse().unwrap();
         for job in &mut deletion.jobs {
             job.state = match job.kind.slot().cmp(&Stage::Hard.index()) {
                 std::cmp::Ordering::Less => JobState::Done,

@@ -105,8 +105,8 @@ pub enum Act {
     Admit(bool),
     /// A person looks at a batch.
     Look(i64),
-    /// A person approves what was looked at.
-    Approve,
+    /// A person approves what was looked at, who asked for this one, or for none.
+    Approve(Option<usize>),
     Cancel(usize),
     Hold,
     Release,
@@ -156,7 +156,8 @@ impl Crowd {
                 Place::Begun | Place::Left => {}
             }
         }
-        acts.extend([Act::Admit(true), Act::Admit(false), Act::Approve, Act::Tick]);
+        acts.extend([Act::Admit(true), Act::Admit(false), Act::Approve(None), Act::Tick]);
+        acts.extend((0..MEMBERS).map(|index| Act::Approve(Some(index))));
         if self.left.looks > 0 {
             acts.extend(self.batches.iter().map(|batch| Act::Look(batch.id)));
         }
@@ -182,7 +183,7 @@ impl Crowd {
             }
             Act::Admit(due) => next.admit(*due)?,
             Act::Look(batch) => next.look_at(*batch)?,
-            Act::Approve => next.approve()?,
+            Act::Approve(asked_for) => next.approve(*asked_for)?,
             Act::Cancel(index) => {
                 next.left.cancels -= 1;
                 next.commit(*index, &Event::Cancel { by: OPS.clone(), reason: REASON.into() })?;
@@ -309,7 +310,7 @@ impl Crowd {
         for index in 0..MEMBERS {
             acts.extend([Act::Recheck(index), Act::Claim(index)]);
         }
-        acts.extend([Act::Admit(true), Act::Admit(false), Act::Approve]);
+        acts.extend([Act::Admit(true), Act::Admit(false), Act::Approve(None)]);
         // Only what can never fit needs a person: the others get their turn.
         acts.extend(self.batches.iter().find(|batch| self.needs_approval(batch)).map(|b| Act::Look(b.id)));
         acts.push(Act::Tick);
