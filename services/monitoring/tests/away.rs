@@ -112,6 +112,8 @@ async fn what_was_pinned_in_another_place_is_not_touched_in_this_one() {
         (Mode::Capture, "silence", None),
         (Mode::Perform, "silence", Some(&manifest)),
         (Mode::Undo, "silence", Some(&manifest)),
+        // The file is as it was captured: but for its place the undo would hold.
+        (Mode::Verify, "silence", Some(&manifest)),
         (Mode::Perform, "remove_target", None),
         (Mode::Perform, "delete_history", None),
     ] {
