@@ -35,6 +35,8 @@ use secrecy::SecretString;
 use sexton_api::{HealthInfo, REGISTER_MAX_BYTES};
 use sexton_model::Actor;
 use sexton_service::trace::SpanRef;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 
@@ -61,8 +63,24 @@ pub struct Api {
 
 type Shared = State<Arc<Api>>;
 
+/// Answer until told to stop. What was counted of refusals by then is written down last.
+///
+/// # Errors
+/// If nothing can be accepted any more.
+pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) -> std::io::Result<()> {
+    let guard = Guard::new(api.clone());
+    let routes = guarded(api, guard.clone());
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    guard.finish().await;
+    Ok(())
+}
+
 /// All routes.
 pub fn router(api: Arc<Api>) -> Router {
+    guarded(api.clone(), Guard::new(api))
+}
+
+fn guarded(api: Arc<Api>, guard: Guard) -> Router {
     let day = api.engine.ledger.day();
     Router::new()
         .route("/v1/resources", post(resources::register).layer(DefaultBodyLimit::max(REGISTER_MAX_BYTES)))
@@ -122,7 +140,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/whoami", get(tokens::whoami))
         .route("/v1/health", get(health))
         .route_layer(middleware::from_fn_with_state(api.clone(), once::once))
-        .route_layer(middleware::from_fn_with_state(Guard::new(api.clone()), access::guard))
+        .route_layer(middleware::from_fn_with_state(guard, access::guard))
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "there is nothing at this address") })

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
 use sexton_bus::{Bus, BusError, Topology};
 use sexton_coordinator::alarms::AlarmsSection;
-use sexton_coordinator::api::{Api, router};
+use sexton_coordinator::api::{Api, serve};
 use sexton_coordinator::settings::{
     ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection, postgres_url,
 };
@@ -187,11 +187,9 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         .with_context(|| format!("[api]: listening on {listen}"))?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let served = Api { engine: engine.clone(), plans, token };
-    let stop = shutdown.clone();
-    let server =
-        axum::serve(listener, router(Arc::new(served))).with_graceful_shutdown(stop.cancelled_owned());
+    let serving = serve(listener, Arc::new(served), shutdown.clone());
     let running = sexton_coordinator::run(engine, bus, shutdown.clone());
-    let (served, ran) = tokio::join!(wind_down(&shutdown, async { server.await }), async {
+    let (served, ran) = tokio::join!(wind_down(&shutdown, serving), async {
         let ran = running.await;
         shutdown.cancel();
         ran

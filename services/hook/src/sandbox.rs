@@ -260,6 +260,9 @@ impl Driver for SandboxHook {
     }
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        if let Found::Different(why) = self.find(step).await? {
+            return Err(Obstacle::Refuse(why));
+        }
         let (before, now) = (captured(step, manifest)?, self.active(step)?);
         if before == now {
             return Ok(format!("objects/{}: active is {}, as captured", step.resource.name, json!(now)));

@@ -285,6 +285,9 @@ impl Driver for SandboxMonitoring {
         if Action::of(&step.action)? != Action::Silence {
             return Err(step.no_undo());
         }
+        if let Found::Different(why) = self.find(step).await? {
+            return Err(Obstacle::Refuse(why));
+        }
         let now = self.read(TARGETS, step)?;
         if now == captured(step, manifest)? {
             return Ok(format!("targets/{} is as captured", step.resource.name));

@@ -1,14 +1,14 @@
 //! What the Prometheus driver makes of a server that is away: an outage costs time and no attempt, where nothing can have
-//! been changed.
+//! been changed. And of a server that took the place of another one: nothing of what was pinned there is changed here.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use sexton_model::step::{Outcome, RetryClass};
+use sexton_model::step::{Mode, Outcome, RetryClass};
 use sexton_monitoring::{DriverConfig, actions, driver};
-use sexton_testkit::bench::{Bench, retry};
+use sexton_testkit::bench::{Bench, refusal, retry};
 
 /// What questions and orders are answered with; 200 is an answer to the question.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +48,18 @@ fn bench(url: &str, folder: &tempfile::TempDir) -> Bench {
     bench
 }
 
-/// How the deletion of the history fares with such a server.
-async fn deleting(questions: StatusCode, orders: StatusCode) -> Outcome {
+/// The address of such a server.
+async fn serving(server: Server) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = axum::Router::new().fallback(answer).with_state(Server { questions, orders });
+    let router = axum::Router::new().fallback(answer).with_state(server);
     tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// How the deletion of the history fares with such a server.
+async fn deleting(questions: StatusCode, orders: StatusCode) -> Outcome {
+    let url = serving(Server { questions, orders }).await;
     let folder = tempfile::tempdir().unwrap();
     bench(&url, &folder).perform("delete_history").await
 }
@@ -89,4 +95,31 @@ async fn a_connection_that_is_cut_during_a_question_spends_no_attempt() {
     });
     let folder = tempfile::tempdir().unwrap();
     retry(&bench(&url, &folder).pin().await, RetryClass::Spared);
+}
+
+/// All else is right: the name, the identity, and the folder of targets.
+#[tokio::test]
+async fn what_was_pinned_in_another_place_is_not_touched_in_this_one() {
+    let url = serving(Server { questions: StatusCode::OK, orders: StatusCode::NO_CONTENT }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = bench(&url, &folder);
+    let file = folder.path().join("web01.json");
+    let text = r#"[{"targets":["192.0.2.10:9100"],"labels":{"uuid":"u1"}}]"#;
+    std::fs::write(&file, text).unwrap();
+    bench.targets = json!({ "place": "storage.tsdb.path=/srv/another", "target": true });
+    let manifest = json!({ "file": text });
+    for (mode, action, manifest) in [
+        (Mode::Capture, "silence", None),
+        (Mode::Perform, "silence", Some(&manifest)),
+        (Mode::Undo, "silence", Some(&manifest)),
+        // The file is as it was captured: but for its place the undo would hold.
+        (Mode::Verify, "silence", Some(&manifest)),
+        (Mode::Perform, "remove_target", None),
+        (Mode::Perform, "delete_history", None),
+    ] {
+        let why = refusal(&bench.ask(mode, action, manifest).await);
+        let both = why.contains("/srv/another") && why.contains("storage.tsdb.path=/data");
+        assert!(both, "{mode:?} {action}: {why}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "{mode:?} {action}");
+    }
 }

@@ -56,6 +56,20 @@ async fn what_others_changed_is_refused() {
     assert_eq!(seen(root.path()), changed);
 }
 
+/// It lies there as it was captured, with the right identity.
+#[tokio::test]
+async fn in_another_place_no_undo_is_seen_to_hold() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1", "10.0.0.1");
+    let mut bench = bench(root.path());
+    bench.pin().await;
+    let manifest = bench.capture("silence").await;
+    let place = root.path().join("monitoring/main/place.json");
+    std::fs::write(place, r#"{"place": "sandbox:another"}"#).unwrap();
+    let why = refusal(&bench.ask(Mode::Verify, "silence", Some(&manifest)).await);
+    assert!(why.contains("but this is sandbox:another"), "{why}");
+}
+
 #[tokio::test]
 async fn history_goes_only_after_the_target_and_each_step_can_be_repeated() {
     let root = tempfile::tempdir().unwrap();

@@ -120,10 +120,19 @@ const CROWD_LINES: usize = 20;
 fn of_crowd(crowd: &CrowdInfo) -> String {
     let CrowdInfo { digest, total, members } = crowd;
     let lines = members.iter().take(CROWD_LINES).map(|m| {
-        [m.stage.to_string(), m.deletion.to_string(), m.resource.to_string(), m.requested_by.to_string()]
+        [
+            m.stage.to_string(),
+            m.deletion.to_string(),
+            m.resource.to_string(),
+            m.requested_by.to_string(),
+            moment(m.cancel_until),
+            m.undo.clone(),
+        ]
     });
     let mut text = "these would begin, or go on, at once:\n".to_owned();
-    text += &table(["stage", "record", "resource", "requested by"], lines);
+    let heading =
+        ["stage", "record", "resource", "requested by", "cancel at least until (UTC)", "what can be undone"];
+    text += &table(heading, lines);
     let more = total.saturating_sub(members.len().min(CROWD_LINES) as u64);
     if more > 0 {
         text += &format!("\nand {more} more (-o json names up to {MEMBERS_SHOWN})");

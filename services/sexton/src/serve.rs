@@ -15,7 +15,7 @@ use anyhow::Context;
 use serde::Deserialize;
 use sexton_consumer::{Metrics, program};
 use sexton_coordinator::alarms::AlarmsSection;
-use sexton_coordinator::api::{Api, router};
+use sexton_coordinator::api::{self, Api};
 use sexton_coordinator::settings::{ApiSection, ArchiveSection, AuditSection, CreditSection, PlansSection};
 use sexton_coordinator::{Alarmer, Canaries, Witness, hours, policy};
 use sexton_ledger::sqlite::SqliteLedger;
@@ -115,8 +115,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let listener = socket.listen(BACKLOG).with_context(listening)?;
     tracing::info!(address = %listener.local_addr()?, "the API listens");
     let api = Api { engine: embedded.engine.clone(), plans, token };
-    let stop = shutdown.clone();
-    axum::serve(listener, router(Arc::new(api))).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    api::serve(listener, Arc::new(api), shutdown.clone()).await?;
     // What ends by a defect must not look like a stop that was wanted: whoever supervises it starts it again.
     embedded.stopped().await?;
     Ok(())

@@ -154,12 +154,22 @@ fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
     until("they wait before soft", || held(&["vm/vm0001", "vm/vm0002", "vm/vm0003"]));
     let (seen, said) = site.says(&["resume", "1", "--dry-run"]);
     assert!(seen && said.contains("at once, which needs approval: 3 would begin where 2 may"), "{said}");
-    let digest = || batches(&site, "/v1/pauses/1/stopped")["crowd"]["digest"].as_str().unwrap().to_owned();
+    let crowd = || batches(&site, "/v1/pauses/1/stopped")["crowd"].clone();
+    let digest = || crowd()["digest"].as_str().unwrap().to_owned();
     let first = digest();
     let approve = format!("--yes --approve {first}");
-    for part in ["vm/vm0001", "vm/vm0002", "vm/vm0003", approve.as_str()] {
+    let machines = ["vm/vm0001", "vm/vm0002", "vm/vm0003"];
+    let columns = ["cancel at least until (UTC)", "what can be undone", "everything: "];
+    for part in machines.into_iter().chain(columns).chain([approve.as_str()]) {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // Of each it is said what a cancel would restore, and until when.
+    let crowd = crowd();
+    let members = crowd["members"].as_array().unwrap();
+    let all_of_it = |member: &Value| {
+        member["undo"].as_str().unwrap().starts_with("everything: ") && member["cancel_until"].is_i64()
+    };
+    assert!(members.len() == 3 && members.iter().all(all_of_it), "{crowd}");
     let (done, said) = site.says_to("boss", &["resume", "1"]);
     assert!(!done && said.contains("--yes") && said.contains("--approve DIGEST"), "nobody is there: {said}");
     let (done, said) = site.says_to("boss", &["resume", "1", "--yes"]);

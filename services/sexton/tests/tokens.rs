@@ -246,6 +246,22 @@ fn a_token_that_is_unknown_revoked_or_expired_is_good_for_nothing() {
     assert_eq!(served.with(&revoked, "GET", "/v1/health", &none).0, 401, "a restart forgets no revocation");
 }
 
+/// Of nobody one refusal a minute is written down at once: the others are counted, and the minute is not over.
+#[test]
+fn what_was_counted_of_refusals_is_written_down_at_a_clean_stop() {
+    let mut served = Served::start(false);
+    for _ in 0..5 {
+        assert_eq!(served.with("nobody-knows-it", "GET", "/v1/health", &Value::Null).0, 401);
+    }
+    let more = |served: &Served| -> Vec<u64> {
+        let refused = served.events().into_iter().filter(|event| event["what"] == "refused");
+        refused.map(|event| event["body"]["more"].as_u64().unwrap_or_default()).collect()
+    };
+    assert_eq!(more(&served), [0]);
+    served.stop_and_start();
+    assert_eq!(more(&served), [0, 3], "one event of one refusal itself, and of three more");
+}
+
 /// Every refusal is written down: also those that are so because of who asked for the deletion, and of where one comes from.
 #[test]
 fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {

@@ -89,6 +89,12 @@ pub struct CrowdMember {
     pub stage: Stage,
     /// Who asked for that, and may not approve it.
     pub requested_by: Actor,
+    /// What a cancel would restore, in a sentence.
+    #[serde(default)]
+    pub undo: String,
+    /// Until when that is certain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel_until: Option<Timestamp>,
 }
 
 /// What of one scope, kind and stage would go on if a pause were lifted, or a ceiling raised.

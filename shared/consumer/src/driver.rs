@@ -221,8 +221,8 @@ pub trait Driver: Send + Sync + 'static {
     /// ([`Presence::Absent`] = gone). With evidence.
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle>;
 
-    /// Whether an undo of `step.action` holds: everything is as `manifest` says. `Err(Refuse)` says what is
-    /// not. Refuses unless written.
+    /// Whether an undo of `step.action` holds: everything is as `manifest` says, of the one that was pinned and in
+    /// its place, which the driver compares here itself. `Err(Refuse)` says what is not. Refuses unless written.
     async fn restored(&self, step: &StepContext, _manifest: &Value) -> Result<String, Obstacle> {
         Err(step.no_undo())
     }

@@ -156,6 +156,7 @@ impl Step<'_> {
         done(Presence::Present, joined(&did.evidence, &seen), did.created)
     }
 
+    /// Of whom, and in which place, is compared by [`Driver::restored`] itself.
     async fn verify(&self) -> Ended {
         let seen = self.driver.restored(&self.context, self.manifest()?).await.map_err(meaning)?;
         done(Presence::Present, seen, None)

@@ -64,6 +64,7 @@ enum Flaw {
     LooksAndTouches,
     UndoesToOff,
     SaysRestored,
+    VerifiesAnother,
     PassesWhatIsGone,
     TakesAnyPlace,
     TellsWhatIsPinned,
@@ -207,7 +208,12 @@ impl Driver for Memory {
         Ok((if there { Presence::Present } else { Presence::Absent }, format!("{vm:?}")))
     }
 
-    async fn restored(&self, _: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+    async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
+        if self.flaw != Flaw::VerifiesAnother
+            && let Found::Different(why) = self.look(step)
+        {
+            return Err(Obstacle::Refuse(why));
+        }
         let vm = self.vm.lock().unwrap();
         let now = vm.as_ref().map_or(Value::Null, |vm| json!({"on": vm.on, "autostart": vm.autostart}));
         if now == *manifest || self.flaw != Flaw::None {
@@ -364,6 +370,7 @@ async fn each_flaw_is_found() {
         (Flaw::CountsUp, "final", "performed twice is the same as once"),
         (Flaw::CountsUp, "final", "failed after the effect, then tried again"),
         (Flaw::SaysRestored, "stop", "verifying an undo that never was does not say that it holds"),
+        (Flaw::VerifiesAnother, "stop", "of another identity it is not said that its undo holds"),
         (Flaw::SaysGone, "undefine", "performed twice is the same as once"),
         (Flaw::TrustsItsPermit, "stop", UNDER_PERMIT),
         (Flaw::TrustsItsPermit, "final", UNDER_PERMIT),

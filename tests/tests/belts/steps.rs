@@ -15,6 +15,7 @@ on_many_machines! {
     with_every_belt_satisfied_the_machine_goes_and_comes_back,
     another_machine_of_the_same_name_is_not_touched,
     another_machine_of_the_same_name_is_neither_taken_apart_nor_purged,
+    another_machine_of_the_same_name_is_not_brought_back,
     nothing_is_changed_before_it_is_due,
     without_a_fresh_beacon_the_change_is_not_begun,
     who_slept_past_the_deadline_does_not_begin,
@@ -193,14 +194,53 @@ async fn a_success_that_left_it_there_is_none() {
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
-/// Silenced, and cancelled before anything else of soft: what comes next is the undo.
-async fn silenced_and_cancelled(system: &System) -> DeletionId {
+/// Silenced, and nothing else of soft: that stands at the gate.
+async fn silenced(system: &System) -> DeletionId {
     system.backup.close("final", Point::Look);
     let id = system.delete().await;
     system.backup.reached().await;
+    id
+}
+
+/// What was [`silenced`] is cancelled: what comes next is the undo.
+async fn cancelled(system: &System, id: DeletionId) {
     system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     system.backup.open();
+}
+
+/// Both.
+async fn silenced_and_cancelled(system: &System) -> DeletionId {
+    let id = silenced(system).await;
+    cancelled(system, id).await;
     id
+}
+
+/// Built anew under the old name while it was off: what was captured of the one is not brought back into the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_machine_of_the_same_name_is_not_brought_back() {
+    let system = System::start_with_last(&monitoring()).await;
+    let before = system.world();
+    let id = silenced(&system).await;
+    system.monitoring.close("silence", Point::Look);
+    cancelled(&system, id).await;
+    system.monitoring.reached().await;
+    system.recreate();
+    let other = system.world();
+    system.monitoring.open();
+    let stopped = async || is_parked(&system.job(id, JobKind::Restore).await.state);
+    until("the restore is parked", stopped).await;
+    let job = system.job(id, JobKind::Restore).await;
+    assert!(
+        matches!(&job.state, JobState::Parked { reason } if reason.contains("is not the one")),
+        "{job:?}"
+    );
+    // The driver, which compares once more, is not even told to undo anything.
+    assert_eq!(system.monitoring.changes(), ["perform silence"]);
+    assert_eq!(system.world(), other);
+    system.bring_back();
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

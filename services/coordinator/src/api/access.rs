@@ -97,6 +97,11 @@ impl Guard {
         let refusals = Arc::new(Refusals::new(api.engine.ledger.clone()));
         Self { api, refusals }
     }
+
+    /// Nobody asks any more: what is only counted yet is written down.
+    pub(super) async fn finish(&self) {
+        self.refusals.finish().await;
+    }
 }
 
 /// Let a request through, or refuse it and write that down. What a handler refuses is written down here, too.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use axum::Json;
 use axum::extract::{Path, State};
 use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
-use sexton_ledger::{Approval, BatchRow, BatchView, LedgerError, Member, Note};
+use sexton_ledger::{Approval, BatchRow, BatchView, Facts, LedgerError, Member, Note};
 use sexton_model::belts::budget::{self, Group};
-use sexton_model::undo;
+use sexton_model::{DeletionId, Timestamp, undo};
 
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
@@ -67,7 +67,26 @@ fn info(row: BatchRow, crowds: &BTreeSet<Group>) -> BatchInfo {
     BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
 }
 
-/// With what a cancel of each member would restore: whoever looks at a batch may find one that does not belong in it.
+/// What a cancel would restore, in a sentence, and until when that is certain: whoever looks at a batch, or a crowd,
+/// may find one that does not belong in it.
+pub(super) async fn restored(
+    api: &Api,
+    deletion: DeletionId,
+    facts: &Facts,
+) -> Result<(String, Option<Timestamp>), Refused> {
+    match api.engine.ledger.deletion(deletion).await {
+        Ok(Some(found)) => {
+            let said = undo::undo(&found.deletion, facts.day, facts.now);
+            Ok((said.words, said.until))
+        }
+        Ok(None) => Ok(("nothing any more: it is over, and was archived".to_owned(), None)),
+        // It fails alone.
+        Err(error @ LedgerError::Corrupt { .. }) => Ok((error.to_string(), None)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// With what a cancel of each member would restore.
 async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
     let digest = view.digest();
     let facts = api.engine.ledger.facts().await?;
@@ -75,16 +94,7 @@ async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
     let mut members = Vec::with_capacity(view.members.len().min(MEMBERS_SHOWN));
     for member in view.members.into_iter().take(MEMBERS_SHOWN) {
         let deletion = member.job.deletion();
-        let (undo, cancel_until) = match api.engine.ledger.deletion(deletion).await {
-            Ok(Some(found)) => {
-                let said = undo::undo(&found.deletion, facts.day, facts.now);
-                (said.words, said.until)
-            }
-            Ok(None) => ("nothing any more: it is over, and was archived".to_owned(), None),
-            // It fails alone.
-            Err(error @ LedgerError::Corrupt { .. }) => (error.to_string(), None),
-            Err(error) => return Err(error.into()),
-        };
+        let (undo, cancel_until) = restored(api, deletion, &facts).await?;
         let Member { resource, requested_by, .. } = member;
         members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until });
     }

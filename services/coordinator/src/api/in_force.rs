@@ -8,14 +8,16 @@ use sexton_api::{
     CeilingInfo, CeilingQuery, CeilingRequest, CrowdInfo, CrowdMember, MEMBERS_SHOWN, PauseRequest,
     PauseResponse, ResumeQuery, StoppedDetails, StoppedInfo,
 };
-use sexton_ledger::{DeletionFilter, LedgerError, NotDone, Note, Stopped};
+use sexton_ledger::{DeletionFilter, LedgerError, Member, NotDone, Note, Stopped};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::ceiling::{NewCeiling, ScopeCeiling};
 use sexton_model::belts::covered::Covered;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::deletion::REASON_MAX;
+use sexton_model::job::Stage;
 use sexton_model::{Actor, InvalidId, Kind, Scope};
 
+use super::batches::restored;
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared};
 
@@ -123,24 +125,15 @@ pub(super) async fn stopped(
     if !ledger.pauses().await?.iter().any(|pause| pause.id == id) {
         return Err(Refused::absent(format_args!("pause {id}")));
     }
-    Ok(Json(told(ledger.stopped_by(id).await?)))
+    Ok(Json(told(&api, ledger.stopped_by(id).await?).await?))
 }
 
 /// What would go on, what keeps it from going on at once, and who has to be looked at before it does.
-fn told(stopped: Vec<Stopped>) -> StoppedDetails {
-    let crowd = Stopped::digest(&stopped).map(|digest| {
-        let crowds = Stopped::crowds(&stopped);
-        let total = crowds.iter().map(|crowd| crowd.why.members).fold(0, u64::saturating_add);
-        let all =
-            crowds.iter().flat_map(|crowd| crowd.members.iter().map(move |one| (crowd.group.stage, one)));
-        let members = all.take(MEMBERS_SHOWN).map(|(stage, one)| CrowdMember {
-            deletion: one.job.deletion(),
-            resource: one.resource.clone(),
-            stage,
-            requested_by: one.requested_by.clone(),
-        });
-        CrowdInfo { digest, total, members: members.collect() }
-    });
+async fn told(api: &Api, stopped: Vec<Stopped>) -> Result<StoppedDetails, Refused> {
+    let crowd = match Stopped::digest(&stopped) {
+        Some(digest) => Some(crowd(api, digest, &stopped).await?),
+        None => None,
+    };
     let info = |stopped: Stopped| StoppedInfo {
         at_once: stopped.at_once(),
         group: stopped.group,
@@ -149,7 +142,24 @@ fn told(stopped: Vec<Stopped>) -> StoppedDetails {
         batch: stopped.exceeded.map(|exceeded| exceeded.to_string()),
         crowd: stopped.crowd.map(|crowd| crowd.why.to_string()),
     };
-    StoppedDetails { groups: stopped.into_iter().map(info).collect(), crowd }
+    Ok(StoppedDetails { groups: stopped.into_iter().map(info).collect(), crowd })
+}
+
+/// Who has to be looked at, with what a cancel of each would restore.
+async fn crowd(api: &Api, digest: String, stopped: &[Stopped]) -> Result<CrowdInfo, Refused> {
+    let crowds = Stopped::crowds(stopped);
+    let total = crowds.iter().map(|crowd| crowd.why.members).fold(0, u64::saturating_add);
+    let all = crowds.iter().flat_map(|crowd| crowd.members.iter().map(move |one| (crowd.group.stage, one)));
+    let shown: Vec<(Stage, &Member)> = all.take(MEMBERS_SHOWN).collect();
+    let facts = api.engine.ledger.facts().await?;
+    let mut members = Vec::with_capacity(shown.len());
+    for (stage, one) in shown {
+        let deletion = one.job.deletion();
+        let (undo, cancel_until) = restored(api, deletion, &facts).await?;
+        let (resource, requested_by) = (one.resource.clone(), one.requested_by.clone());
+        members.push(CrowdMember { deletion, resource, stage, requested_by, undo, cancel_until });
+    }
+    Ok(CrowdInfo { digest, total, members })
 }
 
 /// That what stops this may be lifted: a crowd that would begin at once takes the approval of somebody who requested none of
@@ -216,7 +226,7 @@ pub(super) async fn stopped_below(
     asker.may(Permission::See, reach(scope.as_ref()))?;
     let by = "preview".parse().map_err(|e: InvalidId| Refused::field("by", e.to_string()))?;
     let new = NewCeiling { scope, to: to.0, by, reason: "a preview".to_owned() };
-    Ok(Json(told(api.engine.ledger.stopped_below(&new).await??)))
+    Ok(Json(told(&api, api.engine.ledger.stopped_below(&new).await??).await?))
 }
 
 /// All ceilings, and how much there is of the scope whose was set.

@@ -398,6 +398,9 @@ impl Driver for Prometheus {
         if Action::of(&step.action)? != Action::Silence {
             return Err(step.no_undo());
         }
+        if let Found::Different(why) = self.find(step).await? {
+            return Err(Obstacle::Refuse(why));
+        }
         if self.folder.read(step).await? == captured(step, manifest)? {
             return Ok(format!("{}: the target file is as captured", self.proof.text()));
         }

@@ -2,7 +2,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::{Value, json};
 
@@ -53,6 +53,14 @@ impl Served {
     pub fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        self.process = site::serve(self.folder.path(), self.api);
+    }
+
+    /// Stop it as whoever supervises it does, and start it again.
+    pub fn stop_and_start(&mut self) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert!(self.process.wait().unwrap().success());
         self.process = site::serve(self.folder.path(), self.api);
     }
 

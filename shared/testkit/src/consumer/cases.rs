@@ -28,6 +28,7 @@ pub(super) enum Case {
     GoneByHand,
     PlaceLost,
     VerifyIsHonest,
+    VerifyOfAnother,
     OldFence,
     FenceAtTarget,
     Expired,
@@ -69,7 +70,7 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
     }
     if nature == Nature::Reversible {
         cases.extend([UndoIsExact, UndoAfterLostAnswer, UndoFails, UndoOfNothing, UndoOfAnother, UndoSlept]);
-        cases.extend([CapturedAgain, CapturedLate, VerifyIsHonest, UndoSleptUnderPermit]);
+        cases.extend([CapturedAgain, CapturedLate, VerifyIsHonest, VerifyOfAnother, UndoSleptUnderPermit]);
     }
     cases
 }
@@ -99,6 +100,7 @@ impl Case {
             Self::GoneByHand => "gone already: done if that was wanted, refused before hard",
             Self::PlaceLost => "what is not seen in another place is not gone",
             Self::VerifyIsHonest => "verifying an undo that never was does not say that it holds",
+            Self::VerifyOfAnother => "of another identity it is not said that its undo holds",
             Self::OldFence => "an order with an old fence changes nothing",
             Self::FenceAtTarget => FENCE_AT_TARGET,
             Self::Expired => "an expired order changes nothing",
@@ -171,6 +173,15 @@ pub(super) async fn run(
                 Verdict::Answer(Outcome::Done { evidence, .. }) => Err(format!("it says: {evidence}")),
                 _ => bench.is(&done, "verifying").await,
             }
+        }
+        Case::VerifyOfAnother => {
+            let manifest = bench.capture().await?;
+            bench.succeed(Mode::Perform, manifest.as_ref()).await?;
+            bench.succeed(Mode::Undo, manifest.as_ref()).await?;
+            bench.world.other_identity().await;
+            let other = bench.world.snapshot().await;
+            refused(&bench.give(&bench.order(Mode::Verify, manifest.as_ref()), None).await)?;
+            bench.is(&other, "verifying").await
         }
         Case::FenceAtTarget => return fence_at_target(&bench).await,
         Case::OldFence | Case::Expired | Case::StaleBeacon | Case::Paused => not_now(&bench, case).await,

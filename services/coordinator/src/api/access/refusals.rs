@@ -1,8 +1,9 @@
 //! Refusals on their way into the audit trail, so bounded that nobody fills the job table by being refused.
 //!
 //! Contract: of each token so many refusals a minute are one event each; what comes on top is counted, and becomes one
-//! event at the end of that minute. Whoever shows no token that is known is nobody, of whom one refusal a minute is
-//! written. A coordinator that is killed loses what it has counted in its last minute, and nothing else.
+//! event at the end of that minute, or when the coordinator is told to stop. Whoever shows no token that is known is
+//! nobody, of whom one refusal a minute is written. A coordinator that is killed loses what it has counted in its last
+//! minute, and nothing else.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use sexton_ledger::Ledger;
 use sexton_model::access::Refusal;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Whoever shows no token that is known. Starts with a character that no token's name has.
 pub(super) const NOBODY: &str = "(nobody)";
@@ -28,6 +31,10 @@ pub(super) struct Refusals {
     /// What is counted together: a minute.
     window: Duration,
     windows: Arc<Mutex<HashMap<String, Window>>>,
+    /// Those that wait for the end of a window in which something is counted.
+    counting: TaskTracker,
+    /// All windows end now.
+    over: CancellationToken,
 }
 
 /// What was refused to one of them since.
@@ -63,7 +70,15 @@ impl Window {
 
 impl Refusals {
     pub(super) fn new(ledger: Arc<dyn Ledger>) -> Self {
-        Self { ledger, window: WINDOW, windows: Arc::default() }
+        let (counting, over) = (TaskTracker::new(), CancellationToken::new());
+        Self { ledger, window: WINDOW, windows: Arc::default(), counting, over }
+    }
+
+    /// Write down what was counted, though its minute is not over: nobody asks any more.
+    pub(super) async fn finish(&self) {
+        self.over.cancel();
+        self.counting.close();
+        self.counting.wait().await;
     }
 
     /// Write it down, or count it.
@@ -84,9 +99,12 @@ impl Refusals {
             Then::Count => {}
             Then::CountUntil(end) => {
                 let (ledger, windows, by) = (self.ledger.clone(), self.windows.clone(), by.to_owned());
-                let last = Refusal::new(asked, why, status, 0);
-                tokio::spawn(async move {
-                    tokio::time::sleep_until(end).await;
+                let (last, over) = (Refusal::new(asked, why, status, 0), self.over.clone());
+                self.counting.spawn(async move {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(end) => {}
+                        () = over.cancelled() => {}
+                    }
                     let window = windows.lock().unwrap_or_else(PoisonError::into_inner).remove(&by);
                     // The event itself is the first of them.
                     let more = window.map_or(0, |window| window.more.saturating_sub(1));
@@ -124,34 +142,54 @@ mod tests {
         assert_eq!(quiet.see(began + WINDOW, (WINDOW, 2)), Then::Write, "a new minute");
     }
 
-    #[tokio::test]
-    async fn what_was_counted_is_one_event_when_the_window_ends() {
-        let folder = tempfile::tempdir().unwrap();
+    async fn job_table(folder: &tempfile::TempDir) -> Arc<dyn Ledger> {
         let (day, policy) = (sexton_model::time::Day::Calendar, sexton_model::belts::Policy::default());
         let options = sexton_ledger::Options { day, limits: sexton_ledger::Limits::default(), policy };
         let ledger =
             sexton_ledger::sqlite::SqliteLedger::open(folder.path().join("ledger.db"), options).await;
-        let ledger: Arc<dyn Ledger> = Arc::new(ledger.unwrap());
-        let window = Duration::from_secs(2);
-        let refusals = Refusals { window, ..Refusals::new(ledger.clone()) };
+        Arc::new(ledger.unwrap())
+    }
+
+    /// Five refusals, of which the first is written down at once.
+    async fn refuse_five(refusals: &Refusals) {
         for _ in 0..5 {
             refusals.note(NOBODY, "GET /v1/health", "nobody knows it", 401).await;
         }
-        let told = || async {
-            let events = ledger.access_events(0, 10).await.unwrap().into_iter();
-            events
-                .map(|(_, event)| serde_json::from_value::<Refusal>(event.body).unwrap().more)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(told().await, [0]);
+        assert_eq!(told(&*refusals.ledger).await, [0]);
+    }
+
+    /// Of each event, how many more it is of.
+    async fn told(ledger: &dyn Ledger) -> Vec<u64> {
+        let events = ledger.access_events(0, 10).await.unwrap().into_iter();
+        events.map(|(_, event)| serde_json::from_value::<Refusal>(event.body).unwrap().more).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_is_one_event_when_the_window_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = job_table(&folder).await;
+        let window = Duration::from_secs(2);
+        let refusals = Refusals { window, ..Refusals::new(ledger.clone()) };
+        refuse_five(&refusals).await;
         let began = Instant::now();
-        while told().await.len() < 2 && began.elapsed() < Duration::from_secs(60) {
+        while told(&*ledger).await.len() < 2 && began.elapsed() < Duration::from_secs(60) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(
-            told().await,
+            told(&*ledger).await,
             [0, 3],
             "the event of the window is of one refusal itself, and of three more"
         );
+    }
+
+    #[tokio::test]
+    async fn at_a_clean_stop_what_was_counted_waits_for_no_window() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = job_table(&folder).await;
+        let window = Duration::from_secs(3600);
+        let refusals = Refusals { window, ..Refusals::new(ledger.clone()) };
+        refuse_five(&refusals).await;
+        refusals.finish().await;
+        assert_eq!(told(&*ledger).await, [0, 3]);
     }
 }
