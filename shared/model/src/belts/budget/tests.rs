@@ -171,14 +171,14 @@ fn the_first_piece_of_a_crowd_does_not_begin_because_it_is_looked_at_first() {
         admit_piece((&budgets, &population), due(of, 2), waits, used, behind)
     };
     let crowd = first(4, Vec::new(), BTreeMap::new());
-    assert!(!crowd.begins(), "not one of them");
+    assert!(crowd.admitted.is_empty(), "not one of them");
     let [(_, members, why)] = &crowd.frozen[..] else { panic!("{crowd:?}") };
     assert_eq!((members, why.members, why.alone()), (&jobs(1, 6, Stage::Hard), 6, true), "as one batch");
     // What fits together begins piece by piece; who has not been looked at is not charged yet.
     let fits = first(3, Vec::new(), BTreeMap::new());
     assert_eq!(fits.admitted, due(of, 2));
     let today = first(3, Vec::new(), used(of, 1));
-    assert_eq!((today.begins(), today.frozen[0].1.len(), today.frozen[0].2.alone()), (false, 5, false));
+    assert_eq!((today.admitted.len(), today.frozen[0].1.len(), today.frozen[0].2.alone()), (0, 5, false));
     let with_others = first(3, vec![waiting(1, of, 1)], used(of, 5));
     assert_eq!((with_others.frozen[0].2.members, with_others.frozen[0].2.alone()), (6, true));
     let elsewhere = [(group("tenants/b", Stage::Hard), jobs(3, 9, Stage::Hard))].into();
