@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::doing;
-use super::{PgLedger, admit, pause};
+use super::{PgLedger, admit};
 use crate::LedgerError;
 use crate::budget::DueJob;
 
