@@ -152,7 +152,7 @@ pub(super) async fn decide(
         read.due = due(tx, &ids, (now, day), &budgets).await?;
         read.put_behind(kept, (&pause::in_force(tx).await?, &policy), (now, day));
     }
-    forget_old(tx, read.due.iter().chain(&read.behind)).await?;
+    forget_old(tx, [&read.due, &read.behind]).await?;
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -273,11 +273,8 @@ pub(super) async fn stopped(
 }
 
 /// Admissions that are over.
-async fn forget_old<'a>(
-    db: &mut PgConnection,
-    due: impl Iterator<Item = &'a DueJob>,
-) -> Result<(), LedgerError> {
-    let old: Vec<&DueJob> = due.filter(|due| due.charged.is_some()).collect();
+async fn forget_old(db: &mut PgConnection, due: [&[DueJob]; 2]) -> Result<(), LedgerError> {
+    let old: Vec<&DueJob> = due.into_iter().flatten().filter(|due| due.charged.is_some()).collect();
     if old.is_empty() {
         return Ok(());
     }

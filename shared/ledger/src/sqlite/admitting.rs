@@ -81,7 +81,7 @@ pub(super) fn admit(
     let mut read = Read { due, waiting, used, population, behind: Vec::new() };
     let pieces = read.pieces(&budgets, from);
     behind::join(db, setting, now, (&mut read, &pieces))?;
-    forget_old(db, read.due.iter().chain(&read.behind))?;
+    forget_old(db, [&read.due, &read.behind])?;
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -196,8 +196,8 @@ pub(super) fn stopped(
 }
 
 /// Admissions that are over: what is admitted anew is counted there, and no longer where it was.
-fn forget_old<'a>(db: &Db, due: impl Iterator<Item = &'a DueJob> + Clone) -> Result<(), LedgerError> {
-    let old = || due.clone().filter_map(|due| Some((due, due.charged?)));
+fn forget_old(db: &Db, due: [&[DueJob]; 2]) -> Result<(), LedgerError> {
+    let old = || due.into_iter().flatten().filter_map(|due| Some((due, due.charged?)));
     let sql =
         "UPDATE admitted SET count = count - 1 WHERE kind = ? AND slot = ? AND scope = ? AND bucket = ?";
     each(db, DOING, sql, old(), |statement, (due, bucket)| {
