@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sexton_model::audit::Hash;
-use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{
     self, Budgets, CannotApprove, CannotResume, Crowd, Exceeded, Group, Waiting,
 };
 use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::belts::census::Population;
+use sexton_model::belts::{InForce, Policy};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::{JobKind, Stage};
 use sexton_model::time::Day;
@@ -229,7 +229,7 @@ impl Ended {
 }
 
 /// A job that is due and not admitted, with the part of a day where an admission of it that is over is still counted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct DueJob {
     pub(crate) job: JobId,
     pub(crate) group: Group,
@@ -237,28 +237,65 @@ pub(crate) struct DueJob {
 }
 
 /// All that a decision about budgets is made on, read under their lock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Read {
     pub(crate) due: Vec<DueJob>,
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) used: BTreeMap<Group, u64>,
     pub(crate) population: Population,
+    /// What of the same [`Self::pieces`] is still held, although nothing that holds many at once holds it any more.
+    pub(crate) behind: Vec<DueJob>,
 }
 
 impl Read {
+    /// The groups of which what is due may be the first piece of a crowd, so that somebody has to look what stands behind it:
+    /// not those that are too many as they are. So how often somebody has to look follows from how many may begin, and not from
+    /// how many come.
+    pub(crate) fn pieces(&self, budgets: &Budgets, from: Timestamp) -> BTreeSet<Group> {
+        let counted = |group: &&Group| budgets.bind(group.stage) || budgets.counts_backlog(group.stage);
+        let due: BTreeSet<&Group> = self.due.iter().map(|due| &due.group).filter(counted).collect();
+        if due.is_empty() {
+            return BTreeSet::new();
+        }
+        let frozen = self.clone().decide(budgets, from).frozen;
+        let alone = frozen.iter().filter(|(.., why)| why.alone()).map(|(group, ..)| group);
+        let alone: BTreeSet<&Group> = alone.collect();
+        due.difference(&alone).copied().cloned().collect()
+    }
+
+    /// What of these rows (a job that is held, and the number of the pause that held it or 0) stands behind the pieces.
+    pub(crate) fn put_behind(
+        &mut self,
+        held: Vec<(DueJob, i64)>,
+        in_force: (&InForce, &Policy),
+        at: (Timestamp, Day),
+    ) {
+        let due: BTreeSet<JobId> = self.due.iter().map(|due| due.job).collect();
+        let goes_on = |(held, pause): &(DueJob, i64)| {
+            !due.contains(&held.job) && budget::goes_on((&held.group, *pause), in_force, at)
+        };
+        // What is beyond that becomes the next batch.
+        let room = budget::BATCH_MAX.saturating_sub(self.due.len());
+        self.behind = held.into_iter().filter(goes_on).map(|(held, _)| held).take(room).collect();
+    }
+
     /// Decide. What of an admission that is over is still counted is taken back first: nobody is charged twice.
     pub(crate) fn decide(self, budgets: &Budgets, from: Timestamp) -> budget::Admission {
-        let Self { due, waiting, mut used, population } = self;
-        let mut groups: BTreeMap<Group, Vec<JobId>> = BTreeMap::new();
-        for DueJob { job, group, charged } in due {
-            if charged.is_some_and(|bucket| bucket >= from)
-                && let Some(used) = used.get_mut(&group)
-            {
-                *used = used.saturating_sub(1);
+        let Self { due, waiting, mut used, population, behind } = self;
+        let mut by_group = |jobs: Vec<DueJob>| {
+            let mut groups: BTreeMap<Group, Vec<JobId>> = BTreeMap::new();
+            for DueJob { job, group, charged } in jobs {
+                if charged.is_some_and(|bucket| bucket >= from)
+                    && let Some(used) = used.get_mut(&group)
+                {
+                    *used = used.saturating_sub(1);
+                }
+                groups.entry(group).or_default().push(job);
             }
-            groups.entry(group).or_default().push(job);
-        }
-        budget::admit((budgets, &population), groups, waiting, used)
+            groups
+        };
+        let (due, behind) = (by_group(due), by_group(behind));
+        budget::admit_piece((budgets, &population), due, waiting, used, behind)
     }
 }
 

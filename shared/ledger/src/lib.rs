@@ -306,7 +306,8 @@ pub trait Ledger:
     async fn deletions(&self, filter: &DeletionFilter) -> Result<Page<DeletionRow>, LedgerError>;
 
     /// Admit what is due with these jobs (at most [`RUN_MAX`]), or freeze it as batches: all that is due of each of their
-    /// groups, under one lock. Batches that fit by now are let go, also if no job is named.
+    /// groups, under one lock; a batch has those, too, that nothing holds any more and nobody has looked at yet. Batches that
+    /// fit by now are let go, also if no job is named.
     ///
     /// # Errors
     /// As [`Self::register`].

@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, census, find, lifting, pause};
+use super::{PgLedger, behind, census, find, lifting, pause};
 use crate::budget::{
     self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Lifting, Member, Read, Stopped,
 };
@@ -133,7 +133,7 @@ pub(super) async fn decide(
         }
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    let due = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
+    let found = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
     let rows = waiting(tx).await?;
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
@@ -142,9 +142,17 @@ pub(super) async fn decide(
     };
     let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
     let used = used(tx, &slots, from).await?;
-    forget_old(tx, &due).await?;
     let population = census::population(tx, ledger, now).await?;
-    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used, population };
+    let waiting = rows.iter().map(of_batch).collect();
+    let mut read = Read { due: found, waiting, used, population, behind: Vec::new() };
+    let pieces = read.pieces(&budgets, from);
+    if !pieces.is_empty() {
+        let kept = behind::kept(tx, ledger, &pieces, now).await?;
+        // Somebody may have looked at more of it since: what is no longer held by now is due by now.
+        read.due = due(tx, &ids, (now, day), &budgets).await?;
+        read.put_behind(kept, (&pause::in_force(tx).await?, &policy), (now, day));
+    }
+    forget_old(tx, [&read.due, &read.behind]).await?;
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -265,8 +273,8 @@ pub(super) async fn stopped(
 }
 
 /// Admissions that are over.
-async fn forget_old(db: &mut PgConnection, due: &[DueJob]) -> Result<(), LedgerError> {
-    let old: Vec<&DueJob> = due.iter().filter(|due| due.charged.is_some()).collect();
+async fn forget_old(db: &mut PgConnection, due: [&[DueJob]; 2]) -> Result<(), LedgerError> {
+    let old: Vec<&DueJob> = due.into_iter().flatten().filter(|due| due.charged.is_some()).collect();
     if old.is_empty() {
         return Ok(());
     }

@@ -15,6 +15,7 @@ mod admit;
 mod alarms;
 mod archive;
 mod attest;
+mod behind;
 mod canary;
 mod census;
 mod chain;

@@ -7,7 +7,6 @@ use sexton_model::canary::rehearsal;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
 
-use super::census;
 use super::codes::{all_there, body, corrupt};
 use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
 use super::find::LINES_WITH;
@@ -15,6 +14,7 @@ use super::lifting;
 use super::memory::Staged;
 use super::pausing::link;
 use super::run::Setting;
+use super::{behind, census};
 use crate::budget::{
     self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Lifting, Member, Read, Stopped,
 };
@@ -76,9 +76,12 @@ pub(super) fn admit(
         members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
     };
     let used = used(db, &budgets, from)?;
-    forget_old(db, &due)?;
     let population = census::population(db, setting, now)?;
-    let read = Read { due, waiting: rows.iter().map(of_batch).collect(), used, population };
+    let waiting = rows.iter().map(of_batch).collect();
+    let mut read = Read { due, waiting, used, population, behind: Vec::new() };
+    let pieces = read.pieces(&budgets, from);
+    behind::join(db, setting, now, (&mut read, &pieces))?;
+    forget_old(db, [&read.due, &read.behind])?;
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
     for (group, jobs) in &admission.admitted {
@@ -193,8 +196,8 @@ pub(super) fn stopped(
 }
 
 /// Admissions that are over: what is admitted anew is counted there, and no longer where it was.
-fn forget_old(db: &Db, due: &[DueJob]) -> Result<(), LedgerError> {
-    let old = || due.iter().filter_map(|due| Some((due, due.charged?)));
+fn forget_old(db: &Db, due: [&[DueJob]; 2]) -> Result<(), LedgerError> {
+    let old = || due.into_iter().flatten().filter_map(|due| Some((due, due.charged?)));
     let sql =
         "UPDATE admitted SET count = count - 1 WHERE kind = ? AND slot = ? AND scope = ? AND bucket = ?";
     each(db, DOING, sql, old(), |statement, (due, bucket)| {

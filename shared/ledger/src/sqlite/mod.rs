@@ -14,6 +14,7 @@ mod admitting;
 mod alarms;
 mod archive;
 mod attesting;
+mod behind;
 mod canary;
 mod census;
 mod clock;

@@ -178,6 +178,54 @@ pub async fn what_was_held_is_one_crowd_in_however_many_pieces(fixture: &dyn Fix
     }
 }
 
+pub async fn a_crowd_is_one_wherever_the_pieces_end(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
+    let ids = on.all_held(&["web01", "web02", "web03", "web04", "web05"]).await;
+    on.ceiling(None, Some(Ceiling::Announce)).await.unwrap();
+    let look = async |ids: &[DeletionId]| {
+        for id in ids {
+            on.one(*id, Event::Recheck { job: announce(*id) }).await.unwrap();
+        }
+    };
+    look(&ids[..2]).await;
+    assert_eq!(on.state(ids[1], Stage::Announce).await, StateName::Scheduled);
+    assert_eq!(on.state(ids[2], Stage::Announce).await, StateName::Held, "nobody has looked at it yet");
+    // The first two would fit, and are two of five.
+    let admitted = on.admit(&ids[..2]).await;
+    let [row] = admitted.frozen.as_slice() else { panic!("a piece of it begins: {admitted:?}") };
+    assert_eq!((row.waiting, row.exceeded.members, row.exceeded.alone()), (5, 5, true));
+    assert_eq!(on.admit(&[]).await, Admitted::default(), "nor does it begin by itself");
+    look(&ids[2..]).await;
+    for id in &ids[..2] {
+        assert_eq!(on.try_to_announce(*id).await, Ok(false));
+    }
+    for id in &ids {
+        assert_eq!(on.frozen_in(*id).await, Some(row.batch), "it is one batch");
+    }
+    assert_eq!(on.ledger.begun().await.unwrap().into_values().sum::<u64>(), 0);
+    // Whoever approves it approves all of it.
+    let digest = on.batch(row.batch).await.digest();
+    assert_eq!(on.approve(row.batch, &digest, "boss").await.map(|jobs| jobs.len()), Ok(5));
+    look(&ids[..]).await;
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+}
+
+pub async fn what_is_still_held_by_a_ceiling_is_of_no_crowd(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
+    on.all_held(&["web01", "web02", "web03"]).await;
+    // What passes by an override, or became due before, stands in line while the others are rightly held.
+    let ids = on.all_due(&["web04", "web05"]).await;
+    assert_eq!(on.admit(&ids).await, Admitted::default(), "they fit");
+    on.ceiling(None, Some(Ceiling::Announce)).await.unwrap();
+    for id in &ids {
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+}
+
 pub async fn what_has_not_begun_in_time_asks_anew_and_is_charged_once(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, policy("a_day = 2")).await;
     let ids = on.all_due(&["web01", "web02"]).await;

@@ -156,6 +156,8 @@ macro_rules! conformance_tests {
             over_the_limit_not_one_begins,
             what_fits_begins_and_slow_drips_count,
             many_that_come_one_by_one_are_a_crowd,
+            a_crowd_is_one_wherever_the_pieces_end,
+            what_is_still_held_by_a_ceiling_is_of_no_crowd,
             what_was_held_is_one_crowd_in_however_many_pieces,
             what_has_not_begun_in_time_asks_anew_and_is_charged_once,
             an_approval_is_of_exactly_one_set_and_by_somebody_else,

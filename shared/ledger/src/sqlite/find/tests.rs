@@ -4,7 +4,7 @@ use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 
 use super::*;
-use crate::sqlite::{SqliteLedger, admitting, lifting};
+use crate::sqlite::{SqliteLedger, admitting, behind, lifting};
 use crate::{Limits, Options};
 
 /// What grows with what is stored, by the names that the statements give it.
@@ -34,6 +34,7 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
         ("what is admitted together", admitting::due_sql(), DUE),
         ("what is held before it is announced", admitting::HELD_ANNOUNCED, "jobs_held"),
         ("who is stopped by a pause", lifting::MEMBERS, "jobs_held"),
+        ("what stands behind a piece", behind::KEPT, "jobs_held"),
     ] {
         let steps = plan(&db, sql);
         assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index}"))), "{what}: {steps:#?}");

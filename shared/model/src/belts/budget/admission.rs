@@ -46,10 +46,23 @@ pub fn crowds<'a>(batches: impl IntoIterator<Item = (&'a Group, u64, &'a Exceede
 /// a batch of the same group. Of a group of which more wait than may begin nothing begins before somebody has approved
 /// so many of its batches that the rest may.
 pub fn admit(
+    counted: (&Budgets, &Population),
+    due: BTreeMap<Group, Vec<JobId>>,
+    waiting: Vec<Waiting>,
+    used: BTreeMap<Group, u64>,
+) -> Admission {
+    admit_piece(counted, due, waiting, used, BTreeMap::new())
+}
+
+/// The same where what is due may be the first piece of a crowd: these stand `behind` it, and are about to be looked at, too.
+/// Whether the piece may begin is judged of all of it. If it may not, all of it is one batch; if it may, those behind it are
+/// admitted once they are due.
+pub fn admit_piece(
     (budgets, population): (&Budgets, &Population),
     due: BTreeMap<Group, Vec<JobId>>,
     mut waiting: Vec<Waiting>,
     mut used: BTreeMap<Group, u64>,
+    mut behind: BTreeMap<Group, Vec<JobId>>,
 ) -> Admission {
     let mut admission = Admission::default();
     let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
@@ -80,13 +93,16 @@ pub fn admit(
             }
         }
     }
-    for (group, jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
+    for (group, mut jobs) in due.into_iter().filter(|(_, jobs)| !jobs.is_empty()) {
+        let begin = jobs.len();
+        jobs.extend(behind.remove(&group).unwrap_or_default());
         // They join what waits already: behind it, and as many as all of it together.
         let together = jobs.len().saturating_add(waits.get(&group).copied().unwrap_or_default());
-        let behind = turn.get(&group).map(|first| Exceeded { members: count(together), ..first.clone() });
-        match exceeded((budgets, population), &group, together, &used).or(behind) {
+        let first = turn.get(&group).map(|first| Exceeded { members: count(together), ..first.clone() });
+        match exceeded((budgets, population), &group, together, &used).or(first) {
             Some(why) => admission.frozen.push((group, jobs, why)),
             None => {
+                jobs.truncate(begin);
                 charge(&mut used, &group, jobs.len());
                 admission.admitted.insert(group, jobs);
             }

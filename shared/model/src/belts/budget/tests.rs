@@ -162,6 +162,30 @@ fn the_last_piece_of_a_crowd_does_not_begin_because_it_is_small() {
     assert!(last.frozen[0].2.alone());
 }
 
+/// Nor does the first one: the others are still held by what is no longer there.
+#[test]
+fn the_first_piece_of_a_crowd_does_not_begin_because_it_is_looked_at_first() {
+    let (budgets, population, of) = (Budgets::default(), Population::default(), "tenants/acme");
+    let first = |behind: i64, waits: Vec<Waiting>, used| {
+        let behind = [(group(of, Stage::Hard), jobs(3, behind, Stage::Hard))].into();
+        admit_piece((&budgets, &population), due(of, 2), waits, used, behind)
+    };
+    let crowd = first(4, Vec::new(), BTreeMap::new());
+    assert!(crowd.admitted.is_empty(), "not one of them");
+    let [(_, members, why)] = &crowd.frozen[..] else { panic!("{crowd:?}") };
+    assert_eq!((members, why.members, why.alone()), (&jobs(1, 6, Stage::Hard), 6, true), "as one batch");
+    // What fits together begins piece by piece; who has not been looked at is not charged yet.
+    let fits = first(3, Vec::new(), BTreeMap::new());
+    assert_eq!(fits.admitted, due(of, 2));
+    let today = first(3, Vec::new(), used(of, 1));
+    assert_eq!((today.admitted.len(), today.frozen[0].1.len(), today.frozen[0].2.alone()), (0, 5, false));
+    let with_others = first(3, vec![waiting(1, of, 1)], used(of, 5));
+    assert_eq!((with_others.frozen[0].2.members, with_others.frozen[0].2.alone()), (6, true));
+    let elsewhere = [(group("tenants/b", Stage::Hard), jobs(3, 9, Stage::Hard))].into();
+    let beside = admit_piece((&budgets, &population), due(of, 2), Vec::new(), BTreeMap::new(), elsewhere);
+    assert_eq!((beside.admitted, beside.frozen), (due(of, 2), Vec::new()), "of another group");
+}
+
 #[test]
 fn a_few_each_day_need_no_approval() {
     let (budgets, population, of) = (Budgets::default(), Population::default(), "tenants/acme");
