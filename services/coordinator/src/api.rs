@@ -35,6 +35,7 @@ use secrecy::SecretString;
 use sexton_api::{HealthInfo, REGISTER_MAX_BYTES};
 use sexton_model::Actor;
 use sexton_service::trace::SpanRef;
+use sexton_service::wind_down;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -48,6 +49,8 @@ use problem::Refused;
 
 /// Largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 8 << 20;
+/// Longest wait at a stop until what was counted of refusals is written down.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// Longest time a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -63,15 +66,21 @@ pub struct Api {
 
 type Shared = State<Arc<Api>>;
 
-/// Answer until told to stop. What was counted of refusals by then is written down last.
+/// Answer until told to stop, and for a little longer what was asked by then: whoever sends half a request keeps nobody from
+/// ending. What was counted of refusals is written down last.
 ///
 /// # Errors
 /// If nothing can be accepted any more.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) -> std::io::Result<()> {
     let guard = Guard::new(api.clone());
     let routes = guarded(api, guard.clone());
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await?;
-    guard.finish().await;
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = wind_down(&stop, async { serving.await }).await;
+    let written = tokio::time::timeout(WRITTEN_WITHIN, guard.finish());
+    if written.await.is_err() {
+        tracing::warn!("the job table does not answer: what was counted of refusals is not written down");
+    }
+    served.transpose()?;
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use sexton_model::{Instance, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
     CommonArguments, Config, Failed, Health, Telemetry, config, patiently, secret, shutdown_on_signal,
-    telemetry, wind_down,
+    telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -189,12 +189,12 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let served = Api { engine: engine.clone(), plans, token };
     let serving = serve(listener, Arc::new(served), shutdown.clone());
     let running = sexton_coordinator::run(engine, bus, shutdown.clone());
-    let (served, ran) = tokio::join!(wind_down(&shutdown, serving), async {
+    let (served, ran) = tokio::join!(serving, async {
         let ran = running.await;
         shutdown.cancel();
         ran
     });
-    served.transpose()?;
+    served?;
     Ok(ran?)
 }
 

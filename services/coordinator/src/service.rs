@@ -41,7 +41,7 @@ const WARN_EVERY: Duration = Duration::from_secs(30);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long the last round over the audit trail may take at a shutdown. What is not signed then is signed at the next
 /// start.
-const LAST_ROUND: Duration = Duration::from_secs(5);
+const LAST_ROUND: Duration = Duration::from_secs(3);
 /// How often records that ended long ago are looked for. They have waited for days.
 const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
 /// How often keys of requests are forgotten that were kept long enough: that is days, so it does not matter.
@@ -101,7 +101,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
         }
     };
     if wind_down(&shutdown, all_ended).await.is_none() {
-        tracing::warn!(loops = tasks.len(), "told to stop, and the job table or the broker does not answer");
+        tracing::warn!(loops = tasks.len(), "told to stop, and something takes longer: it is cut off");
         tasks.shutdown().await;
     }
     // After everybody else, so that what they have decided last is signed, too.
@@ -210,8 +210,8 @@ async fn wake(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         loop {
             match engine.wake().await {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(true) if !shutdown.is_cancelled() => {}
+                Ok(_) => break,
                 Err(error) => {
                     complain("leases are looked at later", &error);
                     break;
@@ -350,8 +350,8 @@ async fn receipts(engine: Arc<Engine>, shutdown: CancellationToken) {
         };
         loop {
             match notary::sign_noted(&engine.receipts, attester, &*engine.ledger).await {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(true) if !shutdown.is_cancelled() => {}
+                Ok(_) => break,
                 Err(error) => {
                     complain("receipts are signed later", &error);
                     break;

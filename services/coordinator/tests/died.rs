@@ -8,12 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sexton_bus::local::Local;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription};
+use sexton_coordinator::api::{self, Api};
 use sexton_coordinator::{Ended, Engine, Options, Witness};
 use sexton_ledger::Limits;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Keyring};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -125,5 +127,31 @@ async fn a_loop_that_waits_for_ever_keeps_nobody_from_ending_who_is_told_to() {
     asked.notified().await;
     stop.cancel();
     let ended = tokio::time::timeout(SOON, running).await.unwrap().unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn half_a_request_keeps_nobody_from_ending_who_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine(folder.path(), Arc::new(Local::new())).await;
+    let api = Arc::new(Api { engine, plans: Arc::default(), token: None });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(api::serve(listener, api, stop.clone()));
+    let whole = b"GET /livez HTTP/1.1\r\nhost: sexton\r\n\r\n";
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    connection.write_all(whole).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    let mut other = tokio::net::TcpStream::connect(address).await.unwrap();
+    other.write_all(&whole[..20]).await.unwrap();
+    // So that half of it was read when it is told to stop.
+    let mut third = tokio::net::TcpStream::connect(address).await.unwrap();
+    third.write_all(whole).await.unwrap();
+    third.read_exact(&mut answer).await.unwrap();
+    stop.cancel();
+    let ended = tokio::time::timeout(SOON, serving).await.unwrap().unwrap();
     assert!(ended.is_ok(), "{ended:?}");
 }

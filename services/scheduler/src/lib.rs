@@ -92,7 +92,12 @@ impl Scheduler {
                 () = shutdown.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            if let Err(error) = self.tick().await {
+            // It decides nothing: whatever it waits for, nothing is lost by leaving it.
+            let done = tokio::select! {
+                () = shutdown.cancelled() => return,
+                done = self.tick() => done,
+            };
+            if let Err(error) = done {
                 self.looks.failed();
                 tracing::error!(%error, "what is due could not be read");
             }

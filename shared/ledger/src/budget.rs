@@ -274,9 +274,17 @@ impl Read {
         let goes_on = |(held, pause): &(DueJob, i64)| {
             !due.contains(&held.job) && budget::goes_on((&held.group, *pause), in_force, at)
         };
-        // What is beyond that becomes the next batch.
-        let room = budget::BATCH_MAX.saturating_sub(self.due.len());
-        self.behind = held.into_iter().filter(goes_on).map(|(held, _)| held).take(room).collect();
+        // A batch is of one group, and what is beyond that becomes the next one.
+        let mut many: BTreeMap<Group, usize> = BTreeMap::new();
+        for due in &self.due {
+            *many.entry(due.group.clone()).or_default() += 1;
+        }
+        let fits = |held: &DueJob| {
+            let many = many.entry(held.group.clone()).or_default();
+            *many += 1;
+            *many <= budget::BATCH_MAX
+        };
+        self.behind = held.into_iter().filter(goes_on).map(|(held, _)| held).filter(fits).collect();
     }
 
     /// Decide. What of an admission that is over is still counted is taken back first: nobody is charged twice.

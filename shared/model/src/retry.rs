@@ -28,10 +28,10 @@ pub const IN_VAIN: u16 = 300;
 /// The same of a restore, which asks more often: more than five hours.
 const RESTORE_IN_VAIN: u16 = 900;
 /// What an order weighs among them that nobody answered while the instance pulsed and answered nothing at all:
-/// somebody takes orders and dies. [`SILENT_PARK`] of them park the job. They are counted by the thousand, beside the others:
+/// somebody takes orders and dies. Five of them park the job. They are counted by the thousand, beside the others:
 /// whoever answers after them is alive, and what they put off waits no longer for that.
 pub const SILENT: u16 = 1_000;
-/// See [`SILENT`].
+/// So many of them park the job: see [`SILENT`].
 const SILENT_PARK: u16 = 5;
 
 /// Whether so many orders in a row, by weight, have come to nothing without spending an attempt that a job of this kind

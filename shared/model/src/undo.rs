@@ -81,7 +81,11 @@ impl fmt::Display for Salvage {
                     said.push(format!("Something may remain of {}", may_remain.join(", ")));
                 }
                 if said.is_empty() {
-                    said.push("Nothing is left that could be saved by hand".to_owned());
+                    said.push(
+                        "There is nothing more that it would destroy; what the plan does not delete, such as a \
+                         backup, may be left"
+                            .to_owned(),
+                    );
                 }
                 f.write_str(&said.join(". "))
             }

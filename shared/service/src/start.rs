@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long what was begun may take once a service is told to stop. Whoever is killed leaves nothing else behind, so nothing
 /// is worth more of it: a supervisor waits for ten seconds, or for thirty.
-pub const WIND_DOWN: Duration = Duration::from_secs(5);
+pub const WIND_DOWN: Duration = Duration::from_secs(4);
 
 /// Why an attempt at start failed. What is made into one by `?` may come right by itself.
 #[derive(Debug)]

@@ -82,8 +82,8 @@ pub(super) struct Lease {
     pub(super) hostname: Option<String>,
     /// Expired and reclaimed: the row is history, the address is free.
     pub(super) reclaimed: bool,
-    /// In quarantine ([`Agent::rest`]): nobody's, and given to nobody.
-    pub(super) rests: bool,
+    /// In quarantine ([`Agent::rest`]), by the machine with this MAC: nobody's, and given to nobody.
+    pub(super) rests: Option<Mac>,
 }
 
 impl Agent {
@@ -275,12 +275,19 @@ pub(super) fn lease_in(address: Ipv4Addr, arguments: &Value) -> Result<Lease, St
     let short = |text: Option<String>| {
         text.filter(|t| !t.is_empty()).map(|t| t.chars().take(NAME_MAX_CHARS).collect::<String>())
     };
+    let rests = match raw.context.get(OWN).filter(|_| raw.state == DECLINED) {
+        Some(own) => {
+            let by = own.get("released_by").and_then(Value::as_str);
+            Some(by.ok_or("what it rests by says not whose it was")?.parse()?)
+        }
+        None => None,
+    };
     Ok(Lease {
         mac,
         subnet: raw.subnet,
         client_id: short(raw.client_id),
         hostname: short(raw.hostname),
         reclaimed: raw.state == RECLAIMED,
-        rests: raw.state == DECLINED && raw.context.get(OWN).is_some(),
+        rests,
     })
 }

@@ -201,7 +201,7 @@ impl Kea {
     ) -> Result<Result<Held, String>, Obstacle> {
         let lease = match self.agent.lease(budget, address).await? {
             Some(lease) if lease.mac == Some(mac) && lease.subnet == subnet => Some(lease),
-            Some(lease) if lease.reclaimed || lease.rests => None,
+            Some(lease) if lease.reclaimed || lease.rests.is_some() => None,
             Some(lease) => {
                 let who = lease.mac.map_or_else(|| "nobody (declined)".to_owned(), |m| m.to_string());
                 return Ok(Err(format!(
@@ -290,9 +290,14 @@ impl Kea {
             return Err(Obstacle::Refuse(why));
         }
         let budget = self.budget(left);
+        let config = self.config(budget).await?;
+        let kept = |pinned: &Pinned| {
+            let reserved = reservation::reserved(&config, pinned.subnet, pinned.address, pinned.mac);
+            matches!(reserved, Reserved::Ours(_))
+        };
         let mut put_to_rest = 0;
         for pinned in &targets.addresses {
-            put_to_rest += usize::from(self.release_lease(budget, pinned, may).await?);
+            put_to_rest += usize::from(self.release_lease(budget, (pinned, kept(pinned)), may).await?);
         }
         let reservations = self.release_reservations(budget, &targets.addresses, may).await?;
         Ok(Done::saw(format!(
@@ -304,12 +309,26 @@ impl Kea {
     }
 
     /// Take the lease away and put the address to rest, in one call: in between it could be given to somebody. Whether
-    /// that was to be done. It comes before the reservation goes, which until then keeps others from the address.
-    async fn release_lease(&self, budget: Budget, pinned: &Pinned, may: &May<'_>) -> Result<bool, Obstacle> {
+    /// that was to be done. It comes before the reservation goes (`kept`, if there is one), which until then keeps others from
+    /// the address.
+    async fn release_lease(
+        &self,
+        budget: Budget,
+        (pinned, kept): (&Pinned, bool),
+        may: &May<'_>,
+    ) -> Result<bool, Obstacle> {
         let own = |lease: &Lease| lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet;
         let command = match self.agent.lease(budget, pinned.address).await? {
-            Some(lease) if lease.rests => return Ok(false),
-            Some(lease) if lease.reclaimed || own(&lease) => "lease4-update",
+            Some(lease) if own(&lease) => "lease4-update",
+            // It rests already; since another machine had it, if it is that one's rest, and this one's begins now.
+            Some(lease) if lease.rests == Some(pinned.mac) => return Ok(false),
+            // That is history, and whoever has it in theirs gets the address again when they come back, unless it is kept.
+            Some(lease) if lease.rests.is_some() || lease.reclaimed => {
+                if !kept {
+                    return Ok(false);
+                }
+                "lease4-update"
+            }
             Some(lease) => {
                 return Err(Obstacle::Refuse(format!(
                     "releasing the lease of {}: it is {}'s now, pinned was {}",

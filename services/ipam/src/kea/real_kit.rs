@@ -58,7 +58,9 @@ impl World for Vm {
     /// Each holder is `own` or another, so that worlds of different VMs compare. An address that rests has none.
     async fn snapshot(&self) -> Value {
         let lease = self.kea.agent.lease(self.budget(), self.address).await.unwrap();
-        let lease = lease.filter(|l| !l.rests).map(|l| if l.mac == Some(self.mac) { "own" } else { "other" });
+        let lease = lease
+            .filter(|l| l.rests.is_none())
+            .map(|l| if l.mac == Some(self.mac) { "own" } else { "other" });
         let reservation = match self.reserved(self.address, self.mac).await {
             Reserved::Nobody => None,
             Reserved::Ours(_) => Some("own"),

@@ -224,7 +224,7 @@ async fn each_change_of_the_configuration_is_asked_about() {
 }
 
 /// What comes of releasing the lease of an address that has this one, and what the server is told to change.
-async fn released(lease: Value) -> (Result<bool, Obstacle>, Vec<Value>) {
+async fn released(lease: Value, kept: bool) -> (Result<bool, Obstacle>, Vec<Value>) {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let told = changes.clone();
     let kea = answering(move |asked| {
@@ -244,7 +244,7 @@ async fn released(lease: Value) -> (Result<bool, Obstacle>, Vec<Value>) {
     })
     .await;
     let budget = Budget::new(Duration::from_secs(10), Duration::from_secs(5));
-    let outcome = kea.release_lease(budget, &pinned(), &|| Ok(())).await;
+    let outcome = kea.release_lease(budget, (&pinned(), kept), &|| Ok(())).await;
     let changes = changes.lock().unwrap().clone();
     (outcome, changes)
 }
@@ -257,13 +257,16 @@ fn shown(mac: &str, state: u32, context: Value) -> Value {
 #[tokio::test]
 async fn a_released_address_rests_and_only_one_that_is_nobody_elses_is_put_to_rest() {
     let (own, other) = (mac(1).to_string(), mac(2).to_string());
-    for (lease, command) in [
-        (Value::Null, "lease4-add"),
-        (shown(&own, 0, Value::Null), "lease4-update"),
-        (shown(&own, 2, Value::Null), "lease4-update"),
-        (shown(&other, 2, Value::Null), "lease4-update"),
+    let rests = |by: &str| shown("", 1, json!({ "sexton": { "released_by": by } }));
+    for (lease, kept, command) in [
+        (Value::Null, false, "lease4-add"),
+        (shown(&own, 0, Value::Null), false, "lease4-update"),
+        (shown(&own, 2, Value::Null), false, "lease4-update"),
+        // What is over of another's, or rests since they were released: the address was kept for this one.
+        (shown(&other, 2, Value::Null), true, "lease4-update"),
+        (rests(&other), true, "lease4-update"),
     ] {
-        let (outcome, changes) = released(lease.clone()).await;
+        let (outcome, changes) = released(lease.clone(), kept).await;
         assert_eq!(outcome, Ok(true), "{lease}");
         assert_eq!(changes.len(), 1, "{lease}: in one call, or somebody could come in between");
         assert_eq!(changes[0]["command"], command, "{lease}");
@@ -273,12 +276,18 @@ async fn a_released_address_rests_and_only_one_that_is_nobody_elses_is_put_to_re
         });
         assert_eq!(changes[0]["arguments"], declined, "{lease}");
     }
-    // It rests already: its time does not begin anew.
-    let resting = shown("", 1, json!({ "sexton": { "released_by": own } }));
-    assert_eq!(released(resting).await, (Ok(false), Vec::new()));
+    // It rests already, and its time does not begin anew; or others had it since, and may have it again.
+    for (lease, kept) in [
+        (rests(&own), true),
+        (rests(&own), false),
+        (rests(&other), false),
+        (shown(&other, 2, Value::Null), false),
+    ] {
+        assert_eq!(released(lease.clone(), kept).await, (Ok(false), Vec::new()), "{lease}");
+    }
     // Another's, and one that a client found to be in use.
     for lease in [shown(&other, 0, Value::Null), shown("", 1, Value::Null)] {
-        let (outcome, changes) = released(lease.clone()).await;
+        let (outcome, changes) = released(lease.clone(), true).await;
         assert!(matches!(outcome, Err(Obstacle::Refuse(_))), "{lease}: {outcome:?}");
         assert_eq!(changes, Vec::<Value>::new(), "{lease}");
     }

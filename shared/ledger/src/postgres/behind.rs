@@ -1,7 +1,7 @@
 //! What stands behind the first piece of a crowd: see [`sexton_model::belts::budget::goes_on`].
 use std::collections::BTreeSet;
 
-use sexton_model::belts::budget::{BATCH_MAX, Group};
+use sexton_model::belts::budget::Group;
 use sexton_model::{JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -13,18 +13,19 @@ use crate::budget::DueJob;
 
 /// What of these groups a pause, a ceiling or working hours held when somebody looked last, and is neither admitted nor in a
 /// batch; of stages that are not counted (`$4` are those that are) only the backlog. By the partial index; only of what is held
-/// the reason is JSON. Of each its deletion is found by its key, as where what is due is read.
+/// the reason is JSON. Of each its deletion is found by its key, as where what is due is read. `IS TRUE` keeps the groups in a hash that is asked for each row: else all that is
+/// held would be gone through once for each group.
 const KEPT: &str = "WITH kept AS MATERIALIZED (SELECT id, deletion_id, reason FROM jobs WHERE held \
-       AND (id % 8 = ANY($4) OR due_at <= $5)) \
+       AND id % 8 = ANY($3) AND (id % 8 = ANY($4) OR due_at <= $5)) \
      SELECT j.id, d.kind, d.scope, (j.id % 8)::smallint, a.bucket, coalesce((j.reason::json ->> 'pause')::bigint, 0) \
      FROM kept j \
      CROSS JOIN LATERAL (SELECT kind, scope, status FROM deletions WHERE id = j.deletion_id OFFSET 0) d \
      LEFT JOIN LATERAL (SELECT bucket, good_until FROM admissions WHERE job = j.id OFFSET 0) a ON true \
-     WHERE d.status = 0 AND (d.kind, d.scope, j.id % 8) IN ( \
-         SELECT p.kind, p.scope, p.slot FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (kind, scope, slot)) \
+     WHERE d.status = 0 AND ((d.kind, d.scope, j.id % 8) IN ( \
+         SELECT p.kind, p.scope, p.slot FROM unnest($1::text[], $2::text[], $3::bigint[]) AS p (kind, scope, slot))) IS TRUE \
        AND j.reason::json ->> 'by' IN ('pause', 'ceiling', 'window') AND (a.good_until IS NULL OR a.good_until <= $6) \
        AND NOT EXISTS (SELECT 1 FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
-     ORDER BY j.id LIMIT $7";
+     ORDER BY j.id";
 
 /// All that is held of these groups by a pause (its number), or by a ceiling or working hours (0), as far as anybody has looked.
 pub(super) async fn kept(
@@ -43,7 +44,6 @@ pub(super) async fn kept(
         .bind(budgets.stages().map(|stage| i64::from(stage.index())).collect::<Vec<_>>())
         .bind(budgets.backlog_until(now, day).0)
         .bind(now.0)
-        .bind(i64::try_from(BATCH_MAX).unwrap_or(i64::MAX))
         .fetch_all(db)
         .await
         .map_err(part())?;

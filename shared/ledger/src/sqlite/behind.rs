@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 
 use sexton_model::JobId;
 use sexton_model::Timestamp;
-use sexton_model::belts::budget::{BATCH_MAX, Group};
+use sexton_model::belts::budget::Group;
 
 use super::connection::{Bind, Db, Row, list, rows, store};
 use super::run::Setting;
@@ -20,7 +20,7 @@ pub(super) const KEPT: &str = "WITH pieces (kind, scope, slot) AS MATERIALIZED (
        SELECT n.value ->> 0, n.value ->> 1, n.value ->> 2 FROM json_each(?1) AS n) \
      SELECT j.id, r.kind, r.scope, j.id % 8, a.bucket, coalesce(json_extract(j.reason, '$.pause'), 0) \
      FROM jobs AS j INDEXED BY jobs_held \
-     CROSS JOIN records AS r ON r.deletion_id = j.deletion_id \
+     CROSS JOIN records AS r ON r.deletion_id = j.deletion_id AND j.id % 8 IN (SELECT slot FROM pieces) \
      CROSS JOIN deletions AS d ON d.id = j.deletion_id AND d.status = 0 \
      LEFT JOIN admissions AS a ON a.job = j.id \
      WHERE j.held AND (j.id % 8 IN (SELECT n.value FROM json_each(?2) AS n) OR j.due_at <= ?3) \
@@ -28,7 +28,7 @@ pub(super) const KEPT: &str = "WITH pieces (kind, scope, slot) AS MATERIALIZED (
        AND json_extract(j.reason, '$.by') IN ('pause', 'ceiling', 'window') \
        AND (a.good_until IS NULL OR a.good_until <= ?4) AND NOT EXISTS (SELECT 1 FROM batch_members AS m \
          JOIN batches AS b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
-     ORDER BY j.id LIMIT ?5";
+     ORDER BY j.id";
 
 /// Read what stands behind the pieces that were read.
 pub(super) fn join(
@@ -47,7 +47,6 @@ pub(super) fn join(
     bind.add(text(&pieces.iter().map(named).collect::<Vec<_>>())?);
     bind.add(list(budgets.stages().map(|stage| i64::from(stage.index()))));
     bind.add(budgets.backlog_until(now, setting.day).0).add(now.0);
-    bind.add(i64::try_from(BATCH_MAX).unwrap_or(i64::MAX));
     let one = |row: &Row| {
         let charged: Option<i64> = row.try_get(4).map_err(store(DOING))?;
         let job = JobId(row.try_get(0).map_err(store(DOING))?);

@@ -91,7 +91,10 @@ fn once_purge_is_claimed_it_is_said_what_is_not_destroyed_yet() {
     bench.comply();
     bench.comply();
     assert_eq!(bench.state(stage(Stage::Purge)), StateName::Done);
-    assert_eq!(said(&mut bench), "Nothing is left that could be saved by hand");
+    assert_eq!(
+        said(&mut bench),
+        "There is nothing more that it would destroy; what the plan does not delete, such as a backup, may be left"
+    );
 }
 
 #[test]
