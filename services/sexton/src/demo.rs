@@ -166,13 +166,10 @@ async fn play(
     );
     let chaos = chaos::start(embedded, platform, shutdown)?;
     let engine = chaos.engine();
-    let mut ids = Vec::new();
     let names: Vec<&str> =
         [RETIRED, CANCELLED, STRANGER, PAUSED, APART].into_iter().chain(crowd::CROWD).collect();
-    for name in &names {
-        let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?.clone();
-        ids.push(announce(ledger.as_ref(), name, plan, &by, day).await?);
-    }
+    let plan = plans.of_kind(&"vm".parse()?).context("the demo has no plan")?;
+    let ids = announce(ledger.as_ref(), &names, plan, &by, day).await?;
     let (retired, cancelled) = (ids[0], ids[1]);
     let mut belts = Belts::begin(ledger.as_ref(), &by, (ids[2], ids[3])).await?;
     let mut cluster = Cluster::begin((ledger.as_ref(), platform), &by, ids[4]).await?;
@@ -263,21 +260,28 @@ impl Checks {
     }
 }
 
+/// State of all these machines at once that they are to go: due one after the other they would be no crowd.
 async fn announce(
     ledger: &dyn Ledger,
-    name: &str,
-    plan: Arc<sexton_model::plan::Plan>,
+    names: &[&str],
+    plan: &Arc<sexton_model::plan::Plan>,
     by: &Actor,
     day: Day,
-) -> anyhow::Result<DeletionId> {
+) -> anyhow::Result<Vec<DeletionId>> {
     let zone = Zone("UTC".parse()?);
     let now = ledger.facts().await?.now;
     let due = Due { date: now.utc().date_naive(), zone, moment: Some(add_days(now, 2, zone.0, day)) };
-    let resource: ResourceId = format!("vm/{name}").parse()?;
-    let reason = "contract ended".to_owned();
-    let new = NewDeletion { resource, due, gone_by: None, by: by.clone(), reason, plan };
-    let mut made = ledger.create(vec![new]).await?;
-    Ok(made.pop().context("no answer")??)
+    let mut new = Vec::new();
+    for name in names {
+        let resource: ResourceId = format!("vm/{name}").parse()?;
+        let (by, reason, plan) = (by.clone(), "contract ended".to_owned(), plan.clone());
+        new.push(NewDeletion { resource, due, gone_by: None, by, reason, plan });
+    }
+    let mut ids = Vec::new();
+    for made in ledger.create(new).await? {
+        ids.push(made?);
+    }
+    Ok(ids)
 }
 
 async fn view(ledger: &dyn Ledger, id: DeletionId) -> anyhow::Result<DeletionView> {
