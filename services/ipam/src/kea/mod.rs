@@ -7,9 +7,8 @@
 //! lock file: run them on one host, or on a shared folder whose locks hold.
 //!
 //! A released address rests: its lease is made a declined one, which belongs to nobody, says whose the address was, and runs
-//! out by itself after `quarantine_days`. Until then the server gives it to nobody, whoever has it reserved. Of a machine that has
-//! neither lease nor reservation left when it is released, nothing is there to do: its addresses have been free since, and do not
-//! rest.
+//! out by itself after `quarantine_days`. Until then the server gives it to nobody, whoever has it reserved. An address
+//! of which the machine has neither lease nor reservation left by then does not rest: it has been free since, or another's.
 //!
 //! A server may keep reservations in a hosts database as well. They are in no configuration, and this driver has no way to
 //! read them. So of a server that is configured with one nothing is said: whatever is asked is refused.
@@ -320,9 +319,10 @@ impl Kea {
         let own = |lease: &Lease| lease.mac == Some(pinned.mac) && lease.subnet == pinned.subnet;
         let command = match self.agent.lease(budget, pinned.address).await? {
             Some(lease) if own(&lease) => "lease4-update",
-            // It rests already; since another machine had it, if it is that one's rest, and this one's begins now.
+            // It rests already, and its time does not begin anew.
             Some(lease) if lease.rests == Some(pinned.mac) => return Ok(false),
-            // That is history, and whoever has it in theirs gets the address again when they come back, unless it is kept.
+            // Another machine's history: it rests since that one was released, or that one gets it again when it comes back.
+            // Only what is kept for this machine is its to put to rest.
             Some(lease) if lease.rests.is_some() || lease.reclaimed => {
                 if !kept {
                     return Ok(false);
