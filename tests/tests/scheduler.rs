@@ -9,7 +9,7 @@ use sexton_bus::local::Local;
 use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription};
 use sexton_coordinator::{Plans, intake};
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{DueReader, Ledger, Limits, NewDeletion, Options};
+use sexton_ledger::{DueReader, Ledger, LedgerError, Limits, NewDeletion, Options};
 use sexton_model::belts::Policy;
 use sexton_model::deletion::Due;
 use sexton_model::job::{JobKind, Stage};
@@ -20,6 +20,8 @@ use sexton_model::{Actor, JobId, Timestamp};
 use sexton_protocol::message::STAGE_DUE_MAX;
 use sexton_protocol::{Holder, Keyring};
 use sexton_scheduler::Scheduler;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Longer than any of this takes: a day of the policy.
 const DAY_MS: u64 = 3_600_000;
@@ -188,4 +190,27 @@ async fn what_is_not_due_wakes_nobody() {
     looking.announced("north", 3, now.plus_ms(DAY_MS)).await;
     assert_eq!(looking.scheduler.tick().await.unwrap(), 0);
     assert_eq!(looking.ready().await, 0);
+}
+
+/// A database that takes a question and never answers.
+struct Silent(Arc<Notify>);
+
+#[async_trait]
+impl DueReader for Silent {
+    async fn due(&self, _limit: u32) -> Result<Vec<JobId>, LedgerError> {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_keeps_nobody_from_ending_who_is_told_to() {
+    let (looking, asked) = (Looking::new().await, Arc::new(Notify::new()));
+    let scheduler = Scheduler { due: Arc::new(Silent(asked.clone())), ..looking.scheduler };
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let running = tokio::spawn(async move { scheduler.run(told).await });
+    asked.notified().await;
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), running).await.unwrap().unwrap();
 }
