@@ -187,3 +187,20 @@ fn details(batch: &BatchDetails) -> String {
     text += &format!("\n  sexton approve {number} --digest {digest} --reason …");
     text + "\nwho does not belong in it leaves it by sexton cancel"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_approves_is_told_of_whom_nobody_is_told() {
+        let members =
+            [Some("only operators use it"), None, Some("only operators use it"), Some("nobody owns it")];
+        let nobody = "nobody is told before anything happens to";
+        assert_eq!(
+            untold(members.into_iter()),
+            format!("\n{nobody} 1 of these: nobody owns it\n{nobody} 2 of these: only operators use it")
+        );
+        assert_eq!(untold([None, None].into_iter()), "");
+    }
+}

@@ -87,9 +87,14 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     make_keys(&site, "b");
     refused(&site, &b, "machine/storage07 is taken: membership/storage07-a is registered for it");
 
+    // Nobody is told of it, and whoever looks reads why.
+    let why = "Nobody but the operators of both clusters uses the key";
+    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
+    let (good, said) = site.says(&["plan", "membership/storage07-a", "--on", &tomorrow, "--no-look"]);
+    assert!(good && said.contains(&format!("nobody would be told before anything happens: {why}")), "{said}");
+
     // It leaves: both keys are disabled, and then revoked in the cluster. Somebody else has the key on the machine.
     assert!(site.says(&["pause", "--stage", "hard", "--reason", "a test"]).0);
-    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
     let (good, said) =
         site.says(&["delete", "membership/storage07-a", "--on", &tomorrow, "--reason", "it moves"]);
     assert!(good, "{said}");
@@ -105,6 +110,14 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
         let job = jobs.into_iter().find(|job| job["job"] == stage || job["job"]["stage"] == stage);
         job.unwrap_or_else(|| panic!("{stage}: {shown}"))["state"].as_str().unwrap().to_owned()
     };
+    let (_, said) = site.says(&["show", "membership/storage07-a", "--trail"]);
+    assert!(said.contains(&format!("told        nobody, before anything happens: {why}")), "{said}");
+    assert!(said.contains("it moves; nobody is told: Nobody but the operators"), "{said}");
+    let created = shown()["trail"][0]["event"].clone();
+    assert!(
+        created["what"] == "created" && created["unannounced"].as_str().unwrap().starts_with(why),
+        "{created}"
+    );
     until("soft is over", || state("soft") == "done");
     assert_eq!(read()["active"], false);
     refused(&site, &b, "has not taken it apart yet");
