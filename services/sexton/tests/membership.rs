@@ -171,3 +171,26 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     let (good, said) = join(&site, &a);
     assert!(!good, "{said}");
 }
+
+#[test]
+fn whoever_approves_a_batch_reads_why_nobody_is_told() {
+    let site = Site::start(1, &format!("[budgets]\na_day = 1\n{KEYS}"));
+    assert!(site.says(&["pause", "--reason", "until both are there"]).0);
+    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
+    for cluster in ["a", "b"] {
+        make_keys(&site, cluster);
+        let mut of_another_machine = membership(cluster);
+        of_another_machine["exclusive"] = json!(format!("machine/of-{cluster}"));
+        let (good, said) = join(&site, &of_another_machine);
+        assert!(good, "{said}");
+        let id = format!("membership/storage07-{cluster}");
+        let (good, said) = site.says(&["delete", &id, "--on", &tomorrow, "--reason", "it moves"]);
+        assert!(good, "{said}");
+    }
+    let held = || site.says(&["list", "--state", "held"]).1.matches("membership/storage07-").count();
+    until("both are held", || held() == 2);
+    assert!(site.says(&["resume", "1", "--yes"]).0);
+    let why = "Nobody but the operators of both clusters uses the key";
+    let told = format!("nobody is told before anything happens to 2 of these: {why}");
+    until("whoever looks at their batch reads why", || site.says(&["batches", "1"]).1.contains(&told));
+}

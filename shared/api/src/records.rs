@@ -342,7 +342,7 @@ pub struct DeletionInfo {
     /// What can still be undone, in a sentence.
     pub undo: String,
     /// Until when a cancel is certain to be taken: the earliest the hard stage can begin. Once it has begun: the earliest
-    /// that purge can, until which the data is there to be rescued by hand.
+    /// that purge can, until which the data is there to be rescued by hand; none once that has passed, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
     /// What its receipt says, in a sentence; none before purge is over.
