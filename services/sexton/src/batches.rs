@@ -1,4 +1,6 @@
 //! Batches that exceed a budget: listed, shown, approved.
+use std::collections::BTreeMap;
+
 use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, CrowdInfo, MEMBERS_SHOWN, StoppedDetails};
 use sexton_model::belts::one_shot::OneShot;
 
@@ -137,10 +139,23 @@ fn of_crowd(crowd: &CrowdInfo) -> String {
     if more > 0 {
         text += &format!("\nand {more} more (-o json names up to {MEMBERS_SHOWN})");
     }
+    text += &untold(members.iter().map(|m| m.unannounced.as_deref()));
     text += &format!("\n\ndigest of all {total}: {digest}");
     text += "\nnothing is lifted before somebody who requested none of them approves exactly this set:";
     text += &format!("\n  --yes --approve {digest}");
     text + "\nwho does not belong in it leaves it by sexton cancel"
+}
+
+/// Of how many of these nobody is told before anything happens, and why: a line for each reason.
+fn untold<'a>(members: impl Iterator<Item = Option<&'a str>>) -> String {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for why in members.flatten() {
+        *reasons.entry(why).or_default() += 1;
+    }
+    reasons
+        .iter()
+        .map(|(why, many)| format!("\nnobody is told before anything happens to {many} of these: {why}"))
+        .collect()
 }
 
 fn details(batch: &BatchDetails) -> String {
@@ -161,6 +176,7 @@ fn details(batch: &BatchDetails) -> String {
     if info.waiting > MEMBERS_SHOWN as u64 {
         text += &format!("\nand {} more", info.waiting - MEMBERS_SHOWN as u64);
     }
+    text += &untold(members.iter().map(|m| m.unannounced.as_deref()));
     let number = info.batch;
     text += &format!("\n\ndigest of all {}: {digest}", info.waiting);
     if info.needs_approval {
@@ -170,4 +186,21 @@ fn details(batch: &BatchDetails) -> String {
     }
     text += &format!("\n  sexton approve {number} --digest {digest} --reason …");
     text + "\nwho does not belong in it leaves it by sexton cancel"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_approves_is_told_of_whom_nobody_is_told() {
+        let members =
+            [Some("only operators use it"), None, Some("only operators use it"), Some("nobody owns it")];
+        let nobody = "nobody is told before anything happens to";
+        assert_eq!(
+            untold(members.into_iter()),
+            format!("\n{nobody} 1 of these: nobody owns it\n{nobody} 2 of these: only operators use it")
+        );
+        assert_eq!(untold([None, None].into_iter()), "");
+    }
 }

@@ -149,8 +149,18 @@ fn lines(things: &[String]) -> String {
 
 /// What a deletion would do, and what would stop it.
 fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
-    let PreviewInfo { resource, identity, zone, stages, cancel_until, data_until, late, crowd, silent } =
-        preview;
+    let PreviewInfo {
+        resource,
+        identity,
+        zone,
+        stages,
+        cancel_until,
+        data_until,
+        late,
+        crowd,
+        silent,
+        unannounced,
+    } = preview;
     let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
     let zone = zone.map(|zone| format!(" ({})", zone.0.name())).unwrap_or_default();
     let mut text = format!("{resource} ({}) would be switched off on {on}{zone}\n", which.join(", "));
@@ -164,6 +174,9 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
     }
     for instance in silent {
         text += &format!("WARNING     it needs {instance}, of which no consumer is there\n");
+    }
+    if let Some(why) = unannounced {
+        text += &format!("WARNING     nobody would be told before anything happens: {why}\n");
     }
     let rows = stages.iter().flat_map(|stage| {
         let empty = stage.steps.is_empty().then(|| row(stage, None));

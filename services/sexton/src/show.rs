@@ -32,6 +32,9 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         moment(Some(info.created_at)),
         info.reason,
     );
+    if let Some(why) = &info.unannounced {
+        text += &format!("told        nobody, before anything happens: {why}\n");
+    }
     if let Some(gone_by) = info.gone_by {
         text += &format!("gone by     {gone_by}\n");
     }
@@ -266,6 +269,9 @@ fn detail(event: &AuditEvent) -> String {
         let first: Vec<&str> = event.drift.iter().map(String::as_str).take(NAMED_MAX).collect();
         let more = if event.drift.len() > NAMED_MAX { "; …" } else { "" };
         said = format!("drift: {}{more}; {said}", first.join("; "));
+    }
+    if let Some(why) = &event.unannounced {
+        said = format!("{said}; nobody is told: {}", short(why, DETAIL_MAX));
     }
     match (event.own.join(", "), said.is_empty()) {
         (own, _) if own.is_empty() => said,

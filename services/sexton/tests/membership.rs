@@ -87,9 +87,14 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     make_keys(&site, "b");
     refused(&site, &b, "machine/storage07 is taken: membership/storage07-a is registered for it");
 
+    // Nobody is told of it, and whoever looks reads why.
+    let why = "Nobody but the operators of both clusters uses the key";
+    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
+    let (good, said) = site.says(&["plan", "membership/storage07-a", "--on", &tomorrow, "--no-look"]);
+    assert!(good && said.contains(&format!("nobody would be told before anything happens: {why}")), "{said}");
+
     // It leaves: both keys are disabled, and then revoked in the cluster. Somebody else has the key on the machine.
     assert!(site.says(&["pause", "--stage", "hard", "--reason", "a test"]).0);
-    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
     let (good, said) =
         site.says(&["delete", "membership/storage07-a", "--on", &tomorrow, "--reason", "it moves"]);
     assert!(good, "{said}");
@@ -105,6 +110,14 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
         let job = jobs.into_iter().find(|job| job["job"] == stage || job["job"]["stage"] == stage);
         job.unwrap_or_else(|| panic!("{stage}: {shown}"))["state"].as_str().unwrap().to_owned()
     };
+    let (_, said) = site.says(&["show", "membership/storage07-a", "--trail"]);
+    assert!(said.contains(&format!("told        nobody, before anything happens: {why}")), "{said}");
+    assert!(said.contains("it moves; nobody is told: Nobody but the operators"), "{said}");
+    let created = shown()["trail"][0]["event"].clone();
+    assert!(
+        created["what"] == "created" && created["unannounced"].as_str().unwrap().starts_with(why),
+        "{created}"
+    );
     until("soft is over", || state("soft") == "done");
     assert_eq!(read()["active"], false);
     refused(&site, &b, "has not taken it apart yet");
@@ -157,4 +170,27 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     let a = membership("a");
     let (good, said) = join(&site, &a);
     assert!(!good, "{said}");
+}
+
+#[test]
+fn whoever_approves_a_batch_reads_why_nobody_is_told() {
+    let site = Site::start(1, &format!("[budgets]\na_day = 1\n{KEYS}"));
+    assert!(site.says(&["pause", "--reason", "until both are there"]).0);
+    let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
+    for cluster in ["a", "b"] {
+        make_keys(&site, cluster);
+        let mut of_another_machine = membership(cluster);
+        of_another_machine["exclusive"] = json!(format!("machine/of-{cluster}"));
+        let (good, said) = join(&site, &of_another_machine);
+        assert!(good, "{said}");
+        let id = format!("membership/storage07-{cluster}");
+        let (good, said) = site.says(&["delete", &id, "--on", &tomorrow, "--reason", "it moves"]);
+        assert!(good, "{said}");
+    }
+    let held = || site.says(&["list", "--state", "held"]).1.matches("membership/storage07-").count();
+    until("both are held", || held() == 2);
+    assert!(site.says(&["resume", "1", "--yes"]).0);
+    let why = "Nobody but the operators of both clusters uses the key";
+    let told = format!("nobody is told before anything happens to 2 of these: {why}");
+    until("whoever looks at their batch reads why", || site.says(&["batches", "1"]).1.contains(&told));
 }

@@ -43,6 +43,9 @@ pub struct BatchMember {
     /// Until when that is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
+    /// Set if nobody is told before anything happens to it: why not, as its plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unannounced: Option<String>,
 }
 
 /// A batch, and who waits in it.
@@ -95,6 +98,9 @@ pub struct CrowdMember {
     /// Until when that is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
+    /// Set if nobody is told before anything happens to it: why not, as its plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unannounced: Option<String>,
 }
 
 /// What of one scope, kind and stage would go on if a pause were lifted, or a ceiling raised.

@@ -321,6 +321,7 @@ mod tests {
             requested_by: "eva".parse().unwrap(),
             undo: "all of it".to_owned(),
             cancel_until: Some(Timestamp(2_000_000)),
+            unannounced: Some("nobody owns it".to_owned()),
         };
         let good = BatchDetails { info, digest: "0".repeat(64), members: vec![member] };
         Fuzz::new("client-answers", Form::Json).seed(serde_json::to_vec(&good).unwrap()).run(|bytes| {

@@ -90,6 +90,9 @@ pub struct PreviewInfo {
     /// Instances that it needs and of which no consumer is there at present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<Instance>,
+    /// Set if nobody would be told before anything happens: why not, as its plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unannounced: Option<String>,
 }
 
 /// A record was made.
@@ -322,6 +325,9 @@ pub struct DeletionInfo {
     pub requested_by: String,
     /// Why.
     pub reason: String,
+    /// Set if nobody is told before anything happens: why not, as its plan says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unannounced: Option<String>,
     /// When.
     pub created_at: Timestamp,
     /// Its jobs in order.
@@ -336,7 +342,7 @@ pub struct DeletionInfo {
     /// What can still be undone, in a sentence.
     pub undo: String,
     /// Until when a cancel is certain to be taken: the earliest the hard stage can begin. Once it has begun: the earliest
-    /// that purge can, until which the data is there to be rescued by hand.
+    /// that purge can, until which the data is there to be rescued by hand; none once that has passed, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
     /// What its receipt says, in a sentence; none before purge is over.
@@ -364,6 +370,7 @@ impl DeletionInfo {
             gone_by: record.gone_by,
             requested_by: record.requested_by.to_string(),
             reason: record.reason.clone(),
+            unannounced: d.plan.unannounced.clone(),
             created_at: record.created_at,
             jobs: Vec::new(),
             holds: d.holds.clone(),

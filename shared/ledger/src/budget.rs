@@ -270,21 +270,11 @@ impl Read {
         in_force: (&InForce, &Policy),
         at: (Timestamp, Day),
     ) {
-        let due: BTreeSet<JobId> = self.due.iter().map(|due| due.job).collect();
-        let goes_on = |(held, pause): &(DueJob, i64)| {
-            !due.contains(&held.job) && budget::goes_on((&held.group, *pause), in_force, at)
-        };
-        // A batch is of one group, and what is beyond that becomes the next one.
-        let mut many: BTreeMap<Group, usize> = BTreeMap::new();
-        for due in &self.due {
-            *many.entry(due.group.clone()).or_default() += 1;
-        }
-        let fits = |held: &DueJob| {
-            let many = many.entry(held.group.clone()).or_default();
-            *many += 1;
-            *many <= budget::BATCH_MAX
-        };
-        self.behind = held.into_iter().filter(goes_on).map(|(held, _)| held).filter(fits).collect();
+        let due = self.due.iter().map(|due| (due.job, &due.group));
+        let rows = held.iter().map(|(held, pause)| (held.job, &held.group, *pause));
+        let behind = budget::stand_behind(due, rows, in_force, at);
+        self.behind =
+            held.into_iter().map(|(held, _)| held).filter(|held| behind.contains(&held.job)).collect();
     }
 
     /// Decide. What of an admission that is over is still counted is taken back first: nobody is charged twice.

@@ -78,6 +78,7 @@ pub fn created(deletion: &Deletion) -> Result<AuditWrite, LedgerError> {
         ordered: None,
         own: Vec::new(),
         drift: Vec::new(),
+        unannounced: deletion.plan.unannounced.clone(),
         detail: record.reason.clone(),
     };
     let body = text(&event)?;

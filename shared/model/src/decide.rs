@@ -227,6 +227,7 @@ fn heading(at: Timestamp, what: crate::audit::What, by: &str, job: Option<JobKin
         ordered: None,
         own: Vec::new(),
         drift: Vec::new(),
+        unannounced: None,
         detail: String::new(),
     }
 }

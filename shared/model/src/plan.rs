@@ -25,6 +25,8 @@ pub const NAME_MAX: usize = 100;
 /// Most bytes of one step's parameters as JSON, as much as a resource's attributes: they travel with every order of it.
 /// With all that is found at their largest they leave more than half of an order free.
 pub const PARAMS_MAX_BYTES: usize = 16_384;
+/// Longest reason why nobody is told, in characters: it is shown with every record of the plan, and to whoever approves.
+pub const UNANNOUNCED_MAX: usize = 300;
 /// Most names in one `after` or `rolling`: as many as there are steps to name in a stage.
 pub const NAMED_MAX: usize = STEPS_MAX;
 
@@ -42,6 +44,10 @@ pub struct Plan {
     /// Each resource has to state what no other one may be registered for at the same time ([`Resource::exclusive`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,
+    /// Why nobody is told before anything happens, if nobody is. None if somebody is; and of a rehearsal, or of a record
+    /// that is older than this, if nothing was said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unannounced: Option<String>,
     /// Announce, soft, hard, purge, recycle.
     pub stages: [PlanStage; 5],
 }
@@ -247,6 +253,8 @@ struct RawPlan {
     rehearsal: Option<Spanned<bool>>,
     #[serde(default)]
     exclusive: bool,
+    #[serde(default)]
+    unannounced: Option<Spanned<String>>,
     stages: RawStages,
 }
 
@@ -300,6 +308,7 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
     let mut linted = lint::Linted::default();
     let mut names = BTreeSet::new();
     let mut built = Vec::new();
+    let mut understood = true;
     for (stage, raw_stage) in Stage::ALL.into_iter().zip(stages) {
         let mut steps = Vec::new();
         for raw_step in raw_stage.steps {
@@ -311,11 +320,18 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
                 }
                 linted.step(stage, offset, &step, action, found);
                 steps.push(step);
+            } else {
+                understood = false;
             }
         }
         built.push(PlanStage { offset_days: *raw_stage.offset_days.get_ref(), steps });
     }
     linted.finish(found);
+    let unannounced = raw.unannounced.map(|reason| (reason.span().start, reason.into_inner()));
+    // Whether a step that nobody understands would have told anybody is not known.
+    if understood {
+        lint::notice((built.as_slice(), offsets.as_slice()), unannounced.as_ref(), only_rehearsal, found);
+    }
     reread::before_later_stages(&mut built);
     for ((stage, built), (_, offset)) in Stage::ALL.into_iter().zip(&built).zip(&offsets) {
         if built.steps.len() > STEPS_MAX {
@@ -332,6 +348,7 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
         criticality: raw.criticality,
         rehearsal: only_rehearsal,
         exclusive: raw.exclusive,
+        unannounced: unannounced.map(|(_, reason)| reason),
         stages,
     })
 }

@@ -41,7 +41,7 @@ impl Undo {
 pub enum Salvage {
     /// All of its data, and a rescue is taken: purge has not begun.
     Data {
-        /// When purge begins at the earliest.
+        /// When purge begins at the earliest; none once that has passed, and only what holds purge keeps the data.
         until: Option<Timestamp>,
     },
     /// What purge, which has begun, did not destroy yet, or could not.
@@ -55,11 +55,23 @@ pub enum Salvage {
     },
 }
 
+impl Salvage {
+    /// How long the data is there, without the date: that moves with the clock while hard is not over.
+    fn there(until: Option<Timestamp>) -> &'static str {
+        match until {
+            Some(_) => "there until purge begins",
+            None => {
+                "still there, but purge, whose date has passed, may begin any moment, once nothing holds it any more"
+            }
+        }
+    }
+}
+
 impl fmt::Display for Salvage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Data { until } => {
-                f.write_str("The data is still there until purge begins")?;
+                write!(f, "The data is {}", Self::there(*until))?;
                 if let Some(until) = until {
                     write!(f, ", {until} at the earliest")?;
                 }
@@ -96,7 +108,10 @@ impl fmt::Display for Salvage {
 /// What can still be saved by hand at `now`, once hard has begun.
 pub fn salvage(d: &Deletion, day: Day, now: Timestamp) -> Salvage {
     let Some(purge) = d.stage_job(Stage::Purge).filter(|_| d.claimed(Stage::Purge)) else {
-        return Salvage::Data { until: data_until(d, day, now) };
+        let until = data_until(d, day, now);
+        // What is past is promised to nobody.
+        let until = until.filter(|until| *until > now);
+        return Salvage::Data { until };
     };
     let destroys = |nature: Nature| nature == Nature::Destructive;
     let steps = d.left(purge).filter(|(step, _)| destroys(step.nature));
@@ -107,7 +122,8 @@ pub fn salvage(d: &Deletion, day: Day, now: Timestamp) -> Salvage {
     }
 }
 
-/// Until when its data is certain to be there, and a rescue by hand possible: by its dates alone, as all that is promised.
+/// Until when its data is certain to be there, and a rescue by hand possible: by its dates alone, as all that is promised. It
+/// may be past; see [`salvage`].
 pub fn data_until(d: &Deletion, day: Day, now: Timestamp) -> Option<Timestamp> {
     estimates(d, &Foresight::of_dates(day, now)).get(&Stage::Purge).map(|estimate| estimate.at)
 }
@@ -122,17 +138,22 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
         RecordStatus::Live if d.stage_job(Stage::Purge).is_some_and(|job| job.state.name().over()) => {
             Undo::no("nothing any more: purge is over, and the name is kept until recycle")
         }
-        RecordStatus::Live if d.claimed(Stage::Purge) => {
+        RecordStatus::Live if d.claimed(Stage::Hard) || d.claimed(Stage::Purge) => {
             let still = salvage(d, day, now);
-            Undo::no(&format!("nothing any more: purge has begun, which destroys the data. {still}"))
+            match still {
+                Salvage::Data { until } => {
+                    let there = Salvage::there(until);
+                    let words = format!(
+                        "it cannot be cancelled any more; its data is {there}: pause the purge, save it by hand, then \
+                         `sexton rescue`"
+                    );
+                    Undo { until, ..Undo::no(&words) }
+                }
+                Salvage::Rest { .. } => {
+                    Undo::no(&format!("nothing any more: purge has begun, which destroys the data. {still}"))
+                }
+            }
         }
-        RecordStatus::Live if d.claimed(Stage::Hard) => Undo {
-            until: data_until(d, day, now),
-            ..Undo::no(
-                "it cannot be cancelled any more; its data is there until purge begins: pause the purge, save it by \
-                 hand, then `sexton rescue`",
-            )
-        },
         RecordStatus::Live => {
             let steps: Vec<String> = d
                 .undo_list()
@@ -157,7 +178,7 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
 mod tests {
     use super::*;
     use crate::decide::test_deletion;
-    use crate::job::{JobKind, JobState};
+    use crate::job::{Blocker, JobKind, JobState};
 
     #[test]
     fn what_can_be_undone_is_said_as_it_is() {
@@ -187,6 +208,40 @@ mod tests {
         assert!(all.iter().zip(begins).all(|(said, begin)| said.words.starts_with(begin)), "{all:#?}");
         assert!(all[0].until.is_some() && all[1].until > all[0].until, "{all:#?}");
         assert!(all[2..].iter().all(|said| said.until.is_none()), "{all:#?}");
+    }
+
+    /// Whatever holds it: what has passed is no promise, and the data is there all the same.
+    #[test]
+    fn a_date_that_has_passed_is_promised_to_nobody() {
+        let (mut d, day, ..) = test_deletion();
+        let due_at = d.date_of(Stage::Purge, day);
+        let mut set = |stage: Stage, state: JobState| {
+            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+            job.ended_at = (state == JobState::Done).then_some(Timestamp(2));
+            job.state = state;
+            d.clone()
+        };
+        for stage in [Stage::Announce, Stage::Soft, Stage::Hard] {
+            set(stage, JobState::Done);
+        }
+        let by = Blocker::Protected;
+        for state in [JobState::Scheduled { due_at: Some(due_at) }, JobState::Held { due_at, by }] {
+            let d = set(Stage::Purge, state);
+            let before = Timestamp(due_at.0 - 1);
+            let (said, still) = (undo(&d, day, before), salvage(&d, day, before));
+            assert_eq!((said.until, &still), (Some(due_at), &Salvage::Data { until: Some(due_at) }));
+            assert!(said.words.contains("its data is there until purge begins: "), "{}", said.words);
+            assert!(still.to_string().contains(&format!("until purge begins, {due_at} at the earliest: ")));
+            for now in [due_at, due_at.plus_ms(7 * 86_400_000)] {
+                let (said, still) = (undo(&d, day, now), salvage(&d, day, now));
+                assert_eq!((said.until, &still), (None, &Salvage::Data { until: None }), "{now}");
+                for said in [said.offer(), still.to_string()] {
+                    let told = "still there, but purge, whose date has passed, may begin any moment, once nothing holds it";
+                    assert!(said.contains(told) && said.contains("save it by hand, then "), "{said}");
+                    assert!(!said.contains(&due_at.to_string()) && !said.contains("at least"), "{said}");
+                }
+            }
+        }
     }
 
     #[test]

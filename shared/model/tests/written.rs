@@ -33,6 +33,8 @@ fn read<T: DeserializeOwned + Serialize + PartialEq + Debug>(text: &str) -> T {
 fn a_plan_of_the_first_version_means_what_it_meant() {
     let plan: Plan = read(PLAN);
     assert!(!plan.exclusive);
+    // No step of it tells anybody, and it says nothing of that: it is not linted again.
+    assert_eq!(plan.unannounced, None);
     let steps: Vec<_> = plan.stages.iter().flat_map(|stage| &stage.steps).collect();
     assert_eq!(steps.len(), 10);
     for step in steps {

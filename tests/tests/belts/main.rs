@@ -14,6 +14,7 @@ mod healthy;
 mod hours;
 mod in_use;
 mod messages;
+mod notice;
 mod on_call;
 mod places;
 mod restores;

@@ -39,6 +39,7 @@ use footing::Broker;
 use standing::Standing;
 
 pub(crate) use footing::on_many_machines;
+pub use plan::NOTICE_MS;
 pub use waits::{in_time, publish, until};
 
 /// The UUID of `vm/web01`.

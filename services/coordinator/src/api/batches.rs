@@ -67,21 +67,32 @@ fn info(row: BatchRow, crowds: &BTreeSet<Group>) -> BatchInfo {
     BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
 }
 
-/// What a cancel would restore, in a sentence, and until when that is certain: whoever looks at a batch, or a crowd,
-/// may find one that does not belong in it.
-pub(super) async fn restored(
-    api: &Api,
-    deletion: DeletionId,
-    facts: &Facts,
-) -> Result<(String, Option<Timestamp>), Refused> {
+/// What whoever looks at a batch, or a crowd, has to know of each: they may find one that does not belong in it.
+#[derive(Default)]
+pub(super) struct Looked {
+    /// What a cancel would restore, in a sentence.
+    pub(super) undo: String,
+    /// Until when that is certain.
+    pub(super) cancel_until: Option<Timestamp>,
+    /// Why nobody is told of it, if nobody is.
+    pub(super) unannounced: Option<String>,
+}
+
+pub(super) async fn looked(api: &Api, deletion: DeletionId, facts: &Facts) -> Result<Looked, Refused> {
     match api.engine.ledger.deletion(deletion).await {
         Ok(Some(found)) => {
             let said = undo::undo(&found.deletion, facts.day, facts.now);
-            Ok((said.words, said.until))
+            let unannounced = found.deletion.plan.unannounced.clone();
+            Ok(Looked { undo: said.words, cancel_until: said.until, unannounced })
         }
-        Ok(None) => Ok(("nothing any more: it is over, and was archived".to_owned(), None)),
+        Ok(None) => {
+            let undo = "nothing any more: it is over, and was archived".to_owned();
+            Ok(Looked { undo, ..Looked::default() })
+        }
         // It fails alone.
-        Err(error @ LedgerError::Corrupt { .. }) => Ok((error.to_string(), None)),
+        Err(error @ LedgerError::Corrupt { .. }) => {
+            Ok(Looked { undo: error.to_string(), ..Looked::default() })
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -94,9 +105,9 @@ async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
     let mut members = Vec::with_capacity(view.members.len().min(MEMBERS_SHOWN));
     for member in view.members.into_iter().take(MEMBERS_SHOWN) {
         let deletion = member.job.deletion();
-        let (undo, cancel_until) = restored(api, deletion, &facts).await?;
+        let Looked { undo, cancel_until, unannounced } = looked(api, deletion, &facts).await?;
         let Member { resource, requested_by, .. } = member;
-        members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until });
+        members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until, unannounced });
     }
     Ok(BatchDetails { digest, members, info: info(view.row, &crowds) })
 }

@@ -17,7 +17,7 @@ use sexton_model::deletion::REASON_MAX;
 use sexton_model::job::Stage;
 use sexton_model::{Actor, InvalidId, Kind, Scope};
 
-use super::batches::restored;
+use super::batches::{Looked, looked};
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared};
 
@@ -155,9 +155,17 @@ async fn crowd(api: &Api, digest: String, stopped: &[Stopped]) -> Result<CrowdIn
     let mut members = Vec::with_capacity(shown.len());
     for (stage, one) in shown {
         let deletion = one.job.deletion();
-        let (undo, cancel_until) = restored(api, deletion, &facts).await?;
+        let Looked { undo, cancel_until, unannounced } = looked(api, deletion, &facts).await?;
         let (resource, requested_by) = (one.resource.clone(), one.requested_by.clone());
-        members.push(CrowdMember { deletion, resource, stage, requested_by, undo, cancel_until });
+        members.push(CrowdMember {
+            deletion,
+            resource,
+            stage,
+            requested_by,
+            undo,
+            cancel_until,
+            unannounced,
+        });
     }
     Ok(CrowdInfo { digest, total, members })
 }

@@ -29,6 +29,7 @@ fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
         ordered: None,
         own: Vec::new(),
         drift,
+        unannounced: None,
         detail: "looked".into(),
     };
     let job = JobInfo {
@@ -50,6 +51,7 @@ fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
         gone_by: None,
         requested_by: "ops".into(),
         reason: "contract ended".into(),
+        unannounced: None,
         created_at: AT,
         jobs: vec![job],
         holds: Vec::new(),

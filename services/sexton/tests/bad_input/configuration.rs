@@ -114,6 +114,11 @@ fn a_bad_plan_names_file_line_and_reason() {
     for (from, to, reason) in [
         ("kind = \"vm\"", "kind = \"VM!\"", "kind \"VM!\": expected at most 32 lower-case letters"),
         ("version = 4", "version = \"one\"", "version: invalid type: string \"one\", expected u32"),
+        (
+            "# The most critical machines",
+            "unannounced = \"why\" #",
+            "unannounced: somebody is told, by notifier.announce: leave one of the two out",
+        ),
         ("offset_days = 3", "", "stages.hard: missing field `offset_days`"),
         ("offset_days = 3", "offset_days = -9", "offset_days: hard would be due before the stage it follows"),
         ("dns.remove", "dns.forget", "unknown action \"dns.forget\": dns has inspect, remove"),
@@ -135,6 +140,41 @@ fn a_bad_plan_names_file_line_and_reason() {
         let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
         let said = said(&output);
         assert!(!output.status.success(), "{to}: it was taken");
+        let expected = format!("{}:{line}: {reason}", plans.join("vm.toml").display());
+        assert!(said.contains(&expected), "{to}: expected {expected:?} in: {said}");
+    }
+}
+
+/// The notice starts the clock. Without one, or without time behind it, nothing is served unless the plan says why.
+#[test]
+fn a_plan_that_tells_nobody_in_time_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
+    std::fs::create_dir(&plans).unwrap();
+    let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
+    std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
+    let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+    let tells = good.lines().find(|line| line.contains("notifier.announce")).unwrap();
+    for (from, to, stage, reason) in [
+        (
+            tells,
+            "",
+            "[stages.announce]",
+            "announce: expected a step that tells people, such as notifier.announce",
+        ),
+        (
+            "offset_days = -5",
+            "offset_days = 0",
+            "[stages.soft]",
+            "offset_days: soft follows the notice at once",
+        ),
+    ] {
+        std::fs::write(plans.join("vm.toml"), good.replacen(from, to, 1)).unwrap();
+        let output = sexton(&["serve", "--config", file.to_str().unwrap()]);
+        let said = said(&output);
+        assert!(!output.status.success(), "{to}: it was taken");
+        // The offset is the first key of each stage.
+        let line = good.split_once(stage).unwrap().0.matches('\n').count() + 2;
         let expected = format!("{}:{line}: {reason}", plans.join("vm.toml").display());
         assert!(said.contains(&expected), "{to}: expected {expected:?} in: {said}");
     }

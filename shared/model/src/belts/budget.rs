@@ -32,7 +32,7 @@ mod written;
 
 pub use admission::{Admission, Waiting, admit, admit_piece, crowds};
 pub use approval::{CannotApprove, digest_of_batch, may_approve};
-pub use behind::goes_on;
+pub use behind::stand_behind;
 pub use foretold::{foretell, foretold_span};
 pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
 pub use written::{Mistake, Written};

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::reread::MARK;
-use super::{NAME_MAX, NAMED_MAX, OFFSET_MAX_DAYS, OwnStep, PARAMS_MAX_BYTES, Performer, Problems, Step};
+use super::{
+    NAME_MAX, NAMED_MAX, OFFSET_MAX_DAYS, OwnStep, PARAMS_MAX_BYTES, Performer, PlanStage, Problems, Step,
+    UNANNOUNCED_MAX,
+};
 use crate::catalogue::{Action, Nature, REVERSIBLE_DEADLINE_MAX_MS};
 use crate::job::Stage;
 use crate::resource::Criticality;
@@ -45,6 +48,47 @@ pub(super) fn offsets(
                 ),
             );
         }
+    }
+}
+
+/// Before anything happens somebody is told, and has at least a day to say no; or the plan says why nobody is. Offsets are
+/// those of the stages, with each its place in the file.
+pub(super) fn notice(
+    (stages, offsets): (&[PlanStage], &[(i32, usize)]),
+    unannounced: Option<&(usize, String)>,
+    rehearsal: bool,
+    found: &mut Problems<'_>,
+) {
+    if let Some((at, reason)) = unannounced {
+        let length = reason.chars().count();
+        if reason.trim().is_empty() || length > UNANNOUNCED_MAX || reason.contains(char::is_control) {
+            let expected = format!("expected a line of 1 to {UNANNOUNCED_MAX} characters, found {length}");
+            found.at(*at, format!("unannounced: {expected}: it says why nobody is told"));
+        }
+    }
+    let ([announce, later @ ..], [(announced, at), (soft, soft_at), ..]) = (stages, offsets) else { return };
+    let told = announce.steps.iter().find(|step| step.notice);
+    if let (Some(step), Some((at, _))) = (told, unannounced) {
+        found.at(*at, format!("unannounced: somebody is told, by {}: leave one of the two out", step.name));
+    }
+    let receipt = |step: &Step| matches!(step.performer, Performer::Coordinator(OwnStep::Receipt));
+    let acts = later.iter().flat_map(|stage| &stage.steps).any(|step| !receipt(step));
+    if rehearsal || !acts || unannounced.is_some() {
+        return;
+    }
+    if told.is_none() {
+        found.at(
+            *at,
+            "announce: expected a step that tells people, such as notifier.announce, or why nobody is told: \
+             unannounced = \"REASON\""
+                .to_owned(),
+        );
+    } else if soft == announced {
+        found.at(
+            *soft_at,
+            "offset_days: soft follows the notice at once, and nobody could say no: expected at least a day"
+                .to_owned(),
+        );
     }
 }
 

@@ -9,6 +9,13 @@ deadline_ms = 10000
 longest_call_ms = 5000
 irreplaceable = ["volumes"]
 about = "look"
+[actions.tell]
+nature = "reversible"
+earliest = "announce"
+notice = true
+deadline_ms = 10000
+longest_call_ms = 5000
+about = "tell"
 [actions.stop]
 nature = "reversible"
 earliest = "soft"
@@ -44,7 +51,7 @@ version = 1
 criticality = "irreplaceable"
 [stages.announce]
 offset_days = -5
-steps = [{ do = "hypervisor.inspect" }]
+steps = [{ do = "hypervisor.inspect" }, { do = "hypervisor.tell" }]
 [stages.soft]
 offset_days = 0
 steps = [{ do = "hypervisor.stop" }]
@@ -62,6 +69,9 @@ steps = [{ do = "receipt" }]
 offset_days = 38
 steps = []
 "#;
+
+/// The step of it that tells people.
+const TELL: &str = ", { do = \"hypervisor.tell\" }";
 
 fn catalogue() -> Catalogue {
     let mut catalogue = Catalogue::default();
@@ -147,6 +157,20 @@ fn each_rule_names_its_line_and_reason() {
         ),
         ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.stop\", name = \"a@b\" }", 9, "in no others"),
         ("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.copy\" }", 9, "a restore waits for it"),
+        (TELL, "", 5, "expected a step that tells people"),
+        (
+            "offset_days = -5",
+            "offset_days = 0",
+            8,
+            "at once, and nobody could say no: expected at least a day",
+        ),
+        (
+            "version = 1",
+            "version = 1\nunannounced = \"\"",
+            3,
+            "expected a line of 1 to 300 characters, found 0",
+        ),
+        ("version = 1", "version = 1\nunannounced = \"why\"", 3, "somebody is told, by hypervisor.tell"),
     ];
     for (from, to, line, reason) in cases {
         assert!(GOOD.contains(from), "{from}");
@@ -156,6 +180,59 @@ fn each_rule_names_its_line_and_reason() {
             "{to}: expected line {line} {reason:?}, found {found:?}"
         );
     }
+}
+
+/// The notice starts the clock: where nobody is told, or nobody has time, a plan has to say why.
+#[test]
+fn a_plan_that_tells_nobody_says_why() {
+    let silent = GOOD.replacen(TELL, "", 1);
+    let because =
+        |reason: &str| silent.replacen("version = 1", &format!("version = 1\nunannounced = {reason:?}"), 1);
+    let plan = |text: &str| Plan::parse("vm.toml", text, &catalogue(), true);
+    let why = "nobody owns it but who asks";
+    assert_eq!(plan(&because(why)).unwrap().unannounced.as_deref(), Some(why));
+    assert_eq!(plan(GOOD).unwrap().unannounced, None);
+    assert_eq!(problems(&because(&"x".repeat(UNANNOUNCED_MAX))), []);
+    let long = "x".repeat(UNANNOUNCED_MAX + 1);
+    for bad in ["", "  ", "two\nlines", long.as_str()] {
+        let found = problems(&because(bad));
+        let [(3, reason)] = &found[..] else { panic!("{bad:?}: {found:?}") };
+        assert!(reason.starts_with("unannounced: expected a line"), "{reason}");
+    }
+    // Whatever the ledger: only a plan that says so is a rehearsal's.
+    let refused = plan(&silent).unwrap_err();
+    assert!(
+        refused.to_string().starts_with("vm.toml:5: announce: expected a step that tells people"),
+        "{refused}"
+    );
+    assert!(plan(&silent.replacen("version = 1", "version = 1\nrehearsal = true", 1)).is_ok());
+    // Told in another stage is told too late.
+    let late = silent.replacen("{ do = \"hypervisor.stop\" }", "{ do = \"hypervisor.tell\" }", 1);
+    assert_eq!(problems(&late).len(), 1, "{late}");
+    // A step that is not understood may be the one.
+    let unknown = GOOD.replacen("hypervisor.tell", "hypervisor.shout", 1);
+    let found = problems(&unknown);
+    assert!(matches!(&found[..], [(6, reason)] if reason.contains("unknown action")), "{found:?}");
+}
+
+/// Of what nothing happens to nobody has to be told.
+#[test]
+fn a_plan_that_does_nothing_tells_nobody() {
+    let lines: Vec<&str> = GOOD
+        .lines()
+        .map(|line| if line.starts_with("steps = [{ do = \"hypervisor.") { "steps = []" } else { line })
+        .filter(|line| !line.starts_with("  "))
+        .collect();
+    let nothing = lines.join("\n").replace("steps = [\n]", "steps = []");
+    assert!(nothing.contains("receipt"), "{nothing}");
+    assert_eq!(problems(&nothing), []);
+    let removes = nothing.replacen(
+        "offset_days = 3\nsteps = []",
+        "offset_days = 3\nsteps = [{ do = \"inventory.remove\" }]",
+        1,
+    );
+    let found = problems(&removes);
+    assert!(matches!(&found[..], [(5, reason)] if reason.starts_with("announce: expected")), "{found:?}");
 }
 
 /// The days that a plan must grant before hard, and once more before purge.

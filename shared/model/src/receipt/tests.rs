@@ -27,6 +27,7 @@ fn purged() -> (Deletion, Vec<AuditEvent>) {
                 ordered: None,
                 own: if own { vec![step.name.clone()] } else { vec![] },
                 drift: vec![],
+                unannounced: None,
                 detail: "looked".into(),
             });
         }

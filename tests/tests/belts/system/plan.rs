@@ -1,7 +1,10 @@
 //! What plan and which days a system goes by, unless its test says otherwise.
+use std::sync::Arc;
+
 use sexton_coordinator::Plans;
 use sexton_ledger::Limits;
 use sexton_model::belts::Policy;
+use sexton_model::plan::Plan;
 use sexton_model::time::Day;
 
 /// A rehearsal's day, in milliseconds.
@@ -29,6 +32,42 @@ steps = [{ do = "backup.delete_archives" }, { do = "monitoring.delete_history" }
 offset_days = 3
 steps = []
 "#;
+
+/// Twenty days, in milliseconds: between the notice of this plan and its soft stage.
+pub const NOTICE_MS: u64 = 20 * DAY_MS;
+
+/// It is not marked as a rehearsal's: the linter wants the notice, and the days.
+const ANNOUNCING: &str = r#"
+kind = "vm"
+version = 1
+criticality = "reproducible"
+[stages.announce]
+offset_days = 0
+steps = [{ do = "monitoring.inspect" }, { do = "backup.inspect" }, { do = "monitoring.silence" }]
+[stages.soft]
+offset_days = 20
+steps = [{ do = "backup.final" }]
+[stages.hard]
+offset_days = 21
+steps = [{ do = "monitoring.remove_target" }, { do = "backup.remove_schedule" }]
+[stages.purge]
+offset_days = 22
+steps = [{ do = "backup.delete_archives" }, { do = "monitoring.delete_history" }]
+[stages.recycle]
+offset_days = 23
+steps = []
+"#;
+
+/// A plan with a notice: whoever is silenced at monitoring was told.
+pub fn announcing() -> Arc<Plan> {
+    let silence = "nature = \"reversible\"\nearliest = \"soft\"";
+    assert!(sexton_monitoring::ACTIONS.contains(silence));
+    let tell = "nature = \"reversible\"\nearliest = \"announce\"\nnotice = true";
+    let telling = sexton_monitoring::ACTIONS.replacen(silence, tell, 1);
+    let catalogue = [("monitoring.toml", telling.as_str()), ("backup.toml", sexton_backup::ACTIONS)];
+    let plans = Plans::of(&catalogue, &[("plan.toml", ANNOUNCING)], true).unwrap();
+    plans.of_kind(&"vm".parse().unwrap()).unwrap().clone()
+}
 
 pub fn rehearsal() -> sexton_ledger::Options {
     let day = Day::Rehearsal { length_ms: DAY_MS };

@@ -8,7 +8,7 @@ use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::time::Day;
 use sexton_model::{Instance, ResourceId};
 
-use super::plan::{PLAN, plans, quick_soft, rehearsal};
+use super::plan::{PLAN, announcing, plans, quick_soft, rehearsal};
 use super::standing::Standing;
 use super::{System, instances, ops, web01};
 
@@ -38,6 +38,14 @@ impl System {
         let plan =
             changes.iter().fold(PLAN.to_owned(), |plan, (part, instead)| plan.replacen(part, instead, 1));
         let mut system = Self::stopped(&plan, options).await;
+        system.start_everything().await;
+        system
+    }
+
+    /// Everything runs, on a plan with a notice: whoever is silenced at monitoring was told.
+    pub async fn start_announcing() -> Self {
+        let mut system = Self::stopped(PLAN, rehearsal()).await;
+        system.plan = announcing();
         system.start_everything().await;
         system
     }

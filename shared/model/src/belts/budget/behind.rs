@@ -1,10 +1,42 @@
 //! What of a crowd stands behind its first piece. What a pause, a ceiling or working hours kept back is looked at in pieces once
 //! that is over: the first one is in line while the others are still held by something that is no longer there. They are due
 //! as it is, so they are counted with it.
-use super::Group;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{BATCH_MAX, Group};
 use crate::belts::ceiling::Ceiling;
 use crate::belts::{InForce, PauseSelector, Policy, within};
+use crate::id::JobId;
 use crate::time::{Day, Timestamp};
+
+/// Which of these, that are `held`, stand behind the pieces that are `due`: a job, its group, and the number of the pause that
+/// held it when somebody looked, or 0, which no pause has. Those that go on, in the order that they are given in; no more of a
+/// group than make one batch with its piece. A batch is of one group, and what is beyond that becomes the next one.
+pub fn stand_behind<'a>(
+    due: impl IntoIterator<Item = (JobId, &'a Group)>,
+    held: impl IntoIterator<Item = (JobId, &'a Group, i64)>,
+    in_force: (&InForce, &Policy),
+    at: (Timestamp, Day),
+) -> BTreeSet<JobId> {
+    let mut pieces = BTreeSet::new();
+    let mut many: BTreeMap<&Group, usize> = BTreeMap::new();
+    for (job, group) in due {
+        pieces.insert(job);
+        *many.entry(group).or_default() += 1;
+    }
+    let mut behind = BTreeSet::new();
+    for (job, group, pause) in held {
+        if pieces.contains(&job) || !goes_on((group, pause), in_force, at) {
+            continue;
+        }
+        let many = many.entry(group).or_default();
+        if *many < BATCH_MAX {
+            *many += 1;
+            behind.insert(job);
+        }
+    }
+    behind
+}
 
 /// Whether one of this group goes on as soon as somebody looks at it, that a pause of this number, or a ceiling or working
 /// hours (0, which no pause has), held when somebody did: nothing that holds many at once holds it any more. Of a group that is
@@ -12,7 +44,7 @@ use crate::time::{Day, Timestamp};
 ///
 /// Whether a pause of one subsystem, a hold or another belt holds it now is known only once it is looked at. Until then it
 /// is one of the crowd.
-pub fn goes_on(
+fn goes_on(
     (group, pause): (&Group, i64),
     (in_force, policy): (&InForce, &Policy),
     (now, day): (Timestamp, Day),
@@ -38,6 +70,7 @@ mod tests {
     use crate::belts::Pause;
     use crate::belts::ceiling::ScopeCeiling;
     use crate::belts::window::Windows;
+    use crate::id::DeletionId;
     use crate::job::Stage;
 
     /// 4 January 2022, a Tuesday, at 10:00 UTC.
@@ -63,6 +96,42 @@ mod tests {
     fn on(stage: Stage, pause: i64, in_force: &InForce, now: Timestamp) -> bool {
         let policy = Policy { windows: Some(Windows::default()), ..Policy::default() };
         goes_on((&group(stage), pause), (in_force, &policy), (now, Day::Calendar))
+    }
+
+    fn job(id: i64) -> JobId {
+        JobId::of(DeletionId(id), Stage::Hard.index())
+    }
+
+    /// Which of the jobs of a group with these ids, held by the pause 7, stand behind the pieces.
+    fn behind(due: &[(i64, &Group)], held: &[(i64, &Group)], in_force: &InForce) -> BTreeSet<JobId> {
+        let due = due.iter().map(|(id, group)| (job(*id), *group));
+        let held = held.iter().map(|(id, group)| (job(*id), *group, 7));
+        stand_behind(due, held, (in_force, &Policy::default()), (OPEN, Day::Calendar))
+    }
+
+    #[test]
+    fn what_is_due_and_what_is_rightly_held_stands_behind_nothing() {
+        let (hard, purge) = (group(Stage::Hard), group(Stage::Purge));
+        let held = [(1, &hard), (2, &hard), (3, &purge)];
+        let free = in_force(Ceiling::Purge, Vec::new());
+        assert_eq!(behind(&[(1, &hard)], &held, &free), BTreeSet::from([job(2), job(3)]));
+        let low = in_force(Ceiling::Hard, Vec::new());
+        assert_eq!(behind(&[(1, &hard)], &held, &low), BTreeSet::from([job(2)]));
+        let paused = in_force(Ceiling::Purge, vec![pause(7, PauseSelector::default())]);
+        assert_eq!(behind(&[(1, &hard)], &held, &paused), BTreeSet::new());
+    }
+
+    #[test]
+    fn no_more_of_a_group_stand_behind_its_piece_than_make_one_batch_with_it() {
+        let (hard, purge) = (group(Stage::Hard), group(Stage::Purge));
+        let free = in_force(Ceiling::Purge, Vec::new());
+        let most = i64::try_from(BATCH_MAX).unwrap();
+        let mut held: Vec<(i64, &Group)> = (3..most + 3).map(|id| (id, &hard)).collect();
+        held.push((most + 3, &purge));
+        let found = behind(&[(1, &hard), (2, &hard)], &held, &free);
+        assert_eq!(found.len(), BATCH_MAX - 2 + 1, "of another group there is one");
+        assert!(found.contains(&job(most)) && !found.contains(&job(most + 1)), "the first ones");
+        assert!(found.contains(&job(most + 3)));
     }
 
     #[test]

@@ -97,6 +97,7 @@ about = "forget"
 const PLAN: &str = r#"kind = "vm"
 version = 1
 criticality = "irreplaceable"
+rehearsal = true
 [stages.announce]
 offset_days = -5
 steps = [{ do = "hypervisor.inspect", rolling = ["snapshots"] }, { do = "hypervisor.tell" }]
