@@ -185,6 +185,7 @@ impl Site {
             scope: "tenants".parse().unwrap(),
             within_ms,
             meant: Meant::default(),
+            seen: None,
         };
         match take(&self.taking, &self.plans, wanted).await.unwrap() {
             Ok(census) => Ok(census),
@@ -280,6 +281,7 @@ async fn one_of_a_kind_and_scope_is_taken_at_once_and_none_that_nobody_lists() {
         scope: "tenants".parse().unwrap(),
         within_ms: 1_000,
         meant: Meant::default(),
+        seen: None,
     };
     let why = take(&site.taking, &site.plans, wanted).await.unwrap().unwrap_err();
     assert_eq!(why, NotDone::Taking(NotTaken::NobodyLists("image".parse().unwrap())));
