@@ -291,7 +291,7 @@ fn a_census_that_does_not_come_is_a_lack_until_one_is_believed() {
          take = [{ kind = \"vm\", scope = \"demo\" }]\n",
     );
     let lack = "no complete census of vm in demo, which [census] take has every 24 h: there was never one";
-    let shown = |where_: &str| site.says(&[where_]).1.contains(lack);
+    let shown = |command: &str| site.says(&[command]).1.contains(lack);
     assert!(shown("health") && shown("digest"), "{}", site.says(&["health"]).1);
     until("it is said what came of the attempt", || {
         let health = site.says(&["health"]).1;

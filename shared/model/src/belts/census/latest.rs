@@ -189,15 +189,12 @@ mod tests {
         let configured = [take("tenants/acme")];
         let of = |all: &[Latest], now_ms: u64| lapsed_of(all, &configured, now_ms);
         let half = DAY_MS / 2;
-        let acme = latest("tenants/acme", Some(0), None);
-        assert_eq!(of(&[acme.clone()], half), Vec::<String>::new());
-        assert_eq!(
-            of(&[acme.clone()], half + 1),
-            ["tenants/acme missed"],
-            "sooner than where nobody says how often"
-        );
-        assert_eq!(of(&[acme.clone()], 3 * DAY_MS), ["tenants/acme missed"], "and not twice");
+        let alone = [latest("tenants/acme", Some(0), None)];
+        assert_eq!(of(&alone, half), Vec::<String>::new());
+        assert_eq!(of(&alone, half + 1), ["tenants/acme missed"], "sooner than where nobody says how often");
+        assert_eq!(of(&alone, 3 * DAY_MS), ["tenants/acme missed"], "and not twice");
         let around = latest("tenants", Some(half), None);
+        let [acme] = alone;
         assert_eq!(of(&[around, acme], half + 1), ["tenants/acme missed"], "one around it is another");
         let refused = latest("tenants/acme", Some(0), Some(1));
         assert_eq!(of(&[refused], DAY_MS), ["tenants/acme refused"], "that says more");
