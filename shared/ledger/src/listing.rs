@@ -1,7 +1,8 @@
 //! Listings: what instances are asked for a census, and what has come of it, as both footings keep it.
 //!
-//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. All of it stands in
-//! the table, so whichever coordinator hears a page, the one that takes the census finds it.
+//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written, but for that a census
+//! which was due was not taken. All of it stands in the table, so whichever coordinator hears a page, the one that takes the
+//! census finds it.
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;

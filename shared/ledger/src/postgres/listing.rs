@@ -1,5 +1,5 @@
 //! Listings. Beginning one takes a lock of its own, under which no other is waited for; nothing here takes the gate or the
-//! lock of a deletion.
+//! lock of a deletion, but for noting that none was taken, which is written as refusals of censuses are.
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;

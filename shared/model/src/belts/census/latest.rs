@@ -19,7 +19,7 @@ const FRESH_QUARTERS: u64 = 5;
 pub struct Refusal {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// Who handed it in.
+    /// Who handed it in; the coordinator if it was time for one.
     pub by: Actor,
     /// What it was listed with.
     pub credential: String,
