@@ -212,6 +212,7 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     info.alarms = alarms::summary(&api, &asker).await?;
     info.canaries_off = canaries::off(&api);
     info.canaries = canaries::alarming(&api, &asker).await?;
+    info.censuses_lack = censuses::missed(&api, &asker).await?;
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))

@@ -24,6 +24,7 @@ use crate::hours;
 use crate::intake;
 use crate::notary;
 use crate::outbox::Outbox;
+use crate::plans::Plans;
 use crate::watch::Batches;
 use crate::witness::Witness;
 
@@ -31,6 +32,7 @@ mod admit;
 mod asides;
 mod calendar;
 mod canaries;
+mod censuses;
 mod drills;
 mod listings;
 mod publish;
@@ -44,6 +46,7 @@ const WAKE_MAX: u32 = 512;
 
 pub use canaries::Heard;
 pub(crate) use canaries::TEND_EVERY;
+pub(crate) use censuses::TEND_EVERY as TEND_CENSUSES_EVERY;
 pub(crate) use listings::AGAIN as ASK_AGAIN;
 pub(crate) use surveys::TEND_EVERY as TEND_SURVEYS_EVERY;
 
@@ -92,6 +95,8 @@ pub struct Engine {
     archiver: Option<Archiver>,
     alarmer: Alarmer,
     canaries: Option<Canaries>,
+    /// What says who lists which kind, if censuses are taken without anybody asking.
+    lists: Option<Arc<Plans>>,
     surveys: surveys::BegunHere,
     calendar: Option<Arc<hours::Calendar>>,
     /// Records whose purge has ended: their receipts are due.
@@ -122,6 +127,7 @@ impl Engine {
             archiver: None,
             alarmer: Alarmer::default(),
             canaries: None,
+            lists: None,
             surveys: surveys::BegunHere::default(),
             calendar: None,
             receipts: notary::Due::default(),

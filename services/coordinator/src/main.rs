@@ -140,6 +140,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let archive_url = archive.as_ref().map(|section| section.url(config)).transpose()?;
     let now = Timestamp::from(SystemTime::now());
     let policy = policy::read(config, now)?;
+    policy::censuses_can_be_taken(config, &policy, &plans)?;
     policy::tell(&policy, day, config, now);
     let calendar = hours::Calendar::of(config)?;
     let options = sexton_ledger::Options { day, limits: credit.limits(config)?, policy };
@@ -177,7 +178,8 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
         witness,
     });
     let engine = engine.signing(Some(attester)).archiving(archiver).alarming(alarmer);
-    let engine = Arc::new(engine.with_canaries(Some(canaries)).with_calendar(calendar));
+    let engine = engine.with_canaries(Some(canaries)).with_censuses(Some(plans.clone()));
+    let engine = Arc::new(engine.with_calendar(calendar));
     plans.warn_of_the_unknown(engine.known());
     if health.address().is_some() {
         health.watch(Arc::new(Condition::new(engine.clone(), bus.clone())));

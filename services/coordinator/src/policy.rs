@@ -11,7 +11,7 @@ use sexton_model::time::Day;
 use sexton_model::{ResourceId, Timestamp};
 use sexton_service::Config;
 
-use crate::hours;
+use crate::{Plans, hours};
 
 /// Most resources that the configuration protects: each is looked for whenever something is decided.
 const PROTECTED_MAX: usize = 1000;
@@ -72,6 +72,22 @@ fn census(config: &Config) -> anyhow::Result<census::Rules> {
     Ok(written.rules().map_err(|why| config.mistake("census", why.to_string()))?)
 }
 
+/// That somebody lists each kind of which a census is to be taken: no other will ever come.
+///
+/// # Errors
+/// Naming the section and the key that is wrong.
+pub fn censuses_can_be_taken(config: &Config, policy: &Policy, plans: &Plans) -> anyhow::Result<()> {
+    for (at, take) in policy.census.take.iter().enumerate() {
+        let kind = &take.kind;
+        if plans.catalogue().lister(kind).is_none() {
+            let reason =
+                format!("take[{at}].kind: no subsystem lists all of kind {kind}: hand its censuses in");
+            return Err(config.mistake("census", reason).into());
+        }
+    }
+    Ok(())
+}
+
 fn budgets(config: &Config) -> anyhow::Result<Option<Budgets>> {
     if !config.has("budgets") {
         return Ok(None);
@@ -92,6 +108,10 @@ pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
     if !policy.protected.is_empty() {
         let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();
         tracing::info!(resources = named.join(", "), "protected, whatever is registered");
+    }
+    for take in &policy.census.take {
+        let (kind, scope, every_hours) = (&take.kind, &take.scope, take.every_hours);
+        tracing::info!(%kind, %scope, every_hours, "a census is taken without anybody asking");
     }
     let budgets = policy.budgets(day);
     let stages: Vec<&str> = budgets.stages().map(|stage| stage.word()).collect();
@@ -168,11 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_census_is_taken_only_of_what_somebody_lists() {
+        let text = "[census]\nsentinels = [{ scope = \"lab\", resource = \"vm/always\" }]\n\
+                    take = [{ kind = \"vm\", scope = \"lab\" }]\n";
+        let config = Config::parse("sexton.toml".as_ref(), text, &["census"]).unwrap();
+        let policy = read(&config, Timestamp(0)).unwrap();
+        let error = censuses_can_be_taken(&config, &policy, &Plans::default()).unwrap_err();
+        let why =
+            "sexton.toml: [census]: take[0].kind: no subsystem lists all of kind vm: hand its censuses in";
+        assert!(error.to_string().contains(why), "{error}");
+    }
+
+    #[test]
     fn a_mistake_names_the_file_and_the_key() {
         let error = of("[budgets]\ndays = 0").unwrap_err();
         assert!(error.contains("sexton.toml: [budgets]: days = 0: expected 1 to 31"), "{error}");
         let error = of("[census]\nage_max_minutes = 0").unwrap_err();
         assert!(error.contains("sexton.toml: [census]: age_max_minutes = 0: expected 1 to 1440"), "{error}");
+        let error = of("[census]\ntake = [{ kind = \"vm\", scope = \"lab\" }]").unwrap_err();
+        assert!(error.contains("sexton.toml: [census]: take[0].scope: no sentinel of kind vm"), "{error}");
         let error = of("[budgets]\na_week = 9").unwrap_err();
         assert!(error.contains("a_week"), "{error}");
     }

@@ -12,7 +12,7 @@ use tokio::task::JoinError;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, TEND_EVERY, TEND_SURVEYS_EVERY};
+use crate::engine::{Engine, TEND_CENSUSES_EVERY, TEND_EVERY, TEND_SURVEYS_EVERY};
 use crate::{archiver, attester, notary};
 
 /// Messages taken from a queue before any is acked: several batches, so that the next ones arrive while one is
@@ -87,6 +87,7 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(forget(engine.clone(), shutdown.clone()));
     tasks.spawn(alarms(engine.clone(), shutdown.clone()));
     tasks.spawn(canaries(engine.clone(), shutdown.clone()));
+    tasks.spawn(censuses(engine.clone(), shutdown.clone()));
     tasks.spawn(surveys(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
@@ -401,6 +402,23 @@ async fn canaries(engine: Arc<Engine>, shutdown: CancellationToken) {
         }
         if let Err(error) = engine.tend_drills().await {
             complain("drills are looked after later", &error);
+        }
+    }
+}
+
+async fn censuses(engine: Arc<Engine>, shutdown: CancellationToken) {
+    let mut tick = interval(TEND_CENSUSES_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick comes at once, before consumers that are started with this can have heard a beacon.
+    tick.tick().await;
+    loop {
+        // One may take half a minute: whoever is stopped leaves it to its time.
+        let done = tokio::select! {
+            () = shutdown.cancelled() => return,
+            done = async { tick.tick().await; engine.tend_censuses().await } => done,
+        };
+        if let Err(error) = done {
+            complain("censuses are taken later", &error);
         }
     }
 }

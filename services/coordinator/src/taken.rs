@@ -3,13 +3,14 @@
 //!
 //! What is asked and what has come stands in the job table ([`sexton_ledger::Listings`]): any coordinator hears a page. Only
 //! whoever takes the census asks for the next one; if it dies, there is no census. It looks again and again ([`Taking::look`]),
-//! and [`take`] waits in between.
+//! and [`take`] waits in between. When one is taken without anybody asking is said in `engine/censuses`.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sexton_ledger::{LedgerError, NotDone, ResourceFilter};
 use sexton_model::belts::census::Census;
 use sexton_model::belts::census::assembled::{Meant, Registered, assembled};
+use sexton_model::belts::census::daily::Seen;
 use sexton_model::belts::census::listing::{
     Asked, INSTANCES_MAX, Listing, NewListing, NotTaken, Stands, paused,
 };
@@ -38,6 +39,8 @@ pub struct Wanted {
     pub within_ms: u64,
     /// What is meant.
     pub meant: Meant,
+    /// If nobody asks for it, and it was time: what was known then.
+    pub seen: Option<Seen>,
 }
 
 /// One that is being taken.
@@ -63,13 +66,7 @@ pub async fn take(
         Ok(taking) => taking,
         Err(why) => return Ok(Err(why)),
     };
-    let came = loop {
-        match taking.look(engine).await {
-            Ok(None) => sleep(LOOK_EVERY).await,
-            Ok(Some(came)) => break Ok(came),
-            Err(error) => break Err(error),
-        }
-    };
+    let came = taking.wait(engine).await;
     taking.end(engine).await;
     came
 }
@@ -84,7 +81,7 @@ impl Taking {
         plans: &Plans,
         wanted: Wanted,
     ) -> Result<Result<Self, NotDone>, LedgerError> {
-        let Wanted { by, kind, scope, within_ms, meant } = wanted;
+        let Wanted { by, kind, scope, within_ms, meant, seen } = wanted;
         let Some(subsystem) = plans.catalogue().lister(&kind) else {
             return Ok(Err(NotTaken::NobodyLists(kind).into()));
         };
@@ -95,7 +92,7 @@ impl Taking {
         if let Some(why) = paused(&engine.ledger.pauses().await?, &kind, &scope, subsystem) {
             return Ok(Err(why.into()));
         }
-        let new = NewListing { by, kind, scope, within_ms, instances };
+        let new = NewListing { by, kind, scope, within_ms, instances, seen };
         let begun = engine.ledger.begin_listing(new).await?;
         let (subsystem, asked) = (subsystem.clone(), BTreeMap::new());
         Ok(begun.map(|listing| Self { listing, subsystem, meant, asked }))
@@ -132,6 +129,19 @@ impl Taking {
         engine.ask_for_pages(&self.listing, pages, now).await;
         self.asked.extend(asking);
         Ok(None)
+    }
+
+    /// Look until everything has come, or it is known that there is no census.
+    ///
+    /// # Errors
+    /// If the job table did not answer.
+    pub async fn wait(&mut self, engine: &Engine) -> Result<Result<Census, NotDone>, LedgerError> {
+        loop {
+            match self.look(engine).await? {
+                Some(came) => return Ok(came),
+                None => sleep(LOOK_EVERY).await,
+            }
+        }
     }
 
     /// Put away what has come.

@@ -1,4 +1,5 @@
-//! A census is taken from every instance that lists the kind, page after page; without one of them there is none.
+//! A census is taken from every instance that lists the kind, page after page; without one of them there is none. If it is
+//! configured, it is taken without anybody asking, and once, however many coordinators there are.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,13 +13,14 @@ use sexton_coordinator::{Engine, Options, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits, NotDone};
 use sexton_model::belts::Policy;
-use sexton_model::belts::census::Census;
 use sexton_model::belts::census::assembled::Meant;
+use sexton_model::belts::census::daily::Take;
 use sexton_model::belts::census::listing::{ACTION, ENTRIES_MAX, Entry, NotTaken, Page, PageAsked};
+use sexton_model::belts::census::{Census, Rules, Sentinel};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
-use sexton_model::{Actor, Instance, ResourceId};
+use sexton_model::{Actor, Instance, ResourceId, Scope};
 use sexton_protocol::{
     BeaconSigner, Event as Envelope, Holder, Keyring, Message as _, Order, OutcomeReport, Pack, Report,
 };
@@ -48,7 +50,7 @@ type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
 struct Site {
     taking: Arc<Engine>,
     hearing: Arc<Engine>,
-    plans: Plans,
+    plans: Arc<Plans>,
     bus: Local,
     keyring: Arc<Keyring>,
     there: There,
@@ -65,12 +67,14 @@ impl Drop for Site {
 impl Site {
     /// All that are registered are there: `many` at a, two at b. Nobody answers yet.
     async fn new(many: usize) -> Self {
+        Self::with(many, Policy::default()).await
+    }
+
+    /// The same, with this policy.
+    async fn with(many: usize, policy: Policy) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = sexton_ledger::Options {
-            day: Day::Rehearsal { length_ms: 1000 },
-            limits: Limits::default(),
-            policy: Policy::default(),
-        };
+        let day = Day::Rehearsal { length_ms: 60_000 };
+        let options = sexton_ledger::Options { day, limits: Limits::default(), policy };
         let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap();
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let mut rng = rand::rng();
@@ -78,23 +82,25 @@ impl Site {
         let keyring = Arc::new(Keyring::generate(both.clone().map(Holder::Instance), &mut rng));
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
         let bus = Local::with_topology(Topology::for_instances(&both));
+        let plans = Plans::of(
+            &[("dns.toml", include_str!("looks/dns.toml")), ("hypervisor.toml", LISTS)],
+            &[("vm.toml", include_str!("looks/vm.toml"))],
+            true,
+        );
+        let plans = Arc::new(plans.unwrap());
         let mut engines = Vec::new();
         for name in ["first", "second"] {
             let witness = Witness::open(&folder.path().join(name), &*ledger, true).await.unwrap();
-            engines.push(Arc::new(Engine::new(Options {
+            let engine = Engine::new(Options {
                 ledger: ledger.clone(),
                 bus: Arc::new(bus.clone()),
                 keyring: keyring.clone(),
                 signer: signer.clone(),
                 unpacked: Vec::new(),
                 witness: Arc::new(witness),
-            })));
+            });
+            engines.push(Arc::new(engine.with_censuses(Some(plans.clone()))));
         }
-        let plans = Plans::of(
-            &[("dns.toml", include_str!("looks/dns.toml")), ("hypervisor.toml", LISTS)],
-            &[("vm.toml", include_str!("looks/vm.toml"))],
-            true,
-        );
         let mut there: BTreeMap<Instance, BTreeMap<ResourceId, Identity>> = BTreeMap::new();
         let mut resources: Vec<Resource> = Vec::new();
         let names = (0..many).map(|number| (format!("a{number:04}"), "a"));
@@ -113,7 +119,7 @@ impl Site {
         Self {
             taking,
             hearing,
-            plans: plans.unwrap(),
+            plans,
             bus,
             keyring,
             there: Arc::new(Mutex::new(there)),
@@ -185,6 +191,7 @@ impl Site {
             scope: "tenants".parse().unwrap(),
             within_ms,
             meant: Meant::default(),
+            seen: None,
         };
         match take(&self.taking, &self.plans, wanted).await.unwrap() {
             Ok(census) => Ok(census),
@@ -280,7 +287,51 @@ async fn one_of_a_kind_and_scope_is_taken_at_once_and_none_that_nobody_lists() {
         scope: "tenants".parse().unwrap(),
         within_ms: 1_000,
         meant: Meant::default(),
+        seen: None,
     };
     let why = take(&site.taking, &site.plans, wanted).await.unwrap().unwrap_err();
     assert_eq!(why, NotDone::Taking(NotTaken::NobodyLists("image".parse().unwrap())));
+}
+
+/// A census of all of them is to be taken each day, which takes no longer than that.
+fn daily(within_secs: u64) -> Policy {
+    let scope: Scope = "tenants".parse().unwrap();
+    let sentinel = Sentinel { scope: scope.clone(), resource: vm("b1") };
+    let take = Take { kind: "vm".parse().unwrap(), scope, every_hours: 24, within_secs };
+    let census = Rules { sentinels: vec![sentinel], take: vec![take], ..Rules::default() };
+    Policy { census, ..Policy::default() }
+}
+
+#[tokio::test]
+async fn of_two_coordinators_one_takes_what_is_due() {
+    let mut site = Site::with(3, daily(25)).await;
+    site.all_answer().await;
+    for _ in 0..2 {
+        let (one, other) = tokio::join!(site.taking.tend_censuses(), site.hearing.tend_censuses());
+        one.unwrap();
+        other.unwrap();
+        let censuses = site.taking.ledger.censuses().await.unwrap();
+        let [taken] = censuses.as_slice() else { panic!("one, however often they look: {censuses:?}") };
+        assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+    }
+    let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    assert_eq!(latest.refused, None, "whoever is too late notes nothing");
+}
+
+#[tokio::test]
+async fn what_is_due_and_not_listed_is_noted_and_left_alone_for_a_while() {
+    let mut site = Site::with(3, daily(1)).await;
+    site.hear().await;
+    site.serve("a").await;
+    let mut noted = Vec::new();
+    for _ in 0..2 {
+        site.taking.tend_censuses().await.unwrap();
+        let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+        noted.push(latest.refused.unwrap());
+        assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away");
+    }
+    assert_eq!(noted[0], noted[1], "it is tried again later");
+    assert!(noted[0].not_taken && noted[0].by == Actor::coordinator(), "{noted:?}");
+    assert_eq!(noted[0].why, "no census: hypervisor.b has not listed everything within 1 s: no answer");
+    assert!(site.taking.ledger.censuses().await.unwrap().is_empty());
 }

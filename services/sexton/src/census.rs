@@ -103,5 +103,13 @@ fn refused(latest: &Latest) -> Option<String> {
     let word =
         if latest.refused_last().is_some() { "NOT BELIEVED" } else { "refused, and one was believed since" };
     let (at, why) = (moment(Some(refused.at)), &refused.why);
+    if refused.not_taken {
+        let word = if latest.refused_last().is_some() {
+            "NOT TAKEN"
+        } else {
+            "not taken, and one was believed since"
+        };
+        return Some(format!("{word}: {kind} in {scope}, when it was time ({at} UTC): {why}\n"));
+    }
     Some(format!("{word}: {kind} in {scope}, handed in by {} ({at} UTC): {why}\n", refused.by))
 }

@@ -60,6 +60,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = Arc::new(plans.load(&config, day.is_rehearsal())?);
+    policy::censuses_can_be_taken(&config, &policy, &plans)?;
     let canaries = Canaries::read(&config, plans.clone())?;
     let token = api.token(&config, api.listen)?;
     let instances = instances(&config)?;
@@ -95,7 +96,14 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let witness = Arc::new(Witness::open(&witness, ledger.as_ref(), new_witness).await?);
     let embedded = Embedded::start(
         (ledger, witness),
-        Kept { attester: Some(attester), archiver, alarmer, canaries: Some(canaries), calendar },
+        Kept {
+            attester: Some(attester),
+            archiver,
+            alarmer,
+            canaries: Some(canaries),
+            lists: Some(plans.clone()),
+            calendar,
+        },
         &instances,
         credit.unpacked,
         Duration::from_secs(1),

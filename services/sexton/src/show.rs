@@ -429,6 +429,9 @@ pub fn health(health: &HealthInfo) -> String {
     if !health.canaries.is_empty() {
         text += &format!("CANARIES\n{}\n", canaries::lines(&health.canaries));
     }
+    for lack in &health.censuses_lack {
+        text += &format!("{lack}\n");
+    }
     text += &limits(&health.ceilings);
     if !health.batches.is_empty() {
         text += &format!("MORE THAN A BUDGET LETS BEGIN\n{}\n", batches::list(&health.batches));

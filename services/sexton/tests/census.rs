@@ -253,3 +253,55 @@ fn one_is_taken_from_whoever_holds_the_machines() {
     );
     assert!(site.says(&["audit"]).0);
 }
+
+/// Nobody asks for it: it is taken each day, and what it lacks that was there before is what others have deleted.
+#[test]
+fn a_tick_takes_a_census_each_day_and_finds_what_others_deleted() {
+    let site = Site::start(
+        3,
+        "[census]\nshrinks_percent = 50\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n\
+         take = [{ kind = \"vm\", scope = \"demo\", every_hours = 1 }]\n",
+    );
+    let newest = || {
+        let censuses: Value = serde_json::from_str(&get(site.api, "/v1/censuses").unwrap().1).unwrap();
+        censuses[0].clone()
+    };
+    until("one is taken, of all", || {
+        let taken = newest();
+        taken["counts"] == json!({ "demo": 3 }) && taken["missing"] == 0
+    });
+    assert!(newest()["credential"].as_str().unwrap().contains("sandbox:hypervisor.main"), "{}", newest());
+    let machine = site.folder.path().join("platform/hypervisor/main/vms/vm0002.json");
+    std::fs::remove_file(machine).unwrap();
+    until("the next one is taken, and lacks it", || newest()["missing_named"] == json!(["vm/vm0002"]));
+    let digest = site.says(&["digest"]).1;
+    assert!(digest.contains("Deleted by others") && digest.contains(": vm/vm0002\n"), "{digest}");
+    assert!(!digest.contains("no complete census"), "{digest}");
+    assert!(site.says(&["name", "vm/vm0002"]).1.contains("vm/vm0002"), "it is still registered");
+    assert!(site.says(&["list"]).1.trim().lines().count() <= 2, "and nothing deletes it");
+    assert!(site.says(&["audit"]).0, "all of them are in the audit trail");
+}
+
+/// One that is to be taken each day and is never complete is shown wherever one looks, and told, until one is believed.
+#[test]
+fn a_census_that_does_not_come_is_a_lack_until_one_is_believed() {
+    let site = Site::start(
+        2,
+        "[alarms]\nlook_every_ms = 200\n[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/gone\" }]\n\
+         take = [{ kind = \"vm\", scope = \"demo\" }]\n",
+    );
+    let lack = "no complete census of vm in demo, which [census] take has every 24 h: there was never one";
+    let shown = |command: &str| site.says(&[command]).1.contains(lack);
+    assert!(shown("health") && shown("digest"), "{}", site.says(&["health"]).1);
+    until("it is said what came of the attempt", || {
+        let health = site.says(&["health"]).1;
+        health.contains("; the last attempt (") && health.contains("the sentinel vm/gone is missing")
+    });
+    let alarms = || site.says(&["-o", "json", "alarms"]).1;
+    until("an alarm says so", || alarms().contains("the sentinel vm/gone is missing"));
+    let listed = site.says(&["census"]).1;
+    assert!(listed.contains("NOT BELIEVED: vm in demo, handed in by coordinator"), "{listed}");
+    let (done, said) = hand_in(&site, &census(&["gone", "vm0001", "vm0002"], false));
+    assert!(done, "{said}");
+    assert!(!shown("health") && !shown("digest"), "{}", site.says(&["health"]).1);
+}

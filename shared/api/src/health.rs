@@ -105,6 +105,9 @@ pub struct HealthInfo {
     /// Canaries that were accepted, that nobody answered, or that prove nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<Canary>,
+    /// Which censuses are configured to be taken and do not come: no complete one for two intervals, or never one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub censuses_lack: Vec<String>,
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,

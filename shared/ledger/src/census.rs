@@ -8,7 +8,7 @@ use sexton_model::belts::census::{
 };
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::time::Day;
-use sexton_model::{Actor, ResourceId, Timestamp};
+use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
 use crate::rules::LedgerEvent;
 use crate::{LedgerError, known};
@@ -138,14 +138,18 @@ pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timest
         credential: census.credential.chars().take(CREDENTIAL_MAX).collect(),
         listed: u64::try_from(census.listed.len()).unwrap_or(u64::MAX),
         why: why.to_string(),
+        not_taken: false,
     }
 }
 
-/// Its event.
-pub(crate) fn refused(census: &Census, refusal: &Refusal) -> LedgerEvent {
-    let Refusal { at, by, credential, listed, why } = refusal;
-    let body = json!({
-        "kind": census.kind, "scope": census.scope, "credential": credential, "listed": listed, "why": why,
+/// Its event, or that of one which was due and was not taken.
+pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> LedgerEvent {
+    let Refusal { at, by, credential, listed, why, not_taken } = refusal;
+    let mut body = json!({
+        "kind": kind, "scope": scope, "credential": credential, "listed": listed, "why": why,
     });
+    if *not_taken {
+        body["not_taken"] = json!(true);
+    }
     LedgerEvent { at: *at, what: "census_refused".into(), by: by.to_string(), body }
 }

@@ -1,13 +1,17 @@
 //! Listings: what instances are asked for a census, and what has come of it, as both footings keep it.
 //!
-//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written. All of it stands in
-//! the table, so whichever coordinator hears a page, the one that takes the census finds it.
+//! A trait of its own, since nothing of it decides about a deletion, and no row but its own is written, but for that a census
+//! which was due was not taken. All of it stands in the table, so whichever coordinator hears a page, the one that takes the
+//! census finds it.
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use sexton_model::belts::census::listing::{INSTANCES_MAX, Listing, NewListing, NotTaken, OPEN_MAX, Page};
+use sexton_model::belts::census::daily::{Attempt, Seen};
+use sexton_model::belts::census::listing::{
+    INSTANCES_MAX, LEFT_US, Listing, NewListing, NotTaken, OPEN_MAX, Page,
+};
 use sexton_model::canary::Came;
-use sexton_model::{Fence, Instance};
+use sexton_model::{Fence, Instance, Timestamp};
 
 use crate::bounds::within;
 use crate::{LedgerError, NotDone};
@@ -33,6 +37,13 @@ pub trait Listings: Send + Sync {
     /// The numbers of the orders that are waited for, of those that are kept, so that whoever is told of many answers asks
     /// about none that is not one of them.
     async fn listing_orders(&self) -> Result<BTreeSet<i64>, LedgerError>;
+
+    /// All that are kept: those that are open, and those that nobody has put away.
+    async fn listings(&self) -> Result<Vec<Listing>, LedgerError>;
+
+    /// That a census was due and was not taken, in the audit trail and as what came last of its kind and scope: unless
+    /// something has come since it was found to be due, so that of several coordinators one notes it. Whether it is noted.
+    async fn note_not_taken(&self, attempt: Attempt) -> Result<bool, LedgerError>;
 
     /// One that is kept.
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError>;
@@ -60,10 +71,25 @@ pub(crate) fn orders(kept: &[Listing]) -> BTreeSet<i64> {
     kept.iter().flat_map(Listing::open).map(|(asked, _)| asked.fence.number).collect()
 }
 
-/// Whether a new one may be begun: `open` are those whose time is not over.
-pub(crate) fn judge(new: &NewListing, review: bool, open: &[Listing]) -> Result<(), NotDone> {
+/// A new one is judged beside those whose time ends after this moment: as of now those that are open, but all that are kept if
+/// it is begun because it was due. What came of one whose time is over may be about to be judged.
+pub(crate) fn judged_beside(new: &NewListing, now: Timestamp) -> Timestamp {
+    if new.seen.is_some() { Timestamp(now.0.saturating_sub(LEFT_US)) } else { now }
+}
+
+/// Whether a new one may be begun. `open`: those that it is judged beside; `by_now`: what is known of its kind and scope,
+/// where it was due.
+pub(crate) fn judge(
+    new: &NewListing,
+    review: bool,
+    open: &[Listing],
+    by_now: Option<Seen>,
+) -> Result<(), NotDone> {
     if review {
         return Err(NotTaken::Review.into());
+    }
+    if new.seen.is_some() && new.seen != by_now {
+        return Err(NotTaken::Overtaken.into());
     }
     let same = |open: &&Listing| open.kind == new.kind && open.scope == new.scope;
     if let Some(same) = open.iter().find(same) {

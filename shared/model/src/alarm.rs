@@ -96,7 +96,7 @@ pub enum AlarmKind {
     FrozenBatch,
     /// A job has been parked for more than a day.
     Parked,
-    /// A census was refused, or none was believed for more than a policy day.
+    /// A census was refused, or none was believed for more than a policy day, or one that is to be taken each day does not come.
     Census,
     /// A coordinator signs nothing more of the audit trail: it cannot, or finds another one than was signed.
     AuditTrail,

@@ -4,7 +4,7 @@ use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, Wat
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
-use sexton_model::belts::census::{self, foreign};
+use sexton_model::belts::census::{self, daily, foreign};
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
 
@@ -16,6 +16,7 @@ use super::answered;
 /// If it cannot be read: then nothing is known, and nothing is to be ended.
 pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, LedgerError> {
     let at = moment(ledger, rules).await?;
+    let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
     let facts = Facts {
         batches: batches(ledger).await?,
         pauses: answered(ledger.pauses()).await?,
@@ -23,7 +24,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         review: answered(ledger.review()).await?,
         canaries: answered(ledger.canaries()).await?,
         drills: answered(ledger.drills()).await?,
-        lapses: census::lapses(&answered(ledger.latest_censuses()).await?, at.day, at.now),
+        lapses: census::lapses(&latest, &policy.census.take, at.day, at.now),
     };
     let mut holding = Holding::default();
     facts.alarms(at.now, &mut holding);
@@ -36,7 +37,8 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
     Ok(holding.finish())
 }
 
-/// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured.
+/// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured; to which is added which
+/// censuses do not come.
 ///
 /// # Errors
 /// If the job table cannot be read.
@@ -58,7 +60,7 @@ pub async fn digest(
         foreign: foreign::of_last_day(&answered(ledger.censuses()).await?, at.now),
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
-        lacks: lacks.to_vec(),
+        lacks: lacks.iter().cloned().chain(missed(ledger, &at).await?).collect(),
         ..Material::default()
     };
     material.keep(extent);
@@ -72,6 +74,13 @@ pub async fn digest(
     })
     .await?;
     Ok(compose(material, (day, daily.zone), &at))
+}
+
+/// Which censuses are configured to be taken, and do not come.
+async fn missed(ledger: &dyn Ledger, at: &Moment) -> Result<Vec<String>, LedgerError> {
+    let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
+    let missed = daily::missed(&policy.census.take, &latest, at.day, at.now);
+    Ok(missed.iter().map(ToString::to_string).collect())
 }
 
 /// What can still be undone of one, and until when; nothing if it is over by now, or cannot be read.

@@ -3,11 +3,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest, TakeCensus};
-use sexton_ledger::{Counted, NotDone, Note};
+use sexton_ledger::{Counted, Note};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
-use sexton_model::belts::census::{Census, Latest, NotBelieved, Taken};
+use sexton_model::belts::census::{Census, Latest, Taken, daily};
 use sexton_model::{Actor, Timestamp};
 
 use super::problem::{Body, Refused};
@@ -29,6 +29,16 @@ pub(super) async fn latest(State(api): Shared, asker: Asker) -> Result<Json<Vec<
     let mut all = api.engine.ledger.latest_censuses().await?;
     all.retain(|latest| asker.extent().contains(&latest.scope));
     Ok(Json(all))
+}
+
+/// Which of those that are configured to be taken do not come, of those that the caller sees.
+pub(super) async fn missed(api: &Api, asker: &Asker) -> Result<Vec<String>, Refused> {
+    let ledger = &*api.engine.ledger;
+    let facts = ledger.facts().await?;
+    let latest = ledger.latest_censuses().await?;
+    let mut missed = daily::missed(&ledger.policy().census.take, &latest, facts.day, facts.now);
+    missed.retain(|missed| asker.extent().contains(&missed.scope));
+    Ok(missed.iter().map(ToString::to_string).collect())
 }
 
 /// One that is handed in.
@@ -72,7 +82,7 @@ pub(super) async fn take_itself(
         return Err(Refused::field("within_secs", expected));
     }
     let (by_whom, of_kind, of_scope) = (by.clone(), kind.clone(), scope.clone());
-    let wanted = Wanted { by: by_whom, kind, scope, within_ms: secs * 1000, meant };
+    let wanted = Wanted { by: by_whom, kind, scope, within_ms: secs * 1000, meant, seen: None };
     match taken::take(&api.engine, &api.plans, wanted).await? {
         Ok(census) => believe(&api, &once, &by, census).await,
         Err(why) => {
@@ -90,34 +100,6 @@ fn before(once: &Once) -> Result<Option<(StatusCode, Json<CensusInfo>)>, Refused
 }
 
 async fn believe(api: &Api, once: &Once, by: &Actor, census: Census) -> Believed {
-    let (kind, scope) = (census.kind.clone(), census.scope.clone());
-    let counted = match once.ledger.take_census(census, by).await? {
-        Ok(counted) => counted,
-        Err(why) => {
-            tracing::warn!(%kind, %scope, %by, %why, "a census is not believed");
-            // It may have paused its scope all the same.
-            if matches!(why, NotDone::Census(NotBelieved::Fewer { .. })) {
-                api.engine.noted();
-                tell_of_pause(api).await;
-            }
-            return Err(why.into());
-        }
-    };
-    let taken = counted.taken;
-    if taken.missing > 0 || taken.unknown > 0 {
-        let (missing, unknown, newly) = (taken.missing, taken.unknown, taken.newly_missing);
-        tracing::warn!(census = taken.census, %kind, %scope, missing, newly, unknown, "the inventory and a census differ");
-    }
-    api.engine.noted();
-    if counted.paused.is_some() {
-        tell_of_pause(api).await;
-    }
-    Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused: counted.paused })))
-}
-
-/// Have every consumer hear of it at once.
-async fn tell_of_pause(api: &Api) {
-    if let Err(error) = api.engine.beacon().await {
-        tracing::warn!(%error, "the pause is in force, its beacon follows");
-    }
+    let Counted { taken, paused } = api.engine.judge_census(&*once.ledger, census, by).await??;
+    Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused })))
 }

@@ -179,6 +179,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
                 | NotTaken::TooMany { .. }
                 | NotTaken::NoAnswer { .. }
                 | NotTaken::Gone
+                | NotTaken::Overtaken
         ),
         NotDone::Ceiling(why) => matches!(why, CannotSet::TooFar { .. }),
         NotDone::Census(_)

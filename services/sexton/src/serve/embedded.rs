@@ -8,7 +8,7 @@ use sexton_consumer::sandbox::Sandbox;
 use sexton_consumer::{Condition as ConsumerCondition, Consumer, Driver, Metrics, Options, SystemClock};
 use sexton_coordinator::watch::Condition as CoordinatorCondition;
 use sexton_coordinator::{
-    Alarmer, Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Witness, hours,
+    Alarmer, Archiver, Attester, Canaries, Ended, Engine, Options as EngineOptions, Plans, Witness, hours,
 };
 use sexton_ledger::Ledger;
 use sexton_model::Instance;
@@ -37,6 +37,8 @@ pub struct Kept {
     pub alarmer: Alarmer,
     /// What must be refused.
     pub canaries: Option<Canaries>,
+    /// What says who lists which kind, if censuses are taken without anybody asking.
+    pub lists: Option<Arc<Plans>>,
     /// Holidays.
     pub calendar: Option<hours::Calendar>,
 }
@@ -83,7 +85,8 @@ impl Embedded {
             witness,
         });
         let engine = engine.signing(kept.attester).archiving(kept.archiver).alarming(kept.alarmer);
-        let engine = Arc::new(engine.with_canaries(kept.canaries).with_calendar(kept.calendar));
+        let engine = engine.with_canaries(kept.canaries).with_censuses(kept.lists);
+        let engine = Arc::new(engine.with_calendar(kept.calendar));
         let tasks = TaskTracker::new();
         let ended = Arc::<Mutex<Option<Ended>>>::default();
         let (running, stop, why) = (engine.clone(), shutdown.clone(), ended.clone());

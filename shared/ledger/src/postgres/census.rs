@@ -1,6 +1,7 @@
 //! Censuses: believed or refused with the gate taken alone, for they may pause.
 use std::collections::BTreeMap;
 
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -33,6 +34,8 @@ const REFUSED: &str = "INSERT INTO latest_censuses (kind, scope, refused_at, ref
      ON CONFLICT (kind, scope) DO UPDATE SET refused_at = excluded.refused_at, refused = excluded.refused";
 const FORGET_REFUSED: &str = "DELETE FROM latest_censuses WHERE believed_at IS NULL AND (kind, scope) NOT IN \
      (SELECT kind, scope FROM latest_censuses WHERE believed_at IS NULL ORDER BY refused_at DESC LIMIT $1)";
+const LATEST_OF: &str =
+    "SELECT kind, scope, believed_at, refused FROM latest_censuses WHERE kind = $1 AND scope = $2";
 const LATEST: &str =
     "SELECT kind, scope, believed_at, refused FROM latest_censuses ORDER BY kind, scope LIMIT $1";
 
@@ -62,8 +65,9 @@ pub(super) async fn take(
         Ok(taken) => keep(&mut tx, taken, by).await?,
         Err(why) => {
             let refusal = census::refusal(census, why, by, now);
-            note_refused(&mut tx, census, &refusal).await?;
-            pause::append(&mut tx, &census::refused(census, &refusal)).await?;
+            let of = (&census.kind, &census.scope);
+            note_refused(&mut tx, of, &refusal).await?;
+            pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
     }
     let mut paused = None;
@@ -106,11 +110,15 @@ async fn keep(db: &mut PgConnection, taken: &Taken, by: &Actor) -> Result<(), Le
 }
 
 /// Of places where none was ever believed only the newest are kept: anything may be handed in.
-async fn note_refused(db: &mut PgConnection, census: &Census, refusal: &Refusal) -> Result<(), LedgerError> {
+async fn note_refused(
+    db: &mut PgConnection,
+    (kind, scope): (&Kind, &Scope),
+    refusal: &Refusal,
+) -> Result<(), LedgerError> {
     let part = || doing("noting that a census was refused");
     sqlx::query(REFUSED)
-        .bind(census.kind.to_string())
-        .bind(census.scope.to_string())
+        .bind(kind.to_string())
+        .bind(scope.to_string())
         .bind(refusal.at.0)
         .bind(text(refusal)?)
         .execute(&mut *db)
@@ -120,24 +128,54 @@ async fn note_refused(db: &mut PgConnection, census: &Census, refusal: &Refusal)
     Ok(())
 }
 
+/// That one was due and was not taken, unless something has come since it was found to be due. Whether it is noted.
+pub(super) async fn not_taken(ledger: &PgLedger, attempt: &Attempt) -> Result<bool, LedgerError> {
+    let part = || doing("noting that a census was not taken");
+    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    pause::lock(&mut tx).await?;
+    let now = find::clock(&mut tx).await?;
+    let of = (&attempt.kind, &attempt.scope);
+    let latest = latest_of(&mut tx, of).await?;
+    if Seen::of(latest.as_ref()) != attempt.seen {
+        return Ok(false);
+    }
+    let refusal = attempt.refusal(latest.as_ref(), now);
+    note_refused(&mut tx, of, &refusal).await?;
+    pause::append(&mut tx, &census::refused(of, &refusal)).await?;
+    tx.commit().await.map_err(part())?;
+    Ok(true)
+}
+
 /// What came last of each kind and scope.
 pub(super) async fn latest(pool: &PgPool) -> Result<Vec<Latest>, LedgerError> {
+    let query = sqlx::query(LATEST).bind(census::LATEST_MAX);
+    let rows = query.fetch_all(pool).await.map_err(doing("reading what came last of censuses"))?;
+    rows.iter().map(one).collect()
+}
+
+/// What came last of this kind and scope.
+pub(super) async fn latest_of(
+    db: &mut PgConnection,
+    (kind, scope): (&Kind, &Scope),
+) -> Result<Option<Latest>, LedgerError> {
+    let query = sqlx::query(LATEST_OF).bind(kind.to_string()).bind(scope.to_string());
+    let row = query.fetch_optional(db).await.map_err(doing("reading what came last of a census"))?;
+    row.as_ref().map(one).transpose()
+}
+
+fn one(row: &PgRow) -> Result<Latest, LedgerError> {
     let part = || doing("reading what came last of censuses");
     let table = "latest_censuses";
-    let one = |row: &PgRow| {
-        let kind: &str = row.try_get(0).map_err(part())?;
-        let scope: &str = row.try_get(1).map_err(part())?;
-        let refused: Option<&str> = row.try_get(3).map_err(part())?;
-        let refused = refused.map(serde_json::from_str).transpose();
-        Ok(Latest {
-            kind: kind.parse().map_err(|_| corrupt(table, kind, "not a kind"))?,
-            scope: scope.parse().map_err(|_| corrupt(table, scope, "not a scope"))?,
-            believed_at: row.try_get::<Option<i64>, _>(2).map_err(part())?.map(Timestamp),
-            refused: refused.map_err(|e| corrupt(table, scope, e.to_string()))?,
-        })
-    };
-    let rows = sqlx::query(LATEST).bind(census::LATEST_MAX).fetch_all(pool).await.map_err(part())?;
-    rows.iter().map(one).collect()
+    let kind: &str = row.try_get(0).map_err(part())?;
+    let scope: &str = row.try_get(1).map_err(part())?;
+    let refused: Option<&str> = row.try_get(3).map_err(part())?;
+    let refused = refused.map(serde_json::from_str).transpose();
+    Ok(Latest {
+        kind: kind.parse().map_err(|_| corrupt(table, kind, "not a kind"))?,
+        scope: scope.parse().map_err(|_| corrupt(table, scope, "not a scope"))?,
+        believed_at: row.try_get::<Option<i64>, _>(2).map_err(part())?.map(Timestamp),
+        refused: refused.map_err(|e| corrupt(table, scope, e.to_string()))?,
+    })
 }
 
 async fn last_of(db: &mut PgConnection, census: &Census) -> Result<Option<Taken>, LedgerError> {

@@ -1,8 +1,9 @@
 //! Listings. Beginning one takes a lock of its own, under which no other is waited for; nothing here takes the gate or the
-//! lock of a deletion.
+//! lock of a deletion, but for noting that none was taken, which is written as refusals of censuses are.
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
 use sexton_model::canary::Came;
 use sexton_model::checkpoint::Mark;
@@ -12,7 +13,7 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, review};
+use super::{PgLedger, census, find, review};
 use crate::listing::{self, Listings};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -44,11 +45,19 @@ impl Listings for PgLedger {
         let row = sqlx::query(NUMBERS).fetch_one(&mut *tx).await.map_err(part())?;
         let (now, epoch) = (find::clock(&mut tx).await?, review::epoch(&row, 1)?);
         sqlx::query(LEFT).bind(now.0 - LEFT_US).execute(&mut *tx).await.map_err(part())?;
+        let beside = listing::judged_beside(&new, now);
         let open: Vec<String> =
-            sqlx::query_scalar(OPEN).bind(now.0).fetch_all(&mut *tx).await.map_err(part())?;
+            sqlx::query_scalar(OPEN).bind(beside.0).fetch_all(&mut *tx).await.map_err(part())?;
         let open = parsed(&open)?;
+        let by_now = match new.seen {
+            Some(_) => {
+                let latest = census::latest_of(&mut tx, (&new.kind, &new.scope)).await?;
+                Some(Seen::of(latest.as_ref()))
+            }
+            None => None,
+        };
         let review = row.try_get(3).map_err(part())?;
-        if let Err(why) = listing::judge(&new, review, &open) {
+        if let Err(why) = listing::judge(&new, review, &open, by_now) {
             return Ok(Err(why));
         }
         let (revision, first_fence) = (row.try_get(2).map_err(part())?, row.try_get(0).map_err(part())?);
@@ -108,6 +117,18 @@ impl Listings for PgLedger {
             .await
             .map_err(doing("reading which listings are kept"))?;
         Ok(listing::orders(&parsed(&kept)?))
+    }
+
+    async fn listings(&self) -> Result<Vec<Listing>, LedgerError> {
+        let kept: Vec<String> = sqlx::query_scalar(ALL)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("reading all listings that are kept"))?;
+        parsed(&kept)
+    }
+
+    async fn note_not_taken(&self, attempt: Attempt) -> Result<bool, LedgerError> {
+        census::not_taken(self, &attempt).await
     }
 
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError> {

@@ -1,6 +1,7 @@
 //! Censuses: believed or refused.
 use std::collections::BTreeMap;
 
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
@@ -41,8 +42,9 @@ pub(super) fn take(
         Ok(taken) => keep(db, taken, by)?,
         Err(why) => {
             let refusal = census::refusal(census, why, by, now);
-            note_refused(db, census, &refusal)?;
-            link(db, &census::refused(census, &refusal))?;
+            let of = (&census.kind, &census.scope);
+            note_refused(db, of, &refusal)?;
+            link(db, &census::refused(of, &refusal))?;
         }
     }
     let mut paused = None;
@@ -79,9 +81,9 @@ fn note_believed(db: &Db, taken: &Taken) -> Result<(), LedgerError> {
 }
 
 /// Of places where none was ever believed only the newest are kept: anything may be handed in.
-fn note_refused(db: &Db, census: &Census, refusal: &Refusal) -> Result<(), LedgerError> {
+fn note_refused(db: &Db, (kind, scope): (&Kind, &Scope), refusal: &Refusal) -> Result<(), LedgerError> {
     let mut bind = Bind::default();
-    bind.add(census.kind.to_string()).add(census.scope.to_string()).add(refusal.at.0).add(text(refusal)?);
+    bind.add(kind.to_string()).add(scope.to_string()).add(refusal.at.0).add(text(refusal)?);
     let sql = "INSERT INTO latest_censuses (kind, scope, refused_at, refused) VALUES (?, ?, ?, ?) \
          ON CONFLICT (kind, scope) DO UPDATE SET refused_at = excluded.refused_at, refused = excluded.refused";
     change_one(db, (DOING, "latest_censuses"), sql, bind)?;
@@ -92,24 +94,46 @@ fn note_refused(db: &Db, census: &Census, refusal: &Refusal) -> Result<(), Ledge
     execute(db, DOING, sql, bind).map(drop)
 }
 
+/// That one was due and was not taken, unless something has come since it was found to be due. Whether it is noted.
+pub(super) fn not_taken(db: &Db, now: Timestamp, attempt: &Attempt) -> Result<bool, LedgerError> {
+    let of = (&attempt.kind, &attempt.scope);
+    let latest = latest_of(db, of)?;
+    if Seen::of(latest.as_ref()) != attempt.seen {
+        return Ok(false);
+    }
+    let refusal = attempt.refusal(latest.as_ref(), now);
+    note_refused(db, of, &refusal)?;
+    link(db, &census::refused(of, &refusal))?;
+    Ok(true)
+}
+
 /// What came last of each kind and scope.
 pub(super) fn latest(db: &Db) -> Result<Vec<Latest>, LedgerError> {
-    let one = |row: &Row| {
-        let kind: &str = row.try_get(0).map_err(store(DOING))?;
-        let scope: &str = row.try_get(1).map_err(store(DOING))?;
-        let believed_at: Option<i64> = row.try_get(2).map_err(store(DOING))?;
-        let refused: Option<&str> = row.try_get(3).map_err(store(DOING))?;
-        Ok(Latest {
-            kind: kind.parse().map_err(|_| codes::corrupt("latest_censuses", kind, "not a kind"))?,
-            scope: scope.parse().map_err(|_| codes::corrupt("latest_censuses", scope, "not a scope"))?,
-            believed_at: believed_at.map(Timestamp),
-            refused: refused.map(|body| codes::body("latest_censuses", scope, body)).transpose()?,
-        })
-    };
     let mut bind = Bind::default();
     bind.add(census::LATEST_MAX);
     let sql = "SELECT kind, scope, believed_at, refused FROM latest_censuses ORDER BY kind, scope LIMIT ?";
     rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
+/// What came last of this kind and scope.
+pub(super) fn latest_of(db: &Db, (kind, scope): (&Kind, &Scope)) -> Result<Option<Latest>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(kind.to_string()).add(scope.to_string());
+    let sql = "SELECT kind, scope, believed_at, refused FROM latest_censuses WHERE kind = ? AND scope = ?";
+    rows(db, DOING, sql, bind)?.first().map(one).transpose()
+}
+
+fn one(row: &Row) -> Result<Latest, LedgerError> {
+    let kind: &str = row.try_get(0).map_err(store(DOING))?;
+    let scope: &str = row.try_get(1).map_err(store(DOING))?;
+    let believed_at: Option<i64> = row.try_get(2).map_err(store(DOING))?;
+    let refused: Option<&str> = row.try_get(3).map_err(store(DOING))?;
+    Ok(Latest {
+        kind: kind.parse().map_err(|_| codes::corrupt("latest_censuses", kind, "not a kind"))?,
+        scope: scope.parse().map_err(|_| codes::corrupt("latest_censuses", scope, "not a scope"))?,
+        believed_at: believed_at.map(Timestamp),
+        refused: refused.map(|body| codes::body("latest_censuses", scope, body)).transpose()?,
+    })
 }
 
 fn last_of(db: &Db, census: &Census) -> Result<Option<Taken>, LedgerError> {

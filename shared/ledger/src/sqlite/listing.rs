@@ -2,6 +2,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
 use sexton_model::canary::Came;
 use sexton_model::survey::Numbers;
@@ -10,7 +11,7 @@ use sexton_model::{Fence, Instance, Timestamp};
 use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::memory::{self, Memory, Staged};
 use super::writer::{Answer, Work};
-use super::{SqliteLedger, codes, mixed_up};
+use super::{SqliteLedger, census, codes, mixed_up};
 use crate::listing::{self, Listings};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -29,6 +30,7 @@ pub(super) enum Ask {
     Begin(NewListing),
     Hear(Instance, Fence, Came),
     End(i64),
+    NotTaken(Attempt),
 }
 
 /// What it answers, in the same order.
@@ -37,6 +39,7 @@ pub(super) enum Done {
     Begin(Box<Result<Listing, NotDone>>),
     Hear(Option<Box<Listing>>),
     End,
+    NotTaken(bool),
 }
 
 /// Do it.
@@ -56,6 +59,7 @@ pub(super) fn carry_out(
             execute(db, DOING, "DELETE FROM listings WHERE id = ?", Bind::of([*id]))?;
             Done::End
         }
+        Ask::NotTaken(attempt) => Done::NotTaken(census::not_taken(db, now, attempt)?),
     })
 }
 
@@ -66,9 +70,14 @@ fn begin(
     new: &NewListing,
 ) -> Result<Result<Listing, NotDone>, LedgerError> {
     execute(db, DOING, LEFT, Bind::of([now.0 - LEFT_US]))?;
-    let open = parsed(&rows(db, DOING, OPEN, Bind::of([now.0]))?)?;
+    let beside = listing::judged_beside(new, now);
+    let open = parsed(&rows(db, DOING, OPEN, Bind::of([beside.0]))?)?;
+    let by_now = match new.seen {
+        Some(_) => Some(Seen::of(census::latest_of(db, (&new.kind, &new.scope))?.as_ref())),
+        None => None,
+    };
     let ledger = memory::standing(db)?;
-    if let Err(why) = listing::judge(new, ledger.review, &open) {
+    if let Err(why) = listing::judge(new, ledger.review, &open, by_now) {
         return Ok(Err(why));
     }
     let first_fence = memory.fences(new.instances.len());
@@ -144,6 +153,17 @@ impl Listings for SqliteLedger {
     async fn listing_orders(&self) -> Result<BTreeSet<i64>, LedgerError> {
         let kept = self.reads.read(|db| parsed(&rows(db, DOING, ALL, Bind::default())?)).await?;
         Ok(listing::orders(&kept))
+    }
+
+    async fn listings(&self) -> Result<Vec<Listing>, LedgerError> {
+        self.reads.read(|db| parsed(&rows(db, DOING, ALL, Bind::default())?)).await
+    }
+
+    async fn note_not_taken(&self, attempt: Attempt) -> Result<bool, LedgerError> {
+        match self.ask(Work::Listing(Ask::NotTaken(attempt))).await? {
+            Answer::Listing(Done::NotTaken(noted)) => Ok(noted),
+            other => Err(mixed_up(&other)),
+        }
     }
 
     async fn listing(&self, id: i64) -> Result<Option<Listing>, LedgerError> {

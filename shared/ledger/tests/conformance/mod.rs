@@ -262,6 +262,7 @@ macro_rules! conformance_tests {
             what_canaries_look_at_is_not_surveyed_and_neither_hears_the_others_answers,
             a_listing_is_heard_page_by_page_and_put_away,
             one_listing_of_a_kind_and_scope_is_open_and_few_in_all,
+            a_census_that_is_due_is_begun_once_and_noted_once,
             nothing_is_listed_under_review,
             listings_have_pages,
             health_counts,

@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sexton_ledger::NotDone;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{
     Asked, Entry, Listing, NewListing, NotTaken, OPEN_MAX, Page, PageAsked, Progress, Stands,
 };
@@ -22,6 +23,7 @@ fn wanted(scope: &str, within_ms: u64) -> NewListing {
         scope: scope.parse().unwrap(),
         within_ms,
         instances: vec![instance("hypervisor.main"), instance("hypervisor.second")],
+        seen: None,
     }
 }
 
@@ -123,6 +125,52 @@ pub async fn one_listing_of_a_kind_and_scope_is_open_and_few_in_all(fixture: &dy
     // One whose time is over keeps nobody from beginning it again.
     on.ledger.begin_listing(wanted("tenants/0", 0)).await.unwrap().unwrap();
     on.ledger.begin_listing(wanted("tenants/0", LONG_MS)).await.unwrap().unwrap();
+}
+
+/// Two coordinators find the same census to be due: one of them takes it, and one notes that there was none.
+pub async fn a_census_that_is_due_is_begun_once_and_noted_once(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let latest = async || {
+        let latest = on.ledger.latest_censuses().await.unwrap();
+        Seen::of(latest.iter().find(|one| one.scope.as_str() == "tenants"))
+    };
+    let due = |within_ms: u64, seen: Seen| NewListing { seen: Some(seen), ..wanted("tenants", within_ms) };
+    let unknown = latest().await;
+    assert_eq!(unknown, Seen::default());
+    let begun = on.ledger.begin_listing(due(LONG_MS, unknown)).await.unwrap().unwrap();
+    assert_eq!(on.ledger.listings().await.unwrap(), std::slice::from_ref(&begun));
+    let why = refused(on.ledger.begin_listing(due(LONG_MS, unknown)).await.unwrap());
+    assert!(matches!(why, NotTaken::Busy { .. }), "{why}");
+    on.ledger.end_listing(begun.id).await.unwrap();
+    // Its time is over, and nobody has said yet what came of it. Who asks himself need not wait for that.
+    let over = on.ledger.begin_listing(due(0, unknown)).await.unwrap().unwrap();
+    let why = refused(on.ledger.begin_listing(due(LONG_MS, unknown)).await.unwrap());
+    assert!(matches!(why, NotTaken::Busy { .. }), "{why}");
+    let asked = on.ledger.begin_listing(wanted("tenants", LONG_MS)).await.unwrap().unwrap();
+    on.ledger.end_listing(asked.id).await.unwrap();
+
+    let attempt = || Attempt {
+        kind: over.kind.clone(),
+        scope: over.scope.clone(),
+        seen: unknown,
+        why: "no answer".to_owned(),
+    };
+    let audited = fixture.count("SELECT count(*) FROM ledger_audit").await;
+    assert!(on.ledger.note_not_taken(attempt()).await.unwrap());
+    assert!(!on.ledger.note_not_taken(attempt()).await.unwrap(), "somebody else has noted it");
+    assert_eq!(fixture.count("SELECT count(*) FROM ledger_audit").await, audited + 1);
+    on.ledger.end_listing(over.id).await.unwrap();
+    let [noted] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    let refusal = noted.refused_last().unwrap();
+    assert_eq!((refusal.by.as_str(), refusal.why.as_str()), ("coordinator", "no answer"));
+    assert!(refusal.not_taken && noted.believed_at.is_none(), "{noted:?}");
+
+    // Whoever has looked before that is too late; who looks now is not.
+    let why = refused(on.ledger.begin_listing(due(LONG_MS, unknown)).await.unwrap());
+    assert_eq!(why, NotTaken::Overtaken);
+    let known = latest().await;
+    on.ledger.begin_listing(due(LONG_MS, known)).await.unwrap().unwrap();
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
 pub async fn nothing_is_listed_under_review(fixture: &dyn Fixture) {

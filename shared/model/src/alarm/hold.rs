@@ -195,13 +195,14 @@ impl Facts {
                         "no census of {kind} in {scope} was believed for more than a day: the last one at {since}"
                     )
                 }
+                Lapsed::Missed(missed) => missed.to_string(),
             };
             holding.add(Alarm::new(
                 AlarmKind::Census,
                 Some(scope.clone()),
                 Subject::Censuses { kind: kind.clone(), scope: scope.clone() },
                 text,
-                "nobody sees what others delete there, and shares are of what was there once: put right what hands it in; \
+                "nobody sees what others delete there, and shares are of what was there once: put right what hands it in, or takes it; \
                  it ends with the next one that is believed",
             ));
         }

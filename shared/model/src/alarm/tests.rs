@@ -8,6 +8,7 @@ use super::hold::BatchFact;
 use super::telling::{AGAIN_MS, OWNER_SILENT_MS, Open};
 use super::*;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
+use crate::belts::census::daily::Missed;
 use crate::belts::census::{Lapse, Lapsed, Refusal};
 use crate::belts::one_shot::{OneShot, Passable};
 use crate::belts::{Pause, PauseSelector};
@@ -248,16 +249,29 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
         |kind: &str, why| Lapse { kind: kind.parse().unwrap(), scope: "tenants/acme".parse().unwrap(), why };
     let (by, credential) = ("platform".parse().unwrap(), "census-ro".to_owned());
     let why = "listed: nothing is listed".to_owned();
-    let refusal = Refusal { at: Timestamp(5), by, credential, listed: 0, why };
-    let lapses =
-        vec![lapse("image", Lapsed::Refused(refusal)), lapse("vm", Lapsed::Silent { since: Timestamp(0) })];
+    let refusal = Refusal { at: Timestamp(5), by, credential, listed: 0, why, not_taken: false };
+    let missed = Missed {
+        kind: "volume".parse().unwrap(),
+        scope: "tenants/acme".parse().unwrap(),
+        every_hours: 24,
+        since: Some(Timestamp(0)),
+        last: Some(refusal.clone()),
+    };
+    let lapses = vec![
+        lapse("image", Lapsed::Refused(refusal)),
+        lapse("vm", Lapsed::Silent { since: Timestamp(0) }),
+        lapse("volume", Lapsed::Missed(missed)),
+    ];
     let mut holding = Holding::default();
     Facts { lapses, ..Facts::default() }.alarms(Timestamp(10), &mut holding);
     let alarms = holding.finish();
     let keys: Vec<String> = alarms.iter().map(Alarm::key).collect();
-    assert_eq!(keys, ["census/kind/image/tenants/acme", "census/kind/vm/tenants/acme"]);
+    let expected = ["image", "vm", "volume"].map(|kind| format!("census/kind/{kind}/tenants/acme"));
+    assert_eq!(keys, expected);
     assert!(alarms[0].text.contains("nothing is listed (handed in by platform"), "{}", alarms[0].text);
     assert!(alarms[1].text.contains("believed for more than a day"), "{}", alarms[1].text);
+    let missed = "no complete census of volume in tenants/acme, which [census] take has every 24 h: the last one was at";
+    assert!(alarms[2].text.starts_with(missed), "{}", alarms[2].text);
     assert!(alarms.iter().all(|alarm| alarm.scope.is_some() && alarm.severity == Severity::Warning));
 }
 

@@ -11,6 +11,7 @@ use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
 pub mod assembled;
+pub mod daily;
 pub mod foreign;
 mod latest;
 pub mod listing;
@@ -83,11 +84,13 @@ pub struct Rules {
     pub shrinks_percent: u8,
     /// What must be in them.
     pub sentinels: Vec<Sentinel>,
+    /// Which are taken without anybody asking.
+    pub take: Vec<daily::Take>,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { age_max_ms: 3_600_000, shrinks_percent: 10, sentinels: Vec::new() }
+        Self { age_max_ms: 3_600_000, shrinks_percent: 10, sentinels: Vec::new(), take: Vec::new() }
     }
 }
 

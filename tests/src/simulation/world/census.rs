@@ -50,6 +50,7 @@ impl World {
             scope: scope.parse().unwrap(),
             within_ms: WITHIN_MS,
             meant: Meant { new_credential: false, fewer },
+            seen: None,
         };
         let Ok(Ok(taking)) = Taking::begin(&engine, &self.plans[0], wanted).await else { return false };
         self.census = Some(BeingTaken { taking, by, look_at: self.time.now(), before });

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::daily::{self, Missed, Take};
 use crate::id::{Actor, Kind, Scope};
 use crate::time::{Day, Timestamp};
 
@@ -13,12 +14,12 @@ pub const REFUSED_DAYS: u64 = 7;
 /// The next one is missed after so many quarters of a policy day: one that comes daily is not there at the same minute each day.
 const FRESH_QUARTERS: u64 = 5;
 
-/// A census that was not believed.
+/// A census that was not believed, or of which nothing came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// When, by the store's clock.
     pub at: Timestamp,
-    /// Who handed it in.
+    /// Who handed it in; the coordinator if it was time for one.
     pub by: Actor,
     /// What it was listed with.
     pub credential: String,
@@ -26,6 +27,9 @@ pub struct Refusal {
     pub listed: u64,
     /// What it lacked.
     pub why: String,
+    /// That there was none to be believed: it was time for one, and whoever holds the kind did not list everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_taken: bool,
 }
 
 /// What came last of one kind and scope.
@@ -71,11 +75,14 @@ pub enum Lapsed {
         /// When the last one was.
         since: Timestamp,
     },
+    /// One that is configured to be taken has not come.
+    Missed(Missed),
 }
 
 /// Where the newest census was refused, or none was believed for more than a policy day (and a quarter) although there had been
-/// one. One of a scope around it counts for that, too.
-pub fn lapses(all: &[Latest], day: Day, now: Timestamp) -> Vec<Lapse> {
+/// one. One of a scope around it counts for that, too. And where one that is `configured` to be taken has not come for two
+/// intervals: of these only one of that very scope counts.
+pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> Vec<Lapse> {
     let within =
         |at: Timestamp, quarters: u64| now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4;
     let fresh = |one: &&Latest| one.believed_at.is_some_and(|at| within(at, FRESH_QUARTERS));
@@ -87,13 +94,21 @@ pub fn lapses(all: &[Latest], day: Day, now: Timestamp) -> Vec<Lapse> {
         })
         .any(|scope| counted.contains(&(&one.kind, scope)))
     };
-    let why = |one: &Latest| match (one.refused_last(), one.believed_at) {
-        (Some(refused), Some(_)) => Some(Lapsed::Refused(refused.clone())),
-        (Some(refused), None) => {
-            within(refused.at, 4 * REFUSED_DAYS).then(|| Lapsed::Refused(refused.clone()))
-        }
+    let refused = |one: &Latest| one.refused_last().filter(|refused| !refused.not_taken).cloned();
+    let why = |one: &Latest| match (refused(one), one.believed_at) {
+        (Some(refused), Some(_)) => Some(Lapsed::Refused(refused)),
+        (Some(refused), None) => within(refused.at, 4 * REFUSED_DAYS).then_some(Lapsed::Refused(refused)),
         (None, Some(since)) if !covered(one) => Some(Lapsed::Silent { since }),
         (None, _) => None,
+    };
+    let missed = daily::missed(configured, all, day, now);
+    let missed = |one: &Latest| {
+        let own = missed.iter().find(|missed| missed.kind == one.kind && missed.scope == one.scope);
+        own.filter(|missed| missed.alarms()).cloned()
+    };
+    let why = |one: &Latest| match (why(one), missed(one)) {
+        (None | Some(Lapsed::Silent { .. }), Some(missed)) => Some(Lapsed::Missed(missed)),
+        (why, _) => why,
     };
     all.iter()
         .filter_map(|one| why(one).map(|why| Lapse { kind: one.kind.clone(), scope: one.scope.clone(), why }))
@@ -109,7 +124,7 @@ mod tests {
 
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
-        Refusal { at, by: "platform".parse().unwrap(), credential, listed: 0, why }
+        Refusal { at, by: "platform".parse().unwrap(), credential, listed: 0, why, not_taken: false }
     }
 
     fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {
@@ -123,12 +138,17 @@ mod tests {
     }
 
     fn lapsed(all: &[Latest], now_ms: u64) -> Vec<String> {
+        lapsed_of(all, &[], now_ms)
+    }
+
+    fn lapsed_of(all: &[Latest], configured: &[Take], now_ms: u64) -> Vec<String> {
         let now = Timestamp(0).plus_ms(now_ms);
         let said = |lapse: &Lapse| match &lapse.why {
             Lapsed::Refused(_) => format!("{} refused", lapse.scope),
             Lapsed::Silent { .. } => format!("{} silent", lapse.scope),
+            Lapsed::Missed(_) => format!("{} missed", lapse.scope),
         };
-        lapses(all, Day::Calendar, now).iter().map(said).collect()
+        lapses(all, configured, Day::Calendar, now).iter().map(said).collect()
     }
 
     #[test]
@@ -157,5 +177,37 @@ mod tests {
             ["tenants/acme silent"],
             "of another kind"
         );
+    }
+    #[test]
+    fn one_that_is_configured_and_does_not_come_is_missed() {
+        let take = |scope: &str| Take {
+            kind: "vm".parse().unwrap(),
+            scope: scope.parse().unwrap(),
+            every_hours: 6,
+            within_secs: 20,
+        };
+        let configured = [take("tenants/acme")];
+        let of = |all: &[Latest], now_ms: u64| lapsed_of(all, &configured, now_ms);
+        let half = DAY_MS / 2;
+        let alone = [latest("tenants/acme", Some(0), None)];
+        assert_eq!(of(&alone, half), Vec::<String>::new());
+        assert_eq!(of(&alone, half + 1), ["tenants/acme missed"], "sooner than where nobody says how often");
+        assert_eq!(of(&alone, 3 * DAY_MS), ["tenants/acme missed"], "and not twice");
+        let around = latest("tenants", Some(half), None);
+        let [acme] = alone;
+        assert_eq!(of(&[around, acme], half + 1), ["tenants/acme missed"], "one around it is another");
+        let refused = latest("tenants/acme", Some(0), Some(1));
+        assert_eq!(of(&[refused], DAY_MS), ["tenants/acme refused"], "that says more");
+
+        // That nothing was listed is told if it lasts, and at once where nothing ever was.
+        let not_taken = |believed_at: Option<u64>| {
+            let mut one = latest("tenants/acme", believed_at, Some(1));
+            one.refused.as_mut().unwrap().not_taken = true;
+            one
+        };
+        assert_eq!(of(&[not_taken(Some(0))], half), Vec::<String>::new());
+        assert_eq!(of(&[not_taken(Some(0))], half + 1), ["tenants/acme missed"]);
+        assert_eq!(of(&[not_taken(None)], 2), ["tenants/acme missed"]);
+        assert_eq!(of(&[], 2), Vec::<String>::new(), "nobody has tried it yet");
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 pub use self::pages::{ENTRIES_MAX, ENTRY_MAX_BYTES, Entry, PLACE_MAX_BYTES, Page, PageAsked};
 
 use super::LISTED_MAX;
+use super::daily::Seen;
 use crate::belts::{Pause, within};
 use crate::canary::Came;
 use crate::id::{Actor, Fence, Instance, Kind, ResourceId, Scope, Subsystem};
@@ -48,6 +49,9 @@ pub struct NewListing {
     pub within_ms: u64,
     /// Who is asked, at most [`INSTANCES_MAX`].
     pub instances: Vec<Instance>,
+    /// If it was time for it, and nobody has asked: what was known then. It is begun only if that is all that is known by
+    /// now, and no listing of its kind and scope is kept, over or not: else another coordinator was faster.
+    pub seen: Option<Seen>,
 }
 
 /// How far one instance has come.
@@ -166,6 +170,9 @@ pub enum NotTaken {
         /// So many.
         open: usize,
     },
+    /// It was due, and is not any more.
+    #[error("another coordinator has taken it, or somebody has handed one in meanwhile")]
+    Overtaken,
     /// One has not listed everything in time.
     #[error("no census: {instance} has not listed everything within {secs} s: {why}")]
     NoAnswer {

@@ -43,6 +43,7 @@ pub(in crate::belts::census) fn listing(instances: &[&str]) -> Listing {
         scope: "tenants".parse().unwrap(),
         within_ms: 20_000,
         instances: instances.iter().map(|name| instance(name)).collect(),
+        seen: None,
     };
     new.numbered(Numbers { now: NOW, epoch: 1, revision: 7, first_fence: 100 })
 }

@@ -1,0 +1,120 @@
+use super::*;
+use crate::belts::census::listing::tests::listing;
+
+const HOUR_MS: u64 = 3_600_000;
+
+fn take(scope: &str, every_hours: u8) -> Take {
+    Take { kind: "vm".parse().unwrap(), scope: scope.parse().unwrap(), every_hours, within_secs: 20 }
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp(0).plus_ms(ms)
+}
+
+/// Of `tenants`.
+fn latest(believed_ms: Option<u64>, refused_ms: Option<u64>) -> Latest {
+    let refused = refused_ms.map(|ms| attempt("no answer").refusal(None, at(ms)));
+    let (kind, scope) = ("vm".parse().unwrap(), "tenants".parse().unwrap());
+    Latest { kind, scope, believed_at: believed_ms.map(at), refused }
+}
+
+fn attempt(why: &str) -> Attempt {
+    let (kind, scope) = ("vm".parse().unwrap(), "tenants".parse().unwrap());
+    Attempt { kind, scope, seen: Seen::default(), why: why.to_owned() }
+}
+
+#[track_caller]
+fn due(last: &[Latest], now_ms: u64, is: bool) {
+    let found = to_take(&[take("tenants", 24)], last, &[], Day::Calendar, at(now_ms));
+    let seen = Seen::of(last.first());
+    let expected = if is { vec![(take("tenants", 24), seen)] } else { Vec::new() };
+    assert_eq!(found, expected, "{last:?} at {now_ms}");
+}
+
+#[test]
+fn one_is_due_a_day_after_the_last_that_was_believed() {
+    due(&[], 0, true);
+    let last = [latest(Some(HOUR_MS), None)];
+    due(&last, HOUR_MS, false);
+    due(&last, 25 * HOUR_MS - 1, false);
+    due(&last, 25 * HOUR_MS, true);
+    // Of another kind, or another scope, is another.
+    let image = Latest { kind: "image".parse().unwrap(), ..latest(Some(HOUR_MS), None) };
+    let found = to_take(&[take("tenants", 24)], &[image], &[], Day::Calendar, at(HOUR_MS));
+    assert_eq!(found, [(take("tenants", 24), Seen::default())]);
+    let several = [take("tenants", 24), take("lab", 24)];
+    let found = to_take(&several, &last, &[], Day::Calendar, at(2 * HOUR_MS));
+    assert_eq!(found, [(take("lab", 24), Seen::default())]);
+    let often = to_take(&[take("tenants", 6)], &last, &[], Day::Calendar, at(7 * HOUR_MS));
+    assert_eq!(often.len(), 1, "as often as it says");
+}
+
+#[test]
+fn one_that_came_to_nothing_is_not_tried_again_for_an_hour() {
+    for believed in [None, Some(0)] {
+        let refused = 30 * HOUR_MS;
+        let last = [latest(believed, Some(refused))];
+        due(&last, refused, false);
+        due(&last, refused + HOUR_MS - 1, false);
+        due(&last, refused + HOUR_MS, true);
+    }
+    // What was refused before the last that was believed is over.
+    due(&[latest(Some(HOUR_MS), Some(HOUR_MS - 1))], 25 * HOUR_MS, true);
+}
+
+#[test]
+fn one_that_is_being_taken_is_not_asked_for_twice() {
+    let kept = [listing(&["a"])];
+    assert_eq!(to_take(&[take("tenants", 24)], &[], &kept, Day::Calendar, at(0)), []);
+    let other = to_take(&[take("lab", 24)], &[], &kept, Day::Calendar, at(0));
+    assert_eq!(other.len(), 1, "of another scope");
+}
+
+#[test]
+fn a_rehearsal_has_shorter_hours_but_for_a_few_seconds() {
+    let last = [latest(Some(0), None)];
+    let due_at = |length_ms: u64, now_ms: u64| {
+        let day = Day::Rehearsal { length_ms };
+        !to_take(&[take("tenants", 24)], &last, &[], day, at(now_ms)).is_empty()
+    };
+    assert_eq!([due_at(60_000, 59_999), due_at(60_000, 60_000)], [false, true]);
+    assert_eq!([due_at(1, LEAST_MS - 1), due_at(1, LEAST_MS)], [false, true]);
+}
+
+#[test]
+fn without_a_complete_one_for_two_intervals_it_is_a_lack() {
+    let of = |last: &[Latest], now_ms: u64| missed(&[take("tenants", 24)], last, Day::Calendar, at(now_ms));
+    assert_eq!(of(&[latest(Some(0), None)], 48 * HOUR_MS), []);
+    let [silent] = of(&[latest(Some(0), None)], 48 * HOUR_MS + 1).try_into().unwrap();
+    assert!(silent.alarms() && silent.to_string().ends_with("the last one was at 1970-01-01T00:00:00.000Z"));
+    let [refused] = of(&[latest(None, Some(5))], 6).try_into().unwrap();
+    let text = "no complete census of vm in tenants, which [census] take has every 24 h: there was never one; the last \
+                attempt (1970-01-01T00:00:00.005Z): no answer";
+    assert_eq!((refused.alarms(), refused.to_string().as_str()), (true, text));
+    let [untried] = of(&[], 0).try_into().unwrap();
+    assert!(!untried.alarms() && untried.to_string().ends_with("there was never one"), "{untried}");
+    assert_eq!(missed(&[], &[], Day::Calendar, at(0)), [], "where nobody configures one, none is missed");
+}
+
+#[test]
+fn one_that_was_not_believed_stands_though_nothing_is_listed_after_it() {
+    let judged = |not_taken: bool| {
+        let refused = Refusal { not_taken, ..attempt("too few").refusal(None, at(5)) };
+        Latest { refused: Some(refused), ..latest(None, None) }
+    };
+    assert!(attempt("no answer").refusal(None, at(6)).not_taken);
+    assert!(attempt("no answer").refusal(Some(&judged(true)), at(6)).not_taken);
+    assert!(!attempt("no answer").refusal(Some(&judged(false)), at(6)).not_taken);
+    let since = Latest { believed_at: Some(at(6)), ..judged(false) };
+    assert!(attempt("no answer").refusal(Some(&since), at(7)).not_taken, "one was believed since");
+}
+
+#[test]
+fn what_passes_by_itself_is_no_attempt() {
+    let (kind, scope): (Kind, Scope) = ("vm".parse().unwrap(), "tenants".parse().unwrap());
+    let busy = NotTaken::Busy { kind: kind.clone(), scope, until: at(1) };
+    for why in [busy, NotTaken::Paused("a test".into()), NotTaken::Review, NotTaken::Overtaken] {
+        assert!(passes(&why), "{why}");
+    }
+    assert!(!passes(&NotTaken::NobodyLists(kind)) && !passes(&NotTaken::Gone));
+}
