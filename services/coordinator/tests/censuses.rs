@@ -12,9 +12,9 @@ use sexton_coordinator::{Engine, Options, Plans, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits, NotDone};
 use sexton_model::belts::Policy;
-use sexton_model::belts::census::Census;
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ACTION, ENTRIES_MAX, Entry, NotTaken, Page, PageAsked};
+use sexton_model::belts::census::{Census, Stranger};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
@@ -261,7 +261,13 @@ async fn what_contradicts_the_inventory_or_itself_is_none() {
     change("a", "b1", None);
     change("b", "stray", Some("stray"));
     let census = site.take(LONG_MS).await.unwrap();
-    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![vm("stray")]));
+    let stray = Stranger {
+        id: vm("stray"),
+        scope: None,
+        identity: Some(identity("stray")),
+        instance: Some(instance("b")),
+    };
+    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![stray]));
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ impl Stagehand {
         let listed = |name: &&str| Listed {
             id: format!("vm/{name}").parse().unwrap(),
             scope: "tenants/acme".parse().unwrap(),
+            identity: None,
         };
         Census {
             kind: "vm".parse().unwrap(),
