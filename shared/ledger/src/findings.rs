@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sexton_model::belts::census::findings::{Kept, Known};
 use sexton_model::{Kind, ResourceId, Scope};
 
-use crate::{LedgerError, Page};
+use crate::LedgerError;
 
 /// Largest page.
 pub(crate) const PAGE_MAX: u32 = 1000;
@@ -38,8 +38,10 @@ pub struct StrangerView {
 pub struct Strangers {
     /// What is known of the censuses that have listed them.
     pub known: Known,
-    /// They, ascending by their census's scope and by themselves. There are more behind them if `next` names one.
-    pub page: Page<StrangerView>,
+    /// They, ascending by their census's scope and by themselves.
+    pub views: Vec<StrangerView>,
+    /// Whether there are more behind the last one.
+    pub more: bool,
 }
 
 /// Reading what nobody has registered.
@@ -58,11 +60,9 @@ pub(crate) fn behind(filter: &StrangerFilter) -> (String, String) {
     after.map(|(scope, id)| (scope.to_string(), id.to_string())).unwrap_or_default()
 }
 
-/// The page that these are, of which one more than `limit` was read.
-pub(crate) fn page(mut views: Vec<StrangerView>, limit: u32) -> Page<StrangerView> {
+/// What was read, of which one more than `limit` was, if there is one.
+pub(crate) fn page(known: Known, mut views: Vec<StrangerView>, limit: u32) -> Strangers {
     let more = views.len() > limit as usize;
     views.truncate(limit as usize);
-    let last = views.last().filter(|_| more);
-    let next = last.map(|view| format!("{},{}", view.kept.listed_in, view.kept.stranger.id));
-    Page { items: views, next }
+    Strangers { known, views, more }
 }

@@ -82,7 +82,7 @@ impl Findings for PgLedger {
         let views = rows.iter().map(view).collect::<Result<Vec<StrangerView>, LedgerError>>()?;
         let known = known(&mut tx).await?;
         tx.commit().await.map_err(part())?;
-        Ok(Strangers { known, page: page(views, limit) })
+        Ok(page(known, views, limit))
     }
 }
 

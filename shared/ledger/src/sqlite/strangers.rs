@@ -75,7 +75,7 @@ fn listed(db: &Db, filter: &StrangerFilter) -> Result<Strangers, LedgerError> {
     };
     let found = rows(db, LISTING, sql, bind)?;
     let views = found.iter().map(view).collect::<Result<Vec<StrangerView>, LedgerError>>()?;
-    Ok(Strangers { known: known(db)?, page: page(views, limit) })
+    Ok(page(known(db)?, views, limit))
 }
 
 fn known(db: &Db) -> Result<Known, LedgerError> {
