@@ -29,7 +29,8 @@ pub struct StrangerFilter {
 pub struct StrangerView {
     /// Which.
     pub kept: Kept,
-    /// Whether one of its name is registered by now.
+    /// Whether one of its name is registered by now, or has a live record: that sees to it, though hard has taken it from the
+    /// inventory.
     pub registered: bool,
 }
 

@@ -25,6 +25,7 @@ const LAST: &str = "SELECT body FROM censuses WHERE id IN (SELECT max(id) FROM c
 const COUNTS: &str = "SELECT kind, scope, count(*) FROM strangers GROUP BY kind, scope";
 const PAGE: &str = "SELECT s.scope, s.census, s.first_seen, s.body, \
        EXISTS (SELECT 1 FROM resources r WHERE r.id = s.resource AND r.presence = 0) \
+         OR EXISTS (SELECT 1 FROM deletions d WHERE d.resource = s.resource AND d.live) \
      FROM strangers s WHERE ($1::text IS NULL OR s.kind = $1) \
        AND ($2::text IS NULL OR s.scope = $2 OR starts_with(s.scope, $2 || '/') OR starts_with($2, s.scope || '/')) \
        AND (s.scope, s.resource) > ($3, $4) ORDER BY s.scope, s.resource LIMIT $5";

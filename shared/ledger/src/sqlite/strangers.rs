@@ -65,6 +65,7 @@ fn listed(db: &Db, filter: &StrangerFilter) -> Result<Strangers, LedgerError> {
         .add(i64::from(limit) + 1);
     let sql = "SELECT s.scope, s.census, s.first_seen, s.body, \
            EXISTS (SELECT 1 FROM resources AS r WHERE r.id = s.resource AND r.presence = 0) \
+             OR EXISTS (SELECT 1 FROM deletions AS d WHERE d.resource = s.resource AND d.live) \
          FROM strangers AS s WHERE (?1 IS NULL OR s.kind = ?1) \
            AND (?2 IS NULL OR s.scope = ?2 OR substr(s.scope, 1, length(?2) + 1) = ?2 || '/' \
              OR substr(?2, 1, length(s.scope) + 1) = s.scope || '/') \

@@ -263,3 +263,13 @@ pub async fn what_nobody_has_registered_is_kept_of_the_last_census_only(fixture:
     on.counted(&["b"]).await;
     assert!(on.strange().await.is_empty(), "they are gone");
 }
+
+/// Between hard and recycle nobody registers it, and it may still be there: its record sees to that.
+pub async fn what_a_record_is_removing_is_no_stranger(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    on.register("sentinel").await;
+    let id = on.doomed("web01").await;
+    on.play_to(id, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    assert_eq!(on.counted(&["web01"]).await.taken.unknown, 1);
+    assert_eq!(on.strange().await, [("web01".to_owned(), 1, true)]);
+}

@@ -2,8 +2,8 @@
 //! filled in as far as the listing says, for a person to complete and sign.
 //!
 //! Contract: nothing is made of a finding here or anywhere else. There is none but by the last census of its kind and scope,
-//! and none at all while that one was refused or is old: then it is said why. What is registered by now is none any more. No
-//! date is ever filled in, and nothing else that the listing does not say.
+//! and none at all while that one was refused or is old: then it is said why. What is registered by now, or has a live record, is
+//! none any more. No date is ever filled in, and nothing else that the listing does not say.
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -276,8 +276,8 @@ impl Judge<'_> {
         self.by.values().map(|(_, source)| source).filter(asked).map(told).collect()
     }
 
-    /// Whether one that is kept is a finding for whoever asks. `registered`: whether one of its name is, by now. `plan`: the
-    /// version of the plan of its kind.
+    /// Whether one that is kept is a finding for whoever asks. `registered`: whether one of its name is, by now, or has
+    /// a live record. `plan`: the version of the plan of its kind.
     pub fn finding(&self, kept: Kept, registered: bool, plan: Option<u32>) -> Option<Finding> {
         if registered || !self.asks_for(&kept) {
             return None;
