@@ -7,6 +7,7 @@ mod canaries;
 mod cancellations;
 mod censuses;
 mod drills;
+mod findings;
 mod holds;
 mod in_force;
 mod once;
@@ -131,6 +132,7 @@ fn guarded(api: Arc<Api>, guard: Guard) -> Router {
         .route("/v1/censuses", get(censuses::list))
         .route("/v1/censuses/taken", post(censuses::take_itself))
         .route("/v1/censuses/latest", get(censuses::latest))
+        .route("/v1/findings", get(findings::list))
         .route("/v1/overrides", get(overrides::list).post(overrides::give))
         .route("/v1/overrides/{id}", delete(overrides::take_back))
         .route("/v1/canaries", get(canaries::list).post(canaries::run))

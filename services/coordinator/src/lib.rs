@@ -8,13 +8,14 @@
 //! Where to look: what a message means in [`intake`], what an effect becomes in [`outbox`], the handlers in
 //! [`engine`], what is kept of the job table outside of it in [`witness`], what is signed of its audit trail in
 //! [`attester`], how records that are over leave the job table in [`archiver`], what keeps it from working in
-//! [`hindrance`], whom it asks every day what must be refused in [`canaries`], how it takes a census in [`taken`], when it does so without being asked in [`engine`], when it may begin what cannot be cancelled in [`hours`], and how much with it in [`policy`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`], what a person is called for, and by which routes, in [`alarms`].
+//! [`hindrance`], whom it asks every day what must be refused in [`canaries`], how it takes a census in [`taken`], when it does so without being asked in [`engine`], what that shows and nobody has registered in [`findings`], when it may begin what cannot be cancelled in [`hours`], and how much with it in [`policy`], their traces in [`follow`], the loops that call them in [`service`], the HTTP API in [`api`], what a person is called for, and by which routes, in [`alarms`].
 pub mod alarms;
 pub mod api;
 pub mod archiver;
 pub mod attester;
 pub mod canaries;
 pub mod engine;
+pub mod findings;
 pub mod follow;
 pub mod hindrance;
 pub mod hours;

@@ -16,7 +16,7 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::daily::Take;
 use sexton_model::belts::census::listing::{ACTION, ENTRIES_MAX, Entry, NotTaken, Page, PageAsked};
-use sexton_model::belts::census::{Census, Rules, Sentinel};
+use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
@@ -268,7 +268,13 @@ async fn what_contradicts_the_inventory_or_itself_is_none() {
     change("a", "b1", None);
     change("b", "stray", Some("stray"));
     let census = site.take(LONG_MS).await.unwrap();
-    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![vm("stray")]));
+    let stray = Stranger {
+        id: vm("stray"),
+        scope: None,
+        identity: Some(identity("stray")),
+        instance: Some(instance("b")),
+    };
+    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![stray]));
 }
 
 #[tokio::test]

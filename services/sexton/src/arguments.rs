@@ -67,6 +67,7 @@ impl Command {
             | Self::Watch { .. }
             | Self::Name { .. }
             | Self::Health
+            | Self::Findings { .. }
             | Self::Alarms { command: None, .. }
             | Self::Digest
             | Self::Completions { .. } => true,

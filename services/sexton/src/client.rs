@@ -19,7 +19,8 @@ use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, rehearsal, say, warn, write};
 use crate::verify::verify;
 use crate::{
-    alarms, batches, canaries, cancel, census, drills, holds, inventory, plan, records, resume, show, tokens,
+    alarms, batches, canaries, cancel, census, drills, findings, holds, inventory, plan, records, resume,
+    show, tokens,
 };
 
 /// Do what was asked.
@@ -221,6 +222,7 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
         Command::Drill { command } => return drills::drills(client, format, command).await,
         Command::Census { command: Some(command), .. } => census::take(client, format, command).await?,
         Command::Census { file, command: None } => census::census(client, format, file.as_deref()).await?,
+        Command::Findings { kind, scope } => findings::list(client, format, (kind, scope)).await?,
         Command::Resume { pause, dry_run, yes, approve } => {
             resume::resume(client, format, pause, resume::Asked { dry_run, yes, approve }).await?;
         }

@@ -10,6 +10,7 @@ mod client;
 #[cfg(feature = "serve")]
 mod demo;
 mod drills;
+mod findings;
 mod holds;
 mod import;
 mod inventory;

@@ -20,7 +20,7 @@ use site::{Site, sexton};
 use waiting::{PATIENCE, until, until_within};
 
 /// What a served program is asked, in this order. FOLDER is its folder, DATE a day that is far off.
-const ASKED: [&str; 39] = [
+const ASKED: [&str; 40] = [
     "register FOLDER/one.json",
     "import FOLDER/inventory.jsonl",
     "plan vm/vm0002 --on DATE --no-look",
@@ -45,6 +45,7 @@ const ASKED: [&str; 39] = [
     "canaries",
     "drill",
     "census",
+    "findings",
     "review",
     "audit",
     "audit --access",

@@ -19,6 +19,7 @@ mod chains;
 mod drill;
 mod error;
 mod exclusive;
+mod findings;
 mod fit;
 mod groups;
 mod grown;
@@ -79,6 +80,7 @@ pub use canary::{Canaries, NewRun};
 pub use census::Counted;
 pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
+pub use findings::{Findings, StrangerFilter, StrangerView, Strangers};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use listing::Listings;
@@ -206,7 +208,7 @@ pub trait DueReader: Send + Sync + 'static {
 /// The job table.
 #[async_trait]
 pub trait Ledger:
-    DueReader + Access + Alarms + Canaries + Drills + Keys + Listings + Receipts + Restores + Surveys
+    DueReader + Access + Alarms + Canaries + Drills + Findings + Keys + Listings + Receipts + Restores + Surveys
 {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;

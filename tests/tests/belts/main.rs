@@ -9,6 +9,7 @@ mod canaries;
 mod digest;
 mod drift;
 mod drills;
+mod findings;
 mod gate;
 mod healthy;
 mod hours;

@@ -289,7 +289,10 @@ impl System {
             fewer: true,
             taken_at: self.ledger.facts().await.unwrap().now,
             total,
-            listed: listed.iter().map(|id| Listed { id: id.clone(), scope: scope.clone() }).collect(),
+            listed: listed
+                .iter()
+                .map(|id| Listed { id: id.clone(), scope: scope.clone(), identity: None })
+                .collect(),
             unregistered: Vec::new(),
         }
     }

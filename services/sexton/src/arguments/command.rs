@@ -235,6 +235,16 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<CensusCommand>,
     },
+    /// What is there, by the last censuses, and nobody has registered: of each what is known of it, since when, and the commands
+    /// that would have it deleted, but for what a person has to give: the date, always. Makes nothing.
+    Findings {
+        /// Only of this kind.
+        #[arg(long)]
+        kind: Option<Kind>,
+        /// Only of this scope and those below it.
+        #[arg(long)]
+        scope: Option<Scope>,
+    },
     /// What must be refused, asked of every consumer once a day, and whether it is. Fails if a person has to look.
     Canaries {
         /// What to do; without it the last run is shown.

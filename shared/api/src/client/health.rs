@@ -8,6 +8,7 @@ use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::canaries::CanariesInfo;
 use crate::census::{CensusInfo, CensusRequest, TakeCensus};
 use crate::drills::DrillsInfo;
+use crate::findings::{FindingsInfo, FindingsQuery};
 use crate::health::HealthInfo;
 use crate::types::{Page, Reason};
 
@@ -75,6 +76,14 @@ impl Client {
     pub async fn latest_censuses(&self) -> Result<Vec<Latest>, ClientError> {
         self.send("listing what came last of censuses", self.request(Method::GET, "/v1/censuses/latest"))
             .await
+    }
+
+    /// One page of what is there, by the last censuses, and nobody has registered.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub async fn findings(&self, query: &FindingsQuery) -> Result<FindingsInfo, ClientError> {
+        self.send("listing findings", self.request(Method::GET, "/v1/findings").query(query)).await
     }
 
     /// One page of alarms, newest first.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{PgPool, Row as _};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, pause};
+use super::{PgLedger, find, pause, strangers};
 use crate::census::{self, Beside, Counted, Decided};
 use crate::keys::Note;
 use crate::rules::text;
@@ -62,7 +62,10 @@ pub(super) async fn take(
     };
     let Decided { judged, pause: to_pause } = beside.decide(last + 1, census);
     match &judged {
-        Ok(taken) => keep(&mut tx, taken, by).await?,
+        Ok(taken) => {
+            keep(&mut tx, taken, by).await?;
+            strangers::keep(&mut tx, taken, census.strangers(&beside.registered)).await?;
+        }
         Err(why) => {
             let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
@@ -147,9 +150,9 @@ pub(super) async fn not_taken(ledger: &PgLedger, attempt: &Attempt) -> Result<bo
 }
 
 /// What came last of each kind and scope.
-pub(super) async fn latest(pool: &PgPool) -> Result<Vec<Latest>, LedgerError> {
+pub(super) async fn latest(db: &mut PgConnection) -> Result<Vec<Latest>, LedgerError> {
     let query = sqlx::query(LATEST).bind(census::LATEST_MAX);
-    let rows = query.fetch_all(pool).await.map_err(doing("reading what came last of censuses"))?;
+    let rows = query.fetch_all(db).await.map_err(doing("reading what came last of censuses"))?;
     rows.iter().map(one).collect()
 }
 
@@ -201,7 +204,7 @@ async fn of_day(db: &mut PgConnection, census: &Census, from: Timestamp) -> Resu
     bodies.iter().rev().map(|body| parse(body)).collect()
 }
 
-fn parse(body: &str) -> Result<Taken, LedgerError> {
+pub(super) fn parse(body: &str) -> Result<Taken, LedgerError> {
     serde_json::from_str(body).map_err(|e| corrupt("censuses", "?", e.to_string()))
 }
 

@@ -263,7 +263,8 @@ impl Ledger for PgLedger {
     }
 
     async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
-        census::latest(&self.pool).await
+        let mut db = self.pool.acquire().await.map_err(doing("reading what came last of censuses"))?;
+        census::latest(&mut db).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -47,6 +47,7 @@ mod restores;
 mod review;
 mod roles;
 mod run;
+mod strangers;
 mod survey;
 mod verify;
 mod views;

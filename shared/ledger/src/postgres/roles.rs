@@ -42,7 +42,7 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups, outages TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE ON batches, one_shots, exclusives TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses, \
-             latest_censuses, request_keys, request_actors, canaries, drills, surveys, listings, listing_pages TO sexton_coordinator",
+             latest_censuses, strangers, request_keys, request_actors, canaries, drills, surveys, listings, listing_pages TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON alarms, tellings, digests TO sexton_coordinator",
             "GRANT SELECT, USAGE ON SEQUENCE fence, deletion_id, waivers_number_seq TO sexton_coordinator",
             "GRANT SELECT, INSERT ON audit, ledger_audit, signed_checkpoints, receipts TO sexton_coordinator",

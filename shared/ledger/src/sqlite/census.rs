@@ -10,6 +10,7 @@ use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
 use super::memory::{Memory, Staged, pauses};
 use super::pausing::{self, link};
 use super::run::Setting;
+use super::strangers;
 use crate::census::{self, Beside, Counted, Decided};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -39,7 +40,10 @@ pub(super) fn take(
     };
     let Decided { judged, pause } = beside.decide(last + 1, census);
     match &judged {
-        Ok(taken) => keep(db, taken, by)?,
+        Ok(taken) => {
+            keep(db, taken, by)?;
+            strangers::keep(db, taken, census.strangers(&beside.registered))?;
+        }
         Err(why) => {
             let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
@@ -153,7 +157,7 @@ fn of_day(db: &Db, census: &Census, from: Timestamp) -> Result<Vec<Taken>, Ledge
     Ok(found)
 }
 
-fn taken(row: &Row) -> Result<Taken, LedgerError> {
+pub(super) fn taken(row: &Row) -> Result<Taken, LedgerError> {
     let id: i64 = row.try_get(0).map_err(store(DOING))?;
     codes::body("censuses", id, row.try_get(1).map_err(store(DOING))?)
 }

@@ -46,6 +46,7 @@ mod resource_holds;
 mod restores;
 mod reviewing;
 mod run;
+mod strangers;
 mod surroundings;
 mod survey;
 mod verify;

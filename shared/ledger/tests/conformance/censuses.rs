@@ -1,9 +1,10 @@
 //! Censuses: believed if complete, refused and written down if not; budgets by percent open with them, and many deletions by
 //! others pause.
-use sexton_ledger::{Admitted, Counted, NotDone, Options};
+use sexton_ledger::{Admitted, Counted, NotDone, Options, StrangerFilter, StrangerView};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
-use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel};
+use sexton_model::belts::census::findings::STRANGERS_MAX;
+use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel, Stranger};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::time::Day;
@@ -31,6 +32,7 @@ impl Stagehand {
         let listed = |name: &&str| Listed {
             id: format!("vm/{name}").parse().unwrap(),
             scope: "tenants/acme".parse().unwrap(),
+            identity: None,
         };
         Census {
             kind: "vm".parse().unwrap(),
@@ -180,4 +182,94 @@ pub async fn a_budget_by_percent_is_closed_before_a_census(fixture: &dyn Fixture
     assert_eq!(on.ledger.admit(Vec::new()).await.unwrap().again, [job]);
     on.one(id, Event::Recheck { job }).await.unwrap();
     assert!(on.one(id, Event::Claim { job }).await.unwrap().dispatch.is_some());
+}
+
+impl Stagehand {
+    async fn strangers(&self, filter: StrangerFilter) -> (Vec<StrangerView>, bool) {
+        let read = self.ledger.strangers(&filter).await.unwrap();
+        (read.views, read.more)
+    }
+
+    /// All that are kept: their names, the census, and whether they are registered by now.
+    async fn strange(&self) -> Vec<(String, i64, bool)> {
+        let (views, _) = self.strangers(StrangerFilter { limit: 1000, ..StrangerFilter::default() }).await;
+        let told =
+            |view: StrangerView| (view.kept.stranger.id.name.to_string(), view.kept.census, view.registered);
+        views.into_iter().map(told).collect()
+    }
+}
+
+pub async fn what_nobody_has_registered_is_kept_of_the_last_census_only(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    on.register("sentinel").await;
+    let identity: sexton_model::resource::Identity =
+        std::collections::BTreeMap::from([("uuid".to_owned(), "one".to_owned())]).try_into().unwrap();
+    let mut first = on.census(&["a", "b"]).await;
+    first.listed[0].identity = Some(identity.clone());
+    let begun_at = first.taken_at;
+    on.count(first).await.unwrap();
+    let own = |name: &str, census: i64, registered: bool| (name.to_owned(), census, registered);
+    assert_eq!(on.strange().await, [own("a", 1, false), own("b", 1, false)]);
+    let (views, more) = on.strangers(StrangerFilter { limit: 1, ..StrangerFilter::default() }).await;
+    let [view] = views.try_into().unwrap();
+    let a = Stranger {
+        id: "vm/a".parse().unwrap(),
+        scope: Some("tenants/acme".parse().unwrap()),
+        identity: Some(identity.clone()),
+        instance: None,
+    };
+    assert_eq!((&view.kept.stranger, view.kept.first_seen, more), (&a, begun_at, true));
+    let after = Some((view.kept.listed_in, view.kept.stranger.id));
+    let (rest, more) = on.strangers(StrangerFilter { after, limit: 1, ..StrangerFilter::default() }).await;
+    assert_eq!((rest[0].kept.stranger.id.name.as_str(), rest.len(), more), ("b", 1, false));
+    for (scope, count) in [("tenants/acme/web", 2), ("tenants", 2), ("tenants/acme", 2), ("lab", 0)] {
+        let scope = Some(scope.parse().unwrap());
+        let (found, _) = on.strangers(StrangerFilter { scope, limit: 9, ..StrangerFilter::default() }).await;
+        assert_eq!(found.len(), count);
+    }
+    let kind = Some("image".parse().unwrap());
+    assert!(on.strangers(StrangerFilter { kind, limit: 9, ..StrangerFilter::default() }).await.0.is_empty());
+
+    // One that is refused exchanges nothing.
+    let cut = Census { total: 9, ..on.census(&["c"]).await };
+    on.count(cut).await.unwrap_err();
+    assert_eq!(on.strange().await.len(), 2);
+    on.register("b").await;
+    assert_eq!(on.strange().await[1], own("b", 1, true));
+    let mut second = on.census(&["a", "b", "c"]).await;
+    second.listed[0].identity = Some(identity);
+    on.count(second).await.unwrap();
+    assert_eq!(on.strange().await, [own("a", 2, false), own("c", 2, false)]);
+    let (views, _) = on.strangers(StrangerFilter { limit: 9, ..StrangerFilter::default() }).await;
+    assert_eq!(views[0].kept.first_seen, begun_at, "it is the same one");
+    assert!(views[1].kept.first_seen > begun_at);
+
+    // Those that an instance has listed have no scope; no more are kept than a thousand, and all are counted.
+    let stray = |number: usize| Stranger {
+        id: format!("vm/stray{number:04}").parse().unwrap(),
+        scope: None,
+        identity: None,
+        instance: Some("hypervisor.main".parse().unwrap()),
+    };
+    let many: Vec<Stranger> = (0..STRANGERS_MAX + 3).map(stray).collect();
+    on.count(Census { unregistered: many, ..on.census(&["b"]).await }).await.unwrap();
+    let read = on.ledger.strangers(&StrangerFilter { limit: 1, ..StrangerFilter::default() }).await.unwrap();
+    assert_eq!(read.views[0].kept.stranger, stray(0));
+    assert_eq!(read.known.kept.values().copied().collect::<Vec<_>>(), [STRANGERS_MAX as u64]);
+    assert_eq!((read.known.last.len(), read.known.last[0].unknown), (1, STRANGERS_MAX as u64 + 3));
+    assert_eq!(read.known.latest.len(), 1);
+    // Nothing was made of any of them.
+    assert!(on.ledger.resource(&"vm/stray0000".parse().unwrap()).await.unwrap().is_none());
+    on.counted(&["b"]).await;
+    assert!(on.strange().await.is_empty(), "they are gone");
+}
+
+/// Between hard and recycle nobody registers it, and it may still be there: its record sees to that.
+pub async fn what_a_record_is_removing_is_no_stranger(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    on.register("sentinel").await;
+    let id = on.doomed("web01").await;
+    on.play_to(id, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    assert_eq!(on.counted(&["web01"]).await.taken.unknown, 1);
+    assert_eq!(on.strange().await, [("web01".to_owned(), 1, true)]);
 }

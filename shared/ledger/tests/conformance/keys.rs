@@ -317,6 +317,7 @@ async fn in_force(lost: &mut Lost<'_>) {
             .map(|name| Listed {
                 id: format!("vm/{name}").parse().unwrap(),
                 scope: "tenants/acme".parse().unwrap(),
+                identity: None,
             })
             .to_vec(),
         unregistered: Vec::new(),

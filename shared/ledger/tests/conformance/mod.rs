@@ -170,6 +170,8 @@ macro_rules! conformance_tests {
             many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,
             a_budget_by_percent_is_closed_before_a_census,
+            what_nobody_has_registered_is_kept_of_the_last_census_only,
+            what_a_record_is_removing_is_no_stranger,
             an_override_lets_one_deletion_pass,
             an_override_is_taken_back_and_outlives_a_restart,
             what_a_pause_stops_is_told_before_it_is_lifted,

@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::budget::Counted;
 use super::within;
 use crate::id::{Kind, ResourceId, Scope};
+use crate::resource::Identity;
 use crate::time::Timestamp;
 
 pub mod assembled;
 pub mod daily;
+pub mod findings;
 pub mod foreign;
 mod latest;
 pub mod listing;
 mod written;
 
+pub use findings::Stranger;
 pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
 pub use written::{Mistake, Written};
 
@@ -39,6 +42,10 @@ pub struct Listed {
     pub id: ResourceId,
     /// Its scope, as the platform says.
     pub scope: Scope,
+    /// What makes it this one, if the platform says so. Kept of what nobody has registered; of what is registered it is not
+    /// compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
 }
 
 /// A listing of all resources of a kind in a scope and those below it, and what makes it complete.
@@ -62,7 +69,7 @@ pub struct Census {
     pub listed: Vec<Listed>,
     /// Beside them, what instances have listed and nobody has registered: of no scope, and not in `total`. None if the
     /// census was handed in, for then each has the scope that the platform says.
-    pub unregistered: Vec<ResourceId>,
+    pub unregistered: Vec<Stranger>,
 }
 
 /// One that must be in each census of its scope, or of one around it: somebody put it there for that.
@@ -327,7 +334,8 @@ impl Census {
         }
         let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
         // One that was registered while the census was taken is there, too.
-        let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(&self.unregistered).collect();
+        let unplaced = || self.unregistered.iter().map(|one| &one.id);
+        let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(unplaced()).collect();
         let missing =
             || registered.iter().filter(|(id, going)| !**going && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
@@ -347,7 +355,7 @@ impl Census {
             newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
             unknown: many(unknown().count() + self.unregistered.len()),
             unknown_named: unknown()
-                .chain(self.unregistered.iter().take(UNREGISTERED_NAMED_MAX))
+                .chain(unplaced().take(UNREGISTERED_NAMED_MAX))
                 .take(NAMED_MAX)
                 .cloned()
                 .collect(),

@@ -57,7 +57,7 @@ fn counted(
     for (vm, owner) in before {
         let about_it = vm.kind == census.kind && within(script.scope_of(vm), census.scope.as_str());
         let there = about_it && after.get(vm) == Some(owner);
-        if there && !listed.contains(vm) && !census.unregistered.contains(vm) {
+        if there && !listed.contains(vm) && !census.unregistered.iter().any(|one| one.id == *vm) {
             violated("census", format!("{}, and {vm} is missing", told()))?;
         }
     }

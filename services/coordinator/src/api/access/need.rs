@@ -79,7 +79,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         }
         ("POST", "/v1/cancellations") => (Cancel, Subject::Handled),
         ("GET", "/v1/pauses/{pause}/stopped") => (See, Subject::Pause),
-        ("GET", "/v1/censuses" | "/v1/censuses/latest") => (See, Subject::Handled),
+        ("GET", "/v1/censuses" | "/v1/censuses/latest" | "/v1/findings") => (See, Subject::Handled),
         // To be taken it takes whoever may have subsystems looked at, too: the handler sees to it.
         ("POST", "/v1/censuses" | "/v1/censuses/taken") => (Register, Subject::Handled),
         ("GET", "/v1/drills") => (SeeAll, Subject::Everything),

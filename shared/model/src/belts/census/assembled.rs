@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ring::digest::{SHA256, digest};
 
 use super::listing::{Listing, NotTaken, Page};
-use super::{CREDENTIAL_MAX, Census, LISTED_MAX, Listed};
+use super::{CREDENTIAL_MAX, Census, LISTED_MAX, Listed, Stranger};
 use crate::access::Permission;
 use crate::belts::within;
 use crate::id::{Instance, ResourceId, Scope};
@@ -82,7 +82,12 @@ pub fn assembled(
     let mut elsewhere: u64 = 0;
     for (id, (instance, shown)) in seen {
         match registered.get(id) {
-            None => unregistered.push(id.clone()),
+            None => unregistered.push(Stranger {
+                id: id.clone(),
+                scope: None,
+                identity: shown.cloned(),
+                instance: Some(instance.clone()),
+            }),
             Some(of) if !in_scope(of) => elsewhere += 1,
             Some(of) => {
                 if let Some(shown) = shown.filter(|shown| !same(shown, &of.identity)) {
@@ -91,7 +96,7 @@ pub fn assembled(
                     let (instance, shown) = (instance.clone(), shown.join(", "));
                     return Err(NotTaken::Another { id: id.clone(), instance, shown });
                 }
-                listed.push(Listed { id: id.clone(), scope: of.scope.clone() });
+                listed.push(Listed { id: id.clone(), scope: of.scope.clone(), identity: None });
             }
         }
     }

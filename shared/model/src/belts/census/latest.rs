@@ -52,6 +52,11 @@ impl Latest {
     pub fn refused_last(&self) -> Option<&Refusal> {
         self.refused.as_ref().filter(|refused| self.believed_at.is_none_or(|at| at < refused.at))
     }
+
+    /// Whether the last one that was believed is not missed yet: within a policy day and a quarter.
+    pub fn is_fresh(&self, day: Day, now: Timestamp) -> bool {
+        self.believed_at.is_some_and(|at| within(at, FRESH_QUARTERS, (day, now)))
+    }
 }
 
 /// That nobody should go by the censuses of a kind and scope any more.
@@ -79,13 +84,16 @@ pub enum Lapsed {
     Missed(Missed),
 }
 
+/// Whether it is so many quarters of a policy day ago at the most.
+fn within(at: Timestamp, quarters: u64, (day, now): (Day, Timestamp)) -> bool {
+    now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4
+}
+
 /// Where the newest census was refused, or none was believed for more than a policy day (and a quarter) although there had been
 /// one. One of a scope around it counts for that, too. And where one that is `configured` to be taken has not come for two
 /// intervals: of these only one of that very scope counts.
 pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> Vec<Lapse> {
-    let within =
-        |at: Timestamp, quarters: u64| now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4;
-    let fresh = |one: &&Latest| one.believed_at.is_some_and(|at| within(at, FRESH_QUARTERS));
+    let fresh = |one: &&Latest| one.is_fresh(day, now);
     let counted: BTreeSet<(&Kind, &str)> =
         all.iter().filter(fresh).map(|one| (&one.kind, one.scope.as_str())).collect();
     let covered = |one: &Latest| {
@@ -97,7 +105,9 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
     let refused = |one: &Latest| one.refused_last().filter(|refused| !refused.not_taken).cloned();
     let why = |one: &Latest| match (refused(one), one.believed_at) {
         (Some(refused), Some(_)) => Some(Lapsed::Refused(refused)),
-        (Some(refused), None) => within(refused.at, 4 * REFUSED_DAYS).then_some(Lapsed::Refused(refused)),
+        (Some(refused), None) => {
+            within(refused.at, 4 * REFUSED_DAYS, (day, now)).then_some(Lapsed::Refused(refused))
+        }
         (None, Some(since)) if !covered(one) => Some(Lapsed::Silent { since }),
         (None, _) => None,
     };

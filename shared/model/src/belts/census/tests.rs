@@ -17,6 +17,14 @@ fn rules() -> Rules {
     Rules { sentinels: vec![sentinel], ..Rules::default() }
 }
 
+fn listed(name: &str) -> Listed {
+    Listed { id: vm(name), scope: scope("tenants/acme"), identity: None }
+}
+
+fn stray(name: &str) -> Stranger {
+    Stranger { id: vm(name), scope: None, identity: None, instance: None }
+}
+
 fn census(names: &[&str]) -> Census {
     let mut names: Vec<&str> = names.iter().copied().chain(["sentinel"]).collect();
     names.sort_unstable();
@@ -28,7 +36,7 @@ fn census(names: &[&str]) -> Census {
         fewer: false,
         taken_at: NOW,
         total: names.len() as u64,
-        listed: names.iter().map(|name| Listed { id: vm(name), scope: scope("tenants/acme") }).collect(),
+        listed: names.iter().map(|name| listed(name)).collect(),
         unregistered: Vec::new(),
     }
 }
@@ -127,7 +135,7 @@ fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
     assert!(first.unknown_named.contains(&vm("x")) && first.unknown_named.contains(&vm("sentinel")));
     let second = census(&["x"]).taken(2, &registered, Some(&first), NOW);
     assert_eq!((second.missing, second.newly_missing), (2, 1), "one of them was missing before");
-    let strange = (0..UNREGISTERED_NAMED_MAX + 5).map(|number| vm(&format!("strange{number}"))).collect();
+    let strange = (0..UNREGISTERED_NAMED_MAX + 5).map(|number| stray(&format!("strange{number}"))).collect();
     let third = Census { unregistered: strange, ..census(&["a"]) }.taken(3, &registered, None, NOW);
     assert_eq!(third.unknown, UNREGISTERED_NAMED_MAX as u64 + 5 + 1, "and the sentinel");
     assert_eq!(third.unknown_named.len(), UNREGISTERED_NAMED_MAX + 1);

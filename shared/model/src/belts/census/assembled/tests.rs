@@ -46,7 +46,13 @@ fn what_all_instances_list_is_one_census_of_the_scope() {
     let census = taken(&pages(), &inventory()).unwrap();
     let listed: Vec<_> = census.listed.iter().map(|one| (one.id.name.as_str(), one.scope.as_str())).collect();
     assert_eq!(listed, [("one", "tenants/acme"), ("two", "tenants"), ("zoo", "tenants/acme")]);
-    assert_eq!((census.total, &census.unregistered), (3, &vec![vm("stray")]));
+    let stray = Stranger {
+        id: vm("stray"),
+        scope: None,
+        identity: entry("stray").identity,
+        instance: Some(instance("a")),
+    };
+    assert_eq!((census.total, &census.unregistered), (3, &vec![stray]));
     assert_eq!((census.credential.as_str(), census.taken_at), ("uid 0 at here", listing(&["a"]).begun_at));
     // It is judged as any other.
     let sentinel = Sentinel { scope: "tenants".parse().unwrap(), resource: vm("two") };

@@ -1,0 +1,149 @@
+//! Findings: what is there and nobody has registered is shown to whoever sees its scope, as long as the last census stands, and
+//! with a record that has no date. Nothing is made of it.
+use std::collections::BTreeMap;
+
+use sexton_coordinator::Plans;
+use sexton_coordinator::findings::{Found, Wanted, page};
+use sexton_ledger::DeletionFilter;
+use sexton_model::access::Extent;
+use sexton_model::belts::census::findings::{Finding, Lack, Standing};
+use sexton_model::belts::census::{Census, Listed, Stranger};
+use sexton_model::resource::Identity;
+use sexton_model::{ResourceId, Scope};
+
+use super::budgets::{counting, policy};
+use super::system::{System, U1, on_many_machines, ops, web01};
+
+on_many_machines! {
+    what_nobody_has_registered_is_found_until_it_is_registered,
+    a_census_that_is_refused_gives_none_and_says_why,
+    whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it,
+}
+
+static EVERYWHERE: Extent = Extent::Everywhere;
+
+fn vm(name: &str) -> ResourceId {
+    format!("vm/{name}").parse().unwrap()
+}
+
+fn scope(scope: &str) -> Scope {
+    scope.parse().unwrap()
+}
+
+fn identity() -> Identity {
+    BTreeMap::from([("uuid".to_owned(), U1.to_owned())]).try_into().unwrap()
+}
+
+async fn system() -> System {
+    System::start_in_calendar_days(counting(policy("none = true"), web01())).await
+}
+
+async fn found(system: &System, extent: &Extent) -> Found {
+    let wanted = Wanted { extent, kind: None, scope: None, after: None, limit: 100 };
+    page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap()
+}
+
+/// Those that are found, by name.
+fn names(found: &[Finding]) -> Vec<&str> {
+    found.iter().map(|finding| finding.resource.name.as_str()).collect()
+}
+
+/// `vm/web01`, which is registered, and `vm/stray`, which is not, of which the platform shows the identity.
+async fn with_stray(system: &System, total: u64) -> Census {
+    let mut census = system.census(&[vm("stray"), web01()], total).await;
+    census.listed[0].identity = Some(identity());
+    census
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_registered_is_found_until_it_is_registered() {
+    let system = system().await;
+    assert_eq!(found(&system, &EVERYWHERE).await.censuses, [], "nobody has handed in any");
+    let census = with_stray(&system, 2).await;
+    let begun_at = census.taken_at;
+    system.ledger.take_census(census, &ops()).await.unwrap().unwrap();
+    let all = found(&system, &EVERYWHERE).await;
+    let [finding] = all.items.as_slice() else { panic!("{all:?}") };
+    assert_eq!((&finding.resource, finding.identity.as_ref()), (&vm("stray"), Some(&identity())));
+    assert_eq!((finding.scope.as_ref(), finding.first_seen), (Some(&scope("tenants/acme")), begun_at));
+    let record = &finding.record;
+    assert_eq!((record.delete.get("on"), record.delete.as_object().unwrap().len()), (None, 2), "{record:?}");
+    assert!(record.lacks.contains(&Lack::Date) && record.lacks.contains(&Lack::Criticality), "{record:?}");
+    assert!(record.delete["reason"].as_str().unwrap().starts_with("found by census 1 of vm in tenants/acme"));
+    let [source] = all.censuses.as_slice() else { panic!("{all:?}") };
+    assert_eq!((source.standing, source.unknown, source.more), (Standing::Believed, Some(1), Some(0)));
+
+    // Nothing was made of it.
+    assert!(system.ledger.resource(&vm("stray")).await.unwrap().is_none());
+    let filter = DeletionFilter { limit: 10, ..DeletionFilter::default() };
+    assert!(system.ledger.deletions(&filter).await.unwrap().items.is_empty());
+
+    system.register_named(&vm("stray"), false).await;
+    assert_eq!(found(&system, &EVERYWHERE).await.items, [], "it is registered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_census_that_is_refused_gives_none_and_says_why() {
+    let system = system().await;
+    let hand_in = async |total: u64| {
+        let census = with_stray(&system, total).await;
+        system.ledger.take_census(census, &ops()).await.unwrap()
+    };
+    hand_in(2).await.unwrap();
+    let first_seen = found(&system, &EVERYWHERE).await.items[0].first_seen;
+    hand_in(3).await.unwrap_err();
+    let none = found(&system, &EVERYWHERE).await;
+    assert_eq!(none.items, []);
+    let [source] = none.censuses.as_slice() else { panic!("{none:?}") };
+    assert_eq!((source.standing, source.census), (Standing::Refused, Some(1)));
+    let why = source.why.as_deref().unwrap();
+    assert!(why.contains("the platform counts 3, and 2 are listed"), "{why}");
+    hand_in(2).await.unwrap();
+    let again = found(&system, &EVERYWHERE).await;
+    assert_eq!((again.items[0].census, again.items[0].first_seen), (2, first_seen), "it is still the same");
+    system.hand_in(&[web01()], 1).await.unwrap();
+    assert_eq!(found(&system, &EVERYWHERE).await.items, [], "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
+    let system = system().await;
+    let listed = |id: ResourceId, of: &str| Listed { id, scope: scope(of), identity: None };
+    let census = Census {
+        scope: scope("tenants"),
+        listed: vec![
+            listed(vm("ours"), "tenants/acme/web"),
+            listed(vm("theirs"), "tenants/other"),
+            listed(web01(), "tenants/acme"),
+        ],
+        // An instance has listed it, and does not know whose it is.
+        unregistered: vec![Stranger { id: vm("whose"), scope: None, identity: None, instance: None }],
+        ..system.census(&[], 3).await
+    };
+    system.ledger.take_census(census, &ops()).await.unwrap().unwrap();
+    let limited = |to: &str| Extent::Scopes([scope(to)].into());
+    assert_eq!(names(&found(&system, &EVERYWHERE).await.items), ["ours", "theirs", "whose"]);
+    assert_eq!(names(&found(&system, &limited("tenants/acme")).await.items), ["ours"]);
+    assert_eq!(names(&found(&system, &limited("tenants/other")).await.items), ["theirs"]);
+    let lab = found(&system, &limited("lab")).await;
+    assert_eq!((lab.items, lab.censuses), (Vec::new(), Vec::new()));
+    let acme = found(&system, &limited("tenants/acme")).await;
+    assert_eq!(acme.censuses[0].unknown, None, "how many others there are is not told");
+
+    // By the page, each once; and who is limited is told of no other where the next one begins.
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let wanted = Wanted { extent: &EVERYWHERE, kind: None, scope: None, after, limit: 1 };
+        let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap();
+        seen.extend(names(&one.items).into_iter().map(str::to_owned));
+        after = one.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["ours", "theirs", "whose"]);
+    let acme = limited("tenants/acme");
+    let wanted = Wanted { extent: &acme, kind: None, scope: None, after: None, limit: 1 };
+    let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap();
+    assert_eq!((names(&one.items), one.next), (vec!["ours"], None));
+}
