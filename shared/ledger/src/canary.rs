@@ -96,6 +96,7 @@ impl NewRun {
             begun_at: now,
             answer_by: now.plus_ms(self.within_ms),
             judged: verdict.clone().map(|verdict| Judged { verdict, at: now, pause: None }),
+            elsewhere: None,
         };
         self.probes.iter().zip(ids).zip(numbers.first_fence..).map(one).collect()
     }
@@ -123,6 +124,6 @@ pub(crate) fn begun(canaries: &[Canary], by: &Actor, at: Timestamp) -> LedgerEve
 
 /// The event of a verdict.
 pub(crate) fn judged(canary: &Canary, at: Timestamp) -> Result<LedgerEvent, LedgerError> {
-    let body = known::value(canary)?;
+    let body = known::value(&canary.clone().told())?;
     Ok(LedgerEvent { at, what: "canary".into(), by: canary::actor().to_string(), body })
 }

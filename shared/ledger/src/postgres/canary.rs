@@ -139,6 +139,7 @@ pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<
         let (done, mark) = pause::locked(db, PauseSelector::default(), &actor(), &reason).await?;
         (paused, marked) = (Some(done.pause.id), Some(mark));
     }
+    canary.keep(came);
     canary.judged = Some(Judged { verdict, at, pause: paused });
     judge(db, &canary).await?;
     for newer in canary::judged_with(&canary, last_run(db).await?) {

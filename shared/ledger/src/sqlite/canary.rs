@@ -106,6 +106,7 @@ pub(super) fn hear(
         let everything = PauseSelector::default();
         pause = Some(pausing::pause(db, memory, staged, (&everything, &actor(), &reason))?.pause.id);
     }
+    canary.keep(came);
     canary.judged = Some(Judged { verdict, at: staged.now, pause });
     judge(db, staged, &canary)?;
     for newer in canary::judged_with(&canary, last_run(db)?) {
