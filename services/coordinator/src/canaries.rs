@@ -286,6 +286,39 @@ mod tests {
         assert_eq!((off.off(), off.lacks()), (Some("a test"), Vec::new()));
     }
 
+    /// Of each subsystem that is delivered.
+    #[test]
+    fn whom_it_asks_what_stands_in_the_readme() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let deploy = top.join("deploy");
+        let plans = Plans::load(&deploy.join("plans"), &deploy.join("subsystems"), false).unwrap();
+        let subsystems: Vec<Subsystem> = plans.catalogue().subsystems().cloned().collect();
+        let canaries = Canaries::new(Arc::new(plans), Vec::new(), 1);
+        let resources = ["vm/canary01", "membership/canary01"].map(|id| (id.parse().unwrap(), None));
+        let probes = canaries.probes(std::iter::empty(), &resources);
+        let row = |subsystem: &Subsystem| {
+            let yes = |word: &str| {
+                let of = |probe: &Probe| {
+                    let asked = probe.instance().is_some_and(|instance| instance.subsystem == *subsystem);
+                    asked && probe.word() == word
+                };
+                if probes.iter().any(|(probe, _)| of(probe)) { "yes" } else { "no" }
+            };
+            assert_eq!(
+                (yes("wrong identity"), yes("wrong place")),
+                (yes("right identity"), yes("right place"))
+            );
+            format!("| `{subsystem}` | {} | {} |", yes("wrong identity"), yes("wrong place"))
+        };
+        let asked: BTreeSet<String> = subsystems.iter().map(row).collect();
+        let readme = std::fs::read_to_string(top.join("README.md")).unwrap();
+        let is_row = |line: &&str| {
+            line.starts_with("| `") && [" yes |", " no |"].iter().any(|end| line.ends_with(end))
+        };
+        let told: BTreeSet<String> = readme.lines().filter(is_row).map(str::to_owned).collect();
+        assert_eq!(told, asked);
+    }
+
     #[test]
     fn a_mistake_names_the_key() {
         let many = format!("resources = [{}]", "\"vm/a\", ".repeat(65));
