@@ -51,7 +51,8 @@ pub trait Canaries: Send + Sync {
     /// not be tried for another reason is judged so ([`canary::Rehearsed::Failed`]).
     async fn try_canary(&self, id: i64, plan: &Arc<Plan>) -> Result<Option<Canary>, LedgerError>;
 
-    /// Those of the last run that nobody has answered in time, and that were not told before.
+    /// Those of the last run that nobody has answered in time, or that are not asked because they would prove nothing, and
+    /// that were not told before ([`canary::unheard`]).
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError>;
 
     /// The one of this fence, of any run that is kept.

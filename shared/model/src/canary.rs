@@ -1,8 +1,7 @@
 //! Canaries: what has to be refused, asked of every consumer and of the job table once in a policy day, and what an answer
 //! to it proves.
 //!
-//! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and
-//! [`Canary::nobody_answered`], and writes down what they say in the same transaction that pauses.
+//! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and [`unheard`], and writes down what they say in the same transaction that pauses.
 //!
 //! A refusal proves something only if the right thing is not refused, too: so each order with a wrong identity has one
 //! with the right identity beside it ([`Probe::RightIdentity`]), and each with a wrong place one that asks which place it
@@ -28,7 +27,7 @@ use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
 
 pub use self::another::{ELSEWHERE, ELSEWHERE_MAX_BYTES, another, elsewhere};
-pub use self::turn::{follows, pinned_elsewhere, to_send};
+pub use self::turn::{follows, pinned_elsewhere, to_send, unheard};
 
 /// The deletion that orders of canaries, and of surveys, name: the last one that can be written, which no ledger comes to.
 pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);

@@ -65,7 +65,7 @@ impl Engine {
         self.canaries.as_ref()
     }
 
-    /// Tell which nobody has answered, begin a run if it is time, and send again what is open.
+    /// Tell which nobody has answered or is asked, begin a run if it is time, and send again what is open.
     ///
     /// # Errors
     /// If the ledger did not do it; the next tick tries again.
@@ -77,7 +77,8 @@ impl Engine {
             return Ok(());
         }
         let (last, facts) = (self.ledger.canaries().await?, self.ledger.facts().await?);
-        if last.iter().any(|canary| canary.nobody_answered(facts.epoch, facts.now).is_some()) {
+        let unheard = |one: &Canary| canary::unheard(one, &last, facts.epoch, facts.now).is_some();
+        if last.iter().any(unheard) {
             for missed in self.ledger.miss_canaries().await? {
                 tell(&missed);
             }

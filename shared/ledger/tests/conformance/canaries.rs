@@ -174,6 +174,25 @@ pub async fn what_the_right_place_shows_is_kept_for_the_wrong_one(fixture: &dyn 
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
+pub async fn what_would_prove_nothing_is_not_waited_for(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let of = || ("dns.main".parse().unwrap(), "vm/canary01".parse().unwrap());
+    let ((instance, resource), (other, about)) = (of(), of());
+    let right = Probe::RightIdentity { instance, resource };
+    let wrong = Probe::WrongIdentity { instance: other, resource: about };
+    let probes = vec![(right, None), (wrong, None)];
+    let new = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes };
+    let sent = on.ledger.begin_canaries(new).await.unwrap().unwrap();
+    assert_eq!(on.ledger.miss_canaries().await.unwrap(), []);
+    let refused = Came::Answered(Outcome::refused("there is no such thing"));
+    on.ledger.hear_canary(sent[0].id, &refused).await.unwrap().unwrap();
+    let missed = on.ledger.miss_canaries().await.unwrap();
+    assert_eq!((missed[0].id, words(&missed)), (sent[1].id, vec!["unclear"]));
+    assert_eq!(on.ledger.miss_canaries().await.unwrap(), []);
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["unclear", "unclear"]);
+    assert_eq!(on.ledger.pauses().await.unwrap(), []);
+}
+
 impl Stagehand {
     /// A run of these, each of which is tried in the job table.
     pub async fn to_be_tried(&self, probes: &[Probe]) -> Vec<Canary> {

@@ -301,8 +301,13 @@ fn those_about_one_resource_are_sent_to_an_instance_one_after_the_other() {
     assert_eq!(ids(&run), [3, 5]);
     run[2].judged = judged(Verdict::Unclear { why: "it pins nothing there".into() });
     assert_eq!(ids(&run), [5], "it would prove nothing");
+    let known = |run: &[Canary]| unheard(&run[3], run, 1, Timestamp(1));
+    let Some(Verdict::Unclear { why }) = known(&run) else { panic!("it is waited for") };
+    assert_eq!(why, "it is not asked: the right place does not hold");
+    assert_eq!(unheard(&run[4], &run, 1, Timestamp(1)), None, "there is time");
+    assert_eq!(unheard(&run[4], &run, 1, Timestamp(1_000)), Some(Verdict::Unanswered));
     run[2].judged = judged(Verdict::Holds { how: "seen".into() });
-    assert_eq!(ids(&run), [4, 5]);
+    assert_eq!((ids(&run), known(&run)), (vec![4, 5], None));
     assert!(follows(&run[3], &run[2]) && !follows(&run[4], &run[2]));
 }
 
