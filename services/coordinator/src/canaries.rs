@@ -16,7 +16,7 @@ use sexton_service::Config;
 
 use crate::Plans;
 
-/// Most resources that are kept for canaries: each is looked at twice a day by every instance that has a part of it.
+/// Most resources that are kept for canaries: each is looked at four times a day by every instance that has a part of it.
 const RESOURCES_MAX: usize = 64;
 /// How long a canary may take to be answered unless configured, and at the most, in seconds: longer than a busy consumer
 /// takes to get to it, and as long as nobody minds to wait for the alarm.
@@ -95,7 +95,7 @@ impl Canaries {
             if canaries.inspections(&resource.kind).next().is_none() {
                 let kind = &resource.kind;
                 return wrong(format!(
-                    "resources: {resource}: no plan for {kind} has it inspected by whoever compares identities"
+                    "resources: {resource}: no plan for {kind} has it inspected by whoever compares identities or places"
                 ));
             }
         }
@@ -142,13 +142,16 @@ impl Canaries {
         self.within_ms
     }
 
-    /// The steps of a kind's plan that look before anything else happens, of subsystems that tell by the identity whether
-    /// it is the one: to others, which go by an address or by whom to tell, a wrong one is none.
+    /// The steps of a kind's plan that look before anything else happens, of subsystems that tell whether it is the one, or
+    /// whether it was pinned in their place.
     fn inspections(&self, kind: &Kind) -> impl Iterator<Item = (&Step, &Performer)> {
         let steps = self.plans.of_kind(kind).map(|plan| plan.stage(Stage::Announce).steps.as_slice());
         let steps = steps.unwrap_or_default();
         let compares = |by: &Performer| match by {
-            Performer::Subsystem { subsystem, .. } => self.plans.catalogue().compares_identity(subsystem),
+            Performer::Subsystem { subsystem, .. } => {
+                let catalogue = self.plans.catalogue();
+                catalogue.compares_identity(subsystem) || catalogue.compares_place(subsystem).is_some()
+            }
             Performer::Coordinator(_) => false,
         };
         let looks = steps.iter().filter(|step| step.nature == Nature::Inspect);
@@ -185,13 +188,28 @@ impl Canaries {
                     false => Some(format!("there is no key of {instance}")),
                 };
                 let verdict = unfit.map(|why| Verdict::Unclear { why });
-                let (instance, resource) = (instance.clone(), resource.clone());
-                probes.push((
-                    Probe::RightIdentity { instance: instance.clone(), resource: resource.clone() },
-                    verdict.clone(),
-                ));
-                probes.push((Probe::WrongIdentity { instance, resource }, verdict));
+                let of = self.of_one(&instance, resource);
+                probes.extend(of.into_iter().map(|probe| (probe, verdict.clone())));
             }
+        }
+        probes
+    }
+
+    /// What an instance is asked about a resource, in this order. Of whoever goes by an address, or by whom to tell, no wrong
+    /// identity: to them it is none.
+    fn of_one(&self, instance: &Instance, resource: &ResourceId) -> Vec<Probe> {
+        let (catalogue, subsystem) = (self.plans.catalogue(), &instance.subsystem);
+        let of = || (instance.clone(), resource.clone());
+        let mut probes = Vec::new();
+        if catalogue.compares_identity(subsystem) {
+            let ((instance, resource), (other, about)) = (of(), of());
+            probes.push(Probe::RightIdentity { instance, resource });
+            probes.push(Probe::WrongIdentity { instance: other, resource: about });
+        }
+        if let Some(under) = catalogue.compares_place(subsystem) {
+            let ((instance, resource), (other, about)) = (of(), of());
+            probes.push(Probe::RightPlace { instance, resource, under: under.clone() });
+            probes.push(Probe::WrongPlace { instance: other, resource: about });
         }
         probes
     }
@@ -266,6 +284,39 @@ mod tests {
         assert!(lacks.len() == 2 && lacks[0].contains("canaries of identity") && lacks[1].contains("drill"));
         let off = read("[canaries]\noff = \"a test\"").unwrap();
         assert_eq!((off.off(), off.lacks()), (Some("a test"), Vec::new()));
+    }
+
+    /// Of each subsystem that is delivered.
+    #[test]
+    fn whom_it_asks_what_stands_in_the_readme() {
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let deploy = top.join("deploy");
+        let plans = Plans::load(&deploy.join("plans"), &deploy.join("subsystems"), false).unwrap();
+        let subsystems: Vec<Subsystem> = plans.catalogue().subsystems().cloned().collect();
+        let canaries = Canaries::new(Arc::new(plans), Vec::new(), 1);
+        let resources = ["vm/canary01", "membership/canary01"].map(|id| (id.parse().unwrap(), None));
+        let probes = canaries.probes(std::iter::empty(), &resources);
+        let row = |subsystem: &Subsystem| {
+            let yes = |word: &str| {
+                let of = |probe: &Probe| {
+                    let asked = probe.instance().is_some_and(|instance| instance.subsystem == *subsystem);
+                    asked && probe.word() == word
+                };
+                if probes.iter().any(|(probe, _)| of(probe)) { "yes" } else { "no" }
+            };
+            assert_eq!(
+                (yes("wrong identity"), yes("wrong place")),
+                (yes("right identity"), yes("right place"))
+            );
+            format!("| `{subsystem}` | {} | {} |", yes("wrong identity"), yes("wrong place"))
+        };
+        let asked: BTreeSet<String> = subsystems.iter().map(row).collect();
+        let readme = std::fs::read_to_string(top.join("README.md")).unwrap();
+        let is_row = |line: &&str| {
+            line.starts_with("| `") && [" yes |", " no |"].iter().any(|end| line.ends_with(end))
+        };
+        let told: BTreeSet<String> = readme.lines().filter(is_row).map(str::to_owned).collect();
+        assert_eq!(told, asked);
     }
 
     #[test]

@@ -32,6 +32,13 @@ fn every_consumer_that_is_served_refuses_what_it_must() {
             "{kind}: {said}"
         );
     }
+    // And each of the eight is asked about another place, DNS, IPAM and the notifier, too.
+    for kind in ["right_place", "wrong_place"] {
+        assert_eq!(verdicts(kind, Some("vm/vm0002")), ["holds"; 8], "{kind}: {said}");
+        assert_eq!(verdicts(kind, Some("vm/gone")), ["unclear"; 8], "{kind}: {said}");
+    }
+    // What is pinned is nobody's business but theirs.
+    assert!(canaries.iter().all(|canary| canary.get("elsewhere").is_none()), "{said}");
     // A rehearsal has no budgets, and its kinds are protected.
     assert!(verdicts("over_budget", None).is_empty(), "{said}");
     let protected = verdicts("protected", None);

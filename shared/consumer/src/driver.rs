@@ -143,7 +143,8 @@ pub enum Found {
 pub struct Inspection {
     /// Whether the resource, as this subsystem sees it, is there and is this one.
     pub found: Found,
-    /// The exact objects this instance holds for the resource: pinned, and passed to every later step.
+    /// The exact objects this instance holds for the resource: pinned, and passed to every later step. With the place they
+    /// were seen in, under a key that the catalogue names (`compares_place`): a canary asks each day whether it is compared.
     pub targets: Value,
     /// The subsystem's own protection flag or a reason why it is in use; stops the deletion.
     pub protected: Option<String>,

@@ -51,7 +51,8 @@ pub trait Canaries: Send + Sync {
     /// not be tried for another reason is judged so ([`canary::Rehearsed::Failed`]).
     async fn try_canary(&self, id: i64, plan: &Arc<Plan>) -> Result<Option<Canary>, LedgerError>;
 
-    /// Those of the last run that nobody has answered in time, and that were not told before.
+    /// Those of the last run that nobody has answered in time, or that are not asked because they would prove nothing, and
+    /// that were not told before ([`canary::unheard`]).
     async fn miss_canaries(&self) -> Result<Vec<Canary>, LedgerError>;
 
     /// The one of this fence, of any run that is kept.
@@ -96,6 +97,7 @@ impl NewRun {
             begun_at: now,
             answer_by: now.plus_ms(self.within_ms),
             judged: verdict.clone().map(|verdict| Judged { verdict, at: now, pause: None }),
+            elsewhere: None,
         };
         self.probes.iter().zip(ids).zip(numbers.first_fence..).map(one).collect()
     }
@@ -123,6 +125,6 @@ pub(crate) fn begun(canaries: &[Canary], by: &Actor, at: Timestamp) -> LedgerEve
 
 /// The event of a verdict.
 pub(crate) fn judged(canary: &Canary, at: Timestamp) -> Result<LedgerEvent, LedgerError> {
-    let body = known::value(canary)?;
+    let body = known::value(&canary.clone().told())?;
     Ok(LedgerEvent { at, what: "canary".into(), by: canary::actor().to_string(), body })
 }

@@ -80,7 +80,9 @@ impl Script {
             Probe::Protected { .. }
             | Probe::ForgedOrder { .. }
             | Probe::WrongIdentity { .. }
-            | Probe::RightIdentity { .. } => true,
+            | Probe::RightIdentity { .. }
+            | Probe::RightPlace { .. }
+            | Probe::WrongPlace { .. } => true,
         };
         Self { probe, plan, now, counts, place: 0, made: Vec::new() }
     }
@@ -95,7 +97,11 @@ impl Script {
         let step = match self.probe.clone() {
             Probe::Protected { of } => self.protected(&of, place, done),
             Probe::OverBudget { of, stage } => self.over_budget(&of, stage, (place, done)),
-            Probe::ForgedOrder { .. } | Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => {
+            Probe::ForgedOrder { .. }
+            | Probe::WrongIdentity { .. }
+            | Probe::RightIdentity { .. }
+            | Probe::RightPlace { .. }
+            | Probe::WrongPlace { .. } => {
                 Err(Rehearsed::Failed("it is nothing that the job table is asked".into()))
             }
         };
@@ -181,7 +187,11 @@ impl Script {
         match self.probe {
             Probe::Protected { .. } => matches!(by, Blocker::Protected),
             Probe::OverBudget { .. } => matches!(by, Blocker::Budget { .. }),
-            Probe::ForgedOrder { .. } | Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => false,
+            Probe::ForgedOrder { .. }
+            | Probe::WrongIdentity { .. }
+            | Probe::RightIdentity { .. }
+            | Probe::RightPlace { .. }
+            | Probe::WrongPlace { .. } => false,
         }
     }
 
@@ -211,7 +221,9 @@ impl Script {
             Probe::OverBudget { .. }
             | Probe::ForgedOrder { .. }
             | Probe::WrongIdentity { .. }
-            | Probe::RightIdentity { .. } => policy.budgets.clone(),
+            | Probe::RightIdentity { .. }
+            | Probe::RightPlace { .. }
+            | Probe::WrongPlace { .. } => policy.budgets.clone(),
         };
         let policy = Policy { windows: None, budgets, ..policy.clone() };
         let (settled, _) = decide_all(&mut loaded, &intents(jobs), limits, &policy)?;

@@ -1,28 +1,33 @@
 //! Canaries: what has to be refused, asked of every consumer and of the job table once in a policy day, and what an answer
 //! to it proves.
 //!
-//! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and
-//! [`Canary::nobody_answered`], and writes down what they say in the same transaction that pauses.
+//! Contract: this only judges. Whoever sends canaries and hears their answers asks [`Canary::hear`] and [`unheard`], and writes down what they say in the same transaction that pauses.
 //!
 //! A refusal proves something only if the right thing is not refused, too: so each order with a wrong identity has one
-//! with the right identity beside it ([`Probe::RightIdentity`]).
+//! with the right identity beside it ([`Probe::RightIdentity`]), and each with a wrong place one that asks which place it
+//! is ([`Probe::RightPlace`]). They are sent one after the other ([`to_send`]).
 //!
 //! What the job table itself has to refuse is tried there, in a transaction that is always rolled back ([`rehearsal`]).
+mod another;
 pub mod rehearsal;
+mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono_tz::UTC;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::belts::{Pause, PauseSelector};
 use crate::id::{Actor, DeletionId, Fence, Instance, JobId, Kind, ResourceId};
 use crate::job::Stage;
-use crate::resource::Identity;
 use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
+
+pub use self::another::{ELSEWHERE, ELSEWHERE_MAX_BYTES, another, elsewhere};
+pub use self::turn::{follows, pinned_elsewhere, to_send, unheard};
 
 /// The deletion that orders of canaries, and of surveys, name: the last one that can be written, which no ledger comes to.
 pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);
@@ -59,6 +64,24 @@ pub enum Probe {
         /// About what.
         resource: ResourceId,
     },
+    /// An authentic order to look at a resource, with nothing pinned: must be done, and say in which place, or the refusal
+    /// of another one proves nothing.
+    RightPlace {
+        /// Who is asked.
+        instance: Instance,
+        /// About what.
+        resource: ResourceId,
+        /// Under which of the keys of what it pins its place stands.
+        under: BTreeSet<String>,
+    },
+    /// An authentic order to read again what was seen of a resource, as if it had been pinned in another place: must be
+    /// refused, and because of that place.
+    WrongPlace {
+        /// Who is asked.
+        instance: Instance,
+        /// About what.
+        resource: ResourceId,
+    },
     /// A record for what is protected, and the claim of one whose resource has been protected since: the job table must
     /// refuse the one and hold the other.
     Protected {
@@ -81,6 +104,8 @@ impl Probe {
             Self::ForgedOrder { .. } => "forged order",
             Self::WrongIdentity { .. } => "wrong identity",
             Self::RightIdentity { .. } => "right identity",
+            Self::RightPlace { .. } => "right place",
+            Self::WrongPlace { .. } => "wrong place",
             Self::Protected { .. } => "protected",
             Self::OverBudget { .. } => "over budget",
         }
@@ -91,7 +116,9 @@ impl Probe {
         match self {
             Self::ForgedOrder { instance }
             | Self::WrongIdentity { instance, .. }
-            | Self::RightIdentity { instance, .. } => Some(instance),
+            | Self::RightIdentity { instance, .. }
+            | Self::RightPlace { instance, .. }
+            | Self::WrongPlace { instance, .. } => Some(instance),
             Self::Protected { .. } | Self::OverBudget { .. } => None,
         }
     }
@@ -99,7 +126,11 @@ impl Probe {
     /// Of which kind, if it is tried in the job table.
     pub fn tried_of(&self) -> Option<&Kind> {
         match self {
-            Self::ForgedOrder { .. } | Self::WrongIdentity { .. } | Self::RightIdentity { .. } => None,
+            Self::ForgedOrder { .. }
+            | Self::WrongIdentity { .. }
+            | Self::RightIdentity { .. }
+            | Self::RightPlace { .. }
+            | Self::WrongPlace { .. } => None,
             Self::Protected { of } | Self::OverBudget { of, .. } => Some(of),
         }
     }
@@ -113,9 +144,10 @@ impl Probe {
     pub fn about(&self) -> String {
         match self {
             Self::ForgedOrder { .. } => String::new(),
-            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => {
-                resource.to_string()
-            }
+            Self::WrongIdentity { resource, .. }
+            | Self::RightIdentity { resource, .. }
+            | Self::RightPlace { resource, .. }
+            | Self::WrongPlace { resource, .. } => resource.to_string(),
             Self::Protected { of } => format!("a {of}"),
             Self::OverBudget { of, stage } => format!("{stage} of a {of}"),
         }
@@ -125,7 +157,10 @@ impl Probe {
     pub fn resource(&self) -> Option<&ResourceId> {
         match self {
             Self::ForgedOrder { .. } | Self::Protected { .. } | Self::OverBudget { .. } => None,
-            Self::WrongIdentity { resource, .. } | Self::RightIdentity { resource, .. } => Some(resource),
+            Self::WrongIdentity { resource, .. }
+            | Self::RightIdentity { resource, .. }
+            | Self::RightPlace { resource, .. }
+            | Self::WrongPlace { resource, .. } => Some(resource),
         }
     }
 
@@ -133,8 +168,8 @@ impl Probe {
     pub fn must(&self) -> &'static str {
         match self {
             Self::ForgedOrder { .. } => "rejected as not authentic",
-            Self::WrongIdentity { .. } | Self::Protected { .. } => "refused",
-            Self::RightIdentity { .. } => "done",
+            Self::WrongIdentity { .. } | Self::WrongPlace { .. } | Self::Protected { .. } => "refused",
+            Self::RightIdentity { .. } | Self::RightPlace { .. } => "done",
             Self::OverBudget { .. } => "held",
         }
     }
@@ -163,14 +198,50 @@ impl Probe {
                 )),
                 Outcome::Retry { .. } => None,
             },
-            (Self::WrongIdentity { .. } | Self::RightIdentity { .. }, Came::NotBelieved(why)) => {
-                unclear(&format!("an authentic order was not believed: {why}"))
-            }
-            (Self::WrongIdentity { .. } | Self::RightIdentity { .. }, Came::Dropped(why)) => {
-                unclear(&format!("it was not looked at: {why}"))
-            }
+            (Self::RightPlace { under, .. }, Came::Answered(outcome)) => match outcome {
+                Outcome::Done { finding, .. } => {
+                    let seen = finding.as_ref().unwrap_or(&Value::Null);
+                    match elsewhere(seen, under) {
+                        Ok(_) => Some(Verdict::Holds { how: said(outcome) }),
+                        Err(why) => unclear(&format!("it cannot be asked about another place: {why}")),
+                    }
+                }
+                Outcome::Refused { reason } => unclear(&format!(
+                    "it is refused where it is, so that another place is refused proves nothing: {reason}"
+                )),
+                Outcome::Retry { .. } => None,
+            },
+            (Self::WrongPlace { .. }, Came::Answered(outcome)) => match outcome {
+                // Nothing but the pinned place is wrong, and nothing but the order knows what it is called.
+                Outcome::Refused { reason } if reason.contains(ELSEWHERE) => {
+                    Some(Verdict::Holds { how: cut(reason) })
+                }
+                Outcome::Refused { reason } => {
+                    unclear(&format!("it is refused, and not because of the place that it names: {reason}"))
+                }
+                Outcome::Done { .. } => Some(Verdict::Accepted { how: said(outcome) }),
+                Outcome::Retry { .. } => None,
+            },
             (
-                Self::ForgedOrder { .. } | Self::WrongIdentity { .. } | Self::RightIdentity { .. },
+                Self::WrongIdentity { .. }
+                | Self::RightIdentity { .. }
+                | Self::RightPlace { .. }
+                | Self::WrongPlace { .. },
+                Came::NotBelieved(why),
+            ) => unclear(&format!("an authentic order was not believed: {why}")),
+            (
+                Self::WrongIdentity { .. }
+                | Self::RightIdentity { .. }
+                | Self::RightPlace { .. }
+                | Self::WrongPlace { .. },
+                Came::Dropped(why),
+            ) => unclear(&format!("it was not looked at: {why}")),
+            (
+                Self::ForgedOrder { .. }
+                | Self::WrongIdentity { .. }
+                | Self::RightIdentity { .. }
+                | Self::RightPlace { .. }
+                | Self::WrongPlace { .. },
                 Came::Rejected(why),
             ) => unclear(&format!("rejected, and it is not said at which check: {why}")),
             (Self::Protected { .. } | Self::OverBudget { .. }, Came::Rehearsed(rehearsed)) => {
@@ -297,6 +368,10 @@ pub struct Canary {
     /// What came of the one before it, of the same instance and sort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Judged>,
+    /// Of a [`Probe::RightPlace`] that was done: what it saw, as if it had been pinned in another place. The order of the
+    /// wrong place says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Value>,
 }
 
 /// What came of one, and when.
@@ -321,6 +396,19 @@ impl Canary {
     /// Whether what had to come has come.
     pub fn holds(&self) -> bool {
         matches!(&self.judged, Some(Judged { verdict: Verdict::Holds { .. }, .. }))
+    }
+
+    /// Keep what the order of the wrong place is to say, if this came of the right one.
+    pub fn keep(&mut self, came: &Came) {
+        let Probe::RightPlace { under, .. } = &self.probe else { return };
+        if let Came::Answered(Outcome::Done { finding: Some(seen), .. }) = came {
+            self.elsewhere = elsewhere(seen, under).ok();
+        }
+    }
+
+    /// The same as it is told: without what only the next order says.
+    pub fn told(self) -> Self {
+        Self { elsewhere: None, ..self }
     }
 
     /// What is known by now: what came of it, or else of the one before it.
@@ -376,26 +464,6 @@ impl Canary {
     }
 }
 
-/// Those of a run that are to be sent now: a consumer works on several orders at once, and one that has begun the later of
-/// two about a resource does not look at the earlier one. So a wrong identity waits for what comes of the right one,
-/// and is not asked at all unless that one was found: then it would prove nothing.
-pub fn to_send(run: Vec<Canary>) -> Vec<Canary> {
-    let behind = |canary: &Canary| run.iter().any(|before| !before.holds() && follows(canary, before));
-    let now: Vec<bool> = run.iter().map(|canary| canary.is_open() && !behind(canary)).collect();
-    run.into_iter().zip(now).filter_map(|(canary, now)| now.then_some(canary)).collect()
-}
-
-/// Whether one is sent only once something has come of the other one.
-pub fn follows(canary: &Canary, before: &Canary) -> bool {
-    match (&canary.probe, &before.probe) {
-        (
-            Probe::WrongIdentity { instance, resource },
-            Probe::RightIdentity { instance: at, resource: about },
-        ) => canary.run == before.run && canary.is_open() && (instance, resource) == (at, about),
-        _ => false,
-    }
-}
-
 /// Who sends canaries, and pauses because of them.
 pub fn actor() -> Actor {
     Actor::canary()
@@ -410,30 +478,6 @@ pub fn due(last_begun: Option<Timestamp>, now: Timestamp, day: Day) -> bool {
 /// request without a key was never sent before.
 pub fn began_since(last_begun: Option<Timestamp>, first_sent: Option<Timestamp>) -> bool {
     last_begun.zip(first_sent).is_some_and(|(begun, sent)| begun >= sent)
-}
-
-/// An identity of the same form that is another one: each attribute differs in its last letter or digit, and one that is
-/// hexadecimal stays so.
-pub fn another(identity: &Identity) -> Option<Identity> {
-    let differing: BTreeMap<String, String> = identity
-        .attributes()
-        .map(|(name, value)| Some((name.to_owned(), changed(value)?)))
-        .collect::<Option<_>>()?;
-    Identity::try_from(differing).ok()
-}
-
-fn changed(value: &str) -> Option<String> {
-    let at = value.rfind(|c: char| c.is_ascii_alphanumeric())?;
-    let hexadecimal = value.chars().all(|c| !c.is_ascii_alphabetic() || c.is_ascii_hexdigit());
-    let next = match value.as_bytes()[at] {
-        b'9' => '0',
-        b'f' if hexadecimal => 'a',
-        b'F' if hexadecimal => 'A',
-        b'z' => 'a',
-        b'Z' => 'A',
-        byte => char::from(byte + 1),
-    };
-    Some(format!("{}{next}{}", &value[..at], &value[at + 1..]))
 }
 
 fn said(outcome: &Outcome) -> String {

@@ -84,6 +84,11 @@ pub struct SubsystemActions {
     /// asked about a wrong one: to others it is none.
     #[serde(default)]
     pub compares_identity: bool,
+    /// Of what its inspections pin: the top-level keys, one of which every driver of it has, under which a text says in which
+    /// place that was seen. Read again, what was pinned in another place is refused, with that place in the reason. Only these
+    /// subsystems are asked about a wrong one.
+    #[serde(default)]
+    pub compares_place: BTreeSet<String>,
     /// The kinds of which every driver of it lists all that there is, with the identity of each: a census of one is taken
     /// from all of its instances.
     #[serde(default)]
@@ -100,6 +105,8 @@ pub struct Catalogue {
     attributes_required: BTreeSet<Subsystem>,
     #[serde(default)]
     compares_identity: BTreeSet<Subsystem>,
+    #[serde(default)]
+    compares_place: BTreeMap<Subsystem, BTreeSet<String>>,
     #[serde(default)]
     listed_by: BTreeMap<Kind, Subsystem>,
 }
@@ -229,6 +236,9 @@ impl Catalogue {
         if parsed.compares_identity {
             self.compares_identity.insert(parsed.subsystem.clone());
         }
+        if !parsed.compares_place.is_empty() {
+            self.compares_place.insert(parsed.subsystem.clone(), parsed.compares_place);
+        }
         self.subsystems.insert(parsed.subsystem, parsed.actions);
         Ok(())
     }
@@ -246,6 +256,11 @@ impl Catalogue {
     /// Whether its inspections tell one resource from another one; see [`SubsystemActions::compares_identity`].
     pub fn compares_identity(&self, subsystem: &Subsystem) -> bool {
         self.compares_identity.contains(subsystem)
+    }
+
+    /// Under which keys its inspections pin their place, if it compares places; see [`SubsystemActions::compares_place`].
+    pub fn compares_place(&self, subsystem: &Subsystem) -> Option<&BTreeSet<String>> {
+        self.compares_place.get(subsystem)
     }
 
     /// The subsystem whose instances list all of a kind, if one does; see [`SubsystemActions::lists`].

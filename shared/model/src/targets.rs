@@ -124,7 +124,7 @@ fn alike(one: &Value, other: &Value) -> bool {
 }
 
 /// Whether it says that nothing is there.
-fn is_nothing(value: &Value) -> bool {
+pub(crate) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Bool(true) | Value::Number(_) => false,

@@ -159,10 +159,11 @@ impl fmt::Display for Violations {
 /// # Errors
 /// Every promise that was broken.
 pub async fn run_kit(fixture: &dyn Fixture) -> Result<Kept, Violations> {
-    let actions = fixture.actions().actions;
+    let SubsystemActions { actions, compares_place, .. } = fixture.actions();
+    let of = |nature| cases::of(nature, !compares_place.is_empty());
     let cases: Vec<_> = actions
         .iter()
-        .flat_map(|(name, action)| cases::of(action.nature).into_iter().map(move |case| (name, action, case)))
+        .flat_map(|(name, action)| of(action.nature).into_iter().map(move |case| (name, action, case)))
         .collect();
     let ended = stream::iter(cases).map(|(name, action, case)| async move {
         (name.clone(), case.promise(), cases::run(fixture, name, action, case).await)

@@ -20,6 +20,7 @@ use sexton_testkit::consumer::{
 
 const ACTIONS: &str = r#"
 subsystem = "hypervisor"
+compares_place = ["place"]
 lists = ["vm"]
 [actions.inspect]
 nature = "inspect"
@@ -67,6 +68,7 @@ enum Flaw {
     VerifiesAnother,
     PassesWhatIsGone,
     TakesAnyPlace,
+    TakesAnyName,
     TellsWhatIsPinned,
     ListsHalf,
     CountsWhatIsGone,
@@ -102,6 +104,12 @@ impl Memory {
     fn look(&self, step: &StepContext) -> Found {
         if self.is_elsewhere() {
             return Found::Different("another place".into());
+        }
+        if let Some(pinned) = step.targets.get("place")
+            && *pinned != json!(Self::place().0)
+            && self.flaw != Flaw::TakesAnyName
+        {
+            return Found::Different(format!("pinned in {pinned}, but this is {}", Self::place().0));
         }
         match &*self.vm.lock().unwrap() {
             None => Found::Absent(Self::place()),
@@ -139,8 +147,9 @@ impl Driver for Memory {
         }
         let pinned = step.targets.clone();
         let told = self.flaw == Flaw::TellsWhatIsPinned && !pinned.is_null();
-        let mut targets =
-            if told { pinned } else { json!({"domain": step.resource.name, "volumes": ["root"]}) };
+        let place = Self::place().0;
+        let seen = json!({"place": place, "domain": step.resource.name, "volumes": ["root"]});
+        let mut targets = if told { pinned } else { seen };
         if let Some(count) = self.count() {
             targets["looks"] = count;
         }
@@ -384,6 +393,11 @@ async fn each_flaw_is_found() {
         (Flaw::TakesAnyPlace, "undefine", "what is not seen in another place is not gone"),
         (Flaw::IgnoresIdentity, "inspect", "another identity is refused when targets are read again"),
         (Flaw::TakesAnyPlace, "inspect", "what is seen in another place is not the resource's"),
+        (
+            Flaw::TakesAnyName,
+            "inspect",
+            "what is pinned in a place of another name is refused because of that name",
+        ),
         (
             Flaw::TellsWhatIsPinned,
             "inspect",

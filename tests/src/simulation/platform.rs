@@ -23,6 +23,9 @@ use backups::Volumes;
 use deeds::{BEGINNING, SHOWN};
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
 
+/// What every instance calls its place.
+const PLACE: &str = "simulated";
+
 /// Something was changed.
 #[derive(Debug, Clone)]
 pub struct Act {
@@ -344,7 +347,14 @@ impl Driver for SimulatedDriver {
         let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
         let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
         let there = things.iter().filter(|thing| Self::judge(step, &of(thing)) == Found::Same);
-        let targets = there.map(|thing| ((*thing).to_owned(), json!({ "of": Self::own(step) }))).collect();
+        let things = there.map(|thing| ((*thing).to_owned(), json!({ "of": Self::own(step) })));
+        let targets = things.chain([("place".to_owned(), json!(PLACE))]).collect();
+        let found = match step.targets.get("place") {
+            Some(pinned) if *pinned != PLACE => {
+                Found::Different(format!("pinned in {pinned}, but this is {PLACE}"))
+            }
+            Some(_) | None => found,
+        };
         Ok(Inspection {
             found,
             targets: Value::Object(targets),

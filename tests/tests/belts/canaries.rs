@@ -1,15 +1,17 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
+use serde_json::json;
 use sexton_bus::Queue;
 use sexton_ledger::{DeletionFilter, Intent, NewRun};
 use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Canary, DELETION, EVERY_LEAST_MS, Probe, Verdict, actor};
+use sexton_model::canary::{Canary, DELETION, ELSEWHERE, EVERY_LEAST_MS, Probe, Verdict, actor};
 use sexton_model::decide::Event as SaidEvent;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::step::{Outcome, Presence};
 use sexton_protocol::{Direction, Event, Holder, Order, OutcomeReport, Pack, Report};
 
 use super::budgets::policy;
+use super::gate::Flaw;
 use super::system::{System, backup, hypervisor, monitoring, on_many_machines, ops, until};
 
 on_many_machines! {
@@ -19,6 +21,7 @@ on_many_machines! {
     who_counts_nothing_finds_no_budget_broken_and_stops_nobody,
     a_trial_that_fails_in_passing_is_made_again,
     who_believes_a_forged_order_stops_everything,
+    who_takes_any_place_for_the_pinned_one_stops_everything,
     who_believes_an_order_of_an_earlier_run_stops_everything,
     a_consumer_that_does_not_answer_a_canary_is_told,
 }
@@ -67,9 +70,8 @@ async fn every_consumer_refuses_what_it_must_every_day() {
     assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let all = system.until_judged().await;
     let forged = ["backup.main", "hypervisor.main", "monitoring.main"].map(|of| ("forged order", of));
-    let looked = ["backup.main", "monitoring.main"]
-        .into_iter()
-        .flat_map(|of| [("right identity", of), ("wrong identity", of)]);
+    let sorts = ["right identity", "wrong identity", "right place", "wrong place"];
+    let looked = ["backup.main", "monitoring.main"].into_iter().flat_map(|of| sorts.map(|sort| (sort, of)));
     let tried = [("protected", "the job table")];
     let expected = forged.into_iter().chain(looked).chain(tried);
     let expected: Vec<_> = expected.map(|(what, of)| (what, of.to_owned(), "holds")).collect();
@@ -79,7 +81,10 @@ async fn every_consumer_refuses_what_it_must_every_day() {
         match canary.probe {
             Probe::ForgedOrder { .. } => assert!(said.contains("proof does not fit"), "{said}"),
             Probe::WrongIdentity { .. } => assert!(said.contains("vm/canary01 is not the one"), "{said}"),
-            Probe::RightIdentity { .. } => {}
+            Probe::RightIdentity { .. } | Probe::RightPlace { .. } => {}
+            Probe::WrongPlace { .. } => {
+                assert!(said.contains("vm/canary01 is not the one") && said.contains(ELSEWHERE), "{said}");
+            }
             // There are no budgets in a rehearsal.
             Probe::Protected { .. } | Probe::OverBudget { .. } => {
                 assert!(said.contains("protected"), "{said}")
@@ -204,7 +209,9 @@ async fn believe_everything(system: &System) {
     tokio::spawn(async move {
         while let Some(delivery) = orders.next().await {
             for Event { data: order, time, .. } in Pack::<Order>::decode(&delivery.body).unwrap().events {
-                let outcome = Outcome::done(Presence::Present, "whatever you say");
+                let (evidence, finding) =
+                    ("whatever you say".to_owned(), json!({ "place": "here", "target": true }));
+                let outcome = Outcome::Done { presence: Presence::Present, evidence, finding: Some(finding) };
                 let report =
                     OutcomeReport { job: order.job, fence: order.fence, instance: monitoring(), outcome };
                 let report = Event::new("/double", time, Report::Outcome(report));
@@ -234,11 +241,12 @@ async fn who_believes_a_forged_order_stops_everything() {
     let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
     assert_eq!((&pause.covers, &pause.by), (&PauseSelector::default(), &actor()));
     assert_eq!(system.ledger.review().await.unwrap(), None);
-    // It looks at whatever it is told to look at, too, and finds it to be the one.
-    let wrong =
-        |of: &Canary| matches!(&of.probe, Probe::WrongIdentity { instance, .. } if *instance == monitoring());
-    let wrong = all.iter().find(|canary| wrong(canary)).unwrap().judged.clone().unwrap();
-    assert_eq!(wrong.verdict.word(), "ACCEPTED");
+    // It looks at whatever it is told to look at, too, and finds it to be the one, wherever that is.
+    for sort in ["wrong identity", "wrong place"] {
+        let wrong = |of: &Canary| of.probe.word() == sort && of.probe.instance() == Some(&monitoring());
+        let wrong = all.iter().find(|canary| wrong(canary)).unwrap().judged.clone().unwrap();
+        assert_eq!(wrong.verdict.word(), "ACCEPTED", "{sort}");
+    }
 
     // Nobody pulses for the double, so nothing would be tried for it by itself.
     let id = system.delete().await;
@@ -249,6 +257,33 @@ async fn who_believes_a_forged_order_stops_everything() {
     assert_eq!(by, pause.id);
     assert!(what.starts_with("canary: "), "{what}");
     assert_eq!(job.kind, JobKind::Stage(Stage::Announce));
+}
+
+/// It believes no forged order, and knows one identity from another: nothing else would find it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_any_place_for_the_pinned_one_stops_everything() {
+    let mut system = System::with_canaries(LONG_MS).await;
+    system.start_coordinator();
+    for instance in [monitoring(), backup(), hypervisor()] {
+        system.start_consumer(&instance).await;
+    }
+    system.monitoring.set_flaw("inspect", Some(Flaw::AnyPlace));
+    let before = system.world();
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
+    for canary in system.until_judged().await {
+        let here = canary.probe.word() == "wrong place" && canary.probe.instance() == Some(&monitoring());
+        let word = canary.judged.as_ref().unwrap().verdict.word();
+        assert_eq!(word, if here { "ACCEPTED" } else { "holds" }, "{canary:?}");
+    }
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    assert_eq!((&pause.covers, &pause.by), (&PauseSelector::default(), &actor()));
+    assert!(pause.reason.starts_with("wrong place to monitoring.main about vm/canary01"), "{}", pause.reason);
+    // It has looked, and that is all.
+    assert_eq!(system.world(), before);
+    for gate in [&system.monitoring, &system.backup, &system.hypervisor] {
+        assert!(gate.changes().is_empty());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

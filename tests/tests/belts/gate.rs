@@ -29,6 +29,8 @@ pub enum Flaw {
     LeavesItUndone,
     /// It cannot see whether anything is left.
     SeesNothing,
+    /// It takes whatever place for the one that was pinned.
+    AnyPlace,
 }
 
 /// Cloning the `Arc` gives the test its end of it.
@@ -137,7 +139,11 @@ impl Gate {
 impl Driver for Gate {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         self.pass(step, Point::Look);
-        self.inner.inspect(step).await
+        let seen = self.inner.inspect(step).await?;
+        if self.has(step, Flaw::AnyPlace) && !step.targets.is_null() {
+            return Ok(Inspection { found: Found::Same, ..seen });
+        }
+        Ok(seen)
     }
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {

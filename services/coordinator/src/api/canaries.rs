@@ -33,7 +33,8 @@ pub(super) async fn run(
 }
 
 async fn info(api: &Api) -> Result<CanariesInfo, Refused> {
-    Ok(CanariesInfo { off: off(api), canaries: api.engine.ledger.canaries().await? })
+    let canaries = api.engine.ledger.canaries().await?.into_iter().map(Canary::told).collect();
+    Ok(CanariesInfo { off: off(api), canaries })
 }
 
 /// Why none are sent by the coordinator that answers.
@@ -51,5 +52,5 @@ pub(super) async fn alarming(api: &Api, asker: &Asker) -> Result<Vec<Canary>, Re
     }
     let mut all = api.engine.ledger.canaries().await?;
     all.retain(|canary| canary.standing().is_some_and(|Judged { verdict, .. }| verdict.alarms()));
-    Ok(all)
+    Ok(all.into_iter().map(Canary::told).collect())
 }

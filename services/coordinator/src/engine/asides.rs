@@ -26,6 +26,9 @@ pub(super) struct Asked {
     pub(super) action: ActionName,
     pub(super) params: BTreeMap<String, Value>,
     pub(super) longest_call_ms: u64,
+    /// What is said to be pinned: it is to be read again then, as it is before soft. None: it is to be looked at as it is at
+    /// announce.
+    pub(super) pinned: Option<Value>,
 }
 
 /// Whom it asks, under which number, and until when.
@@ -40,19 +43,23 @@ pub(super) struct Numbered<'a> {
 
 /// An order that changes nothing, whatever becomes of it.
 pub(super) fn order(asked: Asked, numbered: &Numbered<'_>) -> Order {
+    let (stage, mode, targets) = match asked.pinned {
+        None => (Stage::Announce, Mode::Inspect, Value::Null),
+        Some(pinned) => (Stage::Soft, Mode::Reread, pinned),
+    };
     Order {
-        job: JobId::of(canary::DELETION, Stage::Announce.index()),
+        job: JobId::of(canary::DELETION, stage.index()),
         deletion: canary::DELETION,
         resource: asked.resource,
-        kind: JobKind::Stage(Stage::Announce),
+        kind: JobKind::Stage(stage),
         step: numbered.step,
         instance: numbered.instance.clone(),
         action: asked.action,
-        mode: Mode::Inspect,
+        mode,
         nature: Nature::Inspect,
         identity: asked.identity,
         attributes: asked.attributes,
-        targets: Value::Null,
+        targets,
         manifest: None,
         params: asked.params,
         fence: numbered.fence,

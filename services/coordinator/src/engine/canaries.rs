@@ -65,7 +65,7 @@ impl Engine {
         self.canaries.as_ref()
     }
 
-    /// Tell which nobody has answered, begin a run if it is time, and send again what is open.
+    /// Tell which nobody has answered or is asked, begin a run if it is time, and send again what is open.
     ///
     /// # Errors
     /// If the ledger did not do it; the next tick tries again.
@@ -77,7 +77,8 @@ impl Engine {
             return Ok(());
         }
         let (last, facts) = (self.ledger.canaries().await?, self.ledger.facts().await?);
-        if last.iter().any(|canary| canary.nobody_answered(facts.epoch, facts.now).is_some()) {
+        let unheard = |one: &Canary| canary::unheard(one, &last, facts.epoch, facts.now).is_some();
+        if last.iter().any(unheard) {
             for missed in self.ledger.miss_canaries().await? {
                 tell(&missed);
             }
@@ -86,7 +87,8 @@ impl Engine {
         if canary::due(begun, facts.now, facts.day) {
             self.begin_canaries(canaries, facts.day, None).await?;
         }
-        self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await
+        let run = self.ledger.canaries().await?;
+        self.send_canaries(canaries, &run, &canary::to_send(&run)).await
     }
 
     /// Begin a run because somebody asks for it, unless one has begun since that was first asked for, at `first_sent`: whether
@@ -111,7 +113,8 @@ impl Engine {
         }
         let day = self.ledger.facts().await?.day;
         let begun = self.begin_canaries(canaries, day, Some(by.clone())).await?;
-        self.send_canaries(canaries, &canary::to_send(self.ledger.canaries().await?)).await?;
+        let run = self.ledger.canaries().await?;
+        self.send_canaries(canaries, &run, &canary::to_send(&run)).await?;
         Ok(Some(begun))
     }
 
@@ -139,7 +142,13 @@ impl Engine {
         Ok(begun.is_some())
     }
 
-    async fn send_canaries(&self, canaries: &Canaries, open: &[Canary]) -> Result<(), LedgerError> {
+    /// Send those of a run that are to be sent now.
+    async fn send_canaries(
+        &self,
+        canaries: &Canaries,
+        run: &[Canary],
+        open: &[Canary],
+    ) -> Result<(), LedgerError> {
         if open.is_empty() {
             return Ok(());
         }
@@ -163,7 +172,7 @@ impl Engine {
                 }
             };
             // Without one the resource is gone, or not of that instance any more: nobody answers, and that is told.
-            if let Some(asked) = asked(canary, canaries, view) {
+            if let Some(asked) = asked((canary, run), canaries, view) {
                 messages.extend(self.canary_message(canary, &beacon, asked));
             }
         }
@@ -209,7 +218,10 @@ impl Engine {
         };
         self.aside(order(asked, &numbered), TEND_EVERY, |holder, own, packed| match canary.probe {
             Probe::ForgedOrder { .. } => forged(holder, own, packed),
-            Probe::WrongIdentity { .. } | Probe::RightIdentity { .. } => Some(own),
+            Probe::WrongIdentity { .. }
+            | Probe::RightIdentity { .. }
+            | Probe::RightPlace { .. }
+            | Probe::WrongPlace { .. } => Some(own),
             Probe::Protected { .. } | Probe::OverBudget { .. } => None,
         })
     }
@@ -240,7 +252,7 @@ impl Engine {
             return Ok(());
         }
         let sent = self.ledger.canaries().await?;
-        let mut next = Vec::new();
+        let mut all = Vec::new();
         for Heard { from, fence, came } in heard {
             let of = match sent.iter().find(|canary| canary.fence == fence) {
                 Some(canary) => Some(canary.clone()),
@@ -253,15 +265,18 @@ impl Engine {
                 continue;
             };
             let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
-            if judged.holds() {
-                next.extend(sent.iter().filter(|other| canary::follows(other, &judged)).cloned());
-            }
             self.heard(&judged).await;
+            all.push(judged);
         }
-        if let Some(canaries) = self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
-            self.send_canaries(canaries, &next).await?;
+        match self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
+            Some(canaries) if !all.is_empty() => {
+                let run = self.ledger.canaries().await?;
+                let mut next = canary::to_send(&run);
+                next.retain(|other| all.iter().any(|judged| canary::follows(other, judged)));
+                self.send_canaries(canaries, &run, &next).await
+            }
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -279,7 +294,11 @@ impl Engine {
     }
 }
 
-fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> Option<Asked> {
+fn asked(
+    (canary, run): (&Canary, &[Canary]),
+    canaries: &Canaries,
+    view: Option<&ResourceView>,
+) -> Option<Asked> {
     let instance = canary.probe.instance()?;
     let of = |identity: fn(&Identity) -> Option<Identity>| {
         let view = view?;
@@ -292,6 +311,7 @@ fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> O
             action,
             params: step.params.clone(),
             longest_call_ms: step.longest_call_ms,
+            pinned: None,
         })
     };
     match &canary.probe {
@@ -304,9 +324,15 @@ fn asked(canary: &Canary, canaries: &Canaries, view: Option<&ResourceView>) -> O
             action: "inspect".parse().ok()?,
             params: BTreeMap::new(),
             longest_call_ms: FORGED_CALL_MS,
+            pinned: None,
         }),
         Probe::WrongIdentity { .. } => of(another),
-        Probe::RightIdentity { .. } => of(|identity| Some(identity.clone())),
+        Probe::RightIdentity { .. } | Probe::RightPlace { .. } => of(|identity| Some(identity.clone())),
+        // A consumer that takes it for its own place reads once more what is there, and says what is new of it.
+        Probe::WrongPlace { .. } => {
+            let pinned = canary::pinned_elsewhere(canary, run)?.clone();
+            Some(Asked { pinned: Some(pinned), ..of(|identity| Some(identity.clone()))? })
+        }
         Probe::Protected { .. } | Probe::OverBudget { .. } => None,
     }
 }

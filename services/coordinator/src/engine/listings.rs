@@ -75,5 +75,6 @@ fn asked(page: &PageAsked) -> Option<asides::Asked> {
         action: ACTION.parse().ok()?,
         params: page.params(),
         longest_call_ms: CALL_MS,
+        pinned: None,
     })
 }

@@ -148,6 +148,7 @@ fn asked(survey: &Survey, look: &Look) -> Option<Asked> {
         // Nobody is told anything by a look.
         params: filled(&step.params, &survey.about.due, String::new),
         longest_call_ms: step.longest_call_ms,
+        pinned: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor, unheard};
 use sexton_model::checkpoint::Mark;
 use sexton_model::plan::Plan;
 use sexton_model::{Fence, ResourceId};
@@ -82,11 +82,12 @@ impl Canaries for PgLedger {
         let at = find::clock(&mut tx).await?;
         let epoch = review::standing(&mut tx).await?.mark.epoch;
         let mut missed = Vec::new();
-        for mut canary in last_run(&mut tx).await? {
-            let Some(verdict) = canary.nobody_answered(epoch, at) else { continue };
-            canary.judged = Some(Judged { verdict, at, pause: None });
-            judge(&mut tx, &canary).await?;
-            missed.push(canary);
+        let run = last_run(&mut tx).await?;
+        for canary in &run {
+            let Some(verdict) = unheard(canary, &run, epoch, at) else { continue };
+            let judged = Canary { judged: Some(Judged { verdict, at, pause: None }), ..canary.clone() };
+            judge(&mut tx, &judged).await?;
+            missed.push(judged);
         }
         tx.commit().await.map_err(part())?;
         Ok(missed)
@@ -139,6 +140,7 @@ pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<
         let (done, mark) = pause::locked(db, PauseSelector::default(), &actor(), &reason).await?;
         (paused, marked) = (Some(done.pause.id), Some(mark));
     }
+    canary.keep(came);
     canary.judged = Some(Judged { verdict, at, pause: paused });
     judge(db, &canary).await?;
     for newer in canary::judged_with(&canary, last_run(db).await?) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sexton_model::belts::PauseSelector;
-use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor};
+use sexton_model::canary::{Came, Canary, Judged, Probe, RUNS_KEPT, actor, unheard};
 use sexton_model::plan::Plan;
 use sexton_model::{Fence, ResourceId};
 
@@ -106,6 +106,7 @@ pub(super) fn hear(
         let everything = PauseSelector::default();
         pause = Some(pausing::pause(db, memory, staged, (&everything, &actor(), &reason))?.pause.id);
     }
+    canary.keep(came);
     canary.judged = Some(Judged { verdict, at: staged.now, pause });
     judge(db, staged, &canary)?;
     for newer in canary::judged_with(&canary, last_run(db)?) {
@@ -117,11 +118,13 @@ pub(super) fn hear(
 fn miss(db: &Db, staged: &Staged) -> Result<Vec<Canary>, LedgerError> {
     let epoch = epoch(db)?;
     let mut missed = Vec::new();
-    for mut canary in last_run(db)? {
-        let Some(verdict) = canary.nobody_answered(epoch, staged.now) else { continue };
-        canary.judged = Some(Judged { verdict, at: staged.now, pause: None });
-        judge(db, staged, &canary)?;
-        missed.push(canary);
+    let run = last_run(db)?;
+    for canary in &run {
+        let Some(verdict) = unheard(canary, &run, epoch, staged.now) else { continue };
+        let judged =
+            Canary { judged: Some(Judged { verdict, at: staged.now, pause: None }), ..canary.clone() };
+        judge(db, staged, &judged)?;
+        missed.push(judged);
     }
     Ok(missed)
 }

@@ -1,12 +1,17 @@
 //! Canaries: one run at a time, each judged once, and one that is accepted pauses in the same transaction.
+use std::collections::BTreeSet;
+
+use serde_json::json;
 use sexton_ledger::NewRun;
 use sexton_model::Fence;
 use sexton_model::belts::PauseSelector;
 use sexton_model::belts::ceiling::Ceiling;
-use sexton_model::canary::{Came, Canary, Probe, Rehearsed, Verdict, actor as canary_actor};
+use sexton_model::canary::{
+    Came, Canary, Probe, Rehearsed, Verdict, actor as canary_actor, pinned_elsewhere,
+};
 use sexton_model::decide::Event;
 use sexton_model::job::{JobKind, JobState, Stage};
-use sexton_model::step::Outcome;
+use sexton_model::step::{Outcome, Presence};
 
 use super::Fixture;
 use super::budgets::policy;
@@ -133,6 +138,59 @@ pub async fn an_acceptance_counts_after_a_newer_run_was_begun(fixture: &dyn Fixt
     let standing = on.ledger.canaries().await.unwrap().remove(0).judged.unwrap();
     assert!(standing.verdict.text().starts_with("in run 1: "), "{standing:?}");
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn what_the_right_place_shows_is_kept_for_the_wrong_one(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let of = || ("dns.main".parse().unwrap(), "vm/canary01".parse().unwrap());
+    let ((instance, resource), (other, about)) = (of(), of());
+    let right = Probe::RightPlace { instance, resource, under: BTreeSet::from(["place".to_owned()]) };
+    let wrong = Probe::WrongPlace { instance: other, resource: about };
+    let probes = vec![(right, None), (wrong, None)];
+    let new = || NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes: probes.clone() };
+    let sent = on.ledger.begin_canaries(new()).await.unwrap().unwrap();
+    assert_eq!(pinned_elsewhere(&sent[1], &sent), None);
+    let seen = |finding| {
+        let (presence, evidence) = (Presence::Present, "seen".to_owned());
+        Came::Answered(Outcome::Done { presence, evidence, finding: Some(finding) })
+    };
+    let here = seen(json!({ "place": "ns1", "rrsets": ["web01"] }));
+    let heard = on.ledger.hear_canary(sent[0].id, &here).await.unwrap().unwrap();
+    let other = json!({ "place": "ns1-sexton-canary-elsewhere", "rrsets": ["web01"] });
+    assert_eq!((words(std::slice::from_ref(&heard)), heard.elsewhere), (vec!["holds"], Some(other.clone())));
+    // Whichever coordinator goes on.
+    drop(on);
+    let on = Stagehand::with(fixture, options()).await;
+    let run = on.ledger.canaries().await.unwrap();
+    assert_eq!(pinned_elsewhere(&run[1], &run), Some(&other));
+    let accepted = on.ledger.hear_canary(run[1].id, &seen(json!({}))).await.unwrap().unwrap();
+    assert_eq!(
+        accepted.judged.map(|judged| (judged.verdict.word(), judged.pause)),
+        Some(("ACCEPTED", Some(1)))
+    );
+    // Another run has to see it anew.
+    let next = on.ledger.begin_canaries(new()).await.unwrap().unwrap();
+    assert_eq!(pinned_elsewhere(&next[1], &next), None);
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn what_would_prove_nothing_is_not_waited_for(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let of = || ("dns.main".parse().unwrap(), "vm/canary01".parse().unwrap());
+    let ((instance, resource), (other, about)) = (of(), of());
+    let right = Probe::RightIdentity { instance, resource };
+    let wrong = Probe::WrongIdentity { instance: other, resource: about };
+    let probes = vec![(right, None), (wrong, None)];
+    let new = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes };
+    let sent = on.ledger.begin_canaries(new).await.unwrap().unwrap();
+    assert_eq!(on.ledger.miss_canaries().await.unwrap(), []);
+    let refused = Came::Answered(Outcome::refused("there is no such thing"));
+    on.ledger.hear_canary(sent[0].id, &refused).await.unwrap().unwrap();
+    let missed = on.ledger.miss_canaries().await.unwrap();
+    assert_eq!((missed[0].id, words(&missed)), (sent[1].id, vec!["unclear"]));
+    assert_eq!(on.ledger.miss_canaries().await.unwrap(), []);
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["unclear", "unclear"]);
+    assert_eq!(on.ledger.pauses().await.unwrap(), []);
 }
 
 impl Stagehand {

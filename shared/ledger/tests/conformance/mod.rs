@@ -249,6 +249,8 @@ macro_rules! conformance_tests {
             a_canary_that_is_accepted_pauses_everything_with_its_verdict,
             a_canary_that_nobody_answers_is_told_once,
             an_acceptance_counts_after_a_newer_run_was_begun,
+            what_the_right_place_shows_is_kept_for_the_wrong_one,
+            what_would_prove_nothing_is_not_waited_for,
             what_the_job_table_must_refuse_is_tried_and_leaves_nothing,
             what_cannot_be_tried_is_told,
             a_belt_that_is_broken_is_found_by_its_canary,

@@ -235,6 +235,7 @@ fn canary(id: i64, instance: &str, verdict: Option<Verdict>) -> Canary {
         run: 1,
         by: canary::actor(),
         before: None,
+        elsewhere: None,
         probe: Probe::ForgedOrder { instance: instance.parse().unwrap() },
         fence: Fence { epoch: 1, number: id },
         begun_at: at,

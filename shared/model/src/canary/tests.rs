@@ -1,5 +1,10 @@
 //! What each answer to each canary means.
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
 use super::*;
+use crate::resource::Identity;
 use crate::step::Presence;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -24,6 +29,23 @@ fn right() -> Probe {
     Probe::RightIdentity { instance: instance(), resource: vm() }
 }
 
+fn right_place() -> Probe {
+    Probe::RightPlace { instance: instance(), resource: vm(), under: under() }
+}
+
+fn wrong_place() -> Probe {
+    Probe::WrongPlace { instance: instance(), resource: vm() }
+}
+
+fn under() -> BTreeSet<String> {
+    BTreeSet::from(["place".to_owned()])
+}
+
+fn seen(finding: Value) -> Came {
+    let evidence = "seen".to_owned();
+    Came::Answered(Outcome::Done { presence: Presence::Present, evidence, finding: Some(finding) })
+}
+
 fn canary(probe: Probe) -> Canary {
     Canary {
         id: 7,
@@ -35,6 +57,7 @@ fn canary(probe: Probe) -> Canary {
         answer_by: Timestamp(1_000),
         judged: None,
         before: None,
+        elsewhere: None,
     }
 }
 
@@ -64,9 +87,62 @@ fn each_answer_to_each_canary_means_one_thing() {
         (forged(), ["ACCEPTED", "ACCEPTED", "ACCEPTED", "ACCEPTED", "holds", "ACCEPTED", "unclear"]),
         (wrong(), ["ACCEPTED", "holds", "again", "again", "unclear", "unclear", "unclear"]),
         (right(), ["holds", "unclear", "again", "again", "unclear", "unclear", "unclear"]),
+        // Whoever does not say what is there cannot be asked about another place.
+        (right_place(), ["unclear", "unclear", "again", "again", "unclear", "unclear", "unclear"]),
+        // It has to be refused because of the place: of anything else it proves nothing.
+        (wrong_place(), ["ACCEPTED", "unclear", "again", "again", "unclear", "unclear", "unclear"]),
     ] {
         assert_eq!(answers().map(|came| word(&probe, came)), words, "{probe}");
     }
+}
+
+#[test]
+fn a_place_is_found_right_where_it_can_be_told_from_another() {
+    for (finding, verdict) in [
+        (json!({ "place": "ns1", "rrsets": ["web01"] }), "holds"),
+        (json!({ "place": "ns1", "rrsets": [] }), "unclear"),
+        (json!({ "place": "", "rrsets": ["web01"] }), "unclear"),
+        (json!({ "rrsets": ["web01"] }), "unclear"),
+        (json!({ "place": 1, "rrsets": ["web01"] }), "unclear"),
+        (json!("ns1"), "unclear"),
+    ] {
+        assert_eq!(word(&right_place(), seen(finding.clone())), verdict, "{finding}");
+    }
+}
+
+#[test]
+fn another_place_is_refused_because_of_that_place() {
+    let refused = |why: String| Came::Answered(Outcome::refused(why));
+    let because = refused(format!("vm/canary01 is not the one: pinned at ns1{ELSEWHERE}, but this is ns1"));
+    assert_eq!(word(&wrong_place(), because), "holds");
+    let otherwise = refused("vm/canary01 is unexpectedly absent in ns1".to_owned());
+    assert_eq!(word(&wrong_place(), otherwise), "unclear");
+    assert_eq!(word(&wrong_place(), seen(json!({}))), "ACCEPTED");
+}
+
+#[test]
+fn what_was_seen_is_kept_as_if_it_was_pinned_in_another_place() {
+    let pinned = json!({ "place": "ns1", "primaries": { "lab.": "ns1" }, "rrsets": ["web01"] });
+    let mut asked = canary(right_place());
+    asked.keep(&seen(pinned.clone()));
+    let other = json!({ "place": "ns1-sexton-canary-elsewhere", "primaries": { "lab.": "ns1" }, "rrsets": ["web01"] });
+    assert_eq!(asked.elsewhere.as_ref(), Some(&other));
+    let next = Canary { id: 8, ..canary(wrong_place()) };
+    assert_eq!(pinned_elsewhere(&next, std::slice::from_ref(&asked)), Some(&other));
+    let next_run = Canary { run: 3, ..next };
+    assert_eq!(pinned_elsewhere(&next_run, std::slice::from_ref(&asked)), None);
+    assert_eq!(asked.clone().told(), Canary { elsewhere: None, ..asked });
+    for probe in [forged(), wrong(), right(), wrong_place()] {
+        let mut asked = canary(probe);
+        asked.keep(&seen(pinned.clone()));
+        assert_eq!(asked.elsewhere, None, "{}", asked.probe);
+    }
+    // Each driver has one of the names.
+    let names = BTreeSet::from(["place".to_owned(), "repository".to_owned()]);
+    let other = elsewhere(&json!({ "repository": "ab12", "snapshots": ["1"] }), &names).unwrap();
+    assert_eq!(other["repository"], format!("ab12{ELSEWHERE}"));
+    let large = json!({ "place": "ns1", "rrsets": ["x".repeat(ELSEWHERE_MAX_BYTES)] });
+    assert!(elsewhere(&large, &under()).unwrap_err().contains("more than is kept"));
 }
 
 #[test]
@@ -196,22 +272,50 @@ fn its_deletion_can_be_written_and_its_jobs_numbered() {
 fn a_wrong_identity_is_sent_once_something_has_come_of_the_right_one() {
     let of = |probe: Probe, id: i64| Canary { id, ..canary(probe) };
     let run = vec![of(forged(), 1), of(right(), 2), of(wrong(), 3)];
-    let ids = |run: Vec<Canary>| to_send(run).into_iter().map(|canary| canary.id).collect::<Vec<_>>();
-    assert_eq!(ids(run.clone()), [1, 2]);
+    let ids = |run: &[Canary]| to_send(run).into_iter().map(|canary| canary.id).collect::<Vec<_>>();
+    assert_eq!(ids(&run), [1, 2]);
     assert!(follows(&run[2], &run[1]) && !follows(&run[1], &run[2]) && !follows(&run[0], &run[1]));
     let mut heard = run;
     heard[1].judged = judged(Verdict::Unclear { why: "refused as it is".into() });
-    assert_eq!(ids(heard.clone()), [1], "it would prove nothing");
+    assert_eq!(ids(&heard), [1], "it would prove nothing");
     heard[1].judged = judged(Verdict::Holds { how: "found".into() });
-    assert_eq!(ids(heard.clone()), [1, 3]);
+    assert_eq!(ids(&heard), [1, 3]);
     heard[2].judged = judged(Verdict::Unanswered);
-    assert_eq!(ids(heard), [1]);
+    assert_eq!(ids(&heard), [1]);
+}
+
+#[test]
+fn those_about_one_resource_are_sent_to_an_instance_one_after_the_other() {
+    let of = |probe: Probe, id: i64| Canary { id, ..canary(probe) };
+    let other = Probe::RightPlace { instance: "ipam.main".parse().unwrap(), resource: vm(), under: under() };
+    let mut run =
+        vec![of(right(), 1), of(wrong(), 2), of(right_place(), 3), of(wrong_place(), 4), of(other, 5)];
+    let ids = |run: &[Canary]| to_send(run).into_iter().map(|canary| canary.id).collect::<Vec<_>>();
+    assert_eq!(ids(&run), [1, 5]);
+    // What can never be sent keeps nobody waiting.
+    run[0].judged = judged(Verdict::Unclear { why: "refused as it is".into() });
+    assert_eq!(ids(&run), [3, 5]);
+    run[0].judged = judged(Verdict::Holds { how: "found".into() });
+    assert_eq!(ids(&run), [2, 5]);
+    run[1].judged = judged(Verdict::Accepted { how: "found".into() });
+    assert_eq!(ids(&run), [3, 5]);
+    run[2].judged = judged(Verdict::Unclear { why: "it pins nothing there".into() });
+    assert_eq!(ids(&run), [5], "it would prove nothing");
+    let known = |run: &[Canary]| unheard(&run[3], run, 1, Timestamp(1));
+    let Some(Verdict::Unclear { why }) = known(&run) else { panic!("it is waited for") };
+    assert_eq!(why, "it is not asked: the right place does not hold");
+    assert_eq!(unheard(&run[4], &run, 1, Timestamp(1)), None, "there is time");
+    assert_eq!(unheard(&run[4], &run, 1, Timestamp(1_000)), Some(Verdict::Unanswered));
+    run[2].judged = judged(Verdict::Holds { how: "seen".into() });
+    assert_eq!((ids(&run), known(&run)), (vec![4, 5], None));
+    assert!(follows(&run[3], &run[2]) && !follows(&run[4], &run[2]));
 }
 
 #[test]
 fn it_is_read_as_it_was_written() {
-    for probe in [forged(), wrong(), right()] {
-        let written = Canary { judged: judged(Verdict::Unanswered), ..canary(probe) };
+    for probe in [forged(), wrong(), right(), right_place(), wrong_place()] {
+        let elsewhere = Some(json!({ "place": "another" }));
+        let written = Canary { judged: judged(Verdict::Unanswered), elsewhere, ..canary(probe) };
         let text = serde_json::to_string(&written).unwrap();
         assert_eq!(serde_json::from_str::<Canary>(&text).unwrap(), written, "{text}");
     }

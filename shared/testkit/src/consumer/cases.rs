@@ -44,11 +44,12 @@ pub(super) enum Case {
     RereadOfAnother,
     RereadOfNothing,
     RereadElsewhere,
+    NamedElsewhere,
     SomethingNew,
 }
 
-/// What an action of `nature` must stand.
-pub(super) fn of(nature: Nature) -> Vec<Case> {
+/// What an action of `nature` must stand, of a subsystem that compares places by name, or does not.
+pub(super) fn of(nature: Nature, compares_place: bool) -> Vec<Case> {
     use Case::*;
     // The SDK compares no identity for a check: that is the driver's own.
     let mut cases = vec![WrongIdentity, OldFence, Expired, StaleBeacon, Paused, Tampered, WrongKey];
@@ -56,6 +57,7 @@ pub(super) fn of(nature: Nature) -> Vec<Case> {
         Nature::Inspect => {
             cases.extend([LooksOnly, LooksAgain]);
             cases.extend([Reread, RereadOfAnother, RereadOfNothing, RereadElsewhere, SomethingNew]);
+            cases.extend(compares_place.then_some(NamedElsewhere));
         }
         // It comes after a step that saw the resource, and before what relies on it.
         Nature::Check => cases.extend([LooksOnly, LooksAgain, GoneByHand, PlaceLost]),
@@ -120,6 +122,9 @@ impl Case {
                 "gone when targets are read again: nothing new, and not absent before hard"
             }
             Self::RereadElsewhere => "what is seen in another place is not the resource's",
+            Self::NamedElsewhere => {
+                "what is pinned in a place of another name is refused because of that name"
+            }
             Self::SomethingNew => "something that was not there when targets were pinned is reported",
         }
     }
@@ -202,6 +207,7 @@ pub(super) async fn run(
         Case::RereadOfAnother => reread::another(bench).await,
         Case::RereadOfNothing => reread::gone(bench).await,
         Case::RereadElsewhere => return reread::elsewhere(bench).await,
+        Case::NamedElsewhere => reread::named_elsewhere(bench, &fixture.actions().compares_place).await,
         Case::SomethingNew => reread::something_new(bench).await,
     };
     kept.map(|()| None)

@@ -1,6 +1,9 @@
 //! The cases of targets that are read again before later stages.
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use sexton_consumer::Verdict;
+use sexton_model::canary;
 use sexton_model::job::Stage;
 use sexton_model::step::{Outcome, Presence, RetryClass};
 
@@ -74,6 +77,34 @@ pub(super) async fn elsewhere(bench: Bench<'_>) -> Result<Option<CannotBe>, Stri
         }
     }
     Ok(None)
+}
+
+/// What is said to be pinned in another place, and is so by that place's name alone, is refused because of it: as the canary of
+/// a wrong place asks for it each day.
+pub(super) async fn named_elsewhere(bench: Bench<'_>, under: &BTreeSet<String>) -> Result<(), String> {
+    let mut bench = bench.pinned().await?;
+    let pinned = bench.template.targets.take().unwrap_or_default();
+    bench.template.targets = Some(canary::elsewhere(&pinned, under)?);
+    for stage in LATER {
+        refused_elsewhere(&bench, stage).await?;
+        bench.unchanged("a refusal").await?;
+    }
+    Ok(())
+}
+
+async fn refused_elsewhere(bench: &Bench<'_>, stage: Stage) -> Result<(), String> {
+    for _ in 0..TRIES {
+        match bench.give(&bench.reread(stage), None).await {
+            Verdict::Answer(Outcome::Refused { reason }) if reason.contains(canary::ELSEWHERE) => {
+                return Ok(());
+            }
+            Verdict::Answer(Outcome::Retry { class: RetryClass::Spared, .. }) => {}
+            other => {
+                return Err(format!("before {stage} it was not refused because of its place: {other:?}"));
+            }
+        }
+    }
+    Err(format!("before {stage} the subsystem was busy all the time"))
 }
 
 /// Pinned is as much as if all that is there had come into being afterwards.

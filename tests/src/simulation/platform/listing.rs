@@ -5,7 +5,7 @@ use sexton_consumer::{CensusContext, Listed, Obstacle, Place};
 use sexton_model::ResourceId;
 use sexton_model::belts::census::listing::Entry;
 
-use super::SimulatedDriver;
+use super::{PLACE, SimulatedDriver};
 use crate::simulation::weather::Trouble;
 
 /// Machines of one page, so that a few take several.
@@ -45,7 +45,7 @@ impl SimulatedDriver {
                 }
             }
         }
-        let (credential, place) = ("simulated".to_owned(), Place("simulated".to_owned()));
+        let (credential, place) = ("simulated".to_owned(), Place(PLACE.to_owned()));
         Ok(Listed { entries, more, total: total as u64, credential, place })
     }
 }
