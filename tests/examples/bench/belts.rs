@@ -105,7 +105,7 @@ const GROUPS: usize = 1000;
 const CEILINGS: usize = 100;
 /// Resources registered in one call.
 const AT_ONCE: usize = 1000;
-/// How long the canaries may take to be answered after the round.
+/// How long the canaries may take to be answered after the round, and the inventory to be signed before it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which belts are in force.
@@ -178,7 +178,8 @@ impl Belts {
         Ok(Config::parse(&folder.join("sexton.toml"), &self.settings(), config::SECTIONS)?)
     }
 
-    /// Register what there is, and say what people say: before anything is due, and once the coordinator runs.
+    /// Register what there is, and say what people say: before anything is due, and once the coordinator runs, which signs
+    /// it.
     ///
     /// # Errors
     /// If the job table does not do it, or the census is not what it should be.
@@ -196,7 +197,8 @@ impl Belts {
             Self::All => {
                 hold(ledger, &by).await?;
                 set_ceilings(ledger, &by).await?;
-                take_census(ledger, &by, &inventory, now).await
+                take_census(ledger, &by, &inventory, now).await?;
+                signed(ledger).await
             }
         }
     }
@@ -280,6 +282,24 @@ async fn take_census(
         taken.unknown
     );
     Ok(())
+}
+
+/// Wait until the heads of all that was registered are signed: that is no part of a round.
+async fn signed(ledger: &dyn Ledger) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut after: Option<String> = None;
+    loop {
+        let grown = ledger.grown(after.as_deref()).await?;
+        if !grown.heads.is_empty() {
+            ensure!(began.elapsed() < PATIENCE, "the inventory was not signed within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        match grown.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
 }
 
 /// The engine as `sexton serve` has it with these settings; its witness is this file.
