@@ -141,7 +141,7 @@ fn group(n: usize) -> String {
 }
 
 /// The policy of a configuration, by the clock of this machine.
-pub fn policy(config: &Config) -> anyhow::Result<Policy> {
+pub fn policy_of(config: &Config) -> anyhow::Result<Policy> {
     policy::read(config, Timestamp::from(SystemTime::now()))
 }
 
@@ -162,7 +162,8 @@ impl Belts {
     /// # Errors
     /// If they cannot be written.
     pub fn write(self, folder: &Path) -> anyhow::Result<()> {
-        for (file, text) in [("belts.toml", self.settings().as_str()), ("holidays.ics", HOLIDAYS)] {
+        let settings = self.settings();
+        for (file, text) in [("belts.toml", settings.as_str()), ("holidays.ics", HOLIDAYS)] {
             let file = folder.join(file);
             std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
         }

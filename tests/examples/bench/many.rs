@@ -87,7 +87,7 @@ pub async fn run(
     let configured = Config::load(&setup.config, config::SECTIONS)?;
     // Records are made, and censuses taken, here: by the same rules as the coordinator's.
     let policy = match belts {
-        Some(_) => belts::policy(&configured)?,
+        Some(_) => belts::policy_of(&configured)?,
         None => Policy::default(),
     };
     let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy };

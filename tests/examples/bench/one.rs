@@ -38,7 +38,7 @@ pub async fn run(
     let folder = folder.context("making a folder for the job table")?;
     let config = belts.map(|belts| belts.configure(folder.path())).transpose()?;
     let policy = match &config {
-        Some(config) => belts::policy(config)?,
+        Some(config) => belts::policy_of(config)?,
         None if no_budgets => Policy::default(),
         None => Policy { budgets: Some(machines::budgets()?), ..Policy::default() },
     };
