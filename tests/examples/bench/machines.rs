@@ -41,23 +41,30 @@ pub fn budgets() -> anyhow::Result<Budgets> {
     Ok(written.budgets()?)
 }
 
+/// The machine of this number in a round.
+pub fn name(round: usize, n: usize) -> anyhow::Result<ResourceId> {
+    Ok(format!("vm/r{round}-{n:06}").parse()?)
+}
+
 /// Make `count` machines with a record each, all due at the same moment: the returned one, by the ledger's clock.
+/// `registered`: the machines are there, and only the records are to be made.
 pub async fn make(
     ledger: &dyn Ledger,
     plan: &Arc<Plan>,
-    round: usize,
-    count: usize,
+    (round, count): (usize, usize),
+    registered: bool,
 ) -> anyhow::Result<Timestamp> {
     let by: Actor = "bench".parse()?;
     let began = ledger.facts().await?.now;
     let due_at = began.plus_ms(1_000 + (count * 1_000 / MADE_PER_SECOND) as u64);
     let due = Due { date: due_at.utc().date_naive(), zone: "UTC".parse()?, moment: Some(due_at) };
-    let names: Vec<ResourceId> =
-        (0..count).map(|n| format!("vm/r{round}-{n:06}").parse()).collect::<Result<_, _>>()?;
+    let names: Vec<ResourceId> = (0..count).map(|n| name(round, n)).collect::<Result<_, _>>()?;
     for names in names.chunks(AT_ONCE) {
-        let resources = names.iter().map(|id| resource(id, began)).collect::<Result<_, _>>()?;
-        for result in ledger.register(resources, &by, true).await? {
-            result?;
+        if !registered {
+            let resources = names.iter().map(|id| resource(id, began)).collect::<Result<_, _>>()?;
+            for result in ledger.register(resources, &by, true).await? {
+                result?;
+            }
         }
         let record = |resource: &ResourceId| NewDeletion {
             resource: resource.clone(),
@@ -76,7 +83,8 @@ pub async fn make(
     Ok(due_at)
 }
 
-fn resource(id: &ResourceId, now: Timestamp) -> anyhow::Result<Resource> {
+/// A machine as it is registered.
+pub fn resource(id: &ResourceId, now: Timestamp) -> anyhow::Result<Resource> {
     let rebuilt = Rebuilt { on: now.utc().date_naive(), evidence: "made for this".to_owned() };
     Ok(Resource {
         id: id.clone(),

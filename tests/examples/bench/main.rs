@@ -2,6 +2,7 @@
 //! audit and durable settings, and prints steps per second, CPU seconds per 1,000 steps and memory. Ends with an error
 //! unless every machine was recycled and the audit chains of a sample hold. Started by `scripts/bench`, which measures
 //! the ceilings beside it.
+mod belts;
 mod figures;
 mod machines;
 mod many;
@@ -27,6 +28,9 @@ struct Arguments {
     /// What the figures are held against, as NAME=NUMBER a second.
     #[arg(long = "ceiling", global = true, value_parser = ceiling)]
     ceilings: Vec<(String, f64)>,
+    /// As few belts as settings leave, or all: what they cost is what all are slower. Without it budgets alone count.
+    #[arg(long, global = true, value_enum, env = "SEXTON_BENCH_BELTS")]
+    belts: Option<belts::Belts>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -42,7 +46,10 @@ enum What {
     },
     /// A process for each service, on PostgreSQL and RabbitMQ.
     Many(many::Setup),
-    /// Write the plan and the catalogue of the benchmark.
+    /// Print what is on with either of --belts.
+    Belts,
+    /// Write the plan and the catalogue of the benchmark, and with --belts their sections of the configuration
+    /// (belts.toml).
     Files {
         /// Where to.
         folder: PathBuf,
@@ -56,12 +63,19 @@ fn ceiling(text: &str) -> Result<(String, f64), String> {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { what, machines, rounds, ceilings } = Arguments::parse();
+    let Arguments { what, machines, rounds, ceilings, belts } = Arguments::parse();
     let rounds = usize::try_from(rounds)?;
     let report = match what {
-        What::One { folder, no_budgets } => one::run(folder, no_budgets, machines, rounds).await?,
-        What::Many(setup) => many::run(&setup, machines, rounds).await?,
-        What::Files { folder } => return noop::write(&folder),
+        What::One { folder, no_budgets } => one::run(folder, no_budgets, belts, (machines, rounds)).await?,
+        What::Many(setup) => many::run(&setup, belts, (machines, rounds)).await?,
+        What::Belts => {
+            belts::print_list();
+            return Ok(());
+        }
+        What::Files { folder } => {
+            noop::write(&folder)?;
+            return belts.map_or(Ok(()), |belts| belts.write(&folder));
+        }
     };
     report.print(&ceilings);
     Ok(())

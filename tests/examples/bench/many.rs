@@ -1,16 +1,20 @@
 //! The many-machine footing: PostgreSQL, RabbitMQ, and coordinator, scheduler and consumer as processes of their own,
 //! each the program that runs in production; only the consumer's driver does nothing.
-use sexton_model::belts::Policy;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use sexton_api::Client;
 use sexton_coordinator::Plans;
+use sexton_coordinator::settings::ApiSection;
 use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{Ledger, Limits};
+use sexton_model::belts::Policy;
+use sexton_service::{Config, config};
 
+use crate::belts::{self, Belts};
 use crate::figures::Whose;
 use crate::report::{Report, Rounds};
 use crate::{machines, noop};
@@ -74,10 +78,19 @@ impl Drop for Service {
     }
 }
 
-/// Retire `machines` in each of `rounds`.
-pub async fn run(setup: &Setup, machines: usize, rounds: usize) -> anyhow::Result<Report> {
-    let options =
-        sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy: Policy::default() };
+/// Retire `machines` in each of `rounds`; with these belts, which the configuration says, too.
+pub async fn run(
+    setup: &Setup,
+    belts: Option<Belts>,
+    (machines, rounds): (usize, usize),
+) -> anyhow::Result<Report> {
+    let configured = Config::load(&setup.config, config::SECTIONS)?;
+    // Records are made, and censuses taken, here: by the same rules as the coordinator's.
+    let policy = match belts {
+        Some(_) => belts::policy_of(&configured)?,
+        None => Policy::default(),
+    };
+    let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy };
     PgLedger::migrate(&setup.postgres, machines::DAY).await?;
     let ledger: Arc<dyn Ledger> = Arc::new(PgLedger::open(&setup.postgres, options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;
@@ -89,16 +102,35 @@ pub async fn run(setup: &Setup, machines: usize, rounds: usize) -> anyhow::Resul
         Service::start("consumer", &program("examples/noop"), &["--instance", noop::INSTANCE], config)?,
     ];
     heard_of(ledger.as_ref(), &mut services).await?;
+    if let Some(belts) = belts {
+        belts.arrange(ledger.as_ref(), machines, rounds).await?;
+    }
     let mut who: Vec<(String, Whose)> =
         services.iter().map(|s| (s.name.to_owned(), Whose::Pid(s.child.id()))).collect();
     who.extend(setup.servers.iter().map(|(name, file)| (name.clone(), Whose::File(file.clone()))));
     let mut rounds = Rounds::new(machines, rounds, &who);
     while let Some(round) = rounds.next() {
-        rounds.run(ledger.as_ref(), &plans, round).await?;
+        let beside = ask_canaries(belts, &configured);
+        rounds.run(ledger.as_ref(), &plans, (round, belts.is_some()), beside).await?;
+        if belts == Some(Belts::All) {
+            let (held, all) = belts::canaries_held(ledger.as_ref()).await?;
+            eprintln!("{held} of {all} canaries were refused as they must be");
+        }
         services.iter_mut().try_for_each(Service::alive)?;
     }
     machines::check(ledger.as_ref(), rounds.retired()).await?;
     Ok(rounds.report())
+}
+
+/// Have the coordinator begin a run of canaries, if they are among the belts.
+async fn ask_canaries(belts: Option<Belts>, configured: &Config) -> anyhow::Result<()> {
+    if belts == Some(Belts::All) {
+        let api: ApiSection = configured.section("api")?;
+        let client = Client::new(&format!("http://{}", api.listen), None, belts::by()?)?;
+        let info = client.run_canaries().await?;
+        ensure!(info.off.is_none(), "no canaries are sent");
+    }
+    Ok(())
 }
 
 /// Wait until the consumer has pulsed and the coordinator has taken note.

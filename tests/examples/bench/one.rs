@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Topology};
 use sexton_consumer::{Consumer, Options, SystemClock};
@@ -18,35 +18,55 @@ use sexton_scheduler::Scheduler;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::belts::{self, Belts};
 use crate::figures::Whose;
 use crate::report::{Report, Rounds};
 use crate::{machines, noop};
 
-/// Retire `machines` in each of `rounds`, on a new file in `folder`.
+/// Retire `machines` in each of `rounds`, on a new file in `folder`; with these belts, if any are said.
 pub async fn run(
     folder: Option<PathBuf>,
     no_budgets: bool,
-    machines: usize,
-    rounds: usize,
+    belts: Option<Belts>,
+    (machines, rounds): (usize, usize),
 ) -> anyhow::Result<Report> {
+    ensure!(!no_budgets || belts.is_none(), "--no-budgets: what --belts says counts instead");
     let folder = match folder {
         Some(folder) => tempfile::tempdir_in(folder),
         None => tempfile::tempdir(),
     };
     let folder = folder.context("making a folder for the job table")?;
-    let budgets = if no_budgets { None } else { Some(machines::budgets()?) };
-    let policy = Policy { budgets, ..Policy::default() };
+    let config = belts.map(|belts| belts.configure(folder.path())).transpose()?;
+    let policy = match &config {
+        Some(config) => belts::policy_of(config)?,
+        None if no_budgets => Policy::default(),
+        None => Policy { budgets: Some(machines::budgets()?), ..Policy::default() },
+    };
     let options = sexton_ledger::Options { day: machines::DAY, limits: Limits::default(), policy };
     let ledger: Arc<dyn Ledger> =
         Arc::new(SqliteLedger::open(folder.path().join("bench.db"), options).await?);
     let plans = Plans::of(&[("noop.toml", &noop::catalogue())], &[("vm.toml", &noop::plan())], true)?;
+    let plans = Arc::new(plans);
     let shutdown = CancellationToken::new();
-    let witness = Witness::open(&folder.path().join("witness"), ledger.as_ref(), false).await?;
-    let mut tasks = start(&ledger, witness, &shutdown)?;
+    let file = folder.path().join("witness");
+    let witness = Witness::open(&file, ledger.as_ref(), false).await?;
+    let furnish = |engine: Engine, signer: Arc<BeaconSigner>| match &config {
+        Some(config) => belts::furnish(engine, config, (plans.clone(), signer), &file),
+        None => Ok(engine),
+    };
+    let (engine, mut tasks) = start(&ledger, witness, furnish, &shutdown)?;
+    if let Some(belts) = belts {
+        belts.arrange(ledger.as_ref(), machines, rounds).await?;
+    }
     let who = [("everything in one process".to_owned(), Whose::Pid(std::process::id()))];
     let mut rounds = Rounds::new(machines, rounds, &who);
     while let Some(round) = rounds.next() {
-        rounds.run(ledger.as_ref(), &plans, round).await?;
+        let beside = ask_canaries(belts, &engine);
+        rounds.run(ledger.as_ref(), &plans, (round, belts.is_some()), beside).await?;
+        if belts == Some(Belts::All) {
+            let (held, all) = belts::canaries_held(ledger.as_ref()).await?;
+            eprintln!("{held} of {all} canaries were refused as they must be");
+        }
     }
     machines::check(ledger.as_ref(), rounds.retired()).await?;
     shutdown.cancel();
@@ -56,11 +76,21 @@ pub async fn run(
     Ok(rounds.report())
 }
 
+/// Begin a run of canaries, if they are among the belts.
+async fn ask_canaries(belts: Option<Belts>, engine: &Engine) -> anyhow::Result<()> {
+    if belts == Some(Belts::All) {
+        let begun = engine.run_canaries(&belts::by()?, None).await?;
+        ensure!(begun.is_some(), "no canaries are sent");
+    }
+    Ok(())
+}
+
 fn start(
     ledger: &Arc<dyn Ledger>,
     witness: Witness,
+    furnish: impl FnOnce(Engine, Arc<BeaconSigner>) -> anyhow::Result<Engine>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+) -> anyhow::Result<(Arc<Engine>, JoinSet<anyhow::Result<()>>)> {
     let instance: Instance = noop::INSTANCE.parse()?;
     let bus = Local::with_topology(Topology::for_instances(std::slice::from_ref(&instance)));
     let mut rng = rand::rng();
@@ -80,20 +110,21 @@ fn start(
         instance,
     };
     let coordinator: Arc<dyn Bus> = Arc::new(bus.clone());
-    let engine = Arc::new(Engine::new(sexton_coordinator::Options {
+    let engine = Engine::new(sexton_coordinator::Options {
         ledger: ledger.clone(),
         bus: coordinator.clone(),
         keyring: keyring.clone(),
-        signer,
+        signer: signer.clone(),
         unpacked: Vec::new(),
         witness: Arc::new(witness),
-    }));
+    });
+    let engine = Arc::new(furnish(engine, signer)?);
     let every = Duration::from_secs(1);
     let bus = bus.as_user("scheduler");
     let scheduler = Scheduler { due: ledger.clone(), bus, keyring, every, looks: Arc::default() };
     let mut tasks = JoinSet::new();
-    let stop = shutdown.clone();
-    tasks.spawn(async move { Ok(sexton_coordinator::run(engine, coordinator, stop).await?) });
+    let (running, stop) = (engine.clone(), shutdown.clone());
+    tasks.spawn(async move { Ok(sexton_coordinator::run(running, coordinator, stop).await?) });
     let stop = shutdown.clone();
     tasks.spawn(async move { Ok(consumer.run(stop).await?) });
     let stop = shutdown.clone();
@@ -101,5 +132,5 @@ fn start(
         scheduler.run(stop).await;
         Ok(())
     });
-    Ok(tasks)
+    Ok((engine, tasks))
 }

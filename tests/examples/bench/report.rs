@@ -1,4 +1,5 @@
 //! Rounds, and what is printed of them.
+use std::future::Future;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -40,19 +41,29 @@ impl Rounds {
         self.machines * self.done.len()
     }
 
-    /// One round: make machines, wait until they are due, and measure until all are retired.
+    /// One round: make machines, wait until they are due, and measure until all are retired. What is to happen
+    /// `beside` that begins when they are due. `registered`: the machines are there already.
     ///
     /// # Errors
     /// If they do not get done.
-    pub async fn run(&mut self, ledger: &dyn Ledger, plans: &Plans, round: usize) -> anyhow::Result<()> {
+    pub async fn run(
+        &mut self,
+        ledger: &dyn Ledger,
+        plans: &Plans,
+        (round, registered): (usize, bool),
+        beside: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
         eprintln!("round {round} of {}: making {} records", self.rounds, self.machines);
         let plan = plans.of_kind(&"vm".parse()?).context("no plan for machines")?;
-        let due_at = machines::make(ledger, plan, round, self.machines).await?;
+        let due_at = machines::make(ledger, plan, (round, self.machines), registered).await?;
         machines::until(ledger, due_at).await?;
         let before = self.used()?;
         let began = Instant::now();
-        machines::retired(ledger, self.machines).await?;
-        let seconds = began.elapsed().as_secs_f64();
+        let retired = async {
+            machines::retired(ledger, self.machines).await?;
+            anyhow::Ok(began.elapsed().as_secs_f64())
+        };
+        let (seconds, ()) = tokio::try_join!(retired, beside)?;
         let mut used = self.used()?;
         for (used, before) in used.iter_mut().zip(before) {
             used.cpu -= before.cpu;
