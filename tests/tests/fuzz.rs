@@ -59,7 +59,7 @@ fn read(text: &str) -> Result<(), String> {
 
 #[test]
 fn configurations() {
-    Fuzz::new("configurations", Form::Text)
+    Fuzz::new("configurations", Form::Toml)
         .seed(bare(include_str!("../../deploy/sexton.toml")))
         .seed(bare(include_str!("../../deploy/sexton-many.toml")))
         .slow(20)

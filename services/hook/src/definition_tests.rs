@@ -82,7 +82,7 @@ proptest! {
 #[test]
 fn fuzz_definitions() {
     let actions = actions("accounting");
-    Fuzz::new("hook-definitions", Form::Text).seed(ACCOUNTING).slow(4).run(|bytes| {
+    Fuzz::new("hook-definitions", Form::Toml).seed(ACCOUNTING).slow(4).run(|bytes| {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         Definition::parse("accounting.toml", text, &actions).map(drop).map_err(|error| error.to_string())
     });

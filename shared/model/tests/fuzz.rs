@@ -93,7 +93,7 @@ fn look_ahead(plan: Plan) {
 #[test]
 fn plans() {
     let catalogue = catalogue();
-    Fuzz::new("plans", Form::Text).seed(VM).seed(MEMBERSHIP).slow(10).run(|bytes| {
+    Fuzz::new("plans", Form::Toml).seed(VM).seed(MEMBERSHIP).slow(10).run(|bytes| {
         let text = text(bytes)?;
         let plan = Plan::parse("plan.toml", text, &catalogue, true).map_err(|errors| {
             let lines = text.lines().count() + 1;
@@ -125,7 +125,7 @@ fn pinned_plans() {
 
 #[test]
 fn catalogues() {
-    let mut target = Fuzz::new("catalogues", Form::Text).slow(4);
+    let mut target = Fuzz::new("catalogues", Form::Toml).slow(4);
     for (_, text) in SUBSYSTEMS {
         target = target.seed(text);
     }

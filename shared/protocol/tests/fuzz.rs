@@ -180,7 +180,7 @@ fn key_files() {
         "# keys\n[[keys]]\nid = \"dns-1\"\nholder = \"dns.main\"\nsecret = \"{SECRET}\"\n\n[[keys]]\nid = \"s\"\n\
          instance = \"scheduler\"\nsecret = \"{SECRET}\"\nsign = false\n"
     );
-    Fuzz::new("key-files", Form::Text).seed(two).run(|bytes| {
+    Fuzz::new("key-files", Form::Toml).seed(two).run(|bytes| {
         let ring = Keyring::parse("keys.toml", text(bytes)?).map_err(|error| error.to_string())?;
         if ring.holders().next().is_none() {
             // A file without keys says nothing that could be read again.
@@ -192,7 +192,7 @@ fn key_files() {
         Ok(())
     });
     let public = signer().verifier().to_file();
-    Fuzz::new("signing-keys", Form::Text)
+    Fuzz::new("signing-keys", Form::Toml)
         .seed(signer().to_file().expose_secret().as_bytes())
         .seed(format!("{public}{}", public.replace("\"s\"", "\"t\"")))
         .slow(2)

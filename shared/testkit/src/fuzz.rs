@@ -2,28 +2,30 @@
 //!
 //! Contract: a target is a function of bytes that says whether it takes them, or why not. It is given its seeds (valid
 //! examples, which it has to take), what has found something before (`tests/fuzz/corpus/NAME`), and any number of inputs
-//! made from these: changed byte by byte, or as the JSON they are (fields of other types, huge numbers, nesting), and noise.
-//! None may make it panic, an overflow included; none may take memory out of proportion to its size; a refusal says why,
+//! made from these: changed byte by byte, or as the JSON or TOML they are (fields of other types, huge numbers, nesting), and
+//! noise. None may make it panic, an overflow included; none may take memory out of proportion to its size; a refusal says why,
 //! and not endlessly. What has to hold of what is taken (that it is read again as it was written) the target asserts itself.
 //!
 //! Input number N of a seed is always the same, on every machine. What fails is made shorter, shown, and told how to be
-//! tried again. `scripts/fuzz` tries millions; in CI each target has [`CASES`], or a part of that if it is slow. Tests that
+//! tried again. `scripts/fuzz` tries millions; in CI each target has [`INPUTS`], or a part of that if it is slow. Tests that
 //! do so begin with `fuzz_`, or are in a file `tests/fuzz.rs`: that is how the script finds them.
 mod dice;
 mod json;
 mod memory;
+mod progress;
 mod raw;
+mod tables;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use dice::Dice;
 pub use json::each_wrong_field_is_named;
 use memory::Peak;
+use progress::Progress;
 
-/// Inputs for each target unless `SEXTON_FUZZ_CASES` says otherwise.
-pub const CASES: u64 = 20_000;
+/// Inputs for each target unless `SEXTON_FUZZ_INPUTS` says otherwise.
+pub const INPUTS: u64 = 20_000;
 /// Longest input, in bytes. Longer ones are what limits are for, which have tests of their own.
 const INPUT_MAX_BYTES: usize = 64 << 10;
 /// Longest reason for a refusal, in bytes, and how much longer it may be for each byte of the input, which it may quote.
@@ -33,8 +35,6 @@ const REASON_PER_BYTE: usize = 64;
 const BATCH: u64 = 64;
 /// Most attempts at making an input shorter that fails.
 const SHORTER_MAX: usize = 4000;
-/// How often somebody who waits is told how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// What the inputs of a target look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,9 @@ pub enum Form {
     Json,
     /// A JSON value in each line.
     JsonLines,
-    /// TOML, CSV, and whatever else has lines.
+    /// A TOML file.
+    Toml,
+    /// CSV, and whatever else has lines.
     Text,
     /// Anything.
     Bytes,
@@ -64,20 +66,16 @@ pub struct Fuzz {
 struct Plan {
     seed: u64,
     from: u64,
-    cases: u64,
-    /// Somebody waits for it.
-    by_hand: bool,
+    inputs: u64,
 }
 
 impl Plan {
     /// Whoever says how many gets so many, however slow the target is.
     fn of(slow: u64, number: impl Fn(&str) -> Option<u64>) -> Self {
-        let cases = number("SEXTON_FUZZ_CASES");
         Self {
             seed: number("SEXTON_FUZZ_SEED").unwrap_or(1),
             from: number("SEXTON_FUZZ_FROM").unwrap_or(0),
-            cases: cases.unwrap_or(CASES.div_ceil(slow)),
-            by_hand: cases.is_some(),
+            inputs: number("SEXTON_FUZZ_INPUTS").unwrap_or(INPUTS.div_ceil(slow)),
         }
     }
 }
@@ -89,7 +87,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 impl Fuzz {
-    /// A target that is called so: the name of its folder in the corpus, and what `scripts/fuzz --target` knows it by.
+    /// A target that is called so: the name of its folder in the corpus, and what `scripts/fuzz --only` knows it by.
     pub fn new(name: &'static str, form: Form) -> Self {
         Self { name, form, seeds: Vec::new(), slow: 1 }
     }
@@ -114,10 +112,11 @@ impl Fuzz {
     /// seed is not taken. The message shows the input, and how it is tried again.
     pub fn run(self, read: impl Fn(&[u8]) -> Result<(), String>) {
         let Self { name, form, seeds, slow } = self;
-        if std::env::var("SEXTON_FUZZ_TARGET").is_ok_and(|only| only != name) {
+        if std::env::var("SEXTON_FUZZ_ONLY").is_ok_and(|only| only != name) {
             return;
         }
         let plan = Plan::of(slow, number);
+        let mut progress = Progress::begin(name, plan.from, plan.inputs);
         for (number, seed) in seeds.iter().enumerate() {
             match attempt(&read, seed) {
                 Ok(Ok(())) => {}
@@ -133,8 +132,8 @@ impl Fuzz {
         }
         let seeds: Vec<Vec<u8>> =
             seeds.into_iter().chain(found.into_iter().map(|(_, input)| input)).collect();
-        let (mut taken, mut largest, mut peak, mut told) = (0u64, 0, Peak::begin(), Instant::now());
-        for number in plan.from..plan.from.saturating_add(plan.cases) {
+        let (mut taken, mut largest, mut peak) = (0u64, 0, Peak::begin());
+        for number in plan.from..plan.from.saturating_add(plan.inputs) {
             let input = input(form, &seeds, plan.seed, number);
             match attempt(&read, &input) {
                 Ok(verdict) => taken += u64::from(verdict.is_ok()),
@@ -144,28 +143,19 @@ impl Fuzz {
             }
             largest = largest.max(input.len());
             let done = number - plan.from + 1;
-            if done.is_multiple_of(BATCH) || done == plan.cases {
+            if done.is_multiple_of(BATCH) || done == plan.inputs {
                 let now = Peak::now();
                 if let Some(more) = now.grown_too_much(&peak, largest) {
                     let first = number.saturating_sub(BATCH - 1).max(plan.from);
                     panic!(
                         "{name}: one of the inputs {first} to {number} of seed {} took {more}, with inputs of {largest} \
-                         bytes at most; again: scripts/fuzz --target {name} --seed {} --from {first} --cases {BATCH}",
+                         bytes at most; again: scripts/fuzz --only {name} --seed {} --from {first} --inputs {BATCH}",
                         plan.seed, plan.seed
                     );
                 }
+                progress.tell(done, taken, now.resident());
                 (peak, largest) = (Peak::begin(), 0);
             }
-            if plan.by_hand && told.elapsed() > TELL_EVERY {
-                eprintln!("{name}: {done} of {} inputs, {taken} taken", plan.cases);
-                told = Instant::now();
-            }
-        }
-        if plan.by_hand {
-            eprintln!(
-                "{name}: {} inputs from {} of seed {}, {taken} taken",
-                plan.cases, plan.from, plan.seed
-            );
         }
     }
 }
@@ -198,7 +188,8 @@ fn input(form: Form, seeds: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
         let structured = match form {
             Form::Json if !dice.one_in(3) => json::changed(&mut dice, &input),
             Form::JsonLines if !dice.one_in(3) => json::changed_line(&mut dice, &input),
-            Form::Json | Form::JsonLines | Form::Text | Form::Bytes => None,
+            Form::Toml if !dice.one_in(3) => tables::changed(&mut dice, &input),
+            Form::Json | Form::JsonLines | Form::Toml | Form::Text | Form::Bytes => None,
         };
         match structured {
             Some(changed) => input = changed,
@@ -221,8 +212,8 @@ fn fail(name: &str, seed: u64, number: u64, why: &str, input: Vec<u8>, fails: im
         None => "not kept (scripts/fuzz does)".to_owned(),
     };
     panic!(
-        "{name}: input {number} of seed {seed}: {why}\nmade shorter: {}\n{kept}\nagain: scripts/fuzz --target {name} \
-         --seed {seed} --from {number} --cases 1",
+        "{name}: input {number} of seed {seed}: {why}\nmade shorter: {}\n{kept}\nagain: scripts/fuzz --only {name} \
+         --seed {seed} --from {number} --inputs 1",
         shown(&input)
     )
 }
@@ -308,10 +299,7 @@ mod tests {
         };
         let said = failure(overflows);
         assert!(said.contains("it panics: ") && said.contains("too far"), "{said}");
-        assert!(
-            said.contains("9223372036854775807") && said.contains("scripts/fuzz --target none"),
-            "{said}"
-        );
+        assert!(said.contains("9223372036854775807") && said.contains("scripts/fuzz --only none"), "{said}");
         let silent = |input: &[u8]| parsed(input).map(drop).map_err(|_| String::new());
         assert!(failure(silent).contains("says no reason"));
         let talkative = |input: &[u8]| parsed(input).map(drop).map_err(|e| e.repeat(10_000));
@@ -322,9 +310,9 @@ mod tests {
 
     #[test]
     fn a_slow_target_gets_fewer_inputs_unless_somebody_says_how_many() {
-        assert_eq!(Plan::of(20, |_| None).cases, CASES / 20);
-        let said = |name: &str| (name == "SEXTON_FUZZ_CASES").then_some(1_000_000);
-        assert_eq!(Plan::of(20, said).cases, 1_000_000);
+        assert_eq!(Plan::of(20, |_| None).inputs, INPUTS / 20);
+        let said = |name: &str| (name == "SEXTON_FUZZ_INPUTS").then_some(1_000_000);
+        assert_eq!(Plan::of(20, said).inputs, 1_000_000);
     }
 
     #[test]
@@ -344,5 +332,30 @@ mod tests {
         }
         assert!(distinct.borrow().len() > 1000, "{}", distinct.borrow().len());
         assert!(parses.get() > 400 && deep.get() > 0 && long.get() > 10, "{parses:?} {deep:?} {long:?}");
+    }
+
+    #[test]
+    fn a_good_part_of_what_is_made_of_toml_is_toml() {
+        let seeds = [b"name = \"a\"\n\n[[keys]]\nid = \"k\"\nnumber = 1\n".to_vec()];
+        let parses = |made: &[u8]| {
+            let text = std::str::from_utf8(made).ok();
+            text.is_some_and(|text| toml::from_str::<serde_json::Value>(text).is_ok())
+        };
+        let of = |form: Form| (0..2000).filter(|number| parses(&input(form, &seeds, 7, *number))).count();
+        let (by_tables, by_bytes) = (of(Form::Toml), of(Form::Text));
+        assert!(by_tables > 400 && by_tables > by_bytes, "{by_tables}, and {by_bytes} byte by byte");
+    }
+
+    /// What is kept is tried first in every run: it stays small.
+    #[test]
+    fn the_corpus_is_small() {
+        const FILES_MAX: usize = 200;
+        let names = std::fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        let kept: Vec<(PathBuf, Vec<u8>)> = names.iter().flat_map(|name| corpus(name)).collect();
+        assert!(!kept.is_empty() && kept.len() <= FILES_MAX, "{} files", kept.len());
+        for (file, input) in kept {
+            assert!(input.len() <= INPUT_MAX_BYTES, "{}: {} bytes", file.display(), input.len());
+        }
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn changed_line(dice: &mut Dice, bytes: &[u8]) -> Option<Vec<u8>> {
     Some(lines.concat())
 }
 
-fn change(dice: &mut Dice, value: &mut Value) {
+/// One change, of any place in it.
+pub(super) fn change(dice: &mut Dice, value: &mut Value) {
     let nodes = count(value);
     let donor = nth(value, &mut dice.below(nodes)).cloned().unwrap_or_default();
     let Some(node) = nth(value, &mut dice.below(nodes)) else { return };

@@ -34,6 +34,11 @@ impl Peak {
         Self { resident: bytes(&status, "VmHWM:"), asked: bytes(&status, "VmPeak:") }
     }
 
+    /// Of it what was in memory, in bytes.
+    pub(super) fn resident(&self) -> usize {
+        self.resident
+    }
+
     /// In words by how much it has grown since `before`, if that is more than an input of `length` bytes may take.
     pub(super) fn grown_too_much(&self, before: &Self, length: usize) -> Option<String> {
         let allowed = ALLOWED + ALLOWED_PER_BYTE * length;
