@@ -58,6 +58,8 @@ pub struct Size {
     /// All of it must be over by then.
     pub patience: Duration,
     pub report: Option<PathBuf>,
+    /// What happened when.
+    pub history: Option<PathBuf>,
 }
 
 impl Size {
@@ -73,6 +75,7 @@ impl Size {
             short: true,
             patience: Duration::from_secs(400),
             report: None,
+            history: None,
         }
     }
 
@@ -95,6 +98,7 @@ impl Size {
             // Twenty seconds for each fault, and half an hour until all records are over.
             patience: Duration::from_secs(1800 + 20 * u64::try_from(faults).unwrap()),
             report: std::env::var_os("SEXTON_CHAOS_REPORT").map(PathBuf::from),
+            history: std::env::var_os("SEXTON_CHAOS_HISTORY").map(PathBuf::from),
         }
     }
 }
@@ -118,7 +122,7 @@ fn run(size: &Size) {
     println!("SEXTON_TEST_SEED={}", size.seed);
     let folder = tempfile::tempdir().unwrap();
     make_searchable(folder.path());
-    let notes = Notes::begin(size.report.as_deref());
+    let notes = Notes::begin(size.history.as_deref());
     let broker = Broker::of(&folder.path().join("dev"), size.brokers);
     let servers = broker.clone();
     let to_broker = Proxy::start(move || servers.addresses());

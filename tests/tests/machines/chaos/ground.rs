@@ -10,8 +10,8 @@ use crate::installation::Installation;
 use crate::machine::{Fate, Guest, Herd, Machine};
 use crate::platform::{Allowed, Platform};
 
-/// Instances that a machine of files has parts in.
-const INSTANCES: [&str; 8] = [
+/// The instances that a machine has parts in.
+pub const INSTANCES: [&str; 8] = [
     "hypervisor.main",
     "ipam.main",
     "dns.main",

@@ -33,7 +33,13 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct Judged {
     pub mistakes: Vec<String>,
     pub ended: BTreeMap<RecordStatus, usize>,
+    /// What became of each machine: where its last record stands.
+    pub outcomes: BTreeMap<String, RecordStatus>,
     pub events: usize,
+    /// Orders that were given.
+    pub orders: usize,
+    /// Answers to orders with which a job went on.
+    pub steps: usize,
     /// Holds that people have placed.
     pub holds: usize,
     /// Audit chains that were verified: of records and of everything else.
@@ -59,6 +65,7 @@ pub fn watch(size: &Size, installation: &Installation, notes: &Notes) {
         // The database may be down: then it is looked at later.
         if let Ok(judged) = judge(size, installation, notes, Which::Live) {
             notes.mistakes(judged.mistakes);
+            notes.count_look();
         }
     }
 }
@@ -96,8 +103,14 @@ fn judge(size: &Size, installation: &Installation, notes: &Notes, which: Which) 
         for view in views {
             let d = &view.deletion;
             judged.mistakes.extend(of_trail(&view, day, &known));
+            let count = |counted: fn(&AuditEvent) -> bool| {
+                view.audit.iter().filter(|row| counted(&row.event)).count()
+            };
             judged.events += view.audit.len();
-            judged.holds += view.audit.iter().filter(|row| row.event.what == What::HoldPlaced).count();
+            judged.orders += count(|event| event.ordered.is_some());
+            judged.steps += count(|event| event.what == What::Settled);
+            judged.holds += count(|event| event.what == What::HoldPlaced);
+            judged.outcomes.insert(d.record.resource.id.to_string(), d.status);
             *judged.ended.entry(d.status).or_default() += 1;
             *locked.entry(d.record.resource.id.to_string()).or_default() += locks(&view);
             match ledger.verify_chain(d.id).await.map_err(|e| format!("{e:?}"))? {

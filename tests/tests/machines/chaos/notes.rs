@@ -24,6 +24,7 @@ pub struct Notes {
     began: Instant,
     history: Option<Mutex<File>>,
     faults: AtomicUsize,
+    looks: AtomicUsize,
     over: AtomicBool,
     mistakes: Mutex<BTreeSet<String>>,
     lost: Mutex<BTreeSet<String>>,
@@ -48,13 +49,14 @@ impl Drop for OverIfPanicking<'_> {
 }
 
 impl Notes {
-    /// The history is written beside the report, if there is one.
-    pub fn begin(report: Option<&Path>) -> Self {
-        let history = report.map(|report| File::create(report.with_file_name("history.txt")).unwrap());
+    /// The history is written there, if it is wanted.
+    pub fn begin(history: Option<&Path>) -> Self {
+        let history = history.map(|history| File::create(history).unwrap());
         Self {
             began: Instant::now(),
             history: history.map(Mutex::new),
             faults: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             mistakes: Mutex::default(),
             lost: Mutex::default(),
@@ -82,6 +84,15 @@ impl Notes {
 
     pub fn faults(&self) -> usize {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// The job table was looked at once more while things broke.
+    pub fn count_look(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Nothing is left to be deleted, or it was given up.
