@@ -19,6 +19,7 @@ mod schedule;
 mod services;
 mod site;
 mod store;
+mod witness;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -136,6 +137,11 @@ fn run(size: &Size) {
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
     let before = ground.first_look(&installation, &machines);
+    let first = ground.glimpse(&installation, &machines);
+    assert!(
+        first.values().all(|machines| !machines.is_empty()),
+        "what is asked for on the way is not seen: {first:?}"
+    );
     notes.say("everything runs, and was looked at");
     let mut site = Site {
         services: Services::of(&installation),
@@ -161,11 +167,13 @@ fn run(size: &Size) {
     let (tally, ended) = std::thread::scope(|scope| {
         let breaking = scope.spawn(|| schedule::break_things(size, &mut site, &notes));
         let judging = scope.spawn(|| judge::watch(size, &installation, &notes));
+        let witnessing =
+            scope.spawn(|| witness::watch(size, &installation, (&ground, &machines), &first, &notes));
         let deleting = AssertUnwindSafe(|| people::delete_and_cancel(size, &installation, &machines, &notes));
         let deleted = std::panic::catch_unwind(deleting);
         // Without it the others would go on for ever.
         notes.set_over();
-        let (broken, judged) = (breaking.join(), judging.join());
+        let (broken, judged) = (breaking.join(), judging.join().and(witnessing.join()));
         let tally = broken.as_ref().cloned().unwrap_or_default();
         (tally, deleted.and(broken.map(drop)).and(judged))
     });
@@ -179,6 +187,9 @@ fn run(size: &Size) {
     let judged = judge::last(size, &installation, &notes);
     if judged.holds == 0 {
         notes.mistake("nobody has held anything".to_owned());
+    }
+    if notes.glimpses().1 == 0 {
+        notes.mistake("no subsystem was asked on the way".to_owned());
     }
     let known = notes.known();
     if known.pauses.is_empty() || known.approved.is_empty() {

@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::facts::Facts;
+use crate::glimpse::{Glimpse, Part};
 use crate::machine::{Fate, Machine, write_inventory};
 
 /// What may be other than usual, where more breaks than usual.
@@ -86,6 +87,21 @@ impl Platform {
             facts.join(guests.join().unwrap());
         });
         facts
+    }
+
+    /// What is there just now, while others are at work on it.
+    pub fn glimpse(&self, machines: &[Machine]) -> Glimpse {
+        let mut seen = Glimpse::new();
+        seen.extend(self.backups.glimpse(machines).map(|there| (Part::Archives, there)));
+        seen.insert(Part::Volumes, self.guests.glimpse_of_volumes(machines));
+        seen.extend(self.addresses.glimpse(machines).map(|there| (Part::Address, there)));
+        seen.extend(self.names.glimpse(machines).map(|there| (Part::Names, there)));
+        seen.insert(Part::Schedule, self.backups.glimpse_of_schedules(machines));
+        seen.insert(Part::Target, self.targets.glimpse(machines));
+        seen.insert(Part::Process, self.guests.glimpse_of_processes(machines));
+        // Last: what goes after it was asked for before.
+        seen.insert(Part::Definition, self.guests.glimpse_of_definitions(machines));
+        seen
     }
 
     /// The same before anything is deleted: everything has to be seen of every machine. A look that has gone blind would

@@ -1,10 +1,13 @@
 //! What machines stand on: real subsystems, or files.
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sexton_model::{Instance, ResourceId};
 
 use super::Size;
 use crate::facts::Facts;
+use crate::glimpse::{Glimpse, Part};
 use crate::import;
 use crate::installation::Installation;
 use crate::machine::{Fate, Guest, Herd, Machine};
@@ -78,6 +81,14 @@ impl Ground {
         }
     }
 
+    /// What is there just now, while others are at work on it.
+    pub fn glimpse(&self, installation: &Installation, machines: &[Machine]) -> Glimpse {
+        match self {
+            Self::Real(platform, _) => platform.glimpse(machines),
+            Self::Files(_) => glimpse_of_files(&installation.folder().join("platform"), machines),
+        }
+    }
+
     /// A line for everything that is not as it must be in the end.
     pub fn mistakes(
         &self,
@@ -141,6 +152,47 @@ fn look_at_files(installation: &Installation, machines: &[Machine]) -> Facts {
         }
     }
     facts
+}
+
+/// The parts of machines of files that are there, but for those that cannot be read. Definitions come last: what goes after
+/// them was asked for before.
+fn glimpse_of_files(root: &Path, machines: &[Machine]) -> Glimpse {
+    let instance = |name: &str| name.parse::<Instance>().unwrap();
+    let [backup, ipam, dns, monitoring, hypervisor] =
+        ["backup.main", "ipam.main", "dns.main", "monitoring.main", "hypervisor.main"].map(instance);
+    let vm = |machine: &Machine| sexton_hypervisor::sandbox::describe_vm(root, &hypervisor, &machine.name);
+    let kept = |id: &ResourceId| sexton_backup::sandbox::describe(root, &backup, id);
+    let address = |id: &ResourceId| sexton_ipam::sandbox::describe(root, &ipam, id);
+    let names = |id: &ResourceId| sexton_dns::sandbox::describe(root, &dns, id);
+    let target = |id: &ResourceId| sexton_monitoring::sandbox::describe(root, &monitoring, id);
+    let any = |object: &Value| object.as_object().is_some_and(|object| !object.is_empty());
+    let has = |part: Part, machine: &Machine, id: &ResourceId| -> anyhow::Result<bool> {
+        Ok(match part {
+            Part::Archives => !kept(id)?["archive"].is_null(),
+            Part::Address => any(&address(id)?),
+            Part::Names => any(&names(id)?),
+            Part::Schedule => !kept(id)?["schedule"].is_null(),
+            Part::Target => !target(id)?["target"].is_null(),
+            Part::Process => vm(machine)?["runs"] == true,
+            Part::Definition => !vm(machine)?.is_null(),
+            // They are shown with their machine only.
+            Part::Volumes => anyhow::bail!("not asked for"),
+        })
+    };
+    let all = |part: Part| -> anyhow::Result<BTreeSet<String>> {
+        let mut seen = BTreeSet::new();
+        for machine in machines {
+            if has(part, machine, &machine.resource().parse().unwrap())? {
+                seen.insert(machine.name.clone());
+            }
+        }
+        Ok(seen)
+    };
+    let mut seen = Glimpse::new();
+    for part in Part::ALL {
+        seen.extend(all(part).ok().map(|machines| (part, machines)));
+    }
+    seen
 }
 
 /// What is shown of a machine that is gone: what it owes is still on the account, and its owner was told.

@@ -25,6 +25,8 @@ pub struct Notes {
     history: Option<Mutex<File>>,
     faults: AtomicUsize,
     looks: AtomicUsize,
+    glimpses: AtomicUsize,
+    parts: AtomicUsize,
     over: AtomicBool,
     mistakes: Mutex<BTreeSet<String>>,
     lost: Mutex<BTreeSet<String>>,
@@ -57,6 +59,8 @@ impl Notes {
             history: history.map(Mutex::new),
             faults: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
+            glimpses: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             mistakes: Mutex::default(),
             lost: Mutex::default(),
@@ -93,6 +97,17 @@ impl Notes {
 
     pub fn looks(&self) -> usize {
         self.looks.load(Ordering::Relaxed)
+    }
+
+    /// The subsystems were asked once more while things broke, and so many of them answered.
+    pub fn count_glimpse(&self, parts: usize) {
+        self.glimpses.fetch_add(1, Ordering::Relaxed);
+        self.parts.fetch_add(parts, Ordering::Relaxed);
+    }
+
+    /// How often they were asked, and how often one of them answered.
+    pub fn glimpses(&self) -> (usize, usize) {
+        (self.glimpses.load(Ordering::Relaxed), self.parts.load(Ordering::Relaxed))
     }
 
     /// Nothing is left to be deleted, or it was given up.

@@ -143,6 +143,12 @@ fn checked(size: &Size, notes: &Notes, judged: &Judged) -> Vec<String> {
         notes.looks(),
         judged.chains
     ));
+    let (glimpses, answered) = notes.glimpses();
+    lines.push(format!(
+        "what subsystems show themselves at {glimpses} random moments on the way (they answered {answered} times): nothing was \
+         gone of a machine before the stage had begun that takes it away, or after its deletion was taken back, and no address, \
+         name or volume before its machine was undefined (I6), nor an archive before its schedule"
+    ));
     lines.push(if size.short {
         "what the files of each machine show in the end: gone, as before, or untouched, as its record says".to_owned()
     } else {

@@ -1,4 +1,6 @@
 //! Leases and reservations in Kea. Asked is its control agent.
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -6,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::facts::{Facts, NOBODY};
 use crate::machine::{Machine, SUBNET};
-use crate::program::{run, run_with, wanted};
+use crate::program::{run, try_run_with, wanted};
 
 /// Begin the things of a machine here, which go on with its address.
 const LEASE: &str = "ipam: lease ";
@@ -41,6 +43,10 @@ impl Addresses {
     }
 
     fn command(&self, command: &str, arguments: Value) -> Value {
+        self.try_command(command, arguments).unwrap_or_else(|why| panic!("{command}: {why}"))
+    }
+
+    fn try_command(&self, command: &str, arguments: Value) -> Result<Value, String> {
         let mut body = json!({ "command": command, "service": ["dhcp4"] });
         if !arguments.is_null() {
             body["arguments"] = arguments;
@@ -49,9 +55,9 @@ impl Addresses {
         let text = body.to_string();
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--fail-with-body", "-H", "Content-Type: application/json", "-d", "@-", &self.url]);
-        let answer = run_with(&mut curl, &text);
-        serde_json::from_str::<Value>(&answer).unwrap_or_else(|e| panic!("{command}: {answer}: {e}"))[0]
-            .clone()
+        let answer = try_run_with(&mut curl, &text)?;
+        let parsed = serde_json::from_str::<Value>(&answer).map_err(|e| format!("{answer}: {e}"))?;
+        Ok(parsed[0].clone())
     }
 
     fn succeed(&self, command: &str, arguments: Value) -> Value {
@@ -134,5 +140,25 @@ impl Addresses {
         let others = subnets.iter().filter(|s| s["id"] != SUBNET);
         facts.add(NOBODY, "ipam: other subnets", others.map(Value::to_string).collect::<String>());
         facts
+    }
+    /// Machines whose lease and whose reservation are there just now; nothing if the server does not answer.
+    pub fn glimpse(&self, machines: &[Machine]) -> Option<BTreeSet<String>> {
+        let leases = self.try_command("lease4-get-all", json!({ "subnets": [SUBNET] })).ok()?;
+        let config = self.try_command("config-get", Value::Null).ok()?;
+        if !([0, 3].contains(&leases["result"].as_i64()?) && config["result"] == 0) {
+            return None;
+        }
+        let leases = leases["arguments"]["leases"].as_array().cloned().unwrap_or_default();
+        let subnets = config["arguments"]["Dhcp4"]["subnet4"].as_array()?;
+        let reserved = subnets.iter().find(|subnet| subnet["id"] == SUBNET)?["reservations"].as_array()?;
+        let has = |all: &[Value], machine: &Machine, address: Ipv4Addr| {
+            let its =
+                |one: &Value| one["hw-address"] == machine.mac() && one["ip-address"] == address.to_string();
+            all.iter().any(its)
+        };
+        let whole = |machine: &&Machine| {
+            machine.address().is_some_and(|a| has(&leases, machine, a) && has(reserved, machine, a))
+        };
+        Some(machines.iter().filter(whole).map(|machine| machine.name.clone()).collect())
     }
 }
