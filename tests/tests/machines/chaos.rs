@@ -68,7 +68,7 @@ impl Size {
     fn of_a_test() -> Self {
         Self {
             seed: seed(),
-            faults: 18,
+            faults: 19,
             herd: Herd { machines: 12, retired: 6, cancelled: 4, runs: |_| true },
             at_once: 2,
             brokers: 1,

@@ -5,13 +5,14 @@ mod backups;
 mod guests;
 mod names;
 mod post;
-mod records;
+pub mod records;
 mod targets;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::facts::Facts;
 use crate::glimpse::{Glimpse, Part};
@@ -40,7 +41,7 @@ pub struct Platform {
 impl Platform {
     pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
         let records = records::Records::set_up(machines);
-        let exporter = &records.address.clone();
+        let exporter = &records.address.to_string();
         std::thread::scope(|scope| {
             let guests = scope.spawn(|| guests::Guests::set_up(folder, machines));
             let targets = scope.spawn(|| targets::Targets::set_up(machines, exporter));
@@ -56,6 +57,17 @@ impl Platform {
     /// What the platform hands over.
     pub fn write_inventory(&self, machines: &[Machine], file: &Path) {
         write_inventory(machines, &self.backups.data(), file);
+    }
+
+    /// Where those are that are asked over HTTP and change something then: the control agent of Kea, and the hooks' server.
+    pub fn listens(&self) -> [SocketAddr; 2] {
+        [self.addresses.listens(), self.records.address]
+    }
+
+    /// Their consumers reach them at these other addresses.
+    pub fn put_behind(&mut self, kea: SocketAddr, hooks: SocketAddr) {
+        self.addresses.put_behind(kea);
+        self.records.put_behind(hooks);
     }
 
     /// How the consumers reach it.
@@ -178,15 +190,8 @@ fn things(machine: &Machine) -> Vec<String> {
     .concat()
 }
 
-/// What stays of a machine that is gone: what it owes is still on the account, and its certificate is listed as
-/// revoked.
+/// What stays of a machine that is gone.
 fn retire(expected: &mut Facts, machine: &str) {
-    expected.retain(machine, |thing| [records::RECORD, records::CERTIFICATE].contains(&thing));
-    let with = |text: &str, key: &str, value: Value| {
-        let mut object: Value = serde_json::from_str(text).unwrap();
-        object[key] = value;
-        object.to_string()
-    };
-    expected.change(machine, records::RECORD, |text| with(text, "active", json!(false)));
-    expected.change(machine, records::CERTIFICATE, |text| with(text, "state", json!("revoked")));
+    expected.retain(machine, records::is_its);
+    records::retire(expected, machine);
 }

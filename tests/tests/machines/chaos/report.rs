@@ -17,6 +17,8 @@ const VERDICT: &str = "verdict";
 const HELD: &str = "held";
 /// The table of faults.
 const FAULTS: &str = "Faults";
+/// The table of answers.
+const ANSWERS: &str = "Answers that were lost";
 /// The table of machines.
 const MACHINES: &str = "Machines";
 
@@ -77,6 +79,7 @@ fn text(size: &Size, tally: &Tally, notes: &Notes, judged: &Judged, whole: bool)
         text += "\n**It did not end.** What was seen until then:\n";
     }
     text += &table(FAULTS, "times", &tally.faults);
+    text += &table(ANSWERS, "pieces", &tally.answers);
     text += &table("Services that ended by themselves, and were started again", "times", &tally.ended);
     // Before the end nobody has looked what became of them.
     if whole {

@@ -19,6 +19,8 @@ const GAP_MS: [std::ops::Range<u64>; 2] = [500..1_500, 1_000..4_000];
 const PER_PUT_BACK: usize = 200;
 /// A run with fewer faults does not put it back.
 const PUT_BACK_FROM: usize = 50;
+/// Without which there is no installation.
+const SERVERS: [Server; 2] = [Server::Broker, Server::Database];
 
 /// What came of a run, by what it is counted under.
 #[derive(Debug, Clone, Default)]
@@ -27,14 +29,19 @@ pub struct Tally {
     pub faults: BTreeMap<String, usize>,
     /// How often a service ended that nobody had killed.
     pub ended: BTreeMap<String, usize>,
+    /// How many pieces of answers were lost, by who had answered.
+    pub answers: BTreeMap<String, usize>,
 }
 
 /// What there is that can break.
 #[derive(Debug, Clone)]
 pub struct Breakable {
     services: Vec<String>,
-    /// Before which a proxy stands.
-    proxied: Vec<Server>,
+    /// Subsystems whose answers a proxy loses.
+    ///
+    /// They are not stalled: neither Kea nor the hooked services hold a fence, so what is done there rests upon calls that
+    /// come to their server no later than their driver states.
+    subsystems: Vec<Server>,
     /// Whether the broker is a cluster.
     cluster: bool,
     /// Whether one consumer has a network of its own.
@@ -45,7 +52,7 @@ impl Breakable {
     fn of(site: &Site<'_>) -> Self {
         Self {
             services: site.services.names().to_vec(),
-            proxied: vec![Server::Broker, Server::Database],
+            subsystems: site.ground.proxies().keys().copied().collect(),
             cluster: site.broker.is_cluster(),
             apart: site.network.is_some(),
         }
@@ -57,7 +64,7 @@ impl Breakable {
         let single = ["coordinator", "scheduler"].into_iter().chain(INSTANCES).map(str::to_owned);
         Self {
             services: single.chain(copies).collect(),
-            proxied: vec![Server::Broker, Server::Database],
+            subsystems: vec![Server::Kea, Server::Hooks],
             cluster: true,
             apart: true,
         }
@@ -73,7 +80,7 @@ impl Breakable {
         let mut faults: Vec<Fault> = self.services.iter().cloned().map(Fault::Killed).collect();
         faults.extend(self.services.iter().cloned().map(Fault::Stopped));
         faults.extend(self.servers());
-        faults.extend(self.proxied.iter().copied().map(Fault::Stalled));
+        faults.extend(SERVERS.map(Fault::Stalled));
         faults
     }
 
@@ -92,7 +99,7 @@ impl Breakable {
         faults.extend(consumers.last().cloned().map(Fault::Stopped));
         faults.extend(coordinators.choose(random).cloned().map(Fault::Stopped));
         faults.extend(self.servers());
-        faults.extend(self.proxied.choose(random).copied().map(Fault::Stalled));
+        faults.extend(SERVERS.choose(random).copied().map(Fault::Stalled));
         faults
     }
 
@@ -108,8 +115,9 @@ impl Breakable {
         if self.cluster {
             faults.push(Fault::LeaderKilled);
         }
-        faults.extend(self.proxied.iter().copied().map(Fault::Cut));
-        faults.extend(self.proxied.iter().copied().map(Fault::AnswersLost));
+        faults.extend(SERVERS.map(Fault::Cut));
+        faults.extend(SERVERS.map(Fault::AnswersLost));
+        faults.extend(self.subsystems.iter().copied().map(Fault::AnswersLost));
         if self.apart {
             faults.push(Fault::CutOff);
         }
@@ -124,7 +132,7 @@ impl Breakable {
             9..11 => Fault::Stopped(service),
             _ => {
                 let mut rest = self.servers();
-                rest.extend(self.proxied.iter().copied().map(Fault::Stalled));
+                rest.extend(SERVERS.map(Fault::Stalled));
                 rest.choose(random).unwrap().clone()
             }
         }
@@ -170,6 +178,7 @@ pub fn break_things(size: &Size, site: &mut Site<'_>, notes: &Notes) -> Tally {
         std::thread::sleep(TICK);
     }
     tally.ended.clone_from(&site.services.ended);
+    tally.answers = site.answers_lost();
     tally
 }
 

@@ -1,6 +1,6 @@
 //! Leases and reservations in Kea. Asked is its control agent.
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -20,12 +20,15 @@ const DECLINED: u64 = 1;
 
 pub struct Addresses {
     url: String,
+    /// Where its consumer asks.
+    asked_at: String,
     lock: PathBuf,
 }
 
 impl Addresses {
     pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
-        let this = Self { url: wanted("SEXTON_TEST_KEA_URL"), lock: folder.join("kea.lock") };
+        let url = wanted("SEXTON_TEST_KEA_URL");
+        let this = Self { asked_at: url.clone(), url, lock: folder.join("kea.lock") };
         // What an earlier run left; 3 says that there was none.
         assert!([0, 3].contains(
             &this.command("lease4-wipe", json!({ "subnet-id": SUBNET }))["result"].as_i64().unwrap()
@@ -35,10 +38,24 @@ impl Addresses {
         this
     }
 
+    /// Where the server listens.
+    pub fn listens(&self) -> SocketAddr {
+        let (_, at) = self.url.split_once("://").unwrap();
+        let host = at.split('/').next().unwrap();
+        host.to_socket_addrs().unwrap().next().unwrap()
+    }
+
+    /// The consumer reaches it at another address.
+    pub fn put_behind(&mut self, proxy: SocketAddr) {
+        let (scheme, at) = self.url.split_once("://").unwrap();
+        let path = at.split_once('/').map_or("", |(_, path)| path);
+        self.asked_at = format!("{scheme}://{proxy}/{path}");
+    }
+
     pub fn configuration(&self) -> String {
         format!(
             "[consumers.\"ipam.main\"]\ndriver = \"kea\"\nurl = {:?}\nlock_file = {:?}\n",
-            self.url, self.lock
+            self.asked_at, self.lock
         )
     }
 
