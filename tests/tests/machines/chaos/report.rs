@@ -1,20 +1,23 @@
 //! The report of a run, in Markdown. That of the last long run is kept (`tests/chaos-report.md`), and read by a test.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
 use sexton_model::deletion::RecordStatus;
 
+use super::fault::Server;
 use super::judge::Judged;
 use super::notes::Notes;
-use super::schedule::Tally;
+use super::schedule::{Breakable, Tally};
 use super::{COPIES, Size};
+use crate::machine::Herd;
 use crate::program::run;
 
 /// What the row is called that says how it ended, and what it says if everything is as it must be.
 const VERDICT: &str = "verdict";
 const HELD: &str = "held";
+const GUESTS: &str = "QEMU guests";
 /// The table of faults.
 const FAULTS: &str = "Faults";
 /// The table of answers.
@@ -58,7 +61,7 @@ fn text(size: &Size, tally: &Tally, notes: &Notes, judged: &Judged, whole: bool)
     row("played on", &played_on());
     let ground = if size.short { "files" } else { "QEMU, BIND, Kea, restic, Prometheus, SMTP, HTTP" };
     row("machines", &format!("{} on {ground}", size.herd.machines));
-    row("QEMU guests", &guests(size).to_string());
+    row(GUESTS, &guests(size).to_string());
     row("brokers", &size.brokers.to_string());
     row("second processes of", COPIES);
     row("faults", &format!("{}, at most {} at once", notes.faults(), size.at_once));
@@ -182,4 +185,95 @@ fn version() -> String {
     let commit = commit.ok().filter(|output| output.status.success());
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     format!("{} {}", env!("CARGO_PKG_VERSION"), commit.unwrap_or_default()).trim().to_owned()
+}
+
+/// What a report says: its first table, and the others by their titles.
+#[derive(Debug, Default)]
+struct Said {
+    rows: BTreeMap<String, String>,
+    tables: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+impl Said {
+    fn parse(text: &str) -> Self {
+        let (mut said, mut title) = (Self::default(), None);
+        for line in text.lines() {
+            if let Some(section) = line.strip_prefix("## ") {
+                title = Some(section.to_owned());
+            }
+            let cells = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |"));
+            let Some((name, value)) = cells.and_then(|cells| cells.split_once(" | ")) else { continue };
+            match (&title, value.parse()) {
+                (Some(title), Ok(many)) => {
+                    said.tables.entry(title.clone()).or_default().insert(name.to_owned(), many);
+                }
+                (Some(_), Err(_)) => {}
+                (None, _) => drop(said.rows.insert(name.to_owned(), value.to_owned())),
+            }
+        }
+        said
+    }
+
+    fn row(&self, name: &str) -> &str {
+        self.rows.get(name).map_or("", String::as_str)
+    }
+
+    fn table(&self, title: &str) -> BTreeMap<String, usize> {
+        self.tables.get(title).cloned().unwrap_or_default()
+    }
+
+    /// Why it is not the report of a long run of this program in which everything held.
+    fn wanting(&self) -> Vec<String> {
+        let mut wanting = Vec::new();
+        let mut want = |holds: bool, what: &str| wanting.extend((!holds).then(|| what.to_owned()));
+        want(self.row(VERDICT) == HELD, "a verdict: held");
+        want(chrono::NaiveDate::parse_from_str(self.row("date"), "%F").is_ok(), "a date");
+        want(self.row("seed").parse::<u64>().is_ok(), "a seed");
+        want(self.row(GUESTS).parse().is_ok_and(|guests: usize| guests > 0), "guests");
+        let (faults, machines) = (self.table(FAULTS), self.table(MACHINES));
+        want(faults.values().sum::<usize>() >= 500, "500 faults");
+        want(machines.values().sum::<usize>() >= 300, "300 machines");
+        let came = faults.iter().filter(|(_, times)| **times > 0).map(|(sort, _)| sort.clone());
+        let came: BTreeSet<String> = came.collect();
+        let can_come = Breakable::in_a_long_run().sorts();
+        want(came == can_come, &format!("each sort of fault that there is, and no other: {can_come:?}"));
+        let lost = self.table(ANSWERS);
+        for server in [Server::Broker, Server::Database, Server::Kea, Server::Hooks] {
+            let some = lost.get(server.word()).is_some_and(|pieces| *pieces > 0);
+            want(some, &format!("answers of the {} that were lost", server.word()));
+        }
+        wanting
+    }
+}
+
+#[test]
+fn what_a_report_of_a_long_run_has_to_say_is_read_in_it() {
+    let herd = Herd { machines: 300, retired: 150, cancelled: 120, runs: |number| number.is_multiple_of(7) };
+    let size = Size { short: false, herd, ..Size::of_a_test() };
+    let (mut tally, mut judged) = (Tally::default(), Judged::default());
+    tally.faults = Breakable::in_a_long_run().sorts().into_iter().map(|sort| (sort, 25)).collect();
+    for server in [Server::Broker, Server::Database, Server::Kea, Server::Hooks] {
+        tally.answers.insert(server.word().to_owned(), 7);
+    }
+    for number in 1..=270 {
+        let status = if number <= 150 { RecordStatus::Recycled } else { RecordStatus::Cancelled };
+        judged.outcomes.insert(format!("vm/vm{number:03}"), status);
+    }
+    let notes = Notes::begin(None);
+    let whole = text(&size, &tally, &notes, &judged, true);
+    assert_eq!(Said::parse(&whole).wanting(), Vec::<String>::new(), "{whole}");
+    let machines = Said::parse(&whole).table(MACHINES);
+    assert_eq!((machines["recycled"], machines["cancelled"], machines.len()), (150, 120, 3), "{machines:?}");
+
+    let without = |row: &str| {
+        let lines = whole.lines().filter(|line| !line.starts_with(&format!("| {row} | ")));
+        Said::parse(&lines.collect::<Vec<_>>().join("\n")).wanting().len()
+    };
+    for row in ["verdict", "date", "seed", GUESTS, "broker killed", "recycled", "hooked services"] {
+        assert_eq!(without(row), 1, "{row}");
+    }
+    notes.mistake("something is not as it must be".to_owned());
+    let failed = text(&size, &tally, &notes, &judged, true);
+    assert_eq!(Said::parse(&failed).wanting(), ["a verdict: held"]);
+    assert!(!Said::parse(&text(&size, &tally, &notes, &judged, false)).wanting().is_empty());
 }
