@@ -59,7 +59,8 @@ fn text(size: &Size, tally: &Tally, notes: &Notes, judged: &Judged, whole: bool)
     row("seed", &size.seed.to_string());
     row(VERDICT, &verdict(notes.all_mistakes().len(), whole));
     row("played on", &played_on());
-    let ground = if size.short { "files" } else { "QEMU, BIND, Kea, restic, Prometheus, SMTP, HTTP" };
+    let ground =
+        if size.short { "files and HTTP" } else { "QEMU, BIND, Kea, restic, Prometheus, SMTP, HTTP" };
     row("machines", &format!("{} on {ground}", size.herd.machines));
     row(GUESTS, &guests(size).to_string());
     row("brokers", &size.brokers.to_string());
@@ -135,7 +136,7 @@ fn machines(size: &Size, judged: &Judged) -> BTreeMap<String, usize> {
 }
 
 fn by_word(counted: impl Iterator<Item = (RecordStatus, usize)>) -> BTreeMap<String, usize> {
-    let mut words = BTreeMap::new();
+    let mut words: BTreeMap<String, usize> = BTreeMap::new();
     for (status, many) in counted {
         *words.entry(status.word().to_owned()).or_default() += many;
     }
