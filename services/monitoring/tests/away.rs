@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sexton_model::step::{Mode, Outcome, RetryClass};
 use sexton_monitoring::{DriverConfig, actions, driver};
 use sexton_testkit::bench::{Bench, refusal, retry};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What questions and orders are answered with; 200 is an answer to the question.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +96,29 @@ async fn a_connection_that_is_cut_during_a_question_spends_no_attempt() {
     });
     let folder = tempfile::tempdir().unwrap();
     retry(&bench(&url, &folder).pin().await, RetryClass::Spared);
+}
+
+/// One that goes on for twice as long as an answer may be.
+#[tokio::test]
+async fn an_answer_beyond_the_bound_is_not_read_on() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n")
+                && connection.read_buf(&mut asked).await.is_ok_and(|read| read > 0)
+            {}
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{").await;
+            let mut pieces = 0;
+            while pieces < 2048 && connection.write_all(&[b' '; 1 << 16]).await.is_ok() {
+                pieces += 1;
+            }
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let why = retry(&bench(&url, &folder).pin().await, RetryClass::Failed);
+    assert!(why.contains("longer than 67108864 bytes"), "{why}");
 }
 
 /// All else is right: the name, the identity, and the folder of targets.

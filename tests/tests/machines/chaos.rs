@@ -19,6 +19,7 @@ mod schedule;
 mod services;
 mod site;
 mod store;
+mod witness;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,8 @@ pub struct Size {
     /// All of it must be over by then.
     pub patience: Duration,
     pub report: Option<PathBuf>,
+    /// What happened when.
+    pub history: Option<PathBuf>,
 }
 
 impl Size {
@@ -65,7 +68,7 @@ impl Size {
     fn of_a_test() -> Self {
         Self {
             seed: seed(),
-            faults: 18,
+            faults: 19,
             herd: Herd { machines: 12, retired: 6, cancelled: 4, runs: |_| true },
             at_once: 2,
             brokers: 1,
@@ -73,6 +76,7 @@ impl Size {
             short: true,
             patience: Duration::from_secs(400),
             report: None,
+            history: None,
         }
     }
 
@@ -95,6 +99,7 @@ impl Size {
             // Twenty seconds for each fault, and half an hour until all records are over.
             patience: Duration::from_secs(1800 + 20 * u64::try_from(faults).unwrap()),
             report: std::env::var_os("SEXTON_CHAOS_REPORT").map(PathBuf::from),
+            history: std::env::var_os("SEXTON_CHAOS_HISTORY").map(PathBuf::from),
         }
     }
 }
@@ -118,7 +123,7 @@ fn run(size: &Size) {
     println!("SEXTON_TEST_SEED={}", size.seed);
     let folder = tempfile::tempdir().unwrap();
     make_searchable(folder.path());
-    let notes = Notes::begin(size.report.as_deref());
+    let notes = Notes::begin(size.history.as_deref());
     let broker = Broker::of(&folder.path().join("dev"), size.brokers);
     let servers = broker.clone();
     let to_broker = Proxy::start(move || servers.addresses());
@@ -132,6 +137,11 @@ fn run(size: &Size) {
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
     let before = ground.first_look(&installation, &machines);
+    let first = ground.glimpse(&installation, &machines);
+    assert!(
+        first.values().all(|machines| !machines.is_empty()),
+        "what is asked for on the way is not seen: {first:?}"
+    );
     notes.say("everything runs, and was looked at");
     let mut site = Site {
         services: Services::of(&installation),
@@ -157,11 +167,13 @@ fn run(size: &Size) {
     let (tally, ended) = std::thread::scope(|scope| {
         let breaking = scope.spawn(|| schedule::break_things(size, &mut site, &notes));
         let judging = scope.spawn(|| judge::watch(size, &installation, &notes));
+        let witnessing =
+            scope.spawn(|| witness::watch(size, &installation, (&ground, &machines), &first, &notes));
         let deleting = AssertUnwindSafe(|| people::delete_and_cancel(size, &installation, &machines, &notes));
         let deleted = std::panic::catch_unwind(deleting);
         // Without it the others would go on for ever.
         notes.set_over();
-        let (broken, judged) = (breaking.join(), judging.join());
+        let (broken, judged) = (breaking.join(), judging.join().and(witnessing.join()));
         let tally = broken.as_ref().cloned().unwrap_or_default();
         (tally, deleted.and(broken.map(drop)).and(judged))
     });
@@ -175,6 +187,9 @@ fn run(size: &Size) {
     let judged = judge::last(size, &installation, &notes);
     if judged.holds == 0 {
         notes.mistake("nobody has held anything".to_owned());
+    }
+    if notes.glimpses().1 == 0 {
+        notes.mistake("no subsystem was asked on the way".to_owned());
     }
     let known = notes.known();
     if known.pauses.is_empty() || known.approved.is_empty() {

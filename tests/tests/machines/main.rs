@@ -16,6 +16,7 @@ mod chaos;
 mod collector;
 mod facts;
 mod faults;
+mod glimpse;
 mod installation;
 mod kept;
 mod machine;

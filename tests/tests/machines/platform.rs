@@ -5,15 +5,17 @@ mod backups;
 mod guests;
 mod names;
 mod post;
-mod records;
+pub mod records;
 mod targets;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::facts::Facts;
+use crate::glimpse::{Glimpse, Part};
 use crate::machine::{Fate, Machine, write_inventory};
 
 /// What may be other than usual, where more breaks than usual.
@@ -39,7 +41,7 @@ pub struct Platform {
 impl Platform {
     pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
         let records = records::Records::set_up(machines);
-        let exporter = &records.address.clone();
+        let exporter = &records.address.to_string();
         std::thread::scope(|scope| {
             let guests = scope.spawn(|| guests::Guests::set_up(folder, machines));
             let targets = scope.spawn(|| targets::Targets::set_up(machines, exporter));
@@ -55,6 +57,17 @@ impl Platform {
     /// What the platform hands over.
     pub fn write_inventory(&self, machines: &[Machine], file: &Path) {
         write_inventory(machines, &self.backups.data(), file);
+    }
+
+    /// Where those are that are asked over HTTP and change something then: the control agent of Kea, and the hooks' server.
+    pub fn listens(&self) -> [SocketAddr; 2] {
+        [self.addresses.listens(), self.records.address]
+    }
+
+    /// Their consumers reach them at these other addresses.
+    pub fn put_behind(&mut self, kea: SocketAddr, hooks: SocketAddr) {
+        self.addresses.put_behind(kea);
+        self.records.put_behind(hooks);
     }
 
     /// How the consumers reach it.
@@ -86,6 +99,21 @@ impl Platform {
             facts.join(guests.join().unwrap());
         });
         facts
+    }
+
+    /// What is there just now, while others are at work on it.
+    pub fn glimpse(&self, machines: &[Machine]) -> Glimpse {
+        let mut seen = Glimpse::new();
+        seen.extend(self.backups.glimpse(machines).map(|there| (Part::Archives, there)));
+        seen.insert(Part::Volumes, self.guests.glimpse_of_volumes(machines));
+        seen.extend(self.addresses.glimpse(machines).map(|there| (Part::Address, there)));
+        seen.extend(self.names.glimpse(machines).map(|there| (Part::Names, there)));
+        seen.insert(Part::Schedule, self.backups.glimpse_of_schedules(machines));
+        seen.insert(Part::Target, self.targets.glimpse(machines));
+        seen.insert(Part::Process, self.guests.glimpse_of_processes(machines));
+        // Last: what goes after it was asked for before.
+        seen.insert(Part::Definition, self.guests.glimpse_of_definitions(machines));
+        seen
     }
 
     /// The same before anything is deleted: everything has to be seen of every machine. A look that has gone blind would
@@ -162,15 +190,8 @@ fn things(machine: &Machine) -> Vec<String> {
     .concat()
 }
 
-/// What stays of a machine that is gone: what it owes is still on the account, and its certificate is listed as
-/// revoked.
+/// What stays of a machine that is gone.
 fn retire(expected: &mut Facts, machine: &str) {
-    expected.retain(machine, |thing| [records::RECORD, records::CERTIFICATE].contains(&thing));
-    let with = |text: &str, key: &str, value: Value| {
-        let mut object: Value = serde_json::from_str(text).unwrap();
-        object[key] = value;
-        object.to_string()
-    };
-    expected.change(machine, records::RECORD, |text| with(text, "active", json!(false)));
-    expected.change(machine, records::CERTIFICATE, |text| with(text, "state", json!("revoked")));
+    expected.retain(machine, records::is_its);
+    records::retire(expected, machine);
 }

@@ -17,23 +17,29 @@ pub fn run(command: &mut Command) -> String {
 
 /// The same, with something to read.
 pub fn run_with(command: &mut Command, input: &str) -> String {
+    try_run_with(command, input).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// The same, where it may fail, and why it has.
+pub fn try_run_with(command: &mut Command, input: &str) -> Result<String, String> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let mut child = command.spawn().map_err(|e| format!("{command:?}: {e}"))?;
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     // Aside, so that neither side waits for the other with a full pipe.
     let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     let written = writing.join().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    written.unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    String::from_utf8(output.stdout).unwrap()
+    if !output.status.success() {
+        return Err(format!(
+            "{command:?}: {}\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    written.map_err(|e| format!("{command:?}: {e}"))?;
+    String::from_utf8(output.stdout).map_err(|e| format!("{command:?}: {e}"))
 }
 
 /// The same for a program that prints JSON.

@@ -396,15 +396,37 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_look_without_an_end_has_changed_nothing() {
-        let program = Program {
-            program: "sleep".into(),
+    /// Another program, in the place of restic.
+    fn instead(program: &str) -> Program {
+        Program {
+            program: program.into(),
             repository: "/r".to_owned().into(),
             password_file: "/p".into(),
             environment: BTreeMap::new(),
             cache_dir: Some("/c".into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_says_more_than_the_bound_is_not_read_on() {
+        let program = instead("head");
+        let arguments = ["-c", "200M", "/dev/zero"].map(str::to_owned).to_vec();
+        let call = Call {
+            what: "x".to_owned(),
+            arguments,
+            stdin: None,
+            limit: Duration::from_secs(120),
+            progress: None,
         };
+        for asked in [program.look(&call).await.map(drop), program.run(&call).await.map(drop)] {
+            let bound = |why: &String| why.contains("more than 67108864 bytes");
+            assert!(matches!(&asked, Err(Obstacle::Unclear(why)) if bound(why)), "{asked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_without_an_end_has_changed_nothing() {
+        let program = instead("sleep");
         let (what, arguments) = ("x".to_owned(), vec!["600".to_owned()]);
         let limit = Duration::from_millis(50);
         let call = Call { what, arguments, stdin: None, limit, progress: None };

@@ -158,6 +158,37 @@ async fn an_agent_that_is_away_is_told_from_a_change_that_was_not_answered() {
     }
 }
 
+/// An agent that begins each answer well, and goes on for twice as long as an answer may be.
+async fn verbose() -> Kea {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"}") && connection.read_buf(&mut asked).await.is_ok_and(|read| read > 0) {
+            }
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n[").await;
+            let mut pieces = 0;
+            while pieces < 1024 && connection.write_all(&[b' '; 1 << 16]).await.is_ok() {
+                pieces += 1;
+            }
+        }
+    });
+    at(url)
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_bound_is_not_read_on() {
+    let kea = verbose().await;
+    let budget = Budget::new(Duration::from_secs(120), Duration::from_secs(60));
+    let looked = kea.agent.lease(budget, ADDRESS).await.map(drop);
+    let changed = kea.agent.rest(budget, "lease4-update", &pinned(), Quarantine::default()).await;
+    for asked in [looked, changed] {
+        let bound = |why: &String| why.contains("longer than 33554432 bytes");
+        assert!(matches!(&asked, Err(Obstacle::Unclear(why)) if bound(why)), "{asked:?}");
+    }
+}
+
 /// An agent that keeps this configuration; and what it was told to change, in order.
 async fn keeping(mut config: Value, lock_file: PathBuf) -> (Kea, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -14,6 +14,21 @@ use crate::waiting::wait_until;
 pub enum Server {
     Broker,
     Database,
+    /// Kea's control agent.
+    Kea,
+    /// What the hooks ask, of accounting and of configuration management.
+    Hooks,
+}
+
+impl Server {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Database => "database",
+            Self::Kea => "DHCP server",
+            Self::Hooks => "hooked services",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,10 +70,7 @@ impl Fault {
                 "broker"
             }
             Self::DatabaseKilled | Self::PutBack => "database",
-            Self::Cut(server) | Self::Stalled(server) | Self::AnswersLost(server) => match server {
-                Server::Broker => "broker",
-                Server::Database => "database",
-            },
+            Self::Cut(server) | Self::Stalled(server) | Self::AnswersLost(server) => server.word(),
         }
     }
 
@@ -69,19 +81,15 @@ impl Fault {
             Some(subsystem) => format!("consumer ({subsystem})"),
             None => service.to_owned(),
         };
-        let server = |server: &Server| match server {
-            Server::Broker => "broker",
-            Server::Database => "database",
-        };
         match self {
             Self::Killed(service) => format!("{} killed", of(service)),
             Self::Stopped(service) => format!("{} stopped past its leases", of(service)),
             Self::BrokerKilled => "broker killed".into(),
             Self::LeaderKilled => "leader of the broker's cluster killed".into(),
             Self::DatabaseKilled => "database killed".into(),
-            Self::Cut(what) => format!("connections to the {} cut", server(what)),
-            Self::Stalled(what) => format!("connections to the {} stalled", server(what)),
-            Self::AnswersLost(what) => format!("answers of the {} lost", server(what)),
+            Self::Cut(what) => format!("connections to the {} cut", what.word()),
+            Self::Stalled(what) => format!("connections to the {} stalled", what.word()),
+            Self::AnswersLost(what) => format!("answers of the {} lost", what.word()),
             Self::Purged => "all queues purged".into(),
             Self::QueuesFull => "queues full".into(),
             Self::Flooded => "forged orders".into(),
@@ -101,7 +109,10 @@ impl Fault {
             (Self::BrokerKilled | Self::LeaderKilled | Self::DatabaseKilled, false) => 200..10_000,
             (Self::Stalled(_), true) => 2_000..4_000,
             (Self::Stalled(_), false) => 2_000..30_000,
-            (Self::AnswersLost(_) | Self::QueuesFull, _) => 1_000..6_000,
+            // Seldom asked: an answer should be lost in that time.
+            (Self::AnswersLost(Server::Kea | Server::Hooks), true) => 3_000..8_000,
+            (Self::AnswersLost(Server::Kea | Server::Hooks), false) => 5_000..20_000,
+            (Self::AnswersLost(Server::Broker | Server::Database) | Self::QueuesFull, _) => 1_000..6_000,
             (Self::Cut(_) | Self::Purged | Self::Flooded, _) => 0..1,
             (Self::PutBack, _) => 10_000..25_000,
         };
@@ -168,5 +179,6 @@ fn proxy<'a>(site: &'a Site<'_>, server: Server) -> &'a Proxy {
     match server {
         Server::Broker => &site.to_broker,
         Server::Database => &site.to_database,
+        Server::Kea | Server::Hooks => &site.ground.proxies()[&server],
     }
 }

@@ -7,7 +7,7 @@ use sexton_ledger::postgres::PgLedger;
 use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::job::{Job, JobKind, Stage, StateName};
 use sexton_model::time::Day;
 use sexton_model::{Fence, Timestamp};
 use sexton_tests::trail::course::{self, Course, repeated};
@@ -15,6 +15,7 @@ use sexton_tests::trail::{Trail, in_words, locks};
 
 use super::Size;
 use super::notes::{Known, Notes};
+use crate::glimpse::Standing;
 use crate::installation::Installation;
 use crate::kept::job_table;
 use crate::machine::SCOPE;
@@ -33,7 +34,13 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct Judged {
     pub mistakes: Vec<String>,
     pub ended: BTreeMap<RecordStatus, usize>,
+    /// What became of each machine: where its last record stands.
+    pub outcomes: BTreeMap<String, RecordStatus>,
     pub events: usize,
+    /// Orders that were given.
+    pub orders: usize,
+    /// Answers to orders with which a job went on.
+    pub steps: usize,
     /// Holds that people have placed.
     pub holds: usize,
     /// Audit chains that were verified: of records and of everything else.
@@ -59,6 +66,7 @@ pub fn watch(size: &Size, installation: &Installation, notes: &Notes) {
         // The database may be down: then it is looked at later.
         if let Ok(judged) = judge(size, installation, notes, Which::Live) {
             notes.mistakes(judged.mistakes);
+            notes.count_look();
         }
     }
 }
@@ -84,6 +92,43 @@ pub fn touched_since(dev: &Path, day_ms: u64, since: Timestamp) -> Result<BTreeS
     })
 }
 
+/// What may have become of each machine that has a record.
+pub fn standings(dev: &Path, day_ms: u64) -> Result<BTreeMap<String, Standing>, String> {
+    with_job_table(dev, day_ms, async |ledger: &PgLedger| {
+        let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
+        let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
+        let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
+        for row in rows {
+            let standing = standings.entry(row.resource.name.to_string()).or_default();
+            standing.records += 1;
+            let begun = row.deletion.jobs.iter().filter_map(begun).max();
+            if row.status == RecordStatus::Cancelled {
+                standing.taken_back = standing.taken_back.max(begun);
+            } else {
+                standing.begun = standing.begun.max(begun);
+            }
+        }
+        Ok(standings)
+    })
+}
+
+/// The stage of a job that has begun, or may have. One that was cancelled may have if it was one that can be.
+fn begun(job: &Job) -> Option<Stage> {
+    let JobKind::Stage(stage) = job.kind else { return None };
+    let moved = job.cursor > 0 || job.touched;
+    match job.state.name() {
+        StateName::Scheduled | StateName::Held => moved.then_some(stage),
+        StateName::Cancelled => (moved || stage.reversible()).then_some(stage),
+        StateName::Ready
+        | StateName::Running
+        | StateName::Waiting
+        | StateName::Cancelling
+        | StateName::Parked
+        | StateName::Done
+        | StateName::Rescued => Some(stage),
+    }
+}
+
 fn judge(size: &Size, installation: &Installation, notes: &Notes, which: Which) -> Result<Judged, String> {
     let day = Day::Rehearsal { length_ms: size.day_ms };
     with_job_table(installation.folder(), size.day_ms, async |ledger: &PgLedger| {
@@ -96,8 +141,14 @@ fn judge(size: &Size, installation: &Installation, notes: &Notes, which: Which) 
         for view in views {
             let d = &view.deletion;
             judged.mistakes.extend(of_trail(&view, day, &known));
+            let count = |counted: fn(&AuditEvent) -> bool| {
+                view.audit.iter().filter(|row| counted(&row.event)).count()
+            };
             judged.events += view.audit.len();
-            judged.holds += view.audit.iter().filter(|row| row.event.what == What::HoldPlaced).count();
+            judged.orders += count(|event| event.ordered.is_some());
+            judged.steps += count(|event| event.what == What::Settled);
+            judged.holds += count(|event| event.what == What::HoldPlaced);
+            judged.outcomes.insert(d.record.resource.id.to_string(), d.status);
             *judged.ended.entry(d.status).or_default() += 1;
             *locked.entry(d.record.resource.id.to_string()).or_default() += locks(&view);
             match ledger.verify_chain(d.id).await.map_err(|e| format!("{e:?}"))? {

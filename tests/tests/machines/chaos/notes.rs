@@ -24,6 +24,9 @@ pub struct Notes {
     began: Instant,
     history: Option<Mutex<File>>,
     faults: AtomicUsize,
+    looks: AtomicUsize,
+    glimpses: AtomicUsize,
+    parts: AtomicUsize,
     over: AtomicBool,
     mistakes: Mutex<BTreeSet<String>>,
     lost: Mutex<BTreeSet<String>>,
@@ -48,13 +51,16 @@ impl Drop for OverIfPanicking<'_> {
 }
 
 impl Notes {
-    /// The history is written beside the report, if there is one.
-    pub fn begin(report: Option<&Path>) -> Self {
-        let history = report.map(|report| File::create(report.with_file_name("history.txt")).unwrap());
+    /// The history is written there, if it is wanted.
+    pub fn begin(history: Option<&Path>) -> Self {
+        let history = history.map(|history| File::create(history).unwrap());
         Self {
             began: Instant::now(),
             history: history.map(Mutex::new),
             faults: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+            glimpses: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
             over: AtomicBool::new(false),
             mistakes: Mutex::default(),
             lost: Mutex::default(),
@@ -82,6 +88,26 @@ impl Notes {
 
     pub fn faults(&self) -> usize {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// The job table was looked at once more while things broke.
+    pub fn count_look(&self) {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// The subsystems were asked once more while things broke, and so many of them answered.
+    pub fn count_glimpse(&self, parts: usize) {
+        self.glimpses.fetch_add(1, Ordering::Relaxed);
+        self.parts.fetch_add(parts, Ordering::Relaxed);
+    }
+
+    /// How often they were asked, and how often one of them answered.
+    pub fn glimpses(&self) -> (usize, usize) {
+        (self.glimpses.load(Ordering::Relaxed), self.parts.load(Ordering::Relaxed))
     }
 
     /// Nothing is left to be deleted, or it was given up.

@@ -1,6 +1,7 @@
 //! What stands between services and a server: it cuts connections, stalls them, or drops what is answered.
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,6 +33,8 @@ type Servers = Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>;
 pub struct Proxy {
     pub address: SocketAddr,
     flow: Arc<watch::Sender<Flow>>,
+    /// How many pieces of answers were lost.
+    lost: Arc<AtomicUsize>,
     servers: Servers,
     runtime: tokio::runtime::Runtime,
 }
@@ -45,7 +48,8 @@ impl Proxy {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (flow, _) = watch::channel(Flow { passes: Passes::Everything, cuts: 0 });
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut this = Self { address, flow: Arc::new(flow), servers: Arc::new(servers), runtime };
+        let (flow, lost) = (Arc::new(flow), Arc::default());
+        let mut this = Self { address, flow, lost, servers: Arc::new(servers), runtime };
         this.address = this.listen(Ipv4Addr::LOCALHOST);
         this
     }
@@ -54,7 +58,7 @@ impl Proxy {
     pub fn listen(&self, at: Ipv4Addr) -> SocketAddr {
         let listener = self.runtime.block_on(TcpListener::bind((IpAddr::V4(at), 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        self.runtime.spawn(accept(listener, self.flow.clone(), self.servers.clone()));
+        self.runtime.spawn(accept(listener, self.flow.clone(), self.lost.clone(), self.servers.clone()));
         address
     }
 
@@ -64,6 +68,11 @@ impl Proxy {
         let connected = self.flow.receiver_count() > 0;
         self.flow.send_modify(|flow| flow.cuts += 1);
         connected
+    }
+
+    /// How many pieces of answers were lost until now.
+    pub fn lost(&self) -> usize {
+        self.lost.load(Ordering::Relaxed)
     }
 
     pub fn let_pass(&self, passes: Passes) {
@@ -76,7 +85,12 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, flow: Arc<watch::Sender<Flow>>, servers: Servers) {
+async fn accept(
+    listener: TcpListener,
+    flow: Arc<watch::Sender<Flow>>,
+    lost: Arc<AtomicUsize>,
+    servers: Servers,
+) {
     for turn in 0_usize.. {
         match listener.accept().await {
             Ok((client, _)) => {
@@ -85,14 +99,19 @@ async fn accept(listener: TcpListener, flow: Arc<watch::Sender<Flow>>, servers: 
                     let first = turn % addresses.len();
                     addresses.rotate_left(first);
                 }
-                tokio::spawn(connect(client, addresses, flow.subscribe()));
+                tokio::spawn(connect(client, addresses, flow.subscribe(), lost.clone()));
             }
             Err(_) => tokio::time::sleep(AFTER_ERROR).await,
         }
     }
 }
 
-async fn connect(client: TcpStream, servers: Vec<SocketAddr>, mut flow: watch::Receiver<Flow>) {
+async fn connect(
+    client: TcpStream,
+    servers: Vec<SocketAddr>,
+    mut flow: watch::Receiver<Flow>,
+    lost: Arc<AtomicUsize>,
+) {
     let born = flow.borrow().cuts;
     until(&mut flow, |now| now.passes != Passes::Nothing || now.cuts != born).await;
     for address in servers {
@@ -101,8 +120,8 @@ async fn connect(client: TcpStream, servers: Vec<SocketAddr>, mut flow: watch::R
             return;
         }
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        let there = Way { flow: flow.clone(), born, answers: false };
-        let back = Way { flow, born, answers: true };
+        let there = Way { flow: flow.clone(), born, lost: None };
+        let back = Way { flow, born, lost: Some(lost) };
         // Where one way has ended, both have.
         tokio::select! {
             () = there.pump(from_client, to_server) => {}
@@ -115,7 +134,8 @@ async fn connect(client: TcpStream, servers: Vec<SocketAddr>, mut flow: watch::R
 struct Way {
     flow: watch::Receiver<Flow>,
     born: u32,
-    answers: bool,
+    /// Where is counted what is lost, if it is answers that go this way.
+    lost: Option<Arc<AtomicUsize>>,
 }
 
 impl Way {
@@ -133,9 +153,15 @@ impl Way {
             if now.cuts != born {
                 return;
             }
-            let lost = self.answers && now.passes == Passes::Requests;
-            if !lost && to.write_all(&buffer[..length]).await.is_err() {
-                return;
+            match &self.lost {
+                Some(lost) if now.passes == Passes::Requests => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(_) | None => {
+                    if to.write_all(&buffer[..length]).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -153,6 +179,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Passes, Proxy};
+    use crate::waiting::wait_until;
 
     /// Answers each byte with itself.
     fn echo() -> Proxy {
@@ -207,6 +234,7 @@ mod tests {
         stream.write_all(b"z").unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         assert!(stream.read_exact(&mut byte).is_err(), "the answer was lost");
+        wait_until("an answer is lost", 30, || proxy.lost() == 1);
         proxy.let_pass(Passes::Everything);
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         assert!(!is_answered(&mut stream), "a connection that has lost something is closed");

@@ -1,7 +1,9 @@
 //! Everything that can be broken.
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::broker::Broker;
+use super::fault::Server;
 use super::ground::Ground;
 use super::network::{self, Network};
 use super::notes::Notes;
@@ -26,6 +28,14 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// How many pieces of answers were lost, by who had answered.
+    pub fn answers_lost(&self) -> BTreeMap<String, usize> {
+        let servers = [(Server::Broker, &self.to_broker), (Server::Database, &self.to_database)];
+        let subsystems = self.ground.proxies().iter().map(|(server, proxy)| (*server, proxy));
+        let all = servers.into_iter().chain(subsystems);
+        all.map(|(server, proxy)| (server.word().to_owned(), proxy.lost())).collect()
+    }
+
     /// The consumer moves into that network, and reaches the broker at its other end.
     pub fn move_apart(&mut self, network: Network) {
         let folder = self.installation.folder();

@@ -1,4 +1,6 @@
 //! Leases and reservations in Kea. Asked is its control agent.
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -6,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::facts::{Facts, NOBODY};
 use crate::machine::{Machine, SUBNET};
-use crate::program::{run, run_with, wanted};
+use crate::program::{run, try_run_with, wanted};
 
 /// Begin the things of a machine here, which go on with its address.
 const LEASE: &str = "ipam: lease ";
@@ -18,12 +20,15 @@ const DECLINED: u64 = 1;
 
 pub struct Addresses {
     url: String,
+    /// Where its consumer asks.
+    asked_at: String,
     lock: PathBuf,
 }
 
 impl Addresses {
     pub fn set_up(folder: &Path, machines: &[Machine]) -> Self {
-        let this = Self { url: wanted("SEXTON_TEST_KEA_URL"), lock: folder.join("kea.lock") };
+        let url = wanted("SEXTON_TEST_KEA_URL");
+        let this = Self { asked_at: url.clone(), url, lock: folder.join("kea.lock") };
         // What an earlier run left; 3 says that there was none.
         assert!([0, 3].contains(
             &this.command("lease4-wipe", json!({ "subnet-id": SUBNET }))["result"].as_i64().unwrap()
@@ -33,14 +38,32 @@ impl Addresses {
         this
     }
 
+    /// Where the server listens.
+    pub fn listens(&self) -> SocketAddr {
+        let (_, at) = self.url.split_once("://").unwrap();
+        let host = at.split('/').next().unwrap();
+        host.to_socket_addrs().unwrap().next().unwrap()
+    }
+
+    /// The consumer reaches it at another address.
+    pub fn put_behind(&mut self, proxy: SocketAddr) {
+        let (scheme, at) = self.url.split_once("://").unwrap();
+        let path = at.split_once('/').map_or("", |(_, path)| path);
+        self.asked_at = format!("{scheme}://{proxy}/{path}");
+    }
+
     pub fn configuration(&self) -> String {
         format!(
             "[consumers.\"ipam.main\"]\ndriver = \"kea\"\nurl = {:?}\nlock_file = {:?}\n",
-            self.url, self.lock
+            self.asked_at, self.lock
         )
     }
 
     fn command(&self, command: &str, arguments: Value) -> Value {
+        self.try_command(command, arguments).unwrap_or_else(|why| panic!("{command}: {why}"))
+    }
+
+    fn try_command(&self, command: &str, arguments: Value) -> Result<Value, String> {
         let mut body = json!({ "command": command, "service": ["dhcp4"] });
         if !arguments.is_null() {
             body["arguments"] = arguments;
@@ -49,9 +72,9 @@ impl Addresses {
         let text = body.to_string();
         let mut curl = Command::new("curl");
         curl.args(["-sS", "--fail-with-body", "-H", "Content-Type: application/json", "-d", "@-", &self.url]);
-        let answer = run_with(&mut curl, &text);
-        serde_json::from_str::<Value>(&answer).unwrap_or_else(|e| panic!("{command}: {answer}: {e}"))[0]
-            .clone()
+        let answer = try_run_with(&mut curl, &text)?;
+        let parsed = serde_json::from_str::<Value>(&answer).map_err(|e| format!("{answer}: {e}"))?;
+        Ok(parsed[0].clone())
     }
 
     fn succeed(&self, command: &str, arguments: Value) -> Value {
@@ -134,5 +157,25 @@ impl Addresses {
         let others = subnets.iter().filter(|s| s["id"] != SUBNET);
         facts.add(NOBODY, "ipam: other subnets", others.map(Value::to_string).collect::<String>());
         facts
+    }
+    /// Machines whose lease and whose reservation are there just now; nothing if the server does not answer.
+    pub fn glimpse(&self, machines: &[Machine]) -> Option<BTreeSet<String>> {
+        let leases = self.try_command("lease4-get-all", json!({ "subnets": [SUBNET] })).ok()?;
+        let config = self.try_command("config-get", Value::Null).ok()?;
+        if !([0, 3].contains(&leases["result"].as_i64()?) && config["result"] == 0) {
+            return None;
+        }
+        let leases = leases["arguments"]["leases"].as_array().cloned().unwrap_or_default();
+        let subnets = config["arguments"]["Dhcp4"]["subnet4"].as_array()?;
+        let reserved = subnets.iter().find(|subnet| subnet["id"] == SUBNET)?["reservations"].as_array()?;
+        let has = |all: &[Value], machine: &Machine, address: Ipv4Addr| {
+            let its =
+                |one: &Value| one["hw-address"] == machine.mac() && one["ip-address"] == address.to_string();
+            all.iter().any(its)
+        };
+        let whole = |machine: &&Machine| {
+            machine.address().is_some_and(|a| has(&leases, machine, a) && has(reserved, machine, a))
+        };
+        Some(machines.iter().filter(whole).map(|machine| machine.name.clone()).collect())
     }
 }

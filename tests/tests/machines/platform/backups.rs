@@ -1,4 +1,5 @@
 //! Backups in a restic repository, and their schedules. Asked is restic.
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::facts::{Facts, NOBODY};
 use crate::machine::Machine;
-use crate::program::{run, run_json};
+use crate::program::{run, run_json, try_run_with};
 
 /// Begins the thing that is a snapshot.
 const SNAPSHOT: &str = "backup: snapshot ";
@@ -105,6 +106,24 @@ impl Backups {
             }
         }
         facts
+    }
+
+    /// Machines of which there are backups just now; nothing if the repository does not answer. Without a lock, which would
+    /// stand in the way of whoever deletes.
+    pub fn glimpse(&self, machines: &[Machine]) -> Option<BTreeSet<String>> {
+        let text = try_run_with(&mut self.restic(&["snapshots", "--json", "--no-lock"]), "").ok()?;
+        let snapshots: Value = serde_json::from_str(&text).ok()?;
+        let all = snapshots.as_array()?.iter();
+        let tags: BTreeSet<&str> = all.flat_map(|snapshot| words(&snapshot["tags"])).collect();
+        let its = |machine: &&Machine| tags.contains(format!("uuid={}", machine.uuid).as_str());
+        Some(machines.iter().filter(its).map(|machine| machine.name.clone()).collect())
+    }
+
+    /// Machines with a schedule just now.
+    pub fn glimpse_of_schedules(&self, machines: &[Machine]) -> BTreeSet<String> {
+        let there =
+            |machine: &&Machine| self.folder.join(format!("schedules/{}.json", machine.name)).exists();
+        machines.iter().filter(there).map(|machine| machine.name.clone()).collect()
     }
 
     /// Take what a final backup of a machine that came back has left out of `found`; a backup takes nothing

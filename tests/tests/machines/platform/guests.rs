@@ -1,4 +1,5 @@
 //! Guests under QEMU: definitions, volumes, processes. Asked are `/proc`, the monitors, and `qemu-img`.
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -143,6 +144,30 @@ impl Guests {
             }
         }
         found
+    }
+
+    /// Machines all of whose volumes are there just now.
+    pub fn glimpse_of_volumes(&self, machines: &[Machine]) -> BTreeSet<String> {
+        let there = |machine: &&Machine| {
+            let root = (machine.guest != Guest::Off).then(|| root_disk(machine));
+            let data = has_data(machine).then(|| data_disk(machine));
+            root.into_iter().chain(data).all(|disk| self.volumes().join(disk).exists())
+        };
+        machines.iter().filter(there).map(|machine| machine.name.clone()).collect()
+    }
+
+    /// Machines that run just now.
+    pub fn glimpse_of_processes(&self, machines: &[Machine]) -> BTreeSet<String> {
+        let run: BTreeSet<Uuid> = self.processes().into_iter().filter_map(|(_, uuid)| uuid).collect();
+        let runs = machines.iter().filter(|machine| run.contains(&machine.uuid));
+        runs.map(|machine| machine.name.clone()).collect()
+    }
+
+    /// Machines that are defined just now.
+    pub fn glimpse_of_definitions(&self, machines: &[Machine]) -> BTreeSet<String> {
+        let there =
+            |machine: &&Machine| self.root.join("vms").join(&machine.name).join("domain.json").exists();
+        machines.iter().filter(there).map(|machine| machine.name.clone()).collect()
     }
 
     pub fn look(&self, machines: &[Machine]) -> Facts {

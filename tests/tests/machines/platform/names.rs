@@ -1,4 +1,5 @@
 //! Records in BIND. Asked is the server, for its whole zones (AXFR by `dig`).
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::process::Command;
 
 use crate::facts::{Facts, NOBODY};
 use crate::machine::{DOMAIN, Machine};
-use crate::program::{run, run_with, wanted};
+use crate::program::{run_with, try_run_with, wanted};
 
 const ZONES: [&str; 2] = ["lab.test", REVERSE];
 const REVERSE: &str = "100.51.198.in-addr.arpa";
@@ -77,12 +78,18 @@ impl Names {
 
     /// Owner, lifetime, type and data of every record that could be of this test.
     fn records(&self) -> Vec<[String; 4]> {
+        self.try_records().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    fn try_records(&self) -> Result<Vec<[String; 4]>, String> {
         let mut records = Vec::new();
         for zone in ZONES {
             let mut dig = Command::new("dig");
             dig.args(["-y", &self.key(), "-p", &self.port, &format!("@{}", self.host)]);
-            let text = run(dig.args([zone, "AXFR", "+noall", "+answer"]));
-            assert!(text.contains("SOA"), "no transfer of {zone}: {text}");
+            let text = try_run_with(dig.args([zone, "AXFR", "+noall", "+answer"]), "")?;
+            if !text.contains("SOA") {
+                return Err(format!("no transfer of {zone}: {text}"));
+            }
             for line in text.lines() {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 let [owner, ttl, "IN", kind @ ("A" | "AAAA" | "PTR" | "CNAME" | "TXT"), ref data @ ..] =
@@ -95,7 +102,7 @@ impl Names {
                 }
             }
         }
-        records
+        Ok(records)
     }
 
     /// How the names of a machine's things begin.
@@ -106,6 +113,18 @@ impl Names {
             names.iter().map(|name| thing([&format!("{name}."), "A", &address.to_string()])).collect();
         things.push(thing([&reverse(machine), "PTR", &format!("{}.", names[0])]));
         things
+    }
+
+    /// Machines all of whose records are there just now; nothing if the server does not answer.
+    pub fn glimpse(&self, machines: &[Machine]) -> Option<BTreeSet<String>> {
+        let records = self.try_records().ok()?;
+        let there: BTreeSet<String> =
+            records.iter().map(|[owner, _, kind, data]| thing([owner, kind, data])).collect();
+        let whole = |machine: &&Machine| {
+            let things = Self::things(machine);
+            !things.is_empty() && things.iter().all(|thing| there.contains(thing))
+        };
+        Some(machines.iter().filter(whole).map(|machine| machine.name.clone()).collect())
     }
 
     pub fn look(&self, machines: &[Machine]) -> Facts {

@@ -1,6 +1,7 @@
 //! Accounting and configuration management, which have no named server: a small HTTP server with the API that
 //! the delivered hooks speak. It also serves what Prometheus measures.
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -25,14 +26,30 @@ const NODE: &str = "config: node";
 type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
 
 pub struct Records {
-    pub address: String,
+    pub address: SocketAddr,
+    /// Where the consumers ask.
+    asked_at: SocketAddr,
     objects: Objects,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Records {
     pub fn set_up(machines: &[Machine]) -> Self {
-        let mut objects = BTreeMap::new();
+        let objects = Objects::default();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&objects));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        let this = Self { address, asked_at: address, objects, _runtime: runtime };
+        this.add(machines);
+        this
+    }
+
+    /// It knows these machines, too.
+    pub fn add(&self, machines: &[Machine]) {
+        let mut objects = self.objects.lock().unwrap();
         for Machine { number, name, uuid, .. } in machines {
             let record =
                 json!({ "uuid": uuid, "record": number, "active": number % 7 != 0, "tariff": "gold" });
@@ -42,14 +59,11 @@ impl Records {
             objects.insert(format!("/api/nodes/{name}"), node);
             objects.insert(format!("/api/certificates/{number}"), json!({ "uuid": uuid, "state": "valid" }));
         }
-        let objects = Arc::new(Mutex::new(objects));
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let router = axum::Router::new().fallback(answer).with_state(Arc::clone(&objects));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { address, objects, _runtime: runtime }
+    }
+
+    /// The consumers reach it at another address.
+    pub fn put_behind(&mut self, proxy: SocketAddr) {
+        self.asked_at = proxy;
     }
 
     pub fn configuration(&self) -> String {
@@ -59,7 +73,7 @@ impl Records {
                 "[consumers.\"{subsystem}.main\"]\ndriver = \"hook\"\nsubsystem = \"{subsystem}\"\n\
                  definition = {:?}\nbase_url = \"http://{}\"\nplace = \"{PLACE}\"\n",
                 hooks.join(format!("{subsystem}.toml")),
-                self.address
+                self.asked_at
             )
         };
         of("accounting") + &of("config")
@@ -83,6 +97,23 @@ impl Records {
         }
         facts
     }
+}
+
+/// Whether a thing of a machine is one of these.
+pub fn is_its(thing: &str) -> bool {
+    [RECORD, CERTIFICATE, NODE].contains(&thing)
+}
+
+/// What stays of a machine that is gone: what it owes is still on the account, and its certificate is listed as revoked.
+pub fn retire(expected: &mut Facts, machine: &str) {
+    expected.retain(machine, |thing| thing != NODE);
+    let with = |text: &str, key: &str, value: Value| {
+        let mut object: Value = serde_json::from_str(text).unwrap();
+        object[key] = value;
+        object.to_string()
+    };
+    expected.change(machine, RECORD, |text| with(text, "active", json!(false)));
+    expected.change(machine, CERTIFICATE, |text| with(text, "state", json!("revoked")));
 }
 
 async fn answer(

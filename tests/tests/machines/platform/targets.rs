@@ -1,5 +1,5 @@
 //! Targets and history in Prometheus. Asked is its HTTP API.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -97,6 +97,12 @@ impl Targets {
     pub fn things() -> Vec<String> {
         let target = format!("{TARGET}\"http");
         vec![FILE.to_owned(), target, OLD_SAMPLES.to_owned(), SAMPLES.to_owned()]
+    }
+
+    /// Machines that are to be measured just now.
+    pub fn glimpse(&self, machines: &[Machine]) -> BTreeSet<String> {
+        let there = |machine: &&Machine| self.folder.join(format!("{}.json", machine.name)).exists();
+        machines.iter().filter(there).map(|machine| machine.name.clone()).collect()
     }
 
     pub fn look(&self, machines: &[Machine]) -> Facts {
