@@ -14,6 +14,7 @@ use super::bus::Published;
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
+use super::tally::{GONE_IN_TIME, MADE_ANEW};
 use super::world::{World, held};
 
 mod approvals;
@@ -24,6 +25,11 @@ mod lifting;
 
 /// After so many decisions more, what waits for somebody to be about to change something comes without.
 const NEVER_MIND: u64 = 40;
+
+/// What people have begun that stops something they end after so many steps more at the least.
+const ENDED_AFTER: u64 = 50;
+/// And so many more at the most.
+const ENDED_WITHIN: usize = 1_500;
 
 /// Who says most things.
 fn somebody() -> Actor {
@@ -51,7 +57,9 @@ impl World {
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
-                self.happen(item.what).await?;
+                if self.happen(item.what).await? {
+                    items.extend(self.ends(item.what));
+                }
                 self.look().await?;
             }
             self.go_on().await?;
@@ -59,8 +67,22 @@ impl World {
                 break;
             }
         }
+        if !self.checker.recycled.is_empty() {
+            self.dice.count(GONE_IN_TIME);
+        }
         self.calm().await?;
         self.verify().await
+    }
+
+    /// What people do later because of what they did: every hold is released one day, and every pause of a subsystem lifted.
+    fn ends(&self, what: Happening) -> Option<Item> {
+        let what = match what {
+            Happening::Hold(number) => Happening::Release(number),
+            Happening::Pause(Covers { subsystem: Some(_), .. }) => Happening::Resume,
+            _ => return None,
+        };
+        let after = ENDED_AFTER + self.dice.below(ENDED_WITHIN) as u64;
+        Some(Item { when: When::Step(self.step + after), what })
     }
 
     /// A machine appears, and its platform registers it, if its name is free.
@@ -97,7 +119,8 @@ impl World {
         ledger.deletion(id).await.unwrap()
     }
 
-    async fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+    /// Whether it had an effect.
+    async fn happen(&mut self, what: Happening) -> Result<bool, Violation> {
         let now = self.time.now();
         let done = match what {
             Happening::Delete(number, in_ms) => self.delete(number..number + 1, Person::Ops, in_ms).await,
@@ -180,7 +203,7 @@ impl World {
             self.dice.count(what.word());
         }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
-        Ok(())
+        Ok(done)
     }
 
     /// The platform says that a machine must never be deleted, or that it may be.
@@ -267,12 +290,18 @@ impl World {
         true
     }
 
-    /// Another machine in the place of this one. If its record is live, nobody may register it.
+    /// Another machine in the place of this one. If its record is live, nobody may register it. What was made anew after it was
+    /// recycled is a machine like any other: of it everything is asked.
     async fn recreate(&mut self, number: usize) -> Result<bool, Violation> {
         let vm = self.script.machine(number);
-        let live = self.record_of(&vm).await.is_some_and(|view| view.deletion.status.live());
+        let stood = self.record_of(&vm).await.map(|view| view.deletion.status);
+        let live = stood.is_some_and(RecordStatus::live);
         let registered = self.appear(&vm).await;
-        self.checker.disturbed.insert(vm.clone());
+        if registered && stood == Some(RecordStatus::Recycled) {
+            self.dice.count(MADE_ANEW);
+        } else {
+            self.checker.disturbed.insert(vm.clone());
+        }
         self.checker.warrants.replaced(&vm, registered);
         if registered && live {
             let what = format!("another {vm} was registered while its record was live");

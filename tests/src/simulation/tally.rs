@@ -13,6 +13,10 @@ use super::world::census::{BELIEVED, REFUSED};
 pub const DOWN_FOR_DAYS: &str = "down for days";
 /// A pause was not lifted by who may not let go on at once what it keeps back.
 pub const LIFTING_REFUSED: &str = "lifting refused";
+/// A run in which a machine was recycled while things still happened.
+pub const GONE_IN_TIME: &str = "recycled in the storm";
+/// A machine was made anew after the one before it was recycled.
+pub const MADE_ANEW: &str = "made anew after recycle";
 
 /// What a dozen runs or two meet, whatever their seeds.
 const USUAL: [Happening; 27] = [
@@ -83,7 +87,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM)
+    words(&SELDOM).chain([GONE_IN_TIME, MADE_ANEW])
 }
 
 /// Everything that is counted.

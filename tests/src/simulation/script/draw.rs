@@ -43,6 +43,7 @@ impl Script {
             weather: weather(&mut rng),
             items: Vec::new(),
         };
+        let straight = script.allowed.is_none() && rng.random_range(0..2) == 0;
         let many = rng.random_range(6..=28);
         script.items = (0..many)
             .map(|_| {
@@ -53,6 +54,11 @@ impl Script {
                 Item { when, what: happening(&mut rng, &script) }
             })
             .collect();
+        if straight {
+            script.items.retain(|item| !in_the_way(item.what));
+        } else if rng.random_range(0..2) == 0 {
+            script.items.push(pause_of_a_subsystem(&mut rng));
+        }
         // Something is to go in any case, early.
         let first = if script.allowed.is_some() || rng.random_range(0..4) == 0 {
             Happening::DeleteAll(requester(&mut rng), 0)
@@ -87,9 +93,10 @@ impl Script {
             let when = When::Decisions(rng.random_range(10..80));
             script.items.push(Item { when, what: Happening::Redeliver });
         }
-        script.items = with_sleepers(seed, script.items, &mut rng);
+        script.items = with_sleepers((seed, straight), script.items, &mut rng);
         script.items.extend(with_a_lock(&mut rng));
-        if rng.random_range(0..8) == 0 {
+        script.items.extend(retries(script.machines, &mut rng));
+        if straight || rng.random_range(0..8) == 0 {
             let recycled = |what: Happening| Item { when: When::Recycled(0), what };
             script.items.extend([recycled(Happening::Recreate(0)), recycled(Happening::Delete(0, 0))]);
         }
@@ -98,10 +105,39 @@ impl Script {
     }
 }
 
+/// What keeps the first machine from its end, or lets it wait there: in some runs nothing does, so that it is gone, and made anew,
+/// while things still happen.
+fn in_the_way(what: Happening) -> bool {
+    let number = match what {
+        Happening::Pause(_) => return true,
+        Happening::Cancel(number)
+        | Happening::Hold(number)
+        | Happening::Protect(number, true)
+        | Happening::Waive(number, _)
+        | Happening::Recreate(number)
+        | Happening::Start(number) => number,
+        _ => return false,
+    };
+    number == 0
+}
+
+/// One subsystem, and nothing else: what stops more hides whether that does. People lift it a while after.
+fn pause_of_a_subsystem(rng: &mut StdRng) -> Item {
+    let subsystem = Some(SUBSYSTEMS[rng.random_range(0..SUBSYSTEMS.len())].0);
+    let what = Happening::Pause(Covers { subsystem, ..Covers::EVERYTHING });
+    Item { when: When::Decisions(rng.random_range(1..50)), what }
+}
+
+/// Of every second machine whose record waits for a person somebody has it tried again.
+fn retries(machines: usize, rng: &mut StdRng) -> Vec<Item> {
+    let some = (0..machines).filter(|_| rng.random_range(0..2) == 0);
+    some.map(|number| Item { when: When::Parked(number), what: Happening::Retry(number) }).collect()
+}
+
 /// In four of five runs the machines of all consumers are suspended while something is in hand: while everything is paused, and
 /// they hear of that when they wake up or do not; past the deadlines of what they have in hand; while the job table goes back
-/// in time.
-fn with_sleepers(seed: u64, mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+/// in time. Nothing is paused if nothing is to be in the way.
+fn with_sleepers((seed, straight): (u64, bool), mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
     let sleep = |when: When, for_ms: u64, deaf: bool| {
         let all = (0..CONSUMERS).map(move |number| Happening::Freeze(number, for_ms, true));
         // No beacon reaches them for a while after they have woken up.
@@ -112,13 +148,13 @@ fn with_sleepers(seed: u64, mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item>
     let when = When::Changing(at);
     let deaf = rng.random_range(0..4) == 0;
     match seed % 5 {
-        sort @ (1 | 2) => {
+        sort @ (1 | 2) if !straight => {
             items.extend(sleep(when, rng.random_range(25_000..40_000), sort == 2));
             items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
             let resumed = When::Step(rng.random_range(3_000..STORM_STEPS));
             items.push(Item { when: resumed, what: Happening::Resume });
         }
-        3 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
+        1..=3 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
         4 => {
             let goes_back =
                 |items: &[Item]| items.iter().position(|item| item.what == Happening::RestoreBackup);
@@ -197,8 +233,8 @@ const CHANCES: [(Trouble, u32, u32); 11] = [
     (Trouble::Delay, 20, 300),
     (Trouble::Unconfirmed, 10, 60),
     (Trouble::FailBefore, 20, 150),
-    (Trouble::FailAfter, 20, 200),
-    (Trouble::Lie, 20, 400),
+    (Trouble::FailAfter, 60, 200),
+    (Trouble::Lie, 60, 400),
     (Trouble::Stale, 20, 200),
     (Trouble::Unknown, 20, 400),
     (Trouble::Hang, 5, 40),
