@@ -1,8 +1,5 @@
 //! What people and accidents do.
-use std::time::Duration;
-
 use serde_json::json;
-use sexton_bus::Outgoing;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
@@ -10,18 +7,18 @@ use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
-use super::bus::Published;
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
 use super::tally::{GONE_IN_TIME, MADE_ANEW};
-use super::world::{World, held};
+use super::world::World;
 
 mod approvals;
 mod calm;
 mod canaries;
 mod clocks;
 mod lifting;
+mod queues;
 
 /// After so many decisions more, what waits for somebody to be about to change something comes without.
 const NEVER_MIND: u64 = 40;
@@ -192,6 +189,7 @@ impl World {
                 true
             }
             Happening::Purge => self.purge().await,
+            Happening::LoseAll => self.lose_all().await,
             Happening::Redeliver => self.redeliver().await,
             Happening::Down(for_ms) => self.go_down(for_ms).await?,
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
@@ -336,43 +334,6 @@ impl World {
         let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
         let step = parked.and_then(|job| d.step_at(job)).map(|(_, _, step)| step.name.as_str());
         step == Some("hypervisor.undefine") && self.truth().undefine(&d.record.resource)
-    }
-
-    /// What would still be in a queue if nobody had taken it comes once more. Whether anything does.
-    async fn redeliver(&self) -> bool {
-        let now = self.time.now();
-        let published = std::mem::take(&mut *held(&self.traffic.published));
-        let mut any = false;
-        for Published { since, bus, message } in published {
-            let waited = Duration::from_millis(now.ms_since(since));
-            let left = message.ttl.and_then(|ttl| ttl.checked_sub(waited)).filter(|left| !left.is_zero());
-            if let Some(left) = left {
-                bus.publish(vec![Outgoing { ttl: Some(left), ..message }]).await;
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Whatever is in a queue, or on its way to one, is gone. Whether anything was.
-    async fn purge(&mut self) -> bool {
-        use sexton_bus::{Bus, Queue};
-        let orders = self.consumers.iter().map(|one| Queue::Orders(one.instance().clone()));
-        let queues: Vec<Queue> = orders.chain([Queue::Outcomes, Queue::StageDue, Queue::Pulses]).collect();
-        let mut any = false;
-        for queue in queues {
-            if self.bus.depth(&queue).await.unwrap_or(0) == 0 {
-                continue;
-            }
-            let mut inbox = self.bus.consume(&queue, 1024).await.unwrap();
-            let gone = inbox.next_batch(1024, std::time::Duration::ZERO).await;
-            any |= !gone.is_empty();
-            inbox.ack(gone.into_iter().map(|delivery| delivery.tag).collect()).await;
-        }
-        let mut late = self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        any |= !late.is_empty();
-        late.clear();
-        any
     }
 
     fn back_up(&mut self) -> bool {

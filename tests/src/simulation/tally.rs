@@ -53,9 +53,10 @@ const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve
 /// What takes somebody who counts.
 const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
-const SELDOM: [Happening; 9] = [
+const SELDOM: [Happening; 10] = [
     // Only what empties a queue that something waits in counts.
     Happening::Purge,
+    Happening::LoseAll,
     Happening::Release(0),
     Happening::Retry(0),
     Happening::Waive(0, true),

@@ -195,7 +195,7 @@ fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
 /// Of what is drawn seldom, and always comes when it is, each seed has one sort in turn: so it needs no luck to meet it.
 fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
     let for_ms = rng.random_range(0..8_000);
-    let what = match seed % 12 {
+    let what = match seed % 13 {
         0 => {
             let when = When::Step(rng.random_range(0..STORM_STEPS / 2));
             let (one, gains) = (rng.random_range(0..CONSUMERS), rng.random_range(-DRIFTS..DRIFTS));
@@ -214,6 +214,12 @@ fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
         8 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, true),
         9 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, false),
         10 => Happening::ChangePlans(rng.random_range(1..PLANS)),
+        11 => {
+            // Two at any instant, and one while something is in hand.
+            let at = [0, 1].map(|_| When::Step(rng.random_range(0..STORM_STEPS / 2)));
+            let at = at.into_iter().chain([When::Changing(rng.random_range(1..40))]);
+            return at.map(|when| Item { when, what: Happening::LoseAll }).collect();
+        }
         _ => {
             let copied = rng.random_range(1..25);
             let back = When::Decisions(copied + rng.random_range(1..15));
@@ -283,7 +289,8 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         81..88 => Happening::KillConsumer(rng.random_range(0..CONSUMERS), for_ms),
         88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
         94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
-        96..98 => Happening::Purge,
+        96 => Happening::Purge,
+        97 => Happening::LoseAll,
         _ => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
     }
 }

@@ -98,6 +98,8 @@ pub enum Happening {
     Deaf(u64),
     /// All queues are emptied.
     Purge,
+    /// The broker loses every message, also those that it has handed out and that are not acked.
+    LoseAll,
     /// The broker forgets what was acked: orders that would still be in their queues come once more.
     Redeliver,
     /// Consumers, coordinators, scheduler and job table are down for so many milliseconds.
@@ -148,6 +150,7 @@ impl Happening {
             Self::DriftConsumer(..) => "drift of a consumer",
             Self::Deaf(_) => "no beacon",
             Self::Purge => "purge",
+            Self::LoseAll => "lose all messages",
             Self::Redeliver => "deliver once more",
             Self::Down(_) => "everything down",
             Self::Reopen(_) => "reopen",

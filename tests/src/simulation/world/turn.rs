@@ -194,6 +194,7 @@ impl World {
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
                 let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
+                self.traffic.took(&acker, &deliveries);
                 let work = async move {
                     let done = match INBOXES[inbox] {
                         Queue::Outcomes => engine.on_reports(&deliveries).await,
