@@ -21,6 +21,7 @@ use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
 
+pub mod addresses;
 mod backups;
 pub mod budgets;
 pub mod canaries;

@@ -4,6 +4,7 @@ use sexton_model::job::Stage;
 
 use super::check::pauses::BESIDE;
 use super::hands::{PAST_LEASE, REFUSED_THEN};
+use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Happening, Person};
 use super::weather::Trouble;
@@ -72,7 +73,7 @@ pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
     troubles
         .map(Trouble::word)
-        .chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS, PAST_LEASE, REFUSED_THEN])
+        .chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS, PAST_LEASE, REFUSED_THEN, GIVEN_ANEW])
         .chain(words(&USUAL))
 }
 

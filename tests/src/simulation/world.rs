@@ -391,6 +391,7 @@ impl World {
             store: self.store.clone(),
             hands: one.hands.clone(),
             others: Mutex::default(),
+            absent: Mutex::default(),
             lies: Mutex::default(),
             newest: Mutex::default(),
         };
