@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When};
+use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When, Wish};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
 
@@ -133,6 +133,17 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         Script { machines: 4, ..made(&stopped) },
     ]);
     came(&played, tally::seldom());
+}
+
+#[test]
+fn a_request_whose_process_dies_at_any_moment_is_done_once() {
+    let asked = |dies_at: u32| {
+        let ask = |step: u64, wish: Wish| (When::Step(step), Happening::Request(wish, 0, dies_at));
+        let pause = Wish::Pause(Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING });
+        made(&[ask(0, Wish::Delete(0)), ask(300, Wish::Hold), ask(600, pause), ask(1_500, Wish::Cancel)])
+    };
+    let played = all_hold((0..=8).map(asked));
+    came(&played, [tally::DIED_MIDWAY, tally::ASKED_AGAIN, tally::NOTED].into_iter());
 }
 
 #[test]

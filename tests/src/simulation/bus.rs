@@ -161,6 +161,11 @@ impl Bus for StormyBus {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
+            if let Ok(handler) = HANDLER.try_get()
+                && self.gates.dies(handler)
+            {
+                std::future::pending::<()>().await;
+            }
             let waits = self.consumer || HANDLER.try_get().is_ok();
             if waits && self.dice.happens(Trouble::Stop) {
                 self.gates.wait(self.process, "publish", self.time.now()).await;

@@ -148,6 +148,11 @@ impl Checker {
         }
     }
 
+    /// Whether this record is known to have been made.
+    pub fn knows(&self, id: DeletionId) -> bool {
+        self.records.know(id)
+    }
+
     /// The job table was copied aside.
     pub fn backed_up(&mut self) {
         self.backed_up.clone_from(&self.budgets);

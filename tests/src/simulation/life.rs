@@ -9,7 +9,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
-use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
+use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When, Wish};
 use super::tally::{GONE_IN_TIME, MADE_ANEW};
 use super::world::World;
 
@@ -19,6 +19,7 @@ mod canaries;
 mod clocks;
 mod lifting;
 mod queues;
+mod requests;
 
 /// After so many decisions more, what waits for somebody to be about to change something comes without.
 const NEVER_MIND: u64 = 40;
@@ -60,7 +61,8 @@ impl World {
                 self.look().await?;
             }
             self.go_on().await?;
-            if items.is_empty() && self.step > 1_000 && self.all_over().await {
+            let idle = items.is_empty() && self.requests.is_empty();
+            if idle && self.step > 1_000 && self.all_over().await {
                 break;
             }
         }
@@ -74,8 +76,9 @@ impl World {
     /// What people do later because of what they did: every hold is released one day, and every pause of a subsystem lifted.
     fn ends(&self, what: Happening) -> Option<Item> {
         let what = match what {
-            Happening::Hold(number) => Happening::Release(number),
-            Happening::Pause(Covers { subsystem: Some(_), .. }) => Happening::Resume,
+            Happening::Hold(number) | Happening::Request(Wish::Hold, number, _) => Happening::Release(number),
+            Happening::Pause(Covers { subsystem: Some(_), .. })
+            | Happening::Request(Wish::Pause(Covers { subsystem: Some(_), .. }), ..) => Happening::Resume,
             _ => return None,
         };
         let after = ENDED_AFTER + self.dice.below(ENDED_WITHIN) as u64;
@@ -110,7 +113,7 @@ impl World {
     }
 
     /// The record of a machine, live or the last one.
-    async fn record_of(&self, vm: &ResourceId) -> Option<DeletionView> {
+    pub(super) async fn record_of(&self, vm: &ResourceId) -> Option<DeletionView> {
         let ledger = self.ledger.as_ref()?;
         let id = ledger.deletion_of(vm).await.unwrap()?;
         ledger.deletion(id).await.unwrap()
@@ -137,6 +140,7 @@ impl World {
             Happening::Resume => self.resume().await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::Request(wish, number, dies_at) => self.request(wish, number, dies_at).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
@@ -213,11 +217,16 @@ impl World {
         self.register(vm, &uuid, protected).await
     }
 
+    /// A date by which something is announced in so many milliseconds.
+    fn due(&self, in_ms: u64) -> Due {
+        let moment = self.store.shown().plus_ms(in_ms).plus_ms(DAY_MS);
+        Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) }
+    }
+
     /// State that these machines are to go, all in one request.
     async fn delete(&mut self, numbers: std::ops::Range<usize>, by: Person, in_ms: u64) -> bool {
         let Some(ledger) = self.ledger.clone() else { return false };
-        let moment = self.store.shown().plus_ms(in_ms).plus_ms(DAY_MS);
-        let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
+        let due = self.due(in_ms);
         let vms: Vec<ResourceId> = numbers.map(|number| self.script.machine(number)).collect();
         let new = vms.iter().map(|vm| NewDeletion {
             resource: vm.clone(),
@@ -409,7 +418,7 @@ impl World {
     }
 
     /// All records, as they stand.
-    async fn all(&self) -> Vec<DeletionView> {
+    pub(super) async fn all(&self) -> Vec<DeletionView> {
         let Some(ledger) = &self.ledger else { return Vec::new() };
         let filter = DeletionFilter { limit: 1000, ..DeletionFilter::default() };
         let ids: Vec<DeletionId> =

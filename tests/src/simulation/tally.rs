@@ -6,7 +6,7 @@ use super::check::pauses::BESIDE;
 use super::hands::{PAST_LEASE, REFUSED_THEN};
 use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
-use super::script::{Covers, Happening, Person};
+use super::script::{Covers, Happening, Person, Wish};
 use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
@@ -19,8 +19,16 @@ pub const GONE_IN_TIME: &str = "recycled in the storm";
 /// A machine was made anew after the one before it was recycled.
 pub const MADE_ANEW: &str = "made anew after recycle";
 
+/// A process died in the midst of a request that it carried out.
+pub const DIED_MIDWAY: &str = "died midway";
+/// Whoever was not answered asked again.
+pub const ASKED_AGAIN: &str = "asked again";
+/// What was asked again had been done before, as was noted then.
+pub const NOTED: &str = "done before";
+
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 27] = [
+const USUAL: [Happening; 28] = [
+    Happening::Request(Wish::Cancel, 0, 0),
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -73,7 +81,17 @@ pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
     troubles
         .map(Trouble::word)
-        .chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS, PAST_LEASE, REFUSED_THEN, GIVEN_ANEW])
+        .chain([
+            LIE_SEEN,
+            BESIDE,
+            DOWN_FOR_DAYS,
+            PAST_LEASE,
+            REFUSED_THEN,
+            GIVEN_ANEW,
+            DIED_MIDWAY,
+            ASKED_AGAIN,
+            NOTED,
+        ])
         .chain(words(&USUAL))
 }
 

@@ -3,7 +3,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sexton_model::job::Stage;
 
-use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
+use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When, Wish};
 use crate::simulation::allowed::{Allowed, SCOPES};
 use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
@@ -13,6 +13,8 @@ use crate::simulation::world::SUBSYSTEMS;
 const CONSUMERS: usize = 10;
 /// For so many days everything is down, if it is.
 const DAYS_DOWN: (u64, u64) = (2, 11);
+/// The process that carries out a request dies at one of so many moments: the last ones are behind the answer.
+const MOMENTS: u32 = 8;
 /// A clock gains or loses so many millionths, at most.
 const DRIFTS: i64 = 10_000;
 
@@ -109,8 +111,9 @@ impl Script {
 /// while things still happen.
 fn in_the_way(what: Happening) -> bool {
     let number = match what {
-        Happening::Pause(_) => return true,
-        Happening::Cancel(number)
+        Happening::Pause(_) | Happening::Request(Wish::Pause(_), ..) => return true,
+        Happening::Request(Wish::Cancel | Wish::Hold, number, _)
+        | Happening::Cancel(number)
         | Happening::Hold(number)
         | Happening::Protect(number, true)
         | Happening::Waive(number, _)
@@ -271,7 +274,7 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
     let machine = rng.random_range(0..script.machines);
     let while_ms = if rng.random_range(0..4) == 0 { 200_000 } else { 8_000 };
     let for_ms = rng.random_range(0..while_ms);
-    match rng.random_range(0..100) {
+    let what = match rng.random_range(0..100) {
         0..25 => Happening::Delete(machine, rng.random_range(0..20_000)),
         25..27 => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
         27..38 => Happening::Cancel(machine),
@@ -292,7 +295,24 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         96 => Happening::Purge,
         97 => Happening::LoseAll,
         _ => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
+    };
+    by_request(what, rng)
+}
+
+/// In a third of all cases people ask for it under a key, and may have to ask again.
+fn by_request(what: Happening, rng: &mut StdRng) -> Happening {
+    let (wish, machine) = match what {
+        Happening::Delete(machine, in_ms) => (Wish::Delete(in_ms), machine),
+        Happening::Cancel(machine) => (Wish::Cancel, machine),
+        Happening::Hold(machine) => (Wish::Hold, machine),
+        Happening::Pause(covers) => (Wish::Pause(covers), 0),
+        Happening::Retry(machine) => (Wish::Retry, machine),
+        _ => return what,
+    };
+    if rng.random_range(0..3) != 0 {
+        return what;
     }
+    Happening::Request(wish, machine, rng.random_range(0..=MOMENTS))
 }
 
 /// Everything in half of all cases; else what fits one or two of these.

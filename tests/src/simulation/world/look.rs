@@ -48,8 +48,10 @@ impl World {
         let decided = std::mem::take(&mut *held(&self.decided));
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
         let commits = self.commits.load(Ordering::SeqCst);
-        if commits != self.looked {
+        let committed = commits != self.looked;
+        if committed {
             self.looked = commits;
+            self.see_created(&ledger).await;
             self.look_at_batches(&ledger).await?;
             if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
                 self.look_at_canaries(&ledger).await?;
@@ -62,6 +64,10 @@ impl World {
             for words in words {
                 self.say(words);
             }
+        }
+        if committed && self.pause_is_asked_for() {
+            let pauses = ledger.pauses().await.unwrap();
+            self.checker.pauses.are(&pauses, self.time.now());
         }
         self.checker.beside()
     }
