@@ -42,7 +42,7 @@ impl World {
     pub async fn play(&mut self) -> Result<(), Violation> {
         let mut items = self.script.items.clone();
         while self.step < STORM_STEPS {
-            let (step, decisions) = (self.step, self.checker.events);
+            let (step, decisions, shown) = (self.step, self.checker.events, self.store.shown());
             let due = |item: &mut Item| match item.when {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
@@ -51,6 +51,10 @@ impl World {
                 When::Changing(at) => {
                     let waited = decisions >= at + NEVER_MIND;
                     at <= decisions && (waited || self.consumers.iter().any(|one| one.hands.any()))
+                }
+                When::HardDue(number) => {
+                    let due = self.checker.hard_due.get(&self.script.machine(number));
+                    due.is_some_and(|at| *at <= shown)
                 }
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };

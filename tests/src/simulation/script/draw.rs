@@ -60,6 +60,14 @@ impl Script {
             script.items.retain(|item| !in_the_way(item.what));
         } else if rng.random_range(0..2) == 0 {
             script.items.push(pause_of_a_subsystem(&mut rng));
+        } else {
+            // At the last moment: whoever is asked may find that it is too late while they are at it.
+            let some = (0..script.machines).filter(|_| rng.random_range(0..2) == 0);
+            let late = some.map(|number| {
+                let what = Happening::Request(Wish::Cancel, number, 0);
+                Item { when: When::HardDue(number), what }
+            });
+            script.items.extend(late.collect::<Vec<_>>());
         }
         // Something is to go in any case, early.
         let first = if script.allowed.is_some() || rng.random_range(0..4) == 0 {
