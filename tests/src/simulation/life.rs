@@ -65,7 +65,9 @@ impl World {
                 self.look().await?;
             }
             self.go_on().await?;
-            let idle = items.is_empty() && self.requests.is_empty();
+            // What waits for a record comes no more once all are over, and nothing else is to happen.
+            let never = |item: &Item| matches!(item.when, When::Parked(_) | When::HardDue(_));
+            let idle = items.iter().all(never) && self.requests.is_empty();
             if idle && self.step > 1_000 && self.all_over().await {
                 break;
             }

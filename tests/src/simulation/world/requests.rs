@@ -168,7 +168,12 @@ impl World {
         for request in &self.requests {
             let Body::Create(new) = &request.body else { continue };
             let Some(id) = ledger.deletion_of(&new.resource).await.unwrap() else { continue };
-            if !self.checker.knows(id) {
+            if self.checker.knows(id) {
+                continue;
+            }
+            let view = ledger.deletion(id).await.unwrap();
+            // Another request may ask for the same machine, by another plan.
+            if view.is_some_and(|view| view.deletion.record.reason == reason(request.number)) {
                 let as_it_was = held(&self.truth).of(&new.resource);
                 let made = Made { as_it_was, plan: new.plan.clone(), by: Person::Ops };
                 self.checker.created(id, &new.resource, made);
