@@ -362,7 +362,7 @@ impl Driver for SimulatedDriver {
             "address" => json!({ "of": Self::own(step), "at": truth.pool.of(&Self::own(step)) }),
             _ => json!({ "of": Self::own(step) }),
         };
-        let targets = there.map(|thing| ((*thing).to_owned(), target(thing))).collect();
+        let targets = there.map(|&thing| (thing.to_owned(), target(thing))).collect();
         Ok(Inspection {
             found,
             targets: Value::Object(targets),
