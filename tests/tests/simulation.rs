@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When};
+use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When, Wish};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
 
@@ -120,6 +120,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
     let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();
+    let lost: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::LoseAll)).collect();
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
         made(&[begin, used, (parked, Happening::Waive(0, false))]),
@@ -128,9 +129,21 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
         made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
         made(&[&[begin][..], &emptied].concat()),
+        made(&[&[begin][..], &lost].concat()),
         Script { machines: 4, ..made(&stopped) },
     ]);
     came(&played, tally::seldom());
+}
+
+#[test]
+fn a_request_whose_process_dies_at_any_moment_is_done_once() {
+    let asked = |dies_at: u32| {
+        let ask = |step: u64, wish: Wish| (When::Step(step), Happening::Request(wish, 0, dies_at));
+        let pause = Wish::Pause(Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING });
+        made(&[ask(0, Wish::Delete(0)), ask(300, Wish::Hold), ask(600, pause), ask(1_500, Wish::Cancel)])
+    };
+    let played = all_hold((0..=8).map(asked));
+    came(&played, [tally::DIED_MIDWAY, tally::ASKED_AGAIN, tally::NOTED].into_iter());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Tag, Target};
 use sexton_model::catalogue::Nature;
 use sexton_model::job::JobKind;
 use sexton_model::{Fence, Timestamp, canary};
@@ -25,6 +25,16 @@ pub struct Traffic {
     pub orders: Mutex<BTreeMap<Fence, Order>>,
     /// Orders that may come once more.
     pub published: Mutex<Vec<Published>>,
+    /// What was handed out since everything was lost last, whether or not it was acked.
+    pub taken: Mutex<Vec<(Acker, Tag)>>,
+}
+
+impl Traffic {
+    /// These were handed out by a subscription that has this acker.
+    pub fn took(&self, acker: &Acker, deliveries: &[Delivery]) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.extend(deliveries.iter().map(|delivery| (acker.clone(), delivery.tag)));
+    }
 }
 
 /// An order on its way.
@@ -151,6 +161,11 @@ impl Bus for StormyBus {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
+            if let Ok(handler) = HANDLER.try_get()
+                && self.gates.dies(handler)
+            {
+                std::future::pending::<()>().await;
+            }
             let waits = self.consumer || HANDLER.try_get().is_ok();
             if waits && self.dice.happens(Trouble::Stop) {
                 self.gates.wait(self.process, "publish", self.time.now()).await;
@@ -165,7 +180,8 @@ impl Bus for StormyBus {
         let inner = self.inner.consume(queue, prefetch).await?;
         let (frozen, gates) = (self.frozen.clone(), self.gates.clone());
         let beacons = (*queue == Queue::Beacon).then(|| self.time.clone());
-        Ok(Box::new(Stormy { inner, held: None, frozen, gates, beacons }))
+        let traffic = self.traffic.clone();
+        Ok(Box::new(Stormy { inner, held: None, frozen, gates, beacons, traffic }))
     }
 
     async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
@@ -186,6 +202,7 @@ struct Stormy {
     gates: Arc<Gates>,
     /// Of beacons: the true clock, by which they reach a process or do not.
     beacons: Option<Arc<Time>>,
+    traffic: Arc<Traffic>,
 }
 
 #[async_trait]
@@ -193,7 +210,11 @@ impl Subscription for Stormy {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
             if self.held.is_none() {
-                self.held = Some(self.inner.next().await?);
+                let delivery = self.inner.next().await?;
+                if self.beacons.is_none() {
+                    self.traffic.took(&self.inner.acker(), std::slice::from_ref(&delivery));
+                }
+                self.held = Some(delivery);
             }
             self.frozen.ends().await;
             self.gates.moved();
@@ -206,7 +227,9 @@ impl Subscription for Stormy {
     }
 
     async fn next_batch(&mut self, max: usize, linger: Duration) -> Vec<Delivery> {
-        self.inner.next_batch(max, linger).await
+        let deliveries = self.inner.next_batch(max, linger).await;
+        self.traffic.took(&self.inner.acker(), &deliveries);
+        deliveries
     }
 
     fn acker(&self) -> Acker {

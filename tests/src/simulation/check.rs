@@ -21,6 +21,7 @@ use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
 
+pub mod addresses;
 mod backups;
 pub mod budgets;
 pub mod canaries;
@@ -82,6 +83,8 @@ pub struct Checker {
     pub parked: BTreeSet<ResourceId>,
     /// Machines whose last record is over, so that their names may be used again.
     pub recycled: BTreeSet<ResourceId>,
+    /// Machines whose hard stage has not begun, and when it may.
+    pub hard_due: BTreeMap<ResourceId, Timestamp>,
     /// What is paused.
     pub pauses: Pauses,
     /// The job table is under review.
@@ -147,6 +150,11 @@ impl Checker {
         }
     }
 
+    /// Whether this record is known to have been made.
+    pub fn knows(&self, id: DeletionId) -> bool {
+        self.records.know(id)
+    }
+
     /// The job table was copied aside.
     pub fn backed_up(&mut self) {
         self.backed_up.clone_from(&self.budgets);
@@ -158,6 +166,7 @@ impl Checker {
         self.trails.clear();
         self.parked.clear();
         self.recycled.clear();
+        self.hard_due.clear();
         self.pinned.went_back();
         // The others stand as they would if nothing had happened to the job table.
         self.disturbed.extend(self.warrants.went_back().cloned());
@@ -398,6 +407,10 @@ impl Checker {
                 set.remove(vm);
             }
         }
+        match d.stage_job(Stage::Hard).map(|job| &job.state) {
+            Some(JobState::Scheduled { due_at: Some(at) }) => self.hard_due.insert(vm.clone(), *at),
+            Some(_) | None => self.hard_due.remove(vm),
+        };
     }
 
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {

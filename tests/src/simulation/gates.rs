@@ -1,5 +1,5 @@
 //! Where whoever does something waits for the world to let it go on: between any two effects.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,10 @@ struct Waiting {
 pub struct Gates {
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     next: AtomicU64,
+    /// Handlers whose processes die, after so many moments more.
+    doomed: Mutex<BTreeMap<Handler, u32>>,
+    /// Those whose processes have died, and that the world has not taken away yet.
+    dead: Mutex<BTreeSet<Handler>>,
     /// Counts everything that goes on, so that quiet can be told.
     pub moves: AtomicU64,
 }
@@ -66,6 +70,30 @@ impl Gates {
     /// Something happened.
     pub fn moved(&self) {
         self.moves.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The process of this handler dies at the so manyth moment from now at which it could.
+    pub fn doom(&self, handler: Handler, moments: u32) {
+        locked(&self.doomed).insert(handler, moments);
+    }
+
+    /// A handler has come to such a moment. Whether its process dies there: then it does nothing more.
+    pub fn dies(&self, handler: Handler) -> bool {
+        let mut doomed = locked(&self.doomed);
+        let Some(left) = doomed.get_mut(&handler) else { return false };
+        *left = left.saturating_sub(1);
+        if *left > 0 {
+            return false;
+        }
+        doomed.remove(&handler);
+        locked(&self.dead).insert(handler);
+        self.moved();
+        true
+    }
+
+    /// Whose processes have died since this was asked last.
+    pub fn take_dead(&self) -> BTreeSet<Handler> {
+        std::mem::take(&mut *locked(&self.dead))
     }
 
     /// Who could go on now, ascending.
@@ -99,14 +127,19 @@ impl Gates {
         Some((one.process, one.at))
     }
 
-    /// Whether this handler waits at a gate.
+    /// Whether this handler waits at a gate, or does nothing more.
     pub fn holds(&self, handler: Handler) -> bool {
-        self.held().values().any(|one| one.handler == Some(handler))
+        let waits = self.held().values().any(|one| one.handler == Some(handler));
+        waits || locked(&self.dead).contains(&handler)
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.waiting)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Place<'a> {

@@ -1,8 +1,5 @@
 //! What people and accidents do.
-use std::time::Duration;
-
 use serde_json::json;
-use sexton_bus::Outgoing;
 use sexton_ledger::{DeletionFilter, DeletionView, Intent, Ledger, NewDeletion};
 use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
@@ -10,20 +7,27 @@ use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 
-use super::bus::Published;
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
-use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When};
-use super::world::{World, held};
+use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When, Wish};
+use super::tally::{GONE_IN_TIME, MADE_ANEW};
+use super::world::World;
 
 mod approvals;
 mod calm;
 mod canaries;
 mod clocks;
 mod lifting;
+mod queues;
+mod requests;
 
 /// After so many decisions more, what waits for somebody to be about to change something comes without.
 const NEVER_MIND: u64 = 40;
+
+/// What people have begun that stops something they end after so many steps more at the least.
+const ENDED_AFTER: u64 = 50;
+/// And so many more at the most.
+const ENDED_WITHIN: usize = 1_500;
 
 /// Who says most things.
 fn somebody() -> Actor {
@@ -38,7 +42,7 @@ impl World {
     pub async fn play(&mut self) -> Result<(), Violation> {
         let mut items = self.script.items.clone();
         while self.step < STORM_STEPS {
-            let (step, decisions) = (self.step, self.checker.events);
+            let (step, decisions, shown) = (self.step, self.checker.events, self.store.shown());
             let due = |item: &mut Item| match item.when {
                 When::Step(at) => at <= step,
                 When::Decisions(at) => at <= decisions,
@@ -48,19 +52,43 @@ impl World {
                     let waited = decisions >= at + NEVER_MIND;
                     at <= decisions && (waited || self.consumers.iter().any(|one| one.hands.any()))
                 }
+                When::HardDue(number) => {
+                    let due = self.checker.hard_due.get(&self.script.machine(number));
+                    due.is_some_and(|at| *at <= shown)
+                }
                 When::Recycled(number) => self.checker.recycled.contains(&self.script.machine(number)),
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
-                self.happen(item.what).await?;
+                if self.happen(item.what).await? {
+                    items.extend(self.ends(item.what));
+                }
                 self.look().await?;
             }
             self.go_on().await?;
-            if items.is_empty() && self.step > 1_000 && self.all_over().await {
+            // What waits for a record comes no more once all are over, and nothing else is to happen.
+            let never = |item: &Item| matches!(item.when, When::Parked(_) | When::HardDue(_));
+            let idle = items.iter().all(never) && self.requests.is_empty();
+            if idle && self.step > 1_000 && self.all_over().await {
                 break;
             }
         }
+        if !self.checker.recycled.is_empty() {
+            self.dice.count(GONE_IN_TIME);
+        }
         self.calm().await?;
         self.verify().await
+    }
+
+    /// What people do later because of what they did: every hold is released one day, and every pause of a subsystem lifted.
+    fn ends(&self, what: Happening) -> Option<Item> {
+        let what = match what {
+            Happening::Hold(number) | Happening::Request(Wish::Hold, number, _) => Happening::Release(number),
+            Happening::Pause(Covers { subsystem: Some(_), .. })
+            | Happening::Request(Wish::Pause(Covers { subsystem: Some(_), .. }), ..) => Happening::Resume,
+            _ => return None,
+        };
+        let after = ENDED_AFTER + self.dice.below(ENDED_WITHIN) as u64;
+        Some(Item { when: When::Step(self.step + after), what })
     }
 
     /// A machine appears, and its platform registers it, if its name is free.
@@ -91,13 +119,14 @@ impl World {
     }
 
     /// The record of a machine, live or the last one.
-    async fn record_of(&self, vm: &ResourceId) -> Option<DeletionView> {
+    pub(super) async fn record_of(&self, vm: &ResourceId) -> Option<DeletionView> {
         let ledger = self.ledger.as_ref()?;
         let id = ledger.deletion_of(vm).await.unwrap()?;
         ledger.deletion(id).await.unwrap()
     }
 
-    async fn happen(&mut self, what: Happening) -> Result<(), Violation> {
+    /// Whether it had an effect.
+    async fn happen(&mut self, what: Happening) -> Result<bool, Violation> {
         let now = self.time.now();
         let done = match what {
             Happening::Delete(number, in_ms) => self.delete(number..number + 1, Person::Ops, in_ms).await,
@@ -117,6 +146,7 @@ impl World {
             Happening::Resume => self.resume().await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
+            Happening::Request(wish, number, dies_at) => self.request(wish, number, dies_at).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
@@ -169,6 +199,7 @@ impl World {
                 true
             }
             Happening::Purge => self.purge().await,
+            Happening::LoseAll => self.lose_all().await,
             Happening::Redeliver => self.redeliver().await,
             Happening::Down(for_ms) => self.go_down(for_ms).await?,
             Happening::Reopen(for_ms) => self.reopen(for_ms).await,
@@ -180,7 +211,7 @@ impl World {
             self.dice.count(what.word());
         }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
-        Ok(())
+        Ok(done)
     }
 
     /// The platform says that a machine must never be deleted, or that it may be.
@@ -192,11 +223,16 @@ impl World {
         self.register(vm, &uuid, protected).await
     }
 
+    /// A date by which something is announced in so many milliseconds.
+    fn due(&self, in_ms: u64) -> Due {
+        let moment = self.store.shown().plus_ms(in_ms).plus_ms(DAY_MS);
+        Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) }
+    }
+
     /// State that these machines are to go, all in one request.
     async fn delete(&mut self, numbers: std::ops::Range<usize>, by: Person, in_ms: u64) -> bool {
         let Some(ledger) = self.ledger.clone() else { return false };
-        let moment = self.store.shown().plus_ms(in_ms).plus_ms(DAY_MS);
-        let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
+        let due = self.due(in_ms);
         let vms: Vec<ResourceId> = numbers.map(|number| self.script.machine(number)).collect();
         let new = vms.iter().map(|vm| NewDeletion {
             resource: vm.clone(),
@@ -267,12 +303,18 @@ impl World {
         true
     }
 
-    /// Another machine in the place of this one. If its record is live, nobody may register it.
+    /// Another machine in the place of this one. If its record is live, nobody may register it. What was made anew after it was
+    /// recycled is a machine like any other: of it everything is asked.
     async fn recreate(&mut self, number: usize) -> Result<bool, Violation> {
         let vm = self.script.machine(number);
-        let live = self.record_of(&vm).await.is_some_and(|view| view.deletion.status.live());
+        let stood = self.record_of(&vm).await.map(|view| view.deletion.status);
+        let live = stood.is_some_and(RecordStatus::live);
         let registered = self.appear(&vm).await;
-        self.checker.disturbed.insert(vm.clone());
+        if registered && stood == Some(RecordStatus::Recycled) {
+            self.dice.count(MADE_ANEW);
+        } else {
+            self.checker.disturbed.insert(vm.clone());
+        }
         self.checker.warrants.replaced(&vm, registered);
         if registered && live {
             let what = format!("another {vm} was registered while its record was live");
@@ -307,43 +349,6 @@ impl World {
         let parked = d.jobs.iter().find(|job| matches!(job.state, JobState::Parked { .. }));
         let step = parked.and_then(|job| d.step_at(job)).map(|(_, _, step)| step.name.as_str());
         step == Some("hypervisor.undefine") && self.truth().undefine(&d.record.resource)
-    }
-
-    /// What would still be in a queue if nobody had taken it comes once more. Whether anything does.
-    async fn redeliver(&self) -> bool {
-        let now = self.time.now();
-        let published = std::mem::take(&mut *held(&self.traffic.published));
-        let mut any = false;
-        for Published { since, bus, message } in published {
-            let waited = Duration::from_millis(now.ms_since(since));
-            let left = message.ttl.and_then(|ttl| ttl.checked_sub(waited)).filter(|left| !left.is_zero());
-            if let Some(left) = left {
-                bus.publish(vec![Outgoing { ttl: Some(left), ..message }]).await;
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Whatever is in a queue, or on its way to one, is gone. Whether anything was.
-    async fn purge(&mut self) -> bool {
-        use sexton_bus::{Bus, Queue};
-        let orders = self.consumers.iter().map(|one| Queue::Orders(one.instance().clone()));
-        let queues: Vec<Queue> = orders.chain([Queue::Outcomes, Queue::StageDue, Queue::Pulses]).collect();
-        let mut any = false;
-        for queue in queues {
-            if self.bus.depth(&queue).await.unwrap_or(0) == 0 {
-                continue;
-            }
-            let mut inbox = self.bus.consume(&queue, 1024).await.unwrap();
-            let gone = inbox.next_batch(1024, std::time::Duration::ZERO).await;
-            any |= !gone.is_empty();
-            inbox.ack(gone.into_iter().map(|delivery| delivery.tag).collect()).await;
-        }
-        let mut late = self.traffic.late.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        any |= !late.is_empty();
-        late.clear();
-        any
     }
 
     fn back_up(&mut self) -> bool {
@@ -419,7 +424,7 @@ impl World {
     }
 
     /// All records, as they stand.
-    async fn all(&self) -> Vec<DeletionView> {
+    pub(super) async fn all(&self) -> Vec<DeletionView> {
         let Some(ledger) = &self.ledger else { return Vec::new() };
         let filter = DeletionFilter { limit: 1000, ..DeletionFilter::default() };
         let ids: Vec<DeletionId> =

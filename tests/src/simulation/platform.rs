@@ -18,9 +18,12 @@ use super::weather::{Dice, Trouble};
 mod backups;
 mod deeds;
 mod listing;
+pub mod pool;
 
 use backups::Volumes;
 use deeds::{BEGINNING, SHOWN};
+use pool::{GIVEN_ANEW, Pool};
+
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
 
 /// What every instance calls its place.
@@ -95,11 +98,16 @@ pub struct Truth {
     pub misshown: BTreeSet<(ResourceId, &'static str)>,
     /// Of these somebody else uses the definition: it cannot be removed until they leave it.
     pub locked: BTreeSet<ResourceId>,
+    /// Who holds which address.
+    pub pool: Pool,
 }
 
 impl Truth {
     /// A machine appears, or another one in the place of what is left of it.
     pub fn appear(&mut self, vm: &ResourceId, uuid: &str) {
+        let address = self.thing(vm, "address");
+        let instead_of = (address.state != State::Gone).then_some(address.owner);
+        self.pool.appear(uuid, instead_of.as_deref());
         for (thing, state) in BEGINNING {
             self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
         }
@@ -182,6 +190,8 @@ pub struct SimulatedDriver {
     /// Whose a thing was that was found last to be somebody else's, by order. What is removed is removed by what was found, as by
     /// a subsystem's own id: whoever is told that it is another's, and goes on all the same, removes another's.
     pub others: Mutex<BTreeMap<(Fence, &'static str), String>>,
+    /// Orders to release an address of a machine that had none any more when it was looked for last.
+    pub absent: Mutex<BTreeSet<Fence>>,
     /// Orders that it said were carried out, and nobody has looked since whether they were.
     pub lies: Mutex<BTreeSet<Fence>>,
     /// The newest order about each machine that it was asked for.
@@ -298,6 +308,10 @@ impl SimulatedDriver {
             return;
         }
         let owner = Self::own(step);
+        if thing == "address" {
+            truth.pool.release(&was.owner);
+            self.dice.count(GIVEN_ANEW);
+        }
         truth.acts.push(Act {
             at: self.time.now(),
             by_store: self.store.shown(),
@@ -347,7 +361,11 @@ impl Driver for SimulatedDriver {
         let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
         let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
         let there = things.iter().filter(|thing| Self::judge(step, &of(thing)) == Found::Same);
-        let things = there.map(|thing| ((*thing).to_owned(), json!({ "of": Self::own(step) })));
+        let target = |thing: &str| match thing {
+            "address" => json!({ "of": Self::own(step), "at": truth.pool.of(&Self::own(step)) }),
+            _ => json!({ "of": Self::own(step) }),
+        };
+        let things = there.map(|&thing| (thing.to_owned(), target(thing)));
         let targets = things.chain([("place".to_owned(), json!(PLACE))]).collect();
         let found = match step.targets.get("place") {
             Some(pinned) if *pinned != PLACE => {
@@ -378,7 +396,7 @@ impl Driver for SimulatedDriver {
             };
             found
         };
-        Ok(match deed.does {
+        let seen = match deed.does {
             // What is made need not be there; the machine must.
             Does::Makes => found(&"schedule"),
             Does::Turns(_) | Does::Removes => {
@@ -387,7 +405,11 @@ impl Driver for SimulatedDriver {
                 let same = all.iter().find(|found| **found == Found::Same);
                 other.or(same).or(all.first()).cloned().unwrap_or(Found::Same)
             }
-        })
+        };
+        if deed.action == "release" {
+            self.looked_for_address(step, &seen);
+        }
+        Ok(seen)
     }
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
@@ -408,6 +430,7 @@ impl Driver for SimulatedDriver {
         manifest: Option<&Value>,
         permit: Permit,
     ) -> Result<Done, Obstacle> {
+        let all_the_same = self.goes_on_all_the_same(step);
         self.asked(step);
         let in_hand = self.hands.take(step.fence, &self.dice);
         in_hand.at(self.call("perform")).await?;
@@ -428,6 +451,9 @@ impl Driver for SimulatedDriver {
             }
             in_hand.may(permit.again())?;
             self.calls(step, deed);
+            if all_the_same {
+                self.release_what_was_pinned(step);
+            }
             let now = self.truth().thing(&step.resource, thing);
             let ours = now.owner == Self::own(step);
             let found = self.others().get(&(step.fence, *thing)).cloned();

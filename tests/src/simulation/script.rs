@@ -13,7 +13,7 @@ mod draw;
 mod happening;
 mod kept;
 
-pub use happening::{Covers, Happening};
+pub use happening::{Covers, Happening, Wish};
 pub use kept::Kept;
 
 /// Kinds of machines, each with a plan of its own.
@@ -57,6 +57,8 @@ pub enum When {
     InHand(usize),
     /// As soon as any of them is, after so many decisions; or, if that does not come, many decisions later.
     Changing(u64),
+    /// As soon as it is time for the hard stage of this machine's record, and it was not begun yet.
+    HardDue(usize),
     /// As soon as this machine is gone, and its name may be used again.
     Recycled(usize),
 }

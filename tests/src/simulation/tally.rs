@@ -4,8 +4,9 @@ use sexton_model::job::Stage;
 
 use super::check::pauses::BESIDE;
 use super::hands::{PAST_LEASE, REFUSED_THEN};
+use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
-use super::script::{Covers, Happening, Person};
+use super::script::{Covers, Happening, Person, Wish};
 use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
@@ -13,9 +14,21 @@ use super::world::census::{BELIEVED, REFUSED};
 pub const DOWN_FOR_DAYS: &str = "down for days";
 /// A pause was not lifted by who may not let go on at once what it keeps back.
 pub const LIFTING_REFUSED: &str = "lifting refused";
+/// A run in which a machine was recycled while things still happened.
+pub const GONE_IN_TIME: &str = "recycled in the storm";
+/// A machine was made anew after the one before it was recycled.
+pub const MADE_ANEW: &str = "made anew after recycle";
+
+/// A process died in the midst of a request that it carried out.
+pub const DIED_MIDWAY: &str = "died midway";
+/// Whoever was not answered asked again.
+pub const ASKED_AGAIN: &str = "asked again";
+/// What was asked again had been done before, as was noted then.
+pub const NOTED: &str = "done before";
 
 /// What a dozen runs or two meet, whatever their seeds.
-const USUAL: [Happening; 27] = [
+const USUAL: [Happening; 28] = [
+    Happening::Request(Wish::Cancel, 0, 0),
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -49,9 +62,10 @@ const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve
 /// What takes somebody who counts.
 const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
-const SELDOM: [Happening; 9] = [
+const SELDOM: [Happening; 10] = [
     // Only what empties a queue that something waits in counts.
     Happening::Purge,
+    Happening::LoseAll,
     Happening::Release(0),
     Happening::Retry(0),
     Happening::Waive(0, true),
@@ -67,7 +81,17 @@ pub fn usual() -> impl Iterator<Item = &'static str> {
     let troubles = Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Truncate);
     troubles
         .map(Trouble::word)
-        .chain([LIE_SEEN, BESIDE, DOWN_FOR_DAYS, PAST_LEASE, REFUSED_THEN])
+        .chain([
+            LIE_SEEN,
+            BESIDE,
+            DOWN_FOR_DAYS,
+            PAST_LEASE,
+            REFUSED_THEN,
+            GIVEN_ANEW,
+            DIED_MIDWAY,
+            ASKED_AGAIN,
+            NOTED,
+        ])
         .chain(words(&USUAL))
 }
 
@@ -83,7 +107,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM)
+    words(&SELDOM).chain([GONE_IN_TIME, MADE_ANEW])
 }
 
 /// Everything that is counted.

@@ -37,10 +37,12 @@ use super::weather::Dice;
 mod around;
 pub mod census;
 mod look;
+pub mod requests;
 mod turn;
 
 use around::Around;
 use census::BeingTaken;
+use requests::Request;
 use turn::{Begun, Defects, Watched};
 
 /// Coordinators of a run.
@@ -135,6 +137,9 @@ pub struct World {
     scheduler_at: Timestamp,
     scheduling: Option<Begun>,
     handlers: u64,
+    /// What people ask for and is not answered yet, and how much they have asked for.
+    pub(super) requests: Vec<Request>,
+    asked: u64,
     pub(super) checker: Checker,
     /// How many records ended how.
     pub(super) ended: BTreeMap<RecordStatus, u64>,
@@ -235,6 +240,8 @@ impl World {
             time,
             scheduling: None,
             handlers: 0,
+            requests: Vec::new(),
+            asked: 0,
             checker: Checker::new(script.allowed.clone()),
             ended: BTreeMap::new(),
             uuids: 0,
@@ -391,6 +398,7 @@ impl World {
             store: self.store.clone(),
             hands: one.hands.clone(),
             others: Mutex::default(),
+            absent: Mutex::default(),
             lies: Mutex::default(),
             newest: Mutex::default(),
         };

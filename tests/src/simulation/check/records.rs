@@ -32,6 +32,11 @@ impl Records {
         self.of.entry(vm).or_default().insert(id, Stands { live: true, locks: 0 });
     }
 
+    /// Whether there is one of this number.
+    pub(super) fn know(&self, id: DeletionId) -> bool {
+        self.of.values().any(|records| records.contains_key(&id))
+    }
+
     /// A record stands so.
     pub(super) fn stands(&mut self, view: &DeletionView) {
         let d = &view.deletion;

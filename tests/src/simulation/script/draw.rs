@@ -3,7 +3,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sexton_model::job::Stage;
 
-use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When};
+use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When, Wish};
 use crate::simulation::allowed::{Allowed, SCOPES};
 use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
@@ -13,6 +13,8 @@ use crate::simulation::world::SUBSYSTEMS;
 const CONSUMERS: usize = 10;
 /// For so many days everything is down, if it is.
 const DAYS_DOWN: (u64, u64) = (2, 11);
+/// The process that carries out a request dies at one of so many moments: the last ones are behind the answer.
+const MOMENTS: u32 = 8;
 /// A clock gains or loses so many millionths, at most.
 const DRIFTS: i64 = 10_000;
 
@@ -43,6 +45,7 @@ impl Script {
             weather: weather(&mut rng),
             items: Vec::new(),
         };
+        let straight = script.allowed.is_none() && rng.random_range(0..2) == 0;
         let many = rng.random_range(6..=28);
         script.items = (0..many)
             .map(|_| {
@@ -53,6 +56,19 @@ impl Script {
                 Item { when, what: happening(&mut rng, &script) }
             })
             .collect();
+        if straight {
+            script.items.retain(|item| !in_the_way(item.what));
+        } else if rng.random_range(0..2) == 0 {
+            script.items.push(pause_of_a_subsystem(&mut rng));
+        } else {
+            // At the last moment: whoever is asked may find that it is too late while they are at it.
+            let some = (0..script.machines).filter(|_| rng.random_range(0..2) == 0);
+            let late = some.map(|number| {
+                let what = Happening::Request(Wish::Cancel, number, 0);
+                Item { when: When::HardDue(number), what }
+            });
+            script.items.extend(late.collect::<Vec<_>>());
+        }
         // Something is to go in any case, early.
         let first = if script.allowed.is_some() || rng.random_range(0..4) == 0 {
             Happening::DeleteAll(requester(&mut rng), 0)
@@ -87,9 +103,10 @@ impl Script {
             let when = When::Decisions(rng.random_range(10..80));
             script.items.push(Item { when, what: Happening::Redeliver });
         }
-        script.items = with_sleepers(seed, script.items, &mut rng);
+        script.items = with_sleepers((seed, straight), script.items, &mut rng);
         script.items.extend(with_a_lock(&mut rng));
-        if rng.random_range(0..8) == 0 {
+        script.items.extend(retries(script.machines, &mut rng));
+        if straight || rng.random_range(0..8) == 0 {
             let recycled = |what: Happening| Item { when: When::Recycled(0), what };
             script.items.extend([recycled(Happening::Recreate(0)), recycled(Happening::Delete(0, 0))]);
         }
@@ -98,10 +115,40 @@ impl Script {
     }
 }
 
+/// What keeps the first machine from its end, or lets it wait there: in some runs nothing does, so that it is gone, and made anew,
+/// while things still happen.
+fn in_the_way(what: Happening) -> bool {
+    let number = match what {
+        Happening::Pause(_) | Happening::Request(Wish::Pause(_), ..) => return true,
+        Happening::Request(Wish::Cancel | Wish::Hold, number, _)
+        | Happening::Cancel(number)
+        | Happening::Hold(number)
+        | Happening::Protect(number, true)
+        | Happening::Waive(number, _)
+        | Happening::Recreate(number)
+        | Happening::Start(number) => number,
+        _ => return false,
+    };
+    number == 0
+}
+
+/// One subsystem, and nothing else: what stops more hides whether that does. People lift it a while after.
+fn pause_of_a_subsystem(rng: &mut StdRng) -> Item {
+    let subsystem = Some(SUBSYSTEMS[rng.random_range(0..SUBSYSTEMS.len())].0);
+    let what = Happening::Pause(Covers { subsystem, ..Covers::EVERYTHING });
+    Item { when: When::Decisions(rng.random_range(1..50)), what }
+}
+
+/// Of every second machine whose record waits for a person somebody has it tried again.
+fn retries(machines: usize, rng: &mut StdRng) -> Vec<Item> {
+    let some = (0..machines).filter(|_| rng.random_range(0..2) == 0);
+    some.map(|number| Item { when: When::Parked(number), what: Happening::Retry(number) }).collect()
+}
+
 /// In four of five runs the machines of all consumers are suspended while something is in hand: while everything is paused, and
 /// they hear of that when they wake up or do not; past the deadlines of what they have in hand; while the job table goes back
-/// in time.
-fn with_sleepers(seed: u64, mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
+/// in time. Nothing is paused if nothing is to be in the way.
+fn with_sleepers((seed, straight): (u64, bool), mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item> {
     let sleep = |when: When, for_ms: u64, deaf: bool| {
         let all = (0..CONSUMERS).map(move |number| Happening::Freeze(number, for_ms, true));
         // No beacon reaches them for a while after they have woken up.
@@ -112,13 +159,13 @@ fn with_sleepers(seed: u64, mut items: Vec<Item>, rng: &mut StdRng) -> Vec<Item>
     let when = When::Changing(at);
     let deaf = rng.random_range(0..4) == 0;
     match seed % 5 {
-        sort @ (1 | 2) => {
+        sort @ (1 | 2) if !straight => {
             items.extend(sleep(when, rng.random_range(25_000..40_000), sort == 2));
             items.push(Item { when, what: Happening::Pause(Covers::EVERYTHING) });
             let resumed = When::Step(rng.random_range(3_000..STORM_STEPS));
             items.push(Item { when: resumed, what: Happening::Resume });
         }
-        3 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
+        1..=3 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
         4 => {
             let goes_back =
                 |items: &[Item]| items.iter().position(|item| item.what == Happening::RestoreBackup);
@@ -159,7 +206,7 @@ fn with_a_lock(rng: &mut StdRng) -> Vec<Item> {
 /// Of what is drawn seldom, and always comes when it is, each seed has one sort in turn: so it needs no luck to meet it.
 fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
     let for_ms = rng.random_range(0..8_000);
-    let what = match seed % 12 {
+    let what = match seed % 13 {
         0 => {
             let when = When::Step(rng.random_range(0..STORM_STEPS / 2));
             let (one, gains) = (rng.random_range(0..CONSUMERS), rng.random_range(-DRIFTS..DRIFTS));
@@ -178,6 +225,12 @@ fn in_turn(seed: u64, rng: &mut StdRng) -> Vec<Item> {
         8 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, true),
         9 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, false),
         10 => Happening::ChangePlans(rng.random_range(1..PLANS)),
+        11 => {
+            // Two at any instant, and one while something is in hand.
+            let at = [0, 1].map(|_| When::Step(rng.random_range(0..STORM_STEPS / 2)));
+            let at = at.into_iter().chain([When::Changing(rng.random_range(1..40))]);
+            return at.map(|when| Item { when, what: Happening::LoseAll }).collect();
+        }
         _ => {
             let copied = rng.random_range(1..25);
             let back = When::Decisions(copied + rng.random_range(1..15));
@@ -197,8 +250,8 @@ const CHANCES: [(Trouble, u32, u32); 11] = [
     (Trouble::Delay, 20, 300),
     (Trouble::Unconfirmed, 10, 60),
     (Trouble::FailBefore, 20, 150),
-    (Trouble::FailAfter, 20, 200),
-    (Trouble::Lie, 20, 400),
+    (Trouble::FailAfter, 60, 200),
+    (Trouble::Lie, 60, 400),
     (Trouble::Stale, 20, 200),
     (Trouble::Unknown, 20, 400),
     (Trouble::Hang, 5, 40),
@@ -229,7 +282,7 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
     let machine = rng.random_range(0..script.machines);
     let while_ms = if rng.random_range(0..4) == 0 { 200_000 } else { 8_000 };
     let for_ms = rng.random_range(0..while_ms);
-    match rng.random_range(0..100) {
+    let what = match rng.random_range(0..100) {
         0..25 => Happening::Delete(machine, rng.random_range(0..20_000)),
         25..27 => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
         27..38 => Happening::Cancel(machine),
@@ -247,9 +300,27 @@ fn happening(rng: &mut StdRng, script: &Script) -> Happening {
         81..88 => Happening::KillConsumer(rng.random_range(0..CONSUMERS), for_ms),
         88..94 => Happening::Freeze(rng.random_range(0..CONSUMERS), for_ms, rng.random_range(0..2) == 0),
         94..96 => Happening::SetClock(rng.random_range(0..CONSUMERS), rng.random_range(-12_000..12_000)),
-        96..98 => Happening::Purge,
+        96 => Happening::Purge,
+        97 => Happening::LoseAll,
         _ => Happening::Down(rng.random_range(DAYS_DOWN.0..DAYS_DOWN.1) * DAY_MS),
+    };
+    by_request(what, rng)
+}
+
+/// In a third of all cases people ask for it under a key, and may have to ask again.
+fn by_request(what: Happening, rng: &mut StdRng) -> Happening {
+    let (wish, machine) = match what {
+        Happening::Delete(machine, in_ms) => (Wish::Delete(in_ms), machine),
+        Happening::Cancel(machine) => (Wish::Cancel, machine),
+        Happening::Hold(machine) => (Wish::Hold, machine),
+        Happening::Pause(covers) => (Wish::Pause(covers), 0),
+        Happening::Retry(machine) => (Wish::Retry, machine),
+        _ => return what,
+    };
+    if rng.random_range(0..3) != 0 {
+        return what;
     }
+    Happening::Request(wish, machine, rng.random_range(0..=MOMENTS))
 }
 
 /// Everything in half of all cases; else what fits one or two of these.

@@ -38,6 +38,21 @@ impl Covers {
     }
 }
 
+/// What people ask for by a request under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// That a machine is to go, in so many milliseconds.
+    Delete(u64),
+    /// A cancel.
+    Cancel,
+    /// A hold.
+    Hold,
+    /// That so much is paused.
+    Pause(Covers),
+    /// That a parked job is tried again.
+    Retry,
+}
+
 /// What happens besides what Sexton does by itself. Machines, coordinators and consumers are meant by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happening {
@@ -61,6 +76,9 @@ pub enum Happening {
     Retry(usize),
     /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
     Waive(usize, bool),
+    /// A person asks for this of a machine until it is answered. At the so manyth moment of the first attempt the process that carries
+    /// it out dies, if that is not nothing.
+    Request(Wish, usize, u32),
     /// A person has a census taken of all scopes, or of the one with this number from one on.
     TakeCensus(usize),
     /// A person looks at the oldest batch that waits.
@@ -98,6 +116,8 @@ pub enum Happening {
     Deaf(u64),
     /// All queues are emptied.
     Purge,
+    /// The broker loses every message, also those that it has handed out and that are not acked.
+    LoseAll,
     /// The broker forgets what was acked: orders that would still be in their queues come once more.
     Redeliver,
     /// Consumers, coordinators, scheduler and job table are down for so many milliseconds.
@@ -127,6 +147,7 @@ impl Happening {
             Self::Retry(_) => "retry",
             Self::Waive(_, true) => "waive as absent",
             Self::Waive(_, false) => "waive as may remain",
+            Self::Request(..) => "request",
             Self::TakeCensus(_) => "take a census",
             Self::LookAtBatch => "look at a batch",
             Self::Approve(..) => "approve",
@@ -148,6 +169,7 @@ impl Happening {
             Self::DriftConsumer(..) => "drift of a consumer",
             Self::Deaf(_) => "no beacon",
             Self::Purge => "purge",
+            Self::LoseAll => "lose all messages",
             Self::Redeliver => "deliver once more",
             Self::Down(_) => "everything down",
             Self::Reopen(_) => "reopen",

@@ -42,6 +42,9 @@ impl Surroundings for Around {
         // Whoever is no handler of a coordinator is the world itself.
         let Ok(handler) = HANDLER.try_get() else { return Box::pin(std::future::ready(())) };
         self.gates.moved();
+        if self.gates.dies(handler) {
+            return Box::pin(std::future::pending());
+        }
         let (gates, now) = (self.gates.clone(), self.time.now());
         if self.dice.happens(Trouble::Stop) {
             Box::pin(async move { gates.wait(handler.process, at, now).await })

@@ -5,7 +5,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Canaries as _, Ledger as _};
 
 use super::{World, held};
-use crate::simulation::check::Violation;
+use crate::simulation::check::{Violation, addresses};
 
 /// While nothing speaks for it that a canary was accepted, they are looked at each so many steps.
 const CANARIES_EVERY: u64 = 64;
@@ -44,11 +44,14 @@ impl World {
             let (truth, orders) = (held(&truth), held(&traffic.orders));
             self.checker.acted(&act, (order.as_ref(), &*orders), view.as_ref(), &truth)?;
         }
+        addresses::held_once(&held(&self.truth))?;
         let decided = std::mem::take(&mut *held(&self.decided));
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
         let commits = self.commits.load(Ordering::SeqCst);
-        if commits != self.looked {
+        let committed = commits != self.looked;
+        if committed {
             self.looked = commits;
+            self.see_created(&ledger).await;
             self.look_at_batches(&ledger).await?;
             if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
                 self.look_at_canaries(&ledger).await?;
@@ -61,6 +64,10 @@ impl World {
             for words in words {
                 self.say(words);
             }
+        }
+        if committed && self.pause_is_asked_for() {
+            let pauses = ledger.pauses().await.unwrap();
+            self.checker.pauses.are(&pauses, self.time.now());
         }
         self.checker.beside()
     }

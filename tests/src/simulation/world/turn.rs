@@ -77,6 +77,8 @@ enum Choice {
     Schedule,
     /// Whoever takes a census looks what has come.
     Census,
+    /// Somebody asks for something.
+    Ask(usize),
     /// A message that was late arrives.
     Deliver(usize),
 }
@@ -111,10 +113,12 @@ impl World {
     /// The invariant that does not hold any more.
     pub async fn go_on(&mut self) -> Result<(), Violation> {
         self.step += 1;
+        self.hear_answers().await?;
         self.start_whoever_is_due().await;
         self.quiet().await;
         self.let_one_go_on().await?;
         self.quiet().await;
+        self.bury().await;
         self.look().await
     }
 
@@ -148,6 +152,10 @@ impl World {
         if self.census.as_ref().is_some_and(|census| census.look_at <= now) {
             choices.push(Choice::Census);
         }
+        if self.coordinators.iter().any(Result::is_ok) {
+            let asks = self.requests.iter().enumerate().filter(|(_, request)| request.ask_at <= now);
+            choices.extend(asks.map(|(place, _)| Choice::Ask(place)));
+        }
         choices.extend((0..held(&self.traffic.late).len()).map(Choice::Deliver));
         if choices.is_empty() || self.dice.below(12) == 0 {
             self.pass_time(choices.is_empty());
@@ -169,12 +177,14 @@ impl World {
         });
         let processes = self.consumers.iter().flat_map(|one| one.again_at.into_iter().chain(one.thaws_at));
         let looks = self.census.as_ref().map(|census| census.look_at);
+        let asks = self.requests.iter().map(|request| request.ask_at);
         let up = self.down.map(|(_, until)| until);
         let ends = self.gates.next_end(now, self.frozen());
         let wakes = self.time.next_wake();
         let next = rounds
             .chain(processes)
             .chain(looks)
+            .chain(asks)
             .chain(up)
             .chain(ends)
             .chain(wakes)
@@ -194,6 +204,7 @@ impl World {
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
                 let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
+                self.traffic.took(&acker, &deliveries);
                 let work = async move {
                     let done = match INBOXES[inbox] {
                         Queue::Outcomes => engine.on_reports(&deliveries).await,
@@ -243,6 +254,7 @@ impl World {
                 self.scheduling = Some(begin(handler, &self.defects, work));
             }
             Choice::Census => self.look_at_census().await?,
+            Choice::Ask(place) => self.ask_for(place),
             Choice::Deliver(place) => {
                 let (bus, message) = held(&self.traffic.late).swap_remove(place);
                 bus.publish(vec![message]).await;
@@ -251,12 +263,12 @@ impl World {
         Ok(())
     }
 
-    fn next_handler(&mut self, process: usize) -> Handler {
+    pub(super) fn next_handler(&mut self, process: usize) -> Handler {
         self.handlers += 1;
         Handler { process, number: self.handlers }
     }
 
-    fn handle(
+    pub(super) fn handle(
         &mut self,
         number: usize,
         handler: Handler,
