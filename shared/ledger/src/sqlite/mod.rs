@@ -1,9 +1,9 @@
 //! The job table in one SQLite file: the footing for one machine.
 //!
 //! Contract: one process uses the file, which a lock file beside it holds; one thread writes. It drains what
-//! waits, decides all of it in one `BEGIN IMMEDIATE` transaction, commits once (WAL, `synchronous = FULL`,
-//! checked at the start) and only then answers, so that what was answered is on disk. Views and listings read
-//! through a few connections of their own and see the last commit.
+//! waits, decides all of it in one `BEGIN IMMEDIATE` transaction, commits once, and has it
+//! answered once the log is synced, while it writes the next (`syncing`): what was answered is on disk. Views and
+//! listings read through a few connections of their own and see the last commit.
 //!
 //! The store's clock is this process's, in microseconds, kept from going back.
 //!
@@ -49,6 +49,7 @@ mod run;
 mod strangers;
 mod surroundings;
 mod survey;
+mod syncing;
 mod verify;
 mod views;
 mod watched;

@@ -21,6 +21,7 @@ use super::memory::Memory;
 use super::readers::Readers;
 use super::run::Setting;
 use super::surroundings::{Around, Surroundings};
+use super::syncing::{self, SyncLog, Syncer};
 use super::writer::{WAITING, Writer};
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
@@ -34,12 +35,16 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// What the file is opened with to be written.
 ///
+/// `synchronous` is NORMAL because commits are synced beside what comes next ([`super::syncing`]), and not within each.
 /// `wal_autocheckpoint` is in pages: those of running deletions are written again and again; a checkpoint copies each
 /// once and syncs the file, so one for every 64 MB of log is cheaper than one for every 4 (SQLite's default). Of
 /// `cache_size`, in KiB, the tables' hot ends and the queue's index stay in memory; a larger cache takes memory, and gains
 /// nothing that could be measured, since SQLite goes through all cached pages at every commit.
-const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
      PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -24576; PRAGMA temp_store = MEMORY";
+
+/// What syncs the log of a file.
+type LogOf = fn(&Path) -> Result<SyncLog, LedgerError>;
 
 /// How long a day is, in the words of the configuration.
 fn described(day: Day) -> String {
@@ -56,7 +61,7 @@ impl SqliteLedger {
     /// [`LedgerError::Unfit`] if another process has it open, if it was created with another day, or if SQLite
     /// would not keep what it commits; [`LedgerError::Store`] if it cannot be opened or migrated.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
-        Self::open_with(path.as_ref(), WRITING, options, Around::default()).await
+        Self::open_with(path.as_ref(), (WRITING, syncing::log_of), options, Around::default()).await
     }
 
     /// The same, in these surroundings instead of the machine's.
@@ -68,13 +73,13 @@ impl SqliteLedger {
         options: Options,
         around: Arc<dyn Surroundings>,
     ) -> Result<Self, LedgerError> {
-        Self::open_with(path.as_ref(), WRITING, options, Around(Some(around))).await
+        Self::open_with(path.as_ref(), (WRITING, syncing::log_of), options, Around(Some(around))).await
     }
 
-    /// The same, with other settings for the writer: for tests of what is refused.
+    /// The same, with other settings for the writer, and another sync: for tests of what is refused.
     async fn open_with(
         path: &Path,
-        writing: &str,
+        (writing, log_of): (&str, LogOf),
         options: Options,
         around: Around,
     ) -> Result<Self, LedgerError> {
@@ -103,6 +108,7 @@ impl SqliteLedger {
         let setting = Setting { day, limits: options.limits, policy: CurrentPolicy::new(options.policy) };
         let decider = Decider::start(setting.clone())?;
         let writer = Writer {
+            syncer: Syncer::start(log_of(path)?)?,
             db,
             decider,
             memory,
@@ -157,17 +163,17 @@ async fn lock(path: &Path, patience: Duration) -> Result<File, LedgerError> {
     }
 }
 
-/// What was committed must survive a power failure.
+/// What was answered must survive a power failure.
 fn check_durable(db: &Db) -> Result<(), LedgerError> {
     let doing = "checking how durable the file is";
     let ask = |pragma| row(db, doing, pragma, Bind::default());
     let journal: String = ask("PRAGMA journal_mode")?.try_get(0).map_err(store(doing))?;
     let synchronous: i64 = ask("PRAGMA synchronous")?.try_get(0).map_err(store(doing))?;
     let keys: i64 = ask("PRAGMA foreign_keys")?.try_get(0).map_err(store(doing))?;
-    // 2 is FULL, 3 is EXTRA.
-    if journal != "wal" || synchronous < 2 || keys != 1 {
+    // 0 is OFF: what is copied out of the log, or overwritten in it, would not be synced before.
+    if journal != "wal" || synchronous < 1 || keys != 1 {
         return Err(LedgerError::Unfit(format!(
-            "expected journal_mode wal, synchronous 2 and foreign_keys 1, found {journal}, {synchronous} and \
+            "expected journal_mode wal, synchronous 1 and foreign_keys 1, found {journal}, {synchronous} and \
              {keys}"
         )));
     }
@@ -199,6 +205,7 @@ fn identify(db: &Db, day: Day, now: Timestamp) -> Result<(String, Day), LedgerEr
 mod tests {
     use std::time::SystemTime;
 
+    use sexton_model::belts::PauseSelector;
     use sexton_model::belts::ceiling::Ceiling;
 
     use super::*;
@@ -212,9 +219,9 @@ mod tests {
         migrate(&file).await.unwrap();
         check_durable(&Db::open(&file, WRITING).unwrap()).unwrap();
         for (other, found) in [
-            ("PRAGMA synchronous = NORMAL", "found wal, 1 and 1"),
-            ("PRAGMA foreign_keys = OFF", "found wal, 2 and 0"),
-            ("PRAGMA journal_mode = DELETE", "found delete, 2 and 1"),
+            ("PRAGMA synchronous = OFF", "found wal, 0 and 1"),
+            ("PRAGMA foreign_keys = OFF", "found wal, 1 and 0"),
+            ("PRAGMA journal_mode = DELETE", "found delete, 1 and 1"),
         ] {
             let unfit = Db::open(&file, &format!("{WRITING}; {other}")).unwrap();
             let error = check_durable(&unfit).unwrap_err().to_string();
@@ -223,13 +230,35 @@ mod tests {
             // Nor is a ledger opened on it.
             let options =
                 Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
-            match SqliteLedger::open_with(&file, &format!("{WRITING}; {other}"), options, Around::default())
-                .await
-            {
+            let with = format!("{WRITING}; {other}");
+            match SqliteLedger::open_with(&file, (&with, syncing::log_of), options, Around::default()).await {
                 Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
                 other => panic!("{found}: {other:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_a_sync_that_failed() {
+        fn gone(_: &Path) -> Result<SyncLog, LedgerError> {
+            Ok(Box::new(|| Err(std::io::Error::other("the disk is gone"))))
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let options =
+            Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
+        let around = Around::default();
+        let ledger = SqliteLedger::open_with(&file, (WRITING, gone), options, around).await.unwrap();
+        let by: sexton_model::Actor = "operator".parse().unwrap();
+        for _ in 0..2 {
+            let paused = ledger.pause(PauseSelector::default(), &by, "maintenance").await;
+            let error = paused.unwrap_err().to_string();
+            assert!(error.contains("the disk is gone"), "{error}");
+        }
+        // What was committed before anybody knew may be there; what was asked for afterwards is not.
+        let db = Db::open(&file, "").unwrap();
+        let pauses = row(&db, "counting", "SELECT count(*) FROM pauses", Bind::default()).unwrap();
+        assert_eq!(pauses.try_get::<i64>(0).unwrap(), 1);
     }
 
     /// Whoever holds the lock may be another process: a lock belongs to the file that was opened, not to who did.

@@ -1,5 +1,5 @@
 //! The one thread that writes: it drains what waits, decides all of it in one transaction, commits once, and
-//! only then answers.
+//! has it answered once that is synced ([`super::syncing`]).
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +26,7 @@ use super::connection::Db;
 use super::decider::Decider;
 use super::memory::{self, Memory, OutCounts, Staged};
 use super::run::Setting;
+use super::syncing::Syncer;
 use super::{
     access, admitting, alarms, archive, attesting, canary, census, drill, healthy, inventory, keys, listing,
     one_shots, pausing, receipts, rehearsal, resource_holds, restores, reviewing, run, survey,
@@ -148,6 +149,8 @@ pub(super) struct Writer {
     pub(super) out: Arc<Mutex<OutCounts>>,
     /// What was committed, for whoever asks what is known.
     pub(super) known: Arc<Known>,
+    /// Who makes it durable, and answers.
+    pub(super) syncer: Syncer,
     /// Locked: no other process writes this file.
     pub(super) lock: File,
 }
@@ -159,6 +162,8 @@ impl Writer {
         while commands.blocking_recv_many(&mut waiting, GROUP) > 0 {
             self.answer(waiting.drain(..));
         }
+        // The log is gone with the connection.
+        self.syncer.end();
         self.db.close();
         drop(self.lock);
     }
@@ -168,12 +173,7 @@ impl Writer {
         let mut todo = groups(commands);
         while let Some(group) = todo.pop_front() {
             match self.transaction(&group) {
-                // Whoever asked may be gone; what was decided stays decided.
-                Ok(answers) => {
-                    for (command, answer) in group.into_iter().zip(answers) {
-                        command.reply.send(Ok(answer)).ok();
-                    }
-                }
+                Ok(answers) => self.syncer.answer(group, answers),
                 Err(error) => {
                     self.memory.forget();
                     if group.len() > 1 {
@@ -190,6 +190,7 @@ impl Writer {
     }
 
     fn transaction(&mut self, group: &[Command]) -> Result<Vec<Answer>, LedgerError> {
+        self.syncer.check()?;
         if let [Command { work: Work::TryCanary(id, plan), .. }] = group {
             return Ok(vec![Answer::TryCanary(self.try_canary(*id, plan)?)]);
         }
