@@ -261,7 +261,11 @@ async fn take_census(
     inventory: &[Resource],
     taken_at: Timestamp,
 ) -> anyhow::Result<()> {
-    let one = |resource: &Resource| Listed { id: resource.id.clone(), scope: resource.scope.clone() };
+    let one = |resource: &Resource| Listed {
+        id: resource.id.clone(),
+        scope: resource.scope.clone(),
+        identity: None,
+    };
     let mut listed: Vec<Listed> = inventory.iter().map(one).collect();
     listed.sort_by(|one, other| one.id.cmp(&other.id));
     let census = Census {

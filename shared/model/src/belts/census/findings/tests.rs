@@ -44,6 +44,7 @@ fn latest(of: &str, believed_at: Option<Timestamp>, refused_at: Option<Timestamp
         credential: "census-ro".to_owned(),
         listed: 1,
         why: "the sentinel vm/secret is missing".to_owned(),
+        not_taken: false,
     });
     Latest { kind: "vm".parse().unwrap(), scope: scope(of), believed_at, refused }
 }
