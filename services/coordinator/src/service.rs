@@ -1,5 +1,5 @@
 //! The loops: what calls the handlers, and when. Everything here may be stopped at any line.
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sexton_bus::{Acker, Bus, BusError, Queue, Subscription, Tag};
@@ -58,12 +58,16 @@ pub enum Ended {
     /// A loop died: a defect. What it did stands still until another coordinator is started.
     #[error("a loop of the coordinator died")]
     Died(#[source] JoinError),
+    /// The job table will not answer this process any more.
+    #[error("the job table is lost to this process")]
+    Lost(#[source] LedgerError),
 }
 
 /// Run a coordinator until `shutdown`.
 ///
 /// # Errors
-/// If a queue cannot be opened, or if a loop died; in that case `shutdown` is cancelled.
+/// If a queue cannot be opened, if a loop died, or if the job table is lost to this process; in these cases `shutdown` is
+/// cancelled.
 pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationToken) -> Result<(), Ended> {
     let queues = tokio::select! {
         biased;
@@ -91,6 +95,8 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     tasks.spawn(surveys(engine.clone(), shutdown.clone()));
     tasks.spawn(beacon(engine.clone(), shutdown.clone()));
     let mut died = None;
+    let lost = Arc::new(OnceLock::new());
+    tasks.spawn(watch_ledger(engine.clone(), lost.clone(), shutdown.clone()));
     let all_ended = async {
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
@@ -109,7 +115,20 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     if tokio::time::timeout(LAST_ROUND, round(&engine, &CancellationToken::new())).await.is_err() {
         tracing::warn!("what has grown of the audit trail is signed at the next start");
     }
-    died.map_or(Ok(()), |error| Err(Ended::Died(error)))
+    let lost = Arc::into_inner(lost).and_then(OnceLock::into_inner);
+    died.map(Ended::Died).or(lost.map(Ended::Lost)).map_or(Ok(()), Err)
+}
+
+/// Whoever goes on with a job table that does not answer any more looks alive, and is of no use: better to end.
+async fn watch_ledger(engine: Arc<Engine>, lost: Arc<OnceLock<LedgerError>>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        error = engine.ledger.lost() => {
+            tracing::error!(%error, "the job table is lost to this process, which ends");
+            lost.set(error).ok();
+            shutdown.cancel();
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sexton_bus::local::Local;
@@ -11,7 +12,8 @@ use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, 
 use sexton_coordinator::api::{self, Api};
 use sexton_coordinator::{Ended, Engine, Options, Witness};
 use sexton_ledger::Limits;
-use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
+use sexton_model::Timestamp;
 use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Keyring};
@@ -89,10 +91,36 @@ impl Bus for Silent {
 /// Long enough on a busy machine, and shorter than for ever.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A machine whose disk breaks when it is told to.
+#[derive(Default)]
+struct Breaking(AtomicBool);
+
+impl Surroundings for Breaking {
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    fn steady_ms(&self) -> u64 {
+        0
+    }
+
+    fn pass(&self, _: Moment) -> Pass {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn before_sync(&self) -> std::io::Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(std::io::Error::other("the disk is gone")) } else { Ok(()) }
+    }
+}
+
 async fn engine(folder: &Path, bus: Arc<dyn Bus>) -> Arc<Engine> {
+    engine_on(folder, bus, Arc::default()).await
+}
+
+async fn engine_on(folder: &Path, bus: Arc<dyn Bus>, machine: Arc<Breaking>) -> Arc<Engine> {
     let options =
         sexton_ledger::Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
-    let ledger = SqliteLedger::open(&folder.join("sexton.db"), options).await.unwrap();
+    let ledger = SqliteLedger::open_in(folder.join("sexton.db"), options, machine).await.unwrap();
     let witness = Witness::open(&folder.join("witness"), &ledger, false).await.unwrap();
     let mut rng = rand::rng();
     Arc::new(Engine::new(Options {
@@ -114,6 +142,20 @@ async fn a_loop_that_dies_ends_it_with_an_error() {
     let running = sexton_coordinator::run(engine, bus, stop.clone());
     let ended = tokio::time::timeout(SOON, running).await.unwrap();
     assert!(matches!(ended, Err(Ended::Died(_))), "{ended:?}");
+    assert!(stop.is_cancelled());
+}
+
+#[tokio::test]
+async fn a_job_table_that_is_lost_ends_it_with_an_error() {
+    let (folder, machine) = (tempfile::tempdir().unwrap(), Arc::<Breaking>::default());
+    let bus: Arc<dyn Bus> = Arc::new(Local::new());
+    let engine = engine_on(folder.path(), bus.clone(), machine.clone()).await;
+    machine.0.store(true, Ordering::Relaxed);
+    let stop = CancellationToken::new();
+    let running = sexton_coordinator::run(engine, bus, stop.clone());
+    let ended = tokio::time::timeout(SOON, running).await.unwrap();
+    let Err(Ended::Lost(why)) = ended else { panic!("{ended:?}") };
+    assert!(why.to_string().contains("the disk is gone"), "{why}");
     assert!(stop.is_cancelled());
 }
 

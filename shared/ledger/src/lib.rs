@@ -213,6 +213,12 @@ pub trait Ledger:
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
 
+    /// Why it will not answer any more, once that is so: its process has to be started anew. A store that may answer again
+    /// waits for ever.
+    async fn lost(&self) -> LedgerError {
+        std::future::pending().await
+    }
+
     /// What a day is in it, without asking the store: it keeps for ever what it was created with.
     fn day(&self) -> Day;
 

@@ -71,7 +71,8 @@ impl SqliteLedger {
     async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
         let mut after = JobId(0);
         loop {
-            let found = self.reads.read(move |db| find::stopped_by(db, pause, after, RECHECKS)).await?;
+            let found =
+                self.reads.read_to_ask(move |db| find::stopped_by(db, pause, after, RECHECKS)).await?;
             let Some(last) = found.last() else { return Ok(()) };
             after = *last;
             let batch = found
@@ -88,7 +89,7 @@ impl SqliteLedger {
 impl DueReader for SqliteLedger {
     async fn due(&self, limit: u32) -> Result<Vec<JobId>, LedgerError> {
         let now = self.clock.now();
-        self.reads.read(move |db| find::due(db, now, limit)).await
+        self.reads.read_to_ask(move |db| find::due(db, now, limit)).await
     }
 }
 
@@ -108,6 +109,7 @@ impl Ledger for SqliteLedger {
 
     async fn facts(&self) -> Result<Facts, LedgerError> {
         // Asked for to know whether the job table answers: without its writer it does not.
+        self.reads.check()?;
         if self.commands.is_closed() {
             return Err(gone());
         }
@@ -119,6 +121,11 @@ impl Ledger for SqliteLedger {
             now: self.clock.now(),
             decided: known.mark.fence > 0,
         })
+    }
+
+    async fn lost(&self) -> LedgerError {
+        self.commands.closed().await;
+        self.reads.check().err().unwrap_or_else(gone)
     }
 
     async fn run(&self, batch: Vec<Intent>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
@@ -149,18 +156,18 @@ impl Ledger for SqliteLedger {
         limit: u32,
     ) -> Result<Vec<JobId>, LedgerError> {
         let (now, instance) = (self.clock.now(), instance.cloned());
-        self.reads.read(move |db| find::next_for(db, now, (instance.as_ref(), lane, limit))).await
+        self.reads.read_to_ask(move |db| find::next_for(db, now, (instance.as_ref(), lane, limit))).await
     }
 
     async fn free_credit(&self) -> Result<BTreeMap<(Instance, Lane), u32>, LedgerError> {
         let out = self.out.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (now, limits) = (self.clock.now(), self.setting.limits.clone());
-        self.reads.read(move |db| find::free_credit(db, now, &limits, &out)).await
+        self.reads.read_to_ask(move |db| find::free_credit(db, now, &limits, &out)).await
     }
 
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError> {
         let (now, limits, rounds) = (self.clock.now(), self.setting.limits.clone(), self.rounds.clone());
-        self.reads.read(move |db| find::to_wake(db, now, limit, (&limits, &rounds))).await
+        self.reads.read_to_ask(move |db| find::to_wake(db, now, limit, (&limits, &rounds))).await
     }
 
     async fn register(

@@ -21,7 +21,7 @@ use super::memory::Memory;
 use super::readers::Readers;
 use super::run::Setting;
 use super::surroundings::{Around, Surroundings};
-use super::syncing::{self, SyncLog, Syncer};
+use super::syncing::{Durable, Syncer, log_of};
 use super::writer::{WAITING, Writer};
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
@@ -43,9 +43,6 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const WRITING: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; \
      PRAGMA wal_autocheckpoint = 16000; PRAGMA cache_size = -24576; PRAGMA temp_store = MEMORY";
 
-/// What syncs the log of a file.
-type LogOf = fn(&Path) -> Result<SyncLog, LedgerError>;
-
 /// How long a day is, in the words of the configuration.
 fn described(day: Day) -> String {
     match day {
@@ -61,7 +58,7 @@ impl SqliteLedger {
     /// [`LedgerError::Unfit`] if another process has it open, if it was created with another day, or if SQLite
     /// would not keep what it commits; [`LedgerError::Store`] if it cannot be opened or migrated.
     pub async fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, LedgerError> {
-        Self::open_with(path.as_ref(), (WRITING, syncing::log_of), options, Around::default()).await
+        Self::open_with(path.as_ref(), WRITING, options, Around::default()).await
     }
 
     /// The same, in these surroundings instead of the machine's.
@@ -73,13 +70,13 @@ impl SqliteLedger {
         options: Options,
         around: Arc<dyn Surroundings>,
     ) -> Result<Self, LedgerError> {
-        Self::open_with(path.as_ref(), (WRITING, syncing::log_of), options, Around(Some(around))).await
+        Self::open_with(path.as_ref(), WRITING, options, Around(Some(around))).await
     }
 
-    /// The same, with other settings for the writer, and another sync: for tests of what is refused.
+    /// The same, with other settings for the writer: for tests of what is refused.
     async fn open_with(
         path: &Path,
-        (writing, log_of): (&str, LogOf),
+        writing: &str,
         options: Options,
         around: Around,
     ) -> Result<Self, LedgerError> {
@@ -103,12 +100,13 @@ impl SqliteLedger {
         let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));
         let out = Arc::new(Mutex::new(memory.out.clone()));
-        let reads = Arc::new(Readers::start(path, around.clone())?);
+        let durable = Arc::<Durable>::default();
+        let reads = Arc::new(Readers::start(path, around.clone(), durable.clone())?);
         let (commands, waiting) = mpsc::channel(WAITING);
         let setting = Setting { day, limits: options.limits, policy: CurrentPolicy::new(options.policy) };
         let decider = Decider::start(setting.clone())?;
         let writer = Writer {
-            syncer: Syncer::start(log_of(path)?)?,
+            syncer: Syncer::start(log_of(path, around.clone())?, durable, known.clone())?,
             db,
             decider,
             memory,
@@ -208,8 +206,9 @@ mod tests {
     use sexton_model::belts::PauseSelector;
     use sexton_model::belts::ceiling::Ceiling;
 
+    use super::super::surroundings::{Moment, Pass};
     use super::*;
-    use crate::Ledger as _;
+    use crate::{DueReader as _, Ledger as _};
     use sexton_model::belts::Policy;
 
     #[tokio::test]
@@ -231,30 +230,53 @@ mod tests {
             let options =
                 Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
             let with = format!("{WRITING}; {other}");
-            match SqliteLedger::open_with(&file, (&with, syncing::log_of), options, Around::default()).await {
+            match SqliteLedger::open_with(&file, &with, options, Around::default()).await {
                 Err(LedgerError::Unfit(reason)) => assert!(reason.contains(found), "{reason}"),
                 other => panic!("{found}: {other:?}"),
             }
         }
     }
 
-    #[tokio::test]
-    async fn nothing_is_written_after_a_sync_that_failed() {
-        fn gone(_: &Path) -> Result<SyncLog, LedgerError> {
-            Ok(Box::new(|| Err(std::io::Error::other("the disk is gone"))))
+    /// A machine whose disk keeps nothing.
+    struct Broken;
+
+    impl Surroundings for Broken {
+        fn now(&self) -> Timestamp {
+            SystemTime::now().into()
         }
+
+        fn steady_ms(&self) -> u64 {
+            0
+        }
+
+        fn pass(&self, _: Moment) -> Pass {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn before_sync(&self) -> std::io::Result<()> {
+            Err(std::io::Error::other("the disk is gone"))
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_or_read_after_a_sync_that_failed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.db");
         let options =
             Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
-        let around = Around::default();
-        let ledger = SqliteLedger::open_with(&file, (WRITING, gone), options, around).await.unwrap();
+        let ledger = SqliteLedger::open_in(&file, options, Arc::new(Broken)).await.unwrap();
         let by: sexton_model::Actor = "operator".parse().unwrap();
-        for _ in 0..2 {
-            let paused = ledger.pause(PauseSelector::default(), &by, "maintenance").await;
-            let error = paused.unwrap_err().to_string();
+        let paused = async || ledger.pause(PauseSelector::default(), &by, "maintenance").await.map(drop);
+        let gone = |error: LedgerError| {
+            let error = error.to_string();
             assert!(error.contains("the disk is gone"), "{error}");
-        }
+        };
+        gone(paused().await.unwrap_err());
+        gone(ledger.lost().await);
+        gone(ledger.facts().await.unwrap_err());
+        gone(ledger.beacon().await.unwrap_err());
+        gone(ledger.due(1).await.unwrap_err());
+        paused().await.unwrap_err();
         // What was committed before anybody knew may be there; what was asked for afterwards is not.
         let db = Db::open(&file, "").unwrap();
         let pauses = row(&db, "counting", "SELECT count(*) FROM pauses", Bind::default()).unwrap();

@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::connection::{Db, store};
 use super::surroundings::{Around, Moment};
+use super::syncing::Durable;
 use crate::LedgerError;
 
 /// Threads that read: for a handful of people and one scheduler.
@@ -33,6 +34,7 @@ pub(super) struct Readers {
     turns: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
     around: Around,
+    durable: Arc<Durable>,
 }
 
 impl Readers {
@@ -40,7 +42,7 @@ impl Readers {
     ///
     /// # Errors
     /// If the system has no more threads.
-    pub(super) fn start(path: &Path, around: Around) -> Result<Self, LedgerError> {
+    pub(super) fn start(path: &Path, around: Around, durable: Arc<Durable>) -> Result<Self, LedgerError> {
         let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let threads = (0..READERS).map(|_| {
@@ -55,16 +57,46 @@ impl Readers {
             turns: Arc::new(Semaphore::new(READERS)),
             threads,
             around,
+            durable,
         })
     }
 
-    /// Run `work`, which sees one state of the file: that of the last commit before it.
+    /// Whether what is committed can still be made durable.
     ///
     /// # Errors
-    /// Those of `work`, and if the file cannot be opened or read.
+    /// [`LedgerError::Unfit`] if not.
+    pub(super) fn check(&self) -> Result<(), LedgerError> {
+        self.durable.check()
+    }
+
+    /// Run `work`, which sees one state of the file: that of the last commit before it. What it says is durable.
+    ///
+    /// # Errors
+    /// Those of `work`, and if the file cannot be opened, read or synced.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Db) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let durable = self.durable.clone();
+        self.read_at(work, move || durable.wait()).await
+    }
+
+    /// The same of what may still be lost, for whoever only asks the writer about what was found, and tells nobody.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) async fn read_to_ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Db) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let durable = self.durable.clone();
+        self.read_at(work, move || durable.check()).await
+    }
+
+    async fn read_at<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Db) -> Result<T, LedgerError> + Send + 'static,
+        sure: impl FnOnce() -> Result<(), LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         self.around.pass(|| Moment::BeforeRead).await;
         let doing = "waiting for a connection to read";
@@ -72,7 +104,7 @@ impl Readers {
         let (reply, answer) = oneshot::channel();
         let path = self.path.clone();
         let job: Job = Box::new(move |connection| {
-            let done = read(&path, connection, work);
+            let done = read(&path, connection, work).and_then(|done| sure().map(|()| done));
             drop(turn);
             // Whoever asked may be gone.
             reply.send(done).ok();

@@ -1,10 +1,10 @@
-//! What a job table takes from the machine it runs on, for whoever stands in for it: its clocks, and the moments at which
-//! whoever asks may be stopped.
+//! What a job table takes from the machine it runs on, for whoever stands in for it: its clocks, whether its disk keeps
+//! what is synced, and the moments at which whoever asks may be stopped.
 //!
 //! A simulator puts its own in place; without one the clock is the process's, and nobody is stopped.
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use sexton_model::{DeletionId, Timestamp};
 
@@ -34,6 +34,14 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Whoever asks has come to this moment.
     fn pass(&self, moment: Moment) -> Pass;
+
+    /// The log is about to be synced.
+    ///
+    /// # Errors
+    /// If the disk is to fail: it is taken for the failure of that sync.
+    fn before_sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Somebody's, if somebody stands in for the machine.
@@ -53,6 +61,14 @@ impl Around {
             Some(around) => Steady::of(move || around.steady_ms()),
             None => Steady::default(),
         }
+    }
+
+    /// The log is about to be synced.
+    ///
+    /// # Errors
+    /// If the disk is to fail.
+    pub(super) fn before_sync(&self) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |around| around.before_sync())
     }
 
     /// Whoever asks has come to this moment.

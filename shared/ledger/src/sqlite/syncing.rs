@@ -6,19 +6,25 @@
 //! order. The log is recovered from its beginning up to the last commit that is whole, so whoever is answered rests on
 //! nothing that a power failure could take away, and what was decided on top of what is not synced yet is lost with it.
 //!
-//! Readers may see what is committed and not synced, as they may see what is committed and not answered: they show it to
-//! people, and whatever is done about it is asked of the writer first, whose answer waits for a later sync.
+//! Readers see what is committed, and what they have seen goes to nobody before it is synced ([`Durable::wait`]); except
+//! what only chooses what the writer is asked for, whose answer waits for a later sync.
+//!
+//! After a sync that failed nothing is written, read or answered any more: what the system has forgotten of the log nobody
+//! knows, and a second sync that succeeded would say nothing about it. Whoever starts anew reads the log from the file,
+//! where each commit carries a checksum.
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::connection::store;
+use super::surroundings::Around;
 use super::writer::{Answer, Command};
 use crate::LedgerError;
+use crate::known::Known;
 
 /// Transactions that may be committed while one is synced: enough for the writer not to wait, and few enough for no
 /// answer to wait behind many.
@@ -27,87 +33,74 @@ const AHEAD: usize = 1;
 /// Makes all that is committed durable.
 pub(super) type SyncLog = Box<dyn FnMut() -> io::Result<()> + Send>;
 
-/// What a transaction answers, once it is durable.
-type Committed = (Vec<Command>, Vec<Answer>);
-
-/// See the module.
-#[derive(Debug)]
-pub(super) struct Syncer {
-    committed: SyncSender<Committed>,
-    failed: Arc<OnceLock<String>>,
-    thread: JoinHandle<()>,
-}
-
 /// What syncs the log of the file at `path`. There is one as soon as something was written.
 ///
 /// # Errors
 /// If there is none.
-pub(super) fn log_of(path: &Path) -> Result<SyncLog, LedgerError> {
-    let mut name = path.as_os_str().to_owned();
+pub(super) fn log_of(path: &Path, around: Around) -> Result<SyncLog, LedgerError> {
+    let doing = "opening the log of the file";
+    // It lies beside the file itself, and not beside a link to it.
+    let mut name = path.canonicalize().map_err(store(doing))?.into_os_string();
     name.push("-wal");
     // SQLite deletes its log with the last connection that closes, and the writer's is open for as long as this is used.
-    let log = File::open(name).map_err(store("opening the log of the file"))?;
-    Ok(Box::new(move || log.sync_data()))
+    let log = File::open(name).map_err(store(doing))?;
+    Ok(Box::new(move || {
+        around.before_sync()?;
+        log.sync_data()
+    }))
 }
 
-impl Syncer {
-    /// Start the thread.
+/// How far what is committed is durable.
+#[derive(Debug)]
+pub(super) struct Durable {
+    /// Transactions that are committed, or about to be.
+    committed: AtomicU64,
+    /// Of these, how many are synced; or why no more will be.
+    synced: Mutex<Result<u64, String>>,
+    changed: Condvar,
+}
+
+impl Default for Durable {
+    fn default() -> Self {
+        Self { committed: AtomicU64::new(0), synced: Mutex::new(Ok(0)), changed: Condvar::new() }
+    }
+}
+
+impl Durable {
+    /// Wait until all that is committed by now is durable.
     ///
     /// # Errors
-    /// If the system has no more threads.
-    pub(super) fn start(sync: SyncLog) -> Result<Self, LedgerError> {
-        let (committed, waiting) = sync_channel(AHEAD);
-        let failed = Arc::new(OnceLock::new());
-        let work = {
-            let failed = failed.clone();
-            move || answer(&waiting, sync, &failed)
-        };
-        let thread = std::thread::Builder::new().name("ledger-syncer".to_owned()).spawn(work);
-        Ok(Self { committed, failed, thread: thread.map_err(store("starting the syncer"))? })
+    /// [`LedgerError::Unfit`] if it cannot be made so.
+    pub(super) fn wait(&self) -> Result<(), LedgerError> {
+        let committed = self.committed.load(Ordering::SeqCst);
+        let behind =
+            |synced: &mut Result<u64, String>| synced.as_ref().is_ok_and(|synced| *synced < committed);
+        let synced = self.changed.wait_while(self.lock(), behind).unwrap_or_else(PoisonError::into_inner);
+        synced.as_ref().map(|_| ()).map_err(|why| lost(why))
     }
 
-    /// Whether another transaction may be begun: not after a sync has failed. What the system has forgotten of the log by
-    /// then nobody knows, and a second sync that succeeds would say nothing about it.
+    /// Whether what is committed can still be made durable.
     ///
     /// # Errors
     /// [`LedgerError::Unfit`] if not.
     pub(super) fn check(&self) -> Result<(), LedgerError> {
-        self.failed.get().map_or(Ok(()), |why| Err(lost(why)))
+        self.lock().as_ref().map(|_| ()).map_err(|why| lost(why))
     }
 
-    /// Have these answered once they are durable.
-    pub(super) fn answer(&self, group: Vec<Command>, answers: Vec<Answer>) {
-        // The thread ends before its sender only if it panicked; who waits for an answer then finds that there is none.
-        if self.committed.send((group, answers)).is_err() {
-            self.failed.get_or_init(|| "its thread has ended".to_owned());
+    fn reached(&self, synced: u64) {
+        if let Ok(so_far) = self.lock().as_mut() {
+            *so_far = synced;
         }
+        self.changed.notify_all();
     }
 
-    /// Wait until all are answered.
-    pub(super) fn end(self) {
-        drop(self.committed);
-        if self.thread.join().is_err() {
-            tracing::error!("the syncer panicked");
-        }
+    fn failed(&self, why: String) {
+        *self.lock() = Err(why);
+        self.changed.notify_all();
     }
-}
 
-fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, failed: &OnceLock<String>) {
-    while let Ok(first) = waiting.recv() {
-        // All of them were committed before the sync begins.
-        let all: Vec<Committed> = std::iter::once(first).chain(waiting.try_iter()).collect();
-        if failed.get().is_none()
-            && let Err(error) = sync()
-        {
-            let why = failed.get_or_init(|| error.to_string());
-            tracing::error!(%why, "the log could not be synced: nothing more is written until Sexton is started anew");
-        }
-        for (group, answers) in all {
-            for (command, answer) in group.into_iter().zip(answers) {
-                // Whoever asked may be gone; what was decided stays decided.
-                command.reply.send(failed.get().map_or(Ok(answer), |why| Err(lost(why)))).ok();
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, Result<u64, String>> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,11 +110,118 @@ fn lost(why: &str) -> LedgerError {
     ))
 }
 
+/// What a transaction answers, once it is durable.
+struct Committed {
+    /// How many are committed with it.
+    number: u64,
+    group: Vec<Command>,
+    answers: Vec<Answer>,
+    /// The last one that is used; none if nothing was committed.
+    fence: Option<i64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Syncer {
+    committed: SyncSender<Committed>,
+    durable: Arc<Durable>,
+    thread: JoinHandle<()>,
+}
+
+impl Syncer {
+    /// Start the thread.
+    ///
+    /// # Errors
+    /// If the system has no more threads.
+    pub(super) fn start(
+        sync: SyncLog,
+        durable: Arc<Durable>,
+        known: Arc<Known>,
+    ) -> Result<Self, LedgerError> {
+        let (committed, waiting) = sync_channel(AHEAD);
+        let work = {
+            let durable = durable.clone();
+            move || answer(&waiting, sync, &durable, &known)
+        };
+        let thread = std::thread::Builder::new().name("ledger-syncer".to_owned()).spawn(work);
+        Ok(Self { committed, durable, thread: thread.map_err(store("starting the syncer"))? })
+    }
+
+    /// As [`Durable::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn check(&self) -> Result<(), LedgerError> {
+        self.durable.check()
+    }
+
+    /// A transaction is about to be committed, and so seen by readers. [`Self::answer`], or [`Self::nothing`], has to follow:
+    /// they wait for it.
+    pub(super) fn committing(&self) {
+        self.durable.committed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Have these answered once all that is committed by now is durable, fences up to `fence` among it.
+    pub(super) fn answer(&self, group: Vec<Command>, answers: Vec<Answer>, fence: i64) {
+        self.pass_on(group, answers, Some(fence));
+    }
+
+    /// A transaction failed.
+    pub(super) fn nothing(&self) {
+        self.pass_on(Vec::new(), Vec::new(), None);
+    }
+
+    fn pass_on(&self, group: Vec<Command>, answers: Vec<Answer>, fence: Option<i64>) {
+        let number = self.durable.committed.load(Ordering::SeqCst);
+        // The thread ends before its sender only if it panicked; who waits for an answer then finds that there is none.
+        if self.committed.send(Committed { number, group, answers, fence }).is_err() {
+            self.durable.failed("its thread has ended".to_owned());
+        }
+    }
+
+    /// Wait until all are answered. Whether all that is committed is durable.
+    pub(super) fn end(self) -> bool {
+        drop(self.committed);
+        if self.thread.join().is_err() {
+            self.durable.failed("its thread panicked".to_owned());
+        }
+        self.durable.check().is_ok()
+    }
+}
+
+fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, known: &Known) {
+    while let Ok(first) = waiting.recv() {
+        // All of them were committed before the sync begins.
+        let all: Vec<Committed> = std::iter::once(first).chain(waiting.try_iter()).collect();
+        if durable.check().is_ok() {
+            match sync() {
+                // What is known is told to a witness outside: never of what a power failure could take back.
+                Ok(()) => {
+                    all.iter().filter_map(|one| one.fence).for_each(|fence| known.note_fence(fence));
+                    all.last().into_iter().for_each(|last| durable.reached(last.number));
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the log could not be synced: nothing is written or read until Sexton is started anew");
+                    durable.failed(error.to_string());
+                }
+            }
+        }
+        for Committed { group, answers, .. } in all {
+            for (command, answer) in group.into_iter().zip(answers) {
+                // Whoever asked may be gone; what was decided stays decided.
+                command.reply.send(durable.check().map(|()| answer)).ok();
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
     use std::time::Duration;
 
+    use sexton_model::Timestamp;
+    use sexton_model::checkpoint::Mark;
     use tokio::sync::oneshot;
 
     use super::super::writer::Work;
@@ -131,15 +231,31 @@ mod tests {
 
     type Reply = oneshot::Receiver<Result<Answer, LedgerError>>;
 
-    fn command() -> (Command, Reply) {
-        let (reply, replied) = oneshot::channel();
-        (Command { work: Work::Compare, attempt: None, reply }, replied)
+    struct Begun {
+        syncer: Syncer,
+        durable: Arc<Durable>,
+        known: Arc<Known>,
     }
 
-    fn commit(syncer: &Syncer) -> Reply {
-        let (command, reply) = command();
-        syncer.answer(vec![command], vec![Answer::Pulse]);
-        reply
+    impl Begun {
+        fn with(sync: SyncLog) -> Self {
+            let mark = Mark { epoch: 1, fence: 0, number: 0, revision: 0, at: Timestamp(0) };
+            let (durable, known) = (Arc::default(), Arc::new(Known::new("ledger".to_owned(), mark)));
+            let syncer = Syncer::start(sync, Arc::clone(&durable), Arc::clone(&known)).unwrap();
+            Self { syncer, durable, known }
+        }
+
+        fn commit(&self, fence: i64) -> Reply {
+            let (reply, replied) = oneshot::channel();
+            let command = Command { work: Work::Compare, attempt: None, reply };
+            self.syncer.committing();
+            self.syncer.answer(vec![command], vec![Answer::Pulse], fence);
+            replied
+        }
+
+        fn known_fence(&self) -> i64 {
+            self.known.seen().mark.fence
+        }
     }
 
     /// A sync that says that it began, and ends as it is told.
@@ -156,53 +272,90 @@ mod tests {
     #[test]
     fn nobody_is_answered_before_a_sync_that_began_after_the_commit() {
         let (sync, begins, ends) = told();
-        let syncer = Syncer::start(sync).unwrap();
-        let mut first = commit(&syncer);
+        let on = Begun::with(sync);
+        let mut first = on.commit(7);
         begins.recv().unwrap();
         // Committed while the first is synced: that sync says nothing about it.
-        let mut second = commit(&syncer);
+        let mut second = on.commit(9);
         std::thread::sleep(SOON);
         assert!(first.try_recv().is_err());
+        assert_eq!(on.known_fence(), 0);
         ends.send(Ok(())).unwrap();
         assert!(matches!(first.blocking_recv(), Ok(Ok(Answer::Pulse))));
         begins.recv().unwrap();
         std::thread::sleep(SOON);
         assert!(second.try_recv().is_err());
+        assert_eq!(on.known_fence(), 7);
         ends.send(Ok(())).unwrap();
         assert!(matches!(second.blocking_recv(), Ok(Ok(Answer::Pulse))));
-        syncer.check().unwrap();
-        syncer.end();
+        assert_eq!(on.known_fence(), 9);
+        assert!(on.syncer.end());
+    }
+
+    #[test]
+    fn what_was_read_is_told_nobody_before_it_is_synced() {
+        let (sync, begins, ends) = told();
+        let on = Begun::with(sync);
+        on.durable.wait().unwrap();
+        let _reply = on.commit(7);
+        begins.recv().unwrap();
+        let (has_waited, waited) = mpsc::channel();
+        let durable = on.durable.clone();
+        std::thread::spawn(move || has_waited.send(durable.wait().is_ok()).unwrap());
+        assert!(waited.recv_timeout(SOON).is_err());
+        ends.send(Ok(())).unwrap();
+        assert!(waited.recv().unwrap());
+        // What failed to be committed keeps nobody waiting.
+        on.syncer.committing();
+        on.syncer.nothing();
+        ends.send(Ok(())).unwrap();
+        on.durable.wait().unwrap();
+        assert!(on.syncer.end());
     }
 
     #[test]
     fn after_a_sync_that_failed_nobody_is_told_that_anything_is_kept() {
         let (sync, begins, ends) = told();
-        let syncer = Syncer::start(sync).unwrap();
-        let first = commit(&syncer);
+        let on = Begun::with(sync);
+        let first = on.commit(7);
         begins.recv().unwrap();
-        let second = commit(&syncer);
+        let second = on.commit(9);
         // A second sync could succeed, and must not be asked.
         ends.send(Err(io::Error::other("the disk is gone"))).unwrap();
         ends.send(Ok(())).unwrap();
-        for reply in [first, second] {
+        for reply in [first, second, on.commit(11)] {
             let error = reply.blocking_recv().unwrap().unwrap_err().to_string();
             assert!(error.contains("the disk is gone"), "{error}");
         }
-        let error = syncer.check().unwrap_err().to_string();
-        assert!(error.contains("the disk is gone"), "{error}");
-        let third = commit(&syncer);
-        assert!(third.blocking_recv().unwrap().is_err());
-        syncer.end();
+        for refused in [on.syncer.check(), on.durable.wait()] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("the disk is gone"), "{error}");
+        }
+        assert_eq!(on.known_fence(), 0);
+        assert!(!on.syncer.end());
         assert!(begins.try_recv().is_err(), "it was synced again");
     }
 
     #[test]
     fn all_are_answered_before_it_ends() {
-        let syncer = Syncer::start(Box::new(|| Ok(()))).unwrap();
-        let replies = [commit(&syncer), commit(&syncer), commit(&syncer)];
-        syncer.end();
+        let on = Begun::with(Box::new(|| Ok(())));
+        let replies = [on.commit(1), on.commit(2), on.commit(3)];
+        assert!(on.syncer.end());
         for mut reply in replies {
             assert!(matches!(reply.try_recv(), Ok(Ok(Answer::Pulse))));
         }
+    }
+
+    /// SQLite keeps its log beside the file, wherever the link to it lies.
+    #[test]
+    fn the_log_of_a_link_is_that_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("real.db"), folder.path().join("link.db"));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::write(&file, b"").unwrap();
+        std::fs::write(folder.path().join("link.db-wal"), b"of another time").unwrap();
+        assert!(log_of(&link, Around::default()).is_err());
+        std::fs::write(folder.path().join("real.db-wal"), b"").unwrap();
+        log_of(&link, Around::default()).unwrap()().unwrap();
     }
 }

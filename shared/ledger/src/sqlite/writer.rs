@@ -156,16 +156,24 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Write until every handle is gone.
+    /// Write until every handle is gone, or what is written cannot be made durable.
     pub(super) fn work(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(GROUP);
         while commands.blocking_recv_many(&mut waiting, GROUP) > 0 {
             self.answer(waiting.drain(..));
+            if self.syncer.check().is_err() {
+                break;
+            }
         }
         // The log is gone with the connection.
-        self.syncer.end();
-        self.db.close();
-        drop(self.lock);
+        if self.syncer.end() {
+            self.db.close();
+            drop(self.lock);
+        } else {
+            // Closed, SQLite would copy out of the log what the system may have lost of it, unseen: only whoever reads it
+            // from its beginning compares the checksums. Until this process ends nobody does.
+            std::mem::forget((self.db, self.lock));
+        }
     }
 
     /// One transaction for many; if it fails, one for each, so that only the bad one fails.
@@ -173,8 +181,9 @@ impl Writer {
         let mut todo = groups(commands);
         while let Some(group) = todo.pop_front() {
             match self.transaction(&group) {
-                Ok(answers) => self.syncer.answer(group, answers),
+                Ok(answers) => self.syncer.answer(group, answers, self.memory.last_fence),
                 Err(error) => {
+                    self.syncer.nothing();
                     self.memory.forget();
                     if group.len() > 1 {
                         tracing::warn!(%error, commands = group.len(), "a group failed, each is tried alone");
@@ -209,9 +218,9 @@ impl Writer {
             let done = work(&self.db, memory, &mut staged, with)?;
             staged.write_counts(&self.db)?;
             memory.write_fences(&self.db)?;
+            self.syncer.committing();
             Ok(done)
         })?;
-        self.known.note_fence(self.memory.last_fence);
         self.memory.take_over(staged);
         self.out.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.memory.out);
         Ok(done)
