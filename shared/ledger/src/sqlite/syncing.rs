@@ -26,9 +26,9 @@ use super::writer::{Answer, Command};
 use crate::LedgerError;
 use crate::known::Known;
 
-/// Transactions that may be committed while one is synced: enough for the writer not to wait, and few enough for no
-/// answer to wait behind many.
-const AHEAD: usize = 1;
+/// Transactions that may wait to be synced, besides the one that the writer has just committed: none. It goes on as soon
+/// as that is being synced; with more ahead it would write more and smaller ones.
+const AHEAD: usize = 0;
 
 /// Makes all that is committed durable.
 pub(super) type SyncLog = Box<dyn FnMut() -> io::Result<()> + Send>;
