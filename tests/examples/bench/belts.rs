@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use sexton_coordinator::alarms::AlarmsSection;
 use sexton_coordinator::settings::AuditSection;
 use sexton_coordinator::{Alarmer, Canaries, Engine, Plans, hours, policy};
@@ -18,7 +18,6 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::belts::census::{Census, Listed};
 use sexton_model::belts::resource_hold::NewHold;
-use sexton_model::canary::{Canary, Verdict};
 use sexton_model::resource::Resource;
 use sexton_model::{Actor, ResourceId, Scope, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier};
@@ -27,21 +26,38 @@ use sexton_service::{Config, config};
 use crate::machines;
 
 /// What is on: what it is, with the fewest, and with all.
-const LIST: [(&str, &str, &str); 12] = [
+const LIST: [(&str, &str, &str); 13] = [
     ("budgets", "off (none = true)", "by count and by 100 per cent of a complete census; never exceeded"),
     ("census", "none was taken", "one with a sentinel, of three times as many as are retired"),
     ("ceilings", "one: a rehearsal's, purge", "that of the scope, at purge, and of 100 other scopes"),
     ("redundancy groups", "none", "of every tenth machine, each with another member that stays"),
     ("holds", "none stand (they are looked for)", "on 20 resources that stay"),
     ("protection", "none stands (it is looked for)", "of 100 resources, registered and configured"),
-    ("canaries", "off", "a run in each round: a forged order, what is protected, what is over a budget"),
-    ("alarms", "looked for every hour, nobody is told", "looked for every 2 s, with a route"),
-    ("signed chain heads", "every day", "every 2 s: about once a machine, as it is with any interval"),
+    (
+        "canaries",
+        "off",
+        "a run in each round, by default in each day: a forged order, what is protected, what is over a budget",
+    ),
+    (
+        "alarms",
+        "looked for every hour, nobody is told",
+        "looked for every 2 to 4 s, with a route; by default every 30 s",
+    ),
+    (
+        "signed chain heads",
+        "every day",
+        "every 2 s: a chain once in each interval in which it grew; by default every 300 s, so mostly once",
+    ),
     ("working hours", "always", "every day, with holidays; but a rehearsal, as this is, keeps none"),
     ("overrides", "none", "none: one loosens a belt"),
     (
         "whatever is set",
-        "authentication, beacon, permits, identity, fences, audit chains, receipts, pauses, notice, healthy time",
+        "authentication, beacon, permits, fences, audit chains, receipts, pauses, healthy time",
+        "the same",
+    ),
+    (
+        "hardly there",
+        "identity: the driver that is asked answers a constant; notice: announce and soft have no steps",
         "the same",
     ),
 ];
@@ -61,7 +77,9 @@ checkpoint_secs = 86400
 "#;
 
 /// All of them, so that none stops anything. Heads are signed, and alarms looked for, much oftener than by default, so that
-/// it happens in a round that takes seconds: what that costs is rather too much. [`Belts::settings`] adds what is protected.
+/// it happens some times in a round of seconds. What that costs is too much, and never too little: a chain is signed once
+/// for each interval in which it grew, and a look at all live records is taken some ten times as often.
+/// [`Belts::settings`] adds what is protected.
 const ALL: &str = r#"[windows]
 zone = "UTC"
 days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -100,13 +118,13 @@ const HELD: usize = 20;
 /// Every so many machines one is in a redundancy group.
 const GROUP_EVERY: usize = 10;
 /// Groups there are; a machine beyond these is in none, since two that go in one would wait for each other.
-const GROUPS: usize = 1000;
+const GROUPS: usize = 2500;
 /// Scopes that have a ceiling of their own, and nothing that is retired.
 const CEILINGS: usize = 100;
 /// Resources registered in one call.
 const AT_ONCE: usize = 1000;
-/// How long the canaries may take to be answered after the round, and the inventory to be signed before it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the canaries may take to be answered after the round, and heads to be signed before and after it.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Which belts are in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -289,15 +307,18 @@ async fn take_census(
     Ok(())
 }
 
-/// Wait until the heads of all that was registered are signed: that is no part of a round.
-async fn signed(ledger: &dyn Ledger) -> anyhow::Result<()> {
+/// Wait until the heads of all chains are signed.
+///
+/// # Errors
+/// If they are not in time, or the job table does not answer.
+pub async fn signed(ledger: &dyn Ledger) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut after: Option<String> = None;
     loop {
         let grown = ledger.grown(after.as_deref()).await?;
         if !grown.heads.is_empty() {
-            ensure!(began.elapsed() < PATIENCE, "the inventory was not signed within {PATIENCE:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            ensure!(began.elapsed() < PATIENCE, "not all heads were signed within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(250)).await;
             continue;
         }
         match grown.next {
@@ -325,24 +346,4 @@ pub fn furnish(
     let attester = audit.attester(config, witness, (signer, BeaconVerifier::default()))?;
     let engine = engine.signing(Some(attester)).alarming(alarmer);
     Ok(engine.with_canaries(Some(canaries)).with_calendar(hours::Calendar::of(config)?))
-}
-
-/// Wait until all canaries are answered. How many were refused as they must be, of how many.
-///
-/// # Errors
-/// If one was accepted, or the job table does not answer.
-pub async fn canaries_held(ledger: &dyn Ledger) -> anyhow::Result<(usize, usize)> {
-    let began = Instant::now();
-    loop {
-        let canaries = ledger.canaries().await?;
-        for Canary { probe, judged, .. } in &canaries {
-            if let Some(Verdict::Accepted { how }) = judged.as_ref().map(|judged| &judged.verdict) {
-                bail!("a canary was accepted ({}): {how}", probe.word());
-            }
-        }
-        if !canaries.iter().any(Canary::is_open) || began.elapsed() > PATIENCE {
-            return Ok((canaries.iter().filter(|canary| canary.holds()).count(), canaries.len()));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }

@@ -3,6 +3,7 @@
 //! unless every machine was recycled and the audit chains of a sample hold. Started by `scripts/bench`, which measures
 //! the ceilings beside it.
 mod belts;
+mod beside;
 mod figures;
 mod machines;
 mod many;

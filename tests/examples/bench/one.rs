@@ -62,11 +62,7 @@ pub async fn run(
     let mut rounds = Rounds::new(machines, rounds, &who);
     while let Some(round) = rounds.next() {
         let beside = ask_canaries(belts, &engine);
-        rounds.run(ledger.as_ref(), &plans, (round, belts.is_some()), beside).await?;
-        if belts == Some(Belts::All) {
-            let (held, all) = belts::canaries_held(ledger.as_ref()).await?;
-            eprintln!("{held} of {all} canaries were refused as they must be");
-        }
+        rounds.run(ledger.as_ref(), &plans, (round, belts), beside).await?;
     }
     machines::check(ledger.as_ref(), rounds.retired()).await?;
     shutdown.cancel();

@@ -6,6 +6,8 @@ use anyhow::Context;
 use sexton_coordinator::Plans;
 use sexton_ledger::Ledger;
 
+use crate::belts::Belts;
+use crate::beside::{Beside, Span};
 use crate::figures::{Use, Whose};
 use crate::machines;
 use crate::noop::STEPS;
@@ -13,7 +15,7 @@ use crate::noop::STEPS;
 /// What one round came to.
 struct Figures {
     seconds: f64,
-    /// CPU seconds used in the round, and memory at its end, of each who.
+    /// CPU seconds used from the beginning of the round until all is over that it began, and memory then, of each who.
     used: Vec<Use>,
 }
 
@@ -42,34 +44,44 @@ impl Rounds {
     }
 
     /// One round: make machines, wait until they are due, and measure until all are retired. What is to happen
-    /// `beside` that begins when they are due. `registered`: the machines are there already.
+    /// `beside` that begins when they are due. With `belts` the machines are registered already, and what those have begun
+    /// is waited for before CPU time is read.
     ///
     /// # Errors
-    /// If they do not get done.
+    /// If they do not get done, or belts did nothing.
     pub async fn run(
         &mut self,
         ledger: &dyn Ledger,
         plans: &Plans,
-        (round, registered): (usize, bool),
+        (round, belts): (usize, Option<Belts>),
         beside: impl Future<Output = anyhow::Result<()>>,
     ) -> anyhow::Result<()> {
         eprintln!("round {round} of {}: making {} records", self.rounds, self.machines);
         let plan = plans.of_kind(&"vm".parse()?).context("no plan for machines")?;
-        let due_at = machines::make(ledger, plan, (round, self.machines), registered).await?;
+        let due_at = machines::make(ledger, plan, (round, self.machines), belts.is_some()).await?;
         machines::until(ledger, due_at).await?;
         let before = self.used()?;
         let began = Instant::now();
         let retired = async {
             machines::retired(ledger, self.machines).await?;
-            anyhow::Ok(began.elapsed().as_secs_f64())
+            let seconds = began.elapsed().as_secs_f64();
+            anyhow::Ok((seconds, ledger.facts().await?.now))
         };
-        let (seconds, ()) = tokio::try_join!(retired, beside)?;
+        let ((seconds, until), ()) = tokio::try_join!(retired, beside)?;
+        let span = Span { from: due_at, until };
+        let beside = match belts {
+            Some(belts) => Beside::settle(belts, ledger, span).await?,
+            None => None,
+        };
         let mut used = self.used()?;
         for (used, before) in used.iter_mut().zip(before) {
             used.cpu -= before.cpu;
         }
         self.done.push(Figures { seconds, used });
-        Ok(())
+        match beside {
+            Some(beside) => beside.print(ledger, self.machines).await,
+            None => Ok(()),
+        }
     }
 
     fn used(&self) -> anyhow::Result<Vec<Use>> {

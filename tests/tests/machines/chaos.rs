@@ -25,6 +25,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::glimpse::Part;
 use crate::installation::{Answer, Installation};
 use crate::machine::Herd;
 use crate::platform::Allowed;
@@ -41,6 +42,8 @@ use store::Store;
 
 /// Services of which a second process runs.
 const COPIES: &str = "coordinator hypervisor.main";
+/// How long it may take until every part of a machine is shown, before anything breaks.
+const FIRST_GLIMPSE: Duration = Duration::from_secs(60);
 
 /// How much is broken, and of what.
 #[derive(Debug, Clone)]
@@ -137,11 +140,13 @@ fn run(size: &Size) {
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
     let before = ground.first_look(&installation, &machines);
-    let first = ground.glimpse(&installation, &machines);
-    assert!(
-        first.values().all(|machines| !machines.is_empty()),
-        "what is asked for on the way is not seen: {first:?}"
-    );
+    let first = waiting::wait_for(FIRST_GLIMPSE, || {
+        let first = ground.glimpse(&installation, &machines);
+        // Nothing of a part that is missing here would be judged later.
+        let seen = |part: &Part| first.get(part).is_some_and(|machines| !machines.is_empty());
+        let whole = ground.parts().iter().all(seen);
+        if whole { Ok(first) } else { Err(format!("what is asked for on the way is not seen: {first:?}")) }
+    });
     notes.say("everything runs, and was looked at");
     let mut site = Site {
         services: Services::of(&installation),
@@ -188,8 +193,9 @@ fn run(size: &Size) {
     if judged.holds == 0 {
         notes.mistake("nobody has held anything".to_owned());
     }
-    if notes.glimpses().1 == 0 {
-        notes.mistake("no subsystem was asked on the way".to_owned());
+    let shown = notes.shown();
+    for part in ground.parts().iter().filter(|part| !shown.contains_key(*part)) {
+        notes.mistake(format!("whether each {part:?} is there was never shown on the way"));
     }
     let known = notes.known();
     if known.pauses.is_empty() || known.approved.is_empty() {

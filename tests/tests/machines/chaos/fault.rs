@@ -169,7 +169,7 @@ impl Fault {
             }
             Self::QueuesFull => wait_until("the broker drops a policy", 60, || site.broker.widen()),
             Self::CutOff => site.network.as_ref().unwrap().mend(),
-            Self::PutBack => site.store.put_back(site.notes),
+            Self::PutBack => site.store.put_back(&site.services, site.notes),
             Self::Cut(_) | Self::Purged | Self::Flooded => {}
         }
     }

@@ -112,6 +112,15 @@ impl Ground {
         }
     }
 
+    /// The parts that can be asked for. Volumes that are files are shown with their machine only.
+    pub fn parts(&self) -> BTreeSet<Part> {
+        let hidden = match &self.stands {
+            Stands::Real(..) => None,
+            Stands::Files(..) => Some(Part::Volumes),
+        };
+        Part::ALL.into_iter().filter(|part| Some(*part) != hidden).collect()
+    }
+
     /// What is there just now, while others are at work on it.
     pub fn glimpse(&self, installation: &Installation, machines: &[Machine]) -> Glimpse {
         match &self.stands {
@@ -214,7 +223,7 @@ fn glimpse_of_files(root: &Path, machines: &[Machine]) -> Glimpse {
             Part::Target => !target(id)?["target"].is_null(),
             Part::Process => vm(machine)?["runs"] == true,
             Part::Definition => !vm(machine)?.is_null(),
-            // They are shown with their machine only.
+            // See `Ground::parts`.
             Part::Volumes => anyhow::bail!("not asked for"),
         })
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sexton_ledger::postgres::PgLedger;
-use sexton_ledger::{DeletionFilter, DeletionView, Ledger};
+use sexton_ledger::{DeletionFilter, DeletionRow, DeletionView, Ledger};
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Job, JobKind, Stage, StateName};
@@ -95,10 +95,8 @@ pub fn touched_since(dev: &Path, day_ms: u64, since: Timestamp) -> Result<BTreeS
 /// What may have become of each machine that has a record.
 pub fn standings(dev: &Path, day_ms: u64) -> Result<BTreeMap<String, Standing>, String> {
     with_job_table(dev, day_ms, async |ledger: &PgLedger| {
-        let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
-        let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
         let mut standings: BTreeMap<String, Standing> = BTreeMap::new();
-        for row in rows {
+        for row in rows(ledger).await? {
             let standing = standings.entry(row.resource.name.to_string()).or_default();
             standing.records += 1;
             let begun = row.deletion.jobs.iter().filter_map(begun).max();
@@ -243,12 +241,24 @@ async fn other_chains(ledger: &PgLedger, judged: &mut Judged) -> Result<(), Stri
     }
 }
 
+/// Every record, from all pages.
+async fn rows(ledger: &PgLedger) -> Result<Vec<DeletionRow>, String> {
+    let mut filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
+    let mut rows = Vec::new();
+    loop {
+        let page = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?;
+        rows.extend(page.items);
+        filter.after = page.next;
+        if filter.after.is_none() {
+            return Ok(rows);
+        }
+    }
+}
+
 /// Ascending by their ids.
 async fn views(ledger: &PgLedger, which: Which) -> Result<Vec<DeletionView>, String> {
-    let filter = DeletionFilter { limit: PAGE, ..DeletionFilter::default() };
-    let rows = ledger.deletions(&filter).await.map_err(|e| format!("{e:?}"))?.items;
     let mut views: Vec<DeletionView> = Vec::new();
-    for row in rows.iter().filter(|row| which == Which::All || row.status.live()) {
+    for row in rows(ledger).await?.iter().filter(|row| which == Which::All || row.status.live()) {
         views.extend(ledger.deletion(row.id).await.map_err(|e| format!("{e:?}"))?);
     }
     views.sort_by_key(|view| view.deletion.id);

@@ -1,5 +1,5 @@
 //! What a run keeps of itself, told as it goes and written to a file.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sexton_model::{DeletionId, Timestamp};
+
+use crate::glimpse::Part;
 
 /// What is known of a run besides what the job table says.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +28,8 @@ pub struct Notes {
     faults: AtomicUsize,
     looks: AtomicUsize,
     glimpses: AtomicUsize,
-    parts: AtomicUsize,
+    /// How often each part was shown.
+    shown: Mutex<BTreeMap<Part, usize>>,
     over: AtomicBool,
     mistakes: Mutex<BTreeSet<String>>,
     lost: Mutex<BTreeSet<String>>,
@@ -60,7 +63,7 @@ impl Notes {
             faults: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
             glimpses: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
+            shown: Mutex::default(),
             over: AtomicBool::new(false),
             mistakes: Mutex::default(),
             lost: Mutex::default(),
@@ -99,15 +102,23 @@ impl Notes {
         self.looks.load(Ordering::Relaxed)
     }
 
-    /// The subsystems were asked once more while things broke, and so many of them answered.
-    pub fn count_glimpse(&self, parts: usize) {
+    /// The subsystems were asked once more while things broke, and showed whether these parts are there.
+    pub fn count_glimpse(&self, shown: impl Iterator<Item = Part>) {
         self.glimpses.fetch_add(1, Ordering::Relaxed);
-        self.parts.fetch_add(parts, Ordering::Relaxed);
+        let mut all = lock(&self.shown);
+        for part in shown {
+            *all.entry(part).or_default() += 1;
+        }
     }
 
-    /// How often they were asked, and how often one of them answered.
-    pub fn glimpses(&self) -> (usize, usize) {
-        (self.glimpses.load(Ordering::Relaxed), self.parts.load(Ordering::Relaxed))
+    /// How often they were asked.
+    pub fn glimpses(&self) -> usize {
+        self.glimpses.load(Ordering::Relaxed)
+    }
+
+    /// How often each part was shown; a part that never was is missing.
+    pub fn shown(&self) -> BTreeMap<Part, usize> {
+        lock(&self.shown).clone()
     }
 
     /// Nothing is left to be deleted, or it was given up.

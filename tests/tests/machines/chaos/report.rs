@@ -150,11 +150,16 @@ fn checked(size: &Size, notes: &Notes, judged: &Judged) -> Vec<String> {
         notes.looks(),
         judged.chains
     ));
-    let (glimpses, answered) = notes.glimpses();
+    let shown: Vec<String> =
+        notes.shown().into_iter().map(|(part, times)| format!("{part:?} {times}")).collect();
+    // Volumes that are files cannot be asked for.
+    let needed = if size.short { "address or name" } else { "address, name or volume" };
     lines.push(format!(
-        "what subsystems show themselves at {glimpses} random moments on the way (they answered {answered} times): nothing was \
-         gone of a machine before the stage had begun that takes it away, or after its deletion was taken back, and no address, \
-         name or volume before its machine was undefined (I6), nor an archive before its schedule"
+        "what subsystems show themselves at {} random moments on the way (how often each part was shown: {}): nothing was gone \
+         of a machine before the stage had begun that takes it away, or after its deletion was taken back, and no {needed} \
+         before its machine was undefined (I6), nor an archive before its schedule",
+        notes.glimpses(),
+        shown.join(", ")
     ));
     lines.push(if size.short {
         "what the files of each machine show in the end: gone, as before, or untouched, as its record says".to_owned()

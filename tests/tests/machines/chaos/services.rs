@@ -66,6 +66,17 @@ impl<'a> Services<'a> {
         sent.is_ok_and(|output| output.status.success())
     }
 
+    /// SIGSTOP to all whose names begin so, and SIGCONT when what is returned is dropped.
+    pub fn stop_all(&self, name: &str) -> Stopped<'_> {
+        let names = self.names.iter().filter(|service| service.starts_with(name));
+        let stopped = Stopped { services: self, names: names.cloned().collect() };
+        for service in &stopped.names {
+            // One that has just ended does nothing more, either.
+            self.signal(service, "STOP");
+        }
+        stopped
+    }
+
     /// Start whoever has ended by itself: a coordinator does, if it finds no broker at its start.
     pub fn supervise(&mut self) {
         for service in self.names.clone() {
@@ -86,5 +97,19 @@ impl<'a> Services<'a> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let lives = !["Z", "X"].contains(fields.first()?) && *fields.get(19)? == started;
         lives.then(|| pid.to_owned())
+    }
+}
+
+/// Services that are stopped as long as this is there.
+pub struct Stopped<'a> {
+    services: &'a Services<'a>,
+    names: Vec<String>,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        for service in &self.names {
+            self.services.signal(service, "CONT");
+        }
     }
 }

@@ -10,6 +10,7 @@ use sexton_model::Timestamp;
 use super::judge;
 use super::notes::Notes;
 use super::port;
+use super::services::Services;
 use crate::installation::{Answer, Installation};
 use crate::program::run;
 use crate::waiting::wait_for;
@@ -18,6 +19,8 @@ use crate::waiting::wait_for;
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long whoever has to accept it looks at it: in that time nothing may be ordered.
 const LOOKED_AT: Duration = Duration::from_secs(4);
+/// What a coordinator has asked of the database before it was stopped is done or given up by then.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 pub struct Store<'a> {
     installation: &'a Installation,
@@ -59,15 +62,20 @@ impl<'a> Store<'a> {
     }
 
     /// The copy takes the place of the database. Nothing may be ordered until a person has accepted that.
-    pub fn put_back(&mut self, notes: &Notes) {
+    pub fn put_back(&mut self, services: &Services<'_>, notes: &Notes) {
         let copied = self.copied.take().unwrap();
         let folder = self.folder();
         let (data, lost, copy) = (folder.join("data"), folder.join("lost"), folder.join("copy"));
         let dev = self.installation.folder();
+        // Who decides is stopped from before it is read until the database is dead: what was decided between would be lost, and
+        // not be named.
+        let deciding = services.stop_all("coordinator");
+        std::thread::sleep(IN_FLIGHT);
         let touched = wait_for(PATIENCE, || judge::touched_since(dev, self.day_ms, copied));
         notes.say(format!("of {} records decisions may be lost", touched.len()));
         notes.lose(touched);
         self.installation.kill_server("postgres");
+        drop(deciding);
         let _ = std::fs::remove_dir_all(&lost);
         std::fs::rename(&data, &lost).unwrap();
         std::fs::rename(&copy, &data).unwrap();

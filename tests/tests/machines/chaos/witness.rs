@@ -59,6 +59,6 @@ fn look(
     };
     let mut first = first.clone();
     first.values_mut().for_each(|machines| machines.retain(|machine| !lost.contains(machine)));
-    notes.count_glimpse(seen.len());
+    notes.count_glimpse(seen.keys().copied());
     notes.mistakes(wrong(&first, &seen, &known(earlier), &known(later)));
 }

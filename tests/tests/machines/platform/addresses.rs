@@ -71,7 +71,9 @@ impl Addresses {
         // A configuration is more than an argument may be long.
         let text = body.to_string();
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--fail-with-body", "-H", "Content-Type: application/json", "-d", "@-", &self.url]);
+        // Whoever looks on the way must not wait for ever.
+        curl.args(["-sS", "--fail-with-body", "--max-time", "20"]);
+        curl.args(["-H", "Content-Type: application/json", "-d", "@-", &self.url]);
         let answer = try_run_with(&mut curl, &text)?;
         let parsed = serde_json::from_str::<Value>(&answer).map_err(|e| format!("{answer}: {e}"))?;
         Ok(parsed[0].clone())

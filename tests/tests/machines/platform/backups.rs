@@ -57,7 +57,10 @@ impl Backups {
     }
 
     fn restic(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("restic");
+        self.of_repository(Command::new("restic"), arguments)
+    }
+
+    fn of_repository(&self, mut command: Command, arguments: &[&str]) -> Command {
         command
             .args(["--no-cache", "--repo"])
             .arg(self.folder.join("repository"))
@@ -111,7 +114,11 @@ impl Backups {
     /// Machines of which there are backups just now; nothing if the repository does not answer. Without a lock, which would
     /// stand in the way of whoever deletes.
     pub fn glimpse(&self, machines: &[Machine]) -> Option<BTreeSet<String>> {
-        let text = try_run_with(&mut self.restic(&["snapshots", "--json", "--no-lock"]), "").ok()?;
+        // Whoever looks on the way must not wait for ever.
+        let mut timely = Command::new("timeout");
+        timely.args(["--kill-after=5", "20", "restic"]);
+        let mut command = self.of_repository(timely, &["snapshots", "--json", "--no-lock"]);
+        let text = try_run_with(&mut command, "").ok()?;
         let snapshots: Value = serde_json::from_str(&text).ok()?;
         let all = snapshots.as_array()?.iter();
         let tags: BTreeSet<&str> = all.flat_map(|snapshot| words(&snapshot["tags"])).collect();
