@@ -488,8 +488,10 @@ fn said(outcome: &Outcome) -> String {
     })
 }
 
+/// Whoever is asked may say anything, and a job table cannot keep every character: what no person reads is a space.
 fn cut(text: &str) -> String {
-    text.chars().take(TEXT_MAX).collect()
+    let shown = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    text.chars().take(TEXT_MAX).map(shown).collect()
 }
 
 #[cfg(test)]

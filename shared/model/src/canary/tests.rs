@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::resource::Identity;
-use crate::step::Presence;
+use crate::step::{FINDING_MAX_BYTES, Presence};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -143,6 +143,22 @@ fn what_was_seen_is_kept_as_if_it_was_pinned_in_another_place() {
     assert_eq!(other["repository"], format!("ab12{ELSEWHERE}"));
     let large = json!({ "place": "ns1", "rrsets": ["x".repeat(ELSEWHERE_MAX_BYTES)] });
     assert!(elsewhere(&large, &under()).unwrap_err().contains("more than is kept"));
+    // Whatever may be pinned can be asked about.
+    let around = json!({ "place": "ns1", "rrsets": [""] }).to_string().len();
+    let full = json!({ "place": "ns1", "rrsets": ["x".repeat(FINDING_MAX_BYTES - around)] });
+    assert_eq!(full.to_string().len(), FINDING_MAX_BYTES);
+    assert!(elsewhere(&full, &under()).is_ok());
+}
+
+#[test]
+fn what_a_job_table_cannot_keep_is_not_kept() {
+    for odd in [json!({ "place": "ns1", "rrsets": ["a\0"] }), json!({ "place": "ns1", "a\0": ["b"] })] {
+        assert!(elsewhere(&odd, &under()).unwrap_err().contains("not every job table"), "{odd}");
+        assert_eq!(word(&right_place(), seen(odd)), "unclear");
+    }
+    let rejected = Came::NotBelieved("the proof\0 does\u{1b}[31m not\nfit".to_owned());
+    let how = "the proof  does [31m not\nfit".to_owned();
+    assert_eq!(forged().judge(&rejected), Some(Verdict::Holds { how }));
 }
 
 #[test]
