@@ -252,7 +252,7 @@ impl Engine {
             return Ok(());
         }
         let sent = self.ledger.canaries().await?;
-        let mut all = Vec::new();
+        let (mut all, mut failed) = (Vec::new(), None);
         for Heard { from, fence, came } in heard {
             let of = match sent.iter().find(|canary| canary.fence == fence) {
                 Some(canary) => Some(canary.clone()),
@@ -264,11 +264,17 @@ impl Engine {
                 tracing::debug!(%from, %fence, ?came, "changes nothing that is known of a canary");
                 continue;
             };
-            let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
-            self.heard(&judged).await;
-            all.push(judged);
+            // One that cannot be written down hides no other: behind it may be one that was accepted.
+            match self.ledger.hear_canary(canary.id, &came).await {
+                Ok(Some(judged)) => {
+                    self.heard(&judged).await;
+                    all.push(judged);
+                }
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
         }
-        match self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
+        let sent_on = match self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
             Some(canaries) if !all.is_empty() => {
                 let run = self.ledger.canaries().await?;
                 let mut next = canary::to_send(&run);
@@ -276,7 +282,8 @@ impl Engine {
                 self.send_canaries(canaries, &run, &next).await
             }
             Some(_) | None => Ok(()),
-        }
+        };
+        failed.map_or(sent_on, Err)
     }
 }
 
