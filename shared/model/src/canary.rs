@@ -27,7 +27,7 @@ use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
 
 pub use self::another::{ELSEWHERE, ELSEWHERE_MAX_BYTES, another, elsewhere};
-pub use self::turn::{follows, pinned_elsewhere, to_send, unheard};
+pub use self::turn::{fitting, follows, pinned_elsewhere, to_send, unheard};
 
 /// The deletion that orders of canaries, and of surveys, name: the last one that can be written, which no ledger comes to.
 pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);

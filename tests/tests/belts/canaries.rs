@@ -73,7 +73,7 @@ async fn every_consumer_refuses_what_it_must_every_day() {
     let sorts = ["right identity", "wrong identity", "right place", "wrong place"];
     let looked = ["backup.main", "monitoring.main"].into_iter().flat_map(|of| sorts.map(|sort| (sort, of)));
     let tried = [("protected", "the job table")];
-    let expected = forged.into_iter().chain(looked).chain(tried);
+    let expected = tried.into_iter().chain(forged).chain(looked);
     let expected: Vec<_> = expected.map(|(what, of)| (what, of.to_owned(), "holds")).collect();
     assert_eq!(verdicts(&all), expected, "{all:#?}");
     for canary in &all {

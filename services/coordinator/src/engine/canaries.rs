@@ -128,8 +128,9 @@ impl Engine {
         for resource in canaries.resources() {
             views.push((resource.clone(), self.ledger.resource(resource).await?));
         }
-        let mut probes = canaries.probes(self.known(), &views);
-        probes.extend(canaries.tried(&self.ledger.policy().budgets(day)));
+        let tried = canaries.tried(&self.ledger.policy().budgets(day));
+        let mut probes = canaries.probes(tried, self.known(), &views);
+        // What is about resources fits: there are more instances than a run has room for.
         if probes.len() > canary::CANARIES_MAX {
             tracing::error!(wanted = probes.len(), most = canary::CANARIES_MAX, "not all canaries are sent");
             probes.truncate(canary::CANARIES_MAX);

@@ -328,6 +328,29 @@ fn those_about_one_resource_are_sent_to_an_instance_one_after_the_other() {
 }
 
 #[test]
+fn a_resource_that_has_no_room_in_a_run_is_told_of() {
+    let about = |resources: usize, each: usize| {
+        let one = |n: usize| {
+            let resource: ResourceId = format!("vm/canary{n}").parse().unwrap();
+            vec![(Probe::RightIdentity { instance: instance(), resource }, None); each]
+        };
+        (0..resources).map(one).collect::<Vec<_>>()
+    };
+    let whole = fitting(100, about(30, 30));
+    assert!(whole.len() == 900 && whole.iter().all(|(_, verdict)| verdict.is_none()));
+    let cut = fitting(101, about(30, 30));
+    let told = |of: &(Probe, Option<Verdict>)| matches!(&of.1, Some(Verdict::Unclear { why }) if why.contains("fewer"));
+    assert_eq!((cut.len(), cut.iter().filter(|of| told(of)).count()), (871, 1));
+    let last: ResourceId = "vm/canary29".parse().unwrap();
+    assert_eq!(cut.last().and_then(|(probe, _)| probe.resource()), Some(&last));
+    // However many there are, each is told of.
+    let many = fitting(100, about(300, 30));
+    let named: BTreeSet<_> = many.iter().filter_map(|(probe, _)| probe.resource()).collect();
+    assert_eq!((many.len() <= CANARIES_MAX - 100, named.len()), (true, 300));
+    assert!(fitting(CANARIES_MAX + 1, about(2, 4)).is_empty() && fitting(0, vec![Vec::new()]).is_empty());
+}
+
+#[test]
 fn it_is_read_as_it_was_written() {
     for probe in [forged(), wrong(), right(), right_place(), wrong_place()] {
         let elsewhere = Some(json!({ "place": "another" }));
