@@ -44,7 +44,7 @@ pub struct Plan {
     /// Each resource has to state what no other one may be registered for at the same time ([`Resource::exclusive`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,
-    /// Why nobody is told before anything happens, or not in time to say no, as it says itself: see [`Self::untold`]. None if
+    /// Why nobody is told before anything happens, or not in time to say no, as it says itself: see [`Plan::untold`]. None if
     /// somebody is; and of a rehearsal, or of a record that is older than this, if nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
