@@ -246,6 +246,23 @@ async fn an_acceptance_is_heard_behind_an_answer_that_cannot_be_written_down() {
     outcomes.ack(deliveries.into_iter().map(|delivery| delivery.tag).collect()).await;
 }
 
+/// Whether it answers a survey cannot be found out, and that it believes a canary can.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acceptance_is_heard_whatever_becomes_of_surveys() {
+    let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
+    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
+    let forged = Probe::ForgedOrder { instance: monitoring() };
+    let canary = system.canaries().await.into_iter().find(|canary| canary.probe == forged).unwrap();
+    system.believe(&canary).await;
+    let mut outcomes = system.bus.consume(&Queue::Outcomes, 16).await.unwrap();
+    let delivery = outcomes.next().await.unwrap();
+    let tag = delivery.tag;
+    system.execute("ALTER TABLE surveys RENAME TO elsewhere");
+    assert_eq!(system.engine.on_reports(&[delivery]).await.unwrap(), [tag]);
+    assert_eq!(system.ledger.pauses().await.unwrap().len(), 1, "it was believed");
+    outcomes.ack(vec![tag]).await;
+}
+
 fn all() -> DeletionFilter {
     DeletionFilter { limit: 100, ..DeletionFilter::default() }
 }
