@@ -1,5 +1,6 @@
-//! Which canaries a run has room for, and which of them are sent when. A consumer works on several orders at once, and one that has begun the later of two
-//! about a resource does not look at the earlier one: so those about one resource go to an instance one after the other.
+//! Which canaries a run has room for, and which of them are sent when. A consumer works on several orders at once, and one
+//! that has begun the later of two about a resource does not look at the earlier one: so those about one resource go to an
+//! instance one after the other.
 use serde_json::Value;
 
 use super::{CANARIES_MAX, Canary, Probe, Verdict};
