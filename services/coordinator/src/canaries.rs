@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sexton_ledger::ResourceView;
 use sexton_model::belts::budget::Budgets;
-use sexton_model::canary::{Probe, Verdict, another, rehearsal};
+use sexton_model::canary::{Probe, Verdict, another, fitting, rehearsal};
 use sexton_model::catalogue::Nature;
 use sexton_model::drill;
 use sexton_model::job::Stage;
@@ -16,8 +16,9 @@ use sexton_service::Config;
 
 use crate::Plans;
 
-/// Most resources that are kept for canaries: each is looked at four times a day by every instance that has a part of it.
-const RESOURCES_MAX: usize = 64;
+/// Most resources that are kept for canaries: each is looked at four times a day by every instance that has a part of it. A
+/// machine by the plan that is delivered is asked about 26 times, and a run has room for a thousand.
+const RESOURCES_MAX: usize = 32;
 /// How long a canary may take to be answered unless configured, and at the most, in seconds: longer than a busy consumer
 /// takes to get to it, and as long as nobody minds to wait for the alarm.
 const ANSWER_SECS: u64 = 300;
@@ -168,29 +169,42 @@ impl Canaries {
         })
     }
 
-    /// What to ask: of each instance that is known, and of each that looks at a resource. With a verdict where it cannot be
-    /// asked.
+    /// What to ask: what is tried in the job table, then each instance that is known, and each that looks at a resource. With
+    /// a verdict where it cannot be asked. If the run has no room for everything, what is about resources stands back.
     pub(crate) fn probes<'a>(
         &self,
+        tried: Vec<(Probe, Option<Verdict>)>,
         known: impl Iterator<Item = &'a Instance>,
         views: &[(ResourceId, Option<ResourceView>)],
     ) -> Vec<(Probe, Option<Verdict>)> {
         let known: BTreeSet<&Instance> = known.collect();
-        let mut probes: Vec<_> = known
-            .iter()
-            .map(|instance| (Probe::ForgedOrder { instance: (*instance).clone() }, None))
-            .collect();
-        for (resource, view) in views {
-            let unfit = unfit(resource, view.as_ref());
-            for instance in self.lookers(resource, view.as_ref()) {
-                let unfit = match known.contains(&instance) {
-                    true => unfit.clone(),
-                    false => Some(format!("there is no key of {instance}")),
-                };
-                let verdict = unfit.map(|why| Verdict::Unclear { why });
-                let of = self.of_one(&instance, resource);
-                probes.extend(of.into_iter().map(|probe| (probe, verdict.clone())));
-            }
+        let forged = |instance: &&Instance| (Probe::ForgedOrder { instance: (*instance).clone() }, None);
+        let mut probes = tried;
+        probes.extend(known.iter().map(forged));
+        let about =
+            views.iter().map(|(resource, view)| self.about(resource, view.as_ref(), &known)).collect();
+        let about = fitting(probes.len(), about);
+        probes.extend(about);
+        probes
+    }
+
+    /// What to ask about one resource.
+    fn about(
+        &self,
+        resource: &ResourceId,
+        view: Option<&ResourceView>,
+        known: &BTreeSet<&Instance>,
+    ) -> Vec<(Probe, Option<Verdict>)> {
+        let unfit = unfit(resource, view);
+        let mut probes = Vec::new();
+        for instance in self.lookers(resource, view) {
+            let unfit = match known.contains(&instance) {
+                true => unfit.clone(),
+                false => Some(format!("there is no key of {instance}")),
+            };
+            let verdict = unfit.map(|why| Verdict::Unclear { why });
+            let of = self.of_one(&instance, resource);
+            probes.extend(of.into_iter().map(|probe| (probe, verdict.clone())));
         }
         probes
     }
@@ -277,7 +291,7 @@ mod tests {
         let canaries = read("").unwrap();
         assert_eq!((canaries.off(), canaries.within_ms()), (None, 300_000));
         let known = ["dns.main", "ipam.main"].map(|name| name.parse::<Instance>().unwrap());
-        let probes = canaries.probes(known.iter(), &[]);
+        let probes = canaries.probes(Vec::new(), known.iter(), &[]);
         let forged = known.map(|instance| (Probe::ForgedOrder { instance }, None));
         assert_eq!(probes, forged);
         let lacks = canaries.lacks();
@@ -295,7 +309,7 @@ mod tests {
         let subsystems: Vec<Subsystem> = plans.catalogue().subsystems().cloned().collect();
         let canaries = Canaries::new(Arc::new(plans), Vec::new(), 1);
         let resources = ["vm/canary01", "membership/canary01"].map(|id| (id.parse().unwrap(), None));
-        let probes = canaries.probes(std::iter::empty(), &resources);
+        let probes = canaries.probes(Vec::new(), std::iter::empty(), &resources);
         let row = |subsystem: &Subsystem| {
             let yes = |word: &str| {
                 let of = |probe: &Probe| {
@@ -319,16 +333,37 @@ mod tests {
         assert_eq!(told, asked);
     }
 
+    /// As many resources as may be named, of the plan that is asked about most, beside everything else that is delivered.
+    #[test]
+    fn what_may_be_configured_has_room_in_a_run() {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+        let plans = Plans::load(&deploy.join("plans"), &deploy.join("subsystems"), false).unwrap();
+        let subsystems: Vec<Subsystem> = plans.catalogue().subsystems().cloned().collect();
+        let known: Vec<Instance> =
+            subsystems.iter().map(|subsystem| format!("{subsystem}.main").parse().unwrap()).collect();
+        let canaries = Canaries::new(Arc::new(plans), Vec::new(), 1);
+        let shielded = Probe::Protected { of: "vm".parse().unwrap() };
+        let tried = vec![(shielded.clone(), None); 2 * canaries.plans.kinds().count()];
+        let few = canaries.probes(tried.clone(), known.iter(), &[]);
+        assert_eq!(few.len(), tried.len() + known.len());
+        let of_each = canaries.about(&"vm/a".parse().unwrap(), None, &known.iter().collect()).len();
+        let resources: Vec<(ResourceId, Option<ResourceView>)> =
+            (0..RESOURCES_MAX).map(|n| (format!("vm/canary{n}").parse().unwrap(), None)).collect();
+        let all = canaries.probes(tried, known.iter(), &resources);
+        assert_eq!((of_each, all.len()), (26, few.len() + RESOURCES_MAX * of_each));
+        assert_eq!(all.first().map(|(probe, _)| probe), Some(&shielded));
+    }
+
     #[test]
     fn a_mistake_names_the_key() {
-        let many = format!("resources = [{}]", "\"vm/a\", ".repeat(65));
+        let many = format!("resources = [{}]", "\"vm/a\", ".repeat(33));
         for (text, part) in [
             ("off = \"\"", "[canaries]: off: expected a reason"),
             ("answer_within_secs = 0", "[canaries]: answer_within_secs = 0: expected 1 to 3600"),
             ("resources = [\"vm/canary01\"]", "[canaries]: resources: vm/canary01: no plan for vm"),
             ("resources = [\"canary01\"]", "canary01"),
             ("drill = [\"vm/drill01\"]", "[canaries]: drill: vm/drill01: no plan for vm"),
-            (many.as_str(), "[canaries]: resources: 65 are named: expected at most 64"),
+            (many.as_str(), "[canaries]: resources: 33 are named: expected at most 32"),
             ("of = \"why\"", "of"),
         ] {
             let error = read(&format!("[canaries]\n{text}\n")).unwrap_err();

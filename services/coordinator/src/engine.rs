@@ -15,6 +15,7 @@ use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use sexton_service::trace::SpanRef;
 
 use crate::alarms::Alarmer;
+use crate::alarms::route::chain;
 use crate::archiver::Archiver;
 use crate::attester::Attester;
 use crate::canaries::Canaries;
@@ -281,7 +282,8 @@ impl Engine {
     }
 
     /// Outcomes and progress arrived. Once this returns `Ok`, they may be acked, but for those that it names: they were not
-    /// accepted, nobody was shown that yet, and they are to be delivered again.
+    /// accepted, and nobody was shown that yet; or they are answers to orders of no record, and could not be written down. They
+    /// are to be delivered again.
     ///
     /// # Errors
     /// If the ledger did not do it; then all are to be delivered again.
@@ -290,6 +292,7 @@ impl Engine {
         let mut intents = Vec::with_capacity(deliveries.len());
         let mut causes = Vec::new();
         let mut heard = Vec::new();
+        let mut asides = BTreeSet::new();
         for delivery in deliveries {
             match intake::reports(&self.keyring, delivery) {
                 Ok(found) => {
@@ -297,6 +300,7 @@ impl Engine {
                         // No deletion has that number, so no decision is made about it.
                         if intent.deletion == canary::DELETION {
                             heard.extend(Heard::of(&intent.event));
+                            asides.insert(delivery.tag);
                             continue;
                         }
                         intents.push(intent);
@@ -306,7 +310,6 @@ impl Engine {
                 Err(why) => bad.push((delivery, why)),
             }
         }
-        self.hear_asides(heard).await?;
         let answered: Vec<Option<(DeletionId, Fence)>> = intents.iter().map(answered).collect();
         let results = self.run_because(intents, causes).await?;
         let mut doubted = BTreeSet::new();
@@ -322,7 +325,14 @@ impl Engine {
         for (deletion, fence) in doubted {
             self.doubt(deletion, fence).await?;
         }
-        Ok(self.reject("sexton.outcomes", bad).await)
+        let mut again = self.reject("sexton.outcomes", bad).await;
+        // Last: no record waits because an answer to something else cannot be written down.
+        if let Err(error) = self.hear_asides(heard).await {
+            let why = chain(&error);
+            tracing::error!(why, "answers to orders of no record are put back");
+            again.extend(asides);
+        }
+        Ok(again)
     }
 
     /// An order is answered that is not out. Mostly the answer came late or twice; but if the job table has never given

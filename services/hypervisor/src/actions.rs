@@ -57,12 +57,20 @@ pub(crate) enum Sight {
     Other(String),
 }
 
+/// Why this is not the place in which it was pinned; none if it is, or if nothing is pinned yet. Whoever looks asks this as
+/// whoever deletes does: what it answers to one it answers to the other.
+pub(crate) async fn elsewhere(host: &dyn Host, ask: &Ask) -> Result<Option<String>, Obstacle> {
+    let place = host.place().await?.0;
+    let other = ask.pinned.as_ref().filter(|pinned| pinned.place != place);
+    Ok(other.map(|pinned| format!("pinned at {}, but this is {place}", pinned.place)))
+}
+
 /// Look at the definition, at the pinned place.
 pub(crate) async fn sight(host: &dyn Host, ask: &Ask) -> Result<Sight, Obstacle> {
-    let place = host.place().await?;
-    if let Some(pinned) = ask.pinned.as_ref().filter(|pinned| pinned.place != place.0) {
-        return Ok(Sight::Other(format!("pinned at {}, but this is {}", pinned.place, place.0)));
+    if let Some(why) = elsewhere(host, ask).await? {
+        return Ok(Sight::Other(why));
     }
+    let place = host.place().await?;
     Ok(match host.domain(&ask.name).await? {
         Some(domain) if domain.uuid == ask.uuid => Sight::Ours(domain),
         Some(domain) => {

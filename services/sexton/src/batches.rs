@@ -139,22 +139,25 @@ fn of_crowd(crowd: &CrowdInfo) -> String {
     if more > 0 {
         text += &format!("\nand {more} more (-o json names up to {MEMBERS_SHOWN})");
     }
-    text += &untold(members.iter().map(|m| m.unannounced.as_deref()));
+    text += &untold(members.iter().map(|m| m.unannounced.as_deref()), *total);
     text += &format!("\n\ndigest of all {total}: {digest}");
     text += "\nnothing is lifted before somebody who requested none of them approves exactly this set:";
     text += &format!("\n  --yes --approve {digest}");
     text + "\nwho does not belong in it leaves it by sexton cancel"
 }
 
-/// Of how many of these nobody is told before anything happens, and why: a line for each reason.
-fn untold<'a>(members: impl Iterator<Item = Option<&'a str>>) -> String {
+/// Of how many of these nobody is told in time to say no, and why: a line for each reason. Nobody has looked at the rest of
+/// all, which are not named either.
+fn untold<'a>(members: impl ExactSizeIterator<Item = Option<&'a str>>, all: u64) -> String {
+    let looked_at = members.len();
+    let of = if all > looked_at as u64 { format!("the first {looked_at}") } else { "these".to_owned() };
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for why in members.flatten() {
         *reasons.entry(why).or_default() += 1;
     }
     reasons
         .iter()
-        .map(|(why, many)| format!("\nnobody is told before anything happens to {many} of these: {why}"))
+        .map(|(why, many)| format!("\nof {many} of {of} nobody is told in time to say no: {why}"))
         .collect()
 }
 
@@ -176,7 +179,7 @@ fn details(batch: &BatchDetails) -> String {
     if info.waiting > MEMBERS_SHOWN as u64 {
         text += &format!("\nand {} more", info.waiting - MEMBERS_SHOWN as u64);
     }
-    text += &untold(members.iter().map(|m| m.unannounced.as_deref()));
+    text += &untold(members.iter().map(|m| m.unannounced.as_deref()), info.waiting);
     let number = info.batch;
     text += &format!("\n\ndigest of all {}: {digest}", info.waiting);
     if info.needs_approval {
@@ -196,11 +199,15 @@ mod tests {
     fn whoever_approves_is_told_of_whom_nobody_is_told() {
         let members =
             [Some("only operators use it"), None, Some("only operators use it"), Some("nobody owns it")];
-        let nobody = "nobody is told before anything happens to";
+        let nobody = "nobody is told in time to say no";
         assert_eq!(
-            untold(members.into_iter()),
-            format!("\n{nobody} 1 of these: nobody owns it\n{nobody} 2 of these: only operators use it")
+            untold(members.into_iter(), 4),
+            format!(
+                "\nof 1 of these {nobody}: nobody owns it\nof 2 of these {nobody}: only operators use it"
+            )
         );
-        assert_eq!(untold([None, None].into_iter()), "");
+        assert_eq!(untold([None, None].into_iter(), 2), "");
+        let only = untold([Some("nobody owns it"), None].into_iter(), 1_001);
+        assert_eq!(only, format!("\nof 1 of the first 2 {nobody}: nobody owns it"));
     }
 }

@@ -176,7 +176,7 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
         text += &format!("WARNING     it needs {instance}, of which no consumer is there\n");
     }
     if let Some(why) = unannounced {
-        text += &format!("WARNING     nobody would be told before anything happens: {why}\n");
+        text += &format!("WARNING     nobody would be told in time to say no: {why}\n");
     }
     let rows = stages.iter().flat_map(|stage| {
         let empty = stage.steps.is_empty().then(|| row(stage, None));

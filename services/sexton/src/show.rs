@@ -33,7 +33,7 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         info.reason,
     );
     if let Some(why) = &info.unannounced {
-        text += &format!("told        nobody, before anything happens: {why}\n");
+        text += &format!("told        nobody in time to say no: {why}\n");
     }
     if let Some(gone_by) = info.gone_by {
         text += &format!("gone by     {gone_by}\n");
@@ -271,7 +271,7 @@ fn detail(event: &AuditEvent) -> String {
         said = format!("drift: {}{more}; {said}", first.join("; "));
     }
     if let Some(why) = &event.unannounced {
-        said = format!("{said}; nobody is told: {}", short(why, DETAIL_MAX));
+        said = format!("{said}; nobody is told in time: {}", short(why, DETAIL_MAX));
     }
     match (event.own.join(", "), said.is_empty()) {
         (own, _) if own.is_empty() => said,

@@ -91,7 +91,7 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
     let why = "Nobody but the operators of both clusters uses the key";
     let tomorrow = (chrono::Utc::now().date_naive() + chrono::Days::new(1)).to_string();
     let (good, said) = site.says(&["plan", "membership/storage07-a", "--on", &tomorrow, "--no-look"]);
-    assert!(good && said.contains(&format!("nobody would be told before anything happens: {why}")), "{said}");
+    assert!(good && said.contains(&format!("nobody would be told in time to say no: {why}")), "{said}");
 
     // It leaves: both keys are disabled, and then revoked in the cluster. Somebody else has the key on the machine.
     assert!(site.says(&["pause", "--stage", "hard", "--reason", "a test"]).0);
@@ -111,8 +111,8 @@ fn a_machine_joins_another_cluster_when_its_old_key_is_gone_in_both_places() {
         job.unwrap_or_else(|| panic!("{stage}: {shown}"))["state"].as_str().unwrap().to_owned()
     };
     let (_, said) = site.says(&["show", "membership/storage07-a", "--trail"]);
-    assert!(said.contains(&format!("told        nobody, before anything happens: {why}")), "{said}");
-    assert!(said.contains("it moves; nobody is told: Nobody but the operators"), "{said}");
+    assert!(said.contains(&format!("told        nobody in time to say no: {why}")), "{said}");
+    assert!(said.contains("it moves; nobody is told in time: Nobody but the operators"), "{said}");
     let created = shown()["trail"][0]["event"].clone();
     assert!(
         created["what"] == "created" && created["unannounced"].as_str().unwrap().starts_with(why),
@@ -191,6 +191,6 @@ fn whoever_approves_a_batch_reads_why_nobody_is_told() {
     until("both are held", || held() == 2);
     assert!(site.says(&["resume", "1", "--yes"]).0);
     let why = "Nobody but the operators of both clusters uses the key";
-    let told = format!("nobody is told before anything happens to 2 of these: {why}");
+    let told = format!("of 2 of these nobody is told in time to say no: {why}");
     until("whoever looks at their batch reads why", || site.says(&["batches", "1"]).1.contains(&told));
 }

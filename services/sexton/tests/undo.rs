@@ -397,10 +397,9 @@ fn what_others_changed_parks_a_restore_until_a_person_has_looked() {
     std::fs::write(&file, changed.to_string()).unwrap();
 
     let (_, said) = site.says(&["cancel", &id, "--dry-run"]);
-    assert!(
-        said.contains("takes back") && said.contains("hypervisor.stop") && said.contains("at least until"),
-        "{said}"
-    );
+    assert!(said.contains("takes back") && said.contains("hypervisor.stop"), "{said}");
+    // Nothing but the ceiling may hold it by now.
+    assert!(said.contains("at least until") || said.contains("hard, whose date has passed"), "{said}");
     assert!(site.says(&["cancel", &id, "--reason", "wanted"]).0);
     until_within(RESTORED, "its restore is parked", || job("restore").as_deref() == Some("parked"));
     let (_, said) = site.says(&["show", &id]);

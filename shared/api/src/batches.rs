@@ -43,7 +43,7 @@ pub struct BatchMember {
     /// Until when that is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
-    /// Set if nobody is told before anything happens to it: why not, as its plan says.
+    /// Set if nobody is told in time to say no: why not, as its plan says, or that it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
 }
@@ -98,7 +98,7 @@ pub struct CrowdMember {
     /// Until when that is certain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel_until: Option<Timestamp>,
-    /// Set if nobody is told before anything happens to it: why not, as its plan says.
+    /// Set if nobody is told in time to say no: why not, as its plan says, or that it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
 }

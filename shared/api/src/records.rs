@@ -90,7 +90,7 @@ pub struct PreviewInfo {
     /// Instances that it needs and of which no consumer is there at present.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub silent: Vec<Instance>,
-    /// Set if nobody would be told before anything happens: why not, as its plan says.
+    /// Set if nobody would be told in time to say no: why not, as its plan says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
 }
@@ -325,7 +325,7 @@ pub struct DeletionInfo {
     pub requested_by: String,
     /// Why.
     pub reason: String,
-    /// Set if nobody is told before anything happens: why not, as its plan says.
+    /// Set if nobody is told in time to say no: why not, as its plan says, or that it does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
     /// When.
@@ -370,7 +370,7 @@ impl DeletionInfo {
             gone_by: record.gone_by,
             requested_by: record.requested_by.to_string(),
             reason: record.reason.clone(),
-            unannounced: d.plan.unannounced.clone(),
+            unannounced: d.plan.untold(),
             created_at: record.created_at,
             jobs: Vec::new(),
             holds: d.holds.clone(),

@@ -84,7 +84,7 @@ pub struct AuditEvent {
     /// Targets were read again: what has appeared since they were pinned. It is not touched, unless it joined them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<String>,
-    /// Of a record that was made: why its plan tells nobody before anything happens, if so.
+    /// Of a record that was made: why its plan tells nobody in time to say no, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
     /// Reason or evidence.

@@ -27,7 +27,7 @@ use crate::step::Outcome;
 use crate::time::{Day, Timestamp, add_days};
 
 pub use self::another::{ELSEWHERE, ELSEWHERE_MAX_BYTES, another, elsewhere};
-pub use self::turn::{follows, pinned_elsewhere, to_send, unheard};
+pub use self::turn::{fitting, follows, pinned_elsewhere, to_send, unheard};
 
 /// The deletion that orders of canaries, and of surveys, name: the last one that can be written, which no ledger comes to.
 pub const DELETION: DeletionId = DeletionId(i64::MAX / JobId::SLOTS - 1);
@@ -488,8 +488,10 @@ fn said(outcome: &Outcome) -> String {
     })
 }
 
+/// Whoever is asked may say anything, and a job table cannot keep every character: what no person reads is a space.
 fn cut(text: &str) -> String {
-    text.chars().take(TEXT_MAX).collect()
+    let shown = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    text.chars().take(TEXT_MAX).map(shown).collect()
 }
 
 #[cfg(test)]

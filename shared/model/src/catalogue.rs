@@ -86,7 +86,8 @@ pub struct SubsystemActions {
     pub compares_identity: bool,
     /// Of what its inspections pin: the top-level keys, one of which every driver of it has, under which a text says in which
     /// place that was seen. Read again, what was pinned in another place is refused, with that place in the reason. Only these
-    /// subsystems are asked about a wrong one.
+    /// subsystems are asked about a wrong one. A refusal in which that place stands is taken for one because of it: where a
+    /// driver refuses for another reason, it does not repeat what it was told is pinned.
     #[serde(default)]
     pub compares_place: BTreeSet<String>,
     /// The kinds of which every driver of it lists all that there is, with the identity of each: a census of one is taken

@@ -25,7 +25,7 @@ pub const NAME_MAX: usize = 100;
 /// Most bytes of one step's parameters as JSON, as much as a resource's attributes: they travel with every order of it.
 /// With all that is found at their largest they leave more than half of an order free.
 pub const PARAMS_MAX_BYTES: usize = 16_384;
-/// Longest reason why nobody is told, in characters: it is shown with every record of the plan, and to whoever approves.
+/// Longest reason why nobody is told, or not in time, in characters: it is shown with every record of the plan, and to whoever approves.
 pub const UNANNOUNCED_MAX: usize = 300;
 /// Most names in one `after` or `rolling`: as many as there are steps to name in a stage.
 pub const NAMED_MAX: usize = STEPS_MAX;
@@ -44,8 +44,8 @@ pub struct Plan {
     /// Each resource has to state what no other one may be registered for at the same time ([`Resource::exclusive`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exclusive: bool,
-    /// Why nobody is told before anything happens, if nobody is. None if somebody is; and of a rehearsal, or of a record
-    /// that is older than this, if nothing was said of it.
+    /// Why nobody is told before anything happens, or not in time to say no, as it says itself: see [`Plan::untold`]. None if
+    /// somebody is; and of a rehearsal, or of a record that is older than this, if nothing was said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
     /// Announce, soft, hard, purge, recycle.
@@ -135,6 +135,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether it changes anything but what people know.
+    pub(crate) fn acts(&self) -> bool {
+        !self.notice && !matches!(self.nature, Nature::Inspect | Nature::Check)
+    }
+
     /// The instance that carries it out for `resource`; none if it is the coordinator's own.
     pub fn instance_at(&self, resource: &Resource) -> Option<Instance> {
         match &self.performer {
@@ -145,6 +150,20 @@ impl Step {
 }
 
 impl Plan {
+    /// For whoever looks at a record of it, or approves: why nobody is told in time to say no. None if somebody is, and of a
+    /// plan that only loads in a rehearsal.
+    ///
+    /// A record that is older than such reasons has none in its copy, nor does that say which step tells people: where nothing
+    /// but looking is done at announce, nobody is told.
+    pub fn untold(&self) -> Option<String> {
+        let [announce, later @ ..] = &self.stages;
+        let looks = |step: &Step| matches!(step.nature, Nature::Inspect | Nature::Check);
+        let silent = !self.rehearsal
+            && announce.steps.iter().all(looks)
+            && later.iter().flat_map(|stage| &stage.steps).any(Step::acts);
+        self.unannounced.clone().or_else(|| silent.then(|| "its plan does not say why".to_owned()))
+    }
+
     /// One stage.
     pub fn stage(&self, stage: Stage) -> &PlanStage {
         &self.stages[usize::from(stage.index())]

@@ -16,7 +16,7 @@ pub struct Undo {
     pub possible: bool,
     /// The steps that it would take back, by their names in the plan, in that order; none if nothing was changed yet.
     pub steps: Vec<String>,
-    /// Until when a cancel, or, after the end of cancel, a rescue by hand is certain to be possible.
+    /// Until when a cancel, or, after the end of cancel, a rescue by hand is certain to be possible; none if it is not.
     pub until: Option<Timestamp>,
     /// It in a sentence.
     pub words: String,
@@ -128,6 +128,9 @@ pub fn data_until(d: &Deletion, day: Day, now: Timestamp) -> Option<Timestamp> {
     estimates(d, &Foresight::of_dates(day, now)).get(&Stage::Purge).map(|estimate| estimate.at)
 }
 
+/// Of what can be cancelled still, and only because something holds hard.
+const PASSED: &str = "hard, whose date has passed, may begin any moment, once nothing holds it any more";
+
 /// What a cancel would take back at `now`.
 pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
     match d.status {
@@ -166,9 +169,13 @@ pub fn undo(d: &Deletion, day: Day, now: Timestamp) -> Undo {
             } else {
                 format!("everything: `sexton cancel` takes back {}", steps.join(", "))
             };
-            // What is promised holds also if the hours change, or somebody lets it pass them.
+            // What is promised holds also if the hours change, or somebody lets it pass them. What is past is promised to nobody.
             let due = estimates(d, &Foresight::of_dates(day, now));
-            let until = due.get(&Stage::Hard).map(|estimate| estimate.at);
+            let until = due.get(&Stage::Hard).map(|estimate| estimate.at).filter(|until| *until > now);
+            let words = match until {
+                Some(_) => words,
+                None => format!("{words}; {PASSED}"),
+            };
             Undo { possible: true, steps, until, words }
         }
     }
@@ -241,6 +248,29 @@ mod tests {
                     assert!(!said.contains(&due_at.to_string()) && !said.contains("at least"), "{said}");
                 }
             }
+        }
+    }
+
+    /// The same of hard, while it can be cancelled.
+    #[test]
+    fn a_date_of_hard_that_has_passed_is_promised_to_nobody() {
+        let (mut d, day, ..) = test_deletion();
+        let due_at = d.date_of(Stage::Hard, day);
+        let held = JobState::Held { due_at, by: Blocker::Protected };
+        for (stage, state) in
+            [(Stage::Announce, JobState::Done), (Stage::Soft, JobState::Done), (Stage::Hard, held)]
+        {
+            let job = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(stage)).unwrap();
+            job.ended_at = (state == JobState::Done).then_some(Timestamp(2));
+            job.state = state;
+        }
+        let before = undo(&d, day, Timestamp(due_at.0 - 1));
+        assert_eq!((before.possible, before.until), (true, Some(due_at)));
+        assert!(before.offer().ends_with(&format!("; at least until {due_at}")), "{}", before.offer());
+        for now in [due_at, due_at.plus_ms(7 * 86_400_000)] {
+            let said = undo(&d, day, now);
+            assert_eq!((said.possible, said.until), (true, None), "{now}");
+            assert_eq!(said.offer(), format!("{}; {PASSED}", before.words));
         }
     }
 

@@ -28,6 +28,24 @@ fn read<T: DeserializeOwned + Serialize + PartialEq + Debug>(text: &str) -> T {
     read
 }
 
+/// It does not say which step tells people. Where none can, nobody was told.
+#[test]
+fn of_a_plan_of_the_first_version_it_is_said_that_nobody_is_told() {
+    let mut plan: Plan = read(PLAN);
+    assert_eq!(plan.untold(), None, "it is a rehearsal's");
+    plan.rehearsal = false;
+    assert_eq!(plan.untold(), None, "notifier.announce may tell somebody");
+    plan.stages[0].steps.retain(|step| step.nature == Nature::Inspect);
+    assert_eq!(plan.untold().as_deref(), Some("its plan does not say why"));
+    plan.unannounced = Some("nobody owns it".to_owned());
+    assert_eq!(plan.untold().as_deref(), Some("nobody owns it"));
+    plan.unannounced = None;
+    for stage in &mut plan.stages {
+        stage.steps.retain(|step| step.nature == Nature::Check);
+    }
+    assert_eq!(plan.untold(), None, "nothing happens");
+}
+
 /// A record's own copy of its plan says what it said then: what came to plans later is not in it.
 #[test]
 fn a_plan_of_the_first_version_means_what_it_meant() {

@@ -82,7 +82,7 @@ pub(super) async fn looked(api: &Api, deletion: DeletionId, facts: &Facts) -> Re
     match api.engine.ledger.deletion(deletion).await {
         Ok(Some(found)) => {
             let said = undo::undo(&found.deletion, facts.day, facts.now);
-            let unannounced = found.deletion.plan.unannounced.clone();
+            let unannounced = found.deletion.plan.untold();
             Ok(Looked { undo: said.words, cancel_until: said.until, unannounced })
         }
         Ok(None) => {

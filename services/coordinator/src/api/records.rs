@@ -109,7 +109,7 @@ pub(super) async fn preview(
         late: late(&d, &foresight(&policy, &facts)).iter().map(ToString::to_string).collect(),
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, (&d, &begun)).await?,
-        unannounced: d.plan.unannounced.clone(),
+        unannounced: d.plan.untold(),
     }))
 }
 

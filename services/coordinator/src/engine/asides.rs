@@ -114,8 +114,9 @@ impl Engine {
     /// numbers, so what consumers have still to do of the survey they drop, and it says what it did not get to see. The other
     /// way round the canaries would prove nothing: so no survey is begun while they are open (`Ledger::begin_survey`).
     pub(super) async fn hear_asides(&self, heard: Vec<Heard>) -> Result<(), LedgerError> {
-        self.hear_surveys(&heard).await?;
-        self.hear_listings(&heard).await?;
-        self.hear_canaries(heard).await
+        let surveyed = self.hear_surveys(&heard).await;
+        let listed = self.hear_listings(&heard).await;
+        // Whatever became of the others: a canary may have been accepted.
+        self.hear_canaries(heard).await.and(surveyed).and(listed)
     }
 }

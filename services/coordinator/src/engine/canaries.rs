@@ -128,8 +128,9 @@ impl Engine {
         for resource in canaries.resources() {
             views.push((resource.clone(), self.ledger.resource(resource).await?));
         }
-        let mut probes = canaries.probes(self.known(), &views);
-        probes.extend(canaries.tried(&self.ledger.policy().budgets(day)));
+        let tried = canaries.tried(&self.ledger.policy().budgets(day));
+        let mut probes = canaries.probes(tried, self.known(), &views);
+        // What is about resources fits: there are more instances than a run has room for.
         if probes.len() > canary::CANARIES_MAX {
             tracing::error!(wanted = probes.len(), most = canary::CANARIES_MAX, "not all canaries are sent");
             probes.truncate(canary::CANARIES_MAX);
@@ -252,7 +253,7 @@ impl Engine {
             return Ok(());
         }
         let sent = self.ledger.canaries().await?;
-        let mut all = Vec::new();
+        let (mut all, mut failed) = (Vec::new(), None);
         for Heard { from, fence, came } in heard {
             let of = match sent.iter().find(|canary| canary.fence == fence) {
                 Some(canary) => Some(canary.clone()),
@@ -264,11 +265,17 @@ impl Engine {
                 tracing::debug!(%from, %fence, ?came, "changes nothing that is known of a canary");
                 continue;
             };
-            let Some(judged) = self.ledger.hear_canary(canary.id, &came).await? else { continue };
-            self.heard(&judged).await;
-            all.push(judged);
+            // One that cannot be written down hides no other: behind it may be one that was accepted.
+            match self.ledger.hear_canary(canary.id, &came).await {
+                Ok(Some(judged)) => {
+                    self.heard(&judged).await;
+                    all.push(judged);
+                }
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
         }
-        match self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
+        let sent_on = match self.canaries.as_ref().filter(|canaries| canaries.off().is_none()) {
             Some(canaries) if !all.is_empty() => {
                 let run = self.ledger.canaries().await?;
                 let mut next = canary::to_send(&run);
@@ -276,7 +283,8 @@ impl Engine {
                 self.send_canaries(canaries, &run, &next).await
             }
             Some(_) | None => Ok(()),
-        }
+        };
+        failed.map_or(sent_on, Err)
     }
 }
 

@@ -25,10 +25,10 @@ pub(crate) async fn compare(
     Ok((left, None))
 }
 
+/// Where nothing is pinned nothing is deleted in any place.
 async fn wrong_place(host: &dyn Host, ask: &Ask) -> Result<Option<String>, Obstacle> {
-    let place = host.place().await?.0;
-    let pinned = &ask.targets()?.place;
-    Ok((*pinned != place).then(|| format!("pinned at {pinned}, but this is {place}")))
+    ask.targets()?;
+    super::elsewhere(host, ask).await
 }
 
 /// The pinned volumes, for the driver's `find`.

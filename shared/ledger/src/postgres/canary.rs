@@ -1,5 +1,8 @@
-//! Canaries. What is written is written with the gate taken alone, as a pause is: a verdict may pause everything. That is a
-//! few times a day.
+//! Canaries. What is written is written with the gate taken alone, as a pause is: a verdict may pause everything. That is once
+//! for each verdict, so up to a thousand times in a run, each a few statements long; and a run is once a day.
+//!
+//! Bodies are looked into by the index of fences, so they hold nothing that PostgreSQL has no text for
+//! (`sexton_model::canary` sees to it).
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -174,6 +174,35 @@ pub async fn what_the_right_place_shows_is_kept_for_the_wrong_one(fixture: &dyn 
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
+/// Whoever answers in characters that PostgreSQL has no text for keeps nobody else waiting.
+pub async fn whatever_is_said_to_a_canary_can_be_written_down(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let right = Probe::RightPlace {
+        instance: "dns.main".parse().unwrap(),
+        resource: "vm/canary01".parse().unwrap(),
+        under: BTreeSet::from(["place".to_owned()]),
+    };
+    let probes = vec![(right, None), (forged("dns.main"), None), (forged("ipam.main"), None)];
+    let new = NewRun { asked_by: Some(actor("ops")), within_ms: LONG_MS, probes };
+    let sent = on.ledger.begin_canaries(new).await.unwrap().unwrap();
+    let odd = Came::Answered(Outcome::Done {
+        presence: Presence::Present,
+        evidence: "seen\0".to_owned(),
+        finding: Some(json!({ "place": "ns1", "rrsets": ["web\0"] })),
+    });
+    let heard = on.ledger.hear_canary(sent[0].id, &odd).await.unwrap().unwrap();
+    assert_eq!((words(std::slice::from_ref(&heard)), heard.elsewhere), (vec!["unclear"], None));
+    let rejected = Came::NotBelieved("the proof\0 does not fit".into());
+    on.ledger.hear_canary(sent[1].id, &rejected).await.unwrap().unwrap();
+    // One that pauses everything says so in a text of its own.
+    on.ledger.hear_canary(sent[2].id, &odd).await.unwrap().unwrap();
+    assert_eq!(words(&on.ledger.canaries().await.unwrap()), ["unclear", "holds", "ACCEPTED"]);
+    for canary in &sent {
+        assert_eq!(on.ledger.canary_of(canary.fence).await.unwrap().map(|found| found.id), Some(canary.id));
+    }
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
 pub async fn what_would_prove_nothing_is_not_waited_for(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let of = || ("dns.main".parse().unwrap(), "vm/canary01".parse().unwrap());

@@ -250,6 +250,7 @@ macro_rules! conformance_tests {
             a_canary_that_nobody_answers_is_told_once,
             an_acceptance_counts_after_a_newer_run_was_begun,
             what_the_right_place_shows_is_kept_for_the_wrong_one,
+            whatever_is_said_to_a_canary_can_be_written_down,
             what_would_prove_nothing_is_not_waited_for,
             what_the_job_table_must_refuse_is_tried_and_leaves_nothing,
             what_cannot_be_tried_is_told,

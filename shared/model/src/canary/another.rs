@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::resource::Identity;
+use crate::step::FINDING_MAX_BYTES;
 use crate::targets::is_nothing;
 
 /// What another place is called by, behind the name of the one that was seen. A consumer that says it has looked at what was
 /// pinned: it stands nowhere else.
 pub const ELSEWHERE: &str = "-sexton-canary-elsewhere";
-/// Most that is kept of what was seen in the right place, in bytes of JSON: it stands in the job table with its run, and a
-/// resource that is there for canaries has little.
-pub const ELSEWHERE_MAX_BYTES: usize = 16_384;
+/// Most that is kept of what was seen in the right place, in bytes of JSON: all that one instance may pin, by another name. A
+/// machine that was backed up every day for a year is asked about as any other.
+pub const ELSEWHERE_MAX_BYTES: usize = FINDING_MAX_BYTES + ELSEWHERE.len();
+/// How JSON writes the one character that PostgreSQL has no text for: it cannot look into a body that says it.
+const ZERO: &str = "\\u0000";
 
 /// An identity of the same form that is another one: each attribute differs in its last letter or digit, and one that is
 /// hexadecimal stays so.
@@ -62,9 +65,12 @@ pub fn elsewhere(seen: &Value, under: &BTreeSet<String>) -> Result<Value, &'stat
         return Err("it pins nothing there");
     }
     let pinned = Value::Object(pinned);
-    let bytes = serde_json::to_vec(&pinned).map_or(usize::MAX, |text| text.len());
-    if bytes > ELSEWHERE_MAX_BYTES {
+    let text = pinned.to_string();
+    if text.len() > ELSEWHERE_MAX_BYTES {
         return Err("what it pins is more than is kept of it");
+    }
+    if text.contains(ZERO) {
+        return Err("what it pins holds a character that not every job table can keep");
     }
     Ok(pinned)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::resource::Identity;
-use crate::step::Presence;
+use crate::step::{FINDING_MAX_BYTES, Presence};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -143,6 +143,22 @@ fn what_was_seen_is_kept_as_if_it_was_pinned_in_another_place() {
     assert_eq!(other["repository"], format!("ab12{ELSEWHERE}"));
     let large = json!({ "place": "ns1", "rrsets": ["x".repeat(ELSEWHERE_MAX_BYTES)] });
     assert!(elsewhere(&large, &under()).unwrap_err().contains("more than is kept"));
+    // Whatever may be pinned can be asked about.
+    let around = json!({ "place": "ns1", "rrsets": [""] }).to_string().len();
+    let full = json!({ "place": "ns1", "rrsets": ["x".repeat(FINDING_MAX_BYTES - around)] });
+    assert_eq!(full.to_string().len(), FINDING_MAX_BYTES);
+    assert!(elsewhere(&full, &under()).is_ok());
+}
+
+#[test]
+fn what_a_job_table_cannot_keep_is_not_kept() {
+    for odd in [json!({ "place": "ns1", "rrsets": ["a\0"] }), json!({ "place": "ns1", "a\0": ["b"] })] {
+        assert!(elsewhere(&odd, &under()).unwrap_err().contains("not every job table"), "{odd}");
+        assert_eq!(word(&right_place(), seen(odd)), "unclear");
+    }
+    let rejected = Came::NotBelieved("the proof\0 does\u{1b}[31m not\nfit".to_owned());
+    let how = "the proof  does [31m not\nfit".to_owned();
+    assert_eq!(forged().judge(&rejected), Some(Verdict::Holds { how }));
 }
 
 #[test]
@@ -309,6 +325,29 @@ fn those_about_one_resource_are_sent_to_an_instance_one_after_the_other() {
     run[2].judged = judged(Verdict::Holds { how: "seen".into() });
     assert_eq!((ids(&run), known(&run)), (vec![4, 5], None));
     assert!(follows(&run[3], &run[2]) && !follows(&run[4], &run[2]));
+}
+
+#[test]
+fn a_resource_that_has_no_room_in_a_run_is_told_of() {
+    let about = |resources: usize, each: usize| {
+        let one = |n: usize| {
+            let resource: ResourceId = format!("vm/canary{n}").parse().unwrap();
+            vec![(Probe::RightIdentity { instance: instance(), resource }, None); each]
+        };
+        (0..resources).map(one).collect::<Vec<_>>()
+    };
+    let whole = fitting(100, about(30, 30));
+    assert!(whole.len() == 900 && whole.iter().all(|(_, verdict)| verdict.is_none()));
+    let cut = fitting(101, about(30, 30));
+    let told = |of: &(Probe, Option<Verdict>)| matches!(&of.1, Some(Verdict::Unclear { why }) if why.contains("fewer"));
+    assert_eq!((cut.len(), cut.iter().filter(|of| told(of)).count()), (871, 1));
+    let last: ResourceId = "vm/canary29".parse().unwrap();
+    assert_eq!(cut.last().and_then(|(probe, _)| probe.resource()), Some(&last));
+    // However many there are, each is told of.
+    let many = fitting(100, about(300, 30));
+    let named: BTreeSet<_> = many.iter().filter_map(|(probe, _)| probe.resource()).collect();
+    assert_eq!((many.len() <= CANARIES_MAX - 100, named.len()), (true, 300));
+    assert!(fitting(CANARIES_MAX + 1, about(2, 4)).is_empty() && fitting(0, vec![Vec::new()]).is_empty());
 }
 
 #[test]

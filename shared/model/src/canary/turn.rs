@@ -1,9 +1,33 @@
-//! Which canaries of a run are sent when. A consumer works on several orders at once, and one that has begun the later of two
-//! about a resource does not look at the earlier one: so those about one resource go to an instance one after the other.
+//! Which canaries a run has room for, and which of them are sent when. A consumer works on several orders at once, and one
+//! that has begun the later of two about a resource does not look at the earlier one: so those about one resource go to an
+//! instance one after the other.
 use serde_json::Value;
 
-use super::{Canary, Probe, Verdict};
+use super::{CANARIES_MAX, Canary, Probe, Verdict};
 use crate::time::Timestamp;
+
+/// What of this, one list for each resource, has room in a run beside so many others. What is asked about a resource is asked
+/// whole or not at all; of one that has no room the first is kept, and is unclear: so it is told each day, and not only in a log.
+/// Beside more than there is room for nothing is kept.
+pub fn fitting(beside: usize, about: Vec<Vec<(Probe, Option<Verdict>)>>) -> Vec<(Probe, Option<Verdict>)> {
+    let mut left = CANARIES_MAX.saturating_sub(beside);
+    let mut behind = about.iter().filter(|of_one| !of_one.is_empty()).count();
+    let mut fitting = Vec::new();
+    for mut of_one in about.into_iter().filter(|of_one| !of_one.is_empty()) {
+        behind -= 1;
+        // Each behind this one has room to be told of.
+        if of_one.len() + behind > left {
+            of_one.truncate(left.min(1));
+            for (_, verdict) in &mut of_one {
+                let why = format!("it is not asked: a run has room for {CANARIES_MAX}, name fewer resources");
+                *verdict = Some(Verdict::Unclear { why });
+            }
+        }
+        left -= of_one.len();
+        fitting.append(&mut of_one);
+    }
+    fitting
+}
 
 /// Those of a run that are to be sent now. What is wrong waits for what comes of the right one, and is not asked at all unless
 /// that one was found: then it would prove nothing.

@@ -51,8 +51,11 @@ pub(super) fn offsets(
     }
 }
 
-/// Before anything happens somebody is told, and has at least a day to say no; or the plan says why nobody is. Offsets are
-/// those of the stages, with each its place in the file.
+/// How a plan says why nobody is told.
+const REASON: &str = "unannounced = \"REASON\"";
+
+/// Before anything happens somebody is told, and has at least a day to say no; or the plan says why nobody is, or not in time.
+/// What looks, checks or tells people is nothing that happens. Offsets are those of the stages, with each its place in the file.
 pub(super) fn notice(
     (stages, offsets): (&[PlanStage], &[(i32, usize)]),
     unannounced: Option<&(usize, String)>,
@@ -63,32 +66,40 @@ pub(super) fn notice(
         let length = reason.chars().count();
         if reason.trim().is_empty() || length > UNANNOUNCED_MAX || reason.contains(char::is_control) {
             let expected = format!("expected a line of 1 to {UNANNOUNCED_MAX} characters, found {length}");
-            found.at(*at, format!("unannounced: {expected}: it says why nobody is told"));
+            found.at(*at, format!("unannounced: {expected}: it says why nobody is told, or not in time"));
         }
     }
-    let ([announce, later @ ..], [(announced, at), (soft, soft_at), ..]) = (stages, offsets) else { return };
+    let ([announce, later @ ..], [(announced, at), following @ ..]) = (stages, offsets) else { return };
     let told = announce.steps.iter().find(|step| step.notice);
-    if let (Some(step), Some((at, _))) = (told, unannounced) {
+    let early = announce.steps.iter().find(|step| step.acts());
+    let acting = |stage: &PlanStage| stage.steps.iter().any(Step::acts);
+    let behind = Stage::ALL.into_iter().skip(1);
+    let first = later.iter().zip(following).zip(behind).find(|((stage, _), _)| acting(stage));
+    let at_once = first.filter(|((_, (days, _)), _)| days == announced);
+    if let (Some(step), Some((at, _))) = (told, unannounced)
+        && early.is_none()
+        && at_once.is_none()
+    {
         found.at(*at, format!("unannounced: somebody is told, by {}: leave one of the two out", step.name));
     }
-    let receipt = |step: &Step| matches!(step.performer, Performer::Coordinator(OwnStep::Receipt));
-    let acts = later.iter().flat_map(|stage| &stage.steps).any(|step| !receipt(step));
-    if rehearsal || !acts || unannounced.is_some() {
+    if rehearsal || unannounced.is_some() || (early.is_none() && first.is_none()) {
         return;
     }
     if told.is_none() {
-        found.at(
-            *at,
-            "announce: expected a step that tells people, such as notifier.announce, or why nobody is told: \
-             unannounced = \"REASON\""
-                .to_owned(),
-        );
-    } else if soft == announced {
-        found.at(
-            *soft_at,
-            "offset_days: soft follows the notice at once, and nobody could say no: expected at least a day"
-                .to_owned(),
-        );
+        let expected =
+            "announce: expected a step that tells people, such as notifier.announce, or why nobody is told";
+        found.at(*at, format!("{expected}: {REASON}"));
+        return;
+    }
+    if let Some(step) = early {
+        let name = &step.name;
+        let expected = "expected it in a later stage, or why nobody is told in time";
+        found.at(*at, format!("announce: {name} acts before anybody could say no: {expected}: {REASON}"));
+    }
+    if let Some(((_, (_, at)), stage)) = at_once {
+        let why = format!("{stage} follows the notice at once, and nobody could say no");
+        let expected = "expected at least a day, or why nobody is told in time";
+        found.at(*at, format!("offset_days: {why}: {expected}: {REASON}"));
     }
 }
 

@@ -81,7 +81,11 @@ fn catalogue() -> Catalogue {
 }
 
 fn problems(text: &str) -> Vec<(usize, String)> {
-    match Plan::parse("vm.toml", text, &catalogue(), false) {
+    problems_by(&catalogue(), text)
+}
+
+fn problems_by(catalogue: &Catalogue, text: &str) -> Vec<(usize, String)> {
+    match Plan::parse("vm.toml", text, catalogue, false) {
         Ok(_) => Vec::new(),
         Err(e) => e.problems.into_iter().map(|p| (p.line, p.reason)).collect(),
     }
@@ -180,6 +184,75 @@ fn each_rule_names_its_line_and_reason() {
             "{to}: expected line {line} {reason:?}, found {found:?}"
         );
     }
+}
+
+const WHY: &str = "version = 1\nunannounced = \"why\"";
+
+/// Who is told and has no time to say no is told all the same, and the plan says why there is none.
+#[test]
+fn a_plan_that_tells_people_too_late_says_why() {
+    let once = GOOD.replacen("offset_days = -5", "offset_days = 0", 1);
+    let found = problems(&once);
+    assert!(
+        matches!(&found[..], [(8, reason)] if reason.contains("soft follows the notice at once")),
+        "{found:?}"
+    );
+    assert_eq!(problems(&once.replacen("version = 1", WHY, 1)), []);
+    // The clock runs until the first stage in which anything is done, whichever that is.
+    let stop = "{ do = \"hypervisor.stop\" }";
+    assert!(GOOD.contains(stop));
+    let later = once.replacen(stop, "", 1);
+    assert_eq!(problems(&later), []);
+    let found = problems(&later.replacen("version = 1", WHY, 1));
+    assert!(matches!(&found[..], [(3, reason)] if reason.contains("leave one of the two out")), "{found:?}");
+    // A check is none.
+    let plan = Plan::parse("vm.toml", &later, &catalogue(), true).unwrap();
+    assert!(plan.stages[0].steps.iter().chain(&plan.stages[3].steps).all(|step| !step.acts()));
+}
+
+/// What is done at announce is done before anybody could say no.
+#[test]
+fn a_plan_that_acts_at_announce_says_why() {
+    let (soft, announce) =
+        ("nature = \"reversible\"\nearliest = \"soft\"", "nature = \"reversible\"\nearliest = \"announce\"");
+    assert!(HYPERVISOR.contains(soft));
+    let mut catalogue = Catalogue::default();
+    catalogue.add("hypervisor.toml", &HYPERVISOR.replacen(soft, announce, 1)).unwrap();
+    catalogue.add("ipam.toml", IPAM).unwrap();
+    let early = r#"{ do = "hypervisor.stop", name = "early" }"#;
+    let before = GOOD.replacen(TELL, &format!(", {early}{TELL}"), 1);
+    let behind = GOOD.replacen(TELL, &format!("{TELL}, {early}"), 1);
+    for text in [before, behind] {
+        assert!(text.contains("early"), "{text}");
+        let found = problems_by(&catalogue, &text);
+        let [(5, reason)] = &found[..] else { panic!("{found:?}") };
+        assert!(reason.starts_with("announce: early acts before anybody could say no"), "{reason}");
+        assert_eq!(problems_by(&catalogue, &text.replacen("version = 1", WHY, 1)), []);
+    }
+    // Whatever follows, if anything does.
+    let alone = r#"kind = "vm"
+version = 1
+criticality = "irreplaceable"
+[stages.announce]
+offset_days = -5
+steps = [{ do = "hypervisor.stop" }]
+[stages.soft]
+offset_days = 0
+steps = []
+[stages.hard]
+offset_days = 3
+steps = []
+[stages.purge]
+offset_days = 8
+steps = [{ do = "receipt" }]
+[stages.recycle]
+offset_days = 38
+steps = []
+"#;
+    let found = problems_by(&catalogue, alone);
+    assert!(matches!(&found[..], [(5, reason)] if reason.contains("a step that tells people")), "{found:?}");
+    assert_eq!(problems_by(&catalogue, &alone.replacen("version = 1", WHY, 1)), []);
+    assert_eq!(problems_by(&catalogue, &alone.replacen("hypervisor.stop", "hypervisor.inspect", 1)), []);
 }
 
 /// The notice starts the clock: where nobody is told, or nobody has time, a plan has to say why.
