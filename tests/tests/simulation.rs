@@ -120,6 +120,13 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
     let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();
+    let one = Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING };
+    let pauses = [
+        (When::Step(100), Happening::Pause(Covers::EVERYTHING)),
+        // It is lifted before that of everything, which stands all the same.
+        (When::Step(120), Happening::Pause(one)),
+        (When::Step(2_000), Happening::Resume),
+    ];
     let lost: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::LoseAll)).collect();
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
@@ -128,6 +135,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[begin, used, (parked, Happening::Undefine(0)), (parked, Happening::Waive(0, true))]),
         made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
         made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
+        made(&[&[begin][..], &pauses].concat()),
         made(&[&[begin][..], &emptied].concat()),
         made(&[&[begin][..], &lost].concat()),
         Script { machines: 4, ..made(&stopped) },

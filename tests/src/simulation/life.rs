@@ -83,8 +83,10 @@ impl World {
     fn ends(&self, what: Happening) -> Option<Item> {
         let what = match what {
             Happening::Hold(number) | Happening::Request(Wish::Hold, number, _) => Happening::Release(number),
-            Happening::Pause(Covers { subsystem: Some(_), .. })
-            | Happening::Request(Wish::Pause(Covers { subsystem: Some(_), .. }), ..) => Happening::Resume,
+            Happening::Pause(covers @ Covers { subsystem: Some(_), .. })
+            | Happening::Request(Wish::Pause(covers @ Covers { subsystem: Some(_), .. }), ..) => {
+                Happening::Lift(covers)
+            }
             _ => return None,
         };
         let after = ENDED_AFTER + self.dice.below(ENDED_WITHIN) as u64;
@@ -144,6 +146,7 @@ impl World {
             }
             Happening::Pause(covers) => self.pause(covers).await,
             Happening::Resume => self.resume().await?,
+            Happening::Lift(covers) => self.lift(covers).await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
             Happening::Request(wish, number, dies_at) => self.request(wish, number, dies_at).await,

@@ -67,17 +67,27 @@ impl Pauses {
         self.in_force.entry(pause.id).or_insert_with(|| (pause.covers.clone(), now));
     }
 
+    /// This one was lifted.
+    pub fn lifted(&mut self, pause: i64) {
+        self.in_force.remove(&pause);
+    }
+
     /// All were lifted.
-    pub fn lifted(&mut self) {
+    pub fn all_lifted(&mut self) {
         self.in_force.clear();
     }
 
-    /// These are in force, and no others.
-    pub fn are(&mut self, pauses: &[Pause], now: Timestamp) {
-        self.in_force.retain(|id, _| pauses.iter().any(|pause| pause.id == *id));
+    /// These stand by the job table: so does, all the same, what it has lost meanwhile and nobody has lifted.
+    pub fn stand(&mut self, pauses: &[Pause], now: Timestamp) {
         for pause in pauses {
             self.placed(pause, now);
         }
+    }
+
+    /// The job table went back in time: these are in force, and no others.
+    pub fn are(&mut self, pauses: &[Pause], now: Timestamp) {
+        self.in_force.retain(|id, _| pauses.iter().any(|pause| pause.id == *id));
+        self.stand(pauses, now);
     }
 
     /// Something was decided: no stage begins or goes on that is paused.
@@ -164,8 +174,13 @@ mod tests {
         let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
         let (by, since) = ("ops".parse().unwrap(), Timestamp(7));
         let pause = Pause { id: 3, covers: covers.clone(), by, reason: "look".to_owned(), since };
+        let other = Pause { id: 4, covers: PauseSelector::default(), ..pause.clone() };
         let mut pauses = Pauses::default();
         pauses.placed(&pause, Timestamp(10));
+        pauses.stand(&[], Timestamp(15));
+        assert!(pauses.any(), "the job table has lost it");
+        pauses.stand(std::slice::from_ref(&other), Timestamp(16));
+        pauses.lifted(other.id);
         pauses.are(&[pause], Timestamp(20));
         assert_eq!(pauses.in_force.get(&3), Some(&(covers.clone(), Timestamp(10))), "since it was placed");
         pauses.are(&[], Timestamp(30));

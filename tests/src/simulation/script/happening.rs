@@ -70,8 +70,10 @@ pub enum Happening {
     Protect(usize, bool),
     /// So much is paused.
     Pause(Covers),
-    /// All pauses are lifted.
+    /// All pauses are lifted, and a review is accepted.
     Resume,
+    /// Pauses of just so much are lifted, and no others.
+    Lift(Covers),
     /// A person has a parked job tried again.
     Retry(usize),
     /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
@@ -144,6 +146,7 @@ impl Happening {
             Self::Pause(covers) if covers.everything() => "pause",
             Self::Pause(_) => "pause a part",
             Self::Resume => "resume",
+            Self::Lift(_) => "lift one pause",
             Self::Retry(_) => "retry",
             Self::Waive(_, true) => "waive as absent",
             Self::Waive(_, false) => "waive as may remain",
