@@ -315,6 +315,8 @@ impl World {
         let registered = self.appear(&vm).await;
         if registered && stood == Some(RecordStatus::Recycled) {
             self.dice.count(MADE_ANEW);
+            self.checker.made_anew(&vm);
+            self.truth().forget_deceptions(&vm);
         } else {
             self.checker.disturbed.insert(vm.clone());
         }
