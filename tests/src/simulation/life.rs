@@ -10,7 +10,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When, Wish};
-use super::tally::{GONE_IN_TIME, MADE_ANEW};
+use super::tally::{AT_THE_LAST_MOMENT, GONE_IN_TIME, MADE_ANEW};
 use super::world::World;
 
 mod approvals;
@@ -60,6 +60,9 @@ impl World {
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 if self.happen(item.what).await? {
+                    if matches!(item.when, When::HardDue(_)) {
+                        self.dice.count(AT_THE_LAST_MOMENT);
+                    }
                     items.extend(self.ends(item.what));
                 }
                 self.look().await?;
@@ -149,7 +152,7 @@ impl World {
             Happening::Lift(covers) => self.lift(covers).await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
-            Happening::Request(wish, number, dies_at) => self.request(wish, number, dies_at).await,
+            Happening::Request(wish, number, fate) => self.request(wish, number, fate).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
@@ -210,7 +213,8 @@ impl World {
             Happening::RestoreBackup => self.restore_backup().await?,
         };
         self.quiet().await;
-        if done {
+        // What is asked for by a request counts once it is answered.
+        if done && !matches!(what, Happening::Request(..)) {
             self.dice.count(what.word());
         }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));

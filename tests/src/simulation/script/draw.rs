@@ -3,7 +3,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sexton_model::job::Stage;
 
-use super::{Covers, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When, Wish};
+use super::{Covers, Fate, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Script, When, Wish};
 use crate::simulation::allowed::{Allowed, SCOPES};
 use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
@@ -64,7 +64,7 @@ impl Script {
             // At the last moment: whoever is asked may find that it is too late while they are at it.
             let some = (0..script.machines).filter(|_| rng.random_range(0..2) == 0);
             let late = some.map(|number| {
-                let what = Happening::Request(Wish::Cancel, number, 0);
+                let what = Happening::Request(Wish::Cancel, number, Fate::Answered);
                 Item { when: When::HardDue(number), what }
             });
             script.items.extend(late.collect::<Vec<_>>());
@@ -327,7 +327,13 @@ fn by_request(what: Happening, rng: &mut StdRng) -> Happening {
     if rng.random_range(0..3) != 0 {
         return what;
     }
-    Happening::Request(wish, machine, rng.random_range(0..=MOMENTS))
+    let fate = match rng.random_range(0..=MOMENTS) {
+        0 => Fate::Answered,
+        // Around the change: it is overtaken only if it was about to make it.
+        _ if rng.random_range(0..3) == 0 => Fate::Stalls(rng.random_range(2..6)),
+        moment => Fate::Dies(moment),
+    };
+    Happening::Request(wish, machine, fate)
 }
 
 /// Everything in half of all cases; else what fits one or two of these.
