@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
-use sexton_tests::simulation::script::{Covers, Happening, Item, Person, Script, When, Wish};
+use sexton_tests::simulation::script::{Covers, Fate, Happening, Item, Person, Script, When, Wish};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
 
@@ -120,6 +120,13 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
     let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();
+    let one = Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING };
+    let pauses = [
+        (When::Step(100), Happening::Pause(Covers::EVERYTHING)),
+        // It is lifted before that of everything, which stands all the same.
+        (When::Step(120), Happening::Pause(one)),
+        (When::Step(2_000), Happening::Resume),
+    ];
     let lost: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::LoseAll)).collect();
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
@@ -128,6 +135,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[begin, used, (parked, Happening::Undefine(0)), (parked, Happening::Waive(0, true))]),
         made(&[begin, (recycled, Happening::Recreate(0)), (recycled, Happening::Delete(0, 0))]),
         made(&[1_500, 2_500, 3_500].map(|step| (When::Step(step), Happening::AnswerCanary))),
+        made(&[&[begin][..], &pauses].concat()),
         made(&[&[begin][..], &emptied].concat()),
         made(&[&[begin][..], &lost].concat()),
         Script { machines: 4, ..made(&stopped) },
@@ -137,13 +145,31 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
 
 #[test]
 fn a_request_whose_process_dies_at_any_moment_is_done_once() {
-    let asked = |dies_at: u32| {
-        let ask = |step: u64, wish: Wish| (When::Step(step), Happening::Request(wish, 0, dies_at));
+    let asked = |fate: Fate| {
+        let ask = |step: u64, wish: Wish| (When::Step(step), Happening::Request(wish, 0, fate));
         let pause = Wish::Pause(Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING });
         made(&[ask(0, Wish::Delete(0)), ask(300, Wish::Hold), ask(600, pause), ask(1_500, Wish::Cancel)])
     };
-    let played = all_hold((0..=8).map(asked));
-    came(&played, [tally::DIED_MIDWAY, tally::ASKED_AGAIN, tally::NOTED].into_iter());
+    let fates = [Fate::Answered].into_iter().chain((1..=8).map(Fate::Dies));
+    let begin = (When::Step(0), Happening::Delete(0, 0));
+    // Whoever is taken for dead at any of these moments goes on when another attempt was answered. The machine is to go already, for
+    // its record would come too late for a hold; in runs of its own, what makes the record stalls.
+    let slow = |moment: u32| {
+        let ask =
+            |step: u64, wish: Wish| (When::Step(step), Happening::Request(wish, 0, Fate::Stalls(moment)));
+        let resume = (When::Step(3_000), Happening::Resume);
+        made(&[begin, ask(100, Wish::Hold), ask(150, Wish::Pause(Covers::EVERYTHING)), resume])
+    };
+    let slowly_made =
+        |moment: u32| made(&[(When::Step(0), Happening::Request(Wish::Delete(0), 0, Fate::Stalls(moment)))]);
+    let late = (When::HardDue(0), Happening::Request(Wish::Cancel, 0, Fate::Answered));
+    let (used, parked) = ((When::Decisions(5), Happening::Lock(0, true)), When::Parked(0));
+    let again = Happening::Request(Wish::Retry, 0, Fate::Answered);
+    let others =
+        [made(&[begin, late]), made(&[begin, used, (parked, Happening::Lock(0, false)), (parked, again)])];
+    let slow = (2..=6).map(slow).chain((2..=5).map(slowly_made));
+    let played = all_hold(fates.map(asked).chain(slow).chain(others));
+    came(&played, tally::requests().chain([tally::DIED_MIDWAY, tally::ASKED_AGAIN]));
 }
 
 #[test]

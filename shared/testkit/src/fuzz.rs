@@ -2,11 +2,12 @@
 //!
 //! Contract: a target is a function of bytes that says whether it takes them, or why not. It is given its seeds (valid
 //! examples, which it has to take), what has found something before (`tests/fuzz/corpus/NAME`), and any number of inputs
-//! made from these: changed byte by byte, or as the JSON or TOML they are (fields of other types, huge numbers, nesting), and
+//! made from its seeds: changed byte by byte, or as the JSON or TOML they are (fields of other types, huge numbers, nesting), and
 //! noise. None may make it panic, an overflow included; none may take memory out of proportion to its size; a refusal says why,
 //! and not endlessly. What has to hold of what is taken (that it is read again as it was written) the target asserts itself.
 //!
-//! Input number N of a seed is always the same, on every machine. What fails is made shorter, shown, and told how to be
+//! Input number N of a seed is always the same, on every machine, whatever the corpus holds by then: what was found is tried as it
+//! is, and nothing is made from it. What fails is made shorter, shown, and told how to be
 //! tried again. `scripts/fuzz` tries millions; in CI each target has [`INPUTS`], or a part of that if it is slow. Tests that
 //! do so begin with `fuzz_`, or are in a file `tests/fuzz.rs`: that is how the script finds them.
 mod dice;
@@ -124,14 +125,11 @@ impl Fuzz {
                 Err(why) => panic!("{name}: seed {number}: {why}\n{}", shown(seed)),
             }
         }
-        let found = corpus(name);
-        for (file, input) in &found {
-            if let Err(why) = attempt(&read, input) {
-                panic!("{name}: {}: {why}\n{}", file.display(), shown(input));
+        for (file, input) in corpus(name) {
+            if let Err(why) = attempt(&read, &input) {
+                panic!("{name}: {}: {why}\n{}", file.display(), shown(&input));
             }
         }
-        let seeds: Vec<Vec<u8>> =
-            seeds.into_iter().chain(found.into_iter().map(|(_, input)| input)).collect();
         let (mut taken, mut largest, mut peak) = (0u64, 0, Peak::begin());
         for number in plan.from..plan.from.saturating_add(plan.inputs) {
             let input = input(form, &seeds, plan.seed, number);

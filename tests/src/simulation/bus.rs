@@ -12,7 +12,7 @@ use sexton_model::{Fence, Timestamp, canary};
 use sexton_protocol::{Order, Pack};
 use tokio::sync::Notify;
 
-use super::gates::{Gates, HANDLER};
+use super::gates::{Gates, HANDLER, STALLED_MS};
 use super::time::Time;
 use super::weather::{Dice, Trouble};
 
@@ -161,12 +161,15 @@ impl Bus for StormyBus {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            if let Ok(handler) = HANDLER.try_get()
-                && self.gates.dies(handler)
-            {
+            let handler = HANDLER.try_get().ok();
+            if handler.is_some_and(|handler| self.gates.dies(handler)) {
                 std::future::pending::<()>().await;
             }
-            let waits = self.consumer || HANDLER.try_get().is_ok();
+            if handler.is_some_and(|handler| self.gates.stalls(handler)) {
+                let until = self.time.now().plus_ms(STALLED_MS);
+                self.gates.wait(self.process, "publish", until).await;
+            }
+            let waits = self.consumer || handler.is_some();
             if waits && self.dice.happens(Trouble::Stop) {
                 self.gates.wait(self.process, "publish", self.time.now()).await;
             }

@@ -79,6 +79,8 @@ pub struct Checker {
     snapshots: BTreeMap<DeletionId, Things>,
     /// Machines that others have changed: nobody promises how they are.
     pub disturbed: BTreeSet<ResourceId>,
+    /// Records of such machines in whose place there is another one by now, of which everything is asked.
+    forgiven: BTreeSet<DeletionId>,
     /// Machines whose record waits for a person.
     pub parked: BTreeSet<ResourceId>,
     /// Machines whose last record is over, so that their names may be used again.
@@ -142,11 +144,23 @@ impl Checker {
     /// A record of this machine was made.
     pub fn created(&mut self, id: DeletionId, vm: &ResourceId, made: Made) {
         self.records.created(vm.clone(), id);
+        // After the job table was put back a number may be another record's.
+        self.forgiven.remove(&id);
         self.warrants.touched(vm);
         self.snapshots.insert(id, made.as_it_was);
         self.pinned.created(id, made.plan);
         if let Some(budgets) = &mut self.budgets {
             budgets.created(id, made.by);
+        }
+    }
+
+    /// A machine was recycled, and this is another one under its name: of it everything is asked, unless the job table was put back
+    /// to before something that was decided about the name.
+    pub fn made_anew(&mut self, vm: &ResourceId) {
+        if self.warrants.made_anew(vm) && self.disturbed.remove(vm) {
+            let before: Vec<DeletionId> =
+                self.snapshots.keys().filter(|id| self.about(**id) == Some(vm)).copied().collect();
+            self.forgiven.extend(before);
         }
     }
 
@@ -370,7 +384,7 @@ impl Checker {
             RecordStatus::Recycled => {
                 outlived(d, (truth, &self.disturbed), &|| format!("{} is recycled", d.id))
             }
-            RecordStatus::Cancelled if !self.disturbed.contains(vm) => {
+            RecordStatus::Cancelled if !self.disturbed.contains(vm) && !self.forgiven.contains(&d.id) => {
                 orders::verified(view)?;
                 let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
                 if truth.misshown.iter().any(|(of, _)| of == vm) {

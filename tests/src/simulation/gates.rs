@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sexton_model::Timestamp;
 use tokio::sync::oneshot;
 
+/// An attempt at a request that stalls does so for so long, in milliseconds: for longer than it holds the key of its request, and by
+/// enough that whoever asks again has it done.
+pub const STALLED_MS: u64 = 90_000;
+
 tokio::task_local! {
     /// Which handler of which coordinator this is.
     pub static HANDLER: Handler;
@@ -38,6 +42,8 @@ pub struct Gates {
     next: AtomicU64,
     /// Handlers whose processes die, after so many moments more.
     doomed: Mutex<BTreeMap<Handler, u32>>,
+    /// Handlers that stall, after so many moments more.
+    stalling: Mutex<BTreeMap<Handler, u32>>,
     /// Those whose processes have died, and that the world has not taken away yet.
     dead: Mutex<BTreeSet<Handler>>,
     /// Counts everything that goes on, so that quiet can be told.
@@ -79,16 +85,22 @@ impl Gates {
 
     /// A handler has come to such a moment. Whether its process dies there: then it does nothing more.
     pub fn dies(&self, handler: Handler) -> bool {
-        let mut doomed = locked(&self.doomed);
-        let Some(left) = doomed.get_mut(&handler) else { return false };
-        *left = left.saturating_sub(1);
-        if *left > 0 {
+        if !comes(&self.doomed, handler) {
             return false;
         }
-        doomed.remove(&handler);
         locked(&self.dead).insert(handler);
         self.moved();
         true
+    }
+
+    /// This handler stalls at the so manyth moment from now at which it could be stopped.
+    pub fn stall(&self, handler: Handler, moments: u32) {
+        locked(&self.stalling).insert(handler, moments);
+    }
+
+    /// A handler has come to such a moment. Whether it stalls there, for [`STALLED_MS`].
+    pub fn stalls(&self, handler: Handler) -> bool {
+        comes(&self.stalling, handler)
     }
 
     /// Whose processes have died since this was asked last.
@@ -136,6 +148,18 @@ impl Gates {
     fn held(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
         locked(&self.waiting)
     }
+}
+
+/// One moment less of a handler; whether that was the last one.
+fn comes(left: &Mutex<BTreeMap<Handler, u32>>, handler: Handler) -> bool {
+    let mut left = locked(left);
+    let Some(moments) = left.get_mut(&handler) else { return false };
+    *moments = moments.saturating_sub(1);
+    let comes = *moments == 0;
+    if comes {
+        left.remove(&handler);
+    }
+    comes
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -10,7 +10,7 @@ use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
 use super::script::{Covers, Happening, Item, Person, STORM_STEPS, When, Wish};
-use super::tally::{GONE_IN_TIME, MADE_ANEW};
+use super::tally::{AT_THE_LAST_MOMENT, GONE_IN_TIME, MADE_ANEW};
 use super::world::World;
 
 mod approvals;
@@ -60,6 +60,9 @@ impl World {
             };
             for item in items.extract_if(.., due).collect::<Vec<_>>() {
                 if self.happen(item.what).await? {
+                    if matches!(item.when, When::HardDue(_)) {
+                        self.dice.count(AT_THE_LAST_MOMENT);
+                    }
                     items.extend(self.ends(item.what));
                 }
                 self.look().await?;
@@ -83,8 +86,10 @@ impl World {
     fn ends(&self, what: Happening) -> Option<Item> {
         let what = match what {
             Happening::Hold(number) | Happening::Request(Wish::Hold, number, _) => Happening::Release(number),
-            Happening::Pause(Covers { subsystem: Some(_), .. })
-            | Happening::Request(Wish::Pause(Covers { subsystem: Some(_), .. }), ..) => Happening::Resume,
+            Happening::Pause(covers @ Covers { subsystem: Some(_), .. })
+            | Happening::Request(Wish::Pause(covers @ Covers { subsystem: Some(_), .. }), ..) => {
+                Happening::Lift(covers)
+            }
             _ => return None,
         };
         let after = ENDED_AFTER + self.dice.below(ENDED_WITHIN) as u64;
@@ -144,9 +149,10 @@ impl World {
             }
             Happening::Pause(covers) => self.pause(covers).await,
             Happening::Resume => self.resume().await?,
+            Happening::Lift(covers) => self.lift(covers).await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
             Happening::Waive(number, absent) => self.waive(number, absent).await,
-            Happening::Request(wish, number, dies_at) => self.request(wish, number, dies_at).await,
+            Happening::Request(wish, number, fate) => self.request(wish, number, fate).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
             Happening::Approve(by, dies) => self.approve(by, dies).await?,
@@ -207,7 +213,8 @@ impl World {
             Happening::RestoreBackup => self.restore_backup().await?,
         };
         self.quiet().await;
-        if done {
+        // What is asked for by a request counts once it is answered.
+        if done && !matches!(what, Happening::Request(..)) {
             self.dice.count(what.word());
         }
         self.say(format!("{what:?}{}", if done { "" } else { ": refused" }));
@@ -312,6 +319,8 @@ impl World {
         let registered = self.appear(&vm).await;
         if registered && stood == Some(RecordStatus::Recycled) {
             self.dice.count(MADE_ANEW);
+            self.checker.made_anew(&vm);
+            self.truth().forget_deceptions(&vm);
         } else {
             self.checker.disturbed.insert(vm.clone());
         }

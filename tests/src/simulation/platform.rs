@@ -115,6 +115,12 @@ impl Truth {
         self.is_new(vm);
     }
 
+    /// Whoever was shown the past of a machine saw the one before this one.
+    pub fn forget_deceptions(&mut self, vm: &ResourceId) {
+        self.deceived.remove(vm);
+        self.misshown.retain(|(of, _)| of != vm);
+    }
+
     /// Somebody removes a machine's definition. Whether it was there.
     pub fn undefine(&mut self, of: &Resource) -> bool {
         let definition = self.thing(&of.id, "definition");

@@ -13,7 +13,7 @@ mod draw;
 mod happening;
 mod kept;
 
-pub use happening::{Covers, Happening, Wish};
+pub use happening::{Covers, Fate, Happening, Wish};
 pub use kept::Kept;
 
 /// Kinds of machines, each with a plan of its own.

@@ -6,7 +6,7 @@ use super::check::pauses::BESIDE;
 use super::hands::{PAST_LEASE, REFUSED_THEN};
 use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
-use super::script::{Covers, Happening, Person, Wish};
+use super::script::{Covers, Fate, Happening, Person, Wish};
 use super::weather::Trouble;
 use super::world::census::{BELIEVED, REFUSED};
 
@@ -25,10 +25,16 @@ pub const DIED_MIDWAY: &str = "died midway";
 pub const ASKED_AGAIN: &str = "asked again";
 /// What was asked again had been done before, as was noted then.
 pub const NOTED: &str = "done before";
+/// An attempt that was taken for dead, and was not, came to do it when another one had begun: nothing was done.
+pub const OVERTAKEN: &str = "overtaken";
+/// Something was asked for as soon as hard was due.
+pub const AT_THE_LAST_MOMENT: &str = "asked at the last moment";
+/// A cancel was refused because hard had begun.
+pub const TOO_LATE: &str = "too late";
 
 /// What a dozen runs or two meet, whatever their seeds.
 const USUAL: [Happening; 28] = [
-    Happening::Request(Wish::Cancel, 0, 0),
+    Happening::Request(Wish::Delete(0), 0, Fate::Answered),
     Happening::Delete(0, 0),
     Happening::DeleteAll(Person::Ops, 0),
     Happening::Cancel(0),
@@ -62,10 +68,11 @@ const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve
 /// What takes somebody who counts.
 const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
-const SELDOM: [Happening; 10] = [
+const SELDOM: [Happening; 11] = [
     // Only what empties a queue that something waits in counts.
     Happening::Purge,
     Happening::LoseAll,
+    Happening::Lift(Covers::EVERYTHING),
     Happening::Release(0),
     Happening::Retry(0),
     Happening::Waive(0, true),
@@ -74,6 +81,14 @@ const SELDOM: [Happening; 10] = [
     Happening::Lock(0, false),
     Happening::Undefine(0),
     Happening::AnswerCanary,
+];
+
+/// What else people ask for under a key. It counts if it is done.
+const REQUESTS: [Happening; 4] = [
+    Happening::Request(Wish::Cancel, 0, Fate::Answered),
+    Happening::Request(Wish::Hold, 0, Fate::Answered),
+    Happening::Request(Wish::Pause(Covers::EVERYTHING), 0, Fate::Answered),
+    Happening::Request(Wish::Retry, 0, Fate::Answered),
 ];
 
 /// What has to come in the first seeds.
@@ -90,7 +105,6 @@ pub fn usual() -> impl Iterator<Item = &'static str> {
             GIVEN_ANEW,
             DIED_MIDWAY,
             ASKED_AGAIN,
-            NOTED,
         ])
         .chain(words(&USUAL))
 }
@@ -110,13 +124,19 @@ pub fn seldom() -> impl Iterator<Item = &'static str> {
     words(&SELDOM).chain([GONE_IN_TIME, MADE_ANEW])
 }
 
+/// What has to come in runs that were made for requests.
+pub fn requests() -> impl Iterator<Item = &'static str> {
+    words(&REQUESTS).chain([NOTED, OVERTAKEN, AT_THE_LAST_MOMENT])
+}
+
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
     usual()
-        .chain([LIE_BELIEVED, LIFTING_REFUSED])
+        .chain([LIE_BELIEVED, LIFTING_REFUSED, TOO_LATE])
         .chain(with_budgets())
         .chain(with_censuses())
         .chain(seldom())
+        .chain(requests())
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

@@ -139,6 +139,8 @@ pub struct World {
     handlers: u64,
     /// What people ask for and is not answered yet, and how much they have asked for.
     pub(super) requests: Vec<Request>,
+    /// What was answered, to be looked at once more: an attempt that was taken for dead may do it after that.
+    answered: Vec<Request>,
     asked: u64,
     pub(super) checker: Checker,
     /// How many records ended how.
@@ -241,6 +243,7 @@ impl World {
             scheduling: None,
             handlers: 0,
             requests: Vec::new(),
+            answered: Vec::new(),
             asked: 0,
             checker: Checker::new(script.allowed.clone()),
             ended: BTreeMap::new(),

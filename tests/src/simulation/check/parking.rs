@@ -50,6 +50,14 @@ impl Warrants {
         }
     }
 
+    /// It was recycled, and is another one by now: what happened to the one before says nothing about it. Whether that is all there
+    /// is to say: not if the job table does not know everything about it.
+    pub fn made_anew(&mut self, vm: &ResourceId) -> bool {
+        self.started.remove(vm);
+        self.raced.remove(vm);
+        !self.went_back.contains(vm)
+    }
+
     /// Somebody started it.
     pub fn started(&mut self, vm: &ResourceId) {
         self.started.insert(vm.clone());
@@ -95,5 +103,25 @@ impl Warrants {
             (self.raced.contains(vm), Warrant::Raced),
         ];
         all.into_iter().find_map(|(holds, warrant)| holds.then_some(warrant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_to_one_machine_says_nothing_about_the_next() {
+        let [one, other]: [ResourceId; 2] = ["vm/web01", "vm/web02"].map(|vm| vm.parse().unwrap());
+        let mut warrants = Warrants::default();
+        for vm in [&one, &other] {
+            warrants.started(vm);
+            warrants.raced(vm);
+        }
+        warrants.outlived(&other);
+        assert!(warrants.made_anew(&one), "everything is asked of it");
+        assert!(!warrants.made_anew(&other), "the job table does not know everything about it");
+        assert!(warrants.started.is_empty() && warrants.raced.is_empty());
+        assert!(warrants.went_back.contains(&other));
     }
 }

@@ -26,6 +26,8 @@ pub struct Pauses {
     in_force: BTreeMap<i64, (PauseSelector, Timestamp)>,
     /// All that there ever were: what one of them has stopped is looked at again a while after it was lifted.
     ever: BTreeMap<i64, PauseSelector>,
+    /// Why each was placed, as far as the job table knows of it: those that were lifted, too.
+    why: BTreeMap<i64, String>,
     /// Orders that were given while there was one that does not cover them.
     pub beside: u64,
 }
@@ -64,20 +66,37 @@ impl Pauses {
     /// This one was placed at that moment.
     pub fn placed(&mut self, pause: &Pause, now: Timestamp) {
         self.ever.insert(pause.id, pause.covers.clone());
+        self.why.insert(pause.id, pause.reason.clone());
         self.in_force.entry(pause.id).or_insert_with(|| (pause.covers.clone(), now));
     }
 
+    /// This one was lifted.
+    pub fn lifted(&mut self, pause: i64) {
+        self.in_force.remove(&pause);
+    }
+
     /// All were lifted.
-    pub fn lifted(&mut self) {
+    pub fn all_lifted(&mut self) {
         self.in_force.clear();
     }
 
-    /// These are in force, and no others.
-    pub fn are(&mut self, pauses: &[Pause], now: Timestamp) {
-        self.in_force.retain(|id, _| pauses.iter().any(|pause| pause.id == *id));
+    /// These stand by the job table: so does, all the same, what it has lost meanwhile and nobody has lifted.
+    pub fn stand(&mut self, pauses: &[Pause], now: Timestamp) {
         for pause in pauses {
             self.placed(pause, now);
         }
+    }
+
+    /// The job table went back in time: these are in force, and no others.
+    pub fn are(&mut self, pauses: &[Pause], now: Timestamp) {
+        self.in_force.retain(|id, _| pauses.iter().any(|pause| pause.id == *id));
+        self.why.clear();
+        self.stand(pauses, now);
+    }
+
+    /// How many were placed for this reason.
+    pub fn placed_because(&self, reason: &str) -> usize {
+        self.why.values().filter(|why| *why == reason).count()
     }
 
     /// Something was decided: no stage begins or goes on that is paused.
@@ -164,10 +183,17 @@ mod tests {
         let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
         let (by, since) = ("ops".parse().unwrap(), Timestamp(7));
         let pause = Pause { id: 3, covers: covers.clone(), by, reason: "look".to_owned(), since };
+        let other = Pause { id: 4, covers: PauseSelector::default(), ..pause.clone() };
         let mut pauses = Pauses::default();
         pauses.placed(&pause, Timestamp(10));
+        pauses.stand(&[], Timestamp(15));
+        assert!(pauses.any(), "the job table has lost it");
+        pauses.stand(std::slice::from_ref(&other), Timestamp(16));
+        pauses.lifted(other.id);
+        assert_eq!(pauses.placed_because("look"), 2, "the one that was lifted, too");
         pauses.are(&[pause], Timestamp(20));
         assert_eq!(pauses.in_force.get(&3), Some(&(covers.clone(), Timestamp(10))), "since it was placed");
+        assert_eq!(pauses.placed_because("look"), 1, "the job table knows nothing of the other one");
         pauses.are(&[], Timestamp(30));
         assert!(!pauses.any());
         assert_eq!(pauses.ever.get(&3), Some(&covers));

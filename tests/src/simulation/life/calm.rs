@@ -48,7 +48,7 @@ impl World {
         self.resume().await?;
         self.look().await?;
         let (began, mut look_at, mut looks) = (now, now, 0);
-        while !self.all_over().await {
+        while !(self.all_answered() && self.all_over().await) {
             self.go_on().await?;
             if self.time.now() < look_at {
                 continue;
@@ -65,7 +65,7 @@ impl World {
             }
             let rightly_parked = self.look_after_records().await;
             self.look().await?;
-            if rightly_parked && looks > RETRIES {
+            if rightly_parked && looks > RETRIES && self.all_answered() {
                 break;
             }
             if self.time.now() > began.plus_ms(CALM_MAX_MS) || self.step > STEPS_MAX {
@@ -106,18 +106,17 @@ impl World {
 
     async fn stuck(&self) -> Violation {
         let live = self.all().await.into_iter().filter(|view| view.deletion.status.live());
-        let states: Vec<String> = live
-            .map(|DeletionView { deletion: d, .. }| {
-                let open = d.jobs.iter().find(|job| !job.state.name().over());
-                let warrant = self.checker.warrants.parking(&d, &self.truth());
-                let why = match (parked(&d), warrant) {
-                    (Some(_), None) => "; nothing warrants that it is parked".to_owned(),
-                    (Some(_), Some(warrant)) => format!("; {warrant:?}"),
-                    (None, _) => String::new(),
-                };
-                format!("{}: {:?}{why}", d.id, open.map(|job| (job.kind, &job.state)))
-            })
-            .collect();
+        let states = live.map(|DeletionView { deletion: d, .. }| {
+            let open = d.jobs.iter().find(|job| !job.state.name().over());
+            let warrant = self.checker.warrants.parking(&d, &self.truth());
+            let why = match (parked(&d), warrant) {
+                (Some(_), None) => "; nothing warrants that it is parked".to_owned(),
+                (Some(_), Some(warrant)) => format!("; {warrant:?}"),
+                (None, _) => String::new(),
+            };
+            format!("{}: {:?}{why}", d.id, open.map(|job| (job.kind, &job.state)))
+        });
+        let states: Vec<String> = states.chain(self.unanswered()).collect();
         Violation { invariant: "I13", what: format!("not over: {}", states.join("; ")) }
     }
 
@@ -126,6 +125,7 @@ impl World {
         let ledger = self.ledger.clone().unwrap();
         self.look_at_canaries(&ledger).await?;
         self.checker.canaries.ended(&self.truth())?;
+        self.all_once(&ledger).await?;
         for view in self.all().await {
             self.checker.ended(&view, &self.truth())?;
             *self.ended.entry(view.deletion.status).or_default() += 1;

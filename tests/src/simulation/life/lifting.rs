@@ -5,7 +5,7 @@ use sexton_model::belts::budget::CannotResume;
 
 use super::somebody;
 use crate::simulation::check::Violation;
-use crate::simulation::script::Person;
+use crate::simulation::script::{Covers, Person};
 use crate::simulation::tally::LIFTING_REFUSED;
 use crate::simulation::world::World;
 
@@ -23,24 +23,45 @@ impl World {
             self.checker.reviewed = false;
             ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
         }
-        self.checker.pauses.lifted();
         for pause in ledger.pauses().await.unwrap() {
-            self.lift_as_nobody_may(&ledger, pause.id).await?;
-            // Whoever lifts it has requested nothing, and looks again if it is another set by then. Nobody else does
-            // anything meanwhile, so it is the same set at the second look.
-            let by = Person::Auditor.actor();
-            for looks in 1.. {
-                let approved = Stopped::digest(&ledger.stopped_by(pause.id).await.unwrap());
-                match ledger.resume(pause.id, &by, approved.as_deref()).await.unwrap() {
-                    Ok(_) => break,
-                    Err(NotDone::Resume(
-                        CannotResume::OtherSet { .. } | CannotResume::NeedsApproval { .. },
-                    )) if looks < 3 => {}
-                    Err(why) => panic!("{why}"),
-                }
+            self.lift_one(&ledger, pause.id).await?;
+        }
+        self.checker.pauses.all_lifted();
+        Ok(true)
+    }
+
+    /// Pauses of just so much are lifted; all others stand, and so does a review. Whether there was one.
+    ///
+    /// # Errors
+    /// As [`Self::resume`].
+    pub(super) async fn lift(&mut self, covers: Covers) -> Result<bool, Violation> {
+        let Some(ledger) = self.ledger.clone() else { return Ok(false) };
+        let (selector, mut any) = (covers.selector(), false);
+        for pause in ledger.pauses().await.unwrap() {
+            if pause.covers == selector {
+                self.lift_one(&ledger, pause.id).await?;
+                any = true;
             }
         }
-        Ok(true)
+        Ok(any)
+    }
+
+    async fn lift_one(&mut self, ledger: &SqliteLedger, pause: i64) -> Result<(), Violation> {
+        self.lift_as_nobody_may(ledger, pause).await?;
+        self.checker.pauses.lifted(pause);
+        // Whoever lifts it has requested nothing, and looks again if it is another set by then. Nobody else does
+        // anything meanwhile, so it is the same set at the second look.
+        let by = Person::Auditor.actor();
+        for looks in 1.. {
+            let approved = Stopped::digest(&ledger.stopped_by(pause).await.unwrap());
+            match ledger.resume(pause, &by, approved.as_deref()).await.unwrap() {
+                Ok(_) => break,
+                Err(NotDone::Resume(CannotResume::OtherSet { .. } | CannotResume::NeedsApproval { .. }))
+                    if looks < 3 => {}
+                Err(why) => panic!("{why}"),
+            }
+        }
+        Ok(())
     }
 
     /// If a crowd would begin at once without this pause, nobody lifts it who has not looked at just that crowd, nor who

@@ -3,13 +3,13 @@ use sexton_ledger::{Intent, NewDeletion};
 use sexton_model::decide::Event;
 
 use super::somebody;
-use crate::simulation::script::Wish;
+use crate::simulation::script::{Fate, Wish};
 use crate::simulation::world::World;
 use crate::simulation::world::requests::{Body, reason};
 
 impl World {
     /// Ask for this, of the machine of that number. Whether there was anything to ask for.
-    pub(super) async fn request(&mut self, wish: Wish, number: usize, dies_at: u32) -> bool {
+    pub(super) async fn request(&mut self, wish: Wish, number: usize, fate: Fate) -> bool {
         let vm = self.script.machine(number);
         let request = self.next_request();
         let (by, reason) = (somebody(), reason(request));
@@ -17,11 +17,11 @@ impl World {
             Wish::Delete(in_ms) => {
                 let (due, plan) = (self.due(in_ms), self.plan(&vm));
                 let new = NewDeletion { resource: vm, due, gone_by: None, by, reason, plan };
-                self.send(request, Body::Create(new), dies_at);
+                self.send(request, (wish, Body::Create(new)), fate);
                 return true;
             }
             Wish::Pause(covers) => {
-                self.send(request, Body::Pause(covers.selector()), dies_at);
+                self.send(request, (wish, Body::Pause(covers.selector())), fate);
                 return true;
             }
             Wish::Cancel => Event::Cancel { by, reason },
@@ -29,7 +29,8 @@ impl World {
             Wish::Retry => Event::Retry { by },
         };
         let Some(view) = self.record_of(&vm).await else { return false };
-        self.send(request, Body::Decide(Intent { deletion: view.deletion.id, event }), dies_at);
+        let intent = Intent { deletion: view.deletion.id, event };
+        self.send(request, (wish, Body::Decide(intent)), fate);
         true
     }
 }

@@ -1,6 +1,10 @@
 //! Who holds which address. Each machine is made with one of its own, and uses it for as long as it is defined. An address that is
 //! released goes to a newcomer at once, a machine that nobody asks to delete: the worst that may become of one that is released too
-//! early, or twice.
+//! early, or by whoever was told that it is gone.
+//!
+//! Who found the address, and comes to release it when it was released meanwhile, releases nothing: by what they found, which is the
+//! old holder's entry and not the number. A subsystem that releases by number alone is not simulated: one order that two copies carry
+//! out at once would take the address from the newcomer there, and only a fence at the target could stop that.
 use std::collections::BTreeMap;
 
 use sexton_consumer::Found;
@@ -56,7 +60,7 @@ impl Pool {
         self.newcomers.get(&self.of(uuid)?).map(String::as_str)
     }
 
-    /// A newcomer that does not hold its address any more.
+    /// A newcomer that does not hold its address any more, for somebody went on to release it who was told that it is gone.
     pub fn robbed(&self) -> Option<(u64, &str)> {
         let robbed = |(address, newcomer): &(&u64, &String)| self.holders.get(*address) != Some(*newcomer);
         self.newcomers.iter().find(robbed).map(|(address, newcomer)| (*address, newcomer.as_str()))

@@ -53,6 +53,30 @@ pub enum Wish {
     Retry,
 }
 
+impl Wish {
+    /// Its name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delete(_) => "request a deletion",
+            Self::Cancel => "request a cancel",
+            Self::Hold => "request a hold",
+            Self::Pause(_) => "request a pause",
+            Self::Retry => "request a retry",
+        }
+    }
+}
+
+/// What becomes of the first attempt at a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is answered, as far as nothing else goes wrong.
+    Answered,
+    /// At the so manyth moment of it, from one on, the process that carries it out dies.
+    Dies(u32),
+    /// There it is stopped for so long that it is taken for dead, and then goes on.
+    Stalls(u32),
+}
+
 /// What happens besides what Sexton does by itself. Machines, coordinators and consumers are meant by their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Happening {
@@ -70,15 +94,16 @@ pub enum Happening {
     Protect(usize, bool),
     /// So much is paused.
     Pause(Covers),
-    /// All pauses are lifted.
+    /// All pauses are lifted, and a review is accepted.
     Resume,
+    /// Pauses of just so much are lifted, and no others.
+    Lift(Covers),
     /// A person has a parked job tried again.
     Retry(usize),
     /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
     Waive(usize, bool),
-    /// A person asks for this of a machine until it is answered. At the so manyth moment of the first attempt the process that carries
-    /// it out dies, if that is not nothing.
-    Request(Wish, usize, u32),
+    /// A person asks for this of a machine until it is answered.
+    Request(Wish, usize, Fate),
     /// A person has a census taken of all scopes, or of the one with this number from one on.
     TakeCensus(usize),
     /// A person looks at the oldest batch that waits.
@@ -144,10 +169,11 @@ impl Happening {
             Self::Pause(covers) if covers.everything() => "pause",
             Self::Pause(_) => "pause a part",
             Self::Resume => "resume",
+            Self::Lift(_) => "lift one pause",
             Self::Retry(_) => "retry",
             Self::Waive(_, true) => "waive as absent",
             Self::Waive(_, false) => "waive as may remain",
-            Self::Request(..) => "request",
+            Self::Request(wish, ..) => wish.word(),
             Self::TakeCensus(_) => "take a census",
             Self::LookAtBatch => "look at a batch",
             Self::Approve(..) => "approve",

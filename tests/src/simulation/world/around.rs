@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sexton_ledger::sqlite::{Moment, Pass, Surroundings};
 use sexton_model::{DeletionId, Timestamp};
 
-use crate::simulation::gates::{Gates, HANDLER};
+use crate::simulation::gates::{Gates, HANDLER, STALLED_MS};
 use crate::simulation::time::{StoreClock, Time};
 use crate::simulation::weather::{Dice, Trouble};
 
@@ -46,7 +46,10 @@ impl Surroundings for Around {
             return Box::pin(std::future::pending());
         }
         let (gates, now) = (self.gates.clone(), self.time.now());
-        if self.dice.happens(Trouble::Stop) {
+        if gates.stalls(handler) {
+            let until = now.plus_ms(STALLED_MS);
+            Box::pin(async move { gates.wait(handler.process, at, until).await })
+        } else if self.dice.happens(Trouble::Stop) {
             Box::pin(async move { gates.wait(handler.process, at, now).await })
         } else if turn {
             Box::pin(async move { gates.turn(handler.process).await })

@@ -93,7 +93,7 @@ impl World {
                 if matches!(why, NotDone::Census(NotBelieved::Fewer { .. })) {
                     // If many are gone that nobody asked to delete, it has paused their scope.
                     let pauses = ledger.pauses().await.unwrap();
-                    self.checker.pauses.are(&pauses, self.time.now());
+                    self.checker.pauses.stand(&pauses, self.time.now());
                     let after = held(&self.truth).machines();
                     censuses::too_few(&self.script, &census, (before, &after))?;
                 }
@@ -109,7 +109,7 @@ impl World {
         }
         // The same as above.
         let pauses = ledger.pauses().await.unwrap();
-        self.checker.pauses.are(&pauses, self.time.now());
+        self.checker.pauses.stand(&pauses, self.time.now());
         Ok(())
     }
 

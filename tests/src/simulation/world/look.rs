@@ -67,7 +67,7 @@ impl World {
         }
         if committed && self.pause_is_asked_for() {
             let pauses = ledger.pauses().await.unwrap();
-            self.checker.pauses.are(&pauses, self.time.now());
+            self.checker.pauses.stand(&pauses, self.time.now());
         }
         self.checker.beside()
     }
@@ -117,7 +117,7 @@ impl World {
         if self.script.canaries {
             let (sent, pauses) = (ledger.canaries().await.unwrap(), ledger.pauses().await.unwrap());
             self.checker.canaries.see(&sent, &pauses)?;
-            self.checker.pauses.are(&pauses, self.time.now());
+            self.checker.pauses.stand(&pauses, self.time.now());
         }
         Ok(())
     }

@@ -1,20 +1,22 @@
 //! What people ask for by requests under keys, as the API carries them out: the key is held, the change is made by the attempt's
 //! handle of the job table, and the answer is kept. The process may die between any two of these, and at every moment at which a
-//! handler of a coordinator could be stopped; whoever is not answered asks again under the same key.
+//! handler of a coordinator could be stopped, or stall there until it is taken for dead; whoever is not answered asks again under the
+//! same key.
 use std::sync::{Arc, Mutex};
 
 use sexton_coordinator::Engine;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Held, Intent, Ledger, LedgerError, NewDeletion};
+use sexton_ledger::{Held, Intent, Ledger, LedgerError, NewDeletion, NotDone};
 use sexton_model::Timestamp;
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
+use sexton_model::decide::Refusal;
 use sexton_model::request_key::{KeptAnswer, Keyed, request_hash};
 
 use super::{COORDINATORS, World, held};
 use crate::simulation::check::{Made, Violation};
-use crate::simulation::script::Person;
-use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, NOTED};
+use crate::simulation::script::{Fate, Person, Wish};
+use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, NOTED, OVERTAKEN, TOO_LATE};
 use crate::simulation::weather::Dice;
 
 /// Whoever was not answered asks again after so many milliseconds.
@@ -37,18 +39,24 @@ pub(in crate::simulation) enum Body {
     Pause(PauseSelector),
 }
 
-/// A request that is not answered yet.
+/// A request, answered or not.
 pub(in crate::simulation) struct Request {
     number: u64,
+    wish: Wish,
     body: Body,
-    /// At the so manyth moment of the first attempt its process dies; it does not if this is nothing.
-    dies_at: u32,
+    /// Since when it is asked for.
+    since: Timestamp,
+    /// What becomes of the next attempt.
+    fate: Fate,
     /// How often it was sent.
     sent: u32,
     /// When it is sent next.
     pub(super) ask_at: Timestamp,
-    /// Whether it was done, once it is answered.
+    /// Whether it was done, once an attempt has answered it and nobody has heard of that yet. Each attempt that is at work has a
+    /// copy of it.
     answer: Arc<Mutex<Option<bool>>>,
+    /// Whether it was done, as whoever asked has heard.
+    done: bool,
 }
 
 impl Request {
@@ -57,6 +65,11 @@ impl Request {
         let said = self.number.to_be_bytes();
         let request = request_hash(&[said.as_slice()]);
         Keyed { actor: Person::Ops.actor(), key, request }
+    }
+
+    /// Whether some attempt at it may still do something: also one that was taken for dead, while another one answered.
+    fn at_work(&self) -> bool {
+        Arc::strong_count(&self.answer) > 1
     }
 }
 
@@ -73,9 +86,10 @@ impl World {
     }
 
     /// Send this from now on, until it is answered.
-    pub(in crate::simulation) fn send(&mut self, number: u64, body: Body, dies_at: u32) {
-        let (ask_at, answer) = (self.time.now(), Arc::default());
-        self.requests.push(Request { number, body, dies_at, sent: 0, ask_at, answer });
+    pub(in crate::simulation) fn send(&mut self, number: u64, (wish, body): (Wish, Body), fate: Fate) {
+        let (since, answer) = (self.time.now(), Arc::default());
+        let (sent, ask_at, done) = (0, since, false);
+        self.requests.push(Request { number, wish, body, since, fate, sent, ask_at, answer, done });
     }
 
     /// One of them is sent to some coordinator that runs.
@@ -92,9 +106,10 @@ impl World {
             self.dice.count(ASKED_AGAIN);
         }
         (request.sent, request.ask_at) = (request.sent + 1, again_at);
-        let dies_at = std::mem::take(&mut request.dies_at);
-        if dies_at > 0 {
-            self.gates.doom(handler, dies_at);
+        match std::mem::replace(&mut request.fate, Fate::Answered) {
+            Fate::Answered => {}
+            Fate::Dies(moment) => self.gates.doom(handler, moment),
+            Fate::Stalls(moment) => self.gates.stall(handler, moment),
         }
         let (number, keyed, body) = (request.number, request.keyed(), request.body.clone());
         let (answer, dice) = (request.answer.clone(), self.dice.clone());
@@ -122,10 +137,10 @@ impl World {
     /// Whoever is answered asks no more.
     ///
     /// # Errors
-    /// If it was done more than once, or is done although it was refused.
+    /// If it was not done just once, or is done although it was refused.
     pub(super) async fn hear_answers(&mut self) -> Result<(), Violation> {
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
-        for request in std::mem::take(&mut self.requests) {
+        for mut request in std::mem::take(&mut self.requests) {
             let answer = held(&request.answer).take();
             let Some(done) = answer else {
                 self.requests.push(request);
@@ -133,19 +148,58 @@ impl World {
             };
             let number = request.number;
             self.say(format!("request {number} is answered: {}", if done { "done" } else { "refused" }));
-            let times = self.times_done(&ledger, &request).await;
-            if times > 1 || (times > 0 && !done) {
-                let what = format!("request {number} is done {times} times, and was answered {done}");
-                return Err(Violation { invariant: "once", what });
+            if done {
+                self.dice.count(request.wish.word());
             }
+            request.done = done;
+            self.once(&ledger, &request).await?;
+            self.answered.push(request);
         }
         Ok(())
     }
 
-    /// How often what is asked for was done, as far as that still shows.
-    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> usize {
+    /// Whether everybody was answered, and no attempt is at work any more.
+    pub(in crate::simulation) fn all_answered(&self) -> bool {
+        self.requests.is_empty() && !self.answered.iter().any(Request::at_work)
+    }
+
+    /// What was not answered, or is still worked at, in words.
+    pub(in crate::simulation) fn unanswered(&self) -> impl Iterator<Item = String> {
+        let late = self.answered.iter().filter(|request| request.at_work());
+        let late = late.map(|request| format!("an attempt at request {}", request.number));
+        self.requests.iter().map(|request| format!("request {}", request.number)).chain(late)
+    }
+
+    /// All that was answered stands as it was answered: whoever was taken for dead may have done it since.
+    ///
+    /// # Errors
+    /// What does not.
+    pub(in crate::simulation) async fn all_once(&self, ledger: &SqliteLedger) -> Result<(), Violation> {
+        for request in &self.answered {
+            self.once(ledger, request).await?;
+        }
+        Ok(())
+    }
+
+    /// What is answered as done was done once, and what is refused was not.
+    async fn once(&self, ledger: &SqliteLedger, request: &Request) -> Result<(), Violation> {
+        let Some(times) = self.times_done(ledger, request).await else { return Ok(()) };
+        let Request { number, done, since, .. } = request;
+        // What was done may be in no job table any more.
+        let lost = self.checker.epoch.1 >= *since;
+        let right = if *done { times == 1 || (times == 0 && lost) } else { times == 0 };
+        if right {
+            return Ok(());
+        }
+        let what = format!("request {number} is done {times} times, and was answered {done}");
+        Err(Violation { invariant: "once", what })
+    }
+
+    /// How often what is asked for was done; nothing if that does not show: of a job that is tried again it stands nowhere why.
+    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> Option<usize> {
         let reason = reason(request.number);
-        match &request.body {
+        let times = match &request.body {
+            Body::Decide(_) if request.wish == Wish::Retry => return None,
             Body::Decide(intent) => {
                 let view = ledger.deletion(intent.deletion).await.unwrap();
                 let rows = view.iter().flat_map(|view| &view.audit);
@@ -156,16 +210,16 @@ impl World {
                 let all = self.all().await;
                 all.iter().filter(|view| view.deletion.record.reason == reason).count()
             }
-            Body::Pause(_) => {
-                let pauses = ledger.pauses().await.unwrap();
-                pauses.iter().filter(|pause| pause.reason == reason).count()
-            }
-        }
+            // Those that were lifted, too.
+            Body::Pause(_) => self.checker.pauses.placed_because(&reason),
+        };
+        Some(times)
     }
 
     /// Take note of the records that were made because they were asked for.
     pub(super) async fn see_created(&mut self, ledger: &SqliteLedger) {
-        for request in &self.requests {
+        let late = self.answered.iter().filter(|request| request.at_work());
+        for request in self.requests.iter().chain(late) {
             let Body::Create(new) = &request.body else { continue };
             let Some(id) = ledger.deletion_of(&new.resource).await.unwrap() else { continue };
             if self.checker.knows(id) {
@@ -183,7 +237,8 @@ impl World {
 
     /// Whether somebody asks for a pause, so that at any moment there may be one more.
     pub(super) fn pause_is_asked_for(&self) -> bool {
-        self.requests.iter().any(|request| matches!(request.body, Body::Pause(_)))
+        let late = self.answered.iter().filter(|request| request.at_work());
+        self.requests.iter().chain(late).any(|request| matches!(request.body, Body::Pause(_)))
     }
 }
 
@@ -204,15 +259,19 @@ async fn carry_out(
         true
     } else {
         let ledger = engine.ledger.under(attempt.clone());
-        match change(engine, &*ledger, (number, body)).await {
+        match change(engine, &*ledger, (number, body), dice).await {
             // Nobody had heard of this attempt for so long that another one has begun.
-            Err(LedgerError::Overtaken) => return Ok(None),
+            Err(LedgerError::Overtaken) => {
+                dice.count(OVERTAKEN);
+                return Ok(None);
+            }
             done => done?,
         }
     };
     let answer = KeptAnswer { status: if done { DONE } else { REFUSED }, body: "{}".to_owned() };
-    engine.ledger.keep_answer(&attempt, answer).await?;
-    Ok(Some(done))
+    // If another one has begun meanwhile, its answer is what counts.
+    let kept = engine.ledger.keep_answer(&attempt, answer).await?;
+    Ok(kept.then_some(done))
 }
 
 /// The one change of an attempt. Whether it was not refused.
@@ -220,10 +279,14 @@ async fn change(
     engine: &Engine,
     ledger: &dyn Ledger,
     (number, body): (u64, Body),
+    dice: &Dice,
 ) -> Result<bool, LedgerError> {
     match body {
         Body::Decide(intent) => {
             let done = engine.run_by(ledger, vec![intent], Vec::new()).await?;
+            if done.iter().any(|one| matches!(one, Err(NotDone::Refused(Refusal::TooLate { .. })))) {
+                dice.count(TOO_LATE);
+            }
             Ok(done.iter().all(Result::is_ok))
         }
         Body::Create(new) => Ok(ledger.create(vec![new]).await?.iter().all(Result::is_ok)),
