@@ -218,6 +218,7 @@ fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, k
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::thread::{Scope, ScopedJoinHandle};
     use std::time::Duration;
 
     use sexton_model::Timestamp;
@@ -253,6 +254,14 @@ mod tests {
             replied
         }
 
+        /// Commit while the one before is synced, which keeps the writer from going on.
+        fn commit_beside<'a>(&'a self, fence: i64, scope: &'a Scope<'a, '_>) -> ScopedJoinHandle<'a, Reply> {
+            let beside = scope.spawn(move || self.commit(fence));
+            std::thread::sleep(SOON);
+            assert!(!beside.is_finished(), "more is ahead than one");
+            beside
+        }
+
         fn known_fence(&self) -> i64 {
             self.known.seen().mark.fence
         }
@@ -275,19 +284,21 @@ mod tests {
         let on = Begun::with(sync);
         let mut first = on.commit(7);
         begins.recv().unwrap();
-        // Committed while the first is synced: that sync says nothing about it.
-        let mut second = on.commit(9);
-        std::thread::sleep(SOON);
-        assert!(first.try_recv().is_err());
-        assert_eq!(on.known_fence(), 0);
-        ends.send(Ok(())).unwrap();
-        assert!(matches!(first.blocking_recv(), Ok(Ok(Answer::Pulse))));
-        begins.recv().unwrap();
-        std::thread::sleep(SOON);
-        assert!(second.try_recv().is_err());
-        assert_eq!(on.known_fence(), 7);
-        ends.send(Ok(())).unwrap();
-        assert!(matches!(second.blocking_recv(), Ok(Ok(Answer::Pulse))));
+        std::thread::scope(|scope| {
+            // Committed while the first is synced: that sync says nothing about it.
+            let second = on.commit_beside(9, scope);
+            assert!(first.try_recv().is_err());
+            assert_eq!(on.known_fence(), 0);
+            ends.send(Ok(())).unwrap();
+            assert!(matches!(first.blocking_recv(), Ok(Ok(Answer::Pulse))));
+            let mut second = second.join().unwrap();
+            begins.recv().unwrap();
+            std::thread::sleep(SOON);
+            assert!(second.try_recv().is_err());
+            assert_eq!(on.known_fence(), 7);
+            ends.send(Ok(())).unwrap();
+            assert!(matches!(second.blocking_recv(), Ok(Ok(Answer::Pulse))));
+        });
         assert_eq!(on.known_fence(), 9);
         assert!(on.syncer.end());
     }
@@ -319,10 +330,13 @@ mod tests {
         let on = Begun::with(sync);
         let first = on.commit(7);
         begins.recv().unwrap();
-        let second = on.commit(9);
-        // A second sync could succeed, and must not be asked.
-        ends.send(Err(io::Error::other("the disk is gone"))).unwrap();
-        ends.send(Ok(())).unwrap();
+        let second = std::thread::scope(|scope| {
+            let second = on.commit_beside(9, scope);
+            // A second sync could succeed, and must not be asked.
+            ends.send(Err(io::Error::other("the disk is gone"))).unwrap();
+            ends.send(Ok(())).unwrap();
+            second.join().unwrap()
+        });
         for reply in [first, second, on.commit(11)] {
             let error = reply.blocking_recv().unwrap().unwrap_err().to_string();
             assert!(error.contains("the disk is gone"), "{error}");
