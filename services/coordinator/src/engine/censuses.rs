@@ -2,7 +2,8 @@
 //! to say.
 //!
 //! Nothing of it is remembered here: what came last, and what is being listed, stands in the job table, so any coordinator takes
-//! the next one. One that dies while it takes one leaves a listing whose time ends, and then somebody takes it anew.
+//! the next one. One that dies while it takes one leaves a listing, and a minute after the time of that is over somebody takes it
+//! anew.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

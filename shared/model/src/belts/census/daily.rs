@@ -125,7 +125,7 @@ impl fmt::Display for Missed {
 
 /// Which are due at `now`, and what is known of each: the last one that was believed is older than the interval, none is being
 /// taken, and the last attempt that came to nothing is an hour old. `latest`: what came last of each kind and scope;
-/// `kept`: all listings that nobody has put away.
+/// `kept`: all listings that nobody has put away; one that is left over counts for a minute after its time, and then no more.
 pub fn to_take(
     configured: &[Take],
     latest: &[Latest],
@@ -137,7 +137,8 @@ pub fn to_take(
         since.is_none_or(|since| now.ms_since(since) >= hours_ms(day, hours))
     };
     let due = |take: &Take| {
-        let taken = kept.iter().any(|listing| listing.kind == take.kind && listing.scope == take.scope);
+        let same = |listing: &&Listing| listing.kind == take.kind && listing.scope == take.scope;
+        let taken = kept.iter().filter(same).any(|listing| listing.may_be_judged(now));
         let last = of(latest, take);
         let refused_at = last.and_then(Latest::refused_last).map(|refused| refused.at);
         let due = !taken

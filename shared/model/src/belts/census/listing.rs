@@ -354,6 +354,12 @@ impl Listing {
         }
     }
 
+    /// Whether something may still come of it at `now`: until a minute after its time is over. Whoever began it has died if it
+    /// is kept for longer, and nothing but the begin of another one puts it away.
+    pub fn may_be_judged(&self, now: Timestamp) -> bool {
+        now.0 < self.answer_by.0.saturating_add(LEFT_US)
+    }
+
     /// Who is to be asked for which page.
     pub fn open(&self) -> impl Iterator<Item = (&Asked, PageAsked)> {
         self.asked.iter().filter_map(move |asked| match &asked.progress {

@@ -71,6 +71,17 @@ fn one_that_is_being_taken_is_not_asked_for_twice() {
 }
 
 #[test]
+fn one_that_was_left_over_is_taken_anew_a_minute_after_its_time() {
+    let left = listing(&["a"]);
+    let later = |ms: u64| left.answer_by.plus_ms(ms);
+    let due = |now: Timestamp| {
+        to_take(&[take("tenants", 24)], &[], std::slice::from_ref(&left), Day::Calendar, now).len()
+    };
+    assert_eq!([due(left.begun_at), due(later(0)), due(later(59_999))], [0, 0, 0], "it may be judged yet");
+    assert_eq!([due(later(60_000)), due(later(86_400_000))], [1, 1], "whoever took it has died");
+}
+
+#[test]
 fn a_rehearsal_has_shorter_hours_but_for_a_few_seconds() {
     let last = [latest(Some(0), None)];
     let due_at = |length_ms: u64, now_ms: u64| {
