@@ -402,3 +402,17 @@ async fn what_a_coordinator_left_over_that_died_is_taken_anew() {
     assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
     assert_eq!(site.taking.ledger.listing(left.id).await.unwrap(), None, "it is put away");
 }
+
+#[tokio::test]
+async fn what_others_hand_in_and_is_refused_puts_none_off() {
+    let mut site = Site::with(3, daily(25)).await;
+    site.all_answer().await;
+    let whole = site.take(LONG_MS).await.unwrap();
+    let cut = Census { total: whole.total + 1, ..whole };
+    let platform: Actor = "platform".parse().unwrap();
+    site.taking.ledger.take_census(cut, &platform).await.unwrap().unwrap_err();
+    site.taking.tend_censuses().await.unwrap();
+    let censuses = site.taking.ledger.censuses().await.unwrap();
+    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
+    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+}

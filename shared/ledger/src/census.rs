@@ -139,12 +139,13 @@ pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timest
         listed: u64::try_from(census.listed.len()).unwrap_or(u64::MAX),
         why: why.to_string(),
         not_taken: false,
+        tried_at: None,
     }
 }
 
 /// Its event, or that of one which was due and was not taken.
 pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> LedgerEvent {
-    let Refusal { at, by, credential, listed, why, not_taken } = refusal;
+    let Refusal { at, by, credential, listed, why, not_taken, tried_at: _ } = refusal;
     let mut body = json!({
         "kind": kind, "scope": scope, "credential": credential, "listed": listed, "why": why,
     });

@@ -6,6 +6,7 @@ use sexton_coordinator::Plans;
 use sexton_coordinator::findings::{Found, Wanted, page};
 use sexton_ledger::DeletionFilter;
 use sexton_model::access::Extent;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::{Finding, Lack, Standing};
 use sexton_model::belts::census::{Census, Listed, Stranger};
 use sexton_model::resource::Identity;
@@ -17,6 +18,7 @@ use super::system::{System, U1, on_many_machines, ops, web01};
 on_many_machines! {
     what_nobody_has_registered_is_found_until_it_is_registered,
     a_census_that_is_refused_gives_none_and_says_why,
+    a_census_that_is_not_taken_leaves_what_the_last_one_has_found,
     whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it,
 }
 
@@ -103,6 +105,21 @@ async fn a_census_that_is_refused_gives_none_and_says_why() {
     assert_eq!((again.items[0].census, again.items[0].first_seen), (2, first_seen), "it is still the same");
     system.hand_in(&[web01()], 1).await.unwrap();
     assert_eq!(found(&system, &EVERYWHERE).await.items, [], "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_census_that_is_not_taken_leaves_what_the_last_one_has_found() {
+    let system = system().await;
+    let census = with_stray(&system, 2).await;
+    system.ledger.take_census(census, &ops()).await.unwrap().unwrap();
+    let [latest] = system.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    let (seen, why) = (Seen::of(Some(&latest)), "no census: no answer".to_owned());
+    let attempt = Attempt { kind: latest.kind, scope: latest.scope, seen, why };
+    assert!(system.ledger.note_not_taken(attempt).await.unwrap());
+    let still = found(&system, &EVERYWHERE).await;
+    assert_eq!(names(&still.items), ["stray"]);
+    let [source] = still.censuses.as_slice() else { panic!("{still:?}") };
+    assert_eq!((source.standing, source.why.as_deref()), (Standing::Believed, None));
 }
 
 #[tokio::test(flavor = "multi_thread")]

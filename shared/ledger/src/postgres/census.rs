@@ -67,8 +67,9 @@ pub(super) async fn take(
             strangers::keep(&mut tx, taken, census.strangers(&beside.registered)).await?;
         }
         Err(why) => {
-            let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
+            let before = latest_of(&mut tx, of).await?;
+            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
             note_refused(&mut tx, of, &refusal).await?;
             pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
@@ -144,7 +145,7 @@ pub(super) async fn not_taken(ledger: &PgLedger, attempt: &Attempt) -> Result<bo
     }
     let refusal = attempt.refusal(latest.as_ref(), now);
     note_refused(&mut tx, of, &refusal).await?;
-    pause::append(&mut tx, &census::refused(of, &refusal)).await?;
+    pause::append(&mut tx, &census::refused(of, &attempt.noted(now))).await?;
     tx.commit().await.map_err(part())?;
     Ok(true)
 }

@@ -45,8 +45,9 @@ pub(super) fn take(
             strangers::keep(db, taken, census.strangers(&beside.registered))?;
         }
         Err(why) => {
-            let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
+            let before = latest_of(db, of)?;
+            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
             note_refused(db, of, &refusal)?;
             link(db, &census::refused(of, &refusal))?;
         }
@@ -107,7 +108,7 @@ pub(super) fn not_taken(db: &Db, now: Timestamp, attempt: &Attempt) -> Result<bo
     }
     let refusal = attempt.refusal(latest.as_ref(), now);
     note_refused(db, of, &refusal)?;
-    link(db, &census::refused(of, &refusal))?;
+    link(db, &census::refused(of, &attempt.noted(now)))?;
     Ok(true)
 }
 

@@ -49,7 +49,9 @@ impl Seen {
     pub fn of(latest: Option<&Latest>) -> Self {
         Self {
             believed_at: latest.and_then(|one| one.believed_at),
-            refused_at: latest.and_then(|one| one.refused.as_ref()).map(|refused| refused.at),
+            refused_at: latest
+                .and_then(|one| one.refused.as_ref())
+                .map(|refused| refused.tried_at.map_or(refused.at, |tried| tried.max(refused.at))),
         }
     }
 }
@@ -68,16 +70,23 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// What is kept of it. One that was not believed stands until one is: that nothing was listed after it makes it no better.
+    /// What is kept of it. One that was not believed stands until one is, as it was: that nothing was listed after it makes it
+    /// no better, and says nothing of what it lacked.
     pub fn refusal(&self, latest: Option<&Latest>, at: Timestamp) -> Refusal {
-        let stands = latest.and_then(Latest::refused_last).is_some_and(|refused| !refused.not_taken);
+        let standing = latest.and_then(Latest::not_believed).cloned();
+        standing.map_or_else(|| self.noted(at), |standing| Refusal { tried_at: Some(at), ..standing })
+    }
+
+    /// What is written into the audit trail of it, whatever stands.
+    pub fn noted(&self, at: Timestamp) -> Refusal {
         Refusal {
             at,
             by: Actor::coordinator(),
             credential: String::new(),
             listed: 0,
             why: self.why.clone(),
-            not_taken: !stands,
+            not_taken: true,
+            tried_at: None,
         }
     }
 }
@@ -140,10 +149,11 @@ pub fn to_take(
         let same = |listing: &&Listing| listing.kind == take.kind && listing.scope == take.scope;
         let taken = kept.iter().filter(same).any(|listing| listing.may_be_judged(now));
         let last = of(latest, take);
-        let refused_at = last.and_then(Latest::refused_last).map(|refused| refused.at);
+        // What others hand in, and is refused, puts none off: it is none of its attempts.
+        let tried_at = last.and_then(|last| last.refused.as_ref()).and_then(Refusal::tried);
         let due = !taken
             && over(last.and_then(|last| last.believed_at), take.every_hours)
-            && over(refused_at, AGAIN_HOURS);
+            && over(tried_at, AGAIN_HOURS);
         due.then(|| (take.clone(), Seen::of(last)))
     };
     configured.iter().filter_map(due).collect()

@@ -224,7 +224,7 @@ impl Known {
 }
 
 fn source(latest: &Latest, last: Option<&Taken>, kept: u64, (day, now): (Day, Timestamp)) -> Source {
-    let (standing, why) = match (latest.refused_last(), latest.believed_at) {
+    let (standing, why) = match (latest.not_believed(), latest.believed_at) {
         (Some(refused), _) => {
             let why = format!("the newest census was not believed ({}): {}", refused.at, refused.why);
             (Standing::Refused, Some(why))

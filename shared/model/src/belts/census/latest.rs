@@ -30,6 +30,24 @@ pub struct Refusal {
     /// That there was none to be believed: it was time for one, and whoever holds the kind did not list everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_taken: bool,
+    /// When it was last time for one and there was none, if that was before this one, or after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<Timestamp>,
+}
+
+impl Refusal {
+    /// When it was last time for one and there was none, as far as this says.
+    pub fn tried(&self) -> Option<Timestamp> {
+        let own = (self.by == Actor::coordinator()).then_some(self.at);
+        own.max(self.tried_at)
+    }
+
+    /// This one in the place of the one `before` it, of which it is still known when it was time for one.
+    #[must_use]
+    pub fn after(self, before: Option<&Latest>) -> Self {
+        let tried_at = before.and_then(|one| one.refused.as_ref()).and_then(Self::tried);
+        Self { tried_at: tried_at.filter(|_| self.by != Actor::coordinator()), ..self }
+    }
 }
 
 /// What came last of one kind and scope.
@@ -51,6 +69,11 @@ impl Latest {
     /// The refusal of the newest one, if it was refused.
     pub fn refused_last(&self) -> Option<&Refusal> {
         self.refused.as_ref().filter(|refused| self.believed_at.is_none_or(|at| at < refused.at))
+    }
+
+    /// The same, if there was one to be believed: where one was only not listed, what the last one has shown stands.
+    pub fn not_believed(&self) -> Option<&Refusal> {
+        self.refused_last().filter(|refused| !refused.not_taken)
     }
 
     /// Whether the last one that was believed is not missed yet: within a policy day and a quarter.
@@ -102,7 +125,7 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
         })
         .any(|scope| counted.contains(&(&one.kind, scope)))
     };
-    let refused = |one: &Latest| one.refused_last().filter(|refused| !refused.not_taken).cloned();
+    let refused = |one: &Latest| one.not_believed().cloned();
     let why = |one: &Latest| match (refused(one), one.believed_at) {
         (Some(refused), Some(_)) => Some(Lapsed::Refused(refused)),
         (Some(refused), None) => {
@@ -134,7 +157,8 @@ mod tests {
 
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
-        Refusal { at, by: "platform".parse().unwrap(), credential, listed: 0, why, not_taken: false }
+        let by = "platform".parse().unwrap();
+        Refusal { at, by, credential, listed: 0, why, not_taken: false, tried_at: None }
     }
 
     fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {

@@ -63,6 +63,22 @@ fn one_that_came_to_nothing_is_not_tried_again_for_an_hour() {
 }
 
 #[test]
+fn what_others_hand_in_and_is_refused_puts_none_off() {
+    let tried = latest(Some(0), Some(30 * HOUR_MS));
+    let of_others = |ms: u64, before: Option<&Latest>| {
+        let by = "platform".parse().unwrap();
+        let refused = Refusal { not_taken: false, by, ..attempt("cut").noted(at(ms)) }.after(before);
+        Latest { refused: Some(refused), ..latest(Some(0), None) }
+    };
+    due(&[of_others(30 * HOUR_MS, None)], 30 * HOUR_MS + 1, true);
+    // And it does not hide that one was tried just now.
+    let [first, last] = [31 * HOUR_MS - 2, 31 * HOUR_MS - 1];
+    let both = of_others(last, Some(&of_others(first, Some(&tried))));
+    due(std::slice::from_ref(&both), 31 * HOUR_MS - 1, false);
+    due(&[both], 31 * HOUR_MS, true);
+}
+
+#[test]
 fn one_that_is_being_taken_is_not_asked_for_twice() {
     let kept = [listing(&["a"])];
     assert_eq!(to_take(&[take("tenants", 24)], &[], &kept, Day::Calendar, at(0)), []);
@@ -115,7 +131,12 @@ fn one_that_was_not_believed_stands_though_nothing_is_listed_after_it() {
     };
     assert!(attempt("no answer").refusal(None, at(6)).not_taken);
     assert!(attempt("no answer").refusal(Some(&judged(true)), at(6)).not_taken);
-    assert!(!attempt("no answer").refusal(Some(&judged(false)), at(6)).not_taken);
+    let standing = judged(false).refused.unwrap();
+    let stands = attempt("no answer").refusal(Some(&judged(false)), at(6));
+    assert_eq!(stands, Refusal { tried_at: Some(at(6)), ..standing }, "as it was");
+    let stands = Latest { refused: Some(stands), ..latest(None, None) };
+    assert_eq!(Seen::of(Some(&stands)).refused_at, Some(at(6)), "whoever looked before is too late");
+    assert!(attempt("no answer").noted(at(6)).not_taken, "the audit trail has what happened");
     let since = Latest { believed_at: Some(at(6)), ..judged(false) };
     assert!(attempt("no answer").refusal(Some(&since), at(7)).not_taken, "one was believed since");
 }

@@ -45,6 +45,7 @@ fn latest(of: &str, believed_at: Option<Timestamp>, refused_at: Option<Timestamp
         listed: 1,
         why: "the sentinel vm/secret is missing".to_owned(),
         not_taken: false,
+        tried_at: None,
     });
     Latest { kind: "vm".parse().unwrap(), scope: scope(of), believed_at, refused }
 }
@@ -175,6 +176,19 @@ fn a_refused_or_an_old_census_gives_none_and_says_why() {
     let never = Known { latest: vec![latest("tenants", None, Some(NOW))], ..Known::default() };
     let [source] = never.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
     assert_eq!((source.standing, source.census, source.more), (Standing::Refused, None, None));
+}
+
+#[test]
+fn what_was_found_stands_while_the_next_census_is_only_not_listed() {
+    let mut known = known(5);
+    known.latest[0] = latest("tenants", known.latest[0].believed_at, Some(NOW));
+    known.latest[0].refused.as_mut().unwrap().not_taken = true;
+    assert!(found(&known, stranger("x", Some("tenants/acme")), &EVERYWHERE).is_some());
+    let [source] = known.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
+    assert_eq!((source.standing, source.why), (Standing::Believed, None));
+    known.latest[0].believed_at = None;
+    let [source] = known.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
+    assert_eq!((source.standing, source.why.as_deref()), (Standing::Old, Some("no census was believed")));
 }
 
 #[test]
