@@ -74,7 +74,12 @@ impl Beside<'_> {
     /// would by default, pauses its scope, however many censuses have seen them go.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Decided {
         let counted = || census.taken(number, &self.registered, self.last.as_ref(), self.now);
-        match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+        let checked = match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+            // It has proved all else, and what it lists no more is what was removed here.
+            Err(NotBelieved::Fewer { .. }) if census.lost_nothing(&counted()) => Ok(()),
+            checked => checked,
+        };
+        match checked {
             Ok(()) => {
                 let mut taken = counted();
                 let pause = self.many_gone(&taken, &format!("census {number}"));

@@ -55,8 +55,18 @@ pub(super) async fn take(
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
     asker.may(Meant { new_credential, fewer }.takes(), Reach::Scope(&scope))?;
     let (taken_at, unregistered) = (Timestamp::from(taken_at), Vec::new());
-    let census =
-        Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed, unregistered };
+    let census = Census {
+        kind,
+        scope,
+        credential,
+        new_credential,
+        fewer,
+        taken_at,
+        total,
+        listed,
+        unregistered,
+        itself: false,
+    };
     believe(&api, &once, &by, census).await
 }
 

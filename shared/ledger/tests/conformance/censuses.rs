@@ -45,6 +45,7 @@ impl Stagehand {
             total: names.len() as u64,
             listed: names.iter().map(listed).collect(),
             unregistered: Vec::new(),
+            itself: false,
         }
     }
 
@@ -122,6 +123,29 @@ pub async fn one_that_was_not_believed_stands_though_none_is_listed_after_it(fix
     assert!(stands.tried().is_some_and(|at| at >= refused.at), "{stands:?}");
     cut().await;
     assert_eq!(latest().await.refused.unwrap().tried(), stands.tried(), "it is not hidden");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+/// Of few machines one is more than a tenth: where Sexton has removed it, its own census is believed all the same.
+pub async fn what_was_removed_here_makes_none_that_was_taken_too_small(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    for name in ["web02", "web03", "web04", "sentinel"] {
+        on.register(name).await;
+    }
+    let id = on.doomed("web01").await;
+    let census = async |names: &[&str], itself: bool| {
+        let census = Census { fewer: false, itself, ..on.census(names).await };
+        on.count(census).await
+    };
+    census(&["web01", "web02", "web03", "web04"], true).await.unwrap();
+    let left = ["web02", "web03", "web04"];
+    let fewer = |listed: usize| Err(NotDone::Census(NotBelieved::Fewer { census: 1, before: 5, listed }));
+    assert_eq!(census(&left, true).await, fewer(4), "nothing was removed here yet");
+    on.play_to(id, |_, _| false).await;
+    assert_eq!(census(&left[1..], true).await, fewer(3), "somebody else has removed web02");
+    assert_eq!(census(&left, false).await, fewer(4), "it may have left out what nobody has registered");
+    let counted = census(&left, true).await.unwrap();
+    assert_eq!((counted.taken.census, counted.taken.missing, counted.paused), (2, 0, None));
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 

@@ -70,6 +70,8 @@ pub struct Census {
     /// Beside them, what instances have listed and nobody has registered: of no scope, and not in `total`. None if the
     /// census was handed in, for then each has the scope that the platform says.
     pub unregistered: Vec<Stranger>,
+    /// That Sexton has taken it: then each that it lists is one that is registered in its scope.
+    pub itself: bool,
 }
 
 /// One that must be in each census of its scope, or of one around it: somebody put it there for that.
@@ -269,6 +271,13 @@ impl Census {
             return Err(NotBelieved::Fewer { census: last.census, before, listed });
         }
         Ok(())
+    }
+
+    /// Whether there are fewer than last time only because fewer are registered, or are being removed here: it is Sexton's own
+    /// listing, of which nothing that is registered is missing (`counted`). Of one that was handed in that is not enough, for it
+    /// lists what nobody has registered, too, and may have left that out.
+    pub fn lost_nothing(&self, counted: &Taken) -> bool {
+        self.itself && counted.missing == 0
     }
 
     fn complete(&self) -> Result<(), NotBelieved> {

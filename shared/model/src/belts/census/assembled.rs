@@ -112,6 +112,7 @@ pub fn assembled(
         total: total.saturating_sub(not_of_it),
         listed,
         unregistered,
+        itself: true,
     })
 }
 

@@ -38,6 +38,7 @@ fn census(names: &[&str]) -> Census {
         total: names.len() as u64,
         listed: names.iter().map(|name| listed(name)).collect(),
         unregistered: Vec::new(),
+        itself: false,
     }
 }
 
@@ -123,6 +124,21 @@ fn one_that_differs_from_the_last_has_to_be_meant() {
     assert_eq!(believed(&Census { new_credential: true, ..other }, Some(&before)), Ok(()));
     let overtaken = Census { taken_at: before.taken_at, ..census(&ten) };
     refused(&overtaken, Some(&before), "census 7 was begun later");
+}
+
+#[test]
+fn of_its_own_listing_fewer_are_explained_if_nothing_registered_is_missing() {
+    let registered = |names: &[(&str, bool)]| -> BTreeMap<ResourceId, bool> {
+        names.iter().map(|(name, going)| (vm(name), *going)).collect()
+    };
+    let explained = |itself: bool, registered: &BTreeMap<ResourceId, bool>| {
+        let census = Census { itself, ..census(&["a"]) };
+        census.lost_nothing(&census.taken(8, registered, Some(&last(&["a", "b"])), NOW))
+    };
+    let removed = registered(&[("a", false), ("sentinel", false)]);
+    assert_eq!([explained(true, &removed), explained(false, &removed)], [true, false]);
+    assert!(explained(true, &registered(&[("a", false), ("b", true)])), "it is being removed");
+    assert!(!explained(true, &registered(&[("a", false), ("b", false)])), "somebody else has");
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn what_nobody_has_registered_is_kept_with_its_identity_and_bounded() {
         total: 2,
         listed: vec![listed("a"), listed("b")],
         unregistered: vec![stray.clone()],
+        itself: true,
     };
     let strangers = census.strangers(&[(vm("a"), false)].into());
     let b = Stranger {
