@@ -87,7 +87,11 @@ impl Engine {
             tracing::debug!(%kind, %scope, %why, "it is time for a census, and not now");
             return Ok(());
         }
-        let attempt = Attempt { kind, scope, seen, why: why.to_string() };
+        let kept = match why {
+            NotDone::Taking(why) => why.kept(),
+            other => other.to_string(),
+        };
+        let attempt = Attempt { kind, scope, seen, why: kept };
         if self.ledger.note_not_taken(attempt).await? {
             let (kind, scope) = (&take.kind, &take.scope);
             tracing::warn!(%kind, %scope, %why, "it was time for a census: none is taken");
