@@ -147,6 +147,10 @@ async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
     let acme = found(&system, &limited("tenants/acme")).await;
     assert_eq!(acme.censuses[0].unknown, None, "how many others there are is not told");
 
+    let of_all = async |extent: &Extent| found(&system, extent).await.censuses[0].unknown;
+    assert_eq!(of_all(&EVERYWHERE).await, Some(3));
+    assert_eq!(of_all(&limited("tenants")).await, Some(2), "nor what may be anybody's");
+
     // By the page, each once; and who is limited is told of no other where the next one begins.
     let (mut seen, mut after) = (Vec::new(), None);
     loop {

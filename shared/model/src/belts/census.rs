@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::Counted;
 use super::within;
+use crate::access::Extent;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::resource::Identity;
 use crate::time::Timestamp;
@@ -131,6 +132,9 @@ pub struct Taken {
     pub unknown: u64,
     /// The first of them.
     pub unknown_named: BTreeSet<ResourceId>,
+    /// How many of them are of no known scope, for instances have listed them: they may be anybody's.
+    #[serde(default)]
+    pub of_no_scope: u64,
     /// Whether so many were missing anew that its scope was paused: that told somebody of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
@@ -145,6 +149,16 @@ pub fn gone_within_a_day(taken: &Taken, of_day: &[Taken]) -> u64 {
 }
 
 impl Taken {
+    /// What somebody is told of it who is limited so: nothing of what is of no known scope, unless to none.
+    #[must_use]
+    pub fn told_to(self, extent: &Extent) -> Self {
+        if extent.is_everywhere() || self.of_no_scope == 0 {
+            return self;
+        }
+        let unknown = self.unknown.saturating_sub(self.of_no_scope);
+        Self { unknown, unknown_named: BTreeSet::new(), of_no_scope: 0, ..self }
+    }
+
     fn listed(&self) -> u64 {
         self.counts.values().copied().fold(0, u64::saturating_add)
     }
@@ -368,6 +382,7 @@ impl Census {
                 .take(NAMED_MAX)
                 .cloned()
                 .collect(),
+            of_no_scope: many(self.unregistered.len()),
             told: false,
         }
     }

@@ -158,6 +158,21 @@ fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
 }
 
 #[test]
+fn what_is_of_no_known_scope_is_told_to_who_is_limited_to_none() {
+    let of = |unregistered: Vec<Stranger>| {
+        Census { unregistered, ..census(&["a"]) }.taken(1, &[(vm("sentinel"), false)].into(), None, NOW)
+    };
+    let (all, limited) = (Extent::Everywhere, Extent::Scopes([scope("tenants")].into()));
+    let taken = of(vec![stray("whose")]);
+    assert_eq!((taken.unknown, taken.of_no_scope), (2, 1));
+    assert_eq!(taken.clone().told_to(&all), taken);
+    let told = taken.told_to(&limited);
+    assert_eq!((told.unknown, told.of_no_scope, told.unknown_named), (1, 0, BTreeSet::new()));
+    let placed = of(Vec::new());
+    assert_eq!(placed.clone().told_to(&limited), placed, "the platform has said whose it is");
+}
+
+#[test]
 fn a_population_is_what_was_there_before_the_span_began() {
     let taken = |census: i64, of: &str, at: i64, count: u64| Taken {
         scope: scope(of),
