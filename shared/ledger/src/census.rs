@@ -145,12 +145,13 @@ pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timest
         why: why.to_string(),
         not_taken: false,
         tried_at: None,
+        failing_since: None,
     }
 }
 
 /// Its event, or that of one which was due and was not taken.
 pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> LedgerEvent {
-    let Refusal { at, by, credential, listed, why, not_taken, tried_at: _ } = refusal;
+    let Refusal { at, by, credential, listed, why, not_taken, tried_at: _, failing_since: _ } = refusal;
     let mut body = json!({
         "kind": kind, "scope": scope, "credential": credential, "listed": listed, "why": why,
     });

@@ -250,14 +250,24 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
         |kind: &str, why| Lapse { kind: kind.parse().unwrap(), scope: "tenants/acme".parse().unwrap(), why };
     let (by, credential) = ("platform".parse().unwrap(), "census-ro".to_owned());
     let why = "listed: nothing is listed".to_owned();
-    let refusal =
-        Refusal { at: Timestamp(5), by, credential, listed: 0, why, not_taken: false, tried_at: None };
+    let (tried_at, failing_since) = (None, None);
+    let refusal = Refusal {
+        at: Timestamp(5),
+        by,
+        credential,
+        listed: 0,
+        why,
+        not_taken: false,
+        tried_at,
+        failing_since,
+    };
     let missed = Missed {
         kind: "volume".parse().unwrap(),
         scope: "tenants/acme".parse().unwrap(),
         every_hours: 24,
         since: Some(Timestamp(0)),
         last: Some(refusal.clone()),
+        alarms: true,
     };
     let lapses = vec![
         lapse("image", Lapsed::Refused(refusal)),

@@ -74,7 +74,12 @@ impl Attempt {
     /// no better, and says nothing of what it lacked.
     pub fn refusal(&self, latest: Option<&Latest>, at: Timestamp) -> Refusal {
         let standing = latest.and_then(Latest::not_believed).cloned();
-        standing.map_or_else(|| self.noted(at), |standing| Refusal { tried_at: Some(at), ..standing })
+        let before = latest.and_then(Latest::refused_last);
+        let failing_since = before.map(|before| before.failing_since.unwrap_or(before.at));
+        standing.map_or_else(
+            || Refusal { failing_since, ..self.noted(at) },
+            |standing| Refusal { tried_at: Some(at), ..standing },
+        )
     }
 
     /// What is written into the audit trail of it, whatever stands.
@@ -87,6 +92,7 @@ impl Attempt {
             why: self.why.clone(),
             not_taken: true,
             tried_at: None,
+            failing_since: None,
         }
     }
 }
@@ -104,14 +110,10 @@ pub struct Missed {
     pub since: Option<Timestamp>,
     /// What came of the last attempt, if it was refused, or not taken.
     pub last: Option<Refusal>,
-}
-
-impl Missed {
-    /// Whether somebody is to be called. Of what nobody has tried yet it is only shown: it is tried within seconds of the start,
-    /// or a pause or a review keeps it from that, and stands in the same place.
-    pub fn alarms(&self) -> bool {
-        self.since.is_some() || self.last.is_some()
-    }
+    /// Whether somebody is to be called. Of what nobody has tried since then it is only shown: it is tried within seconds of a
+    /// start, or a pause or a review keeps it from that, and stands in the same place. Where there was never one, whoever lists may
+    /// not have been started yet: so nobody is called before nothing was listed for an interval.
+    pub alarms: bool,
 }
 
 impl fmt::Display for Missed {
@@ -166,12 +168,21 @@ pub fn missed(configured: &[Take], latest: &[Latest], day: Day, now: Timestamp) 
         let since = last.and_then(|last| last.believed_at);
         let most_ms = hours_ms(day, take.every_hours).saturating_mul(MISSED_INTERVALS);
         let lacks = since.is_none_or(|since| now.ms_since(since) > most_ms);
+        let refused = last.and_then(Latest::refused_last);
+        let alarms = match since {
+            Some(since) => refused.and_then(Refusal::tried).is_some_and(|at| at > since),
+            None => refused.is_some_and(|refused| {
+                let from = refused.failing_since.unwrap_or(refused.at);
+                !refused.not_taken || now.ms_since(from) >= hours_ms(day, take.every_hours)
+            }),
+        };
         lacks.then(|| Missed {
             kind: take.kind.clone(),
             scope: take.scope.clone(),
             every_hours: take.every_hours,
             since,
-            last: last.and_then(Latest::refused_last).cloned(),
+            last: refused.cloned(),
+            alarms,
         })
     };
     configured.iter().filter_map(lacks).collect()

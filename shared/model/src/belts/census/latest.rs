@@ -33,6 +33,9 @@ pub struct Refusal {
     /// When it was last time for one and there was none, if that was before this one, or after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<Timestamp>,
+    /// Since when nothing is listed, one attempt after the other, if this one was not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
 }
 
 impl Refusal {
@@ -137,7 +140,7 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
     let missed = daily::missed(configured, all, day, now);
     let missed = |one: &Latest| {
         let own = missed.iter().find(|missed| missed.kind == one.kind && missed.scope == one.scope);
-        own.filter(|missed| missed.alarms()).cloned()
+        own.filter(|missed| missed.alarms).cloned()
     };
     let why = |one: &Latest| match (why(one), missed(one)) {
         (None | Some(Lapsed::Silent { .. }), Some(missed)) => Some(Lapsed::Missed(missed)),
@@ -158,7 +161,8 @@ mod tests {
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
         let by = "platform".parse().unwrap();
-        Refusal { at, by, credential, listed: 0, why, not_taken: false, tried_at: None }
+        let (tried_at, failing_since) = (None, None);
+        Refusal { at, by, credential, listed: 0, why, not_taken: false, tried_at, failing_since }
     }
 
     fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {
@@ -223,7 +227,16 @@ mod tests {
         let configured = [take("tenants/acme")];
         let of = |all: &[Latest], now_ms: u64| lapsed_of(all, &configured, now_ms);
         let half = DAY_MS / 2;
-        let alone = [latest("tenants/acme", Some(0), None)];
+        let not_taken = |believed_at: Option<u64>, at_ms: u64| {
+            let mut one = latest("tenants/acme", believed_at, Some(at_ms));
+            let refused = one.refused.as_mut().unwrap();
+            (refused.not_taken, refused.by) = (true, Actor::coordinator());
+            one
+        };
+        let untried = [latest("tenants/acme", Some(0), None)];
+        assert_eq!(of(&untried, half + 1), Vec::<String>::new(), "in a pause, or after a stop");
+        assert_eq!(of(&untried, 1 + FRESH_MS), ["tenants/acme silent"], "whyever nobody tries");
+        let alone = [not_taken(Some(0), half)];
         assert_eq!(of(&alone, half), Vec::<String>::new());
         assert_eq!(of(&alone, half + 1), ["tenants/acme missed"], "sooner than where nobody says how often");
         assert_eq!(of(&alone, 3 * DAY_MS), ["tenants/acme missed"], "and not twice");
@@ -233,15 +246,11 @@ mod tests {
         let refused = latest("tenants/acme", Some(0), Some(1));
         assert_eq!(of(&[refused], DAY_MS), ["tenants/acme refused"], "that says more");
 
-        // That nothing was listed is told if it lasts, and at once where nothing ever was.
-        let not_taken = |believed_at: Option<u64>| {
-            let mut one = latest("tenants/acme", believed_at, Some(1));
-            one.refused.as_mut().unwrap().not_taken = true;
-            one
-        };
-        assert_eq!(of(&[not_taken(Some(0))], half), Vec::<String>::new());
-        assert_eq!(of(&[not_taken(Some(0))], half + 1), ["tenants/acme missed"]);
-        assert_eq!(of(&[not_taken(None)], 2), ["tenants/acme missed"]);
+        // That nothing was listed is told if it lasts, also where nothing ever was: whoever lists may be started later.
+        assert_eq!(of(&[not_taken(Some(0), 1)], half), Vec::<String>::new());
+        assert_eq!(of(&[not_taken(Some(0), 1)], half + 1), ["tenants/acme missed"]);
+        assert_eq!(of(&[not_taken(None, 1)], half / 2), Vec::<String>::new());
+        assert_eq!(of(&[not_taken(None, 1)], half / 2 + 1), ["tenants/acme missed"]);
         assert_eq!(of(&[], 2), Vec::<String>::new(), "nobody has tried it yet");
     }
 }

@@ -112,14 +112,34 @@ fn a_rehearsal_has_shorter_hours_but_for_a_few_seconds() {
 fn without_a_complete_one_for_two_intervals_it_is_a_lack() {
     let of = |last: &[Latest], now_ms: u64| missed(&[take("tenants", 24)], last, Day::Calendar, at(now_ms));
     assert_eq!(of(&[latest(Some(0), None)], 48 * HOUR_MS), []);
-    let [silent] = of(&[latest(Some(0), None)], 48 * HOUR_MS + 1).try_into().unwrap();
-    assert!(silent.alarms() && silent.to_string().ends_with("the last one was at 1970-01-01T00:00:00.000Z"));
-    let [refused] = of(&[latest(None, Some(5))], 6).try_into().unwrap();
+    let [untried] = of(&[latest(Some(0), None)], 48 * HOUR_MS + 1).try_into().unwrap();
+    assert!(!untried.alarms && untried.to_string().ends_with("the last one was at 1970-01-01T00:00:00.000Z"));
+    let [silent] = of(&[latest(Some(0), Some(30 * HOUR_MS))], 48 * HOUR_MS + 1).try_into().unwrap();
+    assert!(silent.alarms, "it was tried since");
+    let refused = |now_ms: u64| {
+        let [refused] = of(&[latest(None, Some(5))], now_ms).try_into().unwrap();
+        refused
+    };
     let text = "no complete census of vm in tenants, which [census] take has every 24 h: there was never one; the last \
                 attempt (1970-01-01T00:00:00.005Z): no answer";
-    assert_eq!((refused.alarms(), refused.to_string().as_str()), (true, text));
+    assert_eq!(
+        (refused(6).alarms, refused(6).to_string().as_str()),
+        (false, text),
+        "it may be the first start"
+    );
+    assert_eq!([24 * HOUR_MS + 4, 24 * HOUR_MS + 5].map(|now_ms| refused(now_ms).alarms), [false, true]);
+    let again = attempt("no answer").refusal(Some(&latest(None, Some(5))), at(23 * HOUR_MS));
+    let again = attempt("no answer")
+        .refusal(Some(&Latest { refused: Some(again), ..latest(None, None) }), at(24 * HOUR_MS));
+    assert_eq!(again.failing_since, Some(at(5)), "however often it is tried");
+    let [lasts] =
+        of(&[Latest { refused: Some(again), ..latest(None, None) }], 24 * HOUR_MS + 5).try_into().unwrap();
+    assert!(lasts.alarms);
+    let judged = Refusal { not_taken: false, ..attempt("too few").noted(at(5)) };
+    let [judged] = of(&[Latest { refused: Some(judged), ..latest(None, None) }], 6).try_into().unwrap();
+    assert!(judged.alarms, "there was one, and it was not believed");
     let [untried] = of(&[], 0).try_into().unwrap();
-    assert!(!untried.alarms() && untried.to_string().ends_with("there was never one"), "{untried}");
+    assert!(!untried.alarms && untried.to_string().ends_with("there was never one"), "{untried}");
     assert_eq!(missed(&[], &[], Day::Calendar, at(0)), [], "where nobody configures one, none is missed");
 }
 

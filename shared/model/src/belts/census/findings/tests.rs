@@ -47,6 +47,7 @@ fn latest(of: &str, believed_at: Option<Timestamp>, refused_at: Option<Timestamp
         why: "the sentinel vm/secret is missing".to_owned(),
         not_taken: false,
         tried_at: None,
+        failing_since: None,
     });
     Latest { kind: "vm".parse().unwrap(), scope: scope(of), believed_at, refused }
 }
