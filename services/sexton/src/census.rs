@@ -111,5 +111,5 @@ fn refused(latest: &Latest) -> Option<String> {
         };
         return Some(format!("{word}: {kind} in {scope}, when it was time ({at} UTC): {why}\n"));
     }
-    Some(format!("{word}: {kind} in {scope}, handed in by {} ({at} UTC): {why}\n", refused.by))
+    Some(format!("{word}: {kind} in {scope}, {} ({at} UTC): {why}\n", refused.whose()))
 }

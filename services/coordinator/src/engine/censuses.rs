@@ -30,7 +30,7 @@ impl Engine {
     /// Take those that are due, one after the other.
     ///
     /// # Errors
-    /// If the ledger did not do it; the next tick tries again.
+    /// If the ledger did not do it, the last one of several; the next tick tries again.
     pub async fn tend_censuses(&self) -> Result<(), LedgerError> {
         let policy = self.ledger.policy();
         let Some(plans) = self.lists.as_ref().filter(|_| !policy.census.take.is_empty()) else {
@@ -41,10 +41,15 @@ impl Engine {
         }
         let (latest, kept) = (self.ledger.latest_censuses().await?, self.ledger.listings().await?);
         let facts = self.ledger.facts().await?;
+        let mut done = Ok(());
         for (take, seen) in daily::to_take(&policy.census.take, &latest, &kept, facts.day, facts.now) {
-            self.take_what_is_due(plans, &take, seen).await?;
+            // What cannot be done about one keeps none of the others from being taken.
+            if let Err(error) = self.take_what_is_due(plans, &take, seen).await {
+                tracing::warn!(kind = %take.kind, scope = %take.scope, %error, "a census that is due is taken later");
+                done = Err(error);
+            }
         }
-        Ok(())
+        done
     }
 
     async fn take_what_is_due(&self, plans: &Plans, take: &Take, seen: Seen) -> Result<(), LedgerError> {

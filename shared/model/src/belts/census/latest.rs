@@ -45,6 +45,15 @@ impl Refusal {
         own.max(self.tried_at)
     }
 
+    /// Whose it is, for people: who has had it taken by hand is told as who hands one in.
+    pub fn whose(&self) -> String {
+        if self.by == Actor::coordinator() {
+            "taken when it was time".to_owned()
+        } else {
+            format!("by {}", self.by)
+        }
+    }
+
     /// This one in the place of the one `before` it, of which it is still known when it was time for one.
     #[must_use]
     pub fn after(self, before: Option<&Latest>) -> Self {
