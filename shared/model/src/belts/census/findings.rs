@@ -341,9 +341,7 @@ impl Judge<'_> {
     /// was refused since, or is old, gives no findings, and so takes none away.
     fn spoken_of_since(&self, stranger: &Stranger, begun_at: Timestamp) -> bool {
         let Some(own) = &stranger.scope else { return false };
-        let around =
-            std::iter::successors(Some(own.as_str()), |scope| scope.rsplit_once('/').map(|(outer, _)| outer));
-        let others = around.filter_map(|scope| self.by.get(&(&stranger.id.kind, scope)));
+        let others = own.around().filter_map(|scope| self.by.get(&(&stranger.id.kind, scope)));
         let stands = others.map(|by| &by.source).filter(|source| source.standing == Standing::Believed);
         stands.filter_map(|source| source.taken_at).any(|at| at > begun_at)
     }

@@ -131,12 +131,7 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
     let fresh = |one: &&Latest| one.is_fresh(day, now);
     let counted: BTreeSet<(&Kind, &str)> =
         all.iter().filter(fresh).map(|one| (&one.kind, one.scope.as_str())).collect();
-    let covered = |one: &Latest| {
-        std::iter::successors(Some(one.scope.as_str()), |scope| {
-            scope.rsplit_once('/').map(|(outer, _)| outer)
-        })
-        .any(|scope| counted.contains(&(&one.kind, scope)))
-    };
+    let covered = |one: &Latest| one.scope.around().any(|scope| counted.contains(&(&one.kind, scope)));
     let refused = |one: &Latest| one.not_believed().cloned();
     let why = |one: &Latest| match (refused(one), one.believed_at) {
         (Some(refused), Some(_)) => Some(Lapsed::Refused(refused)),
