@@ -118,7 +118,7 @@ pub struct Missed {
 
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, scope, every_hours, since, last } = self;
+        let Self { kind, scope, every_hours, since, last, .. } = self;
         write!(
             f,
             "no complete census of {kind} in {scope}, which [census] take has every {every_hours} h: "
