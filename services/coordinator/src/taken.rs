@@ -115,6 +115,10 @@ impl Taking {
                 let pages = engine.ledger.listed(self.listing.id).await?;
                 let registered = registered(engine, &self.listing.kind, &self.subsystem).await?;
                 let census = assembled(&self.listing, &pages, &registered, self.meant);
+                // Whoever reads the log sees all scopes.
+                if let Err(NotTaken::Twice { id, one, other, .. }) = &census {
+                    tracing::warn!(%id, %one, %other, "one is at two instances: there is no census");
+                }
                 return Ok(Some(census.map_err(NotDone::from)));
             }
         }

@@ -2,25 +2,28 @@
 //! configured, it is taken without anybody asking, and once, however many coordinators there are.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus as _, Outgoing, Queue, Target, Topology};
 use sexton_coordinator::taken::{Wanted, take};
 use sexton_coordinator::{Engine, Options, Plans, Witness};
-use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
 use sexton_ledger::{Ledger, Limits, NotDone};
 use sexton_model::belts::Policy;
 use sexton_model::belts::census::assembled::Meant;
-use sexton_model::belts::census::daily::Take;
-use sexton_model::belts::census::listing::{ACTION, ENTRIES_MAX, Entry, NotTaken, Page, PageAsked};
+use sexton_model::belts::census::daily::{Seen, Take};
+use sexton_model::belts::census::listing::{
+    ACTION, ENTRIES_MAX, Entry, NewListing, NotTaken, Page, PageAsked,
+};
 use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
-use sexton_model::{Actor, Instance, ResourceId, Scope};
+use sexton_model::{Actor, Instance, ResourceId, Scope, Timestamp};
 use sexton_protocol::{
     BeaconSigner, Event as Envelope, Holder, Keyring, Message as _, Order, OutcomeReport, Pack, Report,
 };
@@ -46,6 +49,33 @@ fn identity(uuid: &str) -> Identity {
 /// What is there, by instance: name and identity of each.
 type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
 
+/// The machine's time, and so many milliseconds more.
+struct Later {
+    begun: Instant,
+    ms: AtomicU64,
+}
+
+impl Later {
+    fn by(&self, ms: u64) {
+        self.ms.store(ms, Ordering::SeqCst);
+    }
+}
+
+impl Surroundings for Later {
+    fn now(&self) -> Timestamp {
+        Timestamp::from(chrono::Utc::now()).plus_ms(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn steady_ms(&self) -> u64 {
+        let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        passed.saturating_add(self.ms.load(Ordering::SeqCst))
+    }
+
+    fn pass(&self, _moment: Moment) -> Pass {
+        Box::pin(std::future::ready(()))
+    }
+}
+
 /// Two coordinators on one job table, and whoever answers their orders.
 struct Site {
     taking: Arc<Engine>,
@@ -54,6 +84,7 @@ struct Site {
     bus: Local,
     keyring: Arc<Keyring>,
     there: There,
+    later: Arc<Later>,
     tasks: Vec<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
@@ -75,7 +106,9 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let day = Day::Rehearsal { length_ms: 60_000 };
         let options = sexton_ledger::Options { day, limits: Limits::default(), policy };
-        let ledger = SqliteLedger::open(folder.path().join("sexton.db"), options).await.unwrap();
+        let later = Arc::new(Later { begun: Instant::now(), ms: AtomicU64::new(0) });
+        let path = folder.path().join("sexton.db");
+        let ledger = SqliteLedger::open_in(path, options, later.clone()).await.unwrap();
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);
         let mut rng = rand::rng();
         let both = [instance("a"), instance("b")];
@@ -123,6 +156,7 @@ impl Site {
             bus,
             keyring,
             there: Arc::new(Mutex::new(there)),
+            later,
             tasks: Vec::new(),
             _folder: folder,
         }
@@ -340,4 +374,45 @@ async fn what_is_due_and_not_listed_is_noted_and_left_alone_for_a_while() {
     assert!(noted[0].not_taken && noted[0].by == Actor::coordinator(), "{noted:?}");
     assert_eq!(noted[0].why, "no census: hypervisor.b has not listed everything within 1 s: no answer");
     assert!(site.taking.ledger.censuses().await.unwrap().is_empty());
+}
+
+/// A coordinator dies while it takes one: what it had asked for is kept, and nobody will ever fetch it.
+#[tokio::test]
+async fn what_a_coordinator_left_over_that_died_is_taken_anew() {
+    let mut site = Site::with(3, daily(25)).await;
+    let left = NewListing {
+        by: Actor::coordinator(),
+        kind: "vm".parse().unwrap(),
+        scope: "tenants".parse().unwrap(),
+        within_ms: 25_000,
+        instances: vec![instance("a"), instance("b")],
+        seen: Some(Seen::default()),
+    };
+    let left = site.taking.ledger.begin_listing(left).await.unwrap().unwrap();
+    site.all_answer().await;
+    for later_ms in [0, 26_000] {
+        site.later.by(later_ms);
+        site.hearing.tend_censuses().await.unwrap();
+        assert!(site.taking.ledger.censuses().await.unwrap().is_empty(), "it may be judged yet");
+    }
+    site.later.by(86_000);
+    site.hearing.tend_censuses().await.unwrap();
+    let censuses = site.taking.ledger.censuses().await.unwrap();
+    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
+    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+    assert_eq!(site.taking.ledger.listing(left.id).await.unwrap(), None, "it is put away");
+}
+
+#[tokio::test]
+async fn what_others_hand_in_and_is_refused_puts_none_off() {
+    let mut site = Site::with(3, daily(25)).await;
+    site.all_answer().await;
+    let whole = site.take(LONG_MS).await.unwrap();
+    let cut = Census { total: whole.total + 1, ..whole };
+    let platform: Actor = "platform".parse().unwrap();
+    site.taking.ledger.take_census(cut, &platform).await.unwrap().unwrap_err();
+    site.taking.tend_censuses().await.unwrap();
+    let censuses = site.taking.ledger.censuses().await.unwrap();
+    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
+    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
 }

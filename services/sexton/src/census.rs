@@ -7,7 +7,7 @@ use sexton_api::{CensusInfo, CensusRequest, Client, TakeCensus};
 use sexton_model::belts::census::{Latest, Taken};
 
 use crate::arguments::{CensusCommand, Format};
-use crate::output::{counted, moment, table, write};
+use crate::output::{counted, moment, plain, table, write};
 
 /// What is known of them.
 #[derive(Debug, Serialize)]
@@ -86,7 +86,7 @@ fn list(known: &Known) -> String {
             taken.kind.to_string(),
             taken.scope.to_string(),
             moment(Some(taken.taken_at)),
-            taken.credential.clone(),
+            plain(&taken.credential),
             taken.counts.values().sum::<u64>().to_string(),
             taken.missing.to_string(),
             taken.unknown.to_string(),
@@ -102,7 +102,7 @@ fn refused(latest: &Latest) -> Option<String> {
     let refused = refused.as_ref()?;
     let word =
         if latest.refused_last().is_some() { "NOT BELIEVED" } else { "refused, and one was believed since" };
-    let (at, why) = (moment(Some(refused.at)), &refused.why);
+    let (at, why) = (moment(Some(refused.at)), plain(&refused.why));
     if refused.not_taken {
         let word = if latest.refused_last().is_some() {
             "NOT TAKEN"
@@ -111,5 +111,5 @@ fn refused(latest: &Latest) -> Option<String> {
         };
         return Some(format!("{word}: {kind} in {scope}, when it was time ({at} UTC): {why}\n"));
     }
-    Some(format!("{word}: {kind} in {scope}, handed in by {} ({at} UTC): {why}\n", refused.by))
+    Some(format!("{word}: {kind} in {scope}, {} ({at} UTC): {why}\n", refused.whose()))
 }

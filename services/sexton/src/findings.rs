@@ -2,14 +2,14 @@
 //!
 //! Contract: nothing is sent but questions, and what is shown cannot be pressed as it is: what a person has to give stands
 //! there as `?`, or as `DATE`, which nothing takes. Names and identities come from subsystems, and whoever runs a machine may
-//! choose them: so they are quoted before they stand in a command.
+//! choose them: so they are quoted before they stand in a command, and what a terminal would take for one is escaped.
 use serde_json::{Value, json};
 use sexton_api::{Client, FindingsInfo, FindingsQuery};
 use sexton_model::belts::census::findings::{Finding, Lack, Source, Standing};
 use sexton_model::{Kind, Scope};
 
 use crate::arguments::Format;
-use crate::output::{counted, moment, write};
+use crate::output::{counted, moment, plain, write};
 
 /// How many are asked for at once: the most that are answered.
 const AT_ONCE: u32 = 1000;
@@ -17,23 +17,30 @@ const AT_ONCE: u32 = 1000;
 /// List them.
 ///
 /// # Errors
-/// If the coordinator refuses, or cannot be asked.
+/// If the coordinator refuses, or cannot be asked. What it had listed before that is written all the same.
 pub async fn list(
     client: &Client,
     format: Format,
     (kind, scope): (Option<Kind>, Option<Scope>),
 ) -> anyhow::Result<()> {
     let mut query = FindingsQuery { kind, scope, after: None, limit: Some(AT_ONCE) };
-    let mut items = Vec::new();
-    let censuses = loop {
-        let page = client.findings(&query).await?;
-        items.extend(page.items);
-        query.after = page.next;
-        if query.after.is_none() {
-            break page.censuses;
+    let mut all = client.findings(&query).await?;
+    let mut stopped = None;
+    while let Some(next) = all.next.take() {
+        query.after = Some(next);
+        match client.findings(&query).await {
+            Ok(page) => {
+                all.items.extend(page.items);
+                (all.censuses, all.next) = (page.censuses, page.next);
+            }
+            Err(error) => stopped = Some(error),
         }
-    };
-    write(format, &FindingsInfo { items, censuses, next: None }, told)
+    }
+    write(format, &all, told)?;
+    match stopped {
+        None => Ok(()),
+        Some(error) => Err(anyhow::Error::from(error).context("there may be more findings than these")),
+    }
 }
 
 fn told(info: &FindingsInfo) -> String {
@@ -59,7 +66,7 @@ fn of_census(source: &Source) -> String {
     match standing {
         Standing::Refused | Standing::Old => {
             let why = why.as_deref().unwrap_or("it does not say why");
-            format!("NO FINDINGS of {of}: {why}\n")
+            format!("NO FINDINGS of {of}: {}\n", plain(why))
         }
         Standing::Believed => {
             let number = census.map(|number| number.to_string()).unwrap_or_default();
@@ -79,7 +86,7 @@ fn one(finding: &Finding) -> String {
     let scope = scope.as_ref().map_or_else(|| "of no known scope".to_owned(), |scope| format!("of {scope}"));
     let identity = identity
         .as_ref()
-        .map_or_else(|| "without identity".to_owned(), |identity| json!(identity).to_string());
+        .map_or_else(|| "without identity".to_owned(), |identity| plain(&json!(identity).to_string()));
     let at = instance.as_ref().map(|instance| format!(", at {instance}")).unwrap_or_default();
     let seen = moment(Some(*first_seen));
     let mut text = format!(
@@ -92,7 +99,8 @@ fn one(finding: &Finding) -> String {
     let lacks: Vec<&str> = record.lacks.iter().map(|lack| what(*lack)).collect();
     let reason = record.delete["reason"].as_str().unwrap_or_default();
     text += &format!("  to be given by a person: {}\n", lacks.join(", "));
-    text += &format!("    printf %s {} | sexton register -\n", quoted(&to_register(finding).to_string()));
+    text +=
+        &format!("    printf %s {} | sexton register -\n", quoted(&plain(&to_register(finding).to_string())));
     text + &format!("    sexton delete {resource} --on DATE --reason {}\n", quoted(reason))
 }
 
@@ -180,6 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_terminal_takes_for_a_command_is_escaped_and_still_the_same() {
+        let uuid = "a\u{9b}2Jb\u{202e}c\u{7f}";
+        let identity: Identity = BTreeMap::from([("uuid".to_owned(), uuid.to_owned())]).try_into().unwrap();
+        let mut finding = finding();
+        finding.record.register["resources"][0]["identity"] = json!(identity);
+        finding.identity = Some(identity);
+        let text = one(&finding);
+        assert_eq!(text.matches(r"a\u009b2Jb\u202ec\u007f").count(), 2, "{text}");
+        assert!(!text.contains(['\u{9b}', '\u{202e}', '\u{7f}']), "{text}");
+        let sent: Value = serde_json::from_str(&plain(&to_register(&finding).to_string())).unwrap();
+        assert_eq!(sent["identity"]["uuid"], json!(uuid));
+    }
+
+    #[test]
     fn where_there_are_none_it_is_said_why() {
         let info = |censuses| told(&FindingsInfo { items: Vec::new(), censuses, next: None });
         assert!(info(Vec::new()).contains("no census speaks of this"));
@@ -193,6 +215,9 @@ mod tests {
             unknown: Some(7),
             more: Some(0),
         };
+        let why = Some("credential: \u{1b}[2J, and census 1 was taken with census-ro".to_owned());
+        let text = info(vec![Source { why, ..refused.clone() }]);
+        assert!(text.starts_with(r"NO FINDINGS of vm in demo: credential: \u001b[2J, and"), "{text}");
         let text = info(vec![refused.clone()]);
         assert!(
             text.starts_with("NO FINDINGS of vm in demo: the newest census was not believed\n"),

@@ -70,6 +70,28 @@ pub fn short(text: &str, max: usize) -> String {
     }
 }
 
+/// A text that others have chosen, as a terminal may have it: what it would take for a command, and what would turn the direction in
+/// which people read, or is not seen at all, stands there as JSON escapes it.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if misleads(c) {
+            plain += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+fn misleads(c: char) -> bool {
+    let unseen = matches!(
+        c,
+        '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    );
+    c.is_control() || unseen
+}
+
 /// So many of something, whose plural ends with an s.
 pub fn counted(n: impl TryInto<u64>, one: &str) -> String {
     match n.try_into().unwrap_or(u64::MAX) {

@@ -93,26 +93,47 @@ fn where_the_last_census_was_refused_there_are_none_and_it_is_said_why() {
     assert!(said.contains("the platform counts 5, and 4 are listed"), "{said}");
 }
 
+/// What this command shows to a new token, which is limited to these scopes, or to none.
+fn shown(site: &Site, name: &str, scopes: &[&str], what: &str) -> Value {
+    let body = json!({ "name": name, "role": "viewer", "scopes": scopes, "everywhere": scopes.is_empty() });
+    let (status, issued) = site.post("/v1/tokens", "", &body.to_string());
+    assert_eq!(status, 201, "{issued}");
+    let issued: Value = serde_json::from_str(&issued).unwrap();
+    let file = site.folder.path().join("own.token");
+    private(&file, issued["secret"].as_str().unwrap());
+    let url = format!("http://{}", site.api);
+    let mut command = sexton();
+    command.env_remove("SEXTON_ACTOR").args(["--url", &url, "-o", "json", "--token-file"]).arg(&file);
+    let output = command.arg(what).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&said).unwrap()
+}
+
+#[test]
+fn what_is_of_no_known_scope_is_named_by_a_census_only_to_who_is_limited_to_none() {
+    let site = Site::start(3, SENTINEL);
+    let machine = |name: &str| site.folder.path().join(format!("platform/hypervisor/main/vms/{name}.json"));
+    std::fs::copy(machine("vm0002"), machine("stray")).unwrap();
+    let (done, said) = site.says(&["census", "take", "vm", "demo"]);
+    assert!(done && said.contains("there, and not registered: vm/stray"), "{said}");
+    let told = |name: &str, scopes: &[&str]| {
+        let known = shown(&site, name, scopes, "census");
+        let found = shown(&site, &format!("{name}-too"), scopes, "findings");
+        let taken = &known["believed"][0];
+        [taken["unknown"].clone(), taken["unknown_named"].clone(), found["censuses"][0]["unknown"].clone()]
+    };
+    assert_eq!(told("all", &[]), [json!(1), json!(["vm/stray"]), json!(1)]);
+    assert_eq!(told("demo", &["demo"]), [json!(0), json!([]), json!(0)]);
+}
+
 #[test]
 fn a_token_finds_what_is_of_its_scopes() {
     let site = Site::start(3, SENTINEL);
     let (done, said) = hand_in(&site, &[("vm0008", "demo/ours"), ("vm0009", "demo/theirs")], 5);
     assert!(done, "{said}");
     let sees = |name: &str, scopes: &[&str]| {
-        let body =
-            json!({ "name": name, "role": "viewer", "scopes": scopes, "everywhere": scopes.is_empty() });
-        let (status, issued) = site.post("/v1/tokens", "", &body.to_string());
-        assert_eq!(status, 201, "{issued}");
-        let issued: Value = serde_json::from_str(&issued).unwrap();
-        let file = site.folder.path().join("own.token");
-        private(&file, issued["secret"].as_str().unwrap());
-        let url = format!("http://{}", site.api);
-        let mut command = sexton();
-        command.env_remove("SEXTON_ACTOR").args(["--url", &url, "-o", "json", "--token-file"]).arg(&file);
-        let output = command.arg("findings").output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        let found: Value = serde_json::from_str(&said).unwrap();
+        let found = shown(&site, name, scopes, "findings");
         let ids = found["items"].as_array().unwrap().iter().map(|one| one["resource"].clone());
         (ids.collect::<Vec<_>>(), found["censuses"].as_array().unwrap().len())
     };

@@ -22,9 +22,11 @@ pub struct Counted {
     pub paused: Option<i64>,
 }
 
-/// How long censuses are kept that newer ones have followed, in policy days of the longest span and a day: as long as a
-/// budget may count by them.
-pub(crate) const KEPT_DAYS: i64 = sexton_model::belts::budget::DAYS_MAX as i64 + 1;
+/// How long censuses are kept that newer ones have followed, in policy days: the longest span and a day, as long as a budget may
+/// count by them.
+const KEPT_DAYS: i64 = sexton_model::belts::budget::DAYS_MAX as i64 + 1;
+/// And for a day by the clock at the least, in microseconds: a digest names what others have deleted within that.
+const KEPT_LEAST_US: i64 = 86_400_000_000;
 
 /// What one that was read is decided on.
 pub(crate) struct Beside<'a> {
@@ -57,8 +59,16 @@ pub(crate) const OF_DAY_MAX: i64 = 2000;
 
 /// When the policy day that ends now has begun.
 pub(crate) fn day_before(now: Timestamp, day: Day) -> Timestamp {
-    let length_us = i64::try_from(day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000);
-    Timestamp(now.0.saturating_sub(length_us))
+    Timestamp(now.0.saturating_sub(length_us(day)))
+}
+
+/// Those that were believed before this moment are forgotten, but for the last of them.
+pub(crate) fn kept_from(now: Timestamp, day: Day) -> Timestamp {
+    Timestamp(now.0.saturating_sub(length_us(day).saturating_mul(KEPT_DAYS).max(KEPT_LEAST_US)))
+}
+
+fn length_us(day: Day) -> i64 {
+    i64::try_from(day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000)
 }
 
 /// What follows from a census.
@@ -74,7 +84,12 @@ impl Beside<'_> {
     /// would by default, pauses its scope, however many censuses have seen them go.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Decided {
         let counted = || census.taken(number, &self.registered, self.last.as_ref(), self.now);
-        match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+        let checked = match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+            // It has proved all else, and what it lists no more is what was removed here.
+            Err(NotBelieved::Fewer { .. }) if census.lost_nothing(&counted()) => Ok(()),
+            checked => checked,
+        };
+        match checked {
             Ok(()) => {
                 let mut taken = counted();
                 let pause = self.many_gone(&taken, &format!("census {number}"));
@@ -139,12 +154,14 @@ pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timest
         listed: u64::try_from(census.listed.len()).unwrap_or(u64::MAX),
         why: why.to_string(),
         not_taken: false,
+        tried_at: None,
+        failing_since: None,
     }
 }
 
 /// Its event, or that of one which was due and was not taken.
 pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> LedgerEvent {
-    let Refusal { at, by, credential, listed, why, not_taken } = refusal;
+    let Refusal { at, by, credential, listed, why, not_taken, tried_at: _, failing_since: _ } = refusal;
     let mut body = json!({
         "kind": kind, "scope": scope, "credential": credential, "listed": listed, "why": why,
     });
@@ -152,4 +169,18 @@ pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> Ledg
         body["not_taken"] = json!(true);
     }
     LedgerEvent { at: *at, what: "census_refused".into(), by: by.to_string(), body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_a_rehearsal_they_are_not_kept_for_as_many_days_by_the_clock() {
+        let now = Timestamp(1_800_000_000_000_000);
+        let kept_us = |day: Day| now.0 - kept_from(now, day).0;
+        assert_eq!(kept_us(Day::Calendar), KEPT_DAYS * 86_400_000_000);
+        assert_eq!(kept_us(Day::Rehearsal { length_ms: 21_600_000 }), KEPT_DAYS * 21_600_000_000);
+        assert_eq!(kept_us(Day::Rehearsal { length_ms: 60_000 }), KEPT_LEAST_US, "a digest counts them");
+    }
 }

@@ -328,6 +328,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         acknowledged: one.acknowledged,
         text: short(&one.alarm.text),
     };
+    let missed: Vec<String> = material.missed.iter().map(ToString::to_string).collect();
     let crowds = hold::crowds(&material.batches);
     let batch = |batch: BatchFact| Waiting {
         needs_approval: crowds.contains(&batch.group),
@@ -357,7 +358,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         foreign: first(material.foreign, LINES_MAX),
         batches: first(material.batches.into_iter().map(batch).collect(), LINES_MAX),
         alarms: first(alarms.into_iter().map(alarm).collect(), LINES_MAX),
-        lacks: material.lacks,
+        lacks: material.lacks.into_iter().chain(missed).collect(),
     }
 }
 

@@ -155,6 +155,13 @@ text_id!(
     "at most 128 printable characters without spaces, such as ops@example.org"
 );
 
+impl Scope {
+    /// It, and each scope around it, the narrowest first.
+    pub fn around(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self.as_str()), |scope| scope.rsplit_once('/').map(|(outer, _)| outer))
+    }
+}
+
 impl Actor {
     /// What the coordinator itself is called in the audit trail.
     pub fn coordinator() -> Self {
@@ -339,6 +346,8 @@ mod tests {
         }
         assert!("tenants//acme".parse::<Scope>().is_err());
         assert!("tenants/..".parse::<Scope>().is_err());
+        let web: Scope = "tenants/acme/web".parse().unwrap();
+        assert_eq!(web.around().collect::<Vec<_>>(), ["tenants/acme/web", "tenants/acme", "tenants"]);
         assert_eq!("d-17".parse::<DeletionId>().unwrap(), DeletionId(17));
         for bad in ["17", "d-0", "d--1", "d-99999999999999999999"] {
             assert!(bad.parse::<DeletionId>().is_err(), "{bad} was taken");

@@ -296,6 +296,7 @@ async fn take_census(
         total: listed.len() as u64,
         listed,
         unregistered: Vec::new(),
+        itself: false,
     };
     let taken = ledger.take_census(census, by).await??.taken;
     ensure!(

@@ -6,6 +6,7 @@ use sexton_coordinator::Plans;
 use sexton_coordinator::findings::{Found, Wanted, page};
 use sexton_ledger::DeletionFilter;
 use sexton_model::access::Extent;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::{Finding, Lack, Standing};
 use sexton_model::belts::census::{Census, Listed, Stranger};
 use sexton_model::resource::Identity;
@@ -17,6 +18,7 @@ use super::system::{System, U1, on_many_machines, ops, web01};
 on_many_machines! {
     what_nobody_has_registered_is_found_until_it_is_registered,
     a_census_that_is_refused_gives_none_and_says_why,
+    a_census_that_is_not_taken_leaves_what_the_last_one_has_found,
     whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it,
 }
 
@@ -106,6 +108,21 @@ async fn a_census_that_is_refused_gives_none_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_census_that_is_not_taken_leaves_what_the_last_one_has_found() {
+    let system = system().await;
+    let census = with_stray(&system, 2).await;
+    system.ledger.take_census(census, &ops()).await.unwrap().unwrap();
+    let [latest] = system.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    let (seen, why) = (Seen::of(Some(&latest)), "no census: no answer".to_owned());
+    let attempt = Attempt { kind: latest.kind, scope: latest.scope, seen, why };
+    assert!(system.ledger.note_not_taken(attempt).await.unwrap());
+    let still = found(&system, &EVERYWHERE).await;
+    assert_eq!(names(&still.items), ["stray"]);
+    let [source] = still.censuses.as_slice() else { panic!("{still:?}") };
+    assert_eq!((source.standing, source.why.as_deref()), (Standing::Believed, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
     let system = system().await;
     let listed = |id: ResourceId, of: &str| Listed { id, scope: scope(of), identity: None };
@@ -129,6 +146,10 @@ async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
     assert_eq!((lab.items, lab.censuses), (Vec::new(), Vec::new()));
     let acme = found(&system, &limited("tenants/acme")).await;
     assert_eq!(acme.censuses[0].unknown, None, "how many others there are is not told");
+
+    let of_all = async |extent: &Extent| found(&system, extent).await.censuses[0].unknown;
+    assert_eq!(of_all(&EVERYWHERE).await, Some(3));
+    assert_eq!(of_all(&limited("tenants")).await, Some(2), "nor what may be anybody's");
 
     // By the page, each once; and who is limited is told of no other where the next one begins.
     let (mut seen, mut after) = (Vec::new(), None);

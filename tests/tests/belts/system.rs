@@ -294,6 +294,7 @@ impl System {
                 .map(|id| Listed { id: id.clone(), scope: scope.clone(), identity: None })
                 .collect(),
             unregistered: Vec::new(),
+            itself: false,
         }
     }
 

@@ -4,7 +4,8 @@ use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, Wat
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
-use sexton_model::belts::census::{self, daily, foreign};
+use sexton_model::belts::census::daily::{self, Missed};
+use sexton_model::belts::census::{self, foreign};
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
 
@@ -60,7 +61,8 @@ pub async fn digest(
         foreign: foreign::of_last_day(&answered(ledger.censuses()).await?, at.now),
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
-        lacks: lacks.iter().cloned().chain(missed(ledger, &at).await?).collect(),
+        lacks: lacks.to_vec(),
+        missed: missed(ledger, &at).await?,
         ..Material::default()
     };
     material.keep(extent);
@@ -77,10 +79,9 @@ pub async fn digest(
 }
 
 /// Which censuses are configured to be taken, and do not come.
-async fn missed(ledger: &dyn Ledger, at: &Moment) -> Result<Vec<String>, LedgerError> {
+async fn missed(ledger: &dyn Ledger, at: &Moment) -> Result<Vec<Missed>, LedgerError> {
     let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
-    let missed = daily::missed(&policy.census.take, &latest, at.day, at.now);
-    Ok(missed.iter().map(ToString::to_string).collect())
+    Ok(daily::missed(&policy.census.take, &latest, at.day, at.now))
 }
 
 /// What can still be undone of one, and until when; nothing if it is over by now, or cannot be read.

@@ -21,7 +21,7 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ta
     let mut all = api.engine.ledger.censuses().await?;
     all.retain(|taken| asker.extent().contains(&taken.scope));
     all.reverse();
-    Ok(Json(all))
+    Ok(Json(all.into_iter().map(|taken| taken.told_to(asker.extent())).collect()))
 }
 
 /// What came last of each kind and scope, believed or refused.
@@ -34,9 +34,14 @@ pub(super) async fn latest(State(api): Shared, asker: Asker) -> Result<Json<Vec<
 /// Which of those that are configured to be taken do not come, of those that the caller sees.
 pub(super) async fn missed(api: &Api, asker: &Asker) -> Result<Vec<String>, Refused> {
     let ledger = &*api.engine.ledger;
+    let policy = ledger.policy();
+    // Health is asked for again and again, and most installations configure none.
+    if policy.census.take.is_empty() {
+        return Ok(Vec::new());
+    }
     let facts = ledger.facts().await?;
     let latest = ledger.latest_censuses().await?;
-    let mut missed = daily::missed(&ledger.policy().census.take, &latest, facts.day, facts.now);
+    let mut missed = daily::missed(&policy.census.take, &latest, facts.day, facts.now);
     missed.retain(|missed| asker.extent().contains(&missed.scope));
     Ok(missed.iter().map(ToString::to_string).collect())
 }
@@ -49,15 +54,25 @@ pub(super) async fn take(
     once: Once,
     Body(body): Body<CensusRequest>,
 ) -> Believed {
-    if let Some(before) = before(&once)? {
+    if let Some(before) = before(&once, &asker)? {
         return Ok(before);
     }
     let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
     asker.may(Meant { new_credential, fewer }.takes(), Reach::Scope(&scope))?;
     let (taken_at, unregistered) = (Timestamp::from(taken_at), Vec::new());
-    let census =
-        Census { kind, scope, credential, new_credential, fewer, taken_at, total, listed, unregistered };
-    believe(&api, &once, &by, census).await
+    let census = Census {
+        kind,
+        scope,
+        credential,
+        new_credential,
+        fewer,
+        taken_at,
+        total,
+        listed,
+        unregistered,
+        itself: false,
+    };
+    believe(&api, &once, (&by, &asker), census).await
 }
 
 /// One that is taken now, from every instance that lists the kind.
@@ -68,7 +83,7 @@ pub(super) async fn take_itself(
     once: Once,
     Body(body): Body<TakeCensus>,
 ) -> Believed {
-    if let Some(before) = before(&once)? {
+    if let Some(before) = before(&once, &asker)? {
         return Ok(before);
     }
     let TakeCensus { kind, scope, new_credential, fewer, within_secs } = body;
@@ -84,7 +99,7 @@ pub(super) async fn take_itself(
     let (by_whom, of_kind, of_scope) = (by.clone(), kind.clone(), scope.clone());
     let wanted = Wanted { by: by_whom, kind, scope, within_ms: secs * 1000, meant, seen: None };
     match taken::take(&api.engine, &api.plans, wanted).await? {
-        Ok(census) => believe(&api, &once, &by, census).await,
+        Ok(census) => believe(&api, &once, (&by, &asker), census).await,
         Err(why) => {
             tracing::warn!(kind = %of_kind, scope = %of_scope, %by, %why, "no census is taken");
             Err(why.into())
@@ -93,13 +108,17 @@ pub(super) async fn take_itself(
 }
 
 /// What an attempt before this one has had believed.
-fn before(once: &Once) -> Result<Option<(StatusCode, Json<CensusInfo>)>, Refused> {
+fn before(once: &Once, asker: &Asker) -> Result<Option<(StatusCode, Json<CensusInfo>)>, Refused> {
     let noted = |note| if let Note::CensusTaken(counted) = note { Some(counted) } else { None };
     let counted = once.noted(noted)?;
-    Ok(counted.map(|Counted { taken, paused }| (StatusCode::CREATED, Json(CensusInfo { taken, paused }))))
+    Ok(counted.map(|counted| told(counted, asker)))
 }
 
-async fn believe(api: &Api, once: &Once, by: &Actor, census: Census) -> Believed {
-    let Counted { taken, paused } = api.engine.judge_census(&*once.ledger, census, by).await??;
-    Ok((StatusCode::CREATED, Json(CensusInfo { taken, paused })))
+async fn believe(api: &Api, once: &Once, (by, asker): (&Actor, &Asker), census: Census) -> Believed {
+    Ok(told(api.engine.judge_census(&*once.ledger, census, by).await??, asker))
+}
+
+/// What whoever has asked is told of one that was believed.
+fn told(Counted { taken, paused }: Counted, asker: &Asker) -> (StatusCode, Json<CensusInfo>) {
+    (StatusCode::CREATED, Json(CensusInfo { taken: taken.told_to(asker.extent()), paused }))
 }

@@ -2,7 +2,8 @@
 //! to say.
 //!
 //! Nothing of it is remembered here: what came last, and what is being listed, stands in the job table, so any coordinator takes
-//! the next one. One that dies while it takes one leaves a listing whose time ends, and then somebody takes it anew.
+//! the next one. One that dies while it takes one leaves a listing, and a minute after the time of that is over somebody takes it
+//! anew.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,7 +30,7 @@ impl Engine {
     /// Take those that are due, one after the other.
     ///
     /// # Errors
-    /// If the ledger did not do it; the next tick tries again.
+    /// If the ledger did not do it, the last one of several; the next tick tries again.
     pub async fn tend_censuses(&self) -> Result<(), LedgerError> {
         let policy = self.ledger.policy();
         let Some(plans) = self.lists.as_ref().filter(|_| !policy.census.take.is_empty()) else {
@@ -40,10 +41,15 @@ impl Engine {
         }
         let (latest, kept) = (self.ledger.latest_censuses().await?, self.ledger.listings().await?);
         let facts = self.ledger.facts().await?;
+        let mut done = Ok(());
         for (take, seen) in daily::to_take(&policy.census.take, &latest, &kept, facts.day, facts.now) {
-            self.take_what_is_due(plans, &take, seen).await?;
+            // What cannot be done about one keeps none of the others from being taken.
+            if let Err(error) = self.take_what_is_due(plans, &take, seen).await {
+                tracing::warn!(kind = %take.kind, scope = %take.scope, %error, "a census that is due is taken later");
+                done = Err(error);
+            }
         }
-        Ok(())
+        done
     }
 
     async fn take_what_is_due(&self, plans: &Plans, take: &Take, seen: Seen) -> Result<(), LedgerError> {
@@ -86,7 +92,11 @@ impl Engine {
             tracing::debug!(%kind, %scope, %why, "it is time for a census, and not now");
             return Ok(());
         }
-        let attempt = Attempt { kind, scope, seen, why: why.to_string() };
+        let kept = match why {
+            NotDone::Taking(why) => why.kept(),
+            other => other.to_string(),
+        };
+        let attempt = Attempt { kind, scope, seen, why: kept };
         if self.ledger.note_not_taken(attempt).await? {
             let (kind, scope) = (&take.kind, &take.scope);
             tracing::warn!(%kind, %scope, %why, "it was time for a census: none is taken");

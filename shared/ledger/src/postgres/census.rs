@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
+use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -63,12 +64,13 @@ pub(super) async fn take(
     let Decided { judged, pause: to_pause } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
-            keep(&mut tx, taken, by).await?;
+            keep(&mut tx, taken, (by, ledger.options.day)).await?;
             strangers::keep(&mut tx, taken, census.strangers(&beside.registered)).await?;
         }
         Err(why) => {
-            let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
+            let before = latest_of(&mut tx, of).await?;
+            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
             note_refused(&mut tx, of, &refusal).await?;
             pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
@@ -88,7 +90,7 @@ pub(super) async fn take(
 }
 
 /// One that is believed.
-async fn keep(db: &mut PgConnection, taken: &Taken, by: &Actor) -> Result<(), LedgerError> {
+async fn keep(db: &mut PgConnection, taken: &Taken, (by, day): (&Actor, Day)) -> Result<(), LedgerError> {
     let part = || doing("keeping a census");
     let now = taken.accepted_at;
     sqlx::query(INSERT)
@@ -100,8 +102,8 @@ async fn keep(db: &mut PgConnection, taken: &Taken, by: &Actor) -> Result<(), Le
         .execute(&mut *db)
         .await
         .map_err(part())?;
-    let kept = now.0.saturating_sub(census::KEPT_DAYS.saturating_mul(86_400_000_000));
-    sqlx::query(FORGET).bind(kept).execute(&mut *db).await.map_err(part())?;
+    let kept = census::kept_from(now, day);
+    sqlx::query(FORGET).bind(kept.0).execute(&mut *db).await.map_err(part())?;
     sqlx::query(BELIEVED)
         .bind(taken.kind.to_string())
         .bind(taken.scope.to_string())
@@ -144,7 +146,7 @@ pub(super) async fn not_taken(ledger: &PgLedger, attempt: &Attempt) -> Result<bo
     }
     let refusal = attempt.refusal(latest.as_ref(), now);
     note_refused(&mut tx, of, &refusal).await?;
-    pause::append(&mut tx, &census::refused(of, &refusal)).await?;
+    pause::append(&mut tx, &census::refused(of, &attempt.noted(now))).await?;
     tx.commit().await.map_err(part())?;
     Ok(true)
 }

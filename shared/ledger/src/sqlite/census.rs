@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
+use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
 use super::codes;
@@ -41,12 +42,13 @@ pub(super) fn take(
     let Decided { judged, pause } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
-            keep(db, taken, by)?;
+            keep(db, taken, (by, setting.day))?;
             strangers::keep(db, taken, census.strangers(&beside.registered))?;
         }
         Err(why) => {
-            let refusal = census::refusal(census, why, by, now);
             let of = (&census.kind, &census.scope);
+            let before = latest_of(db, of)?;
+            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
             note_refused(db, of, &refusal)?;
             link(db, &census::refused(of, &refusal))?;
         }
@@ -60,7 +62,7 @@ pub(super) fn take(
 }
 
 /// One that is believed.
-fn keep(db: &Db, taken: &Taken, by: &Actor) -> Result<(), LedgerError> {
+fn keep(db: &Db, taken: &Taken, (by, day): (&Actor, Day)) -> Result<(), LedgerError> {
     let now = taken.accepted_at;
     let mut bind = Bind::default();
     bind.add(taken.census).add(taken.kind.to_string()).add(taken.scope.to_string());
@@ -68,7 +70,7 @@ fn keep(db: &Db, taken: &Taken, by: &Actor) -> Result<(), LedgerError> {
     let sql = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES (?, ?, ?, ?, ?)";
     change_one(db, (DOING, "censuses"), sql, bind)?;
     let mut bind = Bind::default();
-    bind.add(now.0.saturating_sub(census::KEPT_DAYS.saturating_mul(86_400_000_000)));
+    bind.add(census::kept_from(now, day).0);
     let sql = "DELETE FROM censuses WHERE accepted_at < ?1 AND EXISTS (SELECT 1 FROM censuses AS n \
          WHERE n.kind = censuses.kind AND n.scope = censuses.scope AND n.id > censuses.id AND n.accepted_at < ?1)";
     execute(db, DOING, sql, bind)?;
@@ -107,7 +109,7 @@ pub(super) fn not_taken(db: &Db, now: Timestamp, attempt: &Attempt) -> Result<bo
     }
     let refusal = attempt.refusal(latest.as_ref(), now);
     note_refused(db, of, &refusal)?;
-    link(db, &census::refused(of, &refusal))?;
+    link(db, &census::refused(of, &attempt.noted(now)))?;
     Ok(true)
 }
 

@@ -3,8 +3,9 @@
 use sexton_ledger::{Admitted, Counted, NotDone, Options, StrangerFilter, StrangerView};
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
+use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::STRANGERS_MAX;
-use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel, Stranger};
+use sexton_model::belts::census::{Census, Listed, NotBelieved, Refusal, Rules, Sentinel, Stranger};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::time::Day;
@@ -44,6 +45,7 @@ impl Stagehand {
             total: names.len() as u64,
             listed: names.iter().map(listed).collect(),
             unregistered: Vec::new(),
+            itself: false,
         }
     }
 
@@ -90,6 +92,62 @@ pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
     // Nothing is deleted because a listing lacked it.
     let there = on.ledger.resource(&"vm/web02".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((there.live, there.presence), (None, sexton_model::resource::Presence::Registered));
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+/// What it lacked is what counts; when it was tried since is known beside it, whoever is refused after that.
+pub async fn one_that_was_not_believed_stands_though_none_is_listed_after_it(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 5")).await;
+    on.register("sentinel").await;
+    let cut = async || {
+        let cut = Census { total: 9, ..on.census(&[]).await };
+        on.count(cut).await.unwrap_err();
+    };
+    let latest = async || {
+        let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+        latest
+    };
+    cut().await;
+    let judged = latest().await;
+    let (seen, refused) = (Seen::of(Some(&judged)), judged.refused.unwrap());
+    let attempt = || Attempt {
+        kind: judged.kind.clone(),
+        scope: judged.scope.clone(),
+        seen,
+        why: "no answer".to_owned(),
+    };
+    assert!(on.ledger.note_not_taken(attempt()).await.unwrap());
+    assert!(!on.ledger.note_not_taken(attempt()).await.unwrap(), "somebody else has noted it");
+    let stands = latest().await.refused.unwrap();
+    assert_eq!(Refusal { tried_at: None, ..stands.clone() }, refused);
+    assert!(stands.tried().is_some_and(|at| at >= refused.at), "{stands:?}");
+    cut().await;
+    assert_eq!(latest().await.refused.unwrap().tried(), stands.tried(), "it is not hidden");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+/// Of few machines one is more than a tenth: where Sexton has removed it, its own census is believed all the same.
+pub async fn what_was_removed_here_makes_none_that_was_taken_too_small(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    for name in ["web02", "web03", "web04", "sentinel"] {
+        on.register(name).await;
+    }
+    let id = on.doomed("web01").await;
+    let census = async |names: &[&str], itself: bool| {
+        let census = Census { fewer: false, itself, ..on.census(names).await };
+        on.count(census).await
+    };
+    census(&["web01", "web02", "web03", "web04"][..], true).await.unwrap();
+    let left = ["web02", "web03", "web04"];
+    let fewer = |listed: usize| -> Result<Counted, NotDone> {
+        Err(NotDone::Census(NotBelieved::Fewer { census: 1, before: 5, listed }))
+    };
+    assert_eq!(census(&left[..], true).await, fewer(4), "nothing was removed here yet");
+    on.play_to(id, |_, _| false).await;
+    assert_eq!(census(&left[1..], true).await, fewer(3), "somebody else has removed web02");
+    assert_eq!(census(&left[..], false).await, fewer(4), "it may have left out what nobody has registered");
+    let counted = census(&left[..], true).await.unwrap();
+    assert_eq!((counted.taken.census, counted.taken.missing, counted.paused), (2, 0, None));
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 

@@ -321,6 +321,7 @@ async fn in_force(lost: &mut Lost<'_>) {
             })
             .to_vec(),
         unregistered: Vec::new(),
+        itself: false,
     };
     // A census that is refused is written down, too: so this one is not asked for again.
     let ledger = lost.on.ledger.clone();

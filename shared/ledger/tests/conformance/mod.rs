@@ -166,6 +166,8 @@ macro_rules! conformance_tests {
             what_has_piled_up_under_a_pause_is_told_as_a_batch,
             a_batch_that_everybody_left_ends,
             a_census_is_believed_if_it_is_complete,
+            one_that_was_not_believed_stands_though_none_is_listed_after_it,
+            what_was_removed_here_makes_none_that_was_taken_too_small,
             many_deletions_by_others_pause_their_scope,
             many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,

@@ -185,10 +185,10 @@ impl Facts {
     fn censuses(&self, holding: &mut Holding) {
         for Lapse { kind, scope, why } in &self.lapses {
             let text = match why {
-                Lapsed::Refused(Refusal { at, by, why, .. }) => {
-                    format!(
-                        "the newest census of {kind} in {scope} is not believed: {why} (handed in by {by}, {at})"
-                    )
+                Lapsed::Refused(refusal) => {
+                    let Refusal { at, why, .. } = refusal;
+                    let whose = refusal.whose();
+                    format!("the newest census of {kind} in {scope} is not believed: {why} ({whose}, {at})")
                 }
                 Lapsed::Silent { since } => {
                     format!(

@@ -250,13 +250,24 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
         |kind: &str, why| Lapse { kind: kind.parse().unwrap(), scope: "tenants/acme".parse().unwrap(), why };
     let (by, credential) = ("platform".parse().unwrap(), "census-ro".to_owned());
     let why = "listed: nothing is listed".to_owned();
-    let refusal = Refusal { at: Timestamp(5), by, credential, listed: 0, why, not_taken: false };
+    let (tried_at, failing_since) = (None, None);
+    let refusal = Refusal {
+        at: Timestamp(5),
+        by,
+        credential,
+        listed: 0,
+        why,
+        not_taken: false,
+        tried_at,
+        failing_since,
+    };
     let missed = Missed {
         kind: "volume".parse().unwrap(),
         scope: "tenants/acme".parse().unwrap(),
         every_hours: 24,
         since: Some(Timestamp(0)),
         last: Some(refusal.clone()),
+        alarms: true,
     };
     let lapses = vec![
         lapse("image", Lapsed::Refused(refusal)),
@@ -269,7 +280,7 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
     let keys: Vec<String> = alarms.iter().map(Alarm::key).collect();
     let expected = ["image", "vm", "volume"].map(|kind| format!("census/kind/{kind}/tenants/acme"));
     assert_eq!(keys, expected);
-    assert!(alarms[0].text.contains("nothing is listed (handed in by platform"), "{}", alarms[0].text);
+    assert!(alarms[0].text.contains("nothing is listed (by platform"), "{}", alarms[0].text);
     assert!(alarms[1].text.contains("believed for more than a day"), "{}", alarms[1].text);
     let missed = "no complete census of volume in tenants/acme, which [census] take has every 24 h: the last one was at";
     assert!(alarms[2].text.starts_with(missed), "{}", alarms[2].text);

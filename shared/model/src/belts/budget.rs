@@ -254,14 +254,7 @@ impl Budgets {
     }
 
     fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {
-        let mut path = Some(scope.as_str());
-        while let Some(at) = path {
-            if let Some(own) = self.scopes.get(at) {
-                return Some(own);
-            }
-            path = at.rsplit_once('/').map(|(outer, _)| outer);
-        }
-        None
+        scope.around().find_map(|at| self.scopes.get(at))
     }
 
     /// The part of a day that `now` is in, by its begin: admissions are counted there.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::Counted;
 use super::within;
+use crate::access::Extent;
 use crate::id::{Kind, ResourceId, Scope};
 use crate::resource::Identity;
 use crate::time::Timestamp;
@@ -70,6 +71,8 @@ pub struct Census {
     /// Beside them, what instances have listed and nobody has registered: of no scope, and not in `total`. None if the
     /// census was handed in, for then each has the scope that the platform says.
     pub unregistered: Vec<Stranger>,
+    /// That Sexton has taken it: then each that it lists is one that is registered in its scope.
+    pub itself: bool,
 }
 
 /// One that must be in each census of its scope, or of one around it: somebody put it there for that.
@@ -129,6 +132,9 @@ pub struct Taken {
     pub unknown: u64,
     /// The first of them.
     pub unknown_named: BTreeSet<ResourceId>,
+    /// How many of them are of no known scope, for instances have listed them: they may be anybody's.
+    #[serde(default)]
+    pub of_no_scope: u64,
     /// Whether so many were missing anew that its scope was paused: that told somebody of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
@@ -143,6 +149,16 @@ pub fn gone_within_a_day(taken: &Taken, of_day: &[Taken]) -> u64 {
 }
 
 impl Taken {
+    /// What somebody is told of it who is limited so: nothing of what is of no known scope, unless to none.
+    #[must_use]
+    pub fn told_to(self, extent: &Extent) -> Self {
+        if extent.is_everywhere() || self.of_no_scope == 0 {
+            return self;
+        }
+        let unknown = self.unknown.saturating_sub(self.of_no_scope);
+        Self { unknown, unknown_named: BTreeSet::new(), of_no_scope: 0, ..self }
+    }
+
     fn listed(&self) -> u64 {
         self.counts.values().copied().fold(0, u64::saturating_add)
     }
@@ -271,6 +287,13 @@ impl Census {
         Ok(())
     }
 
+    /// Whether there are fewer than last time only because fewer are registered, or are being removed here: it is Sexton's own
+    /// listing, of which nothing that is registered is missing (`counted`). Of one that was handed in that is not enough, for it
+    /// lists what nobody has registered, too, and may have left that out.
+    pub fn lost_nothing(&self, counted: &Taken) -> bool {
+        self.itself && counted.missing == 0
+    }
+
     fn complete(&self) -> Result<(), NotBelieved> {
         let listed = self.listed.len();
         if listed == 0 {
@@ -359,6 +382,7 @@ impl Census {
                 .take(NAMED_MAX)
                 .cloned()
                 .collect(),
+            of_no_scope: many(self.unregistered.len()),
             told: false,
         }
     }

@@ -3,6 +3,7 @@ use crate::access::Extent;
 use crate::alarm::Standing;
 use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::belts::Pause;
+use crate::belts::census::daily::Missed;
 use crate::belts::census::foreign::Foreign;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
@@ -65,6 +66,8 @@ pub struct Material {
     pub alarms: Vec<Standing>,
     /// What nobody finds out because nothing is configured for it.
     pub lacks: Vec<String>,
+    /// Which censuses are configured to be taken, and do not come.
+    pub missed: Vec<Missed>,
     /// What was seen of the deletions that are watched.
     pub watched: Watched,
 }
@@ -121,6 +124,7 @@ impl Material {
             return;
         }
         self.lacks.clear();
+        self.missed.retain(|one| extent.contains(&one.scope));
         self.ahead.retain(|ahead| extent.contains(&ahead.scope));
         for week in &mut self.weeks {
             week.retain(|coming| extent.contains(&coming.scope));

@@ -3,6 +3,7 @@ use super::*;
 use crate::access::Extent;
 use crate::alarm::tests::{at, on, park, record};
 use crate::belts::PauseSelector;
+use crate::belts::census::daily::Missed;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
 const OFFSETS: [i32; 5] = [-5, 0, 3, 8, 38];
@@ -216,4 +217,26 @@ fn people_read_all_of_it() {
     }
     let json = serde_json::to_string(&digest).unwrap();
     assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest, "and programs, too");
+}
+
+#[test]
+fn whoever_is_limited_is_told_which_censuses_of_its_own_do_not_come() {
+    let missed = |of: &str| Missed {
+        kind: "vm".parse().unwrap(),
+        scope: scope(of),
+        every_hours: 24,
+        since: None,
+        last: None,
+        alarms: false,
+    };
+    let all = Material {
+        lacks: vec!["no route".to_owned()],
+        missed: vec![missed("a/c"), missed("b")],
+        ..Material::default()
+    };
+    let mut limited = all.clone();
+    limited.keep(&Extent::Scopes([scope("a")].into()));
+    let [lack] = made(limited).lacks.try_into().unwrap();
+    assert!(lack.starts_with("no complete census of vm in a/c, "), "{lack}");
+    assert_eq!(made(all).lacks.len(), 3);
 }

@@ -150,6 +150,7 @@ mod tests {
             newly_missing: 0,
             unknown: 0,
             unknown_named: BTreeSet::new(),
+            of_no_scope: 0,
             told: false,
         }
     }

@@ -55,6 +55,7 @@ pub fn assembled(
     let mut seen: BTreeMap<&ResourceId, (&Instance, Option<&Identity>)> = BTreeMap::new();
     let mut places: BTreeSet<String> = BTreeSet::new();
     let mut total: u64 = 0;
+    let in_scope = |of: &Registered| within(&of.scope, &listing.scope);
     for asked in &listing.asked {
         let instance = &asked.instance;
         let own: Vec<&Page> =
@@ -65,14 +66,14 @@ pub fn assembled(
         for entry in own.iter().flat_map(|page| &page.entries) {
             if let Some((one, _)) = seen.insert(&entry.id, (instance, entry.identity.as_ref())) {
                 let (one, other) = (one.clone(), instance.clone());
-                return Err(NotTaken::Twice { id: entry.id.clone(), one, other });
+                let own = registered.get(&entry.id).is_some_and(in_scope);
+                return Err(NotTaken::Twice { id: entry.id.clone(), own, one, other });
             }
         }
     }
     if seen.len() > LISTED_MAX {
         return Err(NotTaken::TooManyListed(seen.len()));
     }
-    let in_scope = |of: &Registered| within(&of.scope, &listing.scope);
     for (id, of) in registered.iter().filter(|(_, of)| in_scope(of)) {
         if !listing.asked.iter().any(|asked| asked.instance == of.instance) {
             return Err(NotTaken::NotAsked { id: id.clone(), instance: of.instance.clone() });
@@ -112,6 +113,7 @@ pub fn assembled(
         total: total.saturating_sub(not_of_it),
         listed,
         unregistered,
+        itself: true,
     })
 }
 

@@ -49,7 +49,9 @@ impl Seen {
     pub fn of(latest: Option<&Latest>) -> Self {
         Self {
             believed_at: latest.and_then(|one| one.believed_at),
-            refused_at: latest.and_then(|one| one.refused.as_ref()).map(|refused| refused.at),
+            refused_at: latest
+                .and_then(|one| one.refused.as_ref())
+                .map(|refused| refused.tried_at.map_or(refused.at, |tried| tried.max(refused.at))),
         }
     }
 }
@@ -68,16 +70,29 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// What is kept of it. One that was not believed stands until one is: that nothing was listed after it makes it no better.
+    /// What is kept of it. One that was not believed stands until one is, as it was: that nothing was listed after it makes it
+    /// no better, and says nothing of what it lacked.
     pub fn refusal(&self, latest: Option<&Latest>, at: Timestamp) -> Refusal {
-        let stands = latest.and_then(Latest::refused_last).is_some_and(|refused| !refused.not_taken);
+        let standing = latest.and_then(Latest::not_believed).cloned();
+        let before = latest.and_then(Latest::refused_last);
+        let failing_since = before.map(|before| before.failing_since.unwrap_or(before.at));
+        standing.map_or_else(
+            || Refusal { failing_since, ..self.noted(at) },
+            |standing| Refusal { tried_at: Some(at), ..standing },
+        )
+    }
+
+    /// What is written into the audit trail of it, whatever stands.
+    pub fn noted(&self, at: Timestamp) -> Refusal {
         Refusal {
             at,
             by: Actor::coordinator(),
             credential: String::new(),
             listed: 0,
             why: self.why.clone(),
-            not_taken: !stands,
+            not_taken: true,
+            tried_at: None,
+            failing_since: None,
         }
     }
 }
@@ -95,19 +110,15 @@ pub struct Missed {
     pub since: Option<Timestamp>,
     /// What came of the last attempt, if it was refused, or not taken.
     pub last: Option<Refusal>,
-}
-
-impl Missed {
-    /// Whether somebody is to be called. Of what nobody has tried yet it is only shown: it is tried within seconds of the start,
-    /// or a pause or a review keeps it from that, and stands in the same place.
-    pub fn alarms(&self) -> bool {
-        self.since.is_some() || self.last.is_some()
-    }
+    /// Whether somebody is to be called. Of what nobody has tried since then it is only shown: it is tried within seconds of a
+    /// start, or a pause or a review keeps it from that, and stands in the same place. Where there was never one, whoever lists may
+    /// not have been started yet: so nobody is called before nothing was listed for an interval.
+    pub alarms: bool,
 }
 
 impl fmt::Display for Missed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, scope, every_hours, since, last } = self;
+        let Self { kind, scope, every_hours, since, last, .. } = self;
         write!(
             f,
             "no complete census of {kind} in {scope}, which [census] take has every {every_hours} h: "
@@ -125,7 +136,7 @@ impl fmt::Display for Missed {
 
 /// Which are due at `now`, and what is known of each: the last one that was believed is older than the interval, none is being
 /// taken, and the last attempt that came to nothing is an hour old. `latest`: what came last of each kind and scope;
-/// `kept`: all listings that nobody has put away.
+/// `kept`: all listings that nobody has put away; one that is left over counts for a minute after its time, and then no more.
 pub fn to_take(
     configured: &[Take],
     latest: &[Latest],
@@ -137,12 +148,14 @@ pub fn to_take(
         since.is_none_or(|since| now.ms_since(since) >= hours_ms(day, hours))
     };
     let due = |take: &Take| {
-        let taken = kept.iter().any(|listing| listing.kind == take.kind && listing.scope == take.scope);
+        let same = |listing: &&Listing| listing.kind == take.kind && listing.scope == take.scope;
+        let taken = kept.iter().filter(same).any(|listing| listing.may_be_judged(now));
         let last = of(latest, take);
-        let refused_at = last.and_then(Latest::refused_last).map(|refused| refused.at);
+        // What others hand in, and is refused, puts none off: it is none of its attempts.
+        let tried_at = last.and_then(|last| last.refused.as_ref()).and_then(Refusal::tried);
         let due = !taken
             && over(last.and_then(|last| last.believed_at), take.every_hours)
-            && over(refused_at, AGAIN_HOURS);
+            && over(tried_at, AGAIN_HOURS);
         due.then(|| (take.clone(), Seen::of(last)))
     };
     configured.iter().filter_map(due).collect()
@@ -155,12 +168,21 @@ pub fn missed(configured: &[Take], latest: &[Latest], day: Day, now: Timestamp) 
         let since = last.and_then(|last| last.believed_at);
         let most_ms = hours_ms(day, take.every_hours).saturating_mul(MISSED_INTERVALS);
         let lacks = since.is_none_or(|since| now.ms_since(since) > most_ms);
+        let refused = last.and_then(Latest::refused_last);
+        let alarms = match since {
+            Some(since) => refused.and_then(Refusal::tried).is_some_and(|at| at > since),
+            None => refused.is_some_and(|refused| {
+                let from = refused.failing_since.unwrap_or(refused.at);
+                !refused.not_taken || now.ms_since(from) >= hours_ms(day, take.every_hours)
+            }),
+        };
         lacks.then(|| Missed {
             kind: take.kind.clone(),
             scope: take.scope.clone(),
             every_hours: take.every_hours,
             since,
-            last: last.and_then(Latest::refused_last).cloned(),
+            last: refused.cloned(),
+            alarms,
         })
     };
     configured.iter().filter_map(lacks).collect()

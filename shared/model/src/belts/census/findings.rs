@@ -111,10 +111,12 @@ pub struct Source {
     /// When that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
-    /// How many it listed that nobody had registered in its scope. Not told to whoever sees only a part of that.
+    /// How many it listed that nobody had registered in its scope; and of no known scope, for who is limited to none. Not told to
+    /// whoever sees only a part of its scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<u64>,
-    /// How many of those are not kept one by one ([`STRANGERS_MAX`] are), and so are no findings.
+    /// How many of those are not kept one by one ([`STRANGERS_MAX`] are), and so are no findings. Not told to whoever is limited
+    /// if any of them is of no known scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u64>,
 }
@@ -205,7 +207,15 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct Judge<'a> {
     asked: Asked<'a>,
-    by: BTreeMap<(&'a Kind, &'a str), (&'a Latest, Source)>,
+    by: BTreeMap<(&'a Kind, &'a str), By>,
+}
+
+/// One census by which there may be findings.
+#[derive(Debug)]
+struct By {
+    source: Source,
+    /// How many it listed that are of no known scope.
+    of_no_scope: u64,
 }
 
 impl Known {
@@ -216,15 +226,16 @@ impl Known {
         let of = |latest: &'a Latest| {
             let key = (&latest.kind, latest.scope.as_str());
             let kept = self.kept.get(&(latest.kind.clone(), latest.scope.clone())).copied();
-            let source = source(latest, last.get(&key).copied(), kept.unwrap_or(0), (asked.day, asked.now));
-            (key, (latest, source))
+            let last = last.get(&key).copied();
+            let source = source(latest, last, kept.unwrap_or(0), (asked.day, asked.now));
+            (key, By { source, of_no_scope: last.map_or(0, |last| last.of_no_scope) })
         };
         Judge { asked, by: self.latest.iter().map(of).collect() }
     }
 }
 
 fn source(latest: &Latest, last: Option<&Taken>, kept: u64, (day, now): (Day, Timestamp)) -> Source {
-    let (standing, why) = match (latest.refused_last(), latest.believed_at) {
+    let (standing, why) = match (latest.not_believed(), latest.believed_at) {
         (Some(refused), _) => {
             let why = format!("the newest census was not believed ({}): {}", refused.at, refused.why);
             (Standing::Refused, Some(why))
@@ -258,22 +269,33 @@ impl Source {
         };
         Self { why, unknown: None, more: None, ..self }
     }
+
+    /// For whoever sees all of its scope, and not what is of no known one: how many of that are kept one by one is not known
+    /// apart.
+    fn without(self, of_no_scope: u64) -> Self {
+        if of_no_scope == 0 {
+            return self;
+        }
+        let unknown = self.unknown.map(|unknown| unknown.saturating_sub(of_no_scope));
+        Self { unknown, more: None, ..self }
+    }
 }
 
 impl Judge<'_> {
     /// How the censuses stand that speak of what is asked for: where there are no findings, it is said here why.
     pub fn sources(&self) -> Vec<Source> {
         let Asked { extent, kind, scope, .. } = self.asked;
-        let asked = |source: &&Source| {
+        let asked = |By { source, .. }: &&By| {
             extent.meets(&source.scope)
                 && kind.is_none_or(|kind| *kind == source.kind)
                 && scope.is_none_or(|of| within(&source.scope, of) || within(of, &source.scope))
         };
-        let told = |source: &Source| match extent.contains(&source.scope) {
-            true => source.clone(),
-            false => source.clone().in_part(),
+        let told = |By { source, of_no_scope }: &By| match extent {
+            Extent::Everywhere => source.clone(),
+            Extent::Scopes(_) if extent.contains(&source.scope) => source.clone().without(*of_no_scope),
+            Extent::Scopes(_) => source.clone().in_part(),
         };
-        self.by.values().map(|(_, source)| source).filter(asked).map(told).collect()
+        self.by.values().filter(asked).map(told).collect()
     }
 
     /// Whether one that is kept is a finding for whoever asks. `registered`: whether one of its name is, by now, or has
@@ -283,14 +305,14 @@ impl Judge<'_> {
             return None;
         }
         let Kept { stranger, listed_in, census, first_seen } = kept;
-        let (latest, source) = self.by.get(&(&stranger.id.kind, listed_in.as_str()))?;
+        let By { source, .. } = self.by.get(&(&stranger.id.kind, listed_in.as_str()))?;
         if source.standing != Standing::Believed || source.census != Some(census) {
             return None;
         }
-        if self.spoken_of_since(&stranger, latest) {
+        let taken_at = source.taken_at?;
+        if self.spoken_of_since(&stranger, taken_at) {
             return None;
         }
-        let taken_at = source.taken_at?;
         let record = prefilled(&stranger, (&listed_in, census, taken_at), plan);
         let Stranger { id, scope, identity, instance } = stranger;
         Some(Finding {
@@ -315,13 +337,13 @@ impl Judge<'_> {
             && scope.is_none_or(|of| within(own.unwrap_or(&kept.listed_in), of))
     }
 
-    /// Whether a later census of another scope, which has its scope in it, was believed: it is that one's, or gone.
-    fn spoken_of_since(&self, stranger: &Stranger, by: &Latest) -> bool {
+    /// Whether a census of another scope, which has its scope in it, was begun later and stands: it is that one's, or gone. One that
+    /// was refused since, or is old, gives no findings, and so takes none away.
+    fn spoken_of_since(&self, stranger: &Stranger, begun_at: Timestamp) -> bool {
         let Some(own) = &stranger.scope else { return false };
-        let around =
-            std::iter::successors(Some(own.as_str()), |scope| scope.rsplit_once('/').map(|(outer, _)| outer));
-        let others = around.filter_map(|scope| self.by.get(&(&stranger.id.kind, scope)));
-        others.map(|(latest, _)| latest.believed_at).any(|at| at > by.believed_at)
+        let others = own.around().filter_map(|scope| self.by.get(&(&stranger.id.kind, scope)));
+        let stands = others.map(|by| &by.source).filter(|source| source.standing == Standing::Believed);
+        stands.filter_map(|source| source.taken_at).any(|at| at > begun_at)
     }
 }
 

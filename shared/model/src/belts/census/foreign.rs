@@ -76,6 +76,7 @@ mod tests {
             newly_missing,
             unknown: 0,
             unknown_named: BTreeSet::new(),
+            of_no_scope: 0,
             told: false,
         }
     }

@@ -30,6 +30,36 @@ pub struct Refusal {
     /// That there was none to be believed: it was time for one, and whoever holds the kind did not list everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_taken: bool,
+    /// When it was last time for one and there was none, if that was before this one, or after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<Timestamp>,
+    /// Since when nothing is listed, one attempt after the other, if this one was not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
+}
+
+impl Refusal {
+    /// When it was last time for one and there was none, as far as this says.
+    pub fn tried(&self) -> Option<Timestamp> {
+        let own = (self.by == Actor::coordinator()).then_some(self.at);
+        own.max(self.tried_at)
+    }
+
+    /// Whose it is, for people: who has had it taken by hand is told as who hands one in.
+    pub fn whose(&self) -> String {
+        if self.by == Actor::coordinator() {
+            "taken when it was time".to_owned()
+        } else {
+            format!("by {}", self.by)
+        }
+    }
+
+    /// This one in the place of the one `before` it, of which it is still known when it was time for one.
+    #[must_use]
+    pub fn after(self, before: Option<&Latest>) -> Self {
+        let tried_at = before.and_then(|one| one.refused.as_ref()).and_then(Self::tried);
+        Self { tried_at: tried_at.filter(|_| self.by != Actor::coordinator()), ..self }
+    }
 }
 
 /// What came last of one kind and scope.
@@ -51,6 +81,11 @@ impl Latest {
     /// The refusal of the newest one, if it was refused.
     pub fn refused_last(&self) -> Option<&Refusal> {
         self.refused.as_ref().filter(|refused| self.believed_at.is_none_or(|at| at < refused.at))
+    }
+
+    /// The same, if there was one to be believed: where one was only not listed, what the last one has shown stands.
+    pub fn not_believed(&self) -> Option<&Refusal> {
+        self.refused_last().filter(|refused| !refused.not_taken)
     }
 
     /// Whether the last one that was believed is not missed yet: within a policy day and a quarter.
@@ -96,13 +131,8 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
     let fresh = |one: &&Latest| one.is_fresh(day, now);
     let counted: BTreeSet<(&Kind, &str)> =
         all.iter().filter(fresh).map(|one| (&one.kind, one.scope.as_str())).collect();
-    let covered = |one: &Latest| {
-        std::iter::successors(Some(one.scope.as_str()), |scope| {
-            scope.rsplit_once('/').map(|(outer, _)| outer)
-        })
-        .any(|scope| counted.contains(&(&one.kind, scope)))
-    };
-    let refused = |one: &Latest| one.refused_last().filter(|refused| !refused.not_taken).cloned();
+    let covered = |one: &Latest| one.scope.around().any(|scope| counted.contains(&(&one.kind, scope)));
+    let refused = |one: &Latest| one.not_believed().cloned();
     let why = |one: &Latest| match (refused(one), one.believed_at) {
         (Some(refused), Some(_)) => Some(Lapsed::Refused(refused)),
         (Some(refused), None) => {
@@ -114,7 +144,7 @@ pub fn lapses(all: &[Latest], configured: &[Take], day: Day, now: Timestamp) -> 
     let missed = daily::missed(configured, all, day, now);
     let missed = |one: &Latest| {
         let own = missed.iter().find(|missed| missed.kind == one.kind && missed.scope == one.scope);
-        own.filter(|missed| missed.alarms()).cloned()
+        own.filter(|missed| missed.alarms).cloned()
     };
     let why = |one: &Latest| match (why(one), missed(one)) {
         (None | Some(Lapsed::Silent { .. }), Some(missed)) => Some(Lapsed::Missed(missed)),
@@ -134,7 +164,9 @@ mod tests {
 
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
-        Refusal { at, by: "platform".parse().unwrap(), credential, listed: 0, why, not_taken: false }
+        let by = "platform".parse().unwrap();
+        let (tried_at, failing_since) = (None, None);
+        Refusal { at, by, credential, listed: 0, why, not_taken: false, tried_at, failing_since }
     }
 
     fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {
@@ -199,7 +231,16 @@ mod tests {
         let configured = [take("tenants/acme")];
         let of = |all: &[Latest], now_ms: u64| lapsed_of(all, &configured, now_ms);
         let half = DAY_MS / 2;
-        let alone = [latest("tenants/acme", Some(0), None)];
+        let not_taken = |believed_at: Option<u64>, at_ms: u64| {
+            let mut one = latest("tenants/acme", believed_at, Some(at_ms));
+            let refused = one.refused.as_mut().unwrap();
+            (refused.not_taken, refused.by) = (true, Actor::coordinator());
+            one
+        };
+        let untried = [latest("tenants/acme", Some(0), None)];
+        assert_eq!(of(&untried, half + 1), Vec::<String>::new(), "in a pause, or after a stop");
+        assert_eq!(of(&untried, 1 + FRESH_MS), ["tenants/acme silent"], "whyever nobody tries");
+        let alone = [not_taken(Some(0), half)];
         assert_eq!(of(&alone, half), Vec::<String>::new());
         assert_eq!(of(&alone, half + 1), ["tenants/acme missed"], "sooner than where nobody says how often");
         assert_eq!(of(&alone, 3 * DAY_MS), ["tenants/acme missed"], "and not twice");
@@ -209,15 +250,11 @@ mod tests {
         let refused = latest("tenants/acme", Some(0), Some(1));
         assert_eq!(of(&[refused], DAY_MS), ["tenants/acme refused"], "that says more");
 
-        // That nothing was listed is told if it lasts, and at once where nothing ever was.
-        let not_taken = |believed_at: Option<u64>| {
-            let mut one = latest("tenants/acme", believed_at, Some(1));
-            one.refused.as_mut().unwrap().not_taken = true;
-            one
-        };
-        assert_eq!(of(&[not_taken(Some(0))], half), Vec::<String>::new());
-        assert_eq!(of(&[not_taken(Some(0))], half + 1), ["tenants/acme missed"]);
-        assert_eq!(of(&[not_taken(None)], 2), ["tenants/acme missed"]);
+        // That nothing was listed is told if it lasts, also where nothing ever was: whoever lists may be started later.
+        assert_eq!(of(&[not_taken(Some(0), 1)], half), Vec::<String>::new());
+        assert_eq!(of(&[not_taken(Some(0), 1)], half + 1), ["tenants/acme missed"]);
+        assert_eq!(of(&[not_taken(None, 1)], half / 2), Vec::<String>::new());
+        assert_eq!(of(&[not_taken(None, 1)], half / 2 + 1), ["tenants/acme missed"]);
         assert_eq!(of(&[], 2), Vec::<String>::new(), "nobody has tried it yet");
     }
 }

@@ -216,10 +216,12 @@ pub enum NotTaken {
     #[error("no census: {0} are listed: expected at most {LISTED_MAX}; hand censuses in by scope")]
     TooManyListed(usize),
     /// One is at two places.
-    #[error("no census: {id} is at {one} and at {other}: which of them is meant is not known")]
+    #[error("no census: {} is at {one} and at {other}: which of them is meant is not known", named(id, *own))]
     Twice {
         /// Which.
         id: ResourceId,
+        /// Whether it is registered in the scope of the census. Any other is named to nobody: it may be of another scope.
+        own: bool,
         /// Here,
         one: Instance,
         /// and there.
@@ -243,6 +245,41 @@ pub enum NotTaken {
         /// Where.
         instance: Instance,
     },
+}
+
+/// What is said of one of which it is told that it is at two places.
+fn named(id: &ResourceId, own: bool) -> String {
+    if own { id.to_string() } else { "one that is not registered in this scope".to_owned() }
+}
+
+impl NotTaken {
+    /// What is kept of it, which everybody reads who sees the scope of the census: without how many there are at an instance,
+    /// for those are of other scopes, too.
+    pub fn kept(&self) -> String {
+        match self {
+            Self::TooManyListed(_) => {
+                format!("no census: more than {LISTED_MAX} are listed; hand censuses in by scope")
+            }
+            Self::Changed { instance, .. } => format!("no census: {instance} changed while it was listed"),
+            Self::Total { instance, .. } => format!(
+                "no census: {instance} counts another number than it has listed: pages are missing, or it changed"
+            ),
+            Self::NobodyLists(_)
+            | Self::NoInstance(_)
+            | Self::TooManyInstances { .. }
+            | Self::Paused(_)
+            | Self::Review
+            | Self::Busy { .. }
+            | Self::TooMany { .. }
+            | Self::Overtaken
+            | Self::NoAnswer { .. }
+            | Self::Refused { .. }
+            | Self::Gone
+            | Self::Twice { .. }
+            | Self::Another { .. }
+            | Self::NotAsked { .. } => self.to_string(),
+        }
+    }
 }
 
 /// The pause that covers a census of this kind in this scope, if one does: consumers would be made to look.
@@ -352,6 +389,12 @@ impl Listing {
                 },
             }),
         }
+    }
+
+    /// Whether something may still come of it at `now`: until a minute after its time is over. Whoever began it has died if it
+    /// is kept for longer, and nothing but the begin of another one puts it away.
+    pub fn may_be_judged(&self, now: Timestamp) -> bool {
+        now.0 < self.answer_by.0.saturating_add(LEFT_US)
     }
 
     /// Who is to be asked for which page.

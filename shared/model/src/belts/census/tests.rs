@@ -38,6 +38,7 @@ fn census(names: &[&str]) -> Census {
         total: names.len() as u64,
         listed: names.iter().map(|name| listed(name)).collect(),
         unregistered: Vec::new(),
+        itself: false,
     }
 }
 
@@ -126,6 +127,21 @@ fn one_that_differs_from_the_last_has_to_be_meant() {
 }
 
 #[test]
+fn of_its_own_listing_fewer_are_explained_if_nothing_registered_is_missing() {
+    let registered = |names: &[(&str, bool)]| -> BTreeMap<ResourceId, bool> {
+        names.iter().map(|(name, going)| (vm(name), *going)).collect()
+    };
+    let explained = |itself: bool, registered: &BTreeMap<ResourceId, bool>| {
+        let census = Census { itself, ..census(&["a"]) };
+        census.lost_nothing(&census.taken(8, registered, Some(&last(&["a", "b"])), NOW))
+    };
+    let removed = registered(&[("a", false), ("sentinel", false)]);
+    assert_eq!([explained(true, &removed), explained(false, &removed)], [true, false]);
+    assert!(explained(true, &registered(&[("a", false), ("b", true)])), "it is being removed");
+    assert!(!explained(true, &registered(&[("a", false), ("b", false)])), "somebody else has");
+}
+
+#[test]
 fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
     let registered: BTreeMap<ResourceId, bool> =
         [("a", false), ("b", true), ("c", false)].map(|(name, going)| (vm(name), going)).into();
@@ -139,6 +155,21 @@ fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
     let third = Census { unregistered: strange, ..census(&["a"]) }.taken(3, &registered, None, NOW);
     assert_eq!(third.unknown, UNREGISTERED_NAMED_MAX as u64 + 5 + 1, "and the sentinel");
     assert_eq!(third.unknown_named.len(), UNREGISTERED_NAMED_MAX + 1);
+}
+
+#[test]
+fn what_is_of_no_known_scope_is_told_to_who_is_limited_to_none() {
+    let of = |unregistered: Vec<Stranger>| {
+        Census { unregistered, ..census(&["a"]) }.taken(1, &[(vm("sentinel"), false)].into(), None, NOW)
+    };
+    let (all, limited) = (Extent::Everywhere, Extent::Scopes([scope("tenants")].into()));
+    let taken = of(vec![stray("whose")]);
+    assert_eq!((taken.unknown, taken.of_no_scope), (2, 1));
+    assert_eq!(taken.clone().told_to(&all), taken);
+    let told = taken.told_to(&limited);
+    assert_eq!((told.unknown, told.of_no_scope, told.unknown_named), (1, 0, BTreeSet::new()));
+    let placed = of(Vec::new());
+    assert_eq!(placed.clone().told_to(&limited), placed, "the platform has said whose it is");
 }
 
 #[test]

@@ -94,7 +94,31 @@ fn an_instance_that_changed_meanwhile_makes_it_none() {
 fn one_at_two_instances_makes_it_none() {
     let mut twice = pages();
     twice[0].1 = page(None, &["lab", "stray", "zoo"], (false, 3));
-    refused(&twice, &inventory(), "vm/stray is at hypervisor.a and at hypervisor.b");
+    let of_others =
+        "no census: one that is not registered in this scope is at hypervisor.a and at hypervisor.b";
+    refused(&twice, &inventory(), of_others);
+    twice[0].1 = page(None, &["lab", "two", "zoo"], (false, 3));
+    refused(&twice, &inventory(), "vm/two is at hypervisor.a and at hypervisor.b");
+    twice[0].1 = page(None, &["lab", "zoo"], (false, 2));
+    twice[2].1 = page(Some("one"), &["lab", "two"], (false, 3));
+    refused(&twice, &inventory(), of_others);
+}
+
+#[test]
+fn what_is_kept_does_not_say_how_many_an_instance_holds() {
+    let mut cut = pages();
+    cut[2].1.entries.pop();
+    let mut total = pages();
+    total[2].1.total = 4;
+    for (pages, kept) in [
+        (cut, "hypervisor.a counts another number than it has listed"),
+        (total, "no census: hypervisor.a changed while it was listed"),
+    ] {
+        let why = taken(&pages, &inventory()).unwrap_err().kept();
+        assert!(why.contains(kept) && !why.contains(|c: char| c.is_ascii_digit()), "{why}");
+    }
+    let many = NotTaken::TooManyListed(LISTED_MAX + 1).kept();
+    assert!(!many.contains(&(LISTED_MAX + 1).to_string()), "{many}");
 }
 
 #[test]

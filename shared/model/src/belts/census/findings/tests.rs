@@ -33,6 +33,7 @@ fn taken(census: i64, of: &str, taken_at: Timestamp, unknown: u64) -> Taken {
         newly_missing: 0,
         unknown,
         unknown_named: BTreeSet::new(),
+        of_no_scope: 0,
         told: false,
     }
 }
@@ -45,6 +46,8 @@ fn latest(of: &str, believed_at: Option<Timestamp>, refused_at: Option<Timestamp
         listed: 1,
         why: "the sentinel vm/secret is missing".to_owned(),
         not_taken: false,
+        tried_at: None,
+        failing_since: None,
     });
     Latest { kind: "vm".parse().unwrap(), scope: scope(of), believed_at, refused }
 }
@@ -88,6 +91,7 @@ fn what_nobody_has_registered_is_kept_with_its_identity_and_bounded() {
         total: 2,
         listed: vec![listed("a"), listed("b")],
         unregistered: vec![stray.clone()],
+        itself: true,
     };
     let strangers = census.strangers(&[(vm("a"), false)].into());
     let b = Stranger {
@@ -178,6 +182,19 @@ fn a_refused_or_an_old_census_gives_none_and_says_why() {
 }
 
 #[test]
+fn what_was_found_stands_while_the_next_census_is_only_not_listed() {
+    let mut known = known(5);
+    known.latest[0] = latest("tenants", known.latest[0].believed_at, Some(NOW));
+    known.latest[0].refused.as_mut().unwrap().not_taken = true;
+    assert!(found(&known, stranger("x", Some("tenants/acme")), &EVERYWHERE).is_some());
+    let [source] = known.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
+    assert_eq!((source.standing, source.why), (Standing::Believed, None));
+    known.latest[0].believed_at = None;
+    let [source] = known.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
+    assert_eq!((source.standing, source.why.as_deref()), (Standing::Old, Some("no census was believed")));
+}
+
+#[test]
 fn whoever_is_limited_to_scopes_sees_what_is_known_to_be_of_them() {
     let acme = Extent::Scopes([scope("tenants/acme")].into());
     let known = known(9);
@@ -191,6 +208,15 @@ fn whoever_is_limited_to_scopes_sees_what_is_known_to_be_of_them() {
     assert_eq!((source.unknown, source.more), (Some(9), Some(4)), "not all are kept");
     let [source] = known.judge(asked(&acme)).sources().try_into().unwrap();
     assert_eq!((source.unknown, source.more), (None, None), "of a scope around its own");
+    let all = Extent::Scopes([scope("tenants")].into());
+    let [source] = known.judge(asked(&all)).sources().try_into().unwrap();
+    assert_eq!((source.unknown, source.more), (Some(9), Some(4)), "all of it is of its scope");
+    let mut listed = known.clone();
+    listed.last[0].of_no_scope = 3;
+    let [source] = listed.judge(asked(&all)).sources().try_into().unwrap();
+    assert_eq!((source.unknown, source.more), (Some(6), None), "whose three of them are is not known");
+    let [source] = listed.judge(asked(&EVERYWHERE)).sources().try_into().unwrap();
+    assert_eq!((source.unknown, source.more), (Some(9), Some(4)));
     let mut refused = known.clone();
     refused.latest[0] = latest("tenants", None, Some(NOW));
     let [source] = refused.judge(asked(&acme)).sources().try_into().unwrap();
@@ -216,13 +242,31 @@ fn a_kind_and_a_scope_may_be_asked_for() {
 
 #[test]
 fn the_latest_census_that_speaks_of_a_scope_is_the_one_that_counts() {
-    let mut known = known(5);
-    let at = |us: i64| Some(Timestamp(known.latest[0].believed_at.unwrap().0 + us));
-    let (later, earlier) = (latest("tenants/acme", at(1), None), latest("tenants/acme", at(-1), None));
+    let known = |us: i64| and_of_acme(us, us, None);
     let one = || stranger("x", Some("tenants/acme/web"));
-    known.latest.push(later);
-    assert_eq!(found(&known, one(), &EVERYWHERE), None, "a later one does not list it any more");
-    assert!(found(&known, stranger("x", Some("tenants/other")), &EVERYWHERE).is_some());
-    known.latest[1] = earlier;
-    assert!(found(&known, one(), &EVERYWHERE).is_some());
+    assert_eq!(found(&known(1), one(), &EVERYWHERE), None, "a later one does not list it any more");
+    assert!(found(&known(1), stranger("x", Some("tenants/other")), &EVERYWHERE).is_some());
+    assert!(found(&known(-1), one(), &EVERYWHERE).is_some());
+}
+
+/// And one of `tenants/acme`, begun and believed so long after the other, in microseconds, and maybe refused since.
+fn and_of_acme(begun: i64, believed: i64, refused: Option<i64>) -> Known {
+    let mut known = known(5);
+    let at = |us: i64| Timestamp(known.last[0].taken_at.0 + us);
+    let one = latest("tenants/acme", Some(at(believed)), refused.map(at));
+    let last = taken(8, "tenants/acme", at(begun), 0);
+    known.latest.push(one);
+    known.last.push(last);
+    known
+}
+
+#[test]
+fn one_around_it_takes_none_away_unless_it_stands_and_was_begun_later() {
+    let stays = |begun: i64, believed: i64, refused: Option<i64>| {
+        let known = and_of_acme(begun, believed, refused);
+        found(&known, stranger("x", Some("tenants/acme")), &EVERYWHERE).is_some()
+    };
+    assert_eq!([stays(1, 2, None), stays(-1, -1, None)], [false, true]);
+    assert!(stays(1, 2, Some(3)), "it was refused since");
+    assert!(stays(-1, 2, None), "it was begun earlier, though it was believed later");
 }
