@@ -310,6 +310,9 @@ impl Engine {
                 Err(why) => bad.push((delivery, why)),
             }
         }
+        // First: a canary that was accepted pauses everything, whatever becomes of the others. And no record waits because an
+        // answer to something else cannot be written down.
+        let unheard = self.hear_asides(heard).await.err();
         let answered: Vec<Option<(DeletionId, Fence)>> = intents.iter().map(answered).collect();
         let results = self.run_because(intents, causes).await?;
         let mut doubted = BTreeSet::new();
@@ -326,8 +329,7 @@ impl Engine {
             self.doubt(deletion, fence).await?;
         }
         let mut again = self.reject("sexton.outcomes", bad).await;
-        // Last: no record waits because an answer to something else cannot be written down.
-        if let Err(error) = self.hear_asides(heard).await {
+        if let Some(error) = unheard {
             let why = chain(&error);
             tracing::error!(why, "answers to orders of no record are put back");
             again.extend(asides);

@@ -39,6 +39,7 @@ const ASKED: [&str; 42] = [
     "canaries",
     "drill",
     "census",
+    "findings",
     "park d-1 --reason test",
     "review",
     "audit",

@@ -253,19 +253,25 @@ impl Engine {
             return Ok(());
         }
         let sent = self.ledger.canaries().await?;
+        // One that cannot be looked up, or written down, hides no other: behind it may be one that was accepted.
         let (mut all, mut failed) = (Vec::new(), None);
         for Heard { from, fence, came } in heard {
             let of = match sent.iter().find(|canary| canary.fence == fence) {
                 Some(canary) => Some(canary.clone()),
                 // Of a run before that, as long as it is kept: an acceptance is one, however late.
-                None => self.ledger.canary_of(fence).await?,
+                None => match self.ledger.canary_of(fence).await {
+                    Ok(of) => of,
+                    Err(error) => {
+                        failed = Some(error);
+                        continue;
+                    }
+                },
             };
             let of = of.filter(|canary| canary.probe.instance() == Some(&from));
             let Some(canary) = of.filter(|canary| canary.hear(&came).is_some()) else {
                 tracing::debug!(%from, %fence, ?came, "changes nothing that is known of a canary");
                 continue;
             };
-            // One that cannot be written down hides no other: behind it may be one that was accepted.
             match self.ledger.hear_canary(canary.id, &came).await {
                 Ok(Some(judged)) => {
                     self.heard(&judged).await;

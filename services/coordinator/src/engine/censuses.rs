@@ -45,7 +45,11 @@ impl Engine {
         for (take, seen) in daily::to_take(&policy.census.take, &latest, &kept, facts.day, facts.now) {
             // What cannot be done about one keeps none of the others from being taken.
             if let Err(error) = self.take_what_is_due(plans, &take, seen).await {
-                tracing::warn!(kind = %take.kind, scope = %take.scope, %error, "a census that is due is taken later");
+                let (kind, scope) = (take.kind.clone(), take.scope.clone());
+                tracing::warn!(%kind, %scope, %error, "a census that is due is taken later");
+                // Written down, if that can be done: what was tried and does not come calls somebody.
+                let why = "the job table did not do what it takes: see the coordinator's log".to_owned();
+                self.ledger.note_not_taken(Attempt { kind, scope, seen, why }).await.ok();
                 done = Err(error);
             }
         }

@@ -124,7 +124,10 @@ impl Ledger for SqliteLedger {
     }
 
     async fn lost(&self) -> LedgerError {
-        self.commands.closed().await;
+        tokio::select! {
+            () = self.commands.closed() => {}
+            () = self.reads.over() => {}
+        }
         self.reads.check().err().unwrap_or_else(gone)
     }
 

@@ -35,7 +35,7 @@ pub(super) struct Memory {
     pub(super) out: OutCounts,
     pub(super) last_fence: i64,
     /// What the table says of it.
-    written_fence: i64,
+    pub(super) written_fence: i64,
     /// As it was read last; none after it was written, or after a transaction failed.
     pub(super) standing: Option<Standing>,
     /// As they were read last; none after they were written, or after a transaction failed.

@@ -272,6 +272,7 @@ mod tests {
             assert!(error.contains("the disk is gone"), "{error}");
         };
         gone(paused().await.unwrap_err());
+        // Nobody asks meanwhile: the writer sleeps, and knows nothing of it.
         gone(ledger.lost().await);
         gone(ledger.facts().await.unwrap_err());
         gone(ledger.beacon().await.unwrap_err());

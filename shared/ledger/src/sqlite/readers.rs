@@ -69,6 +69,11 @@ impl Readers {
         self.durable.check()
     }
 
+    /// Wait until nothing that is committed can be made durable any more.
+    pub(super) async fn over(&self) {
+        self.durable.over().await;
+    }
+
     /// Run `work`, which sees one state of the file: that of the last commit before it. What it says is durable.
     ///
     /// # Errors
@@ -81,7 +86,7 @@ impl Readers {
         self.read_at(work, move || durable.wait()).await
     }
 
-    /// The same of what may still be lost, for whoever only asks the writer about what was found, and tells nobody.
+    /// The same of what may still be lost, for whoever only has the writer asked about what was found.
     ///
     /// # Errors
     /// As [`Self::read`].

@@ -20,6 +20,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::watch;
+
 use super::connection::store;
 use super::surroundings::Around;
 use super::writer::{Answer, Command};
@@ -58,11 +60,14 @@ pub(super) struct Durable {
     /// Of these, how many are synced; or why no more will be.
     synced: Mutex<Result<u64, String>>,
     changed: Condvar,
+    /// Whether no more will be.
+    over: watch::Sender<bool>,
 }
 
 impl Default for Durable {
     fn default() -> Self {
-        Self { committed: AtomicU64::new(0), synced: Mutex::new(Ok(0)), changed: Condvar::new() }
+        let over = watch::Sender::new(false);
+        Self { committed: AtomicU64::new(0), synced: Mutex::new(Ok(0)), changed: Condvar::new(), over }
     }
 }
 
@@ -87,6 +92,12 @@ impl Durable {
         self.lock().as_ref().map(|_| ()).map_err(|why| lost(why))
     }
 
+    /// Wait until nothing that is committed can be made durable any more.
+    pub(super) async fn over(&self) {
+        // The sender lives as long as this does.
+        self.over.subscribe().wait_for(|over| *over).await.ok();
+    }
+
     fn reached(&self, synced: u64) {
         if let Ok(so_far) = self.lock().as_mut() {
             *so_far = synced;
@@ -97,6 +108,7 @@ impl Durable {
     fn failed(&self, why: String) {
         *self.lock() = Err(why);
         self.changed.notify_all();
+        self.over.send_replace(true);
     }
 
     fn lock(&self) -> MutexGuard<'_, Result<u64, String>> {
@@ -212,6 +224,11 @@ fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, k
                 command.reply.send(durable.check().map(|()| answer)).ok();
             }
         }
+    }
+    let synced = durable.lock().clone();
+    if synced.is_ok_and(|synced| synced < durable.committed.load(Ordering::SeqCst)) {
+        // The writer panicked between a commit and its answer: whoever has read that waits for it.
+        durable.failed("its writer has ended".to_owned());
     }
 }
 

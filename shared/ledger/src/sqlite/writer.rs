@@ -181,7 +181,7 @@ impl Writer {
         let mut todo = groups(commands);
         while let Some(group) = todo.pop_front() {
             match self.transaction(&group) {
-                Ok(answers) => self.syncer.answer(group, answers, self.memory.last_fence),
+                Ok(answers) => self.syncer.answer(group, answers, self.memory.written_fence),
                 Err(error) => {
                     self.syncer.nothing();
                     self.memory.forget();

@@ -12,6 +12,7 @@ use sexton_monitoring::sandbox::SandboxMonitoring;
 use sexton_protocol::Holder;
 use tokio_util::sync::CancellationToken;
 
+use super::plan::monitoring_of;
 use super::waits::until;
 use super::{System, backup, hypervisor, monitoring};
 use crate::gate::Gate;
@@ -68,7 +69,7 @@ impl System {
     /// The same on that bus, and nothing is waited for.
     pub fn start_consumer_on(&mut self, instance: &Instance, bus: Arc<dyn Bus>) {
         let (driver, actions): (Arc<dyn Driver>, _) = if *instance == monitoring() {
-            (self.monitoring.clone(), sexton_monitoring::actions())
+            (self.monitoring.clone(), monitoring_of(&self.plan))
         } else if *instance == backup() {
             (self.backup.clone(), sexton_backup::actions())
         } else {

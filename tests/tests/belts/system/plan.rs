@@ -4,6 +4,7 @@ use std::sync::Arc;
 use sexton_coordinator::Plans;
 use sexton_ledger::Limits;
 use sexton_model::belts::Policy;
+use sexton_model::catalogue::SubsystemActions;
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
 
@@ -58,12 +59,25 @@ offset_days = 23
 steps = []
 "#;
 
-/// A plan with a notice: whoever is silenced at monitoring was told.
-pub fn announcing() -> Arc<Plan> {
+/// Monitoring, at which whoever is silenced was told.
+fn telling() -> String {
     let silence = "nature = \"reversible\"\nearliest = \"soft\"";
     assert!(sexton_monitoring::ACTIONS.contains(silence));
     let tell = "nature = \"reversible\"\nearliest = \"announce\"\nnotice = true";
-    let telling = sexton_monitoring::ACTIONS.replacen(silence, tell, 1);
+    sexton_monitoring::ACTIONS.replacen(silence, tell, 1)
+}
+
+/// What monitoring does where this plan is gone by.
+pub fn monitoring_of(plan: &Plan) -> SubsystemActions {
+    if plan.stages.iter().flat_map(|stage| &stage.steps).any(|step| step.notice) {
+        return SubsystemActions::parse("monitoring.toml", &telling()).unwrap();
+    }
+    sexton_monitoring::actions()
+}
+
+/// A plan with a notice: whoever is silenced at monitoring was told.
+pub fn announcing() -> Arc<Plan> {
+    let telling = telling();
     let catalogue = [("monitoring.toml", telling.as_str()), ("backup.toml", sexton_backup::ACTIONS)];
     let plans = Plans::of(&catalogue, &[("plan.toml", ANNOUNCING)], true).unwrap();
     plans.of_kind(&"vm".parse().unwrap()).unwrap().clone()
