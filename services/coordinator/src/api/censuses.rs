@@ -3,7 +3,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use sexton_api::{CensusInfo, CensusRequest, TakeCensus};
-use sexton_ledger::{Counted, Note};
+use sexton_ledger::{Counted, NotDone, Note};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
@@ -102,7 +102,12 @@ pub(super) async fn take_itself(
         Ok(census) => believe(&api, &once, (&by, &asker), census).await,
         Err(why) => {
             tracing::warn!(kind = %of_kind, scope = %of_scope, %by, %why, "no census is taken");
-            Err(why.into())
+            // How much there is at an instance is of other scopes, too.
+            let told = match &why {
+                NotDone::Taking(why) if !asker.extent().is_everywhere() => why.kept(),
+                other => other.to_string(),
+            };
+            Err(Refused::from(why).in_words(told))
         }
     }
 }

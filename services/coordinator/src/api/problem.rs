@@ -58,6 +58,12 @@ impl Refused {
         Self { again_in_s: Some(seconds), ..self }
     }
 
+    /// In other words: those for whoever may not know all of it.
+    pub(super) fn in_words(mut self, detail: String) -> Self {
+        self.problem.detail = detail;
+        self
+    }
+
     /// What is said, for whoever keeps it.
     pub(super) fn body(&self) -> String {
         serde_json::to_string(&self.problem).unwrap_or_default()
