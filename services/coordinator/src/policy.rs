@@ -105,6 +105,9 @@ pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
         "a date that is stated without a zone is of this calendar"
     );
     hours::tell(policy, day, config.has("windows"), now);
+    if let Some(lack) = policy.lacks(day) {
+        tracing::warn!("{lack}");
+    }
     if !policy.protected.is_empty() {
         let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();
         tracing::info!(resources = named.join(", "), "protected, whatever is registered");
@@ -174,6 +177,12 @@ mod tests {
     fn the_configuration_protects_what_it_names() {
         let policy = of("[protect]\nresources = [\"vm/sexton-db\"]").unwrap();
         assert!(policy.lets_go(&"vm/web01".parse().unwrap()).is_ok());
+        assert_eq!(policy.lacks(Day::Calendar), None);
+        for nothing in ["", "[protect]\nresources = []"] {
+            let policy = of(nothing).unwrap();
+            assert!(policy.lacks(Day::Calendar).unwrap().contains("[protect]"), "{nothing}");
+            assert_eq!(policy.lacks(Day::Rehearsal { length_ms: 5 }), None, "{nothing}");
+        }
         let why = policy.lets_go(&"vm/sexton-db".parse().unwrap()).unwrap_err().to_string();
         assert_eq!(why, "vm/sexton-db is protected by [protect] in the coordinator's configuration");
         for (wrong, part) in

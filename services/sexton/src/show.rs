@@ -429,7 +429,7 @@ pub fn health(health: &HealthInfo) -> String {
     if !health.canaries.is_empty() {
         text += &format!("CANARIES\n{}\n", canaries::lines(&health.canaries));
     }
-    for lack in &health.censuses_lack {
+    for lack in health.censuses_lack.iter().chain(&health.unprotected) {
         text += &format!("{lack}\n");
     }
     text += &limits(&health.ceilings);

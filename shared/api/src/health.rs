@@ -108,6 +108,9 @@ pub struct HealthInfo {
     /// Which censuses are configured to be taken and do not come: no complete one for two intervals, or never one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub censuses_lack: Vec<String>,
+    /// Set if the coordinator that answers has no resource configured to be protected, in a sentence. It works all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unprotected: Option<String>,
     /// Set if the ledger went back in time: nothing is dispatched before somebody has accepted it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review: Option<Review>,

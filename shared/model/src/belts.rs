@@ -147,6 +147,15 @@ impl Policy {
         Ok(())
     }
 
+    /// What nobody would notice until it is too late: nothing is protected, Sexton's own machines neither. Whoever rehearses
+    /// deletes none of those.
+    pub fn lacks(&self, day: Day) -> Option<&'static str> {
+        let lacks = self.protected.is_empty() && !day.is_rehearsal();
+        lacks.then_some(
+            "no resource is configured to be protected, Sexton's own machines neither: see [protect] resources",
+        )
+    }
+
     /// How many may begin within a day.
     pub fn budgets(&self, day: Day) -> Cow<'_, Budgets> {
         match &self.budgets {

@@ -4,14 +4,14 @@
 //! is gone from the inventory and not yet seen to be gone everywhere, no other one that states the same is registered. So a
 //! machine that leaves one cluster joins another only when its key is gone in both places, and that is proved: by a
 //! receipt of the whole deletion, in which nothing is unknown. Whoever registers asks [`check`] under the lock on what is
-//! stated.
+//! stated. Nor does a resource that is registered leave its place, or its scope, by being registered again.
 //!
 //! Why no unique index on what is registered: between the inventory and the receipt lies the time in which a key may
 //! still be found where nobody looks any more.
 use std::fmt;
 
 use crate::deletion::Deletion;
-use crate::id::{DeletionId, ResourceId};
+use crate::id::{DeletionId, ResourceId, Scope};
 use crate::job::{JobKind, Stage, StateName};
 use crate::resource::{Presence, Resource};
 
@@ -131,6 +131,18 @@ pub enum CannotShare {
         /// What it is registered for.
         from: String,
     },
+    /// It would be another scope's without being deleted.
+    #[error(
+        "scope: {resource} is registered for {place} in {from}, and stays in that scope until it is deleted: it has to leave first"
+    )]
+    OtherScope {
+        /// Which.
+        resource: ResourceId,
+        /// What it is registered for.
+        place: String,
+        /// The scope that it is registered in.
+        from: Scope,
+    },
 }
 
 /// Whether `new` may be registered over `old`, which is there under its name, and beside the `holder` of what it states.
@@ -147,6 +159,14 @@ pub fn check(
         && new.exclusive.as_ref() != Some(from)
     {
         return Err(CannotShare::Moved { resource: new.id.clone(), from: from.clone() });
+    }
+    // Its key would be intact, and other ceilings, pauses and tokens would decide about it.
+    if let Some(old) = registered
+        && let Some(place) = &old.exclusive
+        && new.scope != old.scope
+    {
+        let (place, from) = (place.clone(), old.scope.clone());
+        return Err(CannotShare::OtherScope { resource: new.id.clone(), place, from });
     }
     let (Some(place), Some(holder)) = (&new.exclusive, holder.filter(|holder| holder.resource != new.id))
     else {

@@ -38,8 +38,8 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
     Ok(holding.finish())
 }
 
-/// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured; to which is added which
-/// censuses do not come.
+/// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured; to which is added whether
+/// nothing is protected, and which censuses do not come.
 ///
 /// # Errors
 /// If the job table cannot be read.
@@ -52,6 +52,7 @@ pub async fn digest(
 ) -> Result<Digest, LedgerError> {
     let at = moment(ledger, rules).await?;
     let held = answered(ledger.held()).await?;
+    let unprotected = ledger.policy().lacks(at.day).map(str::to_owned);
     let mut material = Material {
         ahead: answered(ledger.ahead(AHEAD_DAYS)).await?,
         weeks: weeks(ledger, day).await?,
@@ -61,7 +62,7 @@ pub async fn digest(
         foreign: foreign::of_last_day(&answered(ledger.censuses()).await?, at.now),
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
-        lacks: lacks.to_vec(),
+        lacks: lacks.iter().cloned().chain(unprotected).collect(),
         missed: missed(ledger, &at).await?,
         ..Material::default()
     };

@@ -258,6 +258,7 @@ pub(super) fn health(
         canaries_lack: engine.canaries().map(Canaries::lacks).unwrap_or_default(),
         canaries: Vec::new(),
         censuses_lack: Vec::new(),
+        unprotected: policy.lacks(facts.day).map(str::to_owned),
         review: health.review,
         witness_stale_s: hindrances.iter().find_map(|hindrance| match hindrance {
             Hindrance::Witness { stale } => Some(stale.as_secs()),

@@ -103,6 +103,26 @@ fn a_calendar_of_holidays_that_is_over_is_told() {
     assert_eq!((status, &health["windows"]["holidays_until"]), (200, &serde_json::json!("2019-12-25")));
 }
 
+/// It hinders nothing, and nobody would find out.
+#[test]
+fn that_nothing_is_protected_is_said_unless_it_is_a_rehearsal() {
+    let lack = "no resource is configured to be protected";
+    let protects = ("[protect]", "resources = [\"vm/sexton-db\"]");
+    let rehearsal = ("[ledger]", "sqlite = \"sexton.db\"\nrehearsal_day_ms = 60000");
+    for (sections, expected) in [
+        (vec![], true),
+        (vec![("[protect]", "resources = []")], true),
+        (vec![protects], false),
+        (vec![rehearsal], false),
+    ] {
+        let served = Served::start_as("nothing", &sections, &[]);
+        let log = std::fs::read_to_string(served.folder.path().join("log")).unwrap();
+        for shown in [log, said(&served.sexton(&["health"])), said(&served.sexton(&["digest"]))] {
+            assert_eq!(shown.contains(lack), expected, "{sections:?}: {shown}");
+        }
+    }
+}
+
 #[test]
 fn a_bad_plan_names_file_line_and_reason() {
     let folder = tempfile::tempdir().unwrap();

@@ -77,6 +77,29 @@ pub async fn one_at_a_time_is_registered_for_what_is_exclusive(fixture: &dyn Fix
     assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
 }
 
+/// In another scope other ceilings, pauses and tokens decide about it.
+pub async fn what_is_exclusive_stays_in_its_scope_until_it_left(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let elsewhere = |name: &str, place: Option<&str>| Resource {
+        scope: "tenants/other".parse().unwrap(),
+        ..member(name, place)
+    };
+    on.join("a").await.unwrap();
+    let refused =
+        CannotShare::OtherScope { resource: id("a"), place: PLACE.to_owned(), from: member("a", None).scope };
+    assert_eq!(on.state_it(elsewhere("a", Some(PLACE))).await, Err(refused.clone().into()));
+    // What is not exclusive changes its scope as before.
+    on.state_it(member("d", None)).await.unwrap();
+    on.state_it(elsewhere("d", None)).await.unwrap();
+    let leaving = on.leave("a").await;
+    assert_eq!(on.state_it(elsewhere("a", Some(PLACE))).await, Err(refused.into()));
+    on.join("a").await.unwrap();
+    on.play_to(leaving, |_, _| false).await;
+    assert_eq!(on.view(leaving).await.deletion.status, RecordStatus::Recycled);
+    on.state_it(elsewhere("a", Some(PLACE))).await.unwrap();
+    assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
 /// The name is free, and nobody has signed yet that nothing is left.
 pub async fn what_was_recycled_keeps_its_place_until_its_receipt(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;

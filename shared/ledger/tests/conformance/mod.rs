@@ -286,6 +286,7 @@ macro_rules! conformance_tests {
             each_change_is_noted_with_itself,
             a_refusal_notes_nothing,
             one_at_a_time_is_registered_for_what_is_exclusive,
+            what_is_exclusive_stays_in_its_scope_until_it_left,
             what_was_recycled_keeps_its_place_until_its_receipt,
             what_may_remain_keeps_its_place,
             a_list_is_gone_through_in_order,

@@ -82,6 +82,21 @@ fn nobody_moves_without_being_deleted() {
 }
 
 #[test]
+fn nobody_changes_the_scope_without_being_deleted() {
+    let elsewhere = |resource: &Resource| Resource { scope: "compute".parse().unwrap(), ..resource.clone() };
+    let a = membership("a", Some("machine/storage07"));
+    let refused = check(Some((&a, Presence::Registered)), &elsewhere(&a), None).unwrap_err();
+    let (resource, place) = (a.id.clone(), "machine/storage07".to_owned());
+    assert_eq!(refused, CannotShare::OtherScope { resource, place, from: a.scope.clone() });
+    assert!(refused.to_string().ends_with("it has to leave first"), "{refused}");
+    assert_eq!(check(Some((&a, Presence::Recycled)), &elsewhere(&a), None), Ok(()), "it was deleted");
+    // What states nothing has no place to leave.
+    let b = membership("b", None);
+    assert_eq!(check(Some((&b, Presence::Registered)), &elsewhere(&b), None), Ok(()));
+    assert_eq!(check(Some((&membership("a", None), Presence::Registered)), &elsewhere(&a), None), Ok(()));
+}
+
+#[test]
 fn the_reason_names_the_other_one_and_what_is_missing() {
     let b = membership("b", Some("machine/storage07"));
     let said = |holder: &Holder| check(None, &b, Some(holder)).unwrap_err().to_string();
