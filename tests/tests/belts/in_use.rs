@@ -17,6 +17,7 @@ on_many_machines! {
     a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
     a_disk_that_others_use_parks_at_announce,
     a_machine_that_runs_again_parks_at_hard,
+    a_disk_that_others_use_by_now_parks_at_purge,
     what_the_configuration_protects_is_not_retired_with_its_group,
 }
 
@@ -135,6 +136,28 @@ async fn a_disk_that_others_use_parks_at_announce() {
     drop(own);
     assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Behind the last look at the machine somebody builds on its disk: nobody asks but whoever deletes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_others_use_by_now_parks_at_purge() {
+    let system = System::start_on(PLAN).await;
+    system.hypervisor.close("delete_volumes", Point::Found);
+    let id = system.delete().await;
+    system.hypervisor.reached().await;
+    let clone = system.host().join("volumes/clone.json");
+    let another = "6f0c1d8e-2222-4a7b-9c55-0a4f0e2b7c01";
+    let of_clone = serde_json::json!({ "identity": { "uuid": another }, "size": 1, "base": "web01-root" });
+    std::fs::write(&clone, of_clone.to_string()).unwrap();
+    system.hypervisor.open();
+    let because = "volume web01-root is in use: volume clone builds on it";
+    let so = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains(because));
+    system.until_job(id, Stage::Purge, so).await;
+    assert!(system.host().join("volumes/web01-root.img").exists());
+    std::fs::remove_file(&clone).unwrap();
+    system.tell(id, Event::Retry { by: ops() }).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+    assert!(!system.host().join("volumes/web01-root.img").exists());
 }
 
 /// Somebody starts the machine, and tells nobody.

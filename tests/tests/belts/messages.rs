@@ -1,5 +1,6 @@
 //! Authentic messages: what an intruder on the broker, or one consumer in another's name, cannot do.
 use sexton_bus::Queue;
+use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage};
 use sexton_model::step::{Mode, Outcome, Presence};
 use sexton_model::{DeletionId, Fence, Instance, JobId};
@@ -15,6 +16,7 @@ use super::system::{System, backup, monitoring, on_many_machines, web01};
 on_many_machines! {
     an_order_that_no_coordinator_gave_is_not_carried_out,
     an_answer_that_was_not_given_by_who_was_asked_counts_for_nothing,
+    a_success_with_nothing_seen_to_be_gone_does_not_count,
     an_answer_to_an_order_that_stands_in_no_trail_opens_a_review,
     nobody_else_keeps_an_instance_alive,
     only_the_scheduler_says_what_is_due,
@@ -168,6 +170,29 @@ async fn an_answer_that_was_not_given_by_who_was_asked_counts_for_nothing() {
     let job = system.job(id, JobKind::Stage(Stage::Soft)).await;
     assert!(matches!(job.state, JobState::Running(out) if out.fence == fence), "{job:?}");
     system.monitoring.open();
+}
+
+/// No consumer of ours says so; whoever holds the key of one may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_success_with_nothing_seen_to_be_gone_does_not_count() {
+    let system = System::start().await;
+    system.monitoring.close("remove_target", Point::Look);
+    let id = system.delete().await;
+    system.monitoring.reached().await;
+    let hard = JobKind::Stage(Stage::Hard);
+    let out = system.job(id, hard).await;
+    assert_eq!((out.cursor, out.attempts), (2, 0), "{out:?}");
+    let fence = out.state.out().unwrap().fence;
+    let evidence = "so they say".to_owned();
+    let outcome = Outcome::Done { presence: Presence::Unknown, evidence, finding: None };
+    let report = OutcomeReport { job: out.id, fence, instance: monitoring(), outcome };
+    system.answer(report, &monitoring()).await;
+    system.until_answered(id, "so they say").await;
+    let job = system.job(id, hard).await;
+    assert_eq!((job.cursor, job.attempts), (2, 1), "{job:?}");
+    // Seen to be gone it counts.
+    system.monitoring.open();
+    system.until_over(id, RecordStatus::Recycled).await;
 }
 
 /// An answer that comes late is about an order in the trail. One to an order that stands in none comes from a later

@@ -129,7 +129,10 @@ fn a_bad_plan_names_file_line_and_reason() {
     let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
     std::fs::create_dir(&plans).unwrap();
     let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
-    std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
+    // Something else listens there: who takes a plan ends at that.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
+    std::fs::write(&file, configuration(&[("[api]", &listen), ("[plans]", &keys)])).unwrap();
     let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
     for (from, to, reason) in [
         ("kind = \"vm\"", "kind = \"VM!\"", "kind \"VM!\": expected at most 32 lower-case letters"),
@@ -152,6 +155,26 @@ fn a_bad_plan_names_file_line_and_reason() {
             " },\n  { do = \"monitoring",
             "step ipam.release releases address: expected after = [\"hypervisor.undefine\"]",
         ),
+        (
+            "{ do = \"backup.final\" }",
+            "{ do = \"backup.final\" }, { do = \"dns.remove\", name = \"early\" }",
+            "step early: soft can be cancelled, but this step has no undo",
+        ),
+        (
+            "{ do = \"monitoring.remove_target\" }",
+            "{ do = \"monitoring.remove_target\" }, { do = \"hypervisor.delete_volumes\", name = \"early\" }",
+            "step early: hard is before purge, its earliest stage",
+        ),
+        (
+            "{ do = \"hypervisor.undefine\"",
+            "{ do = \"ipam.release\", name = \"early\" }, { do = \"hypervisor.undefine\"",
+            "step early releases address before hypervisor.undefine, which still uses it",
+        ),
+        (
+            "offset_days = 3",
+            "offset_days = 2",
+            "offset_days: hard follows after 2 days, but Irreplaceable resources need at least 3",
+        ),
     ] {
         let before = good.split_once(from).unwrap().0;
         // What is missing in a table is missed where that begins, a line before its first key.
@@ -172,7 +195,10 @@ fn a_plan_that_tells_nobody_in_time_is_refused() {
     let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
     std::fs::create_dir(&plans).unwrap();
     let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
-    std::fs::write(&file, configuration(&[("[plans]", &keys)])).unwrap();
+    // Something else listens there: who takes a plan ends at that.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
+    std::fs::write(&file, configuration(&[("[api]", &listen), ("[plans]", &keys)])).unwrap();
     let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
     let tells = good.lines().find(|line| line.contains("notifier.announce")).unwrap();
     for (from, to, stage, reason) in [
