@@ -16,7 +16,7 @@ use site::{Site, sexton};
 
 /// What is asked, in this order: each command that asks a coordinator, whether or not it is refused. FOLDER is its folder,
 /// DATE a day that is far off.
-const ASKED: [&str; 42] = [
+const ASKED: [&str; 43] = [
     "register FOLDER/one.json",
     "import FOLDER/one.json",
     "plan vm/vm0001 --on DATE --no-look",
