@@ -1,6 +1,6 @@
 //! What must be refused every day is, by every consumer of a running system; and what follows if it is not.
 use serde_json::json;
-use sexton_bus::Queue;
+use sexton_bus::{Delivery, Queue, Subscription};
 use sexton_ledger::{DeletionFilter, Intent, NewRun};
 use sexton_model::JobId;
 use sexton_model::belts::PauseSelector;
@@ -197,9 +197,8 @@ async fn a_trial_that_fails_in_passing_is_made_again() {
     assert_eq!(system.ledger.pauses().await.unwrap(), vec![]);
 }
 
-/// Whoever waits for outcomes of records does not wait for those of canaries, and one that is lost on the way comes again.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_to_a_canary_that_cannot_be_written_down_is_put_back_alone() {
+/// A forged order was believed, and the answer that says so has come: nobody has heard it yet.
+async fn believed() -> (System, Box<dyn Subscription>, Delivery) {
     let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
     assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
     let forged = Probe::ForgedOrder { instance: monitoring() };
@@ -207,6 +206,13 @@ async fn an_answer_to_a_canary_that_cannot_be_written_down_is_put_back_alone() {
     system.believe(&canary).await;
     let mut outcomes = system.bus.consume(&Queue::Outcomes, 16).await.unwrap();
     let delivery = outcomes.next().await.unwrap();
+    (system, outcomes, delivery)
+}
+
+/// Whoever waits for outcomes of records does not wait for those of canaries, and one that is lost on the way comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_a_canary_that_cannot_be_written_down_is_put_back_alone() {
+    let (system, mut outcomes, delivery) = believed().await;
     let tag = delivery.tag;
     let deliveries = [delivery];
     system.execute("ALTER TABLE canaries RENAME TO elsewhere");
@@ -249,13 +255,7 @@ async fn an_acceptance_is_heard_behind_an_answer_that_cannot_be_written_down() {
 /// Whether it answers a survey cannot be found out, and that it believes a canary can.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acceptance_is_heard_whatever_becomes_of_surveys() {
-    let system = System::with_canaries_by(LONG_MS, policy("a_day = 2")).await;
-    assert_eq!(system.engine.run_canaries(&ops(), None).await.unwrap(), Some(true));
-    let forged = Probe::ForgedOrder { instance: monitoring() };
-    let canary = system.canaries().await.into_iter().find(|canary| canary.probe == forged).unwrap();
-    system.believe(&canary).await;
-    let mut outcomes = system.bus.consume(&Queue::Outcomes, 16).await.unwrap();
-    let delivery = outcomes.next().await.unwrap();
+    let (system, mut outcomes, delivery) = believed().await;
     let tag = delivery.tag;
     system.execute("ALTER TABLE surveys RENAME TO elsewhere");
     assert_eq!(system.engine.on_reports(&[delivery]).await.unwrap(), [tag]);

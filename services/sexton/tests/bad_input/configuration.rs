@@ -1,5 +1,8 @@
 //! Configuration and plans, read when `sexton serve` starts.
 use std::net::TcpListener;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 use crate::served::{Served, configuration, deploy, said, sexton};
 
@@ -123,17 +126,34 @@ fn that_nothing_is_protected_is_said_unless_it_is_a_rehearsal() {
     }
 }
 
+/// A folder of plans to be tried, beside what the delivered one of a machine says.
+struct Tried {
+    file: PathBuf,
+    plans: PathBuf,
+    good: String,
+    _folder: TempDir,
+    /// Listens where the API would: who takes a plan ends at that.
+    _other: TcpListener,
+}
+
+impl Tried {
+    fn lay_out() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
+        std::fs::create_dir(&plans).unwrap();
+        let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
+        std::fs::write(&file, configuration(&[("[api]", &listen), ("[plans]", &keys)])).unwrap();
+        let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+        Self { file, plans, good, _folder: folder, _other: other }
+    }
+}
+
 #[test]
 fn a_bad_plan_names_file_line_and_reason() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
-    std::fs::create_dir(&plans).unwrap();
-    let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
-    // Something else listens there: who takes a plan ends at that.
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
-    std::fs::write(&file, configuration(&[("[api]", &listen), ("[plans]", &keys)])).unwrap();
-    let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+    let tried = Tried::lay_out();
+    let Tried { file, plans, good, .. } = &tried;
     for (from, to, reason) in [
         ("kind = \"vm\"", "kind = \"VM!\"", "kind \"VM!\": expected at most 32 lower-case letters"),
         ("version = 4", "version = \"one\"", "version: invalid type: string \"one\", expected u32"),
@@ -191,15 +211,8 @@ fn a_bad_plan_names_file_line_and_reason() {
 /// The notice starts the clock. Without one, or without time behind it, nothing is served unless the plan says why.
 #[test]
 fn a_plan_that_tells_nobody_in_time_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let (file, plans) = (folder.path().join("sexton.toml"), folder.path().join("plans"));
-    std::fs::create_dir(&plans).unwrap();
-    let keys = format!("folder = \"plans\"\nsubsystems = \"{}/subsystems\"", deploy().display());
-    // Something else listens there: who takes a plan ends at that.
-    let other = TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = format!("listen = \"{}\"", other.local_addr().unwrap());
-    std::fs::write(&file, configuration(&[("[api]", &listen), ("[plans]", &keys)])).unwrap();
-    let good = std::fs::read_to_string(deploy().join("plans/vm.toml")).unwrap();
+    let tried = Tried::lay_out();
+    let Tried { file, plans, good, .. } = &tried;
     let tells = good.lines().find(|line| line.contains("notifier.announce")).unwrap();
     for (from, to, stage, reason) in [
         (
