@@ -283,16 +283,3 @@ fn what_a_report_of_a_long_run_has_to_say_is_read_in_it() {
     assert_eq!(Said::parse(&failed).wanting(), ["a verdict: held"]);
     assert!(!Said::parse(&text(&size, &tally, &notes, &judged, false)).wanting().is_empty());
 }
-
-/// Whoever adds a sort of fault has to make a long run again: `scripts/chaos --report tests/chaos-report.md`.
-#[test]
-fn the_report_that_is_kept_is_of_a_long_run_of_what_there_is_today() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("chaos-report.md");
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return,
-        Err(e) => panic!("{}: {e}", file.display()),
-    };
-    let wanting = Said::parse(&text).wanting();
-    assert!(wanting.is_empty(), "{} has not: {wanting:#?}", file.display());
-}
