@@ -6,6 +6,7 @@
 mod alarms;
 mod budgets;
 mod canaries;
+mod censuses;
 mod digest;
 mod drift;
 mod drills;
