@@ -80,7 +80,7 @@ pub use canary::{Canaries, NewRun};
 pub use census::Counted;
 pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
-pub use findings::{Findings, StrangerFilter, StrangerView, Strangers};
+pub use findings::{Findings, Mark, StrangerFilter, StrangerView, Strangers};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use listing::Listings;

@@ -28,6 +28,8 @@ const PAGE: &str = "SELECT s.scope, s.census, s.first_seen, s.body, \
          OR EXISTS (SELECT 1 FROM deletions d WHERE d.resource = s.resource AND d.live) \
      FROM strangers s WHERE ($1::text IS NULL OR s.kind = $1) \
        AND ($2::text IS NULL OR s.scope = $2 OR starts_with(s.scope, $2 || '/') OR starts_with($2, s.scope || '/')) \
+       AND ($6::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($6::text[]) AS n (scope) WHERE s.scope = n.scope \
+         OR starts_with(s.scope, n.scope || '/') OR starts_with(n.scope, s.scope || '/'))) \
        AND (s.scope, s.resource) > ($3, $4) ORDER BY s.scope, s.resource LIMIT $5";
 
 /// Those of a census that is believed, in the place of those of the one before it.
@@ -68,6 +70,7 @@ impl Findings for PgLedger {
         let part = || doing("listing what nobody has registered");
         let limit = filter.limit.clamp(1, PAGE_MAX);
         let (scope, resource) = behind(filter);
+        let as_texts = |scopes: &Vec<Scope>| scopes.iter().map(Scope::to_string).collect::<Vec<String>>();
         let mut tx = self.pool.begin_with(SNAPSHOT).await.map_err(part())?;
         let rows = sqlx::query(PAGE)
             .bind(filter.kind.as_ref().map(ToString::to_string))
@@ -75,6 +78,7 @@ impl Findings for PgLedger {
             .bind(scope)
             .bind(resource)
             .bind(i64::from(limit) + 1)
+            .bind(filter.scopes.as_ref().map(as_texts))
             .fetch_all(&mut *tx)
             .await
             .map_err(part())?;

@@ -1,6 +1,7 @@
 //! Censuses: believed if complete, refused and written down if not; budgets by percent open with them, and many deletions by
 //! others pause.
-use sexton_ledger::{Admitted, Counted, NotDone, Options, StrangerFilter, StrangerView};
+use sexton_ledger::{Admitted, Counted, Mark, NotDone, Options, StrangerFilter, StrangerView};
+use sexton_model::Scope;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::census::daily::{Attempt, Seen};
@@ -277,13 +278,27 @@ pub async fn what_nobody_has_registered_is_kept_of_the_last_census_only(fixture:
         instance: None,
     };
     assert_eq!((&view.kept.stranger, view.kept.first_seen, more), (&a, begun_at, true));
-    let after = Some((view.kept.listed_in, view.kept.stranger.id));
+    let after = Some(Mark::behind(&view.kept));
     let (rest, more) = on.strangers(StrangerFilter { after, limit: 1, ..StrangerFilter::default() }).await;
     assert_eq!((rest[0].kept.stranger.id.name.as_str(), rest.len(), more), ("b", 1, false));
     for (scope, count) in [("tenants/acme/web", 2), ("tenants", 2), ("tenants/acme", 2), ("lab", 0)] {
         let scope = Some(scope.parse().unwrap());
         let (found, _) = on.strangers(StrangerFilter { scope, limit: 9, ..StrangerFilter::default() }).await;
         assert_eq!(found.len(), count);
+    }
+    // Who is limited to some is read what speaks of any of them; before the first one of a census begins all of it.
+    let from = Mark { name: None, ..Mark::behind(&rest[0].kept) };
+    for (scopes, count) in [
+        (vec!["lab", "tenants/acme/web"], 2),
+        (vec!["tenants"], 2),
+        (vec!["lab", "tenants/ac"], 0),
+        (vec![], 0),
+    ] {
+        let scopes: Vec<Scope> = scopes.into_iter().map(|scope| scope.parse().unwrap()).collect();
+        let scopes = Some(scopes);
+        let filter =
+            StrangerFilter { scopes, after: Some(from.clone()), limit: 9, ..StrangerFilter::default() };
+        assert_eq!(on.strangers(filter).await.0.len(), count);
     }
     let kind = Some("image".parse().unwrap());
     assert!(on.strangers(StrangerFilter { kind, limit: 9, ..StrangerFilter::default() }).await.0.is_empty());
