@@ -50,10 +50,7 @@ pub struct Found {
 pub async fn page(ledger: &dyn Ledger, plans: &Plans, wanted: Wanted<'_>) -> Result<Found, LedgerError> {
     let Wanted { extent, kind, scope, after, limit } = wanted;
     let facts = ledger.facts().await?;
-    let scopes = match extent {
-        Extent::Everywhere => None,
-        Extent::Scopes(scopes) => Some(scopes.iter().cloned().collect()),
-    };
+    let scopes = extent.limits();
     let mut filter =
         StrangerFilter { kind: kind.clone(), scope: scope.clone(), scopes, after, limit: READ_AT_ONCE };
     let most = limit as usize;

@@ -9,9 +9,6 @@ use sexton_model::{Kind, Scope};
 
 use crate::LedgerError;
 
-/// Largest page.
-pub(crate) const PAGE_MAX: u32 = 1000;
-
 /// Which strangers.
 #[derive(Debug, Clone, Default)]
 pub struct StrangerFilter {

@@ -1,6 +1,7 @@
 //! Censuses: believed or refused with the gate taken alone, for they may pause.
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::time::Day;
@@ -10,12 +11,16 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, find, pause, strangers};
-use crate::census::{self, Beside, Counted, Decided};
+use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{LedgerError, NotDone, Page};
 
 const ALL: &str = "SELECT body FROM censuses ORDER BY id";
+const PAGE: &str = "SELECT c.body FROM censuses c WHERE c.id < $1 \
+       AND ($2::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($2::text[]) AS n (scope) \
+         WHERE c.scope = n.scope OR starts_with(c.scope, n.scope || '/'))) \
+     ORDER BY c.id DESC LIMIT $3";
 const LAST_OF: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 ORDER BY id DESC LIMIT 1";
 const OF_DAY: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 AND accepted_at > $3 \
      ORDER BY id DESC LIMIT $4";
@@ -231,6 +236,37 @@ pub(super) async fn all(db: &mut PgConnection) -> Result<Vec<Taken>, LedgerError
     let bodies: Vec<String> =
         sqlx::query_scalar(ALL).fetch_all(db).await.map_err(doing("reading censuses"))?;
     bodies.iter().map(|body| parse(body)).collect()
+}
+
+#[async_trait]
+impl Censuses for PgLedger {
+    async fn believed(&self, filter: &CensusFilter) -> Result<Page<Taken>, LedgerError> {
+        let limit = filter.limit.clamp(1, PAGE_MAX);
+        let bodies: Vec<String> = sqlx::query_scalar(PAGE)
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(filter.scopes.as_deref().map(texts))
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("listing censuses"))?;
+        let items = bodies.iter().map(|body| parse(body)).collect::<Result<Vec<Taken>, LedgerError>>()?;
+        Ok(census::page(items, limit))
+    }
+
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
+        all(&mut db).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading what came last of censuses"))?;
+        latest(&mut db).await
+    }
+}
+
+/// As an array of the store.
+pub(super) fn texts(scopes: &[Scope]) -> Vec<String> {
+    scopes.iter().map(ToString::to_string).collect()
 }
 
 /// How many there are; nothing is read if no budget asks for it.

@@ -11,8 +11,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, SNAPSHOT, census};
 use crate::LedgerError;
-use crate::census::LATEST_MAX;
-use crate::findings::{Findings, PAGE_MAX, StrangerFilter, StrangerView, Strangers, behind, page};
+use crate::census::{LATEST_MAX, PAGE_MAX};
+use crate::findings::{Findings, StrangerFilter, StrangerView, Strangers, behind, page};
 use crate::rules::text;
 
 const KEPT: &str = "SELECT scope, census, first_seen, body FROM strangers WHERE kind = $1 AND scope = $2";
@@ -70,7 +70,6 @@ impl Findings for PgLedger {
         let part = || doing("listing what nobody has registered");
         let limit = filter.limit.clamp(1, PAGE_MAX);
         let (scope, resource) = behind(filter);
-        let as_texts = |scopes: &Vec<Scope>| scopes.iter().map(Scope::to_string).collect::<Vec<String>>();
         let mut tx = self.pool.begin_with(SNAPSHOT).await.map_err(part())?;
         let rows = sqlx::query(PAGE)
             .bind(filter.kind.as_ref().map(ToString::to_string))
@@ -78,7 +77,7 @@ impl Findings for PgLedger {
             .bind(scope)
             .bind(resource)
             .bind(i64::from(limit) + 1)
-            .bind(filter.scopes.as_ref().map(as_texts))
+            .bind(filter.scopes.as_deref().map(census::texts))
             .fetch_all(&mut *tx)
             .await
             .map_err(part())?;

@@ -9,8 +9,8 @@ use sexton_model::{Kind, Scope, Timestamp};
 use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::{SqliteLedger, census, codes};
 use crate::LedgerError;
-use crate::census::LATEST_MAX;
-use crate::findings::{Findings, PAGE_MAX, StrangerFilter, StrangerView, Strangers, behind, page};
+use crate::census::{LATEST_MAX, PAGE_MAX};
+use crate::findings::{Findings, StrangerFilter, StrangerView, Strangers, behind, page};
 use crate::rules::text;
 
 const DOING: &str = "keeping what nobody has registered";

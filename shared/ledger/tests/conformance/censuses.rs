@@ -1,6 +1,6 @@
 //! Censuses: believed if complete, refused and written down if not; budgets by percent open with them, and many deletions by
 //! others pause.
-use sexton_ledger::{Admitted, Counted, Mark, NotDone, Options, StrangerFilter, StrangerView};
+use sexton_ledger::{Admitted, CensusFilter, Counted, Mark, NotDone, Options, StrangerFilter, StrangerView};
 use sexton_model::Scope;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
@@ -94,6 +94,30 @@ pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
     let there = on.ledger.resource(&"vm/web02".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((there.live, there.presence), (None, sexton_model::resource::Presence::Registered));
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn censuses_are_listed_by_the_page_newest_first(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    let narrow: Scope = "tenants/acme".parse().unwrap();
+    for of in ["tenants", "tenants/acme", "tenants", "tenants/acme"] {
+        on.count(Census { scope: of.parse().unwrap(), ..on.census(&["web01"]).await }).await.unwrap();
+    }
+    let listed = async |scopes: Option<Vec<Scope>>, before: Option<i64>, limit: u32| {
+        let page = on.ledger.believed(&CensusFilter { scopes, before, limit }).await.unwrap();
+        (page.items.iter().map(|taken| taken.census).collect::<Vec<i64>>(), page.next)
+    };
+    let next = |census: i64| Some(census.to_string());
+    assert_eq!(listed(None, None, 3).await, (vec![4, 3, 2], next(2)));
+    assert_eq!(listed(None, Some(2), 3).await, (vec![1], None));
+    assert_eq!(listed(None, None, 4).await, (vec![4, 3, 2, 1], None));
+    assert_eq!(listed(None, Some(1), 4).await, (vec![], None));
+    // Of those that are left out, not even the number is told.
+    let only = || Some(vec![narrow.clone(), "lab".parse().unwrap()]);
+    assert_eq!(listed(only(), None, 1).await, (vec![4], next(4)));
+    assert_eq!(listed(only(), Some(4), 1).await, (vec![2], None));
+    assert_eq!(listed(Some(vec!["tenants/acme/web".parse().unwrap()]), None, 9).await, (vec![], None));
+    assert_eq!(listed(Some(vec!["tenants/ac".parse().unwrap()]), None, 9).await, (vec![], None));
+    assert_eq!(listed(Some(Vec::new()), None, 9).await, (vec![], None));
 }
 
 /// What it lacked is what counts; when it was tried since is known beside it, whoever is refused after that.
