@@ -1,5 +1,6 @@
 //! A census is taken from every instance that lists the kind, page after page; without one of them there is none. If it is
-//! configured, it is taken without anybody asking, and once, however many coordinators there are.
+//! configured, it is taken without anybody asking, and once, however many coordinators there are, of which each looks what has
+//! come of what any of them has begun.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +18,9 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::daily::{Seen, Take};
 use sexton_model::belts::census::listing::{
-    ACTION, ENTRIES_MAX, Entry, NewListing, NotTaken, Page, PageAsked,
+    ACTION, ENTRIES_MAX, Entry, Listing, NewListing, NotTaken, Page, PageAsked, Stands,
 };
-use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger};
+use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger, Taken};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
@@ -218,6 +219,38 @@ impl Site {
         self.serve("b").await;
     }
 
+    /// Look until it is so, for a bounded time. Each look returns, whatever has come.
+    async fn until(&self, what: &str, so: impl AsyncFn() -> bool) {
+        let looked = async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    }
+
+    /// The one that is believed, once this coordinator has looked often enough.
+    async fn until_believed(&self, by: &Engine) -> Taken {
+        self.until("one is believed", async || {
+            by.tend_censuses().await.unwrap();
+            !self.taking.ledger.censuses().await.unwrap().is_empty()
+        })
+        .await;
+        let [taken] = self.taking.ledger.censuses().await.unwrap().try_into().unwrap();
+        taken
+    }
+
+    /// The one that is kept, once all its pages have come. Nobody looks in the meantime.
+    async fn until_whole(&self) -> Listing {
+        let kept = async || {
+            let [listing] = self.taking.ledger.listings().await.unwrap().try_into().unwrap();
+            listing
+        };
+        self.until("all pages have come", async || kept().await.stands(self.later.now()) == Stands::Whole)
+            .await;
+        kept().await
+    }
+
     async fn take(&self, within_ms: u64) -> Result<Census, String> {
         let wanted = Wanted {
             by: "ops".parse().unwrap(),
@@ -252,6 +285,8 @@ fn listed(order: &Order, held: &BTreeMap<ResourceId, Identity>) -> Outcome {
 
 /// Longer than any of this takes.
 const LONG_MS: u64 = 60_000;
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn all_pages_of_all_instances_are_one_census_whichever_coordinator_hears_them() {
@@ -342,20 +377,78 @@ fn daily(within_secs: u64) -> Policy {
     Policy { census, ..Policy::default() }
 }
 
+/// All five are there.
+fn is_whole(taken: &Taken) -> bool {
+    taken.counts == BTreeMap::from([("tenants/acme".to_owned(), 5)])
+}
+
 #[tokio::test]
 async fn of_two_coordinators_one_takes_what_is_due() {
     let mut site = Site::with(3, daily(25)).await;
     site.all_answer().await;
-    for _ in 0..2 {
+    let both = async || {
         let (one, other) = tokio::join!(site.taking.tend_censuses(), site.hearing.tend_censuses());
         one.unwrap();
         other.unwrap();
+    };
+    both().await;
+    site.until_whole().await;
+    // Both find that all has come, and that nothing is due any more, however often they look.
+    for _ in 0..3 {
+        both().await;
         let censuses = site.taking.ledger.censuses().await.unwrap();
         let [taken] = censuses.as_slice() else { panic!("one, however often they look: {censuses:?}") };
-        assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+        assert!(is_whole(taken), "{taken:?}");
     }
+    assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away");
     let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
     assert_eq!(latest.refused, None, "whoever is too late notes nothing");
+}
+
+/// No look waits for a page: what begins it returns before anybody answers. Page follows page in the meantime.
+#[tokio::test]
+async fn what_is_due_is_begun_by_one_look_and_judged_by_a_later_one() {
+    let mut site = Site::with(MANY, daily(25)).await;
+    site.taking.tend_censuses().await.unwrap();
+    let [begun] = site.taking.ledger.listings().await.unwrap().try_into().unwrap();
+    site.taking.tend_censuses().await.unwrap();
+    let [still] = site.taking.ledger.listings().await.unwrap().try_into().unwrap();
+    assert_eq!(
+        (&still, still.seen),
+        (&begun, Some(Seen::default())),
+        "it is looked at, and nothing else is begun"
+    );
+    site.all_answer().await;
+    assert_eq!(site.until_whole().await.id, begun.id);
+    assert!(site.taking.ledger.censuses().await.unwrap().is_empty(), "nobody has looked since");
+    site.taking.tend_censuses().await.unwrap();
+    let [taken] = site.taking.ledger.censuses().await.unwrap().try_into().unwrap();
+    assert_eq!((taken.taken_at, taken.missing), (begun.begun_at, 0));
+    assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away with that");
+}
+
+/// Whatever it has done of it when it dies: begun it, asked, or found that all has come.
+#[tokio::test]
+async fn what_a_coordinator_has_begun_that_dies_another_one_goes_on_with() {
+    for (asks, hears) in [(false, false), (true, false), (true, true)] {
+        let mut site = Site::with(3, daily(25)).await;
+        let id = if asks {
+            site.taking.tend_censuses().await.unwrap();
+            let [begun] = site.taking.ledger.listings().await.unwrap().try_into().unwrap();
+            begun.id
+        } else {
+            site.begin().await.id
+        };
+        site.all_answer().await;
+        if hears {
+            site.until_whole().await;
+        }
+        let taken = site.until_believed(&site.hearing).await;
+        assert!(is_whole(&taken), "{taken:?}");
+        assert_eq!(site.hearing.ledger.listing(id).await.unwrap(), None, "it is put away");
+        let [latest] = site.hearing.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+        assert_eq!(latest.refused, None, "and none was noted to be lacking");
+    }
 }
 
 #[tokio::test]
@@ -363,9 +456,14 @@ async fn what_is_due_and_not_listed_is_noted_and_left_alone_for_a_while() {
     let mut site = Site::with(3, daily(1)).await;
     site.hear().await;
     site.serve("a").await;
-    let mut noted = Vec::new();
-    for _ in 0..2 {
+    site.until("it is noted", async || {
         site.taking.tend_censuses().await.unwrap();
+        !site.taking.ledger.latest_censuses().await.unwrap().is_empty()
+    })
+    .await;
+    let mut noted = Vec::new();
+    for by in [&site.taking, &site.hearing] {
+        by.tend_censuses().await.unwrap();
         let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
         noted.push(latest.refused.unwrap());
         assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away");
@@ -376,31 +474,33 @@ async fn what_is_due_and_not_listed_is_noted_and_left_alone_for_a_while() {
     assert!(site.taking.ledger.censuses().await.unwrap().is_empty());
 }
 
-/// A coordinator dies while it takes one: what it had asked for is kept, and nobody will ever fetch it.
+impl Site {
+    /// A coordinator finds that one is due, writes that down, and dies before it asks anybody.
+    async fn begin(&self) -> Listing {
+        let new = NewListing {
+            by: Actor::coordinator(),
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            within_ms: 25_000,
+            instances: vec![instance("a"), instance("b")],
+            seen: Some(Seen::default()),
+        };
+        self.taking.ledger.begin_listing(new).await.unwrap().unwrap()
+    }
+}
+
+/// All coordinators die, and nobody looks at it before its time is long over.
 #[tokio::test]
 async fn what_a_coordinator_left_over_that_died_is_taken_anew() {
     let mut site = Site::with(3, daily(25)).await;
-    let left = NewListing {
-        by: Actor::coordinator(),
-        kind: "vm".parse().unwrap(),
-        scope: "tenants".parse().unwrap(),
-        within_ms: 25_000,
-        instances: vec![instance("a"), instance("b")],
-        seen: Some(Seen::default()),
-    };
-    let left = site.taking.ledger.begin_listing(left).await.unwrap().unwrap();
+    let left = site.begin().await;
     site.all_answer().await;
-    for later_ms in [0, 26_000] {
-        site.later.by(later_ms);
-        site.hearing.tend_censuses().await.unwrap();
-        assert!(site.taking.ledger.censuses().await.unwrap().is_empty(), "it may be judged yet");
-    }
     site.later.by(86_000);
     site.hearing.tend_censuses().await.unwrap();
-    let censuses = site.taking.ledger.censuses().await.unwrap();
-    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
-    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
     assert_eq!(site.taking.ledger.listing(left.id).await.unwrap(), None, "it is put away");
+    assert_eq!(site.taking.ledger.latest_censuses().await.unwrap(), [], "nobody is to blame");
+    let taken = site.until_believed(&site.hearing).await;
+    assert!(is_whole(&taken) && taken.taken_at > left.answer_by, "{taken:?}");
 }
 
 #[tokio::test]
@@ -412,7 +512,7 @@ async fn what_others_hand_in_and_is_refused_puts_none_off() {
     let platform: Actor = "platform".parse().unwrap();
     site.taking.ledger.take_census(cut, &platform).await.unwrap().unwrap_err();
     site.taking.tend_censuses().await.unwrap();
-    let censuses = site.taking.ledger.censuses().await.unwrap();
-    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
-    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+    assert!(!site.taking.ledger.listings().await.unwrap().is_empty(), "it is begun at once");
+    let taken = site.until_believed(&site.taking).await;
+    assert!(is_whole(&taken), "{taken:?}");
 }

@@ -6,11 +6,11 @@ use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, pause, strangers};
+use super::{PgLedger, find, listing, pause, strangers};
 use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
@@ -51,9 +51,34 @@ pub(super) async fn take(
     census: &Census,
     by: &Actor,
 ) -> Result<Result<Counted, NotDone>, LedgerError> {
-    let part = || doing("taking a census");
+    let mut tx = ledger.pool.begin().await.map_err(doing("taking a census"))?;
+    pause::lock(&mut tx).await?;
+    judge(ledger, tx, (census, by)).await
+}
+
+/// The same of one that was made of this listing, which is put away. Nothing if somebody else has done that.
+pub(super) async fn take_listed(
+    ledger: &PgLedger,
+    listing: i64,
+    (census, by): (&Census, &Actor),
+) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+    let part = || doing("taking a census that was listed");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     pause::lock(&mut tx).await?;
+    let done = sqlx::query(listing::END).bind(listing).execute(&mut *tx).await.map_err(part())?;
+    match done.rows_affected() {
+        0 => Ok(None),
+        _ => judge(ledger, tx, (census, by)).await.map(Some),
+    }
+}
+
+/// With the gate taken.
+async fn judge(
+    ledger: &PgLedger,
+    mut tx: Transaction<'_, Postgres>,
+    (census, by): (&Census, &Actor),
+) -> Result<Result<Counted, NotDone>, LedgerError> {
+    let part = || doing("taking a census");
     let now = find::clock(&mut tx).await?;
     let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
     let beside = Beside {

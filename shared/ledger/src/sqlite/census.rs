@@ -62,6 +62,19 @@ pub(super) fn take(
     Ok(judged.map(|taken| Counted { taken, paused }).map_err(NotDone::from))
 }
 
+/// The same of one that was made of this listing, which is put away. Nothing if somebody else has done that.
+pub(super) fn take_listed(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (setting, listing, census, by): (&Setting, i64, &Census, &Actor),
+) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+    match execute(db, DOING, "DELETE FROM listings WHERE id = ?", Bind::of([listing]))? {
+        0 => Ok(None),
+        _ => take(db, memory, staged, (setting, census, by)).map(Some),
+    }
+}
+
 /// One that is believed.
 fn keep(db: &Db, taken: &Taken, (by, day): (&Actor, Day)) -> Result<(), LedgerError> {
     let now = taken.accepted_at;

@@ -6,6 +6,7 @@ use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::STRANGERS_MAX;
+use sexton_model::belts::census::listing::{Listing, NewListing};
 use sexton_model::belts::census::{Census, Listed, NotBelieved, Refusal, Rules, Sentinel, Stranger};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
@@ -13,7 +14,7 @@ use sexton_model::time::Day;
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, job_id, options};
+use super::stage::{Stagehand, actor, instance, job_id, options};
 
 fn policy(budgets: &str) -> Options {
     let written: Written = toml::from_str(budgets).unwrap();
@@ -118,6 +119,48 @@ pub async fn censuses_are_listed_by_the_page_newest_first(fixture: &dyn Fixture)
     assert_eq!(listed(Some(vec!["tenants/acme/web".parse().unwrap()]), None, 9).await, (vec![], None));
     assert_eq!(listed(Some(vec!["tenants/ac".parse().unwrap()]), None, 9).await, (vec![], None));
     assert_eq!(listed(Some(Vec::new()), None, 9).await, (vec![], None));
+}
+
+/// Two coordinators have all pages of one that was due: one has it judged. Whoever dies before has done nothing.
+pub async fn what_was_listed_is_judged_once_and_put_away(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    let by = actor("coordinator");
+    let begin = async |seen: Seen| -> Listing {
+        let new = NewListing {
+            by: by.clone(),
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            within_ms: 3_600_000,
+            instances: vec![instance("hypervisor.main")],
+            seen: Some(seen),
+        };
+        on.ledger.begin_listing(new).await.unwrap().unwrap()
+    };
+    let latest = async || {
+        let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+        latest
+    };
+    let begun = begin(Seen::default()).await;
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap().unwrap().seen, Some(Seen::default()));
+    let census = on.census(&["web01"]).await;
+    let judged = on.ledger.take_listed(begun.id, census.clone(), &by).await.unwrap();
+    let counted = judged.unwrap().unwrap();
+    assert_eq!((counted.taken.census, counted.paused), (1, None));
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap(), None, "it is put away with that");
+    assert_eq!(on.ledger.take_listed(begun.id, census, &by).await.unwrap(), None);
+    assert_eq!(latest().await.refused, None, "nor is it refused because it comes twice");
+
+    // So it is if it is not believed.
+    let begun = begin(Seen::of(Some(&latest().await))).await;
+    let cut = Census { total: 9, ..on.census(&["web01"]).await };
+    let judged = on.ledger.take_listed(begun.id, cut.clone(), &by).await.unwrap();
+    assert_eq!(judged, Some(Err(NotDone::Census(NotBelieved::Total { said: 9, listed: 2 }))));
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap(), None);
+    let refused = latest().await.refused;
+    assert!(refused.is_some());
+    assert_eq!(on.ledger.take_listed(begun.id, cut, &by).await.unwrap(), None);
+    assert_eq!(latest().await.refused, refused, "and once");
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
 /// What it lacked is what counts; when it was tried since is known beside it, whoever is refused after that.
