@@ -45,7 +45,7 @@ async fn believed(client: &Client) -> anyhow::Result<Vec<Taken>> {
         let page = client.censuses(&query).await?;
         all.extend(page.items);
         let Some(next) = page.next else { return Ok(all) };
-        let behind = next.parse().with_context(|| format!("the next page of censuses: {next:?}"))?;
+        let behind = next.parse::<i64>().with_context(|| format!("the next page of censuses: {next:?}"))?;
         query.after = Some(behind);
     }
 }
