@@ -155,7 +155,7 @@ impl World {
             Happening::Request(wish, number, fate) => self.request(wish, number, fate).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
-            Happening::Approve(by, dies) => self.approve(by, dies).await?,
+            Happening::Approve(by) => self.approve(by).await?,
             Happening::ChangePlans(version) => {
                 self.version = version;
                 true

@@ -8,7 +8,7 @@ use crate::simulation::world::World;
 use crate::simulation::world::requests::{Body, reason};
 
 impl World {
-    /// Ask for this, of the machine of that number. Whether there was anything to ask for.
+    /// Ask for this, of the machine of that number if it is about one. Whether there was anything to ask for.
     pub(super) async fn request(&mut self, wish: Wish, number: usize, fate: Fate) -> bool {
         let vm = self.script.machine(number);
         let request = self.next_request();
@@ -22,6 +22,11 @@ impl World {
             }
             Wish::Pause(covers) => {
                 self.send(request, (wish, Body::Pause(covers.selector())), fate);
+                return true;
+            }
+            Wish::Approve(by) => {
+                let Some(seen) = self.seen.clone() else { return false };
+                self.send(request, (wish, Body::Approve(seen, by)), fate);
                 return true;
             }
             Wish::Cancel => Event::Cancel { by, reason },

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use sexton_coordinator::Engine;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Held, Intent, Ledger, LedgerError, NewDeletion, NotDone};
+use sexton_ledger::{
+    Approval, BatchView, DeletionView, Held, Intent, Ledger, LedgerError, NewDeletion, NotDone,
+};
 use sexton_model::Timestamp;
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
@@ -14,8 +16,10 @@ use sexton_model::decide::Refusal;
 use sexton_model::request_key::{KeptAnswer, Keyed, request_hash};
 
 use super::{COORDINATORS, World, held};
+use crate::simulation::check::budgets::Seen;
 use crate::simulation::check::{Made, Violation};
-use crate::simulation::script::{Fate, Person, Wish};
+use crate::simulation::gates::APPROVES;
+use crate::simulation::script::{Fate, Happening, Person, Wish};
 use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, NOTED, OVERTAKEN, TOO_LATE};
 use crate::simulation::weather::Dice;
 
@@ -37,6 +41,8 @@ pub(in crate::simulation) enum Body {
     Create(NewDeletion),
     /// A pause.
     Pause(PauseSelector),
+    /// That this batch goes, as it was seen, by this one's approval.
+    Approve(Seen, Person),
 }
 
 /// A request, answered or not.
@@ -64,7 +70,8 @@ impl Request {
         let key = format!("request-{}", self.number).parse().unwrap();
         let said = self.number.to_be_bytes();
         let request = request_hash(&[said.as_slice()]);
-        Keyed { actor: Person::Ops.actor(), key, request }
+        let by = if let Body::Approve(_, by) = self.body { by } else { Person::Ops };
+        Keyed { actor: by.actor(), key, request }
     }
 
     /// Whether some attempt at it may still do something: also one that was taken for dead, while another one answered.
@@ -137,7 +144,7 @@ impl World {
     /// Whoever is answered asks no more.
     ///
     /// # Errors
-    /// If it was not done just once, or is done although it was refused.
+    /// If it was not done just once, or is done although it was refused; or was refused and must not be.
     pub(super) async fn hear_answers(&mut self) -> Result<(), Violation> {
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
         for mut request in std::mem::take(&mut self.requests) {
@@ -153,7 +160,47 @@ impl World {
             }
             request.done = done;
             self.once(&ledger, &request).await?;
+            self.refused_rightly(&request)?;
             self.answered.push(request);
+        }
+        Ok(())
+    }
+
+    /// An approval is not refused that may be given. Whatever makes it right to refuse one stays, unless the job table is put back.
+    fn refused_rightly(&mut self, request: &Request) -> Result<(), Violation> {
+        let at = self.store.shown();
+        match (&request.body, &mut self.checker.budgets) {
+            (Body::Approve(seen, by), Some(budgets))
+                if !request.done && self.checker.epoch.1 < request.since =>
+            {
+                budgets.approval(seen, *by, (at, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What has waited until an attempt at a request for its approval has committed, and waits no more, was approved by that:
+    /// nothing else goes on meanwhile. Whoever died right after the commit has told nobody.
+    ///
+    /// # Errors
+    /// If it must not be.
+    pub(super) fn see_approved(
+        &mut self,
+        waiting: &[(BatchView, Vec<DeletionView>)],
+    ) -> Result<(), Violation> {
+        let (at, came) = (self.store.shown(), self.gates.take_approving());
+        let all = self.requests.iter().chain(&self.answered);
+        for request in all.filter(|request| came.contains(&request.number)) {
+            let (Body::Approve(seen, by), Some(budgets)) = (&request.body, &mut self.checker.budgets) else {
+                continue;
+            };
+            let still = waiting.iter().any(|(view, _)| view.row.batch == seen.batch);
+            if still || !budgets.waits(seen.batch) {
+                continue;
+            }
+            budgets.let_go(seen, *by, (at, request.number))?;
+            self.checker.approved += 1;
+            self.dice.count(Happening::Approve(*by).word());
         }
         Ok(())
     }
@@ -212,6 +259,11 @@ impl World {
             }
             // Those that were lifted, too.
             Body::Pause(_) => self.checker.pauses.placed_because(&reason),
+            // A batch goes once and never waits again.
+            Body::Approve(..) => {
+                let budgets = self.checker.budgets.as_ref();
+                usize::from(budgets.is_some_and(|budgets| budgets.has_let_go(request.number)))
+            }
         };
         Some(times)
     }
@@ -294,6 +346,11 @@ async fn change(
             ledger.pause(covers, &Person::Ops.actor(), &reason(number)).await?;
             engine.beacon().await?;
             Ok(true)
+        }
+        Body::Approve(Seen { batch, digest, .. }, by) => {
+            let approval = Approval { batch, digest, by: by.actor(), reason: reason(number) };
+            let approved = APPROVES.scope(number, engine.approve_by(ledger, approval)).await?;
+            Ok(approved.is_ok())
         }
     }
 }
