@@ -84,9 +84,10 @@ const SELDOM: [Happening; 11] = [
 ];
 
 /// What else people ask for under a key. It counts if it is done.
-const REQUESTS: [Happening; 4] = [
+const REQUESTS: [Happening; 5] = [
     Happening::Request(Wish::Cancel, 0, Fate::Answered),
     Happening::Request(Wish::Hold, 0, Fate::Answered),
+    Happening::Request(Wish::Release, 0, Fate::Answered),
     Happening::Request(Wish::Pause(Covers::EVERYTHING), 0, Fate::Answered),
     Happening::Request(Wish::Retry, 0, Fate::Answered),
 ];

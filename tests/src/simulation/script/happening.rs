@@ -47,6 +47,8 @@ pub enum Wish {
     Cancel,
     /// A hold.
     Hold,
+    /// That a hold is released.
+    Release,
     /// That so much is paused.
     Pause(Covers),
     /// That a parked job is tried again.
@@ -62,6 +64,7 @@ impl Wish {
             Self::Delete(_) => "request a deletion",
             Self::Cancel => "request a cancel",
             Self::Hold => "request a hold",
+            Self::Release => "request a release",
             Self::Pause(_) => "request a pause",
             Self::Retry => "request a retry",
             Self::Approve(_) => "request an approval",

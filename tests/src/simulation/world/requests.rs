@@ -9,11 +9,11 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{
     Approval, BatchView, DeletionView, Held, Intent, Ledger, LedgerError, NewDeletion, NotDone,
 };
-use sexton_model::Timestamp;
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Refusal;
 use sexton_model::request_key::{KeptAnswer, Keyed, request_hash};
+use sexton_model::{Actor, Timestamp};
 
 use super::{COORDINATORS, World, held};
 use crate::simulation::check::budgets::Seen;
@@ -83,6 +83,11 @@ impl Request {
 /// What the request of this number gives as its reason: no other has it.
 pub(in crate::simulation) fn reason(number: u64) -> String {
     format!("as request {number} says")
+}
+
+/// In whose name the request of this number has something decided about a record: in no other's, for some decisions have no reason.
+pub(in crate::simulation) fn asker(number: u64) -> Actor {
+    format!("request-{number}").parse().unwrap()
 }
 
 impl World {
@@ -230,7 +235,7 @@ impl World {
 
     /// What is answered as done was done once, and what is refused was not.
     async fn once(&self, ledger: &SqliteLedger, request: &Request) -> Result<(), Violation> {
-        let Some(times) = self.times_done(ledger, request).await else { return Ok(()) };
+        let times = self.times_done(ledger, request).await;
         let Request { number, done, since, .. } = request;
         // What was done may be in no job table any more.
         let lost = self.checker.epoch.1 >= *since;
@@ -242,16 +247,18 @@ impl World {
         Err(Violation { invariant: "once", what })
     }
 
-    /// How often what is asked for was done; nothing if that does not show: of a job that is tried again it stands nowhere why.
-    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> Option<usize> {
+    /// How often what is asked for was done.
+    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> usize {
         let reason = reason(request.number);
-        let times = match &request.body {
-            Body::Decide(_) if request.wish == Wish::Retry => return None,
+        match &request.body {
             Body::Decide(intent) => {
                 let view = ledger.deletion(intent.deletion).await.unwrap();
                 let rows = view.iter().flat_map(|view| &view.audit);
-                let done = |what: What| matches!(what, What::Cancelled | What::HoldPlaced);
-                rows.filter(|row| done(row.event.what) && row.event.detail == reason).count()
+                let by = asker(request.number);
+                let done = |what: What| {
+                    matches!(what, What::Cancelled | What::HoldPlaced | What::HoldReleased | What::Retried)
+                };
+                rows.filter(|row| done(row.event.what) && row.event.by == by.as_str()).count()
             }
             Body::Create(_) => {
                 let all = self.all().await;
@@ -264,8 +271,7 @@ impl World {
                 let budgets = self.checker.budgets.as_ref();
                 usize::from(budgets.is_some_and(|budgets| budgets.has_let_go(request.number)))
             }
-        };
-        Some(times)
+        }
     }
 
     /// Take note of the records that were made because they were asked for.
