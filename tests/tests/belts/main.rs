@@ -15,6 +15,8 @@ mod healthy;
 mod hours;
 mod in_use;
 mod messages;
+#[cfg(feature = "real-servers")]
+mod migrated;
 mod notice;
 mod on_call;
 mod places;

@@ -9,6 +9,8 @@ mod older;
 mod plan;
 mod standing;
 mod start;
+#[cfg(feature = "real-servers")]
+mod tables;
 mod waits;
 
 use std::sync::Arc;
