@@ -1,6 +1,12 @@
 //! Was it really deleted? What a person lets pass, or saves by hand, and what is signed of a record then.
+use std::sync::Arc;
+
 use serde_json::json;
+use sexton_api::{Client, ClientError, Rescue, Waive};
+use sexton_coordinator::api::{Api, serve};
 use sexton_ledger::{Decided, NotDone};
+use sexton_model::access::{Extent, NewToken, Role, SECRET_BYTES, token_hash, token_text};
+use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
 use sexton_model::catalogue::Nature;
 use sexton_model::decide::{Event, Refusal};
@@ -9,9 +15,11 @@ use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::receipt::{Proof, Receipt, SignedReceipt, StepProof};
 use sexton_model::resource::{Presence as Registration, Resource};
 use sexton_model::step::Presence;
-use sexton_model::{Actor, DeletionId};
+use sexton_model::{Actor, DeletionId, Scope};
 use sexton_protocol::receipt::open;
 use sexton_protocol::{BeaconSigner, BeaconVerifier};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::gate::{Flaw, Point};
 use super::system::{System, monitoring, on_many_machines, ops, until, web01};
@@ -22,6 +30,7 @@ on_many_machines! {
     what_nobody_could_see_completes_nothing,
     what_was_saved_by_hand_is_rescued_behind_hard_once_all_is_quiet,
     nothing_is_rescued_once_purge_has_begun,
+    only_an_approver_of_its_scope_waives_and_rescues,
 }
 
 /// Nothing that is ordered up to the end of hard is carried out after five seconds: a rescue waits for that.
@@ -120,7 +129,7 @@ async fn stated(system: &System, id: DeletionId, receipt: &Receipt) -> Vec<Strin
                     "{step:?}"
                 );
                 assert!(said.detail == *evidence && !evidence.is_empty(), "{step:?}");
-                assert!(receipt.created_at < *at && *at <= receipt.purged_at, "{step:?}");
+                assert!(receipt.created_at <= *at && *at <= receipt.purged_at, "{step:?}");
                 let gone = *presence == Presence::Absent;
                 assert!(gone || step.nature != Nature::Destructive, "{step:?}");
                 assert_ne!(*presence, Presence::Unknown, "{step:?}");
@@ -279,4 +288,63 @@ async fn nothing_is_rescued_once_purge_has_begun() {
     assert_eq!(rescue(&system, id).await.unwrap_err(), late);
     system.backup.open();
     assert!(system.until_receipt(id, &keys).await.complete);
+}
+
+/// Asks the API at `url` with a token of this name, role and scope.
+async fn asking(system: &System, url: &str, (name, role, scope): (&str, Role, &str)) -> Client {
+    let secret = token_text(&rand::random::<[u8; SECRET_BYTES]>());
+    let scope: Scope = scope.parse().unwrap();
+    let (name, extent) = (name.parse().unwrap(), Extent::Scopes([scope].into()));
+    let new = NewToken { name, role, extent, good_for_s: 3600, by: boss() };
+    system.ledger.issue_token(new, token_hash(&secret)).await.unwrap().unwrap();
+    Client::new(url, Some(secret.into()), None::<Actor>).unwrap()
+}
+
+/// What it refuses with.
+fn status<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> u16 {
+    match answer {
+        Err(ClientError::Problem(problem)) => problem.status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_approver_of_its_scope_waives_and_rescues() {
+    let (system, _) = signing().await;
+    let purge = PauseSelector { stage: Some(Stage::Purge), ..PauseSelector::default() };
+    system.ledger.pause(purge, &ops(), "somebody saves it").await.unwrap();
+    let id = out_of_sight(&system).await;
+    let api = Arc::new(Api { engine: system.engine.clone(), plans: Arc::default(), token: None });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(serve(listener, api, stop.clone()));
+    let gone = Waive { claim: WaiverClaim::Absent, mark: None, evidence: "I have looked".into() };
+    let saved = Rescue { evidence: "it runs elsewhere".into() };
+    let others =
+        [("olga", Role::Operator, "tenants/acme", 403), ("otto", Role::Approver, "tenants/other", 404)];
+    for (name, role, scope, refused) in others {
+        let client = asking(&system, &url, (name, role, scope)).await;
+        assert_eq!(status(client.waive(id, &gone).await), refused, "{name}");
+        assert_eq!(status(client.rescue(id, &saved).await), refused, "{name}");
+    }
+    let view = system.view(id).await;
+    assert_eq!((view.deletion.waivers.len(), view.deletion.status), (0, RecordStatus::Live));
+
+    let anna = asking(&system, &url, ("anna", Role::Approver, "tenants")).await;
+    assert_eq!(anna.waive(id, &gone).await.unwrap().status, RecordStatus::Live);
+    let job = system.until_job(id, Stage::Hard, |state| *state == JobState::Done).await;
+    let is_quiet = async || system.ledger.facts().await.unwrap().now > job.quiet_after;
+    until("nothing of hard can be carried out any more", is_quiet).await;
+    assert_eq!(anna.rescue(id, &saved).await.unwrap().status, RecordStatus::Rescued);
+    let trail = system.view(id).await.audit;
+    let decided = trail.iter().map(|row| (row.event.what, row.event.by.as_str(), row.event.detail.as_str()));
+    let by_people: Vec<_> =
+        decided.filter(|(what, ..)| matches!(what, What::Waived | What::Rescued)).collect();
+    assert_eq!(
+        by_people,
+        [(What::Waived, "anna", "absent: I have looked"), (What::Rescued, "anna", "it runs elsewhere")]
+    );
+    stop.cancel();
+    serving.await.unwrap().unwrap();
 }
