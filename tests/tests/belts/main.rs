@@ -14,12 +14,14 @@ mod gate;
 mod healthy;
 mod hours;
 mod in_use;
+mod memberships;
 mod messages;
 #[cfg(feature = "real-servers")]
 mod migrated;
 mod notice;
 mod on_call;
 mod places;
+mod receipts;
 mod restores;
 mod steps;
 mod stops;
