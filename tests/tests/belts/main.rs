@@ -13,6 +13,7 @@ mod findings;
 mod gate;
 mod healthy;
 mod hours;
+mod images;
 mod in_use;
 mod memberships;
 mod messages;
