@@ -7,6 +7,7 @@ mod job_table;
 mod many;
 mod older;
 mod plan;
+mod served;
 mod standing;
 mod start;
 #[cfg(feature = "real-servers")]
@@ -93,6 +94,8 @@ pub struct System {
     pub clock: Arc<Hands>,
     coordinator: Option<Task>,
     consumers: Vec<Task>,
+    /// Its API.
+    serving: Vec<Task>,
     rejected: tokio::sync::Mutex<Box<dyn Subscription>>,
 }
 
@@ -102,7 +105,7 @@ impl Drop for System {
         self.backup.remove();
         self.hypervisor.remove();
         // What they stand on goes from under them.
-        for (_, running) in self.coordinator.iter().chain(&self.consumers) {
+        for (_, running) in self.coordinator.iter().chain(&self.consumers).chain(&self.serving) {
             running.abort();
         }
     }
@@ -137,7 +140,7 @@ impl System {
         let engine = Arc::new(engine.with_canaries(canaries));
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let [monitoring, backup, hypervisor] = consumers::gates(standing.folder.path());
-        let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
+        let (clock, coordinator, consumers, serving) = (Arc::default(), None, Vec::new(), Vec::new());
         Self {
             standing: Some(standing),
             plan,
@@ -156,6 +159,7 @@ impl System {
             clock,
             coordinator,
             consumers,
+            serving,
             rejected,
         }
     }
