@@ -1,13 +1,14 @@
 //! An undo goes by what was captured: what others have changed meanwhile is not overwritten, but parks the restore until a
 //! person has looked. What was undone is compared with it once more when nothing can disturb it any more.
+use sexton_api::{CancelScope, Client, ListQuery};
 use sexton_ledger::Limits;
-use sexton_model::DeletionId;
 use sexton_model::audit::What;
 use sexton_model::belts::Policy;
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState};
 use sexton_model::step::Mode;
+use sexton_model::{DeletionId, Timestamp};
 
 use super::drift::{attach, detach};
 use super::steps::{NOT_AS_CAPTURED, cancelled, silenced, undone_and_yet_to_be_verified};
@@ -17,6 +18,7 @@ on_many_machines! {
     what_others_changed_meanwhile_is_not_overwritten,
     what_others_change_right_behind_an_undo_is_not_overwritten,
     a_machine_that_others_changed_is_left_as_it_is,
+    what_a_cancel_takes_back_is_said_wherever_a_deletion_is_shown,
 }
 
 const BY_OTHERS: &str = "was changed by others";
@@ -131,4 +133,40 @@ async fn a_machine_that_others_changed_is_left_as_it_is() {
     detach(&system, "web01-data");
     put_right(&system, id).await;
     assert_eq!(system.world(), before);
+}
+
+/// What is said of one where it is shown, in a listing, and before all of its scope is cancelled: what a cancel takes back, in
+/// words or by step, and until when.
+async fn offered(client: &Client, id: DeletionId) -> [(String, Option<Timestamp>); 3] {
+    let shown = client.deletion(&id.to_string()).await.unwrap();
+    let listed = client.deletions(&ListQuery::default()).await.unwrap().items;
+    let line = listed.into_iter().find(|line| line.id == id).unwrap();
+    let (scope, reason) = ("tenants".parse().unwrap(), "wanted".to_owned());
+    let asked = CancelScope { scope, reason, dry_run: true, after: None, limit: None };
+    let all = client.cancel_scope(&asked).await.unwrap().items;
+    let item = all.into_iter().find(|item| item.deletion == id).unwrap();
+    assert!(line.cancel && item.cancelled, "it can be cancelled");
+    [(shown.undo, shown.cancel_until), (line.undo, line.cancel_until), (item.restores.join(", "), item.until)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_cancel_takes_back_is_said_wherever_a_deletion_is_shown() {
+    let mut system = System::start_with_last(&monitoring()).await;
+    let client = system.client().await;
+    let web02 = "vm/web02".parse().unwrap();
+    system.register_named(&web02, false).await;
+    // So that it is certain until when.
+    let in_an_hour = system.ledger.facts().await.unwrap().now.plus_ms(3_600_000);
+    let untouched = system.delete_named(web02, in_an_hour).await;
+    let [shown, listed, asked] = offered(&client, untouched).await;
+    assert_eq!(shown.0, "everything: nothing was changed yet; `sexton cancel` ends it");
+    assert!(shown.1.is_some_and(|until| until > in_an_hour), "{shown:?}");
+    assert_eq!((&listed, &*asked.0, asked.1), (&shown, "", shown.1));
+
+    let touched = silenced(&system).await;
+    let takes_back = "everything: `sexton cancel` takes back monitoring.silence";
+    let [shown, listed, asked] = offered(&client, touched).await;
+    assert!(shown.0.starts_with(takes_back) && listed.0.starts_with(takes_back), "{shown:?}, {listed:?}");
+    assert_eq!(asked.0, "monitoring.silence");
+    system.backup.open();
 }
