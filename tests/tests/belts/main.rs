@@ -28,4 +28,5 @@ mod steps;
 mod stops;
 mod surveys;
 mod system;
+mod undo;
 mod versions;

@@ -8,6 +8,7 @@ mod keys;
 mod many;
 mod older;
 mod plan;
+mod served;
 mod standing;
 mod start;
 #[cfg(feature = "real-servers")]
@@ -104,6 +105,8 @@ pub struct System {
     pub clock: Arc<Hands>,
     coordinator: Option<Task>,
     consumers: Vec<Task>,
+    /// Its API.
+    serving: Vec<Task>,
     rejected: tokio::sync::Mutex<Box<dyn Subscription>>,
 }
 
@@ -116,7 +119,7 @@ impl Drop for System {
             gate.remove();
         }
         // What they stand on goes from under them.
-        for (_, running) in self.coordinator.iter().chain(&self.consumers) {
+        for (_, running) in self.coordinator.iter().chain(&self.consumers).chain(&self.serving) {
             running.abort();
         }
     }
@@ -153,7 +156,7 @@ impl System {
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let [monitoring, backup, hypervisor] = consumers::gates(standing.folder.path());
         let keys = keys::gates(standing.folder.path(), &plan);
-        let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
+        let (clock, coordinator, consumers, serving) = (Arc::default(), None, Vec::new(), Vec::new());
         Self {
             standing: Some(standing),
             plan,
@@ -173,6 +176,7 @@ impl System {
             clock,
             coordinator,
             consumers,
+            serving,
             rejected,
         }
     }

@@ -20,7 +20,12 @@ impl System {
 
     /// With the whole plan being this one.
     pub async fn start_on(plan: &str) -> Self {
-        let mut system = Self::stopped(plan, rehearsal()).await;
+        Self::start_on_within(plan, Limits::default()).await
+    }
+
+    /// The same, with other limits.
+    pub async fn start_on_within(plan: &str, limits: Limits) -> Self {
+        let mut system = Self::stopped(plan, sexton_ledger::Options { limits, ..rehearsal() }).await;
         system.start_everything().await;
         system
     }
