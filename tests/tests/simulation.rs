@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use sexton_model::deletion::RecordStatus;
+use sexton_model::job::Stage;
+use sexton_tests::simulation::allowed::Allowed;
 use sexton_tests::simulation::script::{Covers, Fate, Happening, Item, Person, Script, When, Wish};
 use sexton_tests::simulation::weather::{Trouble, Weather};
 use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
@@ -170,6 +172,28 @@ fn a_request_whose_process_dies_at_any_moment_is_done_once() {
     let slow = (2..=6).map(slow).chain((2..=5).map(slowly_made));
     let played = all_hold(fates.map(asked).chain(slow).chain(others));
     came(&played, tally::requests().chain([tally::DIED_MIDWAY, tally::ASKED_AGAIN]));
+}
+
+#[test]
+fn an_approval_whose_process_dies_at_any_moment_is_given_once() {
+    // Of machines that are due together one may begin, so a batch of them waits before each stage that is counted. Somebody looks
+    // now and then, and asks for an approval of what they saw, also of what waits no more.
+    let asked = |fates: [Fate; 2]| {
+        let ask = |(n, fate): (u64, Fate)| {
+            let asks = Happening::Request(Wish::Approve(Person::Auditor), 0, fate);
+            [(When::Step(n * 300), Happening::LookAtBatch), (When::Step(n * 300 + 1), asks)]
+        };
+        let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
+        let asks = (1..=8).zip(fates.into_iter().cycle()).flat_map(ask);
+        let items: Vec<_> = [all].into_iter().chain(asks).collect();
+        let stages = vec![Stage::Announce, Stage::Hard, Stage::Purge];
+        let allowed = Allowed { each: 1, everywhere: 2, days: 1, stages, scopes: Vec::new(), percent: None };
+        Script { machines: 3, allowed: Some(allowed), ..made(&items) }
+    };
+    let dies = (1..=6).map(|moment| [moment, moment + 6].map(Fate::Dies));
+    let stalls = (2..=3).map(|moment| [moment, moment + 2].map(Fate::Stalls));
+    let played = all_hold(dies.chain(stalls).map(asked));
+    came(&played, tally::approvals());
 }
 
 #[test]

@@ -24,12 +24,14 @@ mod fit;
 mod groups;
 mod grown;
 mod healthy;
+mod intent;
 mod keys;
 mod known;
 mod limits;
 mod listing;
 mod policy;
 pub mod postgres;
+mod pulse;
 mod receipts;
 mod recent;
 mod rehearsal;
@@ -45,7 +47,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::Value;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
@@ -61,8 +62,8 @@ use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
-use sexton_model::decide::{Effect, Event, Lane, OrderSpec};
-use sexton_model::deletion::{Hold, Record, RecordStatus};
+use sexton_model::decide::Lane;
+use sexton_model::deletion::Hold;
 use sexton_model::plan::Plan;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -81,9 +82,11 @@ pub use census::{CensusFilter, Censuses, Counted};
 pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
 pub use findings::{Findings, Mark, StrangerFilter, StrangerView, Strangers};
+pub use intent::{Decided, Dispatch, Intent};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
 pub use listing::Listings;
+pub use pulse::{Alive, Pulsed};
 pub use receipts::{NewReceipt, RECEIPTS_MAX, Receipts, ReceiptsDue};
 pub use restores::{LiveRecord, Restores, WITHIN_MAX};
 pub use survey::{Begun, Surveys};
@@ -91,81 +94,6 @@ pub use view::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Facts, Grown, Health, InstanceState, Page,
     ResourceFilter, ResourceView, Verified, WAITING_MAX,
 };
-
-/// One event for one deletion.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Intent {
-    /// Whose.
-    pub deletion: DeletionId,
-    /// What.
-    pub event: Event,
-}
-
-/// An order to publish, with all that the consumer needs.
-#[derive(Debug, Clone)]
-pub struct Dispatch {
-    /// What is ordered.
-    pub spec: OrderSpec,
-    /// The record.
-    pub record: Arc<Record>,
-    /// The record's plan.
-    pub plan: Arc<Plan>,
-    /// The instance's pinned targets.
-    pub targets: Option<Value>,
-    /// The step's manifest, for a perform or undo of a reversible step and for the look at its undo.
-    pub manifest: Option<Value>,
-    /// The pause revision under which it was decided.
-    pub revision: i64,
-    /// What a day is: a plan's parameters may say until when something can be undone.
-    pub day: Day,
-}
-
-/// What became of one intent.
-#[derive(Debug, Clone)]
-pub struct Decided {
-    /// Whose.
-    pub deletion: DeletionId,
-    /// The resource.
-    pub resource: ResourceId,
-    /// Orders to publish; at most one.
-    pub dispatch: Option<Dispatch>,
-    /// Everything else that is to happen.
-    pub effects: Vec<Effect>,
-    /// Where the record stands now.
-    pub status: RecordStatus,
-    /// Number of the decision's audit event.
-    pub audit_seq: i64,
-    /// When it was decided, by the store's clock.
-    pub at: Timestamp,
-    /// When a job that it is held by something that ends by itself is to be looked at again.
-    pub again_at: Option<Timestamp>,
-    /// Its record has ended, and others of its redundancy groups may have waited for that.
-    pub leaves_groups: bool,
-}
-
-/// One copy of a consumer says that it lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Alive {
-    /// Whose consumer it is.
-    pub instance: Instance,
-    /// Which copy; different for every process.
-    pub copy: String,
-    /// Orders it carries out at once.
-    pub hands: u32,
-    /// Orders it has answered or reported on since it began.
-    pub answered: u64,
-}
-
-/// What pulses tell of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pulsed {
-    /// The last one.
-    pub at: Timestamp,
-    /// Orders that the copies that live carry out at once.
-    pub hands: u32,
-    /// When one of them was last heard to have answered or reported anything.
-    pub answered_at: Option<Timestamp>,
-}
 
 /// A record to be made.
 #[derive(Debug, Clone)]

@@ -13,6 +13,8 @@ pub const STALLED_MS: u64 = 90_000;
 tokio::task_local! {
     /// Which handler of which coordinator this is.
     pub static HANDLER: Handler;
+    /// The number of the request for which it lets a batch go.
+    pub static APPROVES: u64;
 }
 
 /// A handler that a coordinator has begun.
@@ -46,6 +48,8 @@ pub struct Gates {
     stalling: Mutex<BTreeMap<Handler, u32>>,
     /// Those whose processes have died, and that the world has not taken away yet.
     dead: Mutex<BTreeSet<Handler>>,
+    /// Requests for which a batch was to go in what was committed since the world has asked last, whatever came of it.
+    approving: Mutex<BTreeSet<u64>>,
     /// Counts everything that goes on, so that quiet can be told.
     pub moves: AtomicU64,
 }
@@ -106,6 +110,18 @@ impl Gates {
     /// Whose processes have died since this was asked last.
     pub fn take_dead(&self) -> BTreeSet<Handler> {
         std::mem::take(&mut *locked(&self.dead))
+    }
+
+    /// Whoever asks has committed something.
+    pub fn committed(&self) {
+        if let Ok(request) = APPROVES.try_get() {
+            locked(&self.approving).insert(request);
+        }
+    }
+
+    /// For which requests a batch was to go in what was committed since this was asked last.
+    pub fn take_approving(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *locked(&self.approving))
     }
 
     /// Who could go on now, ascending.

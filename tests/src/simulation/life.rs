@@ -85,7 +85,9 @@ impl World {
     /// What people do later because of what they did: every hold is released one day, and every pause of a subsystem lifted.
     fn ends(&self, what: Happening) -> Option<Item> {
         let what = match what {
-            Happening::Hold(number) | Happening::Request(Wish::Hold, number, _) => Happening::Release(number),
+            Happening::Hold(number) => Happening::Release(number),
+            // Whoever asked for it under a key does so of its end, and with the same luck.
+            Happening::Request(Wish::Hold, number, fate) => Happening::Request(Wish::Release, number, fate),
             Happening::Pause(covers @ Covers { subsystem: Some(_), .. })
             | Happening::Request(Wish::Pause(covers @ Covers { subsystem: Some(_), .. }), ..) => {
                 Happening::Lift(covers)
@@ -155,7 +157,7 @@ impl World {
             Happening::Request(wish, number, fate) => self.request(wish, number, fate).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
             Happening::LookAtBatch => self.look_at_oldest_batch().await,
-            Happening::Approve(by, dies) => self.approve(by, dies).await?,
+            Happening::Approve(by) => self.approve(by).await?,
             Happening::ChangePlans(version) => {
                 self.version = version;
                 true

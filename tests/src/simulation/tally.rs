@@ -64,7 +64,7 @@ const USUAL: [Happening; 28] = [
     Happening::RestoreBackup,
 ];
 /// What takes budgets.
-const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve(Person::Auditor, false)];
+const WITH_BUDGETS: [Happening; 2] = [Happening::LookAtBatch, Happening::Approve(Person::Auditor)];
 /// What takes somebody who counts.
 const WITH_CENSUSES: [Happening; 1] = [Happening::TakeCensus(0)];
 /// What takes something else before it, that does not come in every run.
@@ -84,12 +84,15 @@ const SELDOM: [Happening; 11] = [
 ];
 
 /// What else people ask for under a key. It counts if it is done.
-const REQUESTS: [Happening; 4] = [
+const REQUESTS: [Happening; 5] = [
     Happening::Request(Wish::Cancel, 0, Fate::Answered),
     Happening::Request(Wish::Hold, 0, Fate::Answered),
+    Happening::Request(Wish::Release, 0, Fate::Answered),
     Happening::Request(Wish::Pause(Covers::EVERYTHING), 0, Fate::Answered),
     Happening::Request(Wish::Retry, 0, Fate::Answered),
 ];
+/// And where there are budgets.
+const APPROVALS: [Happening; 1] = [Happening::Request(Wish::Approve(Person::Auditor), 0, Fate::Answered)];
 
 /// What has to come in the first seeds.
 pub fn usual() -> impl Iterator<Item = &'static str> {
@@ -129,6 +132,11 @@ pub fn requests() -> impl Iterator<Item = &'static str> {
     words(&REQUESTS).chain([NOTED, OVERTAKEN, AT_THE_LAST_MOMENT])
 }
 
+/// What has to come in runs that were made for requests for approvals.
+pub fn approvals() -> impl Iterator<Item = &'static str> {
+    words(&APPROVALS).chain([NOTED, DIED_MIDWAY, ASKED_AGAIN])
+}
+
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
     usual()
@@ -137,6 +145,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
         .chain(with_censuses())
         .chain(seldom())
         .chain(requests())
+        .chain(words(&APPROVALS))
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

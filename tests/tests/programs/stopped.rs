@@ -1,5 +1,5 @@
-//! A process that waits for a server ends when it is told to, as one does that works: soon, and without an error, so that
-//! whoever supervises it takes it for a stop that was wanted.
+//! A process that waits, for a server or for its tables, ends when it is told to, as one does that works: soon, and without an
+//! error, so that whoever supervises it takes it for a stop that was wanted.
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -66,10 +66,17 @@ impl Database {
     }
 
     fn execute(&self, sql: &str) -> bool {
+        Self::tell(&self.admin, sql)
+    }
+
+    /// What somebody does within it.
+    fn change(&self, sql: &str) {
+        assert!(Self::tell(&self.url(), sql), "{sql}");
+    }
+
+    fn tell(url: &str, sql: &str) -> bool {
         let mut psql = Command::new("psql");
-        psql.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", &self.admin, "-c", sql])
-            .status()
-            .is_ok_and(|s| s.success())
+        psql.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", sql]).status().is_ok_and(|s| s.success())
     }
 }
 
@@ -107,9 +114,23 @@ fn migrated(broker: &Silent) -> (Installed, Database) {
     installed.point_to(&database.url());
     let address = format!("address = \"{}\"\nvhost = \"sexton\"", broker.address());
     installed.configure(&[("[broker]", &address)]);
+    migrate(&installed);
+    (installed, database)
+}
+
+fn migrate(installed: &Installed) {
     let mut migrating = installed.start(COORDINATOR, &["migrate"]);
     assert!(migrating.ended_within(PATIENCE).is_some_and(|how| how.success()), "{}", migrating.said());
-    (installed, database)
+}
+
+/// Until it says that, and goes on.
+#[track_caller]
+fn says(running: &mut Running, text: &str) {
+    let until = Instant::now() + PATIENCE;
+    while !running.said().contains(text) {
+        let ended = running.ended_within(LOOK_EVERY);
+        assert!(ended.is_none() && Instant::now() < until, "{ended:?}: {}", running.said());
+    }
 }
 
 #[test]
@@ -129,10 +150,23 @@ fn a_coordinator_waits_for_its_broker_for_longer_than_one_attempt() {
     let broker = Silent::new();
     let (installed, _database) = migrated(&broker);
     let mut running = installed.start(COORDINATOR, &[]);
-    let until = Instant::now() + PATIENCE;
-    while !running.said().contains("reaching the broker") {
-        let ended = running.ended_within(LOOK_EVERY);
-        assert!(ended.is_none() && Instant::now() < until, "{ended:?}: {}", running.said());
-    }
+    says(&mut running, "reaching the broker");
     ends_when_told_to(running);
+}
+
+/// Tables of an earlier version are no reason to end: it says what is missing, and goes on once somebody has migrated.
+#[test]
+fn a_coordinator_waits_until_its_tables_are_migrated() {
+    let broker = Silent::new();
+    let (installed, database) = migrated(&broker);
+    // As the migrations before the 27th left them.
+    database.change("DROP TABLE strangers; DELETE FROM _sqlx_migrations WHERE version = 27");
+    let mut waiting = installed.start(COORDINATOR, &[]);
+    says(
+        &mut waiting,
+        "migration 27 (strangers) is missing: let the owner of the tables run `sexton-coordinator migrate`",
+    );
+    migrate(&installed);
+    let _goes_on = broker.asked(&waiting);
+    ends_when_told_to(waiting);
 }

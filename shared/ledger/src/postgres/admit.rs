@@ -1,8 +1,10 @@
 //! Budgets: what is due is admitted, or frozen as a batch, under one lock, so that any number of coordinators make one
 //! decision.
+mod batch;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sexton_model::belts::budget::{Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::belts::budget::{Budgets, Frozen, Group, Standing, Waiting};
 use sexton_model::canary::rehearsal;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
@@ -11,12 +13,11 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, behind, census, find, lifting, pause};
-use crate::budget::{
-    self, Admitted, Approval, BatchRow, BatchView, Body, DueJob, Ended, Lifting, Member, Read, Stopped,
-};
-use crate::keys::Note;
-use crate::rules::text;
-use crate::{ANNOUNCED_MAX, LedgerError, NotDone};
+use crate::budget::{self, Admitted, BatchRow, DueJob, Ended, Lifting, Member, Read, Stopped};
+use crate::{ANNOUNCED_MAX, LedgerError};
+
+pub(super) use self::batch::{approve, view, waiting};
+use self::batch::{body, end, freeze, members};
 
 /// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
@@ -66,14 +67,6 @@ const STOPPED: &str = "WITH blocked AS MATERIALIZED ( \
        UNION ALL SELECT id, reason, NULL, false FROM blocked) s JOIN deletions d ON d.id = s.id / 8 \
      WHERE s.reason::json ->> 'by' = $1 AND coalesce((s.reason::json ->> 'pause')::bigint, 0) = $2 \
      GROUP BY 1, 2, 3 ORDER BY 2, 1, 3";
-const WAITING: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, \
-     (SELECT count(*) FROM batch_members m JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) WHERE m.batch = b.id) \
-     FROM batches b WHERE b.waits ORDER BY b.id";
-const ONE: &str = "SELECT b.id, b.kind, b.scope, b.slot, b.frozen_at, b.body, 0::bigint FROM batches b \
-     WHERE b.waits AND b.id = $1";
-const MEMBERS: &str = "SELECT j.id, j.resource, r.body::json ->> 'requested_by' FROM batch_members m \
-     JOIN jobs j ON j.id = m.job AND j.state IN (0, 1) JOIN records r ON r.deletion_id = j.deletion_id \
-     WHERE m.batch = $1 ORDER BY j.id";
 const USED: &str = "SELECT kind, scope, slot, sum(count)::bigint FROM admitted \
      WHERE slot = ANY($1) AND bucket >= $2 GROUP BY 1, 2, 3";
 /// What is admitted anew is counted there, and no longer where it was.
@@ -88,12 +81,6 @@ const ADMIT: &str = "INSERT INTO admissions (job, bucket, good_until) \
      ON CONFLICT (job) DO UPDATE SET bucket = excluded.bucket, good_until = excluded.good_until";
 const CHARGE: &str = "INSERT INTO admitted (kind, scope, slot, bucket, count) VALUES ($1, $2, $3, $4, $5) \
      ON CONFLICT (kind, slot, scope, bucket) DO UPDATE SET count = admitted.count + excluded.count";
-const FREEZE: &str = "INSERT INTO batches (id, kind, scope, slot, frozen_at, waits, body) \
-     SELECT coalesce(max(id), 0) + 1, $1, $2, $3, $4, true, $5 FROM batches RETURNING id";
-const JOIN: &str =
-    "INSERT INTO batch_members (job, batch) SELECT k.job, $2 FROM unnest($1::bigint[]) AS k (job)";
-const END: &str = "UPDATE batches SET waits = false, body = $2 WHERE id = $1 AND waits";
-const LEAVE: &str = "DELETE FROM batch_members WHERE batch = $1";
 const STANDING: &str = "SELECT job, NULL::bigint, NULL::text FROM admissions WHERE job = ANY($1) AND good_until > $2 \
      UNION ALL SELECT m.job, b.id, b.body FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits \
      WHERE m.job = ANY($1)";
@@ -343,39 +330,6 @@ async fn insert(
     all_there("admissions", done.await.map_err(doing("admitting"))?.rows_affected(), jobs.len())
 }
 
-async fn freeze(db: &mut PgConnection, row: &mut BatchRow, jobs: &[JobId]) -> Result<(), LedgerError> {
-    let part = || doing("freezing a batch");
-    let body = text(&Body { exceeded: row.exceeded.clone(), ended: None })?;
-    row.batch = sqlx::query_scalar(FREEZE)
-        .bind(row.group.kind.to_string())
-        .bind(row.group.scope.to_string())
-        .bind(i16::from(row.group.stage.index()))
-        .bind(row.frozen_at.0)
-        .bind(body)
-        .fetch_one(&mut *db)
-        .await
-        .map_err(part())?;
-    let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    let done = sqlx::query(JOIN).bind(ids).bind(row.batch).execute(&mut *db).await.map_err(part())?;
-    all_there("batch_members", done.rows_affected(), jobs.len())?;
-    pause::append_alone(db, &budget::frozen(row, jobs, row.frozen_at)).await
-}
-
-async fn end(
-    db: &mut PgConnection,
-    row: &BatchRow,
-    how: Ended,
-    digest: Option<&str>,
-) -> Result<(), LedgerError> {
-    let part = || doing("ending a batch");
-    let event = budget::ended(row.batch, &how, digest)?;
-    let body = text(&Body { exceeded: row.exceeded.clone(), ended: Some(how) })?;
-    let done = sqlx::query(END).bind(row.batch).bind(body).execute(&mut *db).await.map_err(part())?;
-    all_there("batches", done.rows_affected(), 1)?;
-    sqlx::query(LEAVE).bind(row.batch).execute(&mut *db).await.map_err(part())?;
-    pause::append_alone(db, &event).await
-}
-
 /// Announcements that are due then; what is held is due now.
 pub(super) async fn announced(
     db: &mut PgConnection,
@@ -406,35 +360,6 @@ pub(super) async fn announced(
     rows.into_iter().map(one).collect()
 }
 
-/// Batches that wait.
-pub(super) async fn waiting(db: &mut PgConnection) -> Result<Vec<BatchRow>, LedgerError> {
-    let rows = sqlx::query(WAITING).fetch_all(db).await.map_err(doing("reading batches"))?;
-    rows.iter().map(batch).collect()
-}
-
-fn batch(row: &PgRow) -> Result<BatchRow, LedgerError> {
-    let part = || doing("reading a batch");
-    let id: i64 = row.try_get(0).map_err(part())?;
-    let waiting: i64 = row.try_get(6).map_err(part())?;
-    Ok(BatchRow {
-        batch: id,
-        group: group(row, 1)?,
-        frozen_at: Timestamp(row.try_get(4).map_err(part())?),
-        exceeded: body(id, row.try_get(5).map_err(part())?)?.exceeded,
-        waiting: u64::try_from(waiting).unwrap_or(0),
-    })
-}
-
-fn body(batch: i64, text: &str) -> Result<Body, LedgerError> {
-    serde_json::from_str(text).map_err(|e| corrupt("batches", batch, e.to_string()))
-}
-
-async fn members(db: &mut PgConnection, batch: i64) -> Result<Vec<Member>, LedgerError> {
-    let part = || doing("reading the members of a batch");
-    let rows = sqlx::query(MEMBERS).bind(batch).fetch_all(db).await.map_err(part())?;
-    rows.iter().map(|row| member(row, 0)).collect()
-}
-
 /// Job, resource and who asked for its deletion, from this column on.
 pub(super) fn member(row: &PgRow, at: usize) -> Result<Member, LedgerError> {
     let part = || doing("reading a member of a batch or a crowd");
@@ -445,38 +370,6 @@ pub(super) fn member(row: &PgRow, at: usize) -> Result<Member, LedgerError> {
         resource: resource.parse().map_err(|_| corrupt("jobs", resource, "not a resource"))?,
         requested_by: by.parse().map_err(|_| corrupt("records", resource, "not an actor"))?,
     })
-}
-
-/// One that waits, with its members.
-pub(super) async fn view(db: &mut PgConnection, id: i64) -> Result<Option<BatchView>, LedgerError> {
-    let row = sqlx::query(ONE).bind(id).fetch_optional(&mut *db).await.map_err(doing("reading a batch"))?;
-    let Some(row) = row else { return Ok(None) };
-    let members = members(db, id).await?;
-    let row = BatchRow { waiting: members.len() as u64, ..batch(&row)? };
-    Ok(Some(BatchView { row, members }))
-}
-
-/// Let a batch go, beside the budget; its members are looked at again by whoever asked.
-pub(super) async fn approve(
-    ledger: &PgLedger,
-    approval: &Approval,
-) -> Result<Result<Vec<JobId>, NotDone>, LedgerError> {
-    let part = || doing("approving a batch");
-    let mut tx = ledger.pool.begin().await.map_err(part())?;
-    lock(&mut tx).await?;
-    let Some(view) = view(&mut tx, approval.batch).await? else {
-        return Ok(Err(CannotApprove::NoSuchBatch(approval.batch).into()));
-    };
-    if let Err(why) = view.check(approval) {
-        return Ok(Err(why.into()));
-    }
-    let now = find::clock(&mut tx).await?;
-    let jobs: Vec<JobId> = view.members.iter().map(|member| member.job).collect();
-    insert(&mut tx, &jobs, None, Budgets::approved_until(now, ledger.options.day)).await?;
-    end(&mut tx, &view.row, Ended::of(approval, now), Some(&approval.digest)).await?;
-    ledger.note(&mut tx, || Some(Note::Approved(jobs.len() as u64))).await?;
-    tx.commit().await.map_err(part())?;
-    Ok(Ok(jobs))
 }
 
 /// Where these jobs stand.

@@ -18,7 +18,7 @@ use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::window::Windows;
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::checkpoint::{Checkpoint, Review};
-use sexton_model::decide::{Event, Lane};
+use sexton_model::decide::Lane;
 use sexton_model::deletion::Hold;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
@@ -39,9 +39,6 @@ use crate::{
     NotDone, Page, Paused, ResourceFilter, ResourceView, Stopped, StubFilter, Verified,
 };
 
-/// Jobs that one batch looks at again after a pause.
-const RECHECKS: u32 = 512;
-
 impl SqliteLedger {
     async fn run_whole(&self, batch: Arc<Vec<Intent>>) -> Result<Vec<Result<Decided, NotDone>>, LedgerError> {
         match self.ask(Work::Run(batch)).await? {
@@ -53,34 +50,6 @@ impl SqliteLedger {
                 Ok(results)
             }
             other => Err(mixed_up(&other)),
-        }
-    }
-
-    /// Write a checkpoint, with a heartbeat if whoever asks serves the API.
-    async fn checkpoint_by(&self, serves: bool) -> Result<Checkpoint, LedgerError> {
-        match self.ask(Work::Checkpoint { serves }).await? {
-            Answer::Checkpoint(Ok(mark)) => {
-                self.known.note(mark, None);
-                Ok(self.known.seen())
-            }
-            Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),
-            other => Err(mixed_up(&other)),
-        }
-    }
-
-    async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
-        let mut after = JobId(0);
-        loop {
-            let found =
-                self.reads.read_to_ask(move |db| find::stopped_by(db, pause, after, RECHECKS)).await?;
-            let Some(last) = found.last() else { return Ok(()) };
-            after = *last;
-            let batch = found
-                .iter()
-                .map(|job| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } })
-                .collect();
-            // A refusal means that something else has moved it on.
-            self.run(batch).await?;
         }
     }
 }

@@ -4,18 +4,22 @@ use serde::Serialize;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::{Pause, PauseSelector};
+use sexton_model::decide::Event;
 use sexton_model::job::JobKind;
-use sexton_model::{Actor, DeletionId};
+use sexton_model::{Actor, DeletionId, JobId};
 
 use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::inventory::append;
 use super::memory::{Memory, Staged, ceilings, pauses};
 use super::run::Setting;
-use super::{admitting, codes};
+use super::{SqliteLedger, admitting, codes, find};
 use crate::budget::{self, Lifting, Stopped};
 use crate::chains::PAUSES;
 use crate::rules::{self, LedgerEvent};
-use crate::{Alive, LedgerError, NotDone, Paused, known};
+use crate::{Alive, Intent, Ledger, LedgerError, NotDone, Paused, known};
+
+/// Jobs that one batch looks at again after a pause.
+const RECHECKS: u32 = 512;
 
 /// Pause. The writer does one transaction after the other, so nothing that dispatches overlaps it.
 pub(super) fn pause(
@@ -177,4 +181,23 @@ pub(super) fn pulse(
     bind.add(staged.now.0.saturating_sub(down_after_us.saturating_mul(2)));
     execute(db, doing, "DELETE FROM copies WHERE pulsed_at < ?", bind)?;
     Ok(())
+}
+
+impl SqliteLedger {
+    /// Look again at everything that a pause stopped.
+    pub(super) async fn look_again(&self, pause: i64) -> Result<(), LedgerError> {
+        let mut after = JobId(0);
+        loop {
+            let found =
+                self.reads.read_to_ask(move |db| find::stopped_by(db, pause, after, RECHECKS)).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            after = *last;
+            let batch = found
+                .iter()
+                .map(|job| Intent { deletion: job.deletion(), event: Event::Recheck { job: *job } })
+                .collect();
+            // A refusal means that something else has moved it on.
+            self.run(batch).await?;
+        }
+    }
 }

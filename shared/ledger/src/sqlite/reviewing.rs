@@ -5,7 +5,8 @@ use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review, behind};
 use super::connection::{Bind, Db, change_one, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
-use super::{codes, pausing};
+use super::writer::{Answer, Work};
+use super::{SqliteLedger, codes, mixed_up, pausing};
 use crate::{LedgerError, known};
 
 /// Where the ledger stands, and whether a person has to review it. In this file fences are committed with what
@@ -77,4 +78,18 @@ pub(super) fn accept(
     memory.standing = None;
     pausing::link(db, &known::accepted(&review, by, reason, staged.now)?)?;
     Ok(true)
+}
+
+impl SqliteLedger {
+    /// Write a checkpoint, with a heartbeat if whoever asks serves the API.
+    pub(super) async fn checkpoint_by(&self, serves: bool) -> Result<Checkpoint, LedgerError> {
+        match self.ask(Work::Checkpoint { serves }).await? {
+            Answer::Checkpoint(Ok(mark)) => {
+                self.known.note(mark, None);
+                Ok(self.known.seen())
+            }
+            Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),
+            other => Err(mixed_up(&other)),
+        }
+    }
 }

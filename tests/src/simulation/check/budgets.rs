@@ -77,6 +77,8 @@ pub struct Budgets {
     batches: BTreeMap<i64, Batch>,
     /// Until when.
     approved: BTreeMap<JobId, Timestamp>,
+    /// Requests that have let a batch go.
+    requests: BTreeSet<u64>,
     /// Those that were believed.
     censuses: Vec<Taken>,
 }
@@ -93,6 +95,7 @@ impl Budgets {
             began: Vec::new(),
             batches: BTreeMap::new(),
             approved: BTreeMap::new(),
+            requests: BTreeSet::new(),
             censuses: Vec::new(),
         }
     }
@@ -116,6 +119,30 @@ impl Budgets {
     /// Whether a batch was seen before.
     pub fn knows(&self, batch: i64) -> bool {
         self.batches.contains_key(&batch)
+    }
+
+    /// Whether a batch waited when it was looked at last.
+    pub fn waits(&self, batch: i64) -> bool {
+        self.batches.get(&batch).is_some_and(|batch| batch.standing == Standing::Waits)
+    }
+
+    /// A batch waits no more because of the request of that number.
+    ///
+    /// # Errors
+    /// If it should still wait.
+    pub fn let_go(
+        &mut self,
+        seen: &Seen,
+        by: Person,
+        (at, request): (Timestamp, u64),
+    ) -> Result<(), Violation> {
+        self.requests.insert(request);
+        self.approval(seen, by, (at, Some(seen.members.len())))
+    }
+
+    /// Whether the request of that number has let a batch go, as far as the job table knows of it.
+    pub fn has_let_go(&self, request: u64) -> bool {
+        self.requests.contains(&request)
     }
 
     /// These batches wait, each with its members' records if it was not known; no others do. How many are new.

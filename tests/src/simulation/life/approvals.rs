@@ -24,15 +24,14 @@ impl World {
         true
     }
 
-    /// Approve what was looked at last. If whoever carries that out dies right after the commit, nobody looks at the members
-    /// because of it.
+    /// Approve what was looked at last.
     ///
     /// # Errors
     /// If it is approved and must not be, or refused and must not be.
-    pub(super) async fn approve(&mut self, by: Person, dies: bool) -> Result<bool, Violation> {
+    pub(super) async fn approve(&mut self, by: Person) -> Result<bool, Violation> {
         let Some(seen) = self.seen.clone() else { return Ok(false) };
         let engine = self.coordinators.iter().flatten().map(|one| one.engine.clone()).next();
-        let (Some(engine), Some(ledger)) = (engine, self.ledger.clone()) else { return Ok(false) };
+        let Some(engine) = engine else { return Ok(false) };
         let approval = Approval {
             batch: seen.batch,
             digest: seen.digest.clone(),
@@ -40,11 +39,7 @@ impl World {
             reason: "that many are meant".into(),
         };
         let at = self.store.shown();
-        let went = if dies {
-            ledger.approve(approval).await.unwrap().ok().map(|members| members.len())
-        } else {
-            engine.approve(approval).await.unwrap().ok()
-        };
+        let went = engine.approve(approval).await.unwrap().ok();
         self.quiet().await;
         if went.is_some() {
             self.checker.approved += 1;
@@ -65,7 +60,7 @@ impl World {
             self.checker.budgets.as_ref().map(|budgets| budgets.waiting(all, now)).unwrap_or_default();
         for batch in waiting {
             if self.look_at_batch(batch).await {
-                let done = self.approve(Person::Auditor, false).await?;
+                let done = self.approve(Person::Auditor).await?;
                 self.say(format!("batch {batch} is approved: {done}"));
             }
         }

@@ -15,6 +15,8 @@ const CONSUMERS: usize = 10;
 const DAYS_DOWN: (u64, u64) = (2, 11);
 /// The process that carries out a request dies at one of so many moments: the last ones are behind the answer.
 const MOMENTS: u32 = 8;
+/// An approval has more of them: its members are looked at again behind the commit, and some of them begin.
+const MOMENTS_OF_APPROVALS: u32 = 12;
 /// A clock gains or loses so many millionths, at most.
 const DRIFTS: i64 = 10_000;
 
@@ -90,8 +92,8 @@ impl Script {
             let looked = rng.random_range(300..STORM_STEPS / 2);
             let approved = looked + rng.random_range(1..1_500);
             script.items.push(Item { when: When::Step(looked), what: Happening::LookAtBatch });
-            let approves = Happening::Approve(Person::Auditor, rng.random_range(0..3) == 0);
-            script.items.push(Item { when: When::Step(approved), what: approves });
+            let what = approval(Person::Auditor, &mut rng);
+            script.items.push(Item { when: When::Step(approved), what });
         }
         if !straight && rng.random_range(0..5) == 0 {
             let first = rng.random_range(1..60);
@@ -113,6 +115,7 @@ impl Script {
             script.items.extend([recycled(Happening::Recreate(0)), recycled(Happening::Delete(0, 0))]);
         }
         script.items.extend(in_turn((seed, straight), &mut rng));
+        draw_fates_of_approvals(&mut script.items, &mut rng);
         script
     }
 }
@@ -327,13 +330,34 @@ fn by_request(what: Happening, rng: &mut StdRng) -> Happening {
     if rng.random_range(0..3) != 0 {
         return what;
     }
-    let fate = match rng.random_range(0..=MOMENTS) {
+    Happening::Request(wish, machine, fate(MOMENTS, rng))
+}
+
+fn fate(moments: u32, rng: &mut StdRng) -> Fate {
+    match rng.random_range(0..=moments) {
         0 => Fate::Answered,
         // Around the change: it is overtaken only if it was about to make it.
         _ if rng.random_range(0..3) == 0 => Fate::Stalls(rng.random_range(2..6)),
         moment => Fate::Dies(moment),
-    };
-    Happening::Request(wish, machine, fate)
+    }
+}
+
+/// In a third of all cases people ask for that under a key, too.
+fn approval(by: Person, rng: &mut StdRng) -> Happening {
+    if rng.random_range(0..3) == 0 {
+        Happening::Request(Wish::Approve(by), 0, Fate::Answered)
+    } else {
+        Happening::Approve(by)
+    }
+}
+
+/// What becomes of requests for an approval is drawn last: so nothing else of a seed is drawn otherwise because of it.
+fn draw_fates_of_approvals(items: &mut [Item], rng: &mut StdRng) {
+    for item in items {
+        if let Happening::Request(Wish::Approve(_), _, becomes) = &mut item.what {
+            *becomes = fate(MOMENTS_OF_APPROVALS, rng);
+        }
+    }
 }
 
 /// Everything in half of all cases; else what fits one or two of these.
@@ -362,7 +386,7 @@ fn about_many(rng: &mut StdRng) -> Happening {
                 0 => requester(rng),
                 _ => Person::Auditor,
             };
-            Happening::Approve(by, rng.random_range(0..3) == 0)
+            approval(by, rng)
         }
         _ => Happening::DeleteAll(requester(rng), rng.random_range(0..20_000)),
     }

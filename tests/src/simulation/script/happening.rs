@@ -47,10 +47,14 @@ pub enum Wish {
     Cancel,
     /// A hold.
     Hold,
+    /// That a hold is released.
+    Release,
     /// That so much is paused.
     Pause(Covers),
     /// That a parked job is tried again.
     Retry,
+    /// That this one's approval of the batch that was looked at last counts, as it was then.
+    Approve(Person),
 }
 
 impl Wish {
@@ -60,8 +64,10 @@ impl Wish {
             Self::Delete(_) => "request a deletion",
             Self::Cancel => "request a cancel",
             Self::Hold => "request a hold",
+            Self::Release => "request a release",
             Self::Pause(_) => "request a pause",
             Self::Retry => "request a retry",
+            Self::Approve(_) => "request an approval",
         }
     }
 }
@@ -102,15 +108,14 @@ pub enum Happening {
     Retry(usize),
     /// A person lets the step of a parked job pass: what it is about is gone, or may remain.
     Waive(usize, bool),
-    /// A person asks for this of a machine until it is answered.
+    /// A person asks for this, of a machine if it is about one, until it is answered.
     Request(Wish, usize, Fate),
     /// A person has a census taken of all scopes, or of the one with this number from one on.
     TakeCensus(usize),
     /// A person looks at the oldest batch that waits.
     LookAtBatch,
-    /// This one approves the batch that was looked at last, as it was then. Whoever carries that out dies right after the
-    /// commit if that is set.
-    Approve(Person, bool),
+    /// This one approves the batch that was looked at last, as it was then.
+    Approve(Person),
     /// Records are made by another version of the plans from now on.
     ChangePlans(usize),
     /// Somebody makes another machine in the place of this one, without asking anybody.
@@ -176,7 +181,7 @@ impl Happening {
             Self::Request(wish, ..) => wish.word(),
             Self::TakeCensus(_) => "take a census",
             Self::LookAtBatch => "look at a batch",
-            Self::Approve(..) => "approve",
+            Self::Approve(_) => "approve",
             Self::ChangePlans(_) => "change plans",
             Self::Recreate(_) => "recreate",
             Self::Start(_) => "start by hand",

@@ -36,6 +36,7 @@ impl Surroundings for Around {
             Moment::Committed(about) => {
                 self.decided.lock().unwrap_or_else(PoisonError::into_inner).extend(about);
                 self.commits.fetch_add(1, Ordering::SeqCst);
+                self.gates.committed();
                 ("after a commit", false)
             }
         };

@@ -103,6 +103,7 @@ impl World {
             }
             waiting.push((view, records));
         }
+        self.see_approved(&waiting)?;
         if let Some(budgets) = &mut self.checker.budgets {
             self.checker.frozen += budgets.see(&waiting)?;
         }

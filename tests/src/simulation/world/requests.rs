@@ -6,16 +6,20 @@ use std::sync::{Arc, Mutex};
 
 use sexton_coordinator::Engine;
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Held, Intent, Ledger, LedgerError, NewDeletion, NotDone};
-use sexton_model::Timestamp;
+use sexton_ledger::{
+    Approval, BatchView, DeletionView, Held, Intent, Ledger, LedgerError, NewDeletion, NotDone,
+};
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Refusal;
 use sexton_model::request_key::{KeptAnswer, Keyed, request_hash};
+use sexton_model::{Actor, Timestamp};
 
 use super::{COORDINATORS, World, held};
+use crate::simulation::check::budgets::Seen;
 use crate::simulation::check::{Made, Violation};
-use crate::simulation::script::{Fate, Person, Wish};
+use crate::simulation::gates::APPROVES;
+use crate::simulation::script::{Fate, Happening, Person, Wish};
 use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, NOTED, OVERTAKEN, TOO_LATE};
 use crate::simulation::weather::Dice;
 
@@ -37,6 +41,8 @@ pub(in crate::simulation) enum Body {
     Create(NewDeletion),
     /// A pause.
     Pause(PauseSelector),
+    /// That this batch goes, as it was seen, by this one's approval.
+    Approve(Seen, Person),
 }
 
 /// A request, answered or not.
@@ -64,7 +70,8 @@ impl Request {
         let key = format!("request-{}", self.number).parse().unwrap();
         let said = self.number.to_be_bytes();
         let request = request_hash(&[said.as_slice()]);
-        Keyed { actor: Person::Ops.actor(), key, request }
+        let by = if let Body::Approve(_, by) = self.body { by } else { Person::Ops };
+        Keyed { actor: by.actor(), key, request }
     }
 
     /// Whether some attempt at it may still do something: also one that was taken for dead, while another one answered.
@@ -76,6 +83,11 @@ impl Request {
 /// What the request of this number gives as its reason: no other has it.
 pub(in crate::simulation) fn reason(number: u64) -> String {
     format!("as request {number} says")
+}
+
+/// In whose name the request of this number has something decided about a record: in no other's, for some decisions have no reason.
+pub(in crate::simulation) fn asker(number: u64) -> Actor {
+    format!("request-{number}").parse().unwrap()
 }
 
 impl World {
@@ -137,7 +149,7 @@ impl World {
     /// Whoever is answered asks no more.
     ///
     /// # Errors
-    /// If it was not done just once, or is done although it was refused.
+    /// If it was not done just once, or is done although it was refused; or was refused and must not be.
     pub(super) async fn hear_answers(&mut self) -> Result<(), Violation> {
         let Some(ledger) = self.ledger.clone() else { return Ok(()) };
         for mut request in std::mem::take(&mut self.requests) {
@@ -153,7 +165,47 @@ impl World {
             }
             request.done = done;
             self.once(&ledger, &request).await?;
+            self.refused_rightly(&request)?;
             self.answered.push(request);
+        }
+        Ok(())
+    }
+
+    /// An approval is not refused that may be given. Whatever makes it right to refuse one stays, unless the job table is put back.
+    fn refused_rightly(&mut self, request: &Request) -> Result<(), Violation> {
+        let at = self.store.shown();
+        match (&request.body, &mut self.checker.budgets) {
+            (Body::Approve(seen, by), Some(budgets))
+                if !request.done && self.checker.epoch.1 < request.since =>
+            {
+                budgets.approval(seen, *by, (at, None))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What has waited until an attempt at a request for its approval has committed, and waits no more, was approved by that:
+    /// nothing else goes on meanwhile. Whoever died right after the commit has told nobody.
+    ///
+    /// # Errors
+    /// If it must not be.
+    pub(super) fn see_approved(
+        &mut self,
+        waiting: &[(BatchView, Vec<DeletionView>)],
+    ) -> Result<(), Violation> {
+        let (at, came) = (self.store.shown(), self.gates.take_approving());
+        let all = self.requests.iter().chain(&self.answered);
+        for request in all.filter(|request| came.contains(&request.number)) {
+            let (Body::Approve(seen, by), Some(budgets)) = (&request.body, &mut self.checker.budgets) else {
+                continue;
+            };
+            let still = waiting.iter().any(|(view, _)| view.row.batch == seen.batch);
+            if still || !budgets.waits(seen.batch) {
+                continue;
+            }
+            budgets.let_go(seen, *by, (at, request.number))?;
+            self.checker.approved += 1;
+            self.dice.count(Happening::Approve(*by).word());
         }
         Ok(())
     }
@@ -183,7 +235,7 @@ impl World {
 
     /// What is answered as done was done once, and what is refused was not.
     async fn once(&self, ledger: &SqliteLedger, request: &Request) -> Result<(), Violation> {
-        let Some(times) = self.times_done(ledger, request).await else { return Ok(()) };
+        let times = self.times_done(ledger, request).await;
         let Request { number, done, since, .. } = request;
         // What was done may be in no job table any more.
         let lost = self.checker.epoch.1 >= *since;
@@ -195,16 +247,18 @@ impl World {
         Err(Violation { invariant: "once", what })
     }
 
-    /// How often what is asked for was done; nothing if that does not show: of a job that is tried again it stands nowhere why.
-    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> Option<usize> {
+    /// How often what is asked for was done.
+    async fn times_done(&self, ledger: &SqliteLedger, request: &Request) -> usize {
         let reason = reason(request.number);
-        let times = match &request.body {
-            Body::Decide(_) if request.wish == Wish::Retry => return None,
+        match &request.body {
             Body::Decide(intent) => {
                 let view = ledger.deletion(intent.deletion).await.unwrap();
                 let rows = view.iter().flat_map(|view| &view.audit);
-                let done = |what: What| matches!(what, What::Cancelled | What::HoldPlaced);
-                rows.filter(|row| done(row.event.what) && row.event.detail == reason).count()
+                let by = asker(request.number);
+                let done = |what: What| {
+                    matches!(what, What::Cancelled | What::HoldPlaced | What::HoldReleased | What::Retried)
+                };
+                rows.filter(|row| done(row.event.what) && row.event.by == by.as_str()).count()
             }
             Body::Create(_) => {
                 let all = self.all().await;
@@ -212,8 +266,12 @@ impl World {
             }
             // Those that were lifted, too.
             Body::Pause(_) => self.checker.pauses.placed_because(&reason),
-        };
-        Some(times)
+            // A batch goes once and never waits again.
+            Body::Approve(..) => {
+                let budgets = self.checker.budgets.as_ref();
+                usize::from(budgets.is_some_and(|budgets| budgets.has_let_go(request.number)))
+            }
+        }
     }
 
     /// Take note of the records that were made because they were asked for.
@@ -294,6 +352,11 @@ async fn change(
             ledger.pause(covers, &Person::Ops.actor(), &reason(number)).await?;
             engine.beacon().await?;
             Ok(true)
+        }
+        Body::Approve(Seen { batch, digest, .. }, by) => {
+            let approval = Approval { batch, digest, by: by.actor(), reason: reason(number) };
+            let approved = APPROVES.scope(number, engine.approve_by(ledger, approval)).await?;
+            Ok(approved.is_ok())
         }
     }
 }

@@ -1,8 +1,11 @@
+mod backlog;
+mod foretold;
+mod resume;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::id::DeletionId;
-use crate::job::Blocker;
 
 fn scope(scope: &str) -> Scope {
     scope.parse().unwrap()
@@ -238,150 +241,6 @@ fn stages_that_are_not_counted_are_not_limited() {
     );
 }
 
-/// A job of the test's deletion that has been due since then, and is held or not.
-fn due_since(stage: Stage, due_at: Timestamp, held: bool) -> Job {
-    let (d, ..) = crate::decide::test_deletion();
-    let by = || Blocker::Hold { what: "look".to_owned() };
-    let state = match held {
-        true => JobState::Held { due_at, by: by() },
-        false => JobState::Scheduled { due_at: Some(due_at) },
-    };
-    Job { state, ..d.stage_job(stage).unwrap().clone() }
-}
-
-#[test]
-fn what_has_piled_up_before_a_stage_that_is_not_counted_is_counted() {
-    let (day_us, now) = (86_400_000_000, Timestamp(1_800_000_000_000_000));
-    let (budgets, day) = (Budgets::default(), Day::Calendar);
-    let piled_up = |budgets: &Budgets, stage: Stage, since: i64, day: Day| {
-        let [held, due] = [true, false]
-            .map(|held| due_since(stage, Timestamp(now.0 - since), held))
-            .map(|job| budgets.backlog((stage, &job), now, day) && super::backlog::may_be(&job, now));
-        assert_eq!(held, due, "{stage}");
-        due
-    };
-    assert!(piled_up(&budgets, Stage::Soft, day_us, day));
-    assert!(!piled_up(&budgets, Stage::Soft, day_us - 1, day), "that is of today");
-    for counted in [Stage::Announce, Stage::Hard, Stage::Purge] {
-        assert!(!piled_up(&budgets, counted, day_us, day), "{counted} is counted anyway");
-    }
-    assert!(!piled_up(&budgets, Stage::Recycle, day_us, day), "it does nothing to a resource");
-    assert!(!piled_up(&Budgets::none(), Stage::Soft, day_us, day));
-    let of_a_week = self::budgets("days = 7\nstages = [\"hard\"]");
-    assert!(piled_up(&of_a_week, Stage::Purge, 7 * day_us, day));
-    assert!(!piled_up(&of_a_week, Stage::Purge, 7 * day_us - 1, day));
-    let rehearsal = Day::Rehearsal { length_ms: 5 };
-    assert!(!piled_up(&budgets, Stage::Soft, 59_000_000, rehearsal), "a slow machine begins, too");
-    assert!(piled_up(&budgets, Stage::Soft, 60_000_000, rehearsal));
-    let begun =
-        Job { state: JobState::Parked { reason: "look".into() }, ..due_since(Stage::Soft, now, true) };
-    assert!(!budgets.backlog((Stage::Soft, &begun), now, day));
-    assert_eq!(
-        budgets.admitted().collect::<Vec<_>>(),
-        [Stage::Announce, Stage::Soft, Stage::Hard, Stage::Purge]
-    );
-    assert_eq!(Budgets::none().admitted().count(), 0);
-}
-
-#[test]
-fn of_what_waits_before_a_stage_that_is_not_counted_only_the_backlog_is() {
-    let counted = |budgets: &Budgets| Stage::ALL.map(|stage| budgets.counted(stage, 7, 3));
-    assert_eq!(counted(&Budgets::default()), [7, 3, 7, 7, 0], "recycle does nothing to a resource");
-    assert_eq!(counted(&budgets("stages = [\"recycle\"]")), [3, 3, 3, 3, 7]);
-    assert_eq!(counted(&Budgets::none()), [0; 5]);
-}
-
-/// Four days of five: one of them begins as ever, and the others need an approval, as of every other stage.
-#[test]
-fn a_backlog_is_a_crowd_like_any_other() {
-    let (budgets, population) = (Budgets::default(), Population::default());
-    let soft = |many: i64| -> BTreeMap<Group, Vec<JobId>> {
-        [(group("tenants/acme", Stage::Soft), jobs(1, many, Stage::Soft))].into()
-    };
-    let admission = admit((&budgets, &population), soft(15), Vec::new(), BTreeMap::new());
-    let (_, members, why) = &admission.frozen[0];
-    assert_eq!((members.len(), why.alone()), (15, true));
-    assert_eq!(admit((&budgets, &population), soft(5), Vec::new(), BTreeMap::new()).admitted.len(), 1);
-    let used = [(group("tenants/acme", Stage::Soft), 5)].into();
-    let admission = admit((&budgets, &population), soft(1), Vec::new(), used);
-    assert!(!admission.frozen[0].2.alone(), "tomorrow it fits");
-}
-
-#[test]
-fn what_no_budget_counts_is_a_crowd_if_it_is_more_than_may_begin() {
-    let (budgets, population) = (Budgets::default(), Population::default());
-    let crowds = |held: &[(&str, Stage, u64)]| {
-        let held = held.iter().map(|(scope, stage, held)| (group(scope, *stage), *held));
-        at_once((&budgets, &population), held)
-    };
-    assert_eq!(crowds(&[("tenants/acme", Stage::Soft, A_DAY), ("tenants/b", Stage::Soft, 0)]), []);
-    assert_eq!(crowds(&[("tenants/acme", Stage::Hard, 500)]), [], "that becomes a batch");
-    let found = crowds(&[("tenants/acme", Stage::Soft, 500), ("tenants/b", Stage::Soft, 1)]);
-    let of: Vec<_> = found.iter().map(|(group, why)| (group.scope.as_str(), why.members)).collect();
-    assert_eq!(of, [("tenants/acme", 500), ("tenants/b", 1)], "the second one is too many in all scopes");
-    let many: Vec<String> = (0..20).map(|n| format!("tenants/t{n}")).collect();
-    let spread: Vec<_> = many.iter().map(|scope| (scope.as_str(), Stage::Soft, A_DAY)).collect();
-    assert_eq!(crowds(&spread).len(), 10, "a few in each of many scopes are many");
-
-    assert_eq!(at_once((&Budgets::none(), &population), [(group("a", Stage::Soft), 9)]), []);
-}
-
-/// A crowd of these records, which begin `stage`.
-fn crowd(of: &str, stage: Stage, records: &[i64]) -> Crowd {
-    let limit = Limit { counted: Counted::In(scope(of)), most: 2, days: 1, uncounted: false };
-    let member = |id: &i64| Member {
-        job: JobId::of(DeletionId(*id), stage.index()),
-        resource: format!("vm/web{id}").parse().unwrap(),
-        requested_by: if id % 2 == 0 { "even" } else { "odd" }.parse().unwrap(),
-    };
-    let why = Exceeded { members: records.len() as u64, used: 0, limit };
-    Crowd { group: group(of, stage), why, members: records.iter().map(member).collect() }
-}
-
-#[test]
-fn whoever_lifts_a_pause_approves_exactly_the_set_that_begins() {
-    let boss = "boss".parse().unwrap();
-    let (one, other) =
-        (crowd("tenants/acme", Stage::Soft, &[1, 2, 3]), crowd("b", Stage::Recycle, &[4, 5, 6]));
-    let seen = digest_of_crowds([&one, &other]);
-    assert_eq!(may_resume(&[], &boss, None), Ok(()), "nothing would begin that needs it");
-    let refused = may_resume(&[&one, &other], &boss, None).unwrap_err().to_string();
-    assert!(
-        refused.starts_with("6 would begin soft at once in tenants/acme (3 would begin where 2 may in a day"),
-        "{refused}"
-    );
-    assert_eq!(may_resume(&[&one, &other], &boss, Some(&seen)), Ok(()));
-    assert_eq!(digest_of_crowds([&other, &one]), seen, "in whatever order");
-    // As many, and not these.
-    for others in [
-        [crowd("tenants/acme", Stage::Soft, &[1, 2, 7]), other.clone()],
-        [crowd("tenants/acme", Stage::Purge, &[1, 2, 3]), other.clone()],
-        [one.clone(), crowd("b", Stage::Recycle, &[4, 5, 8])],
-    ] {
-        let set: Vec<&Crowd> = others.iter().collect();
-        let refused = may_resume(&set, &boss, Some(&seen)).unwrap_err();
-        let CannotResume::OtherSet { members: 6, digest } = &refused else { panic!("{refused}") };
-        assert_eq!(may_resume(&set, &boss, Some(digest)), Ok(()), "once somebody has looked again");
-    }
-    assert!(may_resume(&[&one], &boss, Some(&seen)).is_err(), "fewer are another set, too");
-    let as_a_batch = digest_of_batch(Stage::Soft, &one.members);
-    assert_ne!(digest_of_crowds([&one]), as_a_batch, "the approval of a batch lifts no pause");
-}
-
-#[test]
-fn whoever_requested_one_of_a_crowd_does_not_approve_it() {
-    let (one, other) = (crowd("a", Stage::Soft, &[1, 3, 5]), crowd("b", Stage::Soft, &[2]));
-    let approve = |by: &str| {
-        let seen = digest_of_crowds([&one, &other]);
-        may_resume(&[&one, &other], &by.parse().unwrap(), Some(&seen))
-    };
-    let refused = approve("even").unwrap_err();
-    let CannotResume::Requested { by, resource } = &refused else { panic!("{refused}") };
-    assert_eq!((by.as_str(), resource.to_string().as_str()), ("even", "vm/web2"));
-    assert!(approve("odd").is_err());
-    assert_eq!(approve("boss"), Ok(()));
-}
-
 #[test]
 fn who_counts_what_follows_counts_the_announcements() {
     let stages = |text: &str| budgets(text).looking_ahead().stages().collect::<Vec<_>>();
@@ -410,75 +269,6 @@ fn what_began_within_the_span_is_always_counted() {
     let rehearsal = Day::Rehearsal { length_ms: 5 };
     assert_eq!(Budgets::good_until(now, rehearsal).ms_since(now), 5_000, "a slow machine begins, too");
     assert!(Budgets::approved_until(now, Day::Calendar).ms_since(now) == 7 * 24 * 3_600_000);
-}
-
-#[test]
-fn a_crowd_is_foretold_whatever_its_span_begins_with() {
-    let budgets = budgets("a_day = 3\neverywhere = 5");
-    let hour = 3_600_000_000;
-    let told = |at: i64, others: &[(&str, i64)]| {
-        let others: Vec<_> = others.iter().map(|(of, at)| (scope(of), Timestamp(at * hour))).collect();
-        let group = group("a", Stage::Announce);
-        let none = BTreeMap::new();
-        foretell(
-            (&budgets, &Population::default()),
-            &group,
-            Timestamp(at * hour),
-            &others,
-            &none,
-            Day::Calendar,
-        )
-        .map(|e| e.to_string())
-    };
-    let many = Some("4 would begin where 3 may in a day in a".to_owned());
-    assert_eq!(told(100, &[("a", 100), ("a", 100)]), None);
-    assert_eq!(told(100, &[("a", 100), ("a", 100), ("a", 100)]), many);
-    assert_eq!(told(100, &[("a", 80), ("a", 90), ("a", 103)]), many, "one day that all of them are in");
-    assert_eq!(told(100, &[("a", 80), ("a", 90), ("a", 104)]), None, "just not");
-    assert_eq!(told(100, &[("a", 123), ("a", 123), ("a", 123)]), many);
-    assert_eq!(told(100, &[("a", 124), ("a", 124), ("a", 124)]), None, "tomorrow's are not its own day's");
-    assert_eq!(told(100, &[("a", 76), ("a", 76), ("a", 76)]), None);
-    assert_eq!(told(100, &[("b", 100), ("b", 100), ("b", 100)]), None, "of another scope");
-    let all = Some("6 would begin where 5 may in a day in all scopes together".to_owned());
-    assert_eq!(told(100, &[("b", 100), ("b", 100), ("b", 100), ("c", 100), ("c", 100)]), all);
-    let soft = Group { stage: Stage::Soft, ..group("a", Stage::Soft) };
-    let others = vec![(scope("a"), Timestamp(0)); 9];
-    assert_eq!(
-        foretell(
-            (&budgets, &Population::default()),
-            &soft,
-            Timestamp(0),
-            &others,
-            &BTreeMap::new(),
-            Day::Calendar
-        ),
-        None,
-        "not counted"
-    );
-    assert_eq!(
-        foretold_span(&budgets, Timestamp(0), Day::Calendar),
-        (Timestamp(-24 * hour), Timestamp(24 * hour))
-    );
-}
-
-#[test]
-fn what_has_begun_by_now_is_one_of_a_crowd_that_is_foretold() {
-    let budgets = budgets("a_day = 3\neverywhere = 5");
-    let (hour, own) = (3_600_000_000_i64, group("a", Stage::Announce));
-    let told = |begun: u64, others: &[i64]| {
-        let others: Vec<_> = others.iter().map(|at| (scope("a"), Timestamp(at * hour))).collect();
-        let begun = BTreeMap::from([(own.clone(), begun), (group("a", Stage::Hard), 9)]);
-        let at = Timestamp(100 * hour);
-        foretell((&budgets, &Population::default()), &own, at, &others, &begun, Day::Calendar)
-            .map(|e| e.to_string())
-    };
-    assert_eq!(told(2, &[]), None);
-    let fourth = Some("1 would begin where 3 may in a day in a, and 3 have".to_owned());
-    assert_eq!(told(3, &[]), fourth);
-    let with_one = Some("2 would begin where 3 may in a day in a, and 2 have".to_owned());
-    assert_eq!(told(2, &[100]), with_one, "one is due, too");
-    assert_eq!(told(2, &[110]), None, "what is due later waits for its turn");
-    assert_eq!(told(0, &[]), None, "another stage is counted for itself");
 }
 
 #[test]
