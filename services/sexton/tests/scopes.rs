@@ -127,6 +127,66 @@ fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
     assert_eq!(mine["resource"]["protected"], true);
 }
 
+/// There other ceilings, budgets and pauses decide: whoever asks for deletions does not choose by which.
+#[test]
+fn nothing_leaves_its_scope_or_its_group_without_an_approver() {
+    let served = Served::start(false);
+    let token = |name: &str, role: &str| served.token(name, role, &["acme"]);
+    let (ci, boss) = (token("ci", "requester"), token("boss", "approver"));
+    let of = |name: &str, scope: &str, groups: &Value| {
+        let mut resource = resource(name, scope);
+        resource["groups"] = groups.clone();
+        resource
+    };
+    let (both, one, none) = (json!(["db-main", "rack-1"]), json!(["db-main"]), json!([]));
+    let register = |secret: &str, resources: &[Value], whole: bool| -> Vec<String> {
+        let body = json!({ "resources": resources, "whole": whole });
+        let (status, answer) = served.with(secret, "POST", "/v1/resources", &body);
+        assert_eq!(status, 200, "{answer}");
+        let results = answer["results"].as_array().unwrap();
+        results.iter().map(|why| why.as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let there = |name: &str| {
+        let (_, found) = served.trusted("GET", &format!("/v1/resources/vm/{name}"), &Value::Null);
+        (found["resource"]["scope"].clone(), found["resource"]["groups"].clone())
+    };
+    let anew = [of("db01", "acme/prod", &both), of("db02", "acme/prod", &none)];
+    assert_eq!(register(&ci, &anew, true), ["", ""], "whoever registers it first says where");
+
+    let moved = "moving a resource to another scope needs the role approver, and ci is requester";
+    let taken_out =
+        "taking a resource out of a redundancy group needs the role approver, and ci is requester";
+    // A whole inventory: which lines were refused is told, and the others go through.
+    let inventory = [
+        of("db01", "acme/lab", &both),
+        of("db02", "acme/prod", &one),
+        of("db01", "acme/prod/new", &both),
+        of("db01", "acme/prod", &one),
+        of("db01", "acme/prod", &none),
+        of("db03", "acme/lab", &none),
+    ];
+    let expected = [moved, "", moved, taken_out, taken_out, ""];
+    assert_eq!(register(&ci, &inventory, false), expected);
+    assert_eq!(there("db01"), (json!("acme/prod"), both.clone()));
+    assert_eq!(there("db02"), (json!("acme/prod"), one.clone()), "to one more group takes nobody");
+    assert_eq!(there("db03").0, json!("acme/lab"));
+    let refusals = served.refusals();
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    let (by, _, why) = &refusals[0];
+    assert_eq!((by.as_str(), why.as_str()), ("ci", format!("4 refused: vm/db01: {moved}").as_str()));
+
+    // A record changes nothing about groups, and is decided about where it was made.
+    served.delete(&ci, "db01");
+    assert_eq!(register(&ci, &[of("db01", "acme/prod", &none)], true), [taken_out]);
+    let stays = register(&boss, &[of("db01", "acme/lab", &both)], true);
+    assert!(stays[0].contains("vm/db01 stays in acme/prod as long as it has a live"), "{stays:?}");
+    assert!(served.refusals().iter().any(|(by, ..)| by == "boss"), "it is a belt, and written down");
+    let approved = [of("db01", "acme/prod", &one), of("db02", "acme/lab", &one)];
+    assert_eq!(register(&boss, &approved, true), ["", ""]);
+    assert_eq!(there("db01"), (json!("acme/prod"), one.clone()));
+    assert_eq!(there("db02"), (json!("acme/lab"), one));
+}
+
 #[test]
 fn another_one_under_a_name_that_is_taken_is_refused_and_that_is_written_down() {
     let served = Served::start(false);

@@ -10,7 +10,7 @@ use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::exclusive::CannotShare;
 use sexton_model::survey::CannotSurvey;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{DeletionId, ResourceId, Scope};
 
 /// The store did not do it; nothing of the batch is written.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,19 @@ pub enum NotDone {
     /// Something else of that name is registered, and nothing says that it is gone.
     #[error("{0} is registered with another identity: delete that one first")]
     OtherIdentity(ResourceId),
+    /// It would be another scope's while its record decides by this one.
+    #[error(
+        "scope: {resource} stays in {from} as long as it has a live deletion record ({deletion}): cancel that first, and \
+         move it when it has come back"
+    )]
+    StaysInScope {
+        /// The resource.
+        resource: ResourceId,
+        /// The scope that it is registered in.
+        from: Scope,
+        /// Its record.
+        deletion: DeletionId,
+    },
     /// Another one is registered for what it states, or not seen to be gone from there.
     #[error(transparent)]
     Exclusive(#[from] CannotShare),

@@ -192,6 +192,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::AlreadyLive { .. }
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
+        | NotDone::StaysInScope { .. }
         | NotDone::Exclusive(_) => true,
         NotDone::NoSuchDeletion(_)
         | NotDone::Corrupt(..)

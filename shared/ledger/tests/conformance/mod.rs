@@ -144,6 +144,7 @@ macro_rules! conformance_tests {
             one_live_record_per_resource,
             a_name_is_protected_until_recycle,
             registering_follows_its_rules,
+            what_has_a_record_stays_in_its_scope,
             a_check_says_what_registering_would_and_writes_nothing,
             a_record_needs_a_fitting_resource_and_plan,
             what_is_reproducible_needs_a_proof_of_it,

@@ -136,6 +136,11 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Census(NotBelieved::Empty),
         NotDone::Survey(CannotSurvey::Review),
         NotDone::OtherIdentity(vm.clone()),
+        NotDone::StaysInScope {
+            resource: vm.clone(),
+            from: "tenants/acme".parse().unwrap(),
+            deletion: DeletionId(1),
+        },
         NotDone::AlreadyLive { resource: vm.clone(), deletion: DeletionId(1) },
     ] {
         assert!(Refused::from(why.clone()).denied, "{why}");
