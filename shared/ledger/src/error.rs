@@ -4,6 +4,7 @@ use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
+use sexton_model::belts::pauses::TooManyPauses;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
 use sexton_model::decide::Refusal;
@@ -48,6 +49,9 @@ pub enum LedgerError {
         /// How many there may be.
         most: usize,
     },
+    /// There are as many pauses as may be. Nothing was done.
+    #[error(transparent)]
+    Pauses(#[from] TooManyPauses),
     /// Nothing was done: the attempt at a request that would have done it was taken for dead, and another one has begun
     /// since, or has done it.
     #[error("another attempt at this request has begun since: nothing was done by this one")]

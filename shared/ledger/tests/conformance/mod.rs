@@ -193,6 +193,8 @@ macro_rules! conformance_tests {
             what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
+            holds_on_a_record_are_bounded,
+            pauses_are_bounded_and_stop_is_always_possible,
             one_of_a_redundancy_group_goes_at_a_time,
             who_is_not_retired_now_is_not_retired_with_the_group,
             what_the_configuration_protects_is_not_retired_with_the_group,
