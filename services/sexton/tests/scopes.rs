@@ -231,6 +231,8 @@ fn no_route_reaches_into_another_scope() {
     assert_eq!(served.trusted("POST", &format!("/v1/deletions/{theirs}/holds"), &reason).0, 200);
     let of_theirs = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null).1;
     let held = of_theirs["holds"][0]["id"].as_i64().unwrap();
+    let (status, given) = served.trusted("POST", "/v1/overrides", &shot(&theirs));
+    assert_eq!((status, &given["id"]), (201, &json!(1)), "{given}");
     let hidden = [
         ("POST", "/v1/overrides".to_owned(), shot(&theirs)),
         ("POST", "/v1/resources/vm/theirs/holds".to_owned(), hold.clone()),
@@ -238,14 +240,13 @@ fn no_route_reaches_into_another_scope() {
         ("PUT", "/v1/resources/vm/theirs/priority".to_owned(), json!({ "priority": 7 })),
         ("DELETE", format!("/v1/deletions/{theirs}/holds/{held}"), Value::Null),
         ("GET", format!("/v1/deletions/{theirs}/receipt"), Value::Null),
+        ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
     ];
     for (method, path, body) in &hidden {
         let (status, answer) = ask(method, path, body);
         assert_eq!(status, 404, "{method} {path}: {answer}");
     }
     let outside = [
-        ("GET", "/v1/overrides".to_owned(), Value::Null),
-        ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
         ("POST", "/v1/censuses".to_owned(), census("tenants/other")),
         ("POST", "/v1/censuses".to_owned(), census("tenants")),
         ("POST", "/v1/censuses/taken".to_owned(), json!({ "kind": "vm", "scope": "tenants/other" })),
@@ -269,10 +270,21 @@ fn no_route_reaches_into_another_scope() {
         (resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]),
         (1, &json!(100))
     );
-    assert_eq!(served.trusted("GET", "/v1/overrides", &Value::Null).1, json!([]));
+    let good = |list: &Value| -> Vec<i64> {
+        list.as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1], "it is not taken back");
+    assert_eq!(ask("GET", "/v1/overrides", &Value::Null), (200, json!([])), "nor shown");
+    // One that there never was answers word by word the same.
+    let text = |id: u8| detail(&ask("DELETE", &format!("/v1/overrides/{id}"), &Value::Null).1).to_owned();
+    assert_eq!(text(1), text(9).replace('9', "1"));
 
     // Within its own each of them is taken.
     assert_eq!(ask("POST", "/v1/overrides", &shot(&mine)).0, 201);
+    assert_eq!(good(&ask("GET", "/v1/overrides", &Value::Null).1), [2]);
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1, 2]);
+    assert_eq!(ask("DELETE", "/v1/overrides/2", &Value::Null).0, 200);
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1], "its own is taken back");
     assert_eq!(ask("POST", "/v1/resources/vm/mine/holds", &hold).0, 201);
     assert_eq!(ask("DELETE", "/v1/resources/vm/mine/holds?origin=acme", &Value::Null).0, 200);
     assert_eq!(ask("PUT", "/v1/resources/vm/mine/priority", &json!({ "priority": 7 })).0, 200);
