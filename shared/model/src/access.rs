@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::belts::within;
 use crate::id::{Actor, Scope};
 
+mod over;
 mod token;
 
+pub use self::over::to_register_over;
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, token_hash, token_text,
@@ -33,7 +35,8 @@ pub enum Role {
     Requester,
     /// Cancels, holds, pauses, parks and retries whatever there is.
     Operator,
-    /// Says what may go on: ceilings, batches, waivers, rescues, a ledger that went back in time.
+    /// Says what may go on: ceilings, batches, waivers, rescues, a ledger that went back in time; and what moves to another
+    /// scope, or leaves a redundancy group.
     Approver,
     /// Gives out tokens, and takes protection off a resource.
     Admin,
@@ -116,6 +119,10 @@ pub enum Permission {
     Ceiling,
     /// Accept a ledger that went back in time.
     Review,
+    /// Register what is registered in another scope, where other ceilings, budgets, pauses and tokens decide about it.
+    Move,
+    /// Take a resource out of a redundancy group.
+    Regroup,
     /// Take the protection off a resource.
     Unprotect,
     /// Issue, list and revoke tokens.
@@ -124,7 +131,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -145,6 +152,8 @@ impl Permission {
         Self::BreakGlass,
         Self::Ceiling,
         Self::Review,
+        Self::Move,
+        Self::Regroup,
         Self::Unprotect,
         Self::Tokens,
     ];
@@ -160,9 +169,14 @@ impl Permission {
             | Self::Hold
             | Self::ReleaseOwn => Role::Requester,
             Self::Cancel | Self::Release | Self::Pause | Self::Steer | Self::Vouch => Role::Operator,
-            Self::Waive | Self::Rescue | Self::Approve | Self::Override | Self::Ceiling | Self::Review => {
-                Role::Approver
-            }
+            Self::Waive
+            | Self::Rescue
+            | Self::Approve
+            | Self::Override
+            | Self::Ceiling
+            | Self::Review
+            | Self::Move
+            | Self::Regroup => Role::Approver,
             Self::Unprotect | Self::Tokens | Self::BreakGlass => Role::Admin,
         }
     }
@@ -190,6 +204,8 @@ impl Permission {
             Self::BreakGlass => "breaking the glass",
             Self::Ceiling => "setting a ceiling",
             Self::Review => "accepting the ledger as it is",
+            Self::Move => "moving a resource to another scope",
+            Self::Regroup => "taking a resource out of a redundancy group",
             Self::Unprotect => "taking the protection off a resource",
             Self::Tokens => "issuing, listing and revoking tokens",
         }

@@ -24,6 +24,7 @@ use secrecy::ExposeSecret;
 use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, token_hash};
 use sexton_model::{Actor, ResourceId, Scope};
 
+use super::overrides::scope_of_override;
 use super::problem::{Denial, Refused};
 use super::records::parse;
 use super::resources::id_of;
@@ -258,6 +259,11 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
             let survey = api.engine.ledger.survey(id).await?;
             let scope = survey.map(|survey| survey.about.resource.scope);
             hidden(extent, scope.as_ref(), &format!("survey {id}"))
+        }
+        Subject::Override => {
+            let Ok(id) = named.get("id").parse::<i64>() else { return Ok(()) };
+            let scope = scope_of_override(api, id).await?;
+            hidden(extent, scope.as_ref(), &format!("override {id}"))
         }
         Subject::Batch => {
             let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };

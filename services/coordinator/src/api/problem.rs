@@ -127,6 +127,11 @@ impl From<LedgerError> for Refused {
         if matches!(error, LedgerError::Overtaken) {
             return Self::key(StatusCode::CONFLICT, error).again_in(1);
         }
+        if let LedgerError::Pauses(why) = &error {
+            let mut refused = Self::new(StatusCode::CONFLICT, why.to_string());
+            refused.problem.field = Some("covers".to_owned());
+            return refused;
+        }
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(%error, source, "a request could not be answered");
         Self::new(
@@ -192,6 +197,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::AlreadyLive { .. }
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
+        | NotDone::StaysInScope { .. }
         | NotDone::Exclusive(_) => true,
         NotDone::NoSuchDeletion(_)
         | NotDone::Corrupt(..)
@@ -230,6 +236,7 @@ fn decided_by_a_belt(why: &Refusal) -> bool {
         | Refusal::KnownToBeBack
         | Refusal::NothingParked
         | Refusal::NoSuchHold(_)
+        | Refusal::TooManyHolds
         | Refusal::Missing(_) => false,
     }
 }

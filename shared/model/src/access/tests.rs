@@ -14,7 +14,7 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 22] = [
+const TABLE: [(Permission, &str); 24] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
@@ -35,6 +35,8 @@ const TABLE: [(Permission, &str); 22] = [
     (Permission::BreakGlass, "admin"),
     (Permission::Ceiling, "approver admin"),
     (Permission::Review, "approver admin"),
+    (Permission::Move, "approver admin"),
+    (Permission::Regroup, "approver admin"),
     (Permission::Unprotect, "admin"),
     (Permission::Tokens, "admin"),
 ];

@@ -3,6 +3,7 @@ use super::dispatch::{self, advance, begin_restore, go_on, mode};
 use super::drift::marked;
 use super::{Change, Draft, Refusal, heading, notice};
 use crate::audit::What;
+use crate::belts::resource_hold::HOLDS_MAX;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
 use crate::job::{Blocker, Job, JobState, Phase, Stage};
@@ -64,6 +65,9 @@ pub(super) fn place_hold(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Res
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
         return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    if draft.deletion.holds.len() >= HOLDS_MAX {
+        return Err(Refusal::TooManyHolds);
     }
     let hold = Hold {
         // The audit chain's next number: unique within the deletion without a sequence of its own.

@@ -1,4 +1,5 @@
 //! Why nothing was decided.
+use crate::belts::resource_hold::HOLDS_MAX;
 use crate::deletion::RecordStatus;
 use crate::id::{Fence, Instance, JobId};
 use crate::job::{Stage, StateName};
@@ -122,6 +123,12 @@ pub enum Refusal {
          gone, waive it as absent, with the evidence"
     )]
     NameInUse(String),
+    /// There are as many holds as may be.
+    #[error(
+        "there are {HOLDS_MAX} holds on this deletion, and there may be no more: release some of them first; any one of them \
+         stops it"
+    )]
+    TooManyHolds,
     /// There is no such hold.
     #[error("there is no hold {0} on this deletion")]
     NoSuchHold(i64),

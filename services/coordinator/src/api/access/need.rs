@@ -21,6 +21,8 @@ pub(super) enum Subject {
     Alarm,
     /// The survey `survey`.
     Survey,
+    /// The override `id`.
+    Override,
     /// The handler sees to it: it stands in the body, or what is listed is sifted.
     Handled,
 }
@@ -86,9 +88,9 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/drills") => (Steer, Subject::Everything),
         ("GET", "/v1/canaries") => (SeeAll, Subject::Everything),
         ("POST", "/v1/canaries") => (Steer, Subject::Everything),
-        ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),
+        ("GET", "/v1/overrides") => (See, Subject::Handled),
         ("POST", "/v1/overrides") => (Override, Subject::Handled),
-        ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Everything),
+        ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Override),
         ("GET", "/v1/ceilings/stopped") => (See, Subject::Handled),
         ("POST", "/v1/ceilings") => (Ceiling, Subject::Handled),
         ("GET", "/v1/batches/{batch}") => (See, Subject::Batch),
@@ -140,7 +142,7 @@ mod tests {
                 "{method} {path}"
             );
             let named = match of {
-                Subject::Deletion | Subject::Alarm => path.contains("{id}"),
+                Subject::Deletion | Subject::Alarm | Subject::Override => path.contains("{id}"),
                 Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
                 Subject::Pause => path.contains("{pause}"),
                 Subject::Batch => path.contains("{batch}"),
