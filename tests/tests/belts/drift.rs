@@ -32,7 +32,7 @@ offset_days = 1
 steps = [{ do = "hypervisor.undefine" }, { do = "backup.remove_schedule" }]
 [stages.purge]
 offset_days = 2
-steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives" }]
+steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives", after = ["hypervisor.undefine"] }]
 [stages.recycle]
 offset_days = 3
 steps = []
