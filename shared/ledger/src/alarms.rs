@@ -49,7 +49,7 @@ pub struct WatchedPage {
     pub next: Option<DeletionId>,
 }
 
-/// Jobs that are held.
+/// Jobs that are held: before a stage, or between two steps by a belt that stopped them there.
 #[derive(Debug, Clone, Default)]
 pub struct HeldJobs {
     /// The longest of them, at most [`HELD_READ`].
@@ -125,7 +125,7 @@ pub trait Alarms: Send + Sync + 'static {
     /// If the store cannot be read.
     async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError>;
 
-    /// Jobs that are held.
+    /// Jobs that are held, also between two steps.
     ///
     /// # Errors
     /// If the store cannot be read.

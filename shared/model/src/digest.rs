@@ -207,7 +207,7 @@ pub struct Digest {
     pub compared_weeks: u8,
     /// Parked jobs, the longest first.
     pub parked: Listed<Still>,
-    /// Held jobs, the longest first.
+    /// Held jobs, also those that a belt has stopped between two steps, the longest first.
     pub held: Listed<Still>,
     /// How many are held by which belt, of all scopes.
     pub held_by: BTreeMap<String, u64>,

@@ -36,10 +36,19 @@ const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
          WHERE locks AND NOT queued AND state IN (2, 3, 4)) AS j \
      JOIN deletions AS d ON d.id = j.deletion_id JOIN records AS r ON r.deletion_id = d.id WHERE j.rank > 0 \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT ?4";
-const HELD: &str = "SELECT j.id, j.resource, r.scope, j.due_at, j.reason FROM jobs AS j \
-     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held ORDER BY j.due_at, j.id LIMIT ?";
-const HELD_BY: &str = "SELECT r.scope, json_extract(j.reason, '$.by'), count(*) FROM jobs AS j \
-     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
+/// What stands before a stage, and what a belt stopped between two steps: of that only the lock tells it from what is in line. By
+/// the partial indexes.
+pub(super) const HELD: &str = "SELECT s.id, s.resource, r.scope, s.due_at, s.reason FROM ( \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY the_lock \
+         WHERE locks AND state = 2 AND queued = 0) AS s \
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id ORDER BY s.due_at, s.id LIMIT ?";
+pub(super) const HELD_BY: &str = "SELECT r.scope, json_extract(s.reason, '$.by'), count(*) FROM ( \
+       SELECT deletion_id, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT deletion_id, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) AS s \
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
 
 /// Live records that may alarm, behind `after`.
 pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerError> {
@@ -135,7 +144,7 @@ fn offsets(db: &Db, plan: i64) -> Result<[i32; 5], LedgerError> {
     Ok(plan.stages.map(|stage| stage.offset_days))
 }
 
-/// What is held.
+/// What is held, also between two steps.
 pub(super) fn held(db: &Db) -> Result<HeldJobs, LedgerError> {
     let doing = "reading what is held";
     let mut bind = Bind::default();
