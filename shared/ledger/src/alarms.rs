@@ -31,7 +31,7 @@ pub(crate) const ENDED_KEPT: i64 = 50_000;
 /// Longest error of a route that is kept, in characters.
 const ERROR_MAX: usize = 300;
 
-/// A live record that has a date by which it must be gone, is of a credential, or is parked.
+/// A live record that has a date by which it must be gone, is of a credential, is parked, or of which not everybody could be told.
 #[derive(Debug, Clone)]
 pub struct WatchedRecord {
     /// All of it.

@@ -18,8 +18,12 @@ use crate::alarms::{self, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched. Locked jobs are few, and read as a whole: in the order of their ids the
-/// planner would walk over all jobs there ever were.
-const WATCHED: &str = "WITH parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3) \
+/// planner would walk over all jobs there ever were. They are those that are parked, and announcements (slot 0) of which it was
+/// written down that not everybody could be told.
+const WATCHED: &str = "WITH announcing AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND id % 8 = 0), \
+     parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3 \
+       UNION SELECT a.deletion_id FROM announcing a JOIN waivers w ON w.deletion_id = a.deletion_id \
+         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0) \
      SELECT id FROM ((SELECT r.deletion_id AS id FROM records r JOIN deletions d ON d.id = r.deletion_id \
        WHERE d.live AND r.deletion_id > $1 \
        AND (strpos(r.body, '\"gone_by\":\"') > 0 OR strpos(r.body, '\"criticality\":\"credential\"') > 0) \

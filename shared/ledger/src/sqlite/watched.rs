@@ -16,14 +16,17 @@ use super::load::{Bodies, load};
 use crate::alarms::{self, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
-/// The first half by the index of what is watched: without its name the planner would read every live record.
+/// The first half by the index of what is watched: without its name the planner would read every live record. The second one through
+/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told.
 const WATCHED: &str = "SELECT id FROM ( \
        SELECT id FROM (SELECT r.deletion_id AS id FROM records AS r INDEXED BY records_watched \
          CROSS JOIN deletions AS d ON d.id = r.deletion_id AND d.live WHERE r.deletion_id > ?1 \
          AND (instr(r.body, '\"gone_by\":\"') > 0 OR instr(r.body, '\"criticality\":\"credential\"') > 0) \
          ORDER BY r.deletion_id LIMIT ?2) \
-       UNION SELECT id FROM (SELECT deletion_id AS id FROM jobs WHERE locks AND state = ?3 AND deletion_id > ?1 \
-         ORDER BY deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
+       UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
+         WHERE j.locks AND j.deletion_id > ?1 AND (j.state = ?3 OR (j.id % 8 = 0 AND EXISTS (SELECT 1 FROM waivers AS w \
+           WHERE w.deletion_id = j.deletion_id AND instr(w.body, '\"claim\":\"untold\"') > 0))) \
+         ORDER BY j.deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
 const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
      ORDER BY seq DESC LIMIT 1";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that

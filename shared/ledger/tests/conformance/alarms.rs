@@ -8,7 +8,7 @@ use sexton_model::decide::Event;
 use sexton_model::digest::KEPT_DAYS;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::resource::Resource;
-use sexton_model::step::Outcome;
+use sexton_model::step::{Mode, Outcome};
 use sexton_model::{DeletionId, Timestamp};
 
 use super::Fixture;
@@ -354,4 +354,23 @@ pub async fn what_is_stopped_between_two_steps_is_held_too(fixture: &dyn Fixture
 
     on.one(midway, Event::ReleaseHold { hold: placed.audit_seq, by: actor("legal") }).await.unwrap();
     assert_eq!((listed().await, held().await), (vec![before], (vec![before], by_holds(1))));
+}
+
+/// From the first failure on, in whatever state its announcement is, until everybody was told.
+pub async fn a_notice_that_is_not_delivered_is_watched(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (told, untold) = (on.doomed("web01").await, on.doomed("web02").await);
+    let telling = |name: &str, mode: Mode| name == "notifier.announce" && mode == Mode::Perform;
+    on.play_to(told, telling).await.unwrap();
+    let order = on.play_to(untold, telling).await.unwrap();
+    assert!(on.watched().await.is_empty(), "nothing has failed");
+    let watched = async || on.watched().await.iter().map(|one| one.deletion.id).collect::<Vec<_>>();
+    on.answer(&order, Outcome::failed("the box is full")).await.unwrap();
+    assert_eq!(on.state(untold, Stage::Announce).await, StateName::Waiting);
+    assert_eq!(watched().await, [untold]);
+    let order = on.wake(untold, JobKind::Stage(Stage::Announce)).await.dispatch.unwrap();
+    assert_eq!(on.state(untold, Stage::Announce).await, StateName::Running);
+    assert_eq!(watched().await, [untold], "nobody is told that it is over");
+    on.answer(&order, right_answer(&order)).await.unwrap();
+    assert!(watched().await.is_empty());
 }

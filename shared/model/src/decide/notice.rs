@@ -196,8 +196,20 @@ fn state(draft: &mut Draft<'_>, step: u16, claim: WaiverClaim, by: &Actor, reaso
 }
 
 fn untold_since(deletion: &Deletion, job: &Job) -> Option<Timestamp> {
+    untold_first(deletion, job).map(|w| w.at)
+}
+
+/// What was written down when not everybody could be told for the first time.
+fn untold_first<'a>(deletion: &'a Deletion, job: &Job) -> Option<&'a Waiver> {
     let about = |w: &&Waiver| w.slot == job.kind.slot() && w.step == job.cursor;
-    deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold).map(|w| w.at)
+    deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold)
+}
+
+/// The announcement that stands at its notice, not everybody having been told, and what was written down when that failed for the
+/// first time.
+pub(crate) fn undelivered(deletion: &Deletion) -> Option<(&Job, &Waiver)> {
+    let job = deletion.stage_job(Stage::Announce).filter(|job| at(deletion, job))?;
+    Some((job, untold_first(deletion, job)?))
 }
 
 /// From when on a person's acknowledgement replaces the notice.
