@@ -3,15 +3,16 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command};
 
+use sexton_ledger::NotDone;
 use sexton_model::ResourceId;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{PauseSelector, Policy};
-use sexton_model::decide::Event;
+use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, U1, on_many_machines, ops, until, web01};
+use super::system::{System, U1, boss, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
@@ -224,8 +225,13 @@ async fn a_machine_that_may_remain_keeps_its_backups() {
     let undefined = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains("it is not undefined"));
     system.until_job(id, Stage::Hard, undefined).await;
     let evidence = "it runs again, and its owner is not to be reached".to_owned();
-    let waive = Event::Waive { by: ops(), claim: WaiverClaim::MayRemain, mark: None, evidence };
-    system.tell(id, waive).await.unwrap();
+    let claim = WaiverClaim::MayRemain;
+    let waive = |by| Event::Waive { by, claim, mark: None, evidence: evidence.clone() };
+    // Who requested it does not let it pass.
+    let refused = system.tell(id, waive(ops())).await;
+    assert!(matches!(refused, Err(NotDone::Refused(Refusal::Requested { .. }))), "{refused:?}");
+    assert!(undefined(&system.job(id, JobKind::Stage(Stage::Hard)).await.state));
+    system.tell(id, waive(boss())).await.unwrap();
     // Its name stays taken, too.
     system.until_job(id, Stage::Recycle, |state| state.name() == StateName::Parked).await;
     drop(running);
