@@ -71,8 +71,8 @@ pub(super) fn try_again(draft: &mut Draft<'_>, mut job: Job, since: Timestamp, r
     draft.put(job);
 }
 
-/// Everybody was told otherwise, says somebody else than who requested it. The notice period begins with this decision: the announcement ends, and soft is due
-/// that long after its end.
+/// Everybody was told otherwise, says somebody else than who requested it. The notice period begins with this decision: the
+/// announcement ends, and soft is due that long after its end.
 pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
