@@ -347,7 +347,8 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
 
 /// Whether `by` is who requested something, and so may not be the one who lets it go: not in a batch
 /// ([`may_approve`](crate::belts::budget::may_approve)), not in a crowd
-/// ([`may_resume`](crate::belts::budget::may_resume)), and past a belt only by breaking the glass
+/// ([`may_resume`](crate::belts::budget::may_resume)), not past what stopped it by a waiver or in place of its notice
+/// ([`decide`](crate::decide::decide)), and past a belt only by breaking the glass
 /// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
 pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
     requested_by == by

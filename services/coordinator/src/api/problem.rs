@@ -149,7 +149,8 @@ impl From<NotDone> for Refused {
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
             | NotDone::Resume(CannotResume::Requested { .. })
-            | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
+            | NotDone::Override(CannotOverride::Requested { .. })
+            | NotDone::Refused(Refusal::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
             NotDone::CannotDelete(_)
@@ -215,6 +216,7 @@ fn decided_by_a_belt(why: &Refusal) -> bool {
         | Refusal::OrderMayRun(_)
         | Refusal::NameInUse(_)
         | Refusal::NotWaived
+        | Refusal::Requested { .. }
         | Refusal::OtherThings { .. }
         | Refusal::StillTried(_)
         | Refusal::CameBack(_)

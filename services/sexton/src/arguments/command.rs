@@ -343,7 +343,8 @@ pub enum Command {
         /// A record or its resource.
         what: String,
     },
-    /// Let the step of a parked job pass, on evidence; or state that what has appeared belongs to the deletion.
+    /// Let the step of a parked job pass, on evidence; or state that what has appeared belongs to the deletion. Somebody else
+    /// than who requested it has to say so.
     #[command(group = clap::ArgGroup::new("claim").required(true))]
     Waive {
         /// A record or its resource.
@@ -364,7 +365,7 @@ pub enum Command {
         evidence: String,
     },
     /// State that everybody was told otherwise, after the notice could not be delivered for three days. The notice period
-    /// begins now.
+    /// begins now. Somebody else than who requested it has to say so.
     Acknowledge {
         /// A record or its resource.
         what: String,

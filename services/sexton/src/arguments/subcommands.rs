@@ -136,7 +136,7 @@ pub struct ListArguments {
     /// Only those in this status: live, restoring, cancelled, recycled, rescued.
     #[arg(long, value_parser = status)]
     pub status: Option<RecordStatus>,
-    /// Only those with a job in this state: scheduled, held, running, parked, …
+    /// Only those with a job in this state: scheduled, held (also between two steps), running, parked, …
     #[arg(long, value_parser = state)]
     pub state: Option<StateName>,
     /// Only this scope.

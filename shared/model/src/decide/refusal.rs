@@ -1,7 +1,7 @@
 //! Why nothing was decided.
 use crate::belts::resource_hold::HOLDS_MAX;
 use crate::deletion::RecordStatus;
-use crate::id::{Fence, Instance, JobId};
+use crate::id::{Actor, Fence, Instance, JobId};
 use crate::job::{Stage, StateName};
 use crate::time::Timestamp;
 use crate::undo::Salvage;
@@ -114,6 +114,14 @@ pub enum Refusal {
          acknowledged by whoever told everybody otherwise"
     )]
     NotWaived,
+    /// Whoever requested a deletion does not let it pass what stopped it.
+    #[error("{by} requested this deletion: somebody else has to {what}")]
+    Requested {
+        /// Who.
+        by: Actor,
+        /// What somebody else has to do.
+        what: &'static str,
+    },
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,

@@ -138,6 +138,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Refused(too_late(None)),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
         NotDone::Refused(Refusal::NameInUse("an address".into())),
+        NotDone::Refused(Refusal::Requested { by: "dev".parse().unwrap(), what: "do that" }),
         NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),
         NotDone::CannotDelete(CannotDelete::Configured("vm/a".into())),
         NotDone::Ceiling(too_far),
