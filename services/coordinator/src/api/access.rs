@@ -3,7 +3,8 @@
 //! Contract: whoever shows a token of the job table is that token's name, whatever else the request says, and does what
 //! `sexton_model::access::may` lets it. What a request is about is known from its path ([`need`]), and is looked up here;
 //! only what stands in a body is left to its handler, and what is listed is sifted by it. What is of another scope answers
-//! as if it were not there. A path that [`need`] does not know is refused to every such token.
+//! as if it were not there. A path that [`need`] does not know is refused to every such token. While the job table is under
+//! review, a token may have been revoked in what that has lost: then its bearer looks and stops, and nothing else.
 //!
 //! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
 //! others, in the name that the header `sexton-actor` says.
@@ -21,7 +22,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
-use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, token_hash};
+use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, may_unreviewed, token_hash};
 use sexton_model::{Actor, ResourceId, Scope};
 
 use super::problem::{Denial, Refused};
@@ -201,6 +202,13 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
     };
     let named = Named::read(parts).await;
     let what = own(api, bearer, what, &named).await?;
+    if let Err(denied) = may_unreviewed(bearer, what)
+        && api.engine.ledger.review().await?.is_some()
+    {
+        // What no token may at any time says so.
+        asker.may(what, Reach::Filtered)?;
+        return Err(Refused::denied(denied));
+    }
     if of == Subject::Everything {
         return asker.may(what, Reach::Everything);
     }
