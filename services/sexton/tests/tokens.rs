@@ -10,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
-use served::{CONFIGURED, Served, deletion, detail, said};
+use served::{CONFIGURED, Served, detail, said};
 
 const ROLES: [&str; 5] = ["viewer", "requester", "operator", "approver", "admin"];
 
@@ -245,94 +245,6 @@ fn a_token_that_is_unknown_revoked_or_expired_is_good_for_nothing() {
     assert_eq!(served.with(&revoked, "GET", "/v1/health", &none).0, 401, "a restart forgets no revocation");
 }
 
-/// I15: a job table that was put back knows a token again that was revoked since. Whoever shows one looks and stops.
-#[test]
-fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
-    let mut served = Served::start(false);
-    let gone = served.token("gone", "approver", &[]);
-    let (works, chief) = (served.token("works", "operator", &[]), served.token("chief", "admin", &[]));
-    for name in ["a", "b", "c"] {
-        served.register(name, "acme");
-    }
-    let (a, b) = (served.delete(&chief, "a"), served.delete(&chief, "b"));
-    let (none, reason) = (Value::Null, json!({ "reason": "a test" }));
-    assert_eq!(served.trusted("POST", "/v1/pauses", &reason).0, 201);
-    served.keep_job_table();
-    assert_eq!(served.trusted("DELETE", "/v1/tokens/gone", &none).0, 200);
-    assert_eq!(served.with(&gone, "GET", "/v1/whoami", &none).0, 401);
-    served.put_job_table_back();
-
-    let (status, shown) = served.with(&gone, "GET", "/v1/review", &none);
-    assert_eq!(
-        (status, &shown["review"]["epoch"]),
-        (200, &json!(2)),
-        "nobody knows that it was revoked: {shown}"
-    );
-    let of = |id: &str, what: &str| format!("/v1/deletions/{id}/{what}");
-    let accept = json!({ "epoch": 2, "reason": "compared" });
-    for secret in [&gone, &chief] {
-        let (status, answer) = served.with(secret, "POST", "/v1/review/accept", &accept);
-        assert!(status == 403 && detail(&answer).contains("takes the configured token"), "{status} {answer}");
-    }
-    let another = json!({ "name": "mine", "role": "admin", "everywhere": true });
-    for (secret, method, path, body) in [
-        (
-            &gone,
-            "POST",
-            "/v1/ceilings".to_owned(),
-            &json!({ "everywhere": true, "to": "purge", "reason": "x" }),
-        ),
-        (&gone, "POST", "/v1/batches/99/approve".to_owned(), &json!({ "digest": "x", "reason": "x" })),
-        (&gone, "POST", of(&a, "waive"), &json!({ "claim": "absent", "evidence": "seen" })),
-        (&gone, "POST", of(&a, "rescue"), &json!({ "evidence": "seen" })),
-        (
-            &gone,
-            "POST",
-            "/v1/overrides".to_owned(),
-            &json!({ "deletion": a, "stage": "announce", "belt": "ceiling", "reason": "x" }),
-        ),
-        (&works, "DELETE", "/v1/pauses/1".to_owned(), &none),
-        (&works, "POST", of(&a, "park"), &reason),
-        (&works, "POST", of(&a, "retry"), &json!({})),
-        (&works, "DELETE", of(&a, "holds/1"), &none),
-        (&chief, "POST", "/v1/deletions".to_owned(), &deletion("c")),
-        (&chief, "POST", "/v1/resources".to_owned(), &json!({ "resources": [], "whole": true })),
-        (&chief, "POST", "/v1/tokens".to_owned(), &another),
-        (&chief, "DELETE", "/v1/tokens/works".to_owned(), &none),
-    ] {
-        let (status, answer) = served.with(secret, method, &path, body);
-        let waits = detail(&answer).contains("waits for the review");
-        assert!(status == 403 && waits, "{method} {path}: {status} {answer}");
-    }
-    // What stops something is never too early.
-    for (secret, path, status) in [
-        (&gone, "/v1/pauses".to_owned(), 201),
-        (&gone, of(&a, "holds"), 200),
-        (&chief, of(&b, "cancel"), 200),
-    ] {
-        let (found, answer) = served.with(secret, "POST", &path, &reason);
-        assert_eq!(found, status, "{path}: {answer}");
-    }
-    assert_eq!(served.with(&gone, "GET", "/v1/review", &none).1["review"]["epoch"], 2, "it is open still");
-    let refusals = served.refusals();
-    let written = |by: &str| refusals.iter().filter(|(of, ..)| of == by).count();
-    assert_eq!([written("gone"), written("works"), written("chief")], [6, 4, 5], "{refusals:#?}");
-    assert!(
-        refusals
-            .iter()
-            .any(|(by, asked, _)| (by.as_str(), asked.as_str()) == ("gone", "POST /v1/review/accept"))
-    );
-    let told = said(&served.sexton(&works, &["review"]));
-    assert!(told.contains("UNDER REVIEW") && told.contains("sexton token revoke NAME"), "{told}");
-
-    // By whoever is trusted; and then each does again what its role says.
-    assert_eq!(served.trusted("DELETE", "/v1/tokens/gone", &none).0, 200);
-    assert_eq!(served.trusted("POST", "/v1/review/accept", &accept).0, 200);
-    assert_eq!(served.with(&gone, "GET", "/v1/whoami", &none).0, 401);
-    assert_eq!(served.with(&works, "DELETE", "/v1/pauses/1", &none).0, 200);
-    assert_eq!(served.with(&chief, "POST", "/v1/deletions", &deletion("c")).0, 201);
-}
-
 /// Of nobody one refusal a minute is written down at once: the others are counted, and the minute is not over.
 #[test]
 fn what_was_counted_of_refusals_is_written_down_at_a_clean_stop() {
@@ -362,7 +274,7 @@ fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
         status == 403 && detail(&answer).contains("somebody else has to override the ceiling"),
         "{answer}"
     );
-    // Whoever is trusted says in whose name it acts.
+    // Whoever is trusted says in whose name it acts: who has a token speaks for themselves.
     let acting = "sexton-actor: self\r\n";
     assert_eq!(served.ask(acting, "POST", "/v1/overrides", &asked).0, 403);
     // A browser, for a page whose name leads here.
@@ -374,8 +286,38 @@ fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
     let refusals = served.refusals();
     let seen: Vec<_> = refusals.iter().map(|(by, asked, _)| (by.as_str(), asked.as_str())).collect();
-    let overriding = ("self", "POST /v1/overrides");
-    assert_eq!(seen, [overriding, overriding, ("(nobody)", "GET /v1/health")], "{refusals:#?}");
+    let overriding = |by| (by, "POST /v1/overrides");
+    let nobody = ("(nobody)", "GET /v1/health");
+    assert_eq!(seen, [overriding("self"), overriding("(trusted)"), nobody], "{refusals:#?}");
+}
+
+/// What stands in the audit trail under the name of a token was done by whoever showed that token, and by nobody else.
+#[test]
+fn nobody_acts_in_the_name_of_a_token_without_showing_it() {
+    let served = Served::start(true);
+    let acting = |actor: &str| format!("authorization: Bearer {CONFIGURED}\r\nsexton-actor: {actor}\r\n");
+    let (none, reason) = (Value::Null, json!({ "reason": "a test" }));
+    let pause = |headers: &str| served.ask(headers, "POST", "/v1/pauses", &reason);
+    assert_eq!(pause(&acting("alice")).0, 201, "there is no such token yet");
+    let asked = json!({ "name": "alice", "role": "operator", "everywhere": true });
+    let (status, issued) = served.ask(&acting("root"), "POST", "/v1/tokens", &asked);
+    assert_eq!(status, 201, "{issued}");
+    let secret = issued["secret"].as_str().unwrap();
+    let (status, answer) = pause(&acting("alice"));
+    assert!(status == 403 && detail(&answer).contains("alice is the name of a token"), "{status} {answer}");
+    assert_eq!(served.with(secret, "POST", "/v1/pauses", &reason).0, 201);
+    assert_eq!(pause(&acting("bob")).0, 201);
+    // To look is nobody's act.
+    let (status, pauses) = served.ask(&acting("alice"), "GET", "/v1/pauses", &none);
+    let by: Vec<_> = pauses.as_array().unwrap().iter().map(|pause| pause["by"].as_str().unwrap()).collect();
+    assert_eq!((status, by), (200, vec!["alice", "alice", "bob"]));
+    // A name is given once, so it stays that of the one who had it.
+    assert_eq!(served.ask(&acting("root"), "DELETE", "/v1/tokens/alice", &none).0, 200);
+    assert_eq!(pause(&acting("alice")).0, 403);
+    let (_, found) = served.ask(&acting("root"), "GET", "/v1/audit/access", &none);
+    let refused = found["events"].as_array().unwrap().iter().filter(|event| event["what"] == "refused");
+    let by: Vec<_> = refused.map(|event| event["by"].as_str().unwrap()).collect();
+    assert_eq!(by, ["(trusted)", "(trusted)"], "not by alice: {found}");
 }
 
 #[test]
