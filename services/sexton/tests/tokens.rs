@@ -333,6 +333,22 @@ fn whoever_is_refused_again_and_again_does_not_fill_the_job_table() {
     assert_eq!((of("ci"), of("(nobody)")), (30, 1));
 }
 
+/// The API has no TLS, and a token that somebody reads along is theirs.
+#[test]
+fn that_tokens_travel_in_the_clear_is_said_once_others_reach_the_api() {
+    let mut served = Served::start(true);
+    let log = served.folder.path().join("log");
+    let told = || std::fs::read_to_string(&log).unwrap().contains("has no TLS");
+    assert!(!told(), "nobody else reaches a loopback address");
+    let file = served.folder.path().join("sexton.toml");
+    let (here, port) = (format!("listen = \"{}\"", served.api), served.api.port());
+    let config = std::fs::read_to_string(&file).unwrap();
+    assert!(config.contains(&here), "{config}");
+    std::fs::write(&file, config.replace(&here, &format!("listen = \"0.0.0.0:{port}\""))).unwrap();
+    served.restart();
+    waiting::until("it is said", told);
+}
+
 #[test]
 fn a_secret_is_shown_once_and_kept_nowhere() {
     let served = Served::start(false);
