@@ -35,8 +35,7 @@ pub enum Role {
     Requester,
     /// Cancels, holds, pauses, parks and retries whatever there is.
     Operator,
-    /// Says what may go on: ceilings, batches, waivers, rescues, a ledger that went back in time; and what moves to another
-    /// scope, or leaves a redundancy group.
+    /// Says what may go on: ceilings, batches, waivers, rescues; and what moves to another scope, or leaves a redundancy group.
     Approver,
     /// Gives out tokens, and takes protection off a resource.
     Admin,
@@ -99,8 +98,10 @@ pub enum Permission {
     Cancel,
     /// Release whatever hold.
     Release,
-    /// Pause, and lift a pause.
+    /// Pause.
     Pause,
+    /// Lift a pause.
+    Resume,
     /// Park a job, have it tried again, say who is restored first, and that somebody was told.
     Steer,
     /// Say of a census what it cannot show: that so many fewer, or another credential, is meant.
@@ -117,7 +118,7 @@ pub enum Permission {
     BreakGlass,
     /// Say how far deletions of a scope may go.
     Ceiling,
-    /// Accept a ledger that went back in time.
+    /// Accept a ledger that went back in time: no token may, whatever its role ([`may`]).
     Review,
     /// Register what is registered in another scope, where other ceilings, budgets, pauses and tokens decide about it.
     Move,
@@ -131,7 +132,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -143,6 +144,7 @@ impl Permission {
         Self::Cancel,
         Self::Release,
         Self::Pause,
+        Self::Resume,
         Self::Steer,
         Self::Vouch,
         Self::Waive,
@@ -168,16 +170,43 @@ impl Permission {
             | Self::CancelOwn
             | Self::Hold
             | Self::ReleaseOwn => Role::Requester,
-            Self::Cancel | Self::Release | Self::Pause | Self::Steer | Self::Vouch => Role::Operator,
+            Self::Cancel | Self::Release | Self::Pause | Self::Resume | Self::Steer | Self::Vouch => {
+                Role::Operator
+            }
             Self::Waive
             | Self::Rescue
             | Self::Approve
             | Self::Override
             | Self::Ceiling
-            | Self::Review
             | Self::Move
             | Self::Regroup => Role::Approver,
-            Self::Unprotect | Self::Tokens | Self::BreakGlass => Role::Admin,
+            Self::Unprotect | Self::Tokens | Self::BreakGlass | Self::Review => Role::Admin,
+        }
+    }
+
+    /// Whether it only looks, or stops, and so is right whoever does it.
+    fn looks_or_stops(self) -> bool {
+        match self {
+            Self::See | Self::SeeAll | Self::CancelOwn | Self::Hold | Self::Cancel | Self::Pause => true,
+            Self::Register
+            | Self::Request
+            | Self::Survey
+            | Self::ReleaseOwn
+            | Self::Release
+            | Self::Resume
+            | Self::Steer
+            | Self::Vouch
+            | Self::Waive
+            | Self::Rescue
+            | Self::Approve
+            | Self::Override
+            | Self::BreakGlass
+            | Self::Ceiling
+            | Self::Review
+            | Self::Move
+            | Self::Regroup
+            | Self::Unprotect
+            | Self::Tokens => false,
         }
     }
 
@@ -194,7 +223,8 @@ impl Permission {
             Self::ReleaseOwn => "releasing a hold of one's own",
             Self::Cancel => "cancelling a deletion that somebody else asked for",
             Self::Release => "releasing a hold that somebody else placed",
-            Self::Pause => "pausing, and lifting a pause,",
+            Self::Pause => "pausing",
+            Self::Resume => "lifting a pause",
             Self::Steer => "parking, retrying and setting priorities",
             Self::Vouch => "saying that fewer resources, or a new credential, are meant",
             Self::Waive => "waiving a step",
@@ -324,13 +354,40 @@ pub enum Denied {
         /// Where they may.
         extent: Extent,
     },
+    /// No token may.
+    #[error(
+        "{} takes the configured token (token_file; where there is none, a loopback address without a token): a job \
+         table that was put back knows tokens again that were revoked since, and {name} shows a token that was issued",
+        .what.what()
+    )]
+    Issued {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+    },
+    /// The ledger went back in time, so what it says of the token may be over.
+    #[error(
+        "{} waits for the review: the job table went back in time, and knows tokens again that were revoked since. Until \
+         it is accepted, who shows a token that was issued, as {name} does, may look, cancel, hold and pause",
+        .what.what()
+    )]
+    Unreviewed {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+    },
 }
 
 /// Whether `bearer` may.
 ///
 /// # Errors
-/// Why not: first the role, then the scope.
+/// Why not: first whether any token may, then the role, then the scope.
 pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), Denied> {
+    if what == Permission::Review {
+        return Err(Denied::Issued { name: bearer.name.clone(), what });
+    }
     let (name, needed, has) = (bearer.name.clone(), what.needs(), bearer.role);
     if has < needed {
         return Err(Denied::Role { name, what, needed, has });
@@ -342,6 +399,18 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
         }
         Reach::Everything if !extent.is_everywhere() => Err(Denied::Limited { name, what, extent }),
         Reach::Scope(_) | Reach::Everything | Reach::Filtered => Ok(()),
+    }
+}
+
+/// Whether `bearer` may even if the ledger is under review: its token may have been revoked in what that has lost. To stop and
+/// to look must be possible at any moment, and does no harm.
+///
+/// # Errors
+/// That it waits for the review.
+pub fn may_unreviewed(bearer: &Bearer, what: Permission) -> Result<(), Denied> {
+    match what.looks_or_stops() {
+        true => Ok(()),
+        false => Err(Denied::Unreviewed { name: bearer.name.clone(), what }),
     }
 }
 

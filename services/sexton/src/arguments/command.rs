@@ -282,7 +282,7 @@ pub enum Command {
     },
     /// What is known of a job table that went back in time; or accept it as it is, so that it goes on.
     Review {
-        /// Accept it: from then on it dispatches again.
+        /// Accept it: from then on it dispatches again. That takes the configured token, as no other is known not to be revoked.
         #[arg(long, requires = "reason")]
         accept: bool,
         /// What was compared, and why it may go on.

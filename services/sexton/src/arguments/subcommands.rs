@@ -87,8 +87,8 @@ pub enum TokenCommand {
         /// Whose, such as ci or eva@example.org: what it does is written down under this name, which is given once.
         name: Actor,
         /// What for. viewer looks; requester also registers, asks for deletions, takes back its own, and holds; operator
-        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives, rescues and
-        /// accepts reviews, and registers anew what moves to another scope or leaves a group; admin also issues tokens and takes protection off.
+        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives,
+        /// rescues, and registers anew what moves to another scope or leaves a group; admin also issues tokens and takes protection off.
         #[arg(long, value_parser = role)]
         role: Role,
         /// Limited to this scope and those below it; may be given several times.

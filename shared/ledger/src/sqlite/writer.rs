@@ -113,7 +113,7 @@ pub(super) enum Answer {
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
-    Checkpoint(Result<Mark, Behind>),
+    Checkpoint(Result<(Mark, i64), Behind>),
     Confront(Option<Review>, Mark),
     Accept(bool),
     Attest(bool),

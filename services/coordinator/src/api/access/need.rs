@@ -30,8 +30,8 @@ pub(super) enum Subject {
 /// What it takes to ask `method` of the route `path`; nothing for a route that is not here.
 pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)> {
     use Permission::{
-        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Review, See,
-        SeeAll, Steer, Survey, Tokens, Waive,
+        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Resume, Review,
+        See, SeeAll, Steer, Survey, Tokens, Waive,
     };
     // Whoever may read may look at the headers alone.
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -71,7 +71,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/alarms" | "/v1/digest") => (See, Subject::Handled),
         ("POST", "/v1/alarms/{id}/acknowledge") => (Steer, Subject::Alarm),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
-        ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
+        ("DELETE", "/v1/pauses/{pause}") => (Resume, Subject::Pause),
         ("GET", "/v1/deletions/{id}/receipt" | "/v1/audit/chains/{id}") => (See, Subject::Deletion),
         ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
         ("POST", "/v1/resources/{kind}/{name}/holds") => (Hold, Subject::Resource),
