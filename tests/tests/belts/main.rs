@@ -6,6 +6,7 @@
 mod alarms;
 mod budgets;
 mod canaries;
+mod claims;
 mod digest;
 mod drift;
 mod drills;
