@@ -116,6 +116,11 @@ pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
     if let Some(lack) = policy.lacks(day) {
         tracing::warn!("{lack}");
     }
+    if policy.claimable.is_empty() {
+        tracing::info!(
+            "no file of a subsystem says `claims`: what resources state is not compared with what others state"
+        );
+    }
     if !policy.protected.is_empty() {
         let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();
         tracing::info!(resources = named.join(", "), "protected, whatever is registered");

@@ -5,6 +5,7 @@
 mod served;
 #[allow(dead_code, reason = "a site of machines is not needed here")]
 mod site;
+mod waiting;
 
 use serde_json::{Value, json};
 use served::{Served, deletion, detail, resource, said};
