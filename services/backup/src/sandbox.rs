@@ -4,7 +4,8 @@
 //! `{"identity": {…}, "cron": TEXT}`; both are called like the resource. Targets are
 //! `{"place": TEXT, "snapshots": [ID, …], "schedule": BOOL}`; `final` adds `{"final": [ID]}`.
 //!
-//! While a backup of the resource runs, there is `running/NAME.json`, `{"by": TEXT}`: an inspection waits for its end.
+//! While a backup of the resource runs, there is `running/NAME.json`, `{"by": TEXT}`: an inspection waits for its end, and so
+//! does whoever deletes, as a store does that is locked by who writes to it.
 //! While the store keeps the archive, whoever asks, there is `locks/NAME.json`, `{"locked until": "YYYY-MM-DD"}`: then
 //! nothing of it is deleted, and a person is told until when it is present.
 use std::collections::BTreeSet;
@@ -172,7 +173,7 @@ impl SandboxBackup {
         Ok(newer.map(|(id, _)| id.clone()).collect())
     }
 
-    /// Refuses while a backup of it runs. Nobody is told of a deletion before it has ended.
+    /// Not now while a backup of it runs: nobody is told of a deletion before it has ended, and nothing goes from under it.
     fn not_running(&self, step: &StepContext) -> Result<(), Obstacle> {
         match self.read(RUNNING, step)? {
             None => Ok(()),
@@ -248,6 +249,7 @@ impl SandboxBackup {
                 step.resource
             )));
         }
+        self.not_running(step)?;
         let Some(mut archive) = self.read(ARCHIVES, step)? else {
             return Ok(Done::saw("no archive"));
         };

@@ -97,6 +97,22 @@ async fn a_backup_that_runs_is_waited_for_at_announce() {
     evidence(&bench.pin().await, Presence::Present);
 }
 
+/// One that began after the last look: whoever deletes waits for its end, too.
+#[tokio::test]
+async fn nothing_is_deleted_from_under_a_backup_that_runs() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "u1");
+    let mut bench = bench(root.path());
+    bench.pin().await;
+    let before = seen(root.path());
+    let running = state(root.path(), "running", &json!({ "by": "nightly" }));
+    let why = retry(&bench.perform("delete_archives").await, RetryClass::Spared);
+    assert!(why.contains("in use") && why.contains("nightly"), "{why}");
+    assert_eq!(seen(root.path()), before);
+    std::fs::remove_file(running).unwrap();
+    evidence(&bench.perform("delete_archives").await, Presence::Absent);
+}
+
 #[tokio::test]
 async fn what_the_store_keeps_stays_and_says_until_when() {
     let root = tempfile::tempdir().unwrap();

@@ -1,16 +1,21 @@
 //! Findings: what is there, by the last complete listing, and nobody has registered. Read from the job table by the page, and
 //! judged by [`sexton_model::belts::census::findings`]; nothing is written, and nothing is made of any of them.
-use sexton_ledger::{Ledger, LedgerError, StrangerFilter, Strangers};
+//!
+//! Whoever is limited to scopes is read what censuses list that speak of these, and shown what is of them: of a census of a
+//! scope around them that may be nothing. So a page may be empty, and not the last one.
+use sexton_ledger::{Ledger, LedgerError, Mark, StrangerFilter, Strangers};
 use sexton_model::access::Extent;
-use sexton_model::belts::census::findings::{Asked, Finding, Source};
-use sexton_model::{Kind, ResourceId, Scope};
+use sexton_model::belts::census::findings::{Asked, Finding, STRANGERS_MAX, Source};
+use sexton_model::{Kind, Scope};
 
 use crate::plans::Plans;
 
-/// The job table's pages looked at for one page: whoever is limited to one scope of many is asked to name it.
+/// The job table's pages looked at for one page: no request takes longer, whatever it finds.
 const LOOK_PAGES: usize = 16;
 /// How many are read at once: whatever is asked for, some of them may be no findings.
 const READ_AT_ONCE: u32 = 1000;
+// More than one census has, so that whoever begins with the last census of these again has come on.
+const _: () = assert!(LOOK_PAGES * READ_AT_ONCE as usize > 2 * STRANGERS_MAX);
 
 /// What is asked for, and by whom.
 #[derive(Debug, Clone)]
@@ -21,8 +26,8 @@ pub struct Wanted<'a> {
     pub kind: Option<Kind>,
     /// Only of this scope and those below it.
     pub scope: Option<Scope>,
-    /// Behind this one, of the census of that scope.
-    pub after: Option<(Scope, ResourceId)>,
+    /// Behind this.
+    pub after: Option<Mark>,
     /// At most so many, 1 to 1000.
     pub limit: u32,
 }
@@ -35,21 +40,19 @@ pub struct Found {
     /// Whether there are findings by the last censuses, and why not.
     pub censuses: Vec<Source>,
     /// Behind which the next page begins.
-    pub next: Option<(Scope, ResourceId)>,
+    pub next: Option<Mark>,
 }
 
-/// Read one page. Nothing if there was none to show among very many of other scopes.
+/// Read one page.
 ///
 /// # Errors
 /// If the job table cannot be read.
-pub async fn page(
-    ledger: &dyn Ledger,
-    plans: &Plans,
-    wanted: Wanted<'_>,
-) -> Result<Option<Found>, LedgerError> {
+pub async fn page(ledger: &dyn Ledger, plans: &Plans, wanted: Wanted<'_>) -> Result<Found, LedgerError> {
     let Wanted { extent, kind, scope, after, limit } = wanted;
     let facts = ledger.facts().await?;
-    let mut filter = StrangerFilter { kind: kind.clone(), scope: scope.clone(), after, limit: READ_AT_ONCE };
+    let scopes = extent.limits();
+    let mut filter =
+        StrangerFilter { kind: kind.clone(), scope: scope.clone(), scopes, after, limit: READ_AT_ONCE };
     let most = limit as usize;
     let mut items: Vec<Finding> = Vec::new();
     let mut looked = 0;
@@ -58,7 +61,7 @@ pub async fn page(
         let (kind, scope) = (kind.as_ref(), scope.as_ref());
         let judge = known.judge(Asked { extent, kind, scope, day: facts.day, now: facts.now });
         if let Some(last) = views.last() {
-            filter.after = Some((last.kept.listed_in.clone(), last.kept.stranger.id.clone()));
+            filter.after = Some(Mark::behind(&last.kept));
         }
         items.extend(views.into_iter().filter_map(|view| {
             let plan = plans.of_kind(&view.kept.stranger.id.kind).map(|plan| plan.version);
@@ -70,12 +73,23 @@ pub async fn page(
         }
     };
     let more = more || items.len() > most;
+    let full = items.len() >= most;
     items.truncate(most);
-    let shown = items.last().map(|last| (last.census_scope.clone(), last.resource.clone()));
-    // What is not shown is named to nobody who is limited.
-    let next = shown.or(filter.after.filter(|_| extent.is_everywhere())).filter(|_| more);
-    if more && next.is_none() {
-        return Ok(None);
+    let shown = items.last().map(|last| Mark {
+        scope: last.census_scope.clone(),
+        kind: last.resource.kind.clone(),
+        name: Some(last.resource.name.clone()),
+    });
+    let next = if full { shown } else { filter.after.map(|looked| beyond(looked, shown, extent)) };
+    Ok(Found { items, censuses, next: next.filter(|_| more) })
+}
+
+/// Where the next page begins if nothing is left to show of all that was `looked` at. What is not shown is named to nobody who
+/// is limited: for them it begins with the last census once more, of which they are told anyway, or behind what was `shown` of it.
+fn beyond(looked: Mark, shown: Option<Mark>, extent: &Extent) -> Mark {
+    if extent.is_everywhere() {
+        return looked;
     }
-    Ok(Some(Found { items, censuses, next }))
+    let of_it = shown.filter(|shown| shown.scope == looked.scope && shown.kind == looked.kind);
+    of_it.unwrap_or(Mark { name: None, ..looked })
 }

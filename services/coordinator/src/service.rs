@@ -431,7 +431,7 @@ async fn censuses(engine: Arc<Engine>, shutdown: CancellationToken) {
     // The first tick comes at once, before consumers that are started with this can have heard a beacon.
     tick.tick().await;
     loop {
-        // One may take half a minute: whoever is stopped leaves it to its time.
+        // Whoever is stopped leaves what was begun to the others: all of it stands in the job table.
         let done = tokio::select! {
             () = shutdown.cancelled() => return,
             done = async { tick.tick().await; engine.tend_censuses().await } => done,

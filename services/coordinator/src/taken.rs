@@ -1,9 +1,9 @@
 //! Censuses that Sexton takes itself: every instance that lists the kind is asked, page after page, all at once, and what
 //! came is assembled. Whether it is believed is judged as of one that was handed in.
 //!
-//! What is asked and what has come stands in the job table ([`sexton_ledger::Listings`]): any coordinator hears a page. Only
-//! whoever takes the census asks for the next one; if it dies, there is no census. It looks again and again ([`Taking::look`]),
-//! and [`take`] waits in between. When one is taken without anybody asking is said in `engine/censuses`.
+//! What is asked and what has come stands in the job table ([`sexton_ledger::Listings`]): any coordinator hears a page. Whoever
+//! is asked for a census looks again and again ([`Taking::look`]), asks for the next page, and waits in between ([`take`]); if it
+//! dies, there is no census. One that is taken without anybody asking is looked at by the ticks of all coordinators (`engine/censuses`).
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -98,6 +98,13 @@ impl Taking {
         Ok(begun.map(|listing| Self { listing, subsystem, meant, asked }))
     }
 
+    /// One that is kept, and was begun because it was due: whoever looks goes on with it. Nothing if nobody lists its kind any
+    /// more.
+    pub(crate) fn kept(plans: &Plans, listing: Listing) -> Option<Self> {
+        let subsystem = plans.catalogue().lister(&listing.kind)?.clone();
+        Some(Self { listing, subsystem, meant: Meant::default(), asked: BTreeMap::new() })
+    }
+
     /// Look what has come, and ask for what has not; the census once everything has, or that there is none once it is known.
     ///
     /// # Errors
@@ -136,10 +143,7 @@ impl Taking {
     }
 
     /// Look until everything has come, or it is known that there is no census.
-    ///
-    /// # Errors
-    /// If the job table did not answer.
-    pub async fn wait(&mut self, engine: &Engine) -> Result<Result<Census, NotDone>, LedgerError> {
+    async fn wait(&mut self, engine: &Engine) -> Result<Result<Census, NotDone>, LedgerError> {
         loop {
             match self.look(engine).await? {
                 Some(came) => return Ok(came),

@@ -7,8 +7,11 @@ use crate::machine::{Domain, Host, Running};
 
 pub(crate) mod census;
 pub(crate) mod check_off;
+pub(crate) mod check_unused;
+pub(crate) mod delete_image;
 pub(crate) mod delete_volumes;
 pub(crate) mod inspect;
+pub(crate) mod inspect_image;
 pub(crate) mod stop;
 pub(crate) mod undefine;
 
@@ -25,16 +28,25 @@ pub(crate) enum Action {
     Undefine,
     /// Delete the pinned volumes.
     DeleteVolumes,
+    /// Look at an image.
+    InspectImage,
+    /// Go on only if nobody uses the image.
+    CheckUnused,
+    /// Delete the image.
+    DeleteImage,
 }
 
 impl Action {
     /// All of them, by name.
-    pub(crate) const ALL: [(&str, Self); 5] = [
+    pub(crate) const ALL: [(&str, Self); 8] = [
         ("inspect", Self::Inspect),
         ("stop", Self::Stop),
         ("check_off", Self::CheckOff),
         ("undefine", Self::Undefine),
         ("delete_volumes", Self::DeleteVolumes),
+        ("inspect_image", Self::InspectImage),
+        ("check_unused", Self::CheckUnused),
+        ("delete_image", Self::DeleteImage),
     ];
 
     /// The action called `name`.

@@ -7,10 +7,14 @@
 //! | `check_off` | refuses to go on while any process runs the machine, something would start it, or it is not defined here any more |
 //! | `undefine` | removes the definition of a machine that is off |
 //! | `delete_volumes` | deletes the pinned volumes, and no others |
+//! | `inspect_image` | compares what makes an image this one; pins its volume and the place; refuses while anybody uses it (a machine, a disk that builds on it, an open file) |
+//! | `check_unused` | refuses to go on while anybody uses the image |
+//! | `delete_image` | deletes the pinned image, unless anybody uses it |
 //!
 //! And a census: all machines that are defined here, page after page, each with its UUID.
 //!
-//! Identity is the attribute `uuid`. A process is known by its id *and* its start time *and* what its command
+//! Identity is the attribute `uuid`; of an image, which is a volume that machines are made from, it is `file`, as `inspect_image`
+//! shows it. A process is known by its id *and* its start time *and* what its command
 //! line says, and is signalled through a process descriptor: an id that the system gave to another process in
 //! the meantime can never be hit.
 //!
@@ -27,7 +31,8 @@
 //! # What fences cannot stop here
 //! The fence is kept in the machine's definition and read again, under the machine's lock, before each call
 //! that changes something. Volumes have no place for it: a `delete_volumes` that slept through its lease is
-//! stopped by its deadline and its permit alone. That is enough, since nothing is given back after a purge.
+//! stopped by its deadline and its permit alone, and so is a `delete_image`. That is enough, since nothing is given back after a
+//! purge. Whoever begins to use an image between the last look at it and its deletion is not noticed by anybody.
 //! Processes in another PID namespace are not seen; run the consumer in the host's.
 //!
 //! # What the consumer starts
@@ -46,6 +51,7 @@ use sexton_service::config::DriverPart;
 mod actions;
 mod ask;
 mod driver;
+mod image;
 pub mod machine;
 pub mod process;
 pub mod qemu;

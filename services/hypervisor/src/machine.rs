@@ -108,6 +108,15 @@ pub struct Owner<'a> {
     pub process: Option<Process>,
 }
 
+/// How it is told to people that a volume builds on the one that is looked at: with the machine that has it as a disk, if one
+/// does.
+pub(crate) fn builds_on(volume: &str, machine: Option<&str>) -> String {
+    match machine {
+        Some(machine) => format!("volume {volume}, a disk of {machine}, builds on it"),
+        None => format!("volume {volume} builds on it"),
+    }
+}
+
 /// A volume, as it was pinned or as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {

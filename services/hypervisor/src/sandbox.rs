@@ -22,7 +22,9 @@ use sexton_model::{Fence, Instance};
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
-use crate::machine::{Domain, Flags, Host, Lock, MayChange, Owner, Patience, Power, Running, Volume};
+use crate::machine::{
+    Domain, Flags, Host, Lock, MayChange, Owner, Patience, Power, Running, Volume, builds_on,
+};
 use crate::process::{self, Process};
 
 const VMS: &str = "vms";
@@ -198,6 +200,16 @@ impl SandboxHost {
             }
             None => Err(Obstacle::Refuse(format!("{name} is not defined"))),
         }
+    }
+
+    /// The machine that has this volume as a disk, if one does.
+    fn machine_with(&self, volume: &str) -> Result<Option<String>, Obstacle> {
+        for name in self.sandbox.list(VMS)? {
+            if self.vm(&name)?.is_some_and(|(_, vm)| vm.disks.iter().any(|disk| disk == volume)) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// What the process of a machine is called.
@@ -420,7 +432,8 @@ impl Host for SandboxHost {
             let Some(object) = self.sandbox.read(VOLUMES, &clone)? else { continue };
             let disk: Disk = parse(VOLUMES, &clone, &object)?;
             if disk.base.as_ref() == Some(&volume.path) {
-                return Ok(Some(format!("volume {clone} builds on it")));
+                let machine = self.machine_with(&clone)?;
+                return Ok(Some(builds_on(&clone, machine.as_deref())));
             }
         }
         let image = self.image(&volume.path);

@@ -23,6 +23,9 @@ fn instance() -> Instance {
     "hypervisor.main".parse().unwrap()
 }
 
+/// The image of the actions that are about one; machine `web01`, which does not use it, lies beside it.
+const IMAGE: &str = "debian12";
+
 struct Sandboxes;
 
 struct Folder {
@@ -47,7 +50,33 @@ fn end_all(root: &Path) {
     }
 }
 
+/// Whether an action is about an image.
+fn is_about_image(action: &str) -> bool {
+    matches!(action, "inspect_image" | "check_unused" | "delete_image")
+}
+
 impl Folder {
+    /// The volume that the action is about.
+    fn volume(&self) -> &'static str {
+        if is_about_image(&self.action) { IMAGE } else { "web01-root" }
+    }
+
+    fn image(&self) -> PathBuf {
+        self.root.path().join(format!("hypervisor/main/volumes/{}.img", self.volume()))
+    }
+
+    /// Whether the action is about a volume, of which the machine need not be there.
+    fn is_about_volume(&self) -> bool {
+        self.action == "delete_volumes" || is_about_image(&self.action)
+    }
+
+    /// An image that nobody uses.
+    fn make_image(&self, uuid: Uuid) {
+        let volume = json!({ "identity": { "uuid": uuid }, "size": 5, "snapshots": [] });
+        std::fs::write(self.file("volumes", IMAGE), volume.to_string()).unwrap();
+        std::fs::write(self.image(), format!("image {uuid}")).unwrap();
+    }
+
     fn file(&self, kind: &str, name: &str) -> PathBuf {
         self.root.path().join(format!("hypervisor/main/{kind}/{name}.json"))
     }
@@ -91,6 +120,16 @@ impl Fixture for Sandboxes {
             }));
             std::fs::remove_file(folder.file("vms", "web01")).unwrap();
         }
+        if is_about_image(action.as_str()) {
+            folder.make_image(UUID);
+            if action.as_str() != "inspect_image" {
+                folder.targets = Some(json!({
+                    "place": "sandbox:hypervisor.main",
+                    "image": IMAGE,
+                    "volumes": [{ "path": IMAGE, "file": UUID, "format": "raw", "size": 5 }],
+                }));
+            }
+        }
         Box::new(folder)
     }
 }
@@ -103,9 +142,11 @@ impl World for Folder {
     }
 
     fn template(&self) -> Template {
+        let (resource, attribute) =
+            if is_about_image(&self.action) { ("image/debian12", "file") } else { ("vm/web01", "uuid") };
         Template {
-            resource: "vm/web01".parse().unwrap(),
-            identity: serde_json::from_value(json!({ "uuid": UUID })).unwrap(),
+            resource: resource.parse().unwrap(),
+            identity: serde_json::from_value(json!({ attribute: UUID })).unwrap(),
             attributes: Value::Null,
             targets: self.targets.clone(),
             params: BTreeMap::new(),
@@ -113,17 +154,16 @@ impl World for Folder {
     }
 
     async fn snapshot(&self) -> Value {
-        let volume = self.file("volumes", "web01-root");
+        let volume = self.file("volumes", self.volume());
         let volume: Option<Value> = std::fs::read(&volume).ok().map(|text| {
             let mut volume: Value = serde_json::from_slice(&text).unwrap();
             volume.as_object_mut().unwrap().remove("fence");
             volume
         });
-        let image = self.root.path().join("hypervisor/main/volumes/web01-root.img");
         json!({
             "vm": sandbox::describe_vm(self.root.path(), &instance(), "web01").unwrap(),
             "volume": volume,
-            "image": std::fs::read_to_string(image).ok(),
+            "image": std::fs::read_to_string(self.image()).ok(),
         })
     }
 
@@ -132,6 +172,9 @@ impl World for Folder {
         end_all(self.root.path());
         std::fs::remove_dir_all(self.root.path().join("hypervisor")).unwrap();
         sandbox::create_vm(self.root.path(), &instance(), "web01", OTHER, false).unwrap();
+        if is_about_image(&self.action) {
+            self.make_image(OTHER);
+        }
         if self.action == "check_off" {
             // But for who it is, it could be passed.
             self.as_a_stop_leaves_it();
@@ -139,9 +182,9 @@ impl World for Folder {
     }
 
     async fn make_absent(&self) {
-        if self.action == "delete_volumes" {
-            std::fs::remove_file(self.file("volumes", "web01-root")).unwrap();
-            std::fs::remove_file(self.root.path().join("hypervisor/main/volumes/web01-root.img")).unwrap();
+        if self.is_about_volume() {
+            std::fs::remove_file(self.file("volumes", self.volume())).unwrap();
+            std::fs::remove_file(self.image()).unwrap();
         } else {
             end_all(self.root.path());
             std::fs::remove_file(self.file("vms", "web01")).unwrap();
@@ -155,8 +198,11 @@ impl World for Folder {
     }
 
     async fn raise_fence(&self, fence: Fence) -> Result<(), CannotBe> {
-        let deleting = self.action == "delete_volumes";
-        let file = if deleting { self.file("volumes", "web01-root") } else { self.file("vms", "web01") };
+        let file = if self.is_about_volume() {
+            self.file("volumes", self.volume())
+        } else {
+            self.file("vms", "web01")
+        };
         raise_fence_in(&file, fence);
         Ok(())
     }

@@ -3,11 +3,14 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use sexton_api::{CensusInfo, CensusRequest, Client, TakeCensus};
+use sexton_api::{CensusInfo, CensusRequest, CensusesQuery, Client, TakeCensus};
 use sexton_model::belts::census::{Latest, Taken};
 
 use crate::arguments::{CensusCommand, Format};
 use crate::output::{counted, moment, plain, table, write};
+
+/// How many are asked for at once: each may count thousands of scopes, and name thousands of resources.
+const AT_ONCE: u32 = 100;
 
 /// What is known of them.
 #[derive(Debug, Serialize)]
@@ -24,7 +27,7 @@ struct Known {
 /// If the file is none, or the coordinator refuses or cannot be asked.
 pub async fn census(client: &Client, format: Format, file: Option<&Path>) -> anyhow::Result<()> {
     let Some(file) = file else {
-        let known = Known { believed: client.censuses().await?, latest: client.latest_censuses().await? };
+        let known = Known { believed: believed(client).await?, latest: client.latest_censuses().await? };
         return write(format, &known, list);
     };
     let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
@@ -32,6 +35,19 @@ pub async fn census(client: &Client, format: Format, file: Option<&Path>) -> any
     let request: CensusRequest = serde_path_to_error::deserialize(&mut json)
         .map_err(|e| anyhow::anyhow!("{}: {}: {}", file.display(), e.path(), e.inner()))?;
     write(format, &client.census(&request).await?, taken)
+}
+
+/// All that are kept, page after page.
+async fn believed(client: &Client) -> anyhow::Result<Vec<Taken>> {
+    let mut query = CensusesQuery { after: None, limit: Some(AT_ONCE) };
+    let mut all = Vec::new();
+    loop {
+        let page = client.censuses(&query).await?;
+        all.extend(page.items);
+        let Some(next) = page.next else { return Ok(all) };
+        let behind = next.parse::<i64>().with_context(|| format!("the next page of censuses: {next:?}"))?;
+        query.after = Some(behind);
+    }
 }
 
 /// Have one taken.

@@ -70,7 +70,12 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
 
     let (seen, said) = site.says(&["batches", "1"]);
     assert!(seen && said.contains("vm/vm0002") && said.contains("sexton approve 1 --digest "), "{said}");
-    let digest = batches(&site, "/v1/batches/1")["digest"].as_str().unwrap().to_owned();
+    let frozen = batches(&site, "/v1/batches/1");
+    let comes_back = |member: &Value| {
+        member["undo"].as_str().unwrap().starts_with("everything: ") && member["cancel_until"].is_i64()
+    };
+    assert!(frozen["members"].as_array().unwrap().iter().all(comes_back), "{frozen}");
+    let digest = frozen["digest"].as_str().unwrap().to_owned();
     let approve = |by: &str, digest: &str| {
         site.says_to(by, &["approve", "1", "--digest", digest, "--reason", "all are empty"])
     };

@@ -24,6 +24,12 @@ fn census(names: &[&str], fewer: bool) -> Value {
     })
 }
 
+fn censuses(site: &Site, query: &str) -> Value {
+    let (status, answer) = get(site.api, &format!("/v1/censuses{query}")).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str(&answer).unwrap()
+}
+
 fn announce(site: &Site, id: &str) -> Value {
     let record: Value =
         serde_json::from_str(&get(site.api, &format!("/v1/deletions/{id}")).unwrap().1).unwrap();
@@ -262,10 +268,7 @@ fn a_tick_takes_a_census_each_day_and_finds_what_others_deleted() {
         "[census]\nshrinks_percent = 50\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0003\" }]\n\
          take = [{ kind = \"vm\", scope = \"demo\", every_hours = 1 }]\n",
     );
-    let newest = || {
-        let censuses: Value = serde_json::from_str(&get(site.api, "/v1/censuses").unwrap().1).unwrap();
-        censuses[0].clone()
-    };
+    let newest = || censuses(&site, "")["items"][0].clone();
     until("one is taken, of all", || {
         let taken = newest();
         taken["counts"] == json!({ "demo": 3 }) && taken["missing"] == 0
@@ -304,4 +307,33 @@ fn a_census_that_does_not_come_is_a_lack_until_one_is_believed() {
     let (done, said) = hand_in(&site, &census(&["gone", "vm0001", "vm0002"], false));
     assert!(done, "{said}");
     assert!(!shown("health") && !shown("digest"), "{}", site.says(&["health"]).1);
+}
+
+/// More than are asked for at once are all there, and no answer is longer than was asked for.
+#[test]
+fn censuses_are_listed_by_the_page_and_the_command_goes_through_all() {
+    let site = Site::start(1, "[census]\nsentinels = [{ scope = \"demo\", resource = \"vm/vm0001\" }]\n");
+    let many = 102;
+    for _ in 0..many {
+        let (status, answer) = site.post("/v1/censuses", "", &census(&["vm0001"], false).to_string());
+        assert_eq!(status, 201, "{answer}");
+    }
+    let page = |query: &str| {
+        let page = censuses(&site, query);
+        let items = page["items"].as_array().unwrap();
+        (items.iter().map(|one| one["census"].as_i64().unwrap()).collect::<Vec<_>>(), page["next"].clone())
+    };
+    assert_eq!(page("?limit=2"), (vec![102, 101], json!("101")));
+    assert_eq!(page("?limit=2&after=2"), (vec![1], Value::Null));
+    let (all, next) = page("");
+    assert_eq!((all.len(), next), (100, json!("3")), "unless it is said");
+    assert_eq!(page("?limit=5000").0.len(), many);
+    for query in ["?limit=all", "?after=vm", "?before=3"] {
+        assert_eq!(get(site.api, &format!("/v1/censuses{query}")).unwrap().0, 400, "{query}");
+    }
+    let (done, said) = site.says(&["-o", "json", "census"]);
+    assert!(done, "{said}");
+    let known: Value = serde_json::from_str(&said).unwrap();
+    let numbers = known["believed"].as_array().unwrap().iter().map(|one| one["census"].as_i64().unwrap());
+    assert_eq!(numbers.collect::<Vec<_>>(), (1..=102).rev().collect::<Vec<i64>>());
 }

@@ -140,6 +140,8 @@ fn a_token_finds_what_is_of_its_scopes() {
     assert_eq!(sees("all", &[]), (vec![json!("vm/vm0008"), json!("vm/vm0009")], 1));
     assert_eq!(sees("ours", &["demo/ours"]), (vec![json!("vm/vm0008")], 1));
     assert_eq!(sees("lab", &["lab"]), (Vec::new(), 0));
+    let known = shown(&site, "lab-census", &["lab"], "census");
+    assert_eq!(known, json!({ "believed": [], "latest": [] }), "nor any census");
     let said = site.says(&["-o", "json", "findings", "--scope", "demo/theirs"]).1;
     assert!(said.contains("vm/vm0009") && !said.contains("vm/vm0008"), "{said}");
 }

@@ -49,6 +49,18 @@ pub struct TakeCensus {
     pub within_secs: Option<u64>,
 }
 
+/// Which censuses.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CensusesQuery {
+    /// Behind this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<i64>,
+    /// At most so many, 1 to 1000; 100 if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
 /// A census was believed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CensusInfo {

@@ -30,7 +30,7 @@ pub struct FindingsInfo {
     /// The last census of each kind and scope that was asked for: whether there are findings by it, and why not. None:
     /// nobody has handed in any, so nothing is known.
     pub censuses: Vec<Source>,
-    /// Give this as `after` for the next page.
+    /// Give this as `after` for the next page. A page may be empty and have one: what comes first may be of other scopes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }

@@ -1,17 +1,56 @@
 //! Censuses, as both footings keep them.
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::census::{
-    CREDENTIAL_MAX, Census, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
+    CREDENTIAL_MAX, Census, Latest, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
 };
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
 use crate::rules::LedgerEvent;
-use crate::{LedgerError, known};
+use crate::{LedgerError, Page, known};
+
+/// Largest page.
+pub(crate) const PAGE_MAX: u32 = 1000;
+
+/// Which censuses.
+#[derive(Debug, Clone, Default)]
+pub struct CensusFilter {
+    /// Only of these scopes and those below them; none: of all.
+    pub scopes: Option<Vec<Scope>>,
+    /// Before this number.
+    pub before: Option<i64>,
+    /// At most so many, 1 to 1000.
+    pub limit: u32,
+}
+
+/// Reading censuses: a trait of its own, since nothing of it decides about anything.
+#[async_trait]
+pub trait Censuses: Send + Sync {
+    /// One page of those that are kept, the newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn believed(&self, filter: &CensusFilter) -> Result<Page<Taken>, LedgerError>;
+
+    /// Censuses that were believed and are kept, the oldest first: what budgets count by.
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError>;
+
+    /// What came last of each kind and scope, believed or refused.
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError>;
+}
+
+/// What was read, of which one more than `limit` was, if there is one.
+pub(crate) fn page(mut items: Vec<Taken>, limit: u32) -> Page<Taken> {
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = items.last().filter(|_| more).map(|last| last.census.to_string());
+    Page { items, next }
+}
 
 /// A census that was believed, and what followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

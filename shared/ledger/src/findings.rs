@@ -4,12 +4,10 @@
 //! ([`Ledger::take_census`](crate::Ledger::take_census)), and read here.
 use async_trait::async_trait;
 use sexton_model::belts::census::findings::{Kept, Known};
-use sexton_model::{Kind, ResourceId, Scope};
+use sexton_model::id::Name;
+use sexton_model::{Kind, Scope};
 
 use crate::LedgerError;
-
-/// Largest page.
-pub(crate) const PAGE_MAX: u32 = 1000;
 
 /// Which strangers.
 #[derive(Debug, Clone, Default)]
@@ -18,10 +16,31 @@ pub struct StrangerFilter {
     pub kind: Option<Kind>,
     /// Only of censuses that speak of this scope: of it, of one around it, or of one below it.
     pub scope: Option<Scope>,
-    /// Behind this one: its census's scope, and itself.
-    pub after: Option<(Scope, ResourceId)>,
+    /// The same of any of these; none: of all.
+    pub scopes: Option<Vec<Scope>>,
+    /// Behind this.
+    pub after: Option<Mark>,
     /// At most so many, 1 to 1000.
     pub limit: u32,
+}
+
+/// A place among strangers, which ascend by the scope of their census, their kind and their name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// The scope of a census.
+    pub scope: Scope,
+    /// Its kind.
+    pub kind: Kind,
+    /// Behind this one of it; none: before its first one.
+    pub name: Option<Name>,
+}
+
+impl Mark {
+    /// Behind this one.
+    pub fn behind(kept: &Kept) -> Self {
+        let id = &kept.stranger.id;
+        Self { scope: kept.listed_in.clone(), kind: id.kind.clone(), name: Some(id.name.clone()) }
+    }
 }
 
 /// One that is kept.
@@ -57,8 +76,12 @@ pub trait Findings: Send + Sync {
 
 /// Where a page begins, as the statements take it: behind these two.
 pub(crate) fn behind(filter: &StrangerFilter) -> (String, String) {
+    let resource = |Mark { kind, name, .. }: &Mark| {
+        let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
+        format!("{kind}/{name}")
+    };
     let after = filter.after.as_ref();
-    after.map(|(scope, id)| (scope.to_string(), id.to_string())).unwrap_or_default()
+    after.map(|mark| (mark.scope.to_string(), resource(mark))).unwrap_or_default()
 }
 
 /// What was read, of which one more than `limit` was, if there is one.

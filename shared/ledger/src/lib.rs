@@ -54,7 +54,7 @@ use sexton_model::audit::Hash;
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::census::Census;
 use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
@@ -79,10 +79,10 @@ pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 pub use budget::{Admitted, Approval, BatchRow, BatchView, Member, Stopped};
 pub use canary::{Canaries, NewRun};
-pub use census::Counted;
+pub use census::{CensusFilter, Censuses, Counted};
 pub use drill::Drills;
 pub use error::{LedgerError, NotDone};
-pub use findings::{Findings, StrangerFilter, StrangerView, Strangers};
+pub use findings::{Findings, Mark, StrangerFilter, StrangerView, Strangers};
 pub use intent::{Decided, Dispatch, Intent};
 pub use keys::{Held, Keys, Note};
 pub use limits::Limits;
@@ -137,7 +137,18 @@ pub trait DueReader: Send + Sync + 'static {
 /// The job table.
 #[async_trait]
 pub trait Ledger:
-    DueReader + Access + Alarms + Canaries + Drills + Findings + Keys + Listings + Receipts + Restores + Surveys
+    DueReader
+    + Access
+    + Alarms
+    + Canaries
+    + Censuses
+    + Drills
+    + Findings
+    + Keys
+    + Listings
+    + Receipts
+    + Restores
+    + Surveys
 {
     /// What this ledger is, and its clock.
     async fn facts(&self) -> Result<Facts, LedgerError>;
@@ -336,12 +347,6 @@ pub trait Ledger:
     /// # Errors
     /// If the store did not do it. What it lacks is the inner result.
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError>;
-
-    /// Censuses that were believed and are kept, the oldest first.
-    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError>;
-
-    /// What came last of each kind and scope, believed or refused.
-    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError>;
 
     /// Let one stage of one deletion pass one belt.
     ///

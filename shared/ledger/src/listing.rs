@@ -6,15 +6,16 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use sexton_model::belts::census::Census;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{
     INSTANCES_MAX, LEFT_US, Listing, NewListing, NotTaken, OPEN_MAX, Page,
 };
 use sexton_model::canary::Came;
-use sexton_model::{Fence, Instance, Timestamp};
+use sexton_model::{Actor, Fence, Instance, Timestamp};
 
 use crate::bounds::within;
-use crate::{LedgerError, NotDone};
+use crate::{Counted, LedgerError, NotDone};
 
 /// Asking instances for all that they hold of a kind.
 #[async_trait]
@@ -50,6 +51,19 @@ pub trait Listings: Send + Sync {
 
     /// All pages of it that have come, those of one instance in the order in which they did.
     async fn listed(&self, id: i64) -> Result<Vec<(Instance, Page)>, LedgerError>;
+
+    /// Judge a census as [`Ledger::take_census`](crate::Ledger::take_census) does, which was made of this listing, and put that
+    /// away: both or neither, so that of several coordinators that have all pages one does it, and whoever dies before has done
+    /// nothing. Nothing if it is not kept any more.
+    ///
+    /// # Errors
+    /// If the store did not do it. What it lacks is the inner result.
+    async fn take_listed(
+        &self,
+        id: i64,
+        census: Census,
+        by: &Actor,
+    ) -> Result<Option<Result<Counted, NotDone>>, LedgerError>;
 
     /// Put it away, with its pages: whoever began it has what came. Others that nobody has put away go, too, a minute after
     /// their time is over.

@@ -215,6 +215,14 @@ impl Extent {
         *self == Self::Everywhere
     }
 
+    /// What it is limited to; none: to nothing.
+    pub fn limits(&self) -> Option<Vec<Scope>> {
+        match self {
+            Self::Everywhere => None,
+            Self::Scopes(scopes) => Some(scopes.iter().cloned().collect()),
+        }
+    }
+
     /// Whether `scope` is inside.
     pub fn contains(&self, scope: &Scope) -> bool {
         match self {

@@ -1,5 +1,5 @@
 //! The plan that is delivered for virtual machines, as it was designed: stages, dates, steps in their order, and which of
-//! them can be undone.
+//! them can be undone. And that for images: who uses one is asked in each stage.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use sexton_model::catalogue::{Catalogue, Nature};
 use sexton_model::job::Stage;
@@ -18,6 +18,7 @@ const SUBSYSTEMS: [&str; 8] = [
     include_str!("../../../deploy/subsystems/notifier.toml"),
 ];
 const VM: &str = include_str!("../../../deploy/plans/vm.toml");
+const IMAGE: &str = include_str!("../../../deploy/plans/image.toml");
 
 /// A stage, its days after the due date, and its steps.
 type Designed = (Stage, i32, &'static [(&'static str, Nature)]);
@@ -96,6 +97,25 @@ fn the_plan_for_machines_is_the_one_that_was_designed() {
         let written: Vec<_> = written.map(|step| (step.name.as_str(), step.nature)).collect();
         assert_eq!(written, steps, "{stage}");
     }
+}
+
+/// What is read again before a stage is read before those that have a step of the same subsystem.
+#[test]
+fn who_uses_an_image_is_asked_before_each_stage_and_nothing_acts_before_hard() {
+    let plan = Plan::parse("image.toml", IMAGE, &catalogue(), false).unwrap();
+    for (stage, last) in [
+        (Stage::Announce, "hypervisor.inspect_image"),
+        (Stage::Soft, "hypervisor.check_unused"),
+        (Stage::Hard, "hypervisor.check_still_unused"),
+        (Stage::Purge, "hypervisor.delete_image"),
+    ] {
+        let names: Vec<&str> = plan.stage(stage).steps.iter().map(|step| step.name.as_str()).collect();
+        let again = format!("hypervisor.inspect_image@{stage}");
+        let asked = if stage == Stage::Announce { "hypervisor.inspect_image" } else { again.as_str() };
+        assert_eq!((names[0], names.contains(&last)), (asked, true), "{stage}: {names:?}");
+    }
+    let acting = plan.stage(Stage::Soft).steps.iter().filter(|step| !matches!(step.nature, Inspect | Check));
+    assert_eq!(acting.count(), 0);
 }
 
 /// Whatever is given away is given away after the machine that uses it is no more, and the linter insists on it.

@@ -124,7 +124,7 @@ pub struct Template {
     pub identity: Identity,
     /// What the platform registered for the subsystem.
     pub attributes: Value,
-    /// What is pinned. `None`: the kit inspects, with the catalogue's action `inspect`.
+    /// What is pinned. `None`: the kit inspects, with the action itself if it is one that does, else with the catalogue's first.
     pub targets: Option<Value>,
     /// The plan's parameters.
     pub params: BTreeMap<String, Value>,

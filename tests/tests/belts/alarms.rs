@@ -154,6 +154,12 @@ async fn both_are_told(on_call: &OnCall, kind: AlarmKind, subject: Subject) {
     .await;
 }
 
+/// Whoever is told of a deletion is told what a cancel would take back.
+fn says_what_comes_back(on_call: &OnCall, kind: AlarmKind) {
+    let told = on_call.todo(kind);
+    assert!(told.iter().all(|todo| todo.contains("what can be undone: everything: ")), "{told:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_parked_for_long_is_told() {
     let on_call = OnCall::new().await;
@@ -170,6 +176,7 @@ async fn what_is_parked_for_long_is_told() {
     })
     .await;
     both_are_told(&on_call, AlarmKind::Parked, Subject::Deletion { deletion: id, resource: web01() }).await;
+    says_what_comes_back(&on_call, AlarmKind::Parked);
     assert_eq!(on_call.by_command(AlarmKind::Refused), []);
 }
 
@@ -197,6 +204,7 @@ async fn whoever_breaks_the_glass_is_told_of() {
     let new = NewOneShot { deletion: id, stage, belt, by: ops(), reason, break_glass: true };
     let given = system.ledger.give_one_shot(new).await.unwrap().unwrap();
     both_are_told(&on_call, AlarmKind::BrokenGlass, Subject::Override { id: given.id }).await;
+    says_what_comes_back(&on_call, AlarmKind::BrokenGlass);
 }
 
 #[tokio::test(flavor = "multi_thread")]

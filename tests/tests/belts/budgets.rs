@@ -32,11 +32,11 @@ pub fn counting(policy: Policy, sentinel: ResourceId) -> Policy {
     Policy { census: Rules { sentinels, ..Rules::default() }, ..policy }
 }
 
-fn frozen(state: &JobState) -> bool {
+pub fn frozen(state: &JobState) -> bool {
     matches!(state, JobState::Held { by: Blocker::Budget { .. }, .. })
 }
 
-fn exceeded(job: Job) -> Exceeded {
+pub fn exceeded(job: Job) -> Exceeded {
     match job.state {
         JobState::Held { by: Blocker::Budget { frozen, .. }, .. } => frozen.exceeded,
         other => panic!("it is {other:?}"),

@@ -133,14 +133,17 @@ async fn the_digest_says_what_comes_what_stands_out_and_what_stands_still() {
     let [still] = digest.parked.items.as_slice() else { panic!("{text}") };
     assert_eq!((still.deletion, &still.resource), (parked, &web01()));
     assert!(still.why.starts_with("monitoring.inspect refused: "), "{text}");
+    let comes_back = |undo: &str| undo.starts_with("everything: nothing was changed yet");
+    assert!(comes_back(&still.undo), "{text}");
     for (listed, id) in [(&digest.credentials, key), (&digest.gone_by, late)] {
         let [overdue] = listed.items.as_slice() else { panic!("{text}") };
         assert_eq!(overdue.deletion, id);
-        assert!(overdue.why.contains("evidence"), "{text}");
+        assert!(overdue.why.contains("evidence") && comes_back(&overdue.undo), "{text}");
     }
     let held: Vec<_> = digest.held.items.iter().map(|still| still.deletion).collect();
     assert!(held.len() == 2 && held.contains(&late) && held.contains(&key), "{text}");
     assert!(digest.held.items.iter().all(|still| still.why.contains("evidence")), "{text}");
+    assert!(digest.held.items.iter().all(|still| comes_back(&still.undo)), "{text}");
     let [pause] = digest.pauses.items.as_slice() else { panic!("{text}") };
     assert_eq!(pause.reason, "they are moving");
     for part in [

@@ -47,7 +47,7 @@ fn edit(system: &System, file: &str, change: impl FnOnce(&mut Value)) {
 }
 
 /// A disk is made and attached to the machine, as somebody does who knows of no deletion.
-fn attach(system: &System, disk: &str) {
+pub fn attach(system: &System, disk: &str) {
     std::fs::write(system.host().join(format!("volumes/{disk}.img")), "the only copy").unwrap();
     edit(system, &format!("volumes/{disk}.json"), |object| {
         *object = json!({ "identity": { "uuid": U1 }, "size": 13, "snapshots": [] });
@@ -55,7 +55,7 @@ fn attach(system: &System, disk: &str) {
     edit(system, "vms/web01.json", |vm| vm["disks"].as_array_mut().unwrap().push(disk.into()));
 }
 
-fn detach(system: &System, disk: &str) {
+pub fn detach(system: &System, disk: &str) {
     edit(system, "vms/web01.json", |vm| vm["disks"].as_array_mut().unwrap().retain(|held| held != disk));
 }
 

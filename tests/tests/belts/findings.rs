@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use sexton_coordinator::Plans;
 use sexton_coordinator::findings::{Found, Wanted, page};
-use sexton_ledger::DeletionFilter;
+use sexton_ledger::{DeletionFilter, Mark};
 use sexton_model::access::Extent;
 use sexton_model::belts::census::daily::{Attempt, Seen};
-use sexton_model::belts::census::findings::{Finding, Lack, Standing};
-use sexton_model::belts::census::{Census, Listed, Stranger};
+use sexton_model::belts::census::findings::{Finding, Lack, STRANGERS_MAX, Standing};
+use sexton_model::belts::census::{Census, Listed, Rules, Sentinel, Stranger};
+use sexton_model::belts::{Policy, within};
 use sexton_model::resource::Identity;
 use sexton_model::{ResourceId, Scope};
 
@@ -20,6 +21,7 @@ on_many_machines! {
     a_census_that_is_refused_gives_none_and_says_why,
     a_census_that_is_not_taken_leaves_what_the_last_one_has_found,
     whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it,
+    whoever_is_limited_finds_what_stands_behind_very_many_of_others,
 }
 
 static EVERYWHERE: Extent = Extent::Everywhere;
@@ -42,7 +44,7 @@ async fn system() -> System {
 
 async fn found(system: &System, extent: &Extent) -> Found {
     let wanted = Wanted { extent, kind: None, scope: None, after: None, limit: 100 };
-    page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap()
+    page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap()
 }
 
 /// Those that are found, by name.
@@ -155,7 +157,7 @@ async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let wanted = Wanted { extent: &EVERYWHERE, kind: None, scope: None, after, limit: 1 };
-        let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap();
+        let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap();
         seen.extend(names(&one.items).into_iter().map(str::to_owned));
         after = one.next;
         if after.is_none() {
@@ -165,6 +167,51 @@ async fn whoever_is_limited_to_a_scope_finds_what_is_known_to_be_of_it() {
     assert_eq!(seen, ["ours", "theirs", "whose"]);
     let acme = limited("tenants/acme");
     let wanted = Wanted { extent: &acme, kind: None, scope: None, after: None, limit: 1 };
-    let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap().unwrap();
+    let one = page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap();
     assert_eq!((names(&one.items), one.next), (vec!["ours"], None));
+}
+
+/// Seventeen censuses of scopes around its own name as many strangers as are kept, of which none is its own: more than are looked
+/// through for one page.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_limited_finds_what_stands_behind_very_many_of_others() {
+    let around: Vec<Scope> = (1..=18).map(|depth| scope(&vec!["t"; depth].join("/"))).collect();
+    let own = around.last().unwrap();
+    let keeper = vm("keeper");
+    let sentinel = |scope: &str| Sentinel { scope: scope.parse().unwrap(), resource: keeper.clone() };
+    let sentinels = vec![sentinel(own.as_str()), sentinel("lab")];
+    let rules = Rules { sentinels, ..Rules::default() };
+    let system = System::start_in_calendar_days(Policy { census: rules, ..policy("none = true") }).await;
+    system.register_in(own.as_str(), &keeper, false).await;
+    let hand_in = async |of: &Scope, strangers: Vec<ResourceId>| {
+        let listed = |id: ResourceId| Listed { id, scope: of.clone(), identity: None };
+        let kept = Listed {
+            scope: if within(own, of) { own.clone() } else { of.clone() },
+            ..listed(keeper.clone())
+        };
+        let listed: Vec<Listed> = std::iter::once(kept).chain(strangers.into_iter().map(listed)).collect();
+        let total = listed.len() as u64;
+        let census = Census { scope: of.clone(), listed, ..system.census(&[], total).await };
+        system.ledger.take_census(census, &ops()).await.unwrap().unwrap();
+    };
+    let many: Vec<ResourceId> = (0..STRANGERS_MAX).map(|number| vm(&format!("theirs{number:04}"))).collect();
+    // Of another place, which nobody has to look through.
+    hand_in(&scope("lab"), many[1..].to_vec()).await;
+    for of in &around[..17] {
+        hand_in(of, many.clone()).await;
+    }
+    hand_in(own, vec![vm("ours")]).await;
+
+    let extent = Extent::Scopes([own.clone()].into());
+    let next = async |after: Option<Mark>| {
+        let wanted = Wanted { extent: &extent, kind: None, scope: None, after, limit: 100 };
+        page(system.ledger.as_ref(), &Plans::default(), wanted).await.unwrap()
+    };
+    let first = next(None).await;
+    // It says where to go on, and names none of them.
+    let mark = Mark { scope: around[15].clone(), kind: "vm".parse().unwrap(), name: None };
+    assert_eq!((names(&first.items), first.next.as_ref()), (vec![], Some(&mark)));
+    let second = next(first.next).await;
+    assert_eq!((names(&second.items), second.next), (vec!["ours"], None));
+    assert_eq!(second.censuses.len(), around.len(), "those that speak of it, and no other");
 }

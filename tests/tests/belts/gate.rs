@@ -192,6 +192,7 @@ impl Driver for Gate {
     }
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
+        self.pass(step, Point::Look);
         self.inner.check(step).await
     }
 }

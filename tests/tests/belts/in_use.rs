@@ -1,6 +1,8 @@
-//! It was in use: holds on the resource, and a machine that somebody has started again.
+//! It was in use: holds on the resource, disks that others use, a machine that somebody has started again, a backup that
+//! runs, and redundancy groups. Images are in `images.rs`.
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use sexton_model::ResourceId;
@@ -18,6 +20,9 @@ on_many_machines! {
     a_disk_that_others_use_parks_at_announce,
     a_machine_that_runs_again_parks_at_hard,
     a_disk_that_others_use_by_now_parks_at_purge,
+    nobody_is_told_while_a_backup_of_it_runs,
+    nothing_is_forgotten_or_deleted_while_a_backup_of_it_runs,
+    of_a_redundancy_group_one_goes_unless_all_of_it_is_retired,
     what_the_configuration_protects_is_not_retired_with_its_group,
 }
 
@@ -184,6 +189,75 @@ async fn a_machine_that_runs_again_parks_at_hard() {
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
+/// `by` backs `vm/web01` up, until the file is removed.
+fn backing_up(system: &System, by: &str) -> PathBuf {
+    let folder = system.folder().join("backup/main/running");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("web01.json");
+    std::fs::write(&file, serde_json::json!({ "by": by }).to_string()).unwrap();
+    file
+}
+
+/// What is answered meanwhile.
+fn backed_up_by(by: &str) -> String {
+    format!("vm/web01 is in use: a backup of it is being made by {by}")
+}
+
+/// It is no reason to call anybody: it ends by itself, and is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_while_a_backup_of_it_runs() {
+    let system = System::start().await;
+    let before = system.world();
+    let running = backing_up(&system, "nightly");
+    let id = system.delete().await;
+    let said = backed_up_by("nightly");
+    let waits =
+        |state: &JobState| matches!(state, JobState::Waiting { reason, .. } if reason.contains(&said));
+    system.until_job(id, Stage::Announce, waits).await;
+    assert!(system.backup.changes().is_empty() && system.monitoring.changes().is_empty());
+    assert_eq!(system.world(), before);
+    std::fs::remove_file(running).unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// One that begins before hard keeps what is taken apart there, its schedule among it; one that begins behind the last look
+/// before the archive is deleted keeps that.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forgotten_or_deleted_while_a_backup_of_it_runs() {
+    let system = System::start().await;
+    system.backup.close("final", Point::Found);
+    let id = system.delete().await;
+    system.backup.reached().await;
+    // The next look is the one before hard.
+    system.backup.close("inspect", Point::Look);
+    system.backup.open();
+    system.backup.reached().await;
+    let (before, running) = (system.world(), backing_up(&system, "nightly"));
+    system.backup.open();
+    let said = backed_up_by("nightly");
+    let waits =
+        |state: &JobState| matches!(state, JobState::Waiting { reason, .. } if reason.contains(&said));
+    system.until_job(id, Stage::Hard, waits).await;
+    assert_eq!(system.world(), before);
+    assert_eq!(system.monitoring.changes(), ["perform silence"]);
+    assert_eq!(system.backup.changes(), ["perform final"]);
+
+    system.backup.close("delete_archives", Point::Found);
+    std::fs::remove_file(running).unwrap();
+    system.backup.reached().await;
+    let (before, running) = (system.world(), backing_up(&system, "monthly"));
+    system.backup.open();
+    let said = backed_up_by("monthly");
+    let waits =
+        |state: &JobState| matches!(state, JobState::Waiting { reason, .. } if reason.contains(&said));
+    system.until_job(id, Stage::Purge, waits).await;
+    assert_eq!(system.world(), before);
+    assert!(system.folder().join("backup/main/archives/web01.json").exists());
+    std::fs::remove_file(running).unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+    assert!(!system.folder().join("backup/main/archives/web01.json").exists());
+}
+
 /// One more of a redundancy group, in the subsystems as well.
 async fn member(system: &System, name: &str) -> ResourceId {
     let id: ResourceId = format!("vm/{name}").parse().unwrap();
@@ -197,6 +271,34 @@ async fn member(system: &System, name: &str) -> ResourceId {
     let resource = serde_json::from_value(stated).unwrap();
     assert_eq!(system.ledger.register(vec![resource], &ops(), true).await.unwrap(), [Ok(())]);
     id
+}
+
+/// Of three, one is off: the next one waits for it, until the last one is to go as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_redundancy_group_one_goes_unless_all_of_it_is_retired() {
+    let policy = Policy { windows: None, ..Policy::default() };
+    let system = System::start_in_calendar_days(policy).await;
+    let [one, two, three] =
+        [member(&system, "web01").await, member(&system, "web02").await, member(&system, "web03").await];
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    system.ledger.pause(covers, &ops(), "no further").await.unwrap();
+    let now = system.ledger.facts().await.unwrap().now;
+    let first = system.delete_named(one.clone(), now).await;
+    system.until_job(first, Stage::Hard, |state| state.name() == StateName::Held).await;
+    let changes = (system.monitoring.changes(), system.backup.changes());
+
+    let second = system.delete_named(two, now).await;
+    let waits = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Redundancy { other, .. }, .. } if *other == one);
+    system.until_job(second, Stage::Soft, waits).await;
+    // Looked at again and again by now.
+    system.two_beacons().await;
+    assert!(waits(&system.job(second, JobKind::Stage(Stage::Soft)).await.state));
+    assert_eq!((system.monitoring.changes(), system.backup.changes()), changes);
+
+    let third = system.delete_named(three, now).await;
+    for id in [second, third] {
+        system.until_job(id, Stage::Soft, |state| state.name() == StateName::Done).await;
+    }
 }
 
 /// Of three, one is off and comes back some day, since the configuration protects it by now: until then neither of the

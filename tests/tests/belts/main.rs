@@ -6,6 +6,7 @@
 mod alarms;
 mod budgets;
 mod canaries;
+mod censuses;
 mod claims;
 mod digest;
 mod drift;
@@ -14,16 +15,20 @@ mod findings;
 mod gate;
 mod healthy;
 mod hours;
+mod images;
 mod in_use;
+mod memberships;
 mod messages;
 #[cfg(feature = "real-servers")]
 mod migrated;
 mod notice;
 mod on_call;
 mod places;
+mod receipts;
 mod restores;
 mod steps;
 mod stops;
 mod surveys;
 mod system;
+mod undo;
 mod versions;

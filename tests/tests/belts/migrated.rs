@@ -3,7 +3,6 @@
 //!
 //! Of many machines only: a file is brought up to date by the one process that opens it.
 use std::sync::Arc;
-use std::time::Duration;
 
 use sexton_coordinator::Witness;
 use sexton_ledger::postgres::PgLedger;

@@ -91,6 +91,16 @@ impl OnCall {
         of(&self.server.told.lock().unwrap(), kind)
     }
 
+    /// What the server was told to do about alarms of this kind.
+    pub fn todo(&self, kind: AlarmKind) -> Vec<String> {
+        let told = self.server.told.lock().unwrap();
+        let of_kind = told.iter().filter_map(|notice| match notice {
+            Notice::Alarm { alarm, .. } if alarm.alarm.kind == kind => Some(alarm.alarm.todo.clone()),
+            Notice::Alarm { .. } | Notice::Digest { .. } => None,
+        });
+        of_kind.collect()
+    }
+
     /// What the program was told.
     pub fn by_command(&self, kind: AlarmKind) -> Vec<(Phase, Subject)> {
         of(&self.all_by_command(), kind)

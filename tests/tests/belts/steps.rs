@@ -1,4 +1,5 @@
 //! Belts right before a change and right after it: identity, beacon, deadline, fence, what is seen afterwards.
+use serde_json::Value;
 use sexton_bus::Queue;
 use sexton_ledger::AuditRow;
 use sexton_model::DeletionId;
@@ -28,7 +29,7 @@ on_many_machines! {
 }
 
 const NO_CHANGE: [&str; 0] = [];
-const NOT_AS_CAPTURED: &str = "is not as captured";
+pub const NOT_AS_CAPTURED: &str = "is not as captured";
 const ANNOUNCE: JobKind = JobKind::Stage(Stage::Announce);
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
 const HARD: JobKind = JobKind::Stage(Stage::Hard);
@@ -48,7 +49,7 @@ async fn with_every_belt_satisfied_the_machine_goes_and_comes_back() {
     system.monitoring.reached().await;
     system.monitoring.open();
     system.until_over(id, RecordStatus::Recycled).await;
-    assert_eq!(system.world()[0]["target"], serde_json::Value::Null);
+    assert_eq!(system.world()[0]["target"], Value::Null);
     assert_eq!(
         system.monitoring.changes(),
         ["perform silence", "perform remove_target", "perform delete_history"]
@@ -195,7 +196,7 @@ async fn a_success_that_left_it_there_is_none() {
 }
 
 /// Silenced, and nothing else of soft: that stands at the gate.
-async fn silenced(system: &System) -> DeletionId {
+pub async fn silenced(system: &System) -> DeletionId {
     system.backup.close("final", Point::Look);
     let id = system.delete().await;
     system.backup.reached().await;
@@ -203,7 +204,7 @@ async fn silenced(system: &System) -> DeletionId {
 }
 
 /// What was [`silenced`] is cancelled: what comes next is the undo.
-async fn cancelled(system: &System, id: DeletionId) {
+pub async fn cancelled(system: &System, id: DeletionId) {
     system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     system.backup.open();
 }
@@ -263,15 +264,22 @@ async fn an_undo_that_brought_nothing_back_is_none() {
     assert_eq!(system.world(), before);
 }
 
-/// A call that was under way when it was cancelled comes in behind the undo.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_undo_that_does_not_hold_is_done_again() {
+/// Silenced, cancelled and undone; what comes next, the look whether that holds, stands at the gate. With what everything was
+/// like before.
+pub async fn undone_and_yet_to_be_verified() -> (System, DeletionId, Value) {
     let system = System::start_with_last(&monitoring()).await;
     let before = system.world();
     system.monitoring.close_at_verify("silence");
     let id = silenced_and_cancelled(&system).await;
     system.monitoring.reached().await;
     assert_eq!(system.world(), before);
+    (system, id, before)
+}
+
+/// A call that was under way when it was cancelled comes in behind the undo.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_that_does_not_hold_is_done_again() {
+    let (system, id, before) = undone_and_yet_to_be_verified().await;
     system.silence();
     system.monitoring.open();
     let said = system.until_answered(id, NOT_AS_CAPTURED).await;

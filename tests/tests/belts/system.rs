@@ -4,22 +4,26 @@
 mod consumers;
 pub mod footing;
 mod job_table;
+mod keys;
 mod many;
 mod older;
 mod plan;
+mod served;
 mod standing;
 mod start;
 #[cfg(feature = "real-servers")]
 mod tables;
 mod waits;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sexton_bus::topology::COORDINATOR;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
 use sexton_coordinator::hours::Calendar;
-use sexton_coordinator::{Alarmer, Canaries, Engine, Witness, alarms};
+use sexton_coordinator::{Alarmer, Attester, Canaries, Engine, Witness, alarms, attester};
 use sexton_ledger::{Counted, Decided, DeletionView, Intent, Ledger, NewDeletion, NotDone};
 use sexton_model::belts::Policy;
 use sexton_model::belts::census::{Census, Listed};
@@ -31,7 +35,7 @@ use sexton_model::job::{Job, JobKind, Stage};
 use sexton_model::plan::Plan;
 use sexton_model::resource::{Criticality, Resource};
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, Scope, Timestamp};
-use sexton_protocol::{BeaconSigner, Holder, Keyring};
+use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +45,7 @@ use footing::Broker;
 use standing::Standing;
 
 pub(crate) use footing::on_many_machines;
+pub use keys::{cluster, machines};
 pub use plan::NOTICE_MS;
 pub use waits::{in_time, publish, until};
 
@@ -61,6 +66,11 @@ pub fn hypervisor() -> Instance {
 
 fn instances() -> [Instance; 3] {
     [monitoring(), backup(), hypervisor()]
+}
+
+/// Who is there for the kind of this plan.
+fn instances_of(plan: &Plan) -> Vec<Instance> {
+    if plan.kind == keys::kind() { keys::instances().into() } else { instances().into() }
 }
 
 pub fn web01() -> ResourceId {
@@ -90,9 +100,13 @@ pub struct System {
     pub monitoring: Arc<Gate>,
     pub backup: Arc<Gate>,
     pub hypervisor: Arc<Gate>,
+    /// Of memberships, in place of the three.
+    keys: BTreeMap<Instance, Arc<Gate>>,
     pub clock: Arc<Hands>,
     coordinator: Option<Task>,
     consumers: Vec<Task>,
+    /// Its API.
+    serving: Vec<Task>,
     rejected: tokio::sync::Mutex<Box<dyn Subscription>>,
 }
 
@@ -101,8 +115,11 @@ impl Drop for System {
         self.monitoring.remove();
         self.backup.remove();
         self.hypervisor.remove();
+        for gate in self.keys.values() {
+            gate.remove();
+        }
         // What they stand on goes from under them.
-        for (_, running) in self.coordinator.iter().chain(&self.consumers) {
+        for (_, running) in self.coordinator.iter().chain(&self.consumers).chain(&self.serving) {
             running.abort();
         }
     }
@@ -117,10 +134,11 @@ impl System {
         (telling, canaries): (alarms::Options, Option<Canaries>),
     ) -> Self {
         let mut rng = rand::rng();
-        let holders = instances().map(Holder::Instance).into_iter().chain([Holder::Scheduler]);
+        let instances = instances_of(&plan);
+        let holders = instances.iter().cloned().map(Holder::Instance).chain([Holder::Scheduler]);
         let keyring = Arc::new(Keyring::generate(holders, &mut rng));
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
-        let broker = Broker::new(Topology::for_instances(&instances())).await;
+        let broker = Broker::new(Topology::for_instances(&instances)).await;
         let bus = broker.as_user(COORDINATOR);
         let ledger = standing.job_table.open(options.clone()).await;
         let witness = standing.folder.path().join("witness");
@@ -137,7 +155,8 @@ impl System {
         let engine = Arc::new(engine.with_canaries(canaries));
         let rejected = bus.consume(&Queue::Rejected, 100).await.unwrap().into();
         let [monitoring, backup, hypervisor] = consumers::gates(standing.folder.path());
-        let (clock, coordinator, consumers) = (Arc::default(), None, Vec::new());
+        let keys = keys::gates(standing.folder.path(), &plan);
+        let (clock, coordinator, consumers, serving) = (Arc::default(), None, Vec::new(), Vec::new());
         Self {
             standing: Some(standing),
             plan,
@@ -153,9 +172,11 @@ impl System {
             monitoring,
             backup,
             hypervisor,
+            keys,
             clock,
             coordinator,
             consumers,
+            serving,
             rejected,
         }
     }
@@ -213,6 +234,16 @@ impl System {
     /// The next coordinator that is started reads this calendar of holidays, and tends no canaries.
     pub fn coordinate_by(&mut self, calendar: Calendar) {
         self.engine = Arc::new(self.another_engine().with_calendar(Some(calendar)));
+    }
+
+    /// The next coordinator that is started signs receipts, and tends no canaries. What verifies them.
+    pub fn coordinate_signing(&mut self) -> BeaconVerifier {
+        let signer = Arc::new(BeaconSigner::generate("audit", &mut rand::rng()));
+        let verifier = signer.verifier();
+        let (file, every) = (self.folder().join("checkpoints"), Duration::from_secs(300));
+        let options = attester::Options { file, every, signer, known: BeaconVerifier::default() };
+        self.engine = Arc::new(self.another_engine().signing(Some(Attester::new(options))));
+        verifier
     }
 
     fn another_engine(&self) -> Engine {

@@ -1,4 +1,6 @@
 //! Reading the job table for alarms and digests. Decides nothing.
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, WatchedRecord};
 use sexton_model::access::Extent;
@@ -6,6 +8,7 @@ use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
 use sexton_model::belts::census::daily::{self, Missed};
 use sexton_model::belts::census::{self, foreign};
+use sexton_model::belts::one_shot::OneShot;
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
 
@@ -18,10 +21,12 @@ use super::answered;
 pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, LedgerError> {
     let at = moment(ledger, rules).await?;
     let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
+    let one_shots = answered(ledger.one_shots()).await?;
     let facts = Facts {
         batches: batches(ledger).await?,
         pauses: answered(ledger.pauses()).await?,
-        one_shots: answered(ledger.one_shots()).await?,
+        undone: broken_glass(ledger, &one_shots, &at.of_the_hour()).await?,
+        one_shots,
         review: answered(ledger.review()).await?,
         canaries: answered(ledger.canaries()).await?,
         drills: answered(ledger.drills()).await?,
@@ -83,6 +88,22 @@ pub async fn digest(
 async fn missed(ledger: &dyn Ledger, at: &Moment) -> Result<Vec<Missed>, LedgerError> {
     let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
     Ok(daily::missed(&policy.census.take, &latest, at.day, at.now))
+}
+
+/// What can still be undone of those for which somebody broke the glass. There are few: see `ONE_SHOTS_MAX`.
+async fn broken_glass(
+    ledger: &dyn Ledger,
+    one_shots: &[OneShot],
+    at: &Moment,
+) -> Result<BTreeMap<DeletionId, String>, LedgerError> {
+    let mut said = BTreeMap::new();
+    for one in one_shots.iter().filter(|one| one.break_glass) {
+        let offer = undone(ledger, one.deletion, at).await?;
+        if !offer.is_empty() {
+            said.insert(one.deletion, offer);
+        }
+    }
+    Ok(said)
 }
 
 /// What can still be undone of one, and until when; nothing if it is over by now, or cannot be read.

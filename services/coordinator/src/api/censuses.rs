@@ -1,9 +1,9 @@
 //! Censuses: handed in, or taken from whoever holds what is counted.
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
-use sexton_api::{CensusInfo, CensusRequest, TakeCensus};
-use sexton_ledger::{Counted, NotDone, Note};
+use sexton_api::{CensusInfo, CensusRequest, CensusesQuery, PAGE_MAX, Page, TakeCensus};
+use sexton_ledger::{CensusFilter, Counted, NotDone, Note};
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::census::assembled::Meant;
 use sexton_model::belts::census::listing::{ANSWER_SECS, ANSWER_SECS_MAX};
@@ -17,11 +17,17 @@ use crate::taken::{self, Wanted};
 type Believed = Result<(StatusCode, Json<CensusInfo>), Refused>;
 
 /// Those that are kept, the newest first.
-pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Taken>>, Refused> {
-    let mut all = api.engine.ledger.censuses().await?;
-    all.retain(|taken| asker.extent().contains(&taken.scope));
-    all.reverse();
-    Ok(Json(all.into_iter().map(|taken| taken.told_to(asker.extent())).collect()))
+pub(super) async fn list(
+    State(api): Shared,
+    asker: Asker,
+    Query(query): Query<CensusesQuery>,
+) -> Result<Json<Page<Taken>>, Refused> {
+    let CensusesQuery { after, limit } = query;
+    let limit = limit.unwrap_or(100).clamp(1, PAGE_MAX);
+    let filter = CensusFilter { scopes: asker.extent().limits(), before: after, limit };
+    let page = api.engine.ledger.believed(&filter).await?;
+    let items = page.items.into_iter().map(|taken| taken.told_to(asker.extent())).collect();
+    Ok(Json(Page { items, next: page.next }))
 }
 
 /// What came last of each kind and scope, believed or refused.

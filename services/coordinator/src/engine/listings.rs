@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sexton_ledger::LedgerError;
-use sexton_model::Timestamp;
 use sexton_model::belts::census::listing::{ACTION, Asked, Listing, PageAsked};
 use sexton_model::resource::Identity;
+use sexton_model::{Fence, Instance, Timestamp};
 
 use super::asides::{self, Numbered, order};
 use super::{Engine, Heard};
@@ -59,9 +59,26 @@ impl Engine {
         for Heard { from, fence, came } in heard.iter().filter(theirs) {
             if let Some(listing) = self.ledger.hear_listing(from, *fence, came).await? {
                 tracing::debug!(listing = listing.id, kind = %listing.kind, %from, "an instance has answered for a census");
+                self.ask_on(&listing, (from, *fence)).await;
             }
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Ask for the page behind the one that has come of a census that was due: nobody waits for that one, and looks are seconds
+    /// apart. What is lost of it the next look asks for again.
+    async fn ask_on(&self, listing: &Listing, (from, heard): (&Instance, Fence)) {
+        let pages: Vec<_> =
+            listing.open().filter(|(of, _)| of.instance == *from && of.fence != heard).collect();
+        if listing.seen.is_none() || pages.is_empty() {
+            return;
+        }
+        match self.ledger.facts().await {
+            Ok(facts) => self.ask_for_pages(listing, pages, facts.now).await,
+            Err(error) => tracing::debug!(listing = listing.id, %error, "the next page is asked for later"),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod program;
 mod qmp;
 mod volume;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -232,14 +233,16 @@ impl Host for QemuHost {
         ends: Instant,
     ) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
-        let others = |name: &String| but.is_none_or(|owner| owner.name != name);
-        for name in self.definitions.names()?.into_iter().filter(others) {
-            let read = self.definitions.read(&name)?;
-            if read.is_some_and(|(_, definition)| definition.disks.contains(&volume.path)) {
+        let mut disks = BTreeMap::new();
+        for name in self.definitions.names()? {
+            let Some((_, definition)) = self.definitions.read(&name)? else { continue };
+            let other = but.is_none_or(|owner| owner.name != name);
+            if other && definition.disks.contains(&volume.path) {
                 return Ok(Some(format!("it is a disk of {name}")));
             }
+            disks.extend(definition.disks.into_iter().map(|disk| (disk, name.clone())));
         }
-        self.volumes.user(&volume.path, but.and_then(|owner| owner.process), ends).await
+        self.volumes.user(&volume.path, but.and_then(|owner| owner.process), ends, &disks).await
     }
 
     async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle> {

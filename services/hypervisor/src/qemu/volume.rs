@@ -4,6 +4,7 @@
 //! What makes a volume this one is its inode and the time its file was made: a file that was made anew under the
 //! same name has others. A file system that does not know when a file was made is refused, since it gives the same
 //! inode to the next file.
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +19,7 @@ use tokio::time::{Duration, Instant};
 
 use super::program::{self, Said};
 use super::{definition, image};
-use crate::machine::{SNAPSHOTS_MAX, Volume};
+use crate::machine::{SNAPSHOTS_MAX, Volume, builds_on};
 use crate::process::{self, Process};
 
 /// Longest `qemu-img info` may take.
@@ -139,18 +140,24 @@ impl Volumes {
         program::run(&self.qemu_img, &arguments, within).await.map_err(Obstacle::Unclear)
     }
 
-    /// Who still uses the file of a volume: a process other than `but` that has it open, a lock, a volume on top of it.
+    /// Who still uses the file of a volume: a volume on top of it, a process other than `but` that has it open, a lock. `disks`
+    /// says of each volume which machine has it as a disk.
     pub(super) async fn user(
         &self,
         name: &str,
         but: Option<Process>,
         ends: Instant,
+        disks: &BTreeMap<String, String>,
     ) -> Result<Option<String>, Obstacle> {
         let path = self.path(name);
         if self.file(name)?.is_none() {
             return Ok(None);
         }
         let _turn = self.looking.lock().await;
+        // First: of a machine that is on, it says more than that a process has the volume open.
+        if let Some(other) = self.on_top_of(name)? {
+            return Ok(Some(builds_on(&other, disks.get(&other).map(String::as_str))));
+        }
         let holder = process::holder_that_stays(&path, but).await;
         if let Some(pid) = holder.map_err(|e| unclear("looking for users of", &path, &e))? {
             return Ok(Some(format!("process {pid} has it open")));
@@ -165,7 +172,7 @@ impl Volumes {
             }
             return Err(unclear("reading", &path, &said.complaint));
         }
-        Ok(self.on_top_of(name)?.map(|other| format!("volume {other} builds on it")))
+        Ok(None)
     }
 
     /// A volume that needs this one. Refuses if that cannot be told of any of them.
@@ -275,19 +282,20 @@ mod tests {
             fs::write(volumes.path(name), "QFI").unwrap();
         }
         let ends = Instant::now() + Duration::from_secs(60);
+        let disks = BTreeMap::new();
         let mut looks = tokio::task::JoinSet::new();
         for name in names {
-            let volumes = volumes.clone();
-            looks.spawn(async move { volumes.user(&name, None, ends).await });
+            let (volumes, disks) = (volumes.clone(), disks.clone());
+            looks.spawn(async move { volumes.user(&name, None, ends, &disks).await });
         }
         while let Some(seen) = looks.join_next().await {
             assert_eq!(seen.unwrap(), Ok(None));
         }
         let open = fs::File::open(volumes.path("web07.qcow2")).unwrap();
-        let why = volumes.user("web07.qcow2", None, ends).await.unwrap().unwrap();
+        let why = volumes.user("web07.qcow2", None, ends, &disks).await.unwrap().unwrap();
         assert!(why.contains("has it open"), "{why}");
         let own = Process::of(std::process::id()).unwrap();
-        assert_eq!(volumes.user("web07.qcow2", own, ends).await, Ok(None));
+        assert_eq!(volumes.user("web07.qcow2", own, ends, &disks).await, Ok(None));
         drop(open);
     }
 

@@ -4,6 +4,7 @@
 //! writes, and the programs it installs.
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails it")]
+mod images;
 mod kit;
 
 use std::path::{Path, PathBuf};

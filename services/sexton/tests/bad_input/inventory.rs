@@ -13,7 +13,8 @@ fn a_resource_that_nothing_could_be_done_about_is_refused_and_the_others_with_it
     assert_eq!(status, 200);
     let why = |n: usize| results[n].as_str().unwrap();
     assert!(
-        why(0).contains("another line") && why(2).contains("no plan for pool, only for membership, vm"),
+        why(0).contains("another line")
+            && why(2).contains("no plan for pool, only for image, membership, vm"),
         "{answer}"
     );
     assert!(

@@ -6,7 +6,7 @@ use sexton_model::digest::Digest;
 use super::{Client, ClientError};
 use crate::alarms::{AlarmInfo, AlarmQuery};
 use crate::canaries::CanariesInfo;
-use crate::census::{CensusInfo, CensusRequest, TakeCensus};
+use crate::census::{CensusInfo, CensusRequest, CensusesQuery, TakeCensus};
 use crate::drills::DrillsInfo;
 use crate::findings::{FindingsInfo, FindingsQuery};
 use crate::health::HealthInfo;
@@ -61,12 +61,12 @@ impl Client {
         self.post("having a census taken", "/v1/censuses/taken", body).await
     }
 
-    /// Censuses that were believed, the newest first.
+    /// One page of censuses that were believed, the newest first.
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn censuses(&self) -> Result<Vec<Taken>, ClientError> {
-        self.send("listing censuses", self.request(Method::GET, "/v1/censuses")).await
+    pub async fn censuses(&self, query: &CensusesQuery) -> Result<Page<Taken>, ClientError> {
+        self.send("listing censuses", self.request(Method::GET, "/v1/censuses").query(query)).await
     }
 
     /// What came last of each kind and scope, believed or refused.

@@ -1,21 +1,26 @@
 //! Censuses: believed or refused with the gate taken alone, for they may pause.
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
-use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, pause, strangers};
-use crate::census::{self, Beside, Counted, Decided};
+use super::{PgLedger, find, listing, pause, strangers};
+use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{LedgerError, NotDone, Page};
 
 const ALL: &str = "SELECT body FROM censuses ORDER BY id";
+const PAGE: &str = "SELECT c.body FROM censuses c WHERE c.id < $1 \
+       AND ($2::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($2::text[]) AS n (scope) \
+         WHERE c.scope = n.scope OR starts_with(c.scope, n.scope || '/'))) \
+     ORDER BY c.id DESC LIMIT $3";
 const LAST_OF: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 ORDER BY id DESC LIMIT 1";
 const OF_DAY: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 AND accepted_at > $3 \
      ORDER BY id DESC LIMIT $4";
@@ -46,9 +51,34 @@ pub(super) async fn take(
     census: &Census,
     by: &Actor,
 ) -> Result<Result<Counted, NotDone>, LedgerError> {
-    let part = || doing("taking a census");
+    let mut tx = ledger.pool.begin().await.map_err(doing("taking a census"))?;
+    pause::lock(&mut tx).await?;
+    judge(ledger, tx, (census, by)).await
+}
+
+/// The same of one that was made of this listing, which is put away. Nothing if somebody else has done that.
+pub(super) async fn take_listed(
+    ledger: &PgLedger,
+    listing: i64,
+    (census, by): (&Census, &Actor),
+) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+    let part = || doing("taking a census that was listed");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     pause::lock(&mut tx).await?;
+    let done = sqlx::query(listing::END).bind(listing).execute(&mut *tx).await.map_err(part())?;
+    match done.rows_affected() {
+        0 => Ok(None),
+        _ => judge(ledger, tx, (census, by)).await.map(Some),
+    }
+}
+
+/// With the gate taken.
+async fn judge(
+    ledger: &PgLedger,
+    mut tx: Transaction<'_, Postgres>,
+    (census, by): (&Census, &Actor),
+) -> Result<Result<Counted, NotDone>, LedgerError> {
+    let part = || doing("taking a census");
     let now = find::clock(&mut tx).await?;
     let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
     let beside = Beside {
@@ -231,6 +261,37 @@ pub(super) async fn all(db: &mut PgConnection) -> Result<Vec<Taken>, LedgerError
     let bodies: Vec<String> =
         sqlx::query_scalar(ALL).fetch_all(db).await.map_err(doing("reading censuses"))?;
     bodies.iter().map(|body| parse(body)).collect()
+}
+
+#[async_trait]
+impl Censuses for PgLedger {
+    async fn believed(&self, filter: &CensusFilter) -> Result<Page<Taken>, LedgerError> {
+        let limit = filter.limit.clamp(1, PAGE_MAX);
+        let bodies: Vec<String> = sqlx::query_scalar(PAGE)
+            .bind(filter.before.unwrap_or(i64::MAX))
+            .bind(filter.scopes.as_deref().map(texts))
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(doing("listing censuses"))?;
+        let items = bodies.iter().map(|body| parse(body)).collect::<Result<Vec<Taken>, LedgerError>>()?;
+        Ok(census::page(items, limit))
+    }
+
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
+        all(&mut db).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading what came last of censuses"))?;
+        latest(&mut db).await
+    }
+}
+
+/// As an array of the store.
+pub(super) fn texts(scopes: &[Scope]) -> Vec<String> {
+    scopes.iter().map(ToString::to_string).collect()
 }
 
 /// How many there are; nothing is read if no budget asks for it.

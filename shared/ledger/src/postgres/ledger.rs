@@ -9,7 +9,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::census::Census;
 use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
@@ -259,16 +259,6 @@ impl Ledger for PgLedger {
 
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {
         census::take(self, &census, by).await
-    }
-
-    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
-        let mut db = self.pool.acquire().await.map_err(doing("reading censuses"))?;
-        census::all(&mut db).await
-    }
-
-    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
-        let mut db = self.pool.acquire().await.map_err(doing("reading what came last of censuses"))?;
-        census::latest(&mut db).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -1,14 +1,15 @@
 //! Listings. Beginning one takes a lock of its own, under which no other is waited for; nothing here takes the gate or the
-//! lock of a deletion, but for noting that none was taken, which is written as refusals of censuses are.
+//! lock of a deletion, but for noting that none was taken, and for judging what was listed, which is done as of any census.
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use sexton_model::belts::census::Census;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
 use sexton_model::canary::Came;
 use sexton_model::checkpoint::Mark;
 use sexton_model::survey::Numbers;
-use sexton_model::{Fence, Instance};
+use sexton_model::{Actor, Fence, Instance};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
@@ -16,7 +17,7 @@ use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, census, find, review};
 use crate::listing::{self, Listings};
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{Counted, LedgerError, NotDone};
 
 /// Names the lock of whoever begins one among the database's advisory locks.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e4c'::bigint)";
@@ -33,7 +34,7 @@ const ALL: &str = "SELECT body FROM listings";
 const ONE: &str = "SELECT body FROM listings WHERE id = $1";
 const PAGES: &str =
     "SELECT instance, body FROM listing_pages WHERE listing = $1 ORDER BY instance COLLATE \"C\", page";
-const END: &str = "DELETE FROM listings WHERE id = $1";
+pub(super) const END: &str = "DELETE FROM listings WHERE id = $1";
 
 #[async_trait]
 impl Listings for PgLedger {
@@ -149,6 +150,15 @@ impl Listings for PgLedger {
             Ok((from, serde_json::from_str(body).map_err(|e| unreadable(e.to_string()))?))
         };
         rows.iter().map(page).collect()
+    }
+
+    async fn take_listed(
+        &self,
+        id: i64,
+        census: Census,
+        by: &Actor,
+    ) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+        census::take_listed(self, id, (&census, by)).await
     }
 
     async fn end_listing(&self, id: i64) -> Result<(), LedgerError> {

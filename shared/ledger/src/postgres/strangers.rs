@@ -11,8 +11,8 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, SNAPSHOT, census};
 use crate::LedgerError;
-use crate::census::LATEST_MAX;
-use crate::findings::{Findings, PAGE_MAX, StrangerFilter, StrangerView, Strangers, behind, page};
+use crate::census::{LATEST_MAX, PAGE_MAX};
+use crate::findings::{Findings, StrangerFilter, StrangerView, Strangers, behind, page};
 use crate::rules::text;
 
 const KEPT: &str = "SELECT scope, census, first_seen, body FROM strangers WHERE kind = $1 AND scope = $2";
@@ -28,6 +28,8 @@ const PAGE: &str = "SELECT s.scope, s.census, s.first_seen, s.body, \
          OR EXISTS (SELECT 1 FROM deletions d WHERE d.resource = s.resource AND d.live) \
      FROM strangers s WHERE ($1::text IS NULL OR s.kind = $1) \
        AND ($2::text IS NULL OR s.scope = $2 OR starts_with(s.scope, $2 || '/') OR starts_with($2, s.scope || '/')) \
+       AND ($6::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($6::text[]) AS n (scope) WHERE s.scope = n.scope \
+         OR starts_with(s.scope, n.scope || '/') OR starts_with(n.scope, s.scope || '/'))) \
        AND (s.scope, s.resource) > ($3, $4) ORDER BY s.scope, s.resource LIMIT $5";
 
 /// Those of a census that is believed, in the place of those of the one before it.
@@ -75,6 +77,7 @@ impl Findings for PgLedger {
             .bind(scope)
             .bind(resource)
             .bind(i64::from(limit) + 1)
+            .bind(filter.scopes.as_deref().map(census::texts))
             .fetch_all(&mut *tx)
             .await
             .map_err(part())?;

@@ -1,22 +1,23 @@
 //! Censuses: believed or refused.
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
-use super::codes;
 use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
 use super::memory::{Memory, Staged, pauses};
 use super::pausing::{self, link};
 use super::run::Setting;
-use super::strangers;
-use crate::census::{self, Beside, Counted, Decided};
+use super::{SqliteLedger, codes, strangers};
+use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{LedgerError, NotDone, Page};
 
 const DOING: &str = "taking a census";
+const LISTING: &str = "listing censuses";
 
 /// Believe a census, or say what it lacks.
 pub(super) fn take(
@@ -59,6 +60,19 @@ pub(super) fn take(
         paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
     }
     Ok(judged.map(|taken| Counted { taken, paused }).map_err(NotDone::from))
+}
+
+/// The same of one that was made of this listing, which is put away. Nothing if somebody else has done that.
+pub(super) fn take_listed(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (setting, listing, census, by): (&Setting, i64, &Census, &Actor),
+) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+    match execute(db, DOING, "DELETE FROM listings WHERE id = ?", Bind::of([listing]))? {
+        0 => Ok(None),
+        _ => take(db, memory, staged, (setting, census, by)).map(Some),
+    }
 }
 
 /// One that is believed.
@@ -185,6 +199,33 @@ fn registered(db: &Db, kind: &Kind, scope: &Scope) -> Result<BTreeMap<ResourceId
 pub(super) fn all(db: &Db) -> Result<Vec<Taken>, LedgerError> {
     let sql = "SELECT id, body FROM censuses ORDER BY id";
     rows(db, DOING, sql, Bind::default())?.iter().map(taken).collect()
+}
+
+#[async_trait]
+impl Censuses for SqliteLedger {
+    async fn believed(&self, filter: &CensusFilter) -> Result<Page<Taken>, LedgerError> {
+        let limit = filter.limit.clamp(1, PAGE_MAX);
+        let mut bind = Bind::default();
+        bind.add(filter.before.unwrap_or(i64::MAX))
+            .add(filter.scopes.as_ref().map(text).transpose()?)
+            .add(i64::from(limit) + 1);
+        let sql = "SELECT c.id, c.body FROM censuses AS c WHERE c.id < ?1 \
+               AND (?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) AS n WHERE c.scope = n.value \
+                 OR substr(c.scope, 1, length(n.value) + 1) = n.value || '/')) \
+             ORDER BY c.id DESC LIMIT ?3";
+        let read = move |db: &Db| {
+            rows(db, LISTING, sql, bind)?.iter().map(taken).collect::<Result<Vec<Taken>, LedgerError>>()
+        };
+        Ok(census::page(self.reads.read(read).await?, limit))
+    }
+
+    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
+        self.reads.read(all).await
+    }
+
+    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
+        self.reads.read(latest).await
+    }
 }
 
 /// How many there are; nothing is read if no budget asks for it.

@@ -146,6 +146,7 @@ fn note_of(answer: &Answer) -> Option<Note> {
         | Answer::Drill(_)
         | Answer::Survey(_)
         | Answer::Listing(_)
+        | Answer::Listed(_)
         | Answer::Compare(_) => None,
     }
 }

@@ -9,7 +9,7 @@ use sexton_model::audit::{Broken, Hash};
 use sexton_model::beacon::Beacon;
 use sexton_model::belts::budget::Group;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling};
-use sexton_model::belts::census::{Census, Latest, Taken};
+use sexton_model::belts::census::Census;
 use sexton_model::belts::covered::Covered;
 use sexton_model::belts::healthy::Healthy;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
@@ -27,8 +27,8 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 use super::connection::{Bind, Db, row, store};
 use super::writer::{Answer, Work};
 use super::{
-    SqliteLedger, admitting, archive, attesting, census, claims, find, gone, groups, healthy, lifting,
-    memory, mixed_up, one_shots, reviewing, verify, views,
+    SqliteLedger, admitting, archive, attesting, claims, find, gone, groups, healthy, lifting, memory,
+    mixed_up, one_shots, reviewing, verify, views,
 };
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::budget::Lifting;
@@ -368,14 +368,6 @@ impl Ledger for SqliteLedger {
             Answer::Census(done) => Ok(*done),
             other => Err(mixed_up(&other)),
         }
-    }
-
-    async fn censuses(&self) -> Result<Vec<Taken>, LedgerError> {
-        self.reads.read(census::all).await
-    }
-
-    async fn latest_censuses(&self) -> Result<Vec<Latest>, LedgerError> {
-        self.reads.read(census::latest).await
     }
 
     async fn pulse(&self, alive: Vec<Alive>) -> Result<(), LedgerError> {

@@ -2,11 +2,12 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use sexton_model::belts::census::Census;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::listing::{Heard, LEFT_US, Listing, NewListing, Page};
 use sexton_model::canary::Came;
 use sexton_model::survey::Numbers;
-use sexton_model::{Fence, Instance, Timestamp};
+use sexton_model::{Actor, Fence, Instance, Timestamp};
 
 use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::memory::{self, Memory, Staged};
@@ -14,7 +15,7 @@ use super::writer::{Answer, Work};
 use super::{SqliteLedger, census, codes, mixed_up};
 use crate::listing::{self, Listings};
 use crate::rules::text;
-use crate::{LedgerError, NotDone};
+use crate::{Counted, LedgerError, NotDone};
 
 const DOING: &str = "keeping listings";
 const LEFT: &str = "DELETE FROM listings WHERE answer_by <= ?";
@@ -173,6 +174,18 @@ impl Listings for SqliteLedger {
 
     async fn listed(&self, id: i64) -> Result<Vec<(Instance, Page)>, LedgerError> {
         self.reads.read(move |db| rows(db, DOING, PAGES, Bind::of([id]))?.iter().map(page).collect()).await
+    }
+
+    async fn take_listed(
+        &self,
+        id: i64,
+        census: Census,
+        by: &Actor,
+    ) -> Result<Option<Result<Counted, NotDone>>, LedgerError> {
+        match self.ask(Work::Listed(id, Box::new(census), by.clone())).await? {
+            Answer::Listed(judged) => Ok(judged.map(|judged| *judged)),
+            other => Err(mixed_up(&other)),
+        }
     }
 
     async fn end_listing(&self, id: i64) -> Result<(), LedgerError> {

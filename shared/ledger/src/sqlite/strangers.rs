@@ -9,8 +9,8 @@ use sexton_model::{Kind, Scope, Timestamp};
 use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::{SqliteLedger, census, codes};
 use crate::LedgerError;
-use crate::census::LATEST_MAX;
-use crate::findings::{Findings, PAGE_MAX, StrangerFilter, StrangerView, Strangers, behind, page};
+use crate::census::{LATEST_MAX, PAGE_MAX};
+use crate::findings::{Findings, StrangerFilter, StrangerView, Strangers, behind, page};
 use crate::rules::text;
 
 const DOING: &str = "keeping what nobody has registered";
@@ -62,13 +62,17 @@ fn listed(db: &Db, filter: &StrangerFilter) -> Result<Strangers, LedgerError> {
         .add(filter.scope.as_ref().map(ToString::to_string))
         .add(scope)
         .add(resource)
-        .add(i64::from(limit) + 1);
+        .add(i64::from(limit) + 1)
+        .add(filter.scopes.as_ref().map(text).transpose()?);
     let sql = "SELECT s.scope, s.census, s.first_seen, s.body, \
            EXISTS (SELECT 1 FROM resources AS r WHERE r.id = s.resource AND r.presence = 0) \
              OR EXISTS (SELECT 1 FROM deletions AS d WHERE d.resource = s.resource AND d.live) \
          FROM strangers AS s WHERE (?1 IS NULL OR s.kind = ?1) \
            AND (?2 IS NULL OR s.scope = ?2 OR substr(s.scope, 1, length(?2) + 1) = ?2 || '/' \
              OR substr(?2, 1, length(s.scope) + 1) = s.scope || '/') \
+           AND (?6 IS NULL OR EXISTS (SELECT 1 FROM json_each(?6) AS n WHERE s.scope = n.value \
+             OR substr(s.scope, 1, length(n.value) + 1) = n.value || '/' \
+             OR substr(n.value, 1, length(s.scope) + 1) = s.scope || '/')) \
            AND (s.scope, s.resource) > (?3, ?4) ORDER BY s.scope, s.resource LIMIT ?5";
     let view = |row: &Row| {
         let registered: bool = row.try_get(4).map_err(store(LISTING))?;

@@ -62,6 +62,8 @@ pub(super) enum Work {
     Resume(i64, Actor, Option<String>),
     Ceiling(NewCeiling, Option<String>),
     Census(Box<Census>, Actor),
+    /// With the listing that it was made of.
+    Listed(i64, Box<Census>, Actor),
     GiveOneShot(NewOneShot),
     TakeBackOneShot(i64, Actor),
     HoldResource(NewHold),
@@ -102,6 +104,7 @@ pub(super) enum Answer {
     Resume(Result<Option<Pause>, NotDone>),
     Ceiling(Result<(), NotDone>),
     Census(Box<Result<Counted, NotDone>>),
+    Listed(Option<Box<Result<Counted, NotDone>>>),
     GiveOneShot(Box<Result<OneShot, NotDone>>),
     TakeBackOneShot(bool),
     HoldResource(Box<Result<Hold, NotDone>>),
@@ -319,6 +322,10 @@ fn one(
         }
         Work::Census(taken, by) => {
             Answer::Census(Box::new(census::take(db, memory, staged, (setting, taken, by))?))
+        }
+        Work::Listed(id, taken, by) => {
+            let judged = census::take_listed(db, memory, staged, (setting, *id, taken, by))?;
+            Answer::Listed(judged.map(Box::new))
         }
         Work::GiveOneShot(new) => {
             Answer::GiveOneShot(Box::new(one_shots::give(db, memory, staged, (setting, new))?))

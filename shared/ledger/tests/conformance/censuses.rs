@@ -1,10 +1,12 @@
 //! Censuses: believed if complete, refused and written down if not; budgets by percent open with them, and many deletions by
 //! others pause.
-use sexton_ledger::{Admitted, Counted, NotDone, Options, StrangerFilter, StrangerView};
+use sexton_ledger::{Admitted, CensusFilter, Counted, Mark, NotDone, Options, StrangerFilter, StrangerView};
+use sexton_model::Scope;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::STRANGERS_MAX;
+use sexton_model::belts::census::listing::{Listing, NewListing};
 use sexton_model::belts::census::{Census, Listed, NotBelieved, Refusal, Rules, Sentinel, Stranger};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
@@ -12,7 +14,7 @@ use sexton_model::time::Day;
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, job_id, options};
+use super::stage::{Stagehand, actor, instance, job_id, options};
 
 fn policy(budgets: &str) -> Options {
     let written: Written = toml::from_str(budgets).unwrap();
@@ -92,6 +94,72 @@ pub async fn a_census_is_believed_if_it_is_complete(fixture: &dyn Fixture) {
     // Nothing is deleted because a listing lacked it.
     let there = on.ledger.resource(&"vm/web02".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((there.live, there.presence), (None, sexton_model::resource::Presence::Registered));
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
+pub async fn censuses_are_listed_by_the_page_newest_first(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    let narrow: Scope = "tenants/acme".parse().unwrap();
+    for of in ["tenants", "tenants/acme", "tenants", "tenants/acme"] {
+        on.count(Census { scope: of.parse().unwrap(), ..on.census(&["web01"]).await }).await.unwrap();
+    }
+    let listed = async |scopes: Option<Vec<Scope>>, before: Option<i64>, limit: u32| {
+        let page = on.ledger.believed(&CensusFilter { scopes, before, limit }).await.unwrap();
+        (page.items.iter().map(|taken| taken.census).collect::<Vec<i64>>(), page.next)
+    };
+    let next = |census: i64| Some(census.to_string());
+    assert_eq!(listed(None, None, 3).await, (vec![4, 3, 2], next(2)));
+    assert_eq!(listed(None, Some(2), 3).await, (vec![1], None));
+    assert_eq!(listed(None, None, 4).await, (vec![4, 3, 2, 1], None));
+    assert_eq!(listed(None, Some(1), 4).await, (vec![], None));
+    // Of those that are left out, not even the number is told.
+    let only = || Some(vec![narrow.clone(), "lab".parse().unwrap()]);
+    assert_eq!(listed(only(), None, 1).await, (vec![4], next(4)));
+    assert_eq!(listed(only(), Some(4), 1).await, (vec![2], None));
+    assert_eq!(listed(Some(vec!["tenants/acme/web".parse().unwrap()]), None, 9).await, (vec![], None));
+    assert_eq!(listed(Some(vec!["tenants/ac".parse().unwrap()]), None, 9).await, (vec![], None));
+    assert_eq!(listed(Some(Vec::new()), None, 9).await, (vec![], None));
+}
+
+/// Two coordinators have all pages of one that was due: one has it judged. Whoever dies before has done nothing.
+pub async fn what_was_listed_is_judged_once_and_put_away(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    let by = actor("coordinator");
+    let begin = async |seen: Seen| -> Listing {
+        let new = NewListing {
+            by: by.clone(),
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            within_ms: 3_600_000,
+            instances: vec![instance("hypervisor.main")],
+            seen: Some(seen),
+        };
+        on.ledger.begin_listing(new).await.unwrap().unwrap()
+    };
+    let latest = async || {
+        let [latest] = on.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+        latest
+    };
+    let begun = begin(Seen::default()).await;
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap().unwrap().seen, Some(Seen::default()));
+    let census = on.census(&["web01"]).await;
+    let judged = on.ledger.take_listed(begun.id, census.clone(), &by).await.unwrap();
+    let counted = judged.unwrap().unwrap();
+    assert_eq!((counted.taken.census, counted.paused), (1, None));
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap(), None, "it is put away with that");
+    assert_eq!(on.ledger.take_listed(begun.id, census, &by).await.unwrap(), None);
+    assert_eq!(latest().await.refused, None, "nor is it refused because it comes twice");
+
+    // So it is if it is not believed.
+    let begun = begin(Seen::of(Some(&latest().await))).await;
+    let cut = Census { total: 9, ..on.census(&["web01"]).await };
+    let judged = on.ledger.take_listed(begun.id, cut.clone(), &by).await.unwrap();
+    assert_eq!(judged, Some(Err(NotDone::Census(NotBelieved::Total { said: 9, listed: 2 }))));
+    assert_eq!(on.ledger.listing(begun.id).await.unwrap(), None);
+    let refused = latest().await.refused;
+    assert!(refused.is_some());
+    assert_eq!(on.ledger.take_listed(begun.id, cut, &by).await.unwrap(), None);
+    assert_eq!(latest().await.refused, refused, "and once");
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
@@ -277,13 +345,27 @@ pub async fn what_nobody_has_registered_is_kept_of_the_last_census_only(fixture:
         instance: None,
     };
     assert_eq!((&view.kept.stranger, view.kept.first_seen, more), (&a, begun_at, true));
-    let after = Some((view.kept.listed_in, view.kept.stranger.id));
+    let after = Some(Mark::behind(&view.kept));
     let (rest, more) = on.strangers(StrangerFilter { after, limit: 1, ..StrangerFilter::default() }).await;
     assert_eq!((rest[0].kept.stranger.id.name.as_str(), rest.len(), more), ("b", 1, false));
     for (scope, count) in [("tenants/acme/web", 2), ("tenants", 2), ("tenants/acme", 2), ("lab", 0)] {
         let scope = Some(scope.parse().unwrap());
         let (found, _) = on.strangers(StrangerFilter { scope, limit: 9, ..StrangerFilter::default() }).await;
         assert_eq!(found.len(), count);
+    }
+    // Who is limited to some is read what speaks of any of them; before the first one of a census begins all of it.
+    let from = Mark { name: None, ..Mark::behind(&rest[0].kept) };
+    for (scopes, count) in [
+        (vec!["lab", "tenants/acme/web"], 2),
+        (vec!["tenants"], 2),
+        (vec!["lab", "tenants/ac"], 0),
+        (vec![], 0),
+    ] {
+        let scopes: Vec<Scope> = scopes.into_iter().map(|scope| scope.parse().unwrap()).collect();
+        let scopes = Some(scopes);
+        let filter =
+            StrangerFilter { scopes, after: Some(from.clone()), limit: 9, ..StrangerFilter::default() };
+        assert_eq!(on.strangers(filter).await.0.len(), count);
     }
     let kind = Some("image".parse().unwrap());
     assert!(on.strangers(StrangerFilter { kind, limit: 9, ..StrangerFilter::default() }).await.0.is_empty());

@@ -174,6 +174,8 @@ macro_rules! conformance_tests {
             many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,
             a_budget_by_percent_is_closed_before_a_census,
+            censuses_are_listed_by_the_page_newest_first,
+            what_was_listed_is_judged_once_and_put_away,
             what_nobody_has_registered_is_kept_of_the_last_census_only,
             what_a_record_is_removing_is_no_stranger,
             an_override_lets_one_deletion_pass,

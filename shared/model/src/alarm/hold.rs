@@ -10,6 +10,7 @@ use crate::canary::{Canary, Judged, Verdict};
 use crate::checkpoint::Review;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::drill::{self, Drill};
+use crate::id::DeletionId;
 use crate::job::{Job, JobState, Stage};
 use crate::outlook;
 use crate::resource::Criticality;
@@ -50,6 +51,18 @@ pub struct Moment {
     pub rules: Rules,
 }
 
+impl Moment {
+    /// The same as of the last whole hour of policy time. So is said what can be undone: the date of what stands still moves
+    /// with the clock, and would make it another text each time.
+    #[must_use]
+    pub fn of_the_hour(&self) -> Self {
+        let hour_us =
+            i64::try_from(self.day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000) / 24;
+        let since = self.now.0.rem_euclid(hour_us.max(1));
+        Self { now: Timestamp(self.now.0.saturating_sub(since)), ..*self }
+    }
+}
+
 /// A batch that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchFact {
@@ -79,6 +92,9 @@ pub struct Facts {
     pub pauses: Vec<Pause>,
     /// Overrides.
     pub one_shots: Vec<OneShot>,
+    /// What can still be undone of what somebody broke the glass for, and until when, in a sentence; see
+    /// [`Moment::of_the_hour`].
+    pub undone: BTreeMap<DeletionId, String>,
     /// A review that is open.
     pub review: Option<Review>,
     /// The last canaries.
@@ -146,12 +162,17 @@ impl Facts {
             ));
         }
         for one in self.one_shots.iter().filter(|one| one.break_glass && one.until > now) {
+            let ask =
+                format!("ask {} whether it is meant; sexton override --take-back {} if not", one.by, one.id);
             holding.add(Alarm::new(
                 AlarmKind::BrokenGlass,
                 None,
                 Subject::Override { id: one.id },
                 format!("{one}; {} of {} may begin until {}", one.stage, one.deletion, one.until),
-                format!("ask {} whether it is meant; sexton override --take-back {} if not", one.by, one.id),
+                match self.undone.get(&one.deletion) {
+                    Some(undone) => format!("{ask}; what can be undone: {undone}"),
+                    None => ask,
+                },
             ));
         }
     }
@@ -404,10 +425,7 @@ fn refusal_way_on(d: &Deletion, at: &Moment) -> String {
     )
 }
 
-/// What can still be undone, and until when, as of the last whole hour of policy time: the date of what stands still moves
-/// with the clock, and would make it another text each time.
+/// What can still be undone, and until when.
 fn undone(d: &Deletion, at: &Moment) -> String {
-    let hour_us = i64::try_from(at.day.length_ms()).unwrap_or(i64::MAX / 1000).saturating_mul(1000) / 24;
-    let since = at.now.0.rem_euclid(hour_us.max(1));
-    undo::undo(d, at.day, Timestamp(at.now.0.saturating_sub(since))).offer()
+    undo::undo(d, at.day, at.of_the_hour().now).offer()
 }

@@ -192,6 +192,7 @@ fn what_holds_for_all_alarms() {
         batches: vec![batch(1, "tenants/acme", 6, 5), batch(2, "tenants/b", 5, 5)],
         pauses: vec![pause(1, "coordinator", Some("tenants/acme")), pause(2, "ops", Some("tenants/acme"))],
         one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
+        undone: [(DeletionId(1), "everything".to_owned())].into(),
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
         canaries: Vec::new(),
         drills: Vec::new(),
@@ -199,13 +200,15 @@ fn what_holds_for_all_alarms() {
     };
     let mut holding = Holding::default();
     facts.alarms(Timestamp(10), &mut holding);
-    let keys: Vec<String> = holding.finish().iter().map(Alarm::key).collect();
+    let all = holding.finish();
+    let keys: Vec<String> = all.iter().map(Alarm::key).collect();
     let expected =
         ["review/ledger", "foreign_deletions/pause/1", "broken_glass/override/1", "frozen_batch/batch/1"];
     assert_eq!(
         keys, expected,
         "the worst first; a batch that will fit, and what people pause, is nobody's alarm"
     );
+    assert!(all[2].todo.ends_with(" if not; what can be undone: everything"), "{}", all[2].todo);
     let mut nothing = Holding::default();
     Facts::default().alarms(Timestamp(10), &mut nothing);
     assert_eq!(nothing.finish(), []);

@@ -79,13 +79,17 @@ impl<'a> Bench<'a> {
         Order { kind, job: JobId::of(order.deletion, kind.slot()), ..order }
     }
 
-    /// Pin the targets with the catalogue's own `inspect`.
+    /// Pin the targets: with the action itself if it inspects, else with the catalogue's first that does.
     async fn inspect(&self) -> Result<Value, String> {
         let actions = self.fixture.actions().actions;
-        let (name, inspect) = actions
-            .iter()
-            .find(|(_, action)| action.nature == Nature::Inspect)
-            .ok_or("no targets in the template, and the catalogue has no action that inspects")?;
+        let (name, inspect) = if self.action.nature == Nature::Inspect {
+            (self.name, self.action)
+        } else {
+            actions
+                .iter()
+                .find(|(_, action)| action.nature == Nature::Inspect)
+                .ok_or("no targets in the template, and the catalogue has no action that inspects")?
+        };
         let order = self.order_for(name, inspect, Mode::Inspect, None);
         match self.give(&order, None).await {
             Verdict::Answer(Outcome::Done { finding: Some(targets), .. }) => {

@@ -72,8 +72,10 @@ impl System {
             (self.monitoring.clone(), monitoring_of(&self.plan))
         } else if *instance == backup() {
             (self.backup.clone(), sexton_backup::actions())
-        } else {
+        } else if *instance == hypervisor() {
             (self.hypervisor.clone(), sexton_hypervisor::actions())
+        } else {
+            (self.keys_at(instance).clone(), sexton_hook::delivered_actions(&instance.subsystem).unwrap())
         };
         let consumer = Consumer {
             instance: instance.clone(),

@@ -77,9 +77,18 @@ impl System {
 
     /// Somebody silences `vm/web01`, whatever was ordered.
     pub fn silence(&self) {
+        self.edit_target(|target| target["silenced"] = true.into());
+    }
+
+    /// Somebody has `vm/web01` probed at another address.
+    pub fn readdress(&self, address: &str) {
+        self.edit_target(|target| target["address"] = address.into());
+    }
+
+    fn edit_target(&self, change: impl FnOnce(&mut Value)) {
         let file = self.folder().join("monitoring/main/targets/web01.json");
         let mut target: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-        target["silenced"] = true.into();
+        change(&mut target);
         std::fs::write(file, target.to_string()).unwrap();
     }
 

@@ -10,7 +10,7 @@ use sexton_model::{Instance, ResourceId};
 
 use super::plan::{PLAN, announcing, plans, quick_soft, rehearsal};
 use super::standing::Standing;
-use super::{System, instances, ops, web01};
+use super::{System, instances, instances_of, keys, ops, web01};
 
 impl System {
     /// Everything runs, and `vm/web01` is registered.
@@ -20,7 +20,12 @@ impl System {
 
     /// With the whole plan being this one.
     pub async fn start_on(plan: &str) -> Self {
-        let mut system = Self::stopped(plan, rehearsal()).await;
+        Self::start_on_within(plan, Limits::default()).await
+    }
+
+    /// The same, with other limits.
+    pub async fn start_on_within(plan: &str, limits: Limits) -> Self {
+        let mut system = Self::stopped(plan, sexton_ledger::Options { limits, ..rehearsal() }).await;
         system.start_everything().await;
         system
     }
@@ -72,6 +77,16 @@ impl System {
         system.plan = Arc::new(serde_json::from_value(plan).unwrap());
         system.start_everything().await;
         system
+    }
+
+    /// Nothing runs, with the whole plan being this one.
+    pub async fn not_started_on(plan: &str) -> Self {
+        Self::stopped(plan, rehearsal()).await
+    }
+
+    /// Nothing runs, and no membership is registered: on the plan of these.
+    pub async fn not_started_with_keys() -> Self {
+        Self::on(Standing::new(), keys::plan(), rehearsal(), (alarms::Options::default(), None)).await
     }
 
     /// `vm/web01` is registered, and nothing runs.
@@ -181,7 +196,7 @@ impl System {
 
     pub async fn start_everything(&mut self) {
         self.start_coordinator();
-        for instance in instances() {
+        for instance in instances_of(&self.plan) {
             self.start_consumer(&instance).await;
         }
     }

@@ -4,11 +4,14 @@ use std::time::Duration;
 use sexton_bus::{Bus, Outgoing, Queue, Target};
 use sexton_model::DeletionId;
 use sexton_model::audit::AuditEvent;
+use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
-use sexton_protocol::{Pack, Packed, Rejected, Seal};
+use sexton_model::receipt::Receipt;
+use sexton_protocol::receipt::{Opened, open};
+use sexton_protocol::{BeaconVerifier, Pack, Packed, Rejected, Seal};
 
-use super::System;
+use super::{System, ops};
 
 /// Longest wait for anything: a busy machine is slow, a test that hangs must end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,6 +72,24 @@ impl System {
         };
         until(&format!("an answer with {text:?}"), async || said().await.is_some()).await;
         said().await.unwrap()
+    }
+
+    /// Until somebody has parked what backs off: while an order is out nobody can.
+    pub async fn until_parked(&self, deletion: DeletionId) {
+        let park = async || {
+            let (by, reason) = (ops(), "somebody has to look".to_owned());
+            self.tell(deletion, Event::Park { by, reason }).await.is_ok()
+        };
+        until("it is parked", park).await;
+    }
+
+    /// Until its receipt is signed; what it says to whoever verifies it with these keys, and has nothing else.
+    pub async fn until_receipt(&self, deletion: DeletionId, keys: &BeaconVerifier) -> Receipt {
+        let kept = async || self.ledger.receipt(deletion).await.unwrap();
+        until("its receipt is signed", async || kept().await.is_some()).await;
+        let Opened { receipt, signed, sound } = open(&kept().await.unwrap(), keys).unwrap();
+        assert_eq!((signed, sound), (Ok(()), Ok(())));
+        receipt
     }
 
     /// Until consumers have had two beacons: what was to be stopped by the first was stopped.

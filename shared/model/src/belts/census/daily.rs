@@ -5,6 +5,8 @@
 //! nothing has come since it was found to be due ([`Seen`]), two of them take none twice.
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::latest::{Latest, Refusal};
 use super::listing::{Listing, NotTaken};
 use crate::id::{Actor, Kind, Scope};
@@ -36,11 +38,14 @@ pub struct Take {
 }
 
 /// What is known of a kind and scope when one of it is found to be due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Seen {
     /// When one was believed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub believed_at: Option<Timestamp>,
     /// When one was refused last, or not taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_at: Option<Timestamp>,
 }
 

@@ -109,6 +109,9 @@ pub struct Listing {
     pub answer_by: Timestamp,
     /// Who is asked.
     pub asked: Vec<Asked>,
+    /// If it was time for it: what was known then. Whichever coordinator looks goes on with it; else who has asked for it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 /// What an answer makes of a listing.
@@ -315,6 +318,7 @@ impl NewListing {
             begun_at: now,
             answer_by: now.plus_ms(self.within_ms),
             asked: self.instances.into_iter().zip(first_fence..).map(asked).collect(),
+            seen: self.seen,
         }
     }
 }
@@ -391,8 +395,8 @@ impl Listing {
         }
     }
 
-    /// Whether something may still come of it at `now`: until a minute after its time is over. Whoever began it has died if it
-    /// is kept for longer, and nothing but the begin of another one puts it away.
+    /// Whether something may still come of it at `now`: until a minute after its time is over. If it is kept for longer, whoever
+    /// asked for it has died, or nobody has looked; it is put away by the next look, or by the begin of another one.
     pub fn may_be_judged(&self, now: Timestamp) -> bool {
         now.0 < self.answer_by.0.saturating_add(LEFT_US)
     }

@@ -1,6 +1,4 @@
-//! A census is taken from every instance that lists the kind, page after page; without one of them there is none. If it is
-//! configured, it is taken without anybody asking, and once, however many coordinators there are.
-#![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+//! Two coordinators on one job table, and instances that list what is there.
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,48 +13,46 @@ use sexton_ledger::sqlite::{Moment, Pass, SqliteLedger, Surroundings};
 use sexton_ledger::{Ledger, Limits, NotDone};
 use sexton_model::belts::Policy;
 use sexton_model::belts::census::assembled::Meant;
-use sexton_model::belts::census::daily::{Seen, Take};
-use sexton_model::belts::census::listing::{
-    ACTION, ENTRIES_MAX, Entry, NewListing, NotTaken, Page, PageAsked,
-};
-use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger};
+use sexton_model::belts::census::daily::Seen;
+use sexton_model::belts::census::listing::{ACTION, Entry, Listing, NewListing, Page, PageAsked, Stands};
+use sexton_model::belts::census::{Census, Taken};
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::step::{Outcome, Presence};
 use sexton_model::time::Day;
-use sexton_model::{Actor, Instance, ResourceId, Scope, Timestamp};
+use sexton_model::{Actor, Instance, ResourceId, Timestamp};
 use sexton_protocol::{
     BeaconSigner, Event as Envelope, Holder, Keyring, Message as _, Order, OutcomeReport, Pack, Report,
 };
 use tokio::task::JoinHandle;
 
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
 const LISTS: &str = "subsystem = \"hypervisor\"\nlists = [\"vm\"]\n[actions.inspect]\nnature = \"inspect\"\n\
      earliest = \"announce\"\ndeadline_ms = 60000\nlongest_call_ms = 1000\nabout = \"looks\"\n";
-/// As many machines at the first instance as take three pages.
-const MANY: usize = 2 * ENTRIES_MAX + 50;
 
-fn instance(name: &str) -> Instance {
+pub fn instance(name: &str) -> Instance {
     format!("hypervisor.{name}").parse().unwrap()
 }
 
-fn vm(name: &str) -> ResourceId {
+pub fn vm(name: &str) -> ResourceId {
     format!("vm/{name}").parse().unwrap()
 }
 
-fn identity(uuid: &str) -> Identity {
+pub fn identity(uuid: &str) -> Identity {
     BTreeMap::from([("uuid".to_owned(), uuid.to_owned())]).try_into().unwrap()
 }
 
 /// What is there, by instance: name and identity of each.
-type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
+pub type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
 
 /// The machine's time, and so many milliseconds more.
-struct Later {
+pub struct Later {
     begun: Instant,
     ms: AtomicU64,
 }
 
 impl Later {
-    fn by(&self, ms: u64) {
+    pub fn by(&self, ms: u64) {
         self.ms.store(ms, Ordering::SeqCst);
     }
 }
@@ -77,14 +73,14 @@ impl Surroundings for Later {
 }
 
 /// Two coordinators on one job table, and whoever answers their orders.
-struct Site {
-    taking: Arc<Engine>,
-    hearing: Arc<Engine>,
-    plans: Arc<Plans>,
+pub struct Site {
+    pub taking: Arc<Engine>,
+    pub hearing: Arc<Engine>,
+    pub plans: Arc<Plans>,
     bus: Local,
     keyring: Arc<Keyring>,
-    there: There,
-    later: Arc<Later>,
+    pub there: There,
+    pub later: Arc<Later>,
     tasks: Vec<JoinHandle<()>>,
     _folder: tempfile::TempDir,
 }
@@ -97,12 +93,12 @@ impl Drop for Site {
 
 impl Site {
     /// All that are registered are there: `many` at a, two at b. Nobody answers yet.
-    async fn new(many: usize) -> Self {
+    pub async fn new(many: usize) -> Self {
         Self::with(many, Policy::default()).await
     }
 
     /// The same, with this policy.
-    async fn with(many: usize, policy: Policy) -> Self {
+    pub async fn with(many: usize, policy: Policy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let day = Day::Rehearsal { length_ms: 60_000 };
         let options = sexton_ledger::Options { day, limits: Limits::default(), policy };
@@ -116,8 +112,8 @@ impl Site {
         let signer = Arc::new(BeaconSigner::generate("beacon", &mut rng));
         let bus = Local::with_topology(Topology::for_instances(&both));
         let plans = Plans::of(
-            &[("dns.toml", include_str!("looks/dns.toml")), ("hypervisor.toml", LISTS)],
-            &[("vm.toml", include_str!("looks/vm.toml"))],
+            &[("dns.toml", include_str!("../looks/dns.toml")), ("hypervisor.toml", LISTS)],
+            &[("vm.toml", include_str!("../looks/vm.toml"))],
             true,
         );
         let plans = Arc::new(plans.unwrap());
@@ -163,7 +159,7 @@ impl Site {
     }
 
     /// This instance answers from now on.
-    async fn serve(&mut self, name: &str) {
+    pub async fn serve(&mut self, name: &str) {
         let (instance, keyring, there) = (instance(name), self.keyring.clone(), self.there.clone());
         let mut orders = self.bus.consume(&Queue::Orders(instance.clone()), 16).await.unwrap();
         let as_itself = self.bus.as_user(&instance.to_string());
@@ -200,7 +196,7 @@ impl Site {
     }
 
     /// The other coordinator hears all answers: none comes to the one that takes the census.
-    async fn hear(&mut self) {
+    pub async fn hear(&mut self) {
         let mut outcomes = self.bus.consume(&Queue::Outcomes, 16).await.unwrap();
         let hearing = self.hearing.clone();
         self.tasks.push(tokio::spawn(async move {
@@ -212,13 +208,58 @@ impl Site {
         }));
     }
 
-    async fn all_answer(&mut self) {
+    pub async fn all_answer(&mut self) {
         self.hear().await;
         self.serve("a").await;
         self.serve("b").await;
     }
 
-    async fn take(&self, within_ms: u64) -> Result<Census, String> {
+    /// Look until it is so, for a bounded time. Each look returns, whatever has come.
+    pub async fn until(&self, what: &str, so: impl AsyncFn() -> bool) {
+        let looked = async {
+            while !so().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    }
+
+    /// The one that is believed, once this coordinator has looked often enough.
+    pub async fn until_believed(&self, by: &Engine) -> Taken {
+        self.until("one is believed", async || {
+            by.tend_censuses().await.unwrap();
+            !self.taking.ledger.censuses().await.unwrap().is_empty()
+        })
+        .await;
+        let [taken] = self.taking.ledger.censuses().await.unwrap().try_into().unwrap();
+        taken
+    }
+
+    /// The one that is kept, once all its pages have come. Nobody looks in the meantime.
+    pub async fn until_whole(&self) -> Listing {
+        let kept = async || -> Listing {
+            let [listing] = self.taking.ledger.listings().await.unwrap().try_into().unwrap();
+            listing
+        };
+        self.until("all pages have come", async || kept().await.stands(self.later.now()) == Stands::Whole)
+            .await;
+        kept().await
+    }
+
+    /// A coordinator finds that one is due, writes that down, and dies before it asks anybody.
+    pub async fn begin(&self) -> Listing {
+        let new = NewListing {
+            by: Actor::coordinator(),
+            kind: "vm".parse().unwrap(),
+            scope: "tenants".parse().unwrap(),
+            within_ms: 25_000,
+            instances: vec![instance("a"), instance("b")],
+            seen: Some(Seen::default()),
+        };
+        self.taking.ledger.begin_listing(new).await.unwrap().unwrap()
+    }
+
+    pub async fn take(&self, within_ms: u64) -> Result<Census, String> {
         let wanted = Wanted {
             by: "ops".parse().unwrap(),
             kind: "vm".parse().unwrap(),
@@ -248,171 +289,4 @@ fn listed(order: &Order, held: &BTreeMap<ResourceId, Identity>) -> Outcome {
     let page = Page { after, entries, more, total, credential: "the test".to_owned(), place };
     let finding = Some(serde_json::to_value(page).unwrap());
     Outcome::Done { presence: Presence::Present, evidence: String::new(), finding }
-}
-
-/// Longer than any of this takes.
-const LONG_MS: u64 = 60_000;
-
-#[tokio::test]
-async fn all_pages_of_all_instances_are_one_census_whichever_coordinator_hears_them() {
-    let mut site = Site::new(MANY).await;
-    site.all_answer().await;
-    let census = site.take(LONG_MS).await.unwrap();
-    assert_eq!((census.listed.len(), census.total), (MANY + 2, MANY as u64 + 2));
-    assert_eq!(census.credential, "the test at hypervisor.a; the test at hypervisor.b");
-    assert!(census.listed.iter().all(|one| one.scope.as_str() == "tenants/acme"));
-    // Nothing of it is left, and it may be taken again.
-    assert!(site.taking.ledger.listing_orders().await.unwrap().is_empty());
-    assert!(site.take(LONG_MS).await.is_ok());
-}
-
-#[tokio::test]
-async fn without_one_instance_there_is_none() {
-    let mut site = Site::new(3).await;
-    site.hear().await;
-    site.serve("a").await;
-    let why = site.take(1_000).await.unwrap_err();
-    assert_eq!(why, "no census: hypervisor.b has not listed everything within 1 s: no answer");
-    assert!(site.taking.ledger.listing_orders().await.unwrap().is_empty());
-}
-
-#[tokio::test]
-async fn what_contradicts_the_inventory_or_itself_is_none() {
-    let mut site = Site::new(3).await;
-    site.all_answer().await;
-    let change = |at: &str, name: &str, uuid: Option<&str>| {
-        let mut there = site.there.lock().unwrap();
-        let held = there.get_mut(&instance(at)).unwrap();
-        match uuid {
-            Some(uuid) => held.insert(vm(name), identity(uuid)),
-            None => held.remove(&vm(name)),
-        }
-    };
-    change("a", "a0001", Some("foreign"));
-    let why = site.take(LONG_MS).await.unwrap_err();
-    assert!(
-        why.contains("vm/a0001 at hypervisor.a is not the one that is registered: it shows uuid foreign"),
-        "{why}"
-    );
-    change("a", "a0001", Some("a0001"));
-    change("a", "b1", Some("b1"));
-    let why = site.take(LONG_MS).await.unwrap_err();
-    assert!(why.contains("vm/b1 is at hypervisor.a and at hypervisor.b"), "{why}");
-    // What nobody has registered is told, and no reason.
-    change("a", "b1", None);
-    change("b", "stray", Some("stray"));
-    let census = site.take(LONG_MS).await.unwrap();
-    let stray = Stranger {
-        id: vm("stray"),
-        scope: None,
-        identity: Some(identity("stray")),
-        instance: Some(instance("b")),
-    };
-    assert_eq!((census.listed.len(), census.total, census.unregistered), (5, 5, vec![stray]));
-}
-
-#[tokio::test]
-async fn one_of_a_kind_and_scope_is_taken_at_once_and_none_that_nobody_lists() {
-    let site = Site::new(1).await;
-    let (one, other) = tokio::join!(site.take(1_000), site.take(1_000));
-    let whys = [one.unwrap_err(), other.unwrap_err()];
-    assert!(
-        whys.iter().any(|why| why.contains("a census of vm in tenants is being taken until")),
-        "{whys:?}"
-    );
-    assert!(whys.iter().any(|why| why.contains("has not listed everything")), "{whys:?}");
-    let wanted = Wanted {
-        by: "ops".parse().unwrap(),
-        kind: "image".parse().unwrap(),
-        scope: "tenants".parse().unwrap(),
-        within_ms: 1_000,
-        meant: Meant::default(),
-        seen: None,
-    };
-    let why = take(&site.taking, &site.plans, wanted).await.unwrap().unwrap_err();
-    assert_eq!(why, NotDone::Taking(NotTaken::NobodyLists("image".parse().unwrap())));
-}
-
-/// A census of all of them is to be taken each day, which takes no longer than that.
-fn daily(within_secs: u64) -> Policy {
-    let scope: Scope = "tenants".parse().unwrap();
-    let sentinel = Sentinel { scope: scope.clone(), resource: vm("b1") };
-    let take = Take { kind: "vm".parse().unwrap(), scope, every_hours: 24, within_secs };
-    let census = Rules { sentinels: vec![sentinel], take: vec![take], ..Rules::default() };
-    Policy { census, ..Policy::default() }
-}
-
-#[tokio::test]
-async fn of_two_coordinators_one_takes_what_is_due() {
-    let mut site = Site::with(3, daily(25)).await;
-    site.all_answer().await;
-    for _ in 0..2 {
-        let (one, other) = tokio::join!(site.taking.tend_censuses(), site.hearing.tend_censuses());
-        one.unwrap();
-        other.unwrap();
-        let censuses = site.taking.ledger.censuses().await.unwrap();
-        let [taken] = censuses.as_slice() else { panic!("one, however often they look: {censuses:?}") };
-        assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
-    }
-    let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
-    assert_eq!(latest.refused, None, "whoever is too late notes nothing");
-}
-
-#[tokio::test]
-async fn what_is_due_and_not_listed_is_noted_and_left_alone_for_a_while() {
-    let mut site = Site::with(3, daily(1)).await;
-    site.hear().await;
-    site.serve("a").await;
-    let mut noted = Vec::new();
-    for _ in 0..2 {
-        site.taking.tend_censuses().await.unwrap();
-        let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
-        noted.push(latest.refused.unwrap());
-        assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away");
-    }
-    assert_eq!(noted[0], noted[1], "it is tried again later");
-    assert!(noted[0].not_taken && noted[0].by == Actor::coordinator(), "{noted:?}");
-    assert_eq!(noted[0].why, "no census: hypervisor.b has not listed everything within 1 s: no answer");
-    assert!(site.taking.ledger.censuses().await.unwrap().is_empty());
-}
-
-/// A coordinator dies while it takes one: what it had asked for is kept, and nobody will ever fetch it.
-#[tokio::test]
-async fn what_a_coordinator_left_over_that_died_is_taken_anew() {
-    let mut site = Site::with(3, daily(25)).await;
-    let left = NewListing {
-        by: Actor::coordinator(),
-        kind: "vm".parse().unwrap(),
-        scope: "tenants".parse().unwrap(),
-        within_ms: 25_000,
-        instances: vec![instance("a"), instance("b")],
-        seen: Some(Seen::default()),
-    };
-    let left = site.taking.ledger.begin_listing(left).await.unwrap().unwrap();
-    site.all_answer().await;
-    for later_ms in [0, 26_000] {
-        site.later.by(later_ms);
-        site.hearing.tend_censuses().await.unwrap();
-        assert!(site.taking.ledger.censuses().await.unwrap().is_empty(), "it may be judged yet");
-    }
-    site.later.by(86_000);
-    site.hearing.tend_censuses().await.unwrap();
-    let censuses = site.taking.ledger.censuses().await.unwrap();
-    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
-    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
-    assert_eq!(site.taking.ledger.listing(left.id).await.unwrap(), None, "it is put away");
-}
-
-#[tokio::test]
-async fn what_others_hand_in_and_is_refused_puts_none_off() {
-    let mut site = Site::with(3, daily(25)).await;
-    site.all_answer().await;
-    let whole = site.take(LONG_MS).await.unwrap();
-    let cut = Census { total: whole.total + 1, ..whole };
-    let platform: Actor = "platform".parse().unwrap();
-    site.taking.ledger.take_census(cut, &platform).await.unwrap().unwrap_err();
-    site.taking.tend_censuses().await.unwrap();
-    let censuses = site.taking.ledger.censuses().await.unwrap();
-    let [taken] = censuses.as_slice() else { panic!("{censuses:?}") };
-    assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
 }

@@ -1,0 +1,259 @@
+//! Complete listings only: one that misses a sentinel, that was cut, that was taken with something else, or that is suddenly
+//! smaller is refused. Nothing begins by it, and what may begin stays as the last one gave that was believed.
+use sexton_ledger::{Counted, NotDone};
+use sexton_model::belts::budget::Exceeded;
+use sexton_model::belts::census::{Census, NotBelieved, Rules, Sentinel};
+use sexton_model::belts::{PauseSelector, Policy};
+use sexton_model::deletion::RecordStatus;
+use sexton_model::job::{Blocker, JobState, Stage};
+use sexton_model::{DeletionId, ResourceId};
+
+use super::budgets::{exceeded, frozen, policy};
+use super::system::{System, on_many_machines, ops, web01};
+
+on_many_machines! {
+    one_that_misses_a_sentinel_is_refused_and_opens_no_budget,
+    one_that_was_cut_at_a_page_limit_is_refused_and_opens_no_budget,
+    one_taken_with_something_else_is_refused_until_that_is_said,
+    one_that_is_suddenly_smaller_is_refused_and_the_share_stays,
+    one_in_which_most_is_gone_stops_its_scope_though_it_is_refused,
+}
+
+fn vm(name: &str) -> ResourceId {
+    format!("vm/{name}").parse().unwrap()
+}
+
+/// Both sentinels, in the order of a listing.
+fn keepers() -> [ResourceId; 2] {
+    ["keeper", "keeper-web"].map(vm)
+}
+
+/// By these budgets, and with a sentinel in `tenants/acme` and another one below it.
+fn guarded(budgets: &str) -> Policy {
+    let [outer, inner] = keepers();
+    let sentinel = |scope: &str, resource: ResourceId| Sentinel { scope: scope.parse().unwrap(), resource };
+    let sentinels = vec![sentinel("tenants/acme", outer), sentinel("tenants/acme/web", inner)];
+    Policy { census: Rules { sentinels, ..Rules::default() }, ..policy(budgets) }
+}
+
+/// `vm/web01` and so many machines behind it.
+fn webs(many: usize) -> Vec<ResourceId> {
+    (1..=many).map(|number| vm(&format!("web{number:02}"))).collect()
+}
+
+/// All but `vm/web01`, which is registered from the start.
+async fn register(system: &System, webs: &[ResourceId]) {
+    for id in webs.iter().filter(|id| **id != web01()) {
+        system.register_named(id, false).await;
+    }
+}
+
+/// The sentinels, and these behind them.
+fn with_keepers(webs: &[ResourceId]) -> Vec<ResourceId> {
+    keepers().iter().chain(webs).cloned().collect()
+}
+
+/// Handed in as it is: that there are fewer is not said.
+async fn hand_in(system: &System, census: Census) -> Result<Counted, NotDone> {
+    system.ledger.take_census(Census { fewer: false, ..census }, &ops()).await.unwrap()
+}
+
+/// It is refused. That is kept of it, and nothing else.
+async fn refused(system: &System, census: Census) -> NotBelieved {
+    let before = system.ledger.censuses().await.unwrap();
+    let why = match hand_in(system, census).await {
+        Err(NotDone::Census(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(system.ledger.censuses().await.unwrap(), before);
+    let [latest] = system.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    assert_eq!(latest.refused_last().map(|refused| refused.why.clone()), Some(why.to_string()));
+    why
+}
+
+async fn delete(system: &System, id: &ResourceId) -> DeletionId {
+    let now = system.ledger.facts().await.unwrap().now;
+    system.delete_named(id.clone(), now).await
+}
+
+async fn until_begun(system: &System, id: DeletionId) {
+    let begun = |state: &JobState| !matches!(state, JobState::Scheduled { .. } | JobState::Held { .. });
+    system.until_job(id, Stage::Announce, begun).await;
+}
+
+/// It was looked at again, and not one step of it is done. What it would exceed: members, begun, and how many may.
+async fn stays_frozen(system: &System, id: DeletionId) -> (u64, u64, u64) {
+    let Exceeded { members, used, limit } = looked_at_again(system, id).await;
+    assert!(!limit.uncounted, "it was counted");
+    (members, used, limit.most)
+}
+
+/// The same before anybody has counted.
+async fn stays_uncounted(system: &System, id: DeletionId) {
+    let why = looked_at_again(system, id).await;
+    assert!(why.limit.uncounted, "{why}");
+    assert_eq!(system.ledger.pauses().await.unwrap(), [], "nobody knows what is gone");
+}
+
+async fn looked_at_again(system: &System, id: DeletionId) -> Exceeded {
+    system.until_job(id, Stage::Announce, frozen).await;
+    system.engine.admit_what_waits().await.unwrap();
+    system.two_beacons().await;
+    let job = system.until_job(id, Stage::Announce, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    exceeded(job)
+}
+
+/// Of two sentinels one is seen: so whoever listed sees a part.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_misses_a_sentinel_is_refused_and_opens_no_budget() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 50\nstages = [\"announce\"]")).await;
+    let before = system.world();
+    let first = system.delete().await;
+    let [outer, inner] = keepers();
+    let missing = || NotBelieved::SentinelMissing(inner.clone(), "census-ro".to_owned());
+    let partial = [outer, web01()];
+    assert_eq!(refused(&system, system.census(&partial, 2).await).await, missing());
+    stays_uncounted(&system, first).await;
+    assert_eq!(system.world(), before);
+
+    let whole = with_keepers(&[web01()]);
+    assert_eq!(hand_in(&system, system.census(&whole, 3).await).await.unwrap().paused, None);
+    system.until_over(first, RecordStatus::Recycled).await;
+
+    // Half of three are two, whatever is refused after that.
+    assert_eq!(refused(&system, system.census(&partial, 2).await).await, missing());
+    let webs = webs(3);
+    register(&system, &webs).await;
+    until_begun(&system, delete(&system, &webs[1]).await).await;
+    let third = delete(&system, &webs[2]).await;
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+}
+
+/// The list of 100: the first page, of which somebody thought that it was all.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_cut_at_a_page_limit_is_refused_and_opens_no_budget() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 1\nstages = [\"announce\"]")).await;
+    let before = system.world();
+    let first = system.delete().await;
+    let others = (0..117).map(|number| vm(&format!("m{number:03}")));
+    let all: Vec<ResourceId> = keepers().into_iter().chain(others).chain([web01()]).collect();
+    let page = &all[..100];
+    let cut = || NotBelieved::Total { said: 120, listed: 100 };
+    assert_eq!(refused(&system, system.census(page, 120).await).await, cut());
+    stays_uncounted(&system, first).await;
+    assert_eq!(system.world(), before);
+
+    assert_eq!(hand_in(&system, system.census(&all, 120).await).await.unwrap().paused, None);
+    system.until_over(first, RecordStatus::Recycled).await;
+
+    // One per cent of 120 are two, since a part of one counts as one; of the page it would be one.
+    assert_eq!(refused(&system, system.census(page, 120).await).await, cut());
+    let webs = webs(3);
+    register(&system, &webs).await;
+    until_begun(&system, delete(&system, &webs[1]).await).await;
+    let third = delete(&system, &webs[2]).await;
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+    // The total of a page that was counted by its length is no better: there were more.
+    let why = refused(&system, system.census(page, 100).await).await;
+    assert_eq!(why, NotBelieved::Fewer { census: 1, before: 120, listed: 100 });
+}
+
+/// Another credential may see another part, be that more or less.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_taken_with_something_else_is_refused_until_that_is_said() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 30\nstages = [\"announce\"]")).await;
+    let webs = webs(8);
+    register(&system, &webs[..2]).await;
+    let few = with_keepers(&webs[..2]);
+    assert_eq!(hand_in(&system, system.census(&few, 4).await).await.unwrap().paused, None);
+    until_begun(&system, delete(&system, &webs[0]).await).await;
+    until_begun(&system, delete(&system, &webs[1]).await).await;
+    register(&system, &webs[2..3]).await;
+    let third = delete(&system, &webs[2]).await;
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2), "30 % of four, of which a part counts as one");
+
+    let other = async |listed: &[ResourceId]| {
+        let total = listed.len() as u64;
+        Census { credential: "tenant-ro".into(), ..system.census(listed, total).await }
+    };
+    let many = with_keepers(&webs);
+    let another = |before: &str, now: &str, census: i64| NotBelieved::Credential {
+        census,
+        before: before.to_owned(),
+        now: now.to_owned(),
+    };
+    for listed in [&many[..], &many[..2]] {
+        let why = refused(&system, other(listed).await).await;
+        assert_eq!(why, another("census-ro", "tenant-ro", 1));
+    }
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+    assert_eq!(system.ledger.pauses().await.unwrap(), [], "what it does not see is not gone");
+
+    let meant = Census { new_credential: true, ..other(&many[..]).await };
+    let counted = hand_in(&system, meant).await.unwrap().taken;
+    assert_eq!((counted.census, counted.credential.as_str()), (2, "tenant-ro"));
+    // It was said of that one.
+    let why = refused(&system, system.census(&many, 10).await).await;
+    assert_eq!(why, another("tenant-ro", "census-ro", 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_suddenly_smaller_is_refused_and_the_share_stays() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 25\nstages = [\"announce\"]")).await;
+    let webs = webs(8);
+    register(&system, &webs).await;
+    let all = with_keepers(&webs);
+    assert_eq!(hand_in(&system, system.census(&all, 10).await).await.unwrap().paused, None);
+    let why = refused(&system, system.census(&all[..8], 8).await).await;
+    assert_eq!(why, NotBelieved::Fewer { census: 1, before: 10, listed: 8 });
+    assert_eq!(system.ledger.pauses().await.unwrap(), [], "two may go in a day, as far as that goes");
+
+    // 25 % of ten are three, since a part of one counts as one; of eight it would be two.
+    for id in &webs[..2] {
+        until_begun(&system, delete(&system, id).await).await;
+    }
+    let [third, fourth] = system.delete_both([webs[2].clone(), webs[3].clone()]).await;
+    for id in [third, fourth] {
+        assert_eq!(stays_frozen(&system, id).await, (2, 2, 3));
+    }
+    let meant = system.census(&all[..8], 8).await;
+    assert!(meant.fewer);
+    system.ledger.take_census(meant, &ops()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_in_which_most_is_gone_stops_its_scope_though_it_is_refused() {
+    let system = System::start_in_calendar_days(guarded("none = true")).await;
+    let before = system.world();
+    let webs = webs(8);
+    register(&system, &webs).await;
+    let all = with_keepers(&webs);
+    assert_eq!(hand_in(&system, system.census(&all, 10).await).await.unwrap().paused, None);
+    let why = refused(&system, system.census(&all[..3], 3).await).await;
+    assert_eq!(why, NotBelieved::Fewer { census: 1, before: 10, listed: 3 });
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    let (kind, scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
+    let covers = PauseSelector { kind: Some(kind), scope: Some(scope), ..PauseSelector::default() };
+    assert_eq!(pause.covers, covers);
+
+    let paused = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Pause { .. }, .. });
+    let id = system.delete().await;
+    system.until_job(id, Stage::Announce, paused).await;
+    // It is the scope that stands still, and nothing else.
+    let elsewhere = vm("elsewhere");
+    system.register_in("tenants/other", &elsewhere, false).await;
+    until_begun(&system, delete(&system, &elsewhere).await).await;
+    system.two_beacons().await;
+    assert_eq!(system.until_job(id, Stage::Announce, paused).await.cursor, 0, "not one step");
+    assert_eq!(system.world(), before);
+
+    // Whoever has found out who it was lifts it.
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
