@@ -32,17 +32,20 @@ pub(crate) fn stated<'a>(
 }
 
 /// What is to be written down of a resource that was registered before claims were: what it states, and what its live record
-/// has as a copy of that. What cannot be compared is told, and claims nothing until it is registered in other words.
-pub(crate) fn of_older(claimable: &Claimable, resource: &Resource, record: Option<&Record>) -> Vec<Row> {
-    let copy = record.map(|record| &record.resource);
-    let mut rows = BTreeSet::new();
-    for stated in [Some(resource), copy].into_iter().flatten() {
-        match claimable.of(stated) {
-            Ok(claims) => rows.extend(claims),
-            Err(why) => tracing::warn!(resource = %resource.id, %why, "what it has to itself cannot be told"),
+/// has as a copy of that; both as they are stored. What cannot be read, or not be compared, is told, and claims nothing until it
+/// is registered in other words: one row that is spoilt stops nobody else.
+pub(crate) fn of_older(claimable: &Claimable, id: &str, body: &str, record: Option<&str>) -> Vec<Row> {
+    let stated = serde_json::from_str::<Resource>(body);
+    let copy = record.map(|record| serde_json::from_str::<Record>(record).map(|record| record.resource));
+    let mut claims = BTreeSet::new();
+    for read in std::iter::once(stated).chain(copy) {
+        match read.map(|resource| claimable.of(&resource)) {
+            Ok(Ok(all)) => claims.extend(all),
+            Ok(Err(why)) => tracing::warn!(resource = id, %why, "what it has to itself cannot be told"),
+            Err(error) => tracing::error!(resource = id, %error, "what it has to itself cannot be read"),
         }
     }
-    rows.into_iter().map(|claim| (claim, resource.id.to_string())).collect()
+    claims.into_iter().map(|claim| (claim, id.to_owned())).collect()
 }
 
 /// Whoever claims something, besides its name.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use sexton_model::audit;
 use sexton_model::belts::Policy;
 use sexton_model::claims::Rival;
-use sexton_model::deletion::Record;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope};
 use sqlx::PgPool;
@@ -148,14 +147,7 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
         after.clone_from(last);
         let mut rows = Vec::new();
         for (id, body, record) in &page {
-            let resource: Resource =
-                serde_json::from_str(body).map_err(|e| corrupt("resources", id, e.to_string()))?;
-            let record: Option<Record> = record
-                .as_deref()
-                .map(serde_json::from_str)
-                .transpose()
-                .map_err(|e| corrupt("records", id, e.to_string()))?;
-            rows.extend(of_older(&policy.claimable, &resource, record.as_ref()));
+            rows.extend(of_older(&policy.claimable, id, body, record.as_deref()));
         }
         let (names, resources): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
         sqlx::query(INSERT).bind(names).bind(resources).execute(&mut *tx).await.map_err(part())?;

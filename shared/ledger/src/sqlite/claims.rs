@@ -4,7 +4,6 @@ use std::sync::Arc;
 use rusqlite::params;
 use sexton_model::belts::Policy;
 use sexton_model::claims::Rival;
-use sexton_model::deletion::Record;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope};
 
@@ -111,10 +110,9 @@ fn fill_page(db: &Db, policy: &Policy, after: &str) -> Result<Option<String>, Le
     let (mut last, mut claimed) = (None, Vec::new());
     for row in rows(db, FILLING, sql, bind)? {
         let id: String = row.try_get(0).map_err(store(FILLING))?;
-        let resource: Resource = codes::body("resources", &id, row.try_get(1).map_err(store(FILLING))?)?;
+        let body: &str = row.try_get(1).map_err(store(FILLING))?;
         let record: Option<&str> = row.try_get(2).map_err(store(FILLING))?;
-        let record: Option<Record> = record.map(|record| codes::body("records", &id, record)).transpose()?;
-        claimed.extend(of_older(&policy.claimable, &resource, record.as_ref()));
+        claimed.extend(of_older(&policy.claimable, &id, body, record));
         last = Some(id);
     }
     each(db, FILLING, INSERT, claimed, |statement, (name, resource)| {
