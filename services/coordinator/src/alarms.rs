@@ -23,6 +23,7 @@ use crate::hindrance::Hindrance;
 
 pub mod command;
 pub mod gather;
+pub(crate) mod listing;
 pub mod mail;
 mod outage;
 pub mod route;

@@ -24,6 +24,7 @@ mod tokens;
 mod views;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,9 @@ type Shared = State<Arc<Api>>;
 /// # Errors
 /// If nothing can be accepted any more.
 pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken) -> std::io::Result<()> {
+    if let Some(warning) = in_the_clear(listener.local_addr()?) {
+        tracing::warn!("{warning}");
+    }
     let guard = Guard::new(api.clone());
     let routes = guarded(api, guard.clone());
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -84,6 +88,17 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken
     }
     served.transpose()?;
     Ok(())
+}
+
+/// What is wrong with an address that others reach: whoever reads along has each token that is shown there.
+fn in_the_clear(address: SocketAddr) -> Option<String> {
+    (!address.ip().is_loopback()).then(|| {
+        format!(
+            "the API listens on {address} and has no TLS: whoever reads along on the way there has the token_file's token and \
+             everybody's. Let it listen on a loopback address, with token_file, behind something that speaks TLS, such as a \
+             reverse proxy on this machine; or see to it that nobody reads along"
+        )
+    })
 }
 
 /// All routes.

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sexton_ledger::{HASHES_MAX, Ledger, LedgerError};
-use sexton_model::attest::{Head, Lost, Sequence, SignedCheckpoint, Unlinked};
+use sexton_model::attest::{Head, Lost, Newest, Sequence, SignedCheckpoint, Unlinked};
 use sexton_model::receipt::{Receipt, SignedReceipt};
 use sexton_protocol::{AuthError, BeaconSigner, BeaconVerifier};
 
@@ -131,9 +131,7 @@ impl Attester {
     /// # Errors
     /// If the file or the job table cannot be read, or somebody has changed the file.
     pub async fn lost(&self, ledger: &dyn Ledger) -> Result<Vec<Lost>, NotSigned> {
-        let (path, verifier) = (self.file.clone(), self.verifier.clone());
-        let newest = tokio::task::spawn_blocking(move || file::newest(&path, &verifier)).await??;
-        let heads: Vec<Head> = newest.into_heads().collect();
+        let heads: Vec<Head> = self.newest().await?.into_heads().collect();
         let mut lost = Vec::new();
         for some in heads.chunks(HASHES_MAX) {
             let events = some.iter().map(|head| (head.chain.clone(), head.seq)).collect();
@@ -141,6 +139,24 @@ impl Attester {
             lost.extend(some.iter().zip(&stored).filter_map(|(head, stored)| head.lost(stored.as_ref())));
         }
         Ok(lost)
+    }
+
+    /// The highest number of a record that this coordinator's file says was signed; 0 if it says of none, or cannot be read,
+    /// which is told in the log.
+    pub async fn highest_record(&self) -> i64 {
+        match self.newest().await {
+            Ok(newest) => newest.highest_record(),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, source, "which numbers of records were signed is not known");
+                0
+            }
+        }
+    }
+
+    async fn newest(&self) -> Result<Newest, NotSigned> {
+        let (path, verifier) = (self.file.clone(), self.verifier.clone());
+        Ok(tokio::task::spawn_blocking(move || file::newest(&path, &verifier)).await??)
     }
 
     /// Why nothing more was signed the last time, if so.

@@ -373,6 +373,15 @@ impl Engine {
         self.ledger.confront(&known).await.map(|_| ())
     }
 
+    /// A review was opened, by this coordinator or another: no record that is made from now on is called as one that this one
+    /// knows to be lost.
+    async fn number_behind_lost(&self) -> Result<(), LedgerError> {
+        let Some(attester) = &self.attester else { return Ok(()) };
+        let mut known = self.ledger.known();
+        known.records = known.records.max(attester.highest_record().await);
+        self.ledger.confront(&known).await.map(|_| ())
+    }
+
     /// Write a checkpoint, with the heartbeat of whoever serves the API, and keep it outside the job table. If the table turns out to be an older one, it is put
     /// under review.
     ///
@@ -386,7 +395,11 @@ impl Engine {
             }
             other => other?,
         };
-        self.reviewing.store(self.ledger.review().await?.is_some(), Ordering::Relaxed);
+        let reviewing = self.ledger.review().await?.is_some();
+        if reviewing && !self.reviewing.load(Ordering::Relaxed) {
+            self.number_behind_lost().await?;
+        }
+        self.reviewing.store(reviewing, Ordering::Relaxed);
         let witness = self.witness.clone();
         // A sync takes as long as the disk takes.
         let kept = tokio::task::spawn_blocking(move || witness.keep(&known)).await;

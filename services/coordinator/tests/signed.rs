@@ -248,22 +248,50 @@ async fn a_ledger_under_review_is_not_signed() {
     assert_eq!(signed(&on.lines(), &on.signer.verifier()), ["pauses", "vm/one"]);
 }
 
-/// The loop signs at its start and at a clean shutdown, and what goes wrong is told.
-#[tokio::test]
-async fn a_coordinator_signs_at_its_start_and_at_its_end() {
-    let on = Stage::new().await;
-    on.register("one").await;
+/// A coordinator that signs, on this bus.
+async fn coordinator(on: &Stage, bus: Arc<Local>) -> Arc<Engine> {
     let witness = Witness::open(&on.folder.path().join("witness"), on.ledger.as_ref(), false).await.unwrap();
-    let bus = Arc::new(Local::new());
     let engine = Engine::new(sexton_coordinator::Options {
         ledger: on.ledger.clone(),
-        bus: bus.clone(),
+        bus,
         keyring: Arc::new(Keyring::generate([Holder::Scheduler], &mut rand::rng())),
         signer: on.signer.clone(),
         unpacked: Vec::new(),
         witness: Arc::new(witness),
     });
-    let engine = Arc::new(engine.signing(Some(on.attester())));
+    Arc::new(engine.signing(Some(on.attester())))
+}
+
+/// What was signed of a record under its number is evidence of it, whatever the witness knows: the number is given to no other.
+#[tokio::test]
+async fn under_review_records_are_numbered_behind_those_that_were_signed() {
+    let on = Stage::new().await;
+    let engine = coordinator(&on, Arc::new(Local::new())).await;
+    engine.checkpoint().await.unwrap();
+    let facts = on.ledger.facts().await.unwrap();
+    let heads =
+        ["d-9", "d-40", "vm/one"].map(|chain| Head { chain: chain.to_owned(), seq: 1, hash: [7; 32] });
+    let lost = Sequence::default().next(facts.ledger, facts.epoch, facts.now, heads.to_vec());
+    let line = serde_json::to_string(&on.signer.sign_checkpoint(&lost).unwrap()).unwrap();
+    std::fs::write(on.file(), line + "\n").unwrap();
+    engine.checkpoint().await.unwrap();
+    assert_eq!(on.ledger.known().records, 0, "nothing was lost");
+    let mut later = on.ledger.known();
+    later.mark.number += 1;
+    assert!(on.ledger.confront(&later).await.unwrap().is_some());
+    // The second reads what the first has done.
+    engine.checkpoint().await.unwrap();
+    engine.checkpoint().await.unwrap();
+    assert_eq!(on.ledger.known().records, 40);
+}
+
+/// The loop signs at its start and at a clean shutdown, and what goes wrong is told.
+#[tokio::test]
+async fn a_coordinator_signs_at_its_start_and_at_its_end() {
+    let on = Stage::new().await;
+    on.register("one").await;
+    let bus = Arc::new(Local::new());
+    let engine = coordinator(&on, bus.clone()).await;
     let stop = CancellationToken::new();
     let running = tokio::spawn(sexton_coordinator::run(engine.clone(), bus, stop.clone()));
     while on.stored().await == 0 {

@@ -11,7 +11,16 @@ use crate::output::{counted, moment, table, write};
 /// # Errors
 /// If the coordinator refuses or cannot be asked.
 pub async fn list(client: &Client, format: Format, (all, limit): (bool, u32)) -> anyhow::Result<()> {
-    let page = client.alarms(&AlarmQuery { all, after: None, limit: Some(limit) }).await?;
+    let mut page = client.alarms(&AlarmQuery { all, after: None, limit: Some(limit) }).await?;
+    // Whoever is limited to scopes may be answered with less than there is: one request looks through so many, and no more.
+    loop {
+        let missing = limit.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
+        let after = page.next.as_deref().and_then(|next| next.parse::<i64>().ok());
+        let Some(after) = after.filter(|_| missing > 0) else { break };
+        let more = client.alarms(&AlarmQuery { all, after: Some(after), limit: Some(missing) }).await?;
+        page.items.extend(more.items);
+        page.next = more.next;
+    }
     write(format, &page, show)
 }
 

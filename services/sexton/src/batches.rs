@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use sexton_api::{ApproveRequest, BatchDetails, BatchInfo, Client, CrowdInfo, MEMBERS_SHOWN, StoppedDetails};
+use sexton_model::belts::budget::APPROVED_DAYS;
 use sexton_model::belts::one_shot::OneShot;
 
 use crate::arguments::Format;
@@ -52,7 +53,13 @@ pub fn list(batches: &[BatchInfo]) -> String {
             b.why.clone(),
         ]
     });
-    table(["batch", "scope", "kind", "before", "waiting", "since (UTC)", "", "when it was frozen"], lines)
+    let heading = ["batch", "scope", "kind", "before", "waiting", "since (UTC)", "", "when it was frozen"];
+    let mut text = table(heading, lines);
+    for b in batches.iter().filter(|b| !b.stopped_by.is_empty()) {
+        let (number, why) = (b.batch, b.stopped_by.join("; "));
+        text += &format!("\nbatch {number} does not begin, approved or not: {why}");
+    }
+    text
 }
 
 /// One that was just given.
@@ -188,6 +195,11 @@ fn details(batch: &BatchDetails) -> String {
         text += "\nit begins by itself when there is room; at once, if somebody who requested none of it approves it:";
     }
     text += &format!("\n  sexton approve {number} --digest {digest} --reason …");
+    if !info.stopped_by.is_empty() {
+        text += &format!(
+            "\nwhat stops it besides has to end while that approval is good, for {APPROVED_DAYS} days; else it is approved anew"
+        );
+    }
     text + "\nwho does not belong in it leaves it by sexton cancel"
 }
 

@@ -216,12 +216,12 @@ fn what_is_decided_of_a_record_is_told_as_its_type_says() {
     let lines = ["park MEMBER --reason test", "retry MEMBER", "waive MEMBER --absent --evidence looked"];
     let [park, retry, waive] = lines.map(|line| line.replace("MEMBER", MEMBER));
     // What is parked stays so until somebody decides.
-    for decided in [&retry, &waive] {
+    for (decided, by) in [(&retry, "test"), (&waive, "boss")] {
         live(&park, &ask_until_done(&site, "test", &park));
-        live(decided, &ask(&site, "test", decided));
+        live(decided, &ask(&site, by, decided));
     }
     let acknowledge = "acknowledge vm/vm0001 --reason by-phone";
-    live(acknowledge, &ask_until_done(&site, "test", acknowledge));
+    live(acknowledge, &ask_until_done(&site, "boss", acknowledge));
 }
 
 /// Nothing ends the time for it: the ceiling keeps purge from beginning, however long it takes until a rescue is accepted.

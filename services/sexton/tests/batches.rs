@@ -70,6 +70,18 @@ fn a_batch_is_looked_at_and_approved_by_somebody_else() {
 
     let (seen, said) = site.says(&["batches", "1"]);
     assert!(seen && said.contains("vm/vm0002") && said.contains("sexton approve 1 --digest "), "{said}");
+    // Whoever would approve it is told what it waits for besides.
+    assert!(site.says(&["pause", "--reason", "the storage is slow"]).0);
+    for look in [&["batches"][..], &["batches", "1"]] {
+        let said = site.says(look).1;
+        let why =
+            "batch 1 does not begin, approved or not: pause 2 of everything, by test: the storage is slow";
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(site.says(&["resume", "2", "--yes"]).0);
+    let said = site.says(&["batches"]).1;
+    assert!(!said.contains("does not begin"), "{said}");
+
     let frozen = batches(&site, "/v1/batches/1");
     let comes_back = |member: &Value| {
         member["undo"].as_str().unwrap().starts_with("everything: ") && member["cancel_until"].is_i64()

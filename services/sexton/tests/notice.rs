@@ -96,7 +96,8 @@ fn a_mail_that_cannot_be_delivered_delays_the_deletion_and_says_so() {
 fn after_three_days_somebody_acknowledges_that_everybody_was_told_otherwise() {
     let (site, _) = announcing();
     until("it fails", || site.says(&["show", "vm/vm0001"]).1.contains("not everybody could be told since"));
-    let acknowledge = || site.says(&["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"]);
+    let reason = ["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"];
+    let acknowledge = || site.says_to("boss", &reason);
     let (done, said) = acknowledge();
     assert!(!done && said.contains("still tried: it can be acknowledged from"), "{said}");
     until("it is parked", || record(&site)["jobs"][0]["state"] == json!("parked"));
@@ -113,11 +114,15 @@ fn after_three_days_somebody_acknowledges_that_everybody_was_told_otherwise() {
     assert!(status == 409 && answer.contains("a notice is not waived"), "{answer}");
     let (status, answer) = site.post("/v1/deletions/d-1/acknowledge", "", "{\"reason\": \" \"}");
     assert!(status == 422 && answer.contains("reason"), "{answer}");
+    let (done, said) = site.says(&reason);
+    let own = "test requested this deletion: somebody else has to say that everybody was told otherwise";
+    assert!(!done && said.contains(own), "{said}");
+    assert!(site.says(&["-o", "json", "audit", "--access"]).1.contains(own), "it is written down");
     let (done, said) = acknowledge();
     assert!(done && said.contains("counts as delivered"), "{said}");
     soft_waits(&site);
     let shown = site.says(&["show", "vm/vm0001", "--trail"]).1;
-    assert!(shown.contains("\"told otherwise\" by test: called the owner by phone"), "{shown}");
+    assert!(shown.contains("\"told otherwise\" by boss: called the owner by phone"), "{shown}");
     assert!(shown.contains("acknowledged"), "{shown}");
     let (done, said) = acknowledge();
     assert!(!done && said.contains("nothing to acknowledge"), "{said}");
@@ -137,7 +142,8 @@ fn a_mail_that_comes_back_holds_soft_until_somebody_acknowledges() {
     assert!(shown.contains("came back   notifier.announce (announce) at "), "{shown}");
     assert!(shown.contains("the notice came back at"), "{shown}");
     until("three days have passed", || {
-        let (done, said) = site.says(&["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"]);
+        let arguments = ["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"];
+        let (done, said) = site.says_to("boss", &arguments);
         assert!(done || said.contains("the notice came back: it can be acknowledged from"), "{said}");
         done
     });

@@ -46,7 +46,7 @@ fn change_the_plan(site: &Site) {
     let mut plan = std::fs::read_to_string(deploy.join("plans/vm.toml")).unwrap();
     let step = format!("  {{ do = \"{STEP}\" }},\n");
     for (part, instead) in
-        [("version = 4", "version = 5"), (step.as_str(), ""), ("offset_days = 8", "offset_days = 9")]
+        [("version = 5", "version = 6"), (step.as_str(), ""), ("offset_days = 8", "offset_days = 9")]
     {
         assert_eq!(plan.matches(part).count(), 1, "{part}: {plan}");
         plan = plan.replace(part, instead);

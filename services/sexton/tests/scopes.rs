@@ -62,7 +62,6 @@ fn what_is_of_another_scope_is_not_there() {
         ("POST", "/v1/pauses", &json!({ "covers": { "scope": "tenants/acme2" }, "reason": "x" })),
         ("POST", "/v1/ceilings", &json!({ "everywhere": true, "to": "observe", "reason": "x" })),
         ("POST", "/v1/ceilings", &json!({ "scope": "tenants/other", "to": "observe", "reason": "x" })),
-        ("POST", "/v1/review/accept", &json!({ "epoch": 1, "reason": "x" })),
         ("GET", "/v1/audit", &Value::Null),
         ("GET", "/v1/audit/access", &Value::Null),
         ("GET", "/v1/archived", &Value::Null),
@@ -88,7 +87,7 @@ fn what_is_of_another_scope_is_not_there() {
     let theirs = served.refusals().into_iter().filter(|(by, ..)| by == "acme");
     assert_eq!(
         theirs.count(),
-        9 + 9 + 2,
+        9 + 8 + 2,
         "what was of another scope is written down, and what is not there is not"
     );
 }
@@ -125,6 +124,66 @@ fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
     assert!(refusals[1].2.starts_with("1 refused: vm/theirs: tenants/other is outside"), "{refusals:?}");
     let (_, mine) = served.trusted("GET", "/v1/resources/vm/mine", &Value::Null);
     assert_eq!(mine["resource"]["protected"], true);
+}
+
+/// There other ceilings, budgets and pauses decide: whoever asks for deletions does not choose by which.
+#[test]
+fn nothing_leaves_its_scope_or_its_group_without_an_approver() {
+    let served = Served::start(false);
+    let token = |name: &str, role: &str| served.token(name, role, &["acme"]);
+    let (ci, boss) = (token("ci", "requester"), token("boss", "approver"));
+    let of = |name: &str, scope: &str, groups: &Value| {
+        let mut resource = resource(name, scope);
+        resource["groups"] = groups.clone();
+        resource
+    };
+    let (both, one, none) = (json!(["db-main", "rack-1"]), json!(["db-main"]), json!([]));
+    let register = |secret: &str, resources: &[Value], whole: bool| -> Vec<String> {
+        let body = json!({ "resources": resources, "whole": whole });
+        let (status, answer) = served.with(secret, "POST", "/v1/resources", &body);
+        assert_eq!(status, 200, "{answer}");
+        let results = answer["results"].as_array().unwrap();
+        results.iter().map(|why| why.as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let there = |name: &str| {
+        let (_, found) = served.trusted("GET", &format!("/v1/resources/vm/{name}"), &Value::Null);
+        (found["resource"]["scope"].clone(), found["resource"]["groups"].clone())
+    };
+    let anew = [of("db01", "acme/prod", &both), of("db02", "acme/prod", &none)];
+    assert_eq!(register(&ci, &anew, true), ["", ""], "whoever registers it first says where");
+
+    let moved = "moving a resource to another scope needs the role approver, and ci is requester";
+    let taken_out =
+        "taking a resource out of a redundancy group needs the role approver, and ci is requester";
+    // A whole inventory: which lines were refused is told, and the others go through.
+    let inventory = [
+        of("db01", "acme/lab", &both),
+        of("db02", "acme/prod", &one),
+        of("db01", "acme/prod/new", &both),
+        of("db01", "acme/prod", &one),
+        of("db01", "acme/prod", &none),
+        of("db03", "acme/lab", &none),
+    ];
+    let expected = [moved, "", moved, taken_out, taken_out, ""];
+    assert_eq!(register(&ci, &inventory, false), expected);
+    assert_eq!(there("db01"), (json!("acme/prod"), both.clone()));
+    assert_eq!(there("db02"), (json!("acme/prod"), one.clone()), "to one more group takes nobody");
+    assert_eq!(there("db03").0, json!("acme/lab"));
+    let refusals = served.refusals();
+    assert_eq!(refusals.len(), 1, "{refusals:?}");
+    let (by, _, why) = &refusals[0];
+    assert_eq!((by.as_str(), why.as_str()), ("ci", format!("4 refused: vm/db01: {moved}").as_str()));
+
+    // A record changes nothing about groups, and is decided about where it was made.
+    served.delete(&ci, "db01");
+    assert_eq!(register(&ci, &[of("db01", "acme/prod", &none)], true), [taken_out]);
+    let stays = register(&boss, &[of("db01", "acme/lab", &both)], true);
+    assert!(stays[0].contains("vm/db01 stays in acme/prod as long as it has a live"), "{stays:?}");
+    assert!(served.refusals().iter().any(|(by, ..)| by == "boss"), "it is a belt, and written down");
+    let approved = [of("db01", "acme/prod", &one), of("db02", "acme/lab", &one)];
+    assert_eq!(register(&boss, &approved, true), ["", ""]);
+    assert_eq!(there("db01"), (json!("acme/prod"), one.clone()));
+    assert_eq!(there("db02"), (json!("acme/lab"), one));
 }
 
 #[test]
@@ -171,6 +230,8 @@ fn no_route_reaches_into_another_scope() {
     assert_eq!(served.trusted("POST", &format!("/v1/deletions/{theirs}/holds"), &reason).0, 200);
     let of_theirs = served.trusted("GET", &format!("/v1/deletions/{theirs}"), &Value::Null).1;
     let held = of_theirs["holds"][0]["id"].as_i64().unwrap();
+    let (status, given) = served.trusted("POST", "/v1/overrides", &shot(&theirs));
+    assert_eq!((status, &given["id"]), (201, &json!(1)), "{given}");
     let hidden = [
         ("POST", "/v1/overrides".to_owned(), shot(&theirs)),
         ("POST", "/v1/resources/vm/theirs/holds".to_owned(), hold.clone()),
@@ -178,14 +239,13 @@ fn no_route_reaches_into_another_scope() {
         ("PUT", "/v1/resources/vm/theirs/priority".to_owned(), json!({ "priority": 7 })),
         ("DELETE", format!("/v1/deletions/{theirs}/holds/{held}"), Value::Null),
         ("GET", format!("/v1/deletions/{theirs}/receipt"), Value::Null),
+        ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
     ];
     for (method, path, body) in &hidden {
         let (status, answer) = ask(method, path, body);
         assert_eq!(status, 404, "{method} {path}: {answer}");
     }
     let outside = [
-        ("GET", "/v1/overrides".to_owned(), Value::Null),
-        ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
         ("POST", "/v1/censuses".to_owned(), census("tenants/other")),
         ("POST", "/v1/censuses".to_owned(), census("tenants")),
         ("POST", "/v1/censuses/taken".to_owned(), json!({ "kind": "vm", "scope": "tenants/other" })),
@@ -209,10 +269,21 @@ fn no_route_reaches_into_another_scope() {
         (resource["holds"].as_array().unwrap().len(), &resource["resource"]["priority"]),
         (1, &json!(100))
     );
-    assert_eq!(served.trusted("GET", "/v1/overrides", &Value::Null).1, json!([]));
+    let good = |list: &Value| -> Vec<i64> {
+        list.as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1], "it is not taken back");
+    assert_eq!(ask("GET", "/v1/overrides", &Value::Null), (200, json!([])), "nor shown");
+    // One that there never was answers word by word the same.
+    let text = |id: u8| detail(&ask("DELETE", &format!("/v1/overrides/{id}"), &Value::Null).1).to_owned();
+    assert_eq!(text(1), text(9).replace('9', "1"));
 
     // Within its own each of them is taken.
     assert_eq!(ask("POST", "/v1/overrides", &shot(&mine)).0, 201);
+    assert_eq!(good(&ask("GET", "/v1/overrides", &Value::Null).1), [2]);
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1, 2]);
+    assert_eq!(ask("DELETE", "/v1/overrides/2", &Value::Null).0, 200);
+    assert_eq!(good(&served.trusted("GET", "/v1/overrides", &Value::Null).1), [1], "its own is taken back");
     assert_eq!(ask("POST", "/v1/resources/vm/mine/holds", &hold).0, 201);
     assert_eq!(ask("DELETE", "/v1/resources/vm/mine/holds?origin=acme", &Value::Null).0, 200);
     assert_eq!(ask("PUT", "/v1/resources/vm/mine/priority", &json!({ "priority": 7 })).0, 200);

@@ -82,7 +82,6 @@ fn each_role_is_refused_what_is_above_it() {
         ("approver", "POST", of("waive"), &waive),
         ("approver", "POST", of("rescue"), &json!({ "evidence": "seen" })),
         ("approver", "POST", "/v1/batches/99/approve".to_owned(), &digest),
-        ("approver", "POST", "/v1/review/accept".to_owned(), &json!({ "epoch": 9, "reason": "x" })),
         ("admin", "GET", "/v1/tokens".to_owned(), &none),
         ("admin", "DELETE", "/v1/tokens/nobody".to_owned(), &none),
         ("admin", "POST", "/v1/tokens".to_owned(), &json!({ "name": "x", "role": "viewer" })),
@@ -125,7 +124,7 @@ fn each_role_is_refused_what_is_above_it() {
     assert!(refusals.contains(&(
         "viewer".into(),
         "POST /v1/pauses".into(),
-        "pausing, and lifting a pause, needs the role operator, and viewer is viewer".into()
+        "pausing needs the role operator, and viewer is viewer".into()
     )));
     let (_, record) = served.trusted("GET", &format!("/v1/deletions/{id}"), &none);
     assert_eq!(record["status"], "cancelled", "the operator has cancelled it: {record}");
@@ -275,7 +274,7 @@ fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
         status == 403 && detail(&answer).contains("somebody else has to override the ceiling"),
         "{answer}"
     );
-    // Whoever is trusted says in whose name it acts.
+    // Whoever is trusted says in whose name it acts: who has a token speaks for themselves.
     let acting = "sexton-actor: self\r\n";
     assert_eq!(served.ask(acting, "POST", "/v1/overrides", &asked).0, 403);
     // A browser, for a page whose name leads here.
@@ -287,8 +286,38 @@ fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {
     assert!(answer.starts_with("HTTP/1.1 421 "), "{answer}");
     let refusals = served.refusals();
     let seen: Vec<_> = refusals.iter().map(|(by, asked, _)| (by.as_str(), asked.as_str())).collect();
-    let overriding = ("self", "POST /v1/overrides");
-    assert_eq!(seen, [overriding, overriding, ("(nobody)", "GET /v1/health")], "{refusals:#?}");
+    let overriding = |by| (by, "POST /v1/overrides");
+    let nobody = ("(nobody)", "GET /v1/health");
+    assert_eq!(seen, [overriding("self"), overriding("(trusted)"), nobody], "{refusals:#?}");
+}
+
+/// What stands in the audit trail under the name of a token was done by whoever showed that token, and by nobody else.
+#[test]
+fn nobody_acts_in_the_name_of_a_token_without_showing_it() {
+    let served = Served::start(true);
+    let acting = |actor: &str| format!("authorization: Bearer {CONFIGURED}\r\nsexton-actor: {actor}\r\n");
+    let (none, reason) = (Value::Null, json!({ "reason": "a test" }));
+    let pause = |headers: &str| served.ask(headers, "POST", "/v1/pauses", &reason);
+    assert_eq!(pause(&acting("alice")).0, 201, "there is no such token yet");
+    let asked = json!({ "name": "alice", "role": "operator", "everywhere": true });
+    let (status, issued) = served.ask(&acting("root"), "POST", "/v1/tokens", &asked);
+    assert_eq!(status, 201, "{issued}");
+    let secret = issued["secret"].as_str().unwrap();
+    let (status, answer) = pause(&acting("alice"));
+    assert!(status == 403 && detail(&answer).contains("alice is the name of a token"), "{status} {answer}");
+    assert_eq!(served.with(secret, "POST", "/v1/pauses", &reason).0, 201);
+    assert_eq!(pause(&acting("bob")).0, 201);
+    // To look is nobody's act.
+    let (status, pauses) = served.ask(&acting("alice"), "GET", "/v1/pauses", &none);
+    let by: Vec<_> = pauses.as_array().unwrap().iter().map(|pause| pause["by"].as_str().unwrap()).collect();
+    assert_eq!((status, by), (200, vec!["alice", "alice", "bob"]));
+    // A name is given once, so it stays that of the one who had it.
+    assert_eq!(served.ask(&acting("root"), "DELETE", "/v1/tokens/alice", &none).0, 200);
+    assert_eq!(pause(&acting("alice")).0, 403);
+    let (_, found) = served.ask(&acting("root"), "GET", "/v1/audit/access", &none);
+    let refused = found["events"].as_array().unwrap().iter().filter(|event| event["what"] == "refused");
+    let by: Vec<_> = refused.map(|event| event["by"].as_str().unwrap()).collect();
+    assert_eq!(by, ["(trusted)", "(trusted)"], "not by alice: {found}");
 }
 
 #[test]
@@ -302,6 +331,22 @@ fn whoever_is_refused_again_and_again_does_not_fill_the_job_table() {
     let refusals = served.refusals();
     let of = |name: &str| refusals.iter().filter(|(by, ..)| by == name).count();
     assert_eq!((of("ci"), of("(nobody)")), (30, 1));
+}
+
+/// The API has no TLS, and a token that somebody reads along is theirs.
+#[test]
+fn that_tokens_travel_in_the_clear_is_said_once_others_reach_the_api() {
+    let mut served = Served::start(true);
+    let log = served.folder.path().join("log");
+    let told = || std::fs::read_to_string(&log).unwrap().contains("has no TLS");
+    assert!(!told(), "nobody else reaches a loopback address");
+    let file = served.folder.path().join("sexton.toml");
+    let (here, port) = (format!("listen = \"{}\"", served.api), served.api.port());
+    let config = std::fs::read_to_string(&file).unwrap();
+    assert!(config.contains(&here), "{config}");
+    std::fs::write(&file, config.replace(&here, &format!("listen = \"0.0.0.0:{port}\""))).unwrap();
+    served.restart();
+    waiting::until("it is said", told);
 }
 
 #[test]

@@ -99,6 +99,12 @@ fn a_job_table_that_was_put_back_names_what_it_lost_and_waits_to_be_accepted() {
     let goes_on = other();
     assert!(goes_on["trail"][1]["event"]["at"].as_i64().unwrap() >= accepted, "{goes_on}");
     assert!(site.says(&["review"]).1.contains("no review is open"));
+    let number = |id: &str| id.strip_prefix("d-").unwrap().parse::<i64>().unwrap();
+    let again = site.delete("vm/vm0002", None);
+    assert!(
+        number(&again) > number(&forgotten),
+        "{again} is called as {forgotten}, of which there is a signed trail"
+    );
     assert!(site.says(&["audit"]).0, "all chains hold");
 }
 

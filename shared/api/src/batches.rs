@@ -26,6 +26,9 @@ pub struct BatchInfo {
     pub needs_approval: bool,
     /// Which budget it exceeds, in a sentence, as it was when it was frozen.
     pub why: String,
+    /// The pauses and the ceiling that keep it where it is, approved or not, each in a line; those that are in force now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stopped_by: Vec<String>,
 }
 
 /// One that waits in it.

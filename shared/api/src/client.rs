@@ -314,6 +314,7 @@ mod tests {
             waiting: 1,
             needs_approval: true,
             why: "6 would begin where 5 may".to_owned(),
+            stopped_by: vec!["pause 1 of everything, by eva: look".to_owned()],
         };
         let member = BatchMember {
             deletion: DeletionId(7),

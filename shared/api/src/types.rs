@@ -33,7 +33,7 @@ pub struct ListQuery {
     /// Only those in this status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<RecordStatus>,
-    /// Only those with a job in this state.
+    /// Only those with a job in this state. Held is also what a belt has stopped between two steps, which is `ready` by its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StateName>,
     /// Only this scope.

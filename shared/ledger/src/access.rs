@@ -41,6 +41,9 @@ pub trait Access: Send + Sync {
     /// The token whose secret has this hash, good or not.
     async fn token(&self, hash: &Hash) -> Result<Option<Token>, LedgerError>;
 
+    /// The token of this name, good or not.
+    async fn token_of(&self, name: &Actor) -> Result<Option<Token>, LedgerError>;
+
     /// Tokens behind this name, ascending: at most `limit` (1 to [`ACCESS_MAX`]).
     async fn tokens(&self, after: Option<&Actor>, limit: u32) -> Result<Vec<Token>, LedgerError>;
 

@@ -31,7 +31,7 @@ pub(crate) const ENDED_KEPT: i64 = 50_000;
 /// Longest error of a route that is kept, in characters.
 const ERROR_MAX: usize = 300;
 
-/// A live record that has a date by which it must be gone, is of a credential, or is parked.
+/// A live record that has a date by which it must be gone, is of a credential, is parked, or of which not everybody could be told.
 #[derive(Debug, Clone)]
 pub struct WatchedRecord {
     /// All of it.
@@ -49,7 +49,7 @@ pub struct WatchedPage {
     pub next: Option<DeletionId>,
 }
 
-/// Jobs that are held.
+/// Jobs that are held: before a stage, or between two steps by a belt that stopped them there.
 #[derive(Debug, Clone, Default)]
 pub struct HeldJobs {
     /// The longest of them, at most [`HELD_READ`].
@@ -125,7 +125,7 @@ pub trait Alarms: Send + Sync + 'static {
     /// If the store cannot be read.
     async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError>;
 
-    /// Jobs that are held.
+    /// Jobs that are held, also between two steps.
     ///
     /// # Errors
     /// If the store cannot be read.

@@ -4,6 +4,7 @@ use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::census::listing::NotTaken;
 use sexton_model::belts::one_shot::CannotOverride;
+use sexton_model::belts::pauses::TooManyPauses;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
 use sexton_model::claims::{Contested, NoClaim};
@@ -11,7 +12,7 @@ use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::exclusive::CannotShare;
 use sexton_model::survey::CannotSurvey;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{DeletionId, ResourceId, Scope};
 
 /// The store did not do it; nothing of the batch is written.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,9 @@ pub enum LedgerError {
         /// How many there may be.
         most: usize,
     },
+    /// There are as many pauses as may be. Nothing was done.
+    #[error(transparent)]
+    Pauses(#[from] TooManyPauses),
     /// Nothing was done: the attempt at a request that would have done it was taken for dead, and another one has begun
     /// since, or has done it.
     #[error("another attempt at this request has begun since: nothing was done by this one")]
@@ -92,6 +96,19 @@ pub enum NotDone {
     /// Something else of that name is registered, and nothing says that it is gone.
     #[error("{0} is registered with another identity: delete that one first")]
     OtherIdentity(ResourceId),
+    /// It would be another scope's while its record decides by this one.
+    #[error(
+        "scope: {resource} stays in {from} as long as it has a live deletion record ({deletion}): cancel that first, and \
+         move it when it has come back"
+    )]
+    StaysInScope {
+        /// The resource.
+        resource: ResourceId,
+        /// The scope that it is registered in.
+        from: Scope,
+        /// Its record.
+        deletion: DeletionId,
+    },
     /// Another one is registered for what it states, or not seen to be gone from there.
     #[error(transparent)]
     Exclusive(#[from] CannotShare),

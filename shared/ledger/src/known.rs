@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 use sexton_model::Timestamp;
-use sexton_model::checkpoint::{Behind, Checkpoint, Landmark, Mark, Review};
+use sexton_model::checkpoint::{Behind, Checkpoint, Landmark, Mark, Review, numbered_behind};
 
 use crate::batch::AuditWrite;
 use crate::rules::LedgerEvent;
@@ -18,7 +18,7 @@ pub(crate) struct Known(Mutex<Checkpoint>);
 impl Known {
     /// Nothing but what the ledger shows now.
     pub(crate) fn new(ledger: String, mark: Mark) -> Self {
-        Self(Mutex::new(Checkpoint { ledger, mark, landmarks: Vec::new() }))
+        Self(Mutex::new(Checkpoint { ledger, mark, landmarks: Vec::new(), records: 0 }))
     }
 
     pub(crate) fn seen(&self) -> Checkpoint {
@@ -42,6 +42,12 @@ impl Known {
         let mut seen = self.lock();
         let mark = Mark { fence, ..seen.mark };
         seen.note(mark, None);
+    }
+
+    /// Records up to this number were made.
+    pub(crate) fn note_records(&self, number: i64) {
+        let mut seen = self.lock();
+        seen.records = seen.records.max(number);
     }
 
     /// What somebody else has seen of the ledger, which it fulfils.
@@ -97,6 +103,17 @@ pub(crate) fn enter(behind: Behind, now: Timestamp) -> Result<(Review, Mark, Led
     };
     tracing::error!(epoch = review.epoch, behind = %review.behind, "nothing is dispatched until this is reviewed");
     Ok((review, mark, event))
+}
+
+/// How many numbers of records a ledger under review leaves out that has given `found`, if `known` was given before it went back.
+pub(crate) fn left_out(found: i64, known: i64) -> i64 {
+    let behind = numbered_behind(found, known);
+    if behind < known {
+        tracing::error!(found, known, "what is known of numbers of records cannot be, and is left alone");
+    } else if behind > found {
+        tracing::warn!(found, known, "records are numbered behind those that are lost");
+    }
+    behind - found
 }
 
 /// The event that says that a person has accepted the ledger as it is.

@@ -295,6 +295,10 @@ pub trait Ledger:
     async fn approve(&self, approval: Approval) -> Result<Result<Vec<JobId>, NotDone>, LedgerError>;
 
     /// Pause. In force when this returns: no transaction that dispatches overlaps it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Pauses`] if as many are in force as may be, unless everything is to be paused
+    /// ([`sexton_model::belts::pauses::room`]). Else the store did not do it.
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError>;
 
     /// Lift a pause; what it stopped is looked at again at once. `false` if there is none of that number. `approved`: the

@@ -30,7 +30,7 @@ pub enum Registering {
 ///
 /// # Errors
 /// [`NotDone::NameTaken`] while a record protects the name; [`NotDone::OtherIdentity`] if another thing of
-/// that name is registered.
+/// that name is registered; [`NotDone::StaysInScope`] if it has a record, and would be another scope's.
 pub fn registering(
     there: Option<(&Resource, Presence)>,
     live: Option<DeletionId>,
@@ -41,6 +41,11 @@ pub fn registering(
     match (presence, live) {
         (Presence::Recycled, None) => Ok(Registering::Anew),
         (Presence::Registered, _) if same && old == new => Ok(Registering::Same),
+        // Its record goes by the scope that it was made in: ceilings, budgets and pauses of that one decide, and whoever sees
+        // the other one would see a resource whose record is none of theirs.
+        (Presence::Registered, Some(deletion)) if same && old.scope != new.scope => {
+            Err(NotDone::StaysInScope { resource: new.id.clone(), from: old.scope.clone(), deletion })
+        }
         (Presence::Registered, _) if same => Ok(Registering::Update),
         (Presence::Registered | Presence::Tombstone | Presence::Recycled, Some(deletion)) => {
             Err(NotDone::NameTaken { resource: new.id.clone(), deletion })
@@ -202,6 +207,12 @@ mod tests {
         assert_eq!(registering(Some((&one, Registered)), live, &protected), Ok(Registering::Update));
         assert_eq!(registering(Some((&one, Registered)), live, &other), Err(taken.clone()));
         assert_eq!(registering(Some((&one, Tombstone)), live, &one), Err(taken));
+        let moved = Resource { scope: "tenants/other".parse().unwrap(), ..one.clone() };
+        let (resource, from, deletion) = (one.id.clone(), one.scope.clone(), DeletionId(7));
+        let stays = NotDone::StaysInScope { resource, from, deletion };
+        assert_eq!(registering(Some((&one, Registered)), live, &moved), Err(stays));
+        assert_eq!(registering(Some((&one, Registered)), None, &moved), Ok(Registering::Update));
+        assert_eq!(registering(Some((&one, Recycled)), None, &moved), Ok(Registering::Anew));
         assert_eq!(registering(Some((&one, Registered)), None, &other), Err(differs));
     }
 }

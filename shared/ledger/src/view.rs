@@ -69,7 +69,7 @@ pub struct ResourceFilter {
 pub struct DeletionFilter {
     /// Only those in this status.
     pub status: Option<RecordStatus>,
-    /// Only those with a job in this state.
+    /// Only those with a job in this state. Held is also what a belt has stopped between two steps, which is `ready` by its state.
     pub state: Option<StateName>,
     /// Only this scope (exactly).
     pub scope: Option<Scope>,

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::belts::within;
 use crate::id::{Actor, Scope};
 
+mod over;
 mod token;
 
+pub use self::over::to_register_over;
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, token_hash, token_text,
@@ -33,7 +35,7 @@ pub enum Role {
     Requester,
     /// Cancels, holds, pauses, parks and retries whatever there is.
     Operator,
-    /// Says what may go on: ceilings, batches, waivers, rescues, a ledger that went back in time.
+    /// Says what may go on: ceilings, batches, waivers, rescues; and what moves to another scope, or leaves a redundancy group.
     Approver,
     /// Gives out tokens, and takes protection off a resource.
     Admin,
@@ -96,8 +98,10 @@ pub enum Permission {
     Cancel,
     /// Release whatever hold.
     Release,
-    /// Pause, and lift a pause.
+    /// Pause.
     Pause,
+    /// Lift a pause.
+    Resume,
     /// Park a job, have it tried again, say who is restored first, and that somebody was told.
     Steer,
     /// Say of a census what it cannot show: that so many fewer, or another credential, is meant.
@@ -114,8 +118,12 @@ pub enum Permission {
     BreakGlass,
     /// Say how far deletions of a scope may go.
     Ceiling,
-    /// Accept a ledger that went back in time.
+    /// Accept a ledger that went back in time: no token may, whatever its role ([`may`]).
     Review,
+    /// Register what is registered in another scope, where other ceilings, budgets, pauses and tokens decide about it.
+    Move,
+    /// Take a resource out of a redundancy group.
+    Regroup,
     /// Take the protection off a resource.
     Unprotect,
     /// Issue, list and revoke tokens.
@@ -124,7 +132,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -136,6 +144,7 @@ impl Permission {
         Self::Cancel,
         Self::Release,
         Self::Pause,
+        Self::Resume,
         Self::Steer,
         Self::Vouch,
         Self::Waive,
@@ -145,6 +154,8 @@ impl Permission {
         Self::BreakGlass,
         Self::Ceiling,
         Self::Review,
+        Self::Move,
+        Self::Regroup,
         Self::Unprotect,
         Self::Tokens,
     ];
@@ -159,11 +170,43 @@ impl Permission {
             | Self::CancelOwn
             | Self::Hold
             | Self::ReleaseOwn => Role::Requester,
-            Self::Cancel | Self::Release | Self::Pause | Self::Steer | Self::Vouch => Role::Operator,
-            Self::Waive | Self::Rescue | Self::Approve | Self::Override | Self::Ceiling | Self::Review => {
-                Role::Approver
+            Self::Cancel | Self::Release | Self::Pause | Self::Resume | Self::Steer | Self::Vouch => {
+                Role::Operator
             }
-            Self::Unprotect | Self::Tokens | Self::BreakGlass => Role::Admin,
+            Self::Waive
+            | Self::Rescue
+            | Self::Approve
+            | Self::Override
+            | Self::Ceiling
+            | Self::Move
+            | Self::Regroup => Role::Approver,
+            Self::Unprotect | Self::Tokens | Self::BreakGlass | Self::Review => Role::Admin,
+        }
+    }
+
+    /// Whether it only looks, or stops, and so is right whoever does it.
+    fn looks_or_stops(self) -> bool {
+        match self {
+            Self::See | Self::SeeAll | Self::CancelOwn | Self::Hold | Self::Cancel | Self::Pause => true,
+            Self::Register
+            | Self::Request
+            | Self::Survey
+            | Self::ReleaseOwn
+            | Self::Release
+            | Self::Resume
+            | Self::Steer
+            | Self::Vouch
+            | Self::Waive
+            | Self::Rescue
+            | Self::Approve
+            | Self::Override
+            | Self::BreakGlass
+            | Self::Ceiling
+            | Self::Review
+            | Self::Move
+            | Self::Regroup
+            | Self::Unprotect
+            | Self::Tokens => false,
         }
     }
 
@@ -180,7 +223,8 @@ impl Permission {
             Self::ReleaseOwn => "releasing a hold of one's own",
             Self::Cancel => "cancelling a deletion that somebody else asked for",
             Self::Release => "releasing a hold that somebody else placed",
-            Self::Pause => "pausing, and lifting a pause,",
+            Self::Pause => "pausing",
+            Self::Resume => "lifting a pause",
             Self::Steer => "parking, retrying and setting priorities",
             Self::Vouch => "saying that fewer resources, or a new credential, are meant",
             Self::Waive => "waiving a step",
@@ -190,6 +234,8 @@ impl Permission {
             Self::BreakGlass => "breaking the glass",
             Self::Ceiling => "setting a ceiling",
             Self::Review => "accepting the ledger as it is",
+            Self::Move => "moving a resource to another scope",
+            Self::Regroup => "taking a resource out of a redundancy group",
             Self::Unprotect => "taking the protection off a resource",
             Self::Tokens => "issuing, listing and revoking tokens",
         }
@@ -308,13 +354,40 @@ pub enum Denied {
         /// Where they may.
         extent: Extent,
     },
+    /// No token may.
+    #[error(
+        "{} takes the configured token (token_file; where there is none, a loopback address without a token): a job \
+         table that was put back knows tokens again that were revoked since, and {name} shows a token that was issued",
+        .what.what()
+    )]
+    Issued {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+    },
+    /// The ledger went back in time, so what it says of the token may be over.
+    #[error(
+        "{} waits for the review: the job table went back in time, and knows tokens again that were revoked since. Until \
+         it is accepted, who shows a token that was issued, as {name} does, may look, cancel, hold and pause",
+        .what.what()
+    )]
+    Unreviewed {
+        /// Who.
+        name: Actor,
+        /// What was wanted.
+        what: Permission,
+    },
 }
 
 /// Whether `bearer` may.
 ///
 /// # Errors
-/// Why not: first the role, then the scope.
+/// Why not: first whether any token may, then the role, then the scope.
 pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), Denied> {
+    if what == Permission::Review {
+        return Err(Denied::Issued { name: bearer.name.clone(), what });
+    }
     let (name, needed, has) = (bearer.name.clone(), what.needs(), bearer.role);
     if has < needed {
         return Err(Denied::Role { name, what, needed, has });
@@ -329,9 +402,22 @@ pub fn may(bearer: &Bearer, what: Permission, reach: Reach<'_>) -> Result<(), De
     }
 }
 
+/// Whether `bearer` may even if the ledger is under review: its token may have been revoked in what that has lost. To stop and
+/// to look must be possible at any moment, and does no harm.
+///
+/// # Errors
+/// That it waits for the review.
+pub fn may_unreviewed(bearer: &Bearer, what: Permission) -> Result<(), Denied> {
+    match what.looks_or_stops() {
+        true => Ok(()),
+        false => Err(Denied::Unreviewed { name: bearer.name.clone(), what }),
+    }
+}
+
 /// Whether `by` is who requested something, and so may not be the one who lets it go: not in a batch
 /// ([`may_approve`](crate::belts::budget::may_approve)), not in a crowd
-/// ([`may_resume`](crate::belts::budget::may_resume)), and past a belt only by breaking the glass
+/// ([`may_resume`](crate::belts::budget::may_resume)), not past what stopped it by a waiver or in place of its notice
+/// ([`decide`](crate::decide::decide)), and past a belt only by breaking the glass
 /// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
 pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
     requested_by == by

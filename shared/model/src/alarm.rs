@@ -96,6 +96,8 @@ pub enum AlarmKind {
     FrozenBatch,
     /// A job has been parked for more than a day.
     Parked,
+    /// A notice was not delivered for hours: the deletion waits for it.
+    Untold,
     /// A census was refused, or none was believed for more than a policy day, or one that is to be taken each day does not come.
     Census,
     /// A coordinator signs nothing more of the audit trail: it cannot, or finds another one than was signed.
@@ -108,7 +110,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -122,6 +124,7 @@ impl AlarmKind {
         Self::BrokenGlass,
         Self::FrozenBatch,
         Self::Parked,
+        Self::Untold,
         Self::Census,
         Self::AuditTrail,
         Self::Calendar,
@@ -144,6 +147,7 @@ impl AlarmKind {
             Self::BrokenGlass => "broken_glass",
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
+            Self::Untold => "untold",
             Self::Census => "census",
             Self::AuditTrail => "audit_trail",
             Self::Calendar => "calendar",
@@ -169,6 +173,7 @@ impl AlarmKind {
             | Self::BrokenGlass
             | Self::FrozenBatch
             | Self::Parked
+            | Self::Untold
             | Self::Census
             | Self::Calendar => Severity::Warning,
         }
@@ -190,6 +195,7 @@ impl AlarmKind {
             Self::BrokenGlass => "belts were passed by whoever asked for the deletion",
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
+            Self::Untold => "deletions wait because not everybody could be told of them for hours",
             Self::Census => "censuses were refused, or do not come any more",
             Self::AuditTrail => "coordinators sign nothing more of the audit trail",
             Self::Calendar => "coordinators cannot read their calendar",
@@ -204,7 +210,7 @@ impl AlarmKind {
             Self::ForeignDeletions => "sexton pause",
             Self::BrokenGlass => "sexton override",
             Self::Parked | Self::Refused => "sexton list --state parked",
-            Self::OverdueCredential | Self::MissedGoneBy => "sexton digest",
+            Self::OverdueCredential | Self::MissedGoneBy | Self::Untold => "sexton digest",
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Drill => "sexton drill",
             Self::Census => "sexton census",

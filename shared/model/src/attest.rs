@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::{GENESIS, Hash, hex_form};
+use crate::id::DeletionId;
 use crate::time::Timestamp;
 
 /// Most heads in one: about 200 KB a line, which a person can still look at, and one transaction. More become several.
@@ -278,6 +279,12 @@ impl Newest {
     /// The newest head of one chain; none if none was signed.
     pub fn of(&self, chain: &str) -> Option<Head> {
         self.0.get(chain).map(|(seq, hash)| Head { chain: chain.to_owned(), seq: *seq, hash: *hash })
+    }
+
+    /// The highest number of a record of which a chain was seen; 0 if none was.
+    pub fn highest_record(&self) -> i64 {
+        let records = self.0.keys().filter_map(|chain| chain.parse::<DeletionId>().ok());
+        records.map(|id| id.0).max().unwrap_or(0)
     }
 
     /// How many chains were seen.

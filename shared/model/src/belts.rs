@@ -6,6 +6,7 @@ pub mod census;
 pub mod covered;
 pub mod healthy;
 pub mod one_shot;
+pub mod pauses;
 pub mod redundancy;
 pub mod resource_hold;
 pub mod window;

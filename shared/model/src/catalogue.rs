@@ -59,6 +59,10 @@ pub struct Action {
     /// What is given away by this, so that whatever uses it must be gone before.
     #[serde(default)]
     pub releases: Vec<String>,
+    /// What is taken away for good by this from whoever still uses it (its `backup`): it comes after all steps of its plan that
+    /// end the use of that. Other than with [`Self::releases`] there may be none: nobody else gets it.
+    #[serde(default)]
+    pub withdraws: Vec<String>,
     /// Of what an inspection pins: the top-level keys under which something new stops the deletion when the targets
     /// are read again before a later stage, since it would be lost for ever (a volume).
     #[serde(default)]
@@ -220,6 +224,11 @@ impl Action {
                 if !self.releases.is_empty() =>
             {
                 Some("releases: only a destructive action gives something away")
+            }
+            Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible
+                if !self.withdraws.is_empty() =>
+            {
+                Some("withdraws: only a destructive action takes something away for good")
             }
             Nature::Inspect | Nature::Check | Nature::Adds | Nature::Reversible | Nature::Destructive => None,
         }

@@ -26,6 +26,10 @@ pub const LANDMARKS: usize = 16;
 /// moves on by one for each time a ledger goes back; more than this is a mistake or a lie.
 pub const EPOCHS_AHEAD: u32 = 1000;
 
+/// How far ahead of its ledger a number of a record may be that somebody knows of, and still be believed: as many as are made in
+/// years. More is a mistake or a lie.
+pub const RECORDS_AHEAD: i64 = 10_000_000;
+
 /// Where a ledger stands. All but `at` only grow while the epoch is the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +68,14 @@ pub struct Checkpoint {
     pub mark: Mark,
     /// Decisions that were committed lately, oldest first; at most [`LANDMARKS`].
     pub landmarks: Vec<Landmark>,
+    /// The highest number of a record that was given, in whatever epoch; 0 if that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub records: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 /// How far back a ledger has gone.
@@ -161,6 +173,13 @@ pub fn behind(known: &Checkpoint, found: Mark, missing: Vec<Landmark>) -> Option
     older.then_some(Behind { known: seen, found, missing })
 }
 
+/// Behind which number a ledger goes on to number records that went back and has given `found`, if somebody outside knows that
+/// `known` was given. A record that is lost was told of, signed and perhaps receipted under its number: nothing else may be called so.
+/// What is too far ahead to be true moves nothing.
+pub fn numbered_behind(found: i64, known: i64) -> i64 {
+    if known.saturating_sub(found) > RECORDS_AHEAD { found } else { found.max(known) }
+}
+
 impl Checkpoint {
     /// Take note of more: marks go up, and a new decision pushes out the oldest. What belongs to an epoch that
     /// is over says nothing any more.
@@ -248,7 +267,7 @@ mod tests {
     const SEEN: Mark = Mark { epoch: 2, number: 10, fence: 100, revision: 3, at: Timestamp(5) };
 
     fn seen() -> Checkpoint {
-        Checkpoint { ledger: "l".into(), mark: SEEN, landmarks: vec![landmark(1)] }
+        Checkpoint { ledger: "l".into(), mark: SEEN, landmarks: vec![landmark(1)], records: 1 }
     }
 
     fn landmark(seq: i64) -> Landmark {
@@ -296,6 +315,22 @@ mod tests {
         let next = Mark { epoch: 3, fence: 7, ..SEEN };
         known.note(next, None);
         assert_eq!((known.mark, known.landmarks.len()), (next, 0));
+    }
+
+    #[test]
+    fn numbers_go_on_behind_what_is_known_unless_that_cannot_be() {
+        assert_eq!([numbered_behind(17, 0), numbered_behind(17, 17), numbered_behind(17, 40)], [17, 17, 40]);
+        assert_eq!(numbered_behind(17, 17 + RECORDS_AHEAD), 17 + RECORDS_AHEAD);
+        assert_eq!([numbered_behind(17, 18 + RECORDS_AHEAD), numbered_behind(0, i64::MAX)], [17, 0]);
+    }
+
+    /// A witness of an older version does not say which numbers were given.
+    #[test]
+    fn what_is_not_said_of_records_is_not_known() {
+        let known = Checkpoint { records: 0, ..seen() };
+        let text = serde_json::to_string(&known).unwrap();
+        assert!(!text.contains("records"), "{text}");
+        assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), known);
     }
 
     #[test]

@@ -207,7 +207,10 @@ pub struct Digest {
     pub compared_weeks: u8,
     /// Parked jobs, the longest first.
     pub parked: Listed<Still>,
-    /// Held jobs, the longest first.
+    /// Announcements of which not everybody could be told yet, the longest first; but for those that are parked.
+    #[serde(default = "no_untold")]
+    pub untold: Listed<Still>,
+    /// Held jobs, also those that a belt has stopped between two steps, the longest first.
     pub held: Listed<Still>,
     /// How many are held by which belt, of all scopes.
     pub held_by: BTreeMap<String, u64>,
@@ -237,6 +240,11 @@ fn no_pauses() -> Listed<Pause> {
 
 /// And nothing of these.
 fn no_foreign() -> Listed<Foreign> {
+    Listed { items: Vec::new(), more: 0 }
+}
+
+/// Nor of these.
+fn no_untold() -> Listed<Still> {
     Listed { items: Vec::new(), more: 0 }
 }
 
@@ -350,6 +358,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         stands_out,
         compared_weeks: u8::try_from(material.weeks.len()).unwrap_or(u8::MAX),
         parked: material.watched.parked.finish(),
+        untold: material.watched.untold.finish(),
         held,
         held_by,
         credentials: material.watched.credentials.finish(),

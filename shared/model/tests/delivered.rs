@@ -130,3 +130,15 @@ fn what_the_machine_uses_is_released_after_it() {
         assert!(refused.to_string().contains(&format!("step {step} releases ")), "{refused}");
     }
 }
+
+/// A machine that may remain keeps whatever it would miss: its names, its backups, and that it is watched.
+#[test]
+fn all_that_a_machine_would_miss_depends_on_its_end() {
+    let plan = Plan::parse("vm.toml", VM, &catalogue(), false).unwrap();
+    let later = [Stage::Hard, Stage::Purge].into_iter().flat_map(|stage| &plan.stage(stage).steps);
+    let destroys = later.filter(|step| step.nature == Destructive && step.name != "hypervisor.undefine");
+    let undefine = "hypervisor.undefine".to_owned();
+    let alone: Vec<_> =
+        destroys.filter(|step| !step.after.contains(&undefine)).map(|step| step.name.as_str()).collect();
+    assert!(alone.is_empty(), "{alone:?}");
+}

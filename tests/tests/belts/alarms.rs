@@ -22,6 +22,7 @@ on_many_machines! {
     a_date_that_was_missed_is_told_by_the_second_route_while_the_first_fails,
     another_machine_of_that_name_is_refused_and_told,
     what_is_parked_for_long_is_told,
+    that_nobody_could_be_told_is_told,
     a_credential_that_should_be_gone_is_told,
     whoever_breaks_the_glass_is_told_of,
     that_others_delete_is_told,
@@ -178,6 +179,26 @@ async fn what_is_parked_for_long_is_told() {
     both_are_told(&on_call, AlarmKind::Parked, Subject::Deletion { deletion: id, resource: web01() }).await;
     says_what_comes_back(&on_call, AlarmKind::Parked);
     assert_eq!(on_call.by_command(AlarmKind::Refused), []);
+}
+
+/// The notice is not delivered: somebody is called by other routes, long before anybody has to acknowledge it.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_nobody_could_be_told_is_told() {
+    let on_call = OnCall::new().await;
+    let system = System::start_announcing_on_call(on_call.options()).await;
+    system.monitoring.set_flaw("silence", Some(Flaw::SeesNothing));
+    let id = system.delete().await;
+    let subject = Subject::Deletion { deletion: id, resource: web01() };
+    both_are_told(&on_call, AlarmKind::Untold, subject.clone()).await;
+    assert_eq!(on_call.by_command(AlarmKind::Parked), []);
+    system.tell(id, Event::Cancel { by: ops(), reason: "nobody knows of it".into() }).await.unwrap();
+    let over = (Phase::Ended, subject);
+    until("both are told that it is over", async || {
+        [on_call.by_webhook(AlarmKind::Untold), on_call.by_command(AlarmKind::Untold)]
+            .iter()
+            .all(|told| told.contains(&over))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

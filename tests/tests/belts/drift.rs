@@ -6,7 +6,7 @@ use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, U1, hypervisor, on_many_machines, ops};
+use super::system::{System, U1, boss, hypervisor, on_many_machines, ops};
 
 on_many_machines! {
     a_volume_that_appears_after_announce_stops_before_anything_is_touched,
@@ -32,7 +32,7 @@ offset_days = 1
 steps = [{ do = "hypervisor.undefine" }, { do = "backup.remove_schedule" }]
 [stages.purge]
 offset_days = 2
-steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives" }]
+steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives", after = ["hypervisor.undefine"] }]
 [stages.recycle]
 offset_days = 3
 steps = []
@@ -127,7 +127,7 @@ async fn a_volume_that_appears_before_hard_stops_before_anything_is_destroyed() 
     // Stated to belong to the deletion, it goes with the rest.
     let evidence = "web01 got it on Tuesday, its owner says that it can go".to_owned();
     let mark = Some(mark(&reason));
-    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
+    system.tell(id, Event::Waive { by: boss(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     assert!(!is_there(&system, "web01-data") && !is_there(&system, "web01-root"));
     let targets = system.view(id).await.targets;
@@ -148,7 +148,7 @@ async fn a_statement_about_one_volume_does_not_delete_another() {
     let mark = Some(mark(&parked(&system, id, Stage::Hard).await));
     attach(&system, "web01-more");
     let evidence = "web01-data can go".to_owned();
-    system.tell(id, Event::Waive { by: ops(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
+    system.tell(id, Event::Waive { by: boss(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
     let more = async || {
         let job = system.job(id, JobKind::Stage(Stage::Hard)).await;
         matches!(job.state, JobState::Parked { reason } if reason.contains("web01-more"))

@@ -5,20 +5,22 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
+use sexton_ledger::NotDone;
 use sexton_model::ResourceId;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{PauseSelector, Policy};
-use sexton_model::decide::Event;
-use sexton_model::deletion::RecordStatus;
+use sexton_model::decide::{Event, Refusal};
+use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 
 use super::gate::Point;
-use super::system::{System, U1, on_many_machines, ops, until, web01};
+use super::system::{System, U1, boss, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     a_held_resource_is_not_touched_and_goes_on_when_it_is_released,
     a_disk_that_others_use_parks_at_announce,
     a_machine_that_runs_again_parks_at_hard,
+    a_machine_that_may_remain_keeps_its_backups,
     a_disk_that_others_use_by_now_parks_at_purge,
     nobody_is_told_while_a_backup_of_it_runs,
     nothing_is_forgotten_or_deleted_while_a_backup_of_it_runs,
@@ -44,6 +46,32 @@ steps = [{ do = "hypervisor.check_off" }, { do = "hypervisor.undefine", after = 
 [stages.purge]
 offset_days = 2
 steps = [{ do = "hypervisor.delete_volumes" }]
+[stages.recycle]
+offset_days = 3
+steps = []
+"#;
+
+/// The machine and its backups: what depends on what is as in the plan that is delivered.
+const BACKED_UP: &str = r#"
+kind = "vm"
+version = 1
+criticality = "reproducible"
+rehearsal = true
+[stages.announce]
+offset_days = 0
+steps = [{ do = "hypervisor.inspect" }, { do = "backup.inspect", rolling = ["snapshots"] }]
+[stages.soft]
+offset_days = 0
+steps = [{ do = "hypervisor.stop" }, { do = "backup.final" }]
+[stages.hard]
+offset_days = 1
+steps = [{ do = "hypervisor.undefine" }, { do = "backup.remove_schedule", after = ["hypervisor.undefine"] }]
+[stages.purge]
+offset_days = 2
+steps = [
+  { do = "hypervisor.delete_volumes", after = ["hypervisor.undefine"] },
+  { do = "backup.delete_archives", after = ["hypervisor.undefine", "backup.remove_schedule"] },
+]
 [stages.recycle]
 offset_days = 3
 steps = []
@@ -256,6 +284,42 @@ async fn nothing_is_forgotten_or_deleted_while_a_backup_of_it_runs() {
     std::fs::remove_file(running).unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     assert!(!system.folder().join("backup/main/archives/web01.json").exists());
+}
+
+/// It cannot be undefined, and a person says that it may remain: then it may need its backups, and goes on being backed up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_may_remain_keeps_its_backups() {
+    let system = System::start_on(BACKED_UP).await;
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
+    let running = start(&system);
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    let undefined = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains("it is not undefined"));
+    system.until_job(id, Stage::Hard, undefined).await;
+    let evidence = "it runs again, and its owner is not to be reached".to_owned();
+    let claim = WaiverClaim::MayRemain;
+    let waive = |by| Event::Waive { by, claim, mark: None, evidence: evidence.clone() };
+    // Who requested it does not let it pass.
+    let refused = system.tell(id, waive(ops())).await;
+    assert!(matches!(refused, Err(NotDone::Refused(Refusal::Requested { .. }))), "{refused:?}");
+    assert!(undefined(&system.job(id, JobKind::Stage(Stage::Hard)).await.state));
+    system.tell(id, waive(boss())).await.unwrap();
+    // Its name stays taken, too.
+    system.until_job(id, Stage::Recycle, |state| state.name() == StateName::Parked).await;
+    drop(running);
+
+    assert_eq!(system.backup.changes(), ["perform final"]);
+    for kept in ["archives/web01.json", "schedules/web01.json"] {
+        assert!(system.host().join("../../backup/main").join(kept).exists(), "{kept}");
+    }
+    assert!(system.host().join("volumes/web01-root.img").exists());
+    let mut waived: Vec<_> =
+        system.view(id).await.deletion.waivers.iter().map(|w| (w.slot, w.claim)).collect();
+    waived.sort_by_key(|(slot, _)| *slot);
+    let (hard, purge) = (Stage::Hard.index(), Stage::Purge.index());
+    assert_eq!(waived, [hard, hard, purge, purge].map(|slot| (slot, WaiverClaim::MayRemain)));
 }
 
 /// One more of a redundancy group, in the subsystems as well.

@@ -21,6 +21,7 @@ mod memberships;
 mod messages;
 #[cfg(feature = "real-servers")]
 mod migrated;
+mod moves;
 mod notice;
 mod on_call;
 mod places;

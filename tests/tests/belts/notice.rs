@@ -5,10 +5,10 @@ use sexton_model::audit::What;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
-use sexton_model::{DeletionId, Timestamp};
+use sexton_model::{Actor, DeletionId, Timestamp};
 
 use super::gate::Flaw;
-use super::system::{NOTICE_MS, System, on_many_machines, ops};
+use super::system::{NOTICE_MS, System, boss, on_many_machines, ops};
 
 on_many_machines! {
     soft_waits_for_a_notice_that_is_delivered_late_and_for_its_period,
@@ -50,15 +50,22 @@ async fn soft_follows(system: &System, id: DeletionId, told: Timestamp) {
     assert!(begun >= told.plus_ms(NOTICE_MS), "told at {told}, and soft began at {begun}");
 }
 
-fn acknowledge() -> Event {
-    Event::Acknowledge { by: ops(), reason: "called the owner by phone".into() }
+fn acknowledge(by: Actor) -> Event {
+    Event::Acknowledge { by, reason: "called the owner by phone".into() }
+}
+
+/// Somebody else than who requested it says that everybody was told otherwise. When.
+async fn acknowledged(system: &System, id: DeletionId) -> Timestamp {
+    let refused = system.tell(id, acknowledge(ops())).await;
+    assert!(matches!(refused, Err(NotDone::Refused(Refusal::Requested { .. }))), "{refused:?}");
+    system.tell(id, acknowledge(boss())).await.unwrap().at
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn soft_waits_for_a_notice_that_is_delivered_late_and_for_its_period() {
     let system = System::start_announcing().await;
     let id = untold(&system).await;
-    let (by, evidence) = ("boss".parse().unwrap(), "in a hurry".into());
+    let (by, evidence) = (boss(), "in a hurry".into());
     let waived = system.tell(id, Event::Waive { by, claim: WaiverClaim::Absent, mark: None, evidence }).await;
     assert!(matches!(waived, Err(NotDone::Refused(Refusal::NotWaived))), "{waived:?}");
     system.monitoring.set_flaw("silence", None);
@@ -71,7 +78,7 @@ async fn soft_waits_for_a_notice_that_is_delivered_late_and_for_its_period() {
 async fn an_acknowledgement_replaces_a_notice_that_is_never_delivered_and_starts_the_clock() {
     let system = System::start_announcing().await;
     let id = untold(&system).await;
-    let told = system.tell(id, acknowledge()).await.unwrap().at;
+    let told = acknowledged(&system, id).await;
     soft_follows(&system, id, told).await;
 }
 
@@ -88,6 +95,6 @@ async fn a_notice_that_comes_back_holds_soft() {
     assert_eq!(since, came_back);
     assert_eq!(system.backup.changes(), Vec::<String>::new());
     // Three days have passed since: the notice period is longer.
-    let told = system.tell(id, acknowledge()).await.unwrap().at;
+    let told = acknowledged(&system, id).await;
     soft_follows(&system, id, told).await;
 }

@@ -33,7 +33,7 @@ offset_days = 1
 steps = [{ do = "hypervisor.undefine" }, { do = "monitoring.remove_target" }, { do = "backup.remove_schedule" }]
 [stages.purge]
 offset_days = 2
-steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives" }, { do = "monitoring.delete_history" }]
+steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives", after = ["hypervisor.undefine"] }, { do = "monitoring.delete_history" }]
 [stages.recycle]
 offset_days = 3
 steps = []

@@ -2,10 +2,10 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sexton_api::{Client, ClientError, Rescue, Waive};
+use sexton_api::{ClientError, Rescue, Waive};
 use sexton_coordinator::api::{Api, serve};
 use sexton_ledger::{Decided, NotDone};
-use sexton_model::access::{Extent, NewToken, Role, SECRET_BYTES, token_hash, token_text};
+use sexton_model::access::Role;
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
 use sexton_model::catalogue::Nature;
@@ -15,7 +15,7 @@ use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::receipt::{Proof, Receipt, SignedReceipt, StepProof};
 use sexton_model::resource::{Presence as Registration, Resource};
 use sexton_model::step::Presence;
-use sexton_model::{Actor, DeletionId, Scope};
+use sexton_model::{Actor, DeletionId};
 use sexton_protocol::receipt::open;
 use sexton_protocol::{BeaconSigner, BeaconVerifier};
 use tokio::net::TcpListener;
@@ -290,16 +290,6 @@ async fn nothing_is_rescued_once_purge_has_begun() {
     assert!(system.until_receipt(id, &keys).await.complete);
 }
 
-/// Asks the API at `url` with a token of this name, role and scope.
-async fn asking(system: &System, url: &str, (name, role, scope): (&str, Role, &str)) -> Client {
-    let secret = token_text(&rand::random::<[u8; SECRET_BYTES]>());
-    let scope: Scope = scope.parse().unwrap();
-    let (name, extent) = (name.parse().unwrap(), Extent::Scopes([scope].into()));
-    let new = NewToken { name, role, extent, good_for_s: 3600, by: boss() };
-    system.ledger.issue_token(new, token_hash(&secret)).await.unwrap().unwrap();
-    Client::new(url, Some(secret.into()), None::<Actor>).unwrap()
-}
-
 /// What it refuses with.
 fn status<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> u16 {
     match answer {
@@ -324,14 +314,14 @@ async fn only_an_approver_of_its_scope_waives_and_rescues() {
     let others =
         [("olga", Role::Operator, "tenants/acme", 403), ("otto", Role::Approver, "tenants/other", 404)];
     for (name, role, scope, refused) in others {
-        let client = asking(&system, &url, (name, role, scope)).await;
+        let client = system.asking(&url, (name, role, scope)).await;
         assert_eq!(status(client.waive(id, &gone).await), refused, "{name}");
         assert_eq!(status(client.rescue(id, &saved).await), refused, "{name}");
     }
     let view = system.view(id).await;
     assert_eq!((view.deletion.waivers.len(), view.deletion.status), (0, RecordStatus::Live));
 
-    let anna = asking(&system, &url, ("anna", Role::Approver, "tenants")).await;
+    let anna = system.asking(&url, ("anna", Role::Approver, "tenants")).await;
     assert_eq!(anna.waive(id, &gone).await.unwrap().status, RecordStatus::Live);
     let job = system.until_job(id, Stage::Hard, |state| *state == JobState::Done).await;
     let is_quiet = async || system.ledger.facts().await.unwrap().now > job.quiet_after;

@@ -52,7 +52,7 @@ steps = [
 ]
 [stages.purge]
 offset_days = 2
-steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives" }, { do = "monitoring.delete_history" }]
+steps = [{ do = "hypervisor.delete_volumes" }, { do = "backup.delete_archives", after = ["hypervisor.undefine"] }, { do = "monitoring.delete_history" }]
 [stages.recycle]
 offset_days = 3
 steps = []

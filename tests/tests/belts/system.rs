@@ -81,6 +81,11 @@ pub fn ops() -> Actor {
     "ops".parse().unwrap()
 }
 
+/// Who has requested nothing.
+pub fn boss() -> Actor {
+    "boss".parse().unwrap()
+}
+
 type Task = (CancellationToken, JoinHandle<()>);
 
 pub struct System {

@@ -19,6 +19,8 @@ use super::{EVERY, Options};
 
 /// Longest time until a credential is overdue, in days: a year.
 const CREDENTIAL_DAYS_MAX: u16 = 366;
+/// Longest that may be configured for a notice, in hours: then the announcement is parked.
+const UNTOLD_HOURS_MAX: u16 = 72;
 /// Shortest and longest time between two looks for alarms, in milliseconds: each look reads every record that may alarm, and
 /// who is called an hour late was not called.
 const LOOK_EVERY_MIN_MS: u64 = 100;
@@ -39,6 +41,9 @@ pub struct AlarmsSection {
     zone: Option<Zone>,
     #[serde(default)]
     credential_days: Option<u16>,
+    /// For how many policy hours a notice may not be delivered before that alarms.
+    #[serde(default)]
+    untold_hours: Option<u16>,
     /// How often somebody looks for alarms, of all coordinators, in milliseconds.
     #[serde(default)]
     look_every_ms: Option<u64>,
@@ -167,6 +172,11 @@ impl AlarmsSection {
             let why = format!("credential_days = {credential_days}: expected 0 to {CREDENTIAL_DAYS_MAX}");
             return Err(mistake(why).into());
         }
+        let untold_hours = self.untold_hours.unwrap_or(defaults.rules.untold_hours);
+        if untold_hours > UNTOLD_HOURS_MAX {
+            let why = format!("untold_hours = {untold_hours}: expected 0 to {UNTOLD_HOURS_MAX}");
+            return Err(mistake(why).into());
+        }
         let round_ms = self.look_every_ms.unwrap_or(defaults.round_ms);
         if !(LOOK_EVERY_MIN_MS..=LOOK_EVERY_MAX_MS).contains(&round_ms) {
             let why = format!(
@@ -181,7 +191,7 @@ impl AlarmsSection {
         Ok(Options {
             routes: routes.collect::<Result<_, _>>().map_err(mistake)?,
             daily: Daily { at, zone },
-            rules: Rules { credential_days, ..defaults.rules },
+            rules: Rules { credential_days, untold_hours, ..defaults.rules },
             name: name(witness),
             every: EVERY.min(Duration::from_millis(round_ms)),
             round_ms,
@@ -236,6 +246,12 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_notice_is_late_after_four_hours_unless_configured() {
+        let hours = |text: &str| read(text).map(|options| options.rules.untold_hours);
+        assert_eq!((hours(""), hours("[alarms]\nuntold_hours = 1")), (Ok(4), Ok(1)));
+    }
+
+    #[tokio::test]
     async fn somebody_looks_as_often_as_configured() {
         let looks = |text: &str| read(text).map(|options| (options.every.as_millis(), options.round_ms));
         assert_eq!(looks(""), Ok((5_000, 30_000)));
@@ -250,6 +266,7 @@ mod tests {
             ("[alarms]\ndigest_at = \"24:00\"", "digest_at"),
             ("[alarms]\nzone = \"Mars\"", "zone"),
             ("[alarms]\ncredential_days = 400", "credential_days = 400: expected 0 to 366"),
+            ("[alarms]\nuntold_hours = 73", "untold_hours = 73: expected 0 to 72"),
             ("[alarms]\nlook_every_ms = 99", "look_every_ms = 99: expected 100 to 3600000 milliseconds"),
             ("[alarms]\nfax = 1", "fax"),
             ("[alarms.webhook]\nurl = \"http://page.example.org/\"", "webhook.url: expected https"),

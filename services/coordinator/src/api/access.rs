@@ -3,10 +3,12 @@
 //! Contract: whoever shows a token of the job table is that token's name, whatever else the request says, and does what
 //! `sexton_model::access::may` lets it. What a request is about is known from its path ([`need`]), and is looked up here;
 //! only what stands in a body is left to its handler, and what is listed is sifted by it. What is of another scope answers
-//! as if it were not there. A path that [`need`] does not know is refused to every such token.
+//! as if it were not there. A path that [`need`] does not know is refused to every such token. While the job table is under
+//! review, a token may have been revoked in what that has lost: then its bearer looks and stops, and nothing else.
 //!
 //! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
-//! others, in the name that the header `sexton-actor` says.
+//! others, in the name that the header `sexton-actor` says. That is no name of a token: what somebody has done who has or had one
+//! was done by whoever showed it.
 mod need;
 mod refusals;
 mod sieve;
@@ -21,15 +23,16 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
-use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, token_hash};
+use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, may_unreviewed, token_hash};
 use sexton_model::{Actor, ResourceId, Scope};
 
+use super::overrides::scope_of_override;
 use super::problem::{Denial, Refused};
 use super::records::parse;
 use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
-use refusals::{NOBODY, Refusals};
+use refusals::{NOBODY, Refusals, TRUSTED};
 pub(super) use sieve::Sieve;
 
 /// Who asks.
@@ -110,19 +113,24 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let (mut parts, body) = request.into_parts();
     let (by, answer) = match identify(&guard.api, &parts.headers).await {
         Err((by, refused)) => (by, refused.into_response()),
-        Ok(asker) => {
-            let by = match &asker {
-                Asker::Trusted => acting_for(&parts.headers),
-                Asker::Known(bearer) => bearer.name.to_string(),
-            };
-            match permitted(&guard.api, &asker, &mut parts).await {
-                Err(refused) => (by, refused.into_response()),
-                Ok(()) => {
-                    parts.extensions.insert(asker);
-                    (by, next.run(Request::from_parts(parts, body)).await)
-                }
+        Ok(asker) => match permitted(&guard.api, &asker, &mut parts).await {
+            Err(refused) => {
+                let by = match &asker {
+                    // Not the name that was said: who has it did not ask.
+                    Asker::Trusted => TRUSTED.to_owned(),
+                    Asker::Known(bearer) => bearer.name.to_string(),
+                };
+                (by, refused.into_response())
             }
-        }
+            Ok(()) => {
+                let by = match &asker {
+                    Asker::Trusted => acting_for(&parts.headers),
+                    Asker::Known(bearer) => bearer.name.to_string(),
+                };
+                parts.extensions.insert(asker);
+                (by, next.run(Request::from_parts(parts, body)).await)
+            }
+        },
     };
     if let Some(Denial(why)) = answer.extensions().get() {
         guard.refusals.note(&by, &asked, why, answer.status().as_u16()).await;
@@ -132,9 +140,30 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
 
 /// In whose name somebody trusted asks; nobody's, if it names none. An ordinary name is not [`NOBODY`].
 fn acting_for(headers: &HeaderMap) -> String {
-    let said = headers.get("sexton-actor").and_then(|name| name.to_str().ok());
-    let actor = said.and_then(|name| name.parse::<Actor>().ok());
-    actor.map_or_else(|| NOBODY.to_owned(), |actor| actor.to_string())
+    named_by(headers).map_or_else(|| NOBODY.to_owned(), |actor| actor.to_string())
+}
+
+/// The name that somebody trusted says, if it is one.
+fn named_by(headers: &HeaderMap) -> Option<Actor> {
+    headers.get("sexton-actor").and_then(|name| name.to_str().ok()?.parse().ok())
+}
+
+/// That whoever is trusted changes nothing in the name of somebody who has or had a token: the audit trail has the name alone,
+/// and under that name what was done by whoever showed it.
+async fn is_no_tokens_name(api: &Api, parts: &Parts) -> Result<(), Refused> {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if !changes(&parts.method, path) {
+        return Ok(());
+    }
+    // What is no name is refused by who needs one.
+    let Some(actor) = named_by(&parts.headers) else { return Ok(()) };
+    match api.engine.ledger.token_of(&actor).await? {
+        Some(_) => Err(Refused::denied(format_args!(
+            "{actor} is the name of a token, and only who shows it acts as {actor}: show it, or name somebody else in the \
+             header sexton-actor (sexton: --actor)"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Who asks; or whose token it is that is good for nothing, and the answer to that.
@@ -194,13 +223,20 @@ pub(super) fn changes(method: &Method, path: &str) -> bool {
 
 /// Whether it may ask so, as far as the path says.
 async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Refused> {
-    let Asker::Known(bearer) = asker else { return Ok(()) };
+    let Asker::Known(bearer) = asker else { return is_no_tokens_name(api, parts).await };
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some((what, of)) = need(&parts.method, path) else {
         return Err(Refused::denied("no token may do this"));
     };
     let named = Named::read(parts).await;
     let what = own(api, bearer, what, &named).await?;
+    if let Err(denied) = may_unreviewed(bearer, what)
+        && api.engine.ledger.review().await?.is_some()
+    {
+        // What no token may at any time says so.
+        asker.may(what, Reach::Filtered)?;
+        return Err(Refused::denied(denied));
+    }
     if of == Subject::Everything {
         return asker.may(what, Reach::Everything);
     }
@@ -258,6 +294,11 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
             let survey = api.engine.ledger.survey(id).await?;
             let scope = survey.map(|survey| survey.about.resource.scope);
             hidden(extent, scope.as_ref(), &format!("survey {id}"))
+        }
+        Subject::Override => {
+            let Ok(id) = named.get("id").parse::<i64>() else { return Ok(()) };
+            let scope = scope_of_override(api, id).await?;
+            hidden(extent, scope.as_ref(), &format!("override {id}"))
         }
         Subject::Batch => {
             let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };

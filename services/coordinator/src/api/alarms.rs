@@ -11,35 +11,18 @@ use super::in_force::reasonable;
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared};
 use crate::alarms::gather;
+use crate::alarms::listing::{Wanted, page, seen_by};
 
-/// Whether the caller sees it: of what is of no scope only whoever is limited to none.
-fn sees(asker: &Asker, standing: &Standing) -> bool {
-    let extent = asker.extent();
-    extent.is_everywhere() || standing.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope))
-}
-
-/// Newest first.
+/// Newest first. Whoever is limited to scopes may be answered with an empty page that is not the last one.
 pub(super) async fn list(
     State(api): Shared,
     asker: Asker,
     Query(query): Query<AlarmQuery>,
 ) -> Result<Json<Page<AlarmInfo>>, Refused> {
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
-    let mut filter = AlarmFilter { ended: query.all, before: query.after, limit };
-    let mut items = Vec::new();
-    // Whoever is limited to scopes is shown none of the others, nor their numbers: what is left out is read over.
-    let more = loop {
-        let page = api.engine.ledger.alarms(filter).await?;
-        let next = page.next.as_deref().and_then(|next| next.parse::<i64>().ok());
-        items.extend(page.items.into_iter().filter(|view| sees(&asker, &view.standing)));
-        match next {
-            Some(next) if items.len() < limit as usize => filter.before = Some(next),
-            next => break next.is_some() || items.len() > limit as usize,
-        }
-    };
-    items.truncate(limit as usize);
-    let next = items.last().filter(|_| more).map(|view| view.standing.id.to_string());
-    Ok(Json(Page { items: items.into_iter().map(info).collect(), next }))
+    let wanted = Wanted { extent: asker.extent(), ended: query.all, before: query.after, limit };
+    let page = page(&*api.engine.ledger, wanted).await?;
+    Ok(Json(Page { items: page.items.into_iter().map(info).collect(), next: page.next }))
 }
 
 pub(super) async fn acknowledge(
@@ -80,7 +63,7 @@ pub(super) async fn summary(api: &Api, asker: &Asker) -> Result<AlarmsInfo, Refu
     // No more are ever open than one page has.
     let open = api.engine.ledger.alarms(filter).await?.items;
     let open: Vec<&Standing> =
-        open.iter().map(|view| &view.standing).filter(|standing| sees(asker, standing)).collect();
+        open.iter().map(|view| &view.standing).filter(|standing| seen_by(asker.extent(), standing)).collect();
     let count = |of: &dyn Fn(&Standing) -> bool| open.iter().filter(|standing| of(standing)).count() as u64;
     let alarmer = api.engine.alarmer();
     Ok(AlarmsInfo {

@@ -5,7 +5,9 @@ use axum::Json;
 use axum::extract::{Path, State};
 use sexton_api::{ApproveRequest, Approved, BatchDetails, BatchInfo, BatchMember, MEMBERS_SHOWN};
 use sexton_ledger::{Approval, BatchRow, BatchView, Facts, LedgerError, Member, Note};
+use sexton_model::belts::Pause;
 use sexton_model::belts::budget::{self, Group};
+use sexton_model::belts::ceiling::Ceilings;
 use sexton_model::{DeletionId, Timestamp, undo};
 
 use super::in_force::reasonable;
@@ -19,8 +21,14 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<Ba
 pub(super) async fn waiting(api: &Api, asker: &Asker) -> Result<Vec<BatchInfo>, Refused> {
     let batches = api.engine.ledger.batches().await?;
     let crowds = crowds(&batches);
+    let (pauses, ceilings) = stops(api).await?;
     let seen = batches.into_iter().filter(|row| asker.extent().contains(&row.group.scope));
-    Ok(seen.map(|row| info(row, &crowds)).collect())
+    Ok(seen.map(|row| info(row, &crowds, (pauses.as_slice(), &ceilings))).collect())
+}
+
+/// What may keep a batch where it is beside its budget.
+async fn stops(api: &Api) -> Result<(Vec<Pause>, Ceilings), Refused> {
+    Ok((api.engine.ledger.pauses().await?, api.engine.ledger.ceilings().await?))
 }
 
 pub(super) async fn show(
@@ -61,10 +69,11 @@ fn crowds(batches: &[BatchRow]) -> BTreeSet<Group> {
     budget::crowds(batches.iter().map(|row| (&row.group, row.waiting, &row.exceeded)))
 }
 
-fn info(row: BatchRow, crowds: &BTreeSet<Group>) -> BatchInfo {
+fn info(row: BatchRow, crowds: &BTreeSet<Group>, (pauses, ceilings): (&[Pause], &Ceilings)) -> BatchInfo {
     let BatchRow { batch, group, frozen_at, exceeded, waiting } = row;
     let (needs_approval, why) = (crowds.contains(&group), exceeded.to_string());
-    BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why }
+    let stopped_by = budget::stopped_by(&group, pauses, ceilings);
+    BatchInfo { batch, group, since: frozen_at, waiting, needs_approval, why, stopped_by }
 }
 
 /// What whoever looks at a batch, or a crowd, has to know of each: they may find one that does not belong in it.
@@ -109,5 +118,6 @@ async fn details(api: &Api, view: BatchView) -> Result<BatchDetails, Refused> {
         let Member { resource, requested_by, .. } = member;
         members.push(BatchMember { deletion, resource, requested_by, undo, cancel_until, unannounced });
     }
-    Ok(BatchDetails { digest, members, info: info(view.row, &crowds) })
+    let (pauses, ceilings) = stops(api).await?;
+    Ok(BatchDetails { digest, members, info: info(view.row, &crowds, (pauses.as_slice(), &ceilings)) })
 }

@@ -1,39 +1,63 @@
 //! One-shot overrides: one stage of one deletion passes one belt.
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use sexton_api::OverrideRequest;
 use sexton_ledger::{Intent, Note};
-use sexton_model::JobId;
 use sexton_model::access::{Permission, Reach};
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sexton_model::decide::Event;
+use sexton_model::{DeletionId, JobId, Scope};
 
 use super::access::hidden;
 use super::in_force::reasonable;
 use super::problem::{Body, Refused};
 use super::{Api, Asker, By, Once, Shared};
 
-pub(super) async fn list(State(api): Shared) -> Result<Json<Vec<OneShot>>, Refused> {
-    Ok(Json(api.engine.ledger.one_shots().await?))
+/// Those of records that the caller sees.
+pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<OneShot>>, Refused> {
+    Ok(Json(seen(&api, &asker, api.engine.ledger.one_shots().await?).await?))
 }
 
 /// Those for which the glass was broken, of records that the caller sees. There are few: see `ONE_SHOTS_MAX`.
 pub(super) async fn broken_glass(api: &Api, asker: &Asker) -> Result<Vec<OneShot>, Refused> {
-    let ledger = &api.engine.ledger;
-    let mut seen = Vec::new();
-    for one in ledger.one_shots().await?.into_iter().filter(|one| one.break_glass) {
-        // Of which scope a record is stands in it. One that was archived is of none any more.
-        let inside = asker.extent().is_everywhere()
-            || ledger
-                .deletion(one.deletion)
-                .await?
-                .is_some_and(|view| asker.extent().contains(&view.deletion.record.resource.scope));
-        if inside {
-            seen.push(one);
+    let mut all = api.engine.ledger.one_shots().await?;
+    all.retain(|one| one.break_glass);
+    seen(api, asker, all).await
+}
+
+/// Those of `all` whose record the caller sees. Each record is looked at once, however many overrides it has.
+async fn seen(api: &Api, asker: &Asker, mut all: Vec<OneShot>) -> Result<Vec<OneShot>, Refused> {
+    let extent = asker.extent();
+    if extent.is_everywhere() {
+        return Ok(all);
+    }
+    let records: BTreeSet<DeletionId> = all.iter().map(|one| one.deletion).collect();
+    let mut inside = BTreeSet::new();
+    for record in records {
+        if scope_of(api, record).await?.is_some_and(|scope| extent.contains(&scope)) {
+            inside.insert(record);
         }
     }
-    Ok(seen)
+    all.retain(|one| inside.contains(&one.deletion));
+    Ok(all)
+}
+
+/// Of which scope a record is stands in it. One that was archived is of none any more.
+async fn scope_of(api: &Api, deletion: DeletionId) -> Result<Option<Scope>, Refused> {
+    let view = api.engine.ledger.deletion(deletion).await?;
+    Ok(view.map(|view| view.deletion.record.resource.scope.clone()))
+}
+
+/// Of which scope the record is that the override `id` is about: of none, if there is no such override.
+pub(super) async fn scope_of_override(api: &Api, id: i64) -> Result<Option<Scope>, Refused> {
+    let all = api.engine.ledger.one_shots().await?;
+    match all.into_iter().find(|one| one.id == id) {
+        Some(one) => scope_of(api, one.deletion).await,
+        None => Ok(None),
+    }
 }
 
 pub(super) async fn give(
@@ -51,9 +75,7 @@ pub(super) async fn give(
     reasonable(&reason)?;
     let what = if break_glass { Permission::BreakGlass } else { Permission::Override };
     asker.may(what, Reach::Filtered)?;
-    let scope =
-        api.engine.ledger.deletion(deletion).await?.map(|view| view.deletion.record.resource.scope.clone());
-    hidden(asker.extent(), scope.as_ref(), &deletion)?;
+    hidden(asker.extent(), scope_of(&api, deletion).await?.as_ref(), &deletion)?;
     let new = NewOneShot { deletion, stage, belt, by, reason, break_glass };
     let given = once.ledger.give_one_shot(new).await??;
     tracing::warn!(override_ = given.id, %deletion, %stage, %belt, by = %given.by, break_glass, "a belt is overridden");

@@ -127,6 +127,11 @@ impl From<LedgerError> for Refused {
         if matches!(error, LedgerError::Overtaken) {
             return Self::key(StatusCode::CONFLICT, error).again_in(1);
         }
+        if let LedgerError::Pauses(why) = &error {
+            let mut refused = Self::new(StatusCode::CONFLICT, why.to_string());
+            refused.problem.field = Some("covers".to_owned());
+            return refused;
+        }
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(%error, source, "a request could not be answered");
         Self::new(
@@ -144,7 +149,8 @@ impl From<NotDone> for Refused {
             | NotDone::Approval(CannotApprove::NoSuchBatch(_)) => StatusCode::NOT_FOUND,
             NotDone::Approval(CannotApprove::Requested { .. })
             | NotDone::Resume(CannotResume::Requested { .. })
-            | NotDone::Override(CannotOverride::Requested { .. }) => StatusCode::FORBIDDEN,
+            | NotDone::Override(CannotOverride::Requested { .. })
+            | NotDone::Refused(Refusal::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
             NotDone::CannotDelete(_)
@@ -193,6 +199,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::AlreadyLive { .. }
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
+        | NotDone::StaysInScope { .. }
         | NotDone::Exclusive(_)
         | NotDone::Contested(_) => true,
         NotDone::NoSuchDeletion(_)
@@ -212,6 +219,7 @@ fn decided_by_a_belt(why: &Refusal) -> bool {
         | Refusal::OrderMayRun(_)
         | Refusal::NameInUse(_)
         | Refusal::NotWaived
+        | Refusal::Requested { .. }
         | Refusal::OtherThings { .. }
         | Refusal::StillTried(_)
         | Refusal::CameBack(_)
@@ -233,6 +241,7 @@ fn decided_by_a_belt(why: &Refusal) -> bool {
         | Refusal::KnownToBeBack
         | Refusal::NothingParked
         | Refusal::NoSuchHold(_)
+        | Refusal::TooManyHolds
         | Refusal::Missing(_) => false,
     }
 }

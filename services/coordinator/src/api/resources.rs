@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{LedgerError, NotDone, Note, ResourceFilter, ResourceView};
-use sexton_model::access::{Permission, Reach, may};
+use sexton_model::access::{Permission, Reach, may, to_register_over};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
@@ -110,18 +110,16 @@ fn done_before(once: &Once, unfit: &[Option<String>]) -> Result<Option<Vec<Optio
 }
 
 /// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into
-/// them that is of another one; and it takes an admin to take the protection off.
+/// them that is of another one; and what takes it out from under a belt takes a role of its own ([`to_register_over`]).
 async fn not_by(api: &Api, asker: &Asker, new: &Resource) -> Result<Option<String>, Refused> {
     let Asker::Known(bearer) = asker else { return Ok(None) };
-    let there = api.engine.ledger.resource(&new.id).await?.map(|view| view.resource);
+    let there = api.engine.ledger.resource(&new.id).await?;
     let mut scopes = vec![&new.scope];
-    scopes.extend(there.as_ref().map(|there| &there.scope));
+    scopes.extend(there.as_ref().map(|there| &there.resource.scope));
     let inside = scopes.into_iter().try_for_each(|s| may(bearer, Permission::Register, Reach::Scope(s)));
-    let unprotects = there.is_some_and(|there| there.protected) && !new.protected;
-    let verdict = match unprotects {
-        true => inside.and_then(|()| may(bearer, Permission::Unprotect, Reach::Filtered)),
-        false => inside,
-    };
+    let takes = to_register_over(there.as_ref().map(|there| (&there.resource, there.presence)), new);
+    let verdict =
+        inside.and_then(|()| takes.into_iter().try_for_each(|what| may(bearer, what, Reach::Filtered)));
     Ok(verdict.err().map(|why| why.to_string()))
 }
 

@@ -282,7 +282,7 @@ pub enum Command {
     },
     /// What is known of a job table that went back in time; or accept it as it is, so that it goes on.
     Review {
-        /// Accept it: from then on it dispatches again.
+        /// Accept it: from then on it dispatches again. That takes the configured token, as no other is known not to be revoked.
         #[arg(long, requires = "reason")]
         accept: bool,
         /// What was compared, and why it may go on.
@@ -343,7 +343,8 @@ pub enum Command {
         /// A record or its resource.
         what: String,
     },
-    /// Let the step of a parked job pass, on evidence; or state that what has appeared belongs to the deletion.
+    /// Let the step of a parked job pass, on evidence; or state that what has appeared belongs to the deletion. Somebody else
+    /// than who requested it has to say so.
     #[command(group = clap::ArgGroup::new("claim").required(true))]
     Waive {
         /// A record or its resource.
@@ -364,7 +365,7 @@ pub enum Command {
         evidence: String,
     },
     /// State that everybody was told otherwise, after the notice could not be delivered for three days. The notice period
-    /// begins now.
+    /// begins now. Somebody else than who requested it has to say so.
     Acknowledge {
         /// A record or its resource.
         what: String,

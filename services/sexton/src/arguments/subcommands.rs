@@ -87,8 +87,8 @@ pub enum TokenCommand {
         /// Whose, such as ci or eva@example.org: what it does is written down under this name, which is given once.
         name: Actor,
         /// What for. viewer looks; requester also registers, asks for deletions, takes back its own, and holds; operator
-        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives, rescues and
-        /// accepts reviews; admin also issues tokens and takes protection off.
+        /// also cancels, releases, pauses, parks, retries and vouches for censuses; approver also sets ceilings, approves, waives,
+        /// rescues, and registers anew what moves to another scope or leaves a group; admin also issues tokens and takes protection off.
         #[arg(long, value_parser = role)]
         role: Role,
         /// Limited to this scope and those below it; may be given several times.
@@ -136,7 +136,7 @@ pub struct ListArguments {
     /// Only those in this status: live, restoring, cancelled, recycled, rescued.
     #[arg(long, value_parser = status)]
     pub status: Option<RecordStatus>,
-    /// Only those with a job in this state: scheduled, held, running, parked, …
+    /// Only those with a job in this state: scheduled, held (also between two steps), running, parked, …
     #[arg(long, value_parser = state)]
     pub state: Option<StateName>,
     /// Only this scope.

@@ -1,7 +1,7 @@
 //! What a person sees of a job that is parked because something has appeared.
 use std::collections::BTreeMap;
 
-use sexton_api::TrailLine;
+use sexton_api::{LostInfo, TrailLine};
 use sexton_model::DeletionId;
 use sexton_model::attest::Lost;
 use sexton_model::audit::What;
@@ -166,4 +166,9 @@ fn whoever_reviews_is_told_what_is_lost_and_how_to_find_out_more() {
     let (verify, accept) =
         (REVIEWING.find("sexton verify FILE --key"), REVIEWING.find("sexton review --accept"));
     assert!(verify.is_some() && verify < accept, "first one looks, and then one accepts");
+    let revoke = REVIEWING.find("sexton token revoke NAME");
+    assert!(
+        revoke.is_some() && revoke < accept,
+        "and what was revoked in what is lost is good once it is accepted"
+    );
 }

@@ -156,7 +156,7 @@ fn a_bad_plan_names_file_line_and_reason() {
     let Tried { file, plans, good, .. } = &tried;
     for (from, to, reason) in [
         ("kind = \"vm\"", "kind = \"VM!\"", "kind \"VM!\": expected at most 32 lower-case letters"),
-        ("version = 4", "version = \"one\"", "version: invalid type: string \"one\", expected u32"),
+        ("version = 5", "version = \"one\"", "version: invalid type: string \"one\", expected u32"),
         (
             "# The most critical machines",
             "unannounced = \"why\" #",
@@ -181,14 +181,19 @@ fn a_bad_plan_names_file_line_and_reason() {
             "step early: soft can be cancelled, but this step has no undo",
         ),
         (
-            "{ do = \"monitoring.remove_target\" }",
-            "{ do = \"monitoring.remove_target\" }, { do = \"hypervisor.delete_volumes\", name = \"early\" }",
+            "{ do = \"monitoring.remove_target\",",
+            "{ do = \"hypervisor.delete_volumes\", name = \"early\" }, { do = \"monitoring.remove_target\",",
             "step early: hard is before purge, its earliest stage",
         ),
         (
             "{ do = \"hypervisor.undefine\"",
             "{ do = \"ipam.release\", name = \"early\" }, { do = \"hypervisor.undefine\"",
             "step early releases address before hypervisor.undefine, which still uses it",
+        ),
+        (
+            "after = [\"hypervisor.undefine\", \"backup.remove_schedule\"]",
+            "after = [\"backup.remove_schedule\"]",
+            "step backup.delete_archives withdraws backup: expected after = [\"hypervisor.undefine\"]",
         ),
         (
             "offset_days = 3",

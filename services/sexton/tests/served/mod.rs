@@ -10,6 +10,9 @@ use crate::site;
 
 pub const CONFIGURED: &str = "the-configured-token-of-32-letters";
 
+/// What a job table consists of. The log of what is not in the file itself yet may be there or not.
+const JOB_TABLE: [&str; 2] = ["sexton.db", "sexton.db-wal"];
+
 /// A running `sexton serve` that nobody else talks to.
 pub struct Served {
     pub api: SocketAddr,
@@ -58,9 +61,38 @@ impl Served {
 
     /// Stop it as whoever supervises it does, and start it again.
     pub fn stop_and_start(&mut self) {
+        self.stop();
+        self.process = site::serve(self.folder.path(), self.api);
+    }
+
+    fn stop(&mut self) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         assert!(self.process.wait().unwrap().success());
+    }
+
+    /// Copy the job table while nobody writes it.
+    pub fn keep_job_table(&mut self) {
+        self.stop();
+        for name in JOB_TABLE.into_iter().filter(|name| self.folder.path().join(name).exists()) {
+            let kept = self.folder.path().join(format!("{name}.kept"));
+            std::fs::copy(self.folder.path().join(name), kept).unwrap();
+        }
+        self.process = site::serve(self.folder.path(), self.api);
+    }
+
+    /// Put back what was kept of the job table, and nothing of what is known of it outside.
+    pub fn put_job_table_back(&mut self) {
+        self.stop();
+        let _ = std::fs::remove_file(self.folder.path().join("sexton.db-shm"));
+        for name in JOB_TABLE {
+            let there = self.folder.path().join(name);
+            let _ = std::fs::remove_file(&there);
+            let kept = self.folder.path().join(format!("{name}.kept"));
+            if kept.exists() {
+                std::fs::rename(kept, there).unwrap();
+            }
+        }
         self.process = site::serve(self.folder.path(), self.api);
     }
 

@@ -95,6 +95,13 @@ impl Access for PgLedger {
         found.map(|body| parse("?", &body)).transpose()
     }
 
+    async fn token_of(&self, name: &Actor) -> Result<Option<Token>, LedgerError> {
+        let part = || doing("looking for a token");
+        let found: Option<String> =
+            sqlx::query_scalar(ONE).bind(name.as_str()).fetch_optional(&self.pool).await.map_err(part())?;
+        found.map(|body| parse(name.as_str(), &body)).transpose()
+    }
+
     async fn tokens(&self, after: Option<&Actor>, limit: u32) -> Result<Vec<Token>, LedgerError> {
         let bodies: Vec<String> = sqlx::query_scalar(LIST)
             .bind(after.map_or("", Actor::as_str))

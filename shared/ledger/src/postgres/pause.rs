@@ -1,6 +1,7 @@
 //! Pauses and ceilings: in force when the call returns, because the gate is taken alone.
 use serde::Serialize;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
+use sexton_model::belts::pauses::room;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
 use sexton_model::checkpoint::Mark;
 use sexton_model::{Actor, JobId, Timestamp};
@@ -22,6 +23,7 @@ const GATE_ALONE: &str = "SELECT pg_advisory_xact_lock($1)";
 const LOCK: &str = "SELECT 1 FROM ledger FOR UPDATE";
 const HEAD: &str = "SELECT pause_seq, pause_head FROM ledger";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM pauses";
+const STANDING: &str = "SELECT count(*) FROM pauses WHERE NOT lifted";
 const INSERT: &str = "INSERT INTO pauses (id, body) VALUES ($1, $2)";
 const REVISE: &str = "UPDATE ledger SET revision = revision + 1 RETURNING revision, epoch";
 const ADVANCE: &str = "UPDATE ledger SET pause_seq = $1, pause_head = $2";
@@ -49,7 +51,7 @@ const STOPPED_BY: &str = "WITH blocked AS MATERIALIZED ( \
 /// Jobs looked at again in one transaction when a pause is lifted.
 const RECHECKS: i64 = 512;
 
-/// Pause; waits for transactions that dispatch right now.
+/// Pause, if there is room for one more; waits for transactions that dispatch right now.
 pub(super) async fn pause(
     ledger: &PgLedger,
     covers: PauseSelector,
@@ -59,6 +61,8 @@ pub(super) async fn pause(
     let part = || doing("pausing");
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     lock(&mut tx).await?;
+    let standing: i64 = sqlx::query_scalar(STANDING).fetch_one(&mut *tx).await.map_err(part())?;
+    room(&covers, usize::try_from(standing).unwrap_or(usize::MAX))?;
     let (paused, mark) = locked(&mut tx, covers, by, reason).await?;
     ledger.note(&mut tx, || Some(Note::Paused(paused.pause.clone(), paused.orders_out))).await?;
     tx.commit().await.map_err(part())?;

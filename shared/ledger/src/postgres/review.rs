@@ -24,6 +24,10 @@ const CHECKPOINT: &str = "UPDATE ledger SET checkpoints = checkpoints + 1, \
      checkpoint_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      RETURNING epoch, checkpoints, checkpoint_at, revision";
 const ENTER: &str = "UPDATE ledger SET epoch = $1, checkpoints = $2, revision = $3, review = $4";
+/// How far records are numbered; numbers that were drawn and are not committed count, too.
+const LAST_RECORD: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM deletion_id";
+/// Numbers are drawn and thrown away: to set a sequence takes more rights than a coordinator has.
+const LEAVE_OUT: &str = "SELECT count(nextval('deletion_id')) FROM generate_series(1, $1::bigint)";
 const ACCEPT: &str = "UPDATE ledger SET review = NULL";
 
 /// What the ledger shows of itself.
@@ -92,6 +96,7 @@ pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkp
         healthy::beat(&mut tx, ledger).await?;
     }
     let row = sqlx::query(CHECKPOINT).fetch_one(&mut *tx).await.map_err(part())?;
+    let records = last_record(&mut tx).await?;
     tx.commit().await.map_err(part())?;
     let mark = Mark {
         epoch: epoch(&row, 0)?,
@@ -102,7 +107,23 @@ pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkp
         fence: 0,
     };
     ledger.known.note(mark, None);
+    ledger.known.note_records(records);
     Ok(ledger.known.seen())
+}
+
+async fn last_record(db: &mut PgConnection) -> Result<i64, LedgerError> {
+    let found = sqlx::query_scalar(LAST_RECORD).fetch_one(db).await;
+    found.map_err(doing("reading how far records are numbered"))
+}
+
+/// Number records behind those that are `known` to be lost. It holds whatever becomes of the transaction.
+async fn number_behind(db: &mut PgConnection, known: i64) -> Result<(), LedgerError> {
+    let left_out = known::left_out(last_record(db).await?, known);
+    if left_out > 0 {
+        let drawn: Result<i64, _> = sqlx::query_scalar(LEAVE_OUT).bind(left_out).fetch_one(db).await;
+        drawn.map_err(doing("numbering records behind lost ones"))?;
+    }
+    Ok(())
 }
 
 /// Compare the ledger with what was known of it, and enter a new epoch if it is behind.
@@ -114,12 +135,16 @@ pub(super) async fn confront(ledger: &PgLedger, known: &Checkpoint) -> Result<Op
     known::same_ledger(known, &found.ledger)?;
     let missing = missing(&mut tx, known).await?;
     let Some(behind) = behind(known, found.mark, missing) else {
+        if found.review.is_some() {
+            number_behind(&mut tx, known.records).await?;
+        }
         tx.rollback().await.map_err(part())?;
         ledger.known.adopt(known.clone());
         // A later epoch, if another coordinator noticed first.
         ledger.known.note(Mark { fence: 0, ..found.mark }, None);
         return Ok(found.review);
     };
+    number_behind(&mut tx, known.records).await?;
     let now = find::clock(&mut tx).await?;
     let (review, mark, event) = known::enter(behind, now)?;
     let done = sqlx::query(ENTER)

@@ -22,7 +22,9 @@ const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE 
 const LIST: &str = "SELECT d.id FROM deletions d WHERE d.id < ";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
-const WITH_HELD: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE held AND state = ";
+/// Held before a stage, or stopped by a belt between two steps: then it is ready, and not in line.
+const WITH_HELD: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE held \
+     UNION ALL SELECT deletion_id FROM jobs WHERE locks AND reason IS NOT NULL AND state = ";
 const WITH_JOB: &str =
     " AND EXISTS (SELECT 1 FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 7 AND j.state = ";
 
@@ -144,16 +146,16 @@ fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
         query.push(" AND d.kind = ").push_bind(kind.to_string());
     }
     if let Some(state) = filter.state {
-        let (clause, end) = match state {
-            StateName::Held => (WITH_HELD, "))"),
+        let (clause, state, end) = match state {
+            StateName::Held => (WITH_HELD, StateName::Ready, "))"),
             StateName::Scheduled | StateName::Done | StateName::Cancelled | StateName::Rescued => {
-                (WITH_JOB, ")")
+                (WITH_JOB, state, ")")
             }
             StateName::Ready
             | StateName::Running
             | StateName::Waiting
             | StateName::Cancelling
-            | StateName::Parked => (WITH_LOCKED, "))"),
+            | StateName::Parked => (WITH_LOCKED, state, "))"),
         };
         query.push(clause).push_bind(crate::row::code(state)).push(end);
     }

@@ -18,8 +18,12 @@ use crate::alarms::{self, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched. Locked jobs are few, and read as a whole: in the order of their ids the
-/// planner would walk over all jobs there ever were.
-const WATCHED: &str = "WITH parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3) \
+/// planner would walk over all jobs there ever were. They are those that are parked, and announcements (slot 0) of which it was
+/// written down that not everybody could be told.
+const WATCHED: &str = "WITH announcing AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND id % 8 = 0), \
+     parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3 \
+       UNION SELECT a.deletion_id FROM announcing a JOIN waivers w ON w.deletion_id = a.deletion_id \
+         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0) \
      SELECT id FROM ((SELECT r.deletion_id AS id FROM records r JOIN deletions d ON d.id = r.deletion_id \
        WHERE d.live AND r.deletion_id > $1 \
        AND (strpos(r.body, '\"gone_by\":\"') > 0 OR strpos(r.body, '\"criticality\":\"credential\"') > 0) \
@@ -39,10 +43,19 @@ const AHEAD: &str = "SELECT d.scope, d.plan, (j.id % 8)::smallint, j.locks, \
      JOIN deletions d ON d.id = j.deletion_id WHERE j.rank > 0 \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT $4";
 const PLANS: &str = "SELECT digest, body FROM plans WHERE digest = ANY($1)";
-const HELD: &str = "SELECT j.id, j.resource, d.scope, j.due_at, j.reason FROM jobs j \
-     JOIN deletions d ON d.id = j.deletion_id WHERE j.held ORDER BY j.due_at, j.id LIMIT $1";
-const HELD_BY: &str = "SELECT d.scope, j.reason::json ->> 'by', count(*) FROM jobs j \
-     JOIN deletions d ON d.id = j.deletion_id WHERE j.held GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $1";
+/// What stands before a stage, and what a belt stopped between two steps. Only of these the reason is JSON. Locked jobs are few,
+/// and read as a whole: see [`WATCHED`].
+const HELD: &str = "WITH blocked AS MATERIALIZED ( \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
+     SELECT s.id, s.resource, d.scope, s.due_at, s.reason FROM ( \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs WHERE held \
+       UNION ALL SELECT id, deletion_id, resource, due_at, reason FROM blocked) s \
+     JOIN deletions d ON d.id = s.deletion_id ORDER BY s.due_at, s.id LIMIT $1";
+const HELD_BY: &str = "WITH blocked AS MATERIALIZED ( \
+       SELECT deletion_id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
+     SELECT d.scope, s.reason::json ->> 'by', count(*) FROM ( \
+       SELECT deletion_id, reason FROM jobs WHERE held UNION ALL SELECT deletion_id, reason FROM blocked) s \
+     JOIN deletions d ON d.id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $1";
 
 /// Live records that may alarm, behind `after`.
 pub(super) async fn watched(ledger: &PgLedger, after: DeletionId) -> Result<WatchedPage, LedgerError> {
@@ -91,7 +104,7 @@ pub(super) async fn ahead(ledger: &PgLedger, days: u8) -> Result<Vec<Ahead>, Led
     rows.iter().map(|row| one_ahead(row, &plans)).collect()
 }
 
-/// What is held.
+/// What is held, also between two steps.
 pub(super) async fn held(ledger: &PgLedger) -> Result<HeldJobs, LedgerError> {
     let part = || doing("reading what is held");
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;

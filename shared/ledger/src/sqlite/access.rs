@@ -140,6 +140,11 @@ impl Access for SqliteLedger {
         self.reads.read(read).await
     }
 
+    async fn token_of(&self, name: &Actor) -> Result<Option<Token>, LedgerError> {
+        let name = name.clone();
+        self.reads.read(move |db| one(db, &name)).await
+    }
+
     async fn tokens(&self, after: Option<&Actor>, limit: u32) -> Result<Vec<Token>, LedgerError> {
         let mut bind = Bind::default();
         bind.add(after.map_or_else(String::new, ToString::to_string));

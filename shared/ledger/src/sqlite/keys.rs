@@ -112,7 +112,9 @@ fn note_of(answer: &Answer) -> Option<Note> {
         Answer::Run(results) => Note::of_run(results),
         Answer::Register(results) => Note::of_register(results),
         Answer::Create(results) => Note::of_create(results),
-        Answer::Pause(paused) => Some(Note::Paused(paused.pause.clone(), paused.orders_out)),
+        Answer::Pause(paused) => {
+            paused.as_ref().ok().map(|paused| Note::Paused(paused.pause.clone(), paused.orders_out))
+        }
         Answer::Resume(lifted) => matches!(lifted, Ok(Some(_))).then_some(Note::Resumed),
         Answer::Ceiling(done) => done.as_ref().ok().map(|()| Note::CeilingSet),
         Answer::Census(done) => done_of(done).map(Note::CensusTaken),

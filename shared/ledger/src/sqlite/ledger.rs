@@ -271,7 +271,7 @@ impl Ledger for SqliteLedger {
 
     async fn pause(&self, covers: PauseSelector, by: &Actor, reason: &str) -> Result<Paused, LedgerError> {
         match self.ask(Work::Pause(covers, by.clone(), reason.to_owned())).await? {
-            Answer::Pause(paused) => Ok(paused),
+            Answer::Pause(paused) => paused.map_err(LedgerError::from),
             other => Err(mixed_up(&other)),
         }
     }

@@ -3,6 +3,7 @@ use rusqlite::params;
 use serde::Serialize;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::ceiling::NewCeiling;
+use sexton_model::belts::pauses::{TooManyPauses, room};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::decide::Event;
 use sexton_model::job::JobKind;
@@ -20,6 +21,22 @@ use crate::{Alive, Intent, Ledger, LedgerError, NotDone, Paused, known};
 
 /// Jobs that one batch looks at again after a pause.
 const RECHECKS: u32 = 512;
+
+/// Pause, if there is room for one more.
+pub(super) fn asked_for(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    (covers, by, reason): (&PauseSelector, &Actor, &str),
+) -> Result<Result<Paused, TooManyPauses>, LedgerError> {
+    let doing = "counting pauses";
+    let standing: i64 =
+        row(db, doing, "SELECT count(*) FROM pauses", Bind::default())?.try_get(0).map_err(store(doing))?;
+    match room(covers, usize::try_from(standing).unwrap_or(usize::MAX)) {
+        Ok(()) => pause(db, memory, staged, (covers, by, reason)).map(Ok),
+        Err(full) => Ok(Err(full)),
+    }
+}
 
 /// Pause. The writer does one transaction after the other, so nothing that dispatches overlaps it.
 pub(super) fn pause(

@@ -2,7 +2,7 @@
 use sexton_model::Actor;
 use sexton_model::checkpoint::{Behind, Checkpoint, Mark, Review, behind};
 
-use super::connection::{Bind, Db, change_one, rows, store};
+use super::connection::{Bind, Db, change_one, row, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
 use super::writer::{Answer, Work};
@@ -26,12 +26,30 @@ pub(super) fn standing(db: &Db) -> Result<(Mark, Option<Review>), LedgerError> {
     Ok((mark, known::parse(row.try_get(5).map_err(store(doing))?)?))
 }
 
-/// Write a checkpoint, unless the file is older than what was seen of it.
+/// The highest number of a record that this file has given.
+fn last_record(db: &Db) -> Result<i64, LedgerError> {
+    let doing = "reading how far records are numbered";
+    row(db, doing, "SELECT last_deletion FROM ledger", Bind::default())?.try_get(0).map_err(store(doing))
+}
+
+/// Number records behind those that are `known` to be lost.
+fn number_behind(db: &Db, known: i64) -> Result<(), LedgerError> {
+    let left_out = known::left_out(last_record(db)?, known);
+    if left_out == 0 {
+        return Ok(());
+    }
+    let mut bind = Bind::default();
+    bind.add(left_out);
+    let sql = "UPDATE ledger SET last_deletion = last_deletion + ?";
+    change_one(db, ("numbering records behind lost ones", "ledger"), sql, bind)
+}
+
+/// Write a checkpoint, unless the file is older than what was seen of it. How far records are numbered, too.
 pub(super) fn checkpoint(
     db: &Db,
     staged: &Staged,
     seen: &Checkpoint,
-) -> Result<Result<Mark, Behind>, LedgerError> {
+) -> Result<Result<(Mark, i64), Behind>, LedgerError> {
     let (found, _) = standing(db)?;
     if let Some(behind) = behind(seen, found, Vec::new()) {
         return Ok(Err(behind));
@@ -41,7 +59,7 @@ pub(super) fn checkpoint(
     bind.add(mark.number).add(mark.at.0);
     let doing = ("writing a checkpoint", "ledger");
     change_one(db, doing, "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind)?;
-    Ok(Ok(mark))
+    Ok(Ok((mark, last_record(db)?)))
 }
 
 /// Compare the file with what was known of it, and enter a new epoch if it is behind. Where it stands then.
@@ -53,7 +71,13 @@ pub(super) fn confront(
 ) -> Result<(Option<Review>, Mark), LedgerError> {
     let (found, review) = standing(db)?;
     let orders = known.landmarks.iter().filter(|landmark| landmark.is_order()).cloned().collect();
-    let Some(behind) = behind(known, found, orders) else { return Ok((review, found)) };
+    let Some(behind) = behind(known, found, orders) else {
+        if review.is_some() {
+            number_behind(db, known.records)?;
+        }
+        return Ok((review, found));
+    };
+    number_behind(db, known.records)?;
     let (review, mark, event) = known::enter(behind, staged.now)?;
     let mut bind = Bind::default();
     bind.add(i64::from(mark.epoch)).add(mark.number).add(mark.revision).add(known::stored(&review)?);
@@ -84,8 +108,9 @@ impl SqliteLedger {
     /// Write a checkpoint, with a heartbeat if whoever asks serves the API.
     pub(super) async fn checkpoint_by(&self, serves: bool) -> Result<Checkpoint, LedgerError> {
         match self.ask(Work::Checkpoint { serves }).await? {
-            Answer::Checkpoint(Ok(mark)) => {
+            Answer::Checkpoint(Ok((mark, records))) => {
                 self.known.note(mark, None);
+                self.known.note_records(records);
                 Ok(self.known.seen())
             }
             Answer::Checkpoint(Err(behind)) => Err(LedgerError::WentBack(Box::new(behind))),

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use sexton_model::audit::{self, Broken, Hash};
 use sexton_model::belts::covered::Covered;
+use sexton_model::job::StateName;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 
 use super::connection::{Bind, Db, row, rows, store};
@@ -160,31 +161,34 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
         // Behind what is no id there is nothing.
         Some(Err(_)) => 0,
     };
+    // What a belt stopped between two steps is ready, and not in line: it is held, too.
+    let held = filter.state == Some(StateName::Held);
     let mut bind = Bind::default();
     bind.add(after)
         .add(i64::from(limit) + 1)
         .add(filter.status.map(codes::of_status))
         .add(filter.state.map(crate::row::code))
         .add(filter.scope.as_ref().map(ToString::to_string))
-        .add(filter.kind.as_ref().map(ToString::to_string));
+        .add(filter.kind.as_ref().map(ToString::to_string))
+        .add(held);
     let sql = match (&filter.scope, &filter.kind) {
         (None, None) => {
             "SELECT d.id FROM deletions AS d WHERE d.id < ?1 AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
-             AND j.state = ?4)) ORDER BY d.id DESC LIMIT ?2"
+             AND (j.state = ?4 OR (?7 AND j.locks AND j.state = 2 AND j.queued = 0)))) ORDER BY d.id DESC LIMIT ?2"
         }
         (Some(_), _) => {
             "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
              WHERE r.scope = ?5 AND r.deletion_id < ?1 AND (?6 IS NULL OR r.kind = ?6) \
              AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
-             AND j.state = ?4)) ORDER BY r.deletion_id DESC LIMIT ?2"
+             AND (j.state = ?4 OR (?7 AND j.locks AND j.state = 2 AND j.queued = 0)))) ORDER BY r.deletion_id DESC LIMIT ?2"
         }
         (None, Some(_)) => {
             "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
              WHERE r.kind = ?6 AND r.deletion_id < ?1 AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
-             AND j.state = ?4)) ORDER BY r.deletion_id DESC LIMIT ?2"
+             AND (j.state = ?4 OR (?7 AND j.locks AND j.state = 2 AND j.queued = 0)))) ORDER BY r.deletion_id DESC LIMIT ?2"
         }
     };
     let mut ids = Vec::new();

@@ -16,14 +16,17 @@ use super::load::{Bodies, load};
 use crate::alarms::{self, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
-/// The first half by the index of what is watched: without its name the planner would read every live record.
+/// The first half by the index of what is watched: without its name the planner would read every live record. The second one through
+/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told.
 const WATCHED: &str = "SELECT id FROM ( \
        SELECT id FROM (SELECT r.deletion_id AS id FROM records AS r INDEXED BY records_watched \
          CROSS JOIN deletions AS d ON d.id = r.deletion_id AND d.live WHERE r.deletion_id > ?1 \
          AND (instr(r.body, '\"gone_by\":\"') > 0 OR instr(r.body, '\"criticality\":\"credential\"') > 0) \
          ORDER BY r.deletion_id LIMIT ?2) \
-       UNION SELECT id FROM (SELECT deletion_id AS id FROM jobs WHERE locks AND state = ?3 AND deletion_id > ?1 \
-         ORDER BY deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
+       UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
+         WHERE j.locks AND j.deletion_id > ?1 AND (j.state = ?3 OR (j.id % 8 = 0 AND EXISTS (SELECT 1 FROM waivers AS w \
+           WHERE w.deletion_id = j.deletion_id AND instr(w.body, '\"claim\":\"untold\"') > 0))) \
+         ORDER BY j.deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
 const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
      ORDER BY seq DESC LIMIT 1";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
@@ -36,10 +39,19 @@ const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
          WHERE locks AND NOT queued AND state IN (2, 3, 4)) AS j \
      JOIN deletions AS d ON d.id = j.deletion_id JOIN records AS r ON r.deletion_id = d.id WHERE j.rank > 0 \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT ?4";
-const HELD: &str = "SELECT j.id, j.resource, r.scope, j.due_at, j.reason FROM jobs AS j \
-     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held ORDER BY j.due_at, j.id LIMIT ?";
-const HELD_BY: &str = "SELECT r.scope, json_extract(j.reason, '$.by'), count(*) FROM jobs AS j \
-     JOIN records AS r ON r.deletion_id = j.deletion_id WHERE j.held GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
+/// What stands before a stage, and what a belt stopped between two steps: of that only the lock tells it from what is in line. By
+/// the partial indexes.
+pub(super) const HELD: &str = "SELECT s.id, s.resource, r.scope, s.due_at, s.reason FROM ( \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY the_lock \
+         WHERE locks AND state = 2 AND queued = 0) AS s \
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id ORDER BY s.due_at, s.id LIMIT ?";
+pub(super) const HELD_BY: &str = "SELECT r.scope, json_extract(s.reason, '$.by'), count(*) FROM ( \
+       SELECT deletion_id, reason FROM jobs INDEXED BY jobs_held WHERE held \
+       UNION ALL \
+       SELECT deletion_id, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) AS s \
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
 
 /// Live records that may alarm, behind `after`.
 pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerError> {
@@ -135,7 +147,7 @@ fn offsets(db: &Db, plan: i64) -> Result<[i32; 5], LedgerError> {
     Ok(plan.stages.map(|stage| stage.offset_days))
 }
 
-/// What is held.
+/// What is held, also between two steps.
 pub(super) fn held(db: &Db) -> Result<HeldJobs, LedgerError> {
     let doing = "reading what is held";
     let mut bind = Bind::default();

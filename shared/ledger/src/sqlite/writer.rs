@@ -9,6 +9,7 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
 use sexton_model::belts::census::Census;
 use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::pauses::TooManyPauses;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{Pause, PauseSelector};
 use sexton_model::canary::{Came, Canary, Probe, Rehearsed};
@@ -100,7 +101,7 @@ pub(super) enum Answer {
     Register(Vec<Result<(), NotDone>>),
     CheckResources(Vec<Result<(), NotDone>>),
     Create(Vec<Result<DeletionId, NotDone>>),
-    Pause(Paused),
+    Pause(Result<Paused, TooManyPauses>),
     Resume(Result<Option<Pause>, NotDone>),
     Ceiling(Result<(), NotDone>),
     Census(Box<Result<Counted, NotDone>>),
@@ -112,7 +113,7 @@ pub(super) enum Answer {
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
-    Checkpoint(Result<Mark, Behind>),
+    Checkpoint(Result<(Mark, i64), Behind>),
     Confront(Option<Review>, Mark),
     Accept(bool),
     Attest(bool),
@@ -310,7 +311,7 @@ fn one(
         )?),
         Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {
-            Answer::Pause(pausing::pause(db, memory, staged, (covers, by, reason))?)
+            Answer::Pause(pausing::asked_for(db, memory, staged, (covers, by, reason))?)
         }
         Work::Resume(pause, by, approved) => {
             let lifting = (setting, *pause, by, approved.as_deref());

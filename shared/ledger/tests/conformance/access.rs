@@ -58,7 +58,8 @@ pub async fn a_token_is_issued_once_and_revoked_once(fixture: &dyn Fixture) {
     assert_eq!(events(ledger).await, told(&[(1, "token_issued", "root"), (2, "token_revoked", "boss")]));
     drop(on);
     let again = fixture.open(options()).await;
-    assert_eq!(again.token(&token_hash(&secret(1))).await.unwrap(), Some(revoked));
+    assert_eq!(again.token(&token_hash(&secret(1))).await.unwrap(), Some(revoked.clone()));
+    assert_eq!(again.token_of(&actor("ci")).await.unwrap(), Some(revoked), "it was one");
 }
 
 pub async fn a_token_is_found_by_its_hash_and_kept_without_its_secret(fixture: &dyn Fixture) {
@@ -75,6 +76,8 @@ pub async fn a_token_is_found_by_its_hash_and_kept_without_its_secret(fixture: &
         Err(NotGood::Expired { name: found.name.clone(), at: found.expires_at })
     );
     assert_eq!(ledger.token(&token_hash("sxt_")).await.unwrap(), None);
+    assert_eq!(ledger.token_of(&actor("a")).await.unwrap(), Some(found));
+    assert_eq!(ledger.token_of(&actor("d")).await.unwrap(), None);
     let names = |tokens: Vec<Token>| tokens.into_iter().map(|t| t.name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(ledger.tokens(None, 2).await.unwrap()), ["a", "b"]);
     assert_eq!(names(ledger.tokens(Some(&actor("b")), 2).await.unwrap()), ["c"]);

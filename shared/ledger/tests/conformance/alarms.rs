@@ -1,17 +1,18 @@
 //! Alarms: found by the page, raised and ended once, told once by whoever claims it; digests kept once a day.
 use sexton_ledger::{
-    AlarmFilter, AlarmSeen, Found, NewDeletion, Noted, WATCHED_MAX, WatchedRecord, telling_of_alarm,
+    AlarmFilter, AlarmSeen, DeletionFilter, Found, NewDeletion, Noted, WATCHED_MAX, WatchedRecord,
+    telling_of_alarm,
 };
 use sexton_model::alarm::{Alarm, AlarmKind, Phase, Subject, Telling};
 use sexton_model::decide::Event;
 use sexton_model::digest::KEPT_DAYS;
 use sexton_model::job::{JobKind, Stage, StateName};
 use sexton_model::resource::Resource;
-use sexton_model::step::Outcome;
+use sexton_model::step::{Mode, Outcome};
 use sexton_model::{DeletionId, Timestamp};
 
 use super::Fixture;
-use super::stage::{Stagehand, actor, options, resource};
+use super::stage::{Stagehand, actor, options, resource, right_answer};
 
 fn alarm(id: i64) -> Alarm {
     let resource = format!("vm/web{id:02}").parse().unwrap();
@@ -305,4 +306,71 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
     assert_eq!((still.deletion, still.job), (held, JobKind::Stage(Stage::Announce)));
     assert!(still.why.contains("kept as evidence") && still.since.is_some(), "{still:?}");
     assert_eq!(jobs.by.iter().map(|by| (by.by.as_str(), by.count)).collect::<Vec<_>>(), [("hold", 1)]);
+}
+
+/// Whoever looks for what is held finds what a belt has stopped between two steps, though that has its lock, beside what has not
+/// begun; and nothing that goes on.
+pub async fn what_is_stopped_between_two_steps_is_held_too(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (midway, before) = (on.doomed("web01").await, on.doomed("web02").await);
+    let under_way = on.doomed("web03").await;
+    let hold = |why: &str| Event::PlaceHold { by: actor("legal"), reason: why.into() };
+    on.one(before, hold("before it begins")).await.unwrap();
+    assert!(on.claim(before, Stage::Announce).await.unwrap().dispatch.is_none());
+    let order = on.claim(midway, Stage::Announce).await.unwrap().dispatch.unwrap();
+    on.claim(under_way, Stage::Announce).await.unwrap();
+
+    let listed = async || -> Vec<DeletionId> {
+        let mut all: Vec<DeletionId> = Vec::new();
+        // Each set of filters has a text of its own.
+        let (scope, kind) = ("tenants/acme".parse().ok(), "vm".parse().ok());
+        for (scope, kind) in [(None, None), (scope, None), (None, kind)] {
+            let filter =
+                DeletionFilter { state: Some(StateName::Held), scope, kind, limit: 9, ..Default::default() };
+            let found = on.ledger.deletions(&filter).await.unwrap().items;
+            let ids: Vec<DeletionId> = found.iter().map(|row| row.id).collect();
+            assert!(all.is_empty() || all == ids, "{all:?} {ids:?}");
+            all = ids;
+        }
+        all
+    };
+    let held = async || {
+        let jobs = on.ledger.held().await.unwrap();
+        let mut ids: Vec<DeletionId> = jobs.longest.iter().map(|still| still.deletion).collect();
+        ids.sort_unstable();
+        (ids, jobs.by.iter().map(|by| (by.by.clone(), by.count)).collect::<Vec<_>>())
+    };
+    let by_holds = |count: u64| vec![("hold".to_owned(), count)];
+    assert_eq!((listed().await, held().await), (vec![before], (vec![before], by_holds(1))));
+
+    let placed = on.one(midway, hold("between two steps")).await.unwrap();
+    assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none());
+    assert_eq!(on.state(midway, Stage::Announce).await, StateName::Ready);
+    assert_eq!((listed().await, held().await), (vec![before, midway], (vec![midway, before], by_holds(2))));
+    let longest = on.ledger.held().await.unwrap().longest;
+    let still = longest.iter().find(|still| still.deletion == midway).unwrap();
+    assert_eq!(still.job, JobKind::Stage(Stage::Announce));
+    assert!(still.why.contains("between two steps") && still.since.is_some(), "{still:?}");
+
+    on.one(midway, Event::ReleaseHold { hold: placed.audit_seq, by: actor("legal") }).await.unwrap();
+    assert_eq!((listed().await, held().await), (vec![before], (vec![before], by_holds(1))));
+}
+
+/// From the first failure on, in whatever state its announcement is, until everybody was told.
+pub async fn a_notice_that_is_not_delivered_is_watched(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (told, untold) = (on.doomed("web01").await, on.doomed("web02").await);
+    let telling = |name: &str, mode: Mode| name == "notifier.announce" && mode == Mode::Perform;
+    on.play_to(told, telling).await.unwrap();
+    let order = on.play_to(untold, telling).await.unwrap();
+    assert!(on.watched().await.is_empty(), "nothing has failed");
+    let watched = async || on.watched().await.iter().map(|one| one.deletion.id).collect::<Vec<_>>();
+    on.answer(&order, Outcome::failed("the box is full")).await.unwrap();
+    assert_eq!(on.state(untold, Stage::Announce).await, StateName::Waiting);
+    assert_eq!(watched().await, [untold]);
+    let order = on.wake(untold, JobKind::Stage(Stage::Announce)).await.dispatch.unwrap();
+    assert_eq!(on.state(untold, Stage::Announce).await, StateName::Running);
+    assert_eq!(watched().await, [untold], "nobody is told that it is over");
+    on.answer(&order, right_answer(&order)).await.unwrap();
+    assert!(watched().await.is_empty());
 }

@@ -1,8 +1,10 @@
 //! What stops a deletion: holds, pauses, protection, credit, what is down.
 use std::collections::BTreeMap;
 
-use sexton_ledger::{Alive, Intent, Limits, NotDone, Options, Stopped};
+use sexton_ledger::{Alive, Intent, LedgerError, Limits, NotDone, Options, Stopped};
 use sexton_model::belts::ceiling::{CannotSet, Ceiling, Ceilings};
+use sexton_model::belts::pauses::PAUSES_MAX;
+use sexton_model::belts::resource_hold::HOLDS_MAX;
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Lane, Refusal};
 use sexton_model::deletion::{CannotDelete, RecordStatus};
@@ -43,6 +45,59 @@ pub async fn a_hold_stops_and_its_release_goes_on(fixture: &dyn Fixture) {
     on.one(id, release(placed.audit_seq)).await.unwrap();
     let order = on.one(id, Event::Claim { job: job.id }).await.unwrap().dispatch.unwrap();
     assert_eq!(named(&order).0, "notifier.announce");
+}
+
+pub async fn holds_on_a_record_are_bounded(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = on.doomed("web01").await;
+    let place = || Event::PlaceHold { by: actor("legal"), reason: "lawsuit".into() };
+    for _ in 0..HOLDS_MAX {
+        on.one(id, place()).await.unwrap();
+    }
+    assert_eq!(on.one(id, place()).await.unwrap_err(), NotDone::Refused(Refusal::TooManyHolds));
+    let holds = on.view(id).await.deletion.holds.clone();
+    assert_eq!(holds.len(), HOLDS_MAX);
+    on.one(id, Event::ReleaseHold { hold: holds[0].id, by: actor("legal") }).await.unwrap();
+    on.one(id, place()).await.unwrap();
+}
+
+pub async fn pauses_are_bounded_and_stop_is_always_possible(fixture: &dyn Fixture) {
+    const SIDES: usize = 8;
+    let on = Stagehand::new(fixture).await;
+    let of =
+        |scope: String| PauseSelector { scope: Some(scope.parse().unwrap()), ..PauseSelector::default() };
+    let mut placing = tokio::task::JoinSet::new();
+    for side in 0..SIDES {
+        let ledger = on.ledger.clone();
+        placing.spawn(async move {
+            for nth in 0..PAUSES_MAX / SIDES {
+                let covers = of(format!("tenants/t{side}-{nth}"));
+                ledger.pause(covers, &actor("ops"), "something smells").await.unwrap();
+            }
+        });
+    }
+    while let Some(placed) = placing.join_next().await {
+        placed.unwrap();
+    }
+    let standing = on.ledger.pauses().await.unwrap();
+    assert_eq!(standing.len(), PAUSES_MAX);
+    let revision = on.ledger.beacon().await.unwrap().revision;
+    let ops = actor("ops");
+    let one_more = || on.ledger.pause(of("tenants/more".to_owned()), &ops, "something smells");
+    assert!(matches!(one_more().await, Err(LedgerError::Pauses(_))));
+    assert_eq!(on.ledger.beacon().await.unwrap().revision, revision, "nothing was done");
+    // To stop is never refused.
+    let stop = on.ledger.pause(PauseSelector::default(), &ops, "stop").await.unwrap().pause;
+    let id = on.doomed("web01").await;
+    assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
+    // There is room again once that and another one are lifted.
+    assert!(matches!(one_more().await, Err(LedgerError::Pauses(_))));
+    for pause in [stop.id, standing[0].id] {
+        assert_eq!(on.ledger.resume(pause, &ops, None).await.unwrap(), Ok(true));
+    }
+    one_more().await.unwrap();
+    assert_eq!(on.ledger.pauses().await.unwrap().len(), PAUSES_MAX);
+    assert_eq!(fixture.compare().await, Ok(()));
 }
 
 pub async fn a_pause_stops_claims_and_dispatch_but_no_restore(fixture: &dyn Fixture) {

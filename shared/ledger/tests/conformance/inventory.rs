@@ -93,6 +93,34 @@ pub async fn registering_follows_its_rules(fixture: &dyn Fixture) {
     assert!(on.ledger.resource(&two.id).await.unwrap().is_some());
 }
 
+/// Ceilings, budgets, pauses and tokens of that scope decide about the record.
+pub async fn what_has_a_record_stays_in_its_scope(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ops = actor("ops");
+    let deletion = on.doomed("web01").await;
+    let here = resource("web01", "uuid-of-web01");
+    let elsewhere = Resource { scope: "tenants/other".parse().unwrap(), ..here.clone() };
+    let free = resource("web02", "uuid-of-web02");
+    let free_elsewhere = Resource { scope: "tenants/other".parse().unwrap(), ..free.clone() };
+    let (resource, from) = (here.id.clone(), here.scope.clone());
+    let stays = Err(NotDone::StaysInScope { resource, from, deletion });
+    let checked = on.ledger.check_resources(vec![elsewhere.clone()], &ops).await.unwrap();
+    assert_eq!(checked, vec![stays.clone()]);
+    // The rest of a list goes through.
+    let list = vec![free, elsewhere.clone(), free_elsewhere.clone()];
+    assert_eq!(on.ledger.register(list, &ops, false).await.unwrap(), vec![Ok(()), stays, Ok(())]);
+    assert_eq!(on.ledger.resource(&here.id).await.unwrap().unwrap().resource.scope, here.scope);
+    let moved = on.ledger.resource(&free_elsewhere.id).await.unwrap().unwrap().resource;
+    assert_eq!(moved.scope, free_elsewhere.scope);
+    // What else is said of it may change.
+    let other = Resource { priority: 7, ..here.clone() };
+    assert_eq!(on.ledger.register(vec![other], &ops, false).await.unwrap(), [Ok(())]);
+    // It was cancelled before anything was done to it.
+    on.one(deletion, cancel()).await.unwrap();
+    assert_eq!(on.ledger.register(vec![elsewhere], &ops, false).await.unwrap(), [Ok(())]);
+    assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
 /// What registering writes to.
 const WRITTEN: &str = "SELECT (SELECT count(*) FROM resources) + (SELECT count(*) FROM exclusives) \
      + (SELECT count(*) FROM ledger_audit)";

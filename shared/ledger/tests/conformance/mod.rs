@@ -146,6 +146,7 @@ macro_rules! conformance_tests {
             one_live_record_per_resource,
             a_name_is_protected_until_recycle,
             registering_follows_its_rules,
+            what_has_a_record_stays_in_its_scope,
             a_check_says_what_registering_would_and_writes_nothing,
             a_record_needs_a_fitting_resource_and_plan,
             what_is_reproducible_needs_a_proof_of_it,
@@ -194,6 +195,8 @@ macro_rules! conformance_tests {
             what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
+            holds_on_a_record_are_bounded,
+            pauses_are_bounded_and_stop_is_always_possible,
             one_of_a_redundancy_group_goes_at_a_time,
             who_is_not_retired_now_is_not_retired_with_the_group,
             what_the_configuration_protects_is_not_retired_with_the_group,
@@ -245,6 +248,7 @@ macro_rules! conformance_tests {
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,
+            the_numbers_of_lost_records_are_not_given_again,
             an_answer_that_nobody_asked_for_gives_an_older_ledger_away,
             another_ledger_is_no_older_one,
             a_call_that_asks_for_too_much_is_refused_whole,
@@ -309,6 +313,8 @@ macro_rules! conformance_tests {
             what_may_alarm_is_found_by_the_page,
             one_that_cannot_be_read_keeps_no_other_from_alarming,
             what_is_ahead_and_what_is_held_is_counted,
+            what_is_stopped_between_two_steps_is_held_too,
+            a_notice_that_is_not_delivered_is_watched,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

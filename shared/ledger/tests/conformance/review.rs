@@ -125,6 +125,38 @@ pub async fn a_lost_pause_is_noticed(fixture: &dyn Fixture) {
     assert_eq!(refused(on.claim(id, Stage::Announce).await), Refusal::UnderReview(2));
 }
 
+/// A record that is lost was told of, signed and perhaps receipted under its number.
+pub async fn the_numbers_of_lost_records_are_not_given_again(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let kept = on.doomed("one").await;
+    on.ledger.checkpoint().await.unwrap();
+    fixture.copy().await;
+    let lost = on.doomed("two").await;
+    let known = on.ledger.checkpoint().await.unwrap();
+    assert!(lost > kept && known.records >= lost.0, "{lost}: {known:?}");
+    drop(on);
+    fixture.put_back().await;
+    let on = Stagehand::new(fixture).await;
+    let review = on.ledger.confront(&known).await.unwrap();
+    assert!(review.is_some());
+    let next = on.doomed("three").await;
+    assert!(next > lost, "{next} is not behind {lost}");
+    // Somebody else knows of more, and what cannot be moves nothing.
+    let records = next.0 + 40;
+    let more = Checkpoint { records, ..on.ledger.known() };
+    assert_eq!(on.ledger.confront(&more).await.unwrap(), review);
+    let further = on.doomed("four").await;
+    assert!(further.0 > records, "{further} is not behind {records}");
+    let wrong = Checkpoint { records: i64::MAX, ..on.ledger.known() };
+    assert_eq!(on.ledger.confront(&wrong).await.unwrap(), review);
+    // Nor what is said of one that nobody reviews.
+    assert!(on.ledger.accept_review(2, &actor("ops"), "compared").await.unwrap());
+    let late = Checkpoint { records: further.0 + 1_000_000, ..on.ledger.known() };
+    assert_eq!(on.ledger.confront(&late).await.unwrap(), None);
+    let last = on.doomed("five").await;
+    assert!(last > further && last.0 < further.0 + 1000, "{last} is not the next one behind {further}");
+}
+
 pub async fn an_answer_that_nobody_asked_for_gives_an_older_ledger_away(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let id = on.doomed("one").await;

@@ -14,7 +14,7 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 22] = [
+const TABLE: [(Permission, &str); 25] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
@@ -26,6 +26,7 @@ const TABLE: [(Permission, &str); 22] = [
     (Permission::Cancel, "operator approver admin"),
     (Permission::Release, "operator approver admin"),
     (Permission::Pause, "operator approver admin"),
+    (Permission::Resume, "operator approver admin"),
     (Permission::Steer, "operator approver admin"),
     (Permission::Vouch, "operator approver admin"),
     (Permission::Waive, "approver admin"),
@@ -34,7 +35,9 @@ const TABLE: [(Permission, &str); 22] = [
     (Permission::Override, "approver admin"),
     (Permission::BreakGlass, "admin"),
     (Permission::Ceiling, "approver admin"),
-    (Permission::Review, "approver admin"),
+    (Permission::Review, ""),
+    (Permission::Move, "approver admin"),
+    (Permission::Regroup, "approver admin"),
     (Permission::Unprotect, "admin"),
     (Permission::Tokens, "admin"),
 ];
@@ -83,7 +86,30 @@ fn who_is_refused_is_told_what_it_takes() {
     );
     assert_eq!(
         said(acme, Permission::Pause, Reach::Everything),
-        "pausing, and lifting a pause, of every scope takes a token that is limited to none, and ci is limited to a, b"
+        "pausing of every scope takes a token that is limited to none, and ci is limited to a, b"
+    );
+    let admin = bearer(Role::Admin, Extent::Everywhere);
+    let why = said(admin.clone(), Permission::Review, Reach::Everything);
+    assert!(why.starts_with("accepting the ledger as it is takes the configured token"), "{why}");
+    let why = may_unreviewed(&admin, Permission::Resume).unwrap_err().to_string();
+    assert!(why.starts_with("lifting a pause waits for the review"), "{why}");
+}
+
+/// A revoked token is good again in a job table that was put back.
+#[test]
+fn under_review_a_token_looks_and_stops() {
+    let admin = bearer(Role::Admin, Extent::Everywhere);
+    let those = Permission::ALL.into_iter().filter(|what| may_unreviewed(&admin, *what).is_ok());
+    assert_eq!(
+        those.map(Permission::what).collect::<Vec<_>>(),
+        [
+            "looking",
+            "looking at what is of no scope",
+            "cancelling a deletion of one's own",
+            "placing a hold",
+            "cancelling a deletion that somebody else asked for",
+            "pausing",
+        ]
     );
 }
 

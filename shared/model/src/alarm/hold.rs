@@ -8,6 +8,7 @@ use crate::belts::census::{Lapse, Lapsed, Refusal};
 use crate::belts::one_shot::OneShot;
 use crate::canary::{Canary, Judged, Verdict};
 use crate::checkpoint::Review;
+use crate::decide::notice;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::drill::{self, Drill};
 use crate::id::DeletionId;
@@ -25,6 +26,10 @@ pub const PARKED_MS: u64 = 24 * 3_600_000;
 /// Policy days after its due date before which no credential is overdue, unless configured.
 pub const CREDENTIAL_DAYS: u16 = 1;
 
+/// A notice that was not delivered for so many policy hours alarms, unless configured: longer than a mail server is away that is
+/// started anew, and days before the announcement parks.
+pub const UNTOLD_HOURS: u16 = 4;
+
 /// What the configuration says of alarms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
@@ -32,11 +37,13 @@ pub struct Rules {
     pub credential_days: u16,
     /// A job that is parked for longer alarms, in milliseconds.
     pub parked_ms: u64,
+    /// A notice that was not delivered for so many policy hours alarms.
+    pub untold_hours: u16,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { credential_days: CREDENTIAL_DAYS, parked_ms: PARKED_MS }
+        Self { credential_days: CREDENTIAL_DAYS, parked_ms: PARKED_MS, untold_hours: UNTOLD_HOURS }
     }
 }
 
@@ -355,6 +362,14 @@ pub fn parked(d: &Deletion) -> Option<(&Job, &str)> {
     })
 }
 
+/// The announcement of which not everybody could be told, since when, and why at first; none of what nobody wants to go, nor of a
+/// drill, which says by itself what came of it.
+pub fn untold(d: &Deletion) -> Option<(&Job, Timestamp, &str)> {
+    let (job, first) = notice::undelivered(d)?;
+    let wanted = d.status == RecordStatus::Live && !drill::is_drill(d);
+    wanted.then_some((job, first.at, first.evidence.as_str()))
+}
+
 /// Why it is not gone, in some words.
 pub fn standstill(d: &Deletion) -> String {
     let job = d.jobs.iter().find(|job| !job.state.name().over());
@@ -390,9 +405,20 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
             format!("the credential {resource} was due on {due}, and may still be good: {}", standstill(d));
         add(AlarmKind::OverdueCredential, text, way_on(d, at));
     }
+    let hour_ms = at.day.length_ms() / 24;
+    let for_long = |since: Timestamp| at.now >= since.plus_ms(u64::from(at.rules.untold_hours) * hour_ms);
+    let untold = untold(d).filter(|(_, since, _)| for_long(*since));
+    if let Some((_, since, why)) = untold {
+        let text = format!(
+            "not everybody could be told since {since} that {resource} goes, and soft waits for it: {why}"
+        );
+        add(AlarmKind::Untold, text, untold_way_on(d, at));
+    }
     if let Some((job, reason)) = parked(d) {
         let refused = d.step_at(job).is_some_and(|(_, _, step)| step::is_refusal(&step.name, reason));
-        let long = parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
+        // Whoever knows that nobody was told is not told that nothing goes on because of it.
+        let long =
+            untold.is_none() && parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
         if refused {
             let text = format!("{} of {resource} is parked: {reason}", job.kind);
             add(AlarmKind::Refused, text, refusal_way_on(d, at));
@@ -412,6 +438,15 @@ fn way_on(d: &Deletion, at: &Moment) -> String {
     let id = d.id;
     format!(
         "sexton show {id} says what it waits for, and which ways there are on; what can be undone: {}",
+        undone(d, at)
+    )
+}
+
+fn untold_way_on(d: &Deletion, at: &Moment) -> String {
+    let id = d.id;
+    format!(
+        "put right what delivers it: it is tried again by itself, for three days; sexton show {id} says what it was answered last, and \
+         from when on sexton acknowledge takes that they were told otherwise; what can be undone: {}",
         undone(d, at)
     )
 }

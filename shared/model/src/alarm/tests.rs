@@ -1,4 +1,6 @@
 //! Which alarms hold, what changes, and what is told: tables.
+mod undelivered;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -150,6 +152,24 @@ fn a_refusal_alarms_at_once_and_what_is_parked_after_a_day() {
     assert_eq!(kinds(&d, ago(DAY_MS - 1), now), []);
     assert_eq!(kinds(&d, ago(DAY_MS), now), [AlarmKind::Parked]);
     assert_eq!(kinds(&d, None, now), [], "nobody knows since when");
+}
+
+/// Not everybody could be told since then: it stands at its notice, and is tried again.
+pub(crate) fn untold(d: &mut Deletion, since: Timestamp) {
+    let step = d.plan.stage(Stage::Announce).steps.iter().position(|step| step.notice).unwrap();
+    let job = d.jobs.iter_mut().find(|job| job.id.slot() == Stage::Announce.index()).unwrap();
+    job.cursor = u16::try_from(step).unwrap();
+    job.state = JobState::Waiting { until: since, reason: "the relay is full".into() };
+    d.waivers.push(Waiver {
+        slot: Stage::Announce.index(),
+        step: job.cursor,
+        claim: WaiverClaim::Untold,
+        by: "coordinator".parse().unwrap(),
+        evidence: "no route to the relay".into(),
+        at: since,
+        untouched: false,
+        shown: None,
+    });
 }
 
 fn batch(number: i64, scope: &str, waiting: u64, most: u64) -> BatchFact {

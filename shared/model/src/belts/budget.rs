@@ -28,6 +28,7 @@ pub(crate) mod backlog;
 mod behind;
 mod foretold;
 mod resume;
+mod stopped;
 mod written;
 
 pub use admission::{Admission, Waiting, admit, admit_piece, crowds};
@@ -35,6 +36,7 @@ pub use approval::{CannotApprove, digest_of_batch, may_approve};
 pub use behind::stand_behind;
 pub use foretold::{foretell, foretold_span};
 pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
+pub use stopped::stopped_by;
 pub use written::{Mistake, Written};
 
 /// Most deletions of one kind that may begin a stage within a day in one scope, if nothing is configured.

@@ -8,7 +8,7 @@ use crate::id::{Actor, ResourceId};
 use crate::job::Blocker;
 use crate::time::Timestamp;
 
-/// Most holds on one resource: each is read with every decision on it.
+/// Most holds on one resource, and most on one record: each is read with every decision on it.
 pub const HOLDS_MAX: usize = 100;
 
 /// Somebody holds a resource.

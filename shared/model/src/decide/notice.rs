@@ -4,7 +4,7 @@
 //! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass. One that comes back after
 //! it was sent ([`bounced`]) was not delivered: soft is held, and the same acknowledgement lets it go on.
 use super::dispatch::{advance, go_on, park};
-use super::person::given;
+use super::person::{given, second_person};
 use super::{Change, Draft, Refusal, heading};
 use crate::audit::What;
 use crate::deletion::{Deletion, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
@@ -16,6 +16,9 @@ use crate::time::{self, Day, Timestamp};
 /// Policy days for which a notice is tried before a person's acknowledgement may replace it: a weekend without a mail
 /// server needs nobody.
 const PATIENCE_DAYS: i32 = 3;
+
+/// What takes somebody else than who requested the deletion.
+const TOLD: &str = "say that everybody was told otherwise";
 
 /// Most that is written down of one notice having come back: it is held from the first on, and whoever reads mail by a
 /// program may read the same mail again and again.
@@ -68,8 +71,8 @@ pub(super) fn try_again(draft: &mut Draft<'_>, mut job: Job, since: Timestamp, r
     draft.put(job);
 }
 
-/// Everybody was told otherwise. The notice period begins with this decision: the announcement ends, and soft is due
-/// that long after its end.
+/// Everybody was told otherwise, says somebody else than who requested it. The notice period begins with this decision: the
+/// announcement ends, and soft is due that long after its end.
 pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
@@ -88,6 +91,7 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Re
     if !matches!(job.state, JobState::Parked { .. }) {
         return Err(Refusal::NothingParked);
     }
+    second_person(draft, by, TOLD)?;
     let mut audit = heading(draft.now(), What::Acknowledged, by.as_str(), Some(job.kind));
     audit.step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
     audit.detail = reason.to_owned();
@@ -165,6 +169,7 @@ fn acknowledge_what_came_back(
     if draft.now() < from {
         return Err(Refusal::CameBack(from));
     }
+    second_person(draft, by, TOLD)?;
     let step = sent_step(&draft.deletion).ok_or(Refusal::NothingToAcknowledge)?;
     let soft = draft.deletion.stage_job(Stage::Soft).cloned().ok_or(Refusal::NothingToAcknowledge)?;
     let due = draft.deletion.due_after(Stage::Soft, draft.now(), draft.context.day);
@@ -196,8 +201,20 @@ fn state(draft: &mut Draft<'_>, step: u16, claim: WaiverClaim, by: &Actor, reaso
 }
 
 fn untold_since(deletion: &Deletion, job: &Job) -> Option<Timestamp> {
+    untold_first(deletion, job).map(|w| w.at)
+}
+
+/// What was written down when not everybody could be told for the first time.
+fn untold_first<'a>(deletion: &'a Deletion, job: &Job) -> Option<&'a Waiver> {
     let about = |w: &&Waiver| w.slot == job.kind.slot() && w.step == job.cursor;
-    deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold).map(|w| w.at)
+    deletion.waivers.iter().filter(about).find(|w| w.claim == WaiverClaim::Untold)
+}
+
+/// The announcement that stands at its notice, not everybody having been told, and what was written down when that failed for the
+/// first time.
+pub(crate) fn undelivered(deletion: &Deletion) -> Option<(&Job, &Waiver)> {
+    let job = deletion.stage_job(Stage::Announce).filter(|job| at(deletion, job))?;
+    Some((job, untold_first(deletion, job)?))
 }
 
 /// From when on a person's acknowledgement replaces the notice.

@@ -2,10 +2,12 @@
 use super::dispatch::{self, advance, begin_restore, go_on, mode};
 use super::drift::marked;
 use super::{Change, Draft, Refusal, heading, notice};
+use crate::access::is_own;
 use crate::audit::What;
+use crate::belts::resource_hold::HOLDS_MAX;
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
-use crate::job::{Blocker, Job, JobState, Phase, Stage};
+use crate::job::{Blocker, Job, JobKind, JobState, Phase, Stage};
 use crate::receipt::{PRESENT_UNTIL, present_until};
 use crate::resource::Presence as ResourcePresence;
 use crate::step::Mode;
@@ -14,6 +16,14 @@ use crate::undo::salvage;
 pub(super) fn given(what: &'static str, text: &str) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > REASON_MAX {
         return Err(Refusal::Missing(what));
+    }
+    Ok(())
+}
+
+/// What stopped a deletion is passed by what a second person says, and not by who requested it.
+pub(super) fn second_person(draft: &Draft<'_>, by: &Actor, what: &'static str) -> Result<(), Refusal> {
+    if is_own(&draft.deletion.record.requested_by, by) {
+        return Err(Refusal::Requested { by: by.clone(), what });
     }
     Ok(())
 }
@@ -64,6 +74,9 @@ pub(super) fn place_hold(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Res
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
         return Err(Refusal::NotLive(draft.deletion.status));
+    }
+    if draft.deletion.holds.len() >= HOLDS_MAX {
+        return Err(Refusal::TooManyHolds);
     }
     let hold = Hold {
         // The audit chain's next number: unique within the deletion without a sequence of its own.
@@ -167,7 +180,7 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
 
 /// The parked step is let pass, unless what appeared is stated to belong to the deletion. At the end of recycle no step
 /// is left: what is let pass then is everything that was waived as "may remain" before, and only because somebody has
-/// seen that it is gone.
+/// seen that it is gone. Of a stage by somebody else than who requested the deletion; a restore takes nothing away.
 pub(super) fn waive(
     draft: &mut Draft<'_>,
     by: &Actor,
@@ -180,6 +193,9 @@ pub(super) fn waive(
         || notice::at(&draft.deletion, &job)
     {
         return Err(Refusal::NotWaived);
+    }
+    if job.kind != JobKind::Restore {
+        second_person(draft, by, "let what stopped it pass")?;
     }
     if claim == WaiverClaim::Belongs {
         return belongs(draft, by, mark, evidence, job);

@@ -1,6 +1,7 @@
 //! Why nothing was decided.
+use crate::belts::resource_hold::HOLDS_MAX;
 use crate::deletion::RecordStatus;
-use crate::id::{Fence, Instance, JobId};
+use crate::id::{Actor, Fence, Instance, JobId};
 use crate::job::{Stage, StateName};
 use crate::time::Timestamp;
 use crate::undo::Salvage;
@@ -113,6 +114,14 @@ pub enum Refusal {
          acknowledged by whoever told everybody otherwise"
     )]
     NotWaived,
+    /// Whoever requested a deletion does not let it pass what stopped it.
+    #[error("{by} requested this deletion: somebody else has to {what}")]
+    Requested {
+        /// Who.
+        by: Actor,
+        /// What somebody else has to do.
+        what: &'static str,
+    },
     /// Nothing is parked.
     #[error("no job of this deletion is parked")]
     NothingParked,
@@ -122,6 +131,12 @@ pub enum Refusal {
          gone, waive it as absent, with the evidence"
     )]
     NameInUse(String),
+    /// There are as many holds as may be.
+    #[error(
+        "there are {HOLDS_MAX} holds on this deletion, and there may be no more: release some of them first; any one of them \
+         stops it"
+    )]
+    TooManyHolds,
     /// There is no such hold.
     #[error("there is no hold {0} on this deletion")]
     NoSuchHold(i64),

@@ -7,6 +7,7 @@ use crate::belts::census::daily::Missed;
 use crate::belts::census::foreign::Foreign;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
+use crate::job::{Job, JobState};
 use crate::time::Timestamp;
 use crate::undo;
 
@@ -76,6 +77,7 @@ pub struct Material {
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
     pub(super) parked: Longest<Still>,
+    pub(super) untold: Longest<Still>,
     pub(super) credentials: Longest<Overdue>,
     pub(super) gone_by: Longest<Overdue>,
 }
@@ -101,18 +103,22 @@ impl Watched {
                 self.gone_by.add(since, overdue(since));
             }
         }
+        let still = |job: &Job, since: Option<Timestamp>, why: &str| Still {
+            deletion: d.id,
+            resource: resource.id.clone(),
+            scope: resource.scope.clone(),
+            job: job.kind,
+            since,
+            why: short(why),
+            undo: said.clone(),
+        };
         if let Some((job, reason)) = hold::parked(d) {
-            let still = Still {
-                deletion: d.id,
-                resource: resource.id.clone(),
-                scope: resource.scope.clone(),
-                job: job.kind,
-                since: parked_at,
-                why: short(reason),
-                undo: said.clone(),
-            };
             // Of what nobody knows since when it stands, it is said first.
-            self.parked.add(parked_at.unwrap_or_default(), still);
+            self.parked.add(parked_at.unwrap_or_default(), still(job, parked_at, reason));
+        } else if let Some((job, since, first)) = hold::untold(d) {
+            // While it is tried nobody knows more than that it failed.
+            let why = if let JobState::Waiting { reason, .. } = &job.state { reason.as_str() } else { first };
+            self.untold.add(since, still(job, Some(since), why));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a digest says.
 use super::*;
 use crate::access::Extent;
-use crate::alarm::tests::{at, on, park, record};
+use crate::alarm::tests::{at, on, park, record, untold};
 use crate::belts::PauseSelector;
 use crate::belts::census::daily::Missed;
 
@@ -117,6 +117,30 @@ fn what_stands_still_is_cut_and_the_longest_is_kept() {
     assert_eq!((digest.parked.items.len(), digest.parked.more), (LINES_MAX, 200 - LINES_MAX as u64));
     assert_eq!(digest.parked.items[0].deletion, DeletionId(199), "the longest first");
     assert!(digest.to_string().contains("and 180 more"), "{digest}");
+}
+
+#[test]
+fn whom_nobody_could_tell_yet_is_listed_from_the_first_hour_on() {
+    let (mut d, since) = (record(1, "reproducible", None), on("2026-12-10"));
+    untold(&mut d, since);
+    let mut material = Material::default();
+    material.watched.see(&d, None, &at(since));
+    park(&mut d, Stage::Announce, "not everybody could be told");
+    material.watched.see(&d, Some(since), &at(since));
+    let digest = made(material);
+    let [one] = digest.untold.items.as_slice() else { panic!("{digest}") };
+    assert_eq!(
+        (one.deletion, one.since, one.why.as_str()),
+        (DeletionId(1), Some(since), "the relay is full")
+    );
+    assert_eq!(digest.parked.items.len(), 1, "what is parked is listed there: {digest}");
+    assert!(digest.headline().contains("1 parked, 1 not told yet"), "{digest}");
+    let line = "Not everybody could be told yet, the longest first:\n  d-1 announce of vm/web01 in tenants/acme since ";
+    assert!(digest.to_string().contains(line), "{digest}");
+    // One that an earlier version has kept says nothing of it.
+    let mut kept = serde_json::to_value(&digest).unwrap();
+    kept.as_object_mut().unwrap().remove("untold").unwrap();
+    assert!(serde_json::from_value::<Digest>(kept).unwrap().untold.items.is_empty());
 }
 
 #[test]

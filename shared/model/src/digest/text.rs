@@ -22,6 +22,7 @@ impl Digest {
             (counted(self.credentials.items.len(), self.credentials.more), "overdue credentials"),
             (counted(self.gone_by.items.len(), self.gone_by.more), "missed dates"),
             (counted(self.parked.items.len(), self.parked.more), "parked"),
+            (counted(self.untold.items.len(), self.untold.more), "not told yet"),
             (counted(self.held.items.len(), self.held.more), "held"),
         ] {
             if count > 0 {
@@ -80,6 +81,7 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
     })?;
     ahead(digest, f)?;
     list(f, "Parked, the longest first", &digest.parked, still)?;
+    list(f, "Not everybody could be told yet, the longest first", &digest.untold, still)?;
     let by: Vec<String> = digest.held_by.iter().map(|(by, count)| format!("{count} by {by}")).collect();
     let title = match by.is_empty() {
         true => "Held".to_owned(),

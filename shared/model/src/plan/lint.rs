@@ -137,17 +137,26 @@ pub(super) struct Linted {
     seen: Vec<String>,
     /// What → the steps that end its use.
     enders: BTreeMap<String, Vec<String>>,
-    /// Steps that release something: offset, step name, what, its `after`, enders before it.
+    /// Steps that give something away, or take it away for good.
     releases: Vec<Release>,
 }
 
 struct Release {
+    /// Of the step in the file.
     offset: usize,
     name: String,
+    /// What it does with it, as the catalogue says: `releases` or `withdraws`.
+    does: &'static str,
     what: String,
     after: Vec<String>,
+    /// How many of the steps that end its use stand before this one.
     earlier: usize,
 }
+
+/// In the catalogue and in reasons: what another one may get.
+const RELEASES: &str = "releases";
+/// In the catalogue and in reasons: what nobody has afterwards.
+const WITHDRAWS: &str = "withdraws";
 
 impl Linted {
     pub(super) fn step(
@@ -207,10 +216,13 @@ impl Linted {
             }
         }
         if let Some(action) = action {
-            for what in &action.releases {
+            let releases = action.releases.iter().map(|what| (RELEASES, what));
+            let withdraws = action.withdraws.iter().map(|what| (WITHDRAWS, what));
+            for (does, what) in releases.chain(withdraws) {
                 self.releases.push(Release {
                     offset,
                     name: name.clone(),
+                    does,
                     what: what.clone(),
                     after: step.after.clone(),
                     earlier: self.enders.get(what).map_or(0, Vec::len),
@@ -246,23 +258,22 @@ impl Linted {
         }
     }
 
-    /// What was released must have been given up before, by steps that the releasing one depends on.
+    /// What is given away, or taken away for good, must have been given up before, by steps that the one which does it depends on:
+    /// else it would go although what uses it may remain. What is given away is always used by something.
     pub(super) fn finish(self, found: &mut Problems<'_>) {
         for release in self.releases {
-            let Release { offset, name, what, after, earlier } = release;
+            let Release { offset, name, does, what, after, earlier } = release;
             let enders = self.enders.get(&what).map_or(&[][..], Vec::as_slice);
-            if enders.is_empty() {
-                let reason = format!("step {name} releases {what}, but no step removes what uses it");
+            if enders.is_empty() && does == RELEASES {
+                let reason = format!("step {name} {does} {what}, but no step removes what uses it");
                 found.at(offset, reason);
             }
             for (n, ender) in enders.iter().enumerate() {
                 if n >= earlier {
-                    found.at(
-                        offset,
-                        format!("step {name} releases {what} before {ender}, which still uses it"),
-                    );
+                    found
+                        .at(offset, format!("step {name} {does} {what} before {ender}, which still uses it"));
                 } else if !after.contains(ender) {
-                    found.at(offset, format!("step {name} releases {what}: expected after = [\"{ender}\"]"));
+                    found.at(offset, format!("step {name} {does} {what}: expected after = [\"{ender}\"]"));
                 }
             }
         }

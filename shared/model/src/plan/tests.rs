@@ -404,6 +404,49 @@ fn an_address_released_too_early_is_refused() {
     assert!(found.iter().any(|(l, r)| *l == 13 && r.contains("releases address before")), "{found:?}");
 }
 
+/// The backups of what may still live stay: what deletes them depends on what ends the use of them, wherever there is such a step.
+#[test]
+fn backups_that_go_although_the_machine_may_remain_are_refused() {
+    const BACKUP: &str = r#"
+subsystem = "backup"
+[actions.delete_archives]
+nature = "destructive"
+earliest = "hard"
+deadline_ms = 60000
+longest_call_ms = 5000
+withdraws = ["backup"]
+about = "delete"
+"#;
+    let ending = HYPERVISOR.replace("[\"address\"]", "[\"address\", \"backup\"]");
+    let catalogue = |hypervisor: &str| {
+        let mut catalogue = Catalogue::default();
+        for (file, text) in [("hypervisor.toml", hypervisor), ("ipam.toml", IPAM), ("backup.toml", BACKUP)] {
+            catalogue.add(file, text).unwrap();
+        }
+        catalogue
+    };
+    let plan = |step: &str| GOOD.replace("[{ do = \"receipt\" }]", &format!("[{step}]"));
+    let without = plan("{ do = \"backup.delete_archives\" }");
+    let with = plan("{ do = \"backup.delete_archives\", after = [\"hypervisor.undefine\"] }");
+    let refused = Plan::parse("vm.toml", &without, &catalogue(&ending), false).unwrap_err();
+    let reason = "step backup.delete_archives withdraws backup: expected after = [\"hypervisor.undefine\"]";
+    assert!(refused.to_string().contains(reason), "{refused}");
+    Plan::parse("vm.toml", &with, &catalogue(&ending), false).unwrap();
+    // Where nothing ends the use of them, nobody's are taken away.
+    Plan::parse("vm.toml", &without, &catalogue(HYPERVISOR), false).unwrap();
+
+    let early = with.replacen(
+        "  { do = \"hypervisor.undefine\" },\n",
+        "  { do = \"backup.delete_archives\", name = \"early\" },\n  { do = \"hypervisor.undefine\" },\n",
+        1,
+    );
+    let refused = Plan::parse("vm.toml", &early, &catalogue(&ending), false).unwrap_err();
+    assert!(
+        refused.to_string().contains("step early withdraws backup before hypervisor.undefine"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn targets_are_read_again_before_the_first_step_of_a_later_stage() {
     let good = GOOD

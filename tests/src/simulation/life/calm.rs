@@ -4,7 +4,7 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{Deletion, WaiverClaim};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 
-use super::somebody;
+use super::{another, somebody};
 use crate::simulation::check::{Violation, left};
 use crate::simulation::weather::{Trouble, Weather};
 use crate::simulation::world::World;
@@ -99,7 +99,7 @@ impl World {
     fn way_out(&self, d: &Deletion, job: &Job) -> Event {
         if job.kind == JobKind::Stage(Stage::Recycle) && left(d, &self.truth()).is_none() {
             let evidence = "there is nothing any more".into();
-            return Event::Waive { by: somebody(), claim: WaiverClaim::Absent, mark: None, evidence };
+            return Event::Waive { by: another(), claim: WaiverClaim::Absent, mark: None, evidence };
         }
         Event::Retry { by: somebody() }
     }

@@ -179,6 +179,14 @@ impl System {
         system
     }
 
+    /// On a plan with a notice, in which whoever is silenced at monitoring was told, and alarms are told so.
+    pub async fn start_announcing_on_call(telling: alarms::Options) -> Self {
+        let mut system = Self::stopped_with(PLAN, rehearsal(), (telling, None)).await;
+        system.plan = announcing();
+        system.start_everything().await;
+        system
+    }
+
     async fn stopped(plan: &str, options: sexton_ledger::Options) -> Self {
         Self::stopped_with(plan, options, (alarms::Options::default(), None)).await
     }

@@ -21,6 +21,8 @@ pub(super) enum Subject {
     Alarm,
     /// The survey `survey`.
     Survey,
+    /// The override `id`.
+    Override,
     /// The handler sees to it: it stands in the body, or what is listed is sifted.
     Handled,
 }
@@ -28,8 +30,8 @@ pub(super) enum Subject {
 /// What it takes to ask `method` of the route `path`; nothing for a route that is not here.
 pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)> {
     use Permission::{
-        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Review, See,
-        SeeAll, Steer, Survey, Tokens, Waive,
+        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Resume, Review,
+        See, SeeAll, Steer, Survey, Tokens, Waive,
     };
     // Whoever may read may look at the headers alone.
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -69,7 +71,7 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("GET", "/v1/alarms" | "/v1/digest") => (See, Subject::Handled),
         ("POST", "/v1/alarms/{id}/acknowledge") => (Steer, Subject::Alarm),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
-        ("DELETE", "/v1/pauses/{pause}") => (Pause, Subject::Pause),
+        ("DELETE", "/v1/pauses/{pause}") => (Resume, Subject::Pause),
         ("GET", "/v1/deletions/{id}/receipt" | "/v1/audit/chains/{id}") => (See, Subject::Deletion),
         ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
         ("POST", "/v1/resources/{kind}/{name}/holds") => (Hold, Subject::Resource),
@@ -86,9 +88,9 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/drills") => (Steer, Subject::Everything),
         ("GET", "/v1/canaries") => (SeeAll, Subject::Everything),
         ("POST", "/v1/canaries") => (Steer, Subject::Everything),
-        ("GET", "/v1/overrides") => (SeeAll, Subject::Everything),
+        ("GET", "/v1/overrides") => (See, Subject::Handled),
         ("POST", "/v1/overrides") => (Override, Subject::Handled),
-        ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Everything),
+        ("DELETE", "/v1/overrides/{id}") => (Override, Subject::Override),
         ("GET", "/v1/ceilings/stopped") => (See, Subject::Handled),
         ("POST", "/v1/ceilings") => (Ceiling, Subject::Handled),
         ("GET", "/v1/batches/{batch}") => (See, Subject::Batch),
@@ -140,7 +142,7 @@ mod tests {
                 "{method} {path}"
             );
             let named = match of {
-                Subject::Deletion | Subject::Alarm => path.contains("{id}"),
+                Subject::Deletion | Subject::Alarm | Subject::Override => path.contains("{id}"),
                 Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
                 Subject::Pause => path.contains("{pause}"),
                 Subject::Batch => path.contains("{batch}"),

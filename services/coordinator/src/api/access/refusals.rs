@@ -17,6 +17,9 @@ use tokio_util::task::TaskTracker;
 /// Whoever shows no token that is known. Starts with a character that no token's name has.
 pub(super) const NOBODY: &str = "(nobody)";
 
+/// Whoever is trusted to name others, and has named somebody else than it may.
+pub(super) const TRUSTED: &str = "(trusted)";
+
 /// What is counted together.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Refusals of one token that are one event each within a window: more than a person causes, and as many rows a day as

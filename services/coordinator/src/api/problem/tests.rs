@@ -10,6 +10,7 @@ use sexton_api::{
 };
 use sexton_model::belts::ceiling::{CannotSet, Ceiling};
 use sexton_model::belts::census::NotBelieved;
+use sexton_model::belts::pauses::TooManyPauses;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::Stage;
 use sexton_model::undo::Salvage;
@@ -115,6 +116,15 @@ fn what_is_too_late_to_cancel_is_a_conflict_that_says_until_when_it_can_be_saved
 }
 
 #[test]
+fn more_pauses_than_there_may_be_are_a_conflict_that_says_what_to_do() {
+    let refused = Refused::from(LedgerError::from(TooManyPauses));
+    assert!(refused.is(StatusCode::CONFLICT) && !refused.denied, "{refused:?}");
+    assert_eq!(refused.problem.field.as_deref(), Some("covers"));
+    let said = &refused.problem.detail;
+    assert!(said.contains("1000 pauses") && said.contains("everything, which is always taken"), "{said}");
+}
+
+#[test]
 fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
     let vm: ResourceId = "vm/a".parse().unwrap();
     let (digest, batch) = ("ab12".to_owned(), 3);
@@ -128,6 +138,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Refused(too_late(None)),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
         NotDone::Refused(Refusal::NameInUse("an address".into())),
+        NotDone::Refused(Refusal::Requested { by: "dev".parse().unwrap(), what: "do that" }),
         NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),
         NotDone::CannotDelete(CannotDelete::Configured("vm/a".into())),
         NotDone::Ceiling(too_far),
@@ -136,6 +147,11 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Census(NotBelieved::Empty),
         NotDone::Survey(CannotSurvey::Review),
         NotDone::OtherIdentity(vm.clone()),
+        NotDone::StaysInScope {
+            resource: vm.clone(),
+            from: "tenants/acme".parse().unwrap(),
+            deletion: DeletionId(1),
+        },
         NotDone::AlreadyLive { resource: vm.clone(), deletion: DeletionId(1) },
     ] {
         assert!(Refused::from(why.clone()).denied, "{why}");
@@ -150,6 +166,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Survey(CannotSurvey::TooOften),
         NotDone::NotRegistered(vm),
         NotDone::Hold(CannotHold::Reason),
+        NotDone::Refused(Refusal::TooManyHolds),
     ] {
         assert!(!Refused::from(why.clone()).denied, "{why}");
     }

@@ -4,7 +4,7 @@ use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 
 use super::*;
-use crate::sqlite::{SqliteLedger, admitting, behind, lifting};
+use crate::sqlite::{SqliteLedger, admitting, behind, lifting, watched};
 use crate::{Limits, Options};
 
 /// What grows with what is stored, by the names that the statements give it.
@@ -35,6 +35,10 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
         ("what is held before it is announced", admitting::HELD_ANNOUNCED, "jobs_held"),
         ("who is stopped by a pause", lifting::MEMBERS, "jobs_held"),
         ("what stands behind a piece", behind::KEPT, "jobs_held"),
+        ("what a digest says is held", watched::HELD, "jobs_held"),
+        ("what a digest says is held between two steps", watched::HELD, "the_lock"),
+        ("by what it is held", watched::HELD_BY, "jobs_held"),
+        ("by what it is held between two steps", watched::HELD_BY, "the_lock"),
     ] {
         let steps = plan(&db, sql);
         assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index}"))), "{what}: {steps:#?}");

@@ -3,6 +3,7 @@ use super::super::{Capacity, Event, Refusal};
 use super::kit::{Bench, actor, cancel, ceiling, pause, place_hold, plan, rescue, stage};
 use crate::belts::PauseSelector;
 use crate::belts::ceiling::{Ceiling, Ceilings};
+use crate::belts::resource_hold::HOLDS_MAX;
 use crate::job::{Blocker, JobState, Stage, StateName};
 use crate::step::Mode;
 
@@ -216,6 +217,18 @@ fn a_release_of_the_last_hold_makes_it_due_at_once() {
     assert_eq!(bench.go(&release(ids[0])), Err(Refusal::NoSuchHold(ids[0])));
     bench.must(&release(ids[1]));
     assert_eq!(bench.state(stage(Stage::Soft)), StateName::Scheduled);
+}
+
+#[test]
+fn a_record_has_so_many_holds_and_no_more() {
+    let mut bench = Bench::soft_in(StateName::Scheduled);
+    for _ in 0..HOLDS_MAX {
+        bench.must(&place_hold());
+    }
+    assert_eq!(bench.go(&place_hold()), Err(Refusal::TooManyHolds));
+    let hold = bench.deletion.holds[0].id;
+    bench.must(&Event::ReleaseHold { hold, by: actor("legal") });
+    bench.must(&place_hold());
 }
 
 #[test]

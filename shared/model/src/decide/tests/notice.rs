@@ -186,6 +186,8 @@ fn an_acknowledgement_replaces_it_only_after_three_days_and_starts_the_clock() {
     bench.now = Timestamp(from.0 - 1);
     assert_eq!(bench.go(&acknowledge()), Err(Refusal::StillTried(from)));
     bench.now = from.plus_ms(DAY_MS);
+    let own = Event::Acknowledge { by: actor("platform"), reason: "I told them".into() };
+    assert!(matches!(bench.go(&own), Err(Refusal::Requested { .. })), "who requested it");
     let silent = Event::Acknowledge { by: actor("ops"), reason: " ".into() };
     assert_eq!(bench.go(&silent), Err(Refusal::Missing("reason")));
     let decision = bench.must(&acknowledge());

@@ -25,6 +25,17 @@ fn retry_and_waive_in_every_state() {
     }
 }
 
+#[test]
+fn whoever_requested_it_lets_nothing_pass() {
+    let own = |claim| Event::Waive { by: actor("platform"), claim, mark: None, evidence: "seen".into() };
+    for claim in [WaiverClaim::Absent, WaiverClaim::MayRemain, WaiverClaim::Belongs] {
+        let mut bench = Bench::soft_in(StateName::Parked);
+        let refused = Refusal::Requested { by: actor("platform"), what: "let what stopped it pass" };
+        assert_eq!(bench.go(&own(claim)), Err(refused), "{claim:?}");
+        assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked, "{claim:?}");
+    }
+}
+
 /// What nobody can delete before a date is named with it, whatever the person writes down.
 #[test]
 fn what_may_remain_is_stated_with_the_date_that_was_shown() {
