@@ -7,6 +7,7 @@ mod alarms;
 mod budgets;
 mod canaries;
 mod censuses;
+mod claims;
 mod digest;
 mod drift;
 mod drills;

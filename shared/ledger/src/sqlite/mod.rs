@@ -17,6 +17,7 @@ mod attesting;
 mod behind;
 mod canary;
 mod census;
+mod claims;
 mod clock;
 mod codes;
 mod connection;

@@ -14,6 +14,7 @@ mod canaries;
 mod cancel;
 mod censuses;
 mod chains;
+mod claims;
 mod drills;
 mod exclusive;
 mod healthy;
@@ -50,6 +51,7 @@ pub use self::canaries::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::claims::*;
 pub use self::drills::*;
 pub use self::exclusive::*;
 pub use self::healthy::*;
@@ -297,6 +299,9 @@ macro_rules! conformance_tests {
             what_may_remain_keeps_its_place,
             a_list_is_gone_through_in_order,
             of_two_that_join_at_one_instant_one_does,
+            no_record_is_made_while_another_claims_the_same,
+            nobody_claims_what_is_being_deleted,
+            what_was_registered_earlier_claims_the_same,
             an_alarm_is_raised_once_and_ends,
             what_was_seen_earlier_changes_nothing,
             one_looks_at_a_time,
