@@ -1,5 +1,5 @@
 //! What takes somebody else, by HTTP: a pause is lifted, a ceiling raised and a batch approved by whoever may and has asked for
-//! none of what goes on then. Whoever does is at another coordinator than those who may not.
+//! none of what goes on then. Those who may not ask another coordinator than whoever does.
 use sexton_api::{
     ApproveRequest, CeilingQuery, CeilingRequest, CeilingTo, Client, ClientError, PauseRequest, ResumeQuery,
 };
@@ -68,9 +68,9 @@ async fn what_was_stopped_is_let_go_by_a_second_person_only() {
     system.register_named(&other, false).await;
     let (here, there) = (system.serve_inventory().await, system.serve_beside().await);
     // In this name the records are made.
-    let ops = system.asking(&here, ("ops", Role::Approver, "tenants")).await;
-    let olga = system.asking(&here, ("olga", Role::Operator, "tenants")).await;
-    let boss = system.asking(&there, ("boss", Role::Approver, "tenants")).await;
+    let ops = system.asking(&there, ("ops", Role::Approver, "tenants")).await;
+    let olga = system.asking(&there, ("olga", Role::Operator, "tenants")).await;
+    let boss = system.asking(&here, ("boss", Role::Approver, "tenants")).await;
     set_ceiling(&boss, Ceiling::Announce, None).await.unwrap();
     let before = system.world();
     let number = pause(&olga, None).await;
