@@ -3,6 +3,7 @@
 //! and which test has to fail then, is written down in `tests/planted/belts.toml`; `scripts/planted belts` goes through
 //! it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod access;
 mod alarms;
 mod budgets;
 mod canaries;
@@ -12,6 +13,8 @@ mod digest;
 mod drift;
 mod drills;
 mod findings;
+#[cfg(feature = "real-servers")]
+mod foretold;
 mod gate;
 mod healthy;
 mod hours;
@@ -27,6 +30,7 @@ mod on_call;
 mod places;
 mod receipts;
 mod restores;
+mod second_person;
 mod steps;
 mod stops;
 mod surveys;
