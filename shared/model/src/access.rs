@@ -104,7 +104,7 @@ pub enum Permission {
     Resume,
     /// Park a job, have it tried again, say who is restored first, and that somebody was told.
     Steer,
-    /// Say of a census what it cannot show: that so many fewer, or another credential, is meant.
+    /// Say of a census what it cannot show: that so many fewer, or more, or another credential, is meant.
     Vouch,
     /// Let a step pass, or say what belongs to a deletion.
     Waive,
@@ -226,7 +226,7 @@ impl Permission {
             Self::Pause => "pausing",
             Self::Resume => "lifting a pause",
             Self::Steer => "parking, retrying and setting priorities",
-            Self::Vouch => "saying that fewer resources, or a new credential, are meant",
+            Self::Vouch => "saying that fewer or more resources, or a new credential, are meant",
             Self::Waive => "waiving a step",
             Self::Rescue => "rescuing a resource",
             Self::Approve => "approving a batch",

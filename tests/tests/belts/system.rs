@@ -322,7 +322,7 @@ impl System {
         self.ledger.take_census(census, &ops()).await.unwrap()
     }
 
-    /// The same before it is handed in. That there are fewer is meant.
+    /// The same before it is handed in. That there are fewer, or more, is meant.
     pub async fn census(&self, listed: &[ResourceId], total: u64) -> Census {
         let scope: Scope = "tenants/acme".parse().unwrap();
         Census {
@@ -331,6 +331,7 @@ impl System {
             credential: "census-ro".into(),
             new_credential: false,
             fewer: true,
+            more: true,
             taken_at: self.ledger.facts().await.unwrap().now,
             total,
             listed: listed

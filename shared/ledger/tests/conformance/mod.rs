@@ -17,6 +17,7 @@ mod chains;
 mod claims;
 mod drills;
 mod exclusive;
+mod handed_in;
 mod healthy;
 mod in_use;
 mod inventory;
@@ -54,6 +55,7 @@ pub use self::chains::*;
 pub use self::claims::*;
 pub use self::drills::*;
 pub use self::exclusive::*;
+pub use self::handed_in::*;
 pub use self::healthy::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
@@ -170,7 +172,11 @@ macro_rules! conformance_tests {
             a_batch_that_everybody_left_ends,
             a_census_is_believed_if_it_is_complete,
             one_that_was_not_believed_stands_though_none_is_listed_after_it,
-            what_was_removed_here_makes_none_that_was_taken_too_small,
+            what_was_removed_here_makes_none_too_small,
+            none_is_handed_in_where_sexton_takes_it,
+            one_that_has_grown_is_refused_until_that_is_said,
+            what_nobody_has_registered_enlarges_no_share,
+            one_that_lists_too_few_is_kept_with_the_names_of_what_is_missing,
             many_deletions_by_others_pause_their_scope,
             many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,

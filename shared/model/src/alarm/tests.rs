@@ -283,6 +283,8 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
         credential,
         listed: 0,
         why,
+        missing: 0,
+        missing_named: BTreeSet::new(),
         not_taken: false,
         tried_at,
         failing_since,
