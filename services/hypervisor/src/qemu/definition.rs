@@ -1,7 +1,10 @@
 //! Definitions: `ROOT/vms/NAME/domain.json`, written whole or not at all.
 //!
-//! `{"uuid", "memory_mib", "disks": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT], "protected",
-//! "fence"}`. What else is in it is kept, and counts as a setting.
+//! `{"uuid", "memory_mib", "disks": [FILE], "images": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT],
+//! "protected", "fence"}`. What else is in it is kept, and counts as a setting.
+//!
+//! Its disks are the machine's own, and go with it. Its images are not: it reads them, and so may others; while it is defined
+//! nobody deletes them, and with it they never go.
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -25,6 +28,9 @@ pub(super) struct Definition {
     pub(super) memory_mib: u32,
     #[serde(default)]
     pub(super) disks: Vec<String>,
+    /// Volumes that it only reads, and that are not its own.
+    #[serde(default)]
+    pub(super) images: Vec<String>,
     #[serde(flatten)]
     pub(super) flags: Flags,
     #[serde(default)]
@@ -49,6 +55,15 @@ fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
 }
 
 impl Definition {
+    /// As what the machine uses a volume, if it does.
+    pub(super) fn uses(&self, volume: &str) -> Option<&'static str> {
+        let among = |files: &[String]| files.iter().any(|file| file == volume);
+        if among(&self.disks) {
+            return Some("a disk of");
+        }
+        among(&self.images).then_some("an image of")
+    }
+
     /// Refuses an order older than the last one that changed the machine.
     pub(super) fn refuse_older(&self, name: &str, fence: Fence) -> Result<(), Obstacle> {
         let (epoch, number) = self.fence;
@@ -183,8 +198,11 @@ fn parse(text: &[u8]) -> Result<Whole, String> {
     let whole: Map<String, Value> = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let definition: Definition =
         serde_json::from_value(Value::Object(whole.clone())).map_err(|e| e.to_string())?;
-    if definition.disks.len() > VOLUMES_MAX {
-        return Err(format!("more than {VOLUMES_MAX} disks"));
+    if definition.disks.len() + definition.images.len() > VOLUMES_MAX {
+        return Err(format!("more than {VOLUMES_MAX} disks and images"));
+    }
+    if let Some(both) = definition.images.iter().find(|image| definition.disks.contains(image)) {
+        return Err(format!("{both} is one of its disks, which go with it, and of its images, which do not"));
     }
     Ok((whole, definition))
 }
@@ -230,7 +248,7 @@ mod tests {
     fn fuzz_definitions() {
         let uuid = Uuid::from_u128(7);
         let seed = json!({
-            "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "autostart": true, "onboot": false, "ha": true,
+            "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "images": ["b.raw"], "autostart": true, "onboot": false, "ha": true,
             "extra": ["-nodefaults"], "protected": "by the owner", "fence": [1, 77], "cpus": 0.5,
         });
         Fuzz::new("definitions", Form::Json).seed(seed.to_string()).run(|bytes| {
