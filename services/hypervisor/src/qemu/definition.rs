@@ -95,6 +95,22 @@ impl Definitions {
         Ok(names)
     }
 
+    /// The same, but refuses if the name of one is no text: what it has cannot be told, so not that it has something not.
+    pub(super) fn all_names(&self) -> Result<Vec<String>, Obstacle> {
+        let mut names = Vec::new();
+        for name in self.defined()? {
+            names.push(name.into_string().map_err(|name| {
+                let folder = self.folder.join(name);
+                Obstacle::Refuse(format!(
+                    "it cannot be told what {} has: its name is no text",
+                    folder.display()
+                ))
+            })?);
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// How many are defined, whatever they are called.
     pub(super) fn count(&self) -> Result<usize, Obstacle> {
         Ok(self.defined()?.len())

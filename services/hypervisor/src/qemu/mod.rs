@@ -185,7 +185,7 @@ impl Host for QemuHost {
 
     async fn defined_as(&self, uuid: Uuid) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
-        for name in self.definitions.names()? {
+        for name in self.definitions.all_names()? {
             if self.definitions.read(&name)?.is_some_and(|(_, definition)| definition.uuid == uuid) {
                 return Ok(Some(name));
             }
@@ -234,7 +234,7 @@ impl Host for QemuHost {
     ) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
         let mut disks = BTreeMap::new();
-        for name in self.definitions.names()? {
+        for name in self.definitions.all_names()? {
             let Some((_, definition)) = self.definitions.read(&name)? else { continue };
             let other = but.is_none_or(|owner| owner.name != name);
             if let Some(as_what) = definition.uses(&volume.path).filter(|_| other) {

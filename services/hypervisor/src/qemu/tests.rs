@@ -1,4 +1,7 @@
 //! Who uses a volume, by the definitions of machines that are off: no emulator is needed for that.
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use serde_json::json;
 use tokio::time::Duration;
 
@@ -75,4 +78,22 @@ async fn an_image_is_used_by_a_machine_and_never_its_own() {
     place.define(&json!({ "disks": [IMAGE] }));
     assert_eq!(place.user(None).await, Ok(Some("it is a disk of db01".to_owned())));
     assert_eq!(place.user(Some(Owner { name: "db01", process: None })).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_machine_whose_name_cannot_be_read_is_not_left_out() {
+    let place = Somewhere::new();
+    place.define(&json!({ "disks": [IMAGE] }));
+    let vms = place.folder.path().join("vms");
+    let folder = vms.join(OsStr::from_bytes(b"db\xff"));
+    std::fs::rename(vms.join("db01"), &folder).unwrap();
+    let refused =
+        |why: &Obstacle| matches!(why, Obstacle::Refuse(why) if why.contains("its name is no text"));
+    let user = place.user(None).await;
+    assert!(user.as_ref().is_err_and(refused), "{user:?}");
+    // Nor is it told from one that is not there.
+    let defined = place.host.defined_as(Uuid::from_u128(7)).await;
+    assert!(defined.as_ref().is_err_and(refused), "{defined:?}");
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(place.user(None).await, Ok(None));
 }
