@@ -61,7 +61,14 @@ impl Definition {
         if among(&self.disks) {
             return Some("a disk of");
         }
-        among(&self.images).then_some("an image of")
+        if among(&self.images) {
+            return Some("an image of");
+        }
+        // However the file is given there, its name is in it: as it is, or as the emulator's options want commas. A name that
+        // only ends in this one counts as well.
+        let doubled = volume.replace(',', ",,");
+        let named = |argument: &String| argument.contains(volume) || argument.contains(&doubled);
+        self.extra.iter().any(named).then_some("named in an argument (\"extra\") of")
     }
 
     /// Refuses an order older than the last one that changed the machine.

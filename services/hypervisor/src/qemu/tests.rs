@@ -12,6 +12,8 @@ const IMAGE: &str = "debian12.qcow2";
 struct Somewhere {
     folder: tempfile::TempDir,
     host: QemuHost,
+    /// The volume that is asked for.
+    image: &'static str,
 }
 
 impl Somewhere {
@@ -27,7 +29,7 @@ impl Somewhere {
         };
         let host = QemuHost::new(config).unwrap();
         std::fs::write(host.volumes.path(IMAGE), "QFI").unwrap();
-        Self { folder, host }
+        Self { folder, host, image: IMAGE }
     }
 
     /// The machine `db01` is defined, and has these keys.
@@ -40,7 +42,7 @@ impl Somewhere {
     /// Who uses the image.
     async fn user(&self, but: Option<Owner<'_>>) -> Result<Option<String>, Obstacle> {
         let image = Volume {
-            path: IMAGE.to_owned(),
+            path: self.image.to_owned(),
             file: "inode 7".to_owned(),
             format: "qcow2".to_owned(),
             size: 0,
@@ -96,4 +98,23 @@ async fn a_machine_whose_name_cannot_be_read_is_not_left_out() {
     assert!(defined.as_ref().is_err_and(refused), "{defined:?}");
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(place.user(None).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_file_that_an_argument_names_is_used() {
+    let mut place = Somewhere::new();
+    let used = Ok(Some("it is named in an argument (\"extra\") of db01".to_owned()));
+    let path = place.host.volumes.path(IMAGE).display().to_string();
+    for argument in [format!("file={path},media=cdrom"), json!({ "filename": path }).to_string()] {
+        place.define(&json!({ "extra": ["-drive", argument] }));
+        assert_eq!(place.user(None).await, used);
+        assert_eq!(place.user(Some(Owner { name: "db01", process: None })).await, Ok(None));
+    }
+    place.define(&json!({ "extra": ["-drive", "file=other.qcow2,media=cdrom"] }));
+    assert_eq!(place.user(None).await, Ok(None));
+
+    place.image = "debian12,small.qcow2";
+    std::fs::write(place.host.volumes.path(place.image), "QFI").unwrap();
+    place.define(&json!({ "extra": ["-drive", "file=volumes/debian12,,small.qcow2,format=qcow2"] }));
+    assert_eq!(place.user(None).await, used);
 }
