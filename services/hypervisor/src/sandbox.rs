@@ -437,7 +437,7 @@ impl Host for SandboxHost {
             }
         }
         let image = self.image(&volume.path);
-        if !image.exists() {
+        if !image.try_exists().map_err(|e| unclear(&format!("reading {}", image.display()), &e))? {
             return Ok(None);
         }
         let holder = process::holder_that_stays(&image, but.and_then(|owner| owner.process)).await;
@@ -447,6 +447,15 @@ impl Host for SandboxHost {
 
     async fn delete_volume(&self, volume: &Volume, may: MayChange<'_>) -> Result<(), Obstacle> {
         let fence = may()?;
+        // Right before: it may have been made anew since it was looked at.
+        match self.disk(&volume.path)? {
+            None => return Ok(()),
+            Some(seen) if seen.file == volume.file => {}
+            Some(Volume { path, file, .. }) => {
+                let pinned = &volume.file;
+                return Err(Obstacle::Refuse(format!("volume {path} is {file}, pinned was {pinned}")));
+            }
+        }
         // The description last, and under the fence first: an image without one could not be told apart.
         if let Some(description) = self.sandbox.read(VOLUMES, &volume.path)? {
             self.sandbox.write(VOLUMES, &volume.path, description, fence)?;

@@ -67,15 +67,16 @@ impl Installed {
         std::fs::write(self.0.path().join("sexton.toml"), text).unwrap();
     }
 
-    /// One of them, with this configuration; what it says goes to a file.
+    /// One of them, with this configuration; what it says goes to a file of its own, since several may run at once.
     pub fn start(&self, name: &str, arguments: &[&str]) -> Running {
-        let log = self.0.path().join("log");
+        let log = tempfile::Builder::new().prefix(name).suffix(".log").tempfile_in(self.0.path());
+        let (says, log) = log.unwrap().keep().unwrap();
         let mut command = program(name);
         command.arg("--config").arg(self.0.path().join("sexton.toml")).args(arguments);
         if name == CONSUMER {
             command.args(["--instance", INSTANCE]);
         }
-        let process = command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn();
+        let process = command.stdout(Stdio::null()).stderr(says).spawn();
         Running { process: process.unwrap_or_else(|e| panic!("{command:?}: {e}")), log }
     }
 }

@@ -162,11 +162,11 @@ fn a_coordinator_waits_until_its_tables_are_migrated() {
     // As the migrations before the 27th left them.
     database.change("DROP TABLE strangers; DELETE FROM _sqlx_migrations WHERE version = 27");
     let mut waiting = installed.start(COORDINATOR, &[]);
-    says(
-        &mut waiting,
-        "migration 27 (strangers) is missing: let the owner of the tables run `sexton-coordinator migrate`",
-    );
+    let missing =
+        "migration 27 (strangers) is missing: let the owner of the tables run `sexton-coordinator migrate`";
+    says(&mut waiting, missing);
     migrate(&installed);
     let _goes_on = broker.asked(&waiting);
+    assert!(waiting.said().contains(missing), "what another one says is not said over it");
     ends_when_told_to(waiting);
 }

@@ -1,7 +1,10 @@
 //! Definitions: `ROOT/vms/NAME/domain.json`, written whole or not at all.
 //!
-//! `{"uuid", "memory_mib", "disks": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT], "protected",
-//! "fence"}`. What else is in it is kept, and counts as a setting.
+//! `{"uuid", "memory_mib", "disks": [FILE], "images": [FILE], "autostart", "onboot", "ha", "extra": [ARGUMENT],
+//! "protected", "fence"}`. What else is in it is kept, and counts as a setting.
+//!
+//! Its disks are the machine's own, and go with it. Its images are not: it reads them, and so may others; while it is defined
+//! nobody deletes them, and with it they never go.
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -25,6 +28,9 @@ pub(super) struct Definition {
     pub(super) memory_mib: u32,
     #[serde(default)]
     pub(super) disks: Vec<String>,
+    /// Volumes that it only reads, and that are not its own.
+    #[serde(default)]
+    pub(super) images: Vec<String>,
     #[serde(flatten)]
     pub(super) flags: Flags,
     #[serde(default)]
@@ -49,6 +55,22 @@ fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
 }
 
 impl Definition {
+    /// As what the machine uses a volume, if it does.
+    pub(super) fn uses(&self, volume: &str) -> Option<&'static str> {
+        let among = |files: &[String]| files.iter().any(|file| file == volume);
+        if among(&self.disks) {
+            return Some("a disk of");
+        }
+        if among(&self.images) {
+            return Some("an image of");
+        }
+        // However the file is given there, its name is in it: as it is, or as the emulator's options want commas. A name that
+        // only ends in this one counts as well.
+        let doubled = volume.replace(',', ",,");
+        let named = |argument: &String| argument.contains(volume) || argument.contains(&doubled);
+        self.extra.iter().any(named).then_some("named in an argument (\"extra\") of")
+    }
+
     /// Refuses an order older than the last one that changed the machine.
     pub(super) fn refuse_older(&self, name: &str, fence: Fence) -> Result<(), Obstacle> {
         let (epoch, number) = self.fence;
@@ -76,6 +98,22 @@ impl Definitions {
     pub(super) fn names(&self) -> Result<Vec<String>, Obstacle> {
         let all = self.defined()?;
         let mut names: Vec<String> = all.iter().filter_map(|name| name.to_str()).map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The same, but refuses if the name of one is no text: what it has cannot be told, so not that it has something not.
+    pub(super) fn all_names(&self) -> Result<Vec<String>, Obstacle> {
+        let mut names = Vec::new();
+        for name in self.defined()? {
+            names.push(name.into_string().map_err(|name| {
+                let folder = self.folder.join(name);
+                Obstacle::Refuse(format!(
+                    "it cannot be told what {} has: its name is no text",
+                    folder.display()
+                ))
+            })?);
+        }
         names.sort();
         Ok(names)
     }
@@ -183,8 +221,11 @@ fn parse(text: &[u8]) -> Result<Whole, String> {
     let whole: Map<String, Value> = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let definition: Definition =
         serde_json::from_value(Value::Object(whole.clone())).map_err(|e| e.to_string())?;
-    if definition.disks.len() > VOLUMES_MAX {
-        return Err(format!("more than {VOLUMES_MAX} disks"));
+    if definition.disks.len() + definition.images.len() > VOLUMES_MAX {
+        return Err(format!("more than {VOLUMES_MAX} disks and images"));
+    }
+    if let Some(both) = definition.images.iter().find(|image| definition.disks.contains(image)) {
+        return Err(format!("{both} is one of its disks, which go with it, and of its images, which do not"));
     }
     Ok((whole, definition))
 }
@@ -230,7 +271,7 @@ mod tests {
     fn fuzz_definitions() {
         let uuid = Uuid::from_u128(7);
         let seed = json!({
-            "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "autostart": true, "onboot": false, "ha": true,
+            "uuid": uuid, "memory_mib": 512, "disks": ["a.qcow2"], "images": ["b.raw"], "autostart": true, "onboot": false, "ha": true,
             "extra": ["-nodefaults"], "protected": "by the owner", "fence": [1, 77], "cpus": 0.5,
         });
         Fuzz::new("definitions", Form::Json).seed(seed.to_string()).run(|bytes| {

@@ -185,7 +185,7 @@ impl Host for QemuHost {
 
     async fn defined_as(&self, uuid: Uuid) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
-        for name in self.definitions.names()? {
+        for name in self.definitions.all_names()? {
             if self.definitions.read(&name)?.is_some_and(|(_, definition)| definition.uuid == uuid) {
                 return Ok(Some(name));
             }
@@ -234,13 +234,14 @@ impl Host for QemuHost {
     ) -> Result<Option<String>, Obstacle> {
         self.place_now()?;
         let mut disks = BTreeMap::new();
-        for name in self.definitions.names()? {
+        for name in self.definitions.all_names()? {
             let Some((_, definition)) = self.definitions.read(&name)? else { continue };
             let other = but.is_none_or(|owner| owner.name != name);
-            if other && definition.disks.contains(&volume.path) {
-                return Ok(Some(format!("it is a disk of {name}")));
+            if let Some(as_what) = definition.uses(&volume.path).filter(|_| other) {
+                return Ok(Some(format!("it is {as_what} {name}")));
             }
-            disks.extend(definition.disks.into_iter().map(|disk| (disk, name.clone())));
+            let files = definition.disks.into_iter().chain(definition.images);
+            disks.extend(files.map(|file| (file, name.clone())));
         }
         self.volumes.user(&volume.path, but.and_then(|owner| owner.process), ends, &disks).await
     }
@@ -251,3 +252,6 @@ impl Host for QemuHost {
         self.volumes.delete(volume)
     }
 }
+
+#[cfg(test)]
+mod tests;

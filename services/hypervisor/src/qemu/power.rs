@@ -79,6 +79,16 @@ pub(super) fn arguments(
         let device = format!("virtio-blk-pci,drive={node}");
         arguments.extend(["-blockdev".to_owned(), block.to_string(), "-device".to_owned(), device]);
     }
+    for (number, image) in definition.images.iter().enumerate() {
+        let node = format!("image{number}");
+        let file = json!({ "driver": "file", "filename": volumes.path(image).display().to_string() });
+        // Without the right to write, several machines may have it open.
+        let block = json!({
+            "driver": volume::format(image)?, "node-name": node, "read-only": true, "file": file,
+        });
+        let device = format!("virtio-blk-pci,drive={node}");
+        arguments.extend(["-blockdev".to_owned(), block.to_string(), "-device".to_owned(), device]);
+    }
     arguments.extend(definition.extra.iter().cloned());
     Ok(arguments)
 }
@@ -100,7 +110,7 @@ impl QemuHost {
                 socket(&folder).display()
             )));
         }
-        for disk in &domain.volumes {
+        for disk in domain.volumes.iter().chain(&definition.images) {
             if !self.volumes.path(disk).try_exists().map_err(|e| Obstacle::Unclear(format!("{disk}: {e}")))? {
                 return Err(Obstacle::Refuse(format!("{name} has no volume {disk} any more")));
             }

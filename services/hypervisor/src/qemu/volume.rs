@@ -49,6 +49,28 @@ struct Snapshot {
     name: String,
 }
 
+/// What is nothing without a volume, by its name in the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Above {
+    /// A volume that builds on it.
+    Builds(String),
+    /// The volume itself, under another name.
+    Link(String),
+}
+
+impl Above {
+    /// For people, with the machine that has it as a disk, if one does.
+    fn told(&self, disks: &BTreeMap<String, String>) -> String {
+        match self {
+            Self::Builds(other) => builds_on(other, disks.get(other).map(String::as_str)),
+            Self::Link(other) => match disks.get(other) {
+                Some(machine) => format!("{other}, a disk of {machine}, is a link to it"),
+                None => format!("{other} is a link to it"),
+            },
+        }
+    }
+}
+
 fn unclear(what: &str, path: &Path, error: &dyn std::fmt::Display) -> Obstacle {
     Obstacle::Unclear(format!("{what} {}: {error}", path.display()))
 }
@@ -140,8 +162,8 @@ impl Volumes {
         program::run(&self.qemu_img, &arguments, within).await.map_err(Obstacle::Unclear)
     }
 
-    /// Who still uses the file of a volume: a volume on top of it, a process other than `but` that has it open, a lock. `disks`
-    /// says of each volume which machine has it as a disk.
+    /// Who still uses the file of a volume: a link to it, a volume on top of it, a process other than `but` that has it open, a
+    /// lock. `disks` says of each volume which machine has it as a disk.
     pub(super) async fn user(
         &self,
         name: &str,
@@ -155,8 +177,8 @@ impl Volumes {
         }
         let _turn = self.looking.lock().await;
         // First: of a machine that is on, it says more than that a process has the volume open.
-        if let Some(other) = self.on_top_of(name)? {
-            return Ok(Some(builds_on(&other, disks.get(&other).map(String::as_str))));
+        if let Some(above) = self.on_top_of(name)? {
+            return Ok(Some(above.told(disks)));
         }
         let holder = process::holder_that_stays(&path, but).await;
         if let Some(pid) = holder.map_err(|e| unclear("looking for users of", &path, &e))? {
@@ -175,21 +197,35 @@ impl Volumes {
         Ok(None)
     }
 
-    /// A volume that needs this one. Refuses if that cannot be told of any of them.
-    fn on_top_of(&self, name: &str) -> Result<Option<String>, Obstacle> {
+    /// What is nothing without this volume. Refuses if that cannot be told of anything in the folder.
+    fn on_top_of(&self, name: &str) -> Result<Option<Above>, Obstacle> {
         let failed = |e: std::io::Error| unclear("listing", &self.folder, &e);
         let wanted = fs::canonicalize(self.path(name)).map_err(failed)?;
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let other = entry.file_name().to_string_lossy().into_owned();
+            if other == name {
+                continue;
+            }
+            // Whatever it is called: its header, if it has one, is the volume's own.
+            match fs::canonicalize(entry.path()) {
+                Ok(seen) if seen == wanted => return Ok(Some(Above::Link(other))),
+                Ok(_) => {}
+                // It went just now, or leads to nothing; to this volume it does not.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => {
+                    let why = format!("it cannot be told where {other} leads: {e}");
+                    return Err(Obstacle::Refuse(why));
+                }
+            }
             // What is in a raw volume is its guest's, not a header.
-            if other == name || format(&other) == Ok("raw") {
+            if format(&other) == Ok("raw") {
                 continue;
             }
             if needs(&entry.path(), &wanted).map_err(|why| {
                 Obstacle::Refuse(format!("it cannot be told what volume {other} builds on: {why}"))
             })? {
-                return Ok(Some(other));
+                return Ok(Some(Above::Builds(other)));
             }
         }
         Ok(None)
@@ -322,7 +358,7 @@ mod tests {
             ("holder.qcow2", image(b"", Some(b"base.qcow2"))),
         ] {
             write(name, &content);
-            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some(name.to_owned())));
+            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some(Above::Builds(name.to_owned()))));
             fs::remove_file(volumes.path(name)).unwrap();
         }
         for (name, content) in [("by-json.qcow2", json), ("gone.qcow2", image(b"elsewhere.qcow2", None))] {
@@ -343,12 +379,58 @@ mod tests {
         for backing in ["base.qcow2", "volumes/base.qcow2"] {
             fs::write(&elsewhere, image(backing.as_bytes(), None)).unwrap();
             std::os::unix::fs::symlink(&elsewhere, volumes.path("link.qcow2")).unwrap();
-            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some("link.qcow2".to_owned())), "{backing}");
+            let builds = Above::Builds("link.qcow2".to_owned());
+            assert_eq!(volumes.on_top_of("base.qcow2"), Ok(Some(builds)), "{backing}");
             fs::remove_file(&elsewhere).unwrap();
             // It leads to a disk that is not mounted.
             assert!(matches!(volumes.on_top_of("base.qcow2"), Err(Obstacle::Refuse(_))));
             fs::remove_file(volumes.path("link.qcow2")).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_link_to_the_volume_itself_counts_whatever_it_is_called() {
+        let root = tempfile::tempdir().unwrap();
+        // A program that is content with every volume.
+        let volumes = Volumes::at(root.path(), Path::new("true"));
+        fs::create_dir(&volumes.folder).unwrap();
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, volumes.path(name)).unwrap();
+        let ends = Instant::now() + Duration::from_secs(60);
+        for name in ["base.qcow2", "base.raw"] {
+            fs::write(volumes.path(name), image(b"", None)).unwrap();
+        }
+        fs::write(volumes.path("other.raw"), b"a guest's").unwrap();
+        for (to, name) in [
+            ("base.qcow2", "link.qcow2"),
+            ("base.qcow2", "link.raw"),
+            ("base.raw", "link.raw"),
+            ("base.raw", "latest"),
+        ] {
+            // By its bare name, and through a second link from elsewhere.
+            let elsewhere = root.path().join("elsewhere");
+            std::os::unix::fs::symlink(volumes.path(to), &elsewhere).unwrap();
+            for through in [Path::new(to), &elsewhere] {
+                link(through, name);
+                let disks = BTreeMap::new();
+                let seen = volumes.user(to, None, ends, &disks).await.unwrap();
+                assert_eq!(seen.unwrap(), format!("{name} is a link to it"), "{to}");
+                let disks = BTreeMap::from([(name.to_owned(), "db01".to_owned())]);
+                let seen = volumes.user(to, None, ends, &disks).await.unwrap();
+                assert_eq!(seen.unwrap(), format!("{name}, a disk of db01, is a link to it"), "{to}");
+                fs::remove_file(volumes.path(name)).unwrap();
+            }
+            fs::remove_file(&elsewhere).unwrap();
+        }
+        // To another volume, and to nothing: what has no header needs nothing else.
+        link(Path::new("other.raw"), "link.raw");
+        link(Path::new("gone.raw"), "dangling.raw");
+        for name in ["base.qcow2", "base.raw"] {
+            assert_eq!(volumes.on_top_of(name), Ok(None), "{name}");
+        }
+        // Where it leads cannot be told: a circle.
+        link(Path::new("circle.raw"), "circle.raw");
+        let refused = volumes.on_top_of("base.raw");
+        assert!(matches!(&refused, Err(Obstacle::Refuse(why)) if why.contains("circle.raw")), "{refused:?}");
     }
 
     #[test]

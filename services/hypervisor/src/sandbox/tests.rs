@@ -395,3 +395,44 @@ async fn looked_at_again_it_is_missing_before_hard_and_may_be_gone_afterwards() 
     let seen = inspect::inspect(&place.host, &late).await.unwrap();
     assert!(matches!(seen.found, Found::Absent(_)), "{:?}", seen.found);
 }
+
+#[tokio::test]
+async fn a_volume_that_was_made_anew_since_it_was_looked_at_stays() {
+    let place = place(false);
+    let pinned = place.host.disk("web01-root").unwrap().unwrap();
+    let mut made = place.host.sandbox.read(VOLUMES, "web01-root").unwrap().unwrap();
+    made.insert("identity".into(), json!({ "uuid": OTHER }));
+    place.host.sandbox.write(VOLUMES, "web01-root", made, fence(1)).unwrap();
+    let before = place.describe();
+    let why = refused(place.host.delete_volume(&pinned, &may(2)).await);
+    assert!(why.contains("pinned was"), "{why}");
+    // Nor one that nothing describes.
+    let description = place.host.sandbox.folder().join(VOLUMES).join("web01-root.json");
+    let away = description.with_extension("away");
+    fs::rename(&description, &away).unwrap();
+    let why = refused(place.host.delete_volume(&pinned, &may(2)).await);
+    assert!(why.contains("without a description"), "{why}");
+    fs::rename(&away, &description).unwrap();
+    assert_eq!(place.describe(), before);
+
+    let seen = place.host.disk("web01-root").unwrap().unwrap();
+    for _ in 0..2 {
+        place.host.delete_volume(&seen, &may(2)).await.unwrap();
+        assert_eq!(place.host.disk("web01-root"), Ok(None));
+    }
+    assert!(!place.host.image("web01-root").exists());
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_looked_at_does_not_pass_for_unused() {
+    let place = place(false);
+    let volume = place.host.disk("web01-root").unwrap().unwrap();
+    let image = place.host.image("web01-root");
+    fs::remove_file(&image).unwrap();
+    // A link to itself leads nowhere.
+    std::os::unix::fs::symlink(&image, &image).unwrap();
+    let owner = Owner { name: "web01", process: None };
+    let ends = Instant::now() + Duration::from_secs(30);
+    let user = place.host.volume_user(&volume, Some(owner), ends).await;
+    assert!(matches!(&user, Err(Obstacle::Unclear(why)) if why.contains("web01-root.img")), "{user:?}");
+}

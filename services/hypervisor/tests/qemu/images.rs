@@ -46,7 +46,7 @@ impl Host {
     }
 }
 
-/// A disk that builds on it, with and without a machine, a machine that has it itself, and a program.
+/// A disk that builds on it, with and without a machine, machines that have it themselves, and a program.
 #[tokio::test]
 async fn who_uses_an_image_is_told_in_each_stage_and_it_goes_only_when_nobody_does() {
     let host = Host::with("SEXTON_TEST_QEMU_POLITE");
@@ -74,6 +74,10 @@ async fn who_uses_an_image_is_told_in_each_stage_and_it_goes_only_when_nobody_do
         let db01 = json!({ "uuid": Uuid::new_v4(), "memory_mib": 16, "disks": [disk] });
         qemu::define(host.root(), "db01", db01.as_object().unwrap()).unwrap();
     };
+    let reader = json!({ "uuid": Uuid::new_v4(), "memory_mib": 16, "images": [image] });
+    qemu::define(host.root(), "ro01", reader.as_object().unwrap()).unwrap();
+    refused("it is an image of ro01").await;
+    std::fs::remove_dir_all(host.root().join("vms/ro01")).unwrap();
     db01("db01-root.qcow2");
     refused("volume db01-root.qcow2, a disk of db01, builds on it").await;
     std::fs::remove_file(host.volume("db01-root.qcow2")).unwrap();
