@@ -92,6 +92,42 @@ fn what_is_of_another_scope_is_not_there() {
     );
 }
 
+/// More than any request reads of others, and all of them before what is its own.
+#[test]
+fn whoever_has_one_scope_of_many_lists_what_is_its_own() {
+    let served = Served::start(false);
+    for round in ["a", "b"] {
+        let theirs: Vec<_> =
+            (0..8_100).map(|n| resource(&format!("{round}{n}"), &format!("tenants/t{n}"))).collect();
+        let (status, answer) =
+            served.trusted("POST", "/v1/resources", &json!({ "resources": theirs, "whole": true }));
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer["results"].as_array().unwrap().iter().all(Value::is_null), "{answer}");
+    }
+    for name in ["y1", "y2", "y3"] {
+        served.register(name, "tenants/t/web");
+    }
+    let (all, acme) = (served.token("all", "approver", &[]), served.token("acme", "viewer", &["tenants/t"]));
+    let own = [served.delete(&all, "y1"), served.delete(&all, "y2")];
+    served.delete(&all, "b8");
+    let pages = |path: &str, named: &dyn Fn(&Value) -> String| {
+        let (mut seen, mut after): (Vec<Vec<String>>, _) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = served.with(&acme, "GET", &format!("{path}?limit=2{after}"), &Value::Null);
+            assert_eq!(status, 200, "{page}");
+            seen.push(page["items"].as_array().unwrap().iter().map(named).collect());
+            let Some(next) = page["next"].as_str() else { return seen };
+            assert_eq!(seen.last().unwrap().last().map(String::as_str), Some(next));
+            after = format!("&after={next}");
+        }
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let resources = pages("/v1/resources", &|line| text(&line["resource"]["id"]));
+    assert_eq!(resources, [vec!["vm/y1", "vm/y2"], vec!["vm/y3"]]);
+    let deletions = pages("/v1/deletions", &|line| text(&line["id"]));
+    assert_eq!(deletions, [[own[1].as_str(), own[0].as_str()]]);
+}
+
 #[test]
 fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
     let served = Served::start(false);

@@ -2,7 +2,7 @@
 //!
 //! Contract: whoever shows a token of the job table is that token's name, whatever else the request says, and does what
 //! `sexton_model::access::may` lets it. What a request is about is known from its path ([`need`]), and is looked up here;
-//! only what stands in a body is left to its handler, and what is listed is sifted by it. What is of another scope answers
+//! only what stands in a body is left to its handler, and what is listed is limited by it. What is of another scope answers
 //! as if it were not there. A path that [`need`] does not know is refused to every such token. While the job table is under
 //! review, a token may have been revoked in what that has lost: then its bearer looks and stops, and nothing else.
 //!
@@ -11,7 +11,6 @@
 //! was done by whoever showed it.
 mod need;
 mod refusals;
-mod sieve;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,7 +32,6 @@ use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
 use refusals::{NOBODY, Refusals, TRUSTED};
-pub(super) use sieve::Sieve;
 
 /// Who asks.
 #[derive(Debug, Clone)]

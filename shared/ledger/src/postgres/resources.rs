@@ -10,10 +10,11 @@ use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, codes, exclusive, groups, pause, resource_holds};
+use super::{PgLedger, below, codes, exclusive, groups, pause, resource_holds};
 use crate::exclusive::Holders;
 use crate::keys::Note;
 use crate::rules::{LedgerEvent, Registering, registering, text};
+use crate::view::Through;
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
 const LOCK: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
@@ -344,21 +345,48 @@ pub(super) async fn resources(
     filter: &ResourceFilter,
 ) -> Result<Page<ResourceView>, LedgerError> {
     let limit = filter.limit.clamp(1, 1000);
-    let mut query = QueryBuilder::<Postgres>::new(VIEW);
-    query.push("r.id > ").push_bind(filter.after.clone().unwrap_or_default());
-    if let Some(kind) = &filter.kind {
-        query.push(" AND r.kind = ").push_bind(kind.to_string());
-    }
-    if let Some(scope) = &filter.scope {
-        query.push(" AND r.scope = ").push_bind(scope.to_string());
-    }
-    query.push(" ORDER BY r.id LIMIT ").push_bind(i64::from(limit) + 1);
     let part = || doing("listing resources");
     let mut db = ledger.pool.acquire().await.map_err(part())?;
-    let rows = query.build().fetch_all(&mut *db).await.map_err(part())?;
+    let rows = listing(filter, limit).build().fetch_all(&mut *db).await.map_err(part())?;
     let items = rows.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let items = views(&mut db, items).await?;
     Ok(page(items, limit, |item| item.resource.id.to_string()))
+}
+
+pub(super) fn listing(filter: &ResourceFilter, limit: u32) -> QueryBuilder<Postgres> {
+    let (after, most) = (filter.after.clone().unwrap_or_default(), i64::from(limit) + 1);
+    let mut query = QueryBuilder::new("");
+    match Through::of(filter.scope.as_ref(), filter.scopes.as_deref()) {
+        Through::Everything => {
+            query.push(VIEW);
+        }
+        Through::One(scope) => {
+            query.push(VIEW).push("r.scope = ").push_bind(scope.to_string()).push(" AND ");
+        }
+        Through::Below(scopes) => {
+            below::own(&mut query, "resources", scopes);
+            query.push(VIEW).push("r.id = ANY(ARRAY(SELECT x.id FROM ").push(below::EACH);
+            query.push(
+                " CROSS JOIN LATERAL (SELECT x.id FROM resources x WHERE x.scope = s.scope AND x.id > ",
+            );
+            query.push_bind(after.clone());
+            if let Some(kind) = &filter.kind {
+                // Not by the index on kinds: it has others', too.
+                query.push(" AND x.kind || '' = ").push_bind(kind.to_string());
+            }
+            query.push(" ORDER BY x.id LIMIT ").push_bind(most);
+            query.push(") x ORDER BY x.id LIMIT ").push_bind(most).push(")) AND ");
+        }
+        Through::Nothing => {
+            query.push(VIEW).push("false AND ");
+        }
+    }
+    query.push("r.id > ").push_bind(after);
+    if let Some(kind) = &filter.kind {
+        query.push(" AND r.kind = ").push_bind(kind.to_string());
+    }
+    query.push(" ORDER BY r.id LIMIT ").push_bind(most);
+    query
 }
 
 /// A page from one item more than it holds: whether there is a next one.

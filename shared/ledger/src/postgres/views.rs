@@ -11,7 +11,8 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::error::{corrupt, doing};
 use super::resources::page;
-use super::{PgLedger, SNAPSHOT, codes, load};
+use super::{PgLedger, SNAPSHOT, below, codes, load};
+use crate::view::Through;
 use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Page};
 
 const TARGETS: &str = "SELECT instance, body FROM targets WHERE deletion_id = $1 ORDER BY instance";
@@ -128,22 +129,41 @@ pub(super) async fn deletions(
     Ok(Page { items, next: page.next })
 }
 
-fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
+pub(super) fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
     // An `after` that is no deletion's id is behind all of them.
-    let below = match filter.after.as_deref() {
+    let before = match filter.after.as_deref() {
         None => i64::MAX,
         Some(text) => text.parse::<DeletionId>().map_or(0, |id| id.0),
     };
-    let mut query = QueryBuilder::new(LIST);
-    query.push_bind(below);
-    if let Some(status) = filter.status {
-        query.push(" AND d.status = ").push_bind(codes::of_status(status));
+    let most = i64::from(limit) + 1;
+    let through = Through::of(filter.scope.as_ref(), filter.scopes.as_deref());
+    let mut query = QueryBuilder::new("");
+    if let Through::Below(scopes) = through {
+        below::own(&mut query, "deletions", scopes);
+        query.push("SELECT o.id FROM ").push(below::EACH).push(" CROSS JOIN LATERAL (");
     }
-    if let Some(scope) = &filter.scope {
-        query.push(" AND d.scope = ").push_bind(scope.to_string());
+    query.push(LIST).push_bind(before);
+    // Not by the indexes on status and kind where scopes are gone through: they have others', too.
+    let (status, kind) = match through {
+        Through::Everything => ("d.status", "d.kind"),
+        Through::One(scope) => {
+            query.push(" AND d.scope = ").push_bind(scope.to_string());
+            ("d.status", "d.kind")
+        }
+        Through::Below(_) => {
+            query.push(" AND d.scope = s.scope");
+            ("d.status + 0", "d.kind || ''")
+        }
+        Through::Nothing => {
+            query.push(" AND false");
+            ("d.status", "d.kind")
+        }
+    };
+    if let Some(is) = filter.status {
+        query.push(" AND ").push(status).push(" = ").push_bind(codes::of_status(is));
     }
-    if let Some(kind) = &filter.kind {
-        query.push(" AND d.kind = ").push_bind(kind.to_string());
+    if let Some(is) = &filter.kind {
+        query.push(" AND ").push(kind).push(" = ").push_bind(is.to_string());
     }
     if let Some(state) = filter.state {
         let (clause, state, end) = match state {
@@ -159,6 +179,9 @@ fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
         };
         query.push(clause).push_bind(crate::row::code(state)).push(end);
     }
-    query.push(" ORDER BY d.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    query.push(" ORDER BY d.id DESC LIMIT ").push_bind(most);
+    if let Through::Below(_) = through {
+        query.push(") o ORDER BY o.id DESC LIMIT ").push_bind(most);
+    }
     query
 }

@@ -278,6 +278,7 @@ macro_rules! conformance_tests {
             a_census_that_is_due_is_begun_once_and_noted_once,
             nothing_is_listed_under_review,
             listings_have_pages,
+            listings_stay_within_scopes,
             health_counts,
             what_there_is_of_a_scope_is_counted,
             instances_and_what_waits,
