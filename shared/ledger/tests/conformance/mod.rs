@@ -287,6 +287,7 @@ macro_rules! conformance_tests {
             only_so_many_tokens_are_good,
             refusals_are_written_down_in_a_chain_that_is_checked_and_signed,
             a_key_is_held_answered_and_forgotten,
+            what_was_sent_before_is_known,
             keys_are_bounded_and_swept_in_pieces,
             of_many_at_one_instant_one_changes,
             an_attempt_that_was_overtaken_changes_nothing,
