@@ -122,10 +122,11 @@ pub async fn listings_stay_within_scopes(fixture: &dyn Fixture) {
         &["tenants/ac"],
     ] {
         let limits: Vec<Scope> = limits.iter().map(|scope| scope.parse().unwrap()).collect();
-        let inside = || all.iter().filter(|(scope, ..)| limits.iter().any(|outer| within(scope, outer)));
-        let mut newest: Vec<String> = inside().map(|(.., id)| id.to_string()).collect();
+        let inside: Vec<_> =
+            all.iter().filter(|(scope, ..)| limits.iter().any(|outer| within(scope, outer))).collect();
+        let mut newest: Vec<String> = inside.iter().map(|(.., id)| id.to_string()).collect();
         newest.reverse();
-        let mut named: Vec<String> = inside().map(|(_, id, _)| id.to_string()).collect();
+        let mut named: Vec<String> = inside.iter().map(|(_, id, _)| id.to_string()).collect();
         named.sort();
         for limit in [1, 2, 100] {
             let what = format!("{limits:?} by {limit}");
