@@ -2,7 +2,9 @@
 //! many there are. Where nothing else is asked for, a page reads of each scope at most one row more than it shows.
 //!
 //! Why not one range of the index: a page is in the order of ids, and all that is in the range would be read to find its
-//! beginning.
+//! beginning. Why each scope by its place, `scope >= s AND (scope, id) < (s, x)` in the order of both, and not `scope = s`: with that
+//! the planner takes the order of ids from their own index where it believes that most rows are of `s`, and goes through all there
+//! are if they are not.
 use sexton_model::Scope;
 use sqlx::{Postgres, QueryBuilder};
 

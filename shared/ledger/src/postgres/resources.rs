@@ -356,36 +356,39 @@ pub(super) async fn resources(
 pub(super) fn listing(filter: &ResourceFilter, limit: u32) -> QueryBuilder<Postgres> {
     let (after, most) = (filter.after.clone().unwrap_or_default(), i64::from(limit) + 1);
     let mut query = QueryBuilder::new("");
-    match Through::of(filter.scope.as_ref(), filter.scopes.as_deref()) {
+    // Scopes by their place in the index on them and ids (see `below`), and not by the one on kinds: it has others', too.
+    let (order, kind) = match Through::of(filter.scope.as_ref(), filter.scopes.as_deref()) {
         Through::Everything => {
-            query.push(VIEW);
+            query.push(VIEW).push("r.id > ").push_bind(after);
+            ("r.id", "r.kind")
         }
         Through::One(scope) => {
-            query.push(VIEW).push("r.scope = ").push_bind(scope.to_string()).push(" AND ");
+            query.push(VIEW).push("r.scope <= ").push_bind(scope.to_string());
+            query.push(" AND (r.scope, r.id) > (").push_bind(scope.to_string());
+            query.push(", ").push_bind(after).push(")");
+            ("r.scope, r.id", "r.kind || ''")
         }
         Through::Below(scopes) => {
             below::own(&mut query, "resources", scopes);
             query.push(VIEW).push("r.id = ANY(ARRAY(SELECT x.id FROM ").push(below::EACH);
-            query.push(
-                " CROSS JOIN LATERAL (SELECT x.id FROM resources x WHERE x.scope = s.scope AND x.id > ",
-            );
-            query.push_bind(after.clone());
+            query.push(" CROSS JOIN LATERAL (SELECT x.id FROM resources x WHERE x.scope <= s.scope ");
+            query.push("AND (x.scope, x.id) > (s.scope, ").push_bind(after).push(")");
             if let Some(kind) = &filter.kind {
-                // Not by the index on kinds: it has others', too.
                 query.push(" AND x.kind || '' = ").push_bind(kind.to_string());
             }
-            query.push(" ORDER BY x.id LIMIT ").push_bind(most);
-            query.push(") x ORDER BY x.id LIMIT ").push_bind(most).push(")) AND ");
+            query.push(" ORDER BY x.scope, x.id LIMIT ").push_bind(most);
+            query.push(") x ORDER BY x.id LIMIT ").push_bind(most).push("))");
+            ("r.id", "r.kind || ''")
         }
         Through::Nothing => {
-            query.push(VIEW).push("false AND ");
+            query.push(VIEW).push("false");
+            ("r.id", "r.kind")
         }
+    };
+    if let Some(is) = &filter.kind {
+        query.push(" AND ").push(kind).push(" = ").push_bind(is.to_string());
     }
-    query.push("r.id > ").push_bind(after);
-    if let Some(kind) = &filter.kind {
-        query.push(" AND r.kind = ").push_bind(kind.to_string());
-    }
-    query.push(" ORDER BY r.id LIMIT ").push_bind(most);
+    query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(most);
     query
 }
 

@@ -20,7 +20,9 @@ const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 OR
 const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
 const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE resource = $1 \
      UNION ALL SELECT deletion_id, false FROM stubs WHERE resource = $1) r ORDER BY live DESC, id DESC LIMIT 1";
-const LIST: &str = "SELECT d.id FROM deletions d WHERE d.id < ";
+const LIST: &str = "SELECT d.id FROM deletions d WHERE ";
+const NEWEST: &str = "d.id DESC";
+const IN_A_SCOPE: &str = "d.scope DESC, d.id DESC";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
 /// Held before a stage, or stopped by a belt between two steps: then it is ready, and not in line.
@@ -142,21 +144,26 @@ pub(super) fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postg
         below::own(&mut query, "deletions", scopes);
         query.push("SELECT o.id FROM ").push(below::EACH).push(" CROSS JOIN LATERAL (");
     }
-    query.push(LIST).push_bind(before);
-    // Not by the indexes on status and kind where scopes are gone through: they have others', too.
-    let (status, kind) = match through {
-        Through::Everything => ("d.status", "d.kind"),
+    query.push(LIST);
+    // Scopes by their place in the index on them and ids (see `below`), and not by those on status and kind: they have others', too.
+    let (order, status, kind) = match through {
+        Through::Everything => {
+            query.push("d.id < ").push_bind(before);
+            (NEWEST, "d.status", "d.kind")
+        }
         Through::One(scope) => {
-            query.push(" AND d.scope = ").push_bind(scope.to_string());
-            ("d.status", "d.kind")
+            query.push("d.scope >= ").push_bind(scope.to_string());
+            query.push(" AND (d.scope, d.id) < (").push_bind(scope.to_string());
+            query.push(", ").push_bind(before).push(")");
+            (IN_A_SCOPE, "d.status + 0", "d.kind || ''")
         }
         Through::Below(_) => {
-            query.push(" AND d.scope = s.scope");
-            ("d.status + 0", "d.kind || ''")
+            query.push("d.scope >= s.scope AND (d.scope, d.id) < (s.scope, ").push_bind(before).push(")");
+            (IN_A_SCOPE, "d.status + 0", "d.kind || ''")
         }
         Through::Nothing => {
-            query.push(" AND false");
-            ("d.status", "d.kind")
+            query.push("false");
+            (NEWEST, "d.status", "d.kind")
         }
     };
     if let Some(is) = filter.status {
@@ -179,7 +186,7 @@ pub(super) fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postg
         };
         query.push(clause).push_bind(crate::row::code(state)).push(end);
     }
-    query.push(" ORDER BY d.id DESC LIMIT ").push_bind(most);
+    query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(most);
     if let Through::Below(_) = through {
         query.push(") o ORDER BY o.id DESC LIMIT ").push_bind(most);
     }

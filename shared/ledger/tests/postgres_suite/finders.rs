@@ -27,14 +27,15 @@ const RECORDS: [&str; 3] = [
      decode(repeat('00', 32), 'hex'), 0 FROM generate_series(1, 1001000) n WHERE n % 1001 = 0 OR n % 50 = 0",
 ];
 
-/// A hundred tenants, each with 200 records and resources in three scopes.
+/// A tenant with 80 records and resources in three scopes, and one with all the others. So the planner believes of every scope
+/// that it has much.
 const TENANTS: [&str; 3] = [
     RECORDS[0],
     "INSERT INTO resources (id, kind, scope, presence, protected, body, audit_seq, audit_head) \
-     SELECT 'vm/f' || n, 'vm', 'tenants/t' || n % 100 || '/s' || n % 3, 0, false, '{\"priority\": 5}', 1, \
+     SELECT 'vm/f' || n, 'vm', CASE WHEN n % 250 = 0 THEN 'tenants/t7/s' || n % 3 ELSE 'big' END, 0, false, '{\"priority\": 5}', 1, \
      decode(repeat('00', 32), 'hex') FROM generate_series(1, 20000) n",
     "INSERT INTO deletions (id, resource, plan, kind, scope, live, status, audit_seq, audit_head, created_at) \
-     SELECT n, 'vm/f' || n, decode(repeat('00', 32), 'hex'), 'vm', 'tenants/t' || n % 100 || '/s' || n % 3, true, 0, 1, \
+     SELECT n, 'vm/f' || n, decode(repeat('00', 32), 'hex'), 'vm', CASE WHEN n % 250 = 0 THEN 'tenants/t7/s' || n % 3 ELSE 'big' END, true, 0, 1, \
      decode(repeat('00', 32), 'hex'), 0 FROM generate_series(1, 20000) n",
 ];
 
@@ -159,8 +160,8 @@ async fn what_is_looked_for_is_found_without_touching_what_is_not() {
     }
 }
 
-/// A page of what one of a hundred tenants has, in three scopes below its own: with a row of each it looks once for the next
-/// one, of each it reads a page, and then the page itself.
+/// A page of what a small tenant has, in three scopes below its own: with a row of each it looks once for the next one, of each
+/// it reads a page, and then the page itself.
 #[tokio::test]
 async fn a_page_of_ones_own_reads_nothing_of_others() {
     let database = Database::new().await;
@@ -175,7 +176,7 @@ async fn a_page_of_ones_own_reads_nothing_of_others() {
         for (what, sql) in PgLedger::listings(&own, 10) {
             let parameters: &[&str] = match what {
                 "deletions" => &["'{tenants/t7}'", "9223372036854775807", "11", "11"],
-                _ => &["'{tenants/t7}'", "''", "11", "11", "''", "11"],
+                _ => &["'{tenants/t7}'", "''", "11", "11", "11"],
             };
             let plan = explain(&mut looking, &sql, parameters).await;
             let when = format!("{what}, {when}");
