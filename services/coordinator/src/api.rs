@@ -6,6 +6,7 @@ mod batches;
 mod canaries;
 mod cancellations;
 mod censuses;
+mod claims;
 mod drills;
 mod findings;
 mod holds;

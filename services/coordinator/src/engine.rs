@@ -1,7 +1,7 @@
 //! The handlers: plain async functions of (what arrived, ledger, bus). They own no timers and no tasks, so a
 //! test or a simulator can call them in any order, repeat them, and stop between any two effects.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -38,6 +38,7 @@ mod drills;
 mod listings;
 mod publish;
 mod refill;
+mod review;
 mod surveys;
 
 /// Most intents in one batch: larger ones make every item of them wait for the whole.
@@ -104,6 +105,8 @@ pub struct Engine {
     pub receipts: notary::Due,
     /// Whether the job table was under review at the last checkpoint: then nothing is to be gained by asking it.
     reviewing: AtomicBool,
+    /// The epoch of the review in which this coordinator has said which records it knows to be lost.
+    numbered: AtomicU32,
     batches: OnceLock<Batches>,
     /// The deletions' traces.
     pub follow: Follow,
@@ -133,6 +136,7 @@ impl Engine {
             calendar: None,
             receipts: notary::Due::default(),
             reviewing: AtomicBool::new(false),
+            numbered: AtomicU32::new(0),
             batches: OnceLock::new(),
             follow: Follow::default(),
             counters: Counters::default(),
@@ -373,15 +377,6 @@ impl Engine {
         self.ledger.confront(&known).await.map(|_| ())
     }
 
-    /// A review was opened, by this coordinator or another: no record that is made from now on is called as one that this one
-    /// knows to be lost.
-    async fn number_behind_lost(&self) -> Result<(), LedgerError> {
-        let Some(attester) = &self.attester else { return Ok(()) };
-        let mut known = self.ledger.known();
-        known.records = known.records.max(attester.highest_record().await);
-        self.ledger.confront(&known).await.map(|_| ())
-    }
-
     /// Write a checkpoint, with the heartbeat of whoever serves the API, and keep it outside the job table. If the table turns out to be an older one, it is put
     /// under review.
     ///
@@ -395,11 +390,7 @@ impl Engine {
             }
             other => other?,
         };
-        let reviewing = self.ledger.review().await?.is_some();
-        if reviewing && !self.reviewing.load(Ordering::Relaxed) {
-            self.number_behind_lost().await?;
-        }
-        self.reviewing.store(reviewing, Ordering::Relaxed);
+        self.notice_review().await?;
         let witness = self.witness.clone();
         // A sync takes as long as the disk takes.
         let kept = tokio::task::spawn_blocking(move || witness.keep(&known)).await;

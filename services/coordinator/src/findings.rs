@@ -10,7 +10,8 @@ use sexton_model::{Kind, Scope};
 
 use crate::plans::Plans;
 
-/// The job table's pages looked at for one page: no request takes longer, whatever it finds.
+/// The job table's pages looked at for one page, at most. That bounds what is judged, and not how long it takes: for each of them
+/// the job table goes past what is kept of other kinds and scopes, and reads the last censuses and counts all that is kept anew.
 const LOOK_PAGES: usize = 16;
 /// How many are read at once: whatever is asked for, some of them may be no findings.
 const READ_AT_ONCE: u32 = 1000;

@@ -139,7 +139,7 @@ async fn run(config: &Config, listen: Option<SocketAddr>, new_witness: bool) -> 
     let url = postgres_url(config, "ledger", &ledger.postgres_url_file)?;
     let archive_url = archive.as_ref().map(|section| section.url(config)).transpose()?;
     let now = Timestamp::from(SystemTime::now());
-    let policy = policy::read(config, now)?;
+    let policy = policy::claiming(policy::read(config, now)?, &plans);
     policy::censuses_can_be_taken(config, &policy, &plans)?;
     policy::tell(&policy, day, config, now);
     let calendar = hours::Calendar::of(config)?;

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sexton_model::belts::Policy;
 use sexton_model::belts::budget::{Budgets, Written};
 use sexton_model::belts::census;
+use sexton_model::claims::Claimable;
 use sexton_model::deletion::Zone;
 use sexton_model::time::Day;
 use sexton_model::{ResourceId, Timestamp};
@@ -30,7 +31,8 @@ struct Dates {
     zone: Zone,
 }
 
-/// What the sections `[policy]`, `[windows]`, `[budgets]`, `[census]` and `[protect]` come to.
+/// What the sections `[policy]`, `[windows]`, `[budgets]`, `[census]` and `[protect]` come to. What resources have to
+/// themselves no configuration says: see [`claiming`].
 ///
 /// # Errors
 /// Naming the section and the key that is wrong.
@@ -40,8 +42,14 @@ pub fn read(config: &Config, now: Timestamp) -> anyhow::Result<Policy> {
         budgets: budgets(config)?,
         census: census(config)?,
         protected: protected(config)?,
+        claimable: Claimable::default(),
         zone: zone(config)?,
     })
+}
+
+/// The same, and what resources have to themselves, as their subsystems say it.
+pub fn claiming(policy: Policy, plans: &Plans) -> Policy {
+    Policy { claimable: plans.catalogue().claimable().clone(), ..policy }
 }
 
 fn zone(config: &Config) -> anyhow::Result<Zone> {
@@ -107,6 +115,11 @@ pub fn tell(policy: &Policy, day: Day, config: &Config, now: Timestamp) {
     hours::tell(policy, day, config.has("windows"), now);
     if let Some(lack) = policy.lacks(day) {
         tracing::warn!("{lack}");
+    }
+    if policy.claimable.is_empty() {
+        tracing::info!(
+            "no file of a subsystem says `claims`: what resources state is not compared with what others state"
+        );
     }
     if !policy.protected.is_empty() {
         let named: Vec<String> = policy.protected.iter().map(ToString::to_string).collect();

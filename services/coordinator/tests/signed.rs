@@ -1,6 +1,7 @@
 //! Signed checkpoints in the running coordinator: what is kept outside the job table, and when nothing is signed.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
 use sexton_model::attest::{Head, Lost, Newest, Sequence, SignedCheckpoint};
 use sexton_model::belts::Policy;
+use sexton_model::checkpoint::Checkpoint;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
@@ -65,6 +67,37 @@ impl Stage {
         let text = std::fs::read_to_string(self.file()).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Change the job table behind the back of whoever has it open.
+    fn alter(&self, sql: &str) {
+        let script = "import sqlite3, sys\n\
+                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
+                      job_table.execute(sys.argv[2])\n";
+        let mut python = Command::new("python3");
+        let file = self.folder.path().join("sexton.db");
+        assert!(python.args(["-c", script]).arg(file).arg(sql).status().unwrap().success());
+    }
+
+    /// The file says that a record of this number was signed.
+    async fn sign_record(&self, number: u32) {
+        let facts = self.ledger.facts().await.unwrap();
+        let heads = ["d-9".to_owned(), format!("d-{number}"), "vm/one".to_owned()].map(|chain| Head {
+            chain,
+            seq: 1,
+            hash: [7; 32],
+        });
+        let lost = Sequence::default().next(facts.ledger, facts.epoch, facts.now, heads.to_vec());
+        let line = serde_json::to_string(&self.signer.sign_checkpoint(&lost).unwrap()).unwrap();
+        std::fs::write(self.file(), line + "\n").unwrap();
+    }
+
+    /// Another coordinator, which knows of no record, has seen more of the job table than there is.
+    async fn is_behind(&self) {
+        let mut later = self.ledger.known();
+        later.mark.number += 1;
+        later.records = 0;
+        assert!(self.ledger.confront(&later).await.unwrap().is_some());
     }
 
     /// How many signed checkpoints the job table holds.
@@ -250,16 +283,20 @@ async fn a_ledger_under_review_is_not_signed() {
 
 /// A coordinator that signs, on this bus.
 async fn coordinator(on: &Stage, bus: Arc<Local>) -> Arc<Engine> {
+    Arc::new(unsigning(on, bus).await.signing(Some(on.attester())))
+}
+
+/// One that signs nothing.
+async fn unsigning(on: &Stage, bus: Arc<Local>) -> Engine {
     let witness = Witness::open(&on.folder.path().join("witness"), on.ledger.as_ref(), false).await.unwrap();
-    let engine = Engine::new(sexton_coordinator::Options {
+    Engine::new(sexton_coordinator::Options {
         ledger: on.ledger.clone(),
         bus,
         keyring: Arc::new(Keyring::generate([Holder::Scheduler], &mut rand::rng())),
         signer: on.signer.clone(),
         unpacked: Vec::new(),
         witness: Arc::new(witness),
-    });
-    Arc::new(engine.signing(Some(on.attester())))
+    })
 }
 
 /// What was signed of a record under its number is evidence of it, whatever the witness knows: the number is given to no other.
@@ -268,21 +305,57 @@ async fn under_review_records_are_numbered_behind_those_that_were_signed() {
     let on = Stage::new().await;
     let engine = coordinator(&on, Arc::new(Local::new())).await;
     engine.checkpoint().await.unwrap();
-    let facts = on.ledger.facts().await.unwrap();
-    let heads =
-        ["d-9", "d-40", "vm/one"].map(|chain| Head { chain: chain.to_owned(), seq: 1, hash: [7; 32] });
-    let lost = Sequence::default().next(facts.ledger, facts.epoch, facts.now, heads.to_vec());
-    let line = serde_json::to_string(&on.signer.sign_checkpoint(&lost).unwrap()).unwrap();
-    std::fs::write(on.file(), line + "\n").unwrap();
+    on.sign_record(40).await;
     engine.checkpoint().await.unwrap();
     assert_eq!(on.ledger.known().records, 0, "nothing was lost");
-    let mut later = on.ledger.known();
-    later.mark.number += 1;
-    assert!(on.ledger.confront(&later).await.unwrap().is_some());
+    on.is_behind().await;
     // The second reads what the first has done.
     engine.checkpoint().await.unwrap();
     engine.checkpoint().await.unwrap();
     assert_eq!(on.ledger.known().records, 40);
+}
+
+/// Numbering them may take long, and fail: that is tried again, and nothing else waits for it.
+#[tokio::test]
+async fn a_review_is_noticed_before_records_are_numbered_behind_lost_ones() {
+    let on = Stage::new().await;
+    let engine = coordinator(&on, Arc::new(Local::new())).await;
+    on.sign_record(40).await;
+    on.alter(
+        "CREATE TRIGGER stuck BEFORE UPDATE OF last_deletion ON ledger BEGIN SELECT RAISE(ABORT, 'a test'); END",
+    );
+    on.is_behind().await;
+    for _ in 0..2 {
+        engine.checkpoint().await.unwrap();
+        assert_eq!(engine.hindrances(), [Hindrance::Review]);
+        let kept = std::fs::read(on.folder.path().join("witness")).unwrap();
+        let kept: Checkpoint = serde_json::from_slice(&kept).unwrap();
+        assert_eq!((kept.mark, kept.records), (on.ledger.known().mark, 0), "it is kept all the same");
+    }
+    on.alter("DROP TRIGGER stuck");
+    // The second reads what the first has done.
+    engine.checkpoint().await.unwrap();
+    engine.checkpoint().await.unwrap();
+    assert_eq!(on.ledger.known().records, 40);
+    assert_eq!(engine.hindrances(), [Hindrance::Review]);
+}
+
+/// What it has seen itself, too, whoever was the first to find that the job table went back.
+#[tokio::test]
+async fn without_a_file_records_are_numbered_behind_those_that_were_seen() {
+    let on = Stage::new().await;
+    let engine = unsigning(&on, Arc::new(Local::new())).await;
+    on.alter("UPDATE ledger SET last_deletion = 7");
+    engine.checkpoint().await.unwrap();
+    assert_eq!(on.ledger.known().records, 7);
+    on.alter("UPDATE ledger SET last_deletion = 2");
+    on.is_behind().await;
+    engine.checkpoint().await.unwrap();
+    drop(engine);
+    // Whoever opens it anew has seen nothing, and reads how far it is.
+    let db = on.folder.path().join("sexton.db");
+    let on = reopened(on, &db, |_| {}).await;
+    assert_eq!(on.ledger.checkpoint().await.unwrap().records, 7);
 }
 
 /// The loop signs at its start and at a clean shutdown, and what goes wrong is told.

@@ -1,9 +1,11 @@
 //! Censuses: handed in, taken and listed.
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
 use sexton_api::{CensusInfo, CensusRequest, CensusesQuery, Client, TakeCensus};
+use sexton_model::ResourceId;
 use sexton_model::belts::census::{Latest, Taken};
 
 use crate::arguments::{CensusCommand, Format};
@@ -11,6 +13,9 @@ use crate::output::{counted, moment, plain, table, write};
 
 /// How many are asked for at once: each may count thousands of scopes, and name thousands of resources.
 const AT_ONCE: u32 = 100;
+
+/// What is missing in one, in words.
+const MISSING: &str = "registered, not being removed here, and not there";
 
 /// What is known of them.
 #[derive(Debug, Serialize)]
@@ -71,13 +76,11 @@ fn taken(info: &CensusInfo) -> String {
         taken.scope
     );
     for (many, named, what) in [
-        (taken.missing, &taken.missing_named, "registered, not being removed here, and not there"),
+        (taken.missing, &taken.missing_named, MISSING),
         (taken.unknown, &taken.unknown_named, "there, and not registered"),
     ] {
         if many > 0 {
-            let named: Vec<String> = named.iter().take(10).map(ToString::to_string).collect();
-            let more = if many > 10 { format!(", and {} more", many - 10) } else { String::new() };
-            text += &format!("{many:<8} {what}: {}{more}\n", named.join(", "));
+            text += &format!("{many:<8} {what}: {}\n", first(many, named));
         }
     }
     match paused {
@@ -89,6 +92,13 @@ fn taken(info: &CensusInfo) -> String {
         }
         None => text + "nothing is deleted because a census lacks it",
     }
+}
+
+/// The first ten of so many.
+fn first(many: u64, named: &BTreeSet<ResourceId>) -> String {
+    let named: Vec<String> = named.iter().take(10).map(ToString::to_string).collect();
+    let more = if many > 10 { format!(", and {} more", many - 10) } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }
 
 fn list(known: &Known) -> String {
@@ -127,5 +137,9 @@ fn refused(latest: &Latest) -> Option<String> {
         };
         return Some(format!("{word}: {kind} in {scope}, when it was time ({at} UTC): {why}\n"));
     }
-    Some(format!("{word}: {kind} in {scope}, {} ({at} UTC): {why}\n", refused.whose()))
+    let missing = match refused.missing {
+        0 => String::new(),
+        many => format!("  {many} {MISSING}: {}\n", first(many, &refused.missing_named)),
+    };
+    Some(format!("{word}: {kind} in {scope}, {} ({at} UTC): {why}\n{missing}", refused.whose()))
 }

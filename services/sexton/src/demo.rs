@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
-use sexton_coordinator::{Plans, Witness};
+use sexton_coordinator::{Plans, Witness, policy};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DeletionView, Ledger, Limits, NewDeletion, Options};
 use sexton_model::deletion::{Due, RecordStatus, Zone};
@@ -141,11 +141,12 @@ async fn play(
     shutdown: CancellationToken,
 ) -> anyhow::Result<(Checks, Vec<Trail>)> {
     let day = Day::Rehearsal { length_ms: DAY_MS };
-    let options = Options { day, limits: Limits::default(), policy: crowd::policy()? };
+    let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
+    let policy = policy::claiming(crowd::policy()?, &plans);
+    let options = Options { day, limits: Limits::default(), policy };
     let sqlite = folder.join("sexton.db");
     let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&sqlite, options).await?);
     let witness = Arc::new(Witness::open(&serve::beside(&sqlite), ledger.as_ref(), false).await?);
-    let plans = Plans::of(&platform::catalogue(), &[("plan.toml", include_str!("demo/plan.toml"))], true)?;
     let by: Actor = "demo".parse()?;
     let (machines, root) = (platform.names().count(), platform.root().display());
     screen::line(format, &format!("A sandbox platform of {machines} machines in {root}"));

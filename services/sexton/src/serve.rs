@@ -60,6 +60,7 @@ pub async fn serve(file: &Path, new_witness: bool) -> anyhow::Result<()> {
     let archive = ArchiveSection::read(&config)?;
     archive.as_ref().map_or(Ok(()), ArchiveSection::no_url)?;
     let plans = Arc::new(plans.load(&config, day.is_rehearsal())?);
+    let policy = policy::claiming(policy, &plans);
     policy::censuses_can_be_taken(&config, &policy, &plans)?;
     let canaries = Canaries::read(&config, plans.clone())?;
     let token = api.token(&config, api.listen)?;

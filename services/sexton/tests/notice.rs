@@ -137,6 +137,11 @@ fn a_mail_that_comes_back_holds_soft_until_somebody_acknowledges() {
     until("it is delivered", || record(&site)["jobs"][0]["state"] == json!("done"));
     let (done, said) = bounced();
     assert!(done && said.contains("does not count as delivered"), "{said}");
+    // By these words the program that reads such mail tells that nothing is left to be tried again.
+    let known = "it is known that the notice came back";
+    let (done, said) = bounced();
+    assert!(!done && said.contains(known), "{said}");
+    assert!(include_str!("../../../deploy/README.md").contains(&format!("\"{known}\" not in said.stderr")));
     until("soft is due, and held", || record(&site)["jobs"][1]["state"] == json!("held"));
     let shown = site.says(&["show", "vm/vm0001"]).1;
     assert!(shown.contains("came back   notifier.announce (announce) at "), "{shown}");

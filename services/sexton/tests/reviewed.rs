@@ -57,8 +57,8 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
             &json!({ "deletion": a, "stage": "announce", "belt": "ceiling", "reason": "x" }),
         ),
         (&works, "DELETE", "/v1/pauses/1".to_owned(), &none),
-        (&works, "POST", of(&a, "park"), &reason),
         (&works, "POST", of(&a, "retry"), &json!({})),
+        (&works, "POST", of(&a, "acknowledge"), &reason),
         (&works, "DELETE", of(&a, "holds/1"), &none),
         (&chief, "POST", "/v1/deletions".to_owned(), &deletion("c")),
         (&chief, "POST", "/v1/resources".to_owned(), &json!({ "resources": [], "whole": true })),
@@ -77,6 +77,13 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
     ] {
         let (found, answer) = served.with(secret, "POST", &path, &reason);
         assert_eq!(found, status, "{path}: {answer}");
+    }
+    // Nothing is there to be parked, and nobody was told yet: that is what is answered, and not that it waits.
+    for (secret, path, why) in
+        [(&works, of(&a, "park"), "can be parked"), (&gone, of(&a, "bounced"), "could come back now")]
+    {
+        let (status, answer) = served.with(secret, "POST", &path, &reason);
+        assert!(status == 409 && detail(&answer).contains(why), "{path}: {status} {answer}");
     }
     assert_eq!(served.with(&gone, "GET", "/v1/review", &none).1["review"]["epoch"], 2, "it is open still");
     let refusals = served.refusals();

@@ -21,6 +21,9 @@ pub struct CensusRequest {
     /// That so many fewer than last time is meant. Takes the role operator.
     #[serde(default)]
     pub fewer: bool,
+    /// That so many more than last time, or than within a day, is meant. Takes the role operator.
+    #[serde(default)]
+    pub more: bool,
     /// When it was begun.
     #[schemars(with = "String")]
     pub taken_at: DateTime<Utc>,

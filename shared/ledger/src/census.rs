@@ -1,5 +1,5 @@
 //! Censuses, as both footings keep them.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,9 @@ pub(crate) struct Decided {
     pub(crate) judged: Result<Taken, NotBelieved>,
     /// What is to be paused, and why: it may be, whether it is believed or not.
     pub(crate) pause: Option<(PauseSelector, String)>,
+    /// Of one that is not believed, and only because it lists too few: how many are missing, and the first of them. Of any
+    /// other it is not known that they are.
+    pub(crate) missing: (u64, BTreeSet<ResourceId>),
 }
 
 impl Beside<'_> {
@@ -123,9 +126,12 @@ impl Beside<'_> {
     /// would by default, pauses its scope, however many censuses have seen them go.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Decided {
         let counted = || census.taken(number, &self.registered, self.last.as_ref(), self.now);
-        let checked = match census.check(&self.policy.census, self.last.as_ref(), self.now) {
+        let last = self.last.as_ref();
+        let checked = census.check(&self.policy.census, last, self.now);
+        let explained = || last.is_some_and(|last| census.lost_nothing(&counted(), last));
+        let checked = match checked.and_then(|()| census.grown(last, &self.of_day)) {
             // It has proved all else, and what it lists no more is what was removed here.
-            Err(NotBelieved::Fewer { .. }) if census.lost_nothing(&counted()) => Ok(()),
+            Err(NotBelieved::Fewer { .. }) if explained() => Ok(()),
             checked => checked,
         };
         match checked {
@@ -133,16 +139,18 @@ impl Beside<'_> {
                 let mut taken = counted();
                 let pause = self.many_gone(&taken, &format!("census {number}"));
                 taken.told = pause.is_some();
-                Decided { judged: Ok(taken), pause }
+                Decided { judged: Ok(taken), pause, missing: (0, BTreeSet::new()) }
             }
             // It is complete by all else that it shows: somebody deletes, or all of that lies. Nothing goes on before a
             // person has found out which.
             Err(why @ NotBelieved::Fewer { .. }) => {
-                let found = self.many_gone(&counted(), "a census that lists too few to be believed");
+                let counted = counted();
+                let found = self.many_gone(&counted, "a census that lists too few to be believed");
                 let pause = found.filter(|(covers, _)| !self.paused(covers));
-                Decided { judged: Err(why), pause }
+                let missing = (counted.missing, counted.missing_named);
+                Decided { judged: Err(why), pause, missing }
             }
-            Err(why) => Decided { judged: Err(why), pause: None },
+            Err(why) => Decided { judged: Err(why), pause: None, missing: (0, BTreeSet::new()) },
         }
     }
 
@@ -184,14 +192,21 @@ pub(crate) fn event(taken: &Taken, by: &Actor) -> Result<LedgerEvent, LedgerErro
     Ok(LedgerEvent { at: taken.accepted_at, what: "census".into(), by: by.to_string(), body })
 }
 
-/// What is kept of one that was not.
-pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timestamp) -> Refusal {
+/// What is kept of one that was not, of which so many are `missing`.
+pub(crate) fn refusal(
+    (census, by): (&Census, &Actor),
+    (why, missing): (&NotBelieved, (u64, BTreeSet<ResourceId>)),
+    at: Timestamp,
+) -> Refusal {
+    let (missing, missing_named) = missing;
     Refusal {
         at,
         by: by.clone(),
         credential: census.credential.chars().take(CREDENTIAL_MAX).collect(),
         listed: u64::try_from(census.listed.len()).unwrap_or(u64::MAX),
         why: why.to_string(),
+        missing,
+        missing_named,
         not_taken: false,
         tried_at: None,
         failing_since: None,
@@ -200,10 +215,25 @@ pub(crate) fn refusal(census: &Census, why: &NotBelieved, by: &Actor, at: Timest
 
 /// Its event, or that of one which was due and was not taken.
 pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> LedgerEvent {
-    let Refusal { at, by, credential, listed, why, not_taken, tried_at: _, failing_since: _ } = refusal;
+    let Refusal {
+        at,
+        by,
+        credential,
+        listed,
+        why,
+        missing,
+        missing_named,
+        not_taken,
+        tried_at: _,
+        failing_since: _,
+    } = refusal;
     let mut body = json!({
         "kind": kind, "scope": scope, "credential": credential, "listed": listed, "why": why,
     });
+    if *missing > 0 {
+        body["missing"] = json!(missing);
+        body["missing_named"] = json!(missing_named);
+    }
     if *not_taken {
         body["not_taken"] = json!(true);
     }

@@ -7,6 +7,7 @@ use sexton_model::belts::one_shot::CannotOverride;
 use sexton_model::belts::pauses::TooManyPauses;
 use sexton_model::belts::resource_hold::CannotHold;
 use sexton_model::checkpoint::Behind;
+use sexton_model::claims::{Contested, NoClaim};
 use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::exclusive::CannotShare;
@@ -111,6 +112,12 @@ pub enum NotDone {
     /// Another one is registered for what it states, or not seen to be gone from there.
     #[error(transparent)]
     Exclusive(#[from] CannotShare),
+    /// Another one claims the same by what it states.
+    #[error(transparent)]
+    Contested(#[from] Contested),
+    /// What it has to itself cannot be told from what it states.
+    #[error(transparent)]
+    NoClaim(#[from] NoClaim),
     /// The record cannot be made.
     #[error(transparent)]
     CannotDelete(#[from] CannotDelete),

@@ -16,6 +16,7 @@ mod budget;
 mod canary;
 mod census;
 mod chains;
+mod claims;
 mod drill;
 mod error;
 mod exclusive;
@@ -218,6 +219,13 @@ pub trait Ledger:
     /// # Errors
     /// As [`Self::register`].
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError>;
+
+    /// Whether a record could be made for a resource as it is stated, beside all that claim the same
+    /// ([`sexton_model::claims`]), as the job table is now.
+    ///
+    /// # Errors
+    /// If the store cannot be read. That none could is the inner result.
+    async fn uncontested(&self, resource: &Resource) -> Result<Result<(), NotDone>, LedgerError>;
 
     /// One resource with its live record, if it has one.
     async fn resource(&self, id: &ResourceId) -> Result<Option<ResourceView>, LedgerError>;

@@ -102,9 +102,11 @@ pub enum Permission {
     Pause,
     /// Lift a pause.
     Resume,
-    /// Park a job, have it tried again, say who is restored first, and that somebody was told.
+    /// Park a job, and say that a notice came back: both keep it from going on, and nothing else.
+    Halt,
+    /// Have a job tried again, say who is restored first, and that somebody was told.
     Steer,
-    /// Say of a census what it cannot show: that so many fewer, or another credential, is meant.
+    /// Say of a census what it cannot show: that so many fewer, or more, or another credential, is meant.
     Vouch,
     /// Let a step pass, or say what belongs to a deletion.
     Waive,
@@ -132,7 +134,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -145,6 +147,7 @@ impl Permission {
         Self::Release,
         Self::Pause,
         Self::Resume,
+        Self::Halt,
         Self::Steer,
         Self::Vouch,
         Self::Waive,
@@ -170,9 +173,13 @@ impl Permission {
             | Self::CancelOwn
             | Self::Hold
             | Self::ReleaseOwn => Role::Requester,
-            Self::Cancel | Self::Release | Self::Pause | Self::Resume | Self::Steer | Self::Vouch => {
-                Role::Operator
-            }
+            Self::Cancel
+            | Self::Release
+            | Self::Pause
+            | Self::Resume
+            | Self::Halt
+            | Self::Steer
+            | Self::Vouch => Role::Operator,
             Self::Waive
             | Self::Rescue
             | Self::Approve
@@ -187,7 +194,13 @@ impl Permission {
     /// Whether it only looks, or stops, and so is right whoever does it.
     fn looks_or_stops(self) -> bool {
         match self {
-            Self::See | Self::SeeAll | Self::CancelOwn | Self::Hold | Self::Cancel | Self::Pause => true,
+            Self::See
+            | Self::SeeAll
+            | Self::CancelOwn
+            | Self::Hold
+            | Self::Cancel
+            | Self::Pause
+            | Self::Halt => true,
             Self::Register
             | Self::Request
             | Self::Survey
@@ -225,8 +238,9 @@ impl Permission {
             Self::Release => "releasing a hold that somebody else placed",
             Self::Pause => "pausing",
             Self::Resume => "lifting a pause",
-            Self::Steer => "parking, retrying and setting priorities",
-            Self::Vouch => "saying that fewer resources, or a new credential, are meant",
+            Self::Halt => "parking, or saying that a notice came back,",
+            Self::Steer => "retrying, acknowledging and setting priorities",
+            Self::Vouch => "saying that fewer or more resources, or a new credential, are meant",
             Self::Waive => "waiving a step",
             Self::Rescue => "rescuing a resource",
             Self::Approve => "approving a batch",
@@ -369,7 +383,8 @@ pub enum Denied {
     /// The ledger went back in time, so what it says of the token may be over.
     #[error(
         "{} waits for the review: the job table went back in time, and knows tokens again that were revoked since. Until \
-         it is accepted, who shows a token that was issued, as {name} does, may look, cancel, hold and pause",
+         it is accepted, who shows a token that was issued, as {name} does, may look, cancel, hold, \
+         pause, park, and say that a notice came back",
         .what.what()
     )]
     Unreviewed {

@@ -19,6 +19,7 @@ use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::claims::Claimable;
 use crate::credit::Draw;
 use crate::decide::{Capacity, Context, Lane, notice};
 use crate::deletion::{CannotDelete, Deletion, Zone};
@@ -119,6 +120,8 @@ pub struct Policy {
     pub census: census::Rules,
     /// These are protected, whatever is registered.
     pub protected: BTreeSet<ResourceId>,
+    /// Which statements are one resource's alone, as the catalogue of subsystems says it.
+    pub claimable: Claimable,
     /// Whose calendar a date is of that is stated without a zone.
     pub zone: Zone,
 }
@@ -131,6 +134,7 @@ impl Default for Policy {
             budgets: None,
             census: census::Rules::default(),
             protected: BTreeSet::new(),
+            claimable: Claimable::default(),
             zone: Zone(Tz::UTC),
         }
     }

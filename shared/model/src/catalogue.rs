@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::belts::census::listing;
+use crate::claims::Claimable;
 use crate::id::{ActionName, Kind, Subsystem};
 
 /// What performing an action does to the world.
@@ -98,6 +99,10 @@ pub struct SubsystemActions {
     /// from all of its instances.
     #[serde(default)]
     pub lists: BTreeSet<Kind>,
+    /// Of what a resource states of its part: the keys of which each value is one resource's alone, since whatever fits it is
+    /// taken for that resource's; of several keys in one list each combination of their values. See [`crate::claims`].
+    #[serde(default)]
+    pub claims: Vec<Vec<String>>,
     /// Its actions by name.
     pub actions: BTreeMap<ActionName, Action>,
 }
@@ -114,6 +119,8 @@ pub struct Catalogue {
     compares_place: BTreeMap<Subsystem, BTreeSet<String>>,
     #[serde(default)]
     listed_by: BTreeMap<Kind, Subsystem>,
+    #[serde(default)]
+    claimable: Claimable,
 }
 
 /// Why a catalogue file cannot be used.
@@ -145,6 +152,12 @@ pub enum CatalogueError {
         /// The subsystem.
         subsystem: Subsystem,
     },
+    /// A list of claims without a key would make one claim of all resources.
+    #[error("{file}: claims: expected lists of one key or more")]
+    NoKeys {
+        /// The file's name.
+        file: String,
+    },
     /// Another subsystem lists that kind.
     #[error("{file}: lists: kind {kind} is listed by {by} already, and a census is taken of one subsystem")]
     Listed {
@@ -170,6 +183,9 @@ impl SubsystemActions {
     pub fn parse(file: &str, text: &str) -> Result<Self, CatalogueError> {
         let parsed: Self = toml::from_str(text)
             .map_err(|e| CatalogueError::Form { file: file.to_owned(), reason: e.to_string() })?;
+        if parsed.claims.iter().any(Vec::is_empty) {
+            return Err(CatalogueError::NoKeys { file: file.to_owned() });
+        }
         for (name, action) in &parsed.actions {
             // An order for it asks for a page of a census, and is no step of a plan.
             let reserved = (name.as_str() == listing::ACTION)
@@ -249,6 +265,9 @@ impl Catalogue {
         if !parsed.compares_place.is_empty() {
             self.compares_place.insert(parsed.subsystem.clone(), parsed.compares_place);
         }
+        if !parsed.claims.is_empty() {
+            self.claimable.add(parsed.subsystem.clone(), parsed.claims);
+        }
         self.subsystems.insert(parsed.subsystem, parsed.actions);
         Ok(())
     }
@@ -276,6 +295,11 @@ impl Catalogue {
     /// The subsystem whose instances list all of a kind, if one does; see [`SubsystemActions::lists`].
     pub fn lister(&self, kind: &Kind) -> Option<&Subsystem> {
         self.listed_by.get(kind)
+    }
+
+    /// Which statements are one resource's alone; see [`SubsystemActions::claims`].
+    pub fn claimable(&self) -> &Claimable {
+        &self.claimable
     }
 
     /// All subsystems, ascending.

@@ -13,7 +13,8 @@
 //! dates as people write them in [`date`], when a record's stages are due in [`outlook`], what a
 //! deletion would do in [`preview`], what proves that it is done in [`receipt`],
 //! what a cancel would take back, and until when, in [`undo`], who may do what in [`access`], what becomes of a request
-//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`], what a
+//! that is sent again in [`request_key`], what only one resource at a time may be registered for in [`exclusive`], what each has
+//! to itself by what it states in [`claims`], what a
 //! person has to know of now in [`alarm`], and each day in [`digest`], and what must be refused every day in [`canary`].
 pub mod access;
 pub mod alarm;
@@ -26,6 +27,7 @@ pub mod canary;
 pub mod catalogue;
 pub mod chain_copy;
 pub mod checkpoint;
+pub mod claims;
 pub mod credit;
 pub mod date;
 pub mod decide;

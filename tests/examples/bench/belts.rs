@@ -292,6 +292,7 @@ async fn take_census(
         credential: "bench".to_owned(),
         new_credential: false,
         fewer: false,
+        more: false,
         taken_at,
         total: listed.len() as u64,
         listed,

@@ -1,12 +1,13 @@
-//! Complete listings only: one that misses a sentinel, that was cut, that was taken with something else, or that is suddenly
-//! smaller is refused. Nothing begins by it, and what may begin stays as the last one gave that was believed.
+//! Complete listings only: one that misses a sentinel, that was cut, that was taken with something else, that is suddenly
+//! smaller or larger, or that is handed in where Sexton takes it, is refused. Nothing begins by it, and what may begin stays as the last one gave that was believed.
 use sexton_ledger::{Counted, NotDone};
 use sexton_model::belts::budget::Exceeded;
+use sexton_model::belts::census::daily::Take;
 use sexton_model::belts::census::{Census, NotBelieved, Rules, Sentinel};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage};
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{DeletionId, Kind, ResourceId, Scope};
 
 use super::budgets::{exceeded, frozen, policy};
 use super::system::{System, on_many_machines, ops, web01};
@@ -17,6 +18,8 @@ on_many_machines! {
     one_taken_with_something_else_is_refused_until_that_is_said,
     one_that_is_suddenly_smaller_is_refused_and_the_share_stays,
     one_in_which_most_is_gone_stops_its_scope_though_it_is_refused,
+    what_nobody_has_registered_lets_no_more_begin,
+    one_that_is_handed_in_where_sexton_takes_it_hides_no_foreign_deletion,
 }
 
 fn vm(name: &str) -> ResourceId {
@@ -44,6 +47,13 @@ fn webs(many: usize) -> Vec<ResourceId> {
 /// All but `vm/web01`, which is registered from the start.
 async fn register(system: &System, webs: &[ResourceId]) {
     for id in webs.iter().filter(|id| **id != web01()) {
+        system.register_named(id, false).await;
+    }
+}
+
+/// The sentinels, of which a share is counted, too.
+async fn register_keepers(system: &System) {
+    for id in &keepers() {
         system.register_named(id, false).await;
     }
 }
@@ -109,6 +119,7 @@ async fn looked_at_again(system: &System, id: DeletionId) -> Exceeded {
 async fn one_that_misses_a_sentinel_is_refused_and_opens_no_budget() {
     let system =
         System::start_in_calendar_days(guarded("a_day = 5\npercent = 50\nstages = [\"announce\"]")).await;
+    register_keepers(&system).await;
     let before = system.world();
     let first = system.delete().await;
     let [outer, inner] = keepers();
@@ -136,10 +147,13 @@ async fn one_that_misses_a_sentinel_is_refused_and_opens_no_budget() {
 async fn one_that_was_cut_at_a_page_limit_is_refused_and_opens_no_budget() {
     let system =
         System::start_in_calendar_days(guarded("a_day = 5\npercent = 1\nstages = [\"announce\"]")).await;
-    let before = system.world();
-    let first = system.delete().await;
     let others = (0..117).map(|number| vm(&format!("m{number:03}")));
     let all: Vec<ResourceId> = keepers().into_iter().chain(others).chain([web01()]).collect();
+    for id in &all[..119] {
+        system.register_named(id, false).await;
+    }
+    let before = system.world();
+    let first = system.delete().await;
     let page = &all[..100];
     let cut = || NotBelieved::Total { said: 120, listed: 100 };
     assert_eq!(refused(&system, system.census(page, 120).await).await, cut());
@@ -167,6 +181,7 @@ async fn one_taken_with_something_else_is_refused_until_that_is_said() {
     let system =
         System::start_in_calendar_days(guarded("a_day = 5\npercent = 30\nstages = [\"announce\"]")).await;
     let webs = webs(8);
+    register_keepers(&system).await;
     register(&system, &webs[..2]).await;
     let few = with_keepers(&webs[..2]);
     assert_eq!(hand_in(&system, system.census(&few, 4).await).await.unwrap().paused, None);
@@ -206,6 +221,7 @@ async fn one_that_is_suddenly_smaller_is_refused_and_the_share_stays() {
     let system =
         System::start_in_calendar_days(guarded("a_day = 5\npercent = 25\nstages = [\"announce\"]")).await;
     let webs = webs(8);
+    register_keepers(&system).await;
     register(&system, &webs).await;
     let all = with_keepers(&webs);
     assert_eq!(hand_in(&system, system.census(&all, 10).await).await.unwrap().paused, None);
@@ -256,4 +272,60 @@ async fn one_in_which_most_is_gone_stops_its_scope_though_it_is_refused() {
     // Whoever has found out who it was lifts it.
     assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
     system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Whoever asks for deletions may hand in censuses: what it invents is no reason to let more of them begin.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_has_registered_lets_no_more_begin() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 25\nstages = [\"announce\"]")).await;
+    let webs = webs(3);
+    register_keepers(&system).await;
+    register(&system, &webs).await;
+    // 25 % of five are two, since a part of one counts as one; of all that is listed they would be more than five.
+    let invented: Vec<ResourceId> = (0..100).map(|number| vm(&format!("m{number:03}"))).collect();
+    let all = [&keepers()[..], &invented[..], &webs[..]].concat();
+    assert_eq!(hand_in(&system, system.census(&all, 105).await).await.unwrap().paused, None);
+    until_begun(&system, delete(&system, &webs[0]).await).await;
+    until_begun(&system, delete(&system, &webs[1]).await).await;
+    let third = delete(&system, &webs[2]).await;
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+
+    // Nor does it get larger by itself.
+    let more: Vec<ResourceId> = (0..200).map(|number| vm(&format!("m{number:03}"))).collect();
+    let all = [&keepers()[..], &more[..], &webs[..]].concat();
+    let why = refused(&system, Census { more: false, ..system.census(&all, 205).await }).await;
+    assert_eq!(why, NotBelieved::More { census: 1, before: 105, listed: 205 });
+}
+
+/// Whoever has deleted machines by the platform's own button says that they are there: in the place of what instances list.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_handed_in_where_sexton_takes_it_hides_no_foreign_deletion() {
+    let mut policy = guarded("none = true");
+    let (kind, scope): (Kind, Scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
+    policy.census.take =
+        vec![Take { kind: kind.clone(), scope: scope.clone(), every_hours: 24, within_secs: 20 }];
+    let system = System::start_in_calendar_days(policy).await;
+    let webs = webs(8);
+    register_keepers(&system).await;
+    register(&system, &webs).await;
+    let all = with_keepers(&webs);
+    let own = async |listed: &[ResourceId]| {
+        let total = listed.len() as u64;
+        Census { itself: true, ..system.census(listed, total).await }
+    };
+    assert_eq!(hand_in(&system, own(&all).await).await.unwrap().paused, None);
+    let handed_in = async || system.ledger.take_census(system.census(&all, 10).await, &ops()).await.unwrap();
+    let here = || NotDone::Census(NotBelieved::TakenHere { kind: kind.clone(), scope: scope.clone() });
+    assert_eq!(handed_in().await, Err(here()), "whatever is said of it");
+    assert_eq!(system.ledger.censuses().await.unwrap().len(), 1);
+
+    let why = refused(&system, own(&all[..3]).await).await;
+    assert_eq!(why, NotBelieved::Fewer { census: 1, before: 10, listed: 3 });
+    assert_eq!(handed_in().await, Err(here()));
+    let [latest] = system.ledger.latest_censuses().await.unwrap().try_into().unwrap();
+    let stands = latest.refused_last().unwrap();
+    assert_eq!(stands.why, why.to_string(), "what came of its own");
+    assert_eq!((stands.missing, stands.missing_named.iter().eq(&webs[1..])), (7, true), "{stands:?}");
+    assert_eq!(system.ledger.pauses().await.unwrap().len(), 1);
 }

@@ -3,14 +3,18 @@
 //! and which test has to fail then, is written down in `tests/planted/belts.toml`; `scripts/planted belts` goes through
 //! it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod access;
 mod alarms;
 mod budgets;
 mod canaries;
 mod censuses;
+mod claims;
 mod digest;
 mod drift;
 mod drills;
 mod findings;
+#[cfg(feature = "real-servers")]
+mod foretold;
 mod gate;
 mod healthy;
 mod hours;
@@ -26,6 +30,7 @@ mod on_call;
 mod places;
 mod receipts;
 mod restores;
+mod second_person;
 mod steps;
 mod stops;
 mod surveys;

@@ -150,19 +150,21 @@ async fn another_cluster_is_joined_when_the_key_was_seen_to_be_gone_in_both_plac
 async fn nobody_leaves_by_being_registered_for_another_machine_or_scope() {
     let mut system = member_of_a().await;
     system.start_everything().await;
+    let (scope, from) = ("storage/us".parse().unwrap(), membership("a").scope);
+    let elsewhere = Resource { scope, ..membership("a") };
+    let why = CannotShare::OtherScope { resource: id("a"), place: PLACE.to_owned(), from: from.clone() };
+    assert_eq!(register(&system, elsewhere.clone()).await, Err(why.into()));
     let in_cluster = system.keys_at(&cluster("a"));
     in_cluster.close("revoke", Point::Look);
-    leave(&system).await;
+    let deletion = leave(&system).await;
     in_cluster.reached().await;
     let moved = CannotShare::Moved { resource: id("a"), from: PLACE.to_owned() };
     for place in [None, Some("machine/storage08".to_owned())] {
         let elsewhere = Resource { exclusive: place, ..membership("a") };
         assert_eq!(register(&system, elsewhere).await, Err(moved.clone().into()));
     }
-    let (scope, from) = ("storage/us".parse().unwrap(), membership("a").scope);
-    let elsewhere = Resource { scope, ..membership("a") };
-    let why = CannotShare::OtherScope { resource: id("a"), place: PLACE.to_owned(), from };
-    assert_eq!(register(&system, elsewhere).await, Err(why.into()));
+    let stays = NotDone::StaysInScope { resource: id("a"), from, deletion };
+    assert_eq!(register(&system, elsewhere).await, Err(stays));
     let a = system.ledger.resource(&id("a")).await.unwrap().unwrap().resource;
     assert_eq!((a.scope, a.exclusive), (membership("a").scope, Some(PLACE.to_owned())));
     assert_eq!(keys(&system), (true, true));

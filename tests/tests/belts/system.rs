@@ -1,6 +1,7 @@
 //! A whole Sexton in this process: job table, coordinator, broker, and three consumers with their sandboxes. Everything is
 //! as `sexton serve` has it, or as many machines have it ([`footing`]), but for gates at the drivers, and a clock of the
 //! consumers that a test can put forward.
+mod asked;
 mod consumers;
 pub mod footing;
 mod job_table;
@@ -44,6 +45,7 @@ use consumers::Hands;
 use footing::Broker;
 use standing::Standing;
 
+pub use asked::{Answer, TRUSTED, ask, bearer};
 pub(crate) use footing::on_many_machines;
 pub use keys::{cluster, machines};
 pub use plan::NOTICE_MS;
@@ -252,13 +254,17 @@ impl System {
     }
 
     fn another_engine(&self) -> Engine {
+        self.engine_on(self.ledger.clone(), self.witness.clone())
+    }
+
+    fn engine_on(&self, ledger: Arc<dyn Ledger>, witness: Arc<Witness>) -> Engine {
         let engine = Engine::new(sexton_coordinator::Options {
-            ledger: self.ledger.clone(),
+            ledger,
             bus: self.bus.clone(),
             keyring: self.keyring.clone(),
             signer: self.signer.clone(),
             unpacked: Vec::new(),
-            witness: self.witness.clone(),
+            witness,
         });
         engine.alarming(Alarmer::new(self.telling.clone()))
     }
@@ -316,7 +322,7 @@ impl System {
         self.ledger.take_census(census, &ops()).await.unwrap()
     }
 
-    /// The same before it is handed in. That there are fewer is meant.
+    /// The same before it is handed in. That there are fewer, or more, is meant.
     pub async fn census(&self, listed: &[ResourceId], total: u64) -> Census {
         let scope: Scope = "tenants/acme".parse().unwrap();
         Census {
@@ -325,6 +331,7 @@ impl System {
             credential: "census-ro".into(),
             new_credential: false,
             fewer: true,
+            more: true,
             taken_at: self.ledger.facts().await.unwrap().now,
             total,
             listed: listed

@@ -28,7 +28,7 @@ const ELSEWHERE: &str = "192.0.2.99:9100";
 const AS_BEFORE: &str = "192.0.2.10:9100";
 
 /// The plan of the machine itself, in the place of monitoring. With a soft stage of short deadlines: a restore waits for them.
-const OF_THE_MACHINE: [(&str, &str); 5] = [
+const OF_THE_MACHINE: [(&str, &str); 6] = [
     ("monitoring.inspect", "hypervisor.inspect"),
     (
         "{ do = \"monitoring.silence\" }",
@@ -36,6 +36,10 @@ const OF_THE_MACHINE: [(&str, &str); 5] = [
     ),
     ("{ do = \"backup.final\" }", "{ do = \"backup.final\", deadline_ms = 2000, longest_call_ms = 200 }"),
     ("monitoring.remove_target", "hypervisor.undefine"),
+    (
+        "{ do = \"backup.delete_archives\" }",
+        "{ do = \"backup.delete_archives\", after = [\"hypervisor.undefine\"] }",
+    ),
     ("monitoring.delete_history", "hypervisor.delete_volumes"),
 ];
 

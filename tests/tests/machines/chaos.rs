@@ -29,7 +29,7 @@ use crate::glimpse::Part;
 use crate::installation::{Answer, Installation};
 use crate::machine::Herd;
 use crate::platform::Allowed;
-use crate::{cancels, check_records, make_searchable, waiting};
+use crate::{asked, cancels, check_records, make_searchable, waiting};
 
 use broker::Broker;
 use ground::Ground;
@@ -139,6 +139,7 @@ fn run(size: &Size) {
     let installation = Installation::start_with_days_of(size.day_ms, folder.path(), &sections, variables);
     let machines = ground.populate(&installation, folder.path());
     cancels::end_at_soft(&installation);
+    asked::a_token_is_good_at_both_coordinators(&installation, folder.path());
     let before = ground.first_look(&installation, &machines);
     let first = waiting::wait_for(FIRST_GLIMPSE, || {
         let first = ground.glimpse(&installation, &machines);

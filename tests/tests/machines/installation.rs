@@ -182,12 +182,26 @@ impl Installation {
 
     /// The operator's program.
     pub fn try_sexton(&self, arguments: &[&str]) -> Output {
+        self.try_sexton_at(0, arguments)
+    }
+
+    /// The same, of which the coordinator of this number is asked.
+    pub fn try_sexton_at(&self, nth: usize, arguments: &[&str]) -> Output {
+        self.program(nth).args(["--actor", "test"]).args(arguments).output().unwrap()
+    }
+
+    /// The same, by whoever has the token in `file`.
+    pub fn try_sexton_with_token(&self, nth: usize, file: &Path, arguments: &[&str]) -> Output {
+        let mut program = self.program(nth);
+        program.env_remove("SEXTON_ACTOR").arg("--token-file").arg(file);
+        program.args(arguments).output().unwrap()
+    }
+
+    fn program(&self, nth: usize) -> Command {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or(self.top.join("target"), PathBuf::from);
-        Command::new(target.join("debug/sexton"))
-            .args(["--url", &self.urls[0], "--actor", "test", "-o", "json"])
-            .args(arguments)
-            .output()
-            .unwrap()
+        let mut program = Command::new(target.join("debug/sexton"));
+        program.args(["--url", &self.urls[nth], "-o", "json"]);
+        program
     }
 
     pub fn sexton(&self, arguments: &[&str]) -> Value {

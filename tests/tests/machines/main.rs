@@ -10,6 +10,7 @@
 #![cfg(feature = "real-servers")]
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 mod alive;
+mod asked;
 mod cancels;
 mod chaos;
 #[path = "../../../services/sexton/tests/collector/mod.rs"]
@@ -96,6 +97,7 @@ fn machines_are_retired_and_cancelled_while_everything_is_killed() {
     mistakes.extend(cancels::unmet(met.values()));
     println!("cancels:\n{}", cancels::tally(met.into_values()));
     assert!(mistakes.is_empty(), "SEXTON_TEST_SEED={seed}\n{}", mistakes.join("\n"));
+    asked::a_receipt_is_verified_by_the_keys_alone(&installation, &machines[0].resource(), folder.path());
     // Beside those of the records: of resources, pauses and tokens.
     installation.sexton(&["audit"]);
     installation.stop();

@@ -63,8 +63,9 @@ pub(super) async fn take(
     if let Some(before) = before(&once, &asker)? {
         return Ok(before);
     }
-    let CensusRequest { kind, scope, credential, new_credential, fewer, taken_at, total, listed } = body;
-    asker.may(Meant { new_credential, fewer }.takes(), Reach::Scope(&scope))?;
+    let CensusRequest { kind, scope, credential, new_credential, fewer, more, taken_at, total, listed } =
+        body;
+    asker.may(Meant { new_credential, fewer, more }.takes(), Reach::Scope(&scope))?;
     let (taken_at, unregistered) = (Timestamp::from(taken_at), Vec::new());
     let census = Census {
         kind,
@@ -72,6 +73,7 @@ pub(super) async fn take(
         credential,
         new_credential,
         fewer,
+        more,
         taken_at,
         total,
         listed,
@@ -93,7 +95,8 @@ pub(super) async fn take_itself(
         return Ok(before);
     }
     let TakeCensus { kind, scope, new_credential, fewer, within_secs } = body;
-    let meant = Meant { new_credential, fewer };
+    // However many more Sexton lists itself: each of them is registered.
+    let meant = Meant { new_credential, fewer, more: false };
     asker.may(meant.takes(), Reach::Scope(&scope))?;
     // It makes work for consumers.
     asker.may(Permission::Survey, Reach::Scope(&scope))?;

@@ -154,6 +154,7 @@ impl From<NotDone> for Refused {
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
             NotDone::CannotDelete(_)
+            | NotDone::NoClaim(_)
             | NotDone::Survey(CannotSurvey::Nothing(_))
             | NotDone::Ceiling(_)
             | NotDone::Census(_)
@@ -199,11 +200,13 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
         | NotDone::StaysInScope { .. }
-        | NotDone::Exclusive(_) => true,
+        | NotDone::Exclusive(_)
+        | NotDone::Contested(_) => true,
         NotDone::NoSuchDeletion(_)
         | NotDone::Corrupt(..)
         | NotDone::NotRegistered(_)
         | NotDone::Hold(_)
+        | NotDone::NoClaim(_)
         | NotDone::WithTheRest => false,
     }
 }

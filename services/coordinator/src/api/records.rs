@@ -28,7 +28,7 @@ use sexton_service::trace::Span;
 
 use super::problem::{Body, Refused};
 use super::resources::id_of;
-use super::{Api, Asker, By, Caller, Once, Shared, archived, in_force, receipts, views};
+use super::{Api, Asker, By, Caller, Once, Shared, archived, claims, in_force, receipts, views};
 
 /// Farthest due date, in days from today: a typing error in the year is more likely than such a plan.
 const FARTHEST_DAYS: i64 = 3660;
@@ -53,7 +53,10 @@ pub(super) async fn create(
             let reason = body.reason.clone();
             let new = wanted(&api, &facts, body.into(), by, reason).await?;
             let mut results = once.ledger.create(vec![new]).await?;
-            let deletion = results.pop().ok_or_else(|| Refused::absent("result"))??;
+            let deletion = match results.pop().ok_or_else(|| Refused::absent("result"))? {
+                Ok(deletion) => deletion,
+                Err(why) => return Err(claims::refused(&api, &asker, why).await),
+            };
             api.engine.noted();
             api.engine.follow.made(&*api.engine.ledger, deletion, began, caller).await;
             deletion
@@ -141,6 +144,9 @@ pub(super) async fn would_be(
     };
     let mut d = Deletion::draw_up(DeletionId(0), record, new.plan, facts.day).map_err(NotDone::from)?;
     d.resource_holds = view.holds;
+    if let Err(why) = ledger.uncontested(&d.record.resource).await? {
+        return Err(claims::refused(api, asker, why).await);
+    }
     Ok((d, facts))
 }
 

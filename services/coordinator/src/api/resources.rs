@@ -3,13 +3,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
-use sexton_ledger::{NotDone, Note, ResourceFilter, ResourceView};
+use sexton_ledger::{LedgerError, NotDone, Note, ResourceFilter, ResourceView};
 use sexton_model::access::{Permission, Reach, may, to_register_over};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
 use super::problem::{Body, Denial, Refused, by_a_belt};
-use super::{Api, Asker, By, Once, Shared};
+use super::{Api, Asker, By, Once, Shared, claims};
 
 /// What is said of each line; and that some were refused because of who asks, or by a belt, to be written down.
 type Lines = (Option<Extension<Denial>>, Json<Registered>);
@@ -54,7 +54,11 @@ pub(super) async fn register(
         let refused = by_the_ledger.iter().filter_map(|line| line.as_ref().err());
         denied.extend(refused.filter(|why| by_a_belt(why)).map(ToString::to_string));
     }
-    Ok((denial(denied), Json(said(unfit, by_the_ledger, body.whole))))
+    let mut words = Vec::with_capacity(by_the_ledger.len());
+    for line in by_the_ledger {
+        words.push(in_words(&api, &asker, line).await?);
+    }
+    Ok((denial(denied), Json(said(unfit, words, body.whole))))
 }
 
 /// That so many lines were refused, and the first of them.
@@ -63,13 +67,23 @@ fn denial(denied: Vec<String>) -> Option<Extension<Denial>> {
     denied.into_iter().next().map(|first| Extension(Denial(format!("{lines} refused: {first}"))))
 }
 
+/// What the job table says of one, for this caller; nothing if it was done, or only with the rest.
+async fn in_words(
+    api: &Api,
+    asker: &Asker,
+    line: Result<(), NotDone>,
+) -> Result<Option<String>, LedgerError> {
+    match line {
+        Ok(()) | Err(NotDone::WithTheRest) => Ok(None),
+        Err(NotDone::Contested(why)) => claims::in_words(api, asker, &why).await.map(Some),
+        Err(why) => Ok(Some(why.to_string())),
+    }
+}
+
 /// What is said of each: of those that did not fit, why; of the others, what the job table says, in order.
-fn said(unfit: Vec<Option<String>>, by_the_ledger: Vec<Result<(), NotDone>>, whole: bool) -> Registered {
+fn said(unfit: Vec<Option<String>>, by_the_ledger: Vec<Option<String>>, whole: bool) -> Registered {
     let mut by_the_ledger = by_the_ledger.into_iter();
-    let mut wrong = || match by_the_ledger.next() {
-        None | Some(Ok(()) | Err(NotDone::WithTheRest)) => None,
-        Some(Err(why)) => Some(why.to_string()),
-    };
+    let mut wrong = || by_the_ledger.next().flatten();
     let mut results: Vec<_> = unfit.into_iter().map(|why| why.or_else(&mut wrong)).collect();
     let mut with_the_rest = Vec::new();
     if whole && results.iter().any(Option::is_some) {

@@ -80,7 +80,8 @@ impl Engine {
         self.ledger.note_not_taken(Attempt { kind, scope, seen, why }).await.ok();
     }
 
-    /// Begin one, and ask for its first pages. Whether it is begun.
+    /// Begin one, and ask for its first pages. Whether one is begun, by this coordinator or by whoever was faster: then no other
+    /// is begun at this look.
     async fn begin_census(&self, plans: &Plans, take: &Take, seen: Seen) -> Result<bool, LedgerError> {
         let wanted = Wanted {
             by: Actor::coordinator(),
@@ -94,7 +95,7 @@ impl Engine {
             Ok(taking) => taking,
             Err(why) => {
                 self.not_taken((&take.kind, &take.scope), seen, &why).await?;
-                return Ok(false);
+                return Ok(matches!(why, NotDone::Taking(NotTaken::Busy { .. } | NotTaken::Overtaken)));
             }
         };
         // Whatever comes of that is found by the next look.

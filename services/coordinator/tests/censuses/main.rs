@@ -15,7 +15,7 @@ use sexton_model::belts::census::listing::{ENTRIES_MAX, NotTaken};
 use sexton_model::belts::census::{Census, Rules, Sentinel, Stranger, Taken};
 use sexton_model::{Actor, Scope};
 
-use site::{Site, identity, instance, vm};
+use site::{PATIENCE, Site, identity, instance, vm};
 
 /// As many machines at the first instance as take three pages.
 const MANY: usize = 2 * ENTRIES_MAX + 50;
@@ -138,6 +138,28 @@ async fn of_two_coordinators_one_takes_what_is_due() {
     assert!(site.taking.ledger.listings().await.unwrap().is_empty(), "it is put away");
     let [latest] = site.taking.ledger.latest_censuses().await.unwrap().try_into().unwrap();
     assert_eq!(latest.refused, None, "whoever is too late notes nothing");
+}
+
+/// Both find that the same two are due, and go on to begin the first: whoever is too late leaves the second to a later look, and
+/// begins it no more than the one that was faster does.
+#[tokio::test]
+async fn of_two_that_are_due_two_coordinators_begin_one() {
+    let mut policy = daily(25);
+    let second = Take { scope: "lab".parse().unwrap(), ..policy.census.take[0].clone() };
+    policy.census.take.push(second);
+    let site = Site::with(3, policy).await;
+    site.later.two_meet();
+    let both = async { tokio::join!(site.taking.tend_censuses(), site.hearing.tend_censuses()) };
+    let (one, other) = tokio::time::timeout(PATIENCE, both).await.expect("both begin one");
+    one.unwrap();
+    other.unwrap();
+    let begun = async || -> Vec<String> {
+        let kept = site.taking.ledger.listings().await.unwrap();
+        kept.iter().map(|listing| listing.scope.to_string()).collect()
+    };
+    assert_eq!(begun().await, ["tenants"]);
+    site.hearing.tend_censuses().await.unwrap();
+    assert_eq!(begun().await, ["tenants"], "one after the other");
 }
 
 /// No look waits for a page: what begins it returns before anybody answers. Page follows page in the meantime.

@@ -1,6 +1,6 @@
 //! Two coordinators on one job table, and instances that list what is there.
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,11 @@ use sexton_model::{Actor, Instance, ResourceId, Timestamp};
 use sexton_protocol::{
     BeaconSigner, Event as Envelope, Holder, Keyring, Message as _, Order, OutcomeReport, Pack, Report,
 };
+use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const LISTS: &str = "subsystem = \"hypervisor\"\nlists = [\"vm\"]\n[actions.inspect]\nnature = \"inspect\"\n\
      earliest = \"announce\"\ndeadline_ms = 60000\nlongest_call_ms = 1000\nabout = \"looks\"\n";
 
@@ -49,9 +50,22 @@ pub type There = Arc<Mutex<BTreeMap<Instance, BTreeMap<ResourceId, Identity>>>>;
 pub struct Later {
     begun: Instant,
     ms: AtomicU64,
+    /// So many of those who write next wait for the others.
+    to_meet: AtomicUsize,
+    met: Arc<Barrier>,
 }
 
 impl Later {
+    fn new() -> Self {
+        let met = Arc::new(Barrier::new(2));
+        Self { begun: Instant::now(), ms: AtomicU64::new(0), to_meet: AtomicUsize::new(0), met }
+    }
+
+    /// The next two who write have both read all that they go by.
+    pub fn two_meet(&self) {
+        self.to_meet.store(2, Ordering::SeqCst);
+    }
+
     pub fn by(&self, ms: u64) {
         self.ms.store(ms, Ordering::SeqCst);
     }
@@ -67,8 +81,16 @@ impl Surroundings for Later {
         passed.saturating_add(self.ms.load(Ordering::SeqCst))
     }
 
-    fn pass(&self, _moment: Moment) -> Pass {
-        Box::pin(std::future::ready(()))
+    fn pass(&self, moment: Moment) -> Pass {
+        let one_less = |left: usize| left.checked_sub(1);
+        let meets = moment == Moment::BeforeWrite
+            && self.to_meet.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        let met = self.met.clone();
+        Box::pin(async move {
+            if meets {
+                met.wait().await;
+            }
+        })
     }
 }
 
@@ -102,7 +124,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let day = Day::Rehearsal { length_ms: 60_000 };
         let options = sexton_ledger::Options { day, limits: Limits::default(), policy };
-        let later = Arc::new(Later { begun: Instant::now(), ms: AtomicU64::new(0) });
+        let later = Arc::new(Later::new());
         let path = folder.path().join("sexton.db");
         let ledger = SqliteLedger::open_in(path, options, later.clone()).await.unwrap();
         let ledger: Arc<dyn Ledger> = Arc::new(ledger);

@@ -11,8 +11,8 @@ have been carried out that it knows nothing of. The coordinators' files of signe
 and see which chains have lost events, with
   sexton verify FILE --key beacon.public.toml
 Compare all of it with what the platform says. Records can be cancelled and held meanwhile.
-Tokens that were revoked since may be valid again: until it is accepted, whoever shows one may look, cancel, hold and
-pause, and nothing else. List them, and revoke what should be gone, with the configured token (token_file):
+Tokens that were revoked since may be valid again: until it is accepted, whoever shows one may look, cancel, hold,
+pause, park, and say that a notice came back, and nothing else. List them, and revoke what should be gone, with the configured token (token_file):
   sexton token list
   sexton token revoke NAME
 Then, with the configured token, too:

@@ -91,7 +91,7 @@ async fn judge(
         population: population(&mut tx, ledger, now).await?,
         pauses: pause::pauses(&mut tx).await?,
     };
-    let Decided { judged, pause: to_pause } = beside.decide(last + 1, census);
+    let Decided { judged, pause: to_pause, missing } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
             keep(&mut tx, taken, (by, ledger.options.day)).await?;
@@ -100,8 +100,10 @@ async fn judge(
         Err(why) => {
             let of = (&census.kind, &census.scope);
             let before = latest_of(&mut tx, of).await?;
-            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
-            note_refused(&mut tx, of, &refusal).await?;
+            let refusal = census::refusal((census, by), (why, missing), now).after(before.as_ref());
+            if why.stands() {
+                note_refused(&mut tx, of, &refusal).await?;
+            }
             pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
     }

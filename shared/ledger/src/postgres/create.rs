@@ -12,8 +12,9 @@ use sqlx::postgres::PgConnection;
 
 use super::error::{Collision, collision, corrupt, doing};
 use super::records::Digest;
-use super::{PgLedger, codes, jobs, write};
+use super::{PgLedger, claims, codes, jobs, write};
 use crate::batch::AuditWrite;
+use crate::claims::Claims;
 use crate::keys::Note;
 use crate::row::JobRow;
 use crate::rules::{created, text};
@@ -91,15 +92,18 @@ pub(super) async fn make(
     let ids: Vec<String> = ids.into_iter().collect();
     sqlx::query(LOCK).bind(&ids).execute(&mut *db).await.map_err(doing("locking resources"))?;
     let mut there = there(db, &ids).await?;
+    let stated: Vec<&Resource> = there.values().map(|there| &there.resource).collect();
+    let mut claims = claims::locked(db, ledger.policy.get(), &stated).await?;
     let (now, numbers) = draw(db, new.len()).await?;
     let mut made = Vec::new();
     let mut results = Vec::with_capacity(new.len());
     for (new, number) in new.iter().zip(numbers) {
-        let drawn = draw_up(ledger, new, DeletionId(number), now, &mut there);
+        let drawn = draw_up(ledger, new, DeletionId(number), now, (&mut there, &mut claims));
         results.push(drawn.as_ref().map(|deletion| deletion.id).map_err(Clone::clone));
         made.extend(drawn);
     }
     let landmark = insert(db, &made).await?;
+    claims::write(db, &claims).await?;
     Ok(Made { results, made, landmark })
 }
 
@@ -131,7 +135,7 @@ fn draw_up(
     new: &NewDeletion,
     id: DeletionId,
     now: Timestamp,
-    there: &mut HashMap<ResourceId, There>,
+    (there, claims): (&mut HashMap<ResourceId, There>, &mut Claims),
 ) -> Result<Deletion, NotDone> {
     let unknown = || NotDone::NotRegistered(new.resource.clone());
     let there = there.get_mut(&new.resource).ok_or_else(unknown)?;
@@ -151,6 +155,9 @@ fn draw_up(
         created_at: now,
     };
     let deletion = Deletion::draw_up(id, record, new.plan.clone(), ledger.options.day)?;
+    claims.may_delete(&there.resource)?;
+    // It goes by what is registered now: what an earlier record went by is over.
+    claims.note(&there.resource, None);
     there.live = Some(id);
     Ok(deletion)
 }

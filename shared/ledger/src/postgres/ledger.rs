@@ -27,7 +27,7 @@ use sqlx::Row as _;
 
 use super::error::doing;
 use super::{
-    PgLedger, SNAPSHOT, admit, archive, attest, census, create, due, find, groups, healthy, lifting,
+    PgLedger, SNAPSHOT, admit, archive, attest, census, claims, create, due, find, groups, healthy, lifting,
     one_shots, pause, resource_holds, resources, review, run, verify, views,
 };
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
@@ -112,6 +112,10 @@ impl Ledger for PgLedger {
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
         resources::check(self, &resources, by).await
+    }
+
+    async fn uncontested(&self, resource: &Resource) -> Result<Result<(), NotDone>, LedgerError> {
+        claims::uncontested(&self.pool, self.policy.get(), resource).await
     }
 
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {

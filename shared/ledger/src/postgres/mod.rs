@@ -1,7 +1,7 @@
 //! The job table on PostgreSQL, for many machines.
 //!
 //! Contract: as [`Ledger`](crate::Ledger) says. Any number of processes may use one database. Invariants:
-//! - One locking order: gate → resources → deletions, each ascending by id, in statements of their own. A
+//! - One locking order: gate → resources → claims → deletions, each ascending by id, in statements of their own. A
 //!   deletion's lock covers its jobs, holds, waivers, targets and manifests; nothing writes them without it.
 //! - What is decided on is read after the last lock, with one statement per table however long the batch is.
 //! - The gate is an advisory lock: shared by every batch, taken alone by a pause.
@@ -20,6 +20,7 @@ mod below;
 mod canary;
 mod census;
 mod chain;
+mod claims;
 mod codes;
 mod create;
 mod drill;
@@ -136,6 +137,7 @@ impl PgLedger {
     /// cannot be reached.
     pub async fn open(url: &str, options: Options) -> Result<Self, LedgerError> {
         let (pool, standing) = open::open(url, options.day, open::CONNECTIONS_MAX).await?;
+        claims::fill(&pool, &options.policy).await?;
         // Fences of its own this process has not committed yet.
         let known = Known::new(standing.ledger, Mark { fence: 0, ..standing.mark });
         Ok(Self {

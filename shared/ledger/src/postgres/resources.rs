@@ -10,7 +10,8 @@ use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, below, codes, exclusive, groups, pause, resource_holds};
+use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_holds};
+use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::keys::Note;
 use crate::rules::{LedgerEvent, Registering, registering, text};
@@ -99,8 +100,10 @@ pub(super) async fn check(
 
 async fn check_once(ledger: &PgLedger, resources: &[Resource], by: &Actor) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to check resources"))?;
-    let (mut holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
-    let (_, results, _) = judge(&mut tx, resources, by, &mut holders).await?;
+    let stated: Vec<&Resource> = resources.iter().collect();
+    let claims = claims::read(&mut tx, ledger.policy.get(), &stated).await?;
+    let (holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
+    let (_, results, _) = judge(&mut tx, resources, by, &mut Beside { holders, claims }).await?;
     tx.rollback().await.map_err(doing("ending a check of resources"))?;
     Ok(results)
 }
@@ -108,7 +111,7 @@ async fn check_once(ledger: &PgLedger, resources: &[Resource], by: &Actor) -> Re
 /// Somebody else was faster: a lock, or a name that was free a moment ago.
 fn collided(error: &LedgerError) -> bool {
     collision(error).is_some()
-        || matches!(error, LedgerError::Corrupt { table: "resources" | "exclusives", .. })
+        || matches!(error, LedgerError::Corrupt { table: "resources" | "exclusives" | "claims", .. })
 }
 
 /// A resource as it is found under its lock, and as the list leaves it.
@@ -119,6 +122,13 @@ struct There {
     head: Head,
     new: bool,
     changed: bool,
+}
+
+/// What a list is judged by besides its own resources: who else is registered for the same, and who claims the same.
+#[derive(Default)]
+struct Beside {
+    holders: Holders,
+    claims: Claims,
 }
 
 async fn attempt(
@@ -154,15 +164,19 @@ pub(super) async fn write_down(
         pause::gate_alone(db).await?;
     }
     sqlx::query(LOCK).bind(&ids).execute(&mut *db).await.map_err(doing("locking resources"))?;
-    let (mut holders, known) = exclusive::holders(db, ledger, resources).await?;
-    let (there, results, events) = judge(db, resources, by, &mut holders).await?;
+    let stated: Vec<&Resource> = resources.iter().collect();
+    let claims = claims::locked(db, ledger.policy.get(), &stated).await?;
+    let (holders, known) = exclusive::holders(db, ledger, resources).await?;
+    let mut beside = Beside { holders, claims };
+    let (there, results, events) = judge(db, resources, by, &mut beside).await?;
     if whole && results.iter().any(Result::is_err) {
         return Ok(results);
     }
     write(db, &there, true).await?;
     write(db, &there, false).await?;
     write_groups(db, &there).await?;
-    exclusive::write(db, &holders, &known).await?;
+    exclusive::write(db, &beside.holders, &known).await?;
+    claims::write(db, &beside.claims).await?;
     events.write(db).await?;
     Ok(results)
 }
@@ -178,14 +192,14 @@ async fn judge(
     db: &mut PgConnection,
     resources: &[Resource],
     by: &Actor,
-    holders: &mut Holders,
+    beside: &mut Beside,
 ) -> Result<(BTreeMap<ResourceId, There>, Results, Appended), LedgerError> {
     let mut there = read(db, &ids(resources)).await?;
     let now = super::find::clock(db).await?;
     let mut events = Appended::default();
     let mut results = Vec::with_capacity(resources.len());
     for resource in resources {
-        results.push(one(resource, by, now, (&mut there, &mut *holders), &mut events)?);
+        results.push(one(resource, by, now, (&mut there, &mut *beside), &mut events)?);
     }
     Ok((there, results, events))
 }
@@ -206,7 +220,7 @@ pub(super) async fn prioritize(
     let resource = Resource { priority, ..found.resource.clone() };
     let now = super::find::clock(&mut tx).await?;
     let mut events = Appended::default();
-    let done = one(&resource, by, now, (&mut there, &mut Holders::default()), &mut events)?;
+    let done = one(&resource, by, now, (&mut there, &mut Beside::default()), &mut events)?;
     write(&mut tx, &there, false).await?;
     events.write(&mut tx).await?;
     ledger.note(&mut tx, || done.is_ok().then_some(Note::Prioritized)).await?;
@@ -218,15 +232,20 @@ fn one(
     resource: &Resource,
     by: &Actor,
     now: Timestamp,
-    (there, holders): (&mut BTreeMap<ResourceId, There>, &mut Holders),
+    (there, beside): (&mut BTreeMap<ResourceId, There>, &mut Beside),
     events: &mut Appended,
 ) -> Result<Result<(), NotDone>, LedgerError> {
     let old = there.get(&resource.id);
     let known = old.map(|t| (&t.resource, t.presence));
-    let verdict = registering(known, old.and_then(|t| t.live), resource);
-    let what = match verdict.and_then(|what| holders.check(known, resource).map(|()| what)) {
+    let live = old.and_then(|t| t.live);
+    let verdict = registering(known, live, resource);
+    let verdict = verdict.and_then(|what| beside.holders.check(known, resource).map(|()| what));
+    let what = match verdict.and_then(|what| beside.claims.may_be(what, resource, live)) {
         Err(refused) => return Ok(Err(refused)),
-        Ok(Registering::Same) => return Ok(Ok(())),
+        Ok(Registering::Same) => {
+            beside.claims.note(resource, live);
+            return Ok(Ok(()));
+        }
         Ok(Registering::Anew) => "registered",
         Ok(Registering::Update) => "updated",
     };
@@ -237,13 +256,14 @@ fn one(
     let after = There {
         resource: resource.clone(),
         presence: Presence::Registered,
-        live: old.and_then(|t| t.live),
+        live,
         head,
         new: old.is_none_or(|t| t.new),
         changed: true,
     };
     there.insert(resource.id.clone(), after);
-    holders.note(resource);
+    beside.holders.note(resource);
+    beside.claims.note(resource, live);
     Ok(Ok(()))
 }
 

@@ -39,8 +39,8 @@ const ROLES: [Role; 3] = [
             "GRANT SELECT, INSERT, UPDATE ON ledger, resources, deletions, jobs, targets, pauses, instances \
              TO sexton_coordinator",
             "GRANT SELECT, INSERT ON plans, records, manifests, waivers TO sexton_coordinator",
-            "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups, outages TO sexton_coordinator",
-            "GRANT SELECT, INSERT, UPDATE ON batches, one_shots, exclusives TO sexton_coordinator",
+            "GRANT SELECT, INSERT, DELETE ON holds, resource_holds, redundancy_groups, claims, outages TO sexton_coordinator",
+            "GRANT SELECT, INSERT, UPDATE ON batches, one_shots, exclusives, claimable TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON copies, ceilings, admissions, admitted, batch_members, censuses, \
              latest_censuses, strangers, request_keys, request_actors, canaries, drills, surveys, listings, listing_pages TO sexton_coordinator",
             "GRANT SELECT, INSERT, UPDATE, DELETE ON alarms, tellings, digests TO sexton_coordinator",

@@ -40,7 +40,7 @@ pub(super) fn take(
         population: population(db, setting, now)?,
         pauses: pauses(db)?,
     };
-    let Decided { judged, pause } = beside.decide(last + 1, census);
+    let Decided { judged, pause, missing } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
             keep(db, taken, (by, setting.day))?;
@@ -49,8 +49,10 @@ pub(super) fn take(
         Err(why) => {
             let of = (&census.kind, &census.scope);
             let before = latest_of(db, of)?;
-            let refusal = census::refusal(census, why, by, now).after(before.as_ref());
-            note_refused(db, of, &refusal)?;
+            let refusal = census::refusal((census, by), (why, missing), now).after(before.as_ref());
+            if why.stands() {
+                note_refused(db, of, &refusal)?;
+            }
             link(db, &census::refused(of, &refusal))?;
         }
     }

@@ -1,8 +1,10 @@
 //! Registering resources and making records.
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rusqlite::params;
 use sexton_model::audit::{self, Hash};
+use sexton_model::belts::Policy;
 use sexton_model::deletion::{Deletion, Hold, Record};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId};
@@ -11,7 +13,8 @@ use super::connection::{Bind, Db, change_one, each, execute, row, rows, store};
 use super::counts::Counts;
 use super::memory::{Memory, Staged};
 use super::run::Setting;
-use super::{codes, exclusive, groups, jobs, resource_holds, write};
+use super::{claims, codes, exclusive, groups, jobs, resource_holds, write};
+use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::row::JobRow;
 use crate::rules::{self, LedgerEvent, Registering};
@@ -84,6 +87,7 @@ pub(super) fn append(db: &Db, events: Vec<ChainWrite>) -> Result<(), LedgerError
 struct Judged {
     there: HashMap<String, Standing>,
     holders: Holders,
+    claims: Claims,
     /// What is said of each, in order.
     results: Vec<Result<(), NotDone>>,
     events: Vec<ChainWrite>,
@@ -96,10 +100,11 @@ fn judge(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, by): (&[Resource], &Actor),
+    (resources, by, policy): (&[Resource], &Actor, &Arc<Policy>),
 ) -> Result<Judged, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
     let mut holders = exclusive::holders(db, memory, staged, resources)?;
+    let mut claims = claims::read(db, policy, &resources.iter().collect::<Vec<_>>())?;
     let mut results = Vec::with_capacity(resources.len());
     let mut events = Vec::new();
     let mut changed = Vec::new();
@@ -107,13 +112,16 @@ fn judge(
         let key = new.id.to_string();
         let old = there.get(&key);
         let known = old.map(|o| (&o.resource, o.presence));
-        let verdict = rules::registering(known, old.and_then(|o| o.live), new);
-        let what = match verdict.and_then(|what| holders.check(known, new).map(|()| what)) {
+        let live = old.and_then(|o| o.live);
+        let verdict = rules::registering(known, live, new);
+        let verdict = verdict.and_then(|what| holders.check(known, new).map(|()| what));
+        let what = match verdict.and_then(|what| claims.may_be(what, new, live)) {
             Err(refused) => {
                 results.push(Err(refused));
                 continue;
             }
             Ok(Registering::Same) => {
+                claims.note(new, live);
                 results.push(Ok(()));
                 continue;
             }
@@ -130,10 +138,11 @@ fn judge(
         let standing = Standing { resource, presence, live, holds: Vec::new(), seq: seq + 1, head };
         there.insert(key.clone(), standing);
         holders.note(new);
+        claims.note(new, live);
         changed.push(key);
         results.push(Ok(()));
     }
-    Ok(Judged { there, holders, results, events, changed })
+    Ok(Judged { there, holders, claims, results, events, changed })
 }
 
 /// What [`register`] would say of each, each for itself. Writes nothing.
@@ -141,9 +150,9 @@ pub(super) fn check(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, by): (&[Resource], &Actor),
+    asked: (&[Resource], &Actor, &Arc<Policy>),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-    judge(db, memory, staged, (resources, by)).map(|judged| judged.results)
+    judge(db, memory, staged, asked).map(|judged| judged.results)
 }
 
 /// Register or update.
@@ -151,9 +160,11 @@ pub(super) fn register(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
+    policy: &Arc<Policy>,
     (resources, by, whole): (&[Resource], &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-    let Judged { there, holders, results, events, mut changed } = judge(db, memory, staged, (resources, by))?;
+    let Judged { there, holders, claims, results, events, mut changed } =
+        judge(db, memory, staged, (resources, by, policy))?;
     if whole && results.iter().any(Result::is_err) {
         let rest = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(rest).collect());
@@ -187,6 +198,7 @@ pub(super) fn register(
     codes::all_there("resources", done, wanted)?;
     groups::write(db, &resources)?;
     exclusive::write(db, &holders)?;
+    claims::write(db, &claims)?;
     append(db, events)?;
     Ok(results)
 }
@@ -204,6 +216,8 @@ pub(super) fn create(
     new: &[NewDeletion],
 ) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {
     let mut there = standing(db, new.iter().map(|n| &n.resource))?;
+    let stated: Vec<&Resource> = there.values().map(|standing| &standing.resource).collect();
+    let mut claims = claims::read(db, &setting.policy.get(), &stated)?;
     let doing = "numbering records";
     let first: i64 = row(db, doing, "SELECT last_deletion + 1 FROM ledger", Bind::default())?
         .try_get(0)
@@ -213,7 +227,7 @@ pub(super) fn create(
     let mut made: Vec<(Deletion, i64)> = Vec::new();
     for one in new {
         let id = DeletionId(first + made.len() as i64);
-        match draw_up(id, one, &there, staged, setting) {
+        match draw_up(id, one, (&there, &mut claims), staged, setting) {
             Err(refused) => results.push(Err(refused)),
             Ok(deletion) => {
                 if let Some(standing) = there.get_mut(&one.resource.to_string()) {
@@ -234,6 +248,7 @@ pub(super) fn create(
         }
     }
     insert(db, &made)?;
+    claims::write(db, &claims)?;
     let mut bind = Bind::default();
     bind.add(first - 1 + made.len() as i64);
     change_one(db, (doing, "ledger"), "UPDATE ledger SET last_deletion = ?", bind)?;
@@ -243,7 +258,7 @@ pub(super) fn create(
 fn draw_up(
     id: DeletionId,
     new: &NewDeletion,
-    there: &HashMap<String, Standing>,
+    (there, claims): (&HashMap<String, Standing>, &mut Claims),
     staged: &Staged,
     setting: &Setting,
 ) -> Result<Deletion, NotDone> {
@@ -264,7 +279,11 @@ fn draw_up(
         reason: new.reason.clone(),
         created_at: staged.now,
     };
-    Ok(Deletion::draw_up(id, record, new.plan.clone(), setting.day)?)
+    let deletion = Deletion::draw_up(id, record, new.plan.clone(), setting.day)?;
+    claims.may_delete(&standing.resource)?;
+    // It goes by what is registered now: what an earlier record went by is over.
+    claims.note(&standing.resource, None);
+    Ok(deletion)
 }
 
 fn plan_number(db: &Db, body: &str) -> Result<i64, LedgerError> {

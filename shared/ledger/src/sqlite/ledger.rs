@@ -27,8 +27,8 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 use super::connection::{Bind, Db, row, store};
 use super::writer::{Answer, Work};
 use super::{
-    SqliteLedger, admitting, archive, attesting, find, gone, groups, healthy, lifting, memory, mixed_up,
-    one_shots, reviewing, verify, views,
+    SqliteLedger, admitting, archive, attesting, claims, find, gone, groups, healthy, lifting, memory,
+    mixed_up, one_shots, reviewing, verify, views,
 };
 use crate::bounds::{CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX, within};
 use crate::budget::Lifting;
@@ -165,6 +165,11 @@ impl Ledger for SqliteLedger {
             Answer::CheckResources(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }
+    }
+
+    async fn uncontested(&self, resource: &Resource) -> Result<Result<(), NotDone>, LedgerError> {
+        let (policy, resource) = (self.setting.policy.get(), resource.clone());
+        self.reads.read(move |db| claims::uncontested(db, &policy, &resource)).await
     }
 
     async fn create(&self, new: Vec<NewDeletion>) -> Result<Vec<Result<DeletionId, NotDone>>, LedgerError> {

@@ -18,6 +18,7 @@ mod behind;
 mod below;
 mod canary;
 mod census;
+mod claims;
 mod clock;
 mod codes;
 mod connection;

@@ -96,6 +96,7 @@ impl SqliteLedger {
             )));
         }
         super::keys::let_all_go(&db)?;
+        super::claims::fill(&db, &options.policy)?;
         let memory = Memory::read(&db)?;
         let (mark, _) = super::reviewing::standing(&db)?;
         let known = Arc::new(Known::new(ledger, mark));

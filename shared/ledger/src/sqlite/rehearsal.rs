@@ -27,9 +27,13 @@ pub(super) fn carry_out(
     loop {
         done = match script.next(done) {
             Next::Over(came) => return Ok(came),
-            Next::Do(Op::Register(resources)) => {
-                Done::Registered(inventory::register(db, memory, staged, (&resources, &actor(), false))?)
-            }
+            Next::Do(Op::Register(resources)) => Done::Registered(inventory::register(
+                db,
+                memory,
+                staged,
+                &policy,
+                (&resources, &actor(), false),
+            )?),
             Next::Do(Op::Create(new)) => Done::Created(inventory::create(db, staged, setting, &new)?),
             Next::Do(Op::Arrive(deletions, stage)) => {
                 arrive(db, staged, (&deletions, stage))?;

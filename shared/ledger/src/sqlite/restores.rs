@@ -1,4 +1,6 @@
 //! Restoring many, in the file.
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Scope, Timestamp};
@@ -72,7 +74,8 @@ pub(super) fn prioritize(
         return Ok(Err(NotDone::NotRegistered(id.clone())));
     }
     let resource = Resource { priority, ..standing.resource };
-    let mut done = inventory::register(db, memory, staged, (&[resource], by, true))?;
+    // Nothing that it states changes, so nobody is asked what they claim.
+    let mut done = inventory::register(db, memory, staged, &Arc::default(), (&[resource], by, true))?;
     Ok(done.pop().unwrap_or_else(|| Err(NotDone::NotRegistered(id.clone()))))
 }
 

@@ -296,12 +296,19 @@ fn one(
             let mut results = run::run(db, memory, staged, (setting, decider), &[batch])?;
             Answer::Run(results.pop().unwrap_or_default())
         }
-        Work::Register(resources, by, whole) => {
-            Answer::Register(inventory::register(db, memory, staged, (resources, by, *whole))?)
-        }
-        Work::CheckResources(resources, by) => {
-            Answer::CheckResources(inventory::check(db, memory, staged, (resources, by))?)
-        }
+        Work::Register(resources, by, whole) => Answer::Register(inventory::register(
+            db,
+            memory,
+            staged,
+            &setting.policy.get(),
+            (resources, by, *whole),
+        )?),
+        Work::CheckResources(resources, by) => Answer::CheckResources(inventory::check(
+            db,
+            memory,
+            staged,
+            (resources, by, &setting.policy.get()),
+        )?),
         Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {
             Answer::Pause(pausing::asked_for(db, memory, staged, (covers, by, reason))?)

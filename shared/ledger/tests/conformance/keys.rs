@@ -336,6 +336,7 @@ async fn in_force(lost: &mut Lost<'_>) {
         credential: "census-ro".into(),
         new_credential: false,
         fewer: true,
+        more: true,
         taken_at: lost.on.now().await,
         total: names.len() as u64,
         listed: names

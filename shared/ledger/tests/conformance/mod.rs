@@ -14,8 +14,10 @@ mod canaries;
 mod cancel;
 mod censuses;
 mod chains;
+mod claims;
 mod drills;
 mod exclusive;
+mod handed_in;
 mod healthy;
 mod in_use;
 mod inventory;
@@ -50,8 +52,10 @@ pub use self::canaries::*;
 pub use self::cancel::*;
 pub use self::censuses::*;
 pub use self::chains::*;
+pub use self::claims::*;
 pub use self::drills::*;
 pub use self::exclusive::*;
+pub use self::handed_in::*;
 pub use self::healthy::*;
 pub use self::in_use::*;
 pub use self::inventory::*;
@@ -168,7 +172,11 @@ macro_rules! conformance_tests {
             a_batch_that_everybody_left_ends,
             a_census_is_believed_if_it_is_complete,
             one_that_was_not_believed_stands_though_none_is_listed_after_it,
-            what_was_removed_here_makes_none_that_was_taken_too_small,
+            what_was_removed_here_makes_none_too_small,
+            none_is_handed_in_where_sexton_takes_it,
+            one_that_has_grown_is_refused_until_that_is_said,
+            what_nobody_has_registered_enlarges_no_share,
+            one_that_lists_too_few_is_kept_with_the_names_of_what_is_missing,
             many_deletions_by_others_pause_their_scope,
             many_deletions_by_others_pause_where_no_budget_counts_any,
             only_what_is_being_removed_may_be_gone,
@@ -299,6 +307,9 @@ macro_rules! conformance_tests {
             what_may_remain_keeps_its_place,
             a_list_is_gone_through_in_order,
             of_two_that_join_at_one_instant_one_does,
+            no_record_is_made_while_another_claims_the_same,
+            nobody_claims_what_is_being_deleted,
+            what_was_registered_earlier_claims_the_same,
             an_alarm_is_raised_once_and_ends,
             what_was_seen_earlier_changes_nothing,
             one_looks_at_a_time,

@@ -6,8 +6,9 @@ use sexton_model::decide::Refusal;
 use sexton_model::job::Stage;
 use tokio::sync::Barrier;
 
-use crate::conformance::second_lock;
-use crate::conformance::stage::job_id;
+use crate::conformance::stage::Stagehand;
+use crate::conformance::stage::{actor, job_id, plan};
+use crate::conformance::{claiming, second_lock, with_card};
 use crate::database::Database;
 use crate::races::{claim, handles};
 
@@ -54,5 +55,43 @@ async fn of_many_that_make_a_record_at_once_one_does() {
         assert_eq!(refused, vec![taken; ledgers.len() - 1], "round {round}");
     }
     drop((ledgers, hand));
+    assert_eq!(database.deadlocks().await, 0);
+}
+
+/// One coordinator makes a record while another one registers a machine that claims the same, in each of many rounds: never are
+/// both done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_record_is_made_while_another_machine_with_its_claim_is_registered() {
+    let database = Database::new().await;
+    let (left, right) = (database.open(claiming()).await.unwrap(), database.open(claiming()).await.unwrap());
+    let hand = Stagehand { ledger: left.clone(), plan: plan() };
+    let mut done = [0; 2];
+    for round in 0..60 {
+        let mac = format!("52:54:00:00:00:{round:02x}");
+        let old = with_card(&format!("old{round}"), &mac);
+        let new = with_card(&format!("new{round}"), &mac);
+        let registered = left.register(vec![old.clone()], &actor("ops"), false).await.unwrap();
+        assert_eq!(registered, [Ok(())]);
+        let wanted = hand.wanted(&old.id).await;
+        let barrier = Arc::new(Barrier::new(2));
+        let (ledger, both) = (left.clone(), barrier.clone());
+        let making = tokio::spawn(async move {
+            both.wait().await;
+            ledger.create(vec![wanted]).await.unwrap().remove(0)
+        });
+        let (ledger, both) = (right.clone(), barrier);
+        let registering = tokio::spawn(async move {
+            both.wait().await;
+            ledger.register(vec![new], &actor("ops"), false).await.unwrap().remove(0)
+        });
+        let (made, registered) = (making.await.unwrap(), registering.await.unwrap());
+        match (&made, &registered) {
+            (Ok(_), Err(NotDone::Contested(_))) => done[0] += 1,
+            (Err(NotDone::Contested(_)), Ok(())) => done[1] += 1,
+            other => panic!("round {round}: {other:?}"),
+        }
+    }
+    assert_eq!(done[0] + done[1], 60, "{done:?}");
+    drop((hand, left, right));
     assert_eq!(database.deadlocks().await, 0);
 }

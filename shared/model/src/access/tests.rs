@@ -14,7 +14,7 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 25] = [
+const TABLE: [(Permission, &str); 26] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
@@ -27,6 +27,7 @@ const TABLE: [(Permission, &str); 25] = [
     (Permission::Release, "operator approver admin"),
     (Permission::Pause, "operator approver admin"),
     (Permission::Resume, "operator approver admin"),
+    (Permission::Halt, "operator approver admin"),
     (Permission::Steer, "operator approver admin"),
     (Permission::Vouch, "operator approver admin"),
     (Permission::Waive, "approver admin"),
@@ -109,6 +110,7 @@ fn under_review_a_token_looks_and_stops() {
             "placing a hold",
             "cancelling a deletion that somebody else asked for",
             "pausing",
+            "parking, or saying that a notice came back,",
         ]
     );
 }

@@ -408,11 +408,11 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
     let hour_ms = at.day.length_ms() / 24;
     let for_long = |since: Timestamp| at.now >= since.plus_ms(u64::from(at.rules.untold_hours) * hour_ms);
     let untold = untold(d).filter(|(_, since, _)| for_long(*since));
-    if let Some((_, since, why)) = untold {
+    if let Some((job, since, why)) = untold {
         let text = format!(
             "not everybody could be told since {since} that {resource} goes, and soft waits for it: {why}"
         );
-        add(AlarmKind::Untold, text, untold_way_on(d, at));
+        add(AlarmKind::Untold, text, untold_way_on(d, job, at));
     }
     if let Some((job, reason)) = parked(d) {
         let refused = d.step_at(job).is_some_and(|(_, _, step)| step::is_refusal(&step.name, reason));
@@ -442,12 +442,18 @@ fn way_on(d: &Deletion, at: &Moment) -> String {
     )
 }
 
-fn untold_way_on(d: &Deletion, at: &Moment) -> String {
-    let id = d.id;
+/// What to do about an announcement that is not delivered: nobody tries again one that is parked but who says so.
+fn untold_way_on(d: &Deletion, job: &Job, at: &Moment) -> String {
+    let (id, undone) = (d.id, undone(d, at));
+    if matches!(job.state, JobState::Parked { .. }) {
+        return format!(
+            "it is parked, and not tried again by itself: put right what delivers it, then sexton retry {id}; or, after three \
+             days, once everybody was told otherwise, sexton acknowledge {id} --reason …; what can be undone: {undone}"
+        );
+    }
     format!(
         "put right what delivers it: it is tried again by itself, for three days; sexton show {id} says what it was answered last, and \
-         from when on sexton acknowledge takes that they were told otherwise; what can be undone: {}",
-        undone(d, at)
+         from when on sexton acknowledge takes that they were told otherwise; what can be undone: {undone}"
     )
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::budget::Counted;
 use super::within;
 use crate::access::Extent;
 use crate::id::{Kind, ResourceId, Scope};
@@ -16,12 +15,15 @@ pub mod assembled;
 pub mod daily;
 pub mod findings;
 pub mod foreign;
+mod handed_in;
 mod latest;
 pub mod listing;
+mod population;
 mod written;
 
 pub use findings::Stranger;
 pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
+pub use population::Population;
 pub use written::{Mistake, Written};
 
 /// Most resources of one census.
@@ -62,6 +64,8 @@ pub struct Census {
     pub new_credential: bool,
     /// That so many fewer than last time is meant.
     pub fewer: bool,
+    /// That so many more than last time is meant: see [`Census::grown`].
+    pub more: bool,
     /// When it was begun.
     pub taken_at: Timestamp,
     /// How many there are, as the platform counts them itself.
@@ -121,6 +125,13 @@ pub struct Taken {
     pub accepted_at: Timestamp,
     /// How many there are in each scope.
     pub counts: BTreeMap<String, u64>,
+    /// How many of these nobody had registered, in each scope that has any: listed by whoever handed it in, and by nobody else.
+    /// No share is counted of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unregistered: BTreeMap<String, u64>,
+    /// Whether somebody has said that so many more were meant.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
     /// Registered, not being removed here, and not listed: somebody else has deleted them, or the inventory is
     /// wrong. How many.
     pub missing: u64,
@@ -161,6 +172,20 @@ impl Taken {
 
     fn listed(&self) -> u64 {
         self.counts.values().copied().fold(0, u64::saturating_add)
+    }
+
+    /// How many of those that it listed in their scopes nobody had registered.
+    fn strange(&self) -> u64 {
+        self.unknown.saturating_sub(self.of_no_scope)
+    }
+
+    /// How many there are in each scope of which a share is counted: what nobody has registered enlarges none, or whoever lists
+    /// would say how many may go.
+    fn population(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.counts.iter().map(move |(scope, count)| {
+            let strange = self.unregistered.get(scope).copied().unwrap_or(0);
+            (scope.as_str(), count.saturating_sub(strange))
+        })
     }
 }
 
@@ -243,6 +268,27 @@ pub enum NotBelieved {
         /// How many there are now.
         listed: usize,
     },
+    /// Whoever lists may want a share to be of more.
+    #[error("listed: {listed}, and census {census} listed {before}: state more if that is meant")]
+    More {
+        /// The one that listed the fewest.
+        census: i64,
+        /// How many it listed.
+        before: u64,
+        /// How many there are now.
+        listed: usize,
+    },
+    /// Nothing shows who has listed it, and there is better.
+    #[error(
+        "scope: Sexton takes the censuses of {kind} in {scope} itself ([census] take): none is handed in of it, nor of a part of \
+         it; have one taken (sexton census take)"
+    )]
+    TakenHere {
+        /// Of which kind.
+        kind: Kind,
+        /// Of which scope, with those below it.
+        scope: Scope,
+    },
     /// Neither name nor length of one.
     #[error("credential: expected 1 to {CREDENTIAL_MAX} characters")]
     CredentialName,
@@ -253,10 +299,12 @@ const AHEAD_MS: u64 = 60_000;
 
 impl Census {
     /// Whether it is believed: complete, of its time, and in keeping with `last`, the one before it of the same kind and scope.
+    /// Whether it has grown is [`Census::grown`].
     ///
     /// # Errors
     /// Saying what it lacks.
     pub fn check(&self, rules: &Rules, last: Option<&Taken>, now: Timestamp) -> Result<(), NotBelieved> {
+        self.may_come_from_others(rules)?;
         if self.credential.trim().is_empty() || self.credential.chars().count() > CREDENTIAL_MAX {
             return Err(NotBelieved::CredentialName);
         }
@@ -287,11 +335,11 @@ impl Census {
         Ok(())
     }
 
-    /// Whether there are fewer than last time only because fewer are registered, or are being removed here: it is Sexton's own
-    /// listing, of which nothing that is registered is missing (`counted`). Of one that was handed in that is not enough, for it
-    /// lists what nobody has registered, too, and may have left that out.
-    pub fn lost_nothing(&self, counted: &Taken) -> bool {
-        self.itself && counted.missing == 0
+    /// Whether there are fewer than `last` time only because fewer are registered, or are being removed here: nothing that is
+    /// registered is missing (`counted`). Of one that was handed in that is not enough, for it lists what nobody has registered,
+    /// too, and may have left that out: of those there are no fewer, either.
+    pub fn lost_nothing(&self, counted: &Taken, last: &Taken) -> bool {
+        counted.missing == 0 && (self.itself || counted.strange() >= last.strange())
     }
 
     fn complete(&self) -> Result<(), NotBelieved> {
@@ -352,8 +400,13 @@ impl Census {
         now: Timestamp,
     ) -> Taken {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        let mut unregistered: BTreeMap<String, u64> = BTreeMap::new();
         for one in &self.listed {
             *counts.entry(one.scope.to_string()).or_default() += 1;
+            // What Sexton lists itself was registered when it was listed.
+            if !self.itself && !registered.contains_key(&one.id) {
+                *unregistered.entry(one.scope.to_string()).or_default() += 1;
+            }
         }
         let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
         // One that was registered while the census was taken is there, too.
@@ -372,6 +425,8 @@ impl Census {
             taken_at: self.taken_at,
             accepted_at: now,
             counts,
+            unregistered,
+            more: self.more,
             missing: many(missing().count()),
             missing_named: missing().take(NAMED_MAX).cloned().collect(),
             // Of more than are named, those beyond count as new: rather a pause too many.
@@ -384,63 +439,6 @@ impl Census {
                 .collect(),
             of_no_scope: many(self.unregistered.len()),
             told: false,
-        }
-    }
-}
-
-/// How many there are, as censuses say that were believed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Population(Vec<Taken>);
-
-impl Population {
-    /// What counts at `now`: of each kind and scope the newest census of before the span that began at `from`, else the
-    /// oldest one. So a number does not change while it is counted.
-    pub fn frozen(all: impl IntoIterator<Item = Taken>, from: Timestamp) -> Self {
-        let mut kept: BTreeMap<(Kind, String), Taken> = BTreeMap::new();
-        let mut all: Vec<Taken> = all.into_iter().collect();
-        all.sort_by_key(|taken| taken.accepted_at);
-        for taken in all {
-            let key = (taken.kind.clone(), taken.scope.to_string());
-            if taken.accepted_at <= from || !kept.contains_key(&key) {
-                kept.insert(key, taken);
-            }
-        }
-        Self(kept.into_values().collect())
-    }
-
-    /// How many of a kind there are where is counted; none if no census says so. For all scopes together it is what is
-    /// known, which is never too much.
-    pub fn of(&self, kind: &Kind, counted: &Counted) -> Option<u64> {
-        let covers = |taken: &&Taken| {
-            taken.kind == *kind
-                && match counted {
-                    Counted::In(scope) | Counted::Within(scope) => within(scope, &taken.scope),
-                    Counted::Everywhere => true,
-                }
-        };
-        // Censuses of a scope and of one around it both count what is below: the narrowest is taken for one scope, and for
-        // all together each resource once, by the census of the widest scope.
-        let mut covering: Vec<&Taken> = self.0.iter().filter(covers).collect();
-        covering.sort_by_key(|taken| taken.scope.as_str().len());
-        match counted {
-            Counted::In(_) | Counted::Within(_) => {
-                let narrowest = covering.last()?;
-                let inside = narrowest
-                    .counts
-                    .iter()
-                    .filter(|(scope, _)| scope.parse::<Scope>().is_ok_and(|scope| counted.has(&scope)));
-                Some(inside.map(|(_, count)| *count).fold(0, u64::saturating_add))
-            }
-            Counted::Everywhere => {
-                let mut widest: Vec<&Taken> = Vec::new();
-                for taken in covering {
-                    if !widest.iter().any(|wider| within(&taken.scope, &wider.scope)) {
-                        widest.push(taken);
-                    }
-                }
-                (!widest.is_empty())
-                    .then(|| widest.iter().map(|taken| taken.listed()).fold(0, u64::saturating_add))
-            }
         }
     }
 }

@@ -145,6 +145,8 @@ mod tests {
             taken_at: accepted_at,
             accepted_at,
             counts: counts.iter().map(|&(scope, count)| (scope.to_owned(), count)).collect(),
+            unregistered: BTreeMap::new(),
+            more: false,
             missing: 0,
             missing_named: BTreeSet::new(),
             newly_missing: 0,

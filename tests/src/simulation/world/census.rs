@@ -49,7 +49,7 @@ impl World {
             kind: KINDS[0].parse().unwrap(),
             scope: scope.parse().unwrap(),
             within_ms: WITHIN_MS,
-            meant: Meant { new_credential: false, fewer },
+            meant: Meant { fewer, ..Meant::default() },
             seen: None,
         };
         let Ok(Ok(taking)) = Taking::begin(&engine, &self.plans[0], wanted).await else { return false };

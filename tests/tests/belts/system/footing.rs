@@ -8,6 +8,8 @@ use std::sync::Arc;
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Topology};
 
+#[cfg(feature = "real-servers")]
+use super::System;
 use super::many::VirtualHost;
 
 /// See the module.
@@ -32,6 +34,15 @@ impl Footing {
     /// That of the test that runs in this thread.
     pub fn now() -> Self {
         FOOTING.get()
+    }
+
+    /// A system on it, whatever its test stands on: for a test that compares two.
+    #[cfg(feature = "real-servers")]
+    pub async fn make(self, system: impl Future<Output = System>) -> System {
+        let before = FOOTING.replace(self);
+        let made = system.await;
+        FOOTING.set(before);
+        made
     }
 
     /// Run a test on it.

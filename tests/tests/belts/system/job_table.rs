@@ -52,6 +52,21 @@ impl JobTable {
         }
     }
 
+    /// Whether these bytes stand anywhere in it, as they are or in hexadecimal, as a database shows what is no text.
+    pub fn keeps(&self, bytes: &[u8]) -> bool {
+        let rows = match self {
+            Self::File(file) => {
+                // What is not in the file itself yet is in its log.
+                let log = std::fs::read(file.with_extension("db-wal")).unwrap_or_default();
+                [std::fs::read(file).unwrap(), log].concat()
+            }
+            Self::Database(database) => database.rows(),
+        };
+        let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = |part: &[u8]| rows.windows(part.len()).any(|window| window == part);
+        found(bytes) || found(digits.concat().as_bytes())
+    }
+
     /// What was begun of these (`canaries`, `drills`) was begun so much earlier, in milliseconds.
     pub fn begun_earlier(&self, table: &str, ms: u64) {
         let us = ms * 1000;

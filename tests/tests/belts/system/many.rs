@@ -1,7 +1,8 @@
 //! PostgreSQL and RabbitMQ, which all tests share: a system has a database and a virtual host of its own there, which are
 //! gone when it is, however its test ended. `scripts/test` starts both, and says in variables where they are.
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use sexton_bus::rabbit::{Rabbit, RabbitOptions};
@@ -12,6 +13,9 @@ const PASSWORD: &str = "only-for-tests";
 /// Of which everybody may do everything. That the rights which are deployed keep an intruder from most of what is tried
 /// here is shown by the tests of the bus; a belt has to hold without them.
 const EVERYTHING: &str = ".*";
+/// Each row of each table, as text. The client does each of the statements that the first one makes.
+const ROWS: &str = "SELECT format('SELECT one_row::text FROM %I one_row', relname) FROM pg_class \
+     WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace \\gexec\n";
 
 fn variable(name: &str) -> String {
     std::env::var(name)
@@ -53,6 +57,17 @@ impl Database {
     /// A client of it, which has yet to be told what to do.
     pub fn psql(&self) -> Command {
         psql(&self.url())
+    }
+
+    /// All rows of all tables, as text: bytes are in hexadecimal.
+    pub fn rows(&self) -> Vec<u8> {
+        let mut psql = self.psql();
+        psql.args(["-At", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = psql.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(ROWS.as_bytes()).unwrap();
+        let output = process.wait_with_output().unwrap();
+        assert!(output.status.success(), "psql reads no rows");
+        output.stdout
     }
 
     /// What somebody else does to it.

@@ -60,6 +60,11 @@ impl System {
         self.standing().job_table.execute(sql);
     }
 
+    /// Whether these bytes stand anywhere in the job table, as they are or in hexadecimal.
+    pub fn keeps(&self, bytes: &[u8]) -> bool {
+        self.standing().job_table.keeps(bytes)
+    }
+
     /// What was begun of these (`canaries`, `drills`) was begun so much earlier, in milliseconds.
     pub fn begun_earlier(&self, table: &str, ms: u64) {
         self.standing().job_table.begun_earlier(table, ms);

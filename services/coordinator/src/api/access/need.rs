@@ -30,8 +30,8 @@ pub(super) enum Subject {
 /// What it takes to ask `method` of the route `path`; nothing for a route that is not here.
 pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)> {
     use Permission::{
-        Approve, Cancel, Ceiling, Hold, Override, Pause, Register, Release, Request, Rescue, Resume, Review,
-        See, SeeAll, Steer, Survey, Tokens, Waive,
+        Approve, Cancel, Ceiling, Halt, Hold, Override, Pause, Register, Release, Request, Rescue, Resume,
+        Review, See, SeeAll, Steer, Survey, Tokens, Waive,
     };
     // Whoever may read may look at the headers alone.
     let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
@@ -51,13 +51,8 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/deletions/{id}/cancel") => (Cancel, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/holds") => (Hold, Subject::Deletion),
         ("DELETE", "/v1/deletions/{id}/holds/{hold}") => (Release, Subject::Deletion),
-        (
-            "POST",
-            "/v1/deletions/{id}/park"
-            | "/v1/deletions/{id}/retry"
-            | "/v1/deletions/{id}/acknowledge"
-            | "/v1/deletions/{id}/bounced",
-        ) => (Steer, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/park" | "/v1/deletions/{id}/bounced") => (Halt, Subject::Deletion),
+        ("POST", "/v1/deletions/{id}/retry" | "/v1/deletions/{id}/acknowledge") => (Steer, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/waive") => (Waive, Subject::Deletion),
         ("POST", "/v1/deletions/{id}/rescue") => (Rescue, Subject::Deletion),
         // A stub does not say of which scope its resource was.

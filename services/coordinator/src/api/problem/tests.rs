@@ -96,7 +96,7 @@ fn requests() -> Vec<(Reader, Value)> {
             once::<CensusRequest> as Reader,
             json!({
                 "kind": "vm", "scope": "tenants", "credential": "reader", "new_credential": true, "fewer": true,
-                "taken_at": "2026-12-01T00:00:00Z", "total": 1,
+                "more": true, "taken_at": "2026-12-01T00:00:00Z", "total": 1,
                 "listed": [{ "id": "vm/web01", "scope": "tenants/acme" }],
             }),
         ),

@@ -13,6 +13,7 @@ fn a_notice_that_is_not_delivered_alarms_after_hours() {
     let alarm = of_deletion(&d, None, &at(later)).remove(0);
     assert_eq!((alarm.kind, alarm.key().as_str()), (AlarmKind::Untold, "untold/d-1"));
     assert!(alarm.text.contains("since 2026-12-04T23:00:00") && alarm.text.contains("no route"), "{alarm:?}");
+    assert!(alarm.todo.contains("it is tried again by itself, for three days"), "{}", alarm.todo);
     for state in [
         JobState::Ready { since: later, blocked: None },
         JobState::Waiting { until: later, reason: "another answer".into() },
@@ -22,6 +23,12 @@ fn a_notice_that_is_not_delivered_alarms_after_hours() {
         let found = of_deletion(&d, Some(since), &at(later.plus_ms(DAY_MS)));
         let told: Vec<_> = found.iter().map(|one| (one.kind, one.text.as_str())).collect();
         assert_eq!(told, [(AlarmKind::Untold, alarm.text.as_str())], "{state:?}: the same one, once");
+        let (one, by_itself) = (&found[0], !matches!(state, JobState::Parked { .. }));
+        assert_eq!(one.key(), alarm.key(), "{state:?}");
+        assert_eq!(one.todo.contains("it is tried again by itself"), by_itself, "{state:?}: {}", one.todo);
+        for word in ["not tried again by itself", "sexton retry d-1", "sexton acknowledge d-1 --reason"] {
+            assert_eq!(one.todo.contains(word), !by_itself, "{state:?}: {word}: {}", one.todo);
+        }
     }
     let rules = Rules { untold_hours: 1, ..Rules::default() };
     let early = Moment { rules, ..at(since.plus_ms(3_600_000)) };

@@ -32,13 +32,15 @@ pub struct Meant {
     pub new_credential: bool,
     /// That so many fewer than last time is meant.
     pub fewer: bool,
+    /// That so many more than last time is meant. Of what Sexton takes itself nobody has to say so.
+    pub more: bool,
 }
 
 impl Meant {
     /// What it takes to hand in a census, or have one taken: that something is meant which it cannot show is no part of a
     /// listing, since whatever lists would say so each time, and be believed whatever it has left out.
     pub fn takes(self) -> Permission {
-        if self.fewer || self.new_credential { Permission::Vouch } else { Permission::Register }
+        if self.fewer || self.more || self.new_credential { Permission::Vouch } else { Permission::Register }
     }
 }
 
@@ -109,6 +111,7 @@ pub fn assembled(
         credential: credential(&places),
         new_credential: meant.new_credential,
         fewer: meant.fewer,
+        more: meant.more,
         taken_at: listing.begun_at,
         total: total.saturating_sub(not_of_it),
         listed,

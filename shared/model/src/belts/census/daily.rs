@@ -3,6 +3,7 @@
 //! Contract: this only decides, by what the job table says: what came last of each kind and scope, and what is being listed.
 //! Nothing else is remembered, so any coordinator goes on where another one has stopped; and since a census is begun only if
 //! nothing has come since it was found to be due ([`Seen`]), two of them take none twice.
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,8 @@ impl Attempt {
             credential: String::new(),
             listed: 0,
             why: self.why.clone(),
+            missing: 0,
+            missing_named: BTreeSet::new(),
             not_taken: true,
             tried_at: None,
             failing_since: None,

@@ -71,6 +71,8 @@ mod tests {
             taken_at: Timestamp(accepted_at),
             accepted_at: Timestamp(accepted_at),
             counts: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
+            more: false,
             missing: missing.len() as u64,
             missing_named: missing.iter().map(|name| format!("vm/{name}").parse().unwrap()).collect(),
             newly_missing,

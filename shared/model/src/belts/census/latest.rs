@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::daily::{self, Missed, Take};
-use crate::id::{Actor, Kind, Scope};
+use crate::id::{Actor, Kind, ResourceId, Scope};
 use crate::time::{Day, Timestamp};
 
 /// Where no census was ever believed, a refused one counts for so many policy days: it may have named a wrong place.
@@ -27,6 +27,12 @@ pub struct Refusal {
     pub listed: u64,
     /// What it lacked.
     pub why: String,
+    /// If it was refused only because it lists too few: how many are registered, not being removed here, and not in it.
+    #[serde(default)]
+    pub missing: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing_named: BTreeSet<ResourceId>,
     /// That there was none to be believed: it was time for one, and whoever holds the kind did not list everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_taken: bool,
@@ -165,8 +171,18 @@ mod tests {
     fn refusal(at: Timestamp) -> Refusal {
         let (credential, why) = ("census-ro".to_owned(), "listed: nothing is listed".to_owned());
         let by = "platform".parse().unwrap();
-        let (tried_at, failing_since) = (None, None);
-        Refusal { at, by, credential, listed: 0, why, not_taken: false, tried_at, failing_since }
+        Refusal {
+            at,
+            by,
+            credential,
+            listed: 0,
+            why,
+            missing: 0,
+            missing_named: BTreeSet::new(),
+            not_taken: false,
+            tried_at: None,
+            failing_since: None,
+        }
     }
 
     fn latest(scope: &str, believed_at: Option<u64>, refused: Option<u64>) -> Latest {

@@ -1,10 +1,11 @@
 use super::assembled::Meant;
 use super::*;
 use crate::access::Permission;
+use crate::belts::budget::Counted;
 
-const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
-fn scope(scope: &str) -> Scope {
+pub(super) fn scope(scope: &str) -> Scope {
     scope.parse().unwrap()
 }
 
@@ -12,7 +13,7 @@ fn vm(name: &str) -> ResourceId {
     format!("vm/{name}").parse().unwrap()
 }
 
-fn rules() -> Rules {
+pub(super) fn rules() -> Rules {
     let sentinel = Sentinel { scope: scope("tenants/acme"), resource: vm("sentinel") };
     Rules { sentinels: vec![sentinel], ..Rules::default() }
 }
@@ -25,7 +26,7 @@ fn stray(name: &str) -> Stranger {
     Stranger { id: vm(name), scope: None, identity: None, instance: None }
 }
 
-fn census(names: &[&str]) -> Census {
+pub(super) fn census(names: &[&str]) -> Census {
     let mut names: Vec<&str> = names.iter().copied().chain(["sentinel"]).collect();
     names.sort_unstable();
     Census {
@@ -34,6 +35,7 @@ fn census(names: &[&str]) -> Census {
         credential: "census-ro".to_owned(),
         new_credential: false,
         fewer: false,
+        more: false,
         taken_at: NOW,
         total: names.len() as u64,
         listed: names.iter().map(|name| listed(name)).collect(),
@@ -61,6 +63,7 @@ fn what_it_cannot_show_is_said_by_who_may() {
     let plain = Meant::default();
     assert_eq!(plain.takes(), Permission::Register);
     assert_eq!(Meant { fewer: true, ..plain }.takes(), Permission::Vouch);
+    assert_eq!(Meant { more: true, ..plain }.takes(), Permission::Vouch);
     assert_eq!(Meant { new_credential: true, ..plain }.takes(), Permission::Vouch);
 }
 
@@ -127,18 +130,43 @@ fn one_that_differs_from_the_last_has_to_be_meant() {
 }
 
 #[test]
-fn of_its_own_listing_fewer_are_explained_if_nothing_registered_is_missing() {
+fn fewer_are_explained_if_nothing_registered_is_missing_nor_fewer_that_nobody_has_registered() {
     let registered = |names: &[(&str, bool)]| -> BTreeMap<ResourceId, bool> {
         names.iter().map(|(name, going)| (vm(name), *going)).collect()
     };
-    let explained = |itself: bool, registered: &BTreeMap<ResourceId, bool>| {
+    let all = registered(&[("a", false), ("b", false), ("sentinel", false)]);
+    let of_all = |names: &[&str]| census(names).taken(7, &all, None, Timestamp(NOW.0 - 1));
+    let explained = |itself: bool, before: &Taken, registered: &BTreeMap<ResourceId, bool>| {
         let census = Census { itself, ..census(&["a"]) };
-        census.lost_nothing(&census.taken(8, registered, Some(&last(&["a", "b"])), NOW))
+        census.lost_nothing(&census.taken(8, registered, Some(before), NOW), before)
     };
     let removed = registered(&[("a", false), ("sentinel", false)]);
-    assert_eq!([explained(true, &removed), explained(false, &removed)], [true, false]);
-    assert!(explained(true, &registered(&[("a", false), ("b", true)])), "it is being removed");
-    assert!(!explained(true, &registered(&[("a", false), ("b", false)])), "somebody else has");
+    let (known, stray) = (of_all(&["a", "b"]), of_all(&["a", "b", "stray"]));
+    assert_eq!([true, false].map(|itself| explained(itself, &known, &removed)), [true, true]);
+    let left_out = [true, false].map(|itself| explained(itself, &stray, &removed));
+    assert_eq!(left_out, [true, false], "an instance lists no stray in a scope");
+    for itself in [true, false] {
+        let going = registered(&[("a", false), ("b", true), ("sentinel", false)]);
+        assert!(explained(itself, &known, &going), "it is being removed");
+        assert!(!explained(itself, &known, &all), "somebody else has");
+    }
+}
+
+#[test]
+fn a_share_is_of_what_is_registered() {
+    let registered: BTreeMap<ResourceId, bool> =
+        ["a", "gone"].map(|name| (vm(name), false)).into_iter().chain([(vm("going"), true)]).collect();
+    let names = ["a", "going", "invented1", "invented2"];
+    let counted = |itself: bool| {
+        let taken = Census { itself, ..census(&names) }.taken(1, &registered, None, NOW);
+        assert_eq!(taken.counts, BTreeMap::from([("tenants/acme".to_owned(), 5)]));
+        let all = Population::frozen([taken], NOW);
+        let acme = scope("tenants/acme");
+        let of = |counted: Counted| all.of(&"vm".parse().unwrap(), &counted);
+        [of(Counted::In(acme.clone())), of(Counted::Within(acme)), of(Counted::Everywhere)]
+    };
+    assert_eq!(counted(false), [Some(2); 3], "nobody has registered the sentinel, either");
+    assert_eq!(counted(true), [Some(5); 3], "it was registered when it was listed");
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! What resources have to themselves by what they state, as both footings go through a list.
+//!
+//! Each claim of a resource is a row, so that whoever claims the same is found by an index, in whichever scope. What a row says
+//! of a resource without a live record follows from what is registered; of one with a live record it is also what the record
+//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over.
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sexton_model::belts::Policy;
+use sexton_model::claims::{self, Claimable, Rival};
+use sexton_model::deletion::Record;
+use sexton_model::resource::Resource;
+use sexton_model::{DeletionId, ResourceId, Scope};
+
+use crate::NotDone;
+use crate::rules::Registering;
+
+/// A claim, and of which resource: a row.
+pub(crate) type Row = (String, String);
+
+/// Resources whose claims are written down at once, if they were registered before claims were.
+pub(crate) const FILL: u32 = 512;
+
+/// What these resources claim, ascending. What cannot be compared is refused later, one by one.
+pub(crate) fn stated<'a>(
+    claimable: &Claimable,
+    resources: impl IntoIterator<Item = &'a Resource>,
+) -> Vec<String> {
+    let stated: BTreeSet<String> =
+        resources.into_iter().filter_map(|resource| claimable.of(resource).ok()).flatten().collect();
+    stated.into_iter().collect()
+}
+
+/// What is to be written down of a resource that was registered before claims were: what it states, and what its live record
+/// has as a copy of that; both as they are stored. What cannot be read, or not be compared, is told, and claims nothing until it
+/// is registered in other words: one row that is spoilt stops nobody else.
+pub(crate) fn of_older(claimable: &Claimable, id: &str, body: &str, record: Option<&str>) -> Vec<Row> {
+    let stated = serde_json::from_str::<Resource>(body);
+    let copy = record.map(|record| serde_json::from_str::<Record>(record).map(|record| record.resource));
+    let mut claims = BTreeSet::new();
+    for read in std::iter::once(stated).chain(copy) {
+        match read.map(|resource| claimable.of(&resource)) {
+            Ok(Ok(all)) => claims.extend(all),
+            Ok(Err(why)) => tracing::warn!(resource = id, %why, "what it has to itself cannot be told"),
+            Err(error) => tracing::error!(resource = id, %error, "what it has to itself cannot be read"),
+        }
+    }
+    claims.into_iter().map(|claim| (claim, id.to_owned())).collect()
+}
+
+/// Whoever claims something, besides its name.
+#[derive(Debug, Clone)]
+struct Claimant {
+    scope: Scope,
+    live: Option<DeletionId>,
+}
+
+/// Who claims what, as it was read under the locks, and as a list leaves it.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    policy: Arc<Policy>,
+    by_claim: BTreeMap<String, BTreeMap<ResourceId, Claimant>>,
+    /// What the rows say of the resources of the list, by their names.
+    written: BTreeMap<String, BTreeSet<String>>,
+    /// What they are to say.
+    wanted: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Claims {
+    /// What was read: who claims what the resources of a list state, and all rows of these resources.
+    pub(crate) fn of(policy: Arc<Policy>, rivals: Vec<Rival>, rows: Vec<Row>) -> Self {
+        let mut by_claim: BTreeMap<String, BTreeMap<ResourceId, Claimant>> = BTreeMap::new();
+        for Rival { claim, resource, scope, live } in rivals {
+            by_claim.entry(claim).or_default().insert(resource, Claimant { scope, live });
+        }
+        let mut written: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (claim, resource) in rows {
+            written.entry(resource).or_default().insert(claim);
+        }
+        Self { policy, by_claim, written, wanted: BTreeMap::new() }
+    }
+
+    /// Whoever else claims one of these.
+    fn rivals<'a>(
+        &'a self,
+        id: &'a ResourceId,
+        claims: &'a BTreeSet<String>,
+    ) -> impl Iterator<Item = Rival> + 'a {
+        let others = move |claim: &'a String| {
+            let claimants = self.by_claim.get(claim).into_iter().flatten();
+            claimants.filter(move |(other, _)| *other != id).map(move |(other, claimant)| Rival {
+                claim: claim.clone(),
+                resource: other.clone(),
+                scope: claimant.scope.clone(),
+                live: claimant.live,
+            })
+        };
+        claims.iter().flat_map(others)
+    }
+
+    /// Whether `new`, which has that live record or none, may be registered.
+    fn may_register(&self, new: &Resource, live: Option<DeletionId>) -> Result<(), NotDone> {
+        let claims = self.policy.claimable.of(new)?;
+        claims::may_register(live, self.rivals(&new.id, &claims)).map_err(NotDone::from)
+    }
+
+    /// The verdict on one that may be registered otherwise. What is registered already just so stays registered.
+    pub(crate) fn may_be(
+        &self,
+        verdict: Registering,
+        new: &Resource,
+        live: Option<DeletionId>,
+    ) -> Result<Registering, NotDone> {
+        match verdict {
+            Registering::Same => Ok(verdict),
+            Registering::Anew | Registering::Update => self.may_register(new, live).map(|()| verdict),
+        }
+    }
+
+    /// Whether a record may be made for it.
+    pub(crate) fn may_delete(&self, resource: &Resource) -> Result<(), NotDone> {
+        let claims = self.policy.claimable.of(resource)?;
+        claims::may_delete(self.rivals(&resource.id, &claims)).map_err(NotDone::from)
+    }
+
+    /// So it is registered from now on, with that live record or none: whoever comes behind it in the list finds it there, and
+    /// its rows are to say it. One that is being deleted gives nothing up.
+    pub(crate) fn note(&mut self, new: &Resource, live: Option<DeletionId>) {
+        let Ok(mut claims) = self.policy.claimable.of(new) else { return };
+        let name = new.id.to_string();
+        let stated = self.wanted.get(&name);
+        let before: Vec<String> =
+            self.written.get(&name).into_iter().chain(stated).flatten().cloned().collect();
+        match live {
+            Some(_) => claims.extend(before),
+            None => {
+                for claim in &before {
+                    if let Some(claimants) = self.by_claim.get_mut(claim) {
+                        claimants.remove(&new.id);
+                    }
+                }
+            }
+        }
+        for claim in &claims {
+            let claimant = Claimant { scope: new.scope.clone(), live };
+            self.by_claim.entry(claim.clone()).or_default().insert(new.id.clone(), claimant);
+        }
+        self.wanted.insert(name, claims);
+    }
+
+    /// The rows that are to go, and those that are to come.
+    pub(crate) fn changes(&self) -> (Vec<Row>, Vec<Row>) {
+        let (mut gone, mut new) = (Vec::new(), Vec::new());
+        let none = BTreeSet::new();
+        for (resource, claims) in &self.wanted {
+            let written = self.written.get(resource).unwrap_or(&none);
+            gone.extend(written.difference(claims).map(|claim| (claim.clone(), resource.clone())));
+            new.extend(claims.difference(written).map(|claim| (claim.clone(), resource.clone())));
+        }
+        (gone, new)
+    }
+}
+
+/// Whether anything has to be read for these policies: where nothing is a claim, nobody claims anything.
+pub(crate) fn asked(policy: &Policy) -> bool {
+    !policy.claimable.is_empty()
+}
+
+/// By what the rows of a table were written, as a text.
+///
+/// # Errors
+/// If it cannot be written down, which would be a defect.
+pub(crate) fn declared(policy: &Policy) -> Result<String, crate::LedgerError> {
+    crate::rules::text(&policy.claimable)
+}

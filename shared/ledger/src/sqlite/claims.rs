@@ -1,0 +1,122 @@
+//! What resources have to themselves, and whoever claims the same. One thread writes, so nothing has to be locked.
+use std::sync::Arc;
+
+use rusqlite::params;
+use sexton_model::belts::Policy;
+use sexton_model::claims::Rival;
+use sexton_model::resource::{Presence, Resource};
+use sexton_model::{DeletionId, ResourceId, Scope};
+
+use super::codes;
+use super::connection::{Bind, Db, each, execute, rows, store};
+use crate::claims::{Claims, FILL, Row, asked, declared, of_older, stated};
+use crate::rules::text;
+use crate::{LedgerError, NotDone};
+
+const DOING: &str = "reading what is claimed";
+const WRITING: &str = "writing what is claimed";
+const FILLING: &str = "writing down what those claim that are registered";
+const INSERT: &str = "INSERT INTO claims (name, resource) VALUES (?, ?) ON CONFLICT DO NOTHING";
+
+/// Whoever claims what these resources state.
+pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Result<Claims, LedgerError> {
+    if !asked(policy) || resources.is_empty() {
+        return Ok(Claims::default());
+    }
+    let mut bind = Bind::default();
+    bind.add(text(&stated(&policy.claimable, resources.iter().copied()))?);
+    let sql = "SELECT c.name, r.id, r.scope, r.presence, d.id FROM json_each(?) AS n \
+               CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
+               LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
+    let mut rivals = Vec::new();
+    for row in rows(db, DOING, sql, bind)? {
+        let id: &str = row.try_get(1).map_err(store(DOING))?;
+        let resource = id.parse::<ResourceId>().map_err(|e| codes::corrupt("claims", id, e))?;
+        let scope: &str = row.try_get(2).map_err(store(DOING))?;
+        let scope = scope.parse::<Scope>().map_err(|e| codes::corrupt("resources", id, e))?;
+        let presence = codes::presence(row.try_get(3).map_err(store(DOING))?)?;
+        let live: Option<i64> = row.try_get(4).map_err(store(DOING))?;
+        let claim: String = row.try_get(0).map_err(store(DOING))?;
+        rivals.extend(Rival::of(claim, (resource, scope), presence, live.map(DeletionId)));
+    }
+    let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
+    let mut bind = Bind::default();
+    bind.add(text(&ids)?);
+    let sql =
+        "SELECT c.name, c.resource FROM json_each(?) AS n CROSS JOIN claims AS c ON c.resource = n.value";
+    let mut written: Vec<Row> = Vec::new();
+    for row in rows(db, DOING, sql, bind)? {
+        written.push((row.try_get(0).map_err(store(DOING))?, row.try_get(1).map_err(store(DOING))?));
+    }
+    Ok(Claims::of(policy.clone(), rivals, written))
+}
+
+/// Write down who claims what from now on: behind the resources themselves.
+pub(super) fn write(db: &Db, claims: &Claims) -> Result<(), LedgerError> {
+    let (gone, new) = claims.changes();
+    let forget = "DELETE FROM claims WHERE name = ? AND resource = ?";
+    each(db, WRITING, forget, gone, |statement, (name, resource)| {
+        statement.execute(params![name, resource])
+    })?;
+    let wanted = new.len();
+    let done = each(db, WRITING, INSERT, new, |statement, (name, resource)| {
+        statement.execute(params![name, resource])
+    })?;
+    codes::all_there("claims", done, wanted)
+}
+
+/// Whether a record could be made for a resource, as far as others claim the same.
+pub(super) fn uncontested(
+    db: &Db,
+    policy: &Arc<Policy>,
+    resource: &Resource,
+) -> Result<Result<(), NotDone>, LedgerError> {
+    Ok(read(db, policy, &[resource])?.may_delete(resource))
+}
+
+/// Write down what those claim that were registered before anybody asked, or when less was a claim: once.
+pub(super) fn fill(db: &Db, policy: &Policy) -> Result<(), LedgerError> {
+    if !asked(policy) {
+        return Ok(());
+    }
+    let declared = declared(policy)?;
+    let before = rows(db, FILLING, "SELECT declared FROM claimable", Bind::default())?;
+    if let Some(before) = before.first()
+        && before.try_get::<&str>(0).map_err(store(FILLING))? == declared
+    {
+        return Ok(());
+    }
+    db.transaction("BEGIN IMMEDIATE", || {
+        let mut after = String::new();
+        while let Some(last) = fill_page(db, policy, &after)? {
+            after = last;
+        }
+        let sql = "INSERT INTO claimable (one, declared) VALUES (1, ?) \
+                   ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";
+        let mut bind = Bind::default();
+        bind.add(declared);
+        execute(db, FILLING, sql, bind).map(drop)
+    })
+}
+
+/// The same of the resources that come after one; the last of them, if there are any.
+fn fill_page(db: &Db, policy: &Policy, after: &str) -> Result<Option<String>, LedgerError> {
+    let sql = "SELECT r.id, r.body, c.body FROM resources AS r \
+               LEFT JOIN deletions AS d ON d.resource = r.id AND d.live \
+               LEFT JOIN records AS c ON c.deletion_id = d.id \
+               WHERE r.id > ? AND r.presence <> ? ORDER BY r.id LIMIT ?";
+    let mut bind = Bind::default();
+    bind.add(after.to_owned()).add(codes::of_presence(Presence::Recycled)).add(i64::from(FILL));
+    let (mut last, mut claimed) = (None, Vec::new());
+    for row in rows(db, FILLING, sql, bind)? {
+        let id: String = row.try_get(0).map_err(store(FILLING))?;
+        let body: &str = row.try_get(1).map_err(store(FILLING))?;
+        let record: Option<&str> = row.try_get(2).map_err(store(FILLING))?;
+        claimed.extend(of_older(&policy.claimable, &id, body, record));
+        last = Some(id);
+    }
+    each(db, FILLING, INSERT, claimed, |statement, (name, resource)| {
+        statement.execute(params![name, resource])
+    })?;
+    Ok(last)
+}

@@ -1,0 +1,152 @@
+//! What a resource has to itself by what it states: no record lives while another one that is registered claims the same.
+use serde_json::{Value, json};
+use sexton_ledger::{NotDone, Options};
+use sexton_model::belts::Policy;
+use sexton_model::catalogue::Catalogue;
+use sexton_model::claims::{Contested, Rival};
+use sexton_model::deletion::RecordStatus;
+use sexton_model::resource::Resource;
+use sexton_model::{DeletionId, ResourceId};
+
+use super::Fixture;
+use super::cancel::cancel;
+use super::stage::{Stagehand, actor, options, resource};
+
+const IPAM: &str = r#"
+subsystem = "ipam"
+claims = [["addresses"], ["mac"]]
+[actions.inspect]
+nature = "inspect"
+earliest = "announce"
+deadline_ms = 1000
+longest_call_ms = 1000
+about = "looks"
+"#;
+
+/// Addresses and network cards are one resource's alone.
+pub fn claiming() -> Options {
+    let mut catalogue = Catalogue::default();
+    catalogue.add("ipam.toml", IPAM).unwrap();
+    let policy = Policy { claimable: catalogue.claimable().clone(), ..options().policy };
+    Options { policy, ..options() }
+}
+
+/// A machine with this network card, in a scope of its own.
+pub fn with_card(name: &str, mac: &str) -> Resource {
+    with(name, json!({ "ipam": { "mac": mac } }))
+}
+
+fn with(name: &str, attributes: Value) -> Resource {
+    let attributes = serde_json::from_value(attributes).unwrap();
+    let scope = format!("tenants/{name}").parse().unwrap();
+    Resource { attributes, scope, ..resource(name, &format!("uuid-of-{name}")) }
+}
+
+fn id(name: &str) -> ResourceId {
+    format!("vm/{name}").parse().unwrap()
+}
+
+fn rival(name: &str, claim: &str, live: Option<DeletionId>) -> Rival {
+    let scope = format!("tenants/{name}").parse().unwrap();
+    Rival { claim: format!("ipam.main: {claim}"), resource: id(name), scope, live }
+}
+
+impl Stagehand {
+    async fn declare(&self, resource: Resource) -> Result<(), NotDone> {
+        self.ledger.register(vec![resource], &actor("ops"), false).await.unwrap().remove(0)
+    }
+
+    async fn condemn(&self, name: &str) -> Result<DeletionId, NotDone> {
+        let wanted = self.wanted(&id(name)).await;
+        self.ledger.create(vec![wanted]).await.unwrap().remove(0)
+    }
+}
+
+/// Somebody registers its own machine with another's network card, and asks for its deletion.
+pub async fn no_record_is_made_while_another_claims_the_same(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("theirs", "52:54:00:00:00:01")).await.unwrap();
+    on.declare(with_card("mine", "52-54-00-00-00-01")).await.unwrap();
+    on.declare(with_card("other", "52:54:00:00:00:02")).await.unwrap();
+    let shared = |name: &str| Contested::Shared(rival(name, "mac 52:54:00:00:00:01", None));
+    for (asked, by) in [("mine", "theirs"), ("theirs", "mine")] {
+        assert_eq!(on.condemn(asked).await, Err(shared(by).into()));
+        let stated = on.ledger.resource(&id(asked)).await.unwrap().unwrap().resource;
+        assert_eq!(on.ledger.uncontested(&stated).await.unwrap(), Err(shared(by).into()));
+    }
+    on.condemn("other").await.unwrap();
+    // Who states it no longer claims nothing of it.
+    on.declare(with("mine", json!({ "ipam": { "none": true } }))).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claims WHERE resource = 'vm/mine'").await, 0);
+    on.condemn("mine").await.unwrap();
+    on.condemn("theirs").await.unwrap();
+    let unclear = on.declare(with_card("unclear", "52:54:00:00:00:0\\49")).await;
+    assert!(matches!(unclear, Err(NotDone::NoClaim(_))), "{unclear:?}");
+    assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
+/// What a record goes by is not given to another one before it is over, whatever is registered meanwhile.
+pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("old", "52:54:00:00:00:01")).await.unwrap();
+    let old = on.condemn("old").await.unwrap();
+    let leaving = || -> Result<(), NotDone> {
+        Err(Contested::Leaving(rival("old", "mac 52:54:00:00:00:01", Some(old))).into())
+    };
+    assert_eq!(on.declare(with_card("new", "52:54:00:00:00:01")).await, leaving());
+    let asked = on.ledger.check_resources(vec![with_card("new", "52:54:00:00:00:01")], &actor("ops")).await;
+    assert_eq!(asked.unwrap(), [leaving()]);
+    assert!(on.ledger.resource(&id("new")).await.unwrap().is_none());
+    // Nor does it let go of that by stating something else: its record has a copy of what was stated.
+    on.declare(with_card("old", "52:54:00:00:00:02")).await.unwrap();
+    on.declare(with_card("third", "52:54:00:00:00:03")).await.unwrap();
+    assert_eq!(on.declare(with_card("new", "52:54:00:00:00:01")).await, leaving());
+    let taken = Contested::Taken(rival("third", "mac 52:54:00:00:00:03", None));
+    assert_eq!(on.declare(with_card("old", "52:54:00:00:00:03")).await, Err(taken.into()));
+    // Within a list what comes behind sees what came before.
+    let list = vec![with_card("fourth", "52:54:00:00:00:04"), with_card("old", "52:54:00:00:00:04")];
+    let results = on.ledger.register(list, &actor("ops"), false).await.unwrap();
+    let taken = Contested::Taken(rival("fourth", "mac 52:54:00:00:00:04", None));
+    assert_eq!(results, [Ok(()), Err(taken.into())]);
+
+    assert_eq!(on.one(old, cancel()).await.unwrap().status, RecordStatus::Cancelled);
+    on.declare(with_card("new", "52:54:00:00:00:01")).await.unwrap();
+    // It goes by what is registered now.
+    let next = on.condemn("old").await.unwrap();
+    let claims = "SELECT count(*) FROM claims WHERE resource = 'vm/old'";
+    assert_eq!(fixture.count(claims).await, 1);
+    let leaving = Contested::Leaving(rival("old", "mac 52:54:00:00:00:02", Some(next)));
+    assert_eq!(on.declare(with_card("fifth", "52:54:00:00:00:02")).await, Err(leaving.into()));
+    on.play_to(next, |_, _| false).await;
+    assert_eq!(on.view(next).await.deletion.status, RecordStatus::Recycled);
+    on.declare(with_card("fifth", "52:54:00:00:00:02")).await.unwrap();
+    on.condemn("fifth").await.unwrap();
+    assert_eq!(fixture.compare().await, Ok(()));
+}
+
+/// They were registered before anybody asked what they claim: one of them has a record, and states something else by now.
+pub async fn what_was_registered_earlier_claims_the_same(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    on.declare(with_card("old", "52:54:00:00:00:01")).await.unwrap();
+    let old = on.condemn("old").await.unwrap();
+    on.declare(with_card("old", "52:54:00:00:00:02")).await.unwrap();
+    for name in ["one", "two"] {
+        on.declare(with_card(name, "52:54:00:00:00:03")).await.unwrap();
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM claims").await, 0);
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    assert_eq!(fixture.count("SELECT count(*) FROM claims").await, 4);
+    for mac in ["mac 52:54:00:00:00:01", "mac 52:54:00:00:00:02"] {
+        let leaving = Contested::Leaving(rival("old", mac, Some(old)));
+        let new = with_card("new", mac.strip_prefix("mac ").unwrap());
+        assert_eq!(on.declare(new).await, Err(leaving.into()));
+    }
+    let shared = Contested::Shared(rival("two", "mac 52:54:00:00:00:03", None));
+    assert_eq!(on.condemn("one").await, Err(shared.into()));
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    assert_eq!(fixture.count("SELECT count(*) FROM claims").await, 4);
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable").await, 1);
+    assert!(on.ledger.resource(&id("new")).await.unwrap().is_none());
+}
