@@ -8,13 +8,11 @@ mod waiting;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Child;
 
 use serde_json::{Value, json};
+use site::LOSE;
 
-/// From now on no answer is kept: as if whoever worked on the request died right after its change.
-const LOSE: &str = "CREATE TRIGGER lose BEFORE UPDATE OF status ON request_keys \
-     BEGIN SELECT RAISE(ABORT, 'a test loses the answer'); END";
 const KEEP: &str = "DROP TRIGGER lose";
 
 /// A running `sexton serve` that nobody else talks to.
@@ -87,12 +85,7 @@ impl Served {
     }
 
     fn sql(&self, sql: &str) {
-        let script = "import sqlite3, sys\n\
-                      db = sqlite3.connect(sys.argv[1], timeout=60)\n\
-                      db.executescript(sys.argv[2])";
-        let file = self.folder.path().join("sexton.db");
-        let done = Command::new("python3").args(["-c", script]).arg(file).arg(sql).status().unwrap();
-        assert!(done.success(), "{sql}");
+        site::sql(self.folder.path(), sql);
     }
 
     fn ask(&self, headers: &str, method: &str, path: &str, body: &Value) -> Answer {

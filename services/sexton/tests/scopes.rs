@@ -92,6 +92,42 @@ fn what_is_of_another_scope_is_not_there() {
     );
 }
 
+/// More than any request reads of others, and all of them before what is its own.
+#[test]
+fn whoever_has_one_scope_of_many_lists_what_is_its_own() {
+    let served = Served::start(false);
+    for round in ["a", "b", "c", "d", "e", "f"] {
+        let theirs: Vec<_> =
+            (0..2_700).map(|n| resource(&format!("{round}{n}"), &format!("tenants/t{n}"))).collect();
+        let (status, answer) =
+            served.trusted("POST", "/v1/resources", &json!({ "resources": theirs, "whole": true }));
+        assert_eq!(status, 200, "{answer}");
+        assert!(answer["results"].as_array().unwrap().iter().all(Value::is_null), "{answer}");
+    }
+    for name in ["y1", "y2", "y3"] {
+        served.register(name, "tenants/t/web");
+    }
+    let (all, acme) = (served.token("all", "approver", &[]), served.token("acme", "viewer", &["tenants/t"]));
+    let own = [served.delete(&all, "y1"), served.delete(&all, "y2")];
+    served.delete(&all, "b8");
+    let pages = |path: &str, named: &dyn Fn(&Value) -> String| {
+        let (mut seen, mut after): (Vec<Vec<String>>, _) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = served.with(&acme, "GET", &format!("{path}?limit=2{after}"), &Value::Null);
+            assert_eq!(status, 200, "{page}");
+            seen.push(page["items"].as_array().unwrap().iter().map(named).collect());
+            let Some(next) = page["next"].as_str() else { return seen };
+            assert_eq!(seen.last().unwrap().last().map(String::as_str), Some(next));
+            after = format!("&after={next}");
+        }
+    };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let resources = pages("/v1/resources", &|line| text(&line["resource"]["id"]));
+    assert_eq!(resources, [vec!["vm/y1", "vm/y2"], vec!["vm/y3"]]);
+    let deletions = pages("/v1/deletions", &|line| text(&line["id"]));
+    assert_eq!(deletions, [[own[1].as_str(), own[0].as_str()]]);
+}
+
 #[test]
 fn nothing_is_taken_into_ones_scope_nor_out_of_protection() {
     let served = Served::start(false);
@@ -289,6 +325,63 @@ fn no_route_reaches_into_another_scope() {
     assert_eq!(ask("PUT", "/v1/resources/vm/mine/priority", &json!({ "priority": 7 })).0, 200);
     let (status, cancelled) = ask("POST", "/v1/cancellations", &cancel("tenants/acme"));
     assert_eq!((status, cancelled["items"].as_array().unwrap().len()), (200, 1), "{cancelled}");
+}
+
+/// Status and answer of a request under a key.
+fn under(served: &Served, secret: &str, key: &str, path: &str) -> (u16, Value) {
+    let headers = format!("authorization: Bearer {secret}\r\nidempotency-key: {key}\r\n");
+    served.ask(&headers, "DELETE", path, &Value::Null)
+}
+
+/// By the time that it is sent again, what it was about is gone; for anybody else, and for any other request, it is not there.
+#[test]
+fn what_is_gone_by_a_request_is_answered_as_then() {
+    let served = Served::start(false);
+    served.register("mine", "tenants/acme/web");
+    let token = |name: &str, role: &str| served.token(name, role, &["tenants/acme"]);
+    let (ci, acme, boss) = (token("ci", "requester"), token("acme", "operator"), token("boss", "approver"));
+    let other = token("other", "operator");
+    let mine = served.delete(&ci, "mine");
+    let pause = json!({ "covers": { "scope": "tenants/acme" }, "reason": "a test" });
+    assert_eq!(served.with(&acme, "POST", "/v1/pauses", &pause).0, 201);
+    let shot = json!({ "deletion": mine, "stage": "announce", "belt": "ceiling", "reason": "a test" });
+    assert_eq!(served.with(&boss, "POST", "/v1/overrides", &shot).0, 201);
+    let held =
+        served.with(&ci, "POST", &format!("/v1/deletions/{mine}/holds"), &json!({ "reason": "a test" }));
+    assert_eq!(held.0, 200, "{held:?}");
+    let record = served.with(&ci, "GET", &format!("/v1/deletions/{mine}"), &Value::Null).1;
+    let hold = format!("/v1/deletions/{mine}/holds/{}", record["holds"][0]["id"]);
+    // Whose hold it was nobody knows once it is released, so then it takes a higher role.
+    for (secret, path, refused) in
+        [(&acme, "/v1/pauses/1", 404), (&boss, "/v1/overrides/1", 404), (&ci, hold.as_str(), 403)]
+    {
+        let first = under(&served, secret, "k", path);
+        assert_eq!(first.0, 200, "{path}: {first:?}");
+        assert_eq!(under(&served, secret, "k", path), first);
+        let without = served.with(secret, "DELETE", path, &Value::Null);
+        assert_eq!(without.0, refused, "{path}: {without:?}");
+        assert_eq!(under(&served, secret, "k2", path), without, "{path}");
+        let elses = under(&served, &other, &path.replace('/', "."), path);
+        assert!(elses.0 > 400, "{path}: {elses:?}");
+    }
+    let taken = under(&served, &acme, "k", "/v1/pauses/9");
+    assert_eq!(taken.0, 404, "the key is another request's, and there is no such pause: {taken:?}");
+}
+
+#[test]
+fn what_is_gone_by_a_request_whose_answer_was_lost_is_answered_by_what_it_did() {
+    let mut served = Served::start(false);
+    let acme = served.token("acme", "operator", &["tenants/acme"]);
+    let pause = json!({ "covers": { "scope": "tenants/acme" }, "reason": "a test" });
+    assert_eq!(served.with(&acme, "POST", "/v1/pauses", &pause).0, 201);
+    site::sql(served.folder.path(), site::LOSE);
+    let first = under(&served, &acme, "k", "/v1/pauses/1");
+    assert_eq!(first.0, 200, "{first:?}");
+    let busy = under(&served, &acme, "k", "/v1/pauses/1");
+    assert_eq!((busy.0, &busy.1["field"]), (409, &json!("Idempotency-Key")), "{busy:?}");
+    served.restart();
+    assert_eq!(under(&served, &acme, "k", "/v1/pauses/1"), first);
+    assert_eq!(served.with(&acme, "DELETE", "/v1/pauses/1", &Value::Null).0, 404);
 }
 
 #[test]

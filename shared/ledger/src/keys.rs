@@ -12,8 +12,8 @@ use sexton_model::access::Token;
 use sexton_model::belts::Pause;
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::deletion::{Hold, RecordStatus};
-use sexton_model::request_key::{Attempt, KeptAnswer, Keyed};
-use sexton_model::{Actor, DeletionId};
+use sexton_model::request_key::{Attempt, KeptAnswer, Keyed, Standing, judge};
+use sexton_model::{Actor, DeletionId, Timestamp};
 
 use crate::{Counted, Decided, Ledger, LedgerError, NotDone};
 
@@ -97,6 +97,11 @@ pub trait Keys: Send + Sync {
     /// Hold a key for an attempt at this request, or find what has become of it.
     async fn hold_key(&self, keyed: Keyed) -> Result<Held, LedgerError>;
 
+    /// Whether this very request was sent before under its key, and nothing begins by it
+    /// ([`begins_nothing`](sexton_model::request_key::Verdict::begins_nothing)). Holds nothing: by the time that it is held, the
+    /// key may be forgotten.
+    async fn sent_before(&self, keyed: &Keyed) -> Result<bool, LedgerError>;
+
     /// The ledger, for the one change of an attempt.
     fn under(&self, attempt: Attempt) -> Arc<dyn Ledger>;
 
@@ -111,6 +116,16 @@ pub trait Keys: Send + Sync {
 
     /// Forget keys that were kept long enough, at most [`sexton_model::request_key::SWEPT_MAX`]. How many.
     async fn forget_keys(&self) -> Result<u64, LedgerError>;
+}
+
+/// What [`Keys::sent_before`] says, at `now`, of what is there under the key.
+pub(crate) fn was_sent_before(
+    found: Option<(Standing, Option<Note>)>,
+    keyed: &Keyed,
+    now: Timestamp,
+) -> bool {
+    let (standing, note) = found.map_or((None, None), |(standing, note)| (Some(standing), note));
+    judge(standing, &keyed.request, now).begins_nothing(note.is_some())
 }
 
 /// What a note is as it is stored.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sexton_model::attest::{Head, Shrunk};
 use sexton_model::audit::{AuditEvent, Broken, Hash};
-use sexton_model::belts::{Pause, resource_hold};
+use sexton_model::belts::{Pause, resource_hold, within};
 use sexton_model::checkpoint::Review;
 use sexton_model::deletion::{Deletion, Hold, RecordStatus};
 use sexton_model::job::{JobKind, StateName};
@@ -58,6 +58,8 @@ pub struct ResourceFilter {
     pub kind: Option<Kind>,
     /// Only this scope (exactly).
     pub scope: Option<Scope>,
+    /// Only of these scopes and those below them; none: of all.
+    pub scopes: Option<Vec<Scope>>,
     /// Behind this id.
     pub after: Option<String>,
     /// At most so many, 1 to 1000.
@@ -73,12 +75,42 @@ pub struct DeletionFilter {
     pub state: Option<StateName>,
     /// Only this scope (exactly).
     pub scope: Option<Scope>,
+    /// Only of these scopes and those below them; none: of all.
+    pub scopes: Option<Vec<Scope>>,
     /// Only this kind.
     pub kind: Option<Kind>,
     /// Behind this id.
     pub after: Option<String>,
     /// At most so many, 1 to 1000.
     pub limit: u32,
+}
+
+/// Which scopes a listing goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through<'a> {
+    /// All there are.
+    Everything,
+    /// Exactly this one.
+    One(&'a Scope),
+    /// These and those below them, and what is in no other is not even read.
+    Below(&'a [Scope]),
+    /// None: what is asked for is outside of what whoever asks is limited to.
+    Nothing,
+}
+
+impl<'a> Through<'a> {
+    /// For whoever asks for `scope`, and is limited to `limits` and what is below them.
+    pub(crate) fn of(scope: Option<&'a Scope>, limits: Option<&'a [Scope]>) -> Self {
+        match (scope, limits) {
+            (None, None) => Self::Everything,
+            (None, Some(limits)) => Self::Below(limits),
+            (Some(scope), None) => Self::One(scope),
+            (Some(scope), Some(limits)) => match limits.iter().any(|outer| within(scope, outer)) {
+                true => Self::One(scope),
+                false => Self::Nothing,
+            },
+        }
+    }
 }
 
 /// One line of a listing.
@@ -189,4 +221,29 @@ pub struct Health {
     pub pauses: Vec<Pause>,
     /// Set if the ledger went back in time and nobody has accepted that yet.
     pub review: Option<Review>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_goes_through_what_is_asked_for_and_inside() {
+        let scope = |text: &str| -> Scope { text.parse().unwrap() };
+        let (acme, web, other) = (scope("tenants/acme"), scope("tenants/acme/web"), scope("tenants/acme2"));
+        let limits = [acme.clone(), scope("lab")];
+        assert_eq!(Through::of(None, None), Through::Everything);
+        assert_eq!(Through::of(Some(&other), None), Through::One(&other));
+        assert_eq!(Through::of(None, Some(&limits)), Through::Below(&limits));
+        assert_eq!(Through::of(Some(&acme), Some(&limits)), Through::One(&acme));
+        assert_eq!(Through::of(Some(&web), Some(&limits)), Through::One(&web));
+        assert_eq!(Through::of(Some(&other), Some(&limits)), Through::Nothing);
+        let around = scope("tenants");
+        assert_eq!(
+            Through::of(Some(&around), Some(&limits)),
+            Through::Nothing,
+            "exactly that scope is asked for"
+        );
+        assert_eq!(Through::of(Some(&acme), Some(&[])), Through::Nothing);
+    }
 }

@@ -194,6 +194,18 @@ pub enum Verdict {
     Other,
 }
 
+impl Verdict {
+    /// Whether it is the same request that was sent before, and nothing begins by it: it is answered as then, or from what an
+    /// attempt has `noted`, or somebody is at work on it.
+    pub fn begins_nothing(&self, noted: bool) -> bool {
+        match self {
+            Self::Answered(_) | Self::Busy => true,
+            Self::Again { .. } => noted,
+            Self::First { .. } | Self::Other => false,
+        }
+    }
+}
+
 /// What becomes of `request`, at `now`, of whose key the job table holds that.
 pub fn judge(standing: Option<Standing>, request: &Hash, now: Timestamp) -> Verdict {
     let Some(standing) = standing else { return Verdict::First { attempt: 1 } };

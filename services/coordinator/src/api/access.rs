@@ -2,16 +2,16 @@
 //!
 //! Contract: whoever shows a token of the job table is that token's name, whatever else the request says, and does what
 //! `sexton_model::access::may` lets it. What a request is about is known from its path ([`need`]), and is looked up here;
-//! only what stands in a body is left to its handler, and what is listed is sifted by it. What is of another scope answers
-//! as if it were not there. A path that [`need`] does not know is refused to every such token. While the job table is under
-//! review, a token may have been revoked in what that has lost: then its bearer looks and stops, and nothing else.
+//! only what stands in a body is left to its handler, and what is listed is limited by it. What is of another scope answers
+//! as if it were not there. What is gone by the very request that is sent again under its key is answered as then. A path that
+//! [`need`] does not know is refused to every such token. While the job table is under review, a token may have been revoked in
+//! what that has lost: then its bearer looks and stops, and nothing else.
 //!
 //! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
 //! others, in the name that the header `sexton-actor` says. That is no name of a token: what somebody has done who has or had one
 //! was done by whoever showed it.
 mod need;
 mod refusals;
-mod sieve;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,9 +23,11 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
+use sexton_ledger::LedgerError;
 use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, may_unreviewed, token_hash};
 use sexton_model::{Actor, ResourceId, Scope};
 
+use super::once::sent_before;
 use super::overrides::scope_of_override;
 use super::problem::{Denial, Refused};
 use super::records::parse;
@@ -33,7 +35,6 @@ use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
 use refusals::{NOBODY, Refusals, TRUSTED};
-pub(super) use sieve::Sieve;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -113,24 +114,27 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
     let (mut parts, body) = request.into_parts();
     let (by, answer) = match identify(&guard.api, &parts.headers).await {
         Err((by, refused)) => (by, refused.into_response()),
-        Ok(asker) => match permitted(&guard.api, &asker, &mut parts).await {
-            Err(refused) => {
-                let by = match &asker {
-                    // Not the name that was said: who has it did not ask.
-                    Asker::Trusted => TRUSTED.to_owned(),
-                    Asker::Known(bearer) => bearer.name.to_string(),
-                };
-                (by, refused.into_response())
-            }
-            Ok(()) => {
-                let by = match &asker {
-                    Asker::Trusted => acting_for(&parts.headers),
-                    Asker::Known(bearer) => bearer.name.to_string(),
-                };
-                parts.extensions.insert(asker);
-                (by, next.run(Request::from_parts(parts, body)).await)
-            }
-        },
+        Ok(asker) => {
+            let permitted = permitted(&guard.api, &asker, &mut parts).await;
+            let by = match &asker {
+                Asker::Known(bearer) => bearer.name.to_string(),
+                // Not the name that was said: who has it did not ask.
+                Asker::Trusted if permitted.is_err() => TRUSTED.to_owned(),
+                Asker::Trusted => acting_for(&parts.headers),
+            };
+            parts.extensions.insert(asker);
+            let request = Request::from_parts(parts, body);
+            let answer = match permitted {
+                Ok(()) => next.run(request).await,
+                Err(Not::Ever(refused)) => refused.into_response(),
+                Err(Not::Anymore(refused)) => match sent_before(&guard.api, request).await {
+                    Ok(Some(request)) => next.run(request).await,
+                    Ok(None) => refused.into_response(),
+                    Err(error) => Refused::from(error).into_response(),
+                },
+            };
+            (by, answer)
+        }
     };
     if let Some(Denial(why)) = answer.extensions().get() {
         guard.refusals.note(&by, &asked, why, answer.status().as_u16()).await;
@@ -221,36 +225,70 @@ pub(super) fn changes(method: &Method, path: &str) -> bool {
     !looks && *method != Method::GET && *method != Method::HEAD
 }
 
+/// Why it may not ask so.
+enum Not {
+    /// Whatever it has done before.
+    Ever(Refused),
+    /// What it is about is not there. It may have been, and have gone by this very request: then that is answered as before.
+    Anymore(Refused),
+}
+
+impl From<Refused> for Not {
+    fn from(refused: Refused) -> Self {
+        Self::Ever(refused)
+    }
+}
+
+impl From<LedgerError> for Not {
+    fn from(error: LedgerError) -> Self {
+        Self::Ever(error.into())
+    }
+}
+
 /// Whether it may ask so, as far as the path says.
-async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Refused> {
-    let Asker::Known(bearer) = asker else { return is_no_tokens_name(api, parts).await };
+async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Not> {
+    let Asker::Known(bearer) = asker else { return Ok(is_no_tokens_name(api, parts).await?) };
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let Some((what, of)) = need(&parts.method, path) else {
-        return Err(Refused::denied("no token may do this"));
+        return Err(Refused::denied("no token may do this").into());
     };
     let named = Named::read(parts).await;
-    let what = own(api, bearer, what, &named).await?;
+    let (what, gone) = own(api, bearer, what, &named).await?;
     if let Err(denied) = may_unreviewed(bearer, what)
         && api.engine.ledger.review().await?.is_some()
     {
         // What no token may at any time says so.
         asker.may(what, Reach::Filtered)?;
-        return Err(Refused::denied(denied));
+        return Err(Refused::denied(denied).into());
     }
     if of == Subject::Everything {
-        return asker.may(what, Reach::Everything);
+        return Ok(asker.may(what, Reach::Everything)?);
     }
-    asker.may(what, Reach::Filtered)?;
-    if bearer.extent.is_everywhere() {
+    if let Err(refused) = asker.may(what, Reach::Filtered) {
+        // Of another scope it is told nothing, not even what is gone there.
+        let gone = gone && !matches!(inside(api, asker, (what, of), &named).await, Err(Not::Ever(_)));
+        return Err(if gone { Not::Anymore(refused) } else { Not::Ever(refused) });
+    }
+    inside(api, asker, (what, of), &named).await
+}
+
+/// Whether what the path names is inside of what it is limited to.
+async fn inside(
+    api: &Api,
+    asker: &Asker,
+    (what, of): (Permission, Subject),
+    named: &Named,
+) -> Result<(), Not> {
+    let extent = asker.extent();
+    if extent.is_everywhere() {
         return Ok(());
     }
-    let extent = &bearer.extent;
     match of {
         Subject::Everything | Subject::Handled => Ok(()),
         Subject::Deletion => {
             let Ok(id) = parse(api, named.get("id")) else { return Ok(()) };
             let view = api.engine.ledger.deletion(id).await?;
-            hidden(extent, view.map(|view| view.deletion.record.resource.scope.clone()).as_ref(), &id)
+            there(extent, view.map(|view| view.deletion.record.resource.scope.clone()).as_ref(), &id)
         }
         Subject::DeletionOf => {
             let Ok(resource) = id_of(named.get("kind"), named.get("name")) else { return Ok(()) };
@@ -260,10 +298,11 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
                 None => None,
             };
             let scope = view.map(|view| view.deletion.record.resource.scope.clone());
-            hidden(extent, scope.as_ref(), &format!("deletion record of {resource}"))
+            there(extent, scope.as_ref(), &format!("deletion record of {resource}"))
         }
         Subject::Resource => match id_of(named.get("kind"), named.get("name")) {
-            Ok(resource) => asker.sees(api, &resource).await,
+            // What was registered is not forgotten.
+            Ok(resource) => Ok(asker.sees(api, &resource).await?),
             Err(_) => Ok(()),
         },
         Subject::Pause => {
@@ -272,10 +311,10 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
             let pause = pauses.into_iter().find(|pause| pause.id == id);
             match pause.map(|pause| pause.covers.scope) {
                 // It matters here, and so it is shown; whoever is limited does not lift it.
-                Some(None) => asker.may(what, Reach::Everything),
-                Some(Some(scope)) if extent.meets(&scope) => asker.may(what, Reach::Scope(&scope)),
-                Some(Some(scope)) => hidden(extent, Some(&scope), &format!("pause {id}")),
-                None => hidden(extent, None, &format!("pause {id}")),
+                Some(None) => Ok(asker.may(what, Reach::Everything)?),
+                Some(Some(scope)) if extent.meets(&scope) => Ok(asker.may(what, Reach::Scope(&scope))?),
+                Some(Some(scope)) => there(extent, Some(&scope), &format!("pause {id}")),
+                None => there(extent, None, &format!("pause {id}")),
             }
         }
         Subject::Alarm => {
@@ -284,28 +323,36 @@ async fn permitted(api: &Api, asker: &Asker, parts: &mut Parts) -> Result<(), Re
             let what = format!("alarm {id}");
             match view.map(|view| view.standing.alarm.scope) {
                 // It is of no scope, and shown to nobody who is limited to some.
-                Some(None) => Err(Refused::absent(format_args!("{what} within {extent}")).noted()),
-                Some(Some(scope)) => hidden(extent, Some(&scope), &what),
-                None => hidden(extent, None, &what),
+                Some(None) => Err(Refused::absent(format_args!("{what} within {extent}")).noted().into()),
+                Some(Some(scope)) => there(extent, Some(&scope), &what),
+                None => there(extent, None, &what),
             }
         }
         Subject::Survey => {
             let Ok(id) = named.get("survey").parse::<i64>() else { return Ok(()) };
             let survey = api.engine.ledger.survey(id).await?;
             let scope = survey.map(|survey| survey.about.resource.scope);
-            hidden(extent, scope.as_ref(), &format!("survey {id}"))
+            there(extent, scope.as_ref(), &format!("survey {id}"))
         }
         Subject::Override => {
             let Ok(id) = named.get("id").parse::<i64>() else { return Ok(()) };
             let scope = scope_of_override(api, id).await?;
-            hidden(extent, scope.as_ref(), &format!("override {id}"))
+            there(extent, scope.as_ref(), &format!("override {id}"))
         }
         Subject::Batch => {
             let Ok(id) = named.get("batch").parse::<i64>() else { return Ok(()) };
             let view = api.engine.ledger.batch(id).await?;
-            hidden(extent, view.map(|view| view.row.group.scope).as_ref(), &format!("batch {id} that waits"))
+            there(extent, view.map(|view| view.row.group.scope).as_ref(), &format!("batch {id} that waits"))
         }
     }
+}
+
+/// [`hidden`], where it may have been there.
+fn there(extent: &Extent, scope: Option<&Scope>, what: &impl std::fmt::Display) -> Result<(), Not> {
+    hidden(extent, scope, what).map_err(|refused| match scope {
+        Some(_) => Not::Ever(refused),
+        None => Not::Anymore(refused),
+    })
 }
 
 /// The same answer for what is of another scope and for what is not there. Only the first is a refusal to be written down.
@@ -322,18 +369,24 @@ pub(super) fn hidden(
     }
 }
 
-/// What it is to somebody whose role is too low for what others have asked for, if it is its own.
-async fn own(api: &Api, bearer: &Bearer, what: Permission, named: &Named) -> Result<Permission, Refused> {
+/// What it is to somebody whose role is too low for what others have asked for, if it is its own; and whether nobody knows any
+/// more whose it is, since it is gone.
+async fn own(
+    api: &Api,
+    bearer: &Bearer,
+    what: Permission,
+    named: &Named,
+) -> Result<(Permission, bool), Refused> {
     let less = match what {
         Permission::Cancel => Permission::CancelOwn,
         Permission::Release => Permission::ReleaseOwn,
-        _ => return Ok(what),
+        _ => return Ok((what, false)),
     };
     if bearer.role >= what.needs() {
-        return Ok(what);
+        return Ok((what, false));
     }
-    let Ok(id) = parse(api, named.get("id")) else { return Ok(what) };
-    let Some(view) = api.engine.ledger.deletion(id).await? else { return Ok(what) };
+    let Ok(id) = parse(api, named.get("id")) else { return Ok((what, false)) };
+    let Some(view) = api.engine.ledger.deletion(id).await? else { return Ok((what, true)) };
     let whose: Option<&Actor> = match what {
         Permission::Release => {
             let hold = named.get("hold").parse::<i64>().ok();
@@ -341,7 +394,7 @@ async fn own(api: &Api, bearer: &Bearer, what: Permission, named: &Named) -> Res
         }
         _ => Some(&view.deletion.record.requested_by),
     };
-    Ok(if whose == Some(&bearer.name) { less } else { what })
+    Ok(if whose == Some(&bearer.name) { (less, false) } else { (what, whose.is_none()) })
 }
 
 /// What the path names.

@@ -7,6 +7,9 @@
 //! they change nothing and answer from it. What handlers do without a note ([`super::cancellations`], [`super::drills`]) may
 //! be repeated.
 //!
+//! What is about something that is not there comes this far only if it was sent before ([`sent_before`]): it may be gone by that
+//! very request. Nothing begins by it then.
+//!
 //! What changes nothing takes no key: the header is not looked at.
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sexton_api::IDEMPOTENCY_KEY;
-use sexton_ledger::{Held, Ledger, Note};
+use sexton_ledger::{Held, Ledger, LedgerError, Note};
 use sexton_model::Timestamp;
 use sexton_model::request_key::{
     ANSWER_MAX_BYTES, Attempt, KEYS_MAX, KeptAnswer, Keyed, RequestKey, is_remembered, request_hash,
@@ -106,7 +109,34 @@ fn wrong(why: impl std::fmt::Display) -> Refused {
     Refused::field(IDEMPOTENCY_KEY, format!("header {IDEMPOTENCY_KEY}: {why}"))
 }
 
-async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) -> Result<Response, Refused> {
+/// Says of a request that nothing may begin by it: what it is about is not there, so nobody has looked whether it may.
+#[derive(Debug, Clone, Copy)]
+struct BeginsNothing;
+
+/// The same request, to be let through although what it is about is not there: if it was sent before under its key, and so is
+/// answered as then, or from what it has changed, or told that it is worked on. Its sender is known to it.
+///
+/// # Errors
+/// If the job table cannot be read.
+pub(super) async fn sent_before(api: &Arc<Api>, request: Request) -> Result<Option<Request>, LedgerError> {
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let changes = changes(request.method(), path);
+    // Whoever sends what is none learns no more by it than that nothing is there.
+    let Some(key) = key(request.headers()).ok().flatten().filter(|_| changes) else { return Ok(None) };
+    let Ok((keyed, (mut parts, body))) = asked(api, key, request).await else { return Ok(None) };
+    if !api.engine.ledger.sent_before(&keyed).await? {
+        return Ok(None);
+    }
+    parts.extensions.insert(BeginsNothing);
+    Ok(Some(Request::from_parts(parts, Body::from(body))))
+}
+
+/// What is asked for under a key, and by whom.
+async fn asked(
+    api: &Arc<Api>,
+    key: RequestKey,
+    request: Request,
+) -> Result<(Keyed, (Parts, Bytes)), Refused> {
     let (mut parts, body) = request.into_parts();
     let By(actor) = By::from_request_parts(&mut parts, api).await?;
     // Somebody of the same name whom the configured token speaks for may be somebody else.
@@ -119,8 +149,20 @@ async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) ->
         Refused::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     })?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
-    let hash = request_hash(&[who, parts.method.as_str().as_bytes(), target.as_bytes(), &body]);
-    match api.engine.ledger.hold_key(Keyed { actor, key, request: hash }).await? {
+    let request = request_hash(&[who, parts.method.as_str().as_bytes(), target.as_bytes(), &body]);
+    Ok((Keyed { actor, key, request }, (parts, body)))
+}
+
+async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) -> Result<Response, Refused> {
+    let (keyed, (mut parts, body)) = asked(api, key, request).await?;
+    let begins_nothing = parts.extensions.remove::<BeginsNothing>().is_some();
+    match api.engine.ledger.hold_key(keyed).await? {
+        Held::By(attempt, None) if begins_nothing => {
+            // What was there under the key is over or forgotten since it was looked for.
+            api.engine.ledger.let_go(&attempt).await?;
+            let why = "nothing came of the same request under this key";
+            Err(Refused::key(StatusCode::CONFLICT, why).again_in(SOON_S))
+        }
         Held::By(attempt, note) => Ok(work(api.clone(), (attempt, note), (parts, body), next).await),
         Held::Answered(answer) => Ok(again(answer)),
         Held::Busy => {

@@ -26,7 +26,6 @@ use sexton_model::time::add_days;
 use sexton_model::{Actor, DeletionId, Instance, ResourceId, preview, undo};
 use sexton_service::trace::Span;
 
-use super::access::Sieve;
 use super::problem::{Body, Refused};
 use super::resources::id_of;
 use super::{Api, Asker, By, Caller, Once, Shared, archived, claims, in_force, receipts, views};
@@ -254,23 +253,16 @@ pub(super) async fn list(
     asker: Asker,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<DeletionLine>>, Refused> {
-    let mut filter = DeletionFilter {
+    let filter = DeletionFilter {
         status: query.status,
         state: query.state,
         scope: query.scope,
+        scopes: asker.extent().limits(),
         kind: query.kind,
         after: query.after,
         limit: query.limit.unwrap_or(100).clamp(1, PAGE_MAX),
     };
-    let mut sieve = Sieve::new(asker.extent(), filter.limit);
-    filter.limit = sieve.ask_for();
-    let page = loop {
-        let page = api.engine.ledger.deletions(&filter).await?;
-        match sieve.take(page, |row| &row.scope) {
-            Some(after) => filter.after = Some(after),
-            None => break sieve.end(|row| row.id.to_string())?,
-        }
-    };
+    let page = api.engine.ledger.deletions(&filter).await?;
     let (facts, policy) = (api.engine.ledger.facts().await?, api.engine.ledger.policy());
     let (in_force, by) = (in_force::all(&api).await?, foresight(&policy, &facts));
     let line = |row| views::line(row, &in_force, &by);

@@ -8,7 +8,6 @@ use sexton_model::access::{Permission, Reach, may, to_register_over};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
-use super::access::Sieve;
 use super::problem::{Body, Denial, Refused, by_a_belt};
 use super::{Api, Asker, By, Once, Shared, claims};
 
@@ -153,16 +152,14 @@ pub(super) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<ResourceInfo>>, Refused> {
     let limit = query.limit.unwrap_or(100).clamp(1, PAGE_MAX);
-    let mut filter = ResourceFilter { kind: query.kind, scope: query.scope, after: query.after, limit };
-    let mut sieve = Sieve::new(asker.extent(), limit);
-    filter.limit = sieve.ask_for();
-    let page = loop {
-        let page = api.engine.ledger.resources(&filter).await?;
-        match sieve.take(page, |view| &view.resource.scope) {
-            Some(after) => filter.after = Some(after),
-            None => break sieve.end(|view| view.resource.id.to_string())?,
-        }
+    let filter = ResourceFilter {
+        kind: query.kind,
+        scope: query.scope,
+        scopes: asker.extent().limits(),
+        after: query.after,
+        limit,
     };
+    let page = api.engine.ledger.resources(&filter).await?;
     Ok(Json(Page { items: page.items.into_iter().map(info).collect(), next: page.next }))
 }
 

@@ -2,10 +2,10 @@
 use std::collections::BTreeMap;
 
 use sexton_api::{LostInfo, TrailLine};
-use sexton_model::DeletionId;
 use sexton_model::attest::Lost;
 use sexton_model::audit::What;
 use sexton_model::deletion::RecordStatus;
+use sexton_model::{DeletionId, Timestamp};
 
 use super::*;
 
@@ -95,33 +95,6 @@ fn the_ways_out_are_those_that_are_left() {
     let text = text(Stage::Purge, "hypervisor.inspect@purge");
     assert!(text.contains("cancel and rescue are over"), "{text}");
     assert!(!text.contains(cancel) && !text.contains(rescue) && text.contains("--belongs MARK"), "{text}");
-}
-
-#[test]
-fn working_hours_are_told_in_a_line() {
-    let info = |opens, holidays_until: Option<&str>, outlived: Option<&str>| WindowsInfo {
-        hours: "tue, wed 09:00 to 15:00 Europe/Berlin".into(),
-        opens,
-        holidays_until: holidays_until.map(|day| day.parse().unwrap()),
-        outlived: outlived.map(str::to_owned),
-        broken: None,
-    };
-    let begin = "hard, purge and recycle begin tue, wed 09:00 to 15:00 Europe/Berlin: ";
-    for (info, said) in [
-        (info(None, None, None), "open now; no holidays are known\n"),
-        (info(None, Some("2026-12-26"), None), "open now; holidays are known until 2026-12-26\n"),
-        (
-            info(Some(AT), Some("2025-12-26"), Some("it ended")),
-            &format!("closed, opens {} UTC\nHOLIDAYS ARE NOT KNOWN any more: it ended\n", moment(Some(AT))),
-        ),
-        (
-            WindowsInfo { broken: Some("a.ics: no".into()), ..info(None, None, None) },
-            "open now; no holidays are known\nTHE CALENDAR OF HOLIDAYS CANNOT BE USED, so what was read before still \
-             counts: a.ics: no\n",
-        ),
-    ] {
-        assert_eq!(hours(&info), format!("{begin}{said}"));
-    }
 }
 
 #[test]

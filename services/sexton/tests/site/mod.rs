@@ -164,6 +164,22 @@ impl Site {
     }
 }
 
+/// From now on no answer is kept: as if whoever worked on the request died right after its change.
+#[allow(dead_code, reason = "not every test file needs it")]
+pub const LOSE: &str = "CREATE TRIGGER lose BEFORE UPDATE OF status ON request_keys \
+     BEGIN SELECT RAISE(ABORT, 'a test loses the answer'); END";
+
+/// Change the job table in this folder behind whoever serves it.
+#[allow(dead_code, reason = "not every test file needs it")]
+pub fn sql(folder: &Path, sql: &str) {
+    let script = "import sqlite3, sys\n\
+                  db = sqlite3.connect(sys.argv[1], timeout=60)\n\
+                  db.executescript(sys.argv[2])";
+    let file = folder.join("sexton.db");
+    let done = Command::new("python3").args(["-c", script]).arg(file).arg(sql).status().unwrap();
+    assert!(done.success(), "{sql}");
+}
+
 /// `sexton serve` in this folder, as soon as it answers.
 pub fn serve(folder: &Path, api: SocketAddr) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();

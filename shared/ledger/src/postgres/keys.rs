@@ -16,11 +16,13 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find};
 use crate::bounds::within;
-use crate::keys::{Held, Keys, Note, stored};
+use crate::keys::{Held, Keys, Note, stored, was_sent_before};
 use crate::{Ledger, LedgerError};
 
 const STANDING: &str = "SELECT request, attempt, first_sent, held_until, note, status, answer FROM request_keys \
      WHERE actor = $1 AND key = $2 FOR UPDATE";
+const LOOK: &str = "SELECT request, attempt, first_sent, held_until, note, status, answer FROM request_keys \
+     WHERE actor = $1 AND key = $2";
 const INSERT: &str = "INSERT INTO request_keys (actor, key, request, attempt, first_sent, held_until) \
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (actor, key) DO NOTHING";
 const ANEW: &str = "UPDATE request_keys SET request = $3, attempt = $4, first_sent = $5, held_until = $6, \
@@ -161,6 +163,16 @@ impl Keys for PgLedger {
             }
         }
         Ok(Held::Busy)
+    }
+
+    async fn sent_before(&self, keyed: &Keyed) -> Result<bool, LedgerError> {
+        let part = || doing("looking for a request's key");
+        let mut db = self.pool.acquire().await.map_err(part())?;
+        let query = sqlx::query(LOOK).bind(keyed.actor.as_str()).bind(keyed.key.as_str());
+        let row = query.fetch_optional(&mut *db).await.map_err(part())?;
+        let found = row.map(|row| parse(&row)).transpose()?;
+        let now = find::clock(&mut db).await?;
+        Ok(was_sent_before(found, keyed, now))
     }
 
     fn under(&self, attempt: Attempt) -> Arc<dyn Ledger> {

@@ -16,6 +16,7 @@ mod alarms;
 mod archive;
 mod attest;
 mod behind;
+mod below;
 mod canary;
 mod census;
 mod chain;
@@ -57,6 +58,7 @@ mod write;
 
 use std::sync::Arc;
 
+use sexton_model::Scope;
 use sexton_model::checkpoint::Mark;
 use sexton_model::request_key::Attempt;
 use sexton_model::time::Day;
@@ -69,7 +71,7 @@ pub use open::check_address;
 use crate::known::Known;
 use crate::policy::CurrentPolicy;
 use crate::round::Round;
-use crate::{LedgerError, Options};
+use crate::{DeletionFilter, LedgerError, Options, ResourceFilter};
 use error::doing;
 
 /// Several statements that are to see one moment.
@@ -103,6 +105,19 @@ impl PgLedger {
     /// The statements that find what is to be done, each with what it is for: for tests of their plans.
     pub fn finders() -> [(&'static str, &'static str); 6] {
         find::FINDERS
+    }
+
+    /// The statements that list what is of these scopes and below them, of which it takes at most `limit`, each with what it
+    /// lists: for tests of their plans.
+    #[doc(hidden)]
+    pub fn listings(scopes: &[Scope], limit: u32) -> [(&'static str, String); 2] {
+        let scopes = Some(scopes.to_vec());
+        let deletions = DeletionFilter { scopes: scopes.clone(), limit, ..DeletionFilter::default() };
+        let resources = ResourceFilter { scopes, limit, ..ResourceFilter::default() };
+        [
+            ("deletions", views::listing(&deletions, limit).sql().as_str().to_owned()),
+            ("resources", resources::listing(&resources, limit).sql().as_str().to_owned()),
+        ]
     }
 
     /// A connection with the settings that all connections for work have: for tests of these plans, which depend on them.

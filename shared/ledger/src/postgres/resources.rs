@@ -10,11 +10,12 @@ use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, claims, codes, exclusive, groups, pause, resource_holds};
+use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_holds};
 use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::keys::Note;
 use crate::rules::{LedgerEvent, Registering, registering, text};
+use crate::view::Through;
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
 const LOCK: &str = "SELECT 1 FROM resources WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE";
@@ -364,21 +365,51 @@ pub(super) async fn resources(
     filter: &ResourceFilter,
 ) -> Result<Page<ResourceView>, LedgerError> {
     let limit = filter.limit.clamp(1, 1000);
-    let mut query = QueryBuilder::<Postgres>::new(VIEW);
-    query.push("r.id > ").push_bind(filter.after.clone().unwrap_or_default());
-    if let Some(kind) = &filter.kind {
-        query.push(" AND r.kind = ").push_bind(kind.to_string());
-    }
-    if let Some(scope) = &filter.scope {
-        query.push(" AND r.scope = ").push_bind(scope.to_string());
-    }
-    query.push(" ORDER BY r.id LIMIT ").push_bind(i64::from(limit) + 1);
     let part = || doing("listing resources");
     let mut db = ledger.pool.acquire().await.map_err(part())?;
-    let rows = query.build().fetch_all(&mut *db).await.map_err(part())?;
+    let rows = listing(filter, limit).build().fetch_all(&mut *db).await.map_err(part())?;
     let items = rows.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     let items = views(&mut db, items).await?;
     Ok(page(items, limit, |item| item.resource.id.to_string()))
+}
+
+pub(super) fn listing(filter: &ResourceFilter, limit: u32) -> QueryBuilder<Postgres> {
+    let (after, most) = (filter.after.clone().unwrap_or_default(), i64::from(limit) + 1);
+    let mut query = QueryBuilder::new("");
+    // Scopes by their place in the index on them and ids (see `below`), and not by the one on kinds: it has others', too.
+    let (order, kind) = match Through::of(filter.scope.as_ref(), filter.scopes.as_deref()) {
+        Through::Everything => {
+            query.push(VIEW).push("r.id > ").push_bind(after);
+            ("r.id", "r.kind")
+        }
+        Through::One(scope) => {
+            query.push(VIEW).push("r.scope <= ").push_bind(scope.to_string());
+            query.push(" AND (r.scope, r.id) > (").push_bind(scope.to_string());
+            query.push(", ").push_bind(after).push(")");
+            ("r.scope, r.id", "r.kind || ''")
+        }
+        Through::Below(scopes) => {
+            below::own(&mut query, "resources", scopes);
+            query.push(VIEW).push("r.id = ANY(ARRAY(SELECT x.id FROM ").push(below::EACH);
+            query.push(" CROSS JOIN LATERAL (SELECT x.id FROM resources x WHERE x.scope <= s.scope ");
+            query.push("AND (x.scope, x.id) > (s.scope, ").push_bind(after).push(")");
+            if let Some(kind) = &filter.kind {
+                query.push(" AND x.kind || '' = ").push_bind(kind.to_string());
+            }
+            query.push(" ORDER BY x.scope, x.id LIMIT ").push_bind(most);
+            query.push(") x ORDER BY x.id LIMIT ").push_bind(most).push("))");
+            ("r.id", "r.kind || ''")
+        }
+        Through::Nothing => {
+            query.push(VIEW).push("false");
+            ("r.id", "r.kind")
+        }
+    };
+    if let Some(is) = &filter.kind {
+        query.push(" AND ").push(kind).push(" = ").push_bind(is.to_string());
+    }
+    query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(most);
+    query
 }
 
 /// A page from one item more than it holds: whether there is a next one.

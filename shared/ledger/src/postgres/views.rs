@@ -11,7 +11,8 @@ use sqlx::{Postgres, QueryBuilder, Row as _};
 
 use super::error::{corrupt, doing};
 use super::resources::page;
-use super::{PgLedger, SNAPSHOT, codes, load};
+use super::{PgLedger, SNAPSHOT, below, codes, load};
+use crate::view::Through;
 use crate::{AuditRow, DeletionFilter, DeletionRow, DeletionView, LedgerError, Page};
 
 const TARGETS: &str = "SELECT instance, body FROM targets WHERE deletion_id = $1 ORDER BY instance";
@@ -19,7 +20,9 @@ const TRAIL: &str = "SELECT seq, body, hash FROM audit WHERE deletion_id = $1 OR
 const HEAD: &str = "SELECT audit_seq, audit_head FROM deletions WHERE id = $1";
 const OF_RESOURCE: &str = "SELECT id FROM (SELECT id, live FROM deletions WHERE resource = $1 \
      UNION ALL SELECT deletion_id, false FROM stubs WHERE resource = $1) r ORDER BY live DESC, id DESC LIMIT 1";
-const LIST: &str = "SELECT d.id FROM deletions d WHERE d.id < ";
+const LIST: &str = "SELECT d.id FROM deletions d WHERE ";
+const NEWEST: &str = "d.id DESC";
+const IN_A_SCOPE: &str = "d.scope DESC, d.id DESC";
 /// States in which jobs are few: found from the jobs. Others: every deletion has such a job or it is found soon.
 const WITH_LOCKED: &str = " AND d.id = ANY(ARRAY(SELECT deletion_id FROM jobs WHERE locks AND state = ";
 /// Held before a stage, or stopped by a belt between two steps: then it is ready, and not in line.
@@ -128,22 +131,46 @@ pub(super) async fn deletions(
     Ok(Page { items, next: page.next })
 }
 
-fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
+pub(super) fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
     // An `after` that is no deletion's id is behind all of them.
-    let below = match filter.after.as_deref() {
+    let before = match filter.after.as_deref() {
         None => i64::MAX,
         Some(text) => text.parse::<DeletionId>().map_or(0, |id| id.0),
     };
-    let mut query = QueryBuilder::new(LIST);
-    query.push_bind(below);
-    if let Some(status) = filter.status {
-        query.push(" AND d.status = ").push_bind(codes::of_status(status));
+    let most = i64::from(limit) + 1;
+    let through = Through::of(filter.scope.as_ref(), filter.scopes.as_deref());
+    let mut query = QueryBuilder::new("");
+    if let Through::Below(scopes) = through {
+        below::own(&mut query, "deletions", scopes);
+        query.push("SELECT o.id FROM ").push(below::EACH).push(" CROSS JOIN LATERAL (");
     }
-    if let Some(scope) = &filter.scope {
-        query.push(" AND d.scope = ").push_bind(scope.to_string());
+    query.push(LIST);
+    // Scopes by their place in the index on them and ids (see `below`), and not by those on status and kind: they have others', too.
+    let (order, status, kind) = match through {
+        Through::Everything => {
+            query.push("d.id < ").push_bind(before);
+            (NEWEST, "d.status", "d.kind")
+        }
+        Through::One(scope) => {
+            query.push("d.scope >= ").push_bind(scope.to_string());
+            query.push(" AND (d.scope, d.id) < (").push_bind(scope.to_string());
+            query.push(", ").push_bind(before).push(")");
+            (IN_A_SCOPE, "d.status + 0", "d.kind || ''")
+        }
+        Through::Below(_) => {
+            query.push("d.scope >= s.scope AND (d.scope, d.id) < (s.scope, ").push_bind(before).push(")");
+            (IN_A_SCOPE, "d.status + 0", "d.kind || ''")
+        }
+        Through::Nothing => {
+            query.push("false");
+            (NEWEST, "d.status", "d.kind")
+        }
+    };
+    if let Some(is) = filter.status {
+        query.push(" AND ").push(status).push(" = ").push_bind(codes::of_status(is));
     }
-    if let Some(kind) = &filter.kind {
-        query.push(" AND d.kind = ").push_bind(kind.to_string());
+    if let Some(is) = &filter.kind {
+        query.push(" AND ").push(kind).push(" = ").push_bind(is.to_string());
     }
     if let Some(state) = filter.state {
         let (clause, state, end) = match state {
@@ -159,6 +186,9 @@ fn listing(filter: &DeletionFilter, limit: u32) -> QueryBuilder<Postgres> {
         };
         query.push(clause).push_bind(crate::row::code(state)).push(end);
     }
-    query.push(" ORDER BY d.id DESC LIMIT ").push_bind(i64::from(limit) + 1);
+    query.push(" ORDER BY ").push(order).push(" LIMIT ").push_bind(most);
+    if let Through::Below(_) = through {
+        query.push(") o ORDER BY o.id DESC LIMIT ").push_bind(most);
+    }
     query
 }

@@ -12,7 +12,7 @@ use super::connection::{Bind, Db, Row, change_one, execute, rows, store};
 use super::writer::{Answer, Work};
 use super::{SqliteLedger, access, alarms, codes, mixed_up};
 use crate::bounds::within;
-use crate::keys::{Held, Keys, Note, stored};
+use crate::keys::{Held, Keys, Note, stored, was_sent_before};
 use crate::{AlarmSeen, Ledger, LedgerError, Revocation};
 
 /// What the writer is asked for.
@@ -153,11 +153,16 @@ fn note_of(answer: &Answer) -> Option<Note> {
     }
 }
 
-fn hold(db: &Db, now: Timestamp, keyed: &Keyed) -> Result<Held, LedgerError> {
-    let doing = "holding a request's key";
+/// What is there under a key.
+fn there(db: &Db, keyed: &Keyed) -> Result<Option<(Standing, Option<Note>)>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(keyed.actor.to_string()).add(keyed.key.to_string());
-    let found = rows(db, doing, STANDING, bind)?.first().map(parse).transpose()?;
+    rows(db, "looking for a request's key", STANDING, bind)?.first().map(parse).transpose()
+}
+
+fn hold(db: &Db, now: Timestamp, keyed: &Keyed) -> Result<Held, LedgerError> {
+    let doing = "holding a request's key";
+    let found = there(db, keyed)?;
     let (standing, note) = found.map_or((None, None), |(standing, note)| (Some(standing), note));
     let (known, sent) = (standing.is_some(), standing.as_ref().map_or(now, |there| there.first_sent));
     let until = now.0.saturating_add(HELD_US);
@@ -255,6 +260,11 @@ impl Keys for SqliteLedger {
             Answer::Keys(Done::Hold(held)) => Ok(held),
             other => Err(mixed_up(&other)),
         }
+    }
+
+    async fn sent_before(&self, keyed: &Keyed) -> Result<bool, LedgerError> {
+        let (keyed, now) = (keyed.clone(), self.clock.now());
+        self.reads.read(move |db| Ok(was_sent_before(there(db, &keyed)?, &keyed, now))).await
     }
 
     fn under(&self, attempt: Attempt) -> Arc<dyn Ledger> {

@@ -15,6 +15,7 @@ mod alarms;
 mod archive;
 mod attesting;
 mod behind;
+mod below;
 mod canary;
 mod census;
 mod claims;

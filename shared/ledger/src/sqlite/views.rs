@@ -12,7 +12,9 @@ use super::find::LINES_WITH;
 use super::inventory::{Standing, standing};
 use super::load::{Bodies, load};
 use super::memory::{count_out, pauses, pulses};
-use super::{codes, counts};
+use super::{below, codes, counts};
+use crate::rules::text;
+use crate::view::Through;
 use crate::{
     AuditRow, DeletionFilter, DeletionRow, DeletionView, Health, LedgerError, Page, ResourceFilter,
     ResourceView,
@@ -39,13 +41,20 @@ pub(super) fn resources(db: &Db, filter: &ResourceFilter) -> Result<Page<Resourc
     bind.add(filter.kind.as_ref().map(ToString::to_string))
         .add(filter.scope.as_ref().map(ToString::to_string))
         .add(filter.after.clone().unwrap_or_default())
-        .add(i64::from(limit) + 1);
+        .add(i64::from(limit) + 1)
+        .add(filter.scopes.as_ref().map(text).transpose()?);
     // One text per set of filters: with `?1 IS NULL OR …` no index would be used.
-    let sql = match (&filter.kind, &filter.scope) {
-        (None, None) => "SELECT id FROM resources WHERE id > ?3 ORDER BY id LIMIT ?4",
-        (Some(_), None) => "SELECT id FROM resources WHERE kind = ?1 AND id > ?3 ORDER BY id LIMIT ?4",
-        (None, Some(_)) => "SELECT id FROM resources WHERE scope = ?2 AND id > ?3 ORDER BY id LIMIT ?4",
-        (Some(_), Some(_)) => {
+    let sql = match (&filter.kind, Through::of(filter.scope.as_ref(), filter.scopes.as_deref())) {
+        (_, Through::Nothing) => return Ok(Page { items: Vec::new(), next: None }),
+        (_, Through::Below(_)) => below::RESOURCES,
+        (None, Through::Everything) => "SELECT id FROM resources WHERE id > ?3 ORDER BY id LIMIT ?4",
+        (Some(_), Through::Everything) => {
+            "SELECT id FROM resources WHERE kind = ?1 AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+        (None, Through::One(_)) => {
+            "SELECT id FROM resources WHERE scope = ?2 AND id > ?3 ORDER BY id LIMIT ?4"
+        }
+        (Some(_), Through::One(_)) => {
             "SELECT id FROM resources WHERE scope = ?2 AND kind = ?1 AND id > ?3 ORDER BY id LIMIT ?4"
         }
     };
@@ -170,21 +179,24 @@ pub(super) fn deletions(db: &Db, filter: &DeletionFilter) -> Result<Page<Deletio
         .add(filter.state.map(crate::row::code))
         .add(filter.scope.as_ref().map(ToString::to_string))
         .add(filter.kind.as_ref().map(ToString::to_string))
-        .add(held);
-    let sql = match (&filter.scope, &filter.kind) {
-        (None, None) => {
+        .add(held)
+        .add(filter.scopes.as_ref().map(text).transpose()?);
+    let sql = match (Through::of(filter.scope.as_ref(), filter.scopes.as_deref()), &filter.kind) {
+        (Through::Nothing, _) => return Ok(Page { items: Vec::new(), next: None }),
+        (Through::Below(_), _) => below::DELETIONS,
+        (Through::Everything, None) => {
             "SELECT d.id FROM deletions AS d WHERE d.id < ?1 AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
              AND (j.state = ?4 OR (?7 AND j.locks AND j.state = 2 AND j.queued = 0)))) ORDER BY d.id DESC LIMIT ?2"
         }
-        (Some(_), _) => {
+        (Through::One(_), _) => {
             "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
              WHERE r.scope = ?5 AND r.deletion_id < ?1 AND (?6 IS NULL OR r.kind = ?6) \
              AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \
              AND (j.state = ?4 OR (?7 AND j.locks AND j.state = 2 AND j.queued = 0)))) ORDER BY r.deletion_id DESC LIMIT ?2"
         }
-        (None, Some(_)) => {
+        (Through::Everything, Some(_)) => {
             "SELECT d.id FROM records AS r JOIN deletions AS d ON d.id = r.deletion_id \
              WHERE r.kind = ?6 AND r.deletion_id < ?1 AND (?3 IS NULL OR d.status = ?3) \
              AND (?4 IS NULL OR EXISTS (SELECT 1 FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 8 \

@@ -95,6 +95,31 @@ pub async fn a_key_is_held_answered_and_forgotten(fixture: &dyn Fixture) {
     assert_eq!(held(ledger, keyed("k", 1)).await.0.number, 1);
 }
 
+/// Without holding it, and of the same request only.
+pub async fn what_was_sent_before_is_known(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let ledger = &*on.ledger;
+    let before = async |request: u8| ledger.sent_before(&keyed("k", request)).await.unwrap();
+    assert!(!before(1).await);
+    let (first, _) = held(ledger, keyed("k", 1)).await;
+    assert!(before(1).await && !before(2).await, "it is worked on");
+    let elses = Keyed { actor: actor("else"), ..keyed("k", 1) };
+    assert!(!ledger.sent_before(&elses).await.unwrap());
+    ledger.let_go(&first).await.unwrap();
+    assert!(!before(1).await, "nothing came of it");
+    let (second, _) = held(ledger, keyed("k", 1)).await;
+    assert_eq!(second.number, 2, "nothing was held by looking");
+    pause(&*ledger.under(second)).await.unwrap();
+    fixture.execute(DEAD).await;
+    assert!(before(1).await && !before(2).await, "it has changed something");
+    let (third, note) = held(ledger, keyed("k", 1)).await;
+    assert!(note.is_some());
+    assert!(ledger.keep_answer(&third, answer()).await.unwrap());
+    assert!(before(1).await && !before(2).await, "it was answered");
+    fixture.execute("UPDATE request_keys SET first_sent = 0").await;
+    assert!(!before(1).await, "it is forgotten");
+}
+
 pub async fn keys_are_bounded_and_swept_in_pieces(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let ledger = &*on.ledger;

@@ -1,9 +1,10 @@
 //! Listings and health.
 use sexton_ledger::{DeletionFilter, InstanceState, Limits, Options, ResourceFilter};
-use sexton_model::belts::PauseSelector;
+use sexton_model::belts::{PauseSelector, within};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId, Scope};
 
 use super::Fixture;
 use super::cancel::cancel;
@@ -84,6 +85,104 @@ pub async fn listings_have_pages(fixture: &dyn Fixture) {
     assert_eq!(on.ledger.resources(&only).await.unwrap().items.len(), 1);
     let only = ResourceFilter { kind: Some("image".parse().unwrap()), limit: 9, ..Default::default() };
     assert!(on.ledger.resources(&only).await.unwrap().items.is_empty());
+}
+
+/// Whoever is limited to scopes is listed what is of them and below them, in the same order, and where a page ends by what is
+/// on it.
+pub async fn listings_stay_within_scopes(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let mut all: Vec<(Scope, ResourceId, DeletionId)> = Vec::new();
+    for round in 0..3 {
+        // What lies around `tenants/acme/` by its bytes is of others.
+        let scopes = [
+            "tenants/acme",
+            "tenants/acme-2",
+            "tenants/acme.x",
+            "tenants/acme/web",
+            "tenants/acme/web/a",
+            "tenants/acme0",
+            "tenants",
+            "tenants/acmeX",
+            "lab/z",
+        ];
+        for (n, scope) in scopes.into_iter().enumerate() {
+            let mut new = resource(&format!("vm{n}-{round}"), &format!("{n}-{round}"));
+            new.scope = scope.parse().unwrap();
+            let (scope, id) = (new.scope.clone(), new.id.clone());
+            assert_eq!(on.ledger.register(vec![new], &actor("ops"), true).await.unwrap(), [Ok(())]);
+            let wanted = on.wanted(&id).await;
+            let deletion = on.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap();
+            all.push((scope, id, deletion));
+        }
+    }
+    for limits in [
+        &["tenants/acme"][..],
+        &["tenants/acme", "tenants/acme/web", "lab"],
+        &["tenants/acme/web/a"],
+        &["tenants/ac"],
+    ] {
+        let limits: Vec<Scope> = limits.iter().map(|scope| scope.parse().unwrap()).collect();
+        let inside: Vec<_> =
+            all.iter().filter(|(scope, ..)| limits.iter().any(|outer| within(scope, outer))).collect();
+        let mut newest: Vec<String> = inside.iter().map(|(.., id)| id.to_string()).collect();
+        newest.reverse();
+        let mut named: Vec<String> = inside.iter().map(|(_, id, _)| id.to_string()).collect();
+        named.sort();
+        for limit in [1, 2, 100] {
+            let what = format!("{limits:?} by {limit}");
+            let mut filter =
+                DeletionFilter { scopes: Some(limits.clone()), limit, ..DeletionFilter::default() };
+            let mut seen = Vec::new();
+            loop {
+                let page = on.ledger.deletions(&filter).await.unwrap();
+                seen.extend(page.items.iter().map(|row| row.id.to_string()));
+                let Some(next) = page.next else { break };
+                assert_eq!(seen.last(), Some(&next), "{what}");
+                filter.after = Some(next);
+            }
+            assert_eq!(seen, newest, "{what}");
+            let mut filter =
+                ResourceFilter { scopes: Some(limits.clone()), limit, ..ResourceFilter::default() };
+            let mut seen = Vec::new();
+            loop {
+                let page = on.ledger.resources(&filter).await.unwrap();
+                seen.extend(page.items.iter().map(|view| view.resource.id.to_string()));
+                let Some(next) = page.next else { break };
+                assert_eq!(seen.last(), Some(&next), "{what}");
+                filter.after = Some(next);
+            }
+            assert_eq!(seen, named, "{what}");
+        }
+    }
+
+    // Together with whatever else is asked for.
+    on.one(all[0].2, cancel()).await.unwrap();
+    on.one(all[1].2, cancel()).await.unwrap();
+    let acme = || Some(vec!["tenants/acme".parse().unwrap()]);
+    let deletions = async |filter: DeletionFilter| -> usize {
+        let filter = DeletionFilter { scopes: acme(), limit: 100, ..filter };
+        on.ledger.deletions(&filter).await.unwrap().items.len()
+    };
+    let cancelled = DeletionFilter { status: Some(RecordStatus::Cancelled), ..Default::default() };
+    assert_eq!(deletions(cancelled).await, 1);
+    let scheduled = DeletionFilter { state: Some(StateName::Scheduled), ..Default::default() };
+    assert_eq!(deletions(scheduled).await, 8);
+    let resources = async |filter: ResourceFilter| -> usize {
+        let filter = ResourceFilter { scopes: acme(), limit: 100, ..filter };
+        on.ledger.resources(&filter).await.unwrap().items.len()
+    };
+    for (kind, found) in [("vm", 9), ("image", 0)] {
+        let kind = Some(kind.parse().unwrap());
+        assert_eq!(deletions(DeletionFilter { kind: kind.clone(), ..Default::default() }).await, found);
+        assert_eq!(resources(ResourceFilter { kind, ..Default::default() }).await, found);
+    }
+    for (scope, found) in
+        [("tenants/acme", 3), ("tenants/acme/web", 3), ("tenants/acme0", 0), ("tenants", 0), ("lab/z", 0)]
+    {
+        let scope = Some(scope.parse().unwrap());
+        assert_eq!(deletions(DeletionFilter { scope: scope.clone(), ..Default::default() }).await, found);
+        assert_eq!(resources(ResourceFilter { scope, ..Default::default() }).await, found);
+    }
 }
 
 /// By kind, and by scope with those below it, by whole segments.

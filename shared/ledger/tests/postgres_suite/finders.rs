@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sexton_ledger::DueReader;
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
+use sexton_model::Scope;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::conformance::stage;
@@ -24,6 +25,18 @@ const RECORDS: [&str; 3] = [
     "INSERT INTO deletions (id, resource, plan, kind, scope, live, status, audit_seq, audit_head, created_at) \
      SELECT n, 'vm/f' || n, decode(repeat('00', 32), 'hex'), 'vm', 'tenants/t' || n % 10, true, 0, 1, \
      decode(repeat('00', 32), 'hex'), 0 FROM generate_series(1, 1001000) n WHERE n % 1001 = 0 OR n % 50 = 0",
+];
+
+/// A tenant with 80 records and resources in three scopes, and one with all the others. So the planner believes of every scope
+/// that it has much.
+const TENANTS: [&str; 3] = [
+    RECORDS[0],
+    "INSERT INTO resources (id, kind, scope, presence, protected, body, audit_seq, audit_head) \
+     SELECT 'vm/f' || n, 'vm', CASE WHEN n % 250 = 0 THEN 'tenants/t7/s' || n % 3 ELSE 'big' END, 0, false, '{\"priority\": 5}', 1, \
+     decode(repeat('00', 32), 'hex') FROM generate_series(1, 20000) n",
+    "INSERT INTO deletions (id, resource, plan, kind, scope, live, status, audit_seq, audit_head, created_at) \
+     SELECT n, 'vm/f' || n, decode(repeat('00', 32), 'hex'), 'vm', CASE WHEN n % 250 = 0 THEN 'tenants/t7/s' || n % 3 ELSE 'big' END, true, 0, 1, \
+     decode(repeat('00', 32), 'hex'), 0 FROM generate_series(1, 20000) n",
 ];
 
 /// In one line 40 restores; 200 orders out, of which 50 are overdue; 20 that were blocked between two steps; 500 held.
@@ -144,6 +157,41 @@ async fn what_is_looked_for_is_found_without_touching_what_is_not() {
             check_look(look, &plan, &format!("{what}, {when}"));
         }
         sqlx::query("ANALYZE jobs, deletions, resources, admissions").execute(&mut db).await.unwrap();
+    }
+}
+
+/// A page of what a small tenant has, in three scopes below its own: with a row of each it looks once for the next one, of each
+/// it reads a page, and then the page itself.
+#[tokio::test]
+async fn a_page_of_ones_own_reads_nothing_of_others() {
+    let database = Database::new().await;
+    drop(database.open(stage::options()).await.unwrap());
+    let mut db = database.raw().await;
+    let mut looking = PgLedger::connection(&database.url()).await.unwrap();
+    for sql in TENANTS {
+        sqlx::query(sql).execute(&mut db).await.unwrap();
+    }
+    let own: [Scope; 1] = ["tenants/t7".parse().unwrap()];
+    for when in ["before they were analysed", "after ANALYZE"] {
+        for (what, sql) in PgLedger::listings(&own, 10) {
+            let parameters: &[&str] = match what {
+                "deletions" => &["'{tenants/t7}'", "9223372036854775807", "11", "11"],
+                _ => &["'{tenants/t7}'", "''", "11", "11", "11"],
+            };
+            let plan = explain(&mut looking, &sql, parameters).await;
+            let when = format!("{what}, {when}");
+            assert_eq!(plan[0]["Plan"]["Actual Rows"].as_f64(), Some(11.0), "{when}: {plan:#}");
+            let mut scans = Vec::new();
+            collect(&plan[0]["Plan"], &mut scans);
+            let mut read = 0.0;
+            for scan in scans {
+                through_an_index(scan, &[], &when);
+                read += rows_read(scan);
+            }
+            // Three scopes, eleven of each, the eleven again with the record of each.
+            assert!(read <= 3.0 + 33.0 + 11.0 + 11.0 + 10.0, "{when}: {read} rows were read\n{plan:#}");
+        }
+        sqlx::query("ANALYZE deletions, resources").execute(&mut db).await.unwrap();
     }
 }
 

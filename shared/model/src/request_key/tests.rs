@@ -53,6 +53,24 @@ fn what_becomes_of_a_request() {
     assert_eq!(judge(Some(late), &OTHER, at(KEPT_US)), Verdict::Other);
 }
 
+/// What is let through unlooked at must not be done anew.
+#[test]
+fn what_was_sent_before_begins_nothing() {
+    for (verdict, without, noted) in [
+        (Verdict::First { attempt: 1 }, false, false),
+        (Verdict::Again { attempt: 2 }, false, true),
+        (Verdict::Answered(answer()), true, true),
+        (Verdict::Busy, true, true),
+        (Verdict::Other, false, false),
+    ] {
+        assert_eq!(
+            (verdict.begins_nothing(false), verdict.begins_nothing(true)),
+            (without, noted),
+            "{verdict:?}"
+        );
+    }
+}
+
 #[test]
 fn which_answers_are_given_again() {
     for status in [200, 201, 204, 299, 400, 404, 405, 409, 410, 413, 422] {

@@ -23,7 +23,7 @@ pub(super) enum Subject {
     Survey,
     /// The override `id`.
     Override,
-    /// The handler sees to it: it stands in the body, or what is listed is sifted.
+    /// The handler sees to it: it stands in the body, or what is listed is limited to what may be seen.
     Handled,
 }
 

@@ -4,12 +4,12 @@ use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 
 use super::*;
-use crate::sqlite::{SqliteLedger, admitting, behind, lifting, watched};
+use crate::sqlite::{SqliteLedger, admitting, behind, below, lifting, watched};
 use crate::{Limits, Options};
 
 /// What grows with what is stored, by the names that the statements give it.
-const GROWS: [&str; 10] =
-    ["jobs", "j", "records", "r", "deletions", "d", "resources", "x", "admissions", "a"];
+const GROWS: [&str; 11] =
+    ["jobs", "j", "records", "r", "deletions", "d", "resources", "x", "t", "admissions", "a"];
 /// Indexes on what is few, read whole: credit bounds what is locked, and what is held is gone through in pieces.
 const FEW: [&str; 2] = ["the_lock", "jobs_held"];
 /// Of one rank of a line only what is due: what stands behind it may be all that is stored.
@@ -39,6 +39,10 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
         ("what a digest says is held between two steps", watched::HELD, "the_lock"),
         ("by what it is held", watched::HELD_BY, "jobs_held"),
         ("by what it is held between two steps", watched::HELD_BY, "the_lock"),
+        ("deletions of some scopes", below::DELETIONS, "records_by_scope (scope=? AND "),
+        ("which scopes of deletions there are", below::DELETIONS, "records_by_scope (scope>? AND scope<?)"),
+        ("resources of some scopes", below::RESOURCES, "resources_by_scope (scope=? AND id>?)"),
+        ("which scopes of resources there are", below::RESOURCES, "resources_by_scope (scope>? AND scope<?)"),
     ] {
         let steps = plan(&db, sql);
         assert!(steps.iter().any(|step| step.contains(&format!("INDEX {index}"))), "{what}: {steps:#?}");
@@ -61,7 +65,7 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
 
 fn plan(db: &Db, sql: &str) -> Vec<String> {
     let mut bind = Bind::default();
-    for _ in 0..5 {
+    for _ in 0..8 {
         bind.add(0_i64);
     }
     let sql: &'static str = format!("EXPLAIN QUERY PLAN {sql}").leak();
