@@ -363,12 +363,9 @@ pub async fn what_nobody_has_registered_is_kept_of_the_last_census_only(fixture:
     }
     // Who is limited to some is read what speaks of any of them; before the first one of a census begins all of it.
     let from = Mark { name: None, ..Mark::behind(&rest[0].kept) };
-    for (scopes, count) in [
-        (vec!["lab", "tenants/acme/web"], 2),
-        (vec!["tenants"], 2),
-        (vec!["lab", "tenant"], 0),
-        (vec![], 0),
-    ] {
+    for (scopes, count) in
+        [(vec!["lab", "tenants/acme/web"], 2), (vec!["tenants"], 2), (vec!["lab", "tenant"], 0), (vec![], 0)]
+    {
         let scopes: Vec<Scope> = scopes.into_iter().map(|scope| scope.parse().unwrap()).collect();
         let scopes = Some(scopes);
         let filter =
