@@ -227,6 +227,30 @@ pub async fn what_was_removed_here_makes_none_too_small(fixture: &dyn Fixture) {
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
+/// The usual first month: what nobody had registered is, and some of what was is removed here.
+pub async fn what_is_registered_by_now_makes_none_too_small(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    for name in ["web02", "sentinel"] {
+        on.register(name).await;
+    }
+    let id = on.doomed("web01").await;
+    let census = async |names: &[&str]| {
+        let census = Census { fewer: false, ..on.census(names).await };
+        on.count(census).await
+    };
+    census(&["web01", "web02", "new01", "new02", "stray"][..]).await.unwrap();
+    on.play_to(id, |_, _| false).await;
+    let left = ["web02", "new01", "new02", "stray"];
+    let fewer: Result<Counted, NotDone> =
+        Err(NotDone::Census(NotBelieved::Fewer { census: 1, before: 6, listed: 4 }));
+    on.register("new01").await;
+    assert_eq!(census(&left[..3]).await, fewer, "two were strange besides, and one is listed");
+    on.register("new02").await;
+    assert_eq!(census(&left[..3]).await, fewer, "it has left out what nobody has registered");
+    let counted = census(&left[..]).await.unwrap();
+    assert_eq!((counted.taken.census, counted.taken.missing, counted.taken.unknown), (2, 0, 1));
+}
+
 pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
     // All of it happens within one day.
     let day = Day::Rehearsal { length_ms: 600_000 };

@@ -173,6 +173,7 @@ macro_rules! conformance_tests {
             a_census_is_believed_if_it_is_complete,
             one_that_was_not_believed_stands_though_none_is_listed_after_it,
             what_was_removed_here_makes_none_too_small,
+            what_is_registered_by_now_makes_none_too_small,
             none_is_handed_in_where_sexton_takes_it,
             one_that_has_grown_is_refused_until_that_is_said,
             what_nobody_has_registered_enlarges_no_share,

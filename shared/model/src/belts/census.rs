@@ -179,6 +179,14 @@ impl Taken {
         self.unknown.saturating_sub(self.of_no_scope)
     }
 
+    /// How many of these may still be so: all but those that are `registered` in its scope by now. Only what was named is known
+    /// to be one of them, and of the names none says whether it was of a scope: as many as were of none are taken for those.
+    fn still_strange(&self, registered: &BTreeMap<ResourceId, bool>) -> u64 {
+        let named = self.unknown_named.iter().filter(|id| registered.contains_key(*id)).count();
+        let met = u64::try_from(named).unwrap_or(0).saturating_sub(self.of_no_scope);
+        self.strange().saturating_sub(met)
+    }
+
     /// How many there are in each scope of which a share is counted: what nobody has registered enlarges none, or whoever lists
     /// would say how many may go.
     fn population(&self) -> impl Iterator<Item = (&str, u64)> {
@@ -337,9 +345,15 @@ impl Census {
 
     /// Whether there are fewer than `last` time only because fewer are registered, or are being removed here: nothing that is
     /// registered is missing (`counted`). Of one that was handed in that is not enough, for it lists what nobody has registered,
-    /// too, and may have left that out: of those there are no fewer, either.
-    pub fn lost_nothing(&self, counted: &Taken, last: &Taken) -> bool {
-        counted.missing == 0 && (self.itself || counted.strange() >= last.strange())
+    /// too, and may have left that out: of those there are no fewer, either, but for those that are `registered` by now, as in
+    /// [`Census::taken`].
+    pub fn lost_nothing(
+        &self,
+        counted: &Taken,
+        last: &Taken,
+        registered: &BTreeMap<ResourceId, bool>,
+    ) -> bool {
+        counted.missing == 0 && (self.itself || counted.strange() >= last.still_strange(registered))
     }
 
     fn complete(&self) -> Result<(), NotBelieved> {

@@ -138,7 +138,7 @@ fn fewer_are_explained_if_nothing_registered_is_missing_nor_fewer_that_nobody_ha
     let of_all = |names: &[&str]| census(names).taken(7, &all, None, Timestamp(NOW.0 - 1));
     let explained = |itself: bool, before: &Taken, registered: &BTreeMap<ResourceId, bool>| {
         let census = Census { itself, ..census(&["a"]) };
-        census.lost_nothing(&census.taken(8, registered, Some(before), NOW), before)
+        census.lost_nothing(&census.taken(8, registered, Some(before), NOW), before, registered)
     };
     let removed = registered(&[("a", false), ("sentinel", false)]);
     let (known, stray) = (of_all(&["a", "b"]), of_all(&["a", "b", "stray"]));
@@ -150,6 +150,30 @@ fn fewer_are_explained_if_nothing_registered_is_missing_nor_fewer_that_nobody_ha
         assert!(explained(itself, &known, &going), "it is being removed");
         assert!(!explained(itself, &known, &all), "somebody else has");
     }
+}
+
+#[test]
+fn what_is_registered_by_now_is_not_left_out_if_it_was_named() {
+    let registered = |names: &[&str]| -> BTreeMap<ResourceId, bool> {
+        names.iter().map(|name| (vm(name), false)).collect()
+    };
+    let explained = |before: &Taken, known: &[&str]| {
+        let (known, listing) = (registered(known), census(&["a"]));
+        listing.lost_nothing(&listing.taken(8, &known, Some(before), NOW), before, &known)
+    };
+    let first = |unregistered: Vec<Stranger>| {
+        let listing = Census { unregistered, ..census(&["a", "gone"]) };
+        listing.taken(7, &registered(&["gone", "sentinel"]), None, Timestamp(NOW.0 - 1))
+    };
+    let known = ["a", "sentinel"];
+    assert!(explained(&first(Vec::new()), &known), "a was strange, and is registered");
+    let unnamed = Taken { unknown_named: BTreeSet::new(), ..first(Vec::new()) };
+    assert!(!explained(&unnamed, &known), "nobody knows who was strange");
+    let other = Taken { unknown_named: [vm("b")].into(), ..first(Vec::new()) };
+    assert!(!explained(&other, &known), "another one was strange, and is not there");
+    let beside = first(vec![stray("z")]);
+    assert_eq!((beside.unknown, beside.of_no_scope, beside.unknown_named.len()), (2, 1, 2));
+    assert!(!explained(&beside, &known), "it may have been the one of no scope");
 }
 
 #[test]
