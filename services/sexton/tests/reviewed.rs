@@ -79,9 +79,10 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
         assert_eq!(found, status, "{path}: {answer}");
     }
     // Nothing is there to be parked, and nobody was told yet: that is what is answered, and not that it waits.
-    for (secret, path, why) in
-        [(&works, of(&a, "park"), "can be parked"), (&gone, of(&a, "bounced"), "could come back now")]
-    {
+    for (secret, path, why) in [
+        (&works, of(&a, "park"), "can be parked"),
+        (&gone, of(&a, "bounced"), "no notice of this record is known to be sent"),
+    ] {
         let (status, answer) = served.with(secret, "POST", &path, &reason);
         assert!(status == 409 && detail(&answer).contains(why), "{path}: {status} {answer}");
     }

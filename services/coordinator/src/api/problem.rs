@@ -238,6 +238,7 @@ fn decided_by_a_belt(why: &Refusal) -> bool {
         | Refusal::NothingAppeared
         | Refusal::NothingToAcknowledge
         | Refusal::NothingBounced
+        | Refusal::NotSentYet
         | Refusal::KnownToBeBack
         | Refusal::NothingParked
         | Refusal::NoSuchHold(_)

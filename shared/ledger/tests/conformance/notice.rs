@@ -111,7 +111,7 @@ pub async fn a_notice_that_comes_back_holds_soft(fixture: &dyn Fixture) {
     let id = on.doomed("web01").await;
     let order = telling(&on, id).await;
     let bounced = || Event::Bounced { by: actor("postmaster"), reason: "no such box".into() };
-    assert_eq!(on.one(id, bounced()).await.unwrap_err(), NotDone::Refused(Refusal::NothingBounced));
+    assert_eq!(on.one(id, bounced()).await.unwrap_err(), NotDone::Refused(Refusal::NotSentYet));
     on.answer(&order, super::stage::right_answer(&order)).await.unwrap();
     let since = on.one(id, bounced()).await.unwrap().at;
     let again = on.one(id, bounced()).await.unwrap_err();

@@ -118,9 +118,12 @@ pub(super) fn bounced(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result
     if draft.deletion.status != RecordStatus::Live {
         return Err(Refusal::NotLive(draft.deletion.status));
     }
-    let sent = draft.deletion.stage_job(Stage::Announce).is_some_and(|job| job.state == JobState::Done);
-    let step = sent_step(&draft.deletion).filter(|_| sent && !draft.deletion.claimed(Stage::Soft));
+    let step = sent_step(&draft.deletion).filter(|_| !draft.deletion.claimed(Stage::Soft));
     let step = step.ok_or(Refusal::NothingBounced)?;
+    let sent = draft.deletion.stage_job(Stage::Announce).is_some_and(|job| job.state == JobState::Done);
+    if !sent {
+        return Err(Refusal::NotSentYet);
+    }
     let known: Vec<&Waiver> = bounces(&draft.deletion, step).collect();
     if known.len() >= BOUNCES_MAX || known.iter().any(|bounce| bounce.evidence == reason) {
         return Err(Refusal::KnownToBeBack);

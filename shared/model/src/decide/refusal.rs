@@ -99,12 +99,15 @@ pub enum Refusal {
     /// A notice came back not long ago.
     #[error("the notice came back: it can be acknowledged from {0} on, by whoever told everybody otherwise")]
     CameBack(Timestamp),
-    /// No notice was sent that could come back, or what it announced has begun.
+    /// No notice is ever sent that could come back, or what it announced has begun.
     #[error(
-        "no notice of this record could come back now: it was not sent, or soft has begun. Whoever was not told can be \
-         heard all the same: place a hold, or cancel"
+        "no notice of this record could come back any more: its plan has none, or soft has begun. Whoever was not told can \
+         be heard all the same: place a hold, or cancel"
     )]
     NothingBounced,
+    /// It is not known to be sent: the mail may be back before its consumer has answered.
+    #[error("no notice of this record is known to be sent yet: say so again once the announcement is done")]
+    NotSentYet,
     /// It was said already that the notice came back, for this reason or for as many others as are kept.
     #[error("it is known that the notice came back: nothing changes by saying so again")]
     KnownToBeBack,

@@ -63,7 +63,7 @@ pub(super) fn come_back(held: bool) -> Bench {
 #[test]
 fn a_notice_that_comes_back_was_not_delivered() {
     let mut bench = telling(true);
-    assert_eq!(bench.go(&bounced()), Err(Refusal::NothingBounced), "nobody was told yet");
+    assert_eq!(bench.go(&bounced()), Err(Refusal::NotSentYet), "nobody was told yet");
     bench.comply();
     let silent = Event::Bounced { by: actor("postmaster"), reason: " ".into() };
     assert_eq!(bench.go(&silent), Err(Refusal::Missing("reason")));
