@@ -70,6 +70,12 @@ fn whoever_states_anothers_name_and_address_is_refused_and_not_told_whose_they_a
         why.contains("vm/theirs (d-1), not before 20") && why.contains("unless that is cancelled"),
         "{why}"
     );
+    let second = with_address("second", "tenants/acme", "web.lab.test", MAC, "192.0.2.10");
+    let both = json!({ "resources": [mine, second], "whole": false });
+    let (_, answer) = served.with(&all, "POST", "/v1/resources", &both);
+    let told = |line: &Value| line.as_str().is_some_and(|why| why.contains("vm/theirs (d-1), not before 20"));
+    let told: Vec<bool> = answer["results"].as_array().unwrap().iter().map(told).collect();
+    assert_eq!(told, [true; 2], "{answer}");
     let (status, answer) = served.with(&acme, "POST", "/v1/deletions", &deletion("mine"));
     assert_eq!(status, 201, "what it has by now is its own: {}", detail(&answer));
     let unclear = with_address("new", "tenants/acme", "w\\101b.lab.test", MAC, "192.0.2.10");

@@ -54,9 +54,9 @@ pub(super) async fn register(
         let refused = by_the_ledger.iter().filter_map(|line| line.as_ref().err());
         denied.extend(refused.filter(|why| by_a_belt(why)).map(ToString::to_string));
     }
-    let mut words = Vec::with_capacity(by_the_ledger.len());
+    let (mut words, mut dates) = (Vec::with_capacity(by_the_ledger.len()), claims::Dates::default());
     for line in by_the_ledger {
-        words.push(in_words(&api, &asker, line).await?);
+        words.push(in_words(&api, &asker, line, &mut dates).await?);
     }
     Ok((denial(denied), Json(said(unfit, words, body.whole))))
 }
@@ -72,10 +72,11 @@ async fn in_words(
     api: &Api,
     asker: &Asker,
     line: Result<(), NotDone>,
+    dates: &mut claims::Dates,
 ) -> Result<Option<String>, LedgerError> {
     match line {
         Ok(()) | Err(NotDone::WithTheRest) => Ok(None),
-        Err(NotDone::Contested(why)) => claims::in_words(api, asker, &why).await.map(Some),
+        Err(NotDone::Contested(why)) => claims::in_words(api, asker, &why, dates).await.map(Some),
         Err(why) => Ok(Some(why.to_string())),
     }
 }
