@@ -4,7 +4,7 @@
 //! is gone from the inventory and not yet seen to be gone everywhere, no other one that states the same is registered. So a
 //! machine that leaves one cluster joins another only when its key is gone in both places, and that is proved: by a
 //! receipt of the whole deletion, in which nothing is unknown. Whoever registers asks [`check`] under the lock on what is
-//! stated. Nor does a resource that is registered leave its place, or its scope, by being registered again.
+//! stated. It is compared letter by letter, so it is registered in lower case only: one machine is not two places. Nor does a resource that is registered leave its place, or its scope, by being registered again.
 //!
 //! Why no unique index on what is registered: between the inventory and the receipt lies the time in which a key may
 //! still be found where nobody looks any more.
@@ -131,6 +131,14 @@ pub enum CannotShare {
         /// What it is registered for.
         from: String,
     },
+    /// The same in other letters would be another place.
+    #[error("exclusive: {place}: expected lower case ({lower}), so that one place is not stated in two ways")]
+    NotLowerCase {
+        /// What is stated.
+        place: String,
+        /// The same in lower case.
+        lower: String,
+    },
     /// It would be another scope's without being deleted.
     #[error(
         "scope: {resource} is registered for {place} in {from}, and stays in that scope until it is deleted: it has to leave first"
@@ -160,6 +168,12 @@ pub fn check(
     {
         return Err(CannotShare::Moved { resource: new.id.clone(), from: from.clone() });
     }
+    // What was registered so before this was asked stays until it is deleted: it can still be protected.
+    if registered.is_none_or(|old| old.exclusive != new.exclusive)
+        && let Some(place) = &new.exclusive
+    {
+        in_lower_case(place)?;
+    }
     // Its key would be intact, and other ceilings, pauses and tokens would decide about it.
     if let Some(old) = registered
         && let Some(place) = &old.exclusive
@@ -175,6 +189,12 @@ pub fn check(
     let Some(lacks) = lacks(holder) else { return Ok(()) };
     let deletion = holder.leaving.as_ref().map(|leaving| leaving.deletion);
     Err(CannotShare::Taken { place: place.clone(), by: holder.resource.clone(), deletion, lacks })
+}
+
+/// Whether a place is stated in the only letters in which it is registered.
+fn in_lower_case(place: &str) -> Result<(), CannotShare> {
+    let lower = place.to_lowercase();
+    if lower == place { Ok(()) } else { Err(CannotShare::NotLowerCase { place: place.to_owned(), lower }) }
 }
 
 /// What is missing before another one may be registered for what `holder` has; nothing if it is gone for good.

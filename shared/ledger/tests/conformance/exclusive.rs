@@ -46,6 +46,9 @@ pub async fn one_at_a_time_is_registered_for_what_is_exclusive(fixture: &dyn Fix
     on.join("a").await.unwrap();
     on.join("a").await.unwrap();
     assert_eq!(on.join("b").await, taken("a", None, Lacks::Record));
+    let (place, lower) = ("machine/Storage07".to_owned(), PLACE.to_owned());
+    let in_other_letters = on.state_it(member("b", Some(&place))).await;
+    assert_eq!(in_other_letters, Err(CannotShare::NotLowerCase { place, lower }.into()), "it is one machine");
     // Another machine is another's business, and so is what states nothing.
     on.state_it(member("c", Some("machine/storage08"))).await.unwrap();
     on.state_it(member("d", None)).await.unwrap();

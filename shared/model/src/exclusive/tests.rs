@@ -97,6 +97,24 @@ fn nobody_changes_the_scope_without_being_deleted() {
 }
 
 #[test]
+fn a_place_is_registered_in_lower_case_only() {
+    let other = membership("b", Some("machine/Storage07"));
+    let why = check(None, &other, None).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "exclusive: machine/Storage07: expected lower case (machine/storage07), so that one place is not stated in two ways"
+    );
+    for presence in [Presence::Tombstone, Presence::Recycled] {
+        assert_eq!(check(Some((&other, presence)), &other, None), Err(why.clone()), "it has left");
+    }
+    let none = membership("b", None);
+    assert_eq!(check(Some((&none, Presence::Registered)), &other, None), Err(why), "it states it anew");
+    // Registered before that was asked: nobody could protect it any more.
+    let protected = Resource { protected: true, ..other.clone() };
+    assert_eq!(check(Some((&other, Presence::Registered)), &protected, None), Ok(()));
+}
+
+#[test]
 fn the_reason_names_the_other_one_and_what_is_missing() {
     let b = membership("b", Some("machine/storage07"));
     let said = |holder: &Holder| check(None, &b, Some(holder)).unwrap_err().to_string();
