@@ -1,7 +1,6 @@
 //! What is said of a resource that another one contests: with the other one's name to whoever may see it.
 use sexton_ledger::{LedgerError, NotDone};
-use sexton_model::claims::Contested;
-use sexton_model::job::Stage;
+use sexton_model::claims::{Contested, freed_by};
 
 use super::problem::Refused;
 use super::{Api, Asker};
@@ -25,7 +24,7 @@ pub(super) async fn in_words(api: &Api, asker: &Asker, why: &Contested) -> Resul
     let Some(live) = rival.live else { return Ok(named) };
     let Some(view) = api.engine.ledger.deletion(live).await? else { return Ok(named) };
     let zone = view.deletion.record.due.zone;
-    let last = view.deletion.date_of(Stage::Recycle, api.engine.ledger.day());
+    let last = view.deletion.date_of(freed_by(&view.deletion), api.engine.ledger.day());
     let day = last.utc().with_timezone(&zone.0).date_naive();
     Ok(format!("{named}, not before {day} ({}) unless that is cancelled", zone.0.name()))
 }

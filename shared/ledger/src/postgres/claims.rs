@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sexton_model::audit;
 use sexton_model::belts::Policy;
-use sexton_model::claims::Rival;
+use sexton_model::claims::{Leaving, Rival};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope};
 use sqlx::PgPool;
@@ -24,7 +24,11 @@ const CLASS: i32 = 0x5343;
 /// In the order that is given, so that two transactions do not wait for each other.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock($1, k.key) FROM unnest($2::integer[]) WITH ORDINALITY AS k (key, n)";
-const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id FROM claims c JOIN resources r ON r.id = c.resource \
+/// Of a live record also whether its purge (slot 3) is done, and whether something of it may remain.
+const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
+       EXISTS (SELECT 1 FROM jobs j WHERE j.id = d.id * 8 + 3 AND j.state = 7), \
+       EXISTS (SELECT 1 FROM waivers w WHERE w.deletion_id = d.id AND strpos(w.body, '\"claim\":\"may_remain\"') > 0) \
+     FROM claims c JOIN resources r ON r.id = c.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE c.name = ANY($1)";
 const ROWS: &str = "SELECT name, resource FROM claims WHERE resource = ANY($1)";
 const FORGET: &str = "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS v (name, resource) \
@@ -81,9 +85,12 @@ pub(super) async fn read(
             let scope = scope.parse::<Scope>().map_err(|_| corrupt("resources", id, "not a scope"))?;
             let presence = codes::presence(row.try_get(3).map_err(part())?)
                 .ok_or_else(|| corrupt("resources", id, "unknown presence"))?;
+            let purged: bool = row.try_get(5).map_err(part())?;
+            let may_remain: bool = row.try_get(6).map_err(part())?;
             let live = row.try_get::<Option<i64>, _>(4).map_err(part())?.map(DeletionId);
+            let leaving = live.map(|record| Leaving { record, purged, may_remain });
             let claim: String = row.try_get(0).map_err(part())?;
-            rivals.extend(Rival::of(claim, (resource, scope), presence, live));
+            rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
         }
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use rusqlite::params;
 use sexton_model::belts::Policy;
-use sexton_model::claims::Rival;
+use sexton_model::claims::{Leaving, Rival};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope};
 
@@ -16,6 +16,14 @@ use crate::{LedgerError, NotDone};
 const DOING: &str = "reading what is claimed";
 const WRITING: &str = "writing what is claimed";
 const FILLING: &str = "writing down what those claim that are registered";
+/// Of a live record also whether its purge (slot 3) is done, and whether something of it may remain.
+const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
+       EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = d.id * 8 + 3 AND j.state = 7), \
+       EXISTS (SELECT 1 FROM waivers AS w \
+         WHERE w.deletion_id = d.id AND instr(w.body, '\"claim\":\"may_remain\"') > 0) \
+     FROM json_each(?) AS n \
+     CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
+     LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
 const INSERT: &str = "INSERT INTO claims (name, resource) VALUES (?, ?) ON CONFLICT DO NOTHING";
 
 /// Whoever claims what these resources state.
@@ -25,19 +33,19 @@ pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Re
     }
     let mut bind = Bind::default();
     bind.add(text(&stated(&policy.claimable, resources.iter().copied()))?);
-    let sql = "SELECT c.name, r.id, r.scope, r.presence, d.id FROM json_each(?) AS n \
-               CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
-               LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
     let mut rivals = Vec::new();
-    for row in rows(db, DOING, sql, bind)? {
+    for row in rows(db, DOING, RIVALS, bind)? {
         let id: &str = row.try_get(1).map_err(store(DOING))?;
         let resource = id.parse::<ResourceId>().map_err(|e| codes::corrupt("claims", id, e))?;
         let scope: &str = row.try_get(2).map_err(store(DOING))?;
         let scope = scope.parse::<Scope>().map_err(|e| codes::corrupt("resources", id, e))?;
         let presence = codes::presence(row.try_get(3).map_err(store(DOING))?)?;
         let live: Option<i64> = row.try_get(4).map_err(store(DOING))?;
+        let purged: bool = row.try_get(5).map_err(store(DOING))?;
+        let may_remain: bool = row.try_get(6).map_err(store(DOING))?;
+        let leaving = live.map(|record| Leaving { record: DeletionId(record), purged, may_remain });
         let claim: String = row.try_get(0).map_err(store(DOING))?;
-        rivals.extend(Rival::of(claim, (resource, scope), presence, live.map(DeletionId)));
+        rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let mut bind = Bind::default();

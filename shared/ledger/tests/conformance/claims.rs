@@ -4,8 +4,11 @@ use sexton_ledger::{NotDone, Options};
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::claims::{Contested, Rival};
-use sexton_model::deletion::RecordStatus;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{RecordStatus, WaiverClaim};
+use sexton_model::job::{Stage, StateName};
 use sexton_model::resource::Resource;
+use sexton_model::step::Outcome;
 use sexton_model::{DeletionId, ResourceId};
 
 use super::Fixture;
@@ -121,6 +124,45 @@ pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
     assert_eq!(on.view(next).await.deletion.status, RecordStatus::Recycled);
     on.declare(with_card("fifth", "52:54:00:00:00:02")).await.unwrap();
     on.condemn("fifth").await.unwrap();
+    assert_eq!(fixture.compare().await, Ok(()));
+}
+
+/// Long before its name, what a machine used is free: nothing of its record looks there once its purge is done. What was let
+/// pass because it may remain keeps it.
+pub async fn what_is_purged_claims_nothing_unless_something_may_remain(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    for (name, mac) in [("gone", "52:54:00:00:00:01"), ("kept", "52:54:00:00:00:02")] {
+        on.declare(with_card(name, mac)).await.unwrap();
+    }
+    let gone = on.condemn("gone").await.unwrap();
+    let kept = on.condemn("kept").await.unwrap();
+    let leaving = |name: &str, mac: &str, record: DeletionId| -> Result<(), NotDone> {
+        Err(Contested::Leaving(rival(name, &format!("mac {mac}"), Some(record))).into())
+    };
+    let last = on.play_to(gone, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    let new = with_card("new", "52:54:00:00:00:01");
+    assert_eq!(on.declare(new.clone()).await, leaving("gone", "52:54:00:00:00:01", gone));
+    on.play(Some(last), &mut Vec::new(), |_, _| false).await;
+    assert_eq!(on.state(gone, Stage::Purge).await, StateName::Done);
+    assert_eq!(on.status(gone).await, RecordStatus::Live, "its name is not free yet");
+    on.declare(new).await.unwrap();
+    // It is not only registered: it can be changed, and deleted, too.
+    on.declare(Resource { priority: 7, ..with_card("new", "52:54:00:00:00:01") }).await.unwrap();
+    on.condemn("new").await.unwrap();
+
+    let last = on.play_to(kept, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    on.answer(&last, Outcome::refused("another identity")).await.unwrap();
+    let waive = Event::Waive {
+        by: actor("boss"),
+        claim: WaiverClaim::MayRemain,
+        mark: None,
+        evidence: "nobody finds the disk".into(),
+    };
+    on.one(kept, waive).await.unwrap();
+    on.play_to(kept, |_, _| false).await;
+    assert_eq!(on.state(kept, Stage::Purge).await, StateName::Done);
+    let newer = with_card("newer", "52:54:00:00:00:02");
+    assert_eq!(on.declare(newer).await, leaving("kept", "52:54:00:00:00:02", kept));
     assert_eq!(fixture.compare().await, Ok(()));
 }
 

@@ -309,6 +309,7 @@ macro_rules! conformance_tests {
             of_two_that_join_at_one_instant_one_does,
             no_record_is_made_while_another_claims_the_same,
             nobody_claims_what_is_being_deleted,
+            what_is_purged_claims_nothing_unless_something_may_remain,
             what_was_registered_earlier_claims_the_same,
             an_alarm_is_raised_once_and_ends,
             what_was_seen_earlier_changes_nothing,

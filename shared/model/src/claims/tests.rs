@@ -73,7 +73,21 @@ fn what_cannot_be_compared_is_refused() {
 
 fn rival(name: &str, live: Option<i64>) -> Rival {
     let resource = (format!("vm/{name}").parse().unwrap(), "tenants/other".parse().unwrap());
-    Rival::of("ipam.main: mac x".into(), resource, Presence::Registered, live.map(DeletionId)).unwrap()
+    let leaving = |number| Leaving { record: DeletionId(number), purged: false, may_remain: false };
+    Rival::of("ipam.main: mac x".into(), resource, Presence::Registered, live.map(leaving)).unwrap()
+}
+
+#[test]
+fn a_record_lets_go_once_its_purge_is_done_and_nothing_may_remain() {
+    for presence in [Presence::Registered, Presence::Tombstone] {
+        for (purged, may_remain) in [(false, false), (false, true), (true, false), (true, true)] {
+            let resource = ("vm/old".parse().unwrap(), "tenants/other".parse().unwrap());
+            let leaving = Leaving { record: DeletionId(7), purged, may_remain };
+            let rival = Rival::of("ipam.main: mac x".into(), resource, presence, Some(leaving));
+            let free = (purged, may_remain) == (true, false);
+            assert_eq!(rival.is_none(), free, "{presence:?}, {leaving:?}");
+        }
+    }
 }
 
 #[test]
