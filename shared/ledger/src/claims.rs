@@ -2,7 +2,8 @@
 //!
 //! Each claim of a resource is a row, so that whoever claims the same is found by an index, in whichever scope. What a row says
 //! of a resource without a live record follows from what is registered; of one with a live record it is also what the record
-//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over.
+//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over. The end of a record leaves its
+//! rows as they are: whether one without a live record still states what they say is asked of what is registered ([`still`]).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,6 +47,45 @@ pub(crate) fn of_older(claimable: &Claimable, id: &str, body: &str, record: Opti
         }
     }
     claims.into_iter().map(|claim| (claim, id.to_owned())).collect()
+}
+
+/// The names of those rivals whose rows do not tell whether they are any: without a live record, and for something that another
+/// one of these resources states. There are few: a resource finds its own rows, too.
+pub(crate) fn doubtful(claimable: &Claimable, resources: &[&Resource], rivals: &[Rival]) -> Vec<String> {
+    let mut stated: BTreeMap<String, BTreeSet<&ResourceId>> = BTreeMap::new();
+    for resource in resources {
+        for claim in claimable.of(resource).into_iter().flatten() {
+            stated.entry(claim).or_default().insert(&resource.id);
+        }
+    }
+    let contested = |rival: &&Rival| {
+        let mut by = stated.get(&rival.claim).into_iter().flatten();
+        rival.live.is_none() && by.any(|id| **id != rival.resource)
+    };
+    let names: BTreeSet<String> =
+        rivals.iter().filter(contested).map(|rival| rival.resource.to_string()).collect();
+    names.into_iter().collect()
+}
+
+/// Those that are rivals by what is registered of them, as it is stored, with their names. What cannot be read, or not be
+/// compared, may still state what its rows say.
+pub(crate) fn still(
+    claimable: &Claimable,
+    rivals: Vec<Rival>,
+    registered: impl IntoIterator<Item = (String, String)>,
+) -> Vec<Rival> {
+    let mut states: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (id, body) in registered {
+        let resource = serde_json::from_str::<Resource>(&body).ok();
+        if let Some(claims) = resource.and_then(|resource| claimable.of(&resource).ok()) {
+            states.insert(id, claims);
+        }
+    }
+    let is_one = |rival: &Rival| {
+        let stated = states.get(&rival.resource.to_string());
+        rival.live.is_some() || stated.is_none_or(|stated| stated.contains(&rival.claim))
+    };
+    rivals.into_iter().filter(is_one).collect()
 }
 
 /// Whoever claims something, besides its name.

@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnection;
 
 use super::codes;
 use super::error::{all_there, corrupt, doing};
-use crate::claims::{Claims, FILL, Row, asked, declared, of_older, stated};
+use crate::claims::{Claims, FILL, Row, asked, declared, doubtful, of_older, stated, still};
 use crate::{LedgerError, NotDone};
 
 /// Claims' locks among the advisory ones that have two keys: groups have another class.
@@ -30,6 +30,7 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
        EXISTS (SELECT 1 FROM waivers w WHERE w.deletion_id = d.id AND strpos(w.body, '\"claim\":\"may_remain\"') > 0) \
      FROM claims c JOIN resources r ON r.id = c.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE c.name = ANY($1)";
+const REGISTERED: &str = "SELECT id, body FROM resources WHERE id = ANY($1)";
 const ROWS: &str = "SELECT name, resource FROM claims WHERE resource = ANY($1)";
 const FORGET: &str = "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS v (name, resource) \
      WHERE c.name = v.name AND c.resource = v.resource";
@@ -92,6 +93,13 @@ pub(super) async fn read(
             let claim: String = row.try_get(0).map_err(part())?;
             rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
         }
+    }
+    // Whoever comes to state one of these meanwhile, or gets a record, waits for its lock.
+    let doubtful = doubtful(&policy.claimable, resources, &rivals);
+    if !doubtful.is_empty() {
+        let query = sqlx::query_as(REGISTERED).bind(doubtful);
+        let registered: Vec<(String, String)> = query.fetch_all(&mut *db).await.map_err(part())?;
+        rivals = still(&policy.claimable, rivals, registered);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(ids).fetch_all(&mut *db).await.map_err(part())?;

@@ -9,7 +9,7 @@ use sexton_model::{DeletionId, ResourceId, Scope};
 
 use super::codes;
 use super::connection::{Bind, Db, each, execute, rows, store};
-use crate::claims::{Claims, FILL, Row, asked, declared, of_older, stated};
+use crate::claims::{Claims, FILL, Row, asked, declared, doubtful, of_older, stated, still};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -46,6 +46,19 @@ pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Re
         let leaving = live.map(|record| Leaving { record: DeletionId(record), purged, may_remain });
         let claim: String = row.try_get(0).map_err(store(DOING))?;
         rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
+    }
+    let doubtful = doubtful(&policy.claimable, resources, &rivals);
+    if !doubtful.is_empty() {
+        let mut bind = Bind::default();
+        bind.add(text(&doubtful)?);
+        let sql = "SELECT r.id, r.body FROM json_each(?) AS n CROSS JOIN resources AS r ON r.id = n.value";
+        let mut registered = Vec::new();
+        for row in rows(db, DOING, sql, bind)? {
+            let id: String = row.try_get(0).map_err(store(DOING))?;
+            let body: String = row.try_get(1).map_err(store(DOING))?;
+            registered.push((id, body));
+        }
+        rivals = still(&policy.claimable, rivals, registered);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let mut bind = Bind::default();
