@@ -13,14 +13,17 @@ use sexton_model::deletion::Record;
 use sexton_model::resource::Resource;
 use sexton_model::{DeletionId, ResourceId, Scope};
 
-use crate::NotDone;
 use crate::rules::Registering;
+use crate::{LedgerError, NotDone};
 
 /// A claim, and of which resource: a row.
 pub(crate) type Row = (String, String);
 
 /// Resources whose claims are written down at once, if they were registered before claims were.
 pub(crate) const FILL: u32 = 512;
+
+/// In front of the text by which a table is being filled.
+const FILLING: &str = "filling: ";
 
 /// What these resources claim, ascending. What cannot be compared is refused later, one by one.
 pub(crate) fn stated<'a>(
@@ -188,6 +191,11 @@ impl Claims {
         self.wanted.insert(name, claims);
     }
 
+    /// By what these are claims, as a text: see [`declared`].
+    pub(crate) fn declared(&self) -> Result<String, LedgerError> {
+        declared(&self.policy)
+    }
+
     /// The rows that are to go, and those that are to come.
     pub(crate) fn changes(&self) -> (Vec<Row>, Vec<Row>) {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
@@ -210,6 +218,18 @@ pub(crate) fn asked(policy: &Policy) -> bool {
 ///
 /// # Errors
 /// If it cannot be written down, which would be a defect.
-pub(crate) fn declared(policy: &Policy) -> Result<String, crate::LedgerError> {
+pub(crate) fn declared(policy: &Policy) -> Result<String, LedgerError> {
     crate::rules::text(&policy.claimable)
+}
+
+/// What is written down of a table in place of that while it is filled: whoever writes rows by other files empties it, so that
+/// the fill does not end as if nothing had happened.
+pub(crate) fn being_filled(declared: &str) -> String {
+    format!("{FILLING}{declared}")
+}
+
+/// Whether the rows of a table are written by what `own` says. Whoever goes by something else removes no row, because others
+/// may need it, and leaves no text, because others may miss one: whoever is started next fills the table again.
+pub(crate) fn agrees(written: Option<&str>, own: &str) -> bool {
+    written.is_some_and(|written| written.strip_prefix(FILLING).unwrap_or(written) == own)
 }

@@ -16,7 +16,9 @@ use sqlx::postgres::PgConnection;
 
 use super::codes;
 use super::error::{all_there, corrupt, doing};
-use crate::claims::{Claims, FILL, Row, asked, declared, doubtful, of_older, stated, still};
+use crate::claims::{
+    Claims, FILL, Row, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
+};
 use crate::{LedgerError, NotDone};
 
 /// Claims' locks among the advisory ones that have two keys: groups have another class.
@@ -40,6 +42,11 @@ const PAGE: &str = "SELECT r.id, r.body, c.body FROM resources r \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live LEFT JOIN records c ON c.deletion_id = d.id \
      WHERE r.id > $1 AND r.presence <> $2 ORDER BY r.id LIMIT $3 FOR NO KEY UPDATE OF r";
 const DECLARED: &str = "SELECT declared FROM claimable";
+/// Until the end of the transaction: nobody begins to fill the table in between, and does not see its rows.
+const DECLARED_LOCKED: &str = "SELECT declared FROM claimable FOR SHARE";
+const EMPTY: &str = "UPDATE claimable SET declared = ''";
+/// Unless somebody has written by other files in between.
+const FILLED: &str = "UPDATE claimable SET declared = $1 WHERE declared = $2";
 const DECLARE: &str = "INSERT INTO claimable (declared) VALUES ($1) ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";
 
 /// Whoever claims what these resources state, each claim locked until the end of the transaction.
@@ -73,7 +80,7 @@ pub(super) async fn read(
 ) -> Result<Claims, LedgerError> {
     let part = || doing("reading what is claimed");
     if !asked(&policy) || resources.is_empty() {
-        return Ok(Claims::default());
+        return Ok(Claims::of(policy, Vec::new(), Vec::new()));
     }
     let names = stated(&policy.claimable, resources.iter().copied());
     let mut rivals = Vec::new();
@@ -106,10 +113,19 @@ pub(super) async fn read(
     Ok(Claims::of(policy, rivals, rows))
 }
 
-/// Write down who claims what from now on: behind the resources themselves.
+/// Write down who claims what from now on: behind the resources themselves. Also whoever asks for no claims does it: what it
+/// registers is missing.
 pub(super) async fn write(db: &mut PgConnection, claims: &Claims) -> Result<(), LedgerError> {
     let part = || doing("writing what is claimed");
-    let (gone, new) = claims.changes();
+    let (mut gone, new) = claims.changes();
+    let query = sqlx::query_scalar(DECLARED_LOCKED);
+    let written: Option<String> = query.fetch_optional(&mut *db).await.map_err(part())?;
+    if !agrees(written.as_deref(), &claims.declared()?) {
+        gone.clear();
+        if written.is_some_and(|written| !written.is_empty()) {
+            sqlx::query(EMPTY).execute(&mut *db).await.map_err(part())?;
+        }
+    }
     let wanted = new.len();
     for (sql, rows) in [(FORGET, gone), (INSERT, new)] {
         if rows.is_empty() {
@@ -135,8 +151,8 @@ pub(super) async fn uncontested(
     Ok(claims.may_delete(resource))
 }
 
-/// Write down what those claim that were registered before anybody asked, or when less was a claim: once, by whichever
-/// coordinator comes first.
+/// Write down what those claim that were registered before anybody asked, or by other files: once, by whichever coordinator
+/// comes first.
 pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerError> {
     let part = || doing("writing down what those claim that are registered");
     if !asked(policy) {
@@ -147,6 +163,9 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
     if before.as_ref() == Some(&declared) {
         return Ok(());
     }
+    // Whoever has written by other files is waited for, and seen; whoever does it from now on empties this.
+    let filling = being_filled(&declared);
+    sqlx::query(DECLARE).bind(&filling).execute(pool).await.map_err(part())?;
     let mut after = String::new();
     loop {
         // Each page with the locks of its resources, so that none of them is registered otherwise meanwhile.
@@ -168,6 +187,12 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
         sqlx::query(INSERT).bind(names).bind(resources).execute(&mut *tx).await.map_err(part())?;
         tx.commit().await.map_err(part())?;
     }
-    sqlx::query(DECLARE).bind(declared).execute(pool).await.map_err(part())?;
+    let done = sqlx::query(FILLED).bind(declared).bind(filling).execute(pool).await.map_err(part())?;
+    if done.rows_affected() == 0 {
+        tracing::warn!(
+            "another coordinator goes by other files of subsystems (claims): what it registers claims only what these say, \
+             until a coordinator is started again"
+        );
+    }
     Ok(())
 }

@@ -9,7 +9,7 @@ use sexton_model::{DeletionId, ResourceId, Scope};
 
 use super::codes;
 use super::connection::{Bind, Db, each, execute, rows, store};
-use crate::claims::{Claims, FILL, Row, asked, declared, doubtful, of_older, stated, still};
+use crate::claims::{Claims, FILL, Row, agrees, asked, declared, doubtful, of_older, stated, still};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -24,12 +24,13 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
      FROM json_each(?) AS n \
      CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
      LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
+const DECLARED: &str = "SELECT declared FROM claimable";
 const INSERT: &str = "INSERT INTO claims (name, resource) VALUES (?, ?) ON CONFLICT DO NOTHING";
 
 /// Whoever claims what these resources state.
 pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Result<Claims, LedgerError> {
     if !asked(policy) || resources.is_empty() {
-        return Ok(Claims::default());
+        return Ok(Claims::of(policy.clone(), Vec::new(), Vec::new()));
     }
     let mut bind = Bind::default();
     bind.add(text(&stated(&policy.claimable, resources.iter().copied()))?);
@@ -72,9 +73,21 @@ pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Re
     Ok(Claims::of(policy.clone(), rivals, written))
 }
 
-/// Write down who claims what from now on: behind the resources themselves.
+/// Write down who claims what from now on: behind the resources themselves. Also whoever asks for no claims does it: what it
+/// registers is missing.
 pub(super) fn write(db: &Db, claims: &Claims) -> Result<(), LedgerError> {
-    let (gone, new) = claims.changes();
+    let (mut gone, new) = claims.changes();
+    let found = rows(db, WRITING, DECLARED, Bind::default())?;
+    let written: Option<&str> = match found.first() {
+        Some(row) => Some(row.try_get(0).map_err(store(WRITING))?),
+        None => None,
+    };
+    if !agrees(written, &claims.declared()?) {
+        gone.clear();
+        if written.is_some_and(|written| !written.is_empty()) {
+            execute(db, WRITING, "UPDATE claimable SET declared = ''", Bind::default())?;
+        }
+    }
     let forget = "DELETE FROM claims WHERE name = ? AND resource = ?";
     each(db, WRITING, forget, gone, |statement, (name, resource)| {
         statement.execute(params![name, resource])
@@ -101,7 +114,7 @@ pub(super) fn fill(db: &Db, policy: &Policy) -> Result<(), LedgerError> {
         return Ok(());
     }
     let declared = declared(policy)?;
-    let before = rows(db, FILLING, "SELECT declared FROM claimable", Bind::default())?;
+    let before = rows(db, FILLING, DECLARED, Bind::default())?;
     if let Some(before) = before.first()
         && before.try_get::<&str>(0).map_err(store(FILLING))? == declared
     {

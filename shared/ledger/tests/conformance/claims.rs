@@ -168,6 +168,34 @@ pub async fn what_is_purged_claims_nothing_unless_something_may_remain(fixture: 
     assert_eq!(fixture.compare().await, Ok(()));
 }
 
+/// Coordinators go by other files: none forgets what another one wrote down, and what it did not write down is found at the next
+/// start.
+pub async fn whoever_goes_by_other_files_forgets_no_claim(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("one", "52:54:00:00:00:01")).await.unwrap();
+    drop(on);
+    // By the files of this one nothing is a claim.
+    let on = Stagehand::new(fixture).await;
+    on.declare(with_card("one", "52:54:00:00:00:02")).await.unwrap();
+    on.declare(with_card("two", "52:54:00:00:00:03")).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claims").await, 1);
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("three", "52:54:00:00:00:03")).await.unwrap();
+    let shared = Contested::Shared(rival("two", "mac 52:54:00:00:00:03", None));
+    assert_eq!(on.condemn("three").await, Err(shared.into()));
+    // Meanwhile another one has gone through all by other files.
+    fixture.execute("UPDATE claimable SET declared = 'other'").await;
+    on.declare(with("two", json!({ "ipam": { "none": true } }))).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claims WHERE resource = 'vm/two'").await, 1);
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable WHERE declared = ''").await, 1);
+    // It is a row, and no claim: nobody states it.
+    on.condemn("three").await.unwrap();
+    drop(on);
+    drop(Stagehand::with(fixture, claiming()).await);
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable WHERE declared LIKE '{%'").await, 1);
+}
+
 /// They were registered before anybody asked what they claim: one of them has a record, and states something else by now.
 pub async fn what_was_registered_earlier_claims_the_same(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
