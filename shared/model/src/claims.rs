@@ -28,8 +28,9 @@ use crate::resource::{Presence, Resource};
 #[cfg(test)]
 mod tests;
 
-/// Most claims of one resource: each is a row. So many are the pairs of 32 names and 32 addresses.
-pub const CLAIMS_MAX: usize = 1024;
+/// Most claims of one resource: each is a row. So many are the pairs of 64 names and 64 addresses, of which the driver of DNS takes
+/// no more, with 64 addresses and 64 network cards: what a driver takes can be deleted.
+pub const CLAIMS_MAX: usize = 64 * 64 + 64 + 64;
 /// Longest text that is compared, in bytes: a name in DNS is no longer.
 const TEXT_MAX: usize = 255;
 /// What may stand in it besides letters and digits.
