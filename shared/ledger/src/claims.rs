@@ -25,6 +25,19 @@ pub(crate) const FILL: u32 = 512;
 /// In front of the text by which a table is being filled.
 const FILLING: &str = "filling: ";
 
+/// Most claims that are told after a fill.
+pub(crate) const TOLD: u32 = 100;
+
+/// Say of a claim that others share it with a live record, which went by that before anybody asked.
+pub(crate) fn tell_shared(claim: &str, by: &str, record: i64) {
+    tracing::warn!(
+        claim,
+        resource = by,
+        record = %DeletionId(record),
+        "claimed, too, by a resource that is being deleted: its deletion may take that away"
+    );
+}
+
 /// What these resources claim, ascending. What cannot be compared is refused later, one by one.
 pub(crate) fn stated<'a>(
     claimable: &Claimable,
@@ -147,17 +160,25 @@ impl Claims {
         claims::may_register(live, self.rivals(&new.id, &claims)).map_err(NotDone::from)
     }
 
-    /// The verdict on one that may be registered otherwise. What is registered already just so stays registered.
+    /// The verdict on one that may be registered otherwise. What is registered already just so stays registered; so does what
+    /// claims nothing more than is registered of it, whoever shares that: both may have been before anybody asked.
     pub(crate) fn may_be(
         &self,
         verdict: Registering,
-        new: &Resource,
+        (old, new): (Option<&Resource>, &Resource),
         live: Option<DeletionId>,
     ) -> Result<Registering, NotDone> {
         match verdict {
             Registering::Same => Ok(verdict),
+            Registering::Update if old.is_some_and(|old| self.claims_no_more(old, new)) => Ok(verdict),
             Registering::Anew | Registering::Update => self.may_register(new, live).map(|()| verdict),
         }
+    }
+
+    /// Whether a resource claims nothing that it did not claim before. Of what cannot be compared it is not known.
+    fn claims_no_more(&self, old: &Resource, new: &Resource) -> bool {
+        let claimable = &self.policy.claimable;
+        matches!((claimable.of(old), claimable.of(new)), (Ok(before), Ok(after)) if after.is_subset(&before))
     }
 
     /// Whether a record may be made for it.

@@ -17,7 +17,8 @@ use sqlx::postgres::PgConnection;
 use super::codes;
 use super::error::{all_there, corrupt, doing};
 use crate::claims::{
-    Claims, FILL, Row, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
+    Claims, FILL, Row, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
+    tell_shared,
 };
 use crate::{LedgerError, NotDone};
 
@@ -41,6 +42,11 @@ const INSERT: &str = "INSERT INTO claims (name, resource) SELECT * FROM unnest($
 const PAGE: &str = "SELECT r.id, r.body, c.body FROM resources r \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live LEFT JOIN records c ON c.deletion_id = d.id \
      WHERE r.id > $1 AND r.presence <> $2 ORDER BY r.id LIMIT $3 FOR NO KEY UPDATE OF r";
+/// What others claim besides a live record whose purge is not done.
+const SHARED: &str = "SELECT o.name, o.resource, d.id FROM deletions d JOIN claims c ON c.resource = d.resource \
+     JOIN claims o ON o.name = c.name AND o.resource <> c.resource JOIN resources r ON r.id = o.resource \
+     WHERE d.live AND r.presence <> $1 \
+     AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = d.id * 8 + 3 AND j.state = 7) LIMIT $2";
 const DECLARED: &str = "SELECT declared FROM claimable";
 /// Until the end of the transaction: nobody begins to fill the table in between, and does not see its rows.
 const DECLARED_LOCKED: &str = "SELECT declared FROM claimable FOR SHARE";
@@ -186,6 +192,11 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
         let (names, resources): (Vec<String>, Vec<String>) = rows.into_iter().unzip();
         sqlx::query(INSERT).bind(names).bind(resources).execute(&mut *tx).await.map_err(part())?;
         tx.commit().await.map_err(part())?;
+    }
+    let query = sqlx::query_as(SHARED).bind(codes::of_presence(Presence::Recycled)).bind(i64::from(TOLD));
+    let shared: Vec<(String, String, i64)> = query.fetch_all(pool).await.map_err(part())?;
+    for (claim, by, record) in &shared {
+        tell_shared(claim, by, *record);
     }
     let done = sqlx::query(FILLED).bind(declared).bind(filling).execute(pool).await.map_err(part())?;
     if done.rows_affected() == 0 {

@@ -9,7 +9,9 @@ use sexton_model::{DeletionId, ResourceId, Scope};
 
 use super::codes;
 use super::connection::{Bind, Db, each, execute, rows, store};
-use crate::claims::{Claims, FILL, Row, agrees, asked, declared, doubtful, of_older, stated, still};
+use crate::claims::{
+    Claims, FILL, Row, TOLD, agrees, asked, declared, doubtful, of_older, stated, still, tell_shared,
+};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -24,6 +26,12 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
      FROM json_each(?) AS n \
      CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
      LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
+/// What others claim besides a live record whose purge is not done.
+const SHARED: &str = "SELECT o.name, o.resource, d.id FROM deletions AS d \
+     CROSS JOIN claims AS c ON c.resource = d.resource \
+     CROSS JOIN claims AS o ON o.name = c.name AND o.resource <> c.resource \
+     CROSS JOIN resources AS r ON r.id = o.resource WHERE d.live AND r.presence <> ? \
+     AND NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = d.id * 8 + 3 AND j.state = 7) LIMIT ?";
 const DECLARED: &str = "SELECT declared FROM claimable";
 const INSERT: &str = "INSERT INTO claims (name, resource) VALUES (?, ?) ON CONFLICT DO NOTHING";
 
@@ -124,6 +132,13 @@ pub(super) fn fill(db: &Db, policy: &Policy) -> Result<(), LedgerError> {
         let mut after = String::new();
         while let Some(last) = fill_page(db, policy, &after)? {
             after = last;
+        }
+        let mut bind = Bind::default();
+        bind.add(codes::of_presence(Presence::Recycled)).add(i64::from(TOLD));
+        for row in rows(db, FILLING, SHARED, bind)? {
+            let claim: &str = row.try_get(0).map_err(store(FILLING))?;
+            let by: &str = row.try_get(1).map_err(store(FILLING))?;
+            tell_shared(claim, by, row.try_get(2).map_err(store(FILLING))?);
         }
         let sql = "INSERT INTO claimable (one, declared) VALUES (1, ?) \
                    ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";

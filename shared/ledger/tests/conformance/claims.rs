@@ -168,6 +168,30 @@ pub async fn what_is_purged_claims_nothing_unless_something_may_remain(fixture: 
     assert_eq!(fixture.compare().await, Ok(()));
 }
 
+/// Three were registered with one network card before anybody asked, and one of them has a record: another one is not kept from
+/// changing what is no claim. It gets nothing more by that.
+pub async fn what_has_been_shared_since_earlier_may_be_updated(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    for name in ["old", "one", "two"] {
+        on.declare(with_card(name, "52:54:00:00:00:01")).await.unwrap();
+    }
+    let old = on.condemn("old").await.unwrap();
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    let otherwise = Resource { priority: 7, ..with_card("one", "52-54-00-00-00-01") };
+    on.declare(otherwise).await.unwrap();
+    let leaving = || -> Result<(), NotDone> {
+        Err(Contested::Leaving(rival("old", "mac 52:54:00:00:00:01", Some(old))).into())
+    };
+    let more = json!({ "ipam": { "mac": "52:54:00:00:00:01", "addresses": ["192.0.2.1"] } });
+    assert_eq!(on.declare(with("one", more)).await, leaving());
+    assert!(matches!(on.condemn("one").await, Err(NotDone::Contested(Contested::Shared(_)))));
+    // What it has given up it does not get back.
+    on.declare(with("one", json!({ "ipam": { "none": true } }))).await.unwrap();
+    assert_eq!(on.declare(with_card("one", "52:54:00:00:00:01")).await, leaving());
+    on.condemn("one").await.unwrap();
+}
+
 /// Coordinators go by other files: none forgets what another one wrote down, and what it did not write down is found at the next
 /// start.
 pub async fn whoever_goes_by_other_files_forgets_no_claim(fixture: &dyn Fixture) {

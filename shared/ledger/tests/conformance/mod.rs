@@ -310,6 +310,7 @@ macro_rules! conformance_tests {
             no_record_is_made_while_another_claims_the_same,
             nobody_claims_what_is_being_deleted,
             what_is_purged_claims_nothing_unless_something_may_remain,
+            what_has_been_shared_since_earlier_may_be_updated,
             whoever_goes_by_other_files_forgets_no_claim,
             what_was_registered_earlier_claims_the_same,
             an_alarm_is_raised_once_and_ends,
