@@ -51,8 +51,8 @@ const DECLARED: &str = "SELECT declared FROM claimable";
 /// Until the end of the transaction: nobody begins to fill the table in between, and does not see its rows.
 const DECLARED_LOCKED: &str = "SELECT declared FROM claimable FOR SHARE";
 const EMPTY: &str = "UPDATE claimable SET declared = ''";
-/// Unless somebody has written by other files in between.
-const FILLED: &str = "UPDATE claimable SET declared = $1 WHERE declared = $2";
+/// Unless somebody has written by other files in between. Another coordinator may have filled it by the same ones.
+const FILLED: &str = "UPDATE claimable SET declared = $1 WHERE declared = $1 OR declared = $2";
 const DECLARE: &str = "INSERT INTO claimable (declared) VALUES ($1) ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";
 
 /// Whoever claims what these resources state, each claim locked until the end of the transaction.
