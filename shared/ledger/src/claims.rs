@@ -2,7 +2,8 @@
 //!
 //! Each claim of a resource is a row, so that whoever claims the same is found by an index, in whichever scope. What a row says
 //! of a resource without a live record follows from what is registered; of one with a live record it is also what the record
-//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over.
+//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over. The end of a record leaves its
+//! rows as they are: whether one without a live record still states what they say is asked of what is registered ([`still`]).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,14 +13,30 @@ use sexton_model::deletion::Record;
 use sexton_model::resource::Resource;
 use sexton_model::{DeletionId, ResourceId, Scope};
 
-use crate::NotDone;
 use crate::rules::Registering;
+use crate::{LedgerError, NotDone};
 
 /// A claim, and of which resource: a row.
 pub(crate) type Row = (String, String);
 
 /// Resources whose claims are written down at once, if they were registered before claims were.
 pub(crate) const FILL: u32 = 512;
+
+/// In front of the text by which a table is being filled.
+const FILLING: &str = "filling: ";
+
+/// Most claims that are told after a fill.
+pub(crate) const TOLD: u32 = 100;
+
+/// Say of a claim that others share it with a live record, which went by that before anybody asked.
+pub(crate) fn tell_shared(claim: &str, by: &str, record: i64) {
+    tracing::warn!(
+        claim,
+        resource = by,
+        record = %DeletionId(record),
+        "claimed, too, by a resource that is being deleted: its deletion may take that away"
+    );
+}
 
 /// What these resources claim, ascending. What cannot be compared is refused later, one by one.
 pub(crate) fn stated<'a>(
@@ -46,6 +63,45 @@ pub(crate) fn of_older(claimable: &Claimable, id: &str, body: &str, record: Opti
         }
     }
     claims.into_iter().map(|claim| (claim, id.to_owned())).collect()
+}
+
+/// The names of those rivals whose rows do not tell whether they are any: without a live record, and for something that another
+/// one of these resources states. There are few: a resource finds its own rows, too.
+pub(crate) fn doubtful(claimable: &Claimable, resources: &[&Resource], rivals: &[Rival]) -> Vec<String> {
+    let mut stated: BTreeMap<String, BTreeSet<&ResourceId>> = BTreeMap::new();
+    for resource in resources {
+        for claim in claimable.of(resource).into_iter().flatten() {
+            stated.entry(claim).or_default().insert(&resource.id);
+        }
+    }
+    let contested = |rival: &&Rival| {
+        let mut by = stated.get(&rival.claim).into_iter().flatten();
+        rival.live.is_none() && by.any(|id| **id != rival.resource)
+    };
+    let names: BTreeSet<String> =
+        rivals.iter().filter(contested).map(|rival| rival.resource.to_string()).collect();
+    names.into_iter().collect()
+}
+
+/// Those that are rivals by what is registered of them, as it is stored, with their names. What cannot be read, or not be
+/// compared, may still state what its rows say.
+pub(crate) fn still(
+    claimable: &Claimable,
+    rivals: Vec<Rival>,
+    registered: impl IntoIterator<Item = (String, String)>,
+) -> Vec<Rival> {
+    let mut states: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (id, body) in registered {
+        let resource = serde_json::from_str::<Resource>(&body).ok();
+        if let Some(claims) = resource.and_then(|resource| claimable.of(&resource).ok()) {
+            states.insert(id, claims);
+        }
+    }
+    let is_one = |rival: &Rival| {
+        let stated = states.get(&rival.resource.to_string());
+        rival.live.is_some() || stated.is_none_or(|stated| stated.contains(&rival.claim))
+    };
+    rivals.into_iter().filter(is_one).collect()
 }
 
 /// Whoever claims something, besides its name.
@@ -104,17 +160,25 @@ impl Claims {
         claims::may_register(live, self.rivals(&new.id, &claims)).map_err(NotDone::from)
     }
 
-    /// The verdict on one that may be registered otherwise. What is registered already just so stays registered.
+    /// The verdict on one that may be registered otherwise. What is registered already just so stays registered; so does what
+    /// claims nothing more than is registered of it, whoever shares that: both may have been before anybody asked.
     pub(crate) fn may_be(
         &self,
         verdict: Registering,
-        new: &Resource,
+        (old, new): (Option<&Resource>, &Resource),
         live: Option<DeletionId>,
     ) -> Result<Registering, NotDone> {
         match verdict {
             Registering::Same => Ok(verdict),
+            Registering::Update if old.is_some_and(|old| self.claims_no_more(old, new)) => Ok(verdict),
             Registering::Anew | Registering::Update => self.may_register(new, live).map(|()| verdict),
         }
+    }
+
+    /// Whether a resource claims nothing that it did not claim before. Of what cannot be compared it is not known.
+    fn claims_no_more(&self, old: &Resource, new: &Resource) -> bool {
+        let claimable = &self.policy.claimable;
+        matches!((claimable.of(old), claimable.of(new)), (Ok(before), Ok(after)) if after.is_subset(&before))
     }
 
     /// Whether a record may be made for it.
@@ -148,6 +212,11 @@ impl Claims {
         self.wanted.insert(name, claims);
     }
 
+    /// By what these are claims, as a text: see [`declared`].
+    pub(crate) fn declared(&self) -> Result<String, LedgerError> {
+        declared(&self.policy)
+    }
+
     /// The rows that are to go, and those that are to come.
     pub(crate) fn changes(&self) -> (Vec<Row>, Vec<Row>) {
         let (mut gone, mut new) = (Vec::new(), Vec::new());
@@ -170,6 +239,18 @@ pub(crate) fn asked(policy: &Policy) -> bool {
 ///
 /// # Errors
 /// If it cannot be written down, which would be a defect.
-pub(crate) fn declared(policy: &Policy) -> Result<String, crate::LedgerError> {
+pub(crate) fn declared(policy: &Policy) -> Result<String, LedgerError> {
     crate::rules::text(&policy.claimable)
+}
+
+/// What is written down of a table in place of that while it is filled: whoever writes rows by other files empties it, so that
+/// the fill does not end as if nothing had happened.
+pub(crate) fn being_filled(declared: &str) -> String {
+    format!("{FILLING}{declared}")
+}
+
+/// Whether the rows of a table are written by what `own` says. Whoever goes by something else removes no row, because others
+/// may need it, and leaves no text, because others may miss one: whoever is started next fills the table again.
+pub(crate) fn agrees(written: Option<&str>, own: &str) -> bool {
+    written.is_some_and(|written| written.strip_prefix(FILLING).unwrap_or(written) == own)
 }

@@ -4,7 +4,8 @@
 //! nothing else: an inspection pins whatever fits that. So while a resource has a live record, no other one that is
 //! registered claims the same ([`may_delete`], [`may_register`]): else the deletion of the one would take from the other
 //! what it uses. Two that share a claim may be registered, as long as neither is being deleted: the inventory says what
-//! platforms say.
+//! platforms say. Once its purge is done, a record looks at nothing any more, and can neither be cancelled nor rescued: what
+//! it went by is free ([`Leaving`]), long before its name is, unless something of it may remain.
 //!
 //! Which statements are claims is said by the file of each subsystem (`claims`, see
 //! [`crate::catalogue::SubsystemActions`]). A claim is about one instance: two servers may know the same address. What is one
@@ -19,14 +20,17 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::deletion::{Deletion, WaiverClaim};
 use crate::id::{DeletionId, ResourceId, Scope, Subsystem};
+use crate::job::Stage;
 use crate::resource::{Presence, Resource};
 
 #[cfg(test)]
 mod tests;
 
-/// Most claims of one resource: each is a row. So many are the pairs of 32 names and 32 addresses.
-pub const CLAIMS_MAX: usize = 1024;
+/// Most claims of one resource: each is a row. So many are the pairs of 64 names and 64 addresses, of which the driver of DNS takes
+/// no more, with 64 addresses and 64 network cards: what a driver takes can be deleted.
+pub const CLAIMS_MAX: usize = 64 * 64 + 64 + 64;
 /// Longest text that is compared, in bytes: a name in DNS is no longer.
 const TEXT_MAX: usize = 255;
 /// What may stand in it besides letters and digits.
@@ -150,6 +154,30 @@ fn is_mac(text: &str) -> bool {
     text.split([':', '-']).count() == 6 && text.split([':', '-']).all(pair)
 }
 
+/// A live record, as far as it keeps what its resource claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// Which.
+    pub record: DeletionId,
+    /// Its purge is done: none of its steps is left, and neither cancel nor rescue.
+    pub purged: bool,
+    /// Something was let pass because it may remain.
+    pub may_remain: bool,
+}
+
+impl Leaving {
+    /// Whether nothing takes back or uses any more what its resource claims.
+    fn lets_go(self) -> bool {
+        self.purged && !self.may_remain
+    }
+}
+
+/// The stage with which a live record lets go of what its resource claims.
+pub fn freed_by(deletion: &Deletion) -> Stage {
+    let may_remain = deletion.waivers.iter().any(|waiver| waiver.claim == WaiverClaim::MayRemain);
+    if may_remain { Stage::Recycle } else { Stage::Purge }
+}
+
 /// Another resource that claims the same, and is not gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rival {
@@ -164,17 +192,18 @@ pub struct Rival {
 }
 
 impl Rival {
-    /// What was read of another resource that claims the same; nothing if that is gone.
+    /// What was read of another resource that claims the same; nothing if that is gone, or its record has let go of that.
     pub fn of(
         claim: String,
         (resource, scope): (ResourceId, Scope),
         presence: Presence,
-        live: Option<DeletionId>,
+        live: Option<Leaving>,
     ) -> Option<Self> {
-        match presence {
-            Presence::Registered | Presence::Tombstone => Some(Self { claim, resource, scope, live }),
-            Presence::Recycled => None,
-        }
+        let there = match presence {
+            Presence::Registered | Presence::Tombstone => !live.is_some_and(Leaving::lets_go),
+            Presence::Recycled => false,
+        };
+        there.then(|| Self { claim, resource, scope, live: live.map(|leaving| leaving.record) })
     }
 }
 

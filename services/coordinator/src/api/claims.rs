@@ -3,8 +3,7 @@ use std::collections::BTreeMap;
 
 use sexton_ledger::{LedgerError, NotDone};
 use sexton_model::DeletionId;
-use sexton_model::claims::Contested;
-use sexton_model::job::Stage;
+use sexton_model::claims::{Contested, freed_by};
 
 use super::problem::Refused;
 use super::{Api, Asker};
@@ -61,11 +60,11 @@ pub(super) async fn in_words(
     })
 }
 
-/// The day on which its name is given away at the earliest, and in which time zone.
+/// The day on which it lets go of what it claims at the earliest, and in which time zone.
 async fn there_until(api: &Api, record: DeletionId) -> Result<Option<String>, LedgerError> {
     let Some(view) = api.engine.ledger.deletion(record).await? else { return Ok(None) };
     let zone = view.deletion.record.due.zone;
-    let last = view.deletion.date_of(Stage::Recycle, api.engine.ledger.day());
+    let last = view.deletion.date_of(freed_by(&view.deletion), api.engine.ledger.day());
     let day = last.utc().with_timezone(&zone.0).date_naive();
     Ok(Some(format!("{day} ({})", zone.0.name())))
 }

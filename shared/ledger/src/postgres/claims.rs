@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sexton_model::audit;
 use sexton_model::belts::Policy;
-use sexton_model::claims::Rival;
+use sexton_model::claims::{Leaving, Rival};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope};
 use sqlx::PgPool;
@@ -16,7 +16,10 @@ use sqlx::postgres::PgConnection;
 
 use super::codes;
 use super::error::{all_there, corrupt, doing};
-use crate::claims::{Claims, FILL, Row, asked, declared, of_older, stated};
+use crate::claims::{
+    Claims, FILL, Row, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
+    tell_shared,
+};
 use crate::{LedgerError, NotDone};
 
 /// Claims' locks among the advisory ones that have two keys: groups have another class.
@@ -24,8 +27,13 @@ const CLASS: i32 = 0x5343;
 /// In the order that is given, so that two transactions do not wait for each other.
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock($1, k.key) FROM unnest($2::integer[]) WITH ORDINALITY AS k (key, n)";
-const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id FROM claims c JOIN resources r ON r.id = c.resource \
+/// Of a live record also whether its purge (slot 3) is done, and whether something of it may remain.
+const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
+       EXISTS (SELECT 1 FROM jobs j WHERE j.id = d.id * 8 + 3 AND j.state = 7), \
+       EXISTS (SELECT 1 FROM waivers w WHERE w.deletion_id = d.id AND strpos(w.body, '\"claim\":\"may_remain\"') > 0) \
+     FROM claims c JOIN resources r ON r.id = c.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE c.name = ANY($1)";
+const REGISTERED: &str = "SELECT id, body FROM resources WHERE id = ANY($1)";
 const ROWS: &str = "SELECT name, resource FROM claims WHERE resource = ANY($1)";
 const FORGET: &str = "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS v (name, resource) \
      WHERE c.name = v.name AND c.resource = v.resource";
@@ -34,7 +42,17 @@ const INSERT: &str = "INSERT INTO claims (name, resource) SELECT * FROM unnest($
 const PAGE: &str = "SELECT r.id, r.body, c.body FROM resources r \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live LEFT JOIN records c ON c.deletion_id = d.id \
      WHERE r.id > $1 AND r.presence <> $2 ORDER BY r.id LIMIT $3 FOR NO KEY UPDATE OF r";
+/// What others claim besides a live record whose purge is not done.
+const SHARED: &str = "SELECT o.name, o.resource, d.id FROM deletions d JOIN claims c ON c.resource = d.resource \
+     JOIN claims o ON o.name = c.name AND o.resource <> c.resource JOIN resources r ON r.id = o.resource \
+     WHERE d.live AND r.presence <> $1 \
+     AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = d.id * 8 + 3 AND j.state = 7) LIMIT $2";
 const DECLARED: &str = "SELECT declared FROM claimable";
+/// Until the end of the transaction: nobody begins to fill the table in between, and does not see its rows.
+const DECLARED_LOCKED: &str = "SELECT declared FROM claimable FOR SHARE";
+const EMPTY: &str = "UPDATE claimable SET declared = ''";
+/// Unless somebody has written by other files in between. Another coordinator may have filled it by the same ones.
+const FILLED: &str = "UPDATE claimable SET declared = $1 WHERE declared = $1 OR declared = $2";
 const DECLARE: &str = "INSERT INTO claimable (declared) VALUES ($1) ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";
 
 /// Whoever claims what these resources state, each claim locked until the end of the transaction.
@@ -68,7 +86,7 @@ pub(super) async fn read(
 ) -> Result<Claims, LedgerError> {
     let part = || doing("reading what is claimed");
     if !asked(&policy) || resources.is_empty() {
-        return Ok(Claims::default());
+        return Ok(Claims::of(policy, Vec::new(), Vec::new()));
     }
     let names = stated(&policy.claimable, resources.iter().copied());
     let mut rivals = Vec::new();
@@ -81,20 +99,39 @@ pub(super) async fn read(
             let scope = scope.parse::<Scope>().map_err(|_| corrupt("resources", id, "not a scope"))?;
             let presence = codes::presence(row.try_get(3).map_err(part())?)
                 .ok_or_else(|| corrupt("resources", id, "unknown presence"))?;
+            let purged: bool = row.try_get(5).map_err(part())?;
+            let may_remain: bool = row.try_get(6).map_err(part())?;
             let live = row.try_get::<Option<i64>, _>(4).map_err(part())?.map(DeletionId);
+            let leaving = live.map(|record| Leaving { record, purged, may_remain });
             let claim: String = row.try_get(0).map_err(part())?;
-            rivals.extend(Rival::of(claim, (resource, scope), presence, live));
+            rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
         }
+    }
+    // Whoever comes to state one of these meanwhile, or gets a record, waits for its lock.
+    let doubtful = doubtful(&policy.claimable, resources, &rivals);
+    if !doubtful.is_empty() {
+        let query = sqlx::query_as(REGISTERED).bind(doubtful);
+        let registered: Vec<(String, String)> = query.fetch_all(&mut *db).await.map_err(part())?;
+        rivals = still(&policy.claimable, rivals, registered);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(ids).fetch_all(&mut *db).await.map_err(part())?;
     Ok(Claims::of(policy, rivals, rows))
 }
 
-/// Write down who claims what from now on: behind the resources themselves.
+/// Write down who claims what from now on: behind the resources themselves. Also whoever asks for no claims does it: what it
+/// registers is missing.
 pub(super) async fn write(db: &mut PgConnection, claims: &Claims) -> Result<(), LedgerError> {
     let part = || doing("writing what is claimed");
-    let (gone, new) = claims.changes();
+    let (mut gone, new) = claims.changes();
+    let query = sqlx::query_scalar(DECLARED_LOCKED);
+    let written: Option<String> = query.fetch_optional(&mut *db).await.map_err(part())?;
+    if !agrees(written.as_deref(), &claims.declared()?) {
+        gone.clear();
+        if written.is_some_and(|written| !written.is_empty()) {
+            sqlx::query(EMPTY).execute(&mut *db).await.map_err(part())?;
+        }
+    }
     let wanted = new.len();
     for (sql, rows) in [(FORGET, gone), (INSERT, new)] {
         if rows.is_empty() {
@@ -120,8 +157,8 @@ pub(super) async fn uncontested(
     Ok(claims.may_delete(resource))
 }
 
-/// Write down what those claim that were registered before anybody asked, or when less was a claim: once, by whichever
-/// coordinator comes first.
+/// Write down what those claim that were registered before anybody asked, or by other files: once, by whichever coordinator
+/// comes first.
 pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerError> {
     let part = || doing("writing down what those claim that are registered");
     if !asked(policy) {
@@ -132,6 +169,9 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
     if before.as_ref() == Some(&declared) {
         return Ok(());
     }
+    // Whoever has written by other files is waited for, and seen; whoever does it from now on empties this.
+    let filling = being_filled(&declared);
+    sqlx::query(DECLARE).bind(&filling).execute(pool).await.map_err(part())?;
     let mut after = String::new();
     loop {
         // Each page with the locks of its resources, so that none of them is registered otherwise meanwhile.
@@ -153,6 +193,17 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
         sqlx::query(INSERT).bind(names).bind(resources).execute(&mut *tx).await.map_err(part())?;
         tx.commit().await.map_err(part())?;
     }
-    sqlx::query(DECLARE).bind(declared).execute(pool).await.map_err(part())?;
+    let query = sqlx::query_as(SHARED).bind(codes::of_presence(Presence::Recycled)).bind(i64::from(TOLD));
+    let shared: Vec<(String, String, i64)> = query.fetch_all(pool).await.map_err(part())?;
+    for (claim, by, record) in &shared {
+        tell_shared(claim, by, *record);
+    }
+    let done = sqlx::query(FILLED).bind(declared).bind(filling).execute(pool).await.map_err(part())?;
+    if done.rows_affected() == 0 {
+        tracing::warn!(
+            "another coordinator goes by other files of subsystems (claims): what it registers claims only what these say, \
+             until a coordinator is started again"
+        );
+    }
     Ok(())
 }

@@ -240,7 +240,8 @@ fn one(
     let live = old.and_then(|t| t.live);
     let verdict = registering(known, live, resource);
     let verdict = verdict.and_then(|what| beside.holders.check(known, resource).map(|()| what));
-    let what = match verdict.and_then(|what| beside.claims.may_be(what, resource, live)) {
+    let stated = (old.map(|t| &t.resource), resource);
+    let what = match verdict.and_then(|what| beside.claims.may_be(what, stated, live)) {
         Err(refused) => return Ok(Err(refused)),
         Ok(Registering::Same) => {
             beside.claims.note(resource, live);

@@ -115,7 +115,8 @@ fn judge(
         let live = old.and_then(|o| o.live);
         let verdict = rules::registering(known, live, new);
         let verdict = verdict.and_then(|what| holders.check(known, new).map(|()| what));
-        let what = match verdict.and_then(|what| claims.may_be(what, new, live)) {
+        let stated = (old.map(|o| &o.resource), new);
+        let what = match verdict.and_then(|what| claims.may_be(what, stated, live)) {
             Err(refused) => {
                 results.push(Err(refused));
                 continue;

@@ -4,8 +4,11 @@ use sexton_ledger::{NotDone, Options};
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::claims::{Contested, Rival};
-use sexton_model::deletion::RecordStatus;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{RecordStatus, WaiverClaim};
+use sexton_model::job::{Stage, StateName};
 use sexton_model::resource::Resource;
+use sexton_model::step::Outcome;
 use sexton_model::{DeletionId, ResourceId};
 
 use super::Fixture;
@@ -111,6 +114,8 @@ pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
 
     assert_eq!(on.one(old, cancel()).await.unwrap().status, RecordStatus::Cancelled);
     on.declare(with_card("new", "52:54:00:00:00:01")).await.unwrap();
+    // The record that is over has left nothing that stands in the way of others' deletions.
+    on.condemn("new").await.unwrap();
     // It goes by what is registered now.
     let next = on.condemn("old").await.unwrap();
     let claims = "SELECT count(*) FROM claims WHERE resource = 'vm/old'";
@@ -122,6 +127,97 @@ pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
     on.declare(with_card("fifth", "52:54:00:00:00:02")).await.unwrap();
     on.condemn("fifth").await.unwrap();
     assert_eq!(fixture.compare().await, Ok(()));
+}
+
+/// Long before its name, what a machine used is free: nothing of its record looks there once its purge is done. What was let
+/// pass because it may remain keeps it.
+pub async fn what_is_purged_claims_nothing_unless_something_may_remain(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    for (name, mac) in [("gone", "52:54:00:00:00:01"), ("kept", "52:54:00:00:00:02")] {
+        on.declare(with_card(name, mac)).await.unwrap();
+    }
+    let gone = on.condemn("gone").await.unwrap();
+    let kept = on.condemn("kept").await.unwrap();
+    let leaving = |name: &str, mac: &str, record: DeletionId| -> Result<(), NotDone> {
+        Err(Contested::Leaving(rival(name, &format!("mac {mac}"), Some(record))).into())
+    };
+    let last = on.play_to(gone, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    let new = with_card("new", "52:54:00:00:00:01");
+    assert_eq!(on.declare(new.clone()).await, leaving("gone", "52:54:00:00:00:01", gone));
+    on.play(Some(last), &mut Vec::new(), |_, _| false).await;
+    assert_eq!(on.state(gone, Stage::Purge).await, StateName::Done);
+    assert_eq!(on.status(gone).await, RecordStatus::Live, "its name is not free yet");
+    on.declare(new).await.unwrap();
+    // It is not only registered: it can be changed, and deleted, too.
+    on.declare(Resource { priority: 7, ..with_card("new", "52:54:00:00:00:01") }).await.unwrap();
+    on.condemn("new").await.unwrap();
+
+    let last = on.play_to(kept, |name, _| name == "hypervisor.delete_volumes").await.unwrap();
+    on.answer(&last, Outcome::refused("another identity")).await.unwrap();
+    let waive = Event::Waive {
+        by: actor("boss"),
+        claim: WaiverClaim::MayRemain,
+        mark: None,
+        evidence: "nobody finds the disk".into(),
+    };
+    on.one(kept, waive).await.unwrap();
+    on.play_to(kept, |_, _| false).await;
+    assert_eq!(on.state(kept, Stage::Purge).await, StateName::Done);
+    let newer = with_card("newer", "52:54:00:00:00:02");
+    assert_eq!(on.declare(newer).await, leaving("kept", "52:54:00:00:00:02", kept));
+    assert_eq!(fixture.compare().await, Ok(()));
+}
+
+/// Three were registered with one network card before anybody asked, and one of them has a record: another one is not kept from
+/// changing what is no claim. It gets nothing more by that.
+pub async fn what_has_been_shared_since_earlier_may_be_updated(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    for name in ["old", "one", "two"] {
+        on.declare(with_card(name, "52:54:00:00:00:01")).await.unwrap();
+    }
+    let old = on.condemn("old").await.unwrap();
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    let otherwise = Resource { priority: 7, ..with_card("one", "52-54-00-00-00-01") };
+    on.declare(otherwise).await.unwrap();
+    let leaving = || -> Result<(), NotDone> {
+        Err(Contested::Leaving(rival("old", "mac 52:54:00:00:00:01", Some(old))).into())
+    };
+    let more = json!({ "ipam": { "mac": "52:54:00:00:00:01", "addresses": ["192.0.2.1"] } });
+    assert_eq!(on.declare(with("one", more)).await, leaving());
+    assert!(matches!(on.condemn("one").await, Err(NotDone::Contested(Contested::Shared(_)))));
+    // What it has given up it does not get back.
+    on.declare(with("one", json!({ "ipam": { "none": true } }))).await.unwrap();
+    assert_eq!(on.declare(with_card("one", "52:54:00:00:00:01")).await, leaving());
+    on.condemn("one").await.unwrap();
+}
+
+/// Coordinators go by other files: none forgets what another one wrote down, and what it did not write down is found at the next
+/// start.
+pub async fn whoever_goes_by_other_files_forgets_no_claim(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("one", "52:54:00:00:00:01")).await.unwrap();
+    drop(on);
+    // By the files of this one nothing is a claim.
+    let on = Stagehand::new(fixture).await;
+    on.declare(with_card("one", "52:54:00:00:00:02")).await.unwrap();
+    on.declare(with_card("two", "52:54:00:00:00:03")).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claims").await, 1);
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("three", "52:54:00:00:00:03")).await.unwrap();
+    let shared = Contested::Shared(rival("two", "mac 52:54:00:00:00:03", None));
+    assert_eq!(on.condemn("three").await, Err(shared.into()));
+    // Meanwhile another one has gone through all by other files.
+    fixture.execute("UPDATE claimable SET declared = 'other'").await;
+    on.declare(with("two", json!({ "ipam": { "none": true } }))).await.unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claims WHERE resource = 'vm/two'").await, 1);
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable WHERE declared = ''").await, 1);
+    // It is a row, and no claim: nobody states it.
+    on.condemn("three").await.unwrap();
+    drop(on);
+    drop(Stagehand::with(fixture, claiming()).await);
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable WHERE declared LIKE '{%'").await, 1);
 }
 
 /// They were registered before anybody asked what they claim: one of them has a record, and states something else by now.

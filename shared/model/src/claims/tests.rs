@@ -64,16 +64,34 @@ fn what_cannot_be_compared_is_refused() {
         assert!(why.to_string().starts_with("attributes.dns.names: "), "{name}: {why}");
     }
     let many = |count: usize| -> Vec<String> { (0..count).map(|n| format!("192.0.2.{n}")).collect() };
-    let names: Vec<String> = (0..33).map(|n| format!("web{n}.lab.test")).collect();
-    let part = |addresses: usize| json!({ "dns": { "names": names, "addresses": many(addresses) } });
-    assert_eq!(claimable().of(&resource(part(31))).unwrap().len(), 33 * 31);
-    let why = claimable().of(&resource(part(32))).unwrap_err().to_string();
-    assert_eq!(why, "attributes.dns: names and addresses come to 1056 claims: at most 1024");
+    let names: Vec<String> = (0..65).map(|n| format!("web{n}.lab.test")).collect();
+    let dns = |names: &[String], addresses: usize| json!({ "names": names, "addresses": many(addresses) });
+    // All that the driver of DNS takes, with as many addresses and network cards.
+    let macs: Vec<String> = (0..64).map(|n| format!("52:54:00:00:00:{n:02x}")).collect();
+    let ipam = json!({ "mac": macs, "addresses": many(64) });
+    let most = resource(json!({ "dns": dns(&names[..64], 64), "ipam": ipam }));
+    assert_eq!(claimable().of(&most).unwrap().len(), CLAIMS_MAX);
+    let why = claimable().of(&resource(json!({ "dns": dns(&names, 65) }))).unwrap_err().to_string();
+    assert_eq!(why, "attributes.dns: names and addresses come to 4225 claims: at most 4224");
 }
 
 fn rival(name: &str, live: Option<i64>) -> Rival {
     let resource = (format!("vm/{name}").parse().unwrap(), "tenants/other".parse().unwrap());
-    Rival::of("ipam.main: mac x".into(), resource, Presence::Registered, live.map(DeletionId)).unwrap()
+    let leaving = |number| Leaving { record: DeletionId(number), purged: false, may_remain: false };
+    Rival::of("ipam.main: mac x".into(), resource, Presence::Registered, live.map(leaving)).unwrap()
+}
+
+#[test]
+fn a_record_lets_go_once_its_purge_is_done_and_nothing_may_remain() {
+    for presence in [Presence::Registered, Presence::Tombstone] {
+        for (purged, may_remain) in [(false, false), (false, true), (true, false), (true, true)] {
+            let resource = ("vm/old".parse().unwrap(), "tenants/other".parse().unwrap());
+            let leaving = Leaving { record: DeletionId(7), purged, may_remain };
+            let rival = Rival::of("ipam.main: mac x".into(), resource, presence, Some(leaving));
+            let free = (purged, may_remain) == (true, false);
+            assert_eq!(rival.is_none(), free, "{presence:?}, {leaving:?}");
+        }
+    }
 }
 
 #[test]
