@@ -156,16 +156,18 @@ pub(super) fn check(
     judge(db, memory, staged, asked).map(|judged| judged.results)
 }
 
-/// Register or update.
+/// Register or update. Without a policy nobody is asked what they claim, and what is written down of that stays: for who changes
+/// nothing that they state.
 pub(super) fn register(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    policy: &Arc<Policy>,
+    policy: Option<&Arc<Policy>>,
     (resources, by, whole): (&[Resource], &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+    let none = Arc::default();
     let Judged { there, holders, claims, results, events, mut changed } =
-        judge(db, memory, staged, (resources, by, policy))?;
+        judge(db, memory, staged, (resources, by, policy.unwrap_or(&none)))?;
     if whole && results.iter().any(Result::is_err) {
         let rest = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(rest).collect());
@@ -199,7 +201,9 @@ pub(super) fn register(
     codes::all_there("resources", done, wanted)?;
     groups::write(db, &resources)?;
     exclusive::write(db, &holders)?;
-    claims::write(db, &claims)?;
+    if policy.is_some() {
+        claims::write(db, &claims)?;
+    }
     append(db, events)?;
     Ok(results)
 }

@@ -31,7 +31,7 @@ pub(super) fn carry_out(
                 db,
                 memory,
                 staged,
-                &policy,
+                Some(&policy),
                 (&resources, &actor(), false),
             )?),
             Next::Do(Op::Create(new)) => Done::Created(inventory::create(db, staged, setting, &new)?),

@@ -1,6 +1,4 @@
 //! Restoring many, in the file.
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Scope, Timestamp};
@@ -75,7 +73,7 @@ pub(super) fn prioritize(
     }
     let resource = Resource { priority, ..standing.resource };
     // Nothing that it states changes, so nobody is asked what they claim.
-    let mut done = inventory::register(db, memory, staged, &Arc::default(), (&[resource], by, true))?;
+    let mut done = inventory::register(db, memory, staged, None, (&[resource], by, true))?;
     Ok(done.pop().unwrap_or_else(|| Err(NotDone::NotRegistered(id.clone()))))
 }
 

@@ -300,7 +300,7 @@ fn one(
             db,
             memory,
             staged,
-            &setting.policy.get(),
+            Some(&setting.policy.get()),
             (resources, by, *whole),
         )?),
         Work::CheckResources(resources, by) => Answer::CheckResources(inventory::check(

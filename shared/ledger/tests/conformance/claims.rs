@@ -197,6 +197,9 @@ pub async fn what_has_been_shared_since_earlier_may_be_updated(fixture: &dyn Fix
 pub async fn whoever_goes_by_other_files_forgets_no_claim(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, claiming()).await;
     on.declare(with_card("one", "52:54:00:00:00:01")).await.unwrap();
+    // Who says who comes back first goes by no files.
+    on.ledger.prioritize(&id("one"), 5, &actor("platform")).await.unwrap().unwrap();
+    assert_eq!(fixture.count("SELECT count(*) FROM claimable WHERE declared = ''").await, 0);
     drop(on);
     // By the files of this one nothing is a claim.
     let on = Stagehand::new(fixture).await;
