@@ -17,8 +17,8 @@ use sqlx::postgres::PgConnection;
 use super::codes;
 use super::error::{all_there, corrupt, doing};
 use crate::claims::{
-    Claims, FILL, Row, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
-    tell_shared,
+    Claims, FILL, Row, Stored, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated,
+    still, tell_shared,
 };
 use crate::{LedgerError, NotDone};
 
@@ -33,7 +33,10 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
        EXISTS (SELECT 1 FROM waivers w WHERE w.deletion_id = d.id AND strpos(w.body, '\"claim\":\"may_remain\"') > 0) \
      FROM claims c JOIN resources r ON r.id = c.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE c.name = ANY($1)";
-const REGISTERED: &str = "SELECT id, body FROM resources WHERE id = ANY($1)";
+/// How these are registered, and their live records.
+const STORED: &str = "SELECT r.id, r.body, c.body FROM resources r \
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live LEFT JOIN records c ON c.deletion_id = d.id \
+     WHERE r.id = ANY($1)";
 const ROWS: &str = "SELECT name, resource FROM claims WHERE resource = ANY($1)";
 const FORGET: &str = "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS v (name, resource) \
      WHERE c.name = v.name AND c.resource = v.resource";
@@ -107,12 +110,12 @@ pub(super) async fn read(
             rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
         }
     }
-    // Whoever comes to state one of these meanwhile, or gets a record, waits for its lock.
+    // Whoever comes to state one of these meanwhile, or gets a record that does, waits for its lock.
     let doubtful = doubtful(&policy.claimable, resources, &rivals);
     if !doubtful.is_empty() {
-        let query = sqlx::query_as(REGISTERED).bind(doubtful);
-        let registered: Vec<(String, String)> = query.fetch_all(&mut *db).await.map_err(part())?;
-        rivals = still(&policy.claimable, rivals, registered);
+        let query = sqlx::query_as(STORED).bind(doubtful);
+        let stored: Vec<Stored> = query.fetch_all(&mut *db).await.map_err(part())?;
+        rivals = still(&policy.claimable, rivals, stored);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(ids).fetch_all(&mut *db).await.map_err(part())?;
