@@ -2,10 +2,11 @@
 //! asked for a part: what one of them does holds at the other at once.
 use serde_json::{Value, json};
 use sexton_model::access::{Role, token_hash};
+use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::{DeletionId, ResourceId};
 
-use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, until};
+use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, ops, until};
 
 on_many_machines! {
     each_role_does_what_it_may_and_no_more,
@@ -170,6 +171,11 @@ async fn nothing_of_another_scope_is_seen_or_done() {
     system.register_in("tenants/other", &other, false).await;
     let now = system.ledger.facts().await.unwrap().now;
     let (mine, theirs) = (system.delete().await, system.delete_named(other, now).await);
+    // It is called as some paths end.
+    let receipt: ResourceId = "vm/receipt".parse().unwrap();
+    system.register_in("tenants/other", &receipt, false).await;
+    system.delete_named(receipt, now).await;
+    assert_eq!(asked.get("/v1/deletions/vm/receipt").await["resource"]["id"], "vm/receipt");
     let acme = bearer(&system.token("acme", Role::Approver, Some("tenants/acme")).await);
     for (nth, path) in ["/v1/deletions", "/v1/resources"].into_iter().enumerate() {
         let shown = asked.ask(nth, &acme, "GET", path, &NONE).await.body.to_string();
@@ -183,6 +189,8 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         ("GET", "/v1/deletions/vm/theirs".to_owned(), NONE),
         ("GET", "/v1/resources/vm/theirs".to_owned(), NONE),
         ("GET", format!("/v1/deletions/{theirs}/receipt"), NONE),
+        ("GET", "/v1/deletions/vm/receipt".to_owned(), NONE),
+        ("GET", format!("/v1/audit/chains/{theirs}"), NONE),
         ("POST", format!("/v1/deletions/{theirs}/cancel"), reason()),
         ("POST", format!("/v1/deletions/{theirs}/holds"), reason()),
         ("POST", "/v1/resources/vm/theirs/holds".to_owned(), reason()),
@@ -194,7 +202,10 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         let answer = asked.ask(nth, &acme, method, path, body).await;
         assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
         // Word by word what is said of something that nobody knows.
-        let nothing = |text: &str| text.replace("theirs", "nothing").replace(&theirs.to_string(), "d-999");
+        let nothing = |text: &str| {
+            let text = text.replace("theirs", "nothing").replace("vm/receipt", "vm/nothing");
+            text.replace(&theirs.to_string(), "d-999")
+        };
         let body: Value = serde_json::from_str(&nothing(&body.to_string())).unwrap();
         let unknown = asked.ask(nth, &acme, method, &nothing(path), &body).await;
         assert_eq!((404, nothing(answer.detail()).as_str()), (unknown.status, unknown.detail()), "{path}");
@@ -205,6 +216,8 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         ("POST", "/v1/ceilings", json!({ "everywhere": true, "to": "observe", "reason": "x" })),
         ("POST", "/v1/ceilings", json!({ "scope": "tenants/other", "to": "observe", "reason": "x" })),
         ("POST", "/v1/cancellations", json!({ "scope": "tenants/other", "reason": "x" })),
+        ("GET", "/v1/ceilings/stopped?everywhere=true&to=announce", NONE),
+        ("GET", "/v1/ceilings/stopped?scope=tenants/other&to=announce", NONE),
         ("GET", "/v1/audit", NONE),
         ("GET", "/v1/audit/access", NONE),
     ];
@@ -217,9 +230,19 @@ async fn nothing_of_another_scope_is_seen_or_done() {
     assert_eq!((&record["status"], &record["holds"]), (&json!("live"), &json!([])), "{record}");
     assert_eq!(record["trail"].as_array().unwrap().len(), 1, "nothing but its making: {record}");
     assert_eq!(asked.count("/v1/pauses").await, 0);
+    let there = PauseSelector { scope: Some("tenants/other".parse().unwrap()), ..PauseSelector::default() };
+    let pause = system.ledger.pause(there, &ops(), "a test").await.unwrap().pause.id;
+    let paused = [("GET", format!("/v1/pauses/{pause}/stopped")), ("DELETE", format!("/v1/pauses/{pause}"))];
+    for (nth, (method, path)) in paused.iter().enumerate() {
+        let answer = asked.ask(nth, &acme, method, path, &NONE).await;
+        let absent = format!("there is no pause {pause} within tenants/acme");
+        assert_eq!((answer.status, answer.detail()), (404, absent.as_str()), "{method} {path}");
+    }
+    assert_eq!(asked.count("/v1/pauses").await, 1, "it is not lifted");
     let refusals = asked.refusals().await;
     let of_acme = refusals.iter().filter(|[by, ..]| by == "acme").count();
-    assert_eq!(of_acme, hidden.len() + outside.len(), "of what is there, and of nothing else: {refusals:#?}");
+    let of_what_is_there = hidden.len() + outside.len() + paused.len();
+    assert_eq!(of_acme, of_what_is_there, "and of nothing else: {refusals:#?}");
 
     // Within its own it sees and does what its role lets it.
     assert_eq!(asked.ask(0, &acme, "GET", &format!("/v1/deletions/{mine}"), &NONE).await.status, 200);
