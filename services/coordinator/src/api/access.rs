@@ -9,7 +9,7 @@
 //!
 //! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
 //! others, in the name that the header `sexton-actor` says. That is no name of a token: what somebody has done who has or had one
-//! was done by whoever showed it.
+//! was done by whoever showed it. Nor is it that of what decides by itself: what that has done nobody has asked for.
 mod need;
 mod refusals;
 
@@ -24,7 +24,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use sexton_ledger::LedgerError;
-use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, may_unreviewed, token_hash};
+use sexton_model::access::{
+    Bearer, Extent, PREFIX, Permission, Reach, decides_by_itself, may, may_unreviewed, token_hash,
+};
 use sexton_model::{Actor, ResourceId, Scope};
 
 use super::once::sent_before;
@@ -152,8 +154,8 @@ fn named_by(headers: &HeaderMap) -> Option<Actor> {
     headers.get("sexton-actor").and_then(|name| name.to_str().ok()?.parse().ok())
 }
 
-/// That whoever is trusted changes nothing in the name of somebody who has or had a token: the audit trail has the name alone,
-/// and under that name what was done by whoever showed it.
+/// That whoever is trusted changes nothing in the name of somebody who has or had a token, or of what decides by itself: the audit
+/// trail has the name alone, and under that name what was done by whoever showed it, or without being asked.
 async fn is_no_tokens_name(api: &Api, parts: &Parts) -> Result<(), Refused> {
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     if !changes(&parts.method, path) {
@@ -161,6 +163,12 @@ async fn is_no_tokens_name(api: &Api, parts: &Parts) -> Result<(), Refused> {
     }
     // What is no name is refused by who needs one.
     let Some(actor) = named_by(&parts.headers) else { return Ok(()) };
+    if decides_by_itself(&actor) {
+        return Err(Refused::denied(format_args!(
+            "{actor} is the name of what decides by itself, and nobody acts as {actor}: name somebody else in the header \
+             sexton-actor (sexton: --actor)"
+        )));
+    }
     match api.engine.ledger.token_of(&actor).await? {
         Some(_) => Err(Refused::denied(format_args!(
             "{actor} is the name of a token, and only who shows it acts as {actor}: show it, or name somebody else in the \
