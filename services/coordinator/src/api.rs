@@ -231,6 +231,7 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     info.canaries_off = canaries::off(&api);
     info.canaries = canaries::alarming(&api, &asker).await?;
     info.censuses_lack = censuses::missed(&api, &asker).await?;
+    info.review = info.review.map(|open| review::told(open, &asker));
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))
