@@ -12,6 +12,7 @@
 //! was done by whoever showed it. Nor is it that of what decides by itself: what that has done nobody has asked for.
 mod need;
 mod refusals;
+mod tasks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,14 +29,16 @@ use sexton_model::access::{
     Bearer, Extent, PREFIX, Permission, Reach, decides_by_itself, may, may_unreviewed, token_hash,
 };
 use sexton_model::{Actor, ResourceId, Scope};
+use tokio_util::sync::DropGuard;
 
 use super::once::sent_before;
 use super::overrides::scope_of_override;
-use super::problem::{Denial, Refused};
+use super::problem::Refused;
 use super::records::parse;
 use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
+pub(super) use refusals::Noting;
 use refusals::{NOBODY, Refusals, TRUSTED};
 
 /// Who asks.
@@ -104,18 +107,29 @@ impl Guard {
         Self { api, refusals }
     }
 
-    /// Nobody asks any more: what is only counted yet is written down.
+    /// Nobody asks any more: what is only counted yet is written down, and what is worked on though its caller has hung up is
+    /// over.
     pub(super) async fn finish(&self) {
         self.refusals.finish().await;
     }
+
+    /// What goes on beside the connections ends when this is dropped.
+    pub(super) fn ending(&self) -> DropGuard {
+        self.refusals.ending()
+    }
+
+    fn noting(&self, by: String, asked: String) -> Noting {
+        Noting::new(self.refusals.clone(), by, asked)
+    }
 }
 
-/// Let a request through, or refuse it and write that down. What a handler refuses is written down here, too.
+/// Let a request through, or refuse it and write that down. What a handler refuses of what only looks is written down here, too;
+/// of what changes something it is by whoever works on it ([`super::once`]).
 pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let asked = format!("{} {}", request.method(), request.uri().path());
     let (mut parts, body) = request.into_parts();
-    let (by, answer) = match identify(&guard.api, &parts.headers).await {
-        Err((by, refused)) => (by, refused.into_response()),
+    let (noting, mut answer) = match identify(&guard.api, &parts.headers).await {
+        Err((by, refused)) => (guard.noting(by, asked), refused.into_response()),
         Ok(asker) => {
             let permitted = permitted(&guard.api, &asker, &mut parts).await;
             let by = match &asker {
@@ -124,7 +138,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
                 Asker::Trusted if permitted.is_err() => TRUSTED.to_owned(),
                 Asker::Trusted => acting_for(&parts.headers),
             };
+            let noting = guard.noting(by, asked);
             parts.extensions.insert(asker);
+            parts.extensions.insert(noting.clone());
             let request = Request::from_parts(parts, body);
             let answer = match permitted {
                 Ok(()) => next.run(request).await,
@@ -135,12 +151,10 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
                     Err(error) => Refused::from(error).into_response(),
                 },
             };
-            (by, answer)
+            (noting, answer)
         }
     };
-    if let Some(Denial(why)) = answer.extensions().get() {
-        guard.refusals.note(&by, &asked, why, answer.status().as_u16()).await;
-    }
+    noting.note(&mut answer).await;
     answer
 }
 
