@@ -52,7 +52,8 @@ use problem::Refused;
 
 /// Largest request body, in bytes.
 const BODY_MAX_BYTES: usize = 8 << 20;
-/// Longest wait at a stop until what was counted of refusals is written down.
+/// Longest wait at a stop until what was counted of refusals is written down, and what changes something is over whose caller has
+/// hung up.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// Longest time a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,7 +71,7 @@ pub struct Api {
 type Shared = State<Arc<Api>>;
 
 /// Answer until told to stop, and for a little longer what was asked by then: whoever sends half a request keeps nobody from
-/// ending. What was counted of refusals is written down last.
+/// ending. What was counted of refusals is written down last. Nothing goes on when this has ended, or is dropped.
 ///
 /// # Errors
 /// If nothing can be accepted any more.
@@ -79,12 +80,16 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: CancellationToken
         tracing::warn!("{warning}");
     }
     let guard = Guard::new(api.clone());
+    let _all_ends_with_it = guard.ending();
     let routes = guarded(api, guard.clone());
     let serving = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     let served = wind_down(&stop, async { serving.await }).await;
     let written = tokio::time::timeout(WRITTEN_WITHIN, guard.finish());
     if written.await.is_err() {
-        tracing::warn!("the job table does not answer: what was counted of refusals is not written down");
+        tracing::warn!(
+            "somebody does not answer: what they were asked for by whoever has hung up ends where it stands; if it is the job \
+             table, what was counted of refusals is not written down"
+        );
     }
     served.transpose()?;
     Ok(())
@@ -231,6 +236,7 @@ async fn health(State(api): Shared, asker: Asker) -> Result<Json<HealthInfo>, Re
     info.canaries_off = canaries::off(&api);
     info.canaries = canaries::alarming(&api, &asker).await?;
     info.censuses_lack = censuses::missed(&api, &asker).await?;
+    info.review = info.review.map(|open| review::told(open, &asker));
     info.pauses.retain(|pause| in_force::matters(&asker, pause.covers.scope.as_ref()));
     info.ceilings.retain(|ceiling| in_force::matters(&asker, ceiling.scope.as_ref()));
     Ok(Json(info))

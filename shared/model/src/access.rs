@@ -19,7 +19,7 @@ mod token;
 pub use self::over::to_register_over;
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
-    Token, token_hash, token_text,
+    Token, decides_by_itself, token_hash, token_text,
 };
 
 #[cfg(test)]

@@ -100,6 +100,15 @@ pub struct Review {
     pub behind: Behind,
 }
 
+impl Review {
+    /// The same for whoever may not know what there is in every scope: without the records whose decisions are missing.
+    #[must_use]
+    pub fn unnamed(mut self) -> Self {
+        self.behind.missing.clear();
+        self
+    }
+}
+
 /// Of a landmark that is an order instead of an event: events count from 1.
 const ORDER: i64 = 0;
 

@@ -9,9 +9,10 @@
 //!
 //! Whoever shows the configured token, or reaches a loopback address where none is configured, is trusted: it acts for
 //! others, in the name that the header `sexton-actor` says. That is no name of a token: what somebody has done who has or had one
-//! was done by whoever showed it.
+//! was done by whoever showed it. Nor is it that of what decides by itself: what that has done nobody has asked for.
 mod need;
 mod refusals;
+mod tasks;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,17 +25,21 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::ExposeSecret;
 use sexton_ledger::LedgerError;
-use sexton_model::access::{Bearer, Extent, PREFIX, Permission, Reach, may, may_unreviewed, token_hash};
+use sexton_model::access::{
+    Bearer, Extent, PREFIX, Permission, Reach, decides_by_itself, may, may_unreviewed, token_hash,
+};
 use sexton_model::{Actor, ResourceId, Scope};
+use tokio_util::sync::DropGuard;
 
 use super::once::sent_before;
 use super::overrides::scope_of_override;
-use super::problem::{Denial, Refused};
+use super::problem::Refused;
 use super::receipts::is_a_kind;
 use super::records::parse;
 use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
+pub(super) use refusals::Noting;
 use refusals::{NOBODY, Refusals, TRUSTED};
 
 /// Who asks.
@@ -103,18 +108,29 @@ impl Guard {
         Self { api, refusals }
     }
 
-    /// Nobody asks any more: what is only counted yet is written down.
+    /// Nobody asks any more: what is only counted yet is written down, and what is worked on though its caller has hung up is
+    /// over.
     pub(super) async fn finish(&self) {
         self.refusals.finish().await;
     }
+
+    /// What goes on beside the connections ends when this is dropped.
+    pub(super) fn ending(&self) -> DropGuard {
+        self.refusals.ending()
+    }
+
+    fn noting(&self, by: String, asked: String) -> Noting {
+        Noting::new(self.refusals.clone(), by, asked)
+    }
 }
 
-/// Let a request through, or refuse it and write that down. What a handler refuses is written down here, too.
+/// Let a request through, or refuse it and write that down. What a handler refuses of what only looks is written down here, too;
+/// of what changes something it is by whoever works on it ([`super::once`]).
 pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let asked = format!("{} {}", request.method(), request.uri().path());
     let (mut parts, body) = request.into_parts();
-    let (by, answer) = match identify(&guard.api, &parts.headers).await {
-        Err((by, refused)) => (by, refused.into_response()),
+    let (noting, mut answer) = match identify(&guard.api, &parts.headers).await {
+        Err((by, refused)) => (guard.noting(by, asked), refused.into_response()),
         Ok(asker) => {
             let permitted = permitted(&guard.api, &asker, &mut parts).await;
             let by = match &asker {
@@ -123,7 +139,9 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
                 Asker::Trusted if permitted.is_err() => TRUSTED.to_owned(),
                 Asker::Trusted => acting_for(&parts.headers),
             };
+            let noting = guard.noting(by, asked);
             parts.extensions.insert(asker);
+            parts.extensions.insert(noting.clone());
             let request = Request::from_parts(parts, body);
             let answer = match permitted {
                 Ok(()) => next.run(request).await,
@@ -134,12 +152,10 @@ pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Ne
                     Err(error) => Refused::from(error).into_response(),
                 },
             };
-            (by, answer)
+            (noting, answer)
         }
     };
-    if let Some(Denial(why)) = answer.extensions().get() {
-        guard.refusals.note(&by, &asked, why, answer.status().as_u16()).await;
-    }
+    noting.note(&mut answer).await;
     answer
 }
 
@@ -153,8 +169,8 @@ fn named_by(headers: &HeaderMap) -> Option<Actor> {
     headers.get("sexton-actor").and_then(|name| name.to_str().ok()?.parse().ok())
 }
 
-/// That whoever is trusted changes nothing in the name of somebody who has or had a token: the audit trail has the name alone,
-/// and under that name what was done by whoever showed it.
+/// That whoever is trusted changes nothing in the name of somebody who has or had a token, or of what decides by itself: the audit
+/// trail has the name alone, and under that name what was done by whoever showed it, or without being asked.
 async fn is_no_tokens_name(api: &Api, parts: &Parts) -> Result<(), Refused> {
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     if !changes(&parts.method, path) {
@@ -162,6 +178,12 @@ async fn is_no_tokens_name(api: &Api, parts: &Parts) -> Result<(), Refused> {
     }
     // What is no name is refused by who needs one.
     let Some(actor) = named_by(&parts.headers) else { return Ok(()) };
+    if decides_by_itself(&actor) {
+        return Err(Refused::denied(format_args!(
+            "{actor} is the name of what decides by itself, and nobody acts as {actor}: name somebody else in the header \
+             sexton-actor (sexton: --actor)"
+        )));
+    }
     match api.engine.ledger.token_of(&actor).await? {
         Some(_) => Err(Refused::denied(format_args!(
             "{actor} is the name of a token, and only who shows it acts as {actor}: show it, or name somebody else in the \

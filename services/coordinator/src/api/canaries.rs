@@ -25,10 +25,16 @@ pub(super) async fn run(
             let status = if begun { StatusCode::CREATED } else { StatusCode::OK };
             Ok((status, Json(info(&api).await?)))
         }
-        None => {
-            let off = off(&api).unwrap_or_else(|| "the job table is under review".to_owned());
-            Err(Refused::new(StatusCode::CONFLICT, format!("no canaries are sent: {off}")))
-        }
+        None => Err(refused("no canaries are sent", off(&api).as_deref())),
+    }
+}
+
+/// Why nobody is asked: because of what is configured; or, if that is no reason, of the review, and that is written down.
+pub(super) fn refused(what: &str, off: Option<&str>) -> Refused {
+    let because = |why: &str| Refused::new(StatusCode::CONFLICT, format!("{what}: {why}"));
+    match off {
+        Some(off) => because(off),
+        None => because("the job table is under review").noted(),
     }
 }
 

@@ -26,10 +26,7 @@ pub(super) async fn run(
             let status = if begun > 0 { StatusCode::CREATED } else { StatusCode::OK };
             Ok((status, Json(info(&api).await?)))
         }
-        None => {
-            let off = off(&api).unwrap_or_else(|| "the job table is under review".to_owned());
-            Err(Refused::new(StatusCode::CONFLICT, format!("no drills are held: {off}")))
-        }
+        None => Err(canaries::refused("no drills are held", off(&api).as_deref())),
     }
 }
 

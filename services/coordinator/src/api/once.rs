@@ -1,8 +1,9 @@
-//! Requests that are sent under a key are done once.
+//! Requests that change something are done to their end, and once if they are sent under a key.
 //!
-//! Contract: behind the guard and before the handlers. A request with the header `Idempotency-Key` holds that key while it
-//! is worked on, whether or not its caller still waits; its answer is kept, and given again to whoever sends the same
-//! request under the same key. What makes it one change at whatever moment a process dies is the job table's: handlers
+//! Contract: behind the guard and before the handlers. What changes something is worked on whether or not its caller still waits,
+//! as soon as all of it is there, and what it is refused is noted ([`Noting`]) before anybody is told. A request with the header
+//! `Idempotency-Key` holds that key meanwhile; its answer is kept, once what it refuses is noted, and given again to whoever sends
+//! the same request under the same key. What makes it one change at whatever moment a process dies is the job table's: handlers
 //! make their change by the handle of [`Once`], whose transaction notes at the key what it did; if that is noted already,
 //! they change nothing and answer from it. What handlers do without a note ([`super::cancellations`], [`super::drills`]) may
 //! be repeated.
@@ -26,8 +27,9 @@ use sexton_model::Timestamp;
 use sexton_model::request_key::{
     ANSWER_MAX_BYTES, Attempt, KEYS_MAX, KeptAnswer, Keyed, RequestKey, is_remembered, request_hash,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::access::{Asker, changes};
+use super::access::{Asker, Noting, changes};
 use super::problem::{Refused, as_problem};
 use super::{Api, By, REGISTER_MAX_BYTES, Shared};
 
@@ -78,20 +80,25 @@ impl FromRequestParts<Arc<Api>> for Once {
 #[derive(Debug, Clone)]
 pub(super) struct KeptInstead(pub(super) KeptAnswer);
 
-/// Do it once, or answer as before.
-pub(super) async fn once(State(api): Shared, request: Request, next: Next) -> Response {
+/// Do it to its end, once if it has a key, or answer as before.
+pub(super) async fn once(State(api): Shared, mut request: Request, next: Next) -> Response {
     let given = match key(request.headers()) {
         Ok(given) => given,
         Err(refused) => return refused.into_response(),
     };
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let Some(key) = given.filter(|_| changes(request.method(), path)) else {
+    if !changes(request.method(), path) {
         return next.run(request).await;
-    };
-    match keyed(&api, key, request, next).await {
-        Ok(answer) => answer,
-        Err(refused) => refused.into_response(),
     }
+    let Some(noting) = request.extensions_mut().remove::<Noting>() else {
+        let why = "a defect: nobody writes down what is refused";
+        return Refused::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
+    };
+    let done = match given {
+        Some(key) => keyed(&api, (key, noting), request, next).await,
+        None => keyless(api, noting, request, next).await,
+    };
+    done.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// The key that a request was sent under.
@@ -144,18 +151,39 @@ async fn asked(
         Some(Asker::Known(_)) => b"token",
         Some(Asker::Trusted) | None => b"trusted",
     };
-    let body = to_bytes(body, REGISTER_MAX_BYTES).await.map_err(|e| {
-        let detail = format!("body: expected at most {REGISTER_MAX_BYTES} bytes: {e}");
-        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })?;
+    let body = whole(body).await?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let request = request_hash(&[who, parts.method.as_str().as_bytes(), target.as_bytes(), &body]);
     Ok((Keyed { actor, key, request }, (parts, body)))
 }
 
-async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) -> Result<Response, Refused> {
+/// All of a body.
+async fn whole(body: Body) -> Result<Bytes, Refused> {
+    to_bytes(body, REGISTER_MAX_BYTES).await.map_err(|e| {
+        let detail = format!("body: expected at most {REGISTER_MAX_BYTES} bytes: {e}");
+        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    })
+}
+
+/// What has no key is done as often as it is sent. Its body is read first: whoever sends half of one hangs up on nothing that has
+/// begun.
+async fn keyless(api: Arc<Api>, noting: Noting, request: Request, next: Next) -> Result<Response, Refused> {
+    let (parts, body) = request.into_parts();
+    let body = whole(body).await?;
+    let room = noting.room().await;
+    Ok(work(api, None, (noting, room), (parts, body), next).await)
+}
+
+async fn keyed(
+    api: &Arc<Api>,
+    (key, noting): (RequestKey, Noting),
+    request: Request,
+    next: Next,
+) -> Result<Response, Refused> {
     let (keyed, (mut parts, body)) = asked(api, key, request).await?;
     let begins_nothing = parts.extensions.remove::<BeginsNothing>().is_some();
+    // Before the key is held: nobody holds it and waits.
+    let room = noting.room().await;
     match api.engine.ledger.hold_key(keyed).await? {
         Held::By(attempt, None) if begins_nothing => {
             // What was there under the key is over or forgotten since it was looked for.
@@ -163,7 +191,10 @@ async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) ->
             let why = "nothing came of the same request under this key";
             Err(Refused::key(StatusCode::CONFLICT, why).again_in(SOON_S))
         }
-        Held::By(attempt, note) => Ok(work(api.clone(), (attempt, note), (parts, body), next).await),
+        Held::By(attempt, note) => {
+            let held = Some((attempt, note));
+            Ok(work(api.clone(), held, (noting, room), (parts, body), next).await)
+        }
         Held::Answered(answer) => Ok(again(answer)),
         Held::Busy => {
             let why = "the same request is worked on under this key";
@@ -177,27 +208,41 @@ async fn keyed(api: &Arc<Api>, key: RequestKey, request: Request, next: Next) ->
     }
 }
 
-/// A task of its own: what was begun is ended, and its answer kept, also if the caller has hung up.
+/// A task of its own: what was begun is ended, what is refused is noted, and the answer kept if there is a key, also if the caller
+/// has hung up.
 async fn work(
     api: Arc<Api>,
-    (attempt, note): (Attempt, Option<Note>),
+    held: Option<(Attempt, Option<Note>)>,
+    (noting, room): (Noting, Option<OwnedSemaphorePermit>),
     (mut parts, body): (Parts, Bytes),
     next: Next,
 ) -> Response {
-    let ledger = api.engine.ledger.under(attempt.clone());
-    parts.extensions.insert(Once { ledger, attempt: Some(attempt.clone()), note });
-    let request = Request::from_parts(parts, Body::from(body));
-    let working = tokio::spawn(async move {
-        let answer = as_problem(next.run(request).await).await;
-        kept(&api, &attempt, answer).await
+    let attempt = held.map(|(attempt, note)| {
+        let ledger = api.engine.ledger.under(attempt.clone());
+        parts.extensions.insert(Once { ledger, attempt: Some(attempt.clone()), note });
+        attempt
     });
-    working.await.unwrap_or_else(|_| {
+    let request = Request::from_parts(parts, Body::from(body));
+    let tasks = noting.clone();
+    let working = tasks.spawn(async move {
+        let mut answer = as_problem(next.run(request).await).await;
+        // First: whoever is given again what is kept is not refused once more.
+        let noted = noting.note(&mut answer).await;
+        let answer = match attempt {
+            Some(attempt) => kept(&api, &attempt, (answer, noted)).await,
+            None => answer,
+        };
+        drop(room);
+        answer
+    });
+    working.await.ok().flatten().unwrap_or_else(|| {
         Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log").into_response()
     })
 }
 
-/// The answer, once it is kept. That it could not be kept changes nothing: what was done is noted.
-async fn kept(api: &Api, attempt: &Attempt, answer: Response) -> Response {
+/// The answer, once it is kept. That it could not be kept changes nothing: what was done is noted at the key. It is not kept if
+/// what it refuses is noted nowhere: then the next attempt is refused anew.
+async fn kept(api: &Api, attempt: &Attempt, (answer, noted): (Response, bool)) -> Response {
     let status = answer.status().as_u16();
     let instead: Option<KeptInstead> = answer.extensions().get().cloned();
     let (parts, body) = answer.into_parts();
@@ -207,7 +252,7 @@ async fn kept(api: &Api, attempt: &Attempt, answer: Response) -> Response {
     };
     let ledger = &api.engine.ledger;
     let text = std::str::from_utf8(&body).ok().filter(|text| text.len() <= ANSWER_MAX_BYTES);
-    let keep = text.filter(|_| is_remembered(status)).map(|text| match instead {
+    let keep = text.filter(|_| noted && is_remembered(status)).map(|text| match instead {
         Some(KeptInstead(answer)) => answer,
         None => KeptAnswer { status, body: text.to_owned() },
     });

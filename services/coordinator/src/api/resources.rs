@@ -39,7 +39,7 @@ pub(super) async fn register(
     }
     let unfit = refused;
     let nothing = body.dry_run || body.whole && unfit.iter().any(Option::is_some);
-    if !nothing && let Some(results) = done_before(&once, &unfit)? {
+    if !nothing && let Some(results) = done_before(&once, (unfit.as_slice(), &mut denied))? {
         return Ok((denial(denied), Json(Registered { results, with_the_rest: Vec::new() })));
     }
     let fit: Vec<_> =
@@ -96,14 +96,22 @@ fn said(unfit: Vec<Option<String>>, by_the_ledger: Vec<Option<String>>, whole: b
     Registered { results, with_the_rest }
 }
 
-/// What became of each line before, if that is noted: of those that fitted, of which the others are known.
-fn done_before(once: &Once, unfit: &[Option<String>]) -> Result<Option<Vec<Option<String>>>, Refused> {
+/// What became of each line before, if that is noted: of those that fitted, of which the others are known. What was refused then is
+/// to be written down, for whoever has refused it may have died before that was. If some were registered, the job table has refused
+/// the others by belts alone.
+fn done_before(
+    once: &Once,
+    (unfit, denied): (&[Option<String>], &mut Vec<String>),
+) -> Result<Option<Vec<Option<String>>>, Refused> {
     let noted = once.noted(|note| if let Note::Registered(results) = note { Some(results) } else { None })?;
     let Some(noted) = noted else { return Ok(None) };
+    let refused = denied.len();
+    denied.extend(noted.iter().flatten().cloned());
     if noted.len() != unfit.iter().filter(|why| why.is_none()).count() {
         let why = "this was registered under this key, and its answer lost; meanwhile other lines are fit than were \
                    then, so which is which is not known any more: look, and send what is missing under another key";
-        return Err(Refused::key(StatusCode::CONFLICT, why));
+        let lost = Refused::key(StatusCode::CONFLICT, why);
+        return Err(if denied.len() > refused { lost.noted() } else { lost });
     }
     let mut noted = noted.into_iter();
     Ok(Some(unfit.iter().map(|why| why.clone().or_else(|| noted.next().flatten())).collect()))

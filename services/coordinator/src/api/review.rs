@@ -11,6 +11,7 @@ use sexton_model::access::{Permission, Reach};
 use sexton_model::archive::Link;
 use sexton_model::audit::hex;
 use sexton_model::chain_copy::ChainCopy;
+use sexton_model::checkpoint::Review;
 use sexton_model::deletion::REASON_MAX;
 
 use super::problem::{Body, Refused};
@@ -21,9 +22,19 @@ const CHAINS: u32 = 256;
 
 pub(super) async fn show(State(api): Shared, asker: Asker) -> Result<Json<ReviewInfo>, Refused> {
     let review = api.engine.ledger.review().await?;
-    // What a chain is called says what there is in any scope.
-    let all = review.is_some() && asker.may(Permission::SeeAll, Reach::Everything).is_ok();
+    let all = review.is_some() && sees_all(&asker);
+    let review = review.map(|review| told(review, &asker));
     Ok(Json(ReviewInfo { review, lost: if all { lost(&api).await } else { None } }))
+}
+
+/// Whether it is told what is lost: what a chain is called says what there is in any scope.
+fn sees_all(asker: &Asker) -> bool {
+    asker.may(Permission::SeeAll, Reach::Everything).is_ok()
+}
+
+/// What is told of one to whoever asks.
+pub(super) fn told(review: Review, asker: &Asker) -> Review {
+    if sees_all(asker) { review } else { review.unnamed() }
 }
 
 /// What was signed, and is not there.

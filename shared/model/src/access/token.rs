@@ -26,6 +26,11 @@ pub const TOKENS_MAX: usize = 1024;
 /// Names that decide by themselves in the audit trail.
 const RESERVED: [&str; 5] = ["coordinator", "sexton", "scheduler", "canary", "drill"];
 
+/// Whether this is the name of what decides by itself, in which nobody acts.
+pub fn decides_by_itself(name: &Actor) -> bool {
+    RESERVED.contains(&name.as_str())
+}
+
 /// The text of a token made of these random bytes.
 pub fn token_text(secret: &[u8; SECRET_BYTES]) -> String {
     format!("{PREFIX}{}", crate::audit::hex(secret))
@@ -155,7 +160,7 @@ impl NewToken {
     pub fn check(&self) -> Result<(), CannotIssue> {
         let name = self.name.as_str();
         let fits = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
-        if !name.chars().all(fits) || name.starts_with('.') || RESERVED.contains(&name) {
+        if !name.chars().all(fits) || name.starts_with('.') || decides_by_itself(&self.name) {
             return Err(CannotIssue::Name(self.name.clone()));
         }
         if let Extent::Scopes(scopes) = &self.extent

@@ -2,17 +2,23 @@
 //!
 //! Contract: of each token so many refusals a minute are one event each; what comes on top is counted, and becomes one
 //! event at the end of that minute, or when the coordinator is told to stop. Whoever shows no token that is known is
-//! nobody, of whom one refusal a minute is written. A coordinator that is killed loses what it has counted in its last
-//! minute, and nothing else.
+//! nobody, of whom one refusal a minute is written. It is so before anybody is told, and whether or not somebody still waits
+//! for the answer. A coordinator that is killed loses what it has counted in its last minute, and nothing else that somebody
+//! was told.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::response::Response;
 use sexton_ledger::Ledger;
 use sexton_model::access::Refusal;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::tasks::Tasks;
+use crate::api::problem::Denial;
 
 /// Whoever shows no token that is known. Starts with a character that no token's name has.
 pub(super) const NOBODY: &str = "(nobody)";
@@ -34,8 +40,8 @@ pub(super) struct Refusals {
     /// What is counted together: a minute.
     window: Duration,
     windows: Arc<Mutex<HashMap<String, Window>>>,
-    /// Those that wait for the end of a window in which something is counted.
-    counting: TaskTracker,
+    /// Those that write, that wait for the end of a window in which something is counted, and that may be refused yet.
+    tasks: Tasks,
     /// All windows end now.
     over: CancellationToken,
 }
@@ -73,19 +79,24 @@ impl Window {
 
 impl Refusals {
     pub(super) fn new(ledger: Arc<dyn Ledger>) -> Self {
-        let (counting, over) = (TaskTracker::new(), CancellationToken::new());
-        Self { ledger, window: WINDOW, windows: Arc::default(), counting, over }
+        let (tasks, over) = (Tasks::new(), CancellationToken::new());
+        Self { ledger, window: WINDOW, windows: Arc::default(), tasks, over }
     }
 
-    /// Write down what was counted, though its minute is not over: nobody asks any more.
+    /// Write down what was counted, though its minute is not over: nobody asks any more. What was asked for by somebody who
+    /// has hung up may still be refused until this is over.
     pub(super) async fn finish(&self) {
         self.over.cancel();
-        self.counting.close();
-        self.counting.wait().await;
+        self.tasks.over().await;
     }
 
-    /// Write it down, or count it.
-    pub(super) async fn note(&self, by: &str, asked: &str, why: &str, status: u16) {
+    /// What goes on here ends when this is dropped.
+    pub(super) fn ending(&self) -> DropGuard {
+        self.tasks.ending()
+    }
+
+    /// Write it down, or count it, also if whoever asks hangs up meanwhile. Whether that is done.
+    pub(super) async fn note(&self, by: &str, asked: &str, why: &str, status: u16) -> bool {
         let (now, most) = (Instant::now(), if by == NOBODY { NOBODYS } else { EACH });
         let then = {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,13 +108,16 @@ impl Refusals {
         match then {
             Then::Write => {
                 tracing::warn!(by, asked, why, status, "refused");
-                write(&*self.ledger, by, Refusal::new(asked, why, status, 0)).await;
+                let (ledger, by) = (self.ledger.clone(), by.to_owned());
+                let refusal = Refusal::new(asked, why, status, 0);
+                let writing = self.tasks.spawn(async move { write(&*ledger, &by, refusal).await });
+                writing.await.ok().flatten().unwrap_or(false)
             }
-            Then::Count => {}
+            Then::Count => true,
             Then::CountUntil(end) => {
                 let (ledger, windows, by) = (self.ledger.clone(), self.windows.clone(), by.to_owned());
                 let (last, over) = (Refusal::new(asked, why, status, 0), self.over.clone());
-                self.counting.spawn(async move {
+                self.tasks.spawn(async move {
                     tokio::select! {
                         () = tokio::time::sleep_until(end) => {}
                         () = over.cancelled() => {}
@@ -112,17 +126,55 @@ impl Refusals {
                     // The event itself is the first of them.
                     let more = window.map_or(0, |window| window.more.saturating_sub(1));
                     tracing::warn!(by, more, "refused again and again");
-                    write(&*ledger, &by, Refusal { more, ..last }).await;
+                    write(&*ledger, &by, Refusal { more, ..last }).await
                 });
+                true
             }
         }
     }
 }
 
-async fn write(ledger: &dyn Ledger, by: &str, refusal: Refusal) {
-    if let Err(error) = ledger.write_refusal(by, refusal.clone()).await {
+/// Whether it is written down.
+async fn write(ledger: &dyn Ledger, by: &str, refusal: Refusal) -> bool {
+    let written = ledger.write_refusal(by, refusal.clone()).await;
+    if let Err(error) = &written {
         // It stays refused.
         tracing::error!(%error, by, ?refusal, "a refusal could not be written down");
+    }
+    written.is_ok()
+}
+
+/// Who asks for what, for whoever works on it.
+#[derive(Clone)]
+pub(in crate::api) struct Noting {
+    refusals: Arc<Refusals>,
+    by: String,
+    asked: String,
+}
+
+impl Noting {
+    pub(super) fn new(refusals: Arc<Refusals>, by: String, asked: String) -> Self {
+        Self { refusals, by, asked }
+    }
+
+    /// If this answer refuses something, write that down, or count it, once: it says no more of it then. Whether all that it
+    /// refuses is noted.
+    pub(in crate::api) async fn note(&self, answer: &mut Response) -> bool {
+        let Some(Denial(why)) = answer.extensions_mut().remove::<Denial>() else { return true };
+        self.refusals.note(&self.by, &self.asked, &why, answer.status().as_u16()).await
+    }
+
+    /// As [`Tasks::room`].
+    pub(in crate::api) async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        self.refusals.tasks.room().await
+    }
+
+    /// As [`Tasks::spawn`].
+    pub(in crate::api) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        self.refusals.tasks.spawn(work)
     }
 }
 
@@ -156,7 +208,7 @@ mod tests {
     /// Five refusals, of which the first is written down at once.
     async fn refuse_five(refusals: &Refusals) {
         for _ in 0..5 {
-            refusals.note(NOBODY, "GET /v1/health", "nobody knows it", 401).await;
+            assert!(refusals.note(NOBODY, "GET /v1/health", "nobody knows it", 401).await);
         }
         assert_eq!(told(&*refusals.ledger).await, [0]);
     }
